@@ -1,0 +1,303 @@
+// Package backend is the contract between the daemon and a compute backend plugin: a Go interface over plain
+// structs, its gRPC client and server, and a fake for tests.
+//
+// It must not know how a backend computes, nor anything of MQTT. The structs here know no protobuf; the glue in this
+// package translates them. Every method may be called concurrently, except that Load is called once, before all others
+// but Describe and Plan.
+package backend
+
+import (
+	"context"
+	"time"
+)
+
+// Backend is what a compute backend does. Logits never cross it: sampling, stopping and batching are the backend's.
+//
+// Errors are the sentinels of package protocol, wrapped; the client restores them from gRPC status codes.
+type Backend interface {
+	// Describe names the backend and its abilities. It works before Load.
+	Describe(ctx context.Context) (Description, error)
+	// Plan computes the memory that Load would need, from headers only; nothing is loaded.
+	Plan(ctx context.Context, req LoadRequest) (MemoryPlan, error)
+	// Load maps and prepares a model. It calls progress, if not nil, from one goroutine.
+	Load(ctx context.Context, req LoadRequest, progress func(LoadProgress)) (ModelInfo, error)
+	// SetVocabulary hands over the bytes of every token piece, once, after Load and before Generate.
+	SetVocabulary(ctx context.Context, v Vocabulary) error
+	// LoadAdapter proves an adapter against the loaded model and makes it ready. The same (path, sha256) twice
+	// returns the same id.
+	LoadAdapter(ctx context.Context, req AdapterRequest) (AdapterInfo, error)
+	// UnloadAdapter frees an adapter when no running request uses it. An unknown id is protocol.ErrAdapterNotFound.
+	UnloadAdapter(ctx context.Context, id string) error
+	// Generate runs one request and calls emit, from one goroutine, for each event in order. The last event is the
+	// only one with Done set. Cancelling ctx ends the request within one token; Generate then returns ctx's error.
+	Generate(ctx context.Context, req Request, emit func(Event) error) error
+	// Score returns the log-probability of every token of every list given its prefix, index 0 excluded:
+	// lists of length n give n-1 values.
+	Score(ctx context.Context, req ScoreRequest) ([]ScoreResult, error)
+	// Stats is a snapshot of counters.
+	Stats(ctx context.Context) (Stats, error)
+}
+
+// Embedder is an optional ability: sentence embeddings.
+type Embedder interface {
+	// Embed returns one vector of Description's model width for each list of token ids.
+	Embed(ctx context.Context, lists [][]int32) ([][]float32, error)
+}
+
+// Bencher is an optional ability: measuring the loaded model.
+type Bencher interface {
+	Bench(ctx context.Context, req BenchRequest, progress func(done, total int)) (BenchResult, error)
+}
+
+// Description says which backend this is.
+type Description struct {
+	Name     string   // "generic" or "neon"
+	Version  string   // of the plugin binary
+	Kernels  []string // instruction sets in use, best first, for example "avx512vnni", "avx2", "portable"
+	Features []string // CPU features seen
+	Embeds   bool     // Embed is served
+	Benches  bool     // Bench is served
+}
+
+// Precision selects the arithmetic of matrix products.
+type Precision string
+
+// The precisions. Fast may quantise activations to 8 bits; Exact dequantises weights exactly, computes in float32 and
+// keeps K and V in float32.
+const (
+	Fast  Precision = "fast"
+	Exact Precision = "exact"
+)
+
+// LoadRequest says what to load and how. Zero values are the defaults that are named at each field.
+type LoadRequest struct {
+	Path           string    // GGUF file or Hugging Face folder
+	Context        int       // positions per sequence; 0: the model's own limit, at most 4096
+	KVType         string    // "f32", "f16" (default; "f32" where Precision is Exact), "q8_0"
+	Precision      Precision // default Fast
+	ThreadsPrefill int       // 0: tuned
+	ThreadsDecode  int       // 0: tuned
+	Head           string    // output head: "as-is" (default), "q8_0", "q4_0"
+	Quantize       string    // linear layers: "" (default: as stored), "q8_0", "q4_0"
+	CacheDir       string    // where derived files may be kept; "": nowhere
+	MaxSequences   int       // running at once; 0: 8
+	KVBytes        int64     // bytes of the KV page pool; 0: MaxSequences × Context, bounded by free memory
+	MemoryLimit    int64     // bytes; 0: what the machine has free
+	IgnorePlan     bool      // load even where the plan says that memory is short
+}
+
+// LoadProgress is one step of a load.
+type LoadProgress struct {
+	Stage string // "open", "plan", "pack", "map", "tune", "ready"
+	Done  int64  // bytes or items of the stage
+	Total int64
+}
+
+// ModelInfo describes a loaded model.
+type ModelInfo struct {
+	Arch           string // "llama", "qwen2", …
+	Name           string // from metadata, or the file's base name
+	Hash           string // sha256 over the model's content, hexadecimal
+	Format         string // the most frequent weight format, for example "Q4_0", "NF4"
+	Layers         int
+	Width          int // hidden size
+	VocabRows      int // rows of the embedding matrix
+	Context        int // positions per sequence that are served
+	TrainContext   int // what the model was trained with
+	Parameters     int64
+	WeightBytes    int64 // mapped bytes read per decoded token
+	HasTokenizer   bool  // tokenizer data stand in the same file or folder
+	Plan           MemoryPlan
+	Precision      Precision
+	KVType         string
+	ThreadsDecode  int
+	ThreadsPrefill int
+}
+
+// MemoryPlan is what a load needs, in bytes.
+type MemoryPlan struct {
+	Weights   int64 // mapped, reclaimable
+	Derived   int64 // packed or requantised weights
+	KV        int64
+	Scratch   int64
+	Adapters  int64 // reserved for adapters
+	Total     int64
+	Available int64 // free memory when the plan was made
+	HeadBytes int64 // bytes of the output head read per token, as asked for
+	HeadSaves int64 // bytes per token that Head saves against "as-is"
+	Fits      bool
+}
+
+// Vocabulary holds the bytes of every piece, by id.
+type Vocabulary struct {
+	Pieces  [][]byte // by token id; what the piece decodes to
+	Control []bool   // pieces that are never text (BOS, end of turn, …)
+	EOG     []int32  // end-of-generation ids
+	BOS     int32    // -1: none
+	Hash    string   // sha256 over all of the above, hexadecimal
+}
+
+// AdapterRequest names an adapter to load.
+type AdapterRequest struct {
+	Path   string // PEFT folder or GGUF file
+	SHA256 string // content hash; "": computed
+	Name   string // for messages only
+}
+
+// AdapterInfo describes a loaded adapter.
+type AdapterInfo struct {
+	ID      string
+	SHA256  string
+	Rank    int
+	Targets []string // module names, for example "q_proj"
+	Bytes   int64
+}
+
+// AdapterUse is one adapter of a request.
+type AdapterUse struct {
+	ID    string
+	Scale float32 // multiplies the adapter's own scaling; 1 is as trained
+}
+
+// Sampling holds the sampling parameters. A zero Sampling is greedy with no penalty.
+type Sampling struct {
+	Temperature      float32 // ≤ 0: greedy
+	TopK             int     // 0: off
+	TopP             float32 // 0 or ≥ 1: off
+	MinP             float32 // 0: off
+	TypicalP         float32 // 0 or ≥ 1: off
+	RepeatPenalty    float32 // 0 or 1: off
+	PresencePenalty  float32
+	FrequencyPenalty float32
+	PenaltyLastN     int // tokens looked back at; 0: 64; -1: all
+	LogitBias        map[int32]float32
+	Seed             uint64
+}
+
+// Request is one generation.
+type Request struct {
+	ID           string // for logs
+	PromptIDs    []int32
+	GeneratedIDs []int32 // what an earlier attempt produced: penalties, grammar, limits and text count them
+	ForcedIDs    []int32 // decoded as if sampled
+	Adapters     []AdapterUse
+	Sampling     Sampling
+	MaxTokens    int // 0: until the context is full
+	Stop         []string
+	StopIDs      []int32
+	IgnoreEOS    bool
+	Grammar      string // GBNF; "": free
+	N            int    // choices; 0: 1
+	BestOf       int    // 0: N
+	Logprobs     bool
+	TopLogprobs  int    // alternatives per step
+	Priority     int    // higher first
+	Client       string // fairness key
+	Stream       bool   // events per token; otherwise only stage events and the last
+}
+
+// FinishReason says why a choice ended.
+type FinishReason string
+
+// The finish reasons.
+const (
+	FinishStop   FinishReason = "stop"   // end-of-generation token, stop string or stop id
+	FinishLength FinishReason = "length" // MaxTokens, or the context is full
+)
+
+// TokenLogprob is the raw log-softmax of one sampled token, and of the most likely alternatives.
+type TokenLogprob struct {
+	ID      int32
+	Logprob float32
+	Top     []Alternative // TopLogprobs of them, most likely first
+}
+
+// Alternative is one candidate of a step.
+type Alternative struct {
+	ID      int32
+	Logprob float32
+}
+
+// Event is one thing that happened to a request.
+type Event struct {
+	Index    int            // choice
+	IDs      []int32        // new ids; those of a stop that is cut away are not in here
+	Text     string         // new text, whole UTF-8 sequences, never part of a stop string
+	Logprobs []TokenLogprob // one per new id, where asked for
+	Prefill  *Prefill       // set on prefill progress events, which carry nothing else
+	Done     bool           // the last event of the request
+	Choices  []Choice       // set when Done: the authority
+	Usage    Usage          // set when Done
+	Timings  Timings        // set when Done
+}
+
+// Prefill is prompt progress, in tokens.
+type Prefill struct{ Done, Of int }
+
+// Choice is one finished answer.
+type Choice struct {
+	Index    int
+	IDs      []int32 // GeneratedIDs first
+	Text     string
+	Finish   FinishReason
+	Logprobs []TokenLogprob
+}
+
+// Usage counts tokens.
+type Usage struct {
+	PromptTokens     int
+	CachedTokens     int // prompt tokens that were not computed anew
+	CompletionTokens int // a stopping end-of-generation token counts
+}
+
+// Timings are the durations of a request inside the backend.
+type Timings struct {
+	Queue      time.Duration
+	FirstToken time.Duration // from arrival to the first sampled token
+	Prefill    time.Duration
+	Decode     time.Duration
+}
+
+// ScoreRequest asks for log-probabilities.
+type ScoreRequest struct {
+	Lists    [][]int32
+	Adapters []AdapterUse
+}
+
+// ScoreResult holds ln p(list[i+1] | list[:i+1]) at index i.
+type ScoreResult struct{ Logprobs []float32 }
+
+// Stats are counters since the load.
+type Stats struct {
+	Running       int
+	Waiting       int
+	KVPages       int // in the pool
+	KVPagesUsed   int
+	Adapters      int
+	AdapterBytes  int64
+	PromptTokens  uint64
+	DecodedTokens uint64
+	Steps         uint64 // forward passes: grows while there is work, which is what a watchdog looks at
+	ResidentBytes int64
+	HeapBytes     int64
+	PrefillTime   time.Duration
+	DecodeTime    time.Duration
+}
+
+// BenchRequest says what to measure.
+type BenchRequest struct {
+	PromptTokens int // 0: 512
+	GenTokens    int // 0: 128
+	Repeats      int // 0: 5
+	Context      int // decode starts at this position; 0: 1
+	Transcript   []int32
+}
+
+// BenchResult holds one value per repeat.
+type BenchResult struct {
+	PrefillTPS          []float64
+	DecodeTPS           []float64
+	BandwidthGBps       float64 // plain sum over the same mapping with the same threads
+	WeightBytesPerToken int64
+	FirstTokenMS        float64
+}

@@ -1,0 +1,53 @@
+// Package oracle finds the reference answers that tests compare with: models, token ids, logits and adapters computed by
+// independent implementations. They live beside the checkout and are not part of it, so tests skip without them.
+package oracle
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// Dir returns the folder of reference answers, or skips the test where it is absent.
+func Dir(t testing.TB) string {
+	t.Helper()
+	return shared(t, "oracle")
+}
+
+// Demo returns the folder with every variant of the demo model and its held-out sets, or skips the test.
+func Demo(t testing.TB) string {
+	t.Helper()
+	return shared(t, "demo")
+}
+
+// Repo returns the root of the checkout.
+func Repo(t testing.TB) string {
+	t.Helper()
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir
+		}
+		parent := filepath.Dir(dir)
+		if parent == dir {
+			t.Fatal("no go.mod above the working directory")
+		}
+		dir = parent
+	}
+}
+
+func shared(t testing.TB, name string) string {
+	t.Helper()
+	base := os.Getenv("EDGED_TEST_SHARED")
+	if base == "" {
+		base = filepath.Join(Repo(t), "..", "shared")
+	}
+	dir := filepath.Join(base, name)
+	if _, err := os.Stat(dir); err != nil {
+		t.Skipf("reference data not found at %s: set EDGED_TEST_SHARED to the folder that holds %q", dir, name)
+	}
+	return dir
+}
