@@ -1,0 +1,85 @@
+# edged: build, try, test. `make` alone prints the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+GO ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X edged/core/version.Version=$(VERSION)
+BUILD = CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
+TOOLS := $(CURDIR)/.cache/bin
+GOLANGCI := v2.15.0
+BUF := v1.75.0
+PROTOC_GEN_GO := v1.36.12
+PROTOC_GEN_GO_GRPC := v1.6.2
+PROMPT ?= Which rooms are warmer than 20 degrees?
+ADAPTER ?=
+FUZZTIME ?= 10s
+
+.PHONY: help
+help: ## print the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: go-version
+go-version:
+	@command -v $(GO) >/dev/null || { echo "edged needs Go 1.26 or newer, and no go command was found: see https://go.dev/dl"; exit 1; }
+	@v=$$(GOTOOLCHAIN=local $(GO) env GOVERSION | sed 's/^go//'); \
+	 printf '%s\n1.26\n' "$$v" | sort -V -C -r || { echo "edged needs Go 1.26 or newer; this is Go $$v (Debian's package is too old): see https://go.dev/dl"; exit 1; }
+
+.PHONY: build
+build: go-version ## build bin/edged and bin/plugins/* for this machine
+	@mkdir -p bin/plugins
+	$(BUILD) -o bin/edged ./cmd/edged
+	$(BUILD) -o bin/plugins/ ./plugins/tokenizer-bpe ./plugins/backend-generic ./plugins/backend-neon
+
+.PHONY: build-arm
+build-arm: go-version ## build dist/linux-arm64 (Pi 3, 4, 5) and dist/linux-armv6 (Pi Zero)
+	@mkdir -p dist/linux-arm64/plugins dist/linux-armv6/plugins
+	GOOS=linux GOARCH=arm64 $(BUILD) -o dist/linux-arm64/edged ./cmd/edged
+	GOOS=linux GOARCH=arm64 $(BUILD) -o dist/linux-arm64/plugins/ ./plugins/tokenizer-bpe ./plugins/backend-generic ./plugins/backend-neon
+	GOOS=linux GOARCH=arm GOARM=6 $(BUILD) -o dist/linux-armv6/edged ./cmd/edged
+	GOOS=linux GOARCH=arm GOARM=6 $(BUILD) -o dist/linux-armv6/plugins/ ./plugins/tokenizer-bpe ./plugins/backend-generic
+
+.PHONY: demo
+demo: build ## ask the demo model one question over MQTT (PROMPT='…' ADAPTER=pirate|deutsch|json)
+	@bin/edged demo $(if $(ADAPTER),--adapter $(ADAPTER)) $(if $(PROMPT),-- "$$PROMPT")
+demo: export PROMPT := $(PROMPT)
+
+.PHONY: run
+run: build ## run the demo service until Ctrl-C and print a mosquitto_pub line to try
+	@bin/edged demo --keep
+
+.PHONY: deps
+deps: ## install what the tests need (by apt, where root or sudo allows)
+	@scripts/test-deps
+
+.PHONY: test
+test: go-version deps ## run every test
+	@scripts/test
+
+.PHONY: lint
+lint: go-version ## golangci-lint, for amd64 and arm64
+	@test -x $(TOOLS)/golangci-lint-$(GOLANGCI) || { echo "building golangci-lint $(GOLANGCI) (a few minutes, once)"; \
+	 GOBIN=$(TOOLS) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI) && mv $(TOOLS)/golangci-lint $(TOOLS)/golangci-lint-$(GOLANGCI); }
+	$(TOOLS)/golangci-lint-$(GOLANGCI) run ./...
+	GOARCH=arm64 $(TOOLS)/golangci-lint-$(GOLANGCI) run ./...
+
+.PHONY: bench
+bench: go-version ## kernel and engine benchmarks on this machine
+	$(GO) test -run '^$$' -bench . -benchmem ./quant/... ./core/transformer/... ./core/engine/... ./plugins/...
+
+.PHONY: fuzz-short
+fuzz-short: go-version ## every fuzz target for FUZZTIME (default 10s)
+	@scripts/fuzz $(FUZZTIME)
+
+.PHONY: proto
+proto: go-version ## regenerate the protobuf code (only after changing a .proto)
+	@mkdir -p $(TOOLS)
+	@test -x $(TOOLS)/buf || GOBIN=$(TOOLS) $(GO) install github.com/bufbuild/buf/cmd/buf@$(BUF)
+	@test -x $(TOOLS)/protoc-gen-go || GOBIN=$(TOOLS) $(GO) install google.golang.org/protobuf/cmd/protoc-gen-go@$(PROTOC_GEN_GO)
+	@test -x $(TOOLS)/protoc-gen-go-grpc || GOBIN=$(TOOLS) $(GO) install google.golang.org/grpc/cmd/protoc-gen-go-grpc@$(PROTOC_GEN_GO_GRPC)
+	PATH=$(TOOLS):$$PATH $(TOOLS)/buf generate
+
+.PHONY: clean
+clean: ## remove what was built here
+	rm -rf bin dist .cache
