@@ -1,0 +1,188 @@
+// Package config turns config.toml, EDGED_… environment variables and --set flags into typed, validated settings.
+//
+// Load starts from Default, lays the file over it, then the environment, then the flags, and refuses what it does not
+// know: an unknown key, a value of the wrong type or outside its range, a key of a later version. Every refusal names
+// where the value stands (file and line, variable, or flag), and an unknown key the nearest one there is.
+//
+// It must not know what a setting does: it opens no model, asks no broker, and of the file system it reads only the
+// configuration file itself and, when asked, a secret. Everything here may be called concurrently; a Config is plain
+// data that nobody changes after Load.
+package config
+
+import "time"
+
+// Config holds all settings. Paths are absolute after Load, except where they are empty.
+type Config struct {
+	File string `toml:"-"` // the file that was loaded; "" where only defaults and overrides are in force
+
+	Node        Node        `toml:"node"`
+	MQTT        MQTT        `toml:"mqtt"`
+	Model       Model       `toml:"model"`
+	Backend     Backend     `toml:"backend"`
+	Adapters    Adapters    `toml:"adapters"`
+	Sampling    Sampling    `toml:"sampling"`
+	Queue       Queue       `toml:"queue"`
+	PrefixCache PrefixCache `toml:"prefix_cache"`
+	Inbox       Inbox       `toml:"inbox"`
+	Plugins     Plugins     `toml:"plugins"`
+	State       State       `toml:"state"`
+	Metrics     Metrics     `toml:"metrics"`
+	Log         Log         `toml:"log"`
+}
+
+// Node says who this machine is.
+type Node struct {
+	Name          string        `toml:"name"`           // NODE in topics; Load fills in the host's name where it is empty
+	ShutdownGrace time.Duration `toml:"shutdown_grace"` // how long running requests may go on after SIGTERM
+}
+
+// MQTT is the way to the broker.
+type MQTT struct {
+	Broker        string        `toml:"broker"`         // "embedded", or a tcp, tls, ws or wss URL
+	Listen        string        `toml:"listen"`         // embedded broker: host:port; port 0: any free one
+	Username      string        `toml:"username"`       // "": none
+	PasswordFile  string        `toml:"password_file"`  // "": no password
+	CAFile        string        `toml:"ca_file"`        // PEM; "": the system's authorities
+	CertFile      string        `toml:"cert_file"`      // PEM client certificate; "": none
+	KeyFile       string        `toml:"key_file"`       // its PEM key
+	ShareGroup    string        `toml:"share_group"`    // "": none
+	ReplyToAllow  []string      `toml:"reply_to_allow"` // topic filters that reply_to must match; none: reply_to is refused
+	MaxPayload    Size          `toml:"max_payload"`    // largest request that is read, and largest answer that is sent
+	KeepAlive     time.Duration `toml:"keep_alive"`     // whole seconds
+	DeltaInterval time.Duration `toml:"delta_interval"` // deltas are coalesced over at least this
+	StatsInterval time.Duration `toml:"stats_interval"` // of ROOT/stats; 0: none
+}
+
+// Embedded reports whether edged brings its own broker.
+func (m *MQTT) Embedded() bool { return m.Broker == BrokerEmbedded }
+
+// BrokerEmbedded is the value of mqtt.broker that starts the broker in edged itself.
+const BrokerEmbedded = "embedded"
+
+// Model says which weights are served.
+type Model struct {
+	Path     string `toml:"path"`     // GGUF file or Hugging Face folder
+	Head     string `toml:"head"`     // "as-is", "q8_0", "q4_0"
+	Quantize string `toml:"quantize"` // "": as stored; "q8_0", "q4_0"
+}
+
+// Backend says how the model is computed.
+type Backend struct {
+	Name           string   `toml:"name"`            // "auto", "neon", "generic", or another plugin backend-NAME
+	Command        []string `toml:"command"`         // prefix to which the plugin's path is appended
+	Context        int      `toml:"context"`         // positions per sequence; 0: the model's own, at most 4096
+	KV             string   `toml:"kv"`              // "f32", "f16", "q8_0"
+	Precision      string   `toml:"precision"`       // "fast", "exact"
+	ThreadsPrefill int      `toml:"threads_prefill"` // 0: tuned
+	ThreadsDecode  int      `toml:"threads_decode"`  // 0: tuned
+	MaxSequences   int      `toml:"max_sequences"`   // running at once
+	KVMemory       Size     `toml:"kv_memory"`       // bytes of the KV page pool; 0: max_sequences × context, bounded by free memory
+	MemoryLimit    Size     `toml:"memory_limit"`    // bytes; 0: what the machine has free
+	IgnorePlan     bool     `toml:"ignore_plan"`     // load even where the memory plan does not fit
+}
+
+// Adapters is the folder of LoRA adapters.
+type Adapters struct {
+	Dir        string        `toml:"dir"`         // "": no adapters
+	Default    string        `toml:"default"`     // used by requests that name none; "": the bare model
+	Settle     time.Duration `toml:"settle"`      // a drop is complete when nothing changed for this long
+	Rescan     time.Duration `toml:"rescan"`      // the folder is re-read at least this often
+	PublicKeys []string      `toml:"public_keys"` // minisign keys; none: signatures are not asked for
+}
+
+// Sampling holds what a request gets that does not say otherwise.
+type Sampling struct {
+	MaxTokens        int     `toml:"max_tokens"`
+	Temperature      float32 `toml:"temperature"`
+	TopK             int     `toml:"top_k"`
+	TopP             float32 `toml:"top_p"`
+	MinP             float32 `toml:"min_p"`
+	TypicalP         float32 `toml:"typical_p"`
+	RepeatPenalty    float32 `toml:"repeat_penalty"`
+	PresencePenalty  float32 `toml:"presence_penalty"`
+	FrequencyPenalty float32 `toml:"frequency_penalty"`
+	PenaltyLastN     int     `toml:"penalty_last_n"` // tokens looked back at; -1: all
+}
+
+// Queue bounds what waits.
+type Queue struct {
+	Size        int           `toml:"size"`         // waiting requests
+	PerClient   int           `toml:"per_client"`   // of one client, waiting and running
+	Deadline    time.Duration `toml:"deadline"`     // of requests that name none; 0: none
+	MaxDeadline time.Duration `toml:"max_deadline"` // a request's own deadline is cut to this
+}
+
+// PrefixCache keeps computed prompt prefixes.
+type PrefixCache struct {
+	Enabled bool `toml:"enabled"`
+}
+
+// Inbox is the store of accepted requests and their last events.
+type Inbox struct {
+	Store        string        `toml:"store"`         // "disk", "memory"
+	DedupeWindow time.Duration `toml:"dedupe_window"` // a repeated id gets the stored last event for this long
+}
+
+// Plugins says where the plugin binaries are.
+type Plugins struct {
+	Dir string `toml:"dir"` // "": beside edged's own binary, then /usr/lib/edged/plugins
+}
+
+// State says where edged writes.
+type State struct {
+	Dir string `toml:"dir"`
+}
+
+// Metrics is the Prometheus listener.
+type Metrics struct {
+	Listen string `toml:"listen"` // host:port; "": none
+}
+
+// Log says what is logged.
+type Log struct {
+	Level   string `toml:"level"`   // "debug", "info", "warn", "error"
+	Format  string `toml:"format"`  // "text", "json"
+	Prompts bool   `toml:"prompts"` // prompts and answers too, at debug level
+}
+
+// Default returns the settings that are in force where nothing else is said. config.toml in the repository's root shows
+// the same values; a test compares the two.
+func Default() *Config {
+	return &Config{
+		Node: Node{ShutdownGrace: 20 * time.Second},
+		MQTT: MQTT{
+			Broker:        BrokerEmbedded,
+			Listen:        "127.0.0.1:1883",
+			MaxPayload:    1 << 20,
+			KeepAlive:     30 * time.Second,
+			DeltaInterval: 50 * time.Millisecond,
+			StatsInterval: 30 * time.Second,
+		},
+		Model:   Model{Head: "as-is"},
+		Backend: Backend{Name: "auto", KV: "f16", Precision: "fast", MaxSequences: 8},
+		Adapters: Adapters{
+			Dir:    "/srv/edged/adapters",
+			Settle: time.Second,
+			Rescan: 30 * time.Second,
+		},
+		Sampling: Sampling{
+			MaxTokens:     512,
+			Temperature:   0.7,
+			TopK:          40,
+			TopP:          0.95,
+			MinP:          0.05,
+			TypicalP:      1,
+			RepeatPenalty: 1,
+			PenaltyLastN:  64,
+		},
+		Queue: Queue{
+			Size:        64,
+			PerClient:   16,
+			Deadline:    10 * time.Minute,
+			MaxDeadline: time.Hour,
+		},
+		Inbox: Inbox{Store: "memory", DedupeWindow: 10 * time.Minute},
+		State: State{Dir: "/var/lib/edged"},
+		Log:   Log{Level: "info", Format: "text"},
+	}
+}

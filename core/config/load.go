@@ -1,0 +1,333 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/BurntSushi/toml"
+)
+
+// maxFile is the largest configuration file that is read. The one that teaches every key has about 12 KiB; the TOML
+// parser descends once per nesting level, so this also bounds its stack.
+const maxFile = 256 << 10
+
+// Load reads the file at path ("": none), then the EDGED_… variables of environ (in os.Environ's form), then overrides
+// ("mqtt.broker=tcp://127.0.0.1:1883"), each over what came before, and validates the result. Relative paths, also
+// those of overrides, become absolute by the file's folder, or by the working directory where there is no file.
+//
+// The error joins everything that was found, one sentence a line.
+func Load(path string, overrides, environ []string) (*Config, error) {
+	var text []byte
+	if path != "" {
+		var err error
+		if text, err = readFile(path); err != nil {
+			return nil, err
+		}
+	}
+	return Parse(path, text, overrides, environ)
+}
+
+// Parse is Load with the file's text in hand; path is for messages and for relative paths.
+func Parse(path string, text []byte, overrides, environ []string) (*Config, error) {
+	c := Default()
+	c.File = path
+	s := newSettings(c)
+	errs := s.file(path, text)
+	errs = append(errs, s.environ(environ)...)
+	errs = append(errs, s.overrides(overrides)...)
+	if len(errs) == 0 {
+		s.derive()
+		errs = append(errs, s.resolvePaths(path)...)
+		errs = append(errs, s.explain(c.problems())...)
+		errs = append(errs, s.notYet()...)
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	return c, nil
+}
+
+// readFile reads the configuration file within maxFile.
+func readFile(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		var pe *os.PathError
+		if errors.As(err, &pe) {
+			err = pe.Err
+		}
+		return nil, fmt.Errorf("config: %s: %w", path, err)
+	}
+	defer f.Close() //nolint:errcheck // read only: nothing is lost
+	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return nil, fmt.Errorf("config: %s: %w", path, err)
+	}
+	if len(text) > maxFile {
+		return nil, fmt.Errorf("config: %s: larger than %v: this is no configuration file", path, Size(maxFile))
+	}
+	return text, nil
+}
+
+// file lays the values of a TOML text over the settings.
+func (s *settings) file(path string, text []byte) []error {
+	if len(text) > maxFile {
+		return []error{fmt.Errorf("config: %s: larger than %v: this is no configuration file", path, Size(maxFile))}
+	}
+	var tree map[string]any
+	meta, err := toml.Decode(string(text), &tree)
+	if err != nil {
+		var pe toml.ParseError
+		if errors.As(err, &pe) {
+			return []error{fmt.Errorf("config: %s:%d: %s", path, pe.Position.Line, oneLine(pe.Message))}
+		}
+		return []error{fmt.Errorf("config: %s: %s", path, oneLine(err.Error()))}
+	}
+	lines := keyLines(string(text))
+	at := func(key string) string {
+		if n := lines[key]; n > 0 {
+			return fmt.Sprintf("%s:%d", path, n)
+		}
+		return path
+	}
+	var errs []error
+	seen := map[string]bool{}
+	for _, k := range meta.Keys() {
+		key := strings.Join(k, ".")
+		if seen[key] { // a key inside an array of tables comes once per table
+			continue
+		}
+		seen[key] = true
+		f := s.byKey[key]
+		switch {
+		case f != nil:
+			if err := f.setTOML(lookUp(tree, k)); err != nil {
+				errs = append(errs, fmt.Errorf("config: %s: %s: %w", at(key), key, err))
+			}
+			f.origin = at(key)
+		case s.sections[key]:
+			if _, ok := lookUp(tree, k).(map[string]any); !ok {
+				errs = append(errs, fmt.Errorf("config: %s: %s: is a section: write [%s] and its keys below", at(key), key, key))
+			}
+		case len(k) > 1 && !s.sections[k[0]] && seen[k[0]]:
+			// The unknown section has been named already; each of its keys again would say nothing new.
+		case len(k) > 2:
+			// Likewise below an unknown or a plain key.
+		default:
+			errs = append(errs, fmt.Errorf("config: %s: %s", at(key), s.unknown(key)))
+		}
+	}
+	return errs
+}
+
+// lookUp finds the value at a key path; nil where there is none (inside an array of tables).
+func lookUp(tree map[string]any, key toml.Key) any {
+	var v any = tree
+	for _, k := range key {
+		t, ok := v.(map[string]any)
+		if !ok {
+			return nil
+		}
+		v = t[k]
+	}
+	return v
+}
+
+// environ lays EDGED_SECTION_KEY variables over the settings. A variable with a known section and an unknown key is
+// refused; others that begin with EDGED_ belong to something else.
+func (s *settings) environ(environ []string) []error {
+	var errs []error
+	for _, kv := range environ {
+		name, value, _ := strings.Cut(kv, "=")
+		rest, ok := strings.CutPrefix(name, "EDGED_")
+		if !ok {
+			continue
+		}
+		section := s.sectionOfVariable(rest)
+		if section == "" {
+			continue
+		}
+		key := section + "." + strings.ToLower(rest[len(section)+1:])
+		f := s.byKey[key]
+		if f == nil {
+			errs = append(errs, fmt.Errorf("config: environment variable %s: %s", name, s.unknown(key)))
+			continue
+		}
+		if err := f.setText(value); err != nil {
+			errs = append(errs, fmt.Errorf("config: environment variable %s: %s: %w", name, key, err))
+		}
+		f.origin = "environment variable " + name
+	}
+	return errs
+}
+
+// sectionOfVariable finds the section that the part of a variable's name after EDGED_ begins with; "": none.
+func (s *settings) sectionOfVariable(rest string) string {
+	best := ""
+	for section := range s.sections {
+		if strings.HasPrefix(rest, strings.ToUpper(section)+"_") && len(section) > len(best) {
+			best = section
+		}
+	}
+	return best
+}
+
+// overrides lays "key=value" texts over the settings.
+func (s *settings) overrides(overrides []string) []error {
+	var errs []error
+	for _, kv := range overrides {
+		key, value, ok := strings.Cut(kv, "=")
+		key = strings.TrimSpace(key)
+		if !ok {
+			errs = append(errs, fmt.Errorf("config: --set %s: wants KEY=VALUE, such as --set mqtt.listen=127.0.0.1:1884", oneLine(kv)))
+			continue
+		}
+		f := s.byKey[key]
+		if f == nil {
+			errs = append(errs, fmt.Errorf("config: --set %s: %s", oneLine(kv), s.unknown(key)))
+			continue
+		}
+		if err := f.setText(value); err != nil {
+			errs = append(errs, fmt.Errorf("config: --set %s: %w", oneLine(kv), err))
+		}
+		f.origin = "--set " + key
+	}
+	return errs
+}
+
+// derive fills in what follows from other settings.
+func (s *settings) derive() {
+	if s.c.Node.Name == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			host = ""
+		}
+		s.c.Node.Name = nodeName(host)
+	}
+	// exact implies f32; only a kv that somebody wrote down contradicts it.
+	if s.c.Backend.Precision == "exact" && s.byKey["backend.kv"].origin == "" {
+		s.c.Backend.KV = "f32"
+	}
+}
+
+// nodeName reduces a host name to the characters and length of a node's name: what stands before the first dot, with
+// anything else turned into '-'.
+func nodeName(host string) string {
+	host, _, _ = strings.Cut(host, ".")
+	b := []byte(host)
+	if len(b) > MaxName {
+		b = b[:MaxName]
+	}
+	for i, ch := range b {
+		if !nameByte(ch) {
+			b[i] = '-'
+		}
+	}
+	if len(b) == 0 {
+		return "edged"
+	}
+	return string(b)
+}
+
+// resolvePaths makes paths absolute by the folder of the configuration file.
+func (s *settings) resolvePaths(file string) []error {
+	base, err := filepath.Abs(file)
+	if err != nil {
+		return []error{fmt.Errorf("config: %s: %w", file, err)}
+	}
+	if file != "" {
+		base = filepath.Dir(base)
+	}
+	for _, f := range s.fields {
+		if !pathKey(f.key) {
+			continue
+		}
+		p := f.value.String()
+		if p == "" {
+			continue
+		}
+		if !filepath.IsAbs(p) {
+			p = filepath.Join(base, p)
+		}
+		f.value.SetString(filepath.Clean(p))
+	}
+	return nil
+}
+
+// pathKey reports whether a key's value is a path.
+func pathKey(key string) bool {
+	switch key {
+	case "mqtt.password_file", "mqtt.ca_file", "mqtt.cert_file", "mqtt.key_file",
+		"model.path", "adapters.dir", "plugins.dir", "state.dir":
+		return true
+	}
+	return false
+}
+
+// explain puts the origin of a value before what is wrong with it.
+func (s *settings) explain(problems []problem) []error {
+	errs := make([]error, 0, len(problems))
+	for _, p := range problems {
+		origin := ""
+		if f := s.byKey[p.key]; f != nil {
+			origin = f.origin
+		}
+		switch {
+		case origin != "":
+			errs = append(errs, fmt.Errorf("config: %s: %s: %s", origin, p.key, p.why))
+		case s.c.File != "":
+			errs = append(errs, fmt.Errorf("config: %s: %s: %s", s.c.File, p.key, p.why))
+		default:
+			errs = append(errs, fmt.Errorf("config: %s: %s", p.key, p.why))
+		}
+	}
+	return errs
+}
+
+// notYet refuses values that this version would have to ignore.
+func (s *settings) notYet() []error {
+	defaults := newSettings(Default())
+	var errs []error
+	for _, f := range s.fields {
+		why := later(f.key)
+		if why == "" || f.origin == "" || f.equal(defaults.byKey[f.key]) {
+			continue
+		}
+		errs = append(errs, fmt.Errorf("config: %s: %s: not available in this version: %s; leave it at its default, %s",
+			f.origin, f.key, why, defaults.byKey[f.key].text()))
+	}
+	return errs
+}
+
+// later says what this version still lacks to act on a key; "": nothing. A key in this list is known, so that a
+// configuration can name it, but is refused at any value but its default rather than silently ignored.
+func later(key string) string {
+	switch key {
+	case "adapters.settle", "adapters.rescan":
+		return "the adapters folder is read once, at start"
+	case "adapters.public_keys":
+		return "signatures of adapters are not verified"
+	case "prefix_cache.enabled":
+		return "prompt prefixes are not kept"
+	case "inbox.store":
+		return "accepted requests are kept in memory only"
+	case "metrics.listen":
+		return "there is no metrics listener"
+	}
+	return ""
+}
+
+// oneLine keeps a message on one line, whatever a file put into it.
+func oneLine(s string) string {
+	if strings.ContainsAny(s, "\n\r") {
+		s = strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r == '\n' || r == '\r' }), " ")
+	}
+	const most = 400
+	if len(s) > most {
+		s = strings.ToValidUTF8(s[:most], "") + "…"
+	}
+	return s
+}

@@ -1,0 +1,21 @@
+package config
+
+// MaxName is the longest name of a node, group, client, request, tag or adapter, in bytes.
+const MaxName = 64
+
+// ValidName reports whether s matches [A-Za-z0-9._-]{1,64}, the names that stand in topics.
+func ValidName(s string) bool {
+	if s == "" || len(s) > MaxName {
+		return false
+	}
+	for i := range len(s) {
+		if !nameByte(s[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+func nameByte(ch byte) bool {
+	return ch >= 'a' && ch <= 'z' || ch >= 'A' && ch <= 'Z' || ch >= '0' && ch <= '9' || ch == '.' || ch == '_' || ch == '-'
+}

@@ -1,0 +1,339 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"net/url"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// problem is one thing that is wrong with a setting.
+type problem struct{ key, why string }
+
+// Validate checks every value against its range and the values against each other. Load has done so already; it is
+// for a Config made in code. It does not look at the file system.
+func (c *Config) Validate() error {
+	problems := c.problems()
+	errs := make([]error, 0, len(problems))
+	for _, p := range problems {
+		errs = append(errs, fmt.Errorf("config: %s: %s", p.key, p.why))
+	}
+	return errors.Join(errs...)
+}
+
+// Servable says what is missing to serve: settings that have no default, and that only `edged run` needs.
+func (c *Config) Servable() error {
+	if c.Model.Path == "" {
+		where := c.File
+		if where == "" {
+			where = "no configuration file"
+		}
+		return fmt.Errorf("config: %s: model.path: is not set: name a .gguf file or a Hugging Face folder", where)
+	}
+	return nil
+}
+
+func (c *Config) problems() []problem {
+	var v validator
+	v.node(&c.Node)
+	v.mqtt(&c.MQTT)
+	v.model(&c.Model)
+	v.backend(&c.Backend)
+	v.adapters(&c.Adapters, &c.State)
+	v.sampling(&c.Sampling)
+	v.queue(&c.Queue)
+	v.oneOf("inbox.store", c.Inbox.Store, "disk", "memory")
+	v.duration("inbox.dedupe_window", c.Inbox.DedupeWindow, 0, 24*time.Hour)
+	if c.State.Dir == "" {
+		v.add("state.dir", "is empty: name a folder that edged may write to")
+	}
+	if c.Metrics.Listen != "" {
+		v.listen("metrics.listen", c.Metrics.Listen)
+	}
+	v.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
+	v.oneOf("log.format", c.Log.Format, "text", "json")
+	if c.Log.Prompts && c.Log.Level != "debug" {
+		v.add("log.prompts", "prompts are logged at debug level: set log.level = \"debug\" too")
+	}
+	return v.problems
+}
+
+// validator collects problems.
+type validator struct{ problems []problem }
+
+func (v *validator) add(key, format string, args ...any) {
+	v.problems = append(v.problems, problem{key, fmt.Sprintf(format, args...)})
+}
+
+func (v *validator) node(n *Node) {
+	if n.Name != "" && !ValidName(n.Name) {
+		v.add("node.name", "%q must match [A-Za-z0-9._-]{1,64}", oneLine(n.Name))
+	}
+	v.duration("node.shutdown_grace", n.ShutdownGrace, 0, 10*time.Minute)
+}
+
+func (v *validator) mqtt(m *MQTT) {
+	secure := false
+	if m.Embedded() {
+		v.embedded(m)
+	} else {
+		secure = v.brokerURL(m.Broker)
+	}
+	if m.PasswordFile != "" && m.Username == "" {
+		v.add("mqtt.password_file", "a password needs mqtt.username beside it")
+	}
+	if (m.CertFile == "") != (m.KeyFile == "") {
+		key := "mqtt.cert_file"
+		if m.CertFile == "" {
+			key = "mqtt.key_file"
+		}
+		v.add(key, "mqtt.cert_file and mqtt.key_file belong together: set both or none")
+	}
+	for _, f := range []struct{ key, value string }{
+		{"mqtt.ca_file", m.CAFile}, {"mqtt.cert_file", m.CertFile}, {"mqtt.key_file", m.KeyFile},
+	} {
+		if f.value != "" && !secure {
+			v.add(f.key, "certificates are for a tls:// or wss:// broker, and mqtt.broker is %q", oneLine(m.Broker))
+			break
+		}
+	}
+	if m.ShareGroup != "" && !ValidName(m.ShareGroup) {
+		v.add("mqtt.share_group", "%q must match [A-Za-z0-9._-]{1,64}", oneLine(m.ShareGroup))
+	}
+	if len(m.ReplyToAllow) > 64 {
+		v.add("mqtt.reply_to_allow", "%d filters are more than 64", len(m.ReplyToAllow))
+	}
+	for _, f := range m.ReplyToAllow {
+		if why := filterProblem(f); why != "" {
+			v.add("mqtt.reply_to_allow", "%q is no topic filter: %s", oneLine(f), why)
+		}
+	}
+	v.size("mqtt.max_payload", m.MaxPayload, 1<<10, 64<<20)
+	v.duration("mqtt.keep_alive", m.KeepAlive, time.Second, 18*time.Hour)
+	if m.KeepAlive%time.Second != 0 {
+		v.add("mqtt.keep_alive", "%v: MQTT counts it in whole seconds", m.KeepAlive)
+	}
+	v.duration("mqtt.delta_interval", m.DeltaInterval, 50*time.Millisecond, time.Minute)
+	if m.StatsInterval != 0 {
+		v.duration("mqtt.stats_interval", m.StatsInterval, time.Second, 24*time.Hour)
+	}
+}
+
+// embedded checks the settings of edged's own broker: beyond loopback only with credentials.
+func (v *validator) embedded(m *MQTT) {
+	if !v.listen("mqtt.listen", m.Listen) {
+		return
+	}
+	switch {
+	case m.Username != "" && m.PasswordFile == "":
+		v.add("mqtt.username", "the embedded broker needs mqtt.password_file beside mqtt.username")
+	case !Loopback(m.Listen) && m.Username == "":
+		v.add("mqtt.listen", "%s can be reached from other machines: the embedded broker listens there only with mqtt.username and mqtt.password_file set", m.Listen)
+	}
+}
+
+// brokerURL checks the URL of an outside broker and reports whether it is encrypted.
+func (v *validator) brokerURL(broker string) (secure bool) {
+	const key = "mqtt.broker"
+	u, err := url.Parse(broker)
+	if err != nil || u.Host == "" || u.Opaque != "" {
+		v.add(key, "%q is neither \"embedded\" nor a URL such as tcp://192.168.1.2:1883", oneLine(broker))
+		return false
+	}
+	switch u.Scheme {
+	case "tcp", "ws":
+	case "tls", "wss":
+		secure = true
+	default:
+		v.add(key, "the scheme of %q is none of tcp, tls, ws, wss", oneLine(u.Redacted()))
+		return false
+	}
+	switch port := u.Port(); {
+	case u.User != nil:
+		v.add(key, "holds a user name or a password: set mqtt.username and mqtt.password_file instead")
+	case u.Hostname() == "":
+		v.add(key, "%q names no host", oneLine(broker))
+	case port != "" && !validPort(port, 1):
+		v.add(key, "%q is not a port", port)
+	case port == "" && strings.HasSuffix(u.Host, ":"):
+		v.add(key, "%q has a colon but no port", oneLine(broker))
+	case (u.Scheme == "tcp" || u.Scheme == "tls") && (u.Path != "" && u.Path != "/" || u.RawQuery != ""):
+		v.add(key, "%q has a path, which only ws and wss URLs have", oneLine(broker))
+	case u.Fragment != "":
+		v.add(key, "%q has a fragment, which a broker's URL has not", oneLine(broker))
+	}
+	return secure
+}
+
+func (v *validator) model(m *Model) {
+	v.oneOf("model.head", m.Head, "as-is", "q8_0", "q4_0")
+	v.oneOf("model.quantize", m.Quantize, "", "q8_0", "q4_0")
+}
+
+func (v *validator) backend(b *Backend) {
+	if !ValidName(b.Name) {
+		v.add("backend.name", "%q is none of auto, neon, generic, nor the name of another plugin", oneLine(b.Name))
+	}
+	if len(b.Command) > 32 {
+		v.add("backend.command", "%d words are more than 32", len(b.Command))
+	}
+	for i, w := range b.Command {
+		if w == "" && i == 0 || strings.ContainsRune(w, 0) {
+			v.add("backend.command", "word %d is empty or holds a NUL byte", i+1)
+		}
+	}
+	v.integer("backend.context", b.Context, 0, 1<<22)
+	v.oneOf("backend.kv", b.KV, "f32", "f16", "q8_0")
+	v.oneOf("backend.precision", b.Precision, "fast", "exact")
+	if b.Precision == "exact" && b.KV != "f32" {
+		v.add("backend.kv", "%q contradicts backend.precision = \"exact\", which keeps K and V in float32: leave backend.kv out or set it to \"f32\"", oneLine(b.KV))
+	}
+	v.integer("backend.threads_prefill", b.ThreadsPrefill, 0, 1024)
+	v.integer("backend.threads_decode", b.ThreadsDecode, 0, 1024)
+	v.integer("backend.max_sequences", b.MaxSequences, 1, 256)
+	v.size("backend.kv_memory", b.KVMemory, 0, 1<<50)
+	v.size("backend.memory_limit", b.MemoryLimit, 0, 1<<50)
+}
+
+func (v *validator) adapters(a *Adapters, s *State) {
+	if a.Default != "" && !ValidName(a.Default) {
+		v.add("adapters.default", "%q must match [A-Za-z0-9._-]{1,64}", oneLine(a.Default))
+	}
+	if a.Default != "" && a.Dir == "" {
+		v.add("adapters.default", "names an adapter, and adapters.dir is empty")
+	}
+	v.duration("adapters.settle", a.Settle, 10*time.Millisecond, 10*time.Minute)
+	v.duration("adapters.rescan", a.Rescan, 100*time.Millisecond, 24*time.Hour)
+	if a.Dir != "" && s.Dir != "" && within(a.Dir, filepath.Join(s.Dir, "adapters")) {
+		v.add("adapters.dir", "%s lies where edged keeps its own copies: choose a folder outside %s", a.Dir, filepath.Join(s.Dir, "adapters"))
+	}
+	if len(a.PublicKeys) > 64 {
+		v.add("adapters.public_keys", "%d keys are more than 64", len(a.PublicKeys))
+	}
+}
+
+func (v *validator) sampling(s *Sampling) {
+	v.integer("sampling.max_tokens", s.MaxTokens, 1, 1<<22)
+	v.number("sampling.temperature", s.Temperature, 0, 10)
+	v.integer("sampling.top_k", s.TopK, 0, 1<<20)
+	v.number("sampling.top_p", s.TopP, 0, 1)
+	v.number("sampling.min_p", s.MinP, 0, 1)
+	v.number("sampling.typical_p", s.TypicalP, 0, 1)
+	v.number("sampling.repeat_penalty", s.RepeatPenalty, 0, 10)
+	v.number("sampling.presence_penalty", s.PresencePenalty, -10, 10)
+	v.number("sampling.frequency_penalty", s.FrequencyPenalty, -10, 10)
+	v.integer("sampling.penalty_last_n", s.PenaltyLastN, -1, 1<<22)
+}
+
+func (v *validator) queue(q *Queue) {
+	v.integer("queue.size", q.Size, 1, 1<<16)
+	v.integer("queue.per_client", q.PerClient, 1, 1<<16)
+	if q.Deadline != 0 {
+		v.duration("queue.deadline", q.Deadline, time.Second, 7*24*time.Hour)
+	}
+	v.duration("queue.max_deadline", q.MaxDeadline, time.Second, 7*24*time.Hour)
+	if q.Deadline > q.MaxDeadline {
+		v.add("queue.deadline", "%v is later than queue.max_deadline, %v", q.Deadline, q.MaxDeadline)
+	}
+}
+
+func (v *validator) oneOf(key, value string, allowed ...string) {
+	if slices.Contains(allowed, value) {
+		return
+	}
+	quoted := make([]string, len(allowed))
+	for i, a := range allowed {
+		quoted[i] = strconv.Quote(a)
+	}
+	v.add(key, "%q is none of %s", oneLine(value), strings.Join(quoted, ", "))
+}
+
+func (v *validator) integer(key string, value, least, most int) {
+	if value < least || value > most {
+		v.add(key, "%d is outside %d to %d", value, least, most)
+	}
+}
+
+func (v *validator) number(key string, value, least, most float32) {
+	if math.IsNaN(float64(value)) || value < least || value > most {
+		v.add(key, "%v is outside %v to %v", value, least, most)
+	}
+}
+
+func (v *validator) duration(key string, value, least, most time.Duration) {
+	if value < least || value > most {
+		v.add(key, "%v is outside %v to %v", value, least, most)
+	}
+}
+
+func (v *validator) size(key string, value, least, most Size) {
+	if value < least || value > most {
+		v.add(key, "%v is outside %v to %v", value, least, most)
+	}
+}
+
+// listen checks a host:port to listen on; port 0 takes any free one.
+func (v *validator) listen(key, address string) bool {
+	_, port, err := net.SplitHostPort(address)
+	if err != nil || !validPort(port, 0) {
+		v.add(key, "%q is no address to listen on, such as 127.0.0.1:1883", oneLine(address))
+		return false
+	}
+	return true
+}
+
+// Loopback reports whether a host:port can be reached from this machine only.
+func Loopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	if host == "localhost" {
+		return true
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}
+
+func validPort(s string, least int) bool {
+	n, err := strconv.Atoi(s)
+	return err == nil && n >= least && n <= 65535
+}
+
+// filterProblem says what is wrong with an MQTT topic filter (MQTT 3.1.1, section 4.7); "": nothing.
+func filterProblem(f string) string {
+	if f == "" {
+		return "it is empty"
+	}
+	if len(f) > 1024 {
+		return "it is longer than 1024 bytes"
+	}
+	if strings.ContainsRune(f, 0) {
+		return "it holds a NUL byte"
+	}
+	levels := strings.Split(f, "/")
+	for i, l := range levels {
+		if strings.Contains(l, "+") && l != "+" {
+			return "'+' must stand alone between two slashes"
+		}
+		if strings.Contains(l, "#") && (l != "#" || i != len(levels)-1) {
+			return "'#' must stand alone at the end"
+		}
+	}
+	if strings.HasPrefix(f, "$") {
+		return "topics that begin with '$' are the broker's own"
+	}
+	return ""
+}
+
+// within reports whether path is dir or lies in it. Both are clean.
+func within(path, dir string) bool {
+	rel, err := filepath.Rel(dir, path)
+	return err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator))
+}
