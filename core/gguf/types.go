@@ -1,0 +1,162 @@
+package gguf
+
+import (
+	"fmt"
+
+	"edged/quant"
+)
+
+// Type is ggml's number of a tensor type (enum ggml_type).
+type Type uint32
+
+type typeInfo struct {
+	name   string
+	block  int64 // weights in a block
+	bytes  int64 // bytes of a block
+	format quant.Format
+}
+
+// info knows the types of ggml.h, also those that edged does not compute with: such a file opens, and whoever wants the
+// tensor can name what it is. ok is false for numbers that ggml never assigned or has removed.
+func (t Type) info() (i typeInfo, ok bool) {
+	switch t {
+	case 0:
+		return typeInfo{"F32", 1, 4, quant.F32}, true
+	case 1:
+		return typeInfo{"F16", 1, 2, quant.F16}, true
+	case 2:
+		return typeInfo{"Q4_0", 32, 18, quant.Q4_0}, true
+	case 3:
+		return typeInfo{"Q4_1", 32, 20, quant.Q4_1}, true
+	case 6:
+		return typeInfo{"Q5_0", 32, 22, quant.Q5_0}, true
+	case 7:
+		return typeInfo{"Q5_1", 32, 24, quant.Q5_1}, true
+	case 8:
+		return typeInfo{"Q8_0", 32, 34, quant.Q8_0}, true
+	case 9:
+		return typeInfo{"Q8_1", 32, 36, 0}, true
+	case 10:
+		return typeInfo{"Q2_K", 256, 84, quant.Q2_K}, true
+	case 11:
+		return typeInfo{"Q3_K", 256, 110, quant.Q3_K}, true
+	case 12:
+		return typeInfo{"Q4_K", 256, 144, quant.Q4_K}, true
+	case 13:
+		return typeInfo{"Q5_K", 256, 176, quant.Q5_K}, true
+	case 14:
+		return typeInfo{"Q6_K", 256, 210, quant.Q6_K}, true
+	case 15:
+		return typeInfo{"Q8_K", 256, 292, 0}, true
+	case 16:
+		return typeInfo{"IQ2_XXS", 256, 66, 0}, true
+	case 17:
+		return typeInfo{"IQ2_XS", 256, 74, 0}, true
+	case 18:
+		return typeInfo{"IQ3_XXS", 256, 98, 0}, true
+	case 19:
+		return typeInfo{"IQ1_S", 256, 50, 0}, true
+	case 20:
+		return typeInfo{"IQ4_NL", 32, 18, quant.IQ4_NL}, true
+	case 21:
+		return typeInfo{"IQ3_S", 256, 110, 0}, true
+	case 22:
+		return typeInfo{"IQ2_S", 256, 82, 0}, true
+	case 23:
+		return typeInfo{"IQ4_XS", 256, 136, quant.IQ4_XS}, true
+	case 24:
+		return typeInfo{"I8", 1, 1, 0}, true
+	case 25:
+		return typeInfo{"I16", 1, 2, 0}, true
+	case 26:
+		return typeInfo{"I32", 1, 4, 0}, true
+	case 27:
+		return typeInfo{"I64", 1, 8, 0}, true
+	case 28:
+		return typeInfo{"F64", 1, 8, 0}, true
+	case 29:
+		return typeInfo{"IQ1_M", 256, 56, 0}, true
+	case 30:
+		return typeInfo{"BF16", 1, 2, quant.BF16}, true
+	case 34:
+		return typeInfo{"TQ1_0", 256, 54, 0}, true
+	case 35:
+		return typeInfo{"TQ2_0", 256, 66, 0}, true
+	case 39:
+		return typeInfo{"MXFP4", 32, 17, quant.MXFP4}, true
+	default:
+		return typeInfo{}, false
+	}
+}
+
+// lastType bounds the search of TypeOf.
+const lastType Type = 39
+
+// TypeOf is the tensor type of a format; NF4 and FP4 have none.
+func TypeOf(f quant.Format) (Type, error) {
+	for t := Type(0); t <= lastType; t++ {
+		if i, ok := t.info(); ok && i.format == f && f.Valid() {
+			return t, nil
+		}
+	}
+	return 0, fmt.Errorf("gguf: format %s has no GGUF type", f)
+}
+
+// String is ggml's name of the type.
+func (t Type) String() string {
+	if i, ok := t.info(); ok {
+		return i.name
+	}
+	return fmt.Sprintf("type %d", uint32(t))
+}
+
+// Format is the format that edged computes with, quant.FormatInvalid where it has none.
+func (t Type) Format() quant.Format {
+	i, _ := t.info()
+	return i.format
+}
+
+// valueType is GGUF's number of a metadata type.
+type valueType uint32
+
+const (
+	typeUint8 valueType = iota
+	typeInt8
+	typeUint16
+	typeInt16
+	typeUint32
+	typeInt32
+	typeFloat32
+	typeBool
+	typeString
+	typeArray
+	typeUint64
+	typeInt64
+	typeFloat64
+)
+
+func (t valueType) String() string {
+	names := [...]string{
+		"uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "bool", "string", "array", "uint64", "int64", "float64",
+	}
+	if int(t) < len(names) {
+		return names[t]
+	}
+	return fmt.Sprintf("type %d", uint32(t))
+}
+
+// size is the number of bytes of a scalar, 0 for strings, arrays and unknown types.
+func (t valueType) size() uint64 {
+	switch t {
+	case typeUint8, typeInt8, typeBool:
+		return 1
+	case typeUint16, typeInt16:
+		return 2
+	case typeUint32, typeInt32, typeFloat32:
+		return 4
+	case typeUint64, typeInt64, typeFloat64:
+		return 8
+	default:
+		return 0
+	}
+}
