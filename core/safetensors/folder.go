@@ -26,9 +26,9 @@ const maxIndex = 16 << 20
 
 // Folder is an open model folder: one file, or all shards of an index.
 type Folder struct {
-	Path  string
-	files []*File
-	index string // path of the index file, "" where there is none
+	Path   string
+	files  []*File
+	index  string // path of the index file, "" where there is none
 	byName map[string]*Tensor
 }
 
