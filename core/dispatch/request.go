@@ -11,26 +11,27 @@ import (
 	"edged/core/protocol/backend"
 )
 
-// Request is one admitted piece of work. A door fills it; dispatch never changes it after Submit.
+// Request is one admitted piece of work. A door fills it; dispatch never changes it after Submit. Its JSON form is what
+// the journal keeps.
 type Request struct {
-	Door     string   // "mqtt"; with Reply it says where events go, also after a restart
-	Reply    string   // the door's own address of the answer (for MQTT: a topic)
-	Plain    bool     // the door wants the text only (ROOT/ask)
-	Client   string   // fairness and dedupe key; "" for none
-	ID       string   // unique per Client
-	Hash     [32]byte // of the payload: the same ID with another Hash is an id conflict
-	Kind     Kind
-	Prompt   string          // Generate without a template, Embed and Score: the text
-	Chat     json.RawMessage // Generate: messages (array); nil where Prompt is set
-	Tools    json.RawMessage // nil: none
-	Vars     json.RawMessage // template variables (object); nil: none
-	IDs      []int32         // Score: ids instead of a text; nil: none
-	Texts    []string        // Embed: several texts; nil: Prompt
+	Door     string          `json:",omitempty"` // "mqtt"; with Reply it says where events go, also after a restart
+	Reply    string          `json:",omitempty"` // the door's own address of the answer (for MQTT: a topic)
+	Plain    bool            `json:",omitempty"` // the door wants the text only (ROOT/ask)
+	Client   string          `json:",omitempty"` // fairness and dedupe key; "" for none
+	ID       string          // unique per Client
+	Hash     [32]byte        `json:"-"` // of the payload: the same ID with another Hash is an id conflict
+	Kind     Kind            `json:",omitempty"`
+	Prompt   string          `json:",omitempty"` // Generate without a template, Embed and Score: the text
+	Chat     json.RawMessage `json:",omitempty"` // Generate: messages (array); nil where Prompt is set
+	Tools    json.RawMessage `json:",omitempty"` // nil: none
+	Vars     json.RawMessage `json:",omitempty"` // template variables (object); nil: none
+	IDs      []int32         `json:",omitempty"` // Generate and Score: ids instead of a text; nil: none
+	Texts    []string        `json:",omitempty"` // Embed: several texts; nil: Prompt
 	Options  Options
-	Adapters []AdapterRef // nil: the default adapter; empty and not nil: none
-	Stream   bool
-	Deadline time.Duration // 0: none; counts running time from admission
-	Priority int           // higher first
+	Adapters []AdapterRef  // nil: the default adapter; empty and not nil: none
+	Stream   bool          `json:",omitempty"`
+	Deadline time.Duration `json:",omitempty"` // 0: the configured one; counts running time from admission
+	Priority int           `json:",omitempty"` // higher first, -10 to 10
 }
 
 // Kind is what a request asks for.
@@ -51,26 +52,26 @@ type AdapterRef struct {
 
 // Options are the generation parameters of a request. A nil pointer means the configured default.
 type Options struct {
-	MaxTokens        *int
-	Temperature      *float32
-	TopK             *int
-	TopP             *float32
-	MinP             *float32
-	TypicalP         *float32
-	RepeatPenalty    *float32
-	PresencePenalty  *float32
-	FrequencyPenalty *float32
-	LogitBias        map[int32]float32
-	Seed             *uint64
-	Stop             []string
-	StopIDs          []int32
-	IgnoreEOS        bool
-	N, BestOf        int
-	Logprobs         bool
-	TopLogprobs      int
-	ResponseFormat   json.RawMessage
-	Grammar          string
-	ToolChoice       json.RawMessage
+	MaxTokens        *int              `json:",omitempty"`
+	Temperature      *float32          `json:",omitempty"`
+	TopK             *int              `json:",omitempty"`
+	TopP             *float32          `json:",omitempty"`
+	MinP             *float32          `json:",omitempty"`
+	TypicalP         *float32          `json:",omitempty"`
+	RepeatPenalty    *float32          `json:",omitempty"`
+	PresencePenalty  *float32          `json:",omitempty"`
+	FrequencyPenalty *float32          `json:",omitempty"`
+	LogitBias        map[int32]float32 `json:",omitempty"`
+	Seed             *uint64           `json:",omitempty"`
+	Stop             []string          `json:",omitempty"`
+	StopIDs          []int32           `json:",omitempty"`
+	IgnoreEOS        bool              `json:",omitempty"`
+	N, BestOf        int               `json:",omitempty"`
+	Logprobs         bool              `json:",omitempty"`
+	TopLogprobs      int               `json:",omitempty"`
+	ResponseFormat   json.RawMessage   `json:",omitempty"`
+	Grammar          string            `json:",omitempty"`
+	ToolChoice       json.RawMessage   `json:",omitempty"`
 }
 
 // Event is what a door publishes. Exactly one of Accepted, Prefill, Delta and Last is set.
@@ -155,8 +156,11 @@ const (
 	CodeInternal           Code = "internal"
 )
 
+// Error makes *Error an error.
+func (e *Error) Error() string { return string(e.Code) + ": " + e.Message }
+
 // Sink receives the events of a request, in order, from one goroutine per request. It must not block for long: a door
-// that cannot deliver drops deltas, never the last event.
+// that cannot deliver drops deltas, never the last event. Sinks are compared: they are pointers.
 type Sink interface {
 	Event(req *Request, ev Event)
 }

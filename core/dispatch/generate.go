@@ -1,0 +1,295 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+	"time"
+
+	"edged/core/protocol"
+	"edged/core/protocol/backend"
+)
+
+// generate runs one attempt of a generation and passes its text on as it comes.
+func (d *Dispatcher) generate(ctx context.Context, j *job, life BackendLife, uses []backend.AdapterUse) (*Last, error) {
+	o := &j.req.Options
+	j.rec.model = life.Info.Name
+	req := backend.Request{
+		ID:          j.key.ID,
+		PromptIDs:   j.prompt,
+		Adapters:    uses,
+		Sampling:    o.sampling(d.o.Defaults.Sampling, j.rec.Seed),
+		MaxTokens:   d.o.Defaults.MaxTokens,
+		Stop:        o.Stop,
+		StopIDs:     o.StopIDs,
+		IgnoreEOS:   o.IgnoreEOS,
+		N:           o.N,
+		BestOf:      o.BestOf,
+		Logprobs:    o.Logprobs,
+		TopLogprobs: o.TopLogprobs,
+		Priority:    j.req.Priority,
+		Client:      j.req.Client,
+		Stream:      true, // also where the client does not want it: the ids so far are what another attempt starts from
+	}
+	set(&req.MaxTokens, o.MaxTokens)
+	s := stream{d: d, j: j, shown: j.req.Stream && o.BestOf <= j.req.choices(), pending: make([]strings.Builder, len(j.texts))}
+	if j.req.resumable() {
+		req.GeneratedIDs = j.generated
+		s.carried = len(j.generated)
+		s.pending[0].WriteString(j.texts[0].String())
+	} else {
+		j.generated, j.texts = nil, make([]strings.Builder, len(j.texts))
+	}
+
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	events := make(chan backend.Event, 16)
+	result := make(chan error, 1)
+	go func() {
+		defer close(events)
+		result <- life.Backend.Generate(ctx, req, func(ev backend.Event) error {
+			select {
+			case events <- ev:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		})
+	}()
+	s.follow(ctx, events)
+	err := <-result
+	switch {
+	case s.done != nil:
+		return d.answer(ctx, j, s.done, s.carried)
+	case err != nil:
+		return nil, err
+	default:
+		return nil, fmt.Errorf("dispatch: the backend ended %q without a last event", j.key.ID)
+	}
+}
+
+// stream is what has come of one attempt.
+type stream struct {
+	d       *Dispatcher
+	j       *job
+	shown   bool // deltas are sent
+	carried int  // ids that the attempt started from
+	pending []strings.Builder
+	sent    time.Time // of the last delta
+	timer   <-chan time.Time
+	done    *backend.Event
+}
+
+// follow takes events until there are no more. Deltas leave at most once every Coalesce; the first one leaves at once.
+func (s *stream) follow(ctx context.Context, events <-chan backend.Event) {
+	s.flush()
+	for {
+		select {
+		case ev, more := <-events:
+			if !more {
+				s.flushAll()
+				return
+			}
+			s.take(ctx, ev)
+		case <-s.timer:
+			s.timer = nil
+			s.flush()
+		}
+	}
+}
+
+func (s *stream) take(ctx context.Context, ev backend.Event) {
+	j := s.j
+	switch {
+	case ev.Done:
+		s.complete(ev)
+		return
+	case ev.Prefill != nil:
+		if j.req.Stream {
+			s.d.emit(j, Event{Prefill: ev.Prefill})
+		}
+		return
+	case ev.Index < 0 || ev.Index >= len(j.texts):
+		return // best_of: a choice beyond n, which may never be seen
+	}
+	if len(ev.IDs) > 0 && j.firstAt.IsZero() {
+		j.firstAt = time.Now()
+	}
+	if len(j.texts) == 1 {
+		j.generated = append(j.generated, ev.IDs...)
+	}
+	if j.suspect && len(j.generated) >= j.crashedAt+clearedAfter && ctx.Err() == nil {
+		s.d.clear(j)
+	}
+	if ev.Text != "" {
+		j.texts[ev.Index].WriteString(ev.Text)
+		s.pending[ev.Index].WriteString(ev.Text)
+		s.flush()
+	}
+}
+
+// complete makes the deltas joined the text of the last event, which is the authority.
+func (s *stream) complete(ev backend.Event) {
+	s.done = &ev
+	for _, c := range ev.Choices {
+		if c.Index < 0 || c.Index >= len(s.j.texts) {
+			continue
+		}
+		if rest, ok := strings.CutPrefix(c.Text, s.j.texts[c.Index].String()); ok {
+			s.pending[c.Index].WriteString(rest)
+		}
+	}
+}
+
+// flush sends what is pending, or sets the timer for it.
+func (s *stream) flush() {
+	waiting := false
+	for i := range s.pending {
+		waiting = waiting || s.pending[i].Len() > 0
+	}
+	if !waiting || s.timer != nil {
+		return
+	}
+	if wait := s.d.limits.Coalesce - time.Since(s.sent); !s.sent.IsZero() && wait > 0 {
+		s.timer = time.After(wait)
+		return
+	}
+	s.flushAll()
+}
+
+func (s *stream) flushAll() {
+	for i := range s.pending {
+		if s.pending[i].Len() == 0 {
+			continue
+		}
+		text := s.pending[i].String()
+		s.pending[i].Reset()
+		s.sent = time.Now()
+		if s.shown {
+			s.d.emit(s.j, Event{Delta: &Delta{Index: i, Text: text}})
+		}
+	}
+}
+
+// answer makes the last event of a finished generation.
+func (d *Dispatcher) answer(ctx context.Context, j *job, ev *backend.Event, carried int) (*Last, error) {
+	if len(ev.Choices) == 0 {
+		return nil, fmt.Errorf("dispatch: the backend's last event of %q holds no choice", j.key.ID)
+	}
+	last := d.last(j)
+	last.Choices, last.Usage = ev.Choices, ev.Usage
+	last.Finish = string(ev.Choices[0].Finish)
+	last.Timings.Prefill, last.Timings.Decode = ev.Timings.Prefill, ev.Timings.Decode
+	last.Timings.PrefillTokens = max(ev.Usage.PromptTokens-ev.Usage.CachedTokens, 0)
+	last.Timings.DecodeTokens = max(ev.Usage.CompletionTokens-carried, 0)
+	for i := range last.Choices {
+		clampLogprobs(last.Choices[i].Logprobs)
+	}
+	if j.req.offersTools() {
+		tools, err := d.toolCalls(ctx, last.Choices)
+		if err != nil {
+			return nil, err
+		}
+		last.Tools = tools
+	}
+	return last, nil
+}
+
+// toolCalls finds the calls in each choice; nil where there is none. The texts stay as they were generated.
+func (d *Dispatcher) toolCalls(ctx context.Context, choices []backend.Choice) ([][]ToolCall, error) {
+	calls := make([][]ToolCall, len(choices))
+	found := false
+	for i, c := range choices {
+		for try := 1; ; try++ {
+			life, err := d.o.Tokenizers.Tokenizer(ctx)
+			if err != nil {
+				return nil, asUnavailable(err)
+			}
+			parsed, err := life.Tokenizer.ParseTools(ctx, c.Text)
+			switch {
+			case err == nil:
+				for _, t := range parsed.Calls {
+					calls[i] = append(calls[i], ToolCall{Name: t.Name, Arguments: t.Arguments})
+					found = true
+				}
+			case errors.Is(err, protocol.ErrPluginDied):
+				if try < tokenizerTries {
+					continue
+				}
+				return nil, fail(CodeQuarantined, "the tokenizer died %d times over this answer", try)
+			case errors.Is(err, protocol.ErrUnsupported):
+				// A family whose calls nobody knows how to read: the text says it all.
+			default:
+				return nil, err
+			}
+			break
+		}
+	}
+	if !found {
+		return nil, nil
+	}
+	return calls, nil
+}
+
+// clampLogprobs keeps log-probabilities within what JSON can say: a token that cannot be sampled has minus infinity.
+func clampLogprobs(steps []backend.TokenLogprob) {
+	clamp := func(f *float32) {
+		if !finite(*f) {
+			*f = -math.MaxFloat32
+		}
+	}
+	for i := range steps {
+		clamp(&steps[i].Logprob)
+		for k := range steps[i].Top {
+			clamp(&steps[i].Top[k].Logprob)
+		}
+	}
+}
+
+// score runs one attempt of a Score.
+func (d *Dispatcher) score(ctx context.Context, j *job, life BackendLife, uses []backend.AdapterUse) (*Last, error) {
+	j.rec.model = life.Info.Name
+	began := time.Now()
+	results, err := life.Backend.Score(ctx, backend.ScoreRequest{Lists: [][]int32{j.prompt}, Adapters: uses})
+	if err != nil {
+		return nil, err
+	}
+	if len(results) != 1 {
+		return nil, fmt.Errorf("dispatch: the backend scored %d lists instead of 1", len(results))
+	}
+	last := d.last(j)
+	last.Finish = string(backend.FinishStop)
+	last.Scores = results[0].Logprobs
+	for i, s := range last.Scores {
+		if !finite(s) {
+			last.Scores[i] = -math.MaxFloat32
+		}
+	}
+	last.Usage.PromptTokens = len(j.prompt)
+	last.Timings.Prefill, last.Timings.PrefillTokens = time.Since(began), len(j.prompt)
+	return last, nil
+}
+
+// embed runs one attempt of an Embed.
+func (d *Dispatcher) embed(ctx context.Context, j *job, life BackendLife) (*Last, error) {
+	e, ok := life.Backend.(backend.Embedder)
+	if !ok {
+		return nil, fail(CodeUnsupported, "embeddings: this backend does not serve them")
+	}
+	j.rec.model = life.Info.Name
+	began := time.Now()
+	vectors, err := e.Embed(ctx, j.lists)
+	if err != nil {
+		return nil, err
+	}
+	last := d.last(j)
+	last.Finish = string(backend.FinishStop)
+	last.Vectors = vectors
+	for _, ids := range j.lists {
+		last.Usage.PromptTokens += len(ids)
+	}
+	last.Timings.Prefill, last.Timings.PrefillTokens = time.Since(began), last.Usage.PromptTokens
+	return last, nil
+}

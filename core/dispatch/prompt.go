@@ -1,0 +1,123 @@
+package dispatch
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"edged/core/protocol"
+	"edged/core/protocol/tokenizer"
+)
+
+// tokenizerTries is how many lives of the tokenizer a request may cost before it is taken for the reason.
+const tokenizerTries = 3
+
+// encode fills in the ids of a job's input.
+func (d *Dispatcher) encode(ctx context.Context, j *job) error {
+	if len(j.req.IDs) > 0 {
+		j.prompt = j.req.IDs
+		return nil
+	}
+	select {
+	case d.encoding <- struct{}{}:
+		defer func() { <-d.encoding }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	for try := 1; ; try++ {
+		life, err := d.o.Tokenizers.Tokenizer(ctx)
+		if err == nil {
+			err = j.encode(ctx, life)
+		} else if ctx.Err() == nil {
+			return asUnavailable(err)
+		}
+		if why := ended(ctx); why != nil {
+			return why
+		}
+		switch {
+		case err == nil:
+			return nil
+		case !errors.Is(err, protocol.ErrPluginDied):
+			return err
+		case try == tokenizerTries:
+			return fail(CodeQuarantined, "the tokenizer died %d times over this request: it is not tried again", try)
+		}
+		d.log.WarnContext(ctx, "the tokenizer died under a request", "request_id", j.key.ID, "client", j.key.Client, "err", err)
+	}
+}
+
+func (j *job) encode(ctx context.Context, life TokenizerLife) error {
+	switch {
+	case j.req.Kind == Embed:
+		texts := j.req.Texts
+		if len(texts) == 0 {
+			texts = []string{j.req.Prompt}
+		}
+		lists, err := life.Tokenizer.Encode(ctx, texts, tokenizer.Flags{AddSpecial: true})
+		j.lists = lists
+		return err
+	case j.req.Kind == Generate && (len(j.req.Chat) > 0 || life.Info.ChatTemplate != ""):
+		chat, err := j.chat(life.Info)
+		if err != nil {
+			return err
+		}
+		out, err := life.Tokenizer.EncodeChat(ctx, chat)
+		if err == nil && len(out.IDs) == 0 {
+			err = fail(CodeInvalidRequest, "messages: the chat template made no prompt of them")
+		}
+		j.prompt = out.IDs
+		return err
+	default:
+		lists, err := life.Tokenizer.Encode(ctx, []string{j.req.Prompt}, tokenizer.Flags{AddSpecial: true})
+		if err != nil {
+			return err
+		}
+		if len(lists) != 1 || len(lists[0]) == 0 {
+			return fail(CodeInvalidRequest, "prompt: the tokenizer made no token of it")
+		}
+		j.prompt = lists[0]
+		return nil
+	}
+}
+
+// chat is the conversation of a generation: its messages, or its prompt as the one message of a user.
+func (j *job) chat(info tokenizer.Info) (tokenizer.Chat, error) {
+	c := tokenizer.Chat{Messages: j.req.Chat}
+	if info.ChatTemplate == "" {
+		return c, fail(CodeUnsupported, "messages: this model has no chat template; send a prompt instead")
+	}
+	if len(c.Messages) == 0 {
+		text, err := json.Marshal([]map[string]string{{"role": "user", "content": j.req.Prompt}})
+		if err != nil {
+			return c, err
+		}
+		c.Messages = text
+	}
+	if j.req.offersTools() {
+		c.Tools = j.req.Tools
+	}
+	vars, err := withNow(j.req.Vars, j.rec.Now)
+	c.Variables = vars
+	return c, err
+}
+
+// withNow adds the time of admission to the template's variables, so that a template that prints the date prints the same
+// at every attempt. The keys keep their order.
+func withNow(vars json.RawMessage, now time.Time) (json.RawMessage, error) {
+	var there map[string]json.RawMessage
+	if len(vars) > 0 {
+		if err := json.Unmarshal(vars, &there); err != nil {
+			return nil, fail(CodeInvalidRequest, "template_vars: is not an object")
+		}
+	}
+	if _, given := there["now"]; given {
+		return vars, nil
+	}
+	out := []byte(`{"now":"` + now.Format(time.RFC3339) + `"`)
+	if len(there) == 0 {
+		return append(out, '}'), nil
+	}
+	return append(append(out, ','), bytes.TrimPrefix(bytes.TrimSpace(vars), []byte("{"))...), nil
+}

@@ -1,0 +1,142 @@
+package dispatch
+
+import (
+	"slices"
+	"time"
+)
+
+// Priorities of requests.
+const (
+	MinPriority = -10
+	MaxPriority = 10
+)
+
+// queue orders what waits. The highest priority goes first; among equals the client with the fewest running requests, then
+// the one that was served longest ago, then the oldest request. Waiting raises a priority by one level for every ageing
+// step, so that nothing waits for ever behind those who always ask with a higher one. It locks nothing.
+//
+// Taking one looks at all that wait: 64 by default, a microsecond, against a generation of seconds.
+type queue struct {
+	ageing time.Duration // 0: no ageing
+	lines  map[string]*line
+	length int
+	grants uint64
+}
+
+// line is what one client waits for.
+type line struct {
+	waiting []*job
+	running int
+	granted uint64 // number of its last grant; 0: never
+}
+
+func newQueue(ageing time.Duration) *queue {
+	return &queue{ageing: ageing, lines: map[string]*line{}}
+}
+
+func (q *queue) line(client string) *line {
+	l := q.lines[client]
+	if l == nil {
+		l = &line{}
+		q.lines[client] = l
+	}
+	return l
+}
+
+// push adds a job to its client's line.
+func (q *queue) push(j *job) {
+	l := q.line(j.req.Client)
+	l.waiting = append(l.waiting, j)
+	q.length++
+}
+
+// remove takes a job out that is not to be served any more, and reports whether it waited.
+func (q *queue) remove(j *job) bool {
+	l := q.lines[j.req.Client]
+	if l == nil {
+		return false
+	}
+	i := slices.Index(l.waiting, j)
+	if i < 0 {
+		return false
+	}
+	l.waiting = slices.Delete(l.waiting, i, i+1)
+	q.length--
+	q.drop(j.req.Client, l)
+	return true
+}
+
+// next takes the job that is served next, or nil. With suspects set only those are looked at.
+func (q *queue) next(suspects bool) *job {
+	var best candidate
+	for _, l := range q.lines {
+		for _, j := range l.waiting {
+			if suspects && !j.suspect {
+				continue
+			}
+			if c := (candidate{j, l, q.priority(j)}); best.job == nil || c.before(best) {
+				best = c
+			}
+		}
+	}
+	if best.job == nil {
+		return nil
+	}
+	best.line.running++ // before remove, which drops lines without work
+	q.grants++
+	best.line.granted = q.grants
+	q.remove(best.job)
+	return best.job
+}
+
+// suspects reports whether any waiting job is a suspect.
+func (q *queue) suspects() bool {
+	for _, l := range q.lines {
+		if slices.ContainsFunc(l.waiting, func(j *job) bool { return j.suspect }) {
+			return true
+		}
+	}
+	return false
+}
+
+func (q *queue) priority(j *job) int64 {
+	p := int64(j.req.Priority)
+	if q.ageing > 0 {
+		p += int64(time.Since(j.admitted) / q.ageing)
+	}
+	return p
+}
+
+// done says that a granted job of a client runs no longer.
+func (q *queue) done(client string) {
+	l := q.line(client)
+	l.running--
+	q.drop(client, l)
+}
+
+// drop forgets a line without work, so that clients that come and go leave nothing behind. Its place in the turn is lost
+// with it: a client without work has no turn to keep.
+func (q *queue) drop(client string, l *line) {
+	if len(l.waiting) == 0 && l.running == 0 {
+		delete(q.lines, client)
+	}
+}
+
+type candidate struct {
+	job      *job
+	line     *line
+	priority int64
+}
+
+func (c candidate) before(o candidate) bool {
+	switch {
+	case c.priority != o.priority:
+		return c.priority > o.priority
+	case c.line.running != o.line.running:
+		return c.line.running < o.line.running
+	case c.line.granted != o.line.granted:
+		return c.line.granted < o.line.granted
+	default:
+		return c.job.number < o.job.number
+	}
+}
