@@ -1,8 +1,3 @@
-// Package kernel is the arithmetic of the forward pass: the Kernels interface over row ranges, and its portable
-// implementation, which specifies every result bit by bit.
-//
-// It must not know models, threads or caches. Calls allocate nothing and may run concurrently on disjoint outputs. A
-// row's result depends on that row's inputs only: never on how many rows, which range or which implementation computed it.
 package kernel
 
 import "edged/quant"
@@ -19,12 +14,22 @@ const (
 
 // Activations holds rows of float32 values prepared for MatMul: the input of one or more matrix products. It is scratch
 // that is allocated once (Grow) and reused.
+//
+// Q, D and S have one layout for all implementations, so that they can fall back on each other: rows go in tiles of
+// TokenTile; the last tile is as narrow as the rest, and a single row is thus contiguous. With nb = Cols/32 and a tile of
+// rows [t0, t0+w):
+//
+//	Q[t0·Cols:]              (nb, w, 32)   int8
+//	D[t0·nb:]                (nb, w)       d
+//	D[(Rows+t0)·nb:]         (nb, w)       g
+//	D[2·(Rows+t0)·nb:]       (nb, 2, w)    g of columns 0…15 and 16…31 alone
+//	S[t0·nb:]                (nb, w)       -128·Σq
 type Activations struct {
 	Rows, Cols int
 	X          []float32 // (Rows, Cols); owned by the caller, must stay unchanged until the last MatMul
-	Q          []int8    // implementation's own layout
-	D          []float32 // implementation's own layout: block scales and corrections
-	S          []int32   // implementation's own layout
+	Q          []int8    // quantised blocks
+	D          []float32 // block scales d, then g = d·Σq, then g of half blocks
+	S          []int32   // -128·Σq of each block: turns a product with unsigned bytes w+128 into one with w
 }
 
 // Kernels computes. Ranges are half-open. An implementation embeds the portable one and overrides what it speeds up.
@@ -35,14 +40,15 @@ type Kernels interface {
 	RowMultiple(w *quant.Matrix) int
 	// Grow makes a big enough for rows × cols; it is the only call that allocates.
 	Grow(a *Activations, rows, cols int)
-	// Prepare quantises rows [lo, hi) of a.X where p wants that. a.Rows, a.Cols and a.X are set.
+	// Prepare quantises rows [lo, hi) of a.X where p wants that. a.Rows, a.Cols and a.X are set, and a has been grown for
+	// at least that size; ranges may be prepared concurrently.
 	Prepare(a *Activations, p Precision, lo, hi int)
 	// MatMul sets y[t*ldy+r] = Σ_k w[r,k]·a[t,k] for r in [lo, hi) and every row t of a.
 	MatMul(y []float32, ldy int, w *quant.Matrix, a *Activations, p Precision, lo, hi int)
 	// PutKV stores one key or value (HeadDim values) at slot [0, BlockPositions) of a sub-block, see AttendArgs.
 	PutKV(block []byte, t KVType, slot int, x []float32)
-	// Attend computes one span of attention, see AttendArgs. Nothing in it depends on how the span was cut off: the
-	// positions [Lo, Hi) are visited page by page in order.
+	// Attend overwrites dst with one span of attention, see AttendArgs: the positions [Lo, Hi) are visited page by page in
+	// order. An empty span gives M = -Inf, L = 0, O = 0.
 	Attend(dst *Partial, args *AttendArgs)
 	// RMSNorm sets y = x / sqrt(mean(x²) + eps) · w.
 	RMSNorm(y, x, w []float32, eps float32)
@@ -74,7 +80,8 @@ type AttendArgs struct {
 	Lo, Hi    int // absolute positions, inside one span of SpanPositions
 }
 
-// Partial is the state of the online soft-max after some spans, for Group heads: Combine merges them in order.
+// Partial is the state of the online soft-max after some spans, for Group heads: Combine merges them in order, Finish
+// makes the attention output of it.
 type Partial struct {
 	M []float32 // (Group) running maximum of the scores, -Inf at first
 	L []float32 // (Group) sum of exp(score - M)
@@ -97,3 +104,9 @@ const BlockPositions = 32
 // SpanPositions is the number of positions over which attention is summed before partial results are combined in
 // order. It is fixed, so that splitting a long context over threads changes no bit.
 const SpanPositions = 512
+
+// TokenTile is the number of activation rows whose quantised blocks lie side by side, see Activations.
+const TokenTile = 8
+
+// MaxHeadDim is the largest HeadDim that Attend takes.
+const MaxHeadDim = 512
