@@ -335,7 +335,7 @@ func TestFairness(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
 		want := []string{"flood0", "b0", "c0", "flood1", "b1", "c1", "flood2", "flood3", "flood4", "flood5"}
-		if d := cmp.Diff(want, b.s.order); d != "" {
+		if d := cmp.Diff(want, b.s.ended()); d != "" {
 			t.Errorf("order: %s", d)
 		}
 	})
@@ -355,13 +355,14 @@ func TestPrioritiesAge(t *testing.T) {
 		}
 		synctest.Wait()
 		place := -1
-		for i, id := range b.s.order {
+		order := b.s.ended()
+		for i, id := range order {
 			if id == "low" {
 				place = i
 			}
 		}
 		if place < 10 || place > 24 {
-			t.Errorf("the low one came at place %d of %d", place, len(b.s.order))
+			t.Errorf("the low one came at place %d of %d", place, len(order))
 		}
 		time.Sleep(time.Minute)
 	})

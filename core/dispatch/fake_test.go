@@ -180,7 +180,7 @@ func (p *plugins) Score(_ context.Context, req backend.ScoreRequest) ([]backend.
 type sink struct {
 	mu     sync.Mutex
 	events map[string][]Event
-	order  []string // ids, in the order of their last events
+	order  []string
 }
 
 func newSink() *sink { return &sink{events: map[string][]Event{}} }
@@ -226,6 +226,13 @@ func (s *sink) last(t *testing.T, id string) *Last {
 		t.Errorf("%s: the deltas of the last attempt join to %q, the text is %q", id, text.String(), last.Choices[0].Text)
 	}
 	return last
+}
+
+// ended returns the ids in the order of their last events.
+func (s *sink) ended() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.order)
 }
 
 func (s *sink) has(id string) bool {
