@@ -129,6 +129,9 @@ func (f *File) Close() error {
 	return f.mapping.Close()
 }
 
+// Mapping is the file's mapping, for advice; nil for a parsed File.
+func (f *File) Mapping() *mmap.Mapping { return f.mapping }
+
 // Tensors lists the tensors in the order of their data. The slice is the file's own.
 func (f *File) Tensors() []Tensor { return f.tensors }
 

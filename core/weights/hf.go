@@ -29,12 +29,12 @@ func (b *builder) openHF(dir string) error {
 	for _, m := range files.Mappings() {
 		b.keep(m)
 	}
-	b.m.files = []servedFile{{configName, filepath.Join(dir, configName)}}
+	b.m.files = []File{{configName, filepath.Join(dir, configName)}}
 	if path := filepath.Join(dir, generationName); exists(path) {
-		b.m.files = append(b.m.files, servedFile{generationName, path})
+		b.m.files = append(b.m.files, File{generationName, path})
 	}
 	for _, path := range files.Files() {
-		b.m.files = append(b.m.files, servedFile{filepath.Base(path), path})
+		b.m.files = append(b.m.files, File{filepath.Base(path), path})
 	}
 	if err := b.hfTensors(files); err != nil {
 		return err

@@ -20,7 +20,9 @@ var (
 	// ErrUnsupported means that the files are sound, but of a kind that edged does not serve.
 	ErrUnsupported = errors.New("not supported")
 	// ErrInvalid means that the files are damaged or contradict each other.
-	ErrInvalid = errors.New("invalid model")
+	ErrInvalid = errors.New("invalid file")
+	// ErrMismatch means that an adapter belongs to another model.
+	ErrMismatch = errors.New("does not fit the model")
 )
 
 // Hyper holds the hyper-parameters of a decoder. Fields that an architecture does not have are zero.
@@ -70,7 +72,7 @@ type Model struct {
 
 	matrices map[string]*quant.Matrix
 	vectors  map[string]*quant.Matrix // one row each
-	files    []servedFile             // what Hash covers
+	files    []File                   // what Hash covers
 	recoded  []string                 // what Requantize did, for Hash
 	maps     []*mmap.Mapping          // of the files
 	arena    *arena                   // what had to be laid out anew

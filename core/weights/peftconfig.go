@@ -1,0 +1,284 @@
+package weights
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// maxPatterns bounds the lists of adapter_config.json.
+const maxPatterns = 1 << 12
+
+// peftConfig is adapter_config.json (LoraConfig of huggingface/peft, src/peft/tuners/lora/config.py). What changes the
+// arithmetic is read or refused; what only concerned training is ignored.
+type peftConfig struct {
+	Type       string          `json:"peft_type"`
+	Base       string          `json:"base_model_name_or_path"`
+	Rank       float64         `json:"r"`
+	Alpha      float64         `json:"lora_alpha"`
+	RSLoRA     bool            `json:"use_rslora"`
+	DoRA       bool            `json:"use_dora"`
+	QALoRA     bool            `json:"use_qalora"`
+	Bias       *string         `json:"bias"`
+	LoRABias   bool            `json:"lora_bias"`
+	Init       json.RawMessage `json:"init_lora_weights"`
+	LoftQ      map[string]any  `json:"loftq_config"`
+	Save       []string        `json:"modules_to_save"`
+	Parameters []string        `json:"target_parameters"`
+	Tokens     json.RawMessage `json:"trainable_token_indices"`
+	Layered    json.RawMessage `json:"layer_replication"`
+	Targets    json.RawMessage `json:"target_modules"`
+	Excluded   json.RawMessage `json:"exclude_modules"`
+	Layers     json.RawMessage `json:"layers_to_transform"`
+	RankPat    json.RawMessage `json:"rank_pattern"`
+	AlphaPat   json.RawMessage `json:"alpha_pattern"`
+
+	targets  moduleSet
+	excluded moduleSet
+	layers   []int // nil: all
+	ranks    patterns
+	alphas   patterns
+}
+
+func readPEFTConfig(path string) (*peftConfig, error) {
+	var raw json.RawMessage
+	if err := readJSON(path, &raw); err != nil {
+		return nil, err
+	}
+	c, err := parsePEFTConfig(raw)
+	if err != nil {
+		return nil, fmt.Errorf("weights: %s: %w", path, err)
+	}
+	return c, nil
+}
+
+// parsePEFTConfig reads and checks a configuration.
+func parsePEFTConfig(data []byte) (*peftConfig, error) {
+	c := &peftConfig{Type: "LORA", Rank: 8, Alpha: 8}
+	if err := json.Unmarshal(data, c); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	if err := c.refuse(); err != nil {
+		return nil, err
+	}
+	for _, err := range []error{
+		field("target_modules", c.targets.parse(c.Targets)),
+		field("exclude_modules", c.excluded.parse(c.Excluded)),
+		field("layers_to_transform", c.parseLayers()),
+		field("rank_pattern", c.ranks.parse(c.RankPat)),
+		field("alpha_pattern", c.alphas.parse(c.AlphaPat)),
+	} {
+		if err != nil {
+			return nil, err
+		}
+	}
+	switch {
+	case !isRank(c.Rank):
+		return nil, fmt.Errorf("%w: r is %g: want a whole number from 1 to %d", ErrInvalid, c.Rank, maxRank)
+	case math.Abs(c.Alpha) > 1e6:
+		return nil, fmt.Errorf("%w: lora_alpha is %g", ErrInvalid, c.Alpha)
+	}
+	for _, p := range c.ranks {
+		if !isRank(p.value) {
+			return nil, fmt.Errorf("%w: rank_pattern: %q is %g: want a whole number from 1 to %d", ErrInvalid, p.key, p.value, maxRank)
+		}
+	}
+	for _, p := range c.alphas {
+		if math.Abs(p.value) > 1e6 {
+			return nil, fmt.Errorf("%w: alpha_pattern: %q is %g", ErrInvalid, p.key, p.value)
+		}
+	}
+	return c, nil
+}
+
+func isRank(r float64) bool { return r >= 1 && r <= maxRank && r == math.Trunc(r) }
+
+func field(name string, err error) error {
+	if err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrInvalid, name, err)
+	}
+	return nil
+}
+
+// refuse names what is not served.
+func (c *peftConfig) refuse() error {
+	given := func(raw json.RawMessage) bool {
+		s := string(bytes.TrimSpace(raw))
+		return s != "" && s != "null" && s != "[]" && s != "{}" && s != "false"
+	}
+	var init string
+	if err := json.Unmarshal(c.Init, &init); err != nil {
+		init = "" // a bool, or absent
+	}
+	why := ""
+	switch {
+	case c.Type != "LORA":
+		why = fmt.Sprintf("peft_type %q; the supported one is LORA", c.Type)
+	case c.DoRA:
+		why = "use_dora: DoRA adapters are not served yet"
+	case c.QALoRA:
+		why = "use_qalora"
+	case c.Bias != nil && *c.Bias != "none":
+		why = fmt.Sprintf("bias %q: trained biases are not served; train with bias \"none\"", *c.Bias)
+	case c.LoRABias:
+		why = "lora_bias: trained biases are not served"
+	case len(c.Save) > 0:
+		why = fmt.Sprintf("modules_to_save %q: whole trained modules are not served; train with LoRA only", c.Save)
+	case len(c.Parameters) > 0:
+		why = "target_parameters"
+	case given(c.Tokens):
+		why = "trainable_token_indices"
+	case given(c.Layered):
+		why = "layer_replication"
+	case len(c.LoftQ) > 0:
+		why = "loftq_config: LoftQ changes the base model; serve the base that it wrote"
+	case strings.HasPrefix(init, "pissa"), strings.HasPrefix(init, "corda"), init == "olora", init == "loftq":
+		why = fmt.Sprintf("init_lora_weights %q changes the base model: convert the adapter to a plain one when saving it", init)
+	default:
+		return nil
+	}
+	return fmt.Errorf("%w: %s", ErrUnsupported, why)
+}
+
+// parseLayers reads null, a number or a list of numbers.
+func (c *peftConfig) parseLayers() error {
+	raw := bytes.TrimSpace(c.Layers)
+	if len(raw) == 0 || string(raw) == "null" {
+		return nil
+	}
+	if raw[0] == '[' {
+		if err := json.Unmarshal(raw, &c.layers); err != nil {
+			return err
+		}
+		if len(c.layers) == 0 {
+			c.layers = nil // as PEFT takes it
+		}
+		return nil
+	}
+	c.layers = []int{0}
+	return json.Unmarshal(raw, &c.layers[0])
+}
+
+// inLayers reports whether layers_to_transform takes the module's layer: the first number of its name.
+func (c *peftConfig) inLayers(module string) bool {
+	if c.layers == nil {
+		return true
+	}
+	_, numbers := splitNumbers(module)
+	if len(numbers) == 0 {
+		return false
+	}
+	n, err := strconv.Atoi(numbers[0])
+	return err == nil && slices.Contains(c.layers, n)
+}
+
+// A moduleSet is target_modules or exclude_modules: names that modules end in, or one regular expression for the whole
+// name.
+type moduleSet struct {
+	list []string
+	re   *regexp.Regexp
+	any  bool // "all-linear", or an expression that only Python understands: the tensors decide
+}
+
+func (s *moduleSet) set() bool { return s.any || s.re != nil || len(s.list) > 0 }
+
+func (s *moduleSet) parse(raw json.RawMessage) error {
+	raw = bytes.TrimSpace(raw)
+	switch {
+	case len(raw) == 0 || string(raw) == "null":
+		return nil
+	case raw[0] == '[':
+		if err := json.Unmarshal(raw, &s.list); err != nil {
+			return err
+		}
+		if len(s.list) > maxPatterns {
+			return fmt.Errorf("%d entries, more than the %d allowed", len(s.list), maxPatterns)
+		}
+		return nil
+	}
+	var text string
+	if err := json.Unmarshal(raw, &text); err != nil {
+		return err
+	}
+	re, err := regexp.Compile(`^(?:` + text + `)$`)
+	s.re, s.any = re, err != nil || text == "all-linear"
+	return nil
+}
+
+// match reports whether the set holds the module, and marks in hit (nil: not wanted) the entries that do. An empty set
+// of targets holds every module: the tensors decide.
+func (s *moduleSet) match(module string, hit []bool) bool {
+	switch {
+	case s.any || !s.set():
+		return true
+	case s.re != nil:
+		return s.re.MatchString(module)
+	}
+	found := false
+	for i, name := range s.list {
+		if module == name || strings.HasSuffix(module, "."+name) {
+			found = true
+			if hit != nil {
+				hit[i] = true
+			}
+		}
+	}
+	return found
+}
+
+// patterns is rank_pattern or alpha_pattern in the order of the file: the first that matches counts.
+type patterns []patternValue
+
+type patternValue struct {
+	key   string
+	re    *regexp.Regexp
+	value float64
+}
+
+func (p *patterns) parse(raw json.RawMessage) error {
+	raw = bytes.TrimSpace(raw)
+	if len(raw) == 0 || string(raw) == "null" {
+		return nil
+	}
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
+		return errors.New("want an object")
+	}
+	for dec.More() {
+		key, err := dec.Token()
+		if err != nil {
+			return err
+		}
+		var v float64
+		if err := dec.Decode(&v); err != nil {
+			return err
+		}
+		if len(*p) == maxPatterns {
+			return fmt.Errorf("more than the %d entries allowed", maxPatterns)
+		}
+		text, _ := key.(string)
+		// PEFT: re.match(rf"(.*\.)?({key})$", name)
+		re, err := regexp.Compile(`^(?:.*\.)?(?:` + text + `)$`)
+		if err != nil {
+			return fmt.Errorf("%q is no regular expression that can be read here", text)
+		}
+		*p = append(*p, patternValue{text, re, v})
+	}
+	return nil
+}
+
+// find returns the value for a module, def where no pattern matches.
+func (p patterns) find(module string, def float64) float64 {
+	for i := range p {
+		if p[i].re.MatchString(module) {
+			return p[i].value
+		}
+	}
+	return def
+}
