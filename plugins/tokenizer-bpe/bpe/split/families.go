@@ -1,0 +1,245 @@
+package split
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Family is what a GGUF file's tokenizer.ggml.pre stands for: the splitter, and what else llama.cpp derives from the name
+// (src/llama-vocab.cpp).
+type Family struct {
+	Splitter     Splitter
+	IgnoreMerges bool // a word that is a token as a whole is that token
+	AddBOS       bool // unless the file says otherwise
+	Raw          bool // merges run on characters with spaces as U+2581, not on GPT-2's byte characters
+}
+
+// ByName builds the family of a pre-tokenizer name. The error lists the names there are.
+func ByName(name string, c *Classes) (Family, error) {
+	for _, f := range families() {
+		if slices.Contains(f.names, name) {
+			fam := Family{IgnoreMerges: f.ignoreMerges, AddBOS: f.addBOS, Raw: f.raw}
+			var err error
+			fam.Splitter, err = f.build(c)
+			return fam, err
+		}
+	}
+	return Family{}, fmt.Errorf("unknown pre-tokenizer %q: known are %s", name, strings.Join(Names(), ", "))
+}
+
+// Names lists the pre-tokenizer names, sorted.
+func Names() []string {
+	var all []string
+	for _, f := range families() {
+		all = append(all, f.names...)
+	}
+	slices.Sort(all)
+	return all
+}
+
+type family struct {
+	names                     []string
+	build                     func(c *Classes) (Splitter, error)
+	ignoreMerges, addBOS, raw bool
+}
+
+func families() []family {
+	plain := func(s func(c *Classes) Splitter) func(c *Classes) (Splitter, error) {
+		return func(c *Classes) (Splitter, error) { return s(c), nil }
+	}
+	gpt2 := plain(func(c *Classes) Splitter { return GPT2{C: c} })
+	llama3 := plain(func(c *Classes) Splitter { return Modern{C: c, MaxDigits: 3} })
+	qwen2 := plain(func(c *Classes) Splitter { return Modern{C: c, MaxDigits: 1} })
+	digits := plain(func(c *Classes) Splitter { return Chain{newRuns(c, kind{in: number, most: 1}), GPT2{C: c}} })
+	return []family{
+		{names: []string{"llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2", "jina-v5-nano"}, build: llama3, ignoreMerges: true, addBOS: true},
+		{names: []string{"dbrx", "smaug-bpe", "chatglm-bpe", "glm4"}, build: llama3},
+		{names: []string{"qwen2", "deepseek-r1-qwen", "kormo", "f2llmv2", "megrez", "stablelm2", "hunyuan", "solar-open", "grok-2"}, build: qwen2},
+		{names: []string{"qwen35"}, build: plain(func(c *Classes) Splitter { return Modern{C: c, MaxDigits: 1, Marks: true} })},
+		{
+			names: []string{
+				"gpt-2", "phi-2", "jina-es", "jina-de", "jina-v1-en", "jina-v2-es", "jina-v2-de", "jina-v2-code", "roberta-bpe",
+				"gigachat", "a.x-4.0", "mellum", "modern-bert", "exaone4", "gpt-neox", "mpt", "olmo", "jais", "trillion", "granite-docling",
+			},
+			build: gpt2,
+		},
+		{names: []string{"starcoder", "refact", "command-r", "smollm", "codeshell", "exaone", "minerva-7b", "mellum2"}, build: digits},
+		{names: []string{"falcon"}, build: plain(falcon)},
+		{names: []string{"", "default"}, build: plain(fallback)},
+		{names: []string{"deepseek-llm"}, build: plain(deepseekLLM)},
+		{names: []string{"deepseek-coder"}, build: plain(deepseekCoder)},
+		{names: []string{"deepseek-v3", "hunyuan-dense", "joyai-llm"}, build: deepseek3},
+		{names: []string{"gpt-4o", "llama4", "kanana2"}, build: byPattern(gpt4oLlamaCpp)},
+		{names: []string{"tekken"}, build: byPattern(tekkenLlamaCpp), ignoreMerges: true, addBOS: true},
+		{names: []string{"gemma4"}, build: plain(func(*Classes) Splitter { return Lines{} }), addBOS: true, raw: true},
+	}
+}
+
+// Patterns that llama.cpp changed so that they need no sub-category of letters: a letter above ASCII counts as upper and
+// as lower case. They run through package regexp2.
+const (
+	gpt4oLlamaCpp = `[^\r\n\p{L}\p{N}]?((?=[\p{L}])([^a-z]))*((?=[\p{L}])([^A-Z]))+(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])?` +
+		`|[^\r\n\p{L}\p{N}]?((?=[\p{L}])([^a-z]))+((?=[\p{L}])([^A-Z]))*(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])?` +
+		`|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+`
+	tekkenLlamaCpp = `[^\r\n\p{L}\p{N}]?((?=[\p{L}])([^a-z]))*((?=[\p{L}])([^A-Z]))+|[^\r\n\p{L}\p{N}]?((?=[\p{L}])([^a-z]))+((?=[\p{L}])([^A-Z]))*` +
+		`|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+`
+	deepseek3Words = "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+)
+
+func byPattern(p string) func(c *Classes) (Splitter, error) {
+	return func(*Classes) (Splitter, error) { return Compile(p) }
+}
+
+func falcon(c *Classes) Splitter {
+	return Chain{
+		newRuns(c, kind{in: punct, ascii: "$+<=>^~|`"}),
+		GPT2{C: c},
+		newRuns(c, kind{ascii: "0123456789", least: 3, most: 3}),
+	}
+}
+
+// fallback is what llama.cpp does for files without a pre-tokenizer's name.
+func fallback(c *Classes) Splitter {
+	return Chain{
+		newRuns(c, kind{in: punct, ascii: "$+<=>^~|"}),
+		GPT2{C: c},
+		newRuns(c, kind{in: number}),
+		newRuns(c, kind{ascii: "0123456789", least: 3, most: 3}),
+	}
+}
+
+func deepseekLLM(c *Classes) Splitter {
+	return Chain{
+		newRuns(c, kind{ascii: "\r\n", most: 1}),
+		newRuns(c, kind{ascii: asciiRange('A', 'Z') + asciiRange('a', 'z'), spans: casedLetters(), lead: true, dull: true}),
+		newRuns(c, kind{
+			ascii: asciiRange('!', '/') + asciiRange(':', '~'), lead: true, dull: true,
+			spans: []span{{0x2018, 0x201F}, {0x3000, 0x3002}, {0xFF01, 0xFF0F}, {0xFF1A, 0xFF5E}},
+		}),
+		Tail{C: c},
+		eastern(c),
+		newRuns(c, kind{in: number}),
+	}
+}
+
+func deepseekCoder(c *Classes) Splitter {
+	return Chain{
+		newRuns(c, kind{ascii: "\r\n", most: 1}),
+		newRuns(c, kind{in: letter, lead: true}),
+		newRuns(c, kind{in: punct, lead: true}),
+		eastern(c),
+		newRuns(c, kind{in: number, most: 1}),
+	}
+}
+
+func deepseek3(c *Classes) (Splitter, error) {
+	words, err := Compile(deepseek3Words)
+	return Chain{
+		newRuns(c, kind{in: number, most: 3}),
+		newRuns(c, kind{spans: []span{{0x3040, 0x30FF}, {0x4E00, 0x9FA5}}, dull: true}),
+		words,
+	}, err
+}
+
+// eastern is [一-龥ࠀ-一가-퟿]+ .
+func eastern(c *Classes) Splitter {
+	return newRuns(c, kind{spans: []span{{0x0800, 0x9FA5}, {0xAC00, 0xD7FF}}, dull: true})
+}
+
+func asciiRange(lo, hi byte) string {
+	var b strings.Builder
+	for c := lo; c <= hi; c++ {
+		b.WriteByte(c)
+	}
+	return b.String()
+}
+
+// casedLetters are the letters above ASCII that DeepSeek LLM's second pattern spells out: those of Unicode 11 that have
+// case, without mathematical ones.
+func casedLetters() []span {
+	return []span{
+		{0xB5, 0xB5},
+		{0xC0, 0xD6},
+		{0xD8, 0xF6},
+		{0xF8, 0x1BA},
+		{0x1BC, 0x1BF},
+		{0x1C4, 0x293},
+		{0x295, 0x2AF},
+		{0x370, 0x373},
+		{0x376, 0x377},
+		{0x37B, 0x37D},
+		{0x37F, 0x37F},
+		{0x386, 0x386},
+		{0x388, 0x38A},
+		{0x38C, 0x38C},
+		{0x38E, 0x3A1},
+		{0x3A3, 0x3F5},
+		{0x3F7, 0x481},
+		{0x48A, 0x52F},
+		{0x531, 0x556},
+		{0x10A0, 0x10C5},
+		{0x13A0, 0x13F5},
+		{0x13F8, 0x13FD},
+		{0x1C90, 0x1CBA},
+		{0x1CBD, 0x1CBF},
+		{0x1D00, 0x1D2B},
+		{0x1D6B, 0x1D77},
+		{0x1D79, 0x1D9A},
+		{0x1E00, 0x1F15},
+		{0x1F18, 0x1F1D},
+		{0x1F20, 0x1F45},
+		{0x1F48, 0x1F4D},
+		{0x1F50, 0x1F57},
+		{0x1F59, 0x1F59},
+		{0x1F5B, 0x1F5B},
+		{0x1F5D, 0x1F5D},
+		{0x1F5F, 0x1F7D},
+		{0x1F80, 0x1FB4},
+		{0x1FB6, 0x1FBC},
+		{0x1FBE, 0x1FBE},
+		{0x1FC2, 0x1FC4},
+		{0x1FC6, 0x1FCC},
+		{0x1FD0, 0x1FD3},
+		{0x1FD6, 0x1FDB},
+		{0x1FE0, 0x1FEC},
+		{0x1FF2, 0x1FF4},
+		{0x1FF6, 0x1FFC},
+		{0x2102, 0x2102},
+		{0x2107, 0x2107},
+		{0x210A, 0x2113},
+		{0x2115, 0x2115},
+		{0x2119, 0x211D},
+		{0x2124, 0x2124},
+		{0x2126, 0x2126},
+		{0x2128, 0x2128},
+		{0x212A, 0x212D},
+		{0x212F, 0x2134},
+		{0x2139, 0x2139},
+		{0x213C, 0x213F},
+		{0x2145, 0x2149},
+		{0x214E, 0x214E},
+		{0x2183, 0x2184},
+		{0x2C00, 0x2C7B},
+		{0x2C7E, 0x2CE4},
+		{0x2CEB, 0x2CEE},
+		{0x2CF2, 0x2CF3},
+		{0xA640, 0xA66D},
+		{0xA680, 0xA69B},
+		{0xA722, 0xA76F},
+		{0xA771, 0xA787},
+		{0xA78B, 0xA78E},
+		{0xAB70, 0xABBF},
+		{0xFB00, 0xFB06},
+		{0xFB13, 0xFB17},
+		{0xFF21, 0xFF3A},
+		{0xFF41, 0xFF5A},
+		{0x10400, 0x1044F},
+		{0x104B0, 0x104D3},
+		{0x104D8, 0x104FB},
+		{0x10C80, 0x10CB2},
+		{0x10CC0, 0x10CF2},
+		{0x118A0, 0x118DF},
+		{0x1E900, 0x1E943},
+	}
+}

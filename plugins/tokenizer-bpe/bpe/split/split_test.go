@@ -1,0 +1,252 @@
+package split
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+type words []string
+
+func (w *words) Word(s string) { *w = append(*w, s) }
+
+func cut(t testing.TB, s Splitter, text string) []string {
+	t.Helper()
+	var w words
+	if err := s.Split(text, &w); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// published gives each splitter written by hand beside the patterns that define it, applied one after the other.
+func published(t testing.TB) map[string]struct {
+	hand     Splitter
+	patterns Splitter
+} {
+	t.Helper()
+	c := NewClasses()
+	chain := func(patterns ...string) Splitter {
+		var out Chain
+		for _, p := range patterns {
+			re, err := Compile(p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			out = append(out, re)
+		}
+		return out
+	}
+	named := func(name string) Splitter {
+		f, err := ByName(name, c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f.Splitter
+	}
+	return map[string]struct{ hand, patterns Splitter }{
+		"gpt-2":          {named("gpt-2"), chain(PatternGPT2)},
+		"llama-bpe":      {named("llama-bpe"), chain(PatternLlama3)},
+		"qwen2":          {named("qwen2"), chain(PatternQwen2)},
+		"qwen35":         {named("qwen35"), chain(PatternQwen35)},
+		"starcoder":      {named("starcoder"), chain(`\p{N}`, PatternGPT2)},
+		"falcon":         {named("falcon"), chain("[\\p{P}\\$\\+<=>\\^~\\|`]+", PatternGPT2, `[0-9][0-9][0-9]`)},
+		"default":        {named("default"), chain(`[\p{P}\$\+<=>\^~\|]+`, PatternGPT2, `\p{N}+`, `[0-9][0-9][0-9]`)},
+		"deepseek-coder": {named("deepseek-coder"), chain(`[\r\n]`, `\s?\p{L}+`, `\s?\p{P}+`, `[一-龥ࠀ-一가-퟿]+`, `\p{N}`)},
+		"deepseek-llm": {
+			named("deepseek-llm"),
+			chain(`[\r\n]`, `\s?[`+rangesOf(c)+`]+`, `\s?[!-/:-~！-／：-～‘-‟　-。]+`, `\s+$`, `[一-龥ࠀ-一가-퟿]+`, `\p{N}+`),
+		},
+		"gemma4":       {named("gemma4"), chain(`[^\n]+|[\n]+`)},
+		"three digits": {Modern{C: c, MaxDigits: 0}, chain(strings.Replace(PatternLlama3, `{1,3}`, `+`, 1))},
+	}
+}
+
+func rangesOf(*Classes) string {
+	var b strings.Builder
+	b.WriteString("A-Za-z")
+	for _, s := range casedLetters() {
+		fmt.Fprintf(&b, "%c-%c", s.lo, s.hi)
+	}
+	return b.String()
+}
+
+// alphabet holds what patterns tell apart, so that short random texts meet every branch.
+const alphabet = "aZsStTrReEvVmMlLdD'''  \t\n\r\n09²½Ⅳ٣.,!?-_$+<=>^~|`#@/:éßŁǅжЖΩ\u0301\u0308ा한字一龥ࠀ。、，！：～‘\u2003\u00a0\u0085\u200b\u200d\ufeff😀🇯🇵\u0378𝐀ⅎ\u1c90\U0001E900"
+
+func randomText(r *rand.Rand, spaces bool) string {
+	runes := []rune(alphabet)
+	n := r.IntN(24)
+	var b strings.Builder
+	for range n {
+		var c rune
+		switch k := r.IntN(16); {
+		case k < 12:
+			c = runes[r.IntN(len(runes))]
+		case k < 14:
+			c = rune(r.IntN(0x3100))
+		default:
+			c = rune(r.IntN(0x20000))
+		}
+		if !utf8.ValidRune(c) || !spaces && c > 0x7F && (c == 0x85 || c == 0xA0 || c == 0x3000 || c == 0x2028 || c == 0x2029 || c >= 0x2000 && c <= 0x200A || c == 0x202F || c == 0x205F || c == 0x1680) {
+			continue
+		}
+		b.WriteRune(c)
+	}
+	return b.String()
+}
+
+// dullSpaces names the families whose stages do not see white space above ASCII as llama.cpp runs them: there the
+// published patterns hold for other texts only.
+func dullSpaces(name string) bool { return strings.HasPrefix(name, "deepseek") }
+
+func TestSplittersFollowPublishedPatterns(t *testing.T) {
+	for name, p := range published(t) {
+		t.Run(name, func(t *testing.T) {
+			r := rand.New(rand.NewPCG(1, 2))
+			for range 20000 {
+				text := randomText(r, !dullSpaces(name))
+				got, want := cut(t, p.hand, text), cut(t, p.patterns, text)
+				if diff := cmp.Diff(want, got); diff != "" {
+					t.Fatalf("%q (-pattern +hand):\n%s", text, diff)
+				}
+			}
+		})
+	}
+}
+
+func FuzzSplitters(f *testing.F) {
+	all := published(f)
+	f.Add("I'LL  go\n\n to ½ 12345's é\u0301!! ")
+	f.Fuzz(func(t *testing.T, text string) {
+		if !utf8.ValidString(text) || len(text) > 1000 {
+			t.Skip()
+		}
+		for name, p := range all {
+			got := cut(t, p.hand, text)
+			if joined := strings.Join(got, ""); joined != text {
+				t.Fatalf("%s: words of %q join to %q", name, text, joined)
+			}
+			if strings.ContainsFunc(text, func(r rune) bool { return r > 0x7F && NewClasses().IsSpace(r) }) && dullSpaces(name) {
+				continue
+			}
+			if strings.ContainsRune(text, '\u017f') {
+				continue // folds to s
+			}
+			if diff := cmp.Diff(cut(t, p.patterns, text), got); diff != "" {
+				t.Fatalf("%s: %q (-pattern +hand):\n%s", name, text, diff)
+			}
+		}
+	})
+}
+
+func TestEveryCharacterKeepsItsClass(t *testing.T) {
+	c := NewClasses()
+	hand, re := Modern{C: c, MaxDigits: 3}, mustCompile(t, PatternLlama3)
+	for r := rune(0); r <= utf8.MaxRune; r++ {
+		if !utf8.ValidRune(r) || r >= 0x2EBF0 && r <= 0x2EE5D || r == 0x17F {
+			continue // the class table is newer than package unicode there
+		}
+		if r > 0x323B0 && r < 0xE0000 {
+			continue // nothing is assigned
+		}
+		text := "a" + string(r) + " " + string(r) + "9"
+		if diff := cmp.Diff(cut(t, re, text), cut(t, hand, text)); diff != "" {
+			t.Fatalf("U+%04X (-pattern +hand):\n%s", r, diff)
+		}
+	}
+}
+
+func mustCompile(t testing.TB, p string) *Pattern {
+	t.Helper()
+	re, err := Compile(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return re
+}
+
+func TestCompile(t *testing.T) {
+	tests := []struct {
+		pattern, text string
+		want          []string
+		err           string
+	}{
+		{pattern: `\d++`, text: "ab12c", want: []string{"ab", "12", "c"}},
+		{pattern: `'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+| ?[^\s\p{L}\p{N}]++[\r\n]*`, text: "I'LL go !!", want: []string{"I", "'LL", " go", " !!"}},
+		{pattern: `(ab)++c`, text: "ababc", want: []string{"ababc"}},
+		{pattern: `\s+$`, text: "a  \nb ", want: []string{"a", "  ", "\nb", " "}},
+		{pattern: `[a&&b]`, err: "intersection"},
+		{pattern: `[a[b]]`, err: "class within a class"},
+		{pattern: `[ab`, err: "does not end"},
+		{pattern: `(`, err: "pattern"},
+		{pattern: strings.Repeat("a", 20000), err: "too long"},
+	}
+	for _, tt := range tests {
+		re, err := Compile(tt.pattern)
+		if tt.err != "" {
+			if err == nil || !strings.Contains(err.Error(), tt.err) {
+				t.Errorf("%q: error %v, want %q", tt.pattern, err, tt.err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%q: %v", tt.pattern, err)
+			continue
+		}
+		if diff := cmp.Diff(tt.want, cut(t, re, tt.text)); diff != "" {
+			t.Errorf("%q on %q (-want +got):\n%s", tt.pattern, tt.text, diff)
+		}
+	}
+}
+
+func TestUnknownNameListsKnownOnes(t *testing.T) {
+	_, err := ByName("klingon", NewClasses())
+	if err == nil || !strings.Contains(err.Error(), "klingon") || !strings.Contains(err.Error(), "llama-bpe, ") {
+		t.Errorf("error %v", err)
+	}
+}
+
+// TestHostileTexts: time is linear in the length, whatever repeats.
+func TestHostileTexts(t *testing.T) {
+	for name, p := range published(t) {
+		for _, unit := range []string{"a", " ", "\n", "😀", "1", "'", " \n", "\u00a0", "!", "é", "\u0301", "字", " a", "' "} {
+			var n count
+			text := strings.Repeat(unit, 1<<20/len(unit))
+			if err := p.hand.Split(text, &n); err != nil {
+				t.Fatal(err)
+			}
+			if int(n) != len(text) {
+				t.Errorf("%s: %d of %d bytes of %q came out", name, n, len(text), unit)
+			}
+		}
+	}
+}
+
+type count int
+
+func (c *count) Word(s string) { *c += count(len(s)) }
+
+func BenchmarkSplit(b *testing.B) {
+	text := strings.Repeat("The quick brown fox doesn't jump over 12345 lazy dogs; naïve façade, 東京 and Москва!\n\n    return x + 1\n", 1000)
+	for _, name := range []string{"gpt-2", "llama-bpe", "qwen2", "qwen35", "falcon", "deepseek-llm", "gpt-4o"} {
+		b.Run(name, func(b *testing.B) {
+			f, err := ByName(name, NewClasses())
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.SetBytes(int64(len(text)))
+			b.ReportAllocs()
+			var n count
+			for b.Loop() {
+				if err := f.Splitter.Split(text, &n); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
