@@ -30,7 +30,7 @@ type Mapping struct {
 	mu   sync.Mutex
 	data []byte
 	name string
-	anon bool
+	info fs.FileInfo
 	done bool
 }
 
@@ -54,7 +54,7 @@ func Map(f *os.File) (*Mapping, error) {
 	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("mmap: %s: %w: not a regular file", f.Name(), fs.ErrInvalid)
 	}
-	m := &Mapping{name: f.Name()}
+	m := &Mapping{name: f.Name(), info: info}
 	size := info.Size()
 	if size == 0 {
 		return m, nil
@@ -72,7 +72,7 @@ func Map(f *os.File) (*Mapping, error) {
 // Anonymous returns n bytes of zeroed, writable memory outside the Go heap. Pages are taken from the system when they
 // are first touched. n may be 0; a negative n is an error.
 func Anonymous(n int) (*Mapping, error) {
-	m := &Mapping{name: "anonymous memory", anon: true}
+	m := &Mapping{name: "anonymous memory"}
 	if n < 0 {
 		return nil, fmt.Errorf("mmap: %d bytes of anonymous memory: %w", n, fs.ErrInvalid)
 	}
@@ -93,6 +93,9 @@ func (m *Mapping) Bytes() []byte {
 	defer m.mu.Unlock()
 	return m.data
 }
+
+// Info is the file's state when it was mapped, nil for anonymous memory: a path may name another file by now.
+func (m *Mapping) Info() fs.FileInfo { return m.info }
 
 // Len is the number of mapped bytes, 0 after Close.
 func (m *Mapping) Len() int { return len(m.Bytes()) }

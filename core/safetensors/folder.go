@@ -11,8 +11,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-
-	"edged/core/mmap"
 )
 
 // Names of the files of a folder.
@@ -95,26 +93,11 @@ func (f *Folder) Tensor(name string) *Tensor { return f.byName[name] }
 // Names lists the tensors of all files, sorted.
 func (f *Folder) Names() []string { return slices.Sorted(maps.Keys(f.byName)) }
 
-// Files lists the paths of all files that were opened, the index included.
-func (f *Folder) Files() []string {
-	var paths []string
-	if f.index != "" {
-		paths = append(paths, f.index)
-	}
-	for _, file := range f.files {
-		paths = append(paths, file.Path)
-	}
-	return paths
-}
+// Files lists the open files.
+func (f *Folder) Files() []*File { return f.files }
 
-// Mappings lists the mappings of all files, for advice.
-func (f *Folder) Mappings() []*mmap.Mapping {
-	var out []*mmap.Mapping
-	for _, file := range f.files {
-		out = append(out, file.mapping)
-	}
-	return out
-}
+// Index is the path of the index of a sharded model, "" where there is none.
+func (f *Folder) Index() string { return f.index }
 
 // Close unmaps all files.
 func (f *Folder) Close() error {

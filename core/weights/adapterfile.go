@@ -48,7 +48,7 @@ func AdapterFiles(path string) ([]File, error) {
 		return nil, fmt.Errorf("weights: adapter: %w", err)
 	}
 	if !info.IsDir() {
-		return []File{{"adapter.gguf", path}}, nil
+		return []File{{Name: "adapter.gguf", Path: path}}, nil
 	}
 	var files []File
 	for _, name := range []string{adapterConfigName, adapterModelName} {
@@ -59,7 +59,7 @@ func AdapterFiles(path string) ([]File, error) {
 			}
 			return nil, adapterError(path, ErrInvalid, "%s is missing: a PEFT folder holds %s and %s", name, adapterConfigName, adapterModelName)
 		}
-		files = append(files, File{name, file})
+		files = append(files, File{Name: name, Path: file})
 	}
 	return files, nil
 }

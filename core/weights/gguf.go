@@ -18,7 +18,7 @@ func (b *builder) openGGUF(path string) error {
 		return fmt.Errorf("weights: %w", err)
 	}
 	b.keep(f.Mapping())
-	b.m.files = []File{{"model.gguf", path}}
+	b.m.files = []File{{Name: "model.gguf", Path: path, mapping: f.Mapping()}}
 	if err := b.ggufHyper(f); err != nil {
 		return err
 	}

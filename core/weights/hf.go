@@ -26,15 +26,16 @@ func (b *builder) openHF(dir string) error {
 	if err != nil {
 		return fmt.Errorf("weights: %w", err)
 	}
-	for _, m := range files.Mappings() {
-		b.keep(m)
-	}
-	b.m.files = []File{{configName, filepath.Join(dir, configName)}}
+	b.m.files = []File{{Name: configName, Path: filepath.Join(dir, configName)}}
 	if path := filepath.Join(dir, generationName); exists(path) {
-		b.m.files = append(b.m.files, File{generationName, path})
+		b.m.files = append(b.m.files, File{Name: generationName, Path: path})
 	}
-	for _, path := range files.Files() {
-		b.m.files = append(b.m.files, File{filepath.Base(path), path})
+	if path := files.Index(); path != "" {
+		b.m.files = append(b.m.files, File{Name: filepath.Base(path), Path: path})
+	}
+	for _, f := range files.Files() {
+		b.keep(f.Mapping())
+		b.m.files = append(b.m.files, File{Name: filepath.Base(f.Path), Path: f.Path, mapping: f.Mapping()})
 	}
 	if err := b.hfTensors(files); err != nil {
 		return err
@@ -160,7 +161,8 @@ func floatFormat(d safetensors.DType) (quant.Format, bool) {
 
 // transposed returns a (cols, rows) copy of a (rows, cols) matrix of floats, off the heap; nil for headers only.
 func (b *builder) transposed(f quant.Format, data []byte, rows, cols int) ([]byte, error) {
-	if b.headersOnly {
+	b.m.derived += int64(len(data))
+	if b.m.headersOnly {
 		return nil, nil
 	}
 	out, err := b.m.arena.alloc(len(data))

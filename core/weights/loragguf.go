@@ -16,6 +16,7 @@ func (f *adapterFile) readGGUF(path string) error {
 		return fmt.Errorf("weights: adapter: %w", err)
 	}
 	f.maps = append(f.maps, g.Mapping())
+	f.files[0].mapping = g.Mapping() // what is hashed is what is served
 	r := &keyReader{f: g}
 	kind, lora := r.str("general.type"), r.str("adapter.type")
 	f.arch = r.str("general.architecture")

@@ -70,12 +70,14 @@ type Model struct {
 	Name  string
 	Hyper Hyper
 
-	matrices map[string]*quant.Matrix
-	vectors  map[string]*quant.Matrix // one row each
-	files    []File                   // what Hash covers
-	recoded  []string                 // what Requantize did, for Hash
-	maps     []*mmap.Mapping          // of the files
-	arena    *arena                   // what had to be laid out anew
+	matrices    map[string]*quant.Matrix
+	vectors     map[string]*quant.Matrix // one row each
+	files       []File                   // what Hash covers
+	recoded     []string                 // what Requantize did, for Hash
+	maps        []*mmap.Mapping          // of the files
+	arena       *arena                   // what had to be laid out anew
+	derived     int64                    // bytes that are, or without headersOnly would be, in the arena
+	headersOnly bool
 }
 
 // Matrix finds a matrix by name, nil where the model has none. The output head of a tied model is its embedding, unless
@@ -106,10 +108,12 @@ func (m *Model) Vector(name string) ([]float32, error) {
 
 // Names lists all matrices and vectors that are stored, sorted. The head of a tied model is not among them.
 func (m *Model) Names() []string {
-	names := slices.AppendSeq(slices.Collect(maps.Keys(m.matrices)), maps.Keys(m.vectors))
+	names := slices.AppendSeq(m.matrixNames(), maps.Keys(m.vectors))
 	slices.Sort(names)
 	return names
 }
+
+func (m *Model) matrixNames() []string { return slices.Sorted(maps.Keys(m.matrices)) }
 
 // Advise tells the system how the files are going to be read, for example mmap.WillNeed before the first token. It is a
 // hint: its failure changes nothing but time.

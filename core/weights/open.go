@@ -30,12 +30,12 @@ func open(path string, headersOnly bool) (*Model, error) {
 		return nil, fmt.Errorf("weights: %w", err)
 	}
 	b := &builder{
-		headersOnly: headersOnly,
 		m: &Model{
-			Path:     path,
-			matrices: map[string]*quant.Matrix{},
-			vectors:  map[string]*quant.Matrix{},
-			arena:    &arena{},
+			Path:        path,
+			headersOnly: headersOnly,
+			matrices:    map[string]*quant.Matrix{},
+			vectors:     map[string]*quant.Matrix{},
+			arena:       &arena{},
 		},
 	}
 	switch name := filepath.Base(path); {
@@ -57,10 +57,9 @@ func open(path string, headersOnly bool) (*Model, error) {
 
 // A builder fills a Model from a container.
 type builder struct {
-	m           *Model
-	headersOnly bool
-	biases      biases
-	foreign     func(name string) string // the container's own name of a tensor, for messages; nil: the same
+	m       *Model
+	biases  biases
+	foreign func(name string) string // the container's own name of a tensor, for messages; nil: the same
 }
 
 // fail makes an error that names the model.
@@ -110,7 +109,8 @@ func (b *builder) aligned(f quant.Format, data []byte) ([]byte, error) {
 	if len(data) == 0 || uintptr(unsafe.Pointer(unsafe.SliceData(data)))%size == 0 {
 		return data, nil
 	}
-	if b.headersOnly {
+	b.m.derived += int64(len(data))
+	if b.m.headersOnly {
 		return nil, nil
 	}
 	return b.m.arena.copyOf(data)

@@ -28,6 +28,7 @@ func (f *adapterFile) readPEFT(dir string) error {
 		return fmt.Errorf("weights: adapter: %w", err)
 	}
 	f.maps = append(f.maps, file.Mapping())
+	f.files[1].mapping = file.Mapping() // what is hashed is what is served
 	as, bs := map[string]rawTensor{}, map[string]rawTensor{}
 	for i := range file.Tensors() {
 		t := &file.Tensors()[i]

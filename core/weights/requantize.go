@@ -1,0 +1,84 @@
+package weights
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"edged/quant"
+)
+
+// LinearLayers selects what model.quantize is about: every matrix of the layers, but no embedding, no output head and no
+// router of experts, which is small and decides much.
+func LinearLayers(name string) bool {
+	return strings.HasPrefix(name, "blk.") && !strings.HasSuffix(name, ".ffn_gate_inp.weight")
+}
+
+// OutputHead selects what model.head is about.
+func OutputHead(name string) bool { return name == outputName }
+
+// Requantize replaces the selected matrices (select is asked for every matrix, and for output.weight also where the head
+// is the embedding) by copies in format f, off the Go heap. It is for Q8_0 and Q4_0 (and the floats): the formats that
+// quant.Encode writes. A tied model's embedding stays as it is; only the head becomes another matrix. Matrices that are
+// in format f already stay.
+//
+// It must come before the model is read concurrently, and changes Hash. An error names the tensor; the model then serves
+// what it served before, apart from matrices that were done already, and is best closed.
+func Requantize(m *Model, selected func(name string) bool, f quant.Format) error {
+	if !quant.CanEncode(f) {
+		return fmt.Errorf("weights: %s: requantise: %w: weights are not written as %s, only as q8_0, q4_0, f16, bf16 and f32", m.Path, ErrUnsupported, f)
+	}
+	names := m.matrixNames()
+	if m.Hyper.Tied && m.matrices[outputName] == nil {
+		names = append(names, outputName)
+	}
+	for _, name := range names {
+		if !selected(name) {
+			continue
+		}
+		old := m.Matrix(name)
+		if old.Format == f {
+			continue
+		}
+		fresh, err := m.recode(old, f)
+		if err != nil {
+			return fmt.Errorf("weights: %s: tensor %s: requantise to %s: %w", m.Path, name, f, err)
+		}
+		fresh.Name = name
+		m.matrices[name] = fresh
+		m.recoded = append(m.recoded, name+"="+f.String())
+	}
+	slices.Sort(m.recoded)
+	return nil
+}
+
+// recode encodes one matrix anew, a row at a time.
+func (m *Model) recode(old *quant.Matrix, f quant.Format) (*quant.Matrix, error) {
+	size := f.Bytes(int64(old.Rows), int64(old.Cols))
+	switch {
+	case size < 0:
+		return nil, fmt.Errorf("%w: rows of %d are no multiple of the %d weights in a block", ErrUnsupported, old.Cols, f.BlockSize())
+	case size > math.MaxInt:
+		return nil, fmt.Errorf("%w: %d bytes are more than this system's address space holds", ErrUnsupported, size)
+	}
+	fresh := &quant.Matrix{Format: f, Rows: old.Rows, Cols: old.Cols}
+	m.derived += size
+	if m.headersOnly {
+		return fresh, nil
+	}
+	data, err := m.arena.alloc(int(size))
+	if err != nil {
+		return nil, err
+	}
+	row := make([]float32, old.Cols)
+	n := f.RowBytes(old.Cols)
+	for r := range old.Rows {
+		quant.Row(row, old, r)
+		if err := quant.Encode(f, data[r*n:(r+1)*n], row); err != nil {
+			return nil, fmt.Errorf("row %d: %w", r, err)
+		}
+	}
+	fresh.Data = data
+	return fresh, nil
+}
