@@ -17,8 +17,9 @@ import (
 // Job is what Run divides. It is an interface and not a function, so that a preallocated struct can be handed over
 // without a closure being allocated.
 type Job interface {
-	// Do computes one chunk. Different chunks run concurrently and touch disjoint outputs.
-	Do(chunk int)
+	// Do computes one chunk on thread worker (0: the caller of Run). Different chunks run concurrently and touch
+	// disjoint outputs; those of one worker run one after another, so that scratch can be kept per worker.
+	Do(worker, chunk int)
 }
 
 const (
@@ -82,7 +83,7 @@ func (p *Pool) Run(threads, n int, job Job) {
 	threads = min(threads, p.threads)
 	if threads <= 1 || n <= 1 {
 		for c := range n {
-			job.Do(c)
+			job.Do(0, c)
 		}
 		return
 	}
@@ -102,7 +103,7 @@ func (p *Pool) run(threads, base, n int, job Job) {
 			p.wakeUp(id)
 		}
 	}
-	for p.take() {
+	for p.take(0) {
 	}
 	for i := 0; p.done.Load() != uint32(n); i++ {
 		if i > 4*pollsPerClock {
@@ -112,16 +113,16 @@ func (p *Pool) run(threads, base, n int, job Job) {
 	p.job = nil
 }
 
-// take runs one chunk if there is one. A word that was read in an earlier Run does no harm: when the exchange succeeds,
+// take runs one chunk on thread worker if there is one. A word that was read in an earlier Run does no harm: when the exchange succeeds,
 // it is equal to the current one and names a chunk of the current job.
-func (p *Pool) take() bool {
+func (p *Pool) take(worker int) bool {
 	for {
 		v := p.word.Load()
 		if v&0xffff >= v>>16 {
 			return false
 		}
 		if p.word.CompareAndSwap(v, v+1) {
-			p.job.Do(p.base + int(v&0xffff))
+			p.job.Do(worker, p.base+int(v&0xffff))
 			p.done.Add(1)
 			return true
 		}
@@ -135,7 +136,7 @@ func (p *Pool) worker(id int) {
 	runtime.LockOSThread()
 	var since time.Time
 	for polls := 1; !p.stop.Load(); polls++ {
-		if id < int(p.active.Load()) && p.take() {
+		if id < int(p.active.Load()) && p.take(id) {
 			polls, since = 0, time.Time{}
 			continue
 		}

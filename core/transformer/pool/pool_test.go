@@ -18,7 +18,7 @@ func atLeast(t testing.TB, n int) {
 
 type hits struct{ n []atomic.Int32 }
 
-func (h *hits) Do(chunk int) { h.n[chunk].Add(1) }
+func (h *hits) Do(_, chunk int) { h.n[chunk].Add(1) }
 
 func TestEveryChunkOnce(t *testing.T) {
 	atLeast(t, 4)
@@ -55,7 +55,7 @@ func TestEveryChunkOnce(t *testing.T) {
 // sum writes plain memory: the race detector sees whether the barrier orders it.
 type sum struct{ in, out []int }
 
-func (s *sum) Do(chunk int) { s.out[chunk] += s.in[chunk] }
+func (s *sum) Do(_, chunk int) { s.out[chunk] += s.in[chunk] }
 
 func TestBarrierOrdersMemory(t *testing.T) {
 	atLeast(t, 3)
@@ -159,7 +159,7 @@ type work struct{ n int }
 
 var sink atomic.Uint64
 
-func (w *work) Do(int) {
+func (w *work) Do(int, int) {
 	s := uint64(w.n)
 	for range w.n {
 		s = s*6364136223846793005 + 1442695040888963407

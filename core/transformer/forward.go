@@ -1,0 +1,194 @@
+package transformer
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"edged/quant"
+)
+
+// Row is one token of a sequence.
+type Row struct {
+	Seq      *Seq
+	Token    int32
+	Adapters []Use     // applied in this order; the order is part of what makes two rows' bits equal
+	Logits   []float32 // (VocabRows), filled with the logits of the next token; nil: not wanted. Owned by the caller
+}
+
+// Forward runs a batch: rows of any number of sequences, decoded tokens and pieces of prompts mixed. The rows of one
+// sequence are consecutive and are appended at positions Len, Len+1, …
+//
+// An error leaves every sequence as it was: ErrNoPages, ErrContext, or one that names the row that is wrong. In steady
+// state nothing is allocated.
+func (m *Model) Forward(rows []Row) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	if err := m.check(rows); err != nil {
+		return err
+	}
+	for i := 0; i < len(rows); i += rows[i].Seq.rows {
+		rows[i].Seq.extend(rows[i].Seq.rows)
+	}
+	s := m.step
+	s.begin(rows)
+	for _, b := range m.net.blocks {
+		if b.forward(s); s.t == 0 {
+			break
+		}
+	}
+	if s.t > 0 {
+		s.head()
+	}
+	s.end()
+	for i := 0; i < len(rows); {
+		seq := rows[i].Seq
+		i += seq.rows
+		seq.n += seq.rows
+	}
+	return nil
+}
+
+// check refuses a batch that cannot be run, before anything changes, and counts the rows of each sequence.
+func (m *Model) check(rows []Row) error {
+	if m.closed {
+		return errors.New("transformer: the model is closed")
+	}
+	if len(rows) > m.opt.MaxRows {
+		return fmt.Errorf("transformer: a batch of %d rows: at most %d are reserved for", len(rows), m.opt.MaxRows)
+	}
+	m.turn++
+	var last *Seq
+	for i := range rows {
+		r := &rows[i]
+		if r.Seq == nil || r.Seq.m != m {
+			return fmt.Errorf("transformer: row %d: its sequence was freed or is of another model", i)
+		}
+		if r.Seq != last {
+			if r.Seq.turn == m.turn {
+				return fmt.Errorf("transformer: row %d: the rows of its sequence are not consecutive", i)
+			}
+			r.Seq.turn, r.Seq.rows = m.turn, 0
+			last = r.Seq
+		}
+		r.Seq.rows++
+		if r.Token < 0 || int(r.Token) >= m.hyper.VocabRows {
+			return fmt.Errorf("transformer: row %d: token %d: the model has %d", i, r.Token, m.hyper.VocabRows)
+		}
+		if n := r.Seq.n + r.Seq.rows; n > m.opt.Context {
+			return fmt.Errorf("%w: row %d would be position %d of %d", ErrContext, i, n, m.opt.Context)
+		}
+		if r.Logits != nil && len(r.Logits) != m.hyper.VocabRows {
+			return fmt.Errorf("transformer: row %d: room for %d logits: the model has %d", i, len(r.Logits), m.hyper.VocabRows)
+		}
+		if err := m.checkUses(r.Adapters); err != nil {
+			return fmt.Errorf("transformer: row %d: %w", i, err)
+		}
+	}
+	need := 0
+	for i := 0; i < len(rows); i += rows[i].Seq.rows {
+		need += rows[i].Seq.need(rows[i].Seq.rows)
+	}
+	if need > len(m.kv.free) {
+		return fmt.Errorf("%w: %d wanted, %d free", ErrNoPages, need, len(m.kv.free))
+	}
+	return nil
+}
+
+// begin lays out the rows, those with the same adapters together, and embeds their tokens.
+func (s *step) begin(rows []Row) {
+	s.threads = s.m.info.ThreadsPrefill
+	if len(rows) < DecodeRows {
+		s.threads = s.m.info.ThreadsDecode
+	}
+	s.t, s.add = len(rows), false
+	s.rows, s.groups = s.rows[:len(rows)], s.groups[:0]
+	// Groups in order of their first row; within a group rows keep their order.
+	for i := range rows {
+		if g := s.group(rows[i].Adapters); g < 0 {
+			s.groups = append(s.groups, rowGroup{hi: 1, uses: rows[i].Adapters})
+		} else {
+			s.groups[g].hi++
+		}
+	}
+	at := 0
+	for g := range s.groups {
+		s.groups[g].lo, at = at, at+s.groups[g].hi
+		s.groups[g].hi = s.groups[g].lo
+	}
+	var seq *Seq
+	pos := 0
+	for i := range rows {
+		if r := &rows[i]; r.Seq != seq {
+			seq, pos = r.Seq, r.Seq.n
+		}
+		g := &s.groups[s.group(rows[i].Adapters)]
+		s.rows[g.hi] = row{seq: seq, pos: pos, token: rows[i].Token, logits: rows[i].Logits}
+		g.hi++
+		pos++
+	}
+	s.run(s.rowChunks(s.t), &s.embed)
+}
+
+// group finds the group of a set of adapters, or returns -1.
+func (s *step) group(uses []Use) int {
+	for i := range s.groups {
+		if slices.Equal(s.groups[i].uses, uses) {
+			return i
+		}
+	}
+	return -1
+}
+
+// end lets go of what belongs to the caller.
+func (s *step) end() {
+	clear(s.rows[:cap(s.rows)])
+	clear(s.groups[:cap(s.groups)])
+	clear(s.sub[:cap(s.sub)])
+}
+
+type embedJob struct{ s *step }
+
+func (j *embedJob) Do(_, chunk int) {
+	s, w := j.s, j.s.m.hyper.Width
+	net, half := &s.m.net, len(s.m.rope.freq)
+	lo, hi := s.rowRange(s.t, chunk)
+	for t := lo; t < hi; t++ {
+		r := &s.rows[t]
+		x := s.x[t*w : (t+1)*w]
+		quant.Row(x, net.embed, int(r.token))
+		if net.positions != nil {
+			d := s.d[t*w : (t+1)*w]
+			quant.Row(d, net.positions, r.pos)
+			accumulate(x, d)
+		}
+		s.m.rope.fill(s.cos[t*half:(t+1)*half], s.sin[t*half:(t+1)*half], r.pos)
+	}
+}
+
+// head computes the logits of the rows that want them, headRows rows at a time.
+func (s *step) head() {
+	w, vocab := s.m.hyper.Width, s.m.hyper.VocabRows
+	net := &s.m.net
+	s.normalize(&net.norm)
+	for lo := 0; lo < s.t; lo += headRows {
+		hi := min(lo+headRows, s.t)
+		if s.t > headRows {
+			s.prepare(s.h[lo*w:], hi-lo, w)
+		}
+		s.sub = s.sub[:0]
+		for _, g := range s.groups {
+			if a, b := max(g.lo, lo), min(g.hi, hi); a < b {
+				s.sub = append(s.sub, rowGroup{lo: a - lo, hi: b - lo, uses: g.uses})
+			}
+		}
+		if hi-lo == 1 {
+			s.queue(&net.head, s.rows[lo].logits, vocab)
+		} else {
+			s.queue(&net.head, s.logits, vocab)
+			s.mul.copies = s.rows[lo:hi]
+		}
+		s.compute(s.p, s.sub, nothing)
+	}
+}

@@ -1,0 +1,172 @@
+package transformer
+
+import (
+	"fmt"
+
+	"edged/core/mmap"
+	"edged/core/weights"
+	"edged/quant/kernel"
+)
+
+// arena holds the keys and values of all sequences, off the Go heap, in pages of BlockPositions positions:
+//
+//	page     (layers, KVHeads, 2 [K, V]) sub-blocks, rounded up to 64 bytes
+//	sub-block (BlockPositions, HeadDim), row-major by position
+//
+// Sub-blocks start at multiples of 64 bytes where their size is one, which holds for f16 from 1 value per head up, and
+// for all types from 32 values. A page belongs to every sequence that holds it; only an owner of a page that nobody else
+// holds writes to it.
+type arena struct {
+	mem       []byte
+	mapping   *mmap.Mapping
+	kind      kernel.KVType
+	subBytes  int
+	pageBytes int
+	heads     int
+	refs      []int32 // (pages) holders of each page
+	free      []int32 // stack of pages without holder
+}
+
+// pagesFor is the number of pages that n positions take.
+func pagesFor(n int) int { return (n + kernel.BlockPositions - 1) / kernel.BlockPositions }
+
+// pageBytes is the size of a page.
+func pageBytes(h *weights.Hyper, t kernel.KVType) int64 {
+	sub := int64(kernel.BlockPositions) * int64(t.RowBytes(h.HeadDim))
+	return (int64(h.Layers)*int64(h.KVHeads)*2*sub + 63) &^ 63
+}
+
+func newArena(h *weights.Hyper, o *Options) (*arena, error) {
+	size := pageBytes(h, o.KV)
+	mem, mapping, err := reserveBytes(size * int64(o.KVPages))
+	if err != nil {
+		return nil, fmt.Errorf("%d KV pages of %d bytes: %w", o.KVPages, size, err)
+	}
+	a := &arena{
+		mem: mem, mapping: mapping, kind: o.KV, heads: h.KVHeads, pageBytes: int(size),
+		subBytes: kernel.BlockPositions * o.KV.RowBytes(h.HeadDim),
+		refs:     make([]int32, o.KVPages), free: make([]int32, o.KVPages),
+	}
+	for i := range a.free {
+		a.free[i] = int32(o.KVPages - 1 - i) // low pages first: what is never used is never taken from the system
+	}
+	return a, nil
+}
+
+func (a *arena) close() error { return a.mapping.Close() }
+
+// page is the memory of page i.
+func (a *arena) page(i int32) []byte {
+	at := int(i) * a.pageBytes
+	return a.mem[at : at+a.pageBytes]
+}
+
+// offsets are the places of the K and V sub-blocks of (layer, KV head) inside a page.
+func (a *arena) offsets(layer, head int) (k, v int) {
+	k = (layer*a.heads + head) * 2 * a.subBytes
+	return k, k + a.subBytes
+}
+
+// take hands out a free page; the caller has made sure that there is one.
+func (a *arena) take() int32 {
+	i := a.free[len(a.free)-1]
+	a.free = a.free[:len(a.free)-1]
+	a.refs[i] = 1
+	return i
+}
+
+// drop gives a holder's share of page i back.
+func (a *arena) drop(i int32) {
+	if a.refs[i]--; a.refs[i] == 0 {
+		a.free = append(a.free, i)
+	}
+}
+
+// FreePages is the number of KV pages that no sequence holds.
+func (m *Model) FreePages() int { return len(m.kv.free) }
+
+// TotalPages is Options.KVPages.
+func (m *Model) TotalPages() int { return len(m.kv.refs) }
+
+// Seq is the cached part of one sequence: the keys and values of its first Len tokens.
+type Seq struct {
+	m     *Model // nil: freed
+	pages []int32
+	n     int
+	turn  uint64 // the batch that it was last part of
+	rows  int    // thereof
+}
+
+// NewSeq returns an empty sequence. It holds no page until its first Forward.
+func (m *Model) NewSeq() *Seq {
+	return &Seq{m: m, pages: make([]int32, 0, pagesFor(m.opt.Context))}
+}
+
+// Len is the number of cached positions.
+func (s *Seq) Len() int { return s.n }
+
+// Pages is the number of pages that s holds, shared ones included.
+func (s *Seq) Pages() int { return len(s.pages) }
+
+// Truncate forgets all positions from n on. n above Len changes nothing.
+func (s *Seq) Truncate(n int) {
+	if s.m == nil || n >= s.n {
+		return
+	}
+	s.n = max(n, 0)
+	keep := pagesFor(s.n)
+	for _, p := range s.pages[keep:] {
+		s.m.kv.drop(p)
+	}
+	s.pages = s.pages[:keep]
+}
+
+// Fork returns a sequence with the same positions. Both share the pages; whichever first writes to a page that is
+// partly filled gets a copy of it then, so that Fork itself needs no free page.
+func (s *Seq) Fork() *Seq {
+	if s.m == nil {
+		return &Seq{}
+	}
+	f := s.m.NewSeq()
+	f.n = s.n
+	f.pages = append(f.pages, s.pages...)
+	for _, p := range f.pages {
+		s.m.kv.refs[p]++
+	}
+	return f
+}
+
+// Free gives the pages back. s must not be used in Forward afterwards; later calls do nothing.
+func (s *Seq) Free() {
+	s.Truncate(0)
+	s.m = nil
+}
+
+// need is the number of free pages that n more positions take.
+func (s *Seq) need(n int) int {
+	pages := pagesFor(s.n+n) - len(s.pages)
+	if s.shared() {
+		pages++
+	}
+	return pages
+}
+
+// shared tells whether the next position lies in a page that somebody else holds too.
+func (s *Seq) shared() bool {
+	return s.n%kernel.BlockPositions != 0 && s.m.kv.refs[s.pages[len(s.pages)-1]] > 1
+}
+
+// extend takes the pages for n more positions.
+func (s *Seq) extend(n int) {
+	kv := s.m.kv
+	if s.shared() {
+		last := &s.pages[len(s.pages)-1]
+		own := kv.take()
+		copy(kv.page(own), kv.page(*last))
+		kv.drop(*last)
+		*last = own
+	}
+	for len(s.pages) < pagesFor(s.n+n) {
+		s.pages = append(s.pages, kv.take())
+	}
+}
