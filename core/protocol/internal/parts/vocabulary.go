@@ -7,8 +7,12 @@ import (
 	"edged/core/protocol/edgedpb"
 )
 
-// maxPieces bounds a vocabulary: sixteen times the largest that is published.
-const maxPieces = 1 << 22
+// Bounds on a vocabulary: sixteen times the pieces of the largest that is published, and a piece that is longer than any
+// text of a part.
+const (
+	maxPieces = 1 << 22
+	maxPiece  = 1 << 20
+)
 
 // Vocabulary is what both contracts hand over; backend.Vocabulary without its package.
 type Vocabulary struct {
@@ -27,6 +31,9 @@ func SendVocabulary(v Vocabulary, send func(*edgedpb.VocabularyPart) error) erro
 	part := &edgedpb.VocabularyPart{}
 	room := protocol.PartBytes
 	for id, piece := range v.Pieces {
+		if len(piece) > maxPiece {
+			return bad("piece %d has %d bytes, allowed are %d", id, len(piece), maxPiece)
+		}
 		if cost := len(piece) + overhead; cost > room && len(part.Lengths) > 0 {
 			if err := send(part); err != nil {
 				return err
