@@ -168,6 +168,13 @@ func (s *Supervised) live(ctx context.Context, lives, failures int) (time.Durati
 	state := State{Phase: Preparing, Pid: p.Pid(), Lives: lives, Failures: failures, Err: s.State().Err}
 	s.set(state, nil)
 	if err := s.o.Prepare(alive, p); err != nil {
+		if errors.Is(err, protocol.ErrPluginDied) {
+			// The connection broke; the process's own end says more.
+			select {
+			case <-alive.Done():
+			case <-time.After(drain):
+			}
+		}
 		if alive.Err() != nil {
 			err = context.Cause(alive)
 		}

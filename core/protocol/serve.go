@@ -82,10 +82,11 @@ const parentPoll = 500 * time.Millisecond
 //
 //   - The lifeline: standard input is a pipe whose other end only the daemon holds, so it ends with the daemon. It works
 //     through wrappers that fork (sudo, strace, a shell) and under an emulator.
-//   - The parent's id: it changes when the parent dies. It works where a wrapper closed or replaced standard input.
+//   - The parent's id: it changes when the parent dies. It works where a wrapper closed or replaced standard input, which
+//     then is no pipe.
 func watchParent(log *slog.Logger) {
-	if os.Getenv(EnvLifeline) == "stdin" {
-		stdin := os.Stdin
+	stdin := os.Stdin
+	if st, err := stdin.Stat(); err == nil && st.Mode()&os.ModeNamedPipe != 0 && os.Getenv(EnvLifeline) == "stdin" {
 		go func() {
 			// Nothing is ever written: the copy ends with the pipe.
 			_, err := io.Copy(io.Discard, stdin)
@@ -104,11 +105,26 @@ func watchParent(log *slog.Logger) {
 	}()
 }
 
-// leave ends the process. The socket's folder goes with it: the daemon, which made it, cannot any more.
+// leave ends the process. It tidies before it logs, since a write to a log that nobody reads ends the process, too.
 func leave(log *slog.Logger, reason string, err error) {
+	removeSocket(os.Getenv(goplugin.EnvUnixSocketDir))
 	log.Info("daemon is gone, leaving", "reason", reason, "err", err)
-	if dir := os.Getenv(goplugin.EnvUnixSocketDir); dir != "" {
-		_ = os.RemoveAll(dir)
-	}
 	os.Exit(0)
+}
+
+// removeSocket removes the sockets in dir and dir: the daemon, which made it, cannot any more.
+func removeSocket(dir string) {
+	if dir == "" {
+		return
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		if e.Type()&os.ModeSocket != 0 {
+			_ = os.Remove(filepath.Join(dir, e.Name()))
+		}
+	}
+	_ = os.Remove(dir)
 }
