@@ -1,0 +1,93 @@
+//go:build !purego
+
+package x86
+
+import (
+	"sync/atomic"
+	"unsafe"
+)
+
+// Sizes of a panel: 32 rows by 2048 columns of two-part weights are 128 KB, which stay in the second-level cache while
+// all tokens pass; one-part weights take half of it.
+const (
+	panelRows = 32
+	panelCols = 2048
+)
+
+// gemmArgs is struct gemm of csrc/panel.h.
+type gemmArgs struct {
+	y   unsafe.Pointer
+	ldy int
+	w   unsafe.Pointer
+	s   unsafe.Pointer
+	m   unsafe.Pointer
+	q   unsafe.Pointer
+	d   unsafe.Pointer
+	g   unsafe.Pointer
+	c   unsafe.Pointer
+	tw  int
+	nb  int
+}
+
+// gemvArgs is struct gemv of csrc/gemv.h.
+type gemvArgs struct {
+	y      unsafe.Pointer
+	w      unsafe.Pointer
+	q      unsafe.Pointer
+	d      unsafe.Pointer
+	g      unsafe.Pointer
+	c      unsafe.Pointer
+	stride int
+	nb     int
+	groups int
+	table  unsafe.Pointer
+	own    [3]uintptr // no pointers for the garbage collector: they end up behind the matrix
+}
+
+// packArgs is struct pack of csrc/pack*.c.
+type packArgs struct {
+	w      unsafe.Pointer
+	s      unsafe.Pointer
+	m      unsafe.Pointer
+	in     unsafe.Pointer
+	stride int
+	nb     int
+	table  unsafe.Pointer
+}
+
+// scratch is what one call works in. The arguments of kernels stand here because they are called through variables, and
+// the compiler would move them to the heap.
+type scratch struct {
+	panel [panelRows * panelCols * 2]byte
+	s     [panelRows * panelCols / 32]float32
+	m     [panelRows * panelCols / 32]float32
+	words [8]int64
+	gemm  gemmArgs
+	gemv  gemvArgs
+	pack  packArgs
+}
+
+// scratchList holds idle scratch: as many as there ever were calls at once. (A sync.Pool would be emptied by the garbage
+// collector, and the next call would allocate.)
+type scratchList struct {
+	idle [64]atomic.Pointer[scratch]
+}
+
+func (l *scratchList) get() *scratch {
+	for i := range l.idle {
+		if s := l.idle[i].Load(); s != nil && l.idle[i].CompareAndSwap(s, nil) {
+			return s
+		}
+	}
+	return new(scratch)
+}
+
+func (l *scratchList) put(s *scratch) {
+	// Drop the pointers to weights and activations, which must not be kept alive.
+	s.gemm, s.gemv, s.pack = gemmArgs{}, gemvArgs{}, packArgs{}
+	for i := range l.idle {
+		if l.idle[i].Load() == nil && l.idle[i].CompareAndSwap(nil, s) {
+			return
+		}
+	}
+}

@@ -1,0 +1,59 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+)
+
+// unit is one C file that becomes one pair of a Go assembly file and its declarations.
+type unit struct {
+	arch  string // GOARCH
+	dir   string // package directory, from the repository's root; sources are in its csrc
+	src   string // C file; every .h beside it counts as its source too
+	out   string // OUT_ARCH.s and OUT_ARCH.go are written
+	cc    string
+	flags []string
+}
+
+// units lists everything that is generated.
+func units() []unit {
+	const (
+		x86 = "plugins/backend-generic/x86"
+	)
+	avx512 := flags(amd64Flags, "-mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mprefer-vector-width=512 -mfma -mf16c")
+	return []unit{
+		{"amd64", x86, "gemm512.c", "gemm512", "clang-19", avx512},
+		{"amd64", x86, "gemv512.c", "gemv512", "clang-19", avx512},
+		{"amd64", x86, "pack512.c", "pack512", "clang-19", avx512},
+	}
+}
+
+// commonFlags: freestanding code without calls, tables or traps, that computes in the order in which it is written:
+// no contraction of a·b + c but where an intrinsic says so.
+const commonFlags = "-std=gnu11 -Wall -Werror -O3 -fomit-frame-pointer -ffreestanding -fno-builtin -fno-jump-tables -fno-asynchronous-unwind-tables " +
+	"-fno-stack-protector -ffp-contract=off"
+
+// amd64Flags: clang's scheduler would spill in the wide kernels, its strength reduction keeps a register for every
+// address, its vectoriser makes stack arrays of ours.
+const amd64Flags = "-fpic -fcf-protection=none -mno-red-zone -fno-vectorize -fno-slp-vectorize -mllvm -enable-misched=false -mllvm -disable-lsr"
+
+// arm64Flags leave to the compiler what Go's ABI0 leaves to a leaf: all but R18 (platform), R28 (g), R29 (frame), R30
+// (link).
+const arm64Flags = "-mcmodel=tiny -ffixed-x18 -ffixed-x28 -ffixed-x29 -ffixed-x30"
+
+// flags joins flag lists; for arm64 it adds the registers that C would save and Go does not.
+func flags(parts ...string) []string {
+	all := strings.Fields(commonFlags)
+	for _, p := range parts {
+		all = append(all, strings.Fields(p)...)
+		if p == arm64Flags {
+			for i := 8; i <= 15; i++ {
+				all = append(all, fmt.Sprintf("-fcall-used-v%d", i))
+			}
+			for i := 19; i <= 27; i++ {
+				all = append(all, fmt.Sprintf("-fcall-used-x%d", i))
+			}
+		}
+	}
+	return all
+}
