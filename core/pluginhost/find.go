@@ -9,9 +9,9 @@ import (
 	"slices"
 	"strings"
 
-	"edged/core/protocol"
-
 	"golang.org/x/sys/cpu"
+
+	"edged/core/protocol"
 )
 
 // ErrNotFound: no plugin of that name is installed.

@@ -11,13 +11,13 @@ import (
 	"testing"
 	"time"
 
+	goplugin "github.com/hashicorp/go-plugin"
+	"google.golang.org/grpc"
+
 	"edged/core/pluginhost"
 	"edged/core/pluginlog"
 	"edged/core/protocol"
 	"edged/core/protocol/backend"
-
-	goplugin "github.com/hashicorp/go-plugin"
-	"google.golang.org/grpc"
 )
 
 // modeVar says what a copy of this test binary is to be; it is how the tests come by real subprocesses.

@@ -19,16 +19,16 @@ import (
 	"sync/atomic"
 	"time"
 
-	"edged/core/pluginlog"
-	"edged/core/protocol"
-	"edged/core/protocol/backend"
-	"edged/core/protocol/tokenizer"
-
 	hclog "github.com/hashicorp/go-hclog"
 	goplugin "github.com/hashicorp/go-plugin"
 	"github.com/hashicorp/go-plugin/runner"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health/grpc_health_v1"
+
+	"edged/core/pluginlog"
+	"edged/core/protocol"
+	"edged/core/protocol/backend"
+	"edged/core/protocol/tokenizer"
 )
 
 var (

@@ -17,12 +17,12 @@ import (
 	"syscall"
 	"time"
 
-	"edged/core/pluginlog"
-	"edged/core/protocol"
-
 	goplugin "github.com/hashicorp/go-plugin"
 	"github.com/hashicorp/go-plugin/runner"
 	"golang.org/x/sys/unix"
+
+	"edged/core/pluginlog"
+	"edged/core/protocol"
 )
 
 // process is go-plugin's view of the subprocess (runner.Runner). It is our own so that a plugin's lines cannot harm the

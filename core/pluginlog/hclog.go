@@ -2,6 +2,7 @@ package pluginlog
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log"
 	"log/slog"
@@ -60,7 +61,9 @@ func plain(args []any) []any {
 	for i, v := range out {
 		switch v := v.(type) {
 		case hclog.Format:
-			out[i] = v
+			if len(v) > 0 {
+				out[i] = fmt.Sprintf(fmt.Sprint(v[0]), v[1:]...)
+			}
 		case error:
 			out[i] = v.Error()
 		}

@@ -9,10 +9,10 @@ import (
 	"path/filepath"
 	"time"
 
-	"edged/core/pluginlog"
-
 	goplugin "github.com/hashicorp/go-plugin"
 	"google.golang.org/grpc"
+
+	"edged/core/pluginlog"
 )
 
 // ServeConfig says what a plugin's main serves.

@@ -9,10 +9,10 @@ import (
 	"testing"
 	"unicode/utf8"
 
-	"edged/core/protocol"
-
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"edged/core/protocol"
 )
 
 func TestStatusRoundTrip(t *testing.T) {

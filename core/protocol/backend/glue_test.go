@@ -13,14 +13,14 @@ import (
 	"testing"
 	"time"
 
-	"edged/core/protocol"
-	"edged/core/protocol/backend"
-
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/test/bufconn"
+
+	"edged/core/protocol"
+	"edged/core/protocol/backend"
 )
 
 // dial serves impl over gRPC, in memory, and returns the client's side of it.

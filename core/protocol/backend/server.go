@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"io"
 
+	"google.golang.org/grpc"
+
 	"edged/core/protocol"
 	"edged/core/protocol/edgedpb"
 	"edged/core/protocol/internal/parts"
-
-	"google.golang.org/grpc"
 )
 
 // server serves a Backend over gRPC; client is its mirror, method for method.

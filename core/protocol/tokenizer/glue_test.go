@@ -9,15 +9,15 @@ import (
 	"strings"
 	"testing"
 
-	"edged/core/protocol"
-	"edged/core/protocol/backend"
-	"edged/core/protocol/tokenizer"
-
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/test/bufconn"
+
+	"edged/core/protocol"
+	"edged/core/protocol/backend"
+	"edged/core/protocol/tokenizer"
 )
 
 // dial serves impl over gRPC, in memory, and returns the client's side of it.
@@ -96,8 +96,11 @@ func TestEveryFieldCrosses(t *testing.T) {
 			same("chat", c, chat)
 			return chatIDs, nil
 		},
-		RenderFunc:     func(_ context.Context, c tokenizer.Chat) (string, error) { same("chat", c, chat); return "text", nil },
-		ParseToolsFunc: func(_ context.Context, text string) (tokenizer.ToolText, error) { same("text", text, "answer"); return tools, nil },
+		RenderFunc: func(_ context.Context, c tokenizer.Chat) (string, error) { same("chat", c, chat); return "text", nil },
+		ParseToolsFunc: func(_ context.Context, text string) (tokenizer.ToolText, error) {
+			same("text", text, "answer")
+			return tools, nil
+		},
 		DecodeFunc: func(_ context.Context, ids []int32, special bool) ([]byte, error) {
 			same("ids", ids, []int32{7, 8})
 			same("special", special, true)

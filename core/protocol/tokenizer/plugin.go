@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 
-	"edged/core/protocol/edgedpb"
-
 	goplugin "github.com/hashicorp/go-plugin"
 	"google.golang.org/grpc"
+
+	"edged/core/protocol/edgedpb"
 )
 
 // Plugin is a tokenizer as go-plugin sees it. A plugin's main sets Impl; the daemon leaves it nil and dispenses a

@@ -5,11 +5,11 @@ import (
 	"errors"
 	"io"
 
+	"google.golang.org/grpc"
+
 	"edged/core/protocol"
 	"edged/core/protocol/edgedpb"
 	"edged/core/protocol/internal/parts"
-
-	"google.golang.org/grpc"
 )
 
 // server serves a Tokenizer over gRPC; client is its mirror, method for method.

@@ -1,0 +1,314 @@
+package pluginhost
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health/grpc_health_v1"
+
+	"edged/core/protocol"
+)
+
+// life is a process without a process.
+type life struct {
+	*Process
+	end func(error) // it dies
+}
+
+func newLife(pid int, health grpc_health_v1.HealthClient) *life {
+	done := make(chan struct{})
+	var once sync.Once
+	var reason error
+	end := func(err error) { once.Do(func() { reason = err; close(done) }) }
+	p := &Process{name: "backend-fake", pid: pid, done: done, health: health}
+	p.exit = func() error { return reason }
+	p.kill = func() { end(nil) }
+	return &life{p, end}
+}
+
+// healthFunc answers health checks.
+type healthFunc func(ctx context.Context) (*grpc_health_v1.HealthCheckResponse, error)
+
+func (f healthFunc) Check(ctx context.Context, _ *grpc_health_v1.HealthCheckRequest, _ ...grpc.CallOption) (*grpc_health_v1.HealthCheckResponse, error) {
+	return f(ctx)
+}
+
+func (f healthFunc) List(context.Context, *grpc_health_v1.HealthListRequest, ...grpc.CallOption) (*grpc_health_v1.HealthListResponse, error) {
+	return nil, errors.ErrUnsupported
+}
+
+func (f healthFunc) Watch(context.Context, *grpc_health_v1.HealthCheckRequest, ...grpc.CallOption) (grpc.ServerStreamingClient[grpc_health_v1.HealthCheckResponse], error) {
+	return nil, errors.ErrUnsupported
+}
+
+func healthy(context.Context) (*grpc_health_v1.HealthCheckResponse, error) {
+	return &grpc_health_v1.HealthCheckResponse{Status: grpc_health_v1.HealthCheckResponse_SERVING}, nil
+}
+
+func silent(ctx context.Context) (*grpc_health_v1.HealthCheckResponse, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// script supervises lives that a test makes.
+type script struct {
+	*Supervised
+	states []State
+	starts []time.Time
+	wait   func() error // ends Run
+}
+
+func supervise(t *testing.T, o SupervisorOptions, start func(n int) (*life, error)) *script {
+	t.Helper()
+	o.Process = Options{Kind: protocol.PluginBackend, Log: slog.New(slog.DiscardHandler)}
+	s := &script{}
+	var mu sync.Mutex
+	o.OnChange = func(st State) { mu.Lock(); s.states = append(s.states, st); mu.Unlock() }
+	s.Supervised = Supervise(o)
+	s.start = func(context.Context, Options) (*Process, error) {
+		s.starts = append(s.starts, time.Now())
+		l, err := start(len(s.starts))
+		if err != nil {
+			return nil, err
+		}
+		return l.Process, nil
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	s.wait = func() error { cancel(); return <-done }
+	return s
+}
+
+func TestSupervisedRestarts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var lives []*life
+		prepared := 0
+		s := supervise(t, SupervisorOptions{Prepare: func(context.Context, *Process) error { prepared++; return nil }},
+			func(n int) (*life, error) {
+				lives = append(lives, newLife(n, healthFunc(healthy)))
+				return lives[n-1], nil
+			})
+		p, err := s.Current(t.Context())
+		if err != nil || p.Pid() != 1 {
+			t.Fatalf("%v, %v", p, err)
+		}
+		time.Sleep(time.Minute)
+		crash := fmt.Errorf("backend-fake: %w (exit status 2)", protocol.ErrPluginDied)
+		died := time.Now()
+		lives[0].end(crash)
+		synctest.Wait()
+		if st := s.State(); st.Phase != Waiting || !errors.Is(st.Err, protocol.ErrPluginDied) || st.Failures != 1 || st.Retry <= 0 {
+			t.Errorf("after the crash: %+v", st)
+		}
+		p, err = s.Current(t.Context())
+		if err != nil || p.Pid() != 2 || prepared != 2 {
+			t.Fatalf("%v, %v, prepared %d times", p, err, prepared)
+		}
+		if pause := time.Since(died); pause > 150*time.Millisecond {
+			t.Errorf("back after %s", pause)
+		}
+		if err := s.wait(); err != nil {
+			t.Error(err)
+		}
+		select {
+		case <-lives[1].Done():
+		default:
+			t.Error("Run left a process behind")
+		}
+		if _, err := s.Current(t.Context()); !errors.Is(err, protocol.ErrPluginDied) {
+			t.Errorf("after the end: %v", err)
+		}
+		phases := ""
+		for _, st := range s.states {
+			phases += string(st.Phase[0])
+		}
+		if phases != "spr"+"ww"+"spr"+"ws" { // starting, preparing, ready, waiting (as it dies, then with the pause), …, stopped
+			t.Errorf("phases %s: %+v", phases, s.states)
+		}
+	})
+}
+
+func TestSupervisedBacksOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := supervise(t, SupervisorOptions{MaxBackoff: 2 * time.Second}, func(int) (*life, error) { return nil, ErrNotFound })
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		_, err := s.Current(ctx)
+		if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, ErrNotFound) {
+			t.Errorf("current: %v", err)
+		}
+		if err := s.wait(); err != nil {
+			t.Error(err)
+		}
+		for i, want := 1, 100*time.Millisecond; i < len(s.starts); i, want = i+1, min(2*want, 2*time.Second) {
+			if got := s.starts[i].Sub(s.starts[i-1]); got < want*8/10 || got > want*12/10 {
+				t.Errorf("pause %d is %s, want %s ± 20 %%", i, got, want)
+			}
+		}
+		if n := len(s.starts); n < 10 || n > 16 {
+			t.Errorf("%d starts in 20 s", n)
+		}
+	})
+}
+
+func TestSupervisedForgetsFailures(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var last *life
+		s := supervise(t, SupervisorOptions{}, func(n int) (*life, error) {
+			if n <= 6 {
+				return nil, ErrNotFound
+			}
+			last = newLife(n, healthFunc(healthy))
+			return last, nil
+		})
+		if _, err := s.Current(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if f := s.State().Failures; f != 6 {
+			t.Errorf("%d failures", f)
+		}
+		time.Sleep(time.Minute)
+		last.end(protocol.ErrPluginDied)
+		synctest.Wait()
+		if st := s.State(); st.Failures != 1 || st.Retry > 150*time.Millisecond {
+			t.Errorf("%+v", st)
+		}
+		if err := s.wait(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestSupervisedKillsWhatDoesNotAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begin := time.Now()
+		var first *life
+		s := supervise(t, SupervisorOptions{HealthInterval: time.Second, HealthTimeout: 3 * time.Second}, func(n int) (*life, error) {
+			if n == 1 {
+				first = newLife(n, healthFunc(silent))
+				return first, nil
+			}
+			return newLife(n, healthFunc(healthy)), nil
+		})
+		if _, err := s.Current(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		<-first.Done()
+		if d := time.Since(begin); d != 4*time.Second {
+			t.Errorf("killed after %s", d)
+		}
+		synctest.Wait()
+		if st := s.State(); !errors.Is(st.Err, ErrUnhealthy) {
+			t.Errorf("%+v", st)
+		}
+		time.Sleep(time.Hour)
+		if p, err := s.Current(t.Context()); err != nil || p.Pid() != 2 {
+			t.Errorf("%v, %v", p, err)
+		}
+		if err := s.wait(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestSupervisedPrepare(t *testing.T) {
+	t.Run("fails", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			n := 0
+			s := supervise(t, SupervisorOptions{Prepare: func(context.Context, *Process) error {
+				if n++; n < 3 {
+					return protocol.ErrNoMemory
+				}
+				return nil
+			}}, func(n int) (*life, error) { return newLife(n, healthFunc(healthy)), nil })
+			p, err := s.Current(t.Context())
+			if err != nil || p.Pid() != 3 {
+				t.Errorf("%v, %v", p, err)
+			}
+			if err := s.wait(); err != nil {
+				t.Error(err)
+			}
+		})
+	})
+	t.Run("permanently", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			s := supervise(t, SupervisorOptions{
+				Prepare:   func(context.Context, *Process) error { return fmt.Errorf("weights: /m: %w", protocol.ErrModel) },
+				Permanent: func(err error) bool { return errors.Is(err, protocol.ErrModel) },
+			}, func(n int) (*life, error) { return newLife(n, healthFunc(healthy)), nil })
+			if _, err := s.Current(t.Context()); !errors.Is(err, protocol.ErrModel) {
+				t.Errorf("current: %v", err)
+			}
+			if err := s.wait(); !errors.Is(err, protocol.ErrModel) {
+				t.Errorf("run: %v", err)
+			}
+		})
+	})
+	t.Run("dies meanwhile", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			lastWords := fmt.Errorf("backend-fake: %w; it said: out of memory", protocol.ErrPluginDied)
+			s := supervise(t, SupervisorOptions{MinBackoff: time.Hour, MaxBackoff: time.Hour, Prepare: func(ctx context.Context, _ *Process) error {
+				<-ctx.Done()
+				return fmt.Errorf("connection closed: %w", protocol.ErrPluginDied)
+			}}, func(n int) (*life, error) {
+				l := newLife(n, healthFunc(healthy))
+				time.AfterFunc(time.Second, func() { l.end(lastWords) })
+				return l, nil
+			})
+			time.Sleep(2 * time.Second)
+			if st := s.State(); st.Err == nil || st.Err.Error() != lastWords.Error() {
+				t.Errorf("%+v", st)
+			}
+			if err := s.wait(); err != nil {
+				t.Error(err)
+			}
+		})
+	})
+	t.Run("is cancelled at the end", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			s := supervise(t, SupervisorOptions{Prepare: func(ctx context.Context, _ *Process) error {
+				<-ctx.Done()
+				return ctx.Err()
+			}}, func(n int) (*life, error) { return newLife(n, healthFunc(healthy)), nil })
+			time.Sleep(time.Second)
+			if err := s.wait(); err != nil {
+				t.Error(err)
+			}
+		})
+	})
+}
+
+func TestSupervisedRestartOnRequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := supervise(t, SupervisorOptions{}, func(n int) (*life, error) { return newLife(n, healthFunc(healthy)), nil })
+		if _, err := s.Current(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		stuck := errors.New("no progress for 60 s")
+		s.Restart(stuck)
+		s.Restart(stuck)
+		synctest.Wait()
+		if st := s.State(); !errors.Is(st.Err, stuck) {
+			t.Errorf("%+v", st)
+		}
+		p, err := s.Current(t.Context())
+		if err != nil || p.Pid() != 2 {
+			t.Errorf("%v, %v", p, err)
+		}
+		time.Sleep(time.Minute)
+		if n := len(s.starts); n != 2 {
+			t.Errorf("%d starts", n)
+		}
+		if err := s.wait(); err != nil {
+			t.Error(err)
+		}
+	})
+}
