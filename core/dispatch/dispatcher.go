@@ -22,6 +22,7 @@ type Config struct {
 	Defaults   Defaults
 	Limits     Limits
 	Node       string // named in last events
+	Prompts    bool   // prompts and answers are logged, at debug level
 	Log        *slog.Logger
 }
 
@@ -89,6 +90,7 @@ type Dispatcher struct {
 	running int
 	alone   *job // a suspect that runs; nothing runs beside it
 	crash   crash
+	mute    uint64                  // the latest life of the tokenizer that is known to be dead
 	early   map[inbox.Key]time.Time // cancels that overtook their request
 	started bool
 	closed  bool // nothing is admitted any more
@@ -529,18 +531,30 @@ func (d *Dispatcher) leave(j *job) {
 	}
 }
 
-// enter says in which life of the backend a job runs.
-func (d *Dispatcher) enter(j *job, life uint64) {
+// enter says in which life of the backend a job runs, and reports whether that life may still be there: one that nobody
+// had seen die yet may have been handed out.
+func (d *Dispatcher) enter(j *job, life uint64) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if life <= d.crash.life {
+		return false
+	}
 	j.life = life
+	return true
+}
+
+// deadBackend is the latest life of the backend that is known to be dead.
+func (d *Dispatcher) deadBackend() uint64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.crash.life
 }
 
 // died judges a job under which the backend died: it becomes a suspect, and when it ran alone that counts against it.
 func (d *Dispatcher) died(j *job) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.crash.life != j.life {
+	if d.crash.life < j.life {
 		// The first one to notice: all that ran in that life are still enlisted as running in it.
 		d.crash = crash{life: j.life}
 		d.stats.Crashes++
@@ -552,7 +566,7 @@ func (d *Dispatcher) died(j *job) {
 	}
 	j.suspect = true
 	j.crashedAt = len(j.generated)
-	if d.crash.company == 1 {
+	if d.crash.life == j.life && d.crash.company == 1 {
 		j.lone++
 	}
 }

@@ -48,17 +48,21 @@ func (p *plugins) lives() *lives { return &lives{p} }
 // lives gives the plugins to a Dispatcher.
 type lives struct{ p *plugins }
 
-func (l *lives) Backend(ctx context.Context) (BackendLife, error) {
+func (l *lives) Backend(ctx context.Context, after uint64) (BackendLife, error) {
 	l.p.mu.Lock()
 	defer l.p.mu.Unlock()
+	if l.p.life <= after {
+		return BackendLife{}, fmt.Errorf("fake: life %d does not come after %d", l.p.life, after)
+	}
 	if l.p.down != nil {
 		return BackendLife{}, l.p.down
 	}
 	return BackendLife{Backend: &backend.Fake{GenerateFunc: l.p.Generate, ScoreFunc: l.p.Score}, Life: l.p.life, Info: backend.ModelInfo{Name: "fake", Context: l.p.context, VocabRows: 1000}}, ctx.Err()
 }
 
-func (l *lives) Tokenizer(ctx context.Context) (TokenizerLife, error) {
+func (l *lives) Tokenizer(ctx context.Context, after uint64) (TokenizerLife, error) {
 	return TokenizerLife{
+		Life:      after + 1,
 		Tokenizer: &tokenizer.Fake{EncodeFunc: l.p.Encode, EncodeChatFunc: l.p.EncodeChat, ParseToolsFunc: l.p.ParseTools},
 		Info:      tokenizer.Info{ChatTemplate: l.p.template},
 	}, ctx.Err()

@@ -203,9 +203,9 @@ func (d *Dispatcher) toolCalls(ctx context.Context, choices []backend.Choice) ([
 	found := false
 	for i, c := range choices {
 		for try := 1; ; try++ {
-			life, err := d.o.Tokenizers.Tokenizer(ctx)
+			life, err := d.tokenizer(ctx)
 			if err != nil {
-				return nil, asUnavailable(err)
+				return nil, err
 			}
 			parsed, err := life.Tokenizer.ParseTools(ctx, c.Text)
 			switch {
@@ -215,6 +215,7 @@ func (d *Dispatcher) toolCalls(ctx context.Context, choices []backend.Choice) ([
 					found = true
 				}
 			case errors.Is(err, protocol.ErrPluginDied):
+				d.silent(life.Life)
 				if try < tokenizerTries {
 					continue
 				}

@@ -75,6 +75,9 @@ func (j *job) release() {
 // serve is the goroutine of a job: it says that the request is accepted, runs it, and sends its one last event.
 func (d *Dispatcher) serve(ctx context.Context, j *job, position int) {
 	defer j.release()
+	if d.o.Prompts {
+		d.log.DebugContext(ctx, "prompt", "request_id", j.key.ID, "client", j.key.Client, "prompt", j.req.Prompt, "messages", string(j.req.Chat))
+	}
 	d.emit(j, Event{Accepted: &Accepted{Position: position}})
 	last, err := d.run(ctx, j)
 	if err != nil {
@@ -131,14 +134,10 @@ func (d *Dispatcher) run(ctx context.Context, j *job) (*Last, error) {
 
 // try makes one attempt in the current life of the backend.
 func (d *Dispatcher) try(ctx context.Context, j *job) (*Last, error) {
-	life, err := d.o.Backends.Backend(ctx)
+	life, err := d.backend(ctx, j)
 	if err != nil {
-		if errors.Is(err, protocol.ErrPluginDied) {
-			return nil, fail(CodeBackendUnavailable, "%v", err) // it did not die under this request
-		}
-		return nil, asUnavailable(err)
+		return nil, err
 	}
-	d.enter(j, life.Life)
 	if j.started.IsZero() {
 		j.started = time.Now()
 	}
@@ -166,11 +165,40 @@ func (d *Dispatcher) try(ctx context.Context, j *job) (*Last, error) {
 	}
 }
 
-// asUnavailable keeps what a Backends said unless it has no code of its own.
-func asUnavailable(err error) error {
-	if e := asError(err); e.Code != CodeInternal {
-		return e
+// backend enters a job into the backend's current life.
+func (d *Dispatcher) backend(ctx context.Context, j *job) (BackendLife, error) {
+	for {
+		life, err := d.o.Backends.Backend(ctx, d.deadBackend())
+		if err != nil {
+			return life, asUnavailable(err)
+		}
+		if d.enter(j, life.Life) {
+			return life, nil
+		}
 	}
+}
+
+// tokenizer returns the tokenizer's current life.
+func (d *Dispatcher) tokenizer(ctx context.Context) (TokenizerLife, error) {
+	d.mu.Lock()
+	after := d.mute
+	d.mu.Unlock()
+	life, err := d.o.Tokenizers.Tokenizer(ctx, after)
+	if err != nil {
+		return life, asUnavailable(err)
+	}
+	return life, nil
+}
+
+// silent records that a life of the tokenizer is dead.
+func (d *Dispatcher) silent(life uint64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.mute = max(d.mute, life)
+}
+
+// asUnavailable says that a plugin is not there. It did not die under this request.
+func asUnavailable(err error) error {
 	return fail(CodeBackendUnavailable, "%v", err)
 }
 
@@ -261,6 +289,11 @@ func (d *Dispatcher) finish(ctx context.Context, j *job, last *Last) {
 		d.log.InfoContext(ctx, "request answered", "request_id", j.key.ID, "client", j.key.Client, "finish", last.Finish,
 			"prompt_tokens", last.Usage.PromptTokens, "tokens", last.Usage.CompletionTokens,
 			"queue", last.Timings.Queue.Round(time.Millisecond), "took", time.Since(j.admitted).Round(time.Millisecond))
+	}
+	if d.o.Prompts {
+		for _, c := range last.Choices {
+			d.log.DebugContext(ctx, "answer", "request_id", j.key.ID, "client", j.key.Client, "index", c.Index, "text", c.Text)
+		}
 	}
 	for _, s := range sinks {
 		s.Event(j.req, ev)

@@ -27,11 +27,9 @@ func (d *Dispatcher) encode(ctx context.Context, j *job) error {
 		return context.Cause(ctx)
 	}
 	for try := 1; ; try++ {
-		life, err := d.o.Tokenizers.Tokenizer(ctx)
+		life, err := d.tokenizer(ctx)
 		if err == nil {
 			err = j.encode(ctx, life)
-		} else if ctx.Err() == nil {
-			return asUnavailable(err)
 		}
 		if why := ended(ctx); why != nil {
 			return why
@@ -41,7 +39,9 @@ func (d *Dispatcher) encode(ctx context.Context, j *job) error {
 			return nil
 		case !errors.Is(err, protocol.ErrPluginDied):
 			return err
-		case try == tokenizerTries:
+		}
+		d.silent(life.Life)
+		if try == tokenizerTries {
 			return fail(CodeQuarantined, "the tokenizer died %d times over this request: it is not tried again", try)
 		}
 		d.log.WarnContext(ctx, "the tokenizer died under a request", "request_id", j.key.ID, "client", j.key.Client, "err", err)

@@ -9,9 +9,10 @@ import (
 
 // Backends gives the backend plugin's current life.
 type Backends interface {
-	// Backend returns the current life; while one is starting it waits. An error means that none will come soon, or
-	// that ctx ended.
-	Backend(ctx context.Context) (BackendLife, error)
+	// Backend returns the current life if it is a later one than after, which is known to be dead, perhaps before
+	// anybody else has noticed; else it waits for the next one. An error means that none will come soon, or that ctx
+	// ended.
+	Backend(ctx context.Context, after uint64) (BackendLife, error)
 }
 
 // BackendLife is one process of the backend plugin, with its model loaded.
@@ -23,15 +24,15 @@ type BackendLife struct {
 
 // Tokenizers gives the tokenizer plugin's current life.
 type Tokenizers interface {
-	// Tokenizer returns the current life; while one is starting it waits. An error means that none will come soon, or
-	// that ctx ended.
-	Tokenizer(ctx context.Context) (TokenizerLife, error)
+	// Tokenizer returns the current life, as Backend does.
+	Tokenizer(ctx context.Context, after uint64) (TokenizerLife, error)
 }
 
 // TokenizerLife is one process of the tokenizer plugin, with its model's tokenizer loaded.
 type TokenizerLife struct {
 	Tokenizer tokenizer.Tokenizer
 	Info      tokenizer.Info
+	Life      uint64 // counts starts, from 1
 }
 
 // Adapters resolves adapter names.
