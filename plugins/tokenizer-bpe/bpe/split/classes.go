@@ -48,7 +48,9 @@ func NewClasses() *Classes {
 	add(unicode.P, punct)
 	add(unicode.S, symbol)
 	add(unicode.White_Space, space)
-	add(unicode.C, control)
+	for _, t := range []*unicode.RangeTable{unicode.Cc, unicode.Cf, unicode.Co, unicode.Cs} { // unicode.C holds Cn too
+		add(t, control)
+	}
 	// Unicode 15.1: CJK Extension I, and ideographic description characters.
 	for c := 0x2EBF0; c <= 0x2EE5D; c++ {
 		flat[c] |= letter

@@ -1,0 +1,50 @@
+package bpe
+
+import "unicode/utf8"
+
+// byteChars is GPT-2's map between bytes and printable characters, in which the tokens of byte-level vocabularies are
+// written: a printable byte is itself, the others follow from U+0100 on.
+// Source: https://github.com/openai/gpt-2, src/encoder.py, bytes_to_unicode.
+type byteChars struct {
+	char [256]rune
+	byte map[rune]byte
+}
+
+func newByteChars() *byteChars {
+	b := &byteChars{byte: make(map[rune]byte, 256)}
+	next := rune(256)
+	for c := range b.char {
+		switch {
+		case c >= '!' && c <= '~', c >= 0xA1 && c <= 0xAC, c >= 0xAE:
+			b.char[c] = rune(c)
+		default:
+			b.char[c] = next
+			next++
+		}
+		b.byte[b.char[c]] = byte(c)
+	}
+	return b
+}
+
+// encode appends the characters of s's bytes.
+func (b *byteChars) encode(dst []byte, s string) []byte {
+	for i := range len(s) {
+		dst = utf8.AppendRune(dst, b.char[s[i]])
+	}
+	return dst
+}
+
+// decode appends the bytes that a token's characters stand for; ok is false when some stand for none, and then those are
+// appended as they are.
+func (b *byteChars) decode(dst []byte, s string) (_ []byte, ok bool) {
+	ok = true
+	for _, r := range s {
+		if c, is := b.byte[r]; is {
+			dst = append(dst, c)
+		} else {
+			ok = false
+			dst = utf8.AppendRune(dst, r)
+		}
+	}
+	return dst, ok
+}

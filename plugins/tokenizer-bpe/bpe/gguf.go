@@ -1,0 +1,435 @@
+package bpe
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"edged/core/gguf"
+	"edged/plugins/tokenizer-bpe/bpe/split"
+)
+
+// Metadata is what a GGUF file says; *gguf.File has these methods. Getters return an error that names the key.
+type Metadata interface {
+	Has(key string) bool
+	String(key string) (string, error)
+	Bool(key string) (bool, error)
+	Uint(key string) (uint64, error)
+	Strings(key string) ([]string, error)
+	Ints(key string) ([]int64, error)
+	Floats(key string) ([]float64, error)
+}
+
+var _ Metadata = (*gguf.File)(nil)
+
+// The keys, as https://github.com/ggml-org/ggml/blob/master/docs/gguf.md and llama.cpp's src/llama-arch.cpp name them.
+const (
+	keyModel        = "tokenizer.ggml.model"
+	keyPre          = "tokenizer.ggml.pre"
+	keyTokens       = "tokenizer.ggml.tokens"
+	keyTypes        = "tokenizer.ggml.token_type"
+	keyScores       = "tokenizer.ggml.scores"
+	keyMerges       = "tokenizer.ggml.merges"
+	keyAddBOS       = "tokenizer.ggml.add_bos_token"
+	keyAddEOS       = "tokenizer.ggml.add_eos_token"
+	keySpacePrefix  = "tokenizer.ggml.add_space_prefix"
+	keyLowercase    = "tokenizer.ggml.normalizer.lowercase"
+	keyStripAccents = "tokenizer.ggml.normalizer.strip_accents"
+	keyBOS          = "tokenizer.ggml.bos_token_id"
+	keyEOS          = "tokenizer.ggml.eos_token_id"
+	keyEOT          = "tokenizer.ggml.eot_token_id"
+	keyEOM          = "tokenizer.ggml.eom_token_id"
+	keyUnknown      = "tokenizer.ggml.unknown_token_id"
+	keySeparator    = "tokenizer.ggml.seperator_token_id" // so spelt in the files
+	keyPad          = "tokenizer.ggml.padding_token_id"
+	keyTemplate     = "tokenizer.chat_template"
+	keyName         = "general.name"
+	keyArchitecture = "general.architecture"
+)
+
+// ggufModel is one value of tokenizer.ggml.model with what llama.cpp assumes where the file is silent.
+type ggufModel struct {
+	kind                    string
+	bos, eos, unk, sep, pad int32
+}
+
+func ggufModels() map[string]ggufModel {
+	return map[string]ggufModel{
+		"llama":  {kind: KindSPM, bos: 1, eos: 2, unk: 0, sep: -1, pad: -1},
+		"gpt2":   {kind: KindBPE, bos: -1, eos: -1, unk: -1, sep: -1, pad: -1},
+		"gemma4": {kind: KindSPM, bos: -1, eos: -1, unk: -1, sep: -1, pad: -1},
+		"bert":   {kind: KindWordPiece, bos: 101, eos: -1, unk: 100, sep: 102, pad: 0},
+	}
+}
+
+// ggufLoader reads the parts of one file; the first error stays.
+type ggufLoader struct {
+	meta Metadata
+	err  error
+}
+
+// FromGGUF reads the tokenizer of a GGUF file. name is the file's, for errors.
+func FromGGUF(name string, meta Metadata) (*Tokenizer, error) {
+	l := &ggufLoader{meta: meta}
+	t, err := l.load()
+	if err != nil {
+		return nil, fmt.Errorf("bpe: %s: %w: %w", name, ErrModel, err)
+	}
+	return t, nil
+}
+
+func (l *ggufLoader) load() (*Tokenizer, error) {
+	if !l.meta.Has(keyModel) {
+		return nil, fmt.Errorf("the file has no %s: it holds no vocabulary", keyModel)
+	}
+	modelName := l.string(keyModel)
+	pre := l.string(keyPre)
+	if l.err != nil {
+		return nil, l.err
+	}
+	m, ok := ggufModels()[modelName]
+	if !ok {
+		return nil, fmt.Errorf("%s is %q: supported are gpt2 (byte-level BPE), llama and gemma4 (SentencePiece BPE) and bert (WordPiece)", keyModel, modelName)
+	}
+	if modelName == "gemma4" {
+		pre = "gemma4"
+	}
+	t := &Tokenizer{byLength: true}
+	t.info = Info{Kind: m.kind, ChatTemplate: l.string(keyTemplate)}
+	v, err := l.vocabulary(t, m)
+	if err != nil {
+		return nil, err
+	}
+	t.vocab = v
+	switch {
+	case modelName == "llama":
+		err = l.spm(t)
+	case modelName == "bert":
+		err = l.bert(t)
+	default:
+		err = l.bpe(t, pre)
+	}
+	if err == nil {
+		err = l.err
+	}
+	if err != nil {
+		return nil, err
+	}
+	t.added = newMatcher(l.added(t))
+	return t, t.finish()
+}
+
+// vocabulary reads tokens, types and the ids with a meaning, and corrects the types as llama.cpp does.
+func (l *ggufLoader) vocabulary(t *Tokenizer, m ggufModel) (*vocabulary, error) {
+	text := l.strings(keyTokens)
+	if l.err != nil {
+		return nil, l.err
+	}
+	if len(text) > maxTokens {
+		return nil, fmt.Errorf("%s has %d entries: at most %d are supported", keyTokens, len(text), maxTokens)
+	}
+	for id, s := range text {
+		if s == "" {
+			text[id] = fmt.Sprintf("[EMPTY_%d]", id)
+		} else if !utf8.ValidString(s) {
+			return nil, fmt.Errorf("%s: token %d is not valid UTF-8", keyTokens, id)
+		}
+	}
+	kinds := make([]kind, len(text))
+	for id := range kinds {
+		kinds[id] = normal
+	}
+	if l.meta.Has(keyTypes) {
+		types := l.ints(keyTypes)
+		if len(types) < len(text) && l.err == nil {
+			return nil, fmt.Errorf("%s has %d entries for %d tokens", keyTypes, len(types), len(text))
+		}
+		for id := range kinds {
+			if l.err == nil && types[id] >= 0 && types[id] <= int64(byteToken) {
+				kinds[id] = kind(types[id])
+			}
+		}
+	}
+	var scores []float32
+	if l.meta.Has(keyScores) && m.kind == KindSPM {
+		list := l.floats(keyScores)
+		if len(list) < len(text) && l.err == nil {
+			return nil, fmt.Errorf("%s has %d entries for %d tokens", keyScores, len(list), len(text))
+		}
+		if l.err == nil {
+			scores = make([]float32, len(text))
+			for id := range scores {
+				scores[id] = float32(list[id])
+			}
+		}
+	}
+	i := &t.info
+	i.BOS = l.id(keyBOS, m.bos, len(text))
+	i.EOS = l.id(keyEOS, m.eos, len(text))
+	i.EOT = l.id(keyEOT, -1, len(text))
+	i.Unknown = l.id(keyUnknown, m.unk, len(text))
+	i.Pad = l.id(keyPad, m.pad, len(text))
+	eom := l.id(keyEOM, -1, len(text))
+	if l.err != nil {
+		return nil, l.err
+	}
+	if m.kind == KindBPE && i.BOS < 0 && len(text) > 11 && kinds[11] == control {
+		// llama.cpp's default for byte-level BPE is Falcon's <|endoftext|>.
+		i.BOS = 11
+		if i.EOS < 0 {
+			i.EOS = 11
+		}
+	}
+	endings(i, eom, text, kinds)
+	v, err := newVocabulary(text, kinds, func(id int) bool { return kinds[id].special() })
+	if err != nil {
+		return nil, err
+	}
+	v.score = scores
+	return v, nil
+}
+
+// spm sets up SentencePiece BPE.
+func (l *ggufLoader) spm(t *Tokenizer) error {
+	prefix := l.bool(keySpacePrefix, true)
+	t.rawBytes = true
+	t.stripSpace = prefix
+	t.model = newScoreBPE(t.vocab, t.info.Unknown, prefix)
+	t.pieces = pieces(t.vocab, func(s string) []byte { return []byte(strings.ReplaceAll(s, blank, " ")) })
+	l.around(t, true, t.info.EOS)
+	return l.err
+}
+
+// bert sets up WordPiece.
+func (l *ggufLoader) bert(t *Tokenizer) error {
+	lower := l.bool(keyLowercase, true)
+	accents := l.bool(keyStripAccents, lower)
+	sep := l.id(keySeparator, 102, len(t.vocab.text))
+	if l.err != nil {
+		return l.err
+	}
+	m := newWordPiece(t.vocab, "", func(id int) bool { return t.vocab.kind[id].special() })
+	m.unknown = t.info.Unknown
+	m.words = (&bertWords{classes: split.NewClasses(), lower: lower, accents: accents}).words
+	t.model = m
+	t.stripSpace = true
+	t.pieces = pieces(t.vocab, func(s string) []byte { return []byte(strings.ReplaceAll(s, blank, " ")) })
+	t.prefix, t.suffix = []int32{t.info.BOS}, []int32{sep}
+	if t.info.EOS < 0 {
+		t.info.EOS = sep
+	}
+	return nil
+}
+
+// bpe sets up byte-level BPE, and Gemma 4's BPE on characters.
+func (l *ggufLoader) bpe(t *Tokenizer, pre string) error {
+	family, err := split.ByName(pre, split.NewClasses())
+	if err != nil {
+		return fmt.Errorf("%s: %w", keyPre, err)
+	}
+	t.info.Pre = pre
+	if !l.meta.Has(keyMerges) {
+		return fmt.Errorf("the file has no %s", keyMerges)
+	}
+	merges := l.strings(keyMerges)
+	if l.err != nil {
+		return l.err
+	}
+	syms := &symbols{vocab: t.vocab}
+	table, err := syms.build(len(merges), func(i int) (left, right string, ok bool) {
+		// The first character may be a space.
+		if m := merges[i]; len(m) > 0 {
+			if at := strings.IndexByte(m[1:], ' '); at >= 0 {
+				return m[:at+1], m[at+2:], true
+			}
+		}
+		return "", "", true // llama.cpp: a merge of nothing
+	}, false)
+	if err != nil {
+		return fmt.Errorf("%s: %w", keyMerges, err)
+	}
+	if family.Raw {
+		t.info.Kind = KindSPM
+		t.model = &charBPE{splitter: family.Splitter, syms: syms, merges: table, bytes: byteTokens(t.vocab), unknown: -1, lines: true, escape: true}
+		t.pieces = pieces(t.vocab, func(s string) []byte { return []byte(strings.ReplaceAll(s, blank, " ")) })
+	} else {
+		t.info.Kind = KindBPE
+		chars := newByteChars()
+		m := &byteBPE{splitter: family.Splitter, syms: syms, merges: table, unknown: -1}
+		for b := range m.sym {
+			m.sym[b] = syms.number(string(chars.char[b]))
+		}
+		if family.IgnoreMerges {
+			m.whole = wholeWords(t.vocab, chars)
+		}
+		t.model = m
+		t.pieces = pieces(t.vocab, func(s string) []byte {
+			b, _ := chars.decode(nil, s)
+			return b
+		})
+	}
+	l.around(t, family.AddBOS, t.info.EOS)
+	if pre == "gemma4" {
+		// The files say that no BOS is wanted, and the model is useless without (llama.cpp corrects it too).
+		t.prefix = []int32{t.info.BOS}
+	}
+	return l.err
+}
+
+// around sets what AddSpecial puts around a text.
+func (l *ggufLoader) around(t *Tokenizer, addBOS bool, eos int32) {
+	if l.bool(keyAddBOS, addBOS) {
+		t.prefix = []int32{t.info.BOS}
+	}
+	if l.bool(keyAddEOS, false) {
+		t.suffix = []int32{eos}
+	}
+}
+
+// added lists the tokens that are found in a text before it is cut into words, with the white space that some take along:
+// GGUF files do not say, llama.cpp goes by the model's name.
+func (l *ggufLoader) added(t *Tokenizer) []added {
+	name, pre, arch := strings.ToLower(l.string(keyName)), l.string(keyPre), l.string(keyArchitecture)
+	phi3 := strings.Contains(name, "phi-3") || strings.Contains(name, "phi3")
+	lstrip := ""
+	switch {
+	case slices.Contains([]string{"jina-v2-de", "jina-v2-es", "jina-v2-code"}, pre), arch == "nomic-bert-moe", arch == "jina-bert-v3":
+		lstrip = "<mask>"
+	case strings.Contains(name, "modern-bert"):
+		lstrip = "[MASK]"
+	}
+	var list []added
+	for id, k := range t.vocab.kind {
+		if !k.special() && k != userDefined {
+			continue
+		}
+		a := added{id: int32(id), text: t.vocab.text[id], special: k.special()}
+		a.lstrip = a.text == lstrip
+		a.rstrip = phi3 && a.text != "<unk>" && a.text != "<s>" && a.text != "<|endoftext|>"
+		list = append(list, a)
+	}
+	return list
+}
+
+// pieces decodes every token: control and added tokens are their text, byte tokens their byte.
+func pieces(v *vocabulary, decode func(s string) []byte) [][]byte {
+	out := make([][]byte, len(v.text))
+	for id, s := range v.text {
+		switch v.kind[id] {
+		case control, unknown, userDefined:
+			out[id] = []byte(s)
+		case byteToken:
+			if b, ok := parseByte(s); ok {
+				out[id] = []byte{b}
+			} else {
+				out[id] = decode(s)
+			}
+		case unused:
+		default:
+			out[id] = decode(s)
+		}
+	}
+	return out
+}
+
+// parseByte reads <0x0A>.
+func parseByte(s string) (byte, bool) {
+	if len(s) != 6 || s[:3] != "<0x" || s[5] != '>' {
+		return 0, false
+	}
+	hi, lo := hexDigit(s[3]), hexDigit(s[4])
+	return byte(hi<<4 | lo), hi >= 0 && lo >= 0
+}
+
+func hexDigit(c byte) int {
+	switch {
+	case c >= '0' && c <= '9':
+		return int(c - '0')
+	case c >= 'A' && c <= 'F':
+		return int(c-'A') + 10
+	case c >= 'a' && c <= 'f':
+		return int(c-'a') + 10
+	}
+	return -1
+}
+
+// wholeWords indexes the decoded texts of tokens.
+func wholeWords(v *vocabulary, chars *byteChars) *index {
+	texts := make([]string, len(v.text))
+	var buf []byte
+	for id, s := range v.text {
+		var ok bool
+		buf, ok = chars.decode(buf[:0], s)
+		if ok && !v.kind[id].special() {
+			texts[id] = string(buf)
+		}
+	}
+	x := &index{}
+	x.init(texts)
+	for id, s := range texts {
+		if s != "" {
+			x.add(int32(id))
+		}
+	}
+	return x
+}
+
+func (l *ggufLoader) keep(err error) {
+	if l.err == nil {
+		l.err = err
+	}
+}
+
+// string returns a text, "" where the file has none.
+func (l *ggufLoader) string(key string) string {
+	s, err := l.meta.String(key)
+	if errors.Is(err, gguf.ErrMissing) || !l.meta.Has(key) {
+		return ""
+	}
+	l.keep(err)
+	return s
+}
+
+func (l *ggufLoader) bool(key string, otherwise bool) bool {
+	if !l.meta.Has(key) {
+		return otherwise
+	}
+	b, err := l.meta.Bool(key)
+	l.keep(err)
+	return b
+}
+
+// id returns a token's id. As in llama.cpp, one that is not in the vocabulary counts as not given.
+func (l *ggufLoader) id(key string, otherwise int32, n int) int32 {
+	if otherwise >= int32(n) {
+		otherwise = -1
+	}
+	if !l.meta.Has(key) {
+		return otherwise
+	}
+	u, err := l.meta.Uint(key)
+	if err != nil || u >= uint64(n) {
+		return otherwise
+	}
+	return int32(u)
+}
+
+func (l *ggufLoader) strings(key string) []string {
+	s, err := l.meta.Strings(key)
+	l.keep(err)
+	return s
+}
+
+func (l *ggufLoader) ints(key string) []int64 {
+	s, err := l.meta.Ints(key)
+	l.keep(err)
+	return s
+}
+
+func (l *ggufLoader) floats(key string) []float64 {
+	s, err := l.meta.Floats(key)
+	l.keep(err)
+	return s
+}

@@ -1,0 +1,99 @@
+package bpe
+
+import (
+	"strings"
+	"unicode/utf8"
+
+	"edged/plugins/tokenizer-bpe/bpe/split"
+)
+
+// charBPE merges the characters of words: SentencePiece vocabularies in Hugging Face's form, and Gemma 4.
+type charBPE struct {
+	splitter split.Splitter
+	syms     *symbols
+	merges   *mergeTable
+	bytes    [256]int32 // the tokens of bytes, for characters that are no symbol; -1: none
+	unknown  int32      // stands for characters without a symbol or byte tokens; -1: they are dropped
+	fuse     bool       // one unknown for a run of them
+	whole    bool       // a word that is a token as a whole is that token
+	lines    bool       // that holds for runs of line feeds only
+	escape   bool       // spaces become blank first
+	fallback bool       // all bytes of a character must have tokens, otherwise it is unknown
+}
+
+func (m *charBPE) encode(w *work, s string, _, _ bool) error {
+	if m.escape {
+		s = strings.ReplaceAll(s, " ", blank)
+	}
+	return m.splitter.Split(s, &charWords{m: m, w: w})
+}
+
+// charWords encodes word after word.
+type charWords struct {
+	m *charBPE
+	w *work
+}
+
+// Word implements split.Sink.
+func (c *charWords) Word(s string) {
+	m, w := c.m, c.w
+	if m.whole || m.lines && strings.Trim(s, "\n") == "" {
+		if id, ok := m.syms.vocab.lookup(s); ok {
+			w.out = append(w.out, id)
+			return
+		}
+	}
+	w.id = w.id[:0]
+	lastUnknown := false
+	for len(s) > 0 {
+		_, n := utf8.DecodeRuneInString(s)
+		id, ok := m.symbol(s[:n])
+		switch {
+		case ok:
+			w.id = append(w.id, id)
+		case m.hasBytes(s[:n]):
+			for _, b := range []byte(s[:n]) {
+				if m.bytes[b] >= 0 {
+					w.id = append(w.id, m.bytes[b])
+				}
+			}
+			ok = true
+		case m.unknown >= 0 && !(m.fuse && lastUnknown):
+			w.id = append(w.id, m.unknown)
+		}
+		lastUnknown = !ok
+		s = s[n:]
+	}
+	for _, id := range w.merge(byRank{m.merges}) {
+		if m.syms.isToken(id) {
+			w.out = append(w.out, id)
+			continue
+		}
+		for _, b := range []byte(m.syms.extra[int(id)-len(m.syms.vocab.text)]) {
+			if m.bytes[b] >= 0 {
+				w.out = append(w.out, m.bytes[b])
+			}
+		}
+	}
+}
+
+func (m *charBPE) symbol(s string) (int32, bool) {
+	if id, ok := m.syms.vocab.lookup(s); ok {
+		return id, true
+	}
+	id, ok := m.syms.byStr[s]
+	return id, ok
+}
+
+// hasBytes reports whether a character is written as bytes.
+func (m *charBPE) hasBytes(s string) bool {
+	if !m.fallback {
+		return true
+	}
+	for _, b := range []byte(s) {
+		if m.bytes[b] < 0 {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,137 @@
+package bpe
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// blank is how SentencePiece writes a space.
+const blank = "\u2581"
+
+// scoreBPE merges a whole text, spaces included: the pair whose joined text has the best score first. This is
+// SentencePiece's BPE as llama.cpp runs it on GGUF files.
+type scoreBPE struct {
+	vocab   *vocabulary
+	keys    []uint32 // by token: less is better
+	bytes   [256]int32
+	unknown int32
+	prefix  bool // a space stands before every text
+	escape  bool // spaces are written as blank
+}
+
+func newScoreBPE(v *vocabulary, unknown int32, prefix bool) *scoreBPE {
+	m := &scoreBPE{vocab: v, unknown: unknown, prefix: prefix, escape: true, keys: make([]uint32, len(v.text))}
+	for id := range v.text {
+		var s float32
+		if v.score != nil {
+			s = v.score[id]
+		}
+		m.keys[id] = scoreKey(s)
+	}
+	m.bytes = byteTokens(v)
+	return m
+}
+
+// scoreKey orders scores: a higher score gives a lower key.
+func scoreKey(s float32) uint32 {
+	u := math.Float32bits(s)
+	if u>>31 == 0 {
+		u |= 1 << 31
+	} else {
+		u = ^u
+	}
+	return min(^u, none-1)
+}
+
+// byteTokens finds the tokens of single bytes: <0x0A>, or else the byte as a text of its own; -1 where there is none.
+func byteTokens(v *vocabulary) (ids [256]int32) {
+	for b := range ids {
+		ids[b] = -1
+		if id, ok := v.lookup(fmt.Sprintf("<0x%02X>", b)); ok {
+			ids[b] = id
+		} else if id, ok := v.lookup(string([]byte{byte(b)})); ok {
+			ids[b] = id
+		}
+	}
+	return ids
+}
+
+func (m *scoreBPE) encode(w *work, s string, _, afterToken bool) error {
+	if len(s) >= math.MaxInt32/4 {
+		return fmt.Errorf("bpe: %w: a text of %d bytes is too long", ErrText, len(s))
+	}
+	b := w.buf[:0]
+	if m.prefix && afterToken {
+		b = append(b, ' ')
+	}
+	b = append(b, s...)
+	text := string(b)
+	if m.escape {
+		text = strings.ReplaceAll(text, " ", blank)
+	}
+	w.buf = b
+
+	w.id, w.from = w.id[:0], w.from[:0]
+	for i := 0; i < len(text); {
+		n := min(leadLength(text[i]), len(text)-i)
+		id, ok := m.vocab.lookup(text[i : i+n])
+		if !ok {
+			id = -2 // -1 would mean merged
+		}
+		w.id = append(w.id, id)
+		w.from = append(w.from, int32(i))
+		i += n
+	}
+	w.from = append(w.from, int32(len(text)))
+	mergeLong(&w.merger, byScore{m: m, text: text})
+
+	w.out = slices.Grow(w.out, len(w.id)/4)
+	for i := 0; i < len(w.next); i = int(w.next[i]) {
+		if w.id[i] >= 0 {
+			w.out = append(w.out, w.id[i])
+			continue
+		}
+		for _, c := range []byte(text[w.from[i]:w.from[w.next[i]]]) {
+			id := m.bytes[c]
+			if id < 0 {
+				id = m.unknown
+			}
+			if id >= 0 {
+				w.out = append(w.out, id)
+			}
+		}
+	}
+	return nil
+}
+
+// byScore finds pairs by their joined text.
+type byScore struct {
+	m    *scoreBPE
+	text string
+}
+
+func (b byScore) pair(w *merger, left, right int32) (key uint32, id int32) {
+	joined := b.text[w.from[left]:w.from[w.next[right]]]
+	id, ok := b.m.vocab.lookup(joined)
+	if !ok {
+		return none, -1
+	}
+	return b.m.keys[id], id
+}
+
+// leadLength is the length of the character that a byte starts, by the byte alone.
+func leadLength(b byte) int {
+	switch {
+	case b < 0xC0:
+		return 1
+	case b < 0xE0:
+		return 2
+	case b < 0xF0:
+		return 3
+	default:
+		return utf8.UTFMax
+	}
+}

@@ -1,0 +1,294 @@
+package bpe
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"unicode/utf8"
+)
+
+// Errors that callers can act on.
+var (
+	// ErrModel means that the file cannot be served: damaged, or of a kind that this plugin does not know.
+	ErrModel = errors.New("cannot read the tokenizer")
+	// ErrText means that a text cannot be encoded, or ids cannot be decoded.
+	ErrText = errors.New("cannot encode")
+)
+
+// The kinds of tokenizers.
+const (
+	KindBPE       = "bpe"       // byte-level BPE
+	KindSPM       = "spm"       // SentencePiece BPE
+	KindWordPiece = "wordpiece" // WordPiece
+)
+
+// Info describes a tokenizer. Ids are -1 where there is no such token.
+type Info struct {
+	Kind         string
+	Pre          string // the pre-tokenizer's name; "" where there is none, or it has no name
+	Tokens       int
+	BOS          int32
+	EOS          int32
+	EOT          int32
+	Unknown      int32
+	Pad          int32
+	EOG          []int32 // sorted
+	AddBOS       bool
+	AddEOS       bool
+	ChatTemplate string
+	Hash         string // sha256 over pieces, control flags, EOG and BOS
+}
+
+// Options of Encode. The zero value takes the text as typed text: no tokens around it, none parsed in it.
+type Options struct {
+	AddSpecial   bool // what the model wants around a text: BOS, EOS, [CLS] and [SEP]
+	ParseSpecial bool // control tokens that are written in the text are those tokens
+	// Rendered says that the text comes from a chat template, with typed text guarded (see Guard): control tokens are
+	// parsed, and then the guard is taken out of the text between them. It implies ParseSpecial.
+	Rendered bool
+}
+
+// Tokenizer turns text into ids and back.
+type Tokenizer struct {
+	info      Info
+	vocab     *vocabulary
+	pieces    [][]byte // what each token decodes to
+	added     *matcher // tokens found in the text as it is
+	late      *matcher // tokens found in the normalised text; nil: none
+	parseAll  *matcher // added with all control tokens of late, for rendered texts; nil: added
+	byLength  bool     // llama.cpp's order of added tokens
+	rawBytes  bool     // the model takes invalid UTF-8 as it is
+	normalize func(s string) string
+	model     model
+	prefix    []int32 // what AddSpecial puts before a text
+	suffix    []int32 // and after it
+	// stripSpace: the space before a text is the tokenizer's own, and decoding takes it away.
+	stripSpace bool
+	guard      *guard
+	scratch    sync.Pool
+}
+
+// model turns a text without added tokens into ids.
+type model interface {
+	// encode appends the ids of s, which is not empty, to w.out. first says that s is at the start of the whole text,
+	// joined that no token stands before it.
+	encode(w *work, s string, first, afterToken bool) error
+}
+
+// work is the scratch of one call of Encode.
+type work struct {
+	out []int32
+	merger
+	buf []byte
+	wordCache
+}
+
+// Info describes the tokenizer.
+func (t *Tokenizer) Info() Info {
+	i := t.info
+	i.EOG = slices.Clone(i.EOG)
+	return i
+}
+
+// Pieces returns the bytes of every token, by id, and which tokens are never text. The slices are the tokenizer's own.
+func (t *Tokenizer) Pieces() (pieces [][]byte, isControl []bool) {
+	isControl = make([]bool, len(t.vocab.kind))
+	for id, k := range t.vocab.kind {
+		isControl[id] = k.special() || k == unused
+	}
+	return t.pieces, isControl
+}
+
+// Text returns what a token is written as in the model's file; "" for an id that the vocabulary does not have.
+func (t *Tokenizer) Text(id int32) string {
+	if id < 0 || int(id) >= len(t.vocab.text) {
+		return ""
+	}
+	return t.vocab.text[id]
+}
+
+// Encode appends the ids of a text to dst.
+func (t *Tokenizer) Encode(dst []int32, text string, o Options) ([]int32, error) {
+	w, ok := t.scratch.Get().(*work)
+	if !ok {
+		w = &work{}
+	}
+	defer func() {
+		w.out = nil
+		w.release()
+		if cap(w.buf) > 1<<18 {
+			w.buf = nil
+		}
+		t.scratch.Put(w)
+	}()
+	w.out = dst
+	if o.AddSpecial {
+		w.out = append(w.out, t.prefix...)
+	}
+	if err := t.encode(w, text, o); err != nil {
+		return dst, err
+	}
+	if o.AddSpecial {
+		w.out = append(w.out, t.suffix...)
+	}
+	return w.out, nil
+}
+
+func (t *Tokenizer) encode(w *work, text string, o Options) error {
+	if !t.rawBytes {
+		text = validUTF8(text)
+	}
+	parse := o.ParseSpecial || o.Rendered
+	found := t.split(t.matcherFor(o), text, parse)
+	afterToken := true
+	for i, f := range found {
+		if f.token >= 0 {
+			w.out = append(w.out, f.token)
+			afterToken = true
+			continue
+		}
+		part := text[f.from:f.to]
+		if o.Rendered {
+			// The tokens that are written in a normalised text must not be found in what the guard protected, so they
+			// were looked for before.
+			part = t.guard.remove(part)
+			parse = false
+		}
+		if err := t.encodeText(w, part, i == 0, afterToken, parse); err != nil {
+			return err
+		}
+		afterToken = false
+	}
+	return nil
+}
+
+func (t *Tokenizer) matcherFor(o Options) *matcher {
+	if o.Rendered && t.parseAll != nil {
+		return t.parseAll
+	}
+	return t.added
+}
+
+func (t *Tokenizer) split(m *matcher, s string, parse bool) []fragment {
+	if s == "" {
+		return nil
+	}
+	counts := func(a *added) bool { return parse || !a.special }
+	if t.byLength {
+		return m.byLength(s, counts)
+	}
+	return m.leftmost(s, counts)
+}
+
+// encodeText encodes what stands between added tokens.
+func (t *Tokenizer) encodeText(w *work, s string, first, afterToken, parse bool) error {
+	if t.normalize != nil {
+		s = t.normalize(s)
+	}
+	if s == "" {
+		return nil
+	}
+	if t.late == nil {
+		return t.model.encode(w, s, first, afterToken)
+	}
+	for i, f := range t.split(t.late, s, parse) {
+		if f.token >= 0 {
+			w.out = append(w.out, f.token)
+			afterToken = true
+			continue
+		}
+		if err := t.model.encode(w, s[f.from:f.to], first && i == 0, afterToken); err != nil {
+			return err
+		}
+		afterToken = false
+	}
+	return nil
+}
+
+// Decode returns the bytes of ids; they need not be whole characters. Control tokens are left out unless special is set.
+//
+// The space that a SentencePiece tokenizer puts before a text is taken away where the ids start with text; WordPiece's
+// likewise.
+func (t *Tokenizer) Decode(ids []int32, special bool) ([]byte, error) {
+	var out []byte
+	strip := t.stripSpace
+	for i, id := range ids {
+		if id < 0 || int(id) >= len(t.pieces) {
+			return nil, fmt.Errorf("bpe: %w: id %d at place %d is not in the vocabulary of %d tokens", ErrText, id, i, len(t.pieces))
+		}
+		if k := t.vocab.kind[id]; (k.special() || k == unused) && !special {
+			continue
+		}
+		piece := t.pieces[id]
+		if strip && len(piece) > 0 {
+			if !t.vocab.kind[id].special() {
+				piece = []byte(strings.TrimPrefix(string(piece), " "))
+				strip = false
+			}
+		}
+		out = append(out, piece...)
+	}
+	return out, nil
+}
+
+// finish completes a tokenizer whose vocabulary, pieces, ids and matchers are set.
+func (t *Tokenizer) finish() error {
+	for _, id := range t.prefix {
+		if id < 0 {
+			return fmt.Errorf("the model wants a token before every text, and does not say which: there is no BOS id")
+		}
+	}
+	for _, id := range t.suffix {
+		if id < 0 {
+			return fmt.Errorf("the model wants a token after every text, and does not say which: there is no EOS id")
+		}
+	}
+	t.info.Tokens = len(t.vocab.text)
+	t.info.AddBOS, t.info.AddEOS = len(t.prefix) > 0, len(t.suffix) > 0
+	slices.Sort(t.info.EOG)
+	t.info.EOG = slices.Compact(t.info.EOG)
+	t.guard = newGuard(t)
+	t.info.Hash = t.hash()
+	return nil
+}
+
+// hash identifies the vocabulary: two models with equal hashes encode to ids that mean the same.
+func (t *Tokenizer) hash() string {
+	h := sha256.New()
+	var b []byte
+	number := func(n int) { b = binary.LittleEndian.AppendUint32(b, uint32(n)) }
+	number(len(t.pieces))
+	for id, p := range t.pieces {
+		number(len(p))
+		b = append(append(b, p...), byte(t.vocab.kind[id]))
+		if len(b) > 1<<14 {
+			h.Write(b)
+			b = b[:0]
+		}
+	}
+	number(len(t.info.EOG))
+	for _, id := range t.info.EOG {
+		number(int(id))
+	}
+	number(int(t.info.BOS))
+	h.Write(b)
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// validUTF8 replaces every byte that starts no valid character by U+FFFD, as llama.cpp does; strings.ToValidUTF8 would
+// make one of a run of them.
+func validUTF8(s string) string {
+	if utf8.ValidString(s) {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		b.WriteRune(r)
+	}
+	return b.String()
+}

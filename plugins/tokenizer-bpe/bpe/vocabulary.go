@@ -1,0 +1,127 @@
+package bpe
+
+import (
+	"fmt"
+	"hash/maphash"
+)
+
+// Limits of what is read from a file. The largest published vocabulary has 262 208 tokens.
+const (
+	maxTokens      = 1 << 21
+	maxTokenLength = 1 << 16
+)
+
+// kind is what a vocabulary says of a token; the values are GGUF's tokenizer.ggml.token_type.
+type kind uint8
+
+const (
+	undefined   kind = iota
+	normal           // text
+	unknown          // stands for what has no token
+	control          // never text: begin, end, turns
+	userDefined      // found in any text before it is cut into words
+	unused           // a reserved place
+	byteToken        // <0x00> to <0xFF>
+)
+
+// special reports whether tokens of the kind are what only a template may write.
+func (k kind) special() bool { return k == control || k == unknown }
+
+// vocabulary is the list of tokens: what each is written as in the file, what it means and how it ranks.
+type vocabulary struct {
+	text  []string // by id
+	kind  []kind
+	score []float32 // SentencePiece only
+	index index     // over text
+	// longest is the length of the longest token that the index holds.
+	longest int
+}
+
+// newVocabulary takes over text and kinds. Tokens that hide says true of cannot be found by their text: control tokens,
+// which no typed text may become.
+func newVocabulary(text []string, kinds []kind, hide func(id int) bool) (*vocabulary, error) {
+	if len(text) == 0 {
+		return nil, fmt.Errorf("the vocabulary is empty")
+	}
+	if len(text) > maxTokens {
+		return nil, fmt.Errorf("the vocabulary has %d tokens: at most %d are supported", len(text), maxTokens)
+	}
+	v := &vocabulary{text: text, kind: kinds}
+	v.index.init(text)
+	for id, s := range text {
+		if len(s) > maxTokenLength {
+			return nil, fmt.Errorf("token %d has %d bytes: at most %d are supported", id, len(s), maxTokenLength)
+		}
+		if s == "" || hide(id) {
+			continue
+		}
+		v.longest = max(v.longest, len(s))
+		v.index.add(int32(id))
+	}
+	return v, nil
+}
+
+// lookup finds the token that is written as s.
+func (v *vocabulary) lookup(s string) (int32, bool) {
+	if len(s) > v.longest {
+		return -1, false
+	}
+	return v.index.find(s)
+}
+
+// find returns the first token that is written as s, hidden ones included; -1 where there is none.
+func (v *vocabulary) find(s string) int32 {
+	if id, ok := v.index.find(s); ok {
+		return id
+	}
+	for id, t := range v.text {
+		if t == s {
+			return int32(id)
+		}
+	}
+	return -1
+}
+
+// index maps texts to their places in a list: open addressing over 4-byte slots, since a map of 260 000 strings takes six
+// times the memory. Its hash has a seed per process: no file can make it slow.
+type index struct {
+	text  []string
+	slots []int32 // place + 1; 0: free
+	mask  uint64
+	seed  maphash.Seed
+}
+
+func (x *index) init(text []string) {
+	size := 8
+	for size < 2*len(text) {
+		size *= 2
+	}
+	*x = index{text: text, slots: make([]int32, size), mask: uint64(size - 1), seed: maphash.MakeSeed()}
+}
+
+// add makes text[i] findable; of equal texts the first counts.
+func (x *index) add(i int32) {
+	s := x.text[i]
+	for h := maphash.String(x.seed, s); ; h++ {
+		slot := &x.slots[h&x.mask]
+		if *slot == 0 {
+			*slot = i + 1
+			return
+		}
+		if x.text[*slot-1] == s {
+			return
+		}
+	}
+}
+
+func (x *index) find(s string) (int32, bool) {
+	for h := maphash.String(x.seed, s); ; h++ {
+		slot := x.slots[h&x.mask]
+		if slot == 0 {
+			return -1, false
+		}
+		if x.text[slot-1] == s {
+			return slot - 1, true
+		}
+	}
+}
