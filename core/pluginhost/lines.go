@@ -30,11 +30,12 @@ type forwarder struct {
 	ctx context.Context //nolint:containedctx // carries values for handlers; the readers end with their pipes
 	log *slog.Logger
 
-	mu      sync.Mutex
-	words   []string
-	tokens  float64
-	filled  time.Time
-	dropped int
+	mu       sync.Mutex
+	words    []string
+	tokens   float64
+	filled   time.Time
+	dropped  int
+	reported time.Time
 }
 
 func (f *forwarder) init(ctx context.Context, log *slog.Logger) {
@@ -142,21 +143,25 @@ func (f *forwarder) admit() bool {
 		return false
 	}
 	f.tokens--
-	if f.dropped > 0 {
-		f.log.WarnContext(f.ctx, "plugin logs too much, lines dropped", "lines", f.dropped)
-		f.dropped = 0
+	if now.Sub(f.reported) > time.Second {
+		f.report(now)
 	}
 	return true
 }
 
-// close reports lines that were dropped since the last one that was not.
+// report logs how many lines were dropped since the last report. f.mu is held.
+func (f *forwarder) report(now time.Time) {
+	if f.dropped > 0 {
+		f.log.WarnContext(f.ctx, "plugin logs too much, lines dropped", "lines", f.dropped)
+		f.dropped, f.reported = 0, now
+	}
+}
+
+// close reports what is left to report.
 func (f *forwarder) close() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.dropped > 0 {
-		f.log.WarnContext(f.ctx, "plugin logs too much, lines dropped", "lines", f.dropped)
-		f.dropped = 0
-	}
+	f.report(time.Now())
 }
 
 // parseEntry reads a log line as package pluginlog writes it. Attributes keep their order.

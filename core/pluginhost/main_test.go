@@ -8,6 +8,7 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -97,12 +98,14 @@ func testBackend(log *slog.Logger) backend.Backend {
 				os.Stderr.Write([]byte(strings.Repeat("x", 100_000) + "\n"))
 				return emit(backend.Event{Done: true})
 			case "hostile":
-				raw := os.NewFile(2, "stderr")
 				for _, line := range []string{
 					`{"@message":5,"@level":{"a":[1]},"@timestamp":true}`, `{"@message":"deep","a":{"b":{"c":{"d":{"e":{"f":1}}}}}}`, `{`, `[]`,
 					`{"@level":"error"}`, `null`, strings.Repeat("{", 10_000), "\xff\xfe\x00", `{"@message":"dup","@message":"dup2","x":1e999}`,
 				} {
-					fmt.Fprintln(raw, line)
+					// The file itself: os.Stderr goes over the connection by now.
+					if _, err := syscall.Write(2, []byte(line+"\n")); err != nil {
+						return err
+					}
 				}
 				return emit(backend.Event{Done: true})
 			case "flood":
