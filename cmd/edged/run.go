@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"edged/core/config"
+	"edged/core/daemon"
+	"edged/core/version"
+
+	"github.com/spf13/cobra"
+)
+
+// systemConfig is where packages put the configuration.
+const systemConfig = "/etc/edged/config.toml"
+
+// configFlags name a configuration and what overrides it.
+type configFlags struct {
+	path string
+	set  []string
+}
+
+func (f *configFlags) register(c *cobra.Command) {
+	c.Flags().StringVarP(&f.path, "config", "c", "", "configuration file (default: "+systemConfig+" where it is there)")
+	c.Flags().StringArrayVar(&f.set, "set", nil, "KEY=VALUE that overrides the file, for example mqtt.broker=tcp://127.0.0.1:1883; may be repeated")
+}
+
+// load reads the configuration: the file, then EDGED_… variables, then --set.
+func (f *configFlags) load() (*config.Config, error) {
+	path := f.path
+	if path == "" {
+		if _, err := os.Stat(systemConfig); !errors.Is(err, fs.ErrNotExist) {
+			path = systemConfig
+		}
+	}
+	return config.Load(path, f.set, os.Environ())
+}
+
+// newLog makes the service's logger. journald adds times by itself.
+func newLog(c *config.Log, level *slog.LevelVar, w io.Writer) *slog.Logger {
+	level.Set(daemon.Level(c.Level))
+	o := &slog.HandlerOptions{Level: level}
+	if os.Getenv("JOURNAL_STREAM") != "" {
+		o.ReplaceAttr = func(groups []string, a slog.Attr) slog.Attr {
+			if len(groups) == 0 && a.Key == slog.TimeKey {
+				return slog.Attr{}
+			}
+			return a
+		}
+	}
+	if c.Format == "json" {
+		return slog.New(slog.NewJSONHandler(w, o))
+	}
+	return slog.New(slog.NewTextHandler(w, o))
+}
+
+func (a *app) runCommand() *cobra.Command {
+	var f configFlags
+	c := &cobra.Command{
+		Use:     "run [--config FILE] [--set KEY=VALUE]...",
+		GroupID: "service",
+		Short:   "Run the service",
+		Long: `Runs the service until SIGTERM or Ctrl-C: it loads the model, connects to the broker, and answers.
+
+Every setting of the configuration file can be overridden for one run with --set, or by an environment variable: EDGED_MQTT_BROKER sets
+mqtt.broker. SIGHUP reads the file again; the level of the log changes at once, other changes are named in the log and need a restart.
+On SIGTERM nothing new is taken, running requests may finish within node.shutdown_grace, and the exit code is 0.`,
+		Example: `  edged run --config config.toml
+  edged run --config config.toml --set mqtt.broker=tcp://192.168.1.2:1883 --set log.level=debug`,
+		Args: cobra.NoArgs,
+		RunE: a.do(func(ctx context.Context, _ []string) error { return a.run(ctx, &f) }),
+	}
+	f.register(c)
+	return c
+}
+
+func (a *app) run(ctx context.Context, f *configFlags) error {
+	c, err := f.load()
+	if err != nil {
+		return err
+	}
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	reload := make(chan struct{})
+	go func() {
+		for range hup {
+			select {
+			case reload <- struct{}{}:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	level := new(slog.LevelVar)
+	return daemon.Run(ctx, daemon.Options{
+		Config: c, Log: newLog(&c.Log, level, a.err), Level: level, Reload: reload, Load: f.load, Version: version.Version,
+	})
+}

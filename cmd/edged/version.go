@@ -1,0 +1,38 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"runtime"
+
+	"edged/core/protocol"
+	"edged/core/version"
+
+	"github.com/spf13/cobra"
+)
+
+func (a *app) versionCommand() *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "version",
+		Short: "Print the version of this build",
+		Args:  cobra.NoArgs,
+		RunE: a.do(func(context.Context, []string) error {
+			v := struct {
+				Version  string `json:"version"`
+				Protocol int    `json:"plugin_protocol"`
+				API      int    `json:"mqtt_api"`
+				Go       string `json:"go"`
+				Platform string `json:"platform"`
+			}{version.Version, protocol.Version, 1, runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH}
+			if asJSON {
+				return json.NewEncoder(a.out).Encode(v)
+			}
+			_, err := fmt.Fprintf(a.out, "edged %s (plugin protocol %d, MQTT API %d, %s, %s)\n", v.Version, v.Protocol, v.API, v.Go, v.Platform)
+			return err
+		}),
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
+	return c
+}

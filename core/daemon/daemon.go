@@ -1,0 +1,294 @@
+// Package daemon builds the service from a configuration, runs it, and shuts it down: plugins first, then adapters, the
+// dispatcher, the broker where edged brings its own, and the MQTT door last, so that nothing is promised before the model
+// answers.
+//
+// It must not know how anything is done; it only knows who needs whom.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"edged/core/adapters"
+	"edged/core/broker"
+	"edged/core/config"
+	"edged/core/dispatch"
+	"edged/core/inbox"
+	"edged/core/mqtt"
+	"edged/core/protocol/backend"
+)
+
+// Options are what a daemon is built from.
+type Options struct {
+	Config *config.Config
+	Log    *slog.Logger
+	// Level is the level of Log where a reload may change it; nil: it stays.
+	Level *slog.LevelVar
+	// Reload asks for the configuration to be read again; nil: never.
+	Reload <-chan struct{}
+	// Load reads the configuration again; nil: it cannot be.
+	Load func() (*config.Config, error)
+	// Online is called once, when the node takes requests; nil: nobody is told.
+	Online func(Address)
+	// Version of this build.
+	Version string
+}
+
+// Address says where a node is.
+type Address struct {
+	Broker string // URL
+	Topics mqtt.Topics
+}
+
+// The heap of the daemon holds requests and answers, a few MiB. It is kept tight, since a Pi's memory belongs to the model:
+// with Go's default of 100 the heap may be twice what lives.
+const (
+	gcPercent   = 50
+	memoryLimit = 48 << 20 // soft; GOMEMLIMIT overrides it
+)
+
+// Times of the shutdown: what of shutdown_grace is kept for publishing last events and for the plugins' end.
+const (
+	farewell = 5 * time.Second
+)
+
+// inboxBytes bounds the requests and answers that are remembered.
+const inboxBytes = 8 << 20
+
+// Run serves until ctx ends, which is nil, or until something ends that cannot be mended. A model that cannot be served is
+// an error before anything is published.
+func Run(ctx context.Context, o Options) error {
+	d := &daemon{o: o, c: o.Config, log: o.Log, began: time.Now()}
+	if err := d.c.Servable(); err != nil {
+		return err
+	}
+	debug.SetGCPercent(gcPercent)
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(memoryLimit)
+	}
+	return d.run(ctx)
+}
+
+type daemon struct {
+	o       Options
+	c       *config.Config
+	log     *slog.Logger
+	began   time.Time
+	plugins *plugins
+	folder  *adapters.Folder
+	work    *dispatch.Dispatcher
+	door    *mqtt.Door
+	status  *status
+}
+
+// group runs parts of the service; the first one that fails ends all.
+type group struct {
+	wg    sync.WaitGroup
+	mu    sync.Mutex
+	err   error
+	fails context.CancelFunc
+}
+
+func (g *group) goes(f func() error) {
+	g.wg.Go(func() {
+		if err := f(); err != nil {
+			g.mu.Lock()
+			if g.err == nil {
+				g.err = err
+			}
+			g.mu.Unlock()
+			g.fails()
+		}
+	})
+}
+
+func (g *group) wait() error {
+	g.wg.Wait()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.err
+}
+
+// run builds from the inside out and shuts down from the outside in: each layer has a context of its own, that ends when
+// what stands on it has ended.
+func (d *daemon) run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	n := newNotifier(d.log)
+	d.status = newStatus(d)
+	d.folder = adapters.New(d.c.Adapters.Dir, d.log, func(adapters.State) { d.status.changed() })
+	if err := d.folder.Scan(ctx); err != nil {
+		return err
+	}
+	if name := d.c.Adapters.Default; name != "" {
+		if _, err := d.folder.Resolve(name, ""); err != nil {
+			d.log.WarnContext(ctx, "the default adapter is not there: requests that name none will fail", "adapter", name, "err", err)
+		}
+	}
+
+	pluginCtx, stopPlugins := context.WithCancel(context.WithoutCancel(ctx))
+	inner := &group{fails: cancel}
+	d.plugins = newPlugins(d)
+	d.plugins.start(pluginCtx, inner)
+	stop := func() error {
+		stopPlugins()
+		return inner.wait()
+	}
+	n.state("loading the model")
+	if err := d.plugins.ready(ctx); err != nil {
+		if failed := stop(); failed != nil {
+			return failed
+		}
+		if errors.Is(err, context.Canceled) {
+			return nil // asked to stop while the model was loading
+		}
+		return err
+	}
+	err := d.serve(ctx, n, cancel)
+	if failed := stop(); err == nil {
+		err = failed
+	}
+	return err
+}
+
+// serve opens the door and works until ctx ends.
+func (d *daemon) serve(ctx context.Context, n *notifier, cancel context.CancelFunc) error {
+	address, closeBroker, err := d.startBroker(ctx)
+	if err != nil {
+		return err
+	}
+	defer closeBroker()
+	store := inbox.NewMemory(inbox.Limits{Window: d.c.Inbox.DedupeWindow, Bytes: inboxBytes})
+	defer store.Close() //nolint:errcheck // a store in memory closes without error
+	d.work = dispatch.New(d.dispatchConfig(store))
+	d.door = mqtt.New(mqtt.Options{Node: d.c.Node.Name, Config: d.c.MQTT, Embedded: address, Dispatcher: d.work, Log: d.log})
+
+	// The door outlives the dispatcher: last events are published after the work has ended.
+	doorCtx, closeDoor := context.WithCancel(context.WithoutCancel(ctx))
+	defer closeDoor()
+	outer := &group{fails: cancel}
+	outer.goes(func() error { return d.door.Run(doorCtx) })
+	d.work.Replay(ctx, map[string]dispatch.Sink{mqtt.DoorName: d.door})
+	outer.goes(func() error { return d.status.run(doorCtx) })
+	outer.goes(func() error { return d.reloads(doorCtx) })
+	outer.goes(func() error { return n.watchdog(doorCtx, d.work) })
+	outer.goes(func() error { return d.announce(ctx, address) })
+	n.ready(fmt.Sprintf("serving %s", filepath.Base(d.c.Model.Path)))
+
+	err = d.work.Run(ctx) // until ctx ends, and all accepted requests with it
+	d.log.InfoContext(ctx, "shutting down")
+	n.stopping()
+	closeDoor()
+	if failed := outer.wait(); err == nil {
+		err = failed
+	}
+	return err
+}
+
+// announce tells when the node is online.
+func (d *daemon) announce(ctx context.Context, address string) error {
+	select {
+	case <-d.door.Ready():
+	case <-ctx.Done():
+		return nil
+	}
+	url := d.c.MQTT.Broker
+	if d.c.MQTT.Embedded() {
+		url = "tcp://" + address
+	}
+	if d.o.Online != nil {
+		d.o.Online(Address{Broker: url, Topics: d.door.Topics()})
+	}
+	return nil
+}
+
+// startBroker starts the embedded broker where the configuration wants it.
+func (d *daemon) startBroker(ctx context.Context) (address string, closer func(), err error) {
+	if !d.c.MQTT.Embedded() {
+		return "", func() {}, nil
+	}
+	var password []byte
+	if d.c.MQTT.PasswordFile != "" {
+		if password, err = config.ReadSecret(d.c.MQTT.PasswordFile); err != nil {
+			return "", nil, fmt.Errorf("mqtt: password: %w", err)
+		}
+	}
+	b, err := broker.Start(ctx, broker.Options{
+		Listen: d.c.MQTT.Listen, Username: d.c.MQTT.Username, Password: password,
+		MaxPacket: int(d.c.MQTT.MaxPayload), Log: d.log,
+	})
+	if err != nil {
+		return "", nil, err
+	}
+	d.log.InfoContext(ctx, "embedded broker listens", "address", b.Addr())
+	return b.Addr(), func() {
+		if err := b.Close(); err != nil {
+			d.log.WarnContext(ctx, "the embedded broker did not close", "err", err)
+		}
+	}, nil
+}
+
+func (d *daemon) dispatchConfig(store inbox.Store) dispatch.Config {
+	s, q := &d.c.Sampling, &d.c.Queue
+	grace := d.c.Node.ShutdownGrace
+	return dispatch.Config{
+		Backends: d.plugins, Tokenizers: d.plugins, Adapters: shelf{d.folder}, Inbox: store,
+		Node: d.c.Node.Name, Prompts: d.c.Log.Prompts, Log: d.log,
+		Defaults: dispatch.Defaults{
+			Sampling: backend.Sampling{
+				Temperature: s.Temperature, TopK: s.TopK, TopP: s.TopP, MinP: s.MinP, TypicalP: s.TypicalP,
+				RepeatPenalty: s.RepeatPenalty, PresencePenalty: s.PresencePenalty, FrequencyPenalty: s.FrequencyPenalty,
+				PenaltyLastN: s.PenaltyLastN,
+			},
+			MaxTokens: s.MaxTokens,
+			Adapter:   d.c.Adapters.Default,
+		},
+		Limits: dispatch.Limits{
+			Running: d.c.Backend.MaxSequences, Queued: q.Size, PerClient: q.PerClient,
+			Deadline: q.Deadline, MaxDeadline: q.MaxDeadline,
+			Coalesce: d.c.MQTT.DeltaInterval, Grace: max(grace-farewell, grace/2),
+			AnswerBytes: int(d.c.MQTT.MaxPayload) * 4, // what is stored says more than what is sent
+		},
+	}
+}
+
+// LoadRequest is what the backend is asked to load for a configuration.
+func LoadRequest(c *config.Config) backend.LoadRequest {
+	b := &c.Backend
+	return backend.LoadRequest{
+		Path: c.Model.Path, Context: b.Context, KVType: b.KV, Precision: backend.Precision(b.Precision),
+		ThreadsPrefill: b.ThreadsPrefill, ThreadsDecode: b.ThreadsDecode,
+		Head: c.Model.Head, Quantize: c.Model.Quantize,
+		MaxSequences: b.MaxSequences, KVBytes: int64(b.KVMemory), MemoryLimit: int64(b.MemoryLimit), IgnorePlan: b.IgnorePlan,
+	}
+}
+
+// shelf gives the adapters' catalogue to the dispatcher.
+type shelf struct{ f *adapters.Folder }
+
+func (s shelf) Pin(name, sha256 string) (dispatch.Adapter, error) {
+	g, err := s.f.Resolve(name, sha256)
+	if err != nil {
+		return nil, err
+	}
+	return pinned{s.f, g}, nil
+}
+
+type pinned struct {
+	f *adapters.Folder
+	g *adapters.Generation
+}
+
+func (p pinned) SHA256() string { return p.g.SHA256 }
+func (p pinned) Release()       { p.f.Release(p.g) }
+
+func (p pinned) Use(ctx context.Context, life dispatch.BackendLife) (string, error) {
+	return p.g.Use(ctx, life.Backend, life.Life)
+}

@@ -1,0 +1,133 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"edged/core/adapters"
+	"edged/core/metrics"
+	"edged/core/mqtt"
+	"edged/core/pluginhost"
+)
+
+// status publishes what the node is about: its state and its adapters, retained, and figures from time to time.
+type status struct {
+	d     *daemon
+	wake  chan struct{}
+	state string
+	since time.Time
+	known map[string]bool // adapters whose topics are set
+}
+
+func newStatus(d *daemon) *status {
+	return &status{d: d, wake: make(chan struct{}, 1), known: map[string]bool{}}
+}
+
+// changed says that something may have changed. It never blocks.
+func (s *status) changed() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run publishes until ctx ends, and then that the node stops.
+func (s *status) run(ctx context.Context) error {
+	var tick <-chan time.Time
+	if every := s.d.c.MQTT.StatsInterval; every > 0 {
+		t := time.NewTicker(every)
+		defer t.Stop()
+		tick = t.C
+	}
+	s.publish()
+	for {
+		select {
+		case <-s.wake:
+			s.publish()
+		case <-tick:
+			s.d.door.PublishStats(s.stats())
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// publish sets the retained topics.
+func (s *status) publish() {
+	d := s.d
+	_, tok := d.plugins.tokenizer.snapshot()
+	_, back := d.plugins.backend.snapshot()
+	state, reason := s.judge()
+	if state != s.state {
+		s.state, s.since = state, time.Now()
+	}
+	out := mqtt.Status{
+		State: state, Reason: reason, Version: d.o.Version, Since: s.since.Format(time.RFC3339),
+		Queue: mqtt.StatusQueue{Size: d.c.Queue.Size, Running: d.c.Backend.MaxSequences},
+	}
+	if back.backend != nil && tok.tokenizer != nil {
+		m := back.info
+		out.Model = &mqtt.StatusModel{Name: m.Name, Arch: m.Arch, Format: m.Format, Hash: m.Hash, Context: m.Context}
+		out.Backend = &mqtt.StatusBackend{
+			Name: back.about.Name, Version: back.about.Version, Kernels: strings.Join(back.about.Kernels, ","), Precision: string(m.Precision),
+		}
+	}
+	now := map[string]bool{}
+	for _, a := range d.folder.States() {
+		now[a.Name] = true
+		if a.State == adapters.Active {
+			out.Adapters = append(out.Adapters, mqtt.StatusAdapter{Name: a.Name, Generation: a.Generation, SHA256: a.SHA256})
+		}
+		d.door.SetAdapter(a.Name, &mqtt.Adapter{State: a.State, Generation: a.Generation, SHA256: a.SHA256, Rank: a.Rank, Error: a.Error})
+	}
+	for name := range s.known {
+		if !now[name] {
+			d.door.SetAdapter(name, nil)
+		}
+	}
+	s.known = now
+	d.door.SetStatus(out)
+}
+
+// judge tells the state of the node, and why it is not ready.
+func (s *status) judge() (state, reason string) {
+	state = mqtt.StateReady
+	t, _ := s.d.plugins.tokenizer.snapshot()
+	b, _ := s.d.plugins.backend.snapshot()
+	for _, p := range []struct {
+		name  string
+		state pluginhost.State
+	}{{"tokenizer", t}, {"backend", b}} {
+		switch {
+		case p.state.Phase == pluginhost.Ready:
+		case p.state.Failures >= degradedAfter:
+			return mqtt.StateDegraded, fmt.Sprintf("the %s failed %d times in a row: %v", p.name, p.state.Failures, p.state.Err)
+		default:
+			state, reason = mqtt.StateStarting, fmt.Sprintf("the %s is %s", p.name, p.state.Phase)
+		}
+	}
+	return state, reason
+}
+
+// stats gathers the figures of the moment.
+func (s *status) stats() mqtt.Stats {
+	w := s.d.work.Stats()
+	out := mqtt.Stats{
+		UptimeS: int64(time.Since(s.d.began).Seconds()),
+		Waiting: w.Waiting, Running: w.Running,
+		Accepted: w.Accepted, Finished: w.Finished, Failed: w.Failed, Cancelled: w.Cancelled,
+		PromptTokens: w.PromptTokens, Tokens: w.Tokens,
+		FirstTokenMS: float64(w.FirstToken.Microseconds()) / 1000, DecodeTPS: w.DecodeTPS,
+		MemoryBytes: metrics.Resident(append(s.d.plugins.pids(), os.Getpid())...),
+	}
+	if c, ok := metrics.Temperature(); ok {
+		out.CPUTempC = &c
+	}
+	if t, ok := metrics.Throttled(); ok {
+		out.Throttled = &t
+	}
+	return out
+}
