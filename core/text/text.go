@@ -76,10 +76,14 @@ func (s *Stream) Close() {
 }
 
 // Delta returns the text that became certain since the last call: whole UTF-8 sequences, no part of a stop string.
-func (s *Stream) Delta() string {
-	free := len(s.out) - s.held
-	d := string(s.out[s.given:free])
-	s.given = free
+func (s *Stream) Delta() string { return s.DeltaTo(s.Certain()) }
+
+// DeltaTo is Delta up to byte n of the text, an earlier value of Certain: for a caller that gives text out only together
+// with the tokens that it is from.
+func (s *Stream) DeltaTo(n int) string {
+	n = max(s.given, min(n, s.Certain()))
+	d := string(s.out[s.given:n])
+	s.given = n
 	return d
 }
 

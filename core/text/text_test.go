@@ -135,6 +135,23 @@ func TestCertain(t *testing.T) {
 	}
 }
 
+func TestDeltaTo(t *testing.T) {
+	s := mustNew(t, "STOP")
+	s.Write([]byte("abcSTxyz"))
+	for _, c := range []struct {
+		to   int
+		want string
+	}{{2, "ab"}, {1, ""}, {5, "cST"}, {99, "xyz"}} {
+		if got := s.DeltaTo(c.to); got != c.want {
+			t.Errorf("up to %d: %q, want %q", c.to, got, c.want)
+		}
+	}
+	s.Write([]byte("abST"))
+	if got := s.DeltaTo(99); got != "ab" {
+		t.Errorf("beyond what is certain: %q", got)
+	}
+}
+
 // FuzzStream checks, for any bytes cut anywhere: deltas are whole sequences and join to the text; the text is what decoding
 // and searching all at once gives, so it does not depend on the cuts.
 func FuzzStream(f *testing.F) {

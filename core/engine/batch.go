@@ -1,0 +1,121 @@
+package engine
+
+import "slices"
+
+// batch is the work of one turn.
+type batch struct {
+	rows     []row
+	wants    []want
+	decoding int // rows of branches that have only their next token to compute
+	prefill  int // the other rows
+	units    []unit
+	skip     int // where the next turn begins among units that want one row of logits
+}
+
+// want is a row whose logits are wanted: those after token pos of b's history.
+type want struct {
+	b      *branch
+	pos    int
+	logits []float32
+}
+
+// unit is a sequence that has tokens to compute: that of a branch, or the root of a job, whose branch is nil.
+type unit struct {
+	job      *job
+	b        *branch
+	seq      seq
+	from, to int // tokens of the history
+}
+
+// jobs are those with a row in the batch.
+func (b *batch) jobs() []*job {
+	var out []*job
+	for _, u := range b.units {
+		if !slices.Contains(out, u.job) {
+			out = append(out, u.job)
+		}
+	}
+	return out
+}
+
+// form makes the next batch: every running branch contributes its next token, prompts share the rows that are left, the
+// job that takes precedence first. False: there is nothing to compute.
+func (l *loop) form() bool {
+	b := &l.batch
+	clear(b.rows) // no finished sequence is kept alive by scratch
+	clear(b.wants)
+	clear(b.units)
+	b.rows, b.wants, b.units = b.rows[:0], b.wants[:0], b.units[:0]
+	b.decoding, b.prefill = 0, 0
+	l.each(func(u unit) {
+		if u.b != nil && u.to-u.from == 1 {
+			b.units = append(b.units, u)
+		}
+	})
+	// More branches than rows of logits take turns.
+	n := min(len(b.units), l.size.logits, l.size.batch)
+	if n < len(b.units) {
+		turn := b.skip % len(b.units)
+		b.skip = (turn + n) % len(b.units)
+		rotated := append(b.units[turn:len(b.units):len(b.units)], b.units[:turn]...)
+		b.units = append(b.units[:0], rotated[:n]...)
+	}
+	for _, u := range b.units {
+		l.add(u, 1)
+	}
+	b.decoding = n
+	left := min(l.size.batch-n, l.pace.chunk(n, l.size.batch-n))
+	l.each(func(u unit) {
+		if left <= 0 || u.b != nil && u.to-u.from == 1 {
+			return
+		}
+		if rows := l.add(u, min(left, u.to-u.from)); rows > 0 {
+			b.units = append(b.units, u)
+			left -= rows
+			b.prefill += rows
+		}
+	})
+	return len(b.rows) > 0
+}
+
+// each calls f for everything that has tokens to compute, in order of precedence.
+func (l *loop) each(f func(unit)) {
+	for _, j := range l.running {
+		if j.root != nil {
+			if from, to := j.root.Len(), len(j.req.PromptIDs)-1; from < to {
+				f(unit{job: j, seq: j.root, from: from, to: to})
+			}
+		}
+		for _, b := range j.branches {
+			if b.seq == nil || !b.live() {
+				continue
+			}
+			if from, to := b.seq.Len(), b.target(); from < to {
+				f(unit{job: j, b: b, seq: b.seq, from: from, to: to})
+			}
+		}
+	}
+}
+
+// add appends up to n rows of u, fewer where the rows of logits run out, and returns how many.
+func (l *loop) add(u unit, n int) int {
+	b := &l.batch
+	for i := u.from; i < u.from+n; i++ {
+		r := row{seq: u.seq, bound: u.job.bound}
+		if u.b == nil {
+			r.token = u.job.req.PromptIDs[i]
+		} else {
+			r.token = u.b.token(i)
+			if u.b.wanted(i) {
+				k := len(b.wants)
+				if k == l.size.logits {
+					return i - u.from
+				}
+				r.logits = l.logits[k*l.size.rows : (k+1)*l.size.rows]
+				b.wants = append(b.wants, want{b: u.b, pos: i, logits: r.logits})
+			}
+		}
+		b.rows = append(b.rows, r)
+	}
+	return n
+}

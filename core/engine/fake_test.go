@@ -1,0 +1,402 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/bits"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"edged/core/protocol/backend"
+	"edged/core/sample"
+	"edged/core/transformer"
+	"edged/core/weights"
+)
+
+// fake is a model whose logits are a hash of the tokens and adapters so far: what a row gives depends on its own inputs
+// only, as in a real one. It counts pages as the transformer does and fails the test where the engine breaks a rule.
+type fake struct {
+	t     *testing.T
+	size  sizes
+	total int
+	used  int           // pages
+	turn  time.Duration // of forward
+	hook  func(rows []row) error
+
+	turns   atomic.Int64
+	widest  atomic.Int64 // largest number of sequences in one batch
+	refused atomic.Int64 // forwards without pages
+	closed  bool
+}
+
+type fakePage struct{ refs int }
+
+type fakeSeq struct {
+	m      *fake
+	state  uint64
+	tokens []int32
+	states []uint64
+	pages  []*fakePage
+	freed  bool
+}
+
+func (f *fake) newSeq() seq { return &fakeSeq{m: f} }
+
+func (f *fake) freePages() int  { return f.total - f.used }
+func (f *fake) totalPages() int { return f.total }
+func (f *fake) close() error    { f.closed = true; return nil }
+
+type fakeAdapter struct{ closed bool }
+
+func (a *fakeAdapter) Bytes() int64 { return 100 }
+func (a *fakeAdapter) Close()       { a.closed = true }
+
+func (f *fake) loadAdapter(*weights.Adapter) (bound, error) { return &fakeAdapter{}, nil }
+
+func (f *fake) bind(uses []use) any {
+	if len(uses) == 0 {
+		return nil
+	}
+	return slices.Clone(uses)
+}
+
+func (s *fakeSeq) Len() int   { return len(s.tokens) }
+func (s *fakeSeq) Pages() int { return len(s.pages) }
+
+func (s *fakeSeq) Truncate(n int) {
+	if n >= len(s.tokens) {
+		return
+	}
+	s.tokens, s.states = s.tokens[:n], s.states[:n]
+	keep := (n + s.m.size.page - 1) / s.m.size.page
+	for _, p := range s.pages[keep:] {
+		s.m.drop(p)
+	}
+	s.pages = s.pages[:keep]
+}
+
+func (f *fake) drop(p *fakePage) {
+	if p.refs--; p.refs == 0 {
+		f.used--
+	}
+}
+
+func (f *fake) take() *fakePage {
+	f.used++
+	return &fakePage{refs: 1}
+}
+
+func (s *fakeSeq) Fork() seq {
+	n := &fakeSeq{m: s.m, tokens: slices.Clone(s.tokens), states: slices.Clone(s.states), pages: slices.Clone(s.pages)}
+	for _, p := range n.pages {
+		p.refs++
+	}
+	return n
+}
+
+func (s *fakeSeq) Free() {
+	s.Truncate(0)
+	s.freed = true
+}
+
+func (s *fakeSeq) shared() bool {
+	return len(s.tokens)%s.m.size.page != 0 && s.pages[len(s.pages)-1].refs > 1
+}
+
+// splitmix64 of Steele, Lea and Flood.
+func mix(z uint64) uint64 {
+	z += 0x9e3779b97f4a7c15
+	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
+	z = (z ^ z>>27) * 0x94d049bb133111eb
+	return z ^ z>>31
+}
+
+func next(state uint64, token int32, bound any) uint64 {
+	state = mix(state ^ uint64(token) + 1)
+	if uses, ok := bound.([]use); ok {
+		for _, u := range uses {
+			if u.bound.(*fakeAdapter).closed {
+				panic("a closed adapter computes")
+			}
+			state = mix(state ^ uint64(u.scale*1000))
+		}
+	}
+	return state
+}
+
+func fill(logits []float32, state uint64) {
+	for i := range logits {
+		logits[i] = float32(mix(state^bits.Reverse64(uint64(i)+1))>>40)/(1<<21) - 4 // in [-4, 4)
+	}
+}
+
+func (f *fake) forward(rows []row) error {
+	f.turns.Add(1)
+	if f.turn > 0 {
+		time.Sleep(f.turn)
+	}
+	if f.hook != nil {
+		if err := f.hook(rows); err != nil {
+			return err
+		}
+	}
+	if len(rows) == 0 || len(rows) > f.size.batch {
+		f.t.Errorf("a batch of %d rows, limit %d", len(rows), f.size.batch)
+	}
+	counts := map[*fakeSeq]int{}
+	var order []*fakeSeq
+	for i, r := range rows {
+		s := r.seq.(*fakeSeq)
+		if s.freed {
+			f.t.Error("a freed sequence computes")
+		}
+		if counts[s] > 0 && rows[i-1].seq != r.seq {
+			f.t.Error("rows of one sequence are not consecutive")
+		}
+		if counts[s] == 0 {
+			order = append(order, s)
+		}
+		counts[s]++
+		if s.Len()+counts[s] > f.size.context {
+			f.t.Errorf("position %d is beyond the context", s.Len()+counts[s])
+		}
+	}
+	need := 0
+	for _, s := range order {
+		need += (s.Len()+counts[s]+f.size.page-1)/f.size.page - len(s.pages)
+		if s.shared() {
+			need++
+		}
+	}
+	if need > f.freePages() {
+		f.refused.Add(1)
+		return transformer.ErrNoPages
+	}
+	f.widest.Store(max(f.widest.Load(), int64(len(order))))
+	for _, s := range order {
+		if s.shared() {
+			last := &s.pages[len(s.pages)-1]
+			f.drop(*last)
+			*last = f.take()
+		}
+		for len(s.pages)*f.size.page < s.Len()+counts[s] {
+			s.pages = append(s.pages, f.take())
+		}
+	}
+	for _, r := range rows {
+		s := r.seq.(*fakeSeq)
+		state := uint64(0)
+		if n := len(s.states); n > 0 {
+			state = s.states[n-1]
+		}
+		state = next(state, r.token, r.bound)
+		s.tokens, s.states = append(s.tokens, r.token), append(s.states, state)
+		if r.logits != nil {
+			fill(r.logits, state)
+		}
+	}
+	return nil
+}
+
+const (
+	fakeRows = 96
+	fakeEOG  = 95
+	fakeBell = 94 // control, no end
+)
+
+// fakeVocabulary: printable characters, words, pieces of UTF-8 sequences, a control token, and an end of generation.
+func fakeVocabulary() backend.Vocabulary {
+	v := backend.Vocabulary{BOS: -1, EOG: []int32{fakeEOG}, Hash: "fake"}
+	for i := range fakeRows {
+		switch {
+		case i < 26:
+			v.Pieces = append(v.Pieces, []byte{byte('a' + i)})
+		case i < 52:
+			v.Pieces = append(v.Pieces, []byte(" "+string(rune('A'+i-26))))
+		case i < 60:
+			v.Pieces = append(v.Pieces, []byte(fmt.Sprintf("w%dx", i-52)))
+		case i < 64:
+			v.Pieces = append(v.Pieces, []byte{"\xF0\x9F\x98\x80"[i-60]})
+		case i < 70:
+			v.Pieces = append(v.Pieces, []byte("é"))
+		case i < 76:
+			v.Pieces = append(v.Pieces, []byte{0x80 + byte(i)})
+		default:
+			v.Pieces = append(v.Pieces, []byte(strings.Repeat("=", i-75)))
+		}
+		v.Control = append(v.Control, i == fakeBell || i == fakeEOG)
+	}
+	return v
+}
+
+type option func(*fake)
+
+func withSize(change func(*sizes)) option { return func(f *fake) { change(&f.size) } }
+func withPages(n int) option              { return func(f *fake) { f.total = n } }
+func withTurn(d time.Duration) option     { return func(f *fake) { f.turn = d } }
+
+// serve returns an engine over a fake. When the test ends, everything must have been given back.
+func serve(t *testing.T, options ...option) (*Engine, *fake) {
+	t.Helper()
+	f := &fake{t: t, total: 1000, size: sizes{
+		rows: fakeRows, context: 256, page: 8, batch: 64, logits: 16, sequences: 8, waiting: 100,
+	}}
+	for _, o := range options {
+		o(f)
+	}
+	e := New(Options{Name: "fake", Kernels: nil, Log: slog.New(slog.DiscardHandler)})
+	m := &loaded{size: f.size, model: f}
+	m.loop = newLoop(f, f.size, make([]float32, f.size.logits*f.size.rows), e.opt.Log)
+	go m.loop.run()
+	e.loaded = m
+	if err := e.SetVocabulary(t.Context(), fakeVocabulary()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
+		if f.used != 0 {
+			t.Errorf("%d pages are lost", f.used)
+		}
+		if !f.closed {
+			t.Error("the model is not closed")
+		}
+	})
+	return e, f
+}
+
+// answer is all that came of a request.
+type answer struct {
+	events []backend.Event
+	last   backend.Event
+	err    error
+}
+
+func generate(ctx context.Context, e *Engine, req backend.Request) answer {
+	var a answer
+	a.err = e.Generate(ctx, req, func(ev backend.Event) error {
+		a.events = append(a.events, ev)
+		if ev.Done {
+			a.last = ev
+		}
+		return nil
+	})
+	return a
+}
+
+// must is generate where nothing may go wrong; it checks what every answer has to keep.
+func must(t *testing.T, e *Engine, req backend.Request) answer {
+	t.Helper()
+	a := generate(t.Context(), e, req)
+	if a.err != nil {
+		t.Fatalf("%s: %v", req.ID, a.err)
+	}
+	check(t, req, a)
+	return a
+}
+
+func check(t *testing.T, req backend.Request, a answer) {
+	t.Helper()
+	if len(a.last.Choices) != max(req.N, 1) {
+		t.Fatalf("%s: %d choices", req.ID, len(a.last.Choices))
+	}
+	text := make([]string, len(a.last.Choices))
+	ids := make([][]int32, len(a.last.Choices))
+	logprobs := make([]int, len(a.last.Choices))
+	tokens, done := false, 0
+	for i, ev := range a.events {
+		switch {
+		case ev.Done:
+			done++
+			if i != len(a.events)-1 {
+				t.Errorf("%s: an event after the last one", req.ID)
+			}
+		case ev.Prefill != nil:
+			if tokens {
+				t.Errorf("%s: prefill progress after text", req.ID)
+			}
+			if done = ev.Prefill.Done; done > ev.Prefill.Of || ev.Prefill.Of != len(req.PromptIDs) {
+				t.Errorf("%s: progress %+v of %d", req.ID, *ev.Prefill, len(req.PromptIDs))
+			}
+			done = 0
+		default:
+			tokens = true
+			text[ev.Index] += ev.Text
+			ids[ev.Index] = append(ids[ev.Index], ev.IDs...)
+			logprobs[ev.Index] += len(ev.Logprobs)
+			if !req.Stream {
+				t.Errorf("%s: text, but no stream was asked for", req.ID)
+			}
+		}
+	}
+	if done != 1 {
+		t.Errorf("%s: %d last events", req.ID, done)
+	}
+	for i, c := range a.last.Choices {
+		if c.Index != i || c.Finish == "" {
+			t.Errorf("%s: choice %d is %+v", req.ID, i, c)
+		}
+		if req.Logprobs && len(c.Logprobs) != len(c.IDs) {
+			t.Errorf("%s: %d log-probabilities for %d ids", req.ID, len(c.Logprobs), len(c.IDs))
+		}
+		if !req.Stream || req.BestOf > max(req.N, 1) || len(req.GeneratedIDs) > 0 {
+			continue
+		}
+		if text[i] != c.Text || !slices.Equal(ids[i], c.IDs) {
+			t.Errorf("%s: events join to %q %v, the choice is %q %v", req.ID, text[i], ids[i], c.Text, c.IDs)
+		}
+		if req.Logprobs && logprobs[i] != len(c.IDs) {
+			t.Errorf("%s: %d log-probabilities in events for %d ids", req.ID, logprobs[i], len(c.IDs))
+		}
+	}
+}
+
+// reference computes a choice in the plainest way: no batch, no chunks, no loop. It stops at limit tokens or at an end of
+// generation, and knows no stop strings. total is the sum of the log-probabilities, the end's included.
+func reference(t *testing.T, req backend.Request, choice, limit int) (ids []int32, logprobs []float32, total float64) {
+	t.Helper()
+	var s sample.Sampler
+	p := samplingParams(req.Sampling)
+	state := uint64(0)
+	for _, id := range req.PromptIDs {
+		state = next(state, id, nil)
+	}
+	logits := make([]float32, fakeRows)
+	for len(ids) < limit {
+		fill(logits, state)
+		id, err := s.Next(&sample.Step{
+			Logits: logits, Limit: fakeRows, Params: &p, Prompt: req.PromptIDs, Generated: ids, Choice: choice, Index: len(ids),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		norm, err := sample.LogNorm(logits)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lp := sample.Logprob(logits[id], norm)
+		total += float64(lp)
+		if id == fakeEOG && !req.IgnoreEOS {
+			break
+		}
+		ids, logprobs = append(ids, id), append(logprobs, lp)
+		state = next(state, id, nil)
+	}
+	return ids, logprobs, total
+}
+
+func prompt(n, salt int) []int32 {
+	ids := make([]int32, n)
+	for i := range ids {
+		ids[i] = int32(mix(uint64(salt*1000+i)) % 90)
+	}
+	return ids
+}
+
+var errTest = errors.New("test")

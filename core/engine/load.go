@@ -1,0 +1,207 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"unsafe"
+
+	"edged/core/mmap"
+	"edged/core/protocol"
+	"edged/core/protocol/backend"
+	"edged/core/transformer"
+	"edged/core/weights"
+	"edged/quant"
+	"edged/quant/kernel"
+)
+
+// Load maps and prepares a model, once in the life of an engine unless it fails.
+func (e *Engine) Load(ctx context.Context, req backend.LoadRequest, progress func(backend.LoadProgress)) (backend.ModelInfo, error) {
+	e.mu.Lock()
+	switch {
+	case e.closed:
+		e.mu.Unlock()
+		return backend.ModelInfo{}, errClosed
+	case e.loading || e.loaded != nil:
+		e.mu.Unlock()
+		return backend.ModelInfo{}, fmt.Errorf("engine: %w: a model is loaded already", protocol.ErrInvalid)
+	}
+	e.loading = true
+	e.mu.Unlock()
+
+	m, err := e.load(ctx, req, progress)
+
+	e.mu.Lock()
+	e.loading = false
+	closed := e.closed
+	if err == nil && !closed {
+		e.loaded = m
+	}
+	e.mu.Unlock()
+	switch {
+	case err != nil:
+		return backend.ModelInfo{}, err
+	case closed:
+		m.loop.stop()
+		_ = m.close() // nobody is left to tell
+		return backend.ModelInfo{}, errClosed
+	}
+	return m.info, nil
+}
+
+func (e *Engine) load(ctx context.Context, req backend.LoadRequest, progress func(backend.LoadProgress)) (m *loaded, err error) {
+	stage := func(name string, done, total int64) error {
+		if progress != nil {
+			progress(backend.LoadProgress{Stage: name, Done: done, Total: total})
+		}
+		return ctx.Err()
+	}
+	if err := stage("plan", 0, 0); err != nil {
+		return nil, err
+	}
+	l, err := e.layout(req)
+	if err != nil {
+		return nil, err
+	}
+	if !l.plan.Fits && !req.IgnorePlan {
+		return nil, fmt.Errorf("engine: %w: %s", protocol.ErrNoMemory, figures(l.plan))
+	}
+	if err := stage("open", 0, l.plan.Weights); err != nil {
+		return nil, err
+	}
+	file, err := weights.Open(req.Path)
+	if err != nil {
+		return nil, fmt.Errorf("engine: %w: %w", protocol.ErrModel, err)
+	}
+	m = &loaded{file: file}
+	defer func() {
+		if err != nil {
+			_ = m.abandon()
+			m = nil
+		}
+	}()
+	if l.head != quant.FormatInvalid || l.linear != quant.FormatInvalid {
+		if err := stage("pack", 0, l.plan.Derived); err != nil {
+			return m, err
+		}
+		if err := l.requantize(file); err != nil {
+			return m, fmt.Errorf("engine: %w: %w", protocol.ErrModel, err)
+		}
+	}
+	hash, err := hashOf(file, req.CacheDir)
+	if err != nil {
+		return m, fmt.Errorf("engine: %w: %w", protocol.ErrModel, err)
+	}
+	if err := stage("map", 0, l.plan.Weights); err != nil {
+		return m, err
+	}
+	t, err := transformer.New(file, l.options)
+	if err != nil {
+		return m, fmt.Errorf("engine: %w: %w", protocol.ErrModel, err)
+	}
+	m.model = &computer{m: t}
+	info := t.Info()
+	m.size = sizes{
+		rows: info.VocabRows, context: info.Context, page: kernel.BlockPositions, batch: info.MaxRows,
+		logits: l.logitRows, sequences: l.sequences, waiting: e.opt.MaxWaiting,
+	}
+	logits, err := m.reserveLogits()
+	if err != nil {
+		return m, fmt.Errorf("engine: %w: %w", protocol.ErrNoMemory, err)
+	}
+	m.headEOG = file.Hyper.EOG
+	m.info = backend.ModelInfo{
+		Arch: info.Arch, Name: modelName(file), Hash: hash, Format: info.Format.String(),
+		Layers: info.Layers, Width: info.Width, VocabRows: info.VocabRows,
+		Context: info.Context, TrainContext: info.TrainContext, Parameters: info.Parameters, WeightBytes: info.WeightBytes,
+		HasTokenizer: hasTokenizer(req.Path), Plan: l.plan, Precision: precisionName(info.Precision), KVType: kvName(info.KV),
+		ThreadsDecode: info.ThreadsDecode, ThreadsPrefill: info.ThreadsPrefill,
+	}
+	if err := stage("ready", l.plan.Weights, l.plan.Weights); err != nil {
+		return m, err
+	}
+	m.loop = newLoop(m.model, m.size, logits, e.opt.Log)
+	go m.loop.run()
+	e.opt.Log.Info("model loaded", "model", m.info.Name, "arch", m.info.Arch, "format", m.info.Format, "path", req.Path,
+		"context", m.info.Context, "kv", m.info.KVType, "kv_pages", l.options.KVPages, "kernels", e.opt.Kernels.Name(),
+		"precision", string(m.info.Precision), "threads_decode", m.info.ThreadsDecode, "threads_prefill", m.info.ThreadsPrefill)
+	return m, nil
+}
+
+// abandon frees what a failed load has.
+func (m *loaded) abandon() error {
+	if m.model == nil {
+		return m.file.Close()
+	}
+	return m.close()
+}
+
+// reserveLogits takes the buffer of logits off the Go heap, where it would be counted twice before the next collection.
+func (m *loaded) reserveLogits() ([]float32, error) {
+	n := m.size.logits * m.size.rows
+	mem, err := mmap.Anonymous(4 * n)
+	if err != nil {
+		return nil, err
+	}
+	m.logits = mem
+	return unsafe.Slice((*float32)(unsafe.Pointer(unsafe.SliceData(mem.Bytes()))), n), nil
+}
+
+func hashOf(m *weights.Model, cacheDir string) (string, error) {
+	if cacheDir == "" {
+		return m.Hash()
+	}
+	return m.HashCached(cacheDir)
+}
+
+// figures says what does not fit, and what can be done.
+func figures(p backend.MemoryPlan) string {
+	mb := func(n int64) int64 { return (n + 1<<20 - 1) >> 20 }
+	return fmt.Sprintf("the plan is %d MiB (weights %d, requantised %d, KV cache %d, scratch %d, adapters %d) and %d MiB are free: "+
+		"take a smaller model, a shorter context, fewer sequences or another KV type, or load it regardless",
+		mb(p.Total), mb(p.Weights), mb(p.Derived), mb(p.KV), mb(p.Scratch), mb(p.Adapters), p.Available>>20)
+}
+
+func modelName(m *weights.Model) string {
+	if m.Name != "" {
+		return m.Name
+	}
+	base := filepath.Base(filepath.Clean(m.Path))
+	return strings.TrimSuffix(base, ".gguf")
+}
+
+// hasTokenizer reports whether tokenizer data stand beside the weights. Nearly every GGUF file holds its own; whether
+// this one does, its reader finds out.
+func hasTokenizer(path string) bool {
+	info, err := os.Stat(path)
+	if err != nil {
+		return false
+	}
+	if !info.IsDir() {
+		if strings.HasSuffix(path, ".gguf") {
+			return true
+		}
+		path = filepath.Dir(path)
+	}
+	_, err = os.Stat(filepath.Join(path, "tokenizer.json"))
+	return err == nil
+}
+
+func precisionName(p kernel.Precision) backend.Precision {
+	if p == kernel.Exact {
+		return backend.Exact
+	}
+	return backend.Fast
+}
+
+func kvName(t kernel.KVType) string {
+	switch t {
+	case kernel.KVF32:
+		return "f32"
+	case kernel.KVQ8:
+		return "q8_0"
+	}
+	return "f16"
+}

@@ -1,0 +1,162 @@
+package engine
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"edged/core/protocol"
+)
+
+// Who runs. A job waits until its pages and its branches fit beside those that run; the first in the queue is never
+// overtaken by a smaller one behind it, so that none waits for ever. When pages run out all the same, because answers
+// grow, the youngest job is set aside: its pages are freed and it queues again, in its old place, with what it has
+// generated.
+
+// enqueue puts a job into the queue, by precedence.
+func (l *loop) enqueue(j *job) {
+	at, _ := slices.BinarySearchFunc(l.waiting, j, precedence)
+	l.waiting = slices.Insert(l.waiting, at, j)
+}
+
+func precedence(a, b *job) int {
+	switch {
+	case a.before(b):
+		return -1
+	case b.before(a):
+		return 1
+	}
+	return 0
+}
+
+// admit starts waiting jobs as long as there is room, and branches that were set aside alone.
+func (l *loop) admit() {
+	for _, j := range l.running {
+		l.restart(j)
+	}
+	for len(l.waiting) > 0 {
+		j := l.waiting[0]
+		if len(l.running) > 0 && !l.fits(j) {
+			return
+		}
+		l.waiting = slices.Delete(l.waiting, 0, 1)
+		at, _ := slices.BinarySearchFunc(l.running, j, precedence)
+		l.running = slices.Insert(l.running, at, j)
+		if j.started.IsZero() {
+			j.started = time.Now()
+		}
+		l.start(j)
+	}
+}
+
+// fits reports whether a waiting job has room beside those that run: branches, pages for its history and one more token
+// of each branch, and a page for every branch that runs, which may need one at any time.
+func (l *loop) fits(j *job) bool {
+	active := 0
+	for _, r := range l.running {
+		active += r.alive()
+	}
+	if active+j.alive() > l.size.sequences {
+		return false
+	}
+	return l.pagesOf(j)+active <= l.model.freePages()-l.promised()
+}
+
+// pagesOf is the number of pages that a job which holds none will take soon.
+func (l *loop) pagesOf(j *job) int {
+	whole := len(j.req.PromptIDs) / l.size.page // what branches share
+	n := 0
+	for _, b := range j.branches {
+		if b.live() {
+			n += l.pages(b.history()+1) - whole
+		}
+	}
+	return n + whole
+}
+
+// promised is the number of pages that running jobs still take for tokens that they have already.
+func (l *loop) promised() int {
+	n := 0
+	l.each(func(u unit) { n += max(0, l.pages(u.to)-u.seq.Pages()) })
+	return n
+}
+
+func (l *loop) pages(tokens int) int { return (tokens + l.size.page - 1) / l.size.page }
+
+// start gives an admitted job its sequences: several branches fork the prompt once it is computed.
+func (l *loop) start(j *job) {
+	if j.alive() > 1 && len(j.req.PromptIDs) > 1 {
+		j.root = l.model.newSeq()
+		return
+	}
+	j.forked = true
+	for _, b := range j.branches {
+		if b.live() {
+			b.seq = l.model.newSeq()
+		}
+	}
+}
+
+// fork gives the branches of a job their sequences as soon as the root is computed: the prompt without its last token,
+// whose logits each branch then computes for itself, the same for all.
+func (l *loop) fork(j *job) {
+	if j.root == nil || j.root.Len() < len(j.req.PromptIDs)-1 {
+		return
+	}
+	root := j.root
+	j.root, j.forked = nil, true
+	for _, b := range j.branches {
+		if b.live() {
+			b.seq = root.Fork()
+		}
+	}
+	root.Free()
+}
+
+// makeRoom sets the youngest job aside; where there is only one, its last branch; where that is the only one, it fails.
+func (l *loop) makeRoom() {
+	if n := len(l.running); n > 1 {
+		j := l.running[n-1]
+		l.running = slices.Delete(l.running, n-1, n)
+		j.drop()
+		l.enqueue(j)
+		l.log.Info("request set aside: no free pages", "request_id", j.req.ID, "tokens", j.branches[0].history())
+		return
+	}
+	j := l.running[0]
+	var active []*branch
+	for _, b := range j.branches {
+		if b.seq != nil && b.live() {
+			active = append(active, b)
+		}
+	}
+	if len(active) > 1 {
+		active[len(active)-1].drop()
+		return
+	}
+	l.fail(j, fmt.Errorf("engine: %w: the pool of %d KV pages does not hold the %d tokens of one sequence",
+		protocol.ErrNoMemory, l.model.totalPages(), j.branches[0].history()))
+}
+
+// restart gives a branch that was set aside alone its sequence again, once there is room for all of it.
+func (l *loop) restart(j *job) {
+	if !j.forked {
+		return
+	}
+	active := 0
+	for _, b := range j.branches {
+		if b.seq != nil && b.live() {
+			active++
+		}
+	}
+	for _, b := range j.branches {
+		if b.seq != nil || !b.live() {
+			continue
+		}
+		if active > 0 && l.pages(b.history()+1)+active > l.model.freePages()-l.promised() {
+			return
+		}
+		b.seq = l.model.newSeq()
+		active++
+	}
+}

@@ -1,0 +1,90 @@
+package engine
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"edged/core/protocol"
+	"edged/core/protocol/backend"
+	"edged/core/sample"
+)
+
+// take draws the token that follows w.pos, or looks its log-probability up where it is known.
+func (l *loop) take(w want) {
+	b, j := w.b, w.b.job
+	if !b.live() || b.seq == nil {
+		return // its job has failed, or an earlier row of this turn ended it
+	}
+	index := w.pos + 1 - len(j.req.PromptIDs)
+	norm := 0.0
+	if j.req.Logprobs || j.best {
+		var err error
+		if norm, err = sample.LogNorm(w.logits); err != nil {
+			l.fail(j, damaged(err))
+			return
+		}
+	}
+	if index < len(b.ids) { // known
+		b.logprobs = append(b.logprobs, l.logprob(j, w.logits, b.ids[index], norm))
+		if !b.live() {
+			b.drop()
+		}
+		return
+	}
+	id, err := l.draw(b, w.logits, index)
+	if err != nil {
+		l.fail(j, damaged(err))
+		return
+	}
+	if j.first.IsZero() {
+		j.first = time.Now()
+	}
+	b.steps++
+	if j.best {
+		b.total += float64(sample.Logprob(w.logits[id], norm))
+	}
+	if !j.req.IgnoreEOS && j.vocab.isEOG(id) || slices.Contains(j.req.StopIDs, id) {
+		b.end(backend.FinishStop)
+	} else {
+		if j.req.Logprobs {
+			b.logprobs = append(b.logprobs, l.logprob(j, w.logits, id, norm))
+		}
+		b.accept(id)
+	}
+	if ev, ok := b.release(); ok {
+		j.out.put(ev)
+	}
+	if !b.live() {
+		b.drop()
+	}
+}
+
+// draw chooses the token of a step: the forced one, where there is one, or by the request's settings.
+func (l *loop) draw(b *branch, logits []float32, index int) (int32, error) {
+	j := b.job
+	if index < len(j.req.ForcedIDs) {
+		return j.req.ForcedIDs[index], nil
+	}
+	return l.sampler.Next(&sample.Step{
+		Logits: logits, Limit: j.vocab.limit, Params: &j.params,
+		Prompt: j.req.PromptIDs, Generated: b.ids, Choice: b.index, Index: index,
+	})
+}
+
+// logprob is the entry of one token.
+func (l *loop) logprob(j *job, logits []float32, id int32, norm float64) backend.TokenLogprob {
+	out := backend.TokenLogprob{ID: id, Logprob: sample.Logprob(logits[id], norm)}
+	if n := j.req.TopLogprobs; n > 0 {
+		l.top = l.sampler.Top(l.top[:0], logits, j.vocab.limit, n, norm)
+		out.Top = make([]backend.Alternative, len(l.top))
+		for i, a := range l.top {
+			out.Top[i] = backend.Alternative{ID: a.ID, Logprob: a.Logprob}
+		}
+	}
+	return out
+}
+
+func damaged(err error) error {
+	return fmt.Errorf("engine: %w: model or adapter: %w", protocol.ErrModel, err)
+}

@@ -1,0 +1,78 @@
+package engine
+
+import (
+	"fmt"
+	"slices"
+
+	"edged/core/protocol"
+	"edged/core/protocol/backend"
+)
+
+// vocabulary is what a loop knows of token pieces. It is immutable. Pieces stand in one string of bytes: 152k slices would
+// cost 4 MB of heap for 1 MB of text.
+type vocabulary struct {
+	blob    []byte
+	ends    []uint32 // (pieces) end of each piece in blob
+	control []uint64 // bitset: pieces that are never text
+	eog     []int32  // sorted
+	limit   int      // ids from here on are never sampled
+	hash    string
+}
+
+// newVocabulary packs v for a model with that many embedding rows. extra are end-of-generation ids that the model's own
+// files name: some name <|eot_id|> in generation_config.json only.
+func newVocabulary(v backend.Vocabulary, rows int, extra []int32) (*vocabulary, error) {
+	if len(v.Pieces) == 0 {
+		return nil, fmt.Errorf("engine: vocabulary: %w: it holds no pieces", protocol.ErrInvalid)
+	}
+	if len(v.Control) != 0 && len(v.Control) != len(v.Pieces) {
+		return nil, fmt.Errorf("engine: vocabulary: %w: %d control flags for %d pieces", protocol.ErrInvalid, len(v.Control), len(v.Pieces))
+	}
+	size := 0
+	for _, p := range v.Pieces {
+		size += len(p)
+	}
+	if size > 1<<30 {
+		return nil, fmt.Errorf("engine: vocabulary: %w: pieces of %d bytes", protocol.ErrInvalid, size)
+	}
+	out := &vocabulary{
+		blob:    make([]byte, 0, size),
+		ends:    make([]uint32, len(v.Pieces)),
+		control: make([]uint64, (len(v.Pieces)+63)/64),
+		limit:   min(len(v.Pieces), rows),
+		hash:    v.Hash,
+	}
+	for i, p := range v.Pieces {
+		out.blob = append(out.blob, p...)
+		out.ends[i] = uint32(len(out.blob))
+		if len(v.Control) > 0 && v.Control[i] {
+			out.control[i>>6] |= 1 << (i & 63)
+		}
+	}
+	for _, id := range slices.Concat(v.EOG, extra) {
+		if id >= 0 {
+			out.eog = append(out.eog, id)
+		}
+	}
+	slices.Sort(out.eog)
+	out.eog = slices.Compact(out.eog)
+	return out, nil
+}
+
+// piece is the text of a token: none for control tokens and for ids without a piece.
+func (v *vocabulary) piece(id int32) []byte {
+	if id < 0 || int(id) >= len(v.ends) || v.control[id>>6]>>(uint(id)&63)&1 != 0 {
+		return nil
+	}
+	lo := uint32(0)
+	if id > 0 {
+		lo = v.ends[id-1]
+	}
+	return v.blob[lo:v.ends[id]]
+}
+
+// isEOG reports whether a token ends the generation.
+func (v *vocabulary) isEOG(id int32) bool {
+	_, found := slices.BinarySearch(v.eog, id)
+	return found
+}
