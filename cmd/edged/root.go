@@ -100,7 +100,7 @@ Exit codes: 0 all is well, 1 something went wrong (one sentence on standard erro
 		&cobra.Group{ID: "offline", Title: "Without a service:"},
 	)
 	root.AddCommand(
-		a.runCommand(),
+		a.runCommand(), a.checkCommand(),
 		a.generateCommand(), a.tokenizeCommand(), a.renderCommand(), a.scoreCommand(),
 		a.versionCommand(),
 	)

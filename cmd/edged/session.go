@@ -217,7 +217,11 @@ func (s *session) load(ctx context.Context, req backend.LoadRequest, uses []back
 
 // startBackend starts the backend plugin; --backend may be a path.
 func (p *pluginFlags) startBackend(ctx context.Context, log *slog.Logger) (*pluginhost.Process, error) {
-	o := pluginhost.Options{Kind: protocol.PluginBackend, Name: p.backend, Dir: p.dir, Command: strings.Fields(p.command), Log: log}
+	return p.startBackendWith(ctx, log, strings.Fields(p.command))
+}
+
+func (p *pluginFlags) startBackendWith(ctx context.Context, log *slog.Logger, command []string) (*pluginhost.Process, error) {
+	o := pluginhost.Options{Kind: protocol.PluginBackend, Name: p.backend, Dir: p.dir, Command: command, Log: log}
 	if strings.ContainsRune(p.backend, filepath.Separator) {
 		o.Name, o.Path = "", p.backend
 	}

@@ -1,0 +1,314 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"edged/core/adapters"
+	"edged/core/config"
+	"edged/core/daemon"
+	"edged/core/mqtt"
+	"edged/core/protocol/backend"
+
+	"github.com/spf13/cobra"
+)
+
+// finding is one line of a check.
+type finding struct {
+	OK     bool   `json:"ok"`
+	What   string `json:"what"`
+	Detail string `json:"detail"`
+	Fix    string `json:"fix,omitempty"`
+}
+
+// checker gathers findings.
+type checker struct {
+	a     *app
+	c     *config.Config
+	quiet bool // findings are not printed as they come
+	found []finding
+}
+
+func (k *checker) ok(what, format string, args ...any) {
+	k.add(finding{OK: true, What: what, Detail: fmt.Sprintf(format, args...)})
+}
+
+func (k *checker) problem(what string, err error, fix string) {
+	k.add(finding{What: what, Detail: oneSentence(err), Fix: fix})
+}
+
+func (k *checker) add(f finding) {
+	k.found = append(k.found, f)
+	if k.quiet {
+		return
+	}
+	word := "ok"
+	if !f.OK {
+		word = "problem"
+	}
+	fmt.Fprintf(k.a.out, "%-8s %-10s %s\n", word, f.What, f.Detail)
+	if f.Fix != "" {
+		fmt.Fprintf(k.a.out, "%-8s %-10s fix: %s\n", "", "", f.Fix)
+	}
+}
+
+func (k *checker) failed() bool {
+	for _, f := range k.found {
+		if !f.OK {
+			return true
+		}
+	}
+	return false
+}
+
+func (a *app) checkCommand() *cobra.Command {
+	var f configFlags
+	var asJSON bool
+	c := &cobra.Command{
+		Use:     "check [--config FILE]",
+		GroupID: "service",
+		Short:   "Verify everything that can be verified without serving",
+		Long: `Reads the configuration, starts the plugins, loads the model and every adapter, and tries the broker. Each line says ok or problem,
+and how to mend it. Nothing is published, and a running service is not disturbed. The exit code is 1 where there is a problem.`,
+		Example: `  edged check --config /etc/edged/config.toml`,
+		Args:    cobra.NoArgs,
+		RunE: a.do(func(ctx context.Context, _ []string) error {
+			k := &checker{a: a, quiet: asJSON}
+			k.run(ctx, &f)
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if asJSON {
+				if err := encoder(a.out).Encode(struct {
+					OK       bool      `json:"ok"`
+					Findings []finding `json:"findings"`
+				}{!k.failed(), k.found}); err != nil {
+					return err
+				}
+			}
+			if k.failed() {
+				return errReported
+			}
+			return nil
+		}),
+	}
+	f.register(c)
+	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
+	return c
+}
+
+func (k *checker) run(ctx context.Context, f *configFlags) {
+	c, err := f.load()
+	if err == nil {
+		err = c.Servable()
+	}
+	if err != nil {
+		for line := range strings.SplitSeq(err.Error(), "\n") {
+			k.problem("config", errors.New(line), "")
+		}
+		return
+	}
+	k.c = c
+	where := c.File
+	if where == "" {
+		where = "defaults only: no file was given, and there is no " + systemConfig
+	}
+	k.ok("config", "%s", where)
+	k.state()
+	k.broker(ctx)
+	k.model(ctx)
+}
+
+// state tries to write where edged writes.
+func (k *checker) state() {
+	dir := k.c.State.Dir
+	const fix = "make the folder, and let the service's user own it; or set state.dir"
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		k.problem("state", err, fix)
+		return
+	}
+	file, err := os.CreateTemp(dir, ".check-")
+	if err != nil {
+		k.problem("state", err, fix)
+		return
+	}
+	_ = file.Close()
+	_ = os.Remove(file.Name())
+	k.ok("state", "%s can be written", dir)
+}
+
+// broker tries the way to the broker.
+func (k *checker) broker(ctx context.Context) {
+	m := &k.c.MQTT
+	if m.Embedded() {
+		var lc net.ListenConfig
+		l, err := lc.Listen(ctx, "tcp", m.Listen)
+		if err != nil {
+			k.problem("broker", fmt.Errorf("the embedded broker cannot listen on %s: %w", m.Listen, err),
+				"if another broker runs there, use it: mqtt.broker = \"tcp://"+m.Listen+"\"; else choose another mqtt.listen. A running edged holds the port too")
+			return
+		}
+		_ = l.Close()
+		k.ok("broker", "embedded, %s is free", m.Listen)
+		return
+	}
+	probe, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	if err := mqtt.Probe(probe, mqtt.Options{Node: k.c.Node.Name, Config: *m}); err != nil {
+		k.problem("broker", err, "mqtt.broker, mqtt.username, mqtt.password_file and the broker's own settings decide this")
+		return
+	}
+	k.ok("broker", "%s takes the connection and all subscriptions", m.Broker)
+}
+
+// model starts the plugins as the service would, and loads what it would load.
+func (k *checker) model(ctx context.Context) {
+	c := k.c
+	p := pluginFlags{dir: c.Plugins.Dir, backend: c.Backend.Name}
+	log := p.log(k.a.streams)
+	s, err := p.startTokenizer(ctx, log, "")
+	if err != nil {
+		k.problem("tokenizer", err, "")
+		return
+	}
+	defer s.Close()
+	k.ok("tokenizer", "%s starts", s.tok.Path())
+	s.back, err = p.startBackendWith(ctx, log, c.Backend.Command)
+	if err != nil {
+		k.problem("backend", err, "")
+		return
+	}
+	s.Backend = s.back.Backend()
+	about, err := s.Backend.Describe(ctx)
+	if err != nil {
+		k.problem("backend", s.dead(err), "")
+		return
+	}
+	k.ok("backend", "%s starts: %s, kernels %s", s.back.Path(), about.Name, strings.Join(about.Kernels, ", "))
+
+	if s.Text, err = daemon.LoadTokenizer(ctx, s.Tokenizer, c.Model.Path); err != nil {
+		k.problem("model", s.dead(err), "")
+		return
+	}
+	template := "with a chat template"
+	if s.Text.ChatTemplate == "" {
+		template = "without a chat template: prompts are taken as plain text"
+	}
+	k.ok("model", "its tokenizer has %d pieces, %s", s.Text.Tokens, template)
+	req := daemon.LoadRequest(c)
+	req.CacheDir = daemon.CacheDir()
+	if !k.memory(ctx, s, req) {
+		return
+	}
+	if err := s.load(ctx, req, nil, nil); err != nil {
+		k.problem("model", s.dead(err), "")
+		return
+	}
+	m := s.Model
+	k.ok("model", "%s: %s, %s, %d layers, %.1f M parameters, context %d", filepath.Base(c.Model.Path), m.Arch, m.Format, m.Layers, float64(m.Parameters)/1e6, m.Context)
+	k.adapters(ctx, s)
+	began := time.Now()
+	last, err := s.run(ctx, backend.Request{ID: "check", PromptIDs: []int32{max(s.Text.BOS, 0)}, MaxTokens: 1}, nil)
+	if err != nil {
+		k.problem("answer", s.dead(err), "")
+		return
+	}
+	k.ok("answer", "%d token in %v", last.Usage.CompletionTokens, time.Since(began).Round(time.Millisecond))
+}
+
+// memory shows the plan and what a smaller output head would save. It reports whether to go on.
+func (k *checker) memory(ctx context.Context, s *session, req backend.LoadRequest) bool {
+	path, err := filepath.Abs(req.Path)
+	if err != nil {
+		k.problem("memory", err, "")
+		return false
+	}
+	req.Path = path
+	plan, err := s.Backend.Plan(ctx, req)
+	if err != nil {
+		k.problem("memory", s.dead(err), "")
+		return false
+	}
+	detail := fmt.Sprintf("%s of %s: weights %s mapped, derived %s, attention cache %s, scratch %s, adapters %s",
+		bytesText(plan.Total), bytesText(plan.Available), bytesText(plan.Weights), bytesText(plan.Derived), bytesText(plan.KV), bytesText(plan.Scratch), bytesText(plan.Adapters))
+	if !plan.Fits {
+		k.problem("memory", errors.New(detail+": does not fit"), "lower backend.context or backend.max_sequences, set backend.kv = \"q8_0\", or choose a smaller model")
+		return req.IgnorePlan
+	}
+	k.ok("memory", "%s", detail)
+	k.head(ctx, s, req, plan)
+	return true
+}
+
+// head tells what the output head costs per token, and what model.head could save.
+func (k *checker) head(ctx context.Context, s *session, req backend.LoadRequest, plan backend.MemoryPlan) {
+	if plan.HeadSaves > 0 {
+		k.ok("head", "model.head = %q reads %s a token, %s less than as it is stored", req.Head, bytesText(plan.HeadBytes), bytesText(plan.HeadSaves))
+		return
+	}
+	var could []string
+	for _, head := range []string{"q8_0", "q4_0"} {
+		try := req
+		try.Head = head
+		if p, err := s.Backend.Plan(ctx, try); err == nil && p.HeadSaves > 0 {
+			could = append(could, fmt.Sprintf("%q would read %s less", head, bytesText(p.HeadSaves)))
+		}
+	}
+	if len(could) > 0 && plan.HeadBytes > 0 {
+		k.ok("head", "the output head reads %s a token as it is stored; model.head = %s", bytesText(plan.HeadBytes), strings.Join(could, ", "))
+	}
+}
+
+// adapters proves every adapter of the folder.
+func (k *checker) adapters(ctx context.Context, s *session) {
+	c := k.c
+	if c.Adapters.Dir == "" {
+		return
+	}
+	log := (&pluginFlags{}).log(k.a.streams)
+	folder := adapters.New(c.Adapters.Dir, log, nil)
+	if err := folder.Scan(ctx); err != nil {
+		k.problem("adapters", err, "let the service's user read the folder, or set adapters.dir")
+		return
+	}
+	if err := folder.Prove(ctx, s.Backend, 1); err != nil {
+		k.problem("adapters", s.dead(err), "")
+		return
+	}
+	states := folder.States()
+	for _, st := range states {
+		if st.State != adapters.Active {
+			k.problem("adapter", fmt.Errorf("%s: %s", st.Name, st.Error), "")
+			continue
+		}
+		k.ok("adapter", "%s: rank %d on %s, %s", st.Name, st.Rank, strings.Join(st.Targets, ", "), bytesText(st.Bytes))
+	}
+	if len(states) == 0 {
+		k.ok("adapters", "none in %s", c.Adapters.Dir)
+	}
+	if name := c.Adapters.Default; name != "" {
+		if _, err := folder.Resolve(name, ""); err != nil {
+			k.problem("adapters", fmt.Errorf("adapters.default: %w", err), "put it into adapters.dir, or leave adapters.default out")
+		}
+	}
+}
+
+// bytesText writes a number of bytes for people.
+func bytesText(n int64) string {
+	switch {
+	case n >= 1<<30:
+		return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30))
+	case n >= 1<<20:
+		return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
+	case n >= 1<<10:
+		return fmt.Sprintf("%.1f KiB", float64(n)/(1<<10))
+	default:
+		return fmt.Sprintf("%d B", n)
+	}
+}
