@@ -24,12 +24,13 @@ const (
 //	D[(Rows+t0)·nb:]         (nb, w)       g
 //	D[2·(Rows+t0)·nb:]       (nb, 2, w)    g of columns 0…15 and 16…31 alone
 //	S[t0·nb:]                (nb, w)       -128·Σq
+//	S[(Rows+2·t0)·nb:]       (nb, 2, w)    -128·Σq of columns 0…15 and 16…31 alone
 type Activations struct {
 	Rows, Cols int
 	X          []float32 // (Rows, Cols); owned by the caller, must stay unchanged until the last MatMul
 	Q          []int8    // quantised blocks
 	D          []float32 // block scales d, then g = d·Σq, then g of half blocks
-	S          []int32   // -128·Σq of each block: turns a product with unsigned bytes w+128 into one with w
+	S          []int32   // -128·Σq of blocks and of half blocks: turns a product with unsigned bytes w+128 into one with w
 }
 
 // Kernels computes. Ranges are half-open. An implementation embeds the portable one and overrides what it speeds up.

@@ -40,8 +40,8 @@ func (Portable) Grow(a *Activations, rows, cols int) {
 	if len(a.D) < nb*4 {
 		a.D = make([]float32, nb*4)
 	}
-	if len(a.S) < nb {
-		a.S = make([]int32, nb)
+	if len(a.S) < nb*3 {
+		a.S = make([]int32, nb*3)
 	}
 }
 
@@ -71,6 +71,8 @@ func (Portable) Prepare(a *Activations, p Precision, lo, hi int) {
 			half := a.D[2*(a.Rows+t0)*nb+2*b*w+t-t0:]
 			half[0], half[w] = d*float32(s0), d*float32(s1)
 			a.S[t0*nb+i] = -128 * (s0 + s1)
+			sums := a.S[(a.Rows+2*t0)*nb+2*b*w+t-t0:]
+			sums[0], sums[w] = -128*s0, -128*s1
 		}
 	}
 }

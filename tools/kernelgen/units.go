@@ -30,7 +30,7 @@ func units() []unit {
 
 // commonFlags: freestanding code without calls, tables or traps, that computes in the order in which it is written:
 // no contraction of a·b + c but where an intrinsic says so.
-const commonFlags = "-std=gnu11 -Wall -Werror -O3 -fomit-frame-pointer -ffreestanding -fno-builtin -fno-jump-tables -fno-asynchronous-unwind-tables " +
+const commonFlags = "-std=gnu11 -Wall -Werror -Wno-unused-function -Wno-unused-but-set-variable -O3 -fomit-frame-pointer -ffreestanding -fno-builtin -fno-jump-tables -fno-asynchronous-unwind-tables " +
 	"-fno-stack-protector -ffp-contract=off"
 
 // amd64Flags: clang's scheduler would spill in the wide kernels, its strength reduction keeps a register for every

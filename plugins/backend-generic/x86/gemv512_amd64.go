@@ -11,10 +11,60 @@ import "unsafe"
 //go:noescape
 func gemvQ40Avx512(a unsafe.Pointer)
 
+// gemvQ41Avx512 is the kernel of that name in csrc/gemv512.c.
+//
+//go:noescape
+func gemvQ41Avx512(a unsafe.Pointer)
+
+// gemvQ50Avx512 is the kernel of that name in csrc/gemv512.c.
+//
+//go:noescape
+func gemvQ50Avx512(a unsafe.Pointer)
+
+// gemvQ51Avx512 is the kernel of that name in csrc/gemv512.c.
+//
+//go:noescape
+func gemvQ51Avx512(a unsafe.Pointer)
+
 // gemvQ80Avx512 is the kernel of that name in csrc/gemv512.c.
 //
 //go:noescape
 func gemvQ80Avx512(a unsafe.Pointer)
+
+// gemvIQ4NLAvx512 is the kernel of that name in csrc/gemv512.c.
+//
+//go:noescape
+func gemvIQ4NLAvx512(a unsafe.Pointer)
+
+// gemvMXFP4Avx512 is the kernel of that name in csrc/gemv512.c.
+//
+//go:noescape
+func gemvMXFP4Avx512(a unsafe.Pointer)
+
+// gemvQ5KAvx512 is the kernel of that name in csrc/gemv512.c.
+//
+//go:noescape
+func gemvQ5KAvx512(a unsafe.Pointer)
+
+// gemvQ4KAvx512 is the kernel of that name in csrc/gemv512.c.
+//
+//go:noescape
+func gemvQ4KAvx512(a unsafe.Pointer)
+
+// gemvQ6KAvx512 is the kernel of that name in csrc/gemv512.c.
+//
+//go:noescape
+func gemvQ6KAvx512(a unsafe.Pointer)
+
+// gemvIQ4XSAvx512 is the kernel of that name in csrc/gemv512.c.
+//
+//go:noescape
+func gemvIQ4XSAvx512(a unsafe.Pointer)
+
+// gemvBnBAvx512 is the kernel of that name in csrc/gemv512.c.
+//
+//go:noescape
+func gemvBnBAvx512(a unsafe.Pointer)
 
 // sumAvx512 is the kernel of that name in csrc/gemv512.c.
 //

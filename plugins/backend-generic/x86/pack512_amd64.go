@@ -11,7 +11,67 @@ import "unsafe"
 //go:noescape
 func packQ40Avx512(a unsafe.Pointer)
 
+// packQ41Avx512 is the kernel of that name in csrc/pack512.c.
+//
+//go:noescape
+func packQ41Avx512(a unsafe.Pointer)
+
+// packQ50Avx512 is the kernel of that name in csrc/pack512.c.
+//
+//go:noescape
+func packQ50Avx512(a unsafe.Pointer)
+
+// packQ51Avx512 is the kernel of that name in csrc/pack512.c.
+//
+//go:noescape
+func packQ51Avx512(a unsafe.Pointer)
+
 // packQ80Avx512 is the kernel of that name in csrc/pack512.c.
 //
 //go:noescape
 func packQ80Avx512(a unsafe.Pointer)
+
+// packIQ4NLAvx512 is the kernel of that name in csrc/pack512.c.
+//
+//go:noescape
+func packIQ4NLAvx512(a unsafe.Pointer)
+
+// packMXFP4Avx512 is the kernel of that name in csrc/pack512.c.
+//
+//go:noescape
+func packMXFP4Avx512(a unsafe.Pointer)
+
+// packQ4KAvx512 is the kernel of that name in csrc/pack512.c.
+//
+//go:noescape
+func packQ4KAvx512(a unsafe.Pointer)
+
+// packQ5KAvx512 is the kernel of that name in csrc/pack512.c.
+//
+//go:noescape
+func packQ5KAvx512(a unsafe.Pointer)
+
+// packIQ4XSAvx512 is the kernel of that name in csrc/pack512.c.
+//
+//go:noescape
+func packIQ4XSAvx512(a unsafe.Pointer)
+
+// packQ6KAvx512 is the kernel of that name in csrc/pack512.c.
+//
+//go:noescape
+func packQ6KAvx512(a unsafe.Pointer)
+
+// packBnBAvx512 is the kernel of that name in csrc/pack512.c.
+//
+//go:noescape
+func packBnBAvx512(a unsafe.Pointer)
+
+// evenOddAvx512 is the kernel of that name in csrc/pack512.c.
+//
+//go:noescape
+func evenOddAvx512(to unsafe.Pointer, from unsafe.Pointer, n int)
+
+// scalesBnBAvx512 is the kernel of that name in csrc/pack512.c.
+//
+//go:noescape
+func scalesBnBAvx512(to unsafe.Pointer, code unsafe.Pointer, values unsafe.Pointer, absmax unsafe.Pointer, unit unsafe.Pointer, n int)

@@ -14,6 +14,9 @@ const (
 	panelCols = 2048
 )
 
+// maxBnBCols is the widest bitsandbytes matrix that is not left to portable Go.
+const maxBnBCols = 32768
+
 // gemmArgs is struct gemm of csrc/panel.h.
 type gemmArgs struct {
 	y   unsafe.Pointer
@@ -31,28 +34,33 @@ type gemmArgs struct {
 
 // gemvArgs is struct gemv of csrc/gemv.h.
 type gemvArgs struct {
-	y      unsafe.Pointer
-	w      unsafe.Pointer
-	q      unsafe.Pointer
-	d      unsafe.Pointer
-	g      unsafe.Pointer
-	c      unsafe.Pointer
-	stride int
-	nb     int
-	groups int
-	table  unsafe.Pointer
-	own    [3]uintptr // no pointers for the garbage collector: they end up behind the matrix
+	y       unsafe.Pointer
+	w       unsafe.Pointer
+	q       unsafe.Pointer
+	d       unsafe.Pointer
+	g       unsafe.Pointer
+	c       unsafe.Pointer
+	h       unsafe.Pointer
+	table   unsafe.Pointer
+	s       unsafe.Pointer
+	sstride int
+	stride  int
+	nb      int
+	groups  int
+	own     [4]uintptr // no pointers for the garbage collector: they end up behind the matrix
 }
 
-// packArgs is struct pack of csrc/pack*.c.
+// packArgs is struct pack of csrc/gemv.h.
 type packArgs struct {
-	w      unsafe.Pointer
-	s      unsafe.Pointer
-	m      unsafe.Pointer
-	in     unsafe.Pointer
-	stride int
-	nb     int
-	table  unsafe.Pointer
+	w       unsafe.Pointer
+	s       unsafe.Pointer
+	m       unsafe.Pointer
+	in      unsafe.Pointer
+	table   unsafe.Pointer
+	scales  unsafe.Pointer
+	sstride int
+	stride  int
+	nb      int
 }
 
 // scratch is what one call works in. The arguments of kernels stand here because they are called through variables, and
@@ -62,6 +70,10 @@ type scratch struct {
 	s     [panelRows * panelCols / 32]float32
 	m     [panelRows * panelCols / 32]float32
 	words [8]int64
+	unit  [2]float32
+	table [32]byte                             // v + 128, or h + 128 and l + 128
+	code  [maxBnBCols]int8                     // bitsandbytes: activations, even columns before odd ones
+	bnb   [groupRows * maxBnBCols / 64]float32 // bitsandbytes: scales of 64 columns
 	gemm  gemmArgs
 	gemv  gemvArgs
 	pack  packArgs

@@ -29,6 +29,9 @@ type isa struct {
 	gemv [quant.FP4 + 1]func(unsafe.Pointer)
 	pack [quant.FP4 + 1]func(unsafe.Pointer)
 	sum  func(p unsafe.Pointer, n int, out unsafe.Pointer)
+
+	evenOdd func(to, from unsafe.Pointer, n int)
+	scales  func(to, code, table, absmax, unit unsafe.Pointer, n int)
 }
 
 // simd computes with an isa's kernels, and in portable Go what they leave.
@@ -49,25 +52,46 @@ func (k *simd) RowMultiple(w *quant.Matrix) int { return min(groupRows, max(w.Ro
 // MatMul runs rows in groups of 16. A last group that is not full begins earlier and computes some rows twice, to the same
 // bits; fewer than 16 rows in all are left to portable Go.
 func (k *simd) MatMul(y []float32, ldy int, w *quant.Matrix, a *kernel.Activations, p kernel.Precision, lo, hi int) {
-	if p == kernel.Fast && k.pack[w.Format] != nil && hi-lo >= groupRows && kernel.Quantised(w) {
+	if p == kernel.Fast && hi-lo >= groupRows && k.takes(w) {
 		k.fast(y, ldy, w, a, lo, hi)
 		return
 	}
 	k.Portable.MatMul(y, ldy, w, a, p, lo, hi)
 }
 
+// takes tells whether there is a kernel for w.
+func (k *simd) takes(w *quant.Matrix) bool {
+	if k.pack[w.Format] == nil || !kernel.Quantised(w) {
+		return false
+	}
+	if !w.Format.IsBnB() {
+		return true
+	}
+	return takesBnB(w)
+}
+
 // fast runs rows [lo, hi), at least 16.
 func (k *simd) fast(y []float32, ldy int, w *quant.Matrix, a *kernel.Activations, lo, hi int) {
 	s := k.free.get()
 	defer k.free.put(s)
+	s.setTable(w)
 	full := lo + (hi-lo)/groupRows*groupRows
-	run := k.panels
-	if a.Rows == 1 && k.gemv[w.Format] != nil {
-		run = k.vector
-	}
-	run(s, y, ldy, w, a, lo, full)
+	single := a.Rows == 1 && k.gemv[w.Format] != nil
+	k.rows(s, single, y, ldy, w, a, lo, full)
 	if full < hi {
-		run(s, y, ldy, w, a, hi-groupRows, hi)
+		k.rows(s, single, y, ldy, w, a, hi-groupRows, hi)
+	}
+}
+
+// rows runs a multiple of 16 rows.
+func (k *simd) rows(s *scratch, single bool, y []float32, ldy int, w *quant.Matrix, a *kernel.Activations, lo, hi int) {
+	switch {
+	case !single:
+		k.panels(s, y, ldy, w, a, lo, hi)
+	case w.Format.IsBnB():
+		k.vectorBnB(s, y, w, a, lo, hi)
+	default:
+		k.vector(s, y, w, a, lo, hi)
 	}
 }
 
@@ -75,7 +99,7 @@ func (k *simd) fast(y []float32, ldy int, w *quant.Matrix, a *kernel.Activations
 const kernelBytes = 512 << 10
 
 // vector multiplies stored rows with one token; hi-lo is a multiple of 16.
-func (k *simd) vector(s *scratch, y []float32, _ int, w *quant.Matrix, a *kernel.Activations, lo, hi int) {
+func (k *simd) vector(s *scratch, y []float32, w *quant.Matrix, a *kernel.Activations, lo, hi int) {
 	stride := w.Format.RowBytes(w.Cols)
 	nb := w.Cols / 32
 	step := max(kernelBytes/(stride*groupRows), 1) * groupRows
@@ -83,22 +107,10 @@ func (k *simd) vector(s *scratch, y []float32, _ int, w *quant.Matrix, a *kernel
 		n := min(step, hi-r)
 		s.gemv = gemvArgs{
 			y: ptr(y[r : r+n]), w: ptr(w.Data[r*stride : (r+n)*stride]),
-			q: ptr(a.Q[:w.Cols]), d: ptr(a.D[:nb]), g: ptr(a.D[nb : 2*nb]), c: ptr(a.S[:nb]),
-			stride: stride, nb: nb, groups: n / groupRows,
+			q: ptr(a.Q[:w.Cols]), d: ptr(a.D[:nb]), g: ptr(a.D[nb : 2*nb]), c: ptr(a.S[:nb]), h: ptr(a.S[nb : 3*nb]),
+			table: ptr(s.table[:]), stride: stride, nb: nb, groups: n / groupRows,
 		}
 		k.gemv[w.Format](unsafe.Pointer(&s.gemv))
-	}
-}
-
-// variantOf returns the kind of panel that a format is packed to.
-func variantOf(f quant.Format) variant {
-	switch f {
-	case quant.Q4_1, quant.Q5_1, quant.Q4_K, quant.Q5_K:
-		return offsets
-	case quant.Q6_K, quant.Q3_K, quant.NF4, quant.FP4:
-		return twoPart
-	default:
-		return plain
 	}
 }
 
@@ -128,16 +140,26 @@ func (k *simd) panels(s *scratch, y []float32, ldy int, w *quant.Matrix, a *kern
 
 // packGroup packs blocks [b, b+n) of 16 rows from r on as group g of the panel.
 func (k *simd) packGroup(s *scratch, w *quant.Matrix, r, b, n, g int) {
-	stride := w.Format.RowBytes(w.Cols)
 	size := 512
 	if variantOf(w.Format) == twoPart {
 		size = 1024
 	}
 	at := g * (panelCols / 32)
+	if w.Format.IsBnB() {
+		k.fillScales(s, w, r)
+		s.pack = packArgs{
+			w: ptr(s.panel[at*size : (at+n)*size]), s: ptr(s.s[at*groupRows : (at+n)*groupRows]),
+			in: ptr(w.Data[(r*w.Cols+b*32)/2:]), table: ptr(s.table[:]), scales: ptr(s.bnb[b/2:]),
+			sstride: w.Cols / 64 * 4, stride: w.Cols / 2, nb: n,
+		}
+		k.pack[w.Format](unsafe.Pointer(&s.pack))
+		return
+	}
+	stride := w.Format.RowBytes(w.Cols)
 	in := r*stride + b*32/w.Format.BlockSize()*w.Format.BlockBytes()
 	s.pack = packArgs{
 		w: ptr(s.panel[at*size : (at+n)*size]), s: ptr(s.s[at*groupRows : (at+n)*groupRows]), m: ptr(s.m[at*groupRows : (at+n)*groupRows]),
-		in: ptr(w.Data[in:]), stride: stride, nb: n,
+		in: ptr(w.Data[in:]), table: ptr(s.table[:]), stride: stride, nb: n,
 	}
 	k.pack[w.Format](unsafe.Pointer(&s.pack))
 }
@@ -190,4 +212,16 @@ func (k *simd) Sum(p []byte) int64 {
 		p = p[n:]
 	}
 	return total
+}
+
+// variantOf returns the kind of panel that a format is packed to.
+func variantOf(f quant.Format) variant {
+	switch f {
+	case quant.Q4_1, quant.Q5_1, quant.Q4_K, quant.Q5_K:
+		return offsets
+	case quant.Q6_K, quant.NF4, quant.FP4:
+		return twoPart
+	default:
+		return plain
+	}
 }

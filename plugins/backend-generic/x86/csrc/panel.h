@@ -4,6 +4,7 @@
 // 4r…4r+3, the columns 4c…4c+3 of chunk c. A byte is v + 128, or in a two-part panel first the 512 bytes of h + 128 and
 // then those of l + 128 with v = 128·h + l. One 512-bit register is a chunk of 16 rows: there is no horizontal addition.
 // Scales are float[16] a block, offsets too.
+#pragma once
 #include <immintrin.h>
 #include <stdint.h>
 

@@ -1,5 +1,7 @@
 // Reading 16 stored rows at once into the lanes of 512-bit registers.
+#pragma once
 #include "panel.h"
+#include "gemv.h"
 
 // Four groups of four rows; 2·stride comes from the addressing mode.
 struct rows {
@@ -69,3 +71,88 @@ INLINE __m512 halves(const struct rows *r, long o) { return _mm512_cvtph_ps(word
 INLINE __m512i bc(const void *p) { return _mm512_set1_epi32(*(const int32_t *)p); }
 INLINE __m512i low(__m512i v) { return _mm512_and_si512(v, _mm512_set1_epi8(15)); }
 INLINE __m512i high(__m512i v) { return _mm512_and_si512(_mm512_srli_epi32(v, 4), _mm512_set1_epi8(15)); }
+// The float16 in the low or high half of each lane.
+INLINE __m512 lowHalf(__m512i v) { return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(v)); }
+INLINE __m512 highHalf(__m512i v) { return lowHalf(_mm512_srli_epi32(v, 16)); }
+// Byte k of each lane, as a number.
+INLINE __m512i byteOf(__m512i v, int k) { return _mm512_and_si512(_mm512_srli_epi32(v, 8 * k), _mm512_set1_epi32(255)); }
+INLINE __m512i signedByteOf(__m512i v, int k) { return _mm512_srai_epi32(_mm512_slli_epi32(v, 24 - 8 * k), 24); }
+
+// One block of 32 columns of 16 rows: bytes v + bias in chunks of 4 columns, scale, offset.
+struct block {
+    __m512i w[8];
+    __m512 s, m;
+};
+
+// Columns j and j+16 in the nibbles of byte j, as in all formats with blocks of 32.
+INLINE void nibbles(struct block *b, const struct rows *r, long o) {
+    __m512i t[4];
+    load16(t, r, o);
+    UNROLL for (int k = 0; k < 4; k++) {
+        b->w[k] = low(t[k]);
+        b->w[k + 4] = high(t[k]);
+    }
+}
+
+// Adds 16 where bit i of a lane's h is set to the byte of column i.
+INLINE void fifthBits(struct block *b, __m512i h) {
+    UNROLL for (int k = 0; k < 8; k++) {
+        const __m512i spread = _mm512_set4_epi32(0x0c0c0c0c + 0x01010101 * (k / 2), 0x08080808 + 0x01010101 * (k / 2),
+                                                 0x04040404 + 0x01010101 * (k / 2), 0x01010101 * (k / 2));
+        const __m512i bits = _mm512_set1_epi32(k & 1 ? 0x80402010 : 0x08040201);
+        __mmask64 set = _mm512_test_epi8_mask(_mm512_shuffle_epi8(h, spread), bits);
+        b->w[k] = _mm512_mask_add_epi8(b->w[k], set, b->w[k], _mm512_set1_epi8(16));
+    }
+}
+
+INLINE void lookUp(struct block *b, const uint8_t *table) {
+    __m512i t = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)table));
+    UNROLL for (int k = 0; k < 8; k++) b->w[k] = _mm512_shuffle_epi8(t, b->w[k]);
+}
+
+// The formats with blocks of 32. Their layouts are documented in package quant.
+INLINE void readQ40(struct block *b, const struct rows *r, const uint8_t *table) {
+    nibbles(b, r, 2);
+    b->s = halves(r, 0);
+}
+INLINE void readQ41(struct block *b, const struct rows *r, const uint8_t *table) {
+    __m512i t[4];
+    load16(t, r, 0);
+    b->s = lowHalf(t[0]);
+    b->m = highHalf(t[0]);
+    nibbles(b, r, 4);
+}
+INLINE void readQ50(struct block *b, const struct rows *r, const uint8_t *table) {
+    __m512i t[4];
+    load16(t, r, 2);
+    b->s = halves(r, 0);
+    nibbles(b, r, 6);
+    fifthBits(b, t[0]);
+}
+INLINE void readQ51(struct block *b, const struct rows *r, const uint8_t *table) {
+    __m512i t[4];
+    load16(t, r, 0);
+    b->s = lowHalf(t[0]);
+    b->m = highHalf(t[0]);
+    nibbles(b, r, 8);
+    fifthBits(b, t[1]);
+}
+INLINE void readQ80(struct block *b, const struct rows *r, const uint8_t *table) {
+    load16(b->w, r, 2);
+    load16(b->w + 4, r, 18);
+    UNROLL for (int k = 0; k < 8; k++) b->w[k] = _mm512_xor_si512(b->w[k], _mm512_set1_epi8(-128));
+    b->s = halves(r, 0);
+}
+INLINE void readIQ4NL(struct block *b, const struct rows *r, const uint8_t *table) {
+    readQ40(b, r, table);
+    lookUp(b, table);
+}
+// The scale is 2^(e-128): e-1 in the exponent, or one of the two largest subnormals.
+INLINE void readMXFP4(struct block *b, const struct rows *r, const uint8_t *table) {
+    nibbles(b, r, 1);
+    lookUp(b, table);
+    __m512i e = _mm512_and_si512(_mm512_cvtepu16_epi32(words(r, 0)), _mm512_set1_epi32(255));
+    __m512i s = _mm512_slli_epi32(_mm512_sub_epi32(e, _mm512_set1_epi32(1)), 23);
+    __m512i small = _mm512_sllv_epi32(_mm512_set1_epi32(0x00200000), e);
+    b->s = _mm512_castsi512_ps(_mm512_mask_mov_epi32(s, _mm512_cmplt_epi32_mask(e, _mm512_set1_epi32(2)), small));
+}
