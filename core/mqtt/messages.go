@@ -1,0 +1,256 @@
+package mqtt
+
+import (
+	"bytes"
+	"fmt"
+	"math"
+	"strings"
+)
+
+// message is one message of a conversation while it is read.
+type message struct {
+	role     string
+	fields   []messageField // in their order, without volatile
+	content  int            // index of content in fields; -1: none
+	text     string         // of content, without what is volatile
+	whole    string         // of content, with it
+	volatile []string       // taken out
+	dropped  bool           // nothing but volatile text
+}
+
+// messageField is a field as it came.
+type messageField struct {
+	key string
+	raw []byte
+}
+
+// Parts and messages are joined with these. Both are part of the API: a change would change every prompt.
+const (
+	partSeparator     = "\n"   // between the parts of a message, and between volatile texts
+	volatileSeparator = "\n\n" // between the volatile texts and the text of the last user message
+)
+
+// messagesField reads the messages, applies the rule about volatile text, and returns the messages as the model's template
+// gets them: every content is one text, every other field is as it came and where it came.
+//
+// The rule: what is marked volatile (parts, or whole messages, of system and user messages) is taken out of its place,
+// joined in its order with line ends, and put, with an empty line after it, before the text of the last user message that
+// has any other text. A message that loses all its text is left out; no role changes. Where there is no such user
+// message, everything stays in its place. So the beginning of a conversation stays the same from one request to the
+// next, and what was computed for it can be used again, although clocks and sensors go on.
+func messagesField(raw []byte) ([]byte, *fieldError) {
+	var messages []message
+	err := array(raw, func(i int, raw []byte) *fieldError {
+		if i >= maxMessages {
+			return bad("", "more than %d messages are too many", maxMessages)
+		}
+		m, err := readMessage(raw)
+		messages = append(messages, m)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if len(messages) == 0 {
+		return nil, bad("", "holds no message")
+	}
+	moveVolatile(messages)
+	return writeMessages(messages), nil
+}
+
+// readMessage reads one message.
+func readMessage(raw []byte) (message, *fieldError) {
+	m := message{content: -1}
+	whole := false
+	var contentRaw []byte
+	err := object(raw, func(key string, raw []byte) (err *fieldError) {
+		switch key {
+		case "role":
+			m.role, err = roleField(raw)
+		case "content":
+			m.content, contentRaw = len(m.fields), raw
+		case "volatile":
+			whole, err = boolField(raw)
+			if err != nil {
+				return err.in(key)
+			}
+			return nil // not the template's
+		case "name", "tool_call_id", "reasoning_content":
+			_, err = textField(raw, math.MaxInt32)
+		case "tool_calls":
+			err = callsField(raw)
+		default:
+			return bad(short(key), "is not a field of a message")
+		}
+		m.fields = append(m.fields, messageField{key, raw})
+		if err != nil {
+			return err.in(key)
+		}
+		return nil
+	})
+	if err != nil {
+		return m, err
+	}
+	if m.role == "" {
+		return m, bad("role", "is missing")
+	}
+	if m.content >= 0 && string(contentRaw) != "null" {
+		if err := m.readContent(contentRaw, whole); err != nil {
+			return m, err.in("content")
+		}
+	} else if m.role != "assistant" {
+		return m, bad("content", "is missing")
+	}
+	if (whole || len(m.volatile) > 0) && m.role != "system" && m.role != "developer" && m.role != "user" {
+		return m, bad("volatile", "is for system and user messages, not for role %q", m.role)
+	}
+	return m, nil
+}
+
+func roleField(raw []byte) (string, *fieldError) {
+	s, err := textField(raw, math.MaxInt32)
+	if err != nil {
+		return "", err
+	}
+	switch s {
+	case "system", "developer", "user", "assistant", "tool":
+		return s, nil
+	}
+	return "", bad("", "%q is none of \"system\", \"developer\", \"user\", \"assistant\", \"tool\"", short(s))
+}
+
+// callsField checks the tool calls of an assistant's message; the model's template prints them.
+func callsField(raw []byte) *fieldError {
+	return array(raw, func(i int, raw []byte) *fieldError {
+		if i >= maxToolCalls {
+			return bad("", "more than %d calls are too many", maxToolCalls)
+		}
+		_, err := objectField(raw)
+		return err
+	})
+}
+
+// readContent reads a text, or a list of parts, and parts what is volatile from the rest.
+func (m *message) readContent(raw []byte, whole bool) *fieldError {
+	var all, kept []string
+	keep := func(text string, volatile bool) {
+		all = append(all, text)
+		if volatile {
+			m.volatile = append(m.volatile, text)
+		} else {
+			kept = append(kept, text)
+		}
+	}
+	switch raw[0] {
+	case '"':
+		keep(unquote(raw), whole)
+	case '[':
+		if err := array(raw, func(i int, raw []byte) *fieldError {
+			if i >= maxParts {
+				return bad("", "more than %d parts are too many", maxParts)
+			}
+			text, volatile, err := readPart(raw)
+			keep(text, volatile || whole)
+			return err
+		}); err != nil {
+			return err
+		}
+	default:
+		return bad("", "wants a text or a list of parts, not %s", kindOf(raw))
+	}
+	m.text, m.whole = strings.Join(kept, partSeparator), strings.Join(all, partSeparator)
+	m.dropped = len(kept) == 0 && len(m.volatile) > 0
+	return nil
+}
+
+// readPart reads one typed part.
+func readPart(raw []byte) (text string, volatile bool, err *fieldError) {
+	kind, given := "", false
+	err = object(raw, func(key string, raw []byte) (err *fieldError) {
+		switch key {
+		case "type":
+			if kind, err = textField(raw, math.MaxInt32); err == nil && kind != "text" {
+				err = bad("", "%q is not served, only \"text\"", short(kind))
+			}
+		case "text":
+			given = true
+			text, err = textField(raw, math.MaxInt32)
+		case "volatile":
+			volatile, err = boolField(raw)
+		default:
+			return bad(short(key), "is not a field of a text part")
+		}
+		if err != nil {
+			return err.in(key)
+		}
+		return nil
+	})
+	switch {
+	case err != nil:
+	case kind == "":
+		err = bad("type", "is missing")
+	case !given:
+		err = bad("text", "is missing")
+	}
+	return text, volatile, err
+}
+
+// moveVolatile applies the rule that messagesField documents.
+func moveVolatile(messages []message) {
+	var texts []string
+	target := -1
+	for i, m := range messages {
+		texts = append(texts, m.volatile...)
+		if m.role == "user" && m.text != "" {
+			target = i
+		}
+	}
+	if len(texts) == 0 {
+		return
+	}
+	if target >= 0 {
+		m := &messages[target]
+		m.text = strings.Join(texts, partSeparator) + volatileSeparator + m.text
+		return
+	}
+	for i := range messages { // nothing to move it before
+		messages[i].text, messages[i].dropped = messages[i].whole, false
+	}
+}
+
+// writeMessages writes the messages that are left, with their fields in the order that they came in.
+func writeMessages(messages []message) []byte {
+	var out bytes.Buffer
+	out.WriteByte('[')
+	for _, m := range messages {
+		if m.dropped {
+			continue
+		}
+		if out.Len() > 1 {
+			out.WriteByte(',')
+		}
+		out.WriteByte('{')
+		for i, f := range m.fields {
+			if i > 0 {
+				out.WriteByte(',')
+			}
+			raw := f.raw
+			if i == m.content && string(raw) != "null" {
+				raw = jsonText(m.text)
+			}
+			fmt.Fprintf(&out, "%s:%s", jsonText(f.key), raw)
+		}
+		out.WriteByte('}')
+	}
+	out.WriteByte(']')
+	return out.Bytes()
+}
+
+// jsonText encodes a text.
+func jsonText(s string) []byte {
+	data, err := encodeJSON(s)
+	if err != nil {
+		return []byte(`""`) // a text can always be encoded
+	}
+	return data
+}

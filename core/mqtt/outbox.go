@@ -1,0 +1,206 @@
+package mqtt
+
+import (
+	"sync"
+	"time"
+)
+
+// Bounds of what waits to be published.
+const (
+	maxPassing      = 1024    // messages that may be dropped: deltas, progress, stats
+	maxPassingBytes = 1 << 20 // of them
+	maxComplaints   = 256     // refusals and complaints; floods make them
+)
+
+// class says what becomes of a message that cannot be sent now.
+type class uint8
+
+const (
+	passing   class = iota // QoS 0, dropped when there is no connection or too much waits
+	complaint              // QoS 1, kept over connections up to maxComplaints, then the newest are dropped
+	kept                   // QoS 1, kept until acknowledged within one connection
+)
+
+// outgoing is one message on its way.
+type outgoing struct {
+	topic    string
+	payload  []byte
+	class    class
+	event    *Event // of a last event: what stands in its place where the broker never takes it; nil: nothing does
+	client   string // with id: whose event it is
+	id       string
+	last     bool // the request's last event
+	sent     time.Time
+	losses   int // connections that ended soon after it was sent, unacknowledged
+	alone    int // of them, while nothing else was in flight
+	replaced bool
+}
+
+// outbox holds what is to be published, in order. It outlives connections. Its methods may be called concurrently and
+// never block.
+type outbox struct {
+	mu        sync.Mutex
+	queue     []*outgoing
+	flying    []*outgoing // sent and not acknowledged on the current connection, in order
+	online    bool
+	passing   int
+	bytes     int // of passing ones
+	complaint int
+	dropped   uint64        // since the last look
+	wake      chan struct{} // has room for one value: something may be there
+}
+
+func newOutbox() *outbox { return &outbox{wake: make(chan struct{}, 1)} }
+
+// put adds a message and reports whether it was taken.
+func (o *outbox) put(m *outgoing) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch m.class {
+	case passing:
+		if !o.online || o.passing >= maxPassing || o.bytes+len(m.payload) > maxPassingBytes {
+			o.dropped++
+			return false
+		}
+		o.passing++
+		o.bytes += len(m.payload)
+	case complaint:
+		if o.complaint >= maxComplaints {
+			o.dropped++
+			return false
+		}
+		o.complaint++
+	case kept:
+	}
+	o.queue = append(o.queue, m)
+	o.signal()
+	return true
+}
+
+func (o *outbox) signal() {
+	select {
+	case o.wake <- struct{}{}:
+	default:
+	}
+}
+
+// window is how many messages may be unacknowledged: brokers let some 20 be in flight the other way.
+const window = 16
+
+// next takes the message to be sent now; nil: none, or the window is full. While a message is suspected of ending
+// connections, it flies alone, so that it is known whether it does.
+func (o *outbox) next() *outgoing {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.queue) == 0 {
+		return nil
+	}
+	m := o.queue[0]
+	if m.class != passing {
+		room := window
+		if m.losses >= suspectAfter || len(o.flying) > 0 && o.flying[0].losses >= suspectAfter {
+			room = 1
+		}
+		if len(o.flying) >= room {
+			return nil
+		}
+		m.sent = time.Now()
+		o.flying = append(o.flying, m)
+	} else {
+		o.passing--
+		o.bytes -= len(m.payload)
+	}
+	o.queue[0] = nil
+	o.queue = o.queue[1:]
+	return m
+}
+
+// acknowledged takes a message out of flight.
+func (o *outbox) acknowledged(m *outgoing) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for i, f := range o.flying {
+		if f == m {
+			o.flying = append(o.flying[:i], o.flying[i+1:]...)
+			break
+		}
+	}
+	if m.class == complaint {
+		o.complaint--
+	}
+	o.signal()
+}
+
+// How often a connection may end under a message before it flies alone, and while it flies alone before it is given up.
+// Together that is more than a broker that is killed again and again takes from an innocent one, which needs one
+// undisturbed round trip.
+const (
+	suspectAfter = 2
+	guiltyAfter  = 3
+)
+
+// connected begins a connection.
+func (o *outbox) connected() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.online = true
+	o.signal()
+}
+
+// soon is how quickly a broker closes a connection over a message that it does not bear.
+const soon = 5 * time.Second
+
+// disconnected ends it: what was in flight goes back to the front of the queue, passing messages are dropped. guilty
+// are the messages under which connections ended too often: they are in the queue no longer.
+func (o *outbox) disconnected() (guilty []*outgoing) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.online = false
+	old := append(o.flying, o.queue...)
+	for _, m := range o.flying {
+		if time.Since(m.sent) > soon {
+			continue
+		}
+		if m.losses++; len(o.flying) == 1 && m.losses > suspectAfter {
+			m.alone++
+		}
+	}
+	o.queue, o.flying, o.passing, o.bytes = nil, nil, 0, 0
+	for _, m := range old {
+		switch {
+		case m.class == passing:
+			o.dropped++
+		case m.alone >= guiltyAfter:
+			guilty = append(guilty, m)
+			if m.class == complaint {
+				o.complaint--
+			}
+		default:
+			o.queue = append(o.queue, m)
+		}
+	}
+	return guilty
+}
+
+// empty reports whether nothing waits or flies.
+func (o *outbox) empty() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.queue) == 0 && len(o.flying) == 0
+}
+
+// busy reports whether something is unacknowledged.
+func (o *outbox) busy() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.flying) > 0
+}
+
+// takeDropped returns how many messages were dropped since the last call.
+func (o *outbox) takeDropped() uint64 {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	n := o.dropped
+	o.dropped = 0
+	return n
+}
