@@ -117,7 +117,13 @@ func (l *ggufLoader) load() (*Tokenizer, error) {
 	if err != nil {
 		return nil, err
 	}
-	t.added = newMatcher(l.added(t))
+	list := l.added(t)
+	for _, a := range list {
+		if len(a.text) > maxAddedLength {
+			return nil, fmt.Errorf("%s: token %d is to be found in any text and has %d bytes: at most %d are supported", keyTokens, a.id, len(a.text), maxAddedLength)
+		}
+	}
+	t.added = newMatcher(list)
 	return t, t.finish()
 }
 
@@ -246,7 +252,7 @@ func (l *ggufLoader) bpe(t *Tokenizer, pre string) error {
 			}
 		}
 		return "", "", true // llama.cpp: a merge of nothing
-	}, false)
+	}, nil)
 	if err != nil {
 		return fmt.Errorf("%s: %w", keyMerges, err)
 	}

@@ -132,17 +132,18 @@ func mergeLong[P pairs](m *merger, p P) {
 		m.next[at] = after
 		if int(after) < n {
 			m.prev[after] = at
-			m.look(p, at, after)
+			look(m, p, at, after)
 		} else {
 			m.key[at] = none
 		}
 		if before := m.prev[at]; before >= 0 {
-			m.look(p, before, at)
+			look(m, p, before, at)
 		}
 	}
 }
 
-func (m *merger) look(p pairs, left, right int32) {
+// look is a function so that p needs no interface, which would take an allocation per call.
+func look[P pairs](m *merger, p P, left, right int32) {
 	m.key[left], m.made[left] = p.pair(m, left, right)
 	if m.key[left] != none {
 		m.push(uint64(m.key[left])<<32 | uint64(left))

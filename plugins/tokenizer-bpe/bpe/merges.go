@@ -94,9 +94,9 @@ func (s *symbols) number(text string) int32 {
 // isToken reports whether a symbol is a token rather than a step.
 func (s *symbols) isToken(id int32) bool { return int(id) < len(s.vocab.text) }
 
-// build makes the table of n merges. strict refuses merges of what is no token, as Hugging Face does; otherwise they
-// count, as in llama.cpp.
-func (s *symbols) build(n int, at func(i int) (left, right string, ok bool), strict bool) (*mergeTable, error) {
+// build makes the table of n merges. Merges of what is no token are refused, as Hugging Face does, unless may accepts the
+// text; with may nil they count, as in llama.cpp.
+func (s *symbols) build(n int, at func(i int) (left, right string, ok bool), may func(text string) bool) (*mergeTable, error) {
 	if n > maxMerges {
 		return nil, fmt.Errorf("there are %d merges: at most %d are supported", n, maxMerges)
 	}
@@ -110,13 +110,13 @@ func (s *symbols) build(n int, at func(i int) (left, right string, ok bool), str
 		joined = append(append(joined[:0], left...), right...)
 		id, ok := s.vocab.lookup(string(joined))
 		if !ok {
-			if strict {
+			if may != nil && !may(string(joined)) {
 				return nil, fmt.Errorf("merge %d makes %q, which is not in the vocabulary", i, joined)
 			}
 			id = s.number(string(joined))
 		}
 		l, r := s.number(left), s.number(right)
-		if strict && (!s.isToken(l) || !s.isToken(r)) {
+		if may != nil && (!s.isToken(l) && !may(left) || !s.isToken(r) && !may(right)) {
 			return nil, fmt.Errorf("merge %d joins %q and %q, which are not both in the vocabulary", i, left, right)
 		}
 		table.add(l, r, merge{rank: uint32(i), id: id})

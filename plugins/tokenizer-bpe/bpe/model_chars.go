@@ -36,7 +36,16 @@ type charWords struct {
 
 // Word implements split.Sink.
 func (c *charWords) Word(s string) {
-	m, w := c.m, c.w
+	if ids, ok := c.w.wordCache.get(s); ok {
+		c.w.out = append(c.w.out, ids...)
+		return
+	}
+	start := len(c.w.out)
+	c.m.word(c.w, s)
+	c.w.wordCache.put(s, c.w.out[start:])
+}
+
+func (m *charBPE) word(w *work, s string) {
 	if m.whole || m.lines && strings.Trim(s, "\n") == "" {
 		if id, ok := m.syms.vocab.lookup(s); ok {
 			w.out = append(w.out, id)

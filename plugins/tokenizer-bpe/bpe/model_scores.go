@@ -3,9 +3,10 @@ package bpe
 import (
 	"fmt"
 	"math"
-	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"edged/plugins/tokenizer-bpe/bpe/split"
 )
 
 // blank is how SentencePiece writes a space.
@@ -19,12 +20,15 @@ type scoreBPE struct {
 	bytes   [256]int32
 	unknown int32
 	prefix  bool // a space stands before every text
-	escape  bool // spaces are written as blank
+	words   split.Splitter
 }
 
 func newScoreBPE(v *vocabulary, unknown int32, prefix bool) *scoreBPE {
-	m := &scoreBPE{vocab: v, unknown: unknown, prefix: prefix, escape: true, keys: make([]uint32, len(v.text))}
-	for id := range v.text {
+	m := &scoreBPE{vocab: v, unknown: unknown, prefix: prefix, keys: make([]uint32, len(v.text)), words: split.Blanks{}}
+	for id, text := range v.text {
+		if split.Crosses(text) && !v.kind[id].special() {
+			m.words = split.Chain{}
+		}
 		var s float32
 		if v.score != nil {
 			s = v.score[id]
@@ -63,17 +67,30 @@ func (m *scoreBPE) encode(w *work, s string, _, afterToken bool) error {
 	if len(s) >= math.MaxInt32/4 {
 		return fmt.Errorf("bpe: %w: a text of %d bytes is too long", ErrText, len(s))
 	}
-	b := w.buf[:0]
 	if m.prefix && afterToken {
-		b = append(b, ' ')
+		s = " " + s
 	}
-	b = append(b, s...)
-	text := string(b)
-	if m.escape {
-		text = strings.ReplaceAll(text, " ", blank)
-	}
-	w.buf = b
+	return m.words.Split(strings.ReplaceAll(s, " ", blank), &scoreWords{m: m, w: w})
+}
 
+// scoreWords encodes word after word.
+type scoreWords struct {
+	m *scoreBPE
+	w *work
+}
+
+// Word implements split.Sink.
+func (c *scoreWords) Word(s string) {
+	if ids, ok := c.w.wordCache.get(s); ok {
+		c.w.out = append(c.w.out, ids...)
+		return
+	}
+	start := len(c.w.out)
+	c.m.word(c.w, s)
+	c.w.wordCache.put(s, c.w.out[start:])
+}
+
+func (m *scoreBPE) word(w *work, text string) {
 	w.id, w.from = w.id[:0], w.from[:0]
 	for i := 0; i < len(text); {
 		n := min(leadLength(text[i]), len(text)-i)
@@ -87,8 +104,6 @@ func (m *scoreBPE) encode(w *work, s string, _, afterToken bool) error {
 	}
 	w.from = append(w.from, int32(len(text)))
 	mergeLong(&w.merger, byScore{m: m, text: text})
-
-	w.out = slices.Grow(w.out, len(w.id)/4)
 	for i := 0; i < len(w.next); i = int(w.next[i]) {
 		if w.id[i] >= 0 {
 			w.out = append(w.out, w.id[i])
@@ -104,7 +119,6 @@ func (m *scoreBPE) encode(w *work, s string, _, afterToken bool) error {
 			}
 		}
 	}
-	return nil
 }
 
 // byScore finds pairs by their joined text.

@@ -128,7 +128,7 @@ func TestOracleVocabularies(t *testing.T) {
 	}
 }
 
-// TestOracleModels: the ids of llama.cpp for the GGUF file of each small model.
+// TestOracleModels: the ids of llama.cpp for the GGUF file of each small model, those of Hugging Face for its folder.
 func TestOracleModels(t *testing.T) {
 	for _, name := range []string{"llama-tied", "qwen2", "gpt2", "mixtral"} {
 		dir := filepath.Join(oracle.Dir(t), "models", name)
@@ -139,6 +139,18 @@ func TestOracleModels(t *testing.T) {
 				t.Fatalf("files %v, error %v", files, err)
 			}
 			check(t, loadGGUF(t, files[0]), cases, func(c oracleCase) []int32 { return c.IDs })
+		})
+		t.Run(name+"/hf", func(t *testing.T) {
+			tok, err := FromFolder(filepath.Join(dir, "hf"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			check(t, tok, cases, func(c oracleCase) []int32 {
+				if c.IDsHF != nil {
+					return c.IDsHF
+				}
+				return c.IDs
+			})
 		})
 	}
 }

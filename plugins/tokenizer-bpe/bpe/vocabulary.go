@@ -9,6 +9,7 @@ import (
 const (
 	maxTokens      = 1 << 21
 	maxTokenLength = 1 << 16
+	maxAddedLength = 256 // tokens that are searched for at every place of a text
 )
 
 // kind is what a vocabulary says of a token; the values are GGUF's tokenizer.ggml.token_type.

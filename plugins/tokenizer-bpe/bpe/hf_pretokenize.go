@@ -1,0 +1,271 @@
+package bpe
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"unicode/utf8"
+
+	"edged/plugins/tokenizer-bpe/bpe/split"
+)
+
+// hfWords is the pre-tokenizer of a tokenizer.json.
+type hfWords struct {
+	start split.Chain // for the start of a text
+	rest  split.Chain // after an added token
+	bytes bool        // words are bytes, which the model's tokens write as GPT-2's characters
+	name  string      // llama.cpp's name of it; "" where it has none or it is not known
+}
+
+// of returns the splitter for a part of a text.
+func (w hfWords) of(first bool) split.Splitter {
+	if first {
+		return w.start
+	}
+	return w.rest
+}
+
+// hfPreTokenizers reads the pre_tokenizer of a tokenizer.json.
+type hfPreTokenizers struct{ classes *split.Classes }
+
+// hfPreTokenizer holds the fields of every type of pre-tokenizer.
+type hfPreTokenizer struct {
+	AddPrefix   *bool          `json:"add_prefix_space"` // ByteLevel, Metaspace
+	UseRegex    *bool          `json:"use_regex"`        // ByteLevel
+	Pattern     hfPattern      `json:"pattern"`          // Split
+	Behavior    split.Behavior `json:"behavior"`         // Split, Punctuation
+	Invert      bool           `json:"invert"`
+	Replacement string         `json:"replacement"` // Metaspace
+	Scheme      string         `json:"prepend_scheme"`
+	Split       *bool          `json:"split"`
+	Individual  bool           `json:"individual_digits"` // Digits
+	Delimiter   string         `json:"delimiter"`         // CharDelimiterSplit
+}
+
+func (h hfPreTokenizers) read(raw json.RawMessage) (hfWords, error) {
+	var w hfWords
+	if isNull(raw) {
+		return w, nil
+	}
+	mapped := false
+	if err := h.add(&w, &mapped, raw, 0); err != nil {
+		return w, err
+	}
+	if mapped {
+		unmap := fromChars{newByteChars()}
+		w.start, w.rest = append(w.start, unmap), append(w.rest, unmap)
+	}
+	return w, nil
+}
+
+// add appends one pre-tokenizer. mapped says that words are in GPT-2's characters already, because something follows
+// ByteLevel.
+func (h hfPreTokenizers) add(w *hfWords, mapped *bool, raw json.RawMessage, depth int) error {
+	kind, parts, err := hfType(raw, depth, "pretokenizers")
+	if err != nil {
+		return err
+	}
+	if kind == "Sequence" {
+		for _, p := range parts {
+			if err := h.add(w, mapped, p, depth+1); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	var f hfPreTokenizer
+	if err := json.Unmarshal(raw, &f); err != nil {
+		return fmt.Errorf("%s: %w", kind, err)
+	}
+	if w.bytes && !*mapped {
+		*mapped = true
+		m := toChars{newByteChars()}
+		w.start, w.rest = append(w.start, m), append(w.rest, m)
+	}
+	both := func(s split.Splitter, err error) error {
+		if err != nil {
+			return fmt.Errorf("%s: %w", kind, err)
+		}
+		w.start, w.rest = append(w.start, s), append(w.rest, s)
+		return nil
+	}
+	c := h.classes
+	switch kind {
+	case "ByteLevel":
+		if w.bytes {
+			return fmt.Errorf("ByteLevel stands in it twice, which is not supported")
+		}
+		w.bytes = true
+		if f.AddPrefix == nil || *f.AddPrefix {
+			_ = both(prefixed(" "), nil)
+		}
+		if f.UseRegex == nil || *f.UseRegex {
+			w.name = "gpt-2"
+			return both(split.AtPattern(split.PatternGPT2, split.Isolated, false, c))
+		}
+		return nil
+	case "Split":
+		switch {
+		case f.Pattern.String != nil:
+			return both(split.At(*f.Pattern.String, f.Behavior, f.Invert))
+		case f.Pattern.Regex != nil:
+			w.name = split.NameOf(*f.Pattern.Regex)
+			return both(split.AtPattern(*f.Pattern.Regex, f.Behavior, f.Invert, c))
+		}
+		return fmt.Errorf("Split has neither a String nor a Regex")
+	case "Metaspace":
+		return h.metaspace(w, f)
+	case "Digits":
+		return both(split.Digits(c, f.Individual), nil)
+	case "Punctuation":
+		if f.Behavior == "" {
+			f.Behavior = split.Isolated
+		}
+		return both(split.AtChars(func(r rune) bool { return split.IsPunctuation(c, r) }, f.Behavior))
+	case "Whitespace":
+		return both(split.AtPattern(`\w+|[^\w\s]+`, split.Removed, true, c))
+	case "WhitespaceSplit":
+		return both(split.Spaces(c), nil)
+	case "BertPreTokenizer":
+		return both(split.BERT(c), nil)
+	case "CharDelimiterSplit":
+		return both(split.At(f.Delimiter, split.Removed, false))
+	}
+	return fmt.Errorf("type %q is not supported", kind)
+}
+
+// metaspace writes spaces as another character, and puts one before a text.
+func (h hfPreTokenizers) metaspace(w *hfWords, f hfPreTokenizer) error {
+	if utf8.RuneCountInString(f.Replacement) != 1 {
+		return fmt.Errorf("Metaspace has the replacement %q, which is not one character", f.Replacement)
+	}
+	scheme := f.Scheme
+	if scheme == "" {
+		scheme = "always"
+		if f.AddPrefix != nil && !*f.AddPrefix {
+			scheme = "never"
+		}
+	}
+	var start, rest split.Splitter
+	space := replaced{old: " ", by: f.Replacement}
+	withPrefix := split.Chain{space, prefixed(f.Replacement)}
+	switch scheme {
+	case "always":
+		start, rest = withPrefix, withPrefix
+	case "first":
+		start, rest = withPrefix, space
+	case "never":
+		start, rest = space, space
+	default:
+		return fmt.Errorf("Metaspace has the prepend_scheme %q, which is not known", scheme)
+	}
+	w.start, w.rest = append(w.start, start), append(w.rest, rest)
+	if f.Split == nil || *f.Split {
+		cut, err := split.At(f.Replacement, split.MergedWithNext, false)
+		if err != nil {
+			return err
+		}
+		w.start, w.rest = append(w.start, cut), append(w.rest, cut)
+	}
+	return nil
+}
+
+// prefixed puts a text before words that do not start with it.
+type prefixed string
+
+// Split implements split.Splitter.
+func (p prefixed) Split(s string, to split.Sink) error {
+	if s != "" && !strings.HasPrefix(s, string(p)) {
+		s = string(p) + s
+	}
+	if s != "" {
+		to.Word(s)
+	}
+	return nil
+}
+
+// replaced replaces one text by another.
+type replaced struct{ old, by string }
+
+// Split implements split.Splitter.
+func (r replaced) Split(s string, to split.Sink) error {
+	if s != "" {
+		to.Word(strings.ReplaceAll(s, r.old, r.by))
+	}
+	return nil
+}
+
+// toChars writes bytes as GPT-2's characters.
+type toChars struct{ chars *byteChars }
+
+// Split implements split.Splitter.
+func (c toChars) Split(s string, to split.Sink) error {
+	if s != "" {
+		to.Word(string(c.chars.encode(nil, s)))
+	}
+	return nil
+}
+
+// fromChars writes GPT-2's characters as bytes again.
+type fromChars struct{ chars *byteChars }
+
+// Split implements split.Splitter.
+func (c fromChars) Split(s string, to split.Sink) error {
+	if s != "" {
+		b, _ := c.chars.decode(nil, s)
+		to.Word(string(b))
+	}
+	return nil
+}
+
+// hfBytes runs byte-level BPE on a pre-tokenizer's words.
+type hfBytes struct {
+	model *byteBPE
+	words hfWords
+}
+
+func (m *hfBytes) encode(w *work, s string, first, _ bool) error {
+	return m.words.of(first).Split(s, &byteWords{m: m.model, w: w})
+}
+
+// hfChars runs BPE on the characters of a pre-tokenizer's words.
+type hfChars struct {
+	model *charBPE
+	words hfWords
+	cut   bool // no merge crosses a blank: see split.Blanks
+}
+
+func (m *hfChars) encode(w *work, s string, first, _ bool) error {
+	var sink split.Sink = &charWords{m: m.model, w: w}
+	if m.cut {
+		sink = &cutter{to: sink}
+	}
+	return m.words.of(first).Split(s, sink)
+}
+
+// cutter cuts words at blanks.
+type cutter struct{ to split.Sink }
+
+// Word implements split.Sink.
+func (c *cutter) Word(s string) {
+	_ = split.Blanks{}.Split(s, c.to) // it never fails
+}
+
+// hfWordPiece runs WordPiece on a pre-tokenizer's words.
+type hfWordPiece struct {
+	model *wordPiece
+	words hfWords
+}
+
+func (m *hfWordPiece) encode(w *work, s string, first, _ bool) error {
+	return m.words.of(first).Split(s, &pieceWords{m: m.model, w: w})
+}
+
+// pieceWords encodes word after word.
+type pieceWords struct {
+	m *wordPiece
+	w *work
+}
+
+// Word implements split.Sink.
+func (p *pieceWords) Word(s string) { p.m.word(p.w, s) }
