@@ -1,0 +1,388 @@
+package daemon_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"edged/core/config"
+	"edged/core/daemon"
+	"edged/core/mqtt"
+	"edged/core/protocol"
+
+	paho "github.com/eclipse/paho.mqtt.golang"
+)
+
+// lines is a log that a test can read.
+type lines struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// node is a daemon that runs, and a client beside it.
+type node struct {
+	daemon.Address
+	model  string
+	log    *lines
+	client paho.Client
+	got    chan paho.Message
+	stop   func() error // ends it and returns what Run returned
+}
+
+// configure makes a configuration over the fake plugins. troubles are files that tell them to misbehave.
+func configure(t *testing.T, troubles ...string) *config.Config {
+	t.Helper()
+	dir := t.TempDir()
+	c := config.Default()
+	c.Node.Name, c.Node.ShutdownGrace = "n", 4*time.Second
+	c.MQTT.Listen = "127.0.0.1:0"
+	c.MQTT.StatsInterval = time.Second
+	c.Model.Path = filepath.Join(dir, "model")
+	c.Backend.Name = "fake"
+	c.Adapters.Dir = filepath.Join(dir, "adapters")
+	c.Plugins.Dir = pluginsDir(t)
+	c.State.Dir = filepath.Join(dir, "state")
+	for _, file := range append(troubles, "model") {
+		touch(t, filepath.Join(dir, file))
+	}
+	for _, name := range []string{"good", "bad"} {
+		folder := filepath.Join(c.Adapters.Dir, name)
+		if err := os.MkdirAll(folder, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		touch(t, filepath.Join(folder, "adapter_config.json"))
+		touch(t, filepath.Join(folder, "adapter_model.safetensors"))
+	}
+	return c
+}
+
+func touch(t *testing.T, file string) {
+	t.Helper()
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// start runs a daemon and waits until it is online.
+func start(t *testing.T, c *config.Config) *node {
+	t.Helper()
+	n := &node{model: c.Model.Path, log: &lines{}, got: make(chan paho.Message, 10_000)}
+	ctx, cancel := context.WithCancel(t.Context())
+	online := make(chan daemon.Address, 1)
+	ended := make(chan error, 1)
+	go func() {
+		ended <- daemon.Run(ctx, daemon.Options{
+			Config: c, Log: slog.New(slog.NewTextHandler(n.log, nil)), Online: func(a daemon.Address) { online <- a },
+		})
+	}()
+	n.stop = sync.OnceValue(func() error {
+		cancel()
+		select {
+		case err := <-ended:
+			return err
+		case <-time.After(10 * time.Second):
+			return errors.New("Run did not return within 10 s")
+		}
+	})
+	t.Cleanup(func() {
+		if err := n.stop(); err != nil {
+			t.Errorf("run: %v", err)
+		}
+		if t.Failed() {
+			t.Log(n.log)
+		}
+	})
+	select {
+	case n.Address = <-online:
+	case err := <-ended:
+		ended <- err
+		t.Fatalf("run: %v\n%s", err, n.log)
+	case <-time.After(20 * time.Second):
+		t.Fatalf("not online after 20 s\n%s", n.log)
+	}
+	n.client = paho.NewClient(paho.NewClientOptions().AddBroker(n.Broker).SetClientID("test"))
+	n.do(t, n.client.Connect())
+	n.do(t, n.client.Subscribe("edged/#", 1, func(_ paho.Client, m paho.Message) { n.got <- m }))
+	return n
+}
+
+func (n *node) do(t *testing.T, token paho.Token) {
+	t.Helper()
+	if !token.WaitTimeout(10*time.Second) || token.Error() != nil {
+		t.Fatalf("MQTT: %v", token.Error())
+	}
+}
+
+func (n *node) publish(t *testing.T, topic, payload string) {
+	t.Helper()
+	n.do(t, n.client.Publish(topic, 1, false, payload))
+}
+
+// until reads messages until one satisfies want, and returns it.
+func (n *node) until(t *testing.T, what string, want func(topic string, payload []byte) bool) paho.Message {
+	t.Helper()
+	timeout := time.After(20 * time.Second)
+	for {
+		select {
+		case m := <-n.got:
+			if want(m.Topic(), m.Payload()) {
+				return m
+			}
+		case <-timeout:
+			t.Fatalf("no %s after 20 s\n%s", what, n.log)
+		}
+	}
+}
+
+// answer reads the events of a request and returns its last one, and its deltas of the last attempt joined.
+func (n *node) answer(t *testing.T, id string) (last mqtt.Event, deltas string) {
+	t.Helper()
+	attempt := 0
+	n.until(t, "last event of "+id, func(topic string, payload []byte) bool {
+		if topic != n.Topics.Response("", id) {
+			return false
+		}
+		var ev mqtt.Event
+		if err := json.Unmarshal(payload, &ev); err != nil {
+			t.Fatalf("%s: %v", payload, err)
+		}
+		if ev.Attempt != attempt {
+			attempt, deltas = ev.Attempt, ""
+		}
+		deltas += ev.Delta
+		last = ev
+		return ev.Done
+	})
+	return last, deltas
+}
+
+func TestServes(t *testing.T) {
+	n := start(t, configure(t))
+	n.publish(t, "edged/n/ask", "hello")
+	m := n.until(t, "answer", func(topic string, _ []byte) bool { return topic == "edged/n/answer" })
+	if want := shouted("hello", 512); string(m.Payload()) != want {
+		t.Errorf("ask: %.40q…, want %.40q…", m.Payload(), want)
+	}
+
+	n.publish(t, "edged/n/request", `{"id":"a","prompt":"abc","max_tokens":20,"stream":true,"adapter":"good"}`)
+	last, deltas := n.answer(t, "a")
+	if last.Error != nil || *last.Text != shouted("abc", 20) || deltas != *last.Text || last.Model != "shouting" || last.Adapters[0].Name != "good" {
+		t.Errorf("request: %+v, deltas %q", last, deltas)
+	}
+	n.publish(t, "edged/n/request", `{"id":"b","prompt":"abc","adapter":"bad"}`)
+	if last, _ := n.answer(t, "b"); last.Error == nil || last.Error.Code != "adapter_not_found" || !strings.Contains(last.Error.Message, "no such module") {
+		t.Errorf("a rejected adapter: %+v", last)
+	}
+	n.publish(t, "edged/n/request", `{"id":"c","prompt":"abc","max_tokens":9000,"stream":true}`)
+	n.until(t, "delta", func(topic string, payload []byte) bool { return bytes.Contains(payload, []byte(`"delta"`)) })
+	n.publish(t, "edged/n/cancel", "c")
+	if last, _ := n.answer(t, "c"); last.Finish != "cancelled" || !strings.HasPrefix(shouted("abc", 9000), *last.Text) || *last.Text == "" {
+		t.Errorf("cancelled: %+v", last)
+	}
+	n.until(t, "stats", func(topic string, payload []byte) bool {
+		return topic == "edged/n/stats" && bytes.Contains(payload, []byte(`"cancelled":1`))
+	})
+}
+
+func TestRetainedTopics(t *testing.T) {
+	n := start(t, configure(t))
+	want := map[string]string{
+		"edged/n/availability":  `online`,
+		"edged/n/status":        `"state":"ready"`,
+		"edged/n/adapters/good": `"state":"active"`,
+		"edged/n/adapters/bad":  `no such module`,
+	}
+	n.until(t, "retained topics", func(topic string, payload []byte) bool {
+		if text, ok := want[topic]; ok && bytes.Contains(payload, []byte(text)) {
+			delete(want, topic)
+		}
+		return len(want) == 0
+	})
+	if err := n.stop(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestBackendKilledMidway(t *testing.T) {
+	n := start(t, configure(t))
+	pids := n.children(t)
+	for round := range 3 {
+		id := string(rune('a' + round))
+		n.publish(t, "edged/n/request", `{"id":"`+id+`","prompt":"abcdefg","max_tokens":200,"stream":true}`)
+		seen := 0
+		n.until(t, "deltas", func(topic string, payload []byte) bool {
+			if bytes.Contains(payload, []byte(`"delta"`)) {
+				seen++
+			}
+			return seen > 3
+		})
+		if err := syscall.Kill(pids["backend"], syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		last, deltas := n.answer(t, id)
+		if last.Error != nil || *last.Text != shouted("abcdefg", 200) || deltas != *last.Text || last.Attempt != 2 {
+			t.Fatalf("after a kill: attempt %d, error %+v", last.Attempt, last.Error)
+		}
+		pids = n.children(t)
+	}
+	n.publish(t, "edged/n/request", `{"id":"z","prompt":"abc","max_tokens":20}`)
+	if err := syscall.Kill(pids["tokenizer"], syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	n.publish(t, "edged/n/request", `{"id":"y","prompt":"abc","max_tokens":20}`)
+	if last, _ := n.answer(t, "y"); last.Error != nil {
+		t.Errorf("after the tokenizer was killed: %+v", last.Error)
+	}
+}
+
+func TestRequestThatKillsTheTokenizer(t *testing.T) {
+	n := start(t, configure(t))
+	n.publish(t, "edged/n/request", `{"id":"a","prompt":"kill the tokenizer"}`)
+	if last, _ := n.answer(t, "a"); last.Error == nil || last.Error.Code != "quarantined" {
+		t.Errorf("%+v", last)
+	}
+	n.publish(t, "edged/n/request", `{"id":"b","prompt":"abc","max_tokens":3}`)
+	if last, _ := n.answer(t, "b"); last.Error != nil || *last.Text != "ABC" {
+		t.Errorf("%+v", last)
+	}
+}
+
+func TestCrashLoopIsDegradedAndAnswersErrors(t *testing.T) {
+	c := configure(t)
+	n := start(t, c)
+	dir := filepath.Dir(c.Model.Path)
+	touch(t, filepath.Join(dir, "crash-loop")) // from now on the model cannot be loaded
+	if err := syscall.Kill(n.children(t)["backend"], syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	n.until(t, "degraded", func(topic string, payload []byte) bool {
+		return topic == "edged/n/status" && bytes.Contains(payload, []byte(`"degraded"`))
+	})
+	n.publish(t, "edged/n/request", `{"id":"a","prompt":"abc","max_tokens":3}`)
+	if last, _ := n.answer(t, "a"); last.Error == nil || last.Error.Code != "backend_unavailable" {
+		t.Errorf("%+v", last)
+	}
+	if err := os.Remove(filepath.Join(dir, "crash-loop")); err != nil {
+		t.Fatal(err)
+	}
+	n.until(t, "ready", func(topic string, payload []byte) bool {
+		return topic == "edged/n/status" && bytes.Contains(payload, []byte(`"ready"`))
+	})
+	n.publish(t, "edged/n/request", `{"id":"b","prompt":"abc","max_tokens":3}`)
+	if last, _ := n.answer(t, "b"); last.Error != nil {
+		t.Errorf("%+v", last)
+	}
+}
+
+func TestShutdownWithinGrace(t *testing.T) {
+	n := start(t, configure(t))
+	pids := n.children(t)
+	n.publish(t, "edged/n/request", `{"id":"short","prompt":"abc","max_tokens":50}`)
+	n.publish(t, "edged/n/request", `{"id":"long","prompt":"abc","max_tokens":9000}`)
+	n.until(t, "accepted", func(topic string, payload []byte) bool { return topic == "edged/n/response/long" })
+	began := time.Now()
+	if err := n.stop(); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(began); took > 4*time.Second {
+		t.Errorf("it took %v, and the grace is 4 s", took)
+	}
+	ends := map[string]string{}
+	offline := false
+	for len(n.got) > 0 {
+		m := <-n.got
+		var ev mqtt.Event
+		if json.Unmarshal(m.Payload(), &ev) == nil && ev.Done {
+			ends[ev.ID] = "answered"
+			if ev.Error != nil {
+				ends[ev.ID] = string(ev.Error.Code)
+			}
+		}
+		offline = offline || m.Topic() == "edged/n/availability" && string(m.Payload()) == "offline"
+	}
+	if ends["short"] != "answered" || ends["long"] != "shutting_down" || !offline {
+		t.Errorf("ends %v, offline %v", ends, offline)
+	}
+	for name, pid := range pids {
+		if syscall.Kill(pid, 0) == nil {
+			t.Errorf("the %s is still there", name)
+		}
+	}
+}
+
+func TestModelThatCannotBeServed(t *testing.T) {
+	for file, says := range map[string]string{"bad-model": "cut off at byte 7", "no-tokenizer": "no vocabulary", "few-rows": "256 pieces and its embedding only 200 rows"} {
+		t.Run(file, func(t *testing.T) {
+			c := configure(t, file)
+			err := daemon.Run(t.Context(), daemon.Options{Config: c, Log: slog.New(slog.DiscardHandler), Online: func(daemon.Address) { t.Error("online") }})
+			if !errors.Is(err, protocol.ErrModel) || !strings.Contains(err.Error(), says) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+	c := configure(t)
+	c.Backend.Name = "nonsense"
+	if err := daemon.Run(t.Context(), daemon.Options{Config: c, Log: slog.New(slog.DiscardHandler)}); err == nil || !strings.Contains(err.Error(), "backend-nonsense") {
+		t.Errorf("an unknown backend: %v", err)
+	}
+}
+
+// children finds the plugins of this process by what they print of themselves in the log: the latest of each.
+func (n *node) children(t *testing.T) map[string]int {
+	t.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		out := map[string]int{}
+		for line := range strings.SplitSeq(n.log.String(), "\n") {
+			if !strings.Contains(line, `msg="plugin started"`) {
+				continue
+			}
+			for kind, name := range map[string]string{"backend": "backend-fake", "tokenizer": "tokenizer-bpe"} {
+				if _, pid, ok := strings.Cut(line, " pid="); ok && strings.Contains(line, "plugin="+name) {
+					out[kind] = atoi(pid)
+				}
+			}
+		}
+		if len(out) == 2 && alive(out["backend"]) && alive(out["tokenizer"]) {
+			return out
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("plugins: %v\n%s", out, n.log)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+func alive(pid int) bool { return syscall.Kill(pid, 0) == nil }
+
+func atoi(s string) int {
+	n := 0
+	for _, c := range []byte(s) {
+		if c < '0' || c > '9' {
+			break
+		}
+		n = 10*n + int(c-'0')
+	}
+	return n
+}
