@@ -12,8 +12,13 @@ import (
 	"strings"
 )
 
-// maxPatterns bounds the lists of adapter_config.json.
-const maxPatterns = 1 << 12
+// Limits of adapter_config.json. A list may name every module of a model, but expressions are compiled, and their
+// repetitions make a few bytes into a large program.
+const (
+	maxPatterns    = 1 << 13
+	maxExpressions = 64
+	maxExpression  = 1 << 10 // bytes
+)
 
 // peftConfig is adapter_config.json (LoraConfig of huggingface/peft, src/peft/tuners/lora/config.py). What changes the
 // arithmetic is read or refused; what only concerned training is ignored.
@@ -206,6 +211,9 @@ func (s *moduleSet) parse(raw json.RawMessage) error {
 	if err := json.Unmarshal(raw, &text); err != nil {
 		return err
 	}
+	if len(text) > maxExpression {
+		return fmt.Errorf("an expression of %d bytes, more than the %d allowed", len(text), maxExpression)
+	}
 	re, err := regexp.Compile(`^(?:` + text + `)$`)
 	s.re, s.any = re, err != nil || text == "all-linear"
 	return nil
@@ -232,12 +240,13 @@ func (s *moduleSet) match(module string, hit []bool) bool {
 	return found
 }
 
-// patterns is rank_pattern or alpha_pattern in the order of the file: the first that matches counts.
+// patterns is rank_pattern or alpha_pattern in the order of the file: the first that matches counts. PEFT matches with
+// re.match(rf"(.*\.)?({key})$", name).
 type patterns []patternValue
 
 type patternValue struct {
 	key   string
-	re    *regexp.Regexp
+	re    *regexp.Regexp // nil where the key is a plain name
 	value float64
 }
 
@@ -250,33 +259,60 @@ func (p *patterns) parse(raw json.RawMessage) error {
 	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
 		return errors.New("want an object")
 	}
+	expressions := 0
 	for dec.More() {
 		key, err := dec.Token()
 		if err != nil {
 			return err
 		}
-		var v float64
-		if err := dec.Decode(&v); err != nil {
+		v := patternValue{}
+		v.key, _ = key.(string)
+		if err := dec.Decode(&v.value); err != nil {
 			return err
 		}
 		if len(*p) == maxPatterns {
 			return fmt.Errorf("more than the %d entries allowed", maxPatterns)
 		}
-		text, _ := key.(string)
-		// PEFT: re.match(rf"(.*\.)?({key})$", name)
-		re, err := regexp.Compile(`^(?:.*\.)?(?:` + text + `)$`)
-		if err != nil {
-			return fmt.Errorf("%q is no regular expression that can be read here", text)
+		if !isPlain(v.key) {
+			expressions++
+			if expressions > maxExpressions || len(v.key) > maxExpression {
+				return fmt.Errorf("more than %d expressions, or one longer than %d bytes", maxExpressions, maxExpression)
+			}
+			if v.re, err = regexp.Compile(`^(?:.*\.)?(?:` + v.key + `)$`); err != nil {
+				return fmt.Errorf("%q is no regular expression that can be read here", v.key)
+			}
 		}
-		*p = append(*p, patternValue{text, re, v})
+		*p = append(*p, v)
 	}
 	return nil
+}
+
+// isPlain reports whether an expression is a dotted name: it then matches only itself, but that a dot stands for any
+// character.
+func isPlain(key string) bool {
+	return strings.Trim(key, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-.") == ""
+}
+
+func (v *patternValue) match(module string) bool {
+	if v.re != nil {
+		return v.re.MatchString(module)
+	}
+	at := len(module) - len(v.key)
+	if at < 0 || at > 0 && module[at-1] != '.' {
+		return false
+	}
+	for i := range len(v.key) {
+		if v.key[i] != '.' && v.key[i] != module[at+i] {
+			return false
+		}
+	}
+	return true
 }
 
 // find returns the value for a module, def where no pattern matches.
 func (p patterns) find(module string, def float64) float64 {
 	for i := range p {
-		if p[i].re.MatchString(module) {
+		if p[i].match(module) {
 			return p[i].value
 		}
 	}
