@@ -147,14 +147,11 @@ func (k *checker) state() {
 func (k *checker) broker(ctx context.Context) {
 	m := &k.c.MQTT
 	if m.Embedded() {
-		var lc net.ListenConfig
-		l, err := lc.Listen(ctx, "tcp", m.Listen)
-		if err != nil {
+		if err := free(ctx, m.Listen); err != nil {
 			k.problem("broker", fmt.Errorf("the embedded broker cannot listen on %s: %w", m.Listen, err),
 				"if another broker runs there, use it: mqtt.broker = \"tcp://"+m.Listen+"\"; else choose another mqtt.listen. A running edged holds the port too")
 			return
 		}
-		_ = l.Close()
 		k.ok("broker", "embedded, %s is free", m.Listen)
 		return
 	}
@@ -165,6 +162,16 @@ func (k *checker) broker(ctx context.Context) {
 		return
 	}
 	k.ok("broker", "%s takes the connection and all subscriptions", m.Broker)
+}
+
+// free tells whether an address can be listened on.
+func free(ctx context.Context, address string) error {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", address)
+	if err != nil {
+		return err
+	}
+	return l.Close()
 }
 
 // model starts the plugins as the service would, and loads what it would load.

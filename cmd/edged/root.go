@@ -47,7 +47,7 @@ func execute(ctx context.Context, s streams, args []string) int {
 		fmt.Fprintf(s.err, "edged: %v\nTry 'edged --help', or --help after a command.\n", err)
 		return exitUsage
 	}
-	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+	if errors.Is(err, context.Canceled) {
 		fmt.Fprintln(s.err, "edged: interrupted")
 		return exitProblem
 	}
@@ -67,11 +67,13 @@ func oneSentence(err error) string {
 	return strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
 }
 
-// do wraps a command's code.
+// do wraps a command's code, which SIGINT and SIGTERM interrupt.
 func (a *app) do(f func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error {
 	return func(c *cobra.Command, args []string) error {
 		a.started = true
-		return f(c.Context(), args)
+		ctx, stop := interruptible(c.Context())
+		defer stop()
+		return f(ctx, args)
 	}
 }
 
@@ -100,7 +102,8 @@ Exit codes: 0 all is well, 1 something went wrong (one sentence on standard erro
 		&cobra.Group{ID: "offline", Title: "Without a service:"},
 	)
 	root.AddCommand(
-		a.runCommand(), a.checkCommand(),
+		a.runCommand(), a.checkCommand(), a.demoCommand(),
+		a.askCommand(), a.chatCommand(),
 		a.generateCommand(), a.tokenizeCommand(), a.renderCommand(), a.scoreCommand(),
 		a.versionCommand(),
 	)
