@@ -3,8 +3,10 @@
 // nothing of a second core.
 //
 // It must not know what a chunk computes. Workers take chunks from one atomic word; the barrier waits for chunks and
-// not for workers, so that a worker which the kernel has descheduled costs at most the chunk that it holds. A worker
-// without work spins, then yields its core, then sleeps until the next Run. A Pool is used by one goroutine at a time.
+// not for workers, so that a worker which the kernel has descheduled costs at most the chunk that it holds. Who has to
+// wait spins for a while and then sleeps. Nobody calls sched_yield: Linux 6.18 charges a time slice for each call, and a
+// thread that had yielded in a loop was seen to starve for six seconds, with a chunk in its hands, when another process
+// came to its core. A Pool is used by one goroutine at a time.
 package pool
 
 import (
@@ -23,14 +25,11 @@ type Job interface {
 }
 
 const (
-	// spinFor is how long a worker polls without giving its core away. It covers the serial pieces between two jobs of
-	// one forward pass. A worker that yields earlier rarely gets its core back while another process wants it.
-	spinFor = 100 * time.Microsecond
-	// parkAfter is how long a worker stays awake without work in all: longer than the gap between two decoded tokens
-	// usually is, short enough for an idle service to cost nothing.
-	parkAfter = time.Millisecond
+	// spinFor is how long a thread polls before it sleeps: longer than the serial pieces between two jobs of one forward
+	// pass, short enough for an idle service to cost nothing.
+	spinFor = 200 * time.Microsecond
 	// pollsPerClock is the number of polls between two looks at the clock.
-	pollsPerClock = 256
+	pollsPerClock = 64
 	// maxChunks is what fits the half word that counts chunks; Run cuts longer jobs.
 	maxChunks = 1<<16 - 1
 	// maxThreads is the number of bits in the mask of sleepers.
@@ -51,7 +50,7 @@ type Pool struct {
 	_      [60]byte
 	active atomic.Int32 // threads that may take part in the current Run
 	_      [60]byte
-	parked atomic.Uint64 // bit i: worker i sleeps, or is about to
+	parked atomic.Uint64 // bit i: worker i sleeps, or is about to; bit 0: the caller of Run
 	stop   atomic.Bool
 
 	wake   [maxThreads]chan struct{}
@@ -59,13 +58,14 @@ type Pool struct {
 }
 
 // New starts threads-1 workers; the caller of Run is the remaining thread. threads ≤ 0 means GOMAXPROCS, which is also
-// the upper limit: more spinning threads than cores cost a time slice (4 to 30 ms) per barrier.
+// the upper limit: more spinning threads than cores cost a time slice (4 to 30 ms) a barrier.
 func New(threads int) *Pool {
 	limit := min(runtime.GOMAXPROCS(0), maxThreads)
 	if threads <= 0 || threads > limit {
 		threads = limit
 	}
 	p := &Pool{threads: threads}
+	p.wake[0] = make(chan struct{}, 1)
 	for id := 1; id < threads; id++ {
 		p.wake[id] = make(chan struct{}, 1)
 		p.exited.Add(1)
@@ -98,23 +98,29 @@ func (p *Pool) run(threads, base, n int, job Job) {
 	p.active.Store(int32(threads))
 	p.word.Store(uint32(n) << 16)
 	// From here on a worker either sees the word before it sleeps or shows in the mask.
-	if p.parked.Load()&(1<<threads-1) != 0 {
+	if p.parked.Load() != 0 {
 		for id := 1; id < threads; id++ {
 			p.wakeUp(id)
 		}
 	}
 	for p.take(0) {
 	}
-	for i := 0; p.done.Load() != uint32(n); i++ {
-		if i > 4*pollsPerClock {
-			yield() // the chunk's owner may be waiting for this very core
+	var since time.Time
+	for polls := 1; p.done.Load() != uint32(n); polls++ {
+		if polls%pollsPerClock != 0 {
+			continue
+		}
+		if since.IsZero() {
+			since = time.Now()
+		} else if time.Since(since) > spinFor {
+			p.park(0) // the owner of the last chunk may be waiting for this very core
 		}
 	}
 	p.job = nil
 }
 
-// take runs one chunk on thread worker if there is one. A word that was read in an earlier Run does no harm: when the exchange succeeds,
-// it is equal to the current one and names a chunk of the current job.
+// take runs one chunk on thread worker if there is one. A word that was read in an earlier Run does no harm: when the
+// exchange succeeds, it is equal to the current one and names a chunk of the current job.
 func (p *Pool) take(worker int) bool {
 	for {
 		v := p.word.Load()
@@ -123,7 +129,9 @@ func (p *Pool) take(worker int) bool {
 		}
 		if p.word.CompareAndSwap(v, v+1) {
 			p.job.Do(worker, p.base+int(v&0xffff))
-			p.done.Add(1)
+			if p.done.Add(1) == v>>16 {
+				p.wakeUp(0)
+			}
 			return true
 		}
 	}
@@ -147,34 +155,36 @@ func (p *Pool) worker(id int) {
 			since = time.Now()
 			continue
 		}
-		switch idle := time.Since(since); {
-		case idle > parkAfter:
+		if time.Since(since) > spinFor {
 			p.park(id)
 			polls, since = 0, time.Time{}
-		case idle > spinFor:
-			yield()
-			polls-- // one poll, one yield
 		}
 	}
 }
 
-// park sleeps until Run or Close wakes this worker.
+// park sleeps until there is work for thread id: for a worker a chunk or the end, for the caller of Run the last chunk's
+// end. Whoever provides it either sees the bit here or is seen by the look after it.
 func (p *Pool) park(id int) {
 	bit := uint64(1) << id
 	p.parked.Or(bit)
 	v := p.word.Load()
-	work := v&0xffff < v>>16 && id < int(p.active.Load())
-	if (work || p.stop.Load()) && p.parked.And(^bit)&bit != 0 {
+	var ready bool
+	if id == 0 {
+		ready = p.done.Load() == v>>16
+	} else {
+		ready = p.stop.Load() || v&0xffff < v>>16 && id < int(p.active.Load())
+	}
+	if ready && p.parked.And(^bit)&bit != 0 {
 		return
 	}
 	<-p.wake[id] // also where somebody was faster to clear the bit: a token is on its way
 }
 
-// wakeUp sends a token to worker id if it sleeps. Whoever clears the bit sends exactly one, so that the channel's one
+// wakeUp sends a token to thread id if it sleeps. Whoever clears the bit sends exactly one, so that the channel's one
 // place is free.
 func (p *Pool) wakeUp(id int) {
 	bit := uint64(1) << id
-	if p.parked.And(^bit)&bit != 0 {
+	if p.parked.Load()&bit != 0 && p.parked.And(^bit)&bit != 0 {
 		p.wake[id] <- struct{}{}
 	}
 }

@@ -44,7 +44,7 @@ func TestEveryChunkOnce(t *testing.T) {
 				}
 			}
 			if rep%1000 == 999 {
-				time.Sleep(3 * parkAfter) // so that workers sleep and are woken again
+				time.Sleep(10 * spinFor) // so that workers sleep and are woken again
 			}
 		}
 		p.Close()
@@ -127,7 +127,7 @@ func TestIdleCostsNothing(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatalf("workers still awake: parked %b", p.parked.Load())
 		}
-		time.Sleep(parkAfter)
+		time.Sleep(spinFor)
 	}
 	before := cpuTime(t)
 	time.Sleep(200 * time.Millisecond)
