@@ -17,6 +17,8 @@ const superBlock = 256
 
 // layouts follows ggml's block structures (ggml-common.h of llama.cpp) and bitsandbytes' packed nibbles. The byte
 // counts are written as the sum of a block's fields, in their order in memory; a test holds them to the published sizes.
+//
+//nolint:gochecknoglobals // a table
 var layouts = [...]layout{
 	F32:    {"f32", 1, 4},
 	F16:    {"f16", 1, 2},

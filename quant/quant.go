@@ -8,6 +8,8 @@ package quant
 type Format uint8
 
 // The formats. Names are those that GGUF and bitsandbytes use.
+//
+//nolint:staticcheck // Q4_K is how everybody writes it
 const (
 	FormatInvalid Format = iota
 	F32

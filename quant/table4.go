@@ -3,9 +3,13 @@ package quant
 import "math"
 
 // iq4Values is the non-linear 4-bit table of IQ4_NL and IQ4_XS (kvalues_iq4nl in ggml-common.h).
+//
+//nolint:gochecknoglobals // a table
 var iq4Values = [16]int8{-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113}
 
 // mxfp4Values is twice the E2M1 value of each nibble (OCP Microscaling Formats 1.0, table 5); the scale is halved.
+//
+//nolint:gochecknoglobals // a table
 var mxfp4Values = [16]int8{0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12}
 
 // IQ4Values returns the table of IQ4_NL and IQ4_XS.

@@ -17,8 +17,8 @@ import (
 	"edged/core/safetensors"
 )
 
-func sample(t testing.TB) []byte {
-	t.Helper()
+func sample(tb testing.TB) []byte {
+	tb.Helper()
 	var b bytes.Buffer
 	err := safetensors.Write(&b, []safetensors.Tensor{
 		{Name: "a", DType: safetensors.F32, Shape: []int64{2, 3}, Data: bytes.Repeat([]byte{1}, 24)},
@@ -27,7 +27,7 @@ func sample(t testing.TB) []byte {
 		{Name: "ünï \"q\"", DType: safetensors.U8, Shape: []int64{3}, Data: []byte{7, 8, 9}},
 	}, map[string]string{"format": "pt"})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return b.Bytes()
 }
@@ -143,24 +143,24 @@ func TestTruncatedAndFlipped(t *testing.T) {
 	}
 }
 
-func probe(t testing.TB, data []byte) {
-	t.Helper()
+func probe(tb testing.TB, data []byte) {
+	tb.Helper()
 	f, err := safetensors.Parse("FILE", data)
 	if err != nil {
 		if !errors.Is(err, safetensors.ErrFormat) {
-			t.Fatalf("an error of another kind: %v", err)
+			tb.Fatalf("an error of another kind: %v", err)
 		}
 		return
 	}
 	sum := 0
 	for _, x := range f.Tensors() {
 		if int64(len(x.Data)) != x.Elements()*x.DType.Size() {
-			t.Fatalf("tensor %+v", x)
+			tb.Fatalf("tensor %+v", x)
 		}
 		sum += len(x.Data)
 	}
 	if head := int(binary.LittleEndian.Uint64(data)); sum != len(data)-8-head {
-		t.Fatalf("tensors hold %d bytes of %d", sum, len(data)-8-head)
+		tb.Fatalf("tensors hold %d bytes of %d", sum, len(data)-8-head)
 	}
 }
 

@@ -78,16 +78,16 @@ func bnbTensors(rng *rand.Rand, name, kind string, rows, cols int, nested bool) 
 }
 
 // replaceTensors rewrites the folder's weights with some tensors put in the place of others.
-func replaceTensors(t testing.TB, dir string, drop string, add []safetensors.Tensor) {
-	t.Helper()
+func replaceTensors(tb testing.TB, dir string, drop string, add []safetensors.Tensor) {
+	tb.Helper()
 	path := filepath.Join(dir, "model.safetensors")
 	data, err := os.ReadFile(path)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	f, err := safetensors.Parse(path, data)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	var all []safetensors.Tensor
 	for _, x := range f.Tensors() {
@@ -96,7 +96,7 @@ func replaceTensors(t testing.TB, dir string, drop string, add []safetensors.Ten
 		}
 	}
 	if err := safetensors.WriteFile(path, append(all, add...), nil); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 }
 

@@ -108,15 +108,15 @@ func tinyGPT2() *tinyModel {
 }
 
 // writeHF writes the model into a new folder.
-func (m *tinyModel) writeHF(t testing.TB) string {
-	t.Helper()
-	dir := t.TempDir()
+func (m *tinyModel) writeHF(tb testing.TB) string {
+	tb.Helper()
+	dir := tb.TempDir()
 	text, err := json.Marshal(m.config)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "config.json"), text, 0o600); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	rng := rand.New(rand.NewPCG(7, 7))
 	var tensors []safetensors.Tensor
@@ -128,14 +128,14 @@ func (m *tinyModel) writeHF(t testing.TB) string {
 		tensors = append(tensors, x)
 	}
 	if err := safetensors.WriteFile(filepath.Join(dir, "model.safetensors"), tensors, nil); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return dir
 }
 
 // writeGGUF writes the model into a new file.
-func (m *tinyModel) writeGGUF(t testing.TB) string {
-	t.Helper()
+func (m *tinyModel) writeGGUF(tb testing.TB) string {
+	tb.Helper()
 	var w gguf.Writer
 	for _, k := range slices.Sorted(maps.Keys(m.keys)) {
 		w.Put(k, m.keys[k])
@@ -148,9 +148,9 @@ func (m *tinyModel) writeGGUF(t testing.TB) string {
 		}
 		w.Add(name, quant.F16, m.gguf[name], noise(rng, n, quant.F16))
 	}
-	path := filepath.Join(t.TempDir(), "model.gguf")
+	path := filepath.Join(tb.TempDir(), "model.gguf")
 	if err := w.WriteFile(path); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return path
 }

@@ -44,8 +44,10 @@ func TestConfigHF(t *testing.T) {
 		}, want: "1 of 2 layers"},
 		{name: "other layer types", arch: "qwen3", edit: func(m *tinyModel) { m.config["layer_types"] = []string{"linear_attention"} }, want: "linear_attention"},
 		{name: "qwen3", arch: "qwen3", check: func(h weights.Hyper) bool { return h.HeadDim == 16 }},
-		{name: "qwen3 without norms", arch: "qwen3", edit: func(m *tinyModel) { delete(m.tensors, "model.layers.1.self_attn.k_norm.weight") },
-			want: "model.layers.1.self_attn.k_norm.weight (blk.1.attn_k_norm.weight) is missing"},
+		{
+			name: "qwen3 without norms", arch: "qwen3", edit: func(m *tinyModel) { delete(m.tensors, "model.layers.1.self_attn.k_norm.weight") },
+			want: "model.layers.1.self_attn.k_norm.weight (blk.1.attn_k_norm.weight) is missing",
+		},
 		{name: "qwen2 without bias", arch: "qwen2", edit: func(m *tinyModel) { delete(m.tensors, "model.layers.0.self_attn.v_proj.bias") }, want: "v_proj.bias"},
 		{name: "llama with a bias", edit: func(m *tinyModel) { m.tensors["model.layers.0.self_attn.o_proj.bias"] = []int64{tinyWidth} }},
 		{name: "llama must have a bias", edit: func(m *tinyModel) { m.config["mlp_bias"] = true }, want: "mlp.gate_proj.bias"},

@@ -17,12 +17,12 @@ import (
 )
 
 // touch opens a model that may be damaged and, where that works, reads every matrix to its end.
-func touch(t testing.TB, path string) error {
-	t.Helper()
+func touch(tb testing.TB, path string) error {
+	tb.Helper()
 	m, err := weights.Open(path)
 	if err != nil {
 		if strings.Contains(err.Error(), "\n") || !strings.HasPrefix(err.Error(), "weights: ") {
-			t.Errorf("not one sentence: %v", err)
+			tb.Errorf("not one sentence: %v", err)
 		}
 		return err
 	}
@@ -33,34 +33,34 @@ func touch(t testing.TB, path string) error {
 			quant.Row(row, x, 0)
 			quant.Row(row, x, x.Rows-1)
 		} else if _, err := m.Vector(n); err != nil {
-			t.Error(err)
+			tb.Error(err)
 		}
 	}
 	return nil
 }
 
-func write(t testing.TB, path string, data []byte) {
-	t.Helper()
+func write(tb testing.TB, path string, data []byte) {
+	tb.Helper()
 	if err := os.WriteFile(path, data, 0o600); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 }
 
-func read(t testing.TB, path string) []byte {
-	t.Helper()
+func read(tb testing.TB, path string) []byte {
+	tb.Helper()
 	data, err := os.ReadFile(path)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return data
 }
 
 // copyFolder copies the files of a model folder.
-func copyFolder(t testing.TB, from string) string {
-	t.Helper()
-	to := t.TempDir()
+func copyFolder(tb testing.TB, from string) string {
+	tb.Helper()
+	to := tb.TempDir()
 	for _, name := range []string{"config.json", "generation_config.json", "model.safetensors"} {
-		write(t, filepath.Join(to, name), read(t, filepath.Join(from, name)))
+		write(tb, filepath.Join(to, name), read(tb, filepath.Join(from, name)))
 	}
 	return to
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"edged/core/gguf"
@@ -239,15 +240,9 @@ func (b *builder) ggufRope(r *keyReader) {
 
 // addEOG adds an end-of-generation id once.
 func (h *Hyper) addEOG(id int32) {
-	if id < 0 {
-		return
+	if id >= 0 && !slices.Contains(h.EOG, id) {
+		h.EOG = append(h.EOG, id)
 	}
-	for _, x := range h.EOG {
-		if x == id {
-			return
-		}
-	}
-	h.EOG = append(h.EOG, id)
 }
 
 // ggufTensor adds one tensor under its canonical name or names.

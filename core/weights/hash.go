@@ -47,10 +47,11 @@ func (m *Model) hash(one func(File) (string, int64, error)) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	var done strings.Builder
 	for _, r := range m.recoded {
-		lines += "requantized " + r + "\n"
+		done.WriteString("requantized " + r + "\n")
 	}
-	return sum(lines), nil
+	return sum(lines + done.String()), nil
 }
 
 func hashLines(files []File, one func(File) (string, int64, error)) (string, error) {
@@ -100,7 +101,7 @@ const settled = 2 * time.Second
 
 // hashMemo is hashFile with a memo: dir/hashes/DEVICE-INODE-SIZE-MTIME holds the sum.
 func hashMemo(dir string, f File) (sum string, n int64, err error) {
-	info := fs.FileInfo(nil)
+	var info fs.FileInfo
 	if f.mapping != nil {
 		info = f.mapping.Info()
 	} else if info, err = os.Stat(f.Path); err != nil {

@@ -30,7 +30,7 @@ func visitLayout(arch string, h *Hyper, biases biases, visit func(want) error) e
 	}
 	for n := 0; n < h.Layers && l.err == nil; n++ {
 		l.prefix = fmt.Sprintf("blk.%d.", n)
-		l.attention(h, biases, gpt)
+		l.attention(h, biases)
 		if arch == "qwen3" {
 			l.add("attn_q_norm.weight", 0, h.HeadDim, false)
 			l.add("attn_k_norm.weight", 0, h.HeadDim, false)
@@ -73,7 +73,7 @@ func (l *layouter) add(name string, rows, cols int, optional bool) {
 	}
 }
 
-func (l *layouter) attention(h *Hyper, biases biases, gpt bool) {
+func (l *layouter) attention(h *Hyper, biases biases) {
 	q, kv := h.Heads*h.HeadDim, h.KVHeads*h.HeadDim
 	l.add("attn_norm.weight", 0, h.Width, false)
 	l.add("attn_q.weight", q, h.Width, false)

@@ -54,14 +54,14 @@ func (a *tinyAdapter) module(name string, r, out, in int64) {
 	a.tensors[pre+name+".lora_B.weight"] = []int64{out, r}
 }
 
-func (a *tinyAdapter) write(t testing.TB) string {
-	t.Helper()
-	dir := t.TempDir()
+func (a *tinyAdapter) write(tb testing.TB) string {
+	tb.Helper()
+	dir := tb.TempDir()
 	text, err := json.Marshal(a.config)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	write(t, filepath.Join(dir, "adapter_config.json"), text)
+	write(tb, filepath.Join(dir, "adapter_config.json"), text)
 	rng := rand.New(rand.NewPCG(8, 8))
 	var tensors []safetensors.Tensor
 	for _, name := range slices.Sorted(maps.Keys(a.tensors)) {
@@ -72,7 +72,7 @@ func (a *tinyAdapter) write(t testing.TB) string {
 		tensors = append(tensors, x)
 	}
 	if err := safetensors.WriteFile(filepath.Join(dir, "adapter_model.safetensors"), tensors, nil); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return dir
 }
@@ -128,7 +128,9 @@ func TestPEFT(t *testing.T) {
 		{name: "negative alpha", edit: func(a *tinyAdapter) { a.config["lora_alpha"] = -8 }, check: func(a *weights.Adapter) bool { return a.Mods[q0].Scale == -2 }},
 
 		{name: "DoRA", edit: func(a *tinyAdapter) { a.config["use_dora"] = true }, want: "DoRA", kind: weights.ErrUnsupported},
-		{name: "DoRA tensor", edit: func(a *tinyAdapter) { a.tensors[pre+"model.layers.0.self_attn.q_proj.lora_magnitude_vector"] = []int64{64} }, want: "DoRA", kind: weights.ErrUnsupported},
+		{name: "DoRA tensor", edit: func(a *tinyAdapter) {
+			a.tensors[pre+"model.layers.0.self_attn.q_proj.lora_magnitude_vector"] = []int64{64}
+		}, want: "DoRA", kind: weights.ErrUnsupported},
 		{name: "IA3", edit: func(a *tinyAdapter) { a.config["peft_type"] = "IA3" }, want: `"IA3"`, kind: weights.ErrUnsupported},
 		{name: "bias", edit: func(a *tinyAdapter) { a.config["bias"] = "lora_only" }, want: `bias "lora_only"`, kind: weights.ErrUnsupported},
 		{name: "bias tensor", edit: func(a *tinyAdapter) { a.tensors[pre+"model.layers.0.self_attn.q_proj.bias"] = []int64{64} }, want: "trained bias", kind: weights.ErrUnsupported},
@@ -187,12 +189,18 @@ func TestPEFT(t *testing.T) {
 			a.values[pre+"model.layers.0.self_attn.q_proj.lora_B.weight"] = b
 		}, want: "value (63, 3) is -Inf", kind: weights.ErrInvalid},
 
-		{name: "other width", edit: func(a *tinyAdapter) { a.module("model.layers.1.self_attn.q_proj", 4, 64, 128) },
-			want: "A is (4, 128) and B is (64, 4), but the model's blk.1.attn_q.weight is (64, 64)", kind: weights.ErrMismatch},
-		{name: "other height", edit: func(a *tinyAdapter) { a.module("model.layers.1.self_attn.q_proj", 4, 32, 64) },
-			want: "B is (32, 4), but the model's blk.1.attn_q.weight is (64, 64)", kind: weights.ErrMismatch},
-		{name: "more layers", edit: func(a *tinyAdapter) { a.module("model.layers.2.self_attn.q_proj", 4, 64, 64) },
-			want: "no tensor blk.2.attn_q.weight", kind: weights.ErrMismatch},
+		{
+			name: "other width", edit: func(a *tinyAdapter) { a.module("model.layers.1.self_attn.q_proj", 4, 64, 128) },
+			want: "A is (4, 128) and B is (64, 4), but the model's blk.1.attn_q.weight is (64, 64)", kind: weights.ErrMismatch,
+		},
+		{
+			name: "other height", edit: func(a *tinyAdapter) { a.module("model.layers.1.self_attn.q_proj", 4, 32, 64) },
+			want: "B is (32, 4), but the model's blk.1.attn_q.weight is (64, 64)", kind: weights.ErrMismatch,
+		},
+		{
+			name: "more layers", edit: func(a *tinyAdapter) { a.module("model.layers.2.self_attn.q_proj", 4, 64, 64) },
+			want: "no tensor blk.2.attn_q.weight", kind: weights.ErrMismatch,
+		},
 		{name: "unknown module", edit: func(a *tinyAdapter) {
 			a.module("model.layers.0.self_attn.qkv_proj", 4, 64, 64)
 			a.config["target_modules"] = "all-linear"

@@ -121,7 +121,7 @@ func (c *peftConfig) refuse() error {
 	if err := json.Unmarshal(c.Init, &init); err != nil {
 		init = "" // a bool, or absent
 	}
-	why := ""
+	var why string
 	switch {
 	case c.Type != "LORA":
 		why = fmt.Sprintf("peft_type %q; the supported one is LORA", c.Type)
@@ -214,8 +214,8 @@ func (s *moduleSet) parse(raw json.RawMessage) error {
 	if len(text) > maxExpression {
 		return fmt.Errorf("an expression of %d bytes, more than the %d allowed", len(text), maxExpression)
 	}
-	re, err := regexp.Compile(`^(?:` + text + `)$`)
-	s.re, s.any = re, err != nil || text == "all-linear"
+	re, notGo := regexp.Compile(`^(?:` + text + `)$`)
+	s.re, s.any = re, text == "all-linear" || notGo != nil
 	return nil
 }
 

@@ -61,18 +61,18 @@ func TestRequantizeAsGGML(t *testing.T) {
 	}
 }
 
-func open(t testing.TB, path string) *weights.Model {
-	t.Helper()
+func open(tb testing.TB, path string) *weights.Model {
+	tb.Helper()
 	m, err := weights.Open(path)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		if err := m.Close(); err != nil {
-			t.Error(err)
+			tb.Error(err)
 		}
 		if err := m.Close(); err != nil {
-			t.Error("second close:", err)
+			tb.Error("second close:", err)
 		}
 	})
 	return m
