@@ -25,6 +25,7 @@ func units() []unit {
 		{"amd64", x86, "gemm512.c", "gemm512", "clang-19", avx512},
 		{"amd64", x86, "gemv512.c", "gemv512", "clang-19", avx512},
 		{"amd64", x86, "pack512.c", "pack512", "clang-19", avx512},
+		{"amd64", x86, "vector512.c", "vector512", "clang-19", avx512},
 	}
 }
 
@@ -35,7 +36,7 @@ const commonFlags = "-std=gnu11 -Wall -Werror -Wno-unused-function -Wno-unused-b
 
 // amd64Flags: clang's scheduler would spill in the wide kernels, its strength reduction keeps a register for every
 // address, its vectoriser makes stack arrays of ours.
-const amd64Flags = "-fpic -fcf-protection=none -mno-red-zone -fno-vectorize -fno-slp-vectorize -mllvm -enable-misched=false -mllvm -disable-lsr"
+const amd64Flags = "-fpic -fcf-protection=none -mno-red-zone -fno-vectorize -fno-slp-vectorize -fno-unroll-loops -mllvm -enable-misched=false -mllvm -disable-lsr"
 
 // arm64Flags leave to the compiler what Go's ABI0 leaves to a leaf: all but R18 (platform), R28 (g), R29 (frame), R30
 // (link).

@@ -46,6 +46,18 @@ func avx512() isa {
 		quant.NF4:    packBnBAvx512,
 		quant.FP4:    packBnBAvx512,
 	}
+	i.dot = [...][2]func(unsafe.Pointer){
+		quant.F32:  {dot1F32Avx512, dot4F32Avx512},
+		quant.F16:  {dot1F16Avx512, dot4F16Avx512},
+		quant.BF16: {dot1BF16Avx512, dot4BF16Avx512},
+	}
+	i.prepare, i.quantise, i.toHalf = prepareAvx512, quantiseAvx512, toHalfAvx512
+	i.rmsNorm, i.layerNorm = rmsNormAvx512, layerNormAvx512
+	i.swiglu, i.gelu = swigluAvx512, geluAvx512
+	i.rotate, i.rotatePairs = rotateAvx512, rotatePairsAvx512
+	i.weigh = weighAvx512
+	i.scores = [...]func(p, q, k unsafe.Pointer, dim, n, stride int){scoresF32Avx512, scoresF16Avx512, scoresQ8Avx512}
+	i.mix = [...]func(o, p, v unsafe.Pointer, dim, n, stride int){mixF32Avx512, mixF16Avx512, mixQ8Avx512}
 	i.evenOdd, i.scales = evenOddAvx512, scalesBnBAvx512
 	return i
 }

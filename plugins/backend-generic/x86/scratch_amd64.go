@@ -5,6 +5,8 @@ package x86
 import (
 	"sync/atomic"
 	"unsafe"
+
+	"edged/quant/kernel"
 )
 
 // Sizes of a panel: 32 rows by 2048 columns of two-part weights are 128 KB, which stay in the second-level cache while
@@ -66,17 +68,21 @@ type packArgs struct {
 // scratch is what one call works in. The arguments of kernels stand here because they are called through variables, and
 // the compiler would move them to the heap.
 type scratch struct {
-	panel [panelRows * panelCols * 2]byte
-	s     [panelRows * panelCols / 32]float32
-	m     [panelRows * panelCols / 32]float32
-	words [8]int64
-	unit  [2]float32
-	table [32]byte                             // v + 128, or h + 128 and l + 128
-	code  [maxBnBCols]int8                     // bitsandbytes: activations, even columns before odd ones
-	bnb   [groupRows * maxBnBCols / 64]float32 // bitsandbytes: scales of 64 columns
-	gemm  gemmArgs
-	gemv  gemvArgs
-	pack  packArgs
+	panel   [panelRows * panelCols * 2]byte
+	s       [panelRows * panelCols / 32]float32
+	m       [panelRows * panelCols / 32]float32
+	words   [8]int64
+	unit    [2]float32
+	floats  [panelRows * panelCols / 2]float32
+	weights [kernel.BlockPositions]float32
+	table   [32]byte                             // v + 128, or h + 128 and l + 128
+	code    [maxBnBCols]int8                     // bitsandbytes: activations, even columns before odd ones
+	bnb     [groupRows * maxBnBCols / 64]float32 // bitsandbytes: scales of 64 columns
+	gemm    gemmArgs
+	gemv    gemvArgs
+	pack    packArgs
+	dot     dotArgs
+	prepare prepareArgs
 }
 
 // scratchList holds idle scratch: as many as there ever were calls at once. (A sync.Pool would be emptied by the garbage
@@ -96,7 +102,7 @@ func (l *scratchList) get() *scratch {
 
 func (l *scratchList) put(s *scratch) {
 	// Drop the pointers to weights and activations, which must not be kept alive.
-	s.gemm, s.gemv, s.pack = gemmArgs{}, gemvArgs{}, packArgs{}
+	s.gemm, s.gemv, s.pack, s.dot, s.prepare = gemmArgs{}, gemvArgs{}, packArgs{}, dotArgs{}, prepareArgs{}
 	for i := range l.idle {
 		if l.idle[i].Load() == nil && l.idle[i].CompareAndSwap(nil, s) {
 			return

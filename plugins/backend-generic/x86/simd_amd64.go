@@ -31,7 +31,21 @@ type isa struct {
 	sum  func(p unsafe.Pointer, n int, out unsafe.Pointer)
 
 	evenOdd func(to, from unsafe.Pointer, n int)
-	scales  func(to, code, table, absmax, unit unsafe.Pointer, n int)
+	scales  func(to, code, values, absmax, unit unsafe.Pointer, n int)
+
+	dot         [quant.BF16 + 1][2]func(unsafe.Pointer) // float weights times 1 and 4 tokens
+	prepare     func(unsafe.Pointer)
+	rmsNorm     func(y, x, w unsafe.Pointer, n, eps int)
+	layerNorm   func(y, x, w, b unsafe.Pointer, n, eps int)
+	swiglu      func(gate, up unsafe.Pointer, n int)
+	gelu        func(x unsafe.Pointer, n int)
+	rotate      func(lo, hi, cosine, sine unsafe.Pointer, n int)
+	rotatePairs func(x, cosine, sine unsafe.Pointer, n int)
+	quantise    func(q, d, x unsafe.Pointer)
+	toHalf      func(to, from unsafe.Pointer, n int)
+	weigh       func(p, m, l, o unsafe.Pointer, dim, lo, hi int)
+	scores      [kernel.KVQ8 + 1]func(p, q, k unsafe.Pointer, dim, n, stride int)
+	mix         [kernel.KVQ8 + 1]func(o, p, v unsafe.Pointer, dim, n, stride int)
 }
 
 // simd computes with an isa's kernels, and in portable Go what they leave.
@@ -54,6 +68,10 @@ func (k *simd) RowMultiple(w *quant.Matrix) int { return min(groupRows, max(w.Ro
 func (k *simd) MatMul(y []float32, ldy int, w *quant.Matrix, a *kernel.Activations, p kernel.Precision, lo, hi int) {
 	if p == kernel.Fast && hi-lo >= groupRows && k.takes(w) {
 		k.fast(y, ldy, w, a, lo, hi)
+		return
+	}
+	if p == kernel.Exact || !kernel.Quantised(w) {
+		k.floats(y, ldy, w, a, lo, hi)
 		return
 	}
 	k.Portable.MatMul(y, ldy, w, a, p, lo, hi)

@@ -37,3 +37,29 @@ INLINE float *step(float *p, long ldy) {
     __asm__("" : "+r"(p));
     return p;
 }
+
+// One row of activations to quantised blocks, in a tile of tw tokens.
+struct prepare {
+    const float *x;
+    int8_t *q;
+    float *d, *g, *gh;
+    int32_t *s, *sh;
+    long tw;
+    long nb;
+};
+
+// rows of float weights, a multiple of 4 and stride bytes apart, n columns, times 1 or 4 tokens ldx floats apart.
+struct dot {
+    float *y;
+    long ldy;
+    const uint8_t *w;
+    const float *x;
+    long ldx;
+    long n;
+    long stride;
+    long rows;
+    // The kernel's own.
+    float *out;
+    const uint8_t *row;
+    long left;
+};
