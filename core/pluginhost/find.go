@@ -14,7 +14,7 @@ import (
 	"edged/core/protocol"
 )
 
-// ErrNotFound: no plugin of that name is installed.
+// ErrNotFound means that no plugin of that name is installed.
 var ErrNotFound = errors.New("plugin not found")
 
 // SystemDir is where packages install plugins.

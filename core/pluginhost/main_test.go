@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -73,7 +74,7 @@ func runPlugin(mode string) {
 func testBackend(log *slog.Logger) backend.Backend {
 	return &backend.Fake{
 		DescribeFunc: func(context.Context) (backend.Description, error) {
-			return backend.Description{Name: "test", Version: fmt.Sprint(os.Getpid()), Kernels: os.Environ(), Features: os.Args}, nil
+			return backend.Description{Name: "test", Version: strconv.Itoa(os.Getpid()), Kernels: os.Environ(), Features: os.Args}, nil
 		},
 		LoadFunc: func(ctx context.Context, req backend.LoadRequest, _ func(backend.LoadProgress)) (backend.ModelInfo, error) {
 			if req.Path == "/broken" {
@@ -91,8 +92,8 @@ func testBackend(log *slog.Logger) backend.Backend {
 			case "exit":
 				os.Exit(7)
 			case "log":
-				log.Warn("adapter is slow", "adapter", "pirate", "rank", 16, "scale", 0.5, slog.Group("at", "layer", 3))
-				log.Debug("not wanted")
+				log.WarnContext(ctx, "adapter is slow", "adapter", "pirate", "rank", 16, "scale", 0.5, slog.Group("at", "layer", 3))
+				log.DebugContext(ctx, "not wanted")
 				fmt.Fprintln(os.Stderr, "a stray line")
 				fmt.Println("a printed line")
 				os.Stderr.Write([]byte(strings.Repeat("x", 100_000) + "\n"))
@@ -110,7 +111,7 @@ func testBackend(log *slog.Logger) backend.Backend {
 				return emit(backend.Event{Done: true})
 			case "flood":
 				for i := range 20_000 {
-					log.Error("flood", "i", i)
+					log.ErrorContext(ctx, "flood", "i", i)
 				}
 				return emit(backend.Event{Done: true})
 			}

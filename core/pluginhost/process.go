@@ -32,9 +32,9 @@ import (
 )
 
 var (
-	// ErrVersion: the plugin speaks another major version of the protocol.
+	// ErrVersion means that the plugin speaks another major version of the protocol.
 	ErrVersion = errors.New("protocol version mismatch")
-	// ErrChecksum: the plugin's file is not the pinned one.
+	// ErrChecksum means that the plugin's file is not the pinned one.
 	ErrChecksum = errors.New("checksum mismatch")
 )
 
@@ -190,7 +190,7 @@ func Start(ctx context.Context, o Options) (*Process, error) {
 	if g, ok := rpc.(*goplugin.GRPCClient); ok {
 		p.health = grpc_health_v1.NewHealthClient(g.Conn)
 	}
-	r.log.Info("plugin started", "path", o.Path, "pid", p.pid)
+	r.log.InfoContext(ctx, "plugin started", "path", o.Path, "pid", p.pid)
 	return p, nil
 }
 
@@ -261,7 +261,7 @@ func checkSum(path, want string) error {
 	if err != nil {
 		return fmt.Errorf("pluginhost: %w", err)
 	}
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // only read
 	h := sha256.New()
 	if _, err := io.Copy(h, f); err != nil {
 		return fmt.Errorf("pluginhost: %s: %w", path, err)

@@ -70,7 +70,7 @@ func start(t *testing.T, o pluginhost.Options) *pluginhost.Process {
 // runDir is a folder with a path short enough for sockets.
 func runDir(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("/tmp", "ph")
+	dir, err := os.MkdirTemp("/tmp", "ph") //nolint:usetesting // t.TempDir is too long for a socket
 	if err != nil {
 		t.Fatal(err)
 	}

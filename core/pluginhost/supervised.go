@@ -77,7 +77,7 @@ func (o SupervisorOptions) withDefaults() SupervisorOptions {
 	return o
 }
 
-// ErrUnhealthy: the plugin did not answer its health check.
+// ErrUnhealthy means that the plugin did not answer its health check.
 var ErrUnhealthy = errors.New("plugin does not answer")
 
 // Supervised keeps one plugin alive. Make it with Supervise and give Run a goroutine.

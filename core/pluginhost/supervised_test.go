@@ -126,11 +126,11 @@ func TestSupervisedRestarts(t *testing.T) {
 		if _, err := s.Current(t.Context()); !errors.Is(err, protocol.ErrPluginDied) {
 			t.Errorf("after the end: %v", err)
 		}
-		phases := ""
+		var phases []byte
 		for _, st := range s.states {
-			phases += string(st.Phase[0])
+			phases = append(phases, st.Phase[0])
 		}
-		if phases != "spr"+"ww"+"spr"+"ws" { // starting, preparing, ready, waiting (as it dies, then with the pause), …, stopped
+		if string(phases) != "spr"+"ww"+"spr"+"ws" { // starting, preparing, ready, waiting (as it dies, then with the pause), …, stopped
 			t.Errorf("phases %s: %+v", phases, s.states)
 		}
 	})

@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log"
+	"log" //nolint:depguard // hclog.Logger returns one
 	"log/slog"
 	"slices"
 	"strings"

@@ -48,7 +48,7 @@ func TestFromStatusTellsThreeThingsApart(t *testing.T) {
 	cancel()
 	for _, c := range []struct {
 		name string
-		ctx  context.Context
+		ctx  context.Context //nolint:containedctx // a table of cases
 		err  error
 		want error
 		not  error

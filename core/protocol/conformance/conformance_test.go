@@ -11,7 +11,6 @@ import (
 	"edged/core/pluginhost"
 	"edged/core/pluginlog"
 	"edged/core/protocol"
-	"edged/core/protocol/backend"
 	"edged/core/protocol/conformance"
 	"edged/core/protocol/tokenizer"
 	"edged/test/oracle"
@@ -105,6 +104,6 @@ func TestBackend(t *testing.T) {
 	}
 	o.Prompt = ids[0]
 	path = setting(envBackend, func() string { return build(t, "backend-generic") })
-	var b backend.Backend = start(t, protocol.PluginBackend, path, strings.Fields(os.Getenv(envCommand))).Backend()
+	b := start(t, protocol.PluginBackend, path, strings.Fields(os.Getenv(envCommand))).Backend()
 	conformance.Backend(t, b, o)
 }

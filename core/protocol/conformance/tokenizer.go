@@ -1,3 +1,4 @@
+//nolint:thelper // the steps are tests themselves: a failure is to name the line in them
 package conformance
 
 import (

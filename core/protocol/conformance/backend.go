@@ -1,7 +1,4 @@
-// Package conformance holds what every plugin must pass, in whatever language it is written: the promises of the two
-// contracts that a test can see from outside. docs/plugins.md says how to run it on a plugin's binary.
-//
-// It must not know an implementation. The suites run subtests; they may run in parallel with other tests.
+//nolint:thelper // the steps are tests themselves: a failure is to name the line in them
 package conformance
 
 import (
