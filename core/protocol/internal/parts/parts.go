@@ -53,6 +53,9 @@ func Split[T any](lists [][]T, itemBytes int, send func([]Piece[T]) error) error
 	return nil
 }
 
+// pieceBytes is what a piece costs in memory besides its items: a list's header and its share of a growing array.
+const pieceBytes = 48
+
 // Joiner puts lists together from pieces. The zero value is ready; it refuses what grows beyond protocol.MaxValue.
 type Joiner[T any] struct {
 	lists [][]T
@@ -63,7 +66,7 @@ type Joiner[T any] struct {
 
 // Add appends a piece of items that take itemBytes each in memory. It copies them.
 func (j *Joiner[T]) Add(items []T, last bool, itemBytes int) error {
-	j.bytes += overhead + len(items)*itemBytes
+	j.bytes += pieceBytes + len(items)*itemBytes
 	if j.bytes > protocol.MaxValue {
 		return TooLarge()
 	}
