@@ -68,17 +68,21 @@ func CanEncode(f Format) bool {
 func encodeQ8_0(b []byte, x []float32) bool {
 	var amax float32
 	for _, v := range x {
-		amax = max(amax, float32(math.Abs(float64(v))))
+		amax = max(amax, v, -v)
 	}
 	d := amax / 127
-	var inv float32
-	if d != 0 {
-		inv = 1 / d
-	}
+	inv := inverse(d)
 	h := FloatToHalf(d)
 	binary.LittleEndian.PutUint16(b, h)
-	for i, v := range x {
-		b[2+i] = byte(int8(clamp(math.Round(float64(float32(v*inv))), -127, 127)))
+	q := b[2:34]
+	for i, v := range x[:32] {
+		// In float64 the sum with one half is exact, so that cutting it off rounds as math.Round does.
+		p := float64(v * inv)
+		if p >= 0 {
+			q[i] = byte(int8(min(p+0.5, 127)))
+		} else {
+			q[i] = byte(int8(max(p-0.5, -127)))
+		}
 	}
 	return h != 0x7c00
 }
@@ -88,30 +92,25 @@ func encodeQ8_0(b []byte, x []float32) bool {
 func encodeQ4_0(b []byte, x []float32) bool {
 	var amax, m float32
 	for _, v := range x {
-		if a := float32(math.Abs(float64(v))); a > amax {
+		if a := max(v, -v); a > amax {
 			amax, m = a, v
 		}
 	}
 	d := m / -8
-	var inv float32
-	if d != 0 {
-		inv = 1 / d
-	}
+	inv := inverse(d)
 	h := FloatToHalf(d)
 	binary.LittleEndian.PutUint16(b, h)
+	code := func(v float32) byte { return byte(max(0, min(float32(v*inv)+8.5, 15))) }
 	for j := range 16 {
-		lo := clamp(float64(float32(x[j]*inv)+8.5), 0, 15)
-		hi := clamp(float64(float32(x[j+16]*inv)+8.5), 0, 15)
-		b[2+j] = byte(lo) | byte(hi)<<4
+		b[2+j] = code(x[j]) | code(x[j+16])<<4
 	}
 	return h&0x7fff != 0x7c00
 }
 
-// clamp also turns NaN (0 × infinity, from a subnormal scale) into lo, since converting it to an integer has no defined
-// result.
-func clamp(x, lo, hi float64) float64 {
-	if !(x >= lo) {
-		return lo
+// inverse returns 1/d, or 0 where d is so small that float16 makes 0 of it anyway and 1/d may be infinite.
+func inverse(d float32) float32 {
+	if d > -1e-30 && d < 1e-30 {
+		return 0
 	}
-	return min(x, hi)
+	return 1 / d
 }

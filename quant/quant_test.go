@@ -433,3 +433,22 @@ func BenchmarkRow(b *testing.B) {
 		})
 	}
 }
+
+func BenchmarkEncode(b *testing.B) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	x := make([]float32, 4096)
+	for i := range x {
+		x[i] = rng.Float32() - 0.5
+	}
+	for _, f := range []quant.Format{quant.Q8_0, quant.Q4_0, quant.F16} {
+		out := make([]byte, f.RowBytes(len(x)))
+		b.Run(f.String(), func(b *testing.B) {
+			b.SetBytes(4 * 4096)
+			for b.Loop() {
+				if err := quant.Encode(f, out, x); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

@@ -2,8 +2,10 @@ package gguf_test
 
 import (
 	"bytes"
+	"compress/gzip"
 	"encoding/binary"
 	"errors"
+	"io"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -348,11 +350,19 @@ func probe(tb testing.TB, data []byte) {
 	}
 }
 
+// TestVocabularies opens models and vocabulary-only files, and asks for their tokens.
 func TestVocabularies(t *testing.T) {
 	dir := oracle.Dir(t)
 	paths, err := filepath.Glob(filepath.Join(dir, "models/*/*.gguf"))
 	if err != nil || len(paths) == 0 {
 		t.Fatal(err)
+	}
+	packed, err := filepath.Glob(filepath.Join(dir, "tokenizer/vocab/*.gguf.gz"))
+	if err != nil || len(packed) == 0 {
+		t.Fatal(err)
+	}
+	for _, path := range packed {
+		paths = append(paths, unpack(t, path))
 	}
 	for _, path := range paths {
 		f, err := gguf.Open(path)
@@ -364,10 +374,35 @@ func TestVocabularies(t *testing.T) {
 		if n, ok := f.Len("tokenizer.ggml.tokens"); err != nil || !ok || len(tokens) != n || n == 0 {
 			t.Errorf("%s: %d tokens, %v", path, len(tokens), err)
 		}
+		if allocs := testing.AllocsPerRun(1, func() { _, _ = f.Strings("tokenizer.ggml.tokens") }); allocs > 4 {
+			t.Errorf("%s: %v allocations for %d tokens", path, allocs, len(tokens))
+		}
 		if err := f.Close(); err != nil {
 			t.Error(err)
 		}
 	}
+}
+
+func unpack(t *testing.T, path string) string {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := io.ReadAll(z)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := filepath.Join(t.TempDir(), strings.TrimSuffix(filepath.Base(path), ".gz"))
+	if err := os.WriteFile(out, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return out
 }
 
 // FuzzGGUF parses any bytes: an error or a file, with memory in proportion to the input.

@@ -22,6 +22,8 @@ type tinyModel struct {
 	tensors map[string][]int64 // Hugging Face name → shape
 	gguf    map[string][]int64 // GGUF name → dims
 	dtype   safetensors.DType
+
+	positive string // GGUF tensor whose values are made positive
 }
 
 const (
@@ -146,7 +148,11 @@ func (m *tinyModel) writeGGUF(tb testing.TB) string {
 		for _, d := range m.gguf[name] {
 			n *= d
 		}
-		w.Add(name, quant.F16, m.gguf[name], noise(rng, n, quant.F16))
+		data := noise(rng, n, quant.F16)
+		for i := 1; name == m.positive && i < len(data); i += 2 {
+			data[i] &= 0x7f
+		}
+		w.Add(name, quant.F16, m.gguf[name], data)
 	}
 	path := filepath.Join(tb.TempDir(), "model.gguf")
 	if err := w.WriteFile(path); err != nil {
