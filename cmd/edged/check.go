@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -128,6 +129,9 @@ func (k *checker) run(ctx context.Context, f *configFlags) {
 // state tries to write where edged writes.
 func (k *checker) state() {
 	dir := k.c.State.Dir
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		defer os.Remove(dir) // a check leaves nothing behind
+	}
 	const fix = "make the folder, and let the service's user own it; or set state.dir"
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		k.problem("state", err, fix)

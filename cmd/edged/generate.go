@@ -338,7 +338,7 @@ type answer struct {
 	Text         string    `json:"text"`
 	FinishReason string    `json:"finish_reason"`
 	Usage        usageJSON `json:"usage"`
-	Logprobs     []step    `json:"logprobs,omitempty"`
+	Logprobs     *[]step   `json:"logprobs,omitempty"` // nil: not asked for
 	Seed         *uint64   `json:"seed,omitempty"`
 	Model        string    `json:"model,omitempty"`
 }
@@ -384,14 +384,15 @@ func result(ev *backend.Event, req backend.Request) answer {
 	if !req.Logprobs {
 		return out
 	}
-	out.Logprobs = []step{}
+	steps := []step{}
 	for _, l := range c.Logprobs {
 		s := step{ID: l.ID, Logprob: number(l.Logprob), Top: []alternative{}}
 		for _, t := range l.Top {
 			s.Top = append(s.Top, alternative{t.ID, number(t.Logprob)})
 		}
-		out.Logprobs = append(out.Logprobs, s)
+		steps = append(steps, s)
 	}
+	out.Logprobs = &steps
 	return out
 }
 

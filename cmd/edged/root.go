@@ -105,7 +105,7 @@ Exit codes: 0 all is well, 1 something went wrong (one sentence on standard erro
 		a.runCommand(), a.checkCommand(), a.demoCommand(),
 		a.askCommand(), a.chatCommand(),
 		a.generateCommand(), a.tokenizeCommand(), a.renderCommand(), a.scoreCommand(),
-		a.versionCommand(),
+		a.adaptersCommand(), a.versionCommand(),
 	)
 	return root
 }
