@@ -187,15 +187,25 @@ func (b *hfBuilder) checkModel() error {
 // vocabulary joins the model's tokens and the added ones, and finds the ids with a meaning.
 func (b *hfBuilder) vocabulary() error {
 	text := b.file.Model.Vocab.text
+	known := index{}
+	known.init(text)
+	for id := range text {
+		known.add(int32(id))
+	}
 	if len(b.file.Added) > maxTokens {
 		return fmt.Errorf("added_tokens has %d entries: at most %d are supported", len(b.file.Added), maxTokens)
 	}
-	for i, a := range b.file.Added {
+	for i := range b.file.Added {
+		a := &b.file.Added[i]
+		if id, ok := known.find(a.Content); ok {
+			a.ID = int64(id) // the model's id counts, whatever stands here
+			continue
+		}
 		switch {
 		case a.ID < 0 || a.ID >= maxTokens || a.ID > int64(len(text)+8*len(b.file.Added)+1024):
 			return fmt.Errorf("added_tokens[%d]: %q has the id %d, in a vocabulary of %d tokens", i, a.Content, a.ID, len(text))
-		case len(a.Content) > maxAddedLength:
-			return fmt.Errorf("added_tokens[%d] has %d bytes: at most %d are supported", i, len(a.Content), maxAddedLength)
+		case int(a.ID) < len(text) && text[a.ID] != "":
+			return fmt.Errorf("added_tokens[%d]: %q has the id %d, which is that of %q", i, a.Content, a.ID, text[a.ID])
 		}
 		for int64(len(text)) <= a.ID {
 			text = append(text, "")
@@ -212,7 +222,10 @@ func (b *hfBuilder) vocabulary() error {
 			kinds[id] = byteToken
 		}
 	}
-	for _, a := range b.file.Added {
+	for i, a := range b.file.Added {
+		if len(a.Content) > maxAddedLength {
+			return fmt.Errorf("added_tokens[%d] has %d bytes: at most %d are supported", i, len(a.Content), maxAddedLength)
+		}
 		kinds[a.ID] = userDefined
 		if a.Special {
 			kinds[a.ID] = control

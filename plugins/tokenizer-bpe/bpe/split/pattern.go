@@ -17,6 +17,9 @@ const (
 	patternLength = 16 << 10
 )
 
+// newLetters are the letters that Unicode 15.1 has and package unicode has not.
+const newLetters = "\U0002EBF0-\U0002EE5D"
+
 // ErrPattern is a pattern that cannot be used, or that took too long on a text.
 var ErrPattern = errors.New("pattern")
 
@@ -89,8 +92,8 @@ func (p *Pattern) Matches(s string, match func(from, end int), end func()) error
 	return nil
 }
 
-// translate turns possessive quantifiers, which regexp2 does not know, into atomic groups, and refuses intersections of
-// classes, which it would read as two ampersands.
+// translate turns possessive quantifiers, which regexp2 does not know, into atomic groups, brings letters to Unicode 15.1
+// as Classes has them, and refuses intersections of classes, which regexp2 would read as two ampersands.
 func translate(p string) (string, error) {
 	var out strings.Builder
 	atom := -1       // where the last atom starts in out
@@ -100,7 +103,14 @@ func translate(p string) (string, error) {
 		case '\\':
 			n := escapeLength(p[i:])
 			atom = out.Len()
-			out.WriteString(p[i : i+n])
+			switch e := p[i : i+n]; e {
+			case `\p{L}`, `\p{Lo}`:
+				out.WriteString("[" + e + newLetters + "]")
+			case `\P{L}`, `\P{Lo}`:
+				out.WriteString(`[^\p` + e[2:] + newLetters + "]")
+			default:
+				out.WriteString(e)
+			}
 			i += n
 		case '[':
 			n, err := classLength(p[i:])
@@ -108,7 +118,11 @@ func translate(p string) (string, error) {
 				return "", err
 			}
 			atom = out.Len()
-			out.WriteString(p[i : i+n])
+			class := p[i : i+n]
+			for _, name := range []string{`\p{L}`, `\p{Lo}`} {
+				class = strings.Replace(class, name, name+newLetters, 1)
+			}
+			out.WriteString(class)
 			i += n
 		case '(':
 			groups = append(groups, out.Len())
