@@ -163,7 +163,7 @@ func Start(ctx context.Context, o Options) (*Process, error) {
 		// What go-plugin calls an error, its caller judges here.
 		Logger: pluginlog.HCLog(r.log, slog.LevelDebug),
 	})
-	stop := context.AfterFunc(ctx, r.killGroup)
+	stop := context.AfterFunc(ctx, r.abort)
 	rpc, err := client.Client()
 	if !stop() {
 		// ctx ended during the start: whatever came of it, the process is being killed.

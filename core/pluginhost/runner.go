@@ -49,6 +49,7 @@ type process struct {
 	emptyWriter     *io.PipeWriter
 
 	started  atomic.Int64 // pid, when it runs
+	aborted  atomic.Bool  // it is not wanted any more
 	finished chan struct{}
 	status   error // of the exit; read after finished
 	refusal  atomic.Pointer[error]
@@ -145,6 +146,9 @@ func (r *process) live(started chan<- error) {
 	var readers sync.WaitGroup
 	readers.Go(r.readStdout)
 	readers.Go(func() { r.lines.read(r.stderr, r.lines.entry) })
+	if r.aborted.Load() {
+		r.killGroup()
+	}
 	started <- nil
 
 	r.status = r.wait()
@@ -246,6 +250,12 @@ func (r *process) Wait(context.Context) error {
 func (r *process) Kill(context.Context) error {
 	r.killGroup()
 	return nil
+}
+
+// abort kills the process group now or, where it does not run yet, as soon as it does.
+func (r *process) abort() {
+	r.aborted.Store(true)
+	r.killGroup()
 }
 
 // killGroup kills the process group if it still runs. Its id is not free before wait has reaped the process, which comes

@@ -198,12 +198,29 @@ func logprobsTo(lps []TokenLogprob) []*edgedpb.TokenLogprob {
 	return out
 }
 
+// errBroken is the refusal of events that stand within each other.
+var errBroken = errors.New("backend: the plugin sent an event before it ended the one before")
+
 // assembler puts events together from messages.
 type assembler struct {
 	delta   Event
-	text    []byte
 	choices []Choice
-	open    bool // the last choice is not ended
+	more    bool   // the delta is not ended
+	open    bool   // the last choice is not ended
+	text    []byte // of the delta or choice that is not ended
+	bytes   int    // of the delta, or of all choices: what protocol.MaxValue bounds
+}
+
+// grow counts what a message adds.
+func (a *assembler) grow(ids []int32, text []byte, lps []*edgedpb.TokenLogprob) error {
+	a.bytes += 4*len(ids) + len(text) + 40*len(lps)
+	for _, l := range lps {
+		a.bytes += 8 * len(l.TopIds)
+	}
+	if a.bytes > protocol.MaxValue {
+		return parts.TooLarge()
+	}
+	return nil
 }
 
 // add takes a message and gives an event when one is whole.
@@ -216,8 +233,8 @@ func (a *assembler) add(m *edgedpb.GenerateEvent) (e Event, whole bool, err erro
 	case *edgedpb.GenerateEvent_Choice:
 		return Event{}, false, a.addChoice(m.Choice)
 	case *edgedpb.GenerateEvent_Done:
-		if a.open {
-			return Event{}, false, errors.New("backend: the last choice is not ended")
+		if a.open || a.more {
+			return Event{}, false, errBroken
 		}
 		u, t := m.Done.GetUsage(), m.Done.GetTimings()
 		return Event{
@@ -237,32 +254,42 @@ func (a *assembler) add(m *edgedpb.GenerateEvent) (e Event, whole bool, err erro
 }
 
 func (a *assembler) addDelta(d *edgedpb.Delta) (Event, bool, error) {
+	if a.open {
+		return Event{}, false, errBroken
+	}
 	lps, err := logprobsFrom(d.Logprobs)
 	if err != nil {
 		return Event{}, false, err
 	}
-	if len(a.text)+len(d.Text) > protocol.MaxValue {
-		return Event{}, false, parts.TooLarge()
+	if err := a.grow(d.Ids, d.Text, d.Logprobs); err != nil {
+		return Event{}, false, err
 	}
 	a.delta.Index = int(d.Index)
 	a.delta.IDs = append(a.delta.IDs, d.Ids...)
 	a.delta.Logprobs = append(a.delta.Logprobs, lps...)
 	a.text = append(a.text, d.Text...)
-	if d.More {
+	if a.more = d.More; d.More {
 		return Event{}, false, nil
 	}
 	e := a.delta
 	e.Text = string(a.text)
-	a.delta, a.text = Event{}, a.text[:0]
+	a.delta, a.text, a.bytes = Event{}, a.text[:0], 0
 	return e, true, nil
 }
 
 func (a *assembler) addChoice(p *edgedpb.ChoicePart) error {
+	if a.more {
+		return errBroken
+	}
 	lps, err := logprobsFrom(p.Logprobs)
 	if err != nil {
 		return err
 	}
+	if err := a.grow(p.Ids, p.Text, p.Logprobs); err != nil {
+		return err
+	}
 	if !a.open {
+		a.bytes += 128 // a choice costs, even an empty one
 		a.choices = append(a.choices, Choice{Index: int(p.Index)})
 	}
 	c := &a.choices[len(a.choices)-1]
@@ -270,10 +297,11 @@ func (a *assembler) addChoice(p *edgedpb.ChoicePart) error {
 		return fmt.Errorf("backend: choice %d is not ended where %d begins", c.Index, p.Index)
 	}
 	c.IDs = append(c.IDs, p.Ids...)
-	c.Text += string(p.Text)
+	a.text = append(a.text, p.Text...)
 	c.Logprobs = append(c.Logprobs, lps...)
 	if a.open = !p.Last; p.Last {
-		c.Finish = FinishReason(p.Finish)
+		c.Text, c.Finish = string(a.text), FinishReason(p.Finish)
+		a.text = a.text[:0]
 	}
 	return nil
 }
