@@ -57,7 +57,7 @@ func (l *loop) form() bool {
 	if n < len(b.units) {
 		turn := b.skip % len(b.units)
 		b.skip = (turn + n) % len(b.units)
-		rotated := append(b.units[turn:len(b.units):len(b.units)], b.units[:turn]...)
+		rotated := slices.Concat(b.units[turn:], b.units[:turn])
 		b.units = append(b.units[:0], rotated[:n]...)
 	}
 	for _, u := range b.units {

@@ -113,7 +113,7 @@ func (e *Engine) load(ctx context.Context, req backend.LoadRequest, progress fun
 	}
 	m.headEOG = file.Hyper.EOG
 	m.info = backend.ModelInfo{
-		Arch: info.Arch, Name: modelName(file), Hash: hash, Format: info.Format.String(),
+		Arch: info.Arch, Name: modelName(file), Hash: hash, Format: strings.ToUpper(info.Format.String()),
 		Layers: info.Layers, Width: info.Width, VocabRows: info.VocabRows,
 		Context: info.Context, TrainContext: info.TrainContext, Parameters: info.Parameters, WeightBytes: info.WeightBytes,
 		HasTokenizer: hasTokenizer(req.Path), Plan: l.plan, Precision: precisionName(info.Precision), KVType: kvName(info.KV),
