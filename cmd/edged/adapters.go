@@ -7,9 +7,9 @@ import (
 	"path/filepath"
 	"strings"
 
-	"edged/core/protocol/backend"
-
 	"github.com/spf13/cobra"
+
+	"edged/core/protocol/backend"
 )
 
 func (a *app) adaptersCommand() *cobra.Command {

@@ -3,13 +3,12 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
+
+	"github.com/spf13/cobra"
 
 	"edged/core/mqtt"
 	"edged/core/mqtt/askclient"
-
-	"github.com/spf13/cobra"
 )
 
 func (a *app) askCommand() *cobra.Command {
@@ -61,7 +60,7 @@ With --json the last event of the answer is printed as one JSON object instead, 
 			return why(err)
 		}
 		if stats {
-			fmt.Fprintln(a.err, speed(answer.Timings, answer.Usage))
+			a.note(speed(answer.Timings, answer.Usage))
 		}
 		return k.err
 	})

@@ -4,15 +4,15 @@ import (
 	"bufio"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 
-	"edged/core/mqtt/askclient"
-
 	"github.com/spf13/cobra"
+
+	"edged/core/mqtt/askclient"
 )
 
 const chatHelp = `/adapter NAME   answer with this adapter from now on (without a name: the node's default)
@@ -70,7 +70,7 @@ type talk struct {
 
 func (t *talk) run(ctx context.Context) error {
 	if t.prompt {
-		fmt.Fprintln(t.a.err, "/help lists the commands; Ctrl-D leaves")
+		t.a.note("/help lists the commands; Ctrl-D leaves")
 	}
 	lines := make(chan string)
 	failed := make(chan error, 1)
@@ -95,7 +95,7 @@ func (t *talk) run(ctx context.Context) error {
 		case line, more := <-lines:
 			if !more {
 				if t.prompt {
-					fmt.Fprintln(t.a.err)
+					t.a.note("")
 				}
 				return <-failed
 			}
@@ -104,7 +104,7 @@ func (t *talk) run(ctx context.Context) error {
 				return err
 			}
 		case <-t.interrupts:
-			fmt.Fprintln(t.a.err)
+			t.a.note("")
 			return nil
 		}
 	}
@@ -125,9 +125,9 @@ func (t *talk) line(ctx context.Context, line string) (leave bool, err error) {
 		t.system, t.said = strings.TrimSpace(rest), nil
 	case strings.HasPrefix(line, "/") && !strings.Contains(word[1:], "/"):
 		if word != "/help" {
-			fmt.Fprintf(t.a.err, "%s is no command\n", word)
+			t.a.notef("%s is no command", word)
 		}
-		fmt.Fprintln(t.a.err, chatHelp)
+		t.a.note(chatHelp)
 	default:
 		return false, t.ask(ctx, line)
 	}
@@ -151,7 +151,7 @@ func (t *talk) ask(ctx context.Context, text string) error {
 	if t.system != "" {
 		r.Messages = append(r.Messages, askclient.Message{Role: "system", Content: t.system})
 	}
-	said := append(t.said, askclient.Message{Role: "user", Content: text})
+	said := slices.Concat(t.said, []askclient.Message{{Role: "user", Content: text}})
 	r.Messages = append(r.Messages, said...)
 	k := &ink{w: t.a.out}
 	answer, err := t.client.Ask(ctx, r, askclient.Follow{Delta: k.delta, Restart: k.restart})
@@ -159,10 +159,10 @@ func (t *talk) ask(ctx context.Context, text string) error {
 	var refused *askclient.RequestError
 	switch {
 	case errors.As(err, &refused):
-		fmt.Fprintf(t.a.err, "edged: %v\n", why(err))
+		t.a.notef("edged: %v", why(err))
 		return nil
 	case errors.Is(err, context.Canceled):
-		fmt.Fprintln(t.a.err, "(cancelled)")
+		t.a.note("(cancelled)")
 	case err != nil:
 		return err
 	}
@@ -171,7 +171,8 @@ func (t *talk) ask(ctx context.Context, text string) error {
 		got = *answer.Text
 	}
 	if got != "" {
-		t.said = append(said, askclient.Message{Role: "assistant", Content: got})
+		said = append(said, askclient.Message{Role: "assistant", Content: got})
+		t.said = said
 	}
 	return k.err
 }

@@ -11,13 +11,13 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"edged/core/adapters"
 	"edged/core/config"
 	"edged/core/daemon"
 	"edged/core/mqtt"
 	"edged/core/protocol/backend"
-
-	"github.com/spf13/cobra"
 )
 
 // finding is one line of a check.
@@ -53,9 +53,12 @@ func (k *checker) add(f finding) {
 	if !f.OK {
 		word = "problem"
 	}
-	fmt.Fprintf(k.a.out, "%-8s %-10s %s\n", word, f.What, f.Detail)
-	if f.Fix != "" {
-		fmt.Fprintf(k.a.out, "%-8s %-10s fix: %s\n", "", "", f.Fix)
+	_, err := fmt.Fprintf(k.a.out, "%-8s %-10s %s\n", word, f.What, f.Detail)
+	if err == nil && f.Fix != "" {
+		_, err = fmt.Fprintf(k.a.out, "%-8s %-10s fix: %s\n", "", "", f.Fix)
+	}
+	if err != nil {
+		k.quiet = true // nobody reads any more; the exit code still tells
 	}
 }
 
@@ -130,7 +133,7 @@ func (k *checker) run(ctx context.Context, f *configFlags) {
 func (k *checker) state() {
 	dir := k.c.State.Dir
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-		defer os.Remove(dir) // a check leaves nothing behind
+		defer func() { _ = os.Remove(dir) }() // a check leaves nothing behind
 	}
 	const fix = "make the folder, and let the service's user own it; or set state.dir"
 	if err := os.MkdirAll(dir, 0o700); err != nil {

@@ -7,12 +7,12 @@ import (
 	"io"
 	"strings"
 
+	"github.com/spf13/cobra"
+
 	"edged/core/config"
 	"edged/core/mqtt"
 	"edged/core/mqtt/askclient"
 	"edged/core/mqtt/link"
-
-	"github.com/spf13/cobra"
 )
 
 // clientFlags say which node is asked, and how.

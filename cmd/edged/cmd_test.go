@@ -6,9 +6,9 @@ import (
 	"strings"
 	"testing"
 
-	"edged/core/protocol/backend"
-
 	"github.com/google/go-cmp/cmp"
+
+	"edged/core/protocol/backend"
 )
 
 // command runs a command line and returns what it wrote and its exit code.

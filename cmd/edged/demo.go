@@ -14,11 +14,11 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"edged/core/config"
 	"edged/core/mqtt/askclient"
 	"edged/core/mqtt/link"
-
-	"github.com/spf13/cobra"
 )
 
 // The demo's house: what the model is told before the question. The model is very small; it looks values up in a list of this
@@ -89,12 +89,12 @@ func (a *app) demo(ctx context.Context, f *demoFlags, prompt string) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(state)
+	defer func() { _ = os.RemoveAll(state) }()
 	listen := "127.0.0.1:0"
 	if f.keep {
 		listen = keptAddress(ctx, filepath.Join(dir, "config.toml"))
 	}
-	fmt.Fprintf(a.err, "starting edged with %s …\n", filepath.Join(dir, "config.toml"))
+	a.notef("starting edged with %s …", filepath.Join(dir, "config.toml"))
 	s, err := a.startService(ctx, filepath.Join(dir, "config.toml"), append([]string{"mqtt.listen=" + listen, "state.dir=" + state}, f.set...), f.verbose)
 	if err != nil {
 		return err
@@ -137,9 +137,7 @@ func (a *app) demoAsk(ctx context.Context, f *demoFlags, s *service, prompt stri
 		return err
 	}
 	if f.keep {
-		host, port, _ := strings.Cut(s.broker, ":")
-		fmt.Fprintf(a.err, "\nedged answers on the broker at %s. In a second terminal:\n\n  mosquitto_sub -h %s -p %s -t edged/%s/answer &\n  mosquitto_pub -h %s -p %s -t edged/%s/ask -m 'Hello'\n\nor: edged chat --broker tcp://%s --node %s\nCtrl-C stops it.\n",
-			s.broker, host, port, s.config.Node.Name, host, port, s.config.Node.Name, s.broker, s.config.Node.Name)
+		a.note(s.tryLine())
 		select {
 		case <-ctx.Done():
 			return nil
@@ -155,18 +153,33 @@ func (a *app) demoAsk(ctx context.Context, f *demoFlags, s *service, prompt stri
 	defer client.Close()
 	r := askclient.Request{Adapter: f.adapter, Messages: []askclient.Message{{Role: "user", Content: prompt}}}
 	if f.house != "" {
-		fmt.Fprintf(a.err, "the model knows: %s\n", f.house)
+		a.notef("the model knows: %s", f.house)
 		r.Messages = append([]askclient.Message{{Role: "system", Content: f.house}}, r.Messages...)
 	}
-	fmt.Fprintf(a.err, "prompt: %s\n", prompt)
+	a.notef("prompt: %s", prompt)
 	k := &ink{w: a.out}
 	answer, err := client.Ask(ctx, r, askclient.Follow{Delta: k.delta, Restart: k.restart})
 	k.end()
 	if err != nil {
 		return why(err)
 	}
-	fmt.Fprintln(a.err, speed(answer.Timings, answer.Usage))
+	a.note(speed(answer.Timings, answer.Usage))
 	return k.err
+}
+
+// tryLine is what to type in a second terminal.
+func (s *service) tryLine() string {
+	const pub, sub = "mosquitto_pub", "mosquitto_sub" //nolint:misspell // the names of programs
+	host, port, _ := strings.Cut(s.broker, ":")
+	at := fmt.Sprintf("-h %s -p %s -t edged/%s", host, port, s.config.Node.Name)
+	return fmt.Sprintf(`
+edged answers on the broker at %s. In a second terminal:
+
+  %s %s/answer &
+  %s %s/ask -m 'Hello'
+
+or: edged chat --broker tcp://%s --node %s
+Ctrl-C stops it.`, s.broker, sub, at, pub, at, s.broker, s.config.Node.Name)
 }
 
 // startService starts this program as a service and follows its log.
@@ -195,12 +208,12 @@ func (a *app) startService(ctx context.Context, file string, set []string, verbo
 		return nil, err
 	}
 	s := &service{cmd: cmd, config: c, online: make(chan struct{}), ended: make(chan error, 1)}
-	go s.follow(log, a.err, verbose)
+	go s.follow(log, a.streams, verbose)
 	return s, nil
 }
 
 // follow reads the service's log to its end: where the broker listens, when the node is online, and what to show.
-func (s *service) follow(log io.Reader, show io.Writer, verbose bool) {
+func (s *service) follow(log io.Reader, show streams, verbose bool) {
 	last := ""
 	broker := ""
 	lines := bufio.NewScanner(log)
@@ -225,7 +238,7 @@ func (s *service) follow(log io.Reader, show io.Writer, verbose bool) {
 			close(s.online)
 		}
 		if verbose || l.Level == "WARN" || l.Level == "ERROR" {
-			fmt.Fprintln(show, lines.Text())
+			show.note(lines.Text())
 		}
 	}
 	err := s.cmd.Wait()
@@ -257,15 +270,14 @@ func (s *service) wait(ctx context.Context) error {
 
 // stop ends the service as systemd would, and waits for it.
 func (s *service) stop() error {
-	_ = s.cmd.Process.Signal(syscall.SIGTERM) //nolint:errcheck // it may have ended
+	_ = s.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
 	timeout := time.NewTimer(demoStop)
 	defer timeout.Stop()
 	select {
 	case err := <-s.ended:
 		return err
 	case <-timeout.C:
-		_ = s.cmd.Process.Kill() //nolint:errcheck // it may have ended
-		<-s.ended
-		return fmt.Errorf("the service did not stop within %v", demoStop)
+		_ = s.cmd.Process.Kill() // it may have ended
+		return fmt.Errorf("the service did not stop within %v: %w", demoStop, <-s.ended)
 	}
 }

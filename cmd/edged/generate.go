@@ -8,13 +8,14 @@ import (
 	"io"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/spf13/cobra"
+
 	"edged/core/protocol/backend"
 	"edged/core/protocol/tokenizer"
-
-	"github.com/spf13/cobra"
 )
 
 type generateFlags struct {
@@ -202,10 +203,8 @@ func (s *settings) check() error {
 			return usagef("%s: %v is outside %v to %v", f.name, f.value, f.least, f.most)
 		}
 	}
-	for _, t := range s.Stop {
-		if t == "" {
-			return usagef("stop: a text is empty")
-		}
+	if slices.Contains(s.Stop, "") {
+		return usagef("stop: a text is empty")
 	}
 	return nil
 }
@@ -364,7 +363,7 @@ type alternative struct {
 type number float32
 
 // MarshalJSON writes the shortest decimal that reads back as the same float32.
-func (n number) MarshalJSON() ([]byte, error) {
+func (n number) MarshalJSON() ([]byte, error) { //nolint:unparam // json.Marshaler's signature
 	v := float64(n)
 	if math.IsInf(v, -1) || math.IsNaN(v) {
 		v = -math.MaxFloat32

@@ -19,7 +19,7 @@ func (a *app) eachLine(path string, f func(number int, line []byte) error) error
 	if err != nil {
 		return err
 	}
-	defer r.Close()
+	defer func() { _ = r.Close() }() // it was only read
 	s := bufio.NewScanner(r)
 	s.Buffer(make([]byte, 64<<10), maxLine)
 	for n := 1; s.Scan(); n++ {
@@ -51,7 +51,7 @@ func (a *app) readAll(path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer r.Close()
+	defer func() { _ = r.Close() }() // it was only read
 	data, err := io.ReadAll(io.LimitReader(r, maxLine+1))
 	if err == nil && len(data) > maxLine {
 		err = fmt.Errorf("%s: is larger than %d MiB", name, maxLine>>20)

@@ -6,6 +6,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"os/signal"
@@ -31,6 +32,12 @@ type streams struct {
 	out io.Writer
 	err io.Writer
 }
+
+// note writes a line for people. Where it cannot be written, nobody is there to be told.
+func (s streams) note(line string) { _, _ = fmt.Fprintln(s.err, line) }
+
+// notef is note with a format.
+func (s streams) notef(format string, args ...any) { s.note(fmt.Sprintf(format, args...)) }
 
 // terminal reports whether a stream is a terminal.
 func terminal(stream any) bool {

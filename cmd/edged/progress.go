@@ -37,12 +37,12 @@ func (p *progress) show(done, total int) {
 		rest := time.Duration(float64(time.Since(p.began)) * float64(total-done) / float64(done))
 		left = ", " + rest.Round(time.Second).String() + " left"
 	}
-	fmt.Fprintf(p.w, "\r%s [%s%s] %d/%d%s\x1b[K", p.label, strings.Repeat("#", cells), strings.Repeat(".", barWidth-cells), done, total, left)
+	_, _ = fmt.Fprintf(p.w, "\r%s [%s%s] %d/%d%s\x1b[K", p.label, strings.Repeat("#", cells), strings.Repeat(".", barWidth-cells), done, total, left)
 }
 
 // end removes the bar.
 func (p *progress) end() {
 	if p.w != nil {
-		fmt.Fprint(p.w, "\r\x1b[K")
+		_, _ = fmt.Fprint(p.w, "\r\x1b[K")
 	}
 }

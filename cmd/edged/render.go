@@ -7,10 +7,10 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/spf13/cobra"
+
 	"edged/core/protocol"
 	"edged/core/protocol/tokenizer"
-
-	"github.com/spf13/cobra"
 )
 
 type renderFlags struct {

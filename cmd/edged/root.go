@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"strings"
 
-	"edged/core/version"
-
 	"github.com/spf13/cobra"
+
+	"edged/core/version"
 )
 
 // Exit codes.
@@ -44,14 +44,14 @@ func execute(ctx context.Context, s streams, args []string) int {
 	}
 	var usage *usageError
 	if !a.started || errors.As(err, &usage) {
-		fmt.Fprintf(s.err, "edged: %v\nTry 'edged --help', or --help after a command.\n", err)
+		s.notef("edged: %v\nTry 'edged --help', or --help after a command.", err)
 		return exitUsage
 	}
 	if errors.Is(err, context.Canceled) {
-		fmt.Fprintln(s.err, "edged: interrupted")
+		s.note("edged: interrupted")
 		return exitProblem
 	}
-	fmt.Fprintf(s.err, "edged: %s\n", oneSentence(err))
+	s.notef("edged: %s", oneSentence(err))
 	return exitProblem
 }
 

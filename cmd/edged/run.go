@@ -10,11 +10,11 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/spf13/cobra"
+
 	"edged/core/config"
 	"edged/core/daemon"
 	"edged/core/version"
-
-	"github.com/spf13/cobra"
 )
 
 // systemConfig is where packages put the configuration.

@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"math"
 
+	"github.com/spf13/cobra"
+
 	"edged/core/protocol/backend"
 	"edged/core/protocol/tokenizer"
-
-	"github.com/spf13/cobra"
 )
 
 type scoreFlags struct {

@@ -10,13 +10,13 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/spf13/cobra"
+
 	"edged/core/daemon"
 	"edged/core/pluginhost"
 	"edged/core/protocol"
 	"edged/core/protocol/backend"
 	"edged/core/protocol/tokenizer"
-
-	"github.com/spf13/cobra"
 )
 
 // pluginFlags say where plugins are and which backend is used.

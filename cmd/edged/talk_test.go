@@ -8,10 +8,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"edged/core/mqtt"
 	"edged/core/mqtt/askclient"
-
-	"github.com/google/go-cmp/cmp"
 )
 
 // parrot answers every conversation with its messages as JSON, unless it is told to refuse.

@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"strconv"
 
-	"edged/core/protocol/tokenizer"
-
 	"github.com/spf13/cobra"
+
+	"edged/core/protocol/tokenizer"
 )
 
 type tokenizeFlags struct {

@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"runtime"
 
+	"github.com/spf13/cobra"
+
 	"edged/core/protocol"
 	"edged/core/version"
-
-	"github.com/spf13/cobra"
 )
 
 func (a *app) versionCommand() *cobra.Command {

@@ -180,7 +180,7 @@ func (d *daemon) serve(ctx context.Context, n *notifier, cancel context.CancelFu
 	outer.goes(func() error { return d.reloads(doorCtx) })
 	outer.goes(func() error { return n.watchdog(doorCtx, d.work) })
 	outer.goes(func() error { return d.announce(ctx, address) })
-	n.ready(fmt.Sprintf("serving %s", filepath.Base(d.c.Model.Path)))
+	n.ready("serving " + filepath.Base(d.c.Model.Path))
 
 	err = d.work.Run(ctx) // until ctx ends, and all accepted requests with it
 	d.log.InfoContext(ctx, "shutting down")

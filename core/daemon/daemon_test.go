@@ -14,12 +14,12 @@ import (
 	"testing"
 	"time"
 
+	paho "github.com/eclipse/paho.mqtt.golang"
+
 	"edged/core/config"
 	"edged/core/daemon"
 	"edged/core/mqtt"
 	"edged/core/protocol"
-
-	paho "github.com/eclipse/paho.mqtt.golang"
 )
 
 // lines is a log that a test can read.

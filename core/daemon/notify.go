@@ -5,9 +5,9 @@ import (
 	"log/slog"
 	"time"
 
-	"edged/core/dispatch"
-
 	sd "github.com/coreos/go-systemd/v22/daemon"
+
+	"edged/core/dispatch"
 )
 
 // notifier tells systemd how the service is; without systemd it does nothing.
@@ -29,7 +29,7 @@ func (n *notifier) stopping()         { n.send(sd.SdNotifyStopping) }
 func (n *notifier) watchdog(ctx context.Context, work *dispatch.Dispatcher) error {
 	every, err := sd.SdWatchdogEnabled(false)
 	if err != nil || every <= 0 {
-		return nil //nolint:nilerr // a variable that cannot be read is no watchdog of this process
+		return nil
 	}
 	tick := time.NewTicker(every / 3)
 	defer tick.Stop()

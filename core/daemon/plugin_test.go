@@ -151,15 +151,15 @@ func fakeBackend() backend.Backend {
 				if req.ID != "probe" && trouble(model, "dies") {
 					os.Exit(4)
 				}
-				id := int32(strings.ToUpper(string(rune(req.PromptIDs[step%len(req.PromptIDs)])))[0])
+				id := int32(strings.ToUpper(string(req.PromptIDs[step%len(req.PromptIDs)]))[0])
 				ids = append(ids, id)
-				if err := emit(backend.Event{IDs: []int32{id}, Text: string(rune(id))}); err != nil {
+				if err := emit(backend.Event{IDs: []int32{id}, Text: string(id)}); err != nil {
 					return err
 				}
 			}
 			var text strings.Builder
 			for _, id := range ids {
-				text.WriteRune(rune(id))
+				text.WriteRune(id)
 			}
 			return emit(backend.Event{
 				Done: true, Usage: backend.Usage{PromptTokens: len(req.PromptIDs), CompletionTokens: len(ids)},

@@ -111,7 +111,7 @@ func token(req backend.Request, choice, step int) int32 {
 	return int32(h % 26)
 }
 
-func piece(id int32) string { return string(rune('a' + id)) }
+func piece(id int32) string { return string('a' + id) }
 
 func pieces(ids []int32) string {
 	var b strings.Builder
@@ -247,6 +247,7 @@ func (s *sink) has(id string) bool {
 
 // bench is a Dispatcher that runs in a synctest bubble.
 type bench struct {
+	t *testing.T
 	*Dispatcher
 	p    *plugins
 	s    *sink
@@ -254,7 +255,7 @@ type bench struct {
 }
 
 // in runs a test with a Dispatcher over fakes.
-func in(t *testing.T, set func(c *Config, p *plugins), test func(t *testing.T, b *bench)) {
+func in(t *testing.T, set func(c *Config, p *plugins), test func(b *bench)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		p := newPlugins()
@@ -265,7 +266,7 @@ func in(t *testing.T, set func(c *Config, p *plugins), test func(t *testing.T, b
 		if set != nil {
 			set(&c, p)
 		}
-		b := &bench{Dispatcher: New(c), p: p, s: newSink()}
+		b := &bench{t: t, Dispatcher: New(c), p: p, s: newSink()}
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() {
@@ -278,7 +279,7 @@ func in(t *testing.T, set func(c *Config, p *plugins), test func(t *testing.T, b
 			cancel()
 			<-done
 		}
-		test(t, b)
+		test(b)
 		b.stop()
 		if !b.Idle() {
 			t.Error("requests are left after Run")
@@ -315,8 +316,6 @@ func with(r *Request, change func(r *Request)) *Request {
 	change(r)
 	return r
 }
-
-func ptr[T any](v T) *T { return &v }
 
 // undisturbed is the text that a request gives when nothing goes wrong.
 func undisturbed(r *Request, tokens int) string {

@@ -3,6 +3,7 @@ package dispatch
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -274,7 +275,7 @@ func (d *Dispatcher) finish(ctx context.Context, j *job, last *Last) {
 	if err != nil {
 		last = &Last{Error: asError(err), Node: d.o.Node}
 		ev.Last = last
-		data, _ = encodeEvent(ev) //nolint:errcheck // an error's event holds nothing that could not be encoded
+		data, _ = encodeEvent(ev) // an error's event holds nothing that could not be encoded
 	}
 	if err := d.o.Inbox.Finish(j.key, data); err != nil {
 		d.log.ErrorContext(ctx, "an answer was not stored", "request_id", j.key.ID, "err", err)
@@ -305,7 +306,7 @@ func (d *Dispatcher) emit(j *job, ev Event) {
 	ev.Attempt, ev.Seq = j.attempt, j.seq
 	j.seq++
 	d.mu.Lock()
-	sinks := j.sinks[:len(j.sinks):len(j.sinks)]
+	sinks := slices.Clip(j.sinks)
 	d.mu.Unlock()
 	for _, s := range sinks {
 		s.Event(j.req, ev)

@@ -50,20 +50,17 @@ func (q *queue) push(j *job) {
 	q.length++
 }
 
-// remove takes a job out that is not to be served any more, and reports whether it waited.
-func (q *queue) remove(j *job) bool {
+// remove takes a job out, if it waits.
+func (q *queue) remove(j *job) {
 	l := q.lines[j.req.Client]
 	if l == nil {
-		return false
+		return
 	}
-	i := slices.Index(l.waiting, j)
-	if i < 0 {
-		return false
+	if i := slices.Index(l.waiting, j); i >= 0 {
+		l.waiting = slices.Delete(l.waiting, i, i+1)
+		q.length--
+		q.drop(j.req.Client, l)
 	}
-	l.waiting = slices.Delete(l.waiting, i, i+1)
-	q.length--
-	q.drop(j.req.Client, l)
-	return true
 }
 
 // next takes the job that is served next, or nil. With suspects set only those are looked at.

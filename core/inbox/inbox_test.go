@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -111,7 +111,7 @@ func TestWindowCountsRunningTime(t *testing.T) {
 func TestBounds(t *testing.T) {
 	s := NewMemory(Limits{Entries: 3, Bytes: 1 << 20})
 	for i := range 3 {
-		if err := s.Accept(t.Context(), record(fmt.Sprint(i), 1)); err != nil {
+		if err := s.Accept(t.Context(), record(strconv.Itoa(i), 1)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -162,7 +162,7 @@ func TestAcceptAfterCancelAndClose(t *testing.T) {
 func TestBytesAreCountedBack(t *testing.T) {
 	s := NewMemory(Limits{Entries: 50, Bytes: 100_000})
 	for i := range 500 {
-		r := record(fmt.Sprint(i), i%97)
+		r := record(strconv.Itoa(i), i%97)
 		if err := s.Accept(t.Context(), r); err != nil {
 			t.Fatal(err)
 		}

@@ -92,8 +92,8 @@ func read(path ...string) string {
 	if err != nil {
 		return ""
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // it was only read
 	b := make([]byte, maxFile)
-	n, _ := f.Read(b) //nolint:errcheck // what cannot be read is absent
+	n, _ := f.Read(b) // what cannot be read is absent
 	return string(bytes.TrimSpace(b[:n]))
 }
