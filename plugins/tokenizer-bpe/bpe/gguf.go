@@ -189,7 +189,7 @@ func (l *ggufLoader) vocabulary(t *Tokenizer, m ggufModel) (*vocabulary, error) 
 		}
 	}
 	endings(i, eom, text, kinds)
-	v, err := newVocabulary(text, kinds, func(id int) bool { return kinds[id].special() })
+	v, err := newVocabulary(text, kinds, func(id int) bool { return kinds[id].special() || kinds[id] == unused })
 	if err != nil {
 		return nil, err
 	}

@@ -24,7 +24,7 @@ type guard struct{ tokens *matcher }
 func newGuard(t *Tokenizer) *guard {
 	var texts []added
 	for id, k := range t.vocab.kind {
-		if k.special() || k == unused {
+		if k.special() {
 			texts = append(texts, added{id: int32(id), text: t.vocab.text[id], special: true})
 		}
 	}
@@ -34,7 +34,7 @@ func newGuard(t *Tokenizer) *guard {
 func all(*added) bool { return true }
 
 // Guard breaks the text of every control token in a typed text, so that a template can put it where it likes and the
-// token is still not found there: Encode with Rendered recognises what the template wrote and then takes the guard out.
+// token is still not found there: EncodeRendered recognises what the template wrote and then takes the guard out.
 // A text that ends within a control token's text is broken at its end too: the next text could complete it.
 func (t *Tokenizer) Guard(s string) string { return t.guard.add(s) }
 

@@ -48,9 +48,8 @@ type Info struct {
 type Options struct {
 	AddSpecial   bool // what the model wants around a text: BOS, EOS, [CLS] and [SEP]
 	ParseSpecial bool // control tokens that are written in the text are those tokens
-	// Rendered says that the text comes from a chat template, with typed text guarded (see Guard): control tokens are
-	// parsed, and then the guard is taken out of the text between them. It implies ParseSpecial.
-	Rendered bool
+	// rendered: see EncodeRendered.
+	rendered bool
 }
 
 // Tokenizer turns text into ids and back.
@@ -99,7 +98,7 @@ func (t *Tokenizer) Info() Info {
 func (t *Tokenizer) Pieces() (pieces [][]byte, isControl []bool) {
 	isControl = make([]bool, len(t.vocab.kind))
 	for id, k := range t.vocab.kind {
-		isControl[id] = k.special() || k == unused
+		isControl[id] = k.special() || k == unused // the latter decode to nothing
 	}
 	return t.pieces, isControl
 }
@@ -139,11 +138,28 @@ func (t *Tokenizer) Encode(dst []int32, text string, o Options) ([]int32, error)
 	return w.out, nil
 }
 
+// EncodeRendered appends the ids of a text that a chat template wrote. With guarded set, typed text in it is guarded (see
+// Guard): control tokens are found as the template wrote them, and then the guard is taken out of the text between them.
+// A BOS that the model wants before every text is put before this one unless the template wrote it; an EOS after it makes
+// no sense and is left out.
+func (t *Tokenizer) EncodeRendered(dst []int32, text string, guarded bool) ([]int32, error) {
+	start := len(dst)
+	ids, err := t.Encode(append(dst, t.prefix...), text, Options{ParseSpecial: true, rendered: guarded})
+	if err != nil {
+		return dst, err
+	}
+	n := len(t.prefix)
+	if own := ids[start+n:]; n > 0 && len(own) > 0 && own[0] == t.prefix[0] {
+		ids = append(ids[:start], own...)
+	}
+	return ids, nil
+}
+
 func (t *Tokenizer) encode(w *work, text string, o Options) error {
 	if !t.rawBytes {
 		text = validUTF8(text)
 	}
-	parse := o.ParseSpecial || o.Rendered
+	parse := o.ParseSpecial || o.rendered
 	found := t.split(t.matcherFor(o), text, parse)
 	afterToken := true
 	for i, f := range found {
@@ -153,7 +169,7 @@ func (t *Tokenizer) encode(w *work, text string, o Options) error {
 			continue
 		}
 		part := text[f.from:f.to]
-		if o.Rendered {
+		if o.rendered {
 			// The tokens that are written in a normalised text must not be found in what the guard protected, so they
 			// were looked for before.
 			part = t.guard.remove(part)
@@ -168,7 +184,7 @@ func (t *Tokenizer) encode(w *work, text string, o Options) error {
 }
 
 func (t *Tokenizer) matcherFor(o Options) *matcher {
-	if o.Rendered && t.parseAll != nil {
+	if o.rendered && t.parseAll != nil {
 		return t.parseAll
 	}
 	return t.added

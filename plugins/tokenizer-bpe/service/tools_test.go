@@ -1,0 +1,101 @@
+package service
+
+import (
+	"encoding/json"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"edged/core/protocol/tokenizer"
+)
+
+func TestParseTools(t *testing.T) {
+	call := func(name, args string) tokenizer.ToolCall {
+		return tokenizer.ToolCall{Name: name, Arguments: json.RawMessage(args)}
+	}
+	tests := []struct {
+		name, text string
+		want       tokenizer.ToolText
+	}{
+		{"plain", "It is 21 degrees.", tokenizer.ToolText{Text: "It is 21 degrees."}},
+		{"empty", "", tokenizer.ToolText{}},
+		{
+			"hermes", "Let me see.\n<tool_call>\n{\"name\": \"lamp\", \"arguments\": {\"on\": true, \"b\": 1}}\n</tool_call>",
+			tokenizer.ToolText{Text: "Let me see.", Calls: []tokenizer.ToolCall{call("lamp", `{"on":true,"b":1}`)}},
+		},
+		{
+			"hermes, two", "<tool_call>{\"name\":\"a\",\"arguments\":{}}</tool_call>\n<tool_call>{\"name\":\"b\",\"arguments\":{\"x\":[1]}}</tool_call>",
+			tokenizer.ToolText{Calls: []tokenizer.ToolCall{call("a", `{}`), call("b", `{"x":[1]}`)}},
+		},
+		{
+			"hermes, not closed", "<tool_call>{\"name\":\"a\",\"arguments\":{}}",
+			tokenizer.ToolText{Calls: []tokenizer.ToolCall{call("a", `{}`)}},
+		},
+		{"hermes, broken", "<tool_call>{\"name\":</tool_call>", tokenizer.ToolText{Text: "<tool_call>{\"name\":</tool_call>"}},
+		{
+			"arguments in a string", `<tool_call>{"name":"a","arguments":"{\"x\": 1}"}</tool_call>`,
+			tokenizer.ToolText{Calls: []tokenizer.ToolCall{call("a", `{"x":1}`)}},
+		},
+		{
+			"a thought is no call", "<think><tool_call>{\"name\":\"a\",\"arguments\":{}}</tool_call></think>\nNo.",
+			tokenizer.ToolText{Text: "<think><tool_call>{\"name\":\"a\",\"arguments\":{}}</tool_call></think>\nNo."},
+		},
+		{
+			"after a thought", "<think>hm</think><tool_call>{\"name\":\"a\",\"arguments\":{}}</tool_call>",
+			tokenizer.ToolText{Text: "<think>hm</think>", Calls: []tokenizer.ToolCall{call("a", `{}`)}},
+		},
+		{
+			"mistral", `[TOOL_CALLS] [{"name": "lamp", "arguments": {"on": true}, "id": "x"}]`,
+			tokenizer.ToolText{Calls: []tokenizer.ToolCall{call("lamp", `{"on":true}`)}},
+		},
+		{"mistral without its mark", `[{"name":"a","arguments":{}}]`, tokenizer.ToolText{Calls: []tokenizer.ToolCall{call("a", `{}`)}}},
+		{
+			"mistral, named", `Well.[TOOL_CALLS]a[ARGS]{"x":1}[TOOL_CALLS]b[ARGS]{}`,
+			tokenizer.ToolText{Text: "Well.", Calls: []tokenizer.ToolCall{call("a", `{"x":1}`), call("b", `{}`)}},
+		},
+		{"a list that is an answer", `[{"name":"a"}]`, tokenizer.ToolText{Text: `[{"name":"a"}]`}},
+		{"llama", ` {"name": "lamp", "parameters": {"on": true}} `, tokenizer.ToolText{Calls: []tokenizer.ToolCall{call("lamp", `{"on":true}`)}}},
+		{
+			"llama, two", `{"name": "a", "parameters": {}}; {"name": "b", "parameters": {}}`,
+			tokenizer.ToolText{Calls: []tokenizer.ToolCall{call("a", `{}`), call("b", `{}`)}},
+		},
+		{"llama with its tag", `<|python_tag|>{"name":"a","parameters":{}}`, tokenizer.ToolText{Calls: []tokenizer.ToolCall{call("a", `{}`)}}},
+		{
+			"an object that is an answer", `{"name":"Ada","parameters":{},"age":36}`,
+			tokenizer.ToolText{Text: `{"name":"Ada","parameters":{},"age":36}`},
+		},
+		{"an object in a text", `Here: {"name":"a","parameters":{}}`, tokenizer.ToolText{Text: `Here: {"name":"a","parameters":{}}`}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := newService(t).ParseTools(t.Context(), tt.text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func FuzzParseTools(f *testing.F) {
+	f.Add("<tool_call>{\"name\":\"a\",\"arguments\":{}}</tool_call>")
+	f.Add(`[TOOL_CALLS]a[ARGS]{"x":1}`)
+	f.Add(`{"name":"a","parameters":{}}`)
+	s := newService(f)
+	f.Fuzz(func(t *testing.T, text string) {
+		out, err := s.ParseTools(t.Context(), text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range out.Calls {
+			if c.Name == "" || !json.Valid(c.Arguments) {
+				t.Errorf("%+v", c)
+			}
+		}
+		if len(out.Calls) == 0 && out.Text != text {
+			t.Errorf("%q became %q", text, out.Text)
+		}
+	})
+}
