@@ -125,6 +125,17 @@ func TestConversation(t *testing.T) {
 	if want := `{"z":1,"b":{"y":1,"x":2},"now":"2024-01-01T00:00:00Z"}`; string(got.Variables) != want {
 		t.Errorf("variables %s, want %s", got.Variables, want)
 	}
+	for in, want := range map[string]string{
+		`"2026-01-02T03:04:05"`:    `"2026-01-02T03:04:05Z"`,
+		`"2026-01-02T03:04:05.25"`: `"2026-01-02T03:04:05.25Z"`,
+		`"2026-01-02"`:             `"2026-01-02T00:00:00Z"`,
+		`12`:                       `12`,
+		`"noon"`:                   `"noon"`,
+	} {
+		if got := zoned(json.RawMessage(in)); string(got) != want {
+			t.Errorf("now %s became %s, want %s", in, got, want)
+		}
+	}
 	for _, bad := range []string{``, `[]`, `{}`, `{"messages":[]`, `{"messages":[]} x`, `{"messages":[],"add_generation_prompt":1}`} {
 		if _, err := conversation([]byte(bad)); err == nil {
 			t.Errorf("%s: no error", bad)

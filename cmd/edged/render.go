@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -28,8 +30,8 @@ func (a *app) renderCommand() *cobra.Command {
 		Short:   "Show a conversation as the model would see it",
 		Long: `Puts a conversation through a chat template: the model's own, or one from a file.
 
-The input is a JSON object with "messages", optionally "tools", and any other variable of the template. "now" (RFC 3339, or seconds since
-1970) fixes what strftime_now formats; "add_generation_prompt": false leaves the opening of the answer out.
+The input is a JSON object with "messages", optionally "tools", and any other variable of the template. "now" (RFC 3339, with or without
+a zone, or seconds since 1970) fixes what strftime_now formats; "add_generation_prompt": false leaves the opening of the answer out.
 
 The output is the text exactly, without a line break after it, or with --ids the token ids on one line. --batch reads one object a line
 and writes one: {"text":"…"}, with --ids {"ids":[…]}, or {"error":"…"} where the template refuses a conversation.`,
@@ -147,6 +149,8 @@ func conversation(data []byte) (tokenizer.Chat, error) {
 				return c, errors.New("add_generation_prompt: is neither true nor false")
 			}
 			c.NoPrompt = !add
+		case "now":
+			rest = append(rest, field{f.key, zoned(f.value)})
 		default:
 			rest = append(rest, f)
 		}
@@ -160,4 +164,19 @@ func conversation(data []byte) (tokenizer.Chat, error) {
 		}
 	}
 	return c, nil
+}
+
+// zoned gives a time without a zone, which is what Python's isoformat writes, the zone that leaves it as it is. Anything else
+// is for the tokenizer to judge.
+func zoned(now json.RawMessage) json.RawMessage {
+	var text string
+	if json.Unmarshal(now, &text) != nil {
+		return now
+	}
+	for _, layout := range []string{"2006-01-02T15:04:05", "2006-01-02 15:04:05", "2006-01-02T15:04", "2006-01-02"} {
+		if t, err := time.Parse(layout, text); err == nil {
+			return json.RawMessage(strconv.Quote(t.Format(time.RFC3339Nano)))
+		}
+	}
+	return now
 }
