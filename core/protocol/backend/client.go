@@ -113,6 +113,10 @@ func (c *client) Generate(ctx context.Context, req Request, emit func(Event) err
 		if !whole {
 			continue
 		}
+		// gRPC still hands out what had come when ctx ended; a caller that cancelled gets no event after that.
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		if err := emit(event); err != nil {
 			return err
 		}

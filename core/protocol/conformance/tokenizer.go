@@ -131,10 +131,10 @@ func (s *tokenizerSuite) vocabulary(t *testing.T) {
 	}
 }
 
-// texts are what people and devices write.
+// texts are what people and devices write, in normal form C, to which some vocabularies bring their texts.
 func texts() []string {
 	return []string{
-		"", " ", "hello", "Hello, World! ", "  two  spaces\n\n\tand a tab\r\n", "Grüße aus Köln", "温度は21度です", "🏡👩‍👩‍👧", "e\u0301",
+		"", " ", "hello", "Hello, World! ", "  two  spaces\n\n\tand a tab\r\n", "Grüße aus Köln", "温度は21度です", "🏡👩‍👩‍👧", "caf\u00e9",
 		"{\"on\": true, \"level\": 0.25}", "<|im_start|>", "</s>", "a\x00b", strings.Repeat("ab ", 100),
 	}
 }
@@ -213,7 +213,9 @@ func (s *tokenizerSuite) long(t *testing.T) {
 	for _, unit := range []string{"a", " ", "🏡", "word and ", "\n"} {
 		begin := time.Now()
 		ids, err := s.t.Encode(t.Context(), []string{strings.Repeat(unit, size/len(unit))}, tokenizer.Flags{})
-		if err != nil || len(ids) != 1 || len(ids[0]) == 0 {
+		// WordPiece has no token for white space.
+		none := s.info.Kind == "wordpiece" && strings.TrimSpace(unit) == ""
+		if err != nil || len(ids) != 1 || (len(ids[0]) == 0) != none {
 			t.Errorf("1 MiB of %q: %v", unit, err)
 		}
 		if took := time.Since(begin); took > 20*time.Second {
