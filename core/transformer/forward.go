@@ -77,7 +77,7 @@ func (m *Model) check(rows []Row) error {
 			return fmt.Errorf("transformer: row %d: token %d: the model has %d", i, r.Token, m.hyper.VocabRows)
 		}
 		if n := r.Seq.n + r.Seq.rows; n > m.opt.Context {
-			return fmt.Errorf("%w: row %d would be position %d of %d", ErrContext, i, n, m.opt.Context)
+			return fmt.Errorf("%w: row %d makes %d positions of at most %d", ErrContext, i, n, m.opt.Context)
 		}
 		if r.Logits != nil && len(r.Logits) != m.hyper.VocabRows {
 			return fmt.Errorf("transformer: row %d: room for %d logits: the model has %d", i, len(r.Logits), m.hyper.VocabRows)
