@@ -68,7 +68,7 @@ func (m *loaded) loadAdapter(ctx context.Context, req backend.AdapterRequest, lo
 	case refused != nil:
 		return info, errors.Join(fmt.Errorf("engine: %w: adapter %s: %w", protocol.ErrModel, req.Name, refused), file.Close())
 	}
-	log.Info("adapter loaded", "adapter", req.Name, "id", id, "rank", info.Rank, "bytes", info.Bytes)
+	log.InfoContext(ctx, "adapter loaded", "adapter", req.Name, "id", id, "rank", info.Rank, "bytes", info.Bytes)
 	return info, nil
 }
 

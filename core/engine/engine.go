@@ -140,7 +140,7 @@ func (e *Engine) current() (*loaded, error) {
 }
 
 // SetVocabulary takes the pieces of all tokens. Requests that run keep the vocabulary that they began with.
-func (e *Engine) SetVocabulary(_ context.Context, v backend.Vocabulary) error {
+func (e *Engine) SetVocabulary(ctx context.Context, v backend.Vocabulary) error {
 	m, err := e.current()
 	if err != nil {
 		return err
@@ -150,7 +150,7 @@ func (e *Engine) SetVocabulary(_ context.Context, v backend.Vocabulary) error {
 		return err
 	}
 	m.vocab.Store(packed)
-	e.opt.Log.Info("vocabulary set", "tokens", len(packed.ends), "rows", m.size.rows, "eog", packed.eog)
+	e.opt.Log.InfoContext(ctx, "vocabulary set", "tokens", len(packed.ends), "rows", m.size.rows, "eog", packed.eog)
 	return nil
 }
 

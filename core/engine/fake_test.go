@@ -38,7 +38,6 @@ type fakePage struct{ refs int }
 
 type fakeSeq struct {
 	m      *fake
-	state  uint64
 	tokens []int32
 	states []uint64
 	pages  []*fakePage

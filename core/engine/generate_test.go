@@ -7,22 +7,23 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"edged/core/protocol"
-	"edged/core/protocol/backend"
-
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"edged/core/protocol"
+	"edged/core/protocol/backend"
 )
 
 func TestGreedyFollowsTheModel(t *testing.T) {
 	e, _ := serve(t)
 	for _, n := range []int{1, 2, 8, 9, 70, 200} {
-		req := backend.Request{ID: fmt.Sprint(n), PromptIDs: prompt(n, n), MaxTokens: 40, IgnoreEOS: true, Stream: true, Logprobs: true}
+		req := backend.Request{ID: strconv.Itoa(n), PromptIDs: prompt(n, n), MaxTokens: 40, IgnoreEOS: true, Stream: true, Logprobs: true}
 		a := must(t, e, req)
 		want, lp, _ := reference(t, req, 0, 40)
 		c := a.last.Choices[0]
@@ -56,7 +57,7 @@ func requests() []backend.Request {
 		s.Seed = uint64(100 + i)
 		r := backend.Request{
 			ID: fmt.Sprint("r", i), PromptIDs: prompt(3+i*11, i), Sampling: s, MaxTokens: 20 + 7*i,
-			Stream: i%2 == 0, Logprobs: i%3 == 0, TopLogprobs: i % 3, Client: fmt.Sprint(i % 3), Priority: i % 2,
+			Stream: i%2 == 0, Logprobs: i%3 == 0, TopLogprobs: i % 3, Client: strconv.Itoa(i % 3), Priority: i % 2,
 		}
 		switch i {
 		case 2:
@@ -287,15 +288,18 @@ func TestEnds(t *testing.T) {
 		},
 		"character over four tokens": {
 			func(r *backend.Request) { r.ForcedIDs, r.MaxTokens = []int32{60, 61, 62, 63}, 4 },
-			[]int32{60, 61, 62, 63}, "😀", backend.FinishLength, 4,
+			[]int32{60, 61, 62, 63},
+			"😀", backend.FinishLength, 4,
 		},
 		"character as stop string": {
 			func(r *backend.Request) { r.ForcedIDs, r.Stop = []int32{0, 60, 61, 62, 63}, []string{"😀"} },
-			[]int32{0}, "a", backend.FinishStop, 5,
+			[]int32{0},
+			"a", backend.FinishStop, 5,
 		},
 		"control tokens have no text": {
 			func(r *backend.Request) { r.ForcedIDs, r.MaxTokens = []int32{0, fakeBell, 1}, 3 },
-			[]int32{0, fakeBell, 1}, "ab", backend.FinishLength, 3,
+			[]int32{0, fakeBell, 1},
+			"ab", backend.FinishLength, 3,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -611,7 +615,7 @@ func TestQueueFull(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 3 {
 		wg.Go(func() {
-			_ = generate(ctx, e, backend.Request{ID: fmt.Sprint(i), PromptIDs: prompt(5, i), IgnoreEOS: true})
+			_ = generate(ctx, e, backend.Request{ID: strconv.Itoa(i), PromptIDs: prompt(5, i), IgnoreEOS: true})
 		})
 		waitFor(t, "it is in", func() bool { st, err := e.Stats(t.Context()); return err == nil && st.Running+st.Waiting == i+1 })
 	}
@@ -716,7 +720,7 @@ func TestClose(t *testing.T) {
 	errs := make(chan error)
 	for i := range 3 {
 		go func() {
-			errs <- generate(t.Context(), e, backend.Request{ID: fmt.Sprint(i), PromptIDs: prompt(5, i), IgnoreEOS: true}).err
+			errs <- generate(t.Context(), e, backend.Request{ID: strconv.Itoa(i), PromptIDs: prompt(5, i), IgnoreEOS: true}).err
 		}()
 	}
 	waitFor(t, "all are in", func() bool { st, err := e.Stats(t.Context()); return err == nil && st.Running+st.Waiting == 3 })

@@ -124,7 +124,7 @@ func (e *Engine) load(ctx context.Context, req backend.LoadRequest, progress fun
 	}
 	m.loop = newLoop(m.model, m.size, logits, e.opt.Log)
 	go m.loop.run()
-	e.opt.Log.Info("model loaded", "model", m.info.Name, "arch", m.info.Arch, "format", m.info.Format, "path", req.Path,
+	e.opt.Log.InfoContext(ctx, "model loaded", "model", m.info.Name, "arch", m.info.Arch, "format", m.info.Format, "path", req.Path,
 		"context", m.info.Context, "kv", m.info.KVType, "kv_pages", l.options.KVPages, "kernels", e.opt.Kernels.Name(),
 		"precision", string(m.info.Precision), "threads_decode", m.info.ThreadsDecode, "threads_prefill", m.info.ThreadsPrefill)
 	return m, nil

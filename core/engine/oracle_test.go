@@ -9,20 +9,21 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"edged/core/protocol"
 	"edged/core/protocol/backend"
 	"edged/quant/kernel"
 	"edged/test/oracle"
-
-	"github.com/google/go-cmp/cmp"
 )
 
 // load serves a real model on the portable kernels. Its pieces are the ids in words, so that text is not what is tested.
-func load(t testing.TB, req backend.LoadRequest) (*Engine, backend.ModelInfo) {
+func load(t *testing.T, req backend.LoadRequest) (*Engine, backend.ModelInfo) {
 	t.Helper()
 	e := New(Options{Name: "test", Version: "test", Kernels: kernel.Portable{}})
 	t.Cleanup(func() {
@@ -59,7 +60,7 @@ type answers struct {
 	NLLTerms int     `json:"nll_terms"`
 }
 
-func read[T any](t testing.TB, path string) (out T) {
+func read[T any](t *testing.T, path string) (out T) {
 	t.Helper()
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -298,7 +299,7 @@ func TestDemoAloneOrTogether(t *testing.T) {
 							p[k] = int32(mix(uint64(i*1000+k)) % uint64(info.VocabRows))
 						}
 						a := generate(t.Context(), e, backend.Request{
-							ID: fmt.Sprint(i), PromptIDs: p, MaxTokens: 10, IgnoreEOS: true, Adapters: uses[i%len(uses)], Logprobs: true, TopLogprobs: 2,
+							ID: strconv.Itoa(i), PromptIDs: p, MaxTokens: 10, IgnoreEOS: true, Adapters: uses[i%len(uses)], Logprobs: true, TopLogprobs: 2,
 							Sampling: backend.Sampling{Temperature: float32(i%3) / 2, TopP: 0.95, Seed: uint64(i), RepeatPenalty: 1.1}, N: 1 + i%2,
 						})
 						if a.err != nil {

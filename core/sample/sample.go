@@ -38,7 +38,7 @@ import (
 	"slices"
 )
 
-// ErrLogits: the logits hold NaN or +Inf, or leave no token to choose.
+// ErrLogits means that the logits hold NaN or +Inf, or leave no token to choose.
 var ErrLogits = errors.New("sample: unusable logits")
 
 // Bias is added to the logit of one token.

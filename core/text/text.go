@@ -14,7 +14,7 @@ import (
 	"unicode/utf8"
 )
 
-// ErrStop: a stop string can never match.
+// ErrStop means that a stop string can never match.
 var ErrStop = errors.New("text: unusable stop string")
 
 // Stream collects text. Its methods are called in the order Write, Delta, Write, Delta, …, Close, Delta.

@@ -10,11 +10,11 @@ import (
 	"golang.org/x/text/encoding/unicode"
 )
 
-func mustNew(t testing.TB, stops ...string) *Stream {
-	t.Helper()
+func mustNew(tb testing.TB, stops ...string) *Stream {
+	tb.Helper()
 	s, err := New(stops)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return s
 }
