@@ -12,7 +12,7 @@ GOLANGCI := v2.15.0
 BUF := v1.75.0
 PROTOC_GEN_GO := v1.36.12
 PROTOC_GEN_GO_GRPC := v1.6.2
-PROMPT ?= Which rooms are warmer than 20 degrees?
+PROMPT ?=
 ADAPTER ?=
 FUZZTIME ?= 10s
 
@@ -78,7 +78,7 @@ proto: go-version ## regenerate the protobuf code (only after changing a .proto)
 	@test -x $(TOOLS)/buf || GOBIN=$(TOOLS) $(GO) install github.com/bufbuild/buf/cmd/buf@$(BUF)
 	@test -x $(TOOLS)/protoc-gen-go || GOBIN=$(TOOLS) $(GO) install google.golang.org/protobuf/cmd/protoc-gen-go@$(PROTOC_GEN_GO)
 	@test -x $(TOOLS)/protoc-gen-go-grpc || GOBIN=$(TOOLS) $(GO) install google.golang.org/grpc/cmd/protoc-gen-go-grpc@$(PROTOC_GEN_GO_GRPC)
-	PATH=$(TOOLS):$$PATH $(TOOLS)/buf generate
+	PATH=$(TOOLS):$$PATH core/protocol/edgedpb/generate.sh
 
 .PHONY: clean
 clean: ## remove what was built here

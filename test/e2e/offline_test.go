@@ -1,0 +1,251 @@
+package e2e
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"edged/test/oracle"
+)
+
+func joinIDs(ids []int32) string {
+	var b strings.Builder
+	for i, id := range ids {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString(strconv.Itoa(int(id)))
+	}
+	return b.String()
+}
+
+func readJSON(t *testing.T, path string, v any) {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(text, v); err != nil {
+		t.Fatalf("%s: %v", path, err)
+	}
+}
+
+// reference is one prompt of an oracle file.
+type reference struct {
+	IDs       []int32   `json:"ids"`
+	Greedy    []int32   `json:"greedy"`
+	Margins   []float64 `json:"margins"`
+	RefGreedy []int32   `json:"ref_greedy"`
+	RefMargin []float64 `json:"ref_margins"`
+}
+
+// agree compares step by step and stops at the first step whose margin is too small to decide.
+func agree(t *testing.T, what string, got, want []int32, margins []float64, least float64) {
+	t.Helper()
+	for i := range want {
+		if margins[i] < least {
+			return
+		}
+		if i >= len(got) || got[i] != want[i] {
+			t.Errorf("%s: step %d (margin %.3f): got %v, want %v", what, i, margins[i], got, want)
+			return
+		}
+	}
+}
+
+// generate runs one batch of id prompts and returns the new ids of each.
+func generate(t *testing.T, prompts []reference, args ...string) [][]int32 {
+	t.Helper()
+	var lines bytes.Buffer
+	for _, p := range prompts {
+		fmt.Fprintf(&lines, "{\"ids\":[%s]}\n", joinIDs(p.IDs))
+	}
+	batch := filepath.Join(t.TempDir(), "batch.jsonl")
+	if err := os.WriteFile(batch, lines.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, errs, code := edged(t, append([]string{"generate", "--batch", batch, "--max-tokens", "32", "--ignore-eos", "--temperature", "0"}, args...)...)
+	if code != 0 {
+		t.Fatalf("generate %v: exit %d: %s", args, code, errs)
+	}
+	var all [][]int32
+	for line := range strings.Lines(out) {
+		var r struct{ IDs []int32 }
+		if err := json.Unmarshal([]byte(line), &r); err != nil {
+			t.Fatalf("%v: %s", err, line)
+		}
+		all = append(all, r.IDs)
+	}
+	if len(all) != len(prompts) {
+		t.Fatalf("%d answers to %d prompts", len(all), len(prompts))
+	}
+	return all
+}
+
+// backends are the ways in which every oracle is run: this machine, and the arm64 build as a Pi 5 would run it.
+func backends(t *testing.T) map[string][]string {
+	t.Helper()
+	all := map[string][]string{"generic": {"--backend", "generic"}}
+	if qemu := need(t, "qemu-aarch64-static"); qemu != "" {
+		neon := filepath.Join(programs(t, "arm64"), "plugins", "backend-neon")
+		all["neon"] = []string{"--backend", neon, "--backend-command", qemu + " -cpu cortex-a76"}
+	}
+	return all
+}
+
+func TestGreedyIDsOfEveryModelFile(t *testing.T) {
+	root := filepath.Join(oracle.Dir(t), "models")
+	for backend, flags := range backends(t) {
+		for _, model := range []string{"llama-tied", "qwen2", "gpt2", "mixtral"} {
+			files, err := filepath.Glob(filepath.Join(root, model, "*.gguf"))
+			if err != nil || len(files) == 0 {
+				t.Fatalf("no model files of %s: %v", model, err)
+			}
+			for _, file := range append(files, filepath.Join(root, model, "hf")) {
+				name := strings.TrimSuffix(filepath.Base(file), ".gguf")
+				t.Run(backend+"/"+model+"/"+name, func(t *testing.T) {
+					var o struct{ Prompts []reference }
+					readJSON(t, filepath.Join(root, model, "oracle", name+".json"), &o)
+					for precision, least := range map[string]float64{"exact": 0.02, "fast": 2} {
+						got := generate(t, o.Prompts, append([]string{"--model", file, "--precision", precision}, flags...)...)
+						for i, p := range o.Prompts {
+							what := fmt.Sprintf("%s, prompt %d", precision, i)
+							if p.RefGreedy != nil {
+								agree(t, what, got[i], p.RefGreedy, p.RefMargin, least)
+							}
+							if p.Greedy != nil { // computed on 8-bit activations where the file is quantised
+								agree(t, what, got[i], p.Greedy, p.Margins, 2)
+							}
+						}
+					}
+				})
+			}
+		}
+	}
+}
+
+func TestCutOffModelFiles(t *testing.T) {
+	file := filepath.Join(oracle.Repo(t), "demo/gguf/hearth-4m-q4_0.gguf")
+	whole, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	points := 40
+	if testing.Short() {
+		points = 5
+	}
+	cut := filepath.Join(t.TempDir(), "cut.gguf")
+	random := rand.New(rand.NewPCG(1, 2))
+	for range points {
+		n := random.IntN(len(whole))
+		if random.IntN(2) == 0 { // half of the cuts fall into the header, where parsers break
+			n = random.IntN(60 << 10)
+		}
+		if err := os.WriteFile(cut, whole[:n], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		out, errs, code := edged(t, "generate", "--model", cut, "--ids", "1,2,3", "--max-tokens", "2")
+		oneSentence(t, fmt.Sprintf("cut at %d", n), out, errs, code)
+	}
+}
+
+func oneSentence(t *testing.T, what, out, errs string, code int) {
+	t.Helper()
+	if code != 1 || out != "" || strings.Count(strings.TrimSpace(errs), "\n") > 0 || strings.TrimSpace(errs) == "" || strings.Contains(errs, "panic") {
+		t.Errorf("%s: exit %d, stdout %q, stderr %q: want exit 1 and one sentence", what, code, out, errs)
+	}
+}
+
+func TestMissingShard(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS(filepath.Join(oracle.Repo(t), "demo/hf-nf4"))); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(dir, "model.safetensors")); err != nil {
+		t.Fatal(err)
+	}
+	index := `{"metadata":{},"weight_map":{"model.norm.weight":"model-00002-of-00002.safetensors"}}`
+	if err := os.WriteFile(filepath.Join(dir, "model.safetensors.index.json"), []byte(index), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, errs, code := edged(t, "generate", "--model", dir, "--ids", "1", "--max-tokens", "1")
+	oneSentence(t, "missing shard", out, errs, code)
+	if !strings.Contains(errs, "model-00002-of-00002.safetensors") {
+		t.Errorf("stderr %q does not name the shard", errs)
+	}
+}
+
+func TestUnsupportedArchitecture(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS(filepath.Join(oracle.Repo(t), "demo/hf-nf4"))); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "config.json")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	text = bytes.Replace(text, []byte(`"model_type": "llama"`), []byte(`"model_type": "mamba"`), 1)
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, errs, code := edged(t, "generate", "--model", dir, "--ids", "1", "--max-tokens", "1")
+	oneSentence(t, "unsupported architecture", out, errs, code)
+	if !strings.Contains(errs, "mamba") || !strings.Contains(errs, "llama") {
+		t.Errorf("stderr %q: want the architecture and those that are supported", errs)
+	}
+}
+
+func TestUsageErrorsExitTwo(t *testing.T) {
+	for _, args := range [][]string{{"generate"}, {"run", "--no-such-flag"}, {"frobnicate"}, {"tokenize", "--model"}} {
+		if out, errs, code := edged(t, args...); code != 2 || out != "" || errs == "" {
+			t.Errorf("edged %v: exit %d, stdout %q, stderr %q: want 2", args, code, out, errs)
+		}
+	}
+}
+
+func TestDemoOracle(t *testing.T) {
+	demo := oracle.Demo(t)
+	var o struct {
+		Prompts []struct{ IDs []int32 }
+		Outputs map[string][]struct {
+			IDs    []int32
+			Margin float64
+		}
+	}
+	readJSON(t, filepath.Join(demo, "eval/oracle.json"), &o)
+	for name, outputs := range o.Outputs {
+		args := []string{"--model", filepath.Join(oracle.Repo(t), "demo/hf-nf4"), "--precision", "exact", "--max-tokens", "200", "--output", "ids"}
+		base, adapter, _ := strings.Cut(name, "+")
+		if base != "nf4" {
+			continue
+		}
+		if adapter != "" {
+			args = append(args, "--adapter", filepath.Join(oracle.Repo(t), "demo/adapters", adapter))
+		}
+		t.Run(name, func(t *testing.T) {
+			for i, want := range outputs[:min(4, len(outputs))] {
+				if want.Margin < 0.005 {
+					continue
+				}
+				out, errs, code := edged(t, append([]string{"generate", "--ids", joinIDs(o.Prompts[i].IDs)}, args...)...)
+				if code != 0 {
+					t.Fatalf("exit %d: %s", code, errs)
+				}
+				// The reference lists the end-of-turn token that stops; edged does not.
+				if ids := want.IDs[:len(want.IDs)-1]; strings.TrimSpace(out) != joinIDs(ids) {
+					t.Errorf("prompt %d: got %s, want %s", i, out, joinIDs(ids))
+				}
+			}
+		})
+	}
+}
