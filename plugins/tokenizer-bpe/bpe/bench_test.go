@@ -26,11 +26,11 @@ they have built. A dam is a promise about the largest flood that will come, made
 }
 
 // variety is text of many words that hardly repeat: the oracle's cases, one after the other.
-func variety(t testing.TB) string {
-	t.Helper()
+func variety(tb testing.TB) string {
+	tb.Helper()
 	var b strings.Builder
 	for _, name := range []string{"qwen2", "llama-spm", "bert-bge"} {
-		for _, c := range readCases(t, filepath.Join(oracle.Dir(t), "tokenizer", "cases", name+".jsonl")) {
+		for _, c := range readCases(tb, filepath.Join(oracle.Dir(tb), "tokenizer", "cases", name+".jsonl")) {
 			if c.BytesHex == "" {
 				b.WriteString(c.Text)
 			}
@@ -46,6 +46,7 @@ func BenchmarkEncode(b *testing.B) {
 }
 
 func benchmarkEncode(b *testing.B, text string) {
+	b.Helper()
 	for _, name := range []string{"qwen2", "llama-bpe", "gpt-2", "llama-spm", "bert-bge"} {
 		b.Run(name, func(b *testing.B) {
 			tok := loadGGUF(b, vocabFile(b, name))

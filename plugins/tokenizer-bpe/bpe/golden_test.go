@@ -55,21 +55,22 @@ func get[T any](m fakeMeta, key string) (T, error) {
 	return x, nil
 }
 
-func (m fakeMeta) Has(key string) bool                   { _, ok := m[key]; return ok }
-func (m fakeMeta) String(key string) (string, error)     { return get[string](m, key) }
-func (m fakeMeta) Bool(key string) (bool, error)         { return get[bool](m, key) }
-func (m fakeMeta) Uint(key string) (uint64, error)       { return get[uint64](m, key) }
-func (m fakeMeta) Strings(key string) ([]string, error)  { return get[[]string](m, key) }
-func (m fakeMeta) Ints(key string) ([]int64, error)      { return get[[]int64](m, key) }
-func (m fakeMeta) Floats(key string) ([]float64, error)  { return get[[]float64](m, key) }
-func (m fakeMeta) with(key string, v any) fakeMeta       { c := maps.Clone(m); c[key] = v; return c }
-func (m fakeMeta) without(key string) fakeMeta           { c := maps.Clone(m); delete(c, key); return c }
-func (m fakeMeta) load(t testing.TB) (*Tokenizer, error) { t.Helper(); return FromGGUF("memory", m) }
-func (m fakeMeta) mustLoad(t testing.TB) *Tokenizer {
-	t.Helper()
+func (m fakeMeta) Has(key string) bool                  { _, ok := m[key]; return ok }
+func (m fakeMeta) String(key string) (string, error)    { return get[string](m, key) }
+func (m fakeMeta) Bool(key string) (bool, error)        { return get[bool](m, key) }
+func (m fakeMeta) Uint(key string) (uint64, error)      { return get[uint64](m, key) }
+func (m fakeMeta) Strings(key string) ([]string, error) { return get[[]string](m, key) }
+func (m fakeMeta) Ints(key string) ([]int64, error)     { return get[[]int64](m, key) }
+func (m fakeMeta) Floats(key string) ([]float64, error) { return get[[]float64](m, key) }
+func (m fakeMeta) with(key string, v any) fakeMeta      { c := maps.Clone(m); c[key] = v; return c }
+
+func (m fakeMeta) without(key string) fakeMeta { c := maps.Clone(m); delete(c, key); return c }
+
+func (m fakeMeta) mustLoad(tb testing.TB) *Tokenizer {
+	tb.Helper()
 	tok, err := FromGGUF("memory", m)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return tok
 }

@@ -88,7 +88,7 @@ func readFile(path string, limit int64) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // it was only read
 	s, err := f.Stat()
 	if err != nil {
 		return nil, err
@@ -169,11 +169,11 @@ func (b *hfBuilder) checkModel() error {
 	}
 	switch {
 	case m.Vocab.list || m.Type == "Unigram":
-		return fmt.Errorf("model.type is Unigram (T5, XLM-RoBERTa): supported are BPE and WordPiece")
+		return errors.New("model.type is Unigram (T5, XLM-RoBERTa): supported are BPE and WordPiece")
 	case m.Type != "BPE" && m.Type != "WordPiece":
 		return fmt.Errorf("model.type is %q: supported are BPE and WordPiece", m.Type)
 	case m.Vocab.n == 0:
-		return fmt.Errorf("model.vocab is empty")
+		return errors.New("model.vocab is empty")
 	case m.Dropout != nil && *m.Dropout != 0:
 		return fmt.Errorf("model.dropout is %g: ids would be random", *m.Dropout)
 	case m.Type == "BPE" && m.Prefix != nil && *m.Prefix != "":
@@ -285,7 +285,7 @@ func (b *hfBuilder) model() error {
 			prefix = *m.Prefix
 		}
 		if prefix == "" {
-			return fmt.Errorf("continuing_subword_prefix is empty, which is not supported")
+			return errors.New("continuing_subword_prefix is empty, which is not supported")
 		}
 		w := newWordPiece(t.vocab, prefix, func(id int) bool { return t.vocab.kind[id] == control })
 		w.unknown = t.info.Unknown
@@ -410,7 +410,7 @@ func hfType(raw json.RawMessage, depth int, nested string) (string, []json.RawMe
 	}
 	var kind string
 	if err := json.Unmarshal(head["type"], &kind); err != nil {
-		return "", nil, fmt.Errorf("a part has no type")
+		return "", nil, errors.New("a part has no type")
 	}
 	if kind != "Sequence" {
 		return kind, nil, nil

@@ -114,7 +114,7 @@ func (t *tokenText) UnmarshalJSON(data []byte) error {
 		Content string `json:"content"`
 	}
 	if err := json.Unmarshal(data, &o); err != nil {
-		return fmt.Errorf("a special token is neither a text nor an object with a content")
+		return errors.New("a special token is neither a text nor an object with a content")
 	}
 	*t = tokenText(o.Content)
 	return nil
@@ -137,7 +137,7 @@ func (t *templateText) UnmarshalJSON(data []byte) error {
 		Template string `json:"template"`
 	}
 	if err := json.Unmarshal(data, &list); err != nil {
-		return fmt.Errorf("chat_template is neither a text nor a list of named texts")
+		return errors.New("chat_template is neither a text nor a list of named texts")
 	}
 	for i, n := range list {
 		if i == 0 || n.Name == "default" {
@@ -161,7 +161,7 @@ func (l *idList) UnmarshalJSON(data []byte) error {
 	}
 	var many []*int64
 	if err := json.Unmarshal(data, &many); err != nil {
-		return fmt.Errorf("a token id is neither a number nor a list of numbers")
+		return errors.New("a token id is neither a number nor a list of numbers")
 	}
 	*l = many
 	return nil

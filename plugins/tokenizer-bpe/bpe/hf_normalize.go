@@ -2,6 +2,7 @@ package bpe
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"unicode"
@@ -151,7 +152,7 @@ func (n hfNormalizers) replace(f hfNormalizer) (func(s string) string, error) {
 			return b.String()
 		}, nil
 	}
-	return nil, fmt.Errorf("Replace has neither a String nor a Regex")
+	return nil, errors.New("a Replace has neither a String nor a Regex")
 }
 
 // bert is BertNormalizer: clean, set Chinese characters apart, strip accents, lower case.

@@ -2,6 +2,7 @@ package bpe
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"unicode/utf8"
@@ -20,7 +21,7 @@ type hfToken struct{ id int64 }
 func (t *hfToken) UnmarshalJSON(data []byte) error {
 	var pair []json.RawMessage
 	if err := json.Unmarshal(data, &pair); err != nil || len(pair) != 2 {
-		return fmt.Errorf("a token is not [\"text\", id]")
+		return errors.New("a token is not [\"text\", id]")
 	}
 	return json.Unmarshal(pair[1], &t.id)
 }
@@ -83,7 +84,7 @@ func (p *hfPostProcessors) template(f hfPostProcessor) error {
 		switch {
 		case part.Sequence != nil:
 			if seen {
-				return fmt.Errorf("TemplateProcessing puts the text in twice")
+				return errors.New("TemplateProcessing puts the text in twice")
 			}
 			seen = true
 		case part.Special != nil:
@@ -99,7 +100,7 @@ func (p *hfPostProcessors) template(f hfPostProcessor) error {
 		}
 	}
 	if !seen {
-		return fmt.Errorf("TemplateProcessing leaves the text out")
+		return errors.New("TemplateProcessing leaves the text out")
 	}
 	return p.put(before, after)
 }
@@ -177,12 +178,12 @@ func (d *hfDecoder) read(raw json.RawMessage, depth int) error {
 		d.byteFallback = true
 	case "Replace":
 		if f.Pattern.String == nil {
-			return fmt.Errorf("Replace of anything but a String is not supported")
+			return errors.New("a Replace of anything but a String is not supported")
 		}
 		d.replace = append(d.replace, [2]string{*f.Pattern.String, f.Content})
 	case "Metaspace":
 		if utf8.RuneCountInString(f.Replacement) != 1 {
-			return fmt.Errorf("Metaspace has the replacement %q, which is not one character", f.Replacement)
+			return fmt.Errorf("a Metaspace has the replacement %q, which is not one character", f.Replacement)
 		}
 		d.replace = append(d.replace, [2]string{f.Replacement, " "})
 		d.stripSpace = f.Scheme != "never" && (f.AddPrefix == nil || *f.AddPrefix)

@@ -2,6 +2,7 @@ package bpe
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"unicode/utf8"
@@ -93,7 +94,7 @@ func (h hfPreTokenizers) add(w *hfWords, mapped *bool, raw json.RawMessage, dept
 	switch kind {
 	case "ByteLevel":
 		if w.bytes {
-			return fmt.Errorf("ByteLevel stands in it twice, which is not supported")
+			return errors.New("ByteLevel stands in it twice, which is not supported")
 		}
 		w.bytes = true
 		if f.AddPrefix == nil || *f.AddPrefix {
@@ -112,7 +113,7 @@ func (h hfPreTokenizers) add(w *hfWords, mapped *bool, raw json.RawMessage, dept
 			w.name = split.NameOf(*f.Pattern.Regex)
 			return both(split.AtPattern(*f.Pattern.Regex, f.Behavior, f.Invert, c))
 		}
-		return fmt.Errorf("Split has neither a String nor a Regex")
+		return errors.New("Split has neither a String nor a Regex")
 	case "Metaspace":
 		return h.metaspace(w, f)
 	case "Digits":
@@ -137,7 +138,7 @@ func (h hfPreTokenizers) add(w *hfWords, mapped *bool, raw json.RawMessage, dept
 // metaspace writes spaces as another character, and puts one before a text.
 func (h hfPreTokenizers) metaspace(w *hfWords, f hfPreTokenizer) error {
 	if utf8.RuneCountInString(f.Replacement) != 1 {
-		return fmt.Errorf("Metaspace has the replacement %q, which is not one character", f.Replacement)
+		return fmt.Errorf("a Metaspace has the replacement %q, which is not one character", f.Replacement)
 	}
 	scheme := f.Scheme
 	if scheme == "" {
@@ -157,7 +158,7 @@ func (h hfPreTokenizers) metaspace(w *hfWords, f hfPreTokenizer) error {
 	case "never":
 		start, rest = space, space
 	default:
-		return fmt.Errorf("Metaspace has the prepend_scheme %q, which is not known", scheme)
+		return fmt.Errorf("a Metaspace has the prepend_scheme %q, which is not known", scheme)
 	}
 	w.start, w.rest = append(w.start, start), append(w.rest, rest)
 	if f.Split == nil || *f.Split {

@@ -70,7 +70,11 @@ func (m *scoreBPE) encode(w *work, s string, _, afterToken bool) error {
 	if m.prefix && afterToken {
 		s = " " + s
 	}
-	return m.words.Split(strings.ReplaceAll(s, " ", blank), &scoreWords{m: m, w: w})
+	words := m.words
+	if !utf8.ValidString(s) {
+		words = split.Chain{} // a broken character may swallow a part of a blank
+	}
+	return words.Split(strings.ReplaceAll(s, " ", blank), &scoreWords{m: m, w: w})
 }
 
 // scoreWords encodes word after word.

@@ -32,11 +32,11 @@ type oracleCase struct {
 	Detok        *string `json:"detok"`
 }
 
-func readCases(t testing.TB, path string) []oracleCase {
-	t.Helper()
+func readCases(tb testing.TB, path string) []oracleCase {
+	tb.Helper()
 	f, err := os.Open(path)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	defer f.Close()
 	var out []oracleCase
@@ -45,52 +45,52 @@ func readCases(t testing.TB, path string) []oracleCase {
 	for lines.Scan() {
 		var c oracleCase
 		if err := json.Unmarshal(lines.Bytes(), &c); err != nil {
-			t.Fatalf("%s: %v", path, err)
+			tb.Fatalf("%s: %v", path, err)
 		}
 		out = append(out, c)
 	}
 	if err := lines.Err(); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return out
 }
 
 // vocabFile decompresses one of llama.cpp's vocabulary-only files.
-func vocabFile(t testing.TB, name string) string {
-	t.Helper()
-	src, err := os.Open(filepath.Join(oracle.Dir(t), "tokenizer", "vocab", "ggml-vocab-"+name+".gguf.gz"))
+func vocabFile(tb testing.TB, name string) string {
+	tb.Helper()
+	src, err := os.Open(filepath.Join(oracle.Dir(tb), "tokenizer", "vocab", "ggml-vocab-"+name+".gguf.gz"))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	defer src.Close()
 	z, err := gzip.NewReader(src)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	path := filepath.Join(t.TempDir(), name+".gguf")
+	path := filepath.Join(tb.TempDir(), name+".gguf")
 	dst, err := os.Create(path)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if _, err := io.Copy(dst, z); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if err := dst.Close(); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return path
 }
 
-func loadGGUF(t testing.TB, path string) *Tokenizer {
-	t.Helper()
+func loadGGUF(tb testing.TB, path string) *Tokenizer {
+	tb.Helper()
 	f, err := gguf.Open(path)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	defer f.Close()
 	tok, err := FromGGUF(path, f)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return tok
 }

@@ -256,12 +256,12 @@ func (t *Tokenizer) Decode(ids []int32, special bool) ([]byte, error) {
 func (t *Tokenizer) finish() error {
 	for _, id := range t.prefix {
 		if id < 0 {
-			return fmt.Errorf("the model wants a token before every text, and does not say which: there is no BOS id")
+			return errors.New("the model wants a token before every text, and does not say which: there is no BOS id")
 		}
 	}
 	for _, id := range t.suffix {
 		if id < 0 {
-			return fmt.Errorf("the model wants a token after every text, and does not say which: there is no EOS id")
+			return errors.New("the model wants a token after every text, and does not say which: there is no EOS id")
 		}
 	}
 	t.info.Tokens = len(t.vocab.text)

@@ -1,6 +1,7 @@
 package bpe
 
 import (
+	"errors"
 	"fmt"
 	"hash/maphash"
 )
@@ -42,7 +43,7 @@ type vocabulary struct {
 // which no typed text may become.
 func newVocabulary(text []string, kinds []kind, hide func(id int) bool) (*vocabulary, error) {
 	if len(text) == 0 {
-		return nil, fmt.Errorf("the vocabulary is empty")
+		return nil, errors.New("the vocabulary is empty")
 	}
 	if len(text) > maxTokens {
 		return nil, fmt.Errorf("the vocabulary has %d tokens: at most %d are supported", len(text), maxTokens)
@@ -68,19 +69,6 @@ func (v *vocabulary) lookup(s string) (int32, bool) {
 		return -1, false
 	}
 	return v.index.find(s)
-}
-
-// find returns the first token that is written as s, hidden ones included; -1 where there is none.
-func (v *vocabulary) find(s string) int32 {
-	if id, ok := v.index.find(s); ok {
-		return id
-	}
-	for id, t := range v.text {
-		if t == s {
-			return int32(id)
-		}
-	}
-	return -1
 }
 
 // index maps texts to their places in a list: open addressing over 4-byte slots, since a map of 260 000 strings takes six

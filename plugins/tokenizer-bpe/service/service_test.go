@@ -18,26 +18,26 @@ import (
 	"edged/test/oracle"
 )
 
-func newService(t testing.TB) *Service {
-	t.Helper()
+func newService(tb testing.TB) *Service {
+	tb.Helper()
 	return &Service{Log: slog.New(slog.DiscardHandler)}
 }
 
-func load(t testing.TB, path string) (*Service, tokenizer.Info) {
-	t.Helper()
-	s := newService(t)
-	info, err := s.Load(t.Context(), path)
+func load(tb testing.TB, path string) (*Service, tokenizer.Info) {
+	tb.Helper()
+	s := newService(tb)
+	info, err := s.Load(tb.Context(), path)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return s, info
 }
 
-func models(t testing.TB) map[string]string {
-	t.Helper()
-	dir := filepath.Join(oracle.Dir(t), "models")
+func models(tb testing.TB) map[string]string {
+	tb.Helper()
+	dir := filepath.Join(oracle.Dir(tb), "models")
 	return map[string]string{
-		"demo":         filepath.Join(oracle.Repo(t), "demo", "hf-nf4"),
+		"demo":         filepath.Join(oracle.Repo(tb), "demo", "hf-nf4"),
 		"llama folder": filepath.Join(dir, "llama-tied", "hf"),
 		"llama gguf":   filepath.Join(dir, "llama-tied", "llama-tied-F16.gguf"),
 		"qwen2 folder": filepath.Join(dir, "qwen2", "hf"),
@@ -187,11 +187,11 @@ func TestBOSIsNotDoubled(t *testing.T) {
 	}
 }
 
-func (s *Service) info(t testing.TB) tokenizer.Info {
-	t.Helper()
+func (s *Service) info(tb testing.TB) tokenizer.Info {
+	tb.Helper()
 	m, err := s.current()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return tokenizer.Info{AddBOS: m.info.AddBOS}
 }

@@ -100,11 +100,11 @@ func named(text string) []tokenizer.ToolCall {
 	for part := range strings.SplitSeq(text, callsMark) {
 		name, args, ok := strings.Cut(part, argsMark)
 		name = strings.TrimSpace(name)
-		if raw, isObject := arguments(json.RawMessage(strings.TrimSpace(args))); ok && isObject && name != "" {
-			calls = append(calls, tokenizer.ToolCall{Name: name, Arguments: raw})
-		} else {
+		raw, isObject := arguments(json.RawMessage(strings.TrimSpace(args)))
+		if !ok || !isObject || name == "" {
 			return nil
 		}
+		calls = append(calls, tokenizer.ToolCall{Name: name, Arguments: raw})
 	}
 	return calls
 }

@@ -14,28 +14,28 @@ type words []string
 
 func (w *words) Word(s string) { *w = append(*w, s) }
 
-func cut(t testing.TB, s Splitter, text string) []string {
-	t.Helper()
+func cut(tb testing.TB, s Splitter, text string) []string {
+	tb.Helper()
 	var w words
 	if err := s.Split(text, &w); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return w
 }
 
 // published gives each splitter written by hand beside the patterns that define it, applied one after the other.
-func published(t testing.TB) map[string]struct {
+func published(tb testing.TB) map[string]struct {
 	hand     Splitter
 	patterns Splitter
 } {
-	t.Helper()
+	tb.Helper()
 	c := NewClasses()
 	chain := func(patterns ...string) Splitter {
 		var out Chain
 		for _, p := range patterns {
 			re, err := Compile(p)
 			if err != nil {
-				t.Fatal(err)
+				tb.Fatal(err)
 			}
 			out = append(out, re)
 		}
@@ -44,7 +44,7 @@ func published(t testing.TB) map[string]struct {
 	named := func(name string) Splitter {
 		f, err := ByName(name, c)
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		return f.Splitter
 	}
@@ -121,6 +121,7 @@ func TestSplittersFollowPublishedPatterns(t *testing.T) {
 
 func FuzzSplitters(f *testing.F) {
 	all := published(f)
+	classes := NewClasses()
 	f.Add("I'LL  go\n\n to ½ 12345's é\u0301!! ")
 	f.Fuzz(func(t *testing.T, text string) {
 		if !utf8.ValidString(text) || len(text) > 1000 {
@@ -131,7 +132,7 @@ func FuzzSplitters(f *testing.F) {
 			if joined := strings.Join(got, ""); joined != text {
 				t.Fatalf("%s: words of %q join to %q", name, text, joined)
 			}
-			if strings.ContainsFunc(text, func(r rune) bool { return r > 0x7F && NewClasses().IsSpace(r) }) && dullSpaces(name) {
+			if strings.ContainsFunc(text, func(r rune) bool { return r > 0x7F && classes.IsSpace(r) }) && dullSpaces(name) {
 				continue
 			}
 			if strings.ContainsRune(text, '\u017f') {
@@ -161,11 +162,11 @@ func TestEveryCharacterKeepsItsClass(t *testing.T) {
 	}
 }
 
-func mustCompile(t testing.TB, p string) *Pattern {
-	t.Helper()
+func mustCompile(tb testing.TB, p string) *Pattern {
+	tb.Helper()
 	re, err := Compile(p)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return re
 }
@@ -248,5 +249,11 @@ func BenchmarkSplit(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+func BenchmarkNewClasses(b *testing.B) {
+	for b.Loop() {
+		NewClasses()
 	}
 }

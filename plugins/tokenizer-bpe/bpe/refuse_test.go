@@ -1,0 +1,518 @@
+package bpe
+
+import (
+	"encoding/json"
+	"errors"
+	"maps"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"edged/core/gguf"
+	"edged/test/oracle"
+)
+
+// small is a byte-level vocabulary of a few tokens.
+func small() fakeMeta {
+	chars := newByteChars()
+	var tokens []string
+	for b := range 256 {
+		tokens = append(tokens, string(chars.char[b]))
+	}
+	tokens = append(tokens, "ab", "abc", "<|im_end|>", "<|user|>", "keep")
+	types := make([]int64, len(tokens))
+	for i := range types {
+		types[i] = int64(normal)
+	}
+	types[258], types[259], types[260] = int64(control), int64(control), int64(userDefined)
+	return fakeMeta{keyModel: "gpt2", keyPre: "gpt-2", keyTokens: tokens, keyTypes: types, keyMerges: []string{"a b", "ab c"}}
+}
+
+func TestGGUFRefusals(t *testing.T) {
+	m := small()
+	huge := make([]string, maxTokens+1)
+	tests := []struct {
+		name string
+		meta fakeMeta
+		want string
+	}{
+		{"no vocabulary", m.without(keyModel), "no tokenizer.ggml.model"},
+		{"unknown model", m.with(keyModel, "t5"), `tokenizer.ggml.model is "t5": supported are`},
+		{"model of another type", m.with(keyModel, true), keyModel},
+		{"unknown pre-tokenizer", m.with(keyPre, "klingon"), `unknown pre-tokenizer "klingon": known are`},
+		{"no tokens", m.without(keyTokens), keyTokens},
+		{"empty tokens", m.with(keyTokens, []string{}).with(keyTypes, []int64{}), "empty"},
+		{"too many tokens", m.with(keyTokens, huge), "at most"},
+		{"token not UTF-8", m.with(keyTokens, []string{"\xff"}).with(keyTypes, []int64{1}), "token 0 is not valid UTF-8"},
+		{"too few types", m.with(keyTypes, []int64{1}), "1 entries for 261 tokens"},
+		{"no merges", m.without(keyMerges), "no tokenizer.ggml.merges"},
+		{"merges of numbers", m.with(keyMerges, []int64{1}), keyMerges},
+		{"BOS wanted, not given", m.with(keyAddBOS, true), "there is no BOS id"},
+		{"EOS wanted, not given", m.with(keyAddEOS, true), "there is no EOS id"},
+		{"long control token", m.with(keyTokens, append(slices.Clone(m[keyTokens].([]string)[:258]), strings.Repeat("x", 300), "<|user|>", "keep")), "300 bytes"},
+		{"scores too few", fakeMeta{keyModel: "llama", keyTokens: []string{"<unk>", "<s>", "</s>", "a"}, keyScores: []float64{1}}, "1 entries for 4 tokens"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := FromGGUF("some.gguf", tt.meta)
+			if !errors.Is(err, ErrModel) || !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), "some.gguf") {
+				t.Errorf("error %v, want %q", err, tt.want)
+			}
+		})
+	}
+}
+
+// TestOddVocabularies: files that are wrong in ways that llama.cpp forgives load here too, and encode without a panic.
+func TestOddVocabularies(t *testing.T) {
+	m := small()
+	metas := map[string]fakeMeta{
+		"ids out of range":      m.with(keyBOS, uint64(1<<40)).with(keyEOS, uint64(9999)),
+		"types out of range":    m.with(keyTypes, make([]int64, 261)),
+		"merges of nothing":     m.with(keyMerges, []string{"", "x", " ", "a b"}),
+		"merges of no tokens":   m.with(keyMerges, []string{"a b", "ab x", "abx y", "é ü"}),
+		"empty token":           m.with(keyTokens, append([]string{""}, m[keyTokens].([]string)[1:]...)),
+		"equal tokens":          m.with(keyTokens, slices.Repeat([]string{"a"}, 261)),
+		"sentencepiece, bare":   {keyModel: "llama", keyTokens: []string{"<unk>", "<s>", "</s>", "a", "▁a", "aa"}},
+		"sentencepiece, scores": {keyModel: "llama", keyTokens: []string{"<unk>", "<s>", "</s>", "a"}, keyScores: []float64{0, 0, 0, 1e300}},
+		"one token":             {keyModel: "gemma4", keyTokens: []string{"a"}, keyMerges: []string{}, keyBOS: uint64(0)},
+		"bert of 200":           {keyModel: "bert", keyTokens: slices.Repeat([]string{"▁a", "b", "c"}, 67)},
+	}
+	for name, meta := range metas {
+		t.Run(name, func(t *testing.T) {
+			tok := meta.mustLoad(t)
+			for _, text := range []string{"", "a", "ab abc é\x00 <|im_end|>", "\xff\xfe", strings.Repeat("ab", 100)} {
+				for _, o := range []Options{{}, {AddSpecial: true}, {ParseSpecial: true}} {
+					ids, err := tok.Encode(nil, text, o)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if _, err := tok.Decode(ids, true); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+		})
+	}
+}
+
+func demoJSON(tb testing.TB) []byte {
+	tb.Helper()
+	data, err := os.ReadFile(filepath.Join(oracle.Repo(tb), "demo", "hf-nf4", "tokenizer.json"))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return data
+}
+
+func TestTokenizerJSONRefusals(t *testing.T) {
+	demo := demoJSON(t)
+	with := func(key, value string) []byte {
+		return patched(t, demo, map[string]json.RawMessage{key: json.RawMessage(value)})
+	}
+	model := func(key, value string) []byte {
+		m := patched(t, field(t, demo, "model"), map[string]json.RawMessage{key: json.RawMessage(value)})
+		return with("model", string(m))
+	}
+	deep := `{"type":"NFC"}`
+	for range 30 {
+		deep = `{"type":"Sequence","normalizers":[` + deep + `]}`
+	}
+	tests := []struct {
+		name string
+		data []byte
+		want string
+	}{
+		{"no JSON", []byte("{"), "unexpected end"},
+		{"a list", []byte("[]"), "cannot unmarshal"},
+		{"empty", []byte("{}"), `model.type is ""`},
+		{"unigram", model("vocab", `[["a", 0.5]]`), "Unigram"},
+		{"unknown model", model("type", `"WordLevel"`), `model.type is "WordLevel"`},
+		{"no vocabulary", model("vocab", `{}`), "model.vocab is empty"},
+		{"vocabulary of texts", model("vocab", `{"a":"b"}`), "model.vocab is not of the expected form"},
+		{"negative id", model("vocab", `{"a":-1}`), `"a" has the id -1`},
+		{"huge id", model("vocab", `{"a":123456789012}`), "ids go from 0"},
+		{"sparse ids", model("vocab", `{"a":1000000}`), "too sparse"},
+		{"merge of three", model("merges", `["a b c"]`), "model.merges: entry 0"},
+		{"merge of one", model("merges", `[["a"]]`), "model.merges: entry 0"},
+		{"merges of numbers", model("merges", `[1]`), "model.merges: entry 0"},
+		{"merge of no token", model("merges", `["a ☃"]`), "which is not in the vocabulary"},
+		{"dropout", model("dropout", `0.1`), "random"},
+		{"end of word", model("end_of_word_suffix", `"</w>"`), "end_of_word_suffix"},
+		{"normalizer", with("normalizer", `{"type":"Nmt"}`), `normalizer: type "Nmt" is not supported`},
+		{"normalizer without a type", with("normalizer", `{}`), "has no type"},
+		{"charsmap", with("normalizer", `{"type":"Precompiled","precompiled_charsmap":"AAAA"}`), "Precompiled"},
+		{"nested too deep", with("normalizer", deep), "nested deeper"},
+		{"pattern", with("pre_tokenizer", `{"type":"Split","pattern":{"Regex":"("},"behavior":"Isolated","invert":false}`), "pre_tokenizer: Split"},
+		{"intersection", with("pre_tokenizer", `{"type":"Split","pattern":{"Regex":"[a&&b]"},"behavior":"Isolated","invert":false}`), "intersection"},
+		{"behaviour", with("pre_tokenizer", `{"type":"Split","pattern":{"Regex":"a"},"behavior":"Eaten","invert":false}`), `"Eaten" is unknown`},
+		{"pre-tokenizer", with("pre_tokenizer", `{"type":"UnicodeScripts"}`), "UnicodeScripts"},
+		{"metaspace", with("pre_tokenizer", `{"type":"Metaspace","replacement":"__"}`), "not one character"},
+		{"decoder", with("decoder", `{"type":"CTC"}`), `decoder: type "CTC"`},
+		{"post-processor", with("post_processor", `{"type":"Odd"}`), `post_processor: type "Odd"`},
+		{"template with a foreign token", with("post_processor", `{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"x","type_id":0}},{"Sequence":{"id":"A","type_id":0}}],"special_tokens":{}}`), `names the token "x"`},
+		{"template with a foreign id", with("post_processor", `{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"x","type_id":0}},{"Sequence":{"id":"A","type_id":0}}],"special_tokens":{"x":{"id":"x","ids":[99999999],"tokens":["x"]}}}`), "99999999 is not in the vocabulary"},
+		{"template without the text", with("post_processor", `{"type":"TemplateProcessing","single":[],"special_tokens":{}}`), "leaves the text out"},
+		{"added token with a foreign id", with("added_tokens", `[{"id":99999999,"content":"<|x|>"}]`), "99999999"},
+		{"added token with a taken id", with("added_tokens", `[{"id":5,"content":"<|x|>"}]`), "which is that of"},
+		{"long added token", with("added_tokens", `[{"id":2048,"content":"`+strings.Repeat("x", 300)+`"}]`), "300 bytes"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			if err := os.WriteFile(filepath.Join(dir, "tokenizer.json"), tt.data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			_, err := FromFolder(dir)
+			if !errors.Is(err, ErrModel) || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "\n") {
+				t.Errorf("error %v, want %q", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestFolders(t *testing.T) {
+	write := func(t *testing.T, files map[string]string) string {
+		t.Helper()
+		dir := t.TempDir()
+		for name, text := range files {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return dir
+	}
+	demo := string(demoJSON(t))
+	t.Run("what the files say", func(t *testing.T) {
+		dir := write(t, map[string]string{
+			"tokenizer.json":         demo,
+			"tokenizer_config.json":  `{"bos_token":{"content":"<|im_start|>"},"eos_token":"<|im_end|>","pad_token":null,"chat_template":[{"name":"tool_use","template":"T"},{"name":"default","template":"D"}]}`,
+			"generation_config.json": `{"eos_token_id":[2,7]}`,
+			"config.json":            `{"bos_token_id":5,"eos_token_id":9}`,
+		})
+		tok, err := FromFolder(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		i := tok.Info()
+		if i.BOS != 1 || i.EOS != 2 || i.Pad != -1 || i.ChatTemplate != "D" || !slices.Equal(i.EOG, []int32{0, 2, 7, 9}) || i.AddBOS || i.Kind != KindBPE || i.Pre != "qwen2" {
+			t.Errorf("%+v", i)
+		}
+	})
+	t.Run("a template of its own", func(t *testing.T) {
+		tok, err := FromFolder(write(t, map[string]string{"tokenizer.json": demo, "tokenizer_config.json": `{"chat_template":"C"}`, "chat_template.jinja": "J"}))
+		if err != nil || tok.Info().ChatTemplate != "J" {
+			t.Errorf("%v", err)
+		}
+	})
+	t.Run("a class that sets BOS", func(t *testing.T) {
+		for config, want := range map[string]bool{
+			`{"tokenizer_class":"LlamaTokenizerFast","bos_token":"<|im_start|>"}`:                           true,
+			`{"tokenizer_class":"LlamaTokenizer","bos_token":"<|im_start|>","add_bos_token":false}`:         false,
+			`{"tokenizer_class":"PreTrainedTokenizerFast","bos_token":"<|im_start|>","add_bos_token":true}`: false,
+		} {
+			tok, err := FromFolder(write(t, map[string]string{"tokenizer.json": demo, "tokenizer_config.json": config}))
+			if err != nil || tok.Info().AddBOS != want {
+				t.Errorf("%s: %v", config, err)
+			}
+		}
+	})
+	for name, tt := range map[string]struct {
+		files map[string]string
+		want  string
+	}{
+		"empty":              {nil, "no tokenizer.json"},
+		"sentencepiece only": {map[string]string{"tokenizer.model": "x"}, "has tokenizer.model but no tokenizer.json"},
+		"broken config":      {map[string]string{"tokenizer.json": demo, "tokenizer_config.json": `{`}, "tokenizer_config.json"},
+		"odd token":          {map[string]string{"tokenizer.json": demo, "tokenizer_config.json": `{"bos_token":7}`}, "neither a text nor an object"},
+		"odd template":       {map[string]string{"tokenizer.json": demo, "tokenizer_config.json": `{"chat_template":7}`}, "chat_template is neither"},
+		"odd ids":            {map[string]string{"tokenizer.json": demo, "generation_config.json": `{"eos_token_id":"x"}`}, "neither a number"},
+		"class without BOS":  {map[string]string{"tokenizer.json": demo, "tokenizer_config.json": `{"tokenizer_class":"LlamaTokenizer"}`}, "there is no BOS id"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := FromFolder(write(t, tt.files))
+			if !errors.Is(err, ErrModel) || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("error %v, want %q", err, tt.want)
+			}
+		})
+	}
+}
+
+// TestDecode: control tokens are text only when asked for, and ids are checked.
+func TestDecode(t *testing.T) {
+	tok := small().mustLoad(t)
+	for _, tt := range []struct {
+		ids     []int32
+		special bool
+		want    string
+	}{
+		{[]int32{256, 258, 257}, false, "ababc"},
+		{[]int32{256, 258, 257}, true, "ab<|im_end|>abc"},
+		{[]int32{260}, false, "keep"},
+		{nil, true, ""},
+	} {
+		got, err := tok.Decode(tt.ids, tt.special)
+		if err != nil || string(got) != tt.want {
+			t.Errorf("%v: %q, %v", tt.ids, got, err)
+		}
+	}
+	for _, id := range []int32{-1, 261, 1 << 30} {
+		if _, err := tok.Decode([]int32{0, id}, false); !errors.Is(err, ErrText) {
+			t.Errorf("%d: error %v", id, err)
+		}
+	}
+}
+
+// TestSpecialTokens: control tokens are parsed where that is asked for, tokens that a user may write always.
+func TestSpecialTokens(t *testing.T) {
+	tok := small().mustLoad(t)
+	for _, tt := range []struct {
+		text  string
+		parse bool
+		want  []int32
+	}{
+		{"ab<|im_end|>ab", true, []int32{256, 258, 256}},
+		{"<|im_end|><|user|>", true, []int32{258, 259}},
+		{"abkeepab", false, []int32{256, 260, 256}},
+		{"abkeepab", true, []int32{256, 260, 256}},
+	} {
+		got, err := tok.Encode(nil, tt.text, Options{ParseSpecial: tt.parse})
+		if err != nil || !slices.Equal(got, tt.want) {
+			t.Errorf("%q, parse %t: %v, want %v, %v", tt.text, tt.parse, got, tt.want, err)
+		}
+	}
+	got, err := tok.Encode(nil, "<|im_end|>", Options{})
+	if err != nil || slices.Contains(got, 258) {
+		t.Errorf("typed text became a control token: %v, %v", got, err)
+	}
+}
+
+// TestPrefersLongTokens: of added tokens that overlap, the longest wins as in llama.cpp, wherever it starts; Hugging
+// Face's first match wins.
+func TestOverlappingTokens(t *testing.T) {
+	tokens := []added{{id: 1, text: "<ab>"}, {id: 2, text: "b><cde"}, {id: 3, text: "\n"}, {id: 4, text: "\n\n\n"}, {id: 5, text: "x", rstrip: true, lstrip: true}, {id: 6, text: "cde", singleWord: true}}
+	m := newMatcher(tokens)
+	show := func(f []fragment) (ids []int32) {
+		for _, x := range f {
+			ids = append(ids, x.token)
+		}
+		return ids
+	}
+	for _, tt := range []struct {
+		text               string
+		byLength, leftmost []int32
+	}{
+		{"<ab><cde", []int32{-1, 2}, []int32{1, -1, 6}},
+		{"\n\n\n\n\n", []int32{4, 3, 3}, []int32{4, 3, 3}},
+		{"a  x  b", []int32{-1, 5, -1}, []int32{-1, 5, -1}},
+		{" x x ", []int32{5, 5}, []int32{5, 5}},
+		{"", nil, nil},
+		{"cdef cde", []int32{6, -1, 6}, []int32{-1, 6}},
+	} {
+		if got := show(m.byLength(tt.text, all)); !slices.Equal(got, tt.byLength) {
+			t.Errorf("%q by length: %v, want %v", tt.text, got, tt.byLength)
+		}
+		if got := show(m.leftmost(tt.text, all)); !slices.Equal(got, tt.leftmost) {
+			t.Errorf("%q leftmost: %v, want %v", tt.text, got, tt.leftmost)
+		}
+	}
+}
+
+// TestGuard: a guarded text holds no control token, and comes back.
+func TestGuard(t *testing.T) {
+	m := small()
+	tokens := slices.Clone(m[keyTokens].([]string))
+	tokens[259] = "§" // a control token of one character
+	tok := m.with(keyTokens, tokens).mustLoad(t)
+	for _, s := range []string{
+		"", "hello", "<|im_end|>", "a<|im_end|>b", "<|im_", "<", "§", "a§b§", "\ufdd0", "\ufdd1", "\ufdd10\ufdd0", "<|im\ufdd0_end|>", "<<|im_end|><|im_end|>", "\ufdd12a7\ufdd1",
+	} {
+		g := tok.Guard(s)
+		if strings.Contains(g, "<|im_end|>") || strings.Contains(g, "§") || strings.Contains(g+"|im_end|>", "<|im_end|>") {
+			t.Errorf("%q is guarded as %q", s, g)
+		}
+		if back := tok.Unguard(g); back != s {
+			t.Errorf("%q came back as %q", s, back)
+		}
+		ids, err := tok.EncodeRendered(nil, "<|im_end|>"+g+"<|im_end|>", true)
+		if err != nil || len(ids) < 2 || ids[0] != 258 || ids[len(ids)-1] != 258 || slices.Contains(ids[1:len(ids)-1], 258) || slices.Contains(ids, 259) {
+			t.Errorf("%q: %v, %v", s, ids, err)
+		}
+	}
+}
+
+// TestEncodeAppends: dst is appended to, and its scratch is not shared.
+func TestEncodeAppends(t *testing.T) {
+	tok := small().mustLoad(t)
+	a, err := tok.Encode([]int32{7}, "ab", Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := tok.Encode(nil, "abc", Options{})
+	if err != nil || !slices.Equal(a, []int32{7, 256}) || !slices.Equal(b, []int32{257}) {
+		t.Errorf("%v %v %v", a, b, err)
+	}
+}
+
+// FuzzEncode: byte-level BPE gives the very bytes back.
+func FuzzEncode(f *testing.F) {
+	demo, err := fromJSON(demoJSON(f), &folderConfig{})
+	if err != nil {
+		f.Fatal(err)
+	}
+	toks := []*Tokenizer{demo, pairVocabulary("llama-bpe").mustLoad(f), pairVocabulary("deepseek-llm").mustLoad(f), small().mustLoad(f)}
+	f.Add("I'LL  go\n\n to ½ 12345's é\u0301!! <|im_end|>")
+	f.Add("\xff\xc3(a\xed\xa0\x80")
+	f.Fuzz(func(t *testing.T, text string) {
+		for _, tok := range toks {
+			for _, parse := range []bool{false, true} {
+				ids, err := tok.Encode(nil, text, Options{ParseSpecial: parse})
+				if err != nil {
+					t.Fatal(err)
+				}
+				back, err := tok.Decode(ids, true)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if string(back) != validUTF8(text) {
+					t.Errorf("%q came back as %q", text, back)
+				}
+			}
+			if g := tok.Guard(validUTF8(text)); tok.Unguard(g) != validUTF8(text) {
+				t.Errorf("%q is guarded as %q", text, g)
+			}
+		}
+	})
+}
+
+// FuzzScores: SentencePiece with byte fallback, and the cut at blanks against the whole text.
+func FuzzScores(f *testing.F) {
+	tokens := []string{"<unk>", "<s>", "</s>", "▁", "a", "b", "▁a", "ab", "▁ab", "▁▁", "é", "aé"}
+	scores := []float64{0, 0, 0, -1, -2, -3, -0.5, -0.25, -0.125, -4, -5, -6}
+	types := []int64{2, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1}
+	const digits = "0123456789ABCDEF"
+	for b := range 256 {
+		tokens = append(tokens, "<0x"+digits[b>>4:b>>4+1]+digits[b&15:b&15+1]+">")
+		scores, types = append(scores, 0), append(types, int64(byteToken))
+	}
+	meta := fakeMeta{keyModel: "llama", keyTokens: tokens, keyScores: scores, keyTypes: types, keySpacePrefix: false}
+	cutTok := meta.mustLoad(f)
+	whole := meta.with(keyTokens, append(slices.Clone(tokens[:11]), append([]string{"b▁never"}, tokens[12:]...)...)).mustLoad(f)
+	f.Add("ab  a b \x80é")
+	f.Fuzz(func(t *testing.T, text string) {
+		if strings.Contains(text, "▁") || strings.Contains(text, "aé") || strings.Contains(text, "never") {
+			t.Skip()
+		}
+		ids, err := cutTok.Encode(nil, text, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		back, err := cutTok.Decode(ids, true)
+		// A broken character may take bytes of a blank along, as in llama.cpp: then the blank comes back.
+		if err != nil || utf8.ValidString(text) && string(back) != text {
+			t.Errorf("%q came back as %q, %v", text, back, err)
+		}
+		other, err := whole.Encode(nil, text, Options{})
+		if err != nil || !slices.Equal(ids, other) {
+			t.Errorf("%q: %v cut at blanks, %v whole", text, ids, other)
+		}
+	})
+}
+
+// FuzzTokenizerJSON: no panic, and memory in proportion to the file.
+func FuzzTokenizerJSON(f *testing.F) {
+	demo := demoJSON(f)
+	var parts map[string]json.RawMessage
+	if err := json.Unmarshal(demo, &parts); err != nil {
+		f.Fatal(err)
+	}
+	parts["model"] = json.RawMessage(`{"type":"BPE","vocab":{"a":0,"b":1,"ab":2,"\u0120":3},"merges":["a b"]}`)
+	parts["added_tokens"] = json.RawMessage(`[{"id":4,"content":"<|x|>","special":true,"lstrip":true}]`)
+	seed, err := json.Marshal(parts)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(seed)
+	for _, section := range []map[string]string{
+		{"normalizer": `{"type":"Sequence","normalizers":[{"type":"NFKC"},{"type":"Prepend","prepend":"▁"},{"type":"Replace","pattern":{"String":" "},"content":"▁"}]}`},
+		{"pre_tokenizer": `{"type":"Metaspace","replacement":"▁","prepend_scheme":"first","split":true}`},
+		{"pre_tokenizer": `{"type":"Sequence","pretokenizers":[{"type":"Digits","individual_digits":true},{"type":"Split","pattern":{"Regex":"a+|\\s"},"behavior":"MergedWithNext","invert":true}]}`},
+		{"model": `{"type":"WordPiece","unk_token":"a","vocab":{"a":0,"##b":1}}`, "normalizer": `{"type":"BertNormalizer"}`, "pre_tokenizer": `{"type":"BertPreTokenizer"}`},
+	} {
+		p := maps.Clone(parts)
+		for k, v := range section {
+			p[k] = json.RawMessage(v)
+		}
+		seed, err := json.Marshal(p)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if len(data) > 1<<16 {
+			t.Skip()
+		}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		tok, err := fromJSON(data, &folderConfig{})
+		runtime.ReadMemStats(&after)
+		// The class table takes 3 MB while it is built, a pattern up to 100 times its text.
+		if got, limit := after.TotalAlloc-before.TotalAlloc, uint64(16<<20+1024*len(data)); got > limit {
+			t.Errorf("%d bytes of JSON took %d bytes of memory, more than %d", len(data), got, limit)
+		}
+		if err != nil {
+			return
+		}
+		for _, text := range []string{"", "ab a  b<|x|>", "é\u0301 12\n"} {
+			ids, err := tok.Encode(nil, text, Options{ParseSpecial: true, AddSpecial: true})
+			if err != nil {
+				continue // a pattern that takes too long
+			}
+			if _, err := tok.Decode(ids, true); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+// FuzzGGUF: no panic, whatever a file's metadata says.
+func FuzzGGUF(f *testing.F) {
+	m := small()
+	for _, model := range []string{"gpt2", "llama", "bert", "gemma4"} {
+		var w gguf.Writer
+		w.Put(keyModel, model)
+		w.Put(keyPre, "llama-bpe")
+		w.Put(keyTokens, m[keyTokens].([]string))
+		w.Put(keyMerges, m[keyMerges].([]string))
+		w.Put(keyBOS, uint32(3))
+		var b strings.Builder
+		if _, err := w.WriteTo(&b); err != nil {
+			f.Fatal(err)
+		}
+		f.Add([]byte(b.String()))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		file, err := gguf.Parse("fuzz.gguf", data)
+		if err != nil {
+			t.Skip()
+		}
+		tok, err := FromGGUF("fuzz.gguf", file)
+		if err != nil {
+			if !utf8.ValidString(err.Error()) && utf8.Valid(data) {
+				t.Errorf("error %q", err)
+			}
+			return
+		}
+		ids, err := tok.Encode(nil, "ab a  é\n<|im_end|>", Options{ParseSpecial: true, AddSpecial: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tok.Decode(ids, true); err != nil {
+			t.Error(err)
+		}
+	})
+}
