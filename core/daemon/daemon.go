@@ -165,8 +165,15 @@ func (d *daemon) serve(ctx context.Context, n *notifier, cancel context.CancelFu
 		return err
 	}
 	defer closeBroker()
-	store := inbox.NewMemory(inbox.Limits{Window: d.c.Inbox.DedupeWindow, Bytes: inboxBytes})
-	defer store.Close() //nolint:errcheck // a store in memory closes without error
+	store, err := d.openInbox(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err := store.Close(); err != nil {
+			d.log.WarnContext(ctx, "the inbox did not close", "err", err)
+		}
+	}()
 	d.work = dispatch.New(d.dispatchConfig(store))
 	d.door = mqtt.New(mqtt.Options{Node: d.c.Node.Name, Config: d.c.MQTT, Embedded: address, Dispatcher: d.work, Log: d.log})
 
@@ -175,7 +182,9 @@ func (d *daemon) serve(ctx context.Context, n *notifier, cancel context.CancelFu
 	defer closeDoor()
 	outer := &group{fails: cancel}
 	outer.goes(func() error { return d.door.Run(doorCtx) })
-	d.work.Replay(ctx, map[string]dispatch.Sink{mqtt.DoorName: d.door})
+	if unfinished, unpublished := d.work.Replay(ctx, map[string]dispatch.Sink{mqtt.DoorName: d.door}); unfinished+unpublished > 0 {
+		d.log.InfoContext(ctx, "taken up from the inbox", "requests", unfinished, "answers", unpublished)
+	}
 	outer.goes(func() error { return d.status.run(doorCtx) })
 	outer.goes(func() error { return d.reloads(doorCtx) })
 	outer.goes(func() error { return n.watchdog(doorCtx, d.work) })
@@ -190,6 +199,22 @@ func (d *daemon) serve(ctx context.Context, n *notifier, cancel context.CancelFu
 		err = failed
 	}
 	return err
+}
+
+// openInbox opens the journal.
+func (d *daemon) openInbox(ctx context.Context) (inbox.Store, error) {
+	limits := inbox.Limits{Window: d.c.Inbox.DedupeWindow, Bytes: inboxBytes}
+	if d.c.Inbox.Store != "disk" {
+		return inbox.NewMemory(limits), nil
+	}
+	store, report, err := inbox.OpenDisk(filepath.Join(d.c.State.Dir, "inbox"), limits)
+	if err != nil {
+		return nil, err
+	}
+	for _, bad := range report.Damaged {
+		d.log.WarnContext(ctx, "a part of the inbox is lost", "path", bad.File, "offset", bad.Offset, "bytes", bad.Bytes, "err", bad.Why)
+	}
+	return store, nil
 }
 
 // announce tells when the node is online.

@@ -331,6 +331,34 @@ func TestShutdownWithinGrace(t *testing.T) {
 	}
 }
 
+func TestDurableInboxGoesOnAfterARestart(t *testing.T) {
+	c := configure(t)
+	c.Inbox.Store, c.Node.ShutdownGrace = "disk", 200*time.Millisecond
+	n := start(t, c)
+	n.publish(t, "edged/n/request", `{"id":"done","prompt":"abc","max_tokens":5}`)
+	done, _ := n.answer(t, "done")
+	n.publish(t, "edged/n/request", `{"id":"left","prompt":"abcde","max_tokens":400,"stream":true}`)
+	n.until(t, "delta", func(_ string, payload []byte) bool { return bytes.Contains(payload, []byte(`"delta"`)) })
+	if err := n.stop(); err != nil {
+		t.Fatal(err)
+	}
+	for len(n.got) > 0 {
+		if m := <-n.got; m.Topic() == "edged/n/response/left" && bytes.Contains(m.Payload(), []byte(`"done":true`)) {
+			t.Errorf("a journalled request was ended: %s", m.Payload())
+		}
+	}
+	touch(t, filepath.Join(filepath.Dir(c.Model.Path), "slow-start")) // so that the client is there before the answer
+	n = start(t, c)
+	left, deltas := n.answer(t, "left")
+	if left.Error != nil || *left.Text != shouted("abcde", 400) || left.Attempt < 2 || !strings.HasSuffix(*left.Text, deltas) {
+		t.Errorf("after the restart: %+v", left)
+	}
+	n.publish(t, "edged/n/request", `{"id":"done","prompt":"abc","max_tokens":5}`)
+	if again, _ := n.answer(t, "done"); again.Error != nil || *again.Text != *done.Text || again.Timings != done.Timings {
+		t.Errorf("a repeat got %+v, the first answer was %+v", again, done)
+	}
+}
+
 func TestModelThatCannotBeServed(t *testing.T) {
 	for file, says := range map[string]string{"bad-model": "cut off at byte 7", "no-tokenizer": "no vocabulary", "few-rows": "256 pieces and its embedding only 200 rows"} {
 		t.Run(file, func(t *testing.T) {

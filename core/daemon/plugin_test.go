@@ -148,8 +148,8 @@ func fakeBackend() backend.Backend {
 				case <-ctx.Done():
 					return ctx.Err()
 				}
-				if req.ID != "probe" && trouble(model, "dies") {
-					os.Exit(4)
+				if req.ID != "probe" && step == 0 && trouble(model, "slow-start") {
+					time.Sleep(time.Second)
 				}
 				id := int32(strings.ToUpper(string(req.PromptIDs[step%len(req.PromptIDs)]))[0])
 				ids = append(ids, id)

@@ -662,6 +662,51 @@ func TestDurableInboxTakesUpWhatWasLeft(t *testing.T) {
 	}
 }
 
+func TestUnacknowledgedAnswersArePublishedAgain(t *testing.T) {
+	dir := t.TempDir()
+	var first Event
+	open := func(t *testing.T) *inbox.Disk {
+		t.Helper()
+		store, report, err := inbox.OpenDisk(dir, inbox.Limits{})
+		if err != nil || len(report.Damaged) != 0 {
+			t.Fatal(err, report)
+		}
+		return store
+	}
+	store := open(t)
+	in(t, func(c *Config, _ *plugins) { c.Inbox = store }, func(b *bench) {
+		b.submit(b.t, with(ask("a", "x"), func(r *Request) { r.Door = "door" }))
+		time.Sleep(time.Second)
+		synctest.Wait()
+		b.s.last(b.t, "a")
+		first = b.s.events["a"][len(b.s.events["a"])-1]
+	})
+	for round, want := range []int{1, 1, 0} {
+		if err := store.Close(); err != nil {
+			t.Fatal(err)
+		}
+		store = open(t)
+		in(t, func(c *Config, _ *plugins) { c.Inbox = store }, func(b *bench) {
+			if _, n := b.Replay(b.t.Context(), map[string]Sink{"door": b.s}); n != want {
+				b.t.Fatalf("round %d: %d answers, want %d", round, n, want)
+			}
+			if want == 1 {
+				if d := cmp.Diff(first, b.s.events["a"][0]); d != "" {
+					b.t.Error(d)
+				}
+			}
+			if round == 1 {
+				if err := b.Published("", "a"); err != nil {
+					b.t.Error(err)
+				}
+			}
+		})
+	}
+	if err := store.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // shelf is an Adapters that has any name.
 type shelf struct {
 	asked []string

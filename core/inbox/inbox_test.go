@@ -17,7 +17,16 @@ func record(id string, size int) Record {
 // stores returns one empty store of every kind with the given limits.
 func stores(t *testing.T, l Limits) map[string]Store {
 	t.Helper()
-	return map[string]Store{"memory": NewMemory(l)}
+	disk, _, err := OpenDisk(t.TempDir(), l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := disk.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return map[string]Store{"memory": NewMemory(l), "disk": disk}
 }
 
 func TestLifeOfARequest(t *testing.T) {
