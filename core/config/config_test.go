@@ -136,7 +136,7 @@ func TestBadFiles(t *testing.T) {
 		{"share_group", "FILE:2: mqtt.share_group: \"@kitchen\" must match [A-Za-z0-9._-]{1,64}"},
 		{"reply_to_allow", "FILE:2: mqtt.reply_to_allow: \"home/#/x\" is no topic filter: '#' must stand alone at the end"},
 		{"max_payload", "FILE:2: mqtt.max_payload: 1 GiB is outside 1 KiB to 64 MiB"},
-		{"keep_alive", "FILE:2: mqtt.keep_alive: 1.5s: MQTT counts it in whole seconds"},
+		{"keep_alive", "FILE:2: mqtt.keep_alive: 5.5s: MQTT counts it in whole seconds"},
 		{"delta_interval", "FILE:2: mqtt.delta_interval: 10ms is outside 50ms to 1m0s"},
 		{"stats_interval", "FILE:2: mqtt.stats_interval: 10ms is outside 1s to 24h0m0s"},
 		{"head", "FILE:2: model.head: \"q5_0\" is none of \"as-is\", \"q8_0\", \"q4_0\""},

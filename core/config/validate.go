@@ -115,7 +115,7 @@ func (v *validator) mqtt(m *MQTT) {
 		}
 	}
 	v.size("mqtt.max_payload", m.MaxPayload, 1<<10, 64<<20)
-	v.duration("mqtt.keep_alive", m.KeepAlive, time.Second, 18*time.Hour)
+	v.duration("mqtt.keep_alive", m.KeepAlive, 5*time.Second, 18*time.Hour)
 	if m.KeepAlive%time.Second != 0 {
 		v.add("mqtt.keep_alive", "%v: MQTT counts it in whole seconds", m.KeepAlive)
 	}

@@ -25,7 +25,7 @@ type incoming struct {
 
 // Bounds of what waits to be read. With QoS 1 a broker stops at its in-flight window (20 for mosquitto); QoS 0 has none.
 const (
-	maxIncoming = 128
+	maxIncoming = 1024
 	maxCancels  = 256
 )
 

@@ -481,3 +481,13 @@ func FuzzRequest(f *testing.F) {
 		}
 	})
 }
+
+// page is the API's documentation.
+func page(t testing.TB) string {
+	t.Helper()
+	text, err := os.ReadFile("../../docs/mqtt.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}

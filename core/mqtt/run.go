@@ -249,21 +249,22 @@ func (s *session) subscribe(ctx context.Context, filters map[string]byte) error 
 	if err := s.wait(ctx, token, ackTimeout, "subscribing"); err != nil {
 		return err
 	}
-	return refused(s.door.settings, token)
+	return refused(s.door.settings, token, filters)
 }
 
 // refusedCode is what a SUBACK holds for a filter that the broker does not grant (MQTT 3.1.1, section 3.9.3).
 const refusedCode = 0x80
 
-// refused makes an error of the filters that a SUBACK refuses.
-func refused(settings link.Settings, token paho.Token) error {
+// refused makes an error of the filters that a SUBACK refuses, or says nothing about.
+func refused(settings link.Settings, token paho.Token, filters map[string]byte) error {
 	st, ok := token.(*paho.SubscribeToken)
 	if !ok {
 		return nil
 	}
+	granted := st.Result()
 	var list []string
-	for filter, code := range st.Result() {
-		if code >= refusedCode {
+	for filter := range filters {
+		if code, told := granted[filter]; !told || code >= refusedCode {
 			list = append(list, filter)
 		}
 	}
@@ -288,7 +289,7 @@ func (s *session) adopt(ctx context.Context) {
 	filter := s.door.topics.Adapter("+")
 	s.conn.Load().Expect(1)
 	token := s.client.Subscribe(filter, 0, nil)
-	if s.wait(ctx, token, ackTimeout, "subscribing") != nil || refused(s.door.settings, token) != nil {
+	if s.wait(ctx, token, ackTimeout, "subscribing") != nil || refused(s.door.settings, token, map[string]byte{filter: 0}) != nil {
 		return
 	}
 	enough := time.NewTimer(adoptTime) // retained messages follow the SUBACK at once
@@ -474,5 +475,5 @@ func Probe(ctx context.Context, o Options) error {
 	if err := token.Error(); err != nil {
 		return d.settings.Explain(err)
 	}
-	return refused(d.settings, token)
+	return refused(d.settings, token, filters)
 }

@@ -5,6 +5,7 @@
 package askclient
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -183,15 +184,22 @@ func (c *Client) receive(_ paho.Client, m paho.Message) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	events := c.waiting[id]
-	if events == nil {
+	if id == "" { // the node could not read it: it may be about any of them
+		for _, events := range c.waiting {
+			deliver(events, m.Payload())
+		}
 		return
 	}
-	if len(events) == cap(events)-1 && !strings.Contains(string(m.Payload()), `"done":true`) {
+	deliver(c.waiting[id], m.Payload())
+}
+
+// deliver puts a payload where Ask reads, unless there is no room or nobody reads. The last place is for a last event.
+func deliver(events chan []byte, payload []byte) {
+	if len(events) == cap(events)-1 && !bytes.Contains(payload, []byte(`"done":true`)) && !bytes.Contains(payload, []byte(`"error"`)) {
 		return
 	}
 	select {
-	case events <- m.Payload():
+	case events <- payload:
 	default:
 	}
 }

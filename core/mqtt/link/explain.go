@@ -63,13 +63,26 @@ func (s Settings) reason(err error) string {
 	case errors.Is(err, os.ErrDeadlineExceeded), isTimeout(err):
 		return "it does not answer in time"
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
-		return "it closed the connection: does that port want TLS, or another protocol, or is a limit of the broker reached?"
+		return s.closed()
 	case strings.Contains(err.Error(), "websocket: bad handshake"):
 		return "it refused the WebSocket: is the path in mqtt.broker right?"
 	case errors.As(err, &op):
 		return op.Err.Error()
 	}
 	return ""
+}
+
+// closed guesses why a broker closed the connection without a word. With TLS 1.3 its word about a client certificate may be
+// lost, since it closes while CONNECT is on its way.
+func (s Settings) closed() string {
+	switch {
+	case !strings.HasPrefix(s.URL, "tls:") && !strings.HasPrefix(s.URL, "wss:"):
+		return "it closed the connection: does that port want TLS, or another protocol, or is a limit of the broker reached?"
+	case s.CertFile == "":
+		return "it closed the connection: does it ask for a client certificate (mqtt.cert_file, mqtt.key_file), or is a limit of the broker reached?"
+	default:
+		return "it closed the connection: does it refuse the client certificate in mqtt.cert_file, or is a limit of the broker reached?"
+	}
 }
 
 // connack explains a refusal by CONNACK.

@@ -1,0 +1,261 @@
+package mqtt_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"log/slog"
+	"math/big"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"edged/core/broker"
+)
+
+// server is a broker under test that can be stopped and started again on the same address.
+type server interface {
+	address() string
+	stop(t testing.TB)
+	start(t testing.TB)
+}
+
+// forEachBroker runs a test against the embedded broker and a real mosquitto.
+func forEachBroker(t *testing.T, test func(t *testing.T, s server)) {
+	t.Helper()
+	t.Run("embedded", func(t *testing.T) {
+		s := &embedded{}
+		s.start(t)
+		t.Cleanup(func() { s.stop(t) })
+		test(t, s)
+	})
+	t.Run("mosquitto", func(t *testing.T) {
+		test(t, startMosquitto(t, "allow_anonymous true"))
+	})
+}
+
+type embedded struct {
+	b  *broker.Broker
+	at string
+}
+
+func (e *embedded) address() string { return e.at }
+
+func (e *embedded) start(t testing.TB) {
+	t.Helper()
+	listen := e.at
+	if listen == "" {
+		listen = "127.0.0.1:0"
+	}
+	b, err := broker.Start(context.Background(), broker.Options{Listen: listen, Log: slog.New(slog.DiscardHandler), MaxPacket: 256 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.b, e.at = b, b.Addr()
+}
+
+func (e *embedded) stop(testing.TB) {
+	if e.b != nil {
+		_ = e.b.Close()
+		e.b = nil
+	}
+}
+
+// mosquitto is a process of the real broker.
+type mosquitto struct {
+	dir, binary, listener string
+	port                  int
+	cmd                   *exec.Cmd
+	log                   *lockedBuffer
+}
+
+// findMosquitto finds the binary, which Debian keeps out of an ordinary user's PATH.
+func findMosquitto(t testing.TB) string {
+	t.Helper()
+	for _, name := range []string{"mosquitto", "/usr/sbin/mosquitto", "/usr/local/sbin/mosquitto"} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path
+		}
+	}
+	if os.Getenv("CI") == "true" {
+		t.Fatal("mosquitto is missing")
+	}
+	t.Skip("mosquitto is not installed")
+	return ""
+}
+
+// startMosquitto starts one on a free port of the loopback interface. settings follow its listener; DIR in them stands
+// for its folder.
+func startMosquitto(t testing.TB, settings ...string) *mosquitto {
+	t.Helper()
+	m := &mosquitto{binary: findMosquitto(t), dir: t.TempDir(), log: &lockedBuffer{}}
+	m.port = freePort(t)
+	m.listener = strings.ReplaceAll(strings.Join(settings, "\n"), "DIR", m.dir)
+	m.start(t)
+	t.Cleanup(func() { m.stop(t) })
+	return m
+}
+
+func freePort(t testing.TB) int {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	return ln.Addr().(*net.TCPAddr).Port
+}
+
+func (m *mosquitto) address() string { return fmt.Sprintf("127.0.0.1:%d", m.port) }
+
+func (m *mosquitto) start(t testing.TB) {
+	t.Helper()
+	conf := filepath.Join(m.dir, "mosquitto.conf")
+	text := fmt.Sprintf("per_listener_settings true\npersistence false\nuser root\nlistener %d 127.0.0.1\n%s\n", m.port, m.listener)
+	if strings.Contains(m.listener, "websockets") {
+		// mosquitto 2.0.11 ends at once unless it has a listener of another kind too.
+		text += fmt.Sprintf("listener %d 127.0.0.1\nallow_anonymous false\n", freePort(t))
+	}
+	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m.cmd = exec.Command(m.binary, "-c", conf, "-v")
+	m.cmd.Stdout, m.cmd.Stderr = m.log, m.log
+	if err := m.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		conn, err := net.Dial("tcp", m.address())
+		if err == nil {
+			_ = conn.Close()
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("mosquitto did not start: %v\n%s", err, m.log)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+func (m *mosquitto) stop(testing.TB) {
+	if m.cmd == nil {
+		return
+	}
+	_ = m.cmd.Process.Kill()
+	_ = m.cmd.Wait()
+	m.cmd = nil
+}
+
+// lockedBuffer is a bytes.Buffer that several goroutines write to.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// authority makes certificates for a test.
+type authority struct {
+	dir  string
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+	next int64
+}
+
+func newAuthority(t testing.TB, dir string) *authority {
+	t.Helper()
+	a := &authority{dir: dir, next: 2}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test authority"}, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a.cert, err = x509.ParseCertificate(der); err != nil {
+		t.Fatal(err)
+	}
+	a.key = key
+	writePEM(t, filepath.Join(dir, "ca.pem"), "CERTIFICATE", der)
+	return a
+}
+
+// issue writes NAME.pem and NAME.key.
+func (a *authority) issue(t testing.TB, name string, change func(*x509.Certificate)) (cert, key string) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(a.next), Subject: pkix.Name{CommonName: name},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+	}
+	a.next++
+	if change != nil {
+		change(template)
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &private.PublicKey, a.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, key = filepath.Join(a.dir, name+".pem"), filepath.Join(a.dir, name+".key")
+	writePEM(t, cert, "CERTIFICATE", der)
+	writePEM(t, key, "PRIVATE KEY", pkcs8)
+	return cert, key
+}
+
+func writePEM(t testing.TB, path, kind string, der []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// passwords writes a mosquitto password file with one user.
+func passwords(t testing.TB, path, user, password string) {
+	t.Helper()
+	tool, err := exec.LookPath("mosquitto_passwd")
+	if err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("mosquitto_passwd is missing")
+		}
+		t.Skip("mosquitto_passwd is not installed")
+	}
+	if out, err := exec.Command(tool, "-b", "-c", path, user, password).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+}
