@@ -126,7 +126,7 @@ func (e *Engine) Describe(context.Context) (backend.Description, error) {
 	if portable := (kernel.Portable{}).Name(); !slices.Contains(names, portable) {
 		names = append(names, portable) // what has no faster kernel runs on these
 	}
-	return backend.Description{Name: e.opt.Name, Version: e.opt.Version, Kernels: names, Features: features()}, nil
+	return backend.Description{Name: e.opt.Name, Version: e.opt.Version, Kernels: names, Features: features(), Benches: true}, nil
 }
 
 // current is the model that is served. The error is protocol.ErrNotLoaded.

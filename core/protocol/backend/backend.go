@@ -287,17 +287,21 @@ type Stats struct {
 // BenchRequest says what to measure.
 type BenchRequest struct {
 	PromptTokens int // 0: 512
-	GenTokens    int // 0: 128
+	GenTokens    int // 0: 128, or what Transcript holds beyond Context
 	Repeats      int // 0: 5
 	Context      int // decode starts at this position; 0: 1
-	Transcript   []int32
+	// Transcript is decoded as if it were sampled; its first Context ids are computed before the clock runs. Empty: random
+	// ids up to Context, and then what the model gives.
+	Transcript []int32
+	Adapters   []AdapterUse // of all measured tokens
 }
 
 // BenchResult holds one value per repeat.
 type BenchResult struct {
 	PrefillTPS          []float64
 	DecodeTPS           []float64
-	BandwidthGBps       float64 // plain sum over the same mapping with the same threads
+	BandwidthGBps       float64 // 10⁹ bytes per second of a plain sum over the same mapping with the same threads
 	WeightBytesPerToken int64
-	FirstTokenMS        float64
+	FirstTokenMS        float64   // of a prompt of PromptTokens
+	PlainDecodeTPS      []float64 // without the adapters, in turns with DecodeTPS; nil where there are none
 }

@@ -117,21 +117,21 @@ func samplingFrom(s *edgedpb.Sampling) Sampling {
 func benchRequestTo(r BenchRequest) *edgedpb.BenchRequest {
 	return &edgedpb.BenchRequest{
 		PromptTokens: narrow(r.PromptTokens), GenTokens: narrow(r.GenTokens), Repeats: narrow(r.Repeats),
-		Context: int64(r.Context), Transcript: r.Transcript,
+		Context: int64(r.Context), Transcript: r.Transcript, Adapters: usesTo(r.Adapters),
 	}
 }
 
 func benchRequestFrom(r *edgedpb.BenchRequest) BenchRequest {
 	return BenchRequest{
 		PromptTokens: int(r.PromptTokens), GenTokens: int(r.GenTokens), Repeats: int(r.Repeats),
-		Context: wide(r.Context), Transcript: r.Transcript,
+		Context: wide(r.Context), Transcript: r.Transcript, Adapters: usesFrom(r.Adapters),
 	}
 }
 
 func benchResultTo(r BenchResult) *edgedpb.BenchResult {
 	return &edgedpb.BenchResult{
 		PrefillTps: r.PrefillTPS, DecodeTps: r.DecodeTPS, BandwidthGbps: r.BandwidthGBps,
-		WeightBytesPerToken: r.WeightBytesPerToken, FirstTokenMs: r.FirstTokenMS,
+		WeightBytesPerToken: r.WeightBytesPerToken, FirstTokenMs: r.FirstTokenMS, PlainDecodeTps: r.PlainDecodeTPS,
 	}
 }
 
@@ -139,7 +139,7 @@ func benchResultTo(r BenchResult) *edgedpb.BenchResult {
 func benchResultFrom(r *edgedpb.BenchResult) BenchResult {
 	return BenchResult{
 		PrefillTPS: r.GetPrefillTps(), DecodeTPS: r.GetDecodeTps(), BandwidthGBps: r.GetBandwidthGbps(),
-		WeightBytesPerToken: r.GetWeightBytesPerToken(), FirstTokenMS: r.GetFirstTokenMs(),
+		WeightBytesPerToken: r.GetWeightBytesPerToken(), FirstTokenMS: r.GetFirstTokenMs(), PlainDecodeTPS: r.GetPlainDecodeTps(),
 	}
 }
 

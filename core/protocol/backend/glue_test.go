@@ -121,9 +121,11 @@ func TestEveryFieldCrosses(t *testing.T) {
 		Name: "neon", Version: "1.2.3", Kernels: []string{"dotprod", "portable"}, Features: []string{"asimd"}, Embeds: true, Benches: true,
 	}
 	adapter := backend.AdapterInfo{ID: "x", SHA256: "ff", Rank: 16, Targets: []string{"q_proj", "v_proj"}, Bytes: 1 << 20}
-	bench := backend.BenchRequest{PromptTokens: 1, GenTokens: 2, Repeats: 3, Context: 4, Transcript: []int32{5}}
+	bench := backend.BenchRequest{
+		PromptTokens: 1, GenTokens: 2, Repeats: 3, Context: 4, Transcript: []int32{5}, Adapters: []backend.AdapterUse{{ID: "x", Scale: 0.5}},
+	}
 	result := backend.BenchResult{
-		PrefillTPS: []float64{1.5}, DecodeTPS: []float64{2.5, 3}, BandwidthGBps: 12, WeightBytesPerToken: 13, FirstTokenMS: 14,
+		PrefillTPS: []float64{1.5}, DecodeTPS: []float64{2.5, 3}, BandwidthGBps: 12, WeightBytesPerToken: 13, FirstTokenMS: 14, PlainDecodeTPS: []float64{4},
 	}
 	counters := backend.Stats{
 		Running: 1, Waiting: 2, KVPages: 3, KVPagesUsed: 4, Adapters: 5, AdapterBytes: 6, PromptTokens: 7, DecodedTokens: 8,

@@ -2205,8 +2205,11 @@ type BenchRequest struct {
 	Repeats int32 `protobuf:"varint,3,opt,name=repeats,proto3" json:"repeats,omitempty"`
 	// Decoding starts at this position; 0: 1.
 	Context int64 `protobuf:"varint,4,opt,name=context,proto3" json:"context,omitempty"`
-	// Ids to decode as if sampled; empty: drawn.
-	Transcript    []int32 `protobuf:"varint,5,rep,packed,name=transcript,proto3" json:"transcript,omitempty"`
+	// A text to decode as if sampled: its first ids, as many as the position where decoding starts, are computed before the
+	// clock runs. Empty: ids drawn at random before that position, and then what the model gives.
+	Transcript []int32 `protobuf:"varint,5,rep,packed,name=transcript,proto3" json:"transcript,omitempty"`
+	// Adapters of all measured tokens.
+	Adapters      []*AdapterUse `protobuf:"bytes,6,rep,name=adapters,proto3" json:"adapters,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2272,6 +2275,13 @@ func (x *BenchRequest) GetContext() int64 {
 func (x *BenchRequest) GetTranscript() []int32 {
 	if x != nil {
 		return x.Transcript
+	}
+	return nil
+}
+
+func (x *BenchRequest) GetAdapters() []*AdapterUse {
+	if x != nil {
+		return x.Adapters
 	}
 	return nil
 }
@@ -2423,9 +2433,11 @@ type BenchResult struct {
 	BandwidthGbps       float64 `protobuf:"fixed64,3,opt,name=bandwidth_gbps,json=bandwidthGbps,proto3" json:"bandwidth_gbps,omitempty"`
 	WeightBytesPerToken int64   `protobuf:"varint,4,opt,name=weight_bytes_per_token,json=weightBytesPerToken,proto3" json:"weight_bytes_per_token,omitempty"`
 	// Milliseconds.
-	FirstTokenMs  float64 `protobuf:"fixed64,5,opt,name=first_token_ms,json=firstTokenMs,proto3" json:"first_token_ms,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	FirstTokenMs float64 `protobuf:"fixed64,5,opt,name=first_token_ms,json=firstTokenMs,proto3" json:"first_token_ms,omitempty"`
+	// Tokens per second of decoding without adapters, in turns with decode_tps; empty where the request names none.
+	PlainDecodeTps []float64 `protobuf:"fixed64,6,rep,packed,name=plain_decode_tps,json=plainDecodeTps,proto3" json:"plain_decode_tps,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *BenchResult) Reset() {
@@ -2491,6 +2503,13 @@ func (x *BenchResult) GetFirstTokenMs() float64 {
 		return x.FirstTokenMs
 	}
 	return 0
+}
+
+func (x *BenchResult) GetPlainDecodeTps() []float64 {
+	if x != nil {
+		return x.PlainDecodeTps
+	}
+	return nil
 }
 
 // StatsRequest asks for the counters.
@@ -2859,7 +2878,7 @@ const file_edged_v1_backend_proto_rawDesc = "" +
 	"\x06values\x18\x01 \x03(\x02R\x06values\x12\x12\n" +
 	"\x04last\x18\x02 \x01(\bR\x04last\"6\n" +
 	"\fEmbedRequest\x12&\n" +
-	"\x05lists\x18\x01 \x03(\v2\x10.edged.v1.IdListR\x05lists\"\xa6\x01\n" +
+	"\x05lists\x18\x01 \x03(\v2\x10.edged.v1.IdListR\x05lists\"\xd8\x01\n" +
 	"\fBenchRequest\x12#\n" +
 	"\rprompt_tokens\x18\x01 \x01(\x05R\fpromptTokens\x12\x1d\n" +
 	"\n" +
@@ -2868,7 +2887,8 @@ const file_edged_v1_backend_proto_rawDesc = "" +
 	"\acontext\x18\x04 \x01(\x03R\acontext\x12\x1e\n" +
 	"\n" +
 	"transcript\x18\x05 \x03(\x05R\n" +
-	"transcript\"}\n" +
+	"transcript\x120\n" +
+	"\badapters\x18\x06 \x03(\v2\x14.edged.v1.AdapterUseR\badapters\"}\n" +
 	"\n" +
 	"BenchEvent\x125\n" +
 	"\bprogress\x18\x01 \x01(\v2\x17.edged.v1.BenchProgressH\x00R\bprogress\x12/\n" +
@@ -2876,7 +2896,7 @@ const file_edged_v1_backend_proto_rawDesc = "" +
 	"\x05event\"9\n" +
 	"\rBenchProgress\x12\x12\n" +
 	"\x04done\x18\x01 \x01(\x05R\x04done\x12\x14\n" +
-	"\x05total\x18\x02 \x01(\x05R\x05total\"\xcf\x01\n" +
+	"\x05total\x18\x02 \x01(\x05R\x05total\"\xf9\x01\n" +
 	"\vBenchResult\x12\x1f\n" +
 	"\vprefill_tps\x18\x01 \x03(\x01R\n" +
 	"prefillTps\x12\x1d\n" +
@@ -2884,7 +2904,8 @@ const file_edged_v1_backend_proto_rawDesc = "" +
 	"decode_tps\x18\x02 \x03(\x01R\tdecodeTps\x12%\n" +
 	"\x0ebandwidth_gbps\x18\x03 \x01(\x01R\rbandwidthGbps\x123\n" +
 	"\x16weight_bytes_per_token\x18\x04 \x01(\x03R\x13weightBytesPerToken\x12$\n" +
-	"\x0efirst_token_ms\x18\x05 \x01(\x01R\ffirstTokenMs\"\x0e\n" +
+	"\x0efirst_token_ms\x18\x05 \x01(\x01R\ffirstTokenMs\x12(\n" +
+	"\x10plain_decode_tps\x18\x06 \x03(\x01R\x0eplainDecodeTps\"\x0e\n" +
 	"\fStatsRequest\"\xa7\x03\n" +
 	"\rStatsResponse\x12\x18\n" +
 	"\arunning\x18\x01 \x01(\x03R\arunning\x12\x18\n" +
@@ -2986,35 +3007,36 @@ var file_edged_v1_backend_proto_depIdxs = []int32{
 	12, // 15: edged.v1.ScoreRequest.adapters:type_name -> edged.v1.AdapterUse
 	25, // 16: edged.v1.FloatsPart.lists:type_name -> edged.v1.FloatList
 	34, // 17: edged.v1.EmbedRequest.lists:type_name -> edged.v1.IdList
-	29, // 18: edged.v1.BenchEvent.progress:type_name -> edged.v1.BenchProgress
-	30, // 19: edged.v1.BenchEvent.result:type_name -> edged.v1.BenchResult
-	0,  // 20: edged.v1.Backend.Describe:input_type -> edged.v1.DescribeRequest
-	2,  // 21: edged.v1.Backend.Plan:input_type -> edged.v1.LoadRequest
-	2,  // 22: edged.v1.Backend.Load:input_type -> edged.v1.LoadRequest
-	35, // 23: edged.v1.Backend.SetVocabulary:input_type -> edged.v1.VocabularyPart
-	8,  // 24: edged.v1.Backend.LoadAdapter:input_type -> edged.v1.AdapterRequest
-	10, // 25: edged.v1.Backend.UnloadAdapter:input_type -> edged.v1.UnloadAdapterRequest
-	14, // 26: edged.v1.Backend.Generate:input_type -> edged.v1.GenerateRequest
-	23, // 27: edged.v1.Backend.Score:input_type -> edged.v1.ScoreRequest
-	26, // 28: edged.v1.Backend.Embed:input_type -> edged.v1.EmbedRequest
-	27, // 29: edged.v1.Backend.Bench:input_type -> edged.v1.BenchRequest
-	31, // 30: edged.v1.Backend.Stats:input_type -> edged.v1.StatsRequest
-	1,  // 31: edged.v1.Backend.Describe:output_type -> edged.v1.Description
-	3,  // 32: edged.v1.Backend.Plan:output_type -> edged.v1.MemoryPlan
-	4,  // 33: edged.v1.Backend.Load:output_type -> edged.v1.LoadEvent
-	7,  // 34: edged.v1.Backend.SetVocabulary:output_type -> edged.v1.SetVocabularyResponse
-	9,  // 35: edged.v1.Backend.LoadAdapter:output_type -> edged.v1.AdapterInfo
-	11, // 36: edged.v1.Backend.UnloadAdapter:output_type -> edged.v1.UnloadAdapterResponse
-	15, // 37: edged.v1.Backend.Generate:output_type -> edged.v1.GenerateEvent
-	24, // 38: edged.v1.Backend.Score:output_type -> edged.v1.FloatsPart
-	24, // 39: edged.v1.Backend.Embed:output_type -> edged.v1.FloatsPart
-	28, // 40: edged.v1.Backend.Bench:output_type -> edged.v1.BenchEvent
-	32, // 41: edged.v1.Backend.Stats:output_type -> edged.v1.StatsResponse
-	31, // [31:42] is the sub-list for method output_type
-	20, // [20:31] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	12, // 18: edged.v1.BenchRequest.adapters:type_name -> edged.v1.AdapterUse
+	29, // 19: edged.v1.BenchEvent.progress:type_name -> edged.v1.BenchProgress
+	30, // 20: edged.v1.BenchEvent.result:type_name -> edged.v1.BenchResult
+	0,  // 21: edged.v1.Backend.Describe:input_type -> edged.v1.DescribeRequest
+	2,  // 22: edged.v1.Backend.Plan:input_type -> edged.v1.LoadRequest
+	2,  // 23: edged.v1.Backend.Load:input_type -> edged.v1.LoadRequest
+	35, // 24: edged.v1.Backend.SetVocabulary:input_type -> edged.v1.VocabularyPart
+	8,  // 25: edged.v1.Backend.LoadAdapter:input_type -> edged.v1.AdapterRequest
+	10, // 26: edged.v1.Backend.UnloadAdapter:input_type -> edged.v1.UnloadAdapterRequest
+	14, // 27: edged.v1.Backend.Generate:input_type -> edged.v1.GenerateRequest
+	23, // 28: edged.v1.Backend.Score:input_type -> edged.v1.ScoreRequest
+	26, // 29: edged.v1.Backend.Embed:input_type -> edged.v1.EmbedRequest
+	27, // 30: edged.v1.Backend.Bench:input_type -> edged.v1.BenchRequest
+	31, // 31: edged.v1.Backend.Stats:input_type -> edged.v1.StatsRequest
+	1,  // 32: edged.v1.Backend.Describe:output_type -> edged.v1.Description
+	3,  // 33: edged.v1.Backend.Plan:output_type -> edged.v1.MemoryPlan
+	4,  // 34: edged.v1.Backend.Load:output_type -> edged.v1.LoadEvent
+	7,  // 35: edged.v1.Backend.SetVocabulary:output_type -> edged.v1.SetVocabularyResponse
+	9,  // 36: edged.v1.Backend.LoadAdapter:output_type -> edged.v1.AdapterInfo
+	11, // 37: edged.v1.Backend.UnloadAdapter:output_type -> edged.v1.UnloadAdapterResponse
+	15, // 38: edged.v1.Backend.Generate:output_type -> edged.v1.GenerateEvent
+	24, // 39: edged.v1.Backend.Score:output_type -> edged.v1.FloatsPart
+	24, // 40: edged.v1.Backend.Embed:output_type -> edged.v1.FloatsPart
+	28, // 41: edged.v1.Backend.Bench:output_type -> edged.v1.BenchEvent
+	32, // 42: edged.v1.Backend.Stats:output_type -> edged.v1.StatsResponse
+	32, // [32:43] is the sub-list for method output_type
+	21, // [21:32] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_edged_v1_backend_proto_init() }
