@@ -83,8 +83,8 @@ func TestVerify(t *testing.T) {
 }
 
 func TestPrototypes(t *testing.T) {
-	got := prototypes("KERNEL a(const struct x *p, long n);\nKERNEL b(float *y) {\n")
-	if len(got) != 1 || len(got["a"]) != 2 || got["a"][0] != (param{"p", true}) || got["a"][1] != (param{"n", false}) {
+	got := prototypes("KERNEL NAME(a)(const struct x *p, long n);\nKERNEL NAME(b)(float *y) {\n", "Z")
+	if len(got) != 1 || len(got["aZ"]) != 2 || got["aZ"][0] != (param{"p", true}) || got["aZ"][1] != (param{"n", false}) {
 		t.Errorf("%v", got)
 	}
 }

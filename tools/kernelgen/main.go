@@ -2,13 +2,13 @@
 // compiler, changing a kernel does.
 //
 //	go run ./tools/kernelgen          # from the repository's root: all units
-//	go run ./tools/kernelgen gemm512  # those whose output name contains a word
+//	go run ./tools/kernelgen avx2       # those whose output name contains a word
 //
 // It works on the object file, so any compiler that writes ELF will do; llvm-objdump is used for the comments and for the
 // checks. A kernel must be a leaf: no stack, no calls, no relocations but PC-relative ones to constants, which are
 // appended to the function and patched here, no register that Go reserves. Anything else stops the generator.
 //
-// Functions are declared in C as KERNEL name(type arg, …); that line is what the Go declaration is made of: pointers
+// Functions are declared in C as KERNEL NAME(name)(type arg, …); that line is what the Go declaration is made of: pointers
 // become unsafe.Pointer, everything else is a 64-bit int.
 package main
 

@@ -5,28 +5,42 @@ import (
 	"strings"
 )
 
-// unit is one C file that becomes one pair of a Go assembly file and its declarations.
+// unit is one compilation of one C file, which becomes one pair of a Go assembly file and its declarations.
 type unit struct {
-	arch  string // GOARCH
-	dir   string // package directory, from the repository's root; sources are in its csrc
-	src   string // C file; every .h beside it counts as its source too
-	out   string // OUT_ARCH.s and OUT_ARCH.go are written
-	cc    string
-	flags []string
+	arch   string // GOARCH
+	dir    string // package directory, from the repository's root
+	src    string // C file in csrc; every .h beside it counts as its source too
+	out    string // OUT_ARCH.s and OUT_ARCH.go are written
+	suffix string // what NAME(x) adds to x
+	cc     string
+	flags  []string
 }
 
-// units lists everything that is generated.
+// csrc is where the C is.
+const csrc = "quant/kernel/csrc"
+
+// units lists everything that is generated: each source for each instruction set.
 func units() []unit {
 	const (
-		x86 = "plugins/backend-generic/x86"
+		x86  = "plugins/backend-generic/x86"
+		neon = "plugins/backend-neon/neon"
 	)
-	avx512 := flags(amd64Flags, "-mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mprefer-vector-width=512 -mfma -mf16c")
-	return []unit{
-		{"amd64", x86, "gemm512.c", "gemm512", "clang-19", avx512},
-		{"amd64", x86, "gemv512.c", "gemv512", "clang-19", avx512},
-		{"amd64", x86, "pack512.c", "pack512", "clang-19", avx512},
-		{"amd64", x86, "vector512.c", "vector512", "clang-19", avx512},
+	sets := []unit{
+		{"amd64", x86, "", "avx512", "Avx512", "clang-19", flags(amd64Flags, "-mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mprefer-vector-width=512 -mfma -mf16c")},
+		{"amd64", x86, "", "avx2", "Avx2", "clang-19", flags(amd64Flags, "-mavx2 -mfma -mf16c")},
+		{"arm64", neon, "", "base", "Neon", "aarch64-linux-gnu-gcc", flags(arm64Flags, "-mcpu=cortex-a72")},
+		// Without -fno-schedule-insns, wide kernels spill.
+		{"arm64", neon, "", "dot", "Dot", "aarch64-linux-gnu-gcc", flags(arm64Flags, "-mcpu=cortex-a76 -fno-schedule-insns")},
 	}
+	var us []unit
+	for _, u := range sets {
+		set := u.out
+		for _, name := range []string{"gemm", "gemv", "pack", "vector"} {
+			u.src, u.out = name+".c", set+"_"+name
+			us = append(us, u)
+		}
+	}
+	return us
 }
 
 // commonFlags: freestanding code without calls, tables or traps, that computes in the order in which it is written:
@@ -40,7 +54,7 @@ const amd64Flags = "-fpic -fcf-protection=none -mno-red-zone -fno-vectorize -fno
 
 // arm64Flags leave to the compiler what Go's ABI0 leaves to a leaf: all but R18 (platform), R28 (g), R29 (frame), R30
 // (link).
-const arm64Flags = "-mcmodel=tiny -ffixed-x18 -ffixed-x28 -ffixed-x29 -ffixed-x30"
+const arm64Flags = "-fno-tree-vectorize -mcmodel=tiny -ffixed-x18 -ffixed-x28 -ffixed-x29 -ffixed-x30"
 
 // flags joins flag lists; for arm64 it adds the registers that C would save and Go does not.
 func flags(parts ...string) []string {

@@ -8,14 +8,19 @@ import (
 	"golang.org/x/sys/cpu"
 
 	"edged/quant/kernel"
+	"edged/quant/kernel/simd"
 )
 
-// all detects by CPUID what can run, the system's support for the registers included.
+// all detects by CPUID what can run, the system's support for the registers included. What has AVX2 and FMA has F16C
+// too, which x/sys/cpu does not tell.
 func all() []kernel.Kernels {
 	var ks []kernel.Kernels
 	x := cpu.X86
 	if x.HasAVX512F && x.HasAVX512BW && x.HasAVX512VL && x.HasAVX512DQ && x.HasAVX512VNNI && x.HasFMA {
-		ks = append(ks, newSIMD(avx512()))
+		ks = append(ks, simd.New(avx512()))
+	}
+	if x.HasAVX2 && x.HasFMA {
+		ks = append(ks, simd.New(avx2()))
 	}
 	return append(ks, kernel.Portable{})
 }

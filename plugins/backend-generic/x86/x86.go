@@ -1,8 +1,8 @@
 // Package x86 chooses the kernels of an x86-64 processor: AVX-512 VNNI, AVX2 or portable Go. On other architectures, and
 // with the build tag purego, it is portable Go.
 //
-// It must not know models or threads. The kernels themselves are C in csrc, compiled to the checked-in assembly by
-// tools/kernelgen; the Go around them cuts a call into pieces that they take.
+// It must not know models or threads. The kernels themselves are C in quant/kernel/csrc, compiled to the checked-in
+// assembly by tools/kernelgen.
 package x86
 
 import "edged/quant/kernel"

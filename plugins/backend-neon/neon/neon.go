@@ -1,10 +1,15 @@
 // Package neon chooses the kernels of an arm64 processor: Advanced SIMD with or without the dot product instructions. On
-// other architectures it is portable Go.
+// other architectures, and with the build tag purego, it is portable Go.
 //
-// It must not know models or threads.
+// It must not know models or threads. The kernels themselves are C in quant/kernel/csrc, compiled to the checked-in
+// assembly by tools/kernelgen.
 package neon
 
 import "edged/quant/kernel"
 
-// Best returns the fastest kernels that this processor runs.
-func Best() kernel.Kernels { return kernel.Portable{} }
+// Best returns the fastest kernels that this processor runs. EDGED_KERNELS=portable, neon or neon-dotprod in the
+// environment asks for less, for tests and comparisons; what the processor does not have is not taken.
+func Best() kernel.Kernels { return best() }
+
+// All returns every implementation that this processor runs, the fastest first. The last is the portable one.
+func All() []kernel.Kernels { return all() }

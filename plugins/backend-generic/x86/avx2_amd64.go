@@ -1,0 +1,60 @@
+//go:build !purego
+
+package x86
+
+import (
+	"edged/quant"
+	"edged/quant/kernel/simd"
+)
+
+// avx2 lists the kernels for AVX2.
+func avx2() simd.Set {
+	return simd.Set{
+		Name: "avx2", Lanes: 8, Bias: 0, Tail16: false,
+		Gemm: [simd.Variants][4]simd.Args{
+			simd.Plain:   {gemm1Avx2, gemm2Avx2, gemm4Avx2},
+			simd.Offsets: {gemm1OffAvx2, gemm2OffAvx2, gemm4OffAvx2},
+			simd.TwoPart: {gemm1TwoAvx2, gemm2TwoAvx2, gemm4TwoAvx2},
+		},
+		Gemv: [...]simd.Args{
+			quant.Q4_0:   gemvQ40Avx2,
+			quant.Q4_1:   gemvQ41Avx2,
+			quant.Q5_0:   gemvQ50Avx2,
+			quant.Q5_1:   gemvQ51Avx2,
+			quant.Q8_0:   gemvQ80Avx2,
+			quant.IQ4_NL: gemvIQ4NLAvx2,
+			quant.MXFP4:  gemvMXFP4Avx2,
+			quant.Q4_K:   gemvQ4KAvx2,
+			quant.Q5_K:   gemvQ5KAvx2,
+			quant.Q6_K:   gemvQ6KAvx2,
+			quant.IQ4_XS: gemvIQ4XSAvx2,
+			quant.NF4:    gemvBnBAvx2,
+			quant.FP4:    gemvBnBAvx2,
+		},
+		Pack: [...]simd.Args{
+			quant.Q4_0:   packQ40Avx2,
+			quant.Q4_1:   packQ41Avx2,
+			quant.Q5_0:   packQ50Avx2,
+			quant.Q5_1:   packQ51Avx2,
+			quant.Q8_0:   packQ80Avx2,
+			quant.IQ4_NL: packIQ4NLAvx2,
+			quant.MXFP4:  packMXFP4Avx2,
+			quant.Q4_K:   packQ4KAvx2,
+			quant.Q5_K:   packQ5KAvx2,
+			quant.Q6_K:   packQ6KAvx2,
+			quant.IQ4_XS: packIQ4XSAvx2,
+			quant.NF4:    packBnBAvx2,
+			quant.FP4:    packBnBAvx2,
+		},
+		Dot: [...][2]simd.Args{
+			quant.F32:  {dot1F32Avx2},
+			quant.F16:  {dot1F16Avx2},
+			quant.BF16: {dot1BF16Avx2},
+		},
+		EvenOdd: evenOddAvx2, ScalesBnB: scalesBnBAvx2, TurnScales: turnScalesAvx2,
+		Prepare: prepareAvx2, RMSNorm: rmsNormAvx2, LayerNorm: layerNormAvx2, SwiGLU: swigluAvx2, GELU: geluAvx2,
+		Rotate: rotateAvx2, RotatePairs: rotatePairsAvx2, Quantise: quantiseAvx2,
+		ToHalf: toHalfAvx2, FromHalf: fromHalfAvx2, FromQ8: fromQ8Avx2,
+		Weigh: weighAvx2, Scores: scoresAvx2, Mix: mixAvx2, SumBytes: sumAvx2,
+	}
+}

@@ -1,0 +1,60 @@
+//go:build !purego
+
+package neon
+
+import (
+	"edged/quant"
+	"edged/quant/kernel/simd"
+)
+
+// base lists the kernels for Advanced SIMD as ARMv8.0 has it.
+func base() simd.Set {
+	return simd.Set{
+		Name: "neon", Lanes: 4, Bias: 0, Tail16: true,
+		Gemm: [simd.Variants][4]simd.Args{
+			simd.Plain:   {gemm1Neon, gemm2Neon, gemm4Neon, gemm8Neon},
+			simd.Offsets: {gemm1OffNeon, gemm2OffNeon, gemm4OffNeon, gemm8OffNeon},
+			simd.TwoPart: {gemm1TwoNeon, gemm2TwoNeon, gemm4TwoNeon, gemm8TwoNeon},
+		},
+		Gemv: [...]simd.Args{
+			quant.Q4_0:   gemvQ40Neon,
+			quant.Q4_1:   gemvQ41Neon,
+			quant.Q5_0:   gemvQ50Neon,
+			quant.Q5_1:   gemvQ51Neon,
+			quant.Q8_0:   gemvQ80Neon,
+			quant.IQ4_NL: gemvIQ4NLNeon,
+			quant.MXFP4:  gemvMXFP4Neon,
+			quant.Q4_K:   gemvQ4KNeon,
+			quant.Q5_K:   gemvQ5KNeon,
+			quant.Q6_K:   gemvQ6KNeon,
+			quant.IQ4_XS: gemvIQ4XSNeon,
+			quant.NF4:    gemvBnBNeon,
+			quant.FP4:    gemvBnBNeon,
+		},
+		Pack: [...]simd.Args{
+			quant.Q4_0:   packQ40Neon,
+			quant.Q4_1:   packQ41Neon,
+			quant.Q5_0:   packQ50Neon,
+			quant.Q5_1:   packQ51Neon,
+			quant.Q8_0:   packQ80Neon,
+			quant.IQ4_NL: packIQ4NLNeon,
+			quant.MXFP4:  packMXFP4Neon,
+			quant.Q4_K:   packQ4KNeon,
+			quant.Q5_K:   packQ5KNeon,
+			quant.Q6_K:   packQ6KNeon,
+			quant.IQ4_XS: packIQ4XSNeon,
+			quant.NF4:    packBnBNeon,
+			quant.FP4:    packBnBNeon,
+		},
+		Dot: [...][2]simd.Args{
+			quant.F32:  {dot1F32Neon},
+			quant.F16:  {dot1F16Neon},
+			quant.BF16: {dot1BF16Neon},
+		},
+		EvenOdd: evenOddNeon, ScalesBnB: scalesBnBNeon, TurnScales: turnScalesNeon,
+		Prepare: prepareNeon, RMSNorm: rmsNormNeon, LayerNorm: layerNormNeon, SwiGLU: swigluNeon, GELU: geluNeon,
+		Rotate: rotateNeon, RotatePairs: rotatePairsNeon, Quantise: quantiseNeon,
+		ToHalf: toHalfNeon, FromHalf: fromHalfNeon, FromQ8: fromQ8Neon,
+		Weigh: weighNeon, Scores: scoresNeon, Mix: mixNeon, SumBytes: sumNeon,
+	}
+}

@@ -1,0 +1,60 @@
+//go:build !purego
+
+package neon
+
+import (
+	"edged/quant"
+	"edged/quant/kernel/simd"
+)
+
+// dot lists the kernels for Advanced SIMD with the dot product instructions.
+func dot() simd.Set {
+	return simd.Set{
+		Name: "neon-dotprod", Lanes: 4, Bias: 0, Tail16: true,
+		Gemm: [simd.Variants][4]simd.Args{
+			simd.Plain:   {gemm1Dot, gemm2Dot, gemm4Dot, gemm8Dot},
+			simd.Offsets: {gemm1OffDot, gemm2OffDot, gemm4OffDot, gemm8OffDot},
+			simd.TwoPart: {gemm1TwoDot, gemm2TwoDot, gemm4TwoDot, gemm8TwoDot},
+		},
+		Gemv: [...]simd.Args{
+			quant.Q4_0:   gemvQ40Dot,
+			quant.Q4_1:   gemvQ41Dot,
+			quant.Q5_0:   gemvQ50Dot,
+			quant.Q5_1:   gemvQ51Dot,
+			quant.Q8_0:   gemvQ80Dot,
+			quant.IQ4_NL: gemvIQ4NLDot,
+			quant.MXFP4:  gemvMXFP4Dot,
+			quant.Q4_K:   gemvQ4KDot,
+			quant.Q5_K:   gemvQ5KDot,
+			quant.Q6_K:   gemvQ6KDot,
+			quant.IQ4_XS: gemvIQ4XSDot,
+			quant.NF4:    gemvBnBDot,
+			quant.FP4:    gemvBnBDot,
+		},
+		Pack: [...]simd.Args{
+			quant.Q4_0:   packQ40Dot,
+			quant.Q4_1:   packQ41Dot,
+			quant.Q5_0:   packQ50Dot,
+			quant.Q5_1:   packQ51Dot,
+			quant.Q8_0:   packQ80Dot,
+			quant.IQ4_NL: packIQ4NLDot,
+			quant.MXFP4:  packMXFP4Dot,
+			quant.Q4_K:   packQ4KDot,
+			quant.Q5_K:   packQ5KDot,
+			quant.Q6_K:   packQ6KDot,
+			quant.IQ4_XS: packIQ4XSDot,
+			quant.NF4:    packBnBDot,
+			quant.FP4:    packBnBDot,
+		},
+		Dot: [...][2]simd.Args{
+			quant.F32:  {dot1F32Dot},
+			quant.F16:  {dot1F16Dot},
+			quant.BF16: {dot1BF16Dot},
+		},
+		EvenOdd: evenOddDot, ScalesBnB: scalesBnBDot, TurnScales: turnScalesDot,
+		Prepare: prepareDot, RMSNorm: rmsNormDot, LayerNorm: layerNormDot, SwiGLU: swigluDot, GELU: geluDot,
+		Rotate: rotateDot, RotatePairs: rotatePairsDot, Quantise: quantiseDot,
+		ToHalf: toHalfDot, FromHalf: fromHalfDot, FromQ8: fromQ8Dot,
+		Weigh: weighDot, Scores: scoresDot, Mix: mixDot, SumBytes: sumDot,
+	}
+}

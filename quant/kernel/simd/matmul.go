@@ -1,0 +1,191 @@
+// Package simd cuts calls of kernel.Kernels into pieces that vector kernels take, and leaves what they do not do to
+// portable Go. A set of kernels is one instruction set's compilation of quant/kernel/csrc.
+//
+// It must not know instruction sets, models or threads.
+package simd
+
+import (
+	"unsafe"
+
+	"edged/quant"
+	"edged/quant/kernel"
+)
+
+// MatMul runs rows in groups of Lanes. A last group that is not full begins earlier and computes some rows twice, to the same
+// bits; fewer rows in all are left to portable Go.
+func (k *Kernels) MatMul(y []float32, ldy int, w *quant.Matrix, a *kernel.Activations, p kernel.Precision, lo, hi int) {
+	if p == kernel.Fast && hi-lo >= k.Lanes && k.takes(w) {
+		k.fast(y, ldy, w, a, lo, hi)
+		return
+	}
+	if p == kernel.Exact || !kernel.Quantised(w) {
+		k.floats(y, ldy, w, a, lo, hi)
+		return
+	}
+	k.Portable.MatMul(y, ldy, w, a, p, lo, hi)
+}
+
+// takes tells whether there is a kernel for w.
+func (k *Kernels) takes(w *quant.Matrix) bool {
+	if k.Pack[w.Format] == nil || !kernel.Quantised(w) {
+		return false
+	}
+	if !w.Format.IsBnB() {
+		return true
+	}
+	return takesBnB(w)
+}
+
+// fast runs rows [lo, hi), at least Lanes.
+func (k *Kernels) fast(y []float32, ldy int, w *quant.Matrix, a *kernel.Activations, lo, hi int) {
+	s := k.free.get()
+	defer k.free.put(s)
+	s.setTable(w, k.Bias)
+	full := lo + (hi-lo)/k.Lanes*k.Lanes
+	single := a.Rows == 1 && k.Gemv[w.Format] != nil
+	k.rows(s, single, y, ldy, w, a, lo, full)
+	if full < hi {
+		k.rows(s, single, y, ldy, w, a, hi-k.Lanes, hi)
+	}
+}
+
+// rows runs a multiple of Lanes rows.
+func (k *Kernels) rows(s *scratch, single bool, y []float32, ldy int, w *quant.Matrix, a *kernel.Activations, lo, hi int) {
+	switch {
+	case !single:
+		k.panels(s, y, ldy, w, a, lo, hi)
+	case w.Format.IsBnB():
+		k.vectorBnB(s, y, w, a, lo, hi)
+	default:
+		k.vector(s, y, w, a, lo, hi)
+	}
+}
+
+// kernelBytes bounds the weights of one kernel call: assembly cannot be preempted, and should return within some 50 µs.
+const kernelBytes = 512 << 10
+
+// vector multiplies stored rows with one token; hi-lo is a multiple of Lanes.
+func (k *Kernels) vector(s *scratch, y []float32, w *quant.Matrix, a *kernel.Activations, lo, hi int) {
+	stride := w.Format.RowBytes(w.Cols)
+	nb := w.Cols / 32
+	step := max(kernelBytes/(stride*k.Lanes), 1) * k.Lanes
+	for r := lo; r < hi; r += step {
+		n := min(step, hi-r)
+		s.gemv = gemvArgs{
+			y: ptr(y[r : r+n]), w: ptr(w.Data[r*stride : (r+n)*stride]),
+			q: ptr(a.Q[:w.Cols]), d: ptr(a.D[:nb]), g: ptr(a.D[nb : 2*nb]), c: ptr(a.S[:nb]), h: ptr(a.S[nb : 3*nb]),
+			table: ptr(s.table[:]), stride: stride, nb: nb, groups: n / k.Lanes, buf: ptr(s.buf[:]),
+		}
+		k.Gemv[w.Format](unsafe.Pointer(&s.gemv))
+	}
+}
+
+// panels packs up to panelRows × panelCols weights at a time and multiplies them with all tokens; hi-lo is a multiple of
+// Lanes. y holds the running sums from one panel to the next.
+func (k *Kernels) panels(s *scratch, y []float32, ldy int, w *quant.Matrix, a *kernel.Activations, lo, hi int) {
+	v := VariantOf(w.Format)
+	nb := w.Cols / 32
+	for t := range a.Rows {
+		clear(y[t*ldy+lo : t*ldy+hi])
+	}
+	for r := lo; r < hi; r += panelRows {
+		groups := (min(r+panelRows, hi) - r) / k.Lanes
+		for b := 0; b < nb; b += panelCols / 32 {
+			n := min(panelCols/32, nb-b)
+			for g := range groups {
+				k.packGroup(s, w, r+g*k.Lanes, b, n, g)
+			}
+			for t := 0; t < a.Rows; t += kernel.TokenTile {
+				for g := range groups {
+					k.tile(s, v, y[t*ldy+r+g*k.Lanes:], ldy, a, t, b, n, nb, g)
+				}
+			}
+		}
+	}
+}
+
+// packGroup packs blocks [b, b+n) of Lanes rows from r on as group g of the panel.
+func (k *Kernels) packGroup(s *scratch, w *quant.Matrix, r, b, n, g int) {
+	size := 32 * k.Lanes
+	if VariantOf(w.Format) == TwoPart {
+		size *= 2
+	}
+	at := g * (panelCols / 32)
+	if w.Format.IsBnB() {
+		k.fillScales(s, w, r, 1)
+		s.pack = packArgs{
+			w: ptr(s.panel[at*size : (at+n)*size]), s: ptr(s.s[at*k.Lanes : (at+n)*k.Lanes]),
+			in: ptr(w.Data[(r*w.Cols+b*32)/2:]), table: ptr(s.table[:]), scales: ptr(s.bnb[b/2*k.Lanes:]),
+			stride: w.Cols / 2, nb: n, buf: ptr(s.buf[:]),
+		}
+		k.Pack[w.Format](unsafe.Pointer(&s.pack))
+		return
+	}
+	stride := w.Format.RowBytes(w.Cols)
+	in := r*stride + b*32/w.Format.BlockSize()*w.Format.BlockBytes()
+	s.pack = packArgs{
+		w: ptr(s.panel[at*size : (at+n)*size]), s: ptr(s.s[at*k.Lanes : (at+n)*k.Lanes]), m: ptr(s.m[at*k.Lanes : (at+n)*k.Lanes]),
+		in: ptr(w.Data[in:]), table: ptr(s.table[:]), stride: stride, nb: n, buf: ptr(s.buf[:]),
+	}
+	k.Pack[w.Format](unsafe.Pointer(&s.pack))
+}
+
+// tile multiplies group g of the panel, blocks [b, b+n) of nb, with the tile of tokens that begins at t.
+func (k *Kernels) tile(s *scratch, v Variant, y []float32, ldy int, a *kernel.Activations, t, b, n, nb, g int) {
+	tw := min(kernel.TokenTile, a.Rows-t)
+	size := 32 * k.Lanes
+	if v == TwoPart {
+		size *= 2
+	}
+	at := g * (panelCols / 32)
+	_ = y[(tw-1)*ldy+k.Lanes-1]
+	s.gemm = gemmArgs{
+		ldy: ldy, w: ptr(s.panel[at*size : (at+n)*size]), s: ptr(s.s[at*k.Lanes : (at+n)*k.Lanes]), m: ptr(s.m[at*k.Lanes : (at+n)*k.Lanes]),
+		tw: tw, nb: n,
+	}
+	for i := 0; i < tw; {
+		// 8, 4, 2 or 1 tokens at once.
+		size := len(k.Gemm[v]) - 1
+		for 1<<size > tw-i || k.Gemm[v][size] == nil {
+			size--
+		}
+		at := t*nb + b*tw + i
+		s.gemm.y = ptr(y[i*ldy:])
+		s.gemm.q = ptr(a.Q[at*32:])
+		s.gemm.d = ptr(a.D[at:])
+		s.gemm.g = ptr(a.D[a.Rows*nb+at:])
+		s.gemm.c = ptr(a.S[at:])
+		k.Gemm[v][size](unsafe.Pointer(&s.gemm))
+		i += 1 << size
+	}
+}
+
+// ptr is a slice's first element.
+func ptr[T any](s []T) unsafe.Pointer { return unsafe.Pointer(unsafe.SliceData(s)) }
+
+// Sum reads p and adds up its 64-bit words: the limit of what a matrix × vector product can reach.
+func (k *Kernels) Sum(p []byte) int64 {
+	var total int64
+	s := k.free.get()
+	defer k.free.put(s)
+	for len(p) >= 256 {
+		n := min(len(p), kernelBytes) &^ 255
+		s.word[0] = 0
+		k.SumBytes(ptr(p), n, ptr(s.word[:]))
+		total += s.word[0]
+		p = p[n:]
+	}
+	return total
+}
+
+// VariantOf returns the kind of panel that a format is packed to.
+func VariantOf(f quant.Format) Variant {
+	switch f {
+	case quant.Q4_1, quant.Q5_1, quant.Q4_K, quant.Q5_K:
+		return Offsets
+	case quant.Q6_K, quant.NF4, quant.FP4:
+		return TwoPart
+	default:
+		return Plain
+	}
+}

@@ -1,0 +1,118 @@
+package simd
+
+import (
+	"sync/atomic"
+	"unsafe"
+
+	"edged/quant/kernel"
+)
+
+// Sizes of a panel: 32 rows by 2048 columns of two-part weights are 128 KB, which stay in the second-level cache while
+// all tokens pass; one-part weights take half of it.
+const (
+	panelRows = 32
+	panelCols = 2048
+	maxLanes  = 16
+)
+
+// maxGroup is the number of query heads for which a page's values are decoded once.
+const maxGroup = 16
+
+// maxBnBCols is the widest bitsandbytes matrix that is not left to portable Go.
+const maxBnBCols = 32768
+
+// bnbScales is the number of scales that are computed at a time: 16 rows of the widest matrix, or more of others.
+const bnbScales = maxLanes * maxBnBCols / 64
+
+// gemmArgs is struct gemm of csrc/args.h.
+type gemmArgs struct {
+	y   unsafe.Pointer
+	ldy int
+	w   unsafe.Pointer
+	s   unsafe.Pointer
+	m   unsafe.Pointer
+	q   unsafe.Pointer
+	d   unsafe.Pointer
+	g   unsafe.Pointer
+	c   unsafe.Pointer
+	tw  int
+	nb  int
+}
+
+// gemvArgs is struct gemv of csrc/args.h.
+type gemvArgs struct {
+	y      unsafe.Pointer
+	w      unsafe.Pointer
+	q      unsafe.Pointer
+	d      unsafe.Pointer
+	g      unsafe.Pointer
+	c      unsafe.Pointer
+	h      unsafe.Pointer
+	table  unsafe.Pointer
+	s      unsafe.Pointer
+	stride int
+	nb     int
+	groups int
+	buf    unsafe.Pointer
+	own    [4]uintptr // no pointers for the garbage collector: they end up behind the matrix
+}
+
+// packArgs is struct pack of csrc/args.h.
+type packArgs struct {
+	w      unsafe.Pointer
+	s      unsafe.Pointer
+	m      unsafe.Pointer
+	in     unsafe.Pointer
+	table  unsafe.Pointer
+	scales unsafe.Pointer
+	stride int
+	nb     int
+	buf    unsafe.Pointer
+}
+
+// scratch is what one call works in. The arguments of kernels stand here because they are called through variables, and
+// the compiler would move them to the heap.
+type scratch struct {
+	panel   [panelRows * panelCols * 2]byte
+	s       [panelRows * panelCols / 32]float32
+	m       [panelRows * panelCols / 32]float32
+	word    [1]int64
+	unit    [2]float32
+	floats  [panelRows * panelCols / 2]float32
+	weights [maxGroup][kernel.BlockPositions]float32
+	table   [32]byte           // v + 128, or h + 128 and l + 128
+	code    [maxBnBCols]int8   // bitsandbytes: activations, even columns before odd ones
+	bnb     [bnbScales]float32 // bitsandbytes: scales of 64 columns, turned
+	buf     [32 * maxLanes]float32
+	page    [kernel.BlockPositions * kernel.MaxHeadDim]float32
+	gemm    gemmArgs
+	gemv    gemvArgs
+	pack    packArgs
+	dot     dotArgs
+	prepare prepareArgs
+}
+
+// scratchList holds idle scratch: as many as there ever were calls at once. (A sync.Pool would be emptied by the garbage
+// collector, and the next call would allocate.)
+type scratchList struct {
+	idle [64]atomic.Pointer[scratch]
+}
+
+func (l *scratchList) get() *scratch {
+	for i := range l.idle {
+		if s := l.idle[i].Load(); s != nil && l.idle[i].CompareAndSwap(s, nil) {
+			return s
+		}
+	}
+	return new(scratch)
+}
+
+func (l *scratchList) put(s *scratch) {
+	// Drop the pointers to weights and activations, which must not be kept alive.
+	s.gemm, s.gemv, s.pack, s.dot, s.prepare = gemmArgs{}, gemvArgs{}, packArgs{}, dotArgs{}, prepareArgs{}
+	for i := range l.idle {
+		if l.idle[i].Load() == nil && l.idle[i].CompareAndSwap(nil, s) {
+			return
+		}
+	}
+}

@@ -1,0 +1,73 @@
+package simd
+
+import (
+	"unsafe"
+
+	"edged/quant"
+	"edged/quant/kernel"
+)
+
+// Variant is what a panel's blocks consist of.
+type Variant uint8
+
+// The variants: bytes v + Bias alone, with an offset for each row and block, or in two parts h + Bias and l + Bias with
+// v = 128·h + l.
+const (
+	Plain Variant = iota
+	Offsets
+	TwoPart
+	Variants
+)
+
+// Args is a kernel whose arguments stand in memory, in a struct of csrc/args.h.
+type Args = func(unsafe.Pointer)
+
+// Set is one instruction set's kernels: the functions of quant/kernel/csrc by the names that they have there.
+type Set struct {
+	Name  string
+	Lanes int // rows side by side
+	Bias  int // what signed weights are stored too large by: 128 or 0
+
+	Gemm [Variants][4]Args // for 1, 2, 4 and 8 tokens; 8 may be nil
+	Gemv [quant.FP4 + 1]Args
+	Pack [quant.FP4 + 1]Args
+	Dot  [quant.BF16 + 1][2]Args // float weights times 1 and 4 tokens; 4 may be nil
+	// Tail16 tells that Dot takes 16-bit weights whose number of columns is not a multiple of 16.
+	Tail16 bool
+
+	EvenOdd    func(to, from unsafe.Pointer, n int)
+	ScalesBnB  func(to, code, values, absmax, unit unsafe.Pointer, n int)
+	TurnScales func(to, from unsafe.Pointer, n int)
+
+	Prepare     Args
+	RMSNorm     func(y, x, w unsafe.Pointer, n, eps int)
+	LayerNorm   func(y, x, w, b unsafe.Pointer, n, eps int)
+	SwiGLU      func(gate, up unsafe.Pointer, n int)
+	GELU        func(x unsafe.Pointer, n int)
+	Rotate      func(lo, hi, cosine, sine unsafe.Pointer, n int)
+	RotatePairs func(x, cosine, sine unsafe.Pointer, n int)
+	Quantise    func(q, d, x unsafe.Pointer)
+	ToHalf      func(to, from unsafe.Pointer, n int)
+	FromHalf    func(to, from unsafe.Pointer, n int)
+	FromQ8      func(to, from unsafe.Pointer, n int)
+	Weigh       func(p, m, l, o unsafe.Pointer, dim, lo, hi int)
+	Scores      func(p, q, k unsafe.Pointer, dim, n int)
+	Mix         func(o, p, v unsafe.Pointer, dim, n int)
+	SumBytes    func(p unsafe.Pointer, n int, out unsafe.Pointer)
+}
+
+// Kernels computes with a Set, and in portable Go what it leaves.
+type Kernels struct {
+	kernel.Portable
+	Set
+	free *scratchList
+}
+
+// New makes kernels of a set.
+func New(s Set) *Kernels { return &Kernels{Set: s, free: new(scratchList)} }
+
+// Name is the instruction set.
+func (k *Kernels) Name() string { return k.Set.Name }
+
+// RowMultiple is the number of rows in a register.
+func (k *Kernels) RowMultiple(w *quant.Matrix) int { return min(k.Lanes, max(w.Rows, 1)) }
