@@ -39,7 +39,7 @@ func (b *batch) jobs() []*job {
 }
 
 // form makes the next batch: every running branch contributes its next token, prompts share the rows that are left, the
-// job that takes precedence first. False: there is nothing to compute.
+// job that takes precedence first, and scoring last. False: there is nothing to compute.
 func (l *loop) form() bool {
 	b := &l.batch
 	clear(b.rows) // no finished sequence is kept alive by scratch
@@ -65,16 +65,19 @@ func (l *loop) form() bool {
 	}
 	b.decoding = n
 	left := min(l.size.batch-n, l.pace.chunk(n, l.size.batch-n))
-	l.each(func(u unit) {
-		if left <= 0 || u.b != nil && u.to-u.from == 1 {
-			return
-		}
-		if rows := l.add(u, min(left, u.to-u.from)); rows > 0 {
-			b.units = append(b.units, u)
-			left -= rows
-			b.prefill += rows
-		}
-	})
+	// Lists that are scored come last: each of their rows wants logits, and a prompt's last one must find some left.
+	for _, scoring := range [2]bool{false, true} {
+		l.each(func(u unit) {
+			if left <= 0 || u.job.scoring != scoring || u.b != nil && u.to-u.from == 1 {
+				return
+			}
+			if rows := l.add(u, min(left, u.to-u.from)); rows > 0 {
+				b.units = append(b.units, u)
+				left -= rows
+				b.prefill += rows
+			}
+		})
+	}
 	return len(b.rows) > 0
 }
 

@@ -178,6 +178,43 @@ func TestChoices(t *testing.T) {
 	}
 }
 
+// TestBranchesTakeTurns: choices that do not fit into the pool together run one after another.
+func TestBranchesTakeTurns(t *testing.T) {
+	e, f := serve(t, withPages(12))
+	req := backend.Request{
+		ID: "n", PromptIDs: prompt(20, 3), MaxTokens: 60, N: 4, IgnoreEOS: true, Logprobs: true,
+		Sampling: backend.Sampling{Temperature: 1, Seed: 3},
+	}
+	a := must(t, e, req)
+	for i, c := range a.last.Choices {
+		if want, _, _ := reference(t, req, i, 60); !slices.Equal(want, c.IDs) {
+			t.Errorf("choice %d: got %v, want %v", i, c.IDs, want)
+		}
+	}
+	if f.refused.Load() == 0 {
+		t.Error("the pages never ran out: the test does not test")
+	}
+}
+
+// TestScoreBesideRequests: a long list that is scored does not keep a request from its first token.
+func TestScoreBesideRequests(t *testing.T) {
+	e, f := serve(t, withTurn(time.Millisecond), withSize(func(s *sizes) { s.logits, s.sequences = 2, 2 }))
+	scored := make(chan error)
+	go func() {
+		_, err := e.Score(t.Context(), backend.ScoreRequest{Lists: [][]int32{prompt(256, 1)}})
+		scored <- err
+	}()
+	waitFor(t, "it runs", func() bool { return f.turns.Load() > 2 })
+	before := f.turns.Load()
+	must(t, e, backend.Request{ID: "beside", PromptIDs: prompt(20, 2), MaxTokens: 5, IgnoreEOS: true})
+	if turns := f.turns.Load() - before; turns > 12 {
+		t.Errorf("5 tokens took %d turns", turns)
+	}
+	if err := <-scored; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestBestOf(t *testing.T) {
 	e, _ := serve(t)
 	req := backend.Request{

@@ -256,8 +256,9 @@ func TestDemoAloneOrTogether(t *testing.T) {
 		{Path: "demo/hf-nf4", Precision: backend.Exact},
 		{Path: "demo/gguf/hearth-4m-q4_0.gguf", KVType: "q8_0"},
 	}
+	requests := 6
 	if raceEnabled || testing.Short() {
-		models = models[:1]
+		models, requests = models[:1], 3
 	}
 	for _, c := range models {
 		t.Run(fmt.Sprint(filepath.Base(c.Path), c.Precision), func(t *testing.T) {
@@ -290,7 +291,7 @@ func TestDemoAloneOrTogether(t *testing.T) {
 					uses = append(uses, []backend.AdapterUse{{ID: a.ID, Scale: 1}})
 				}
 				uses = append(uses, slices.Concat(uses[1], uses[2]))
-				got := make([]backend.Event, 6)
+				got := make([]backend.Event, requests)
 				var wg sync.WaitGroup
 				for i := range got {
 					run := func() {

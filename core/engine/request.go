@@ -43,6 +43,7 @@ type job struct {
 	started  time.Time // when it first ran
 	first    time.Time // when its first token was drawn
 	reported int       // prompt tokens of the last progress event
+	asides   int       // how often it was set aside
 }
 
 // branch is one choice of a job: prompt and ids are its history, of which seq has computed the first Len tokens.
