@@ -31,11 +31,12 @@ const wait = 60 * time.Second
 var build = struct {
 	sync.Mutex
 	dirs map[string]string
+	made []string
 }{dirs: map[string]string{}}
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	for _, dir := range build.dirs {
+	for _, dir := range build.made {
 		_ = os.RemoveAll(dir)
 	}
 	os.Exit(code)
@@ -57,7 +58,7 @@ func programs(t *testing.T, arch string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	build.dirs[arch] = dir
+	build.made = append(build.made, dir)
 	if err := os.Mkdir(filepath.Join(dir, "plugins"), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -72,6 +73,7 @@ func programs(t *testing.T, arch string) string {
 			t.Fatalf("go build: %v\n%s", err, out)
 		}
 	}
+	build.dirs[arch] = dir
 	return dir
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -43,24 +44,61 @@ type reference struct {
 	Margins   []float64 `json:"margins"`
 	RefGreedy []int32   `json:"ref_greedy"`
 	RefMargin []float64 `json:"ref_margins"`
+
+	// The largest logits after the prompt, as pairs of id and logit.
+	RefTop [][2]float64 `json:"ref_last_top20"`
 }
 
-// agree compares step by step and stops at the first step whose margin is too small to decide.
-func agree(t *testing.T, what string, got, want []int32, margins []float64, least float64) {
-	t.Helper()
-	for i := range want {
-		if margins[i] < least {
-			return
-		}
-		if i >= len(got) || got[i] != want[i] {
-			t.Errorf("%s: step %d (margin %.3f): got %v, want %v", what, i, margins[i], got, want)
-			return
+// answer is one line of a batch.
+type answer struct {
+	IDs      []int32
+	Logprobs []struct {
+		Top []struct {
+			ID      int32
+			Logprob float64
 		}
 	}
 }
 
-// generate runs one batch of id prompts and returns the new ids of each.
-func generate(t *testing.T, prompts []reference, args ...string) [][]int32 {
+// worst returns the largest difference between the distances of the first step's logits from the first of them, here and
+// in the reference: soft-max takes a constant away from all logits, which distances do not see.
+func worst(t *testing.T, got answer, want [][2]float64) float64 {
+	t.Helper()
+	here := map[int32]float64{}
+	for _, top := range got.Logprobs[0].Top {
+		here[top.ID] = top.Logprob
+	}
+	first := int32(want[0][0])
+	most := 0.0
+	for _, pair := range want[:10] { // the last of twenty may be another one here
+		lp, ok := here[int32(pair[0])]
+		if !ok {
+			t.Errorf("token %v of the reference's first ten is not among the first twenty", pair[0])
+			continue
+		}
+		most = max(most, math.Abs((lp-here[first])-(pair[1]-want[0][1])))
+	}
+	return most
+}
+
+// agree compares step by step, stops at the first step whose margin is too small to decide, and returns how many it
+// compared.
+func agree(t *testing.T, what string, got, want []int32, margins []float64, least float64) int {
+	t.Helper()
+	for i := range want {
+		if margins[i] < least {
+			return i
+		}
+		if i >= len(got) || got[i] != want[i] {
+			t.Errorf("%s: step %d (margin %.3f): got %v, want %v", what, i, margins[i], got, want)
+			return i
+		}
+	}
+	return len(want)
+}
+
+// generate runs one batch of id prompts and returns the answer to each.
+func generate(t *testing.T, prompts []reference, args ...string) []answer {
 	t.Helper()
 	var lines bytes.Buffer
 	for _, p := range prompts {
@@ -70,17 +108,17 @@ func generate(t *testing.T, prompts []reference, args ...string) [][]int32 {
 	if err := os.WriteFile(batch, lines.Bytes(), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	out, errs, code := edged(t, append([]string{"generate", "--batch", batch, "--max-tokens", "32", "--ignore-eos", "--temperature", "0"}, args...)...)
+	out, errs, code := edged(t, append([]string{"generate", "--batch", batch, "--max-tokens", "32", "--ignore-eos", "--temperature", "0", "--logprobs", "20"}, args...)...)
 	if code != 0 {
 		t.Fatalf("generate %v: exit %d: %s", args, code, errs)
 	}
-	var all [][]int32
+	var all []answer
 	for line := range strings.Lines(out) {
-		var r struct{ IDs []int32 }
+		var r answer
 		if err := json.Unmarshal([]byte(line), &r); err != nil {
 			t.Fatalf("%v: %s", err, line)
 		}
-		all = append(all, r.IDs)
+		all = append(all, r)
 	}
 	if len(all) != len(prompts) {
 		t.Fatalf("%d answers to %d prompts", len(all), len(prompts))
@@ -112,20 +150,122 @@ func TestGreedyIDsOfEveryModelFile(t *testing.T) {
 				t.Run(backend+"/"+model+"/"+name, func(t *testing.T) {
 					var o struct{ Prompts []reference }
 					readJSON(t, filepath.Join(root, model, "oracle", name+".json"), &o)
-					for precision, least := range map[string]float64{"exact": 0.02, "fast": 2} {
+					// Exact: twice the allowed error of one logit, since two are subtracted. Fast: what 8-bit activations move
+					// a logit of standard deviation 4 by, at most, in any reference; experts may be chosen differently.
+					quantised := !strings.HasSuffix(name, "F16") && !strings.HasSuffix(name, "F32") && name != "hf"
+					peer := 0.1 // llama.cpp's own error with 16-bit activations
+					limits := map[string]struct{ margin, logit float64 }{"exact": {0.02, 0.04}, "fast": {0.1, 0.16}}
+					if quantised {
+						peer = 2
+						limits["fast"] = struct{ margin, logit float64 }{2, 2}
+					}
+					if model == "mixtral" {
+						limits["fast"] = struct{ margin, logit float64 }{2, 2}
+					}
+					for precision, limit := range limits {
 						got := generate(t, o.Prompts, append([]string{"--model", file, "--precision", precision}, flags...)...)
+						most, steps := 0.0, 0
 						for i, p := range o.Prompts {
 							what := fmt.Sprintf("%s, prompt %d", precision, i)
 							if p.RefGreedy != nil {
-								agree(t, what, got[i], p.RefGreedy, p.RefMargin, least)
+								steps += agree(t, what, got[i].IDs, p.RefGreedy, p.RefMargin, limit.margin)
 							}
 							if p.Greedy != nil { // computed on 8-bit activations where the file is quantised
-								agree(t, what, got[i], p.Greedy, p.Margins, 2)
+								steps += agree(t, what, got[i].IDs, p.Greedy, p.Margins, max(peer, limit.margin))
+							}
+							if precision == "exact" || model != "mixtral" {
+								most = max(most, worst(t, got[i], p.RefTop))
 							}
 						}
+						if most > limit.logit {
+							t.Errorf("%s: a logit is off by %.4f, more than %.4f", precision, most, limit.logit)
+						}
+						t.Logf("oracle: %s | %s | %s | %.1e | %d", backend, model+"/"+name, precision, most, steps)
 					}
 				})
 			}
+		}
+	}
+}
+
+// TestAdaptersOnEveryBase runs every reference adapter, alone, scaled, and two at once, over the base in 16 bits, in
+// quantised files and in NF4, exactly as it was trained.
+func TestAdaptersOnEveryBase(t *testing.T) {
+	root := oracle.Dir(t)
+	type use struct {
+		Name  string
+		Scale float64
+	}
+	run := func(t *testing.T, what, model, lora, suffix string, uses []use, prompts []reference, flags []string) {
+		t.Helper()
+		args := append([]string{"--model", model, "--precision", "exact"}, flags...)
+		for _, u := range uses {
+			args = append(args, "--adapter", fmt.Sprintf("%s=%g", filepath.Join(lora, u.Name)+suffix, u.Scale))
+		}
+		steps := 0
+		for i, got := range generate(t, prompts, args...) {
+			steps += agree(t, fmt.Sprintf("%s, prompt %d", what, i), got.IDs, prompts[i].RefGreedy, prompts[i].RefMargin, 0.02)
+		}
+		t.Logf("oracle: %s | %d steps", what, steps)
+	}
+	for backend, flags := range backends(t) {
+		for _, base := range []string{"llama-tied", "qwen2"} {
+			lora := filepath.Join(root, "lora", base)
+			var o struct {
+				Cases []struct {
+					Key      string
+					Adapters []use
+					Prompts  []reference
+				}
+			}
+			readJSON(t, filepath.Join(lora, "oracle.json"), &o)
+			for _, c := range o.Cases {
+				// Both forms of adapter on both containers of the base.
+				for form, file := range map[string]struct{ model, suffix string }{
+					"folder": {filepath.Join(root, "models", base, "hf"), ""},
+					"gguf":   {filepath.Join(root, "models", base, base+"-F16.gguf"), ".gguf"},
+				} {
+					what := backend + "/" + base + "/" + c.Key + "/" + form
+					t.Run(what, func(t *testing.T) { run(t, what, file.model, lora, file.suffix, c.Adapters, c.Prompts, flags) })
+				}
+			}
+			var q struct {
+				Cases []struct {
+					File      string `json:"base_file"`
+					Adapter   string
+					Scale     float64
+					IDs       []int32
+					RefGreedy []int32   `json:"ref_greedy"`
+					RefMargin []float64 `json:"ref_margins"`
+				}
+			}
+			readJSON(t, filepath.Join(lora, "oracle_quant_base.json"), &q)
+			for _, c := range q.Cases {
+				what := backend + "/" + c.File + "/" + c.Adapter
+				t.Run(what, func(t *testing.T) {
+					prompt := []reference{{IDs: c.IDs, RefGreedy: c.RefGreedy, RefMargin: c.RefMargin}}
+					run(t, what, filepath.Join(root, "models", base, c.File), lora, "", []use{{c.Adapter, c.Scale}}, prompt, flags)
+				})
+			}
+		}
+		nf4 := filepath.Join(root, "nf4")
+		var o struct {
+			Cases []struct {
+				Lora    *string
+				Scale   float64
+				Prompts []reference
+			}
+		}
+		readJSON(t, filepath.Join(nf4, "llama-tied-nf4-dq/oracle/oracle.json"), &o)
+		for _, c := range o.Cases {
+			var uses []use
+			what := backend + "/nf4/base"
+			if c.Lora != nil {
+				uses, what = []use{{*c.Lora, 1}}, backend+"/nf4/lora"
+			}
+			t.Run(what, func(t *testing.T) {
+				run(t, what, filepath.Join(nf4, "llama-tied-nf4-dq"), nf4, "", uses, c.Prompts, flags)
+			})
 		}
 	}
 }
