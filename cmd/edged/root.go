@@ -104,7 +104,7 @@ Exit codes: 0 all is well, 1 something went wrong (one sentence on standard erro
 	root.AddCommand(
 		a.runCommand(), a.checkCommand(), a.demoCommand(),
 		a.askCommand(), a.chatCommand(),
-		a.generateCommand(), a.tokenizeCommand(), a.renderCommand(), a.scoreCommand(),
+		a.generateCommand(), a.tokenizeCommand(), a.renderCommand(), a.scoreCommand(), a.benchCommand(),
 		a.adaptersCommand(), a.versionCommand(),
 	)
 	return root

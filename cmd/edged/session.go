@@ -221,11 +221,23 @@ func (p *pluginFlags) startBackend(ctx context.Context, log *slog.Logger) (*plug
 }
 
 func (p *pluginFlags) startBackendWith(ctx context.Context, log *slog.Logger, command []string) (*pluginhost.Process, error) {
-	o := pluginhost.Options{Kind: protocol.PluginBackend, Name: p.backend, Dir: p.dir, Command: command, Log: log}
+	o := pluginhost.Options{Kind: protocol.PluginBackend, Name: p.backend, Dir: p.dir, Command: command, Env: switches(), Log: log}
 	if strings.ContainsRune(p.backend, filepath.Separator) {
 		o.Name, o.Path = "", p.backend
 	}
 	return pluginhost.Start(ctx, o)
+}
+
+// switches are the variables that a plugin does not inherit but that are meant for it: slower kernels for a comparison, and
+// the file of a CPU profile.
+func switches() []string {
+	var out []string
+	for _, name := range []string{"EDGED_KERNELS", "EDGED_CPUPROFILE"} {
+		if v, ok := os.LookupEnv(name); ok {
+			out = append(out, name+"="+v)
+		}
+	}
+	return out
 }
 
 // adapterUses reads PATH[=SCALE].
