@@ -126,6 +126,7 @@ func weigh(p *[BlockPositions]float32, lo, hi int, m, l *float32, o []float32) {
 			top = s
 		}
 	}
+	top += 0 // no -0, of whose order with +0 machines have different opinions
 	if top > *m {
 		c := Exp(*m - top)
 		*l *= c

@@ -76,6 +76,36 @@ func scoresAvx512(p unsafe.Pointer, q unsafe.Pointer, k unsafe.Pointer, dim int,
 //go:noescape
 func mixAvx512(o unsafe.Pointer, p unsafe.Pointer, v unsafe.Pointer, dim int, n int)
 
+// scores4F32Avx512 is the kernel of that name in quant/kernel/csrc/vector.c.
+//
+//go:noescape
+func scores4F32Avx512(p unsafe.Pointer, q unsafe.Pointer, k unsafe.Pointer, dim int, n int, stride int)
+
+// scores4F16Avx512 is the kernel of that name in quant/kernel/csrc/vector.c.
+//
+//go:noescape
+func scores4F16Avx512(p unsafe.Pointer, q unsafe.Pointer, k unsafe.Pointer, dim int, n int, stride int)
+
+// scores4Q8Avx512 is the kernel of that name in quant/kernel/csrc/vector.c.
+//
+//go:noescape
+func scores4Q8Avx512(p unsafe.Pointer, q unsafe.Pointer, k unsafe.Pointer, dim int, n int, stride int)
+
+// mix4F32Avx512 is the kernel of that name in quant/kernel/csrc/vector.c.
+//
+//go:noescape
+func mix4F32Avx512(o unsafe.Pointer, p unsafe.Pointer, v unsafe.Pointer, dim int, n int, stride int)
+
+// mix4F16Avx512 is the kernel of that name in quant/kernel/csrc/vector.c.
+//
+//go:noescape
+func mix4F16Avx512(o unsafe.Pointer, p unsafe.Pointer, v unsafe.Pointer, dim int, n int, stride int)
+
+// mix4Q8Avx512 is the kernel of that name in quant/kernel/csrc/vector.c.
+//
+//go:noescape
+func mix4Q8Avx512(o unsafe.Pointer, p unsafe.Pointer, v unsafe.Pointer, dim int, n int, stride int)
+
 // dot1F32Avx512 is the kernel of that name in quant/kernel/csrc/vector.c.
 //
 //go:noescape

@@ -18,7 +18,13 @@ KERNEL NAME(mix)(float *o, const float *p, const float *v, long dim, long n);
 KERNEL NAME(dot1F32)(struct dot *a);
 KERNEL NAME(dot1F16)(struct dot *a);
 KERNEL NAME(dot1BF16)(struct dot *a);
-#if LANES == 16 // 4 tokens want more than the registers of the others
+#if LANES == 16 // 4 heads or tokens want more than the registers of the others
+KERNEL NAME(scores4F32)(float *p, const float *q, const uint8_t *k, long dim, long n, long stride);
+KERNEL NAME(scores4F16)(float *p, const float *q, const uint8_t *k, long dim, long n, long stride);
+KERNEL NAME(scores4Q8)(float *p, const float *q, const uint8_t *k, long dim, long n, long stride);
+KERNEL NAME(mix4F32)(float *o, const float *p, const uint8_t *v, long dim, long n, long stride);
+KERNEL NAME(mix4F16)(float *o, const float *p, const uint8_t *v, long dim, long n, long stride);
+KERNEL NAME(mix4Q8)(float *o, const float *p, const uint8_t *v, long dim, long n, long stride);
 KERNEL NAME(dot4F32)(struct dot *a);
 KERNEL NAME(dot4F16)(struct dot *a);
 KERNEL NAME(dot4BF16)(struct dot *a);
@@ -246,9 +252,12 @@ KERNEL NAME(fromQ8)(float *to, const uint8_t *from, long n) {
 
 // One page's scores to weights, see kernel.Attend. Invisible positions come as -Inf, and so their weights are 0.
 KERNEL NAME(weigh)(float *p, float *m, float *l, float *o, long dim, long lo, long hi) {
-    float old = *m, top = old;
-    for (long s = lo; s < hi; s++)
-        if (p[s] > top) top = p[s];
+    float old = *m;
+    for (long s = 0; s < lo; s++) p[s] = -__builtin_inff();
+    for (long s = hi; s < 32; s++) p[s] = -__builtin_inff();
+    F largest = P(set1_ps)(old);
+    UNROLL for (long s = 0; s < 32; s += LANES) largest = maxF(P(loadu_ps)(p + s), largest);
+    float top = largestF(largest) + 0; // no -0
     if (top > old) {
         F c = expF(P(set1_ps)(old - top));
         *l *= lane0(c);
@@ -256,8 +265,6 @@ KERNEL NAME(weigh)(float *p, float *m, float *l, float *o, long dim, long lo, lo
         *m = top;
         FENCE;
     }
-    for (long s = 0; s < lo; s++) p[s] = -__builtin_inff();
-    for (long s = hi; s < 32; s++) p[s] = -__builtin_inff();
     ONCE for (long s = 0; s < 32; s += LANES) P(storeu_ps)(p + s, expF(P(sub_ps)(P(loadu_ps)(p + s), P(set1_ps)(top))));
     *l += fold(wadd(wload(p), wload(p + 16)));
 }
@@ -304,6 +311,81 @@ KERNEL NAME(mix)(float *o, const float *p, const float *v, long dim, long n) {
     MIXCOLS(4)
     MIXCOLS(1)
 }
+
+#if LANES == 16
+// Four heads that share their keys and values, which are decoded in registers: p[32·h + s] = q[h] · k[s].
+INLINE F at4F32(const uint8_t *p, long i) { return _mm512_loadu_ps((const float *)p + i); }
+INLINE F at4F16(const uint8_t *p, long i) { return halfF(p + 2 * i); }
+INLINE F at4Q8(const uint8_t *p, long i) {
+    p += i / 32 * 34;
+    return _mm512_mul_ps(_mm512_cvtph_ps(_mm256_set1_epi16(*(const int16_t *)p)), byteF(p + 2 + i % 32));
+}
+#define SCORES4(name, at, COLS, BYTES)                                                                                 \
+    KERNEL NAME(name)(float *p, const float *q, const uint8_t *k, long dim, long n, long stride) {                     \
+        for (; n >= 4; n -= 4) {                                                                                       \
+            W f[4][4];                                                                                                 \
+            UNROLL for (int h = 0; h < 4; h++) UNROLL for (int s = 0; s < 4; s++) f[h][s] = wset(0);                   \
+            const uint8_t *row = k;                                                                                    \
+            const float *x = q;                                                                                        \
+            for (long i = dim; i > 0; i -= COLS, row += BYTES) {                                                       \
+                UNROLL for (int c = 0; c < COLS; c += 16, x += 16) {                                                   \
+                    F v[4];                                                                                            \
+                    UNROLL for (int s = 0; s < 4; s++) v[s] = at(row + s * stride, c);                                 \
+                    UNROLL for (int h = 0; h < 4; h++) {                                                               \
+                        F y = _mm512_loadu_ps(x + h * dim);                                                            \
+                        UNROLL for (int s = 0; s < 4; s++) f[h][s].v[0] = _mm512_fmadd_ps(y, v[s], f[h][s].v[0]);      \
+                    }                                                                                                  \
+                }                                                                                                      \
+            }                                                                                                          \
+            UNROLL for (int h = 0; h < 4; h++) foldFour(p + 32 * h, f[h]);                                             \
+            p += 4;                                                                                                    \
+            k += 4 * stride;                                                                                           \
+        }                                                                                                              \
+        for (; n > 0; n--, p++, k += stride) {                                                                         \
+            W f[4];                                                                                                    \
+            UNROLL for (int h = 0; h < 4; h++) f[h] = wset(0);                                                         \
+            const uint8_t *row = k;                                                                                    \
+            const float *x = q;                                                                                        \
+            for (long i = dim; i > 0; i -= COLS, row += BYTES) {                                                       \
+                UNROLL for (int c = 0; c < COLS; c += 16, x += 16) {                                                   \
+                    F v = at(row, c);                                                                                  \
+                    UNROLL for (int h = 0; h < 4; h++) f[h].v[0] = _mm512_fmadd_ps(_mm512_loadu_ps(x + h * dim), v, f[h].v[0]); \
+                }                                                                                                      \
+            }                                                                                                          \
+            UNROLL for (int h = 0; h < 4; h++) p[32 * h] = fold(f[h]);                                                 \
+        }                                                                                                              \
+    }
+SCORES4(scores4F32, at4F32, 16, 64)
+SCORES4(scores4F16, at4F16, 16, 32)
+SCORES4(scores4Q8, at4Q8, 32, 34)
+
+// o[h] = fma(p[32·h + s], v[s], o[h]) for n positions in order.
+#define MIX4COLS(N, at, BYTES)                                                                                         \
+    for (; left >= 16 * N; left -= 16 * N, o += 16 * N, v += BYTES * N / 2) {                                          \
+        F f[4][N];                                                                                                     \
+        float *x = o;                                                                                                  \
+        UNROLL for (int h = 0; h < 4; h++, x = step(x, dim)) UNROLL for (int j = 0; j < N; j++) f[h][j] = _mm512_loadu_ps(x + 16 * j); \
+        const uint8_t *row = v;                                                                                        \
+        for (long s = 0; s < n; s++, row += stride) {                                                                  \
+            UNROLL for (int j = 0; j < N; j++) {                                                                       \
+                F y = at(row, 16 * j);                                                                                 \
+                UNROLL for (int h = 0; h < 4; h++) f[h][j] = _mm512_fmadd_ps(_mm512_set1_ps(p[32 * h + s]), y, f[h][j]); \
+            }                                                                                                          \
+        }                                                                                                              \
+        x = o;                                                                                                         \
+        UNROLL for (int h = 0; h < 4; h++, x = step(x, dim)) UNROLL for (int j = 0; j < N; j++) _mm512_storeu_ps(x + 16 * j, f[h][j]); \
+    }
+#define MIX4(name, at, BYTES)                                                                                          \
+    KERNEL NAME(name)(float *o, const float *p, const uint8_t *v, long dim, long n, long stride) {                     \
+        long left = dim;                                                                                               \
+        MIX4COLS(4, at, BYTES)                                                                                         \
+        MIX4COLS(2, at, BYTES)                                                                                         \
+        MIX4COLS(1, at, BYTES)                                                                                         \
+    }
+MIX4(mix4F32, at4F32, 128)
+MIX4(mix4F16, at4F16, 64)
+MIX4(mix4Q8, at4Q8, 34)
+#endif
 
 // Float weights: Sum16 of 4 rows with T tokens; n is a multiple of 4, and a tail is padded with zeros.
 INLINE W wF32(const uint8_t *p) { return wload((const float *)p); }

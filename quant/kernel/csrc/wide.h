@@ -49,6 +49,29 @@ INLINE F byteF(const uint8_t *p) {
 INLINE void putHalf(uint8_t *p, F v) { vst1_u16((uint16_t *)p, vreinterpret_u16_f16(vcvt_f16_f32(v))); }
 #endif
 
+// The larger of x and y; y where x is NaN.
+INLINE F maxF(F x, F y) {
+#if LANES == 4
+    return vmaxnmq_f32(x, y);
+#else
+    return P(max_ps)(x, y);
+#endif
+}
+INLINE float largestF(F x) {
+#if LANES == 4
+    return vmaxnmvq_f32(x);
+#else
+#if LANES == 16
+    __m256 h = _mm256_max_ps(_mm512_castps512_ps256(x), _mm256_castsi256_ps(_mm512_extracti64x4_epi64(_mm512_castps_si512(x), 1)));
+#else
+    __m256 h = x;
+#endif
+    __m128 q = _mm_max_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
+    q = _mm_max_ps(q, _mm_movehl_ps(q, q));
+    return _mm_cvtss_f32(_mm_max_ss(q, _mm_shuffle_ps(q, q, 1)));
+#endif
+}
+
 INLINE W wset(float c) { W r; EACH r.v[i] = P(set1_ps)(c); return r; }
 INLINE W wload(const float *p) { W r; EACH r.v[i] = P(loadu_ps)(p + LANES * i); return r; }
 INLINE void wstore(float *p, W a) { EACH P(storeu_ps)(p + LANES * i, a.v[i]); }

@@ -53,7 +53,10 @@ type Set struct {
 	Weigh       func(p, m, l, o unsafe.Pointer, dim, lo, hi int)
 	Scores      func(p, q, k unsafe.Pointer, dim, n int)
 	Mix         func(o, p, v unsafe.Pointer, dim, n int)
-	SumBytes    func(p unsafe.Pointer, n int, out unsafe.Pointer)
+	// Scores4 and Mix4 do four heads at once on keys and values as they are stored, by KV type. May be nil.
+	Scores4  [kernel.KVQ8 + 1]func(p, q, k unsafe.Pointer, dim, n, stride int)
+	Mix4     [kernel.KVQ8 + 1]func(o, p, v unsafe.Pointer, dim, n, stride int)
+	SumBytes func(p unsafe.Pointer, n int, out unsafe.Pointer)
 }
 
 // Kernels computes with a Set, and in portable Go what it leaves.

@@ -108,8 +108,7 @@ func (k *Kernels) PutKV(block []byte, t kernel.KVType, slot int, x []float32) {
 	}
 }
 
-// Attend runs page by page. A page's keys or values become float32 once for the whole group of heads: 32 positions of 64
-// are 8 KB, which stay in the first-level cache.
+// Attend runs page by page, so that a page's keys and values are read from memory once for all heads.
 func (k *Kernels) Attend(dst *kernel.Partial, a *kernel.AttendArgs) {
 	dim := a.HeadDim
 	if dim%16 != 0 || a.Type == kernel.KVQ8 && dim%32 != 0 || dim > kernel.MaxHeadDim {
@@ -129,24 +128,54 @@ func (k *Kernels) Attend(dst *kernel.Partial, a *kernel.AttendArgs) {
 		lo := pos % kernel.BlockPositions
 		n := min(kernel.BlockPositions-lo, a.Hi-pos)
 		page := int(a.Pages[pos/kernel.BlockPositions]) * a.PageBytes
-		key := k.decode(sc, a.Type, a.Arena[page+a.KOff+lo*row:page+a.KOff+(lo+n)*row], n*dim)
-		for g := range m {
-			p := &sc.weights[g%maxGroup]
-			k.Scores(ptr(p[lo:]), ptr(q[g*dim:(g+1)*dim]), key, dim, n)
-			k.Weigh(ptr(p[:]), ptr(m[g:]), ptr(l[g:]), ptr(o[g*dim:(g+1)*dim]), dim, lo, lo+n)
-			if g%maxGroup < maxGroup-1 && g < a.Group-1 {
-				continue
-			}
-			// The values of up to maxGroup heads, whose weights are known now.
-			val := k.decode(sc, a.Type, a.Arena[page+a.VOff+lo*row:page+a.VOff+(lo+n)*row], n*dim)
-			for h := g / maxGroup * maxGroup; h <= g; h++ {
-				k.Mix(ptr(o[h*dim:(h+1)*dim]), ptr(sc.weights[h%maxGroup][lo:]), val, dim, n)
-			}
-			if g < a.Group-1 {
-				key = k.decode(sc, a.Type, a.Arena[page+a.KOff+lo*row:page+a.KOff+(lo+n)*row], n*dim)
+		pg := pageArgs{
+			keys:   a.Arena[page+a.KOff+lo*row : page+a.KOff+(lo+n)*row],
+			values: a.Arena[page+a.VOff+lo*row : page+a.VOff+(lo+n)*row],
+			kind:   a.Type, dim: dim, row: row, lo: lo, n: n,
+		}
+		g := 0
+		if k.Scores4[a.Type] != nil {
+			for ; g+4 <= a.Group; g += 4 {
+				k.fourHeads(sc, &pg, q[g*dim:(g+4)*dim], m[g:g+4], l[g:g+4], o[g*dim:(g+4)*dim])
 			}
 		}
+		for ; g < a.Group; g += maxGroup {
+			h := min(g+maxGroup, a.Group)
+			k.heads(sc, &pg, q[g*dim:h*dim], m[g:h], l[g:h], o[g*dim:h*dim])
+		}
 		pos += n
+	}
+}
+
+// pageArgs is the visible part of a page.
+type pageArgs struct {
+	keys, values []byte
+	kind         kernel.KVType
+	dim, row     int // row: bytes of a position
+	lo, n        int
+}
+
+// fourHeads attends with four heads at once.
+func (k *Kernels) fourHeads(s *scratch, p *pageArgs, q, m, l, o []float32) {
+	w := &s.weights
+	k.Scores4[p.kind](ptr(w[0][p.lo:]), ptr(q), ptr(p.keys), p.dim, p.n, p.row)
+	for h := range m {
+		k.Weigh(ptr(w[h][:]), ptr(m[h:]), ptr(l[h:]), ptr(o[h*p.dim:(h+1)*p.dim]), p.dim, p.lo, p.lo+p.n)
+	}
+	k.Mix4[p.kind](ptr(o), ptr(w[0][p.lo:]), ptr(p.values), p.dim, p.n, p.row)
+}
+
+// heads attends with up to maxGroup heads one by one, for which keys and values become float32 once.
+func (k *Kernels) heads(s *scratch, p *pageArgs, q, m, l, o []float32) {
+	w := &s.weights
+	key := k.decode(s, p.kind, p.keys, p.n*p.dim)
+	for h := range m {
+		k.Scores(ptr(w[h][p.lo:]), ptr(q[h*p.dim:(h+1)*p.dim]), key, p.dim, p.n)
+		k.Weigh(ptr(w[h][:]), ptr(m[h:]), ptr(l[h:]), ptr(o[h*p.dim:(h+1)*p.dim]), p.dim, p.lo, p.lo+p.n)
+	}
+	val := k.decode(s, p.kind, p.values, p.n*p.dim)
+	for h := range m {
+		k.Mix(ptr(o[h*p.dim:(h+1)*p.dim]), ptr(w[h][p.lo:]), val, p.dim, p.n)
 	}
 }
 
