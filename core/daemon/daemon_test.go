@@ -210,7 +210,7 @@ func TestRetainedTopics(t *testing.T) {
 	want := map[string]string{
 		"edged/n/availability":  `online`,
 		"edged/n/status":        `"state":"ready"`,
-		"edged/n/adapters/good": `"state":"active"`,
+		"edged/n/adapters/good": `"state":"` + mqtt.AdapterReady + `"`,
 		"edged/n/adapters/bad":  `no such module`,
 	}
 	n.until(t, "retained topics", func(topic string, payload []byte) bool {

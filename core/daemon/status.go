@@ -81,7 +81,7 @@ func (s *status) publish() {
 		if a.State == adapters.Active {
 			out.Adapters = append(out.Adapters, mqtt.StatusAdapter{Name: a.Name, Generation: a.Generation, SHA256: a.SHA256})
 		}
-		d.door.SetAdapter(a.Name, &mqtt.Adapter{State: a.State, Generation: a.Generation, SHA256: a.SHA256, Rank: a.Rank, Error: a.Error})
+		d.door.SetAdapter(a.Name, &mqtt.Adapter{State: adapterState(a.State), Generation: a.Generation, SHA256: a.SHA256, Rank: a.Rank, Error: a.Error})
 	}
 	for name := range s.known {
 		if !now[name] {
@@ -90,6 +90,18 @@ func (s *status) publish() {
 	}
 	s.known = now
 	d.door.SetStatus(out)
+}
+
+// adapterState is a state as the API names it.
+func adapterState(state string) string {
+	switch state {
+	case adapters.Active:
+		return mqtt.AdapterReady
+	case adapters.Rejected:
+		return mqtt.AdapterRejected
+	default:
+		return mqtt.AdapterLoading
+	}
 }
 
 // judge tells the state of the node, and why it is not ready.
