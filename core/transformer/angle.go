@@ -46,7 +46,7 @@ func sincos(x float64) (sin, cos float64) {
 	}
 }
 
-// horner evaluates c[0] + c[1]·z + c[2]·z² + …
+// horner evaluates the polynomial c[0] + c[1]·z + c[2]·z² + … at z.
 func horner(z float64, c ...float64) float64 {
 	y := c[len(c)-1]
 	for i := len(c) - 2; i >= 0; i-- {

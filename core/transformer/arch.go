@@ -26,7 +26,8 @@ type network struct {
 	info      Info
 }
 
-// build assembles the network of an architecture.
+// build assembles the network of an architecture. To add one: write the file that lists its blocks (and the block that
+// it has alone), name it here and in package weights, which knows its tensors and hyper-parameters.
 func build(src source, arch string, h *weights.Hyper, k kernel.Kernels) (network, error) {
 	b := &builder{src: src, h: h, k: k, net: network{ids: map[string]int{}}}
 	switch arch {

@@ -48,6 +48,7 @@ func TestRowBits(t *testing.T) {
 			}
 			transformertest.RowBits(t, transformertest.Case{
 				Open: func(t *testing.T, o transformer.Options) *transformer.Model {
+					t.Helper()
 					o.Precision, o.KV = c.precision, c.kv
 					return m.Open(t, o)
 				},

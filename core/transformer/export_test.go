@@ -11,23 +11,23 @@ import (
 type Memory struct{ s *memory }
 
 // NewMemory makes one of the given architecture, its matrices stored in format f.
-func NewMemory(t testing.TB, arch string, f quant.Format, change func(h *weights.Hyper)) Memory {
-	t.Helper()
+func NewMemory(tb testing.TB, arch string, f quant.Format, change func(h *weights.Hyper)) Memory {
+	tb.Helper()
 	h := tiny(arch)
 	if change != nil {
 		change(&h)
 	}
 	s := newMemory(arch, h)
 	if f != quant.F32 {
-		s.encode(t, f)
+		s.encode(tb, f)
 	}
 	return Memory{s}
 }
 
 // Open makes a Model of it.
-func (m Memory) Open(t testing.TB, o Options) *Model {
-	t.Helper()
-	return m.s.open(t, o)
+func (m Memory) Open(tb testing.TB, o Options) *Model {
+	tb.Helper()
+	return m.s.open(tb, o)
 }
 
 // Shapes are those of all linear layers.

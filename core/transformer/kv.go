@@ -13,9 +13,8 @@ import (
 //	page     (layers, KVHeads, 2 [K, V]) sub-blocks, rounded up to 64 bytes
 //	sub-block (BlockPositions, HeadDim), row-major by position
 //
-// Sub-blocks start at multiples of 64 bytes where their size is one, which holds for f16 from 1 value per head up, and
-// for all types from 32 values. A page belongs to every sequence that holds it; only an owner of a page that nobody else
-// holds writes to it.
+// Every sub-block starts at a multiple of 64 bytes, since its size is one in all types. A page belongs to every sequence
+// that holds it; it is written to only while one sequence does.
 type arena struct {
 	mem       []byte
 	mapping   *mmap.Mapping

@@ -23,25 +23,29 @@ type memory struct {
 
 func (s *memory) Matrix(name string) *quant.Matrix           { return s.m[name] }
 func (s *memory) Vector(name string) ([]float32, error)      { return s.v[name], nil }
-func (s *memory) open(t testing.TB, o Options) *Model        { return s.openErr(t, o, "") }
 func (s *memory) values(name string) (w []float64, cols int) { return widen(s.m[name]) }
 
-func (s *memory) openErr(t testing.TB, o Options, want string) *Model {
-	t.Helper()
+func (s *memory) open(tb testing.TB, o Options) *Model {
+	tb.Helper()
+	return s.openErr(tb, o, "")
+}
+
+func (s *memory) openErr(tb testing.TB, o Options, want string) *Model {
+	tb.Helper()
 	if o.Kernels == nil {
 		o.Kernels = kernel.Portable{}
 	}
 	m, err := newModel(s, s.arch, s.h, o)
 	if want != "" {
-		wantError(t, err, want)
+		wantError(tb, err, want)
 		return nil
 	}
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		if err := m.Close(); err != nil {
-			t.Error(err)
+			tb.Error(err)
 		}
 	})
 	return m
@@ -121,8 +125,8 @@ func (s *memory) vector(name string, n int, mean float64) {
 }
 
 // encode stores all matrices but the router in format f, as a quantised file would.
-func (s *memory) encode(t testing.TB, f quant.Format) *memory {
-	t.Helper()
+func (s *memory) encode(tb testing.TB, f quant.Format) *memory {
+	tb.Helper()
 	for name, m := range s.m {
 		if m.Cols%f.BlockSize() != 0 || name == "position_embd.weight" {
 			continue
@@ -131,7 +135,7 @@ func (s *memory) encode(t testing.TB, f quant.Format) *memory {
 		quant.Decode(quant.F32, x, m.Data)
 		data := make([]byte, f.Bytes(int64(m.Rows), int64(m.Cols)))
 		if err := quant.Encode(f, data, x); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		s.m[name] = &quant.Matrix{Name: name, Format: f, Rows: m.Rows, Cols: m.Cols, Data: data}
 	}

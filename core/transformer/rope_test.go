@@ -9,10 +9,10 @@ import (
 	"edged/core/weights"
 )
 
-func wantError(t testing.TB, err error, want string) {
-	t.Helper()
+func wantError(tb testing.TB, err error, want string) {
+	tb.Helper()
 	if err == nil || !strings.Contains(err.Error(), want) {
-		t.Errorf("error %v, want one that says %q", err, want)
+		tb.Errorf("error %v, want one that says %q", err, want)
 	}
 }
 

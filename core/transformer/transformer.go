@@ -210,8 +210,14 @@ func checkHyper(h *weights.Hyper) error {
 		name string
 		n    int
 	}{
-		{"layers", h.Layers}, {"width", h.Width}, {"heads", h.Heads}, {"KV heads", h.KVHeads}, {"head size", h.HeadDim},
-		{"FFN width", h.FFN}, {"vocabulary", h.VocabRows}, {"context", h.Context},
+		{"layers", h.Layers},
+		{"width", h.Width},
+		{"heads", h.Heads},
+		{"KV heads", h.KVHeads},
+		{"head size", h.HeadDim},
+		{"FFN width", h.FFN},
+		{"vocabulary", h.VocabRows},
+		{"context", h.Context},
 	} {
 		if v.n < 1 || v.n > 1<<24 {
 			return fmt.Errorf("%s is %d: want 1 to %d", v.name, v.n, 1<<24)

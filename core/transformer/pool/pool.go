@@ -25,9 +25,11 @@ type Job interface {
 }
 
 const (
-	// spinFor is how long a thread polls before it sleeps: longer than the serial pieces between two jobs of one forward
-	// pass, short enough for an idle service to cost nothing.
-	spinFor = 200 * time.Microsecond
+	// spinFor is how long a worker polls before it sleeps: longer than the serial pieces of a forward pass and than what
+	// usually lies between two decoded tokens, short enough for an idle service to cost nothing.
+	spinFor = time.Millisecond
+	// waitFor is how long the caller of Run polls for the end of chunks that others compute. It is longer than a chunk.
+	waitFor = 200 * time.Microsecond
 	// pollsPerClock is the number of polls between two looks at the clock.
 	pollsPerClock = 64
 	// maxChunks is what fits the half word that counts chunks; Run cuts longer jobs.
@@ -112,7 +114,7 @@ func (p *Pool) run(threads, base, n int, job Job) {
 		}
 		if since.IsZero() {
 			since = time.Now()
-		} else if time.Since(since) > spinFor {
+		} else if time.Since(since) > waitFor {
 			p.park(0) // the owner of the last chunk may be waiting for this very core
 		}
 	}

@@ -9,10 +9,11 @@ import (
 )
 
 // atLeast raises GOMAXPROCS for one test: the pool never has more threads than that.
-func atLeast(t testing.TB, n int) {
+func atLeast(tb testing.TB, n int) {
+	tb.Helper()
 	if old := runtime.GOMAXPROCS(0); old < n {
 		runtime.GOMAXPROCS(n)
-		t.Cleanup(func() { runtime.GOMAXPROCS(old) })
+		tb.Cleanup(func() { runtime.GOMAXPROCS(old) })
 	}
 }
 
@@ -44,7 +45,7 @@ func TestEveryChunkOnce(t *testing.T) {
 				}
 			}
 			if rep%1000 == 999 {
-				time.Sleep(10 * spinFor) // so that workers sleep and are woken again
+				time.Sleep(3 * spinFor) // so that workers sleep and are woken again
 			}
 		}
 		p.Close()
@@ -137,6 +138,7 @@ func TestIdleCostsNothing(t *testing.T) {
 }
 
 func cpuTime(t *testing.T) time.Duration {
+	t.Helper()
 	var r syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
 		t.Skip(err)
