@@ -8,14 +8,15 @@ import (
 	"log/slog"
 	"net"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"edged/core/broker"
-
 	paho "github.com/eclipse/paho.mqtt.golang"
+
+	"edged/core/broker"
 )
 
 // logBuffer is a logger's output that several goroutines write to.
@@ -210,7 +211,7 @@ func TestCloseEndsGoroutines(t *testing.T) {
 	}
 	clients := make([]paho.Client, 5)
 	for i := range clients {
-		clients[i] = paho.NewClient(options(b, fmt.Sprint(i)))
+		clients[i] = paho.NewClient(options(b, strconv.Itoa(i)))
 		wait(t, clients[i].Connect())
 	}
 	silent, err := net.Dial("tcp", b.Addr()) // no CONNECT comes from it

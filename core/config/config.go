@@ -181,7 +181,7 @@ func Default() *Config {
 			Deadline:    10 * time.Minute,
 			MaxDeadline: time.Hour,
 		},
-		Inbox: Inbox{Store: "memory", DedupeWindow: 10 * time.Minute},
+		Inbox: Inbox{Store: "disk", DedupeWindow: 10 * time.Minute},
 		State: State{Dir: "/var/lib/edged"},
 		Log:   Log{Level: "info", Format: "text"},
 	}

@@ -8,9 +8,9 @@ import (
 	"testing"
 	"time"
 
-	"edged/core/config"
-
 	"github.com/google/go-cmp/cmp"
+
+	"edged/core/config"
 )
 
 // defaultLine is a commented default of config.toml.
@@ -69,7 +69,7 @@ func TestFixedNames(t *testing.T) {
 	for _, k := range config.Keys() {
 		have[k] = true
 	}
-	for _, k := range strings.Fields(`node.name mqtt.broker mqtt.listen mqtt.username mqtt.password_file mqtt.ca_file
+	for k := range strings.FieldsSeq(`node.name mqtt.broker mqtt.listen mqtt.username mqtt.password_file mqtt.ca_file
 		mqtt.cert_file mqtt.key_file mqtt.share_group mqtt.reply_to_allow mqtt.max_payload model.path model.head
 		model.quantize backend.name backend.command backend.context backend.kv backend.precision backend.threads_prefill
 		backend.threads_decode adapters.dir adapters.default adapters.settle adapters.rescan adapters.public_keys
@@ -161,7 +161,6 @@ func TestBadFiles(t *testing.T) {
 		{"metrics_listen", "FILE:2: metrics.listen: \"9090\" is no address to listen on, such as 127.0.0.1:1883"},
 		{"log_level", "FILE:2: log.level: \"trace\" is none of \"debug\", \"info\", \"warn\", \"error\""},
 		{"log_prompts", "FILE:2: log.prompts: prompts are logged at debug level: set log.level = \"debug\" too"},
-		{"later_disk", "FILE:2: inbox.store: not available in this version: accepted requests are kept in memory only; leave it at its default, \"memory\""},
 		{"later_settle", "FILE:2: adapters.settle: not available in this version: the adapters folder is read once, at start; leave it at its default, \"1s\""},
 		{"later_keys", "FILE:2: adapters.public_keys: not available in this version: signatures of adapters are not verified; leave it at its default, []"},
 		{"later_prefix_cache", "FILE:2: prefix_cache.enabled: not available in this version: prompt prefixes are not kept; leave it at its default, false"},

@@ -55,8 +55,7 @@ func Parse(path string, text []byte, overrides, environ []string) (*Config, erro
 func readFile(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		var pe *os.PathError
-		if errors.As(err, &pe) {
+		if pe, ok := errors.AsType[*os.PathError](err); ok {
 			err = pe.Err
 		}
 		return nil, fmt.Errorf("config: %s: %w", path, err)
@@ -80,8 +79,7 @@ func (s *settings) file(path string, text []byte) []error {
 	var tree map[string]any
 	meta, err := toml.Decode(string(text), &tree)
 	if err != nil {
-		var pe toml.ParseError
-		if errors.As(err, &pe) {
+		if pe, ok := errors.AsType[toml.ParseError](err); ok {
 			return []error{fmt.Errorf("config: %s:%d: %s", path, pe.Position.Line, oneLine(pe.Message))}
 		}
 		return []error{fmt.Errorf("config: %s: %s", path, oneLine(err.Error()))}
@@ -312,8 +310,6 @@ func later(key string) string {
 		return "signatures of adapters are not verified"
 	case "prefix_cache.enabled":
 		return "prompt prefixes are not kept"
-	case "inbox.store":
-		return "accepted requests are kept in memory only"
 	case "metrics.listen":
 		return "there is no metrics listener"
 	}

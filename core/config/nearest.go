@@ -8,12 +8,12 @@ import (
 // unknown writes the sentence for a key that does not exist.
 func (s *settings) unknown(key string) string {
 	if s.sections[key] {
-		return fmt.Sprintf("%s is a section: name one of its keys", key)
+		return key + " is a section: name one of its keys"
 	}
 	if near := s.nearest(key); near != "" {
 		return fmt.Sprintf("unknown key %s: did you mean %s?", oneLine(key), near)
 	}
-	return fmt.Sprintf("unknown key %s", oneLine(key))
+	return "unknown key " + oneLine(key)
 }
 
 // nearest finds the key that was most likely meant: the same name in another section first (broker for mqtt.broker),

@@ -231,7 +231,7 @@ func tomlKind(v any) string {
 	case float64:
 		return fmt.Sprintf("the number %v", v)
 	case bool:
-		return fmt.Sprint(v)
+		return strconv.FormatBool(v)
 	case time.Time:
 		return "a date"
 	case []any:

@@ -11,20 +11,25 @@ import (
 // Size is a number of bytes. In text it is a number with a unit: "64 MiB", "1GB", "512 B"; "0" needs none.
 type Size int64
 
-// sizeUnits are the units of Size, the long names before their own endings.
-var sizeUnits = []struct {
+// sizeUnit is a unit of Size.
+type sizeUnit struct {
 	name  string
 	bytes int64
-}{
-	{"TiB", 1 << 40},
-	{"GiB", 1 << 30},
-	{"MiB", 1 << 20},
-	{"KiB", 1 << 10},
-	{"TB", 1e12},
-	{"GB", 1e9},
-	{"MB", 1e6},
-	{"kB", 1e3},
-	{"B", 1},
+}
+
+// sizeUnits are the units of Size: the binary ones, the decimal ones, and last the byte, which the others end in.
+func sizeUnits() []sizeUnit {
+	return []sizeUnit{
+		{"TiB", 1 << 40},
+		{"GiB", 1 << 30},
+		{"MiB", 1 << 20},
+		{"KiB", 1 << 10},
+		{"TB", 1e12},
+		{"GB", 1e9},
+		{"MB", 1e6},
+		{"kB", 1e3},
+		{"B", 1},
+	}
 }
 
 // ParseSize reads a size such as "64 MiB".
@@ -33,7 +38,7 @@ func ParseSize(s string) (Size, error) {
 	if text == "0" {
 		return 0, nil
 	}
-	for _, u := range sizeUnits {
+	for _, u := range sizeUnits() {
 		number, ok := strings.CutSuffix(text, u.name)
 		if !ok {
 			continue
@@ -63,7 +68,7 @@ func (s Size) String() string {
 	if s == 0 {
 		return "0"
 	}
-	for _, u := range sizeUnits[:4] {
+	for _, u := range sizeUnits()[:4] {
 		if int64(s)%u.bytes == 0 {
 			return strconv.FormatInt(int64(s)/u.bytes, 10) + " " + u.name
 		}

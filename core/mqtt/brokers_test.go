@@ -31,18 +31,26 @@ type server interface {
 	start(t testing.TB)
 }
 
-// forEachBroker runs a test against the embedded broker and a real mosquitto.
-func forEachBroker(t *testing.T, test func(t *testing.T, s server)) {
-	t.Helper()
-	t.Run("embedded", func(t *testing.T) {
-		s := &embedded{}
-		s.start(t)
-		t.Cleanup(func() { s.stop(t) })
-		test(t, s)
-	})
-	t.Run("mosquitto", func(t *testing.T) {
-		test(t, startMosquitto(t, "allow_anonymous true"))
-	})
+// brokers are the brokers that a test runs against: the embedded one and a real mosquitto.
+func brokers() map[string]func(*testing.T) server {
+	return map[string]func(*testing.T) server{
+		"embedded": func(t *testing.T) server {
+			t.Helper()
+			return startEmbedded(t)
+		},
+		"mosquitto": func(t *testing.T) server {
+			t.Helper()
+			return startMosquitto(t, "allow_anonymous true")
+		},
+	}
+}
+
+func startEmbedded(tb testing.TB) *embedded {
+	tb.Helper()
+	s := &embedded{}
+	s.start(tb)
+	tb.Cleanup(func() { s.stop(tb) })
+	return s
 }
 
 type embedded struct {
@@ -52,15 +60,15 @@ type embedded struct {
 
 func (e *embedded) address() string { return e.at }
 
-func (e *embedded) start(t testing.TB) {
-	t.Helper()
+func (e *embedded) start(tb testing.TB) {
+	tb.Helper()
 	listen := e.at
 	if listen == "" {
 		listen = "127.0.0.1:0"
 	}
 	b, err := broker.Start(context.Background(), broker.Options{Listen: listen, Log: slog.New(slog.DiscardHandler), MaxPacket: 256 << 20})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	e.b, e.at = b, b.Addr()
 }
@@ -81,37 +89,37 @@ type mosquitto struct {
 }
 
 // findMosquitto finds the binary, which Debian keeps out of an ordinary user's PATH.
-func findMosquitto(t testing.TB) string {
-	t.Helper()
+func findMosquitto(tb testing.TB) string {
+	tb.Helper()
 	for _, name := range []string{"mosquitto", "/usr/sbin/mosquitto", "/usr/local/sbin/mosquitto"} {
 		if path, err := exec.LookPath(name); err == nil {
 			return path
 		}
 	}
 	if os.Getenv("CI") == "true" {
-		t.Fatal("mosquitto is missing")
+		tb.Fatal("mosquitto is missing")
 	}
-	t.Skip("mosquitto is not installed")
+	tb.Skip("mosquitto is not installed")
 	return ""
 }
 
 // startMosquitto starts one on a free port of the loopback interface. settings follow its listener; DIR in them stands
 // for its folder.
-func startMosquitto(t testing.TB, settings ...string) *mosquitto {
-	t.Helper()
-	m := &mosquitto{binary: findMosquitto(t), dir: t.TempDir(), log: &lockedBuffer{}}
-	m.port = freePort(t)
+func startMosquitto(tb testing.TB, settings ...string) *mosquitto {
+	tb.Helper()
+	m := &mosquitto{binary: findMosquitto(tb), dir: tb.TempDir(), log: &lockedBuffer{}}
+	m.port = freePort(tb)
 	m.listener = strings.ReplaceAll(strings.Join(settings, "\n"), "DIR", m.dir)
-	m.start(t)
-	t.Cleanup(func() { m.stop(t) })
+	m.start(tb)
+	tb.Cleanup(func() { m.stop(tb) })
 	return m
 }
 
-func freePort(t testing.TB) int {
-	t.Helper()
+func freePort(tb testing.TB) int {
+	tb.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	defer ln.Close()
 	return ln.Addr().(*net.TCPAddr).Port
@@ -119,21 +127,21 @@ func freePort(t testing.TB) int {
 
 func (m *mosquitto) address() string { return fmt.Sprintf("127.0.0.1:%d", m.port) }
 
-func (m *mosquitto) start(t testing.TB) {
-	t.Helper()
+func (m *mosquitto) start(tb testing.TB) {
+	tb.Helper()
 	conf := filepath.Join(m.dir, "mosquitto.conf")
 	text := fmt.Sprintf("per_listener_settings true\npersistence false\nuser root\nlistener %d 127.0.0.1\n%s\n", m.port, m.listener)
 	if strings.Contains(m.listener, "websockets") {
 		// mosquitto 2.0.11 ends at once unless it has a listener of another kind too.
-		text += fmt.Sprintf("listener %d 127.0.0.1\nallow_anonymous false\n", freePort(t))
+		text += fmt.Sprintf("listener %d 127.0.0.1\nallow_anonymous false\n", freePort(tb))
 	}
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	m.cmd = exec.Command(m.binary, "-c", conf, "-v")
 	m.cmd.Stdout, m.cmd.Stderr = m.log, m.log
 	if err := m.cmd.Start(); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	deadline := time.Now().Add(10 * time.Second)
 	for {
@@ -143,7 +151,7 @@ func (m *mosquitto) start(t testing.TB) {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("mosquitto did not start: %v\n%s", err, m.log)
+			tb.Fatalf("mosquitto did not start: %v\n%s", err, m.log)
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
@@ -184,12 +192,12 @@ type authority struct {
 	next int64
 }
 
-func newAuthority(t testing.TB, dir string) *authority {
-	t.Helper()
+func newAuthority(tb testing.TB, dir string) *authority {
+	tb.Helper()
 	a := &authority{dir: dir, next: 2}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test authority"}, IsCA: true, BasicConstraintsValid: true,
@@ -197,22 +205,22 @@ func newAuthority(t testing.TB, dir string) *authority {
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if a.cert, err = x509.ParseCertificate(der); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	a.key = key
-	writePEM(t, filepath.Join(dir, "ca.pem"), "CERTIFICATE", der)
+	writePEM(tb, filepath.Join(dir, "ca.pem"), "CERTIFICATE", der)
 	return a
 }
 
 // issue writes NAME.pem and NAME.key.
-func (a *authority) issue(t testing.TB, name string, change func(*x509.Certificate)) (cert, key string) {
-	t.Helper()
+func (a *authority) issue(tb testing.TB, name string, change func(*x509.Certificate)) (cert, key string) {
+	tb.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(a.next), Subject: pkix.Name{CommonName: name},
@@ -226,36 +234,36 @@ func (a *authority) issue(t testing.TB, name string, change func(*x509.Certifica
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &private.PublicKey, a.key)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	cert, key = filepath.Join(a.dir, name+".pem"), filepath.Join(a.dir, name+".key")
-	writePEM(t, cert, "CERTIFICATE", der)
-	writePEM(t, key, "PRIVATE KEY", pkcs8)
+	writePEM(tb, cert, "CERTIFICATE", der)
+	writePEM(tb, key, "PRIVATE KEY", pkcs8)
 	return cert, key
 }
 
-func writePEM(t testing.TB, path, kind string, der []byte) {
-	t.Helper()
+func writePEM(tb testing.TB, path, kind string, der []byte) {
+	tb.Helper()
 	if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 }
 
 // passwords writes a mosquitto password file with one user.
-func passwords(t testing.TB, path, user, password string) {
-	t.Helper()
+func passwords(tb testing.TB, path, user, password string) {
+	tb.Helper()
 	tool, err := exec.LookPath("mosquitto_passwd")
 	if err != nil {
 		if os.Getenv("CI") == "true" {
-			t.Fatal("mosquitto_passwd is missing")
+			tb.Fatal("mosquitto_passwd is missing")
 		}
-		t.Skip("mosquitto_passwd is not installed")
+		tb.Skip("mosquitto_passwd is not installed")
 	}
 	if out, err := exec.Command(tool, "-b", "-c", path, user, password).CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
+		tb.Fatalf("%v: %s", err, out)
 	}
 }

@@ -15,14 +15,14 @@ import (
 	"testing"
 	"time"
 
+	paho "github.com/eclipse/paho.mqtt.golang"
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
 	"edged/core/config"
 	"edged/core/dispatch"
 	"edged/core/mqtt"
 	"edged/core/protocol/backend"
-
-	paho "github.com/eclipse/paho.mqtt.golang"
-	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
 // fake is a Dispatcher that records what it gets and answers as a test says.
@@ -114,8 +114,8 @@ type running struct {
 }
 
 // open starts a door and, if wanted, waits until it is online.
-func open(t testing.TB, c config.MQTT, d mqtt.Dispatcher, wait bool) *running {
-	t.Helper()
+func open(tb testing.TB, c config.MQTT, d mqtt.Dispatcher, wait bool) *running {
+	tb.Helper()
 	log := &lockedBuffer{}
 	r := &running{log: log, Door: mqtt.New(mqtt.Options{
 		Node: "pi", Config: c, Dispatcher: d, Log: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})),
@@ -125,7 +125,7 @@ func open(t testing.TB, c config.MQTT, d mqtt.Dispatcher, wait bool) *running {
 	go func() {
 		defer close(done)
 		if err := r.Run(ctx); err != nil {
-			t.Errorf("Run: %v", err)
+			tb.Errorf("Run: %v", err)
 		}
 	}()
 	var once sync.Once
@@ -135,16 +135,16 @@ func open(t testing.TB, c config.MQTT, d mqtt.Dispatcher, wait bool) *running {
 			select {
 			case <-done:
 			case <-time.After(20 * time.Second):
-				t.Error("Run did not end")
+				tb.Error("Run did not end")
 			}
 		})
 	}
-	t.Cleanup(r.stop)
+	tb.Cleanup(r.stop)
 	if wait {
 		select {
 		case <-r.Ready():
 		case <-time.After(15 * time.Second):
-			t.Fatalf("not online in 15 s:\n%s", log)
+			tb.Fatalf("not online in 15 s:\n%s", log)
 		}
 	}
 	return r
@@ -165,13 +165,13 @@ type heard struct {
 	retained       bool
 }
 
-func listen(t testing.TB, address string, change ...func(*paho.ClientOptions)) *listener {
-	t.Helper()
-	return listenTo(t, address, "#", change...)
+func listen(tb testing.TB, address string, change ...func(*paho.ClientOptions)) *listener {
+	tb.Helper()
+	return listenTo(tb, address, "#", change...)
 }
 
-func listenTo(t testing.TB, address, filter string, change ...func(*paho.ClientOptions)) *listener {
-	t.Helper()
+func listenTo(tb testing.TB, address, filter string, change ...func(*paho.ClientOptions)) *listener {
+	tb.Helper()
 	l := &listener{more: make(chan struct{}, 1)}
 	o := paho.NewClientOptions().AddBroker("tcp://" + address).SetClientID(fmt.Sprintf("test-%d", time.Now().UnixNano())).
 		SetConnectTimeout(10 * time.Second).SetMaxReconnectInterval(500 * time.Millisecond).SetResumeSubs(true)
@@ -192,24 +192,24 @@ func listenTo(t testing.TB, address, filter string, change ...func(*paho.ClientO
 	l.Client = paho.NewClient(o)
 	token := l.Connect()
 	if !token.WaitTimeout(10*time.Second) || token.Error() != nil {
-		t.Fatalf("the listener cannot connect: %v", token.Error())
+		tb.Fatalf("the listener cannot connect: %v", token.Error())
 	}
 	// A message to itself proves the subscription.
 	proof := strings.Replace(filter, "#", "listening", 1)
-	eventually(t, "the listener's subscription", func() bool {
-		l.publish(t, proof, "")
+	eventually(tb, "the listener's subscription", func() bool {
+		l.publish(tb, proof, "")
 		time.Sleep(10 * time.Millisecond)
 		return len(l.on(proof)) > 0
 	})
-	t.Cleanup(func() { l.Disconnect(10) })
+	tb.Cleanup(func() { l.Disconnect(10) })
 	return l
 }
 
-func (l *listener) publish(t testing.TB, topic, payload string) {
-	t.Helper()
+func (l *listener) publish(tb testing.TB, topic, payload string) {
+	tb.Helper()
 	token := l.Client.Publish(topic, 1, false, payload)
 	if !token.WaitTimeout(20*time.Second) || token.Error() != nil {
-		t.Fatalf("publishing on %s: %v", topic, token.Error())
+		tb.Fatalf("publishing on %s: %v", topic, token.Error())
 	}
 }
 
@@ -233,8 +233,8 @@ func (l *listener) forget() {
 }
 
 // until waits for n messages on a topic.
-func (l *listener) until(t testing.TB, topic string, n int, most time.Duration) []heard {
-	t.Helper()
+func (l *listener) until(tb testing.TB, topic string, n int, most time.Duration) []heard {
+	tb.Helper()
 	deadline := time.After(most)
 	for {
 		if got := l.on(topic); len(got) >= n {
@@ -246,14 +246,14 @@ func (l *listener) until(t testing.TB, topic string, n int, most time.Duration) 
 			l.mu.Lock()
 			defer l.mu.Unlock()
 			all := fmt.Sprint(l.got)
-			t.Fatalf("not %d messages on %s; heard %s", n, topic, all[:min(len(all), 2000)])
+			tb.Fatalf("not %d messages on %s; heard %s", n, topic, all[:min(len(all), 2000)])
 		}
 	}
 }
 
 // payload waits until the latest message on a topic is as wanted.
-func (l *listener) payload(t testing.TB, topic, want string) {
-	t.Helper()
+func (l *listener) payload(tb testing.TB, topic, want string) {
+	tb.Helper()
 	deadline := time.Now().Add(10 * time.Second)
 	for {
 		got := l.on(topic)
@@ -261,21 +261,21 @@ func (l *listener) payload(t testing.TB, topic, want string) {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("%s: heard %v, want %s", topic, got, want)
+			tb.Fatalf("%s: heard %v, want %s", topic, got, want)
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
 }
 
 // lastEvent waits for the last event of a request and checks the order of those before it.
-func (l *listener) lastEvent(t testing.TB, topic string) mqtt.Event {
-	t.Helper()
+func (l *listener) lastEvent(tb testing.TB, topic string) mqtt.Event {
+	tb.Helper()
 	deadline := time.Now().Add(20 * time.Second)
 	for time.Now().Before(deadline) {
 		for _, h := range l.on(topic) {
 			var e mqtt.Event
 			if err := json.Unmarshal([]byte(h.payload), &e); err != nil {
-				t.Fatalf("%s: %v", h.payload, err)
+				tb.Fatalf("%s: %v", h.payload, err)
 			}
 			if e.Done {
 				return e
@@ -283,226 +283,232 @@ func (l *listener) lastEvent(t testing.TB, topic string) mqtt.Event {
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
-	t.Fatalf("no last event on %s: %v", topic, l.on(topic))
+	tb.Fatalf("no last event on %s: %v", topic, l.on(topic))
 	return mqtt.Event{}
 }
 
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
+func eventually(tb testing.TB, what string, ok func() bool) {
+	tb.Helper()
 	deadline := time.Now().Add(15 * time.Second)
 	for !ok() {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within 15 s: %s", what)
+			tb.Fatalf("not within 15 s: %s", what)
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
 }
 
 func TestConversation(t *testing.T) {
-	forEachBroker(t, func(t *testing.T, s server) {
-		l := listen(t, s.address())
-		f := &fake{}
-		d := open(t, settings(s.address()), f, true)
-		l.payload(t, "edged/pi/availability", "online")
+	for name, start := range brokers() {
+		t.Run(name, func(t *testing.T) {
+			s := start(t)
+			l := listen(t, s.address())
+			f := &fake{}
+			d := open(t, settings(s.address()), f, true)
+			l.payload(t, "edged/pi/availability", "online")
 
-		t.Run("ask", func(t *testing.T) {
-			l.publish(t, "edged/pi/ask", "hello")
-			l.payload(t, "edged/pi/answer", "hello")
-			l.publish(t, "edged/pi/ask/shed", "light?")
-			l.payload(t, "edged/pi/answer/shed", "light?")
-			l.publish(t, "edged/pi/ask/shed", "")
-			l.payload(t, "edged/pi/answer/shed", "error: invalid_request: the prompt is empty")
-			l.publish(t, "edged/pi/ask/shed", "\xff")
-			l.payload(t, "edged/pi/answer/shed", "error: invalid_request: the prompt is not UTF-8")
-		})
-		t.Run("request", func(t *testing.T) {
-			l.publish(t, "edged/pi/request/kitchen", `{"id":"r1","prompt":"0123456789","stream":true}`)
-			e := l.lastEvent(t, "edged/pi/response/kitchen/r1")
-			if *e.Text != "0123456789" || e.Finish != "stop" {
-				t.Errorf("last: %+v", e)
-			}
-			joined, seq := "", 0
-			for _, h := range l.on("edged/pi/response/kitchen/r1") {
-				var e mqtt.Event
-				if err := json.Unmarshal([]byte(h.payload), &e); err != nil {
-					t.Fatal(err)
+			t.Run("ask", func(t *testing.T) {
+				l.publish(t, "edged/pi/ask", "hello")
+				l.payload(t, "edged/pi/answer", "hello")
+				l.publish(t, "edged/pi/ask/shed", "light?")
+				l.payload(t, "edged/pi/answer/shed", "light?")
+				l.publish(t, "edged/pi/ask/shed", "")
+				l.payload(t, "edged/pi/answer/shed", "error: invalid_request: the prompt is empty")
+				l.publish(t, "edged/pi/ask/shed", "\xff")
+				l.payload(t, "edged/pi/answer/shed", "error: invalid_request: the prompt is not UTF-8")
+			})
+			t.Run("request", func(t *testing.T) {
+				l.publish(t, "edged/pi/request/kitchen", `{"id":"r1","prompt":"0123456789","stream":true}`)
+				e := l.lastEvent(t, "edged/pi/response/kitchen/r1")
+				if *e.Text != "0123456789" || e.Finish != "stop" {
+					t.Errorf("last: %+v", e)
 				}
-				if e.Seq != seq || h.retained {
-					t.Errorf("event %d: %+v", seq, h)
-				}
-				if wants := byte(0); e.Done || e.Stage == "accepted" {
-					if wants = 1; h.qos != wants {
+				var joined strings.Builder
+				seq := 0
+				for _, h := range l.on("edged/pi/response/kitchen/r1") {
+					var e mqtt.Event
+					if err := json.Unmarshal([]byte(h.payload), &e); err != nil {
+						t.Fatal(err)
+					}
+					if e.Seq != seq || h.retained {
+						t.Errorf("event %d: %+v", seq, h)
+					}
+					if (e.Done || e.Stage == "accepted") && h.qos != 1 {
 						t.Errorf("QoS %d of %s", h.qos, h.payload)
 					}
+					seq++
+					joined.WriteString(e.Delta)
 				}
-				seq++
-				joined += e.Delta
-			}
-			if joined != "0123456789" {
-				t.Errorf("deltas join to %q", joined)
-			}
-			eventually(t, "the dispatcher knows of the acknowledgement", func() bool { return slices.Contains(f.acknowledged(), "kitchen/r1") })
-		})
-		t.Run("cancel", func(t *testing.T) {
-			l.publish(t, "edged/pi/cancel", "plain")
-			l.publish(t, "edged/pi/cancel/c", `{"id":"json"}`)
-			eventually(t, "two cancels", func() bool {
+				if joined.String() != "0123456789" {
+					t.Errorf("deltas join to %q", joined.String())
+				}
+				eventually(t, "the dispatcher knows of the acknowledgement", func() bool { return slices.Contains(f.acknowledged(), "kitchen/r1") })
+			})
+			t.Run("cancel", func(t *testing.T) {
+				l.publish(t, "edged/pi/cancel", "plain")
+				l.publish(t, "edged/pi/cancel/c", `{"id":"json"}`)
+				eventually(t, "two cancels", func() bool {
+					f.mu.Lock()
+					defer f.mu.Unlock()
+					return cmp.Equal(f.cancels, []string{"/plain", "c/json"}, cmpopts.SortSlices(strings.Compare))
+				})
+			})
+			t.Run("errors", func(t *testing.T) {
+				l.forget()
+				l.publish(t, "edged/pi/request/c", `{"id":"bad","prompt":7}`)
+				if e := l.lastEvent(t, "edged/pi/response/c/bad"); e.Error == nil || e.Error.Message != "prompt: wants a text, not the number 7" {
+					t.Errorf("got %+v", e.Error)
+				}
+				for i, p := range []struct{ topic, payload, want string }{
+					{"edged/pi/request", `{`, `{"topic":"edged/pi/request","error":{"code":"invalid_request","message":"the payload is not JSON: unexpected end of JSON input, at byte 1"}}`},
+					{"edged/pi/request", ``, `{"topic":"edged/pi/request","error":{"code":"invalid_request","message":"the payload is empty"}}`},
+					{"edged/pi/request/a/b", `{"id":"x","prompt":"x"}`, `{"topic":"edged/pi/request/a/b","error":{"code":"invalid_request","message":"the last level of the topic, CLIENT, must match [A-Za-z0-9._-]{1,64}"}}`},
+					{"edged/pi/ask/ü", `x`, `{"topic":"edged/pi/ask/ü","error":{"code":"invalid_request","message":"the last level of the topic, TAG, must match [A-Za-z0-9._-]{1,64}"}}`},
+					{"edged/pi/cancel", `a b`, `{"topic":"edged/pi/cancel","error":{"code":"invalid_request","message":"a cancel is an id, plain or as {\"id\":…}: the payload is not JSON: invalid character 'a' looking for beginning of value, at byte 1"}}`},
+				} {
+					l.publish(t, p.topic, p.payload)
+					if got := l.until(t, "edged/pi/errors", i+1, 10*time.Second)[i].payload; got != p.want {
+						t.Errorf("got  %s\nwant %s", got, p.want)
+					}
+				}
+			})
+			t.Run("not admitted", func(t *testing.T) {
+				l.forget()
 				f.mu.Lock()
-				defer f.mu.Unlock()
-				return cmp.Equal(f.cancels, []string{"/plain", "c/json"}, cmpopts.SortSlices(strings.Compare))
+				f.answer = func(*dispatch.Request, dispatch.Sink) error {
+					return &dispatch.Error{Code: dispatch.CodeQueueFull, Message: "full", Retry: time.Second}
+				}
+				f.mu.Unlock()
+				l.publish(t, "edged/pi/request/c", `{"id":"q","prompt":"x"}`)
+				if e := l.lastEvent(t, "edged/pi/response/c/q"); e.Error == nil || e.Error.Code != "queue_full" || e.Error.RetryMS != 1000 {
+					t.Errorf("got %+v", e.Error)
+				}
+				l.publish(t, "edged/pi/ask/q", "x")
+				l.payload(t, "edged/pi/answer/q", "error: queue_full: full")
+				f.mu.Lock()
+				f.answer = func(*dispatch.Request, dispatch.Sink) error {
+					return &dispatch.Error{Code: dispatch.CodeIDConflict, Message: "conflict"}
+				}
+				f.mu.Unlock()
+				l.publish(t, "edged/pi/request/c", `{"id":"same","prompt":"x"}`)
+				if got := l.until(t, "edged/pi/errors", 1, 10*time.Second)[0].payload; got != `{"topic":"edged/pi/request/c","id":"same","error":{"code":"id_conflict","message":"conflict"}}` {
+					t.Errorf("got %s", got)
+				}
+				if got := l.on("edged/pi/response/c/same"); len(got) > 0 {
+					t.Errorf("a conflict was told on the response topic: %v", got)
+				}
+			})
+			t.Run("closing", func(t *testing.T) {
+				l.forget()
+				d.stop()
+				l.payload(t, "edged/pi/availability", "offline")
+				if n := len(l.on("edged/pi/availability")); n != 1 {
+					t.Errorf("offline was said %d times", n)
+				}
 			})
 		})
-		t.Run("errors", func(t *testing.T) {
-			l.forget()
-			l.publish(t, "edged/pi/request/c", `{"id":"bad","prompt":7}`)
-			if e := l.lastEvent(t, "edged/pi/response/c/bad"); e.Error == nil || e.Error.Message != "prompt: wants a text, not the number 7" {
-				t.Errorf("got %+v", e.Error)
-			}
-			for i, p := range []struct{ topic, payload, want string }{
-				{"edged/pi/request", `{`, `{"topic":"edged/pi/request","error":{"code":"invalid_request","message":"the payload is not JSON: unexpected end of JSON input, at byte 1"}}`},
-				{"edged/pi/request", ``, `{"topic":"edged/pi/request","error":{"code":"invalid_request","message":"the payload is empty"}}`},
-				{"edged/pi/request/a/b", `{"id":"x","prompt":"x"}`, `{"topic":"edged/pi/request/a/b","error":{"code":"invalid_request","message":"the last level of the topic, CLIENT, must match [A-Za-z0-9._-]{1,64}"}}`},
-				{"edged/pi/ask/ü", `x`, `{"topic":"edged/pi/ask/ü","error":{"code":"invalid_request","message":"the last level of the topic, TAG, must match [A-Za-z0-9._-]{1,64}"}}`},
-				{"edged/pi/cancel", `a b`, `{"topic":"edged/pi/cancel","error":{"code":"invalid_request","message":"a cancel is an id, plain or as {\"id\":…}: the payload is not JSON: invalid character 'a' looking for beginning of value, at byte 1"}}`},
-			} {
-				l.publish(t, p.topic, p.payload)
-				if got := l.until(t, "edged/pi/errors", i+1, 10*time.Second)[i].payload; got != p.want {
-					t.Errorf("got  %s\nwant %s", got, p.want)
-				}
-			}
-		})
-		t.Run("not admitted", func(t *testing.T) {
-			l.forget()
-			f.mu.Lock()
-			f.answer = func(*dispatch.Request, dispatch.Sink) error {
-				return &dispatch.Error{Code: dispatch.CodeQueueFull, Message: "full", Retry: time.Second}
-			}
-			f.mu.Unlock()
-			l.publish(t, "edged/pi/request/c", `{"id":"q","prompt":"x"}`)
-			if e := l.lastEvent(t, "edged/pi/response/c/q"); e.Error == nil || e.Error.Code != "queue_full" || e.Error.RetryMS != 1000 {
-				t.Errorf("got %+v", e.Error)
-			}
-			l.publish(t, "edged/pi/ask/q", "x")
-			l.payload(t, "edged/pi/answer/q", "error: queue_full: full")
-			f.mu.Lock()
-			f.answer = func(*dispatch.Request, dispatch.Sink) error {
-				return &dispatch.Error{Code: dispatch.CodeIDConflict, Message: "conflict"}
-			}
-			f.mu.Unlock()
-			l.publish(t, "edged/pi/request/c", `{"id":"same","prompt":"x"}`)
-			if got := l.until(t, "edged/pi/errors", 1, 10*time.Second)[0].payload; got != `{"topic":"edged/pi/request/c","id":"same","error":{"code":"id_conflict","message":"conflict"}}` {
-				t.Errorf("got %s", got)
-			}
-			if got := l.on("edged/pi/response/c/same"); len(got) > 0 {
-				t.Errorf("a conflict was told on the response topic: %v", got)
-			}
-		})
-		t.Run("closing", func(t *testing.T) {
-			l.forget()
-			d.stop()
-			l.payload(t, "edged/pi/availability", "offline")
-			if n := len(l.on("edged/pi/availability")); n != 1 {
-				t.Errorf("offline was said %d times", n)
-			}
-		})
-	})
+	}
 }
 
 // TestRetained: state is there for who comes later, is restored after the broker forgot it, and what is left over from
 // another life is removed.
 func TestRetained(t *testing.T) {
-	forEachBroker(t, func(t *testing.T, s server) {
-		early := listen(t, s.address())
-		for _, name := range []string{"left-over", "pirate"} {
-			token := early.Client.Publish("edged/pi/adapters/"+name, 1, true, `{"old":true}`)
-			token.WaitTimeout(10 * time.Second)
-		}
-		d := open(t, settings(s.address()), &fake{}, false)
-		d.SetStatus(mqtt.Status{State: mqtt.StateReady, Version: "1", Since: "now"})
-		d.SetAdapter("pirate", &mqtt.Adapter{State: mqtt.AdapterReady, Generation: 1, SHA256: "ab"})
-		d.SetAdapter("gone", &mqtt.Adapter{State: mqtt.AdapterLoading})
-		const status = `{"api":1,"node":"pi","state":"ready","version":"1","adapters":[],"queue":{"size":0,"running":0},"since":"now"}`
-		const pirate = `{"state":"ready","generation":1,"sha256":"ab"}`
-		early.payload(t, "edged/pi/status", status)
-		early.payload(t, "edged/pi/adapters/pirate", pirate)
-		early.payload(t, "edged/pi/adapters/left-over", "")
-		d.SetAdapter("gone", nil)
-		early.payload(t, "edged/pi/adapters/gone", "")
-		d.PublishStats(mqtt.Stats{Waiting: 3})
-		if got := early.until(t, "edged/pi/stats", 1, 10*time.Second)[0]; !strings.Contains(got.payload, `"waiting":3`) || got.retained {
-			t.Errorf("stats %+v", got)
-		}
+	for name, start := range brokers() {
+		t.Run(name, func(t *testing.T) {
+			s := start(t)
+			early := listen(t, s.address())
+			for _, name := range []string{"left-over", "pirate"} {
+				token := early.Client.Publish("edged/pi/adapters/"+name, 1, true, `{"old":true}`)
+				token.WaitTimeout(10 * time.Second)
+			}
+			d := open(t, settings(s.address()), &fake{}, false)
+			d.SetStatus(mqtt.Status{State: mqtt.StateReady, Version: "1", Since: "now"})
+			d.SetAdapter("pirate", &mqtt.Adapter{State: mqtt.AdapterReady, Generation: 1, SHA256: "ab"})
+			d.SetAdapter("gone", &mqtt.Adapter{State: mqtt.AdapterLoading})
+			const status = `{"api":1,"node":"pi","state":"ready","version":"1","adapters":[],"queue":{"size":0,"running":0},"since":"now"}`
+			const pirate = `{"state":"ready","generation":1,"sha256":"ab"}`
+			early.payload(t, "edged/pi/status", status)
+			early.payload(t, "edged/pi/adapters/pirate", pirate)
+			early.payload(t, "edged/pi/adapters/left-over", "")
+			d.SetAdapter("gone", nil)
+			early.payload(t, "edged/pi/adapters/gone", "")
+			d.PublishStats(mqtt.Stats{Waiting: 3})
+			if got := early.until(t, "edged/pi/stats", 1, 10*time.Second)[0]; !strings.Contains(got.payload, `"waiting":3`) || got.retained {
+				t.Errorf("stats %+v", got)
+			}
 
-		check := func(when string) {
-			t.Helper()
-			late := listen(t, s.address())
-			late.until(t, "edged/pi/availability", 1, 10*time.Second)
-			want := map[string]string{"edged/pi/availability": "online", "edged/pi/status": status, "edged/pi/adapters/pirate": pirate}
-			got := map[string]string{}
-			time.Sleep(200 * time.Millisecond)
-			late.mu.Lock()
-			defer late.mu.Unlock()
-			for _, h := range late.got {
-				if h.retained && strings.HasPrefix(h.topic, "edged/") {
-					got[h.topic] = h.payload
+			check := func(when string) {
+				t.Helper()
+				late := listen(t, s.address())
+				late.until(t, "edged/pi/availability", 1, 10*time.Second)
+				want := map[string]string{"edged/pi/availability": "online", "edged/pi/status": status, "edged/pi/adapters/pirate": pirate}
+				got := map[string]string{}
+				time.Sleep(200 * time.Millisecond)
+				late.mu.Lock()
+				defer late.mu.Unlock()
+				for _, h := range late.got {
+					if h.retained && strings.HasPrefix(h.topic, "edged/") {
+						got[h.topic] = h.payload
+					}
+				}
+				if diff := cmp.Diff(want, got); diff != "" {
+					t.Errorf("retained %s (-want +got):\n%s", when, diff)
 				}
 			}
-			if diff := cmp.Diff(want, got); diff != "" {
-				t.Errorf("retained %s (-want +got):\n%s", when, diff)
-			}
-		}
-		check("at first")
-		s.stop(t)
-		s.start(t) // both keep nothing on disk
-		eventually(t, "online again", d.Online)
-		eventually(t, "retained topics are sent", func() bool { return true })
-		time.Sleep(300 * time.Millisecond)
-		check("after a restart of the broker")
-	})
+			check("at first")
+			s.stop(t)
+			s.start(t) // both keep nothing on disk
+			eventually(t, "online again", d.Online)
+			eventually(t, "retained topics are sent", func() bool { return true })
+			time.Sleep(300 * time.Millisecond)
+			check("after a restart of the broker")
+		})
+	}
 }
 
 // TestBrokerRestart: back and subscribed within 5 s, with what waited.
 func TestBrokerRestart(t *testing.T) {
-	forEachBroker(t, func(t *testing.T, s server) {
-		hold := make(chan struct{})
-		f := &fake{answer: func(req *dispatch.Request, sink dispatch.Sink) error {
-			sink.Event(req, dispatch.Event{Attempt: 1, Accepted: &dispatch.Accepted{}})
-			go func() {
-				<-hold
-				sink.Event(req, last(req.Prompt, 1))
-			}()
-			return nil
-		}}
-		d := open(t, settings(s.address()), f, true)
-		l := listen(t, s.address())
-		l.publish(t, "edged/pi/request", `{"id":"before","prompt":"kept over the restart"}`)
-		l.until(t, "edged/pi/response/before", 1, 10*time.Second)
-		s.stop(t)
-		eventually(t, "the loss is noticed", func() bool { return !d.Online() })
-		close(hold) // the answer comes while there is no broker
-		time.Sleep(3 * time.Second)
-		s.start(t)
-		begin := time.Now()
-		// A listener of its own: the other's library takes its time to come back.
-		l2 := listen(t, s.address())
-		eventually(t, "online again", d.Online)
-		took := time.Since(begin)
-		if took > 5*time.Second {
-			t.Errorf("back after %v", took)
-		}
-		t.Logf("subscribed again %v after the broker was back", took.Round(time.Millisecond))
-		l2.publish(t, "edged/pi/ask", "again")
-		l2.payload(t, "edged/pi/answer", "again")
-		eventually(t, "the answer that waited is acknowledged", func() bool { return slices.Contains(f.acknowledged(), "/before") })
-	})
+	for name, start := range brokers() {
+		t.Run(name, func(t *testing.T) {
+			s := start(t)
+			hold := make(chan struct{})
+			f := &fake{answer: func(req *dispatch.Request, sink dispatch.Sink) error {
+				sink.Event(req, dispatch.Event{Attempt: 1, Accepted: &dispatch.Accepted{}})
+				go func() {
+					<-hold
+					sink.Event(req, last(req.Prompt, 1))
+				}()
+				return nil
+			}}
+			d := open(t, settings(s.address()), f, true)
+			l := listen(t, s.address())
+			l.publish(t, "edged/pi/request", `{"id":"before","prompt":"kept over the restart"}`)
+			l.until(t, "edged/pi/response/before", 1, 10*time.Second)
+			s.stop(t)
+			eventually(t, "the loss is noticed", func() bool { return !d.Online() })
+			close(hold) // the answer comes while there is no broker
+			time.Sleep(3 * time.Second)
+			s.start(t)
+			begin := time.Now()
+			// A listener of its own: the other's library takes its time to come back.
+			l2 := listen(t, s.address())
+			eventually(t, "online again", d.Online)
+			took := time.Since(begin)
+			if took > 5*time.Second {
+				t.Errorf("back after %v", took)
+			}
+			t.Logf("subscribed again %v after the broker was back", took.Round(time.Millisecond))
+			l2.publish(t, "edged/pi/ask", "again")
+			l2.payload(t, "edged/pi/answer", "again")
+			eventually(t, "the answer that waited is acknowledged", func() bool { return slices.Contains(f.acknowledged(), "/before") })
+		})
+	}
 }
 
 // TestLastEventIsNotForgotten: a last event that the broker took and did not acknowledge is sent again on the next
 // connection, and only then the dispatcher hears of it.
 func TestLastEventIsNotForgotten(t *testing.T) {
-	s := &embedded{}
-	s.start(t)
-	t.Cleanup(func() { s.stop(t) })
+	s := startEmbedded(t)
 	p := newProxy(t, s.address())
 	f := &fake{}
 	d := open(t, settings(p.address()), f, true)
@@ -524,85 +530,89 @@ func TestLastEventIsNotForgotten(t *testing.T) {
 
 // TestRequestIsAcknowledgedAfterSubmit: a request that was being submitted when the connection ended comes again.
 func TestRequestIsAcknowledgedAfterSubmit(t *testing.T) {
-	forEachBroker(t, func(t *testing.T, s server) {
-		p := newProxy(t, s.address())
-		hold := make(chan struct{})
-		f := &fake{answer: func(req *dispatch.Request, sink dispatch.Sink) error {
-			<-hold
-			echo(req, sink)
-			return nil
-		}}
-		d := open(t, settings(p.address()), f, true)
-		l := listen(t, s.address())
-		l.publish(t, "edged/pi/request", `{"id":"twice","prompt":"x"}`)
-		eventually(t, "it arrives", func() bool { return f.count() == 1 })
-		p.cut()
-		eventually(t, "the loss is noticed", func() bool { return !d.Online() })
-		close(hold)
-		// Redelivered by the broker, since the session goes on: the dispatcher knows a repeat when it sees one.
-		eventually(t, "it comes again", func() bool { return f.count() == 2 })
-		l.lastEvent(t, "edged/pi/response/twice")
-		p.cut()
-		eventually(t, "another connection", func() bool { return !d.Online() })
-		eventually(t, "another connection", d.Online)
-		time.Sleep(300 * time.Millisecond)
-		if n := f.count(); n != 2 {
-			t.Errorf("submitted %d times: the acknowledgement was lost", n)
-		}
-	})
+	for name, start := range brokers() {
+		t.Run(name, func(t *testing.T) {
+			s := start(t)
+			p := newProxy(t, s.address())
+			hold := make(chan struct{})
+			f := &fake{answer: func(req *dispatch.Request, sink dispatch.Sink) error {
+				<-hold
+				echo(req, sink)
+				return nil
+			}}
+			d := open(t, settings(p.address()), f, true)
+			l := listen(t, s.address())
+			l.publish(t, "edged/pi/request", `{"id":"twice","prompt":"x"}`)
+			eventually(t, "it arrives", func() bool { return f.count() == 1 })
+			p.cut()
+			eventually(t, "the loss is noticed", func() bool { return !d.Online() })
+			close(hold)
+			// Redelivered by the broker, since the session goes on: the dispatcher knows a repeat when it sees one.
+			eventually(t, "it comes again", func() bool { return f.count() == 2 })
+			l.lastEvent(t, "edged/pi/response/twice")
+			p.cut()
+			eventually(t, "another connection", func() bool { return !d.Online() })
+			eventually(t, "another connection", d.Online)
+			time.Sleep(300 * time.Millisecond)
+			if n := f.count(); n != 2 {
+				t.Errorf("submitted %d times: the acknowledgement was lost", n)
+			}
+		})
+	}
 }
 
 // TestOversize: messages beyond the limit are swallowed within bounded memory, acknowledged and told about, and service
 // goes on.
 func TestOversize(t *testing.T) {
-	forEachBroker(t, func(t *testing.T, s server) {
-		c := settings(s.address())
-		c.MaxPayload = 64 << 10
-		f := &fake{}
-		d := open(t, c, f, true)
-		l := listen(t, s.address())
-		for _, size := range []int{64<<10 + 1, 64<<10 + 4<<10, 1 << 20, 100 << 20} {
-			runtime.GC()
-			var before, after runtime.MemStats
-			payload := strings.Repeat("x", size)
-			l.forget()
-			runtime.ReadMemStats(&before)
-			l.publish(t, "edged/pi/request/c", payload)
-			got := l.until(t, "edged/pi/errors", 1, 60*time.Second)[0].payload
-			runtime.ReadMemStats(&after)
-			if want := fmt.Sprintf("the payload has %d bytes, and mqtt.max_payload is 65536", size); !strings.Contains(got, want) {
-				t.Errorf("%d bytes: %s", size, got)
-			}
-			if _, real := s.(*mosquitto); real && size > 10<<20 {
-				// The listener, which is subscribed to everything, gets it twice over; what the door adds is small.
-				if grown := after.TotalAlloc - before.TotalAlloc; grown > uint64(7*size) {
-					t.Errorf("%d bytes of payload made %d of memory", size, grown)
+	for name, start := range brokers() {
+		t.Run(name, func(t *testing.T) {
+			s := start(t)
+			c := settings(s.address())
+			c.MaxPayload = 64 << 10
+			f := &fake{}
+			d := open(t, c, f, true)
+			l := listen(t, s.address())
+			for _, size := range []int{64<<10 + 1, 64<<10 + 4<<10, 1 << 20, 100 << 20} {
+				runtime.GC()
+				var before, after runtime.MemStats
+				payload := strings.Repeat("x", size)
+				l.forget()
+				runtime.ReadMemStats(&before)
+				l.publish(t, "edged/pi/request/c", payload)
+				got := l.until(t, "edged/pi/errors", 1, 60*time.Second)[0].payload
+				runtime.ReadMemStats(&after)
+				if want := fmt.Sprintf("the payload has %d bytes, and mqtt.max_payload is 65536", size); !strings.Contains(got, want) {
+					t.Errorf("%d bytes: %s", size, got)
+				}
+				if _, real := s.(*mosquitto); real && size > 10<<20 {
+					// The listener, which is subscribed to everything, gets it twice over; what the door adds is small.
+					if grown := after.TotalAlloc - before.TotalAlloc; grown > uint64(7*size) {
+						t.Errorf("%d bytes of payload made %d of memory", size, grown)
+					}
 				}
 			}
-		}
-		l.publish(t, "edged/pi/ask/big", strings.Repeat("x", 80<<10))
-		l.payload(t, "edged/pi/answer/big", "error: invalid_request: the payload has 81920 bytes, and mqtt.max_payload is 65536")
-		// Acknowledged: a new connection brings none of them again.
-		l.forget()
-		d.stop()
-		open(t, c, f, true)
-		time.Sleep(300 * time.Millisecond)
-		if got := l.on("edged/pi/errors"); len(got) > 0 {
-			t.Errorf("they came again: %v", got)
-		}
-		l.publish(t, "edged/pi/ask", "still there?")
-		l.payload(t, "edged/pi/answer", "still there?")
-		if f.count() != 1 {
-			t.Errorf("%d requests were submitted", f.count())
-		}
-	})
+			l.publish(t, "edged/pi/ask/big", strings.Repeat("x", 80<<10))
+			l.payload(t, "edged/pi/answer/big", "error: invalid_request: the payload has 81920 bytes, and mqtt.max_payload is 65536")
+			// Acknowledged: a new connection brings none of them again.
+			l.forget()
+			d.stop()
+			open(t, c, f, true)
+			time.Sleep(300 * time.Millisecond)
+			if got := l.on("edged/pi/errors"); len(got) > 0 {
+				t.Errorf("they came again: %v", got)
+			}
+			l.publish(t, "edged/pi/ask", "still there?")
+			l.payload(t, "edged/pi/answer", "still there?")
+			if f.count() != 1 {
+				t.Errorf("%d requests were submitted", f.count())
+			}
+		})
+	}
 }
 
 // TestAnswerTooLarge: an answer beyond the limit becomes an error.
 func TestAnswerTooLarge(t *testing.T) {
-	s := &embedded{}
-	s.start(t)
-	t.Cleanup(func() { s.stop(t) })
+	s := startEmbedded(t)
 	c := settings(s.address())
 	c.MaxPayload = 2 << 10
 	f := &fake{answer: func(req *dispatch.Request, sink dispatch.Sink) error {
@@ -646,40 +656,43 @@ func TestBrokerTakesNoSuchAnswer(t *testing.T) {
 
 // TestFlood: 10,000 small requests at once end in service. What finds no room is refused, as far as there is room to say so.
 func TestFlood(t *testing.T) {
-	forEachBroker(t, func(t *testing.T, s server) {
-		f := &fake{answer: func(req *dispatch.Request, sink dispatch.Sink) error {
-			time.Sleep(100 * time.Microsecond) // a journal
-			if !req.Plain {
-				sink.Event(req, last("x", 0))
+	for name, start := range brokers() {
+		t.Run(name, func(t *testing.T) {
+			s := start(t)
+			f := &fake{answer: func(req *dispatch.Request, sink dispatch.Sink) error {
+				time.Sleep(100 * time.Microsecond) // a journal
+				if !req.Plain {
+					sink.Event(req, last("x", 0))
+					return nil
+				}
+				echo(req, sink)
 				return nil
+			}}
+			open(t, settings(s.address()), f, true)
+			l := listenTo(t, s.address(), "other/#")
+			var tokens []paho.Token
+			for i := range 10_000 {
+				tokens = append(tokens, l.Client.Publish("edged/pi/request/flood", byte(i%2), false, fmt.Sprintf(`{"id":"f%d","prompt":"x"}`, i)))
 			}
-			echo(req, sink)
-			return nil
-		}}
-		open(t, settings(s.address()), f, true)
-		l := listenTo(t, s.address(), "other/#")
-		var tokens []paho.Token
-		for i := range 10_000 {
-			tokens = append(tokens, l.Client.Publish("edged/pi/request/flood", byte(i%2), false, fmt.Sprintf(`{"id":"f%d","prompt":"x"}`, i)))
-		}
-		for _, token := range tokens {
-			if !token.WaitTimeout(60 * time.Second) {
-				t.Fatal("the broker does not take the flood")
+			for _, token := range tokens {
+				if !token.WaitTimeout(60 * time.Second) {
+					t.Fatal("the broker does not take the flood")
+				}
 			}
-		}
-		l2 := listenTo(t, s.address(), "edged/pi/answer/after")
-		eventually(t, "service goes on", func() bool {
-			// mosquitto drops what goes to a client for which a thousand messages wait already.
-			l2.publish(t, "edged/pi/ask/after", "done")
-			time.Sleep(50 * time.Millisecond)
-			got := l2.on("edged/pi/answer/after")
-			return len(got) > 0 && got[len(got)-1].payload == "done"
+			l2 := listenTo(t, s.address(), "edged/pi/answer/after")
+			eventually(t, "service goes on", func() bool {
+				// mosquitto drops what goes to a client for which a thousand messages wait already.
+				l2.publish(t, "edged/pi/ask/after", "done")
+				time.Sleep(50 * time.Millisecond)
+				got := l2.on("edged/pi/answer/after")
+				return len(got) > 0 && got[len(got)-1].payload == "done"
+			})
+			t.Logf("%d of 10,000 were submitted", f.count())
+			if f.count() < maxIncoming {
+				t.Errorf("only %d of 10,000 were submitted", f.count())
+			}
 		})
-		t.Logf("%d of 10,000 were submitted", f.count())
-		if f.count() < maxIncoming {
-			t.Errorf("only %d of 10,000 were submitted", f.count())
-		}
-	})
+	}
 }
 
 // maxIncoming is the door's bound on waiting messages.
@@ -687,9 +700,7 @@ const maxIncoming = 1024
 
 // TestGarbage: payloads of any kind on every input.
 func TestGarbage(t *testing.T) {
-	s := &embedded{}
-	s.start(t)
-	t.Cleanup(func() { s.stop(t) })
+	s := startEmbedded(t)
 	f := &fake{}
 	open(t, settings(s.address()), f, true)
 	l := listen(t, s.address())
@@ -712,113 +723,131 @@ func TestGarbage(t *testing.T) {
 
 // TestRetainedRequest: a request that somebody retained is answered when it comes, and not at every reconnect.
 func TestRetainedRequest(t *testing.T) {
-	forEachBroker(t, func(t *testing.T, s server) {
-		f := &fake{}
-		d := open(t, settings(s.address()), f, true)
-		l := listen(t, s.address())
-		l.Client.Publish("edged/pi/ask", 1, true, "now").WaitTimeout(10 * time.Second)
-		l.payload(t, "edged/pi/answer", "now")
-		d.stop()
-		open(t, settings(s.address()), f, true)
-		l.publish(t, "edged/pi/ask/x", "later")
-		l.payload(t, "edged/pi/answer/x", "later")
-		if f.count() != 2 {
-			t.Errorf("%d requests", f.count())
-		}
-	})
+	for name, start := range brokers() {
+		t.Run(name, func(t *testing.T) {
+			s := start(t)
+			f := &fake{}
+			d := open(t, settings(s.address()), f, true)
+			l := listen(t, s.address())
+			l.Client.Publish("edged/pi/ask", 1, true, "now").WaitTimeout(10 * time.Second)
+			l.payload(t, "edged/pi/answer", "now")
+			d.stop()
+			open(t, settings(s.address()), f, true)
+			l.publish(t, "edged/pi/ask/x", "later")
+			l.payload(t, "edged/pi/answer/x", "later")
+			if f.count() != 2 {
+				t.Errorf("%d requests", f.count())
+			}
+		})
+	}
 }
 
 // TestQueuedWhileAway: what clients publish at QoS 1 while the node is away is there when it comes back.
 func TestQueuedWhileAway(t *testing.T) {
-	forEachBroker(t, func(t *testing.T, s server) {
-		f := &fake{}
-		d := open(t, settings(s.address()), f, true)
-		l := listen(t, s.address())
-		d.stop()
-		l.publish(t, "edged/pi/request", `{"id":"waited","prompt":"x"}`)
-		open(t, settings(s.address()), f, true)
-		if e := l.lastEvent(t, "edged/pi/response/waited"); e.Error != nil || *e.Text != "x" {
-			t.Errorf("got %+v", e)
-		}
-	})
+	for name, start := range brokers() {
+		t.Run(name, func(t *testing.T) {
+			s := start(t)
+			f := &fake{}
+			d := open(t, settings(s.address()), f, true)
+			l := listen(t, s.address())
+			d.stop()
+			l.publish(t, "edged/pi/request", `{"id":"waited","prompt":"x"}`)
+			open(t, settings(s.address()), f, true)
+			if e := l.lastEvent(t, "edged/pi/response/waited"); e.Error != nil || *e.Text != "x" {
+				t.Errorf("got %+v", e)
+			}
+		})
+	}
 }
 
 // TestShutdownLeavesRequestsWithTheBroker: a request that is refused because the node shuts down is not acknowledged.
 func TestShutdownLeavesRequestsWithTheBroker(t *testing.T) {
-	forEachBroker(t, func(t *testing.T, s server) {
-		f := &fake{answer: func(*dispatch.Request, dispatch.Sink) error {
-			return &dispatch.Error{Code: dispatch.CodeShuttingDown, Message: "bye"}
-		}}
-		d := open(t, settings(s.address()), f, true)
-		l := listen(t, s.address())
-		l.publish(t, "edged/pi/request", `{"id":"later","prompt":"x"}`)
-		eventually(t, "it is seen", func() bool { return f.count() == 1 })
-		d.stop()
-		f.mu.Lock()
-		f.answer = nil
-		f.mu.Unlock()
-		open(t, settings(s.address()), f, true)
-		if e := l.lastEvent(t, "edged/pi/response/later"); e.Error != nil {
-			t.Errorf("got %+v", e.Error)
-		}
-	})
+	for name, start := range brokers() {
+		t.Run(name, func(t *testing.T) {
+			s := start(t)
+			f := &fake{answer: func(*dispatch.Request, dispatch.Sink) error {
+				return &dispatch.Error{Code: dispatch.CodeShuttingDown, Message: "bye"}
+			}}
+			d := open(t, settings(s.address()), f, true)
+			l := listen(t, s.address())
+			l.publish(t, "edged/pi/request", `{"id":"later","prompt":"x"}`)
+			eventually(t, "it is seen", func() bool { return f.count() == 1 })
+			d.stop()
+			f.mu.Lock()
+			f.answer = nil
+			f.mu.Unlock()
+			open(t, settings(s.address()), f, true)
+			if e := l.lastEvent(t, "edged/pi/response/later"); e.Error != nil {
+				t.Errorf("got %+v", e.Error)
+			}
+		})
+	}
 }
 
 // TestWill: a node that dies is offline.
 func TestWill(t *testing.T) {
-	forEachBroker(t, func(t *testing.T, s server) {
-		p := newProxy(t, s.address())
-		d := open(t, settings(p.address()), &fake{}, true)
-		l := listen(t, s.address())
-		l.payload(t, "edged/pi/availability", "online")
-		p.close()
-		l.payload(t, "edged/pi/availability", "offline")
-		eventually(t, "noticed", func() bool { return !d.Online() })
-	})
+	for name, start := range brokers() {
+		t.Run(name, func(t *testing.T) {
+			s := start(t)
+			p := newProxy(t, s.address())
+			d := open(t, settings(p.address()), &fake{}, true)
+			l := listen(t, s.address())
+			l.payload(t, "edged/pi/availability", "online")
+			p.close()
+			l.payload(t, "edged/pi/availability", "offline")
+			eventually(t, "noticed", func() bool { return !d.Online() })
+		})
+	}
 }
 
 // TestDuplicateClientID: two nodes of one name are told so.
 func TestDuplicateClientID(t *testing.T) {
-	forEachBroker(t, func(t *testing.T, s server) {
-		a := open(t, settings(s.address()), &fake{}, true)
-		b := open(t, settings(s.address()), &fake{}, false)
-		eventually(t, "the cause is named", func() bool {
-			return strings.Contains(a.log.String()+b.log.String(), "another client uses the same client id")
+	for name, start := range brokers() {
+		t.Run(name, func(t *testing.T) {
+			s := start(t)
+			a := open(t, settings(s.address()), &fake{}, true)
+			b := open(t, settings(s.address()), &fake{}, false)
+			eventually(t, "the cause is named", func() bool {
+				return strings.Contains(a.log.String()+b.log.String(), "another client uses the same client id")
+			})
 		})
-	})
+	}
 }
 
 // TestShareGroup: one of two nodes takes each request, and a cancel reaches both.
 func TestShareGroup(t *testing.T) {
-	forEachBroker(t, func(t *testing.T, s server) {
-		c := settings(s.address())
-		c.ShareGroup = "house"
-		fakes := []*fake{{}, {}}
-		for i, f := range fakes {
-			ctx, cancel := context.WithCancel(context.Background())
-			d := mqtt.New(mqtt.Options{Node: fmt.Sprintf("node%d", i), Config: c, Dispatcher: f})
-			done := make(chan struct{})
-			go func() { defer close(done); _ = d.Run(ctx) }()
-			t.Cleanup(func() { cancel(); <-done })
-			<-d.Ready()
-		}
-		l := listen(t, s.address())
-		for i := range 20 {
-			l.publish(t, "edged/@house/request/c", fmt.Sprintf(`{"id":"g%d","prompt":"x"}`, i))
-			l.lastEvent(t, fmt.Sprintf("edged/@house/response/c/g%d", i))
-		}
-		if fakes[0].count()+fakes[1].count() != 20 {
-			t.Errorf("%d and %d requests, want 20 in all", fakes[0].count(), fakes[1].count())
-		}
-		l.publish(t, "edged/@house/cancel/c", "g1")
-		for i, f := range fakes {
-			eventually(t, fmt.Sprintf("the cancel reaches node %d", i), func() bool {
-				f.mu.Lock()
-				defer f.mu.Unlock()
-				return cmp.Equal(f.cancels, []string{"c/g1"})
-			})
-		}
-	})
+	for name, start := range brokers() {
+		t.Run(name, func(t *testing.T) {
+			s := start(t)
+			c := settings(s.address())
+			c.ShareGroup = "house"
+			fakes := []*fake{{}, {}}
+			for i, f := range fakes {
+				ctx, cancel := context.WithCancel(context.Background())
+				d := mqtt.New(mqtt.Options{Node: fmt.Sprintf("node%d", i), Config: c, Dispatcher: f})
+				done := make(chan struct{})
+				go func() { defer close(done); _ = d.Run(ctx) }()
+				t.Cleanup(func() { cancel(); <-done })
+				<-d.Ready()
+			}
+			l := listen(t, s.address())
+			for i := range 20 {
+				l.publish(t, "edged/@house/request/c", fmt.Sprintf(`{"id":"g%d","prompt":"x"}`, i))
+				l.lastEvent(t, fmt.Sprintf("edged/@house/response/c/g%d", i))
+			}
+			if fakes[0].count()+fakes[1].count() != 20 {
+				t.Errorf("%d and %d requests, want 20 in all", fakes[0].count(), fakes[1].count())
+			}
+			l.publish(t, "edged/@house/cancel/c", "g1")
+			for i, f := range fakes {
+				eventually(t, fmt.Sprintf("the cancel reaches node %d", i), func() bool {
+					f.mu.Lock()
+					defer f.mu.Unlock()
+					return cmp.Equal(f.cancels, []string{"c/g1"})
+				})
+			}
+		})
+	}
 }
 
 // TestAccess: users, access lists and what is said when they do not fit.
@@ -875,15 +904,15 @@ type proxy struct {
 	muted bool
 }
 
-func newProxy(t testing.TB, to string) *proxy {
-	t.Helper()
+func newProxy(tb testing.TB, to string) *proxy {
+	tb.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	p := &proxy{ln: ln, to: to}
 	go p.serve()
-	t.Cleanup(p.close)
+	tb.Cleanup(p.close)
 	return p
 }
 

@@ -7,10 +7,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"edged/core/dispatch"
 	"edged/core/protocol/backend"
-
-	"github.com/google/go-cmp/cmp"
 )
 
 func answered() *dispatch.Last {
@@ -51,32 +51,44 @@ func TestEvents(t *testing.T) {
 		{"delta", dispatch.Request{}, dispatch.Event{Attempt: 2, Seq: 3, Delta: &dispatch.Delta{Text: "a<b"}}, `{"id":"r","attempt":2,"seq":3,"delta":"a<b"}`},
 		{"delta of a choice", dispatch.Request{Options: dispatch.Options{N: 2}}, dispatch.Event{Attempt: 1, Seq: 3, Delta: &dispatch.Delta{Text: "a"}}, `{"id":"r","attempt":1,"seq":3,"delta":"a","index":0}`},
 		{
-			"answer", dispatch.Request{}, dispatch.Event{Attempt: 1, Seq: 9, Last: answered()},
+			"answer",
+			dispatch.Request{},
+			dispatch.Event{Attempt: 1, Seq: 9, Last: answered()},
 			`{"id":"r","attempt":1,"seq":9,"done":true,"text":"a <b> & \"c\"","finish_reason":"stop",` + tail + `,"seed":9007199254740991,"node":"pi"}`,
 		},
 		{
-			"answers", dispatch.Request{Options: dispatch.Options{N: 2}}, dispatch.Event{Attempt: 1, Last: several},
+			"answers",
+			dispatch.Request{Options: dispatch.Options{N: 2}},
+			dispatch.Event{Attempt: 1, Last: several},
 			`{"id":"r","attempt":1,"seq":0,"done":true,"text":"a <b> & \"c\"","finish_reason":"stop",` +
 				`"tool_calls":[{"id":"call_0_0","type":"function","function":{"name":"f","arguments":"{\"x\":1}"}}],"logprobs":[{"id":1,"logprob":-0.5,"top":[{"id":1,"logprob":-0.5},{"id":7,"logprob":-2}]}],` +
 				`"choices":[{"index":0,"text":"a <b> & \"c\"","finish_reason":"stop","tool_calls":[{"id":"call_0_0","type":"function","function":{"name":"f","arguments":"{\"x\":1}"}}],"logprobs":[{"id":1,"logprob":-0.5,"top":[{"id":1,"logprob":-0.5},{"id":7,"logprob":-2}]}]},{"index":1,"text":"d","finish_reason":"length"}],` +
 				tail + `,"seed":9007199254740991,"node":"pi"}`,
 		},
 		{
-			"nothing said", dispatch.Request{}, dispatch.Event{Attempt: 1, Last: &dispatch.Last{Finish: "cancelled", Node: "pi"}},
+			"nothing said",
+			dispatch.Request{},
+			dispatch.Event{Attempt: 1, Last: &dispatch.Last{Finish: "cancelled", Node: "pi"}},
 			`{"id":"r","attempt":1,"seq":0,"done":true,"text":"","finish_reason":"cancelled","usage":{"prompt_tokens":0,"cached_tokens":0,"completion_tokens":0},"timings":{"queue_ms":0,"first_token_ms":0,"prefill_ms":0,"decode_ms":0,"prefill_tps":0,"decode_tps":0},"model":"","adapters":[],"seed":0,"node":"pi"}`,
 		},
 		{"embed", dispatch.Request{Kind: dispatch.Embed}, dispatch.Event{Attempt: 1, Last: embedded}, `{"id":"r","attempt":1,"seq":0,"done":true,"embeddings":[[0.5,-1],[2,3]],` + tail + `,"node":"pi"}`},
 		{"score", dispatch.Request{Kind: dispatch.Score}, dispatch.Event{Attempt: 1, Last: scored}, `{"id":"r","attempt":1,"seq":0,"done":true,"scores":[-1.5,-0.25],` + tail + `,"node":"pi"}`},
 		{
-			"error", dispatch.Request{}, dispatch.Event{Attempt: 1, Last: &dispatch.Last{Error: &dispatch.Error{Code: dispatch.CodeQueueFull, Message: "full", Retry: 1500 * time.Millisecond}}},
+			"error",
+			dispatch.Request{},
+			dispatch.Event{Attempt: 1, Last: &dispatch.Last{Error: &dispatch.Error{Code: dispatch.CodeQueueFull, Message: "full", Retry: 1500 * time.Millisecond}}},
 			`{"id":"r","attempt":1,"seq":0,"done":true,"error":{"code":"queue_full","message":"full","retry_after_ms":1500}}`,
 		},
 		{
-			"not a number", dispatch.Request{Kind: dispatch.Score}, dispatch.Event{Attempt: 1, Last: &dispatch.Last{Scores: []float32{float32(math.NaN())}}},
+			"not a number",
+			dispatch.Request{Kind: dispatch.Score},
+			dispatch.Event{Attempt: 1, Last: &dispatch.Last{Scores: []float32{float32(math.NaN())}}},
 			`{"id":"r","attempt":1,"seq":0,"done":true,"error":{"code":"internal","message":"the answer cannot be written as JSON: json: unsupported value: NaN"}}`,
 		},
 		{
-			"too large", dispatch.Request{}, dispatch.Event{Attempt: 3, Seq: 5, Last: &dispatch.Last{Finish: "stop", Choices: []backend.Choice{{Text: strings.Repeat("x", 3000)}}}},
+			"too large",
+			dispatch.Request{},
+			dispatch.Event{Attempt: 3, Seq: 5, Last: &dispatch.Last{Finish: "stop", Choices: []backend.Choice{{Text: strings.Repeat("x", 3000)}}}},
 			`{"id":"r","attempt":3,"seq":5,"done":true,"error":{"code":"answer_too_large","message":"the answer has 3291 bytes, and mqtt.max_payload is 3000"}}`,
 		},
 	}

@@ -8,9 +8,9 @@ import (
 	"testing"
 	"time"
 
-	"edged/core/mqtt"
-
 	"github.com/eclipse/paho.mqtt.golang/packets"
+
+	"edged/core/mqtt"
 )
 
 // scripted is a broker that behaves as a test says.
@@ -248,9 +248,7 @@ func TestSilenceIsNoticed(t *testing.T) {
 
 // TestStateBeforeRun: a set before Run is there as soon as the node is online.
 func TestStateBeforeRun(t *testing.T) {
-	s := &embedded{}
-	s.start(t)
-	t.Cleanup(func() { s.stop(t) })
+	s := startEmbedded(t)
 	l := listen(t, s.address())
 	d := mqtt.New(mqtt.Options{Node: "pi", Config: settings(s.address()), Dispatcher: &fake{}})
 	d.SetStatus(mqtt.Status{State: mqtt.StateStarting})

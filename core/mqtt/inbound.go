@@ -8,11 +8,11 @@ import (
 	"time"
 	"unicode/utf8"
 
+	paho "github.com/eclipse/paho.mqtt.golang"
+
 	"edged/core/config"
 	"edged/core/dispatch"
 	"edged/core/mqtt/link"
-
-	paho "github.com/eclipse/paho.mqtt.golang"
 )
 
 // incoming is a message that waits to be read.
@@ -220,7 +220,7 @@ func (d *Door) admit(ctx context.Context, m incoming) bool {
 			p.reply = ""
 		}
 	}
-	d.log.Debug("a message was refused", "topic", m.topic, "request_id", p.id, "code", string(p.err.Code), "err", p.err.Message)
+	d.log.DebugContext(ctx, "a message was refused", "topic", m.topic, "request_id", p.id, "code", string(p.err.Code), "err", p.err.Message)
 	if in.level == levelAsk && wrong == "" {
 		d.answerPlain(in.name, p.err)
 	} else {
@@ -252,8 +252,7 @@ func (d *Door) submit(ctx context.Context, req *dispatch.Request) *dispatch.Erro
 	if err == nil {
 		return nil
 	}
-	var e *dispatch.Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*dispatch.Error](err); ok {
 		return e
 	}
 	return &dispatch.Error{Code: dispatch.CodeInternal, Message: err.Error()}

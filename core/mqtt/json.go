@@ -56,8 +56,7 @@ func checkJSON(b []byte) *fieldError {
 	}
 	var whole json.RawMessage
 	if err := json.Unmarshal(b, &whole); err != nil {
-		var se *json.SyntaxError
-		if errors.As(err, &se) {
+		if se, ok := errors.AsType[*json.SyntaxError](err); ok {
 			return bad("", "the payload is not JSON: %v, at byte %d", se, se.Offset)
 		}
 		return bad("", "the payload is not JSON: %v", err)

@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"slices"
 	"sync"
 	"time"
 )
@@ -52,29 +53,28 @@ type outbox struct {
 
 func newOutbox() *outbox { return &outbox{wake: make(chan struct{}, 1)} }
 
-// put adds a message and reports whether it was taken.
-func (o *outbox) put(m *outgoing) bool {
+// put adds a message, if there is room for its class.
+func (o *outbox) put(m *outgoing) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	switch m.class {
 	case passing:
 		if !o.online || o.passing >= maxPassing || o.bytes+len(m.payload) > maxPassingBytes {
 			o.dropped++
-			return false
+			return
 		}
 		o.passing++
 		o.bytes += len(m.payload)
 	case complaint:
 		if o.complaint >= maxComplaints {
 			o.dropped++
-			return false
+			return
 		}
 		o.complaint++
 	case kept:
 	}
 	o.queue = append(o.queue, m)
 	o.signal()
-	return true
 }
 
 func (o *outbox) signal() {
@@ -156,7 +156,7 @@ func (o *outbox) disconnected() (guilty []*outgoing) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.online = false
-	old := append(o.flying, o.queue...)
+	old := slices.Concat(o.flying, o.queue)
 	for _, m := range o.flying {
 		if time.Since(m.sent) > soon {
 			continue

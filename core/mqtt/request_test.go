@@ -9,34 +9,34 @@ import (
 	"testing"
 	"time"
 
-	"edged/core/dispatch"
-
 	"github.com/google/go-cmp/cmp"
 	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"edged/core/dispatch"
 )
 
 var testTopics = Topics{Node: "pi", Group: "g"}
 
 // schema compiles one definition of the published schema.
-func schema(t testing.TB, name string) *jsonschema.Schema {
-	t.Helper()
+func schema(tb testing.TB, name string) *jsonschema.Schema {
+	tb.Helper()
 	const path = "../../docs/mqtt.schema.json"
 	text, err := os.ReadFile(path)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	doc, err := jsonschema.UnmarshalJSON(strings.NewReader(string(text)))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	c := jsonschema.NewCompiler()
 	c.DefaultDraft(jsonschema.Draft2020)
 	if err := c.AddResource("mqtt.schema.json", doc); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	s, err := c.Compile("mqtt.schema.json#/$defs/" + name)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return s
 }
@@ -49,8 +49,6 @@ func valid(s *jsonschema.Schema, text string) error {
 	}
 	return s.Validate(v)
 }
-
-func ptr[T any](v T) *T { return &v }
 
 func parse(topic, payload string, allow ...string) (*dispatch.Request, *problem) {
 	in, wrong, ok := testTopics.parse(topic)
@@ -115,9 +113,9 @@ func TestAccepted(t *testing.T) {
 				Adapters: []dispatch.AdapterRef{{Name: "pirate", Scale: 1}}, Vars: json.RawMessage(`{"b":1,"a":[true,null]}`),
 				Deadline: 1500 * time.Millisecond, Priority: -3,
 				Options: dispatch.Options{
-					MaxTokens: ptr(64), Temperature: ptr(float32(0)), TopK: ptr(40), TopP: ptr(float32(0.5)), MinP: ptr(float32(0.25)),
-					TypicalP: ptr(float32(1)), RepeatPenalty: ptr(float32(1.5)), PresencePenalty: ptr(float32(-1)), FrequencyPenalty: ptr(float32(2)),
-					LogitBias: map[int32]float32{0: -100, 17: 1.5}, Seed: ptr(uint64(18446744073709551615)), Stop: []string{"a", "b"},
+					MaxTokens: new(64), Temperature: new(float32(0)), TopK: new(40), TopP: new(float32(0.5)), MinP: new(float32(0.25)),
+					TypicalP: new(float32(1)), RepeatPenalty: new(float32(1.5)), PresencePenalty: new(float32(-1)), FrequencyPenalty: new(float32(2)),
+					LogitBias: map[int32]float32{0: -100, 17: 1.5}, Seed: new(uint64(18446744073709551615)), Stop: []string{"a", "b"},
 					StopIDs: []int32{1, 2}, IgnoreEOS: true, N: 2, BestOf: 3, Logprobs: true, TopLogprobs: 5,
 					ResponseFormat: json.RawMessage(`{"type":"text"}`), Grammar: `root ::= "x"`, ToolChoice: json.RawMessage(`"none"`),
 				},
@@ -483,11 +481,11 @@ func FuzzRequest(f *testing.F) {
 }
 
 // page is the API's documentation.
-func page(t testing.TB) string {
-	t.Helper()
+func page(tb testing.TB) string {
+	tb.Helper()
 	text, err := os.ReadFile("../../docs/mqtt.md")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return string(text)
 }

@@ -11,10 +11,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	paho "github.com/eclipse/paho.mqtt.golang"
+
 	"edged/core/dispatch"
 	"edged/core/mqtt/link"
-
-	paho "github.com/eclipse/paho.mqtt.golang"
 )
 
 // Times of the connection. Together they bring a node back within 5 s of its broker: at most backoffMost until the next
@@ -134,7 +134,7 @@ func (s *session) run(ctx context.Context) error {
 	defer s.close()
 	if err := s.subscribe(ctx, d.topics.Filters()); err != nil {
 		// The DISCONNECT that follows keeps the broker from publishing the last will.
-		_ = s.say(context.WithoutCancel(ctx), offline, farewellTime) //nolint:errcheck // err says what is wrong
+		_ = s.say(context.WithoutCancel(ctx), offline, farewellTime) // err says what is wrong
 		return err
 	}
 	if !s.adopted {
@@ -147,7 +147,7 @@ func (s *session) run(ctx context.Context) error {
 	d.online.Store(true)
 	defer d.online.Store(false)
 	d.once.Do(func() { close(d.ready) })
-	d.log.Info("online", "broker", d.settings.URL, "client_id", ClientID(d.o.Node))
+	d.log.InfoContext(ctx, "online", "broker", d.settings.URL, "client_id", ClientID(d.o.Node))
 
 	d.retained.connected()
 	d.out.connected()
@@ -298,7 +298,7 @@ func (s *session) adopt(ctx context.Context) {
 	case <-ctx.Done():
 		enough.Stop()
 	}
-	_ = s.wait(ctx, s.client.Unsubscribe(filter), ackTimeout, "unsubscribing") //nolint:errcheck // a lost connection shows soon enough
+	_ = s.wait(ctx, s.client.Unsubscribe(filter), ackTimeout, "unsubscribing") // a lost connection shows soon enough
 }
 
 // say publishes the availability.
@@ -320,7 +320,7 @@ func (s *session) watch(ctx context.Context) error {
 			return nil
 		case <-drops.C:
 			if n := d.out.takeDropped(); n > 0 {
-				d.log.Warn("messages were dropped, since more came than the broker takes", "messages", n)
+				d.log.WarnContext(ctx, "messages were dropped, since more came than the broker takes", "messages", n)
 			}
 		}
 	}
@@ -335,7 +335,8 @@ func (s *session) flush() {
 	for !s.door.out.empty() {
 		select {
 		case <-tick.C:
-		case <-s.lost:
+		case err := <-s.lost:
+			s.door.log.Debug("the connection ended before everything was sent", "err", err)
 			return
 		case <-timeout.C:
 			return

@@ -16,10 +16,10 @@ import (
 	"sync"
 	"time"
 
+	paho "github.com/eclipse/paho.mqtt.golang"
+
 	"edged/core/mqtt"
 	"edged/core/mqtt/link"
-
-	paho "github.com/eclipse/paho.mqtt.golang"
 )
 
 // Options say which node is asked, and through which broker.

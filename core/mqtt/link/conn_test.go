@@ -9,9 +9,9 @@ import (
 	"testing"
 	"time"
 
-	"edged/core/config"
-
 	"github.com/eclipse/paho.mqtt.golang/packets"
+
+	"edged/core/config"
 )
 
 // pair returns a Conn and the broker's side of it.

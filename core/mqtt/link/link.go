@@ -15,9 +15,9 @@ import (
 	"os"
 	"time"
 
-	"edged/core/config"
-
 	paho "github.com/eclipse/paho.mqtt.golang"
+
+	"edged/core/config"
 )
 
 // Settings say where the broker is and who asks.
