@@ -90,7 +90,7 @@ func BenchmarkLoad(b *testing.B) {
 	}
 }
 
-// TestHostileTexts: a megabyte of anything takes about a second or less, also as one word.
+// TestHostileTexts: a megabyte of anything takes less than a second, also as one word.
 func TestHostileTexts(t *testing.T) {
 	for _, name := range []string{"qwen2", "llama-bpe", "gpt-2", "llama-spm", "bert-bge"} {
 		tok := loadGGUF(t, vocabFile(t, name))
@@ -105,7 +105,7 @@ func TestHostileTexts(t *testing.T) {
 			if testing.Verbose() {
 				t.Logf("%-10s %-12q %8d ids %v", name, unit, len(ids), took)
 			}
-			if took > 10*time.Second { // a loaded machine; 1 s is expected
+			if took > time.Minute { // 0.3 s on a quiet machine; slow emulators pass too, quadratic time would not
 				t.Errorf("%s: 1 MB of %q took %v", name, unit, took)
 			}
 		}

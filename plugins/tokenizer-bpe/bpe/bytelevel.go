@@ -7,11 +7,14 @@ import "unicode/utf8"
 // Source: https://github.com/openai/gpt-2, src/encoder.py, bytes_to_unicode.
 type byteChars struct {
 	char [256]rune
-	byte map[rune]byte
+	byte [0x144]int16 // by character; -1: none
 }
 
 func newByteChars() *byteChars {
-	b := &byteChars{byte: make(map[rune]byte, 256)}
+	b := &byteChars{}
+	for r := range b.byte {
+		b.byte[r] = -1
+	}
 	next := rune(256)
 	for c := range b.char {
 		switch {
@@ -21,7 +24,7 @@ func newByteChars() *byteChars {
 			b.char[c] = next
 			next++
 		}
-		b.byte[b.char[c]] = byte(c)
+		b.byte[b.char[c]] = int16(c)
 	}
 	return b
 }
@@ -39,8 +42,8 @@ func (b *byteChars) encode(dst []byte, s string) []byte {
 func (b *byteChars) decode(dst []byte, s string) (_ []byte, ok bool) {
 	ok = true
 	for _, r := range s {
-		if c, is := b.byte[r]; is {
-			dst = append(dst, c)
+		if int(r) < len(b.byte) && b.byte[r] >= 0 {
+			dst = append(dst, byte(b.byte[r]))
 		} else {
 			ok = false
 			dst = utf8.AppendRune(dst, r)

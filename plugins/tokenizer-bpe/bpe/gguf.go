@@ -203,7 +203,7 @@ func (l *ggufLoader) spm(t *Tokenizer) error {
 	t.rawBytes = true
 	t.stripSpace = prefix
 	t.model = newScoreBPE(t.vocab, t.info.Unknown, prefix)
-	t.pieces = pieces(t.vocab, func(s string) []byte { return []byte(strings.ReplaceAll(s, blank, " ")) })
+	t.pieces = pieces(t.vocab, unblank)
 	l.around(t, true, t.info.EOS)
 	return l.err
 }
@@ -221,7 +221,7 @@ func (l *ggufLoader) bert(t *Tokenizer) error {
 	m.words = (&bertWords{classes: split.NewClasses(), lower: lower, accents: accents}).words
 	t.model = m
 	t.stripSpace = true
-	t.pieces = pieces(t.vocab, func(s string) []byte { return []byte(strings.ReplaceAll(s, blank, " ")) })
+	t.pieces = pieces(t.vocab, unblank)
 	t.prefix, t.suffix = []int32{t.info.BOS}, []int32{sep}
 	if t.info.EOS < 0 {
 		t.info.EOS = sep
@@ -259,7 +259,7 @@ func (l *ggufLoader) bpe(t *Tokenizer, pre string) error {
 	if family.Raw {
 		t.info.Kind = KindSPM
 		t.model = &charBPE{splitter: family.Splitter, syms: syms, merges: table, bytes: byteTokens(t.vocab), unknown: -1, lines: true, escape: true}
-		t.pieces = pieces(t.vocab, func(s string) []byte { return []byte(strings.ReplaceAll(s, blank, " ")) })
+		t.pieces = pieces(t.vocab, unblank)
 	} else {
 		t.info.Kind = KindBPE
 		chars := newByteChars()
@@ -271,9 +271,9 @@ func (l *ggufLoader) bpe(t *Tokenizer, pre string) error {
 			m.whole = wholeWords(t.vocab, chars)
 		}
 		t.model = m
-		t.pieces = pieces(t.vocab, func(s string) []byte {
-			b, _ := chars.decode(nil, s)
-			return b
+		t.pieces = pieces(t.vocab, func(dst []byte, s string) []byte {
+			dst, _ = chars.decode(dst, s)
+			return dst
 		})
 	}
 	l.around(t, family.AddBOS, t.info.EOS)
@@ -319,26 +319,42 @@ func (l *ggufLoader) added(t *Tokenizer) []added {
 	return list
 }
 
-// pieces decodes every token: control and added tokens are their text, byte tokens their byte.
-func pieces(v *vocabulary, decode func(s string) []byte) [][]byte {
-	out := make([][]byte, len(v.text))
+// pieces decodes every token: control and added tokens are their text, byte tokens their byte. decode appends. All pieces
+// share one array.
+func pieces(v *vocabulary, decode func(dst []byte, s string) []byte) [][]byte {
+	size := 0
+	for _, s := range v.text {
+		size += len(s)
+	}
+	all := make([]byte, 0, size+len(v.text)/8)
+	ends := make([]int, len(v.text))
 	for id, s := range v.text {
 		switch v.kind[id] {
 		case control, unknown, userDefined:
-			out[id] = []byte(s)
+			all = append(all, s...)
 		case byteToken:
 			if b, ok := parseByte(s); ok {
-				out[id] = []byte{b}
+				all = append(all, b)
 			} else {
-				out[id] = decode(s)
+				all = decode(all, s)
 			}
 		case unused:
 		default:
-			out[id] = decode(s)
+			all = decode(all, s)
 		}
+		ends[id] = len(all)
+	}
+	out := make([][]byte, len(v.text))
+	start := 0
+	for id, end := range ends {
+		out[id] = all[start:end:end]
+		start = end
 	}
 	return out
 }
+
+// unblank decodes SentencePiece's blanks.
+func unblank(dst []byte, s string) []byte { return append(dst, strings.ReplaceAll(s, blank, " ")...) }
 
 // parseByte reads <0x0A>.
 func parseByte(s string) (byte, bool) {

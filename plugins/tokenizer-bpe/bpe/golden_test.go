@@ -90,7 +90,7 @@ func pairVocabulary(pre string) fakeMeta {
 		}
 	}
 	for i := range 65536 {
-		k := (i*40503 + 12345) % 65536
+		k := int((uint32(i)*40503 + 12345) % 65536) // 32 bits suffice: 65536 divides 2^32
 		merges = append(merges, char(k>>8)+" "+char(k&255))
 	}
 	tokens = append(tokens, "<|endoftext|>", "<|im_start|>")

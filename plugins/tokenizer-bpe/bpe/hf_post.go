@@ -199,13 +199,13 @@ func (d *hfDecoder) read(raw json.RawMessage, depth int) error {
 	return nil
 }
 
-// piece decodes a token that is text.
-func (d *hfDecoder) piece(s string) []byte {
+// piece appends what a token that is text decodes to.
+func (d *hfDecoder) piece(dst []byte, s string) []byte {
 	if d.byteLevel {
-		if b, ok := d.chars.decode(nil, s); ok {
+		if b, ok := d.chars.decode(dst, s); ok {
 			return b
 		}
-		return []byte(s)
+		return append(dst, s...)
 	}
 	for _, r := range d.replace {
 		if r[0] != "" {
@@ -214,14 +214,14 @@ func (d *hfDecoder) piece(s string) []byte {
 	}
 	if d.wordPiece {
 		if rest, ok := strings.CutPrefix(s, d.prefix); ok && d.prefix != "" {
-			return []byte(rest)
+			return append(dst, rest...)
 		}
-		return []byte(" " + s)
+		dst = append(dst, ' ')
 	}
 	if d.suffix != "" {
 		if rest, ok := strings.CutSuffix(s, d.suffix); ok {
-			return []byte(rest + " ")
+			return append(append(dst, rest...), ' ')
 		}
 	}
-	return []byte(s)
+	return append(dst, s...)
 }
