@@ -12,9 +12,11 @@ func avx2() simd.Set {
 	return simd.Set{
 		Name: "avx2", Lanes: 8, Bias: 0, Tail16: false,
 		Gemm: [simd.Variants][4]simd.Args{
-			simd.Plain:   {gemm1Avx2, gemm2Avx2, gemm4Avx2},
-			simd.Offsets: {gemm1OffAvx2, gemm2OffAvx2, gemm4OffAvx2},
-			simd.TwoPart: {gemm1TwoAvx2, gemm2TwoAvx2, gemm4TwoAvx2},
+			simd.Plain:        {gemm1Avx2, gemm2Avx2, gemm4Avx2},
+			simd.Offsets:      {gemm1OffAvx2, gemm2OffAvx2, gemm4OffAvx2},
+			simd.TwoPart:      {gemm1TwoAvx2, gemm2TwoAvx2, gemm4TwoAvx2},
+			simd.Small:        {gemm1SmallAvx2, gemm2SmallAvx2, gemm4SmallAvx2},
+			simd.SmallOffsets: {gemm1SmallOffAvx2, gemm2SmallOffAvx2, gemm4SmallOffAvx2},
 		},
 		Gemv: [...]simd.Args{
 			quant.Q4_0:   gemvQ40Avx2,

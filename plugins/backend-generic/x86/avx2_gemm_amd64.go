@@ -50,3 +50,33 @@ func gemm2TwoAvx2(a unsafe.Pointer)
 //
 //go:noescape
 func gemm4TwoAvx2(a unsafe.Pointer)
+
+// gemm1SmallAvx2 is the kernel of that name in quant/kernel/csrc/gemm.c.
+//
+//go:noescape
+func gemm1SmallAvx2(a unsafe.Pointer)
+
+// gemm2SmallAvx2 is the kernel of that name in quant/kernel/csrc/gemm.c.
+//
+//go:noescape
+func gemm2SmallAvx2(a unsafe.Pointer)
+
+// gemm4SmallAvx2 is the kernel of that name in quant/kernel/csrc/gemm.c.
+//
+//go:noescape
+func gemm4SmallAvx2(a unsafe.Pointer)
+
+// gemm1SmallOffAvx2 is the kernel of that name in quant/kernel/csrc/gemm.c.
+//
+//go:noescape
+func gemm1SmallOffAvx2(a unsafe.Pointer)
+
+// gemm2SmallOffAvx2 is the kernel of that name in quant/kernel/csrc/gemm.c.
+//
+//go:noescape
+func gemm2SmallOffAvx2(a unsafe.Pointer)
+
+// gemm4SmallOffAvx2 is the kernel of that name in quant/kernel/csrc/gemm.c.
+//
+//go:noescape
+func gemm4SmallOffAvx2(a unsafe.Pointer)

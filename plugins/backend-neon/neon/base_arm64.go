@@ -12,9 +12,11 @@ func base() simd.Set {
 	return simd.Set{
 		Name: "neon", Lanes: 4, Bias: 0, Tail16: true,
 		Gemm: [simd.Variants][4]simd.Args{
-			simd.Plain:   {gemm1Neon, gemm2Neon, gemm4Neon, gemm8Neon},
-			simd.Offsets: {gemm1OffNeon, gemm2OffNeon, gemm4OffNeon, gemm8OffNeon},
-			simd.TwoPart: {gemm1TwoNeon, gemm2TwoNeon, gemm4TwoNeon, gemm8TwoNeon},
+			simd.Plain:        {gemm1Neon, gemm2Neon, gemm4Neon, gemm8Neon},
+			simd.Offsets:      {gemm1OffNeon, gemm2OffNeon, gemm4OffNeon, gemm8OffNeon},
+			simd.TwoPart:      {gemm1TwoNeon, gemm2TwoNeon, gemm4TwoNeon, gemm8TwoNeon},
+			simd.Small:        {gemm1SmallNeon, gemm2SmallNeon, gemm4SmallNeon, gemm8SmallNeon},
+			simd.SmallOffsets: {gemm1SmallOffNeon, gemm2SmallOffNeon, gemm4SmallOffNeon, gemm8SmallOffNeon},
 		},
 		Gemv: [...]simd.Args{
 			quant.Q4_0:   gemvQ40Neon,

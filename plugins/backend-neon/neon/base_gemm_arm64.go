@@ -51,6 +51,46 @@ func gemm2TwoNeon(a unsafe.Pointer)
 //go:noescape
 func gemm4TwoNeon(a unsafe.Pointer)
 
+// gemm1SmallNeon is the kernel of that name in quant/kernel/csrc/gemm.c.
+//
+//go:noescape
+func gemm1SmallNeon(a unsafe.Pointer)
+
+// gemm2SmallNeon is the kernel of that name in quant/kernel/csrc/gemm.c.
+//
+//go:noescape
+func gemm2SmallNeon(a unsafe.Pointer)
+
+// gemm4SmallNeon is the kernel of that name in quant/kernel/csrc/gemm.c.
+//
+//go:noescape
+func gemm4SmallNeon(a unsafe.Pointer)
+
+// gemm1SmallOffNeon is the kernel of that name in quant/kernel/csrc/gemm.c.
+//
+//go:noescape
+func gemm1SmallOffNeon(a unsafe.Pointer)
+
+// gemm2SmallOffNeon is the kernel of that name in quant/kernel/csrc/gemm.c.
+//
+//go:noescape
+func gemm2SmallOffNeon(a unsafe.Pointer)
+
+// gemm4SmallOffNeon is the kernel of that name in quant/kernel/csrc/gemm.c.
+//
+//go:noescape
+func gemm4SmallOffNeon(a unsafe.Pointer)
+
+// gemm8SmallNeon is the kernel of that name in quant/kernel/csrc/gemm.c.
+//
+//go:noescape
+func gemm8SmallNeon(a unsafe.Pointer)
+
+// gemm8SmallOffNeon is the kernel of that name in quant/kernel/csrc/gemm.c.
+//
+//go:noescape
+func gemm8SmallOffNeon(a unsafe.Pointer)
+
 // gemm8Neon is the kernel of that name in quant/kernel/csrc/gemm.c.
 //
 //go:noescape

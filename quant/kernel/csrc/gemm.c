@@ -11,6 +11,18 @@ KERNEL NAME(gemm4Off)(const struct gemm *a);
 KERNEL NAME(gemm1Two)(const struct gemm *a);
 KERNEL NAME(gemm2Two)(const struct gemm *a);
 KERNEL NAME(gemm4Two)(const struct gemm *a);
+#if LANES < 16
+KERNEL NAME(gemm1Small)(const struct gemm *a);
+KERNEL NAME(gemm2Small)(const struct gemm *a);
+KERNEL NAME(gemm4Small)(const struct gemm *a);
+KERNEL NAME(gemm1SmallOff)(const struct gemm *a);
+KERNEL NAME(gemm2SmallOff)(const struct gemm *a);
+KERNEL NAME(gemm4SmallOff)(const struct gemm *a);
+#endif
+#if LANES == 4
+KERNEL NAME(gemm8Small)(const struct gemm *a);
+KERNEL NAME(gemm8SmallOff)(const struct gemm *a);
+#endif
 #if LANES != 8
 KERNEL NAME(gemm8)(const struct gemm *a);
 KERNEL NAME(gemm8Off)(const struct gemm *a);
@@ -21,10 +33,38 @@ KERNEL NAME(gemm8Two)(const struct gemm *a);
 #define CHUNKS(T)                                                                                                      \
     UNROLL for (int k = 0; k < 8; k++) {                                                                               \
         V v = load(w + 4 * LANES * k);                                                                                 \
-        UNROLL for (int t = 0; t < T; t++) i[t] = dotS(i[t], v, q + 32 * t + 4 * k);                                   \
+        UNROLL for (int t = 0; t < T; t++) i[t] = dotS(i[t], v, q + 32 * t, k);                                       \
         if (LANES < 16) FENCE;                                                                                         \
     }                                                                                                                  \
     w += 32 * LANES;
+
+// What a tile of products starts from.
+INLINE V startOf(int parts, int off, const int32_t *c) {
+    if (parts > 0) return BIAS ? same(c) : zero();
+    return off ? zero() : P(srai_epi32)(same(c), 4); // Q4_0: bytes are v + 8
+}
+
+// The same for weights 0 … 15, which add up in 16 bits where there is no dot product of bytes.
+#define SMALLCHUNKS(T, OFF)                                                                                                 \
+    {                                                                                                                  \
+        A x[T];                                                                                                        \
+        UNROLL for (int t = 0; t < T; t++) x[t] = smallZero();                                                         \
+        UNROLL for (int k = 0; k < 8; k++) {                                                                           \
+            V v = load(w + 4 * LANES * k);                                                                             \
+            UNROLL for (int t = 0; t < T; t++) {                                                                       \
+                x[t] = smallDot(x[t], v, q + 32 * t, k);                                                               \
+                FENCE;                                                                                                 \
+            }                                                                                                          \
+        }                                                                                                              \
+        UNROLL for (int t = 0; t < T; t++) i[t] = smallSum(startOf(0, OFF, c + t), x[t]);                              \
+    }                                                                                                                  \
+    w += 32 * LANES;
+
+#if LANES < 16
+#define SMALL(T, OFF) SMALLCHUNKS(T, OFF)
+#else
+#define SMALL(T, OFF)
+#endif
 
 #define GEMM(name, T, PARTS, OFF)                                                                                      \
     KERNEL NAME(name)(const struct gemm *a) {                                                                          \
@@ -38,8 +78,12 @@ KERNEL NAME(gemm8Two)(const struct gemm *a);
         UNROLL for (int t = 0; t < T; t++, p = step(p, a->ldy)) f[t] = P(loadu_ps)(p);                                 \
         do {                                                                                                           \
             V i[T];                                                                                                    \
-            UNROLL for (int t = 0; t < T; t++) i[t] = BIAS ? same(c + t) : zero();                                     \
-            CHUNKS(T)                                                                                                  \
+            if (PARTS > 0) UNROLL for (int t = 0; t < T; t++) i[t] = startOf(PARTS, OFF, c + t);                       \
+            if (PARTS > 0) {                                                                                           \
+                CHUNKS(T)                                                                                              \
+            } else {                                                                                                   \
+                SMALL(T, OFF)                                                                                               \
+            }                                                                                                  \
             if (PARTS == 2) {                                                                                          \
                 FENCE;                                                                                                 \
                 UNROLL for (int t = 0; t < T; t++) {                                                                   \
@@ -75,6 +119,18 @@ GEMM(gemm4Off, 4, 1, 1)
 GEMM(gemm1Two, 1, 2, 0)
 GEMM(gemm2Two, 2, 2, 0)
 GEMM(gemm4Two, 4, 2, 0)
+#if LANES < 16
+GEMM(gemm1Small, 1, 0, 0)
+GEMM(gemm2Small, 2, 0, 0)
+GEMM(gemm4Small, 4, 0, 0)
+GEMM(gemm1SmallOff, 1, 0, 1)
+GEMM(gemm2SmallOff, 2, 0, 1)
+GEMM(gemm4SmallOff, 4, 0, 1)
+#endif
+#if LANES == 4
+GEMM(gemm8Small, 8, 0, 0)
+GEMM(gemm8SmallOff, 8, 0, 1)
+#endif
 #if LANES != 8 // 8 tokens want more than the 16 registers of AVX2
 GEMM(gemm8, 8, 1, 0)
 GEMM(gemm8Off, 8, 1, 1)

@@ -60,7 +60,7 @@ INLINE V start(const int32_t *c) { return BIAS ? same(c) : zero(); }
 
 // Four chunks from start.
 INLINE V dotHalf(V i, const V w[4], const int8_t *q) {
-    UNROLL for (int k = 0; k < 4; k++) i = dotU(i, w[k], q + 4 * k);
+    UNROLL for (int k = 0; k < 4; k++) i = dotU(i, w[k], q, k);
     return i;
 }
 
@@ -69,8 +69,8 @@ INLINE V dotNibbles(enum kind kind, V i, const V t[4], V table, V h, const int8_
     V j = zero();
     UNROLL for (int k = 0; k < 4; k++) {
         V a = chunk(kind, t, table, h, k), b = chunk(kind, t, table, h, k + 4);
-        i = kind == TABLE ? dotS(i, a, q + 4 * k) : dotU(i, a, q + 4 * k);
-        j = kind == TABLE ? dotS(j, b, q + 16 + 4 * k) : dotU(j, b, q + 16 + 4 * k);
+        i = kind == TABLE ? dotS(i, a, q, k) : dotU(i, a, q, k);
+        j = kind == TABLE ? dotS(j, b, q, k + 4) : dotU(j, b, q, k + 4);
         PIN(i); // one chunk after the other, or it spills
         PIN(j);
     }
@@ -117,10 +117,10 @@ GROUPS(gemvQ80, {
     V t[4];
     V i = start(a->c + b);
     load16(t, &r, 2);
-    UNROLL for (int k = 0; k < 4; k++) i = dotS(i, XOR(t[k], bytes(BIAS)), q + 4 * k);
+    UNROLL for (int k = 0; k < 4; k++) i = dotS(i, XOR(t[k], bytes(BIAS)), q, k);
     V j = zero();
     load16(t, &r, 18);
-    UNROLL for (int k = 0; k < 4; k++) j = dotS(j, XOR(t[k], bytes(BIAS)), q + 16 + 4 * k);
+    UNROLL for (int k = 0; k < 4; k++) j = dotS(j, XOR(t[k], bytes(BIAS)), q, k + 4);
     f = scaled(f, P(add_epi32)(i, j), halves(&r, 0), a->d + b);
     PREFETCH(34)
     advance(&r, 34);
@@ -156,8 +156,8 @@ SUPER(gemvQ4K, 144, 2, scales4(a->buf, a->buf + 8 * LANES, &r, 0), {
         V t[4];
         load16(t, &r, 16 + 16 * j + 16 * h);
         UNROLL for (int k = 0; k < 4; k++) {
-            i0 = dotU(i0, low(t[k]), q + 32 * j + 16 * h + 4 * k);
-            i1 = dotU(i1, high(t[k]), q + 32 * j + 32 + 16 * h + 4 * k);
+            i0 = dotU(i0, low(t[k]), q + 32 * j, 4 * h + k);
+            i1 = dotU(i1, high(t[k]), q + 32 * j + 32, 4 * h + k);
             if (LANES < 16) PIN(i0);
             if (LANES < 16) PIN(i1);
         }
@@ -195,12 +195,12 @@ INLINE V dotBnB(V c, const V t[4], V h, V l, const int8_t *q) {
     V i = c, j = c;
     UNROLL for (int k = 0; k < 4; k++) {
         V even = high(t[k]), odd = low(t[k]);
-        i = dotS(i, P(shuffle_epi8)(h, even), q + 8 * k);
-        j = dotS(j, P(shuffle_epi8)(l, even), q + 8 * k);
+        i = dotS(i, P(shuffle_epi8)(h, even), q, 2 * k);
+        j = dotS(j, P(shuffle_epi8)(l, even), q, 2 * k);
         if (LANES == 8) PIN(i);
         if (LANES == 8) PIN(j);
-        i = dotS(i, P(shuffle_epi8)(h, odd), q + 8 * k + 4);
-        j = dotS(j, P(shuffle_epi8)(l, odd), q + 8 * k + 4);
+        i = dotS(i, P(shuffle_epi8)(h, odd), q, 2 * k + 1);
+        j = dotS(j, P(shuffle_epi8)(l, odd), q, 2 * k + 1);
         PIN(i); // one chunk after the other, or it spills
         PIN(j);
     }

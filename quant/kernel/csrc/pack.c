@@ -31,11 +31,13 @@ KERNEL NAME(turnScales)(float *to, const float *from, long n);
         FENCE;                                                                                                         \
     } while (b < a->nb);
 
+// 4-bit numbers stay 0 … 15 where gemm has kernels for them.
+#define SMALLBYTES(kind) (LANES < 16 && kind == NUMBER)
 #define PACK_(name, kind, bytes, at, fifthAt, OFF, SHIFT)                                                              \
     KERNEL NAME(name)(const struct pack *a) {                                                                          \
         LOOP({                                                                                                         \
             V t[4], h = zero();                                                                                        \
-            const V add = P(set1_epi8)((char)(BIAS - (SHIFT < 0 ? 0 : 1 << (7 - SHIFT))));                             \
+            const V add = P(set1_epi8)((char)(SMALLBYTES(kind) ? 0 : BIAS - (SHIFT < 0 ? 0 : 1 << (7 - SHIFT))));      \
             if (kind == FIFTH) h = dwords(&r, fifthAt);                                                                \
             load16(t, &r, at);                                                                                         \
             UNROLL for (int k = 0; k < 8; k++) {                                                                       \
@@ -100,7 +102,7 @@ PACKSUPER(packQ4K, 144, BLOCK, scales4(s, a->m + LANES * b, &r, 1), {
         V t[4];
         load16(t, &r, 16 + 32 * (j / 2) + 16 * h);
         UNROLL for (int k = 0; k < 4; k++)
-            put(w + HALF * h + CHUNK * k, P(add_epi8)(j % 2 ? high(t[k]) : low(t[k]), bytes(BIAS)));
+            put(w + HALF * h + CHUNK * k, P(add_epi8)(j % 2 ? high(t[k]) : low(t[k]), bytes(BIAS))); // BIAS or 0: small
         FENCE;
     }
 })

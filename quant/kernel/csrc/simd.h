@@ -50,9 +50,9 @@ INLINE V beside(const uint8_t *const *p, long o) {
     v = _mm512_inserti32x4(v, _mm_loadu_si128((const __m128i *)(p[2] + o)), 2);
     return _mm512_inserti32x4(v, _mm_loadu_si128((const __m128i *)(p[3] + o)), 3);
 }
-// acc + the four products of each lane's bytes with the four bytes at q. dotU: weights 0 … 63; dotS: weights with BIAS.
-INLINE V dotU(V acc, V w, const int8_t *q) { return _mm512_dpbusd_epi32(acc, w, _mm512_set1_epi32(*(const int32_t *)q)); }
-INLINE V dotS(V acc, V w, const int8_t *q) { return dotU(acc, w, q); }
+// acc + the four products of each lane's bytes with the bytes 4k … 4k+3 of q. dotU: weights 0 … 63; dotS: weights with BIAS.
+INLINE V dotU(V acc, V w, const int8_t *q, int k) { return _mm512_dpbusd_epi32(acc, w, _mm512_set1_epi32(*(const int32_t *)(q + 4 * k))); }
+INLINE V dotS(V acc, V w, const int8_t *q, int k) { return dotU(acc, w, q, k); }
 // The float16 in the low half of each lane.
 INLINE F lowHalf(V v) { return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(v)); }
 // Adds 16 to the bytes of the columns whose bit is set: 4k … 4k+3 of each lane.
@@ -85,14 +85,21 @@ INLINE V beside(const uint8_t *const *p, long o) {
     return _mm256_inserti128_si256(v, _mm_loadu_si128((const __m128i *)(p[1] + o)), 1);
 }
 // Two products of at most 63·127 fit 16 bits, and so do two of 128·127.
-INLINE V dotU(V acc, V w, const int8_t *q) {
-    V p = _mm256_maddubs_epi16(w, _mm256_set1_epi32(*(const int32_t *)q));
+INLINE V dotU(V acc, V w, const int8_t *q, int k) {
+    V p = _mm256_maddubs_epi16(w, _mm256_set1_epi32(*(const int32_t *)(q + 4 * k)));
     return _mm256_add_epi32(acc, _mm256_madd_epi16(p, _mm256_set1_epi16(1)));
 }
-INLINE V dotS(V acc, V w, const int8_t *q) {
-    V p = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(_mm256_set1_epi32(*(const int32_t *)q), w));
+INLINE V dotS(V acc, V w, const int8_t *q, int k) {
+    V p = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(_mm256_set1_epi32(*(const int32_t *)(q + 4 * k)), w));
     return _mm256_add_epi32(acc, _mm256_madd_epi16(p, _mm256_set1_epi16(1)));
 }
+// Weights 0 … 15 of a whole block: 8 pairs of products fit 16 bits (8·2·15·127 = 30480).
+typedef __m256i A;
+INLINE A smallZero(void) { return _mm256_setzero_si256(); }
+INLINE A smallDot(A acc, V w, const int8_t *q, int k) {
+    return _mm256_add_epi16(acc, _mm256_maddubs_epi16(w, _mm256_set1_epi32(*(const int32_t *)(q + 4 * k))));
+}
+INLINE V smallSum(V init, A acc) { return _mm256_add_epi32(init, _mm256_madd_epi16(acc, _mm256_set1_epi16(1))); }
 INLINE F lowHalf(V v) {
     v = _mm256_and_si256(v, _mm256_set1_epi32(0xffff));
     v = _mm256_permute4x64_epi64(_mm256_packus_epi32(v, v), 0x08);
@@ -171,16 +178,42 @@ INLINE F asFloat(V v) { return vreinterpretq_f32_s32(v); }
 INLINE V table16(const uint8_t *p) { return OFU8(vld1q_u8(p)); }
 INLINE V beside(const uint8_t *const *p, long o) { return OFU8(vld1q_u8(p[0] + o)); }
 #ifdef __ARM_FEATURE_DOTPROD
-INLINE V dotS(V acc, V w, const int8_t *q) { return vdotq_s32(acc, S8(w), vreinterpretq_s8_s32(vld1q_dup_s32((const int32_t *)q))); }
+INLINE V dotS(V acc, V w, const int8_t *q, int k) {
+    int8x16_t x = vld1q_s8(q + 16 * (k / 4));
+    switch (k % 4) {
+    case 0: return vdotq_laneq_s32(acc, S8(w), x, 0);
+    case 1: return vdotq_laneq_s32(acc, S8(w), x, 1);
+    case 2: return vdotq_laneq_s32(acc, S8(w), x, 2);
+    default: return vdotq_laneq_s32(acc, S8(w), x, 3);
+    }
+}
+typedef V A;
+INLINE A smallZero(void) { return vdupq_n_s32(0); }
+INLINE A smallDot(A acc, V w, const int8_t *q, int k) { return dotS(acc, w, q, k); }
+INLINE V smallSum(V init, A acc) { return vaddq_s32(init, acc); }
 #else
+// Bytes 4k … 4k+3 in every lane.
+INLINE int8x16_t four(const int8_t *q, int k) { return vreinterpretq_s8_s32(vld1q_dup_s32((const int32_t *)(q + 4 * k))); }
 // Two products of at most 128·127 fit 16 bits.
-INLINE V dotS(V acc, V w, const int8_t *q) {
-    int8x16_t x = vreinterpretq_s8_s32(vld1q_dup_s32((const int32_t *)q));
+INLINE V dotS(V acc, V w, const int8_t *q, int k) {
+    int8x16_t x = four(q, k);
     int16x8_t a = vmull_s8(vget_low_s8(S8(w)), vget_low_s8(x)), b = vmull_high_s8(S8(w), x);
     return vpadalq_s16(acc, vpaddq_s16(a, b));
 }
+// Weights 0 … 15 of a whole block: 16 products, added in pairs, fit 16 bits (16·15·127 = 30480).
+typedef struct {
+    int16x8_t a, b;
+} A;
+INLINE A smallZero(void) { return (A){vdupq_n_s16(0), vdupq_n_s16(0)}; }
+INLINE A smallDot(A acc, V w, const int8_t *q, int k) {
+    int8x16_t x = four(q, k);
+    acc.a = vmlal_s8(acc.a, vget_low_s8(S8(w)), vget_low_s8(x));
+    acc.b = vmlal_high_s8(acc.b, S8(w), x);
+    return acc;
+}
+INLINE V smallSum(V init, A acc) { return vpadalq_s16(init, vpaddq_s16(acc.a, acc.b)); }
 #endif
-INLINE V dotU(V acc, V w, const int8_t *q) { return dotS(acc, w, q); }
+INLINE V dotU(V acc, V w, const int8_t *q, int k) { return dotS(acc, w, q, k); }
 INLINE F lowHalf(V v) { return vcvt_f32_f16(vreinterpret_f16_s16(vmovn_s32(v))); }
 INLINE V fifth(V w, V h, int k) {
     uint8x16_t spread = vaddq_u8(vreinterpretq_u8_u64(vcombine_u64(vcreate_u64(0x0404040400000000), vcreate_u64(0x0c0c0c0c08080808))),
@@ -211,9 +244,13 @@ INLINE V fresh(int c) {
 }
 INLINE V low(V v) { return AND(v, bytes(15)); }
 INLINE V high(V v) {
+#if LANES == 4
+    return OFU8(vshrq_n_u8(U8(v), 4));
+#else
     v = P(srli_epi32)(v, 4);
     if (LANES == 8) PIN(v);
     return AND(v, bytes(15));
+#endif
 }
 INLINE V same(const int32_t *p) { return P(set1_epi32)(*p); }
 // Byte k of each lane, as a number.

@@ -83,7 +83,7 @@ func (k *Kernels) vector(s *scratch, y []float32, w *quant.Matrix, a *kernel.Act
 // panels packs up to panelRows × panelCols weights at a time and multiplies them with all tokens; hi-lo is a multiple of
 // Lanes. y holds the running sums from one panel to the next.
 func (k *Kernels) panels(s *scratch, y []float32, ldy int, w *quant.Matrix, a *kernel.Activations, lo, hi int) {
-	v := VariantOf(w.Format)
+	v := k.variantOf(w.Format)
 	nb := w.Cols / 32
 	for t := range a.Rows {
 		clear(y[t*ldy+lo : t*ldy+hi])
@@ -107,7 +107,7 @@ func (k *Kernels) panels(s *scratch, y []float32, ldy int, w *quant.Matrix, a *k
 // packGroup packs blocks [b, b+n) of Lanes rows from r on as group g of the panel.
 func (k *Kernels) packGroup(s *scratch, w *quant.Matrix, r, b, n, g int) {
 	size := 32 * k.Lanes
-	if VariantOf(w.Format) == TwoPart {
+	if k.variantOf(w.Format) == TwoPart {
 		size *= 2
 	}
 	at := g * (panelCols / 32)
@@ -178,10 +178,21 @@ func (k *Kernels) Sum(p []byte) int64 {
 	return total
 }
 
-// VariantOf returns the kind of panel that a format is packed to.
-func VariantOf(f quant.Format) Variant {
+// variantOf returns the kind of panel that a format is packed to.
+func (k *Kernels) variantOf(f quant.Format) Variant {
+	small := k.Gemm[Small][0] != nil
 	switch f {
-	case quant.Q4_1, quant.Q5_1, quant.Q4_K, quant.Q5_K:
+	case quant.Q4_0:
+		if small {
+			return Small
+		}
+		return Plain
+	case quant.Q4_1, quant.Q4_K:
+		if small {
+			return SmallOffsets
+		}
+		return Offsets
+	case quant.Q5_1, quant.Q5_K:
 		return Offsets
 	case quant.Q6_K, quant.NF4, quant.FP4:
 		return TwoPart

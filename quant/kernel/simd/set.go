@@ -11,11 +11,13 @@ import (
 type Variant uint8
 
 // The variants: bytes v + Bias alone, with an offset for each row and block, or in two parts h + Bias and l + Bias with
-// v = 128·h + l.
+// v = 128·h + l; and for numbers 0 … 15, v + 8 alone, or v with an offset.
 const (
 	Plain Variant = iota
 	Offsets
 	TwoPart
+	Small
+	SmallOffsets
 	Variants
 )
 
@@ -28,7 +30,7 @@ type Set struct {
 	Lanes int // rows side by side
 	Bias  int // what signed weights are stored too large by: 128 or 0
 
-	Gemm [Variants][4]Args // for 1, 2, 4 and 8 tokens; 8 may be nil
+	Gemm [Variants][4]Args // for 1, 2, 4 and 8 tokens; 8 and the small variants may be nil
 	Gemv [quant.FP4 + 1]Args
 	Pack [quant.FP4 + 1]Args
 	Dot  [quant.BF16 + 1][2]Args // float weights times 1 and 4 tokens; 4 may be nil
