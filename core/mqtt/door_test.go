@@ -468,6 +468,7 @@ func TestRetained(t *testing.T) {
 
 // TestBrokerRestart: back and subscribed within 5 s, with what waited.
 func TestBrokerRestart(t *testing.T) {
+	t.Parallel()
 	for name, start := range brokers() {
 		t.Run(name, func(t *testing.T) {
 			s := start(t)
@@ -508,6 +509,7 @@ func TestBrokerRestart(t *testing.T) {
 // TestLastEventIsNotForgotten: a last event that the broker took and did not acknowledge is sent again on the next
 // connection, and only then the dispatcher hears of it.
 func TestLastEventIsNotForgotten(t *testing.T) {
+	t.Parallel()
 	s := startEmbedded(t)
 	p := newProxy(t, s.address())
 	f := &fake{}
@@ -530,6 +532,7 @@ func TestLastEventIsNotForgotten(t *testing.T) {
 
 // TestRequestIsAcknowledgedAfterSubmit: a request that was being submitted when the connection ended comes again.
 func TestRequestIsAcknowledgedAfterSubmit(t *testing.T) {
+	t.Parallel()
 	for name, start := range brokers() {
 		t.Run(name, func(t *testing.T) {
 			s := start(t)
@@ -629,6 +632,7 @@ func TestAnswerTooLarge(t *testing.T) {
 
 // TestBrokerTakesNoSuchAnswer: a broker that closes the connection over each large message gets an error in its place.
 func TestBrokerTakesNoSuchAnswer(t *testing.T) {
+	t.Parallel()
 	m := startMosquitto(t, "allow_anonymous true", "max_packet_size 10000")
 	f := &fake{answer: func(req *dispatch.Request, sink dispatch.Sink) error {
 		sink.Event(req, last(strings.Repeat("x", len(req.Prompt)*1000), 0))
@@ -786,6 +790,7 @@ func TestShutdownLeavesRequestsWithTheBroker(t *testing.T) {
 
 // TestWill: a node that dies is offline.
 func TestWill(t *testing.T) {
+	t.Parallel()
 	for name, start := range brokers() {
 		t.Run(name, func(t *testing.T) {
 			s := start(t)
@@ -802,6 +807,7 @@ func TestWill(t *testing.T) {
 
 // TestDuplicateClientID: two nodes of one name are told so.
 func TestDuplicateClientID(t *testing.T) {
+	t.Parallel()
 	for name, start := range brokers() {
 		t.Run(name, func(t *testing.T) {
 			s := start(t)
@@ -816,6 +822,7 @@ func TestDuplicateClientID(t *testing.T) {
 
 // TestShareGroup: one of two nodes takes each request, and a cancel reaches both.
 func TestShareGroup(t *testing.T) {
+	t.Parallel()
 	for name, start := range brokers() {
 		t.Run(name, func(t *testing.T) {
 			s := start(t)

@@ -3,6 +3,8 @@ package mqtt_test
 import (
 	"io"
 	"net"
+	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -200,6 +202,7 @@ func TestHostileBroker(t *testing.T) {
 
 // TestSilentBroker: one that accepts and never answers holds up neither the reconnecting nor the end.
 func TestSilentBroker(t *testing.T) {
+	t.Parallel()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -230,6 +233,7 @@ func TestSilentBroker(t *testing.T) {
 
 // TestSilenceIsNoticed: a broker that answers no more, and closes nothing, is left.
 func TestSilenceIsNoticed(t *testing.T) {
+	t.Parallel()
 	s := newScripted(t, func(c net.Conn, p packets.ControlPacket) bool {
 		if _, ok := p.(*packets.PingreqPacket); ok {
 			return true
@@ -260,4 +264,37 @@ func TestStateBeforeRun(t *testing.T) {
 		t.Errorf("got %s", got)
 	}
 	t.Cleanup(func() { <-done })
+}
+
+// TestReconnectsLeaveNothing: goroutines and files stay as many over a series of lost connections.
+func TestReconnectsLeaveNothing(t *testing.T) {
+	s := startEmbedded(t)
+	p := newProxy(t, s.address())
+	d := open(t, settings(p.address()), &fake{}, true)
+	files := func() int {
+		names, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Skip("no /proc")
+		}
+		return len(names)
+	}
+	cycle := func() {
+		p.cut()
+		eventually(t, "the loss is noticed", func() bool { return !d.Online() })
+		eventually(t, "online again", d.Online)
+	}
+	cycle()
+	time.Sleep(500 * time.Millisecond)
+	goroutines, open := runtime.NumGoroutine(), files()
+	for range 6 {
+		cycle()
+	}
+	deadline := time.Now().Add(10 * time.Second)
+	for runtime.NumGoroutine() > goroutines+2 || files() > open+1 {
+		if time.Now().After(deadline) {
+			buf := make([]byte, 1<<16)
+			t.Fatalf("%d goroutines, %d before; %d files, %d before:\n%s", runtime.NumGoroutine(), goroutines, files(), open, buf[:runtime.Stack(buf, true)])
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
 }
