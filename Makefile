@@ -15,6 +15,7 @@ PROTOC_GEN_GO_GRPC := v1.6.2
 PROMPT ?=
 ADAPTER ?=
 FUZZTIME ?= 10s
+MODEL ?= llama-3.2-1b-Q4_0
 
 .PHONY: help
 help: ## print the targets
@@ -67,6 +68,10 @@ lint: go-version ## golangci-lint, for amd64 and arm64
 .PHONY: bench
 bench: go-version ## kernel and engine benchmarks on this machine
 	$(GO) test -run '^$$' -bench . -benchmem ./quant/... ./core/transformer/... ./core/engine/... ./plugins/...
+
+.PHONY: bench-peers
+bench-peers: build ## edged against llama.cpp on MODEL=FILE.gguf or a shape, in turns (THREADS=2 REPEATS=5)
+	@scripts/bench-peers "$(MODEL)"
 
 .PHONY: fuzz-short
 fuzz-short: go-version ## every fuzz target for FUZZTIME (default 10s)
