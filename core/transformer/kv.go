@@ -24,6 +24,8 @@ type arena struct {
 	heads     int
 	refs      []int32 // (pages) holders of each page
 	free      []int32 // stack of pages without holder
+	kept      []bool  // (pages) one of the holders is the prefix cache
+	idle      int     // kept pages without another holder
 }
 
 // pagesFor is the number of pages that n positions take.
@@ -44,7 +46,7 @@ func newArena(h *weights.Hyper, o *Options) (*arena, error) {
 	a := &arena{
 		mem: mem, mapping: mapping, kind: o.KV, heads: h.KVHeads, pageBytes: int(size),
 		subBytes: kernel.BlockPositions * o.KV.RowBytes(h.HeadDim),
-		refs:     make([]int32, o.KVPages), free: make([]int32, o.KVPages),
+		refs:     make([]int32, o.KVPages), free: make([]int32, o.KVPages), kept: make([]bool, o.KVPages),
 	}
 	for i := range a.free {
 		a.free[i] = int32(o.KVPages - 1 - i) // low pages first: what is never used is never taken from the system
@@ -76,12 +78,15 @@ func (a *arena) take() int32 {
 
 // drop gives a holder's share of page i back.
 func (a *arena) drop(i int32) {
-	if a.refs[i]--; a.refs[i] == 0 {
+	switch a.refs[i]--; {
+	case a.refs[i] == 0:
 		a.free = append(a.free, i)
+	case a.refs[i] == 1 && a.kept[i]:
+		a.idle++
 	}
 }
 
-// FreePages is the number of KV pages that no sequence holds.
+// FreePages is the number of KV pages that neither a sequence nor the prefix cache holds.
 func (m *Model) FreePages() int { return len(m.kv.free) }
 
 // TotalPages is Options.KVPages.
@@ -130,7 +135,7 @@ func (s *Seq) Fork() *Seq {
 	f.n = s.n
 	f.pages = append(f.pages, s.pages...)
 	for _, p := range f.pages {
-		s.m.kv.refs[p]++
+		s.m.kv.share(p)
 	}
 	return f
 }

@@ -160,28 +160,30 @@ func (r *runner) logits(ids []int32) ([]float32, *Seq) {
 	return out, seq
 }
 
-// greedy compares the choices after a prompt with those of the reference at every step whose margin is large enough. The
-// reference's choices are what is fed back, so that a step with a small margin does not end the comparison, and prompt
-// and choices can go through together: TestRowBits proves that decoding one by one gives the same logits.
-func (r *runner) greedy(res *result, prompt, want []int32, margins []float64, l limits) {
+// prompt runs a prompt and the reference's choices after it, compares the choices at every step whose margin is large
+// enough, and returns the logits at the prompt's positions. Since the reference's choices are what is fed back, a step with
+// a small margin does not end the comparison, and all can go through together: TestRowBits proves that decoding one by
+// one gives the same logits.
+func (r *runner) prompt(res *result, ids, want []int32, margins []float64, l limits) []float32 {
 	r.t.Helper()
 	vocab := r.m.Info().VocabRows
-	all, seq := r.logits(slices.Concat(prompt, want[:len(want)-1]))
+	all, seq := r.logits(slices.Concat(ids, want[:len(want)-1]))
 	defer seq.Free()
-	all = all[(len(prompt)-1)*vocab:]
+	next := all[(len(ids)-1)*vocab:]
 	res.steps += len(want)
 	for i, id := range want {
 		if margins[i] < l.margin {
 			if l.stop {
-				return
+				break
 			}
 			continue
 		}
-		if got := argmax(all[i*vocab : (i+1)*vocab]); got != id {
+		if got := argmax(next[i*vocab : (i+1)*vocab]); got != id {
 			res.bad = append(res.bad, fmt.Sprintf("step %d: id %d, want %d (margin %g)", i, got, id, margins[i]))
 		}
 		res.greedy++
 	}
+	return all[:len(ids)*vocab]
 }
 
 // nllSum is the negative log-likelihood of ids[1:].
@@ -315,20 +317,16 @@ func (r *runner) model(want *oracleFile, stem string, l limits) *result {
 	vocab := r.m.Info().VocabRows
 	last := readNPY(r.t, stem+".ref.last.npy")
 	for i, p := range want.Prompts {
-		got, seq := r.logits(p.IDs)
-		seq.Free()
+		choices, margins, l := p.RefGreedy, p.RefMargins, l
+		if choices == nil { // only llama.cpp's are known, which were made with 8-bit activations
+			choices, margins = p.Greedy, p.Margins
+			l.margin = max(l.margin, 2)
+		}
+		got := r.prompt(res, p.IDs, choices, margins, l)
 		if i == 0 {
 			res.compare(got, readNPY(r.t, stem+".ref.p0.npy"), vocab, true)
 		}
 		res.compare(got[len(got)-vocab:], last[i*vocab:(i+1)*vocab], vocab, false)
-		if p.RefGreedy != nil {
-			r.greedy(res, p.IDs, p.RefGreedy, p.RefMargins, l)
-		} else {
-			// Only llama.cpp's choices are known, which were made with 8-bit activations.
-			loose := l
-			loose.margin = max(loose.margin, 2)
-			r.greedy(res, p.IDs, p.Greedy, p.Margins, loose)
-		}
 	}
 	nll := (r.nllSum(want.PPLText) - want.RefNLL) / float64(want.NLLTerms)
 	res.nll = &nll
@@ -365,13 +363,11 @@ func TestOracleNF4(t *testing.T) {
 				vocab := r.m.Info().VocabRows
 				last := readNPY(t, filepath.Join(base, "oracle", "ref."+kind+".last.npy"))
 				for i, p := range c.Prompts {
-					got, seq := r.logits(p.IDs)
-					seq.Free()
+					got := r.prompt(res, p.IDs, p.RefGreedy, p.RefMargins, l)
 					if i == 0 {
 						res.compare(got, readNPY(t, filepath.Join(base, "oracle", "ref."+kind+".p0.npy")), vocab, true)
 					}
 					res.compare(got[len(got)-vocab:], last[i*vocab:(i+1)*vocab], vocab, false)
-					r.greedy(res, p.IDs, p.RefGreedy, p.RefMargins, l)
 				}
 				t.Logf("oracle: nf4 %s, %s: %v", kind, name, res)
 				res.check(t, l)
@@ -418,8 +414,9 @@ func TestOracleAdapters(t *testing.T) {
 			for _, ext := range []string{"", ".gguf"} { // PEFT folder, GGUF file
 				for name, o := range precisions() {
 					for _, c := range want.Cases {
-						if cross := (model == "hf") != (ext == ""); cross && len(c.Adapters) < 2 {
-							continue // each kind of adapter on each kind of model once is enough
+						// All cases on the folder with PEFT, both adapters together on every other pair.
+						if (model != "hf" || ext != "") && len(c.Adapters) < 2 {
+							continue
 						}
 						t.Run(base+"/"+model+"/"+c.Key+ext+"/"+name, func(t *testing.T) {
 							l := limitsFor(base, name, false)
@@ -429,12 +426,10 @@ func TestOracleAdapters(t *testing.T) {
 							}
 							res := &result{cosine: 1}
 							for i, p := range c.Prompts {
+								got := r.prompt(res, p.IDs, p.RefGreedy, p.RefMargins, l)
 								if i == 0 {
-									got, seq := r.logits(p.IDs)
-									seq.Free()
 									res.compare(got, readNPY(t, filepath.Join(dir, "lora", base, p.RefLogits)), r.m.Info().VocabRows, true)
 								}
-								r.greedy(res, p.IDs, p.RefGreedy, p.RefMargins, l)
 							}
 							t.Logf("oracle: %s/%s + %s%s, %s: %v", base, model, c.Key, ext, name, res)
 							res.check(t, l)
@@ -471,10 +466,8 @@ func TestOracleAdaptersOnQuantised(t *testing.T) {
 					r, w := openRunner(t, filepath.Join(dir, "models", base, c.File), o)
 					r.use(w, filepath.Join(dir, "lora", base, c.Adapter), c.Scale)
 					res := &result{cosine: 1}
-					got, seq := r.logits(c.IDs)
-					seq.Free()
+					got := r.prompt(res, c.IDs, c.RefGreedy, c.RefMargins, l)
 					res.compare(got, readNPY(t, filepath.Join(dir, "lora", base, c.RefLogits)), r.m.Info().VocabRows, true)
-					r.greedy(res, c.IDs, c.RefGreedy, c.RefMargins, l)
 					t.Logf("oracle: %s + %s, %s: %v", c.File, c.Adapter, name, res)
 					res.check(t, l)
 				})

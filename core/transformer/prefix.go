@@ -1,0 +1,74 @@
+package transformer
+
+import "edged/quant/kernel"
+
+// What a prefix cache needs: full pages are named by their number and can be kept beyond the sequence that computed them.
+// A kept page has the cache as one more holder, which makes it read-only: a sequence that writes into it after a Truncate
+// gets its own copy. Which tokens and adapters a page stands for, only the cache knows; that a page computed by one
+// sequence holds the bits that another would compute is the package's promise about rows.
+
+// Page is the number of page i of s, 0 ≤ i < Pages.
+func (s *Seq) Page(i int) int32 { return s.pages[i] }
+
+// Need is the number of free pages that n more positions of s take.
+func (s *Seq) Need(n int) int { return s.need(n) }
+
+// Adopt appends a kept page to s, whose length must be a multiple of kernel.BlockPositions, and with it that many
+// positions. It takes no free page.
+func (s *Seq) Adopt(page int32) {
+	kv := s.m.kv
+	if s.n%kernel.BlockPositions != 0 || !kv.kept[page] || s.n+kernel.BlockPositions > s.m.opt.Context {
+		panic("transformer: Adopt: the page is not kept, or the sequence has no place for it")
+	}
+	kv.share(page)
+	s.pages = append(s.pages, page)
+	s.n += kernel.BlockPositions
+}
+
+// Swap puts a kept page of equal content in the place of page i, which must be full, so that both need memory once.
+func (s *Seq) Swap(i int, page int32) {
+	kv := s.m.kv
+	if (i+1)*kernel.BlockPositions > s.n || !kv.kept[page] {
+		panic("transformer: Swap: the page is not kept, or the one in its place is not full")
+	}
+	kv.share(page) // first: it may be the same one
+	kv.drop(s.pages[i])
+	s.pages[i] = page
+}
+
+// Keep makes the cache a holder of a page that a sequence holds. A page is kept at most once.
+func (m *Model) Keep(page int32) {
+	kv := m.kv
+	if kv.kept[page] || kv.refs[page] == 0 {
+		panic("transformer: Keep: the page is kept already, or nobody holds it")
+	}
+	kv.kept[page] = true
+	kv.refs[page]++
+}
+
+// Forget gives the cache's share of a page back.
+func (m *Model) Forget(page int32) {
+	kv := m.kv
+	if !kv.kept[page] {
+		panic("transformer: Forget: the page is not kept")
+	}
+	kv.kept[page] = false
+	if kv.refs[page] == 1 {
+		kv.idle--
+	}
+	kv.drop(page)
+}
+
+// Idle reports whether nobody but the cache holds a page, so that Forget makes it free.
+func (m *Model) Idle(page int32) bool { return m.kv.kept[page] && m.kv.refs[page] == 1 }
+
+// IdlePages is the number of such pages.
+func (m *Model) IdlePages() int { return m.kv.idle }
+
+// share adds a sequence to the holders of page i.
+func (a *arena) share(i int32) {
+	if a.kept[i] && a.refs[i] == 1 {
+		a.idle--
+	}
+	a.refs[i]++
+}
