@@ -12,11 +12,9 @@ func dot() simd.Set {
 	return simd.Set{
 		Name: "neon-dotprod", Lanes: 4, Bias: 0, Tail16: true,
 		Gemm: [simd.Variants][4]simd.Args{
-			simd.Plain:        {gemm1Dot, gemm2Dot, gemm4Dot, gemm8Dot},
-			simd.Offsets:      {gemm1OffDot, gemm2OffDot, gemm4OffDot, gemm8OffDot},
-			simd.TwoPart:      {gemm1TwoDot, gemm2TwoDot, gemm4TwoDot, gemm8TwoDot},
-			simd.Small:        {gemm1SmallDot, gemm2SmallDot, gemm4SmallDot, gemm8SmallDot},
-			simd.SmallOffsets: {gemm1SmallOffDot, gemm2SmallOffDot, gemm4SmallOffDot, gemm8SmallOffDot},
+			simd.Plain:   {gemm1Dot, gemm2Dot, gemm4Dot, gemm8Dot},
+			simd.Offsets: {gemm1OffDot, gemm2OffDot, gemm4OffDot, gemm8OffDot},
+			simd.TwoPart: {gemm1TwoDot, gemm2TwoDot, gemm4TwoDot, gemm8TwoDot},
 		},
 		Gemv: [...]simd.Args{
 			quant.Q4_0:   gemvQ40Dot,

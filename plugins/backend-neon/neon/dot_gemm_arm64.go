@@ -51,46 +51,6 @@ func gemm2TwoDot(a unsafe.Pointer)
 //go:noescape
 func gemm4TwoDot(a unsafe.Pointer)
 
-// gemm1SmallDot is the kernel of that name in quant/kernel/csrc/gemm.c.
-//
-//go:noescape
-func gemm1SmallDot(a unsafe.Pointer)
-
-// gemm2SmallDot is the kernel of that name in quant/kernel/csrc/gemm.c.
-//
-//go:noescape
-func gemm2SmallDot(a unsafe.Pointer)
-
-// gemm4SmallDot is the kernel of that name in quant/kernel/csrc/gemm.c.
-//
-//go:noescape
-func gemm4SmallDot(a unsafe.Pointer)
-
-// gemm1SmallOffDot is the kernel of that name in quant/kernel/csrc/gemm.c.
-//
-//go:noescape
-func gemm1SmallOffDot(a unsafe.Pointer)
-
-// gemm2SmallOffDot is the kernel of that name in quant/kernel/csrc/gemm.c.
-//
-//go:noescape
-func gemm2SmallOffDot(a unsafe.Pointer)
-
-// gemm4SmallOffDot is the kernel of that name in quant/kernel/csrc/gemm.c.
-//
-//go:noescape
-func gemm4SmallOffDot(a unsafe.Pointer)
-
-// gemm8SmallDot is the kernel of that name in quant/kernel/csrc/gemm.c.
-//
-//go:noescape
-func gemm8SmallDot(a unsafe.Pointer)
-
-// gemm8SmallOffDot is the kernel of that name in quant/kernel/csrc/gemm.c.
-//
-//go:noescape
-func gemm8SmallOffDot(a unsafe.Pointer)
-
 // gemm8Dot is the kernel of that name in quant/kernel/csrc/gemm.c.
 //
 //go:noescape

@@ -11,7 +11,7 @@ KERNEL NAME(gemm4Off)(const struct gemm *a);
 KERNEL NAME(gemm1Two)(const struct gemm *a);
 KERNEL NAME(gemm2Two)(const struct gemm *a);
 KERNEL NAME(gemm4Two)(const struct gemm *a);
-#if LANES < 16
+#if SMALLER
 KERNEL NAME(gemm1Small)(const struct gemm *a);
 KERNEL NAME(gemm2Small)(const struct gemm *a);
 KERNEL NAME(gemm4Small)(const struct gemm *a);
@@ -19,7 +19,7 @@ KERNEL NAME(gemm1SmallOff)(const struct gemm *a);
 KERNEL NAME(gemm2SmallOff)(const struct gemm *a);
 KERNEL NAME(gemm4SmallOff)(const struct gemm *a);
 #endif
-#if LANES == 4
+#if SMALLER && LANES == 4
 KERNEL NAME(gemm8Small)(const struct gemm *a);
 KERNEL NAME(gemm8SmallOff)(const struct gemm *a);
 #endif
@@ -60,7 +60,7 @@ INLINE V startOf(int parts, int off, const int32_t *c) {
     }                                                                                                                  \
     w += 32 * LANES;
 
-#if LANES < 16
+#if SMALLER
 #define SMALL(T, OFF) SMALLCHUNKS(T, OFF)
 #else
 #define SMALL(T, OFF)
@@ -119,7 +119,7 @@ GEMM(gemm4Off, 4, 1, 1)
 GEMM(gemm1Two, 1, 2, 0)
 GEMM(gemm2Two, 2, 2, 0)
 GEMM(gemm4Two, 4, 2, 0)
-#if LANES < 16
+#if SMALLER
 GEMM(gemm1Small, 1, 0, 0)
 GEMM(gemm2Small, 2, 0, 0)
 GEMM(gemm4Small, 4, 0, 0)
@@ -127,7 +127,7 @@ GEMM(gemm1SmallOff, 1, 0, 1)
 GEMM(gemm2SmallOff, 2, 0, 1)
 GEMM(gemm4SmallOff, 4, 0, 1)
 #endif
-#if LANES == 4
+#if SMALLER && LANES == 4
 GEMM(gemm8Small, 8, 0, 0)
 GEMM(gemm8SmallOff, 8, 0, 1)
 #endif

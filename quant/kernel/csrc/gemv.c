@@ -77,19 +77,97 @@ INLINE V dotNibbles(enum kind kind, V i, const V t[4], V table, V h, const int8_
     return P(add_epi32)(i, j);
 }
 
+#if LANES == 4
+// NEON adds horizontally at little cost: rows are multiplied as they are, without transposing them, and the four sums of
+// four rows folded into one register: 3.1 against 5.2 cycles for 32 weights on a Cortex-A76 (llvm-mca).
+#ifdef __ARM_FEATURE_DOTPROD
+typedef int32x4_t S;
+INLINE S rowNumbers(int8x16_t a, int8x16_t b, int8x16_t x, int8x16_t z) { return vdotq_s32(vdotq_s32(vdupq_n_s32(0), a, x), b, z); }
+INLINE S rowBytes(int8x16_t a, int8x16_t b, int8x16_t x, int8x16_t z) { return rowNumbers(a, b, x, z); }
+INLINE V foldNumbers(const S s[4]) { return vpaddq_s32(vpaddq_s32(s[0], s[1]), vpaddq_s32(s[2], s[3])); }
+INLINE V foldBytes(const S s[4]) { return foldNumbers(s); }
+typedef S T;
+#else
+// 16 products of 15·127 fit 16 bits.
+typedef int16x8_t S;
+INLINE S rowNumbers(int8x16_t a, int8x16_t b, int8x16_t x, int8x16_t z) {
+    S s = vmull_s8(vget_low_s8(a), vget_low_s8(x));
+    s = vmlal_high_s8(s, a, x);
+    s = vmlal_s8(s, vget_low_s8(b), vget_low_s8(z));
+    return vmlal_high_s8(s, b, z);
+}
+INLINE V foldNumbers(const S s[4]) { return vpaddlq_s16(vpaddq_s16(vpaddq_s16(s[0], s[1]), vpaddq_s16(s[2], s[3]))); }
+// 2 products of 128·127 do.
+typedef int32x4_t T;
+INLINE T rowBytes(int8x16_t a, int8x16_t b, int8x16_t x, int8x16_t z) {
+    int16x8_t s = vmlal_high_s8(vmull_s8(vget_low_s8(a), vget_low_s8(x)), a, x);
+    int16x8_t t = vmlal_high_s8(vmull_s8(vget_low_s8(b), vget_low_s8(z)), b, z);
+    return vpadalq_s16(vpaddlq_s16(s), t);
+}
+INLINE V foldBytes(const T s[4]) { return vpaddq_s32(vpaddq_s32(s[0], s[1]), vpaddq_s32(s[2], s[3])); }
+#endif
+#define ROWAT(i) (r->at[0] + ((i) == 0 ? 0 : (i) == 1 ? r->stride : (i) == 2 ? 2 * r->stride : r->stride3))
+#define LOW4(v) vreinterpretq_s8_u8(vandq_u8(v, vdupq_n_u8(15)))
+#define HIGH4(v) vreinterpretq_s8_u8(vshrq_n_u8(v, 4))
+
+// Four rows of a block whose 32 numbers stand in 16 bytes at offset at.
+INLINE V rowsNibbles(enum kind kind, const struct rows *r, long at, const int8_t *q, V table) {
+    int8x16_t x = vld1q_s8(q), z = vld1q_s8(q + 16);
+    S s[4];
+    T t[4];
+    UNROLL for (int i = 0; i < 4; i++) {
+        uint8x16_t v = vld1q_u8(ROWAT(i) + at);
+        int8x16_t a = LOW4(v), b = HIGH4(v);
+        if (kind == TABLE)
+            t[i] = rowBytes(vqtbl1q_s8(S8(table), vreinterpretq_u8_s8(a)), vqtbl1q_s8(S8(table), vreinterpretq_u8_s8(b)), x, z);
+        else
+            s[i] = rowNumbers(a, b, x, z);
+    }
+    return kind == TABLE ? foldBytes(t) : foldNumbers(s);
+}
+// Four rows of 32 bytes.
+INLINE V rowsBytes(const struct rows *r, long at, const int8_t *q) {
+    int8x16_t x = vld1q_s8(q), z = vld1q_s8(q + 16);
+    T t[4];
+    UNROLL for (int i = 0; i < 4; i++) t[i] = rowBytes(vld1q_s8((const int8_t *)ROWAT(i) + at), vld1q_s8((const int8_t *)ROWAT(i) + at + 16), x, z);
+    return foldBytes(t);
+}
+// Four rows of two blocks, in the low and the high nibbles of 32 bytes.
+INLINE void rowsPair(V *low, V *high, const struct rows *r, long at, const int8_t *q) {
+    S s[4], t[4];
+    int8x16_t x = vld1q_s8(q), z = vld1q_s8(q + 16), x1 = vld1q_s8(q + 32), z1 = vld1q_s8(q + 48);
+    UNROLL for (int i = 0; i < 4; i++) {
+        uint8x16_t v = vld1q_u8(ROWAT(i) + at), w = vld1q_u8(ROWAT(i) + at + 16);
+        s[i] = rowNumbers(LOW4(v), LOW4(w), x, z);
+        t[i] = rowNumbers(HIGH4(v), HIGH4(w), x1, z1);
+    }
+    *low = foldNumbers(s);
+    *high = foldNumbers(t);
+}
+#endif
+
 INLINE V startOf(enum kind kind, int shift, const int32_t *c) {
     if (kind == TABLE) return start(c);
     return shift < 0 ? zero() : P(srai_epi32)(same(c), shift);
 }
+#if LANES == 4
+#define ROWSNIBBLES(kind, r, at, q, table) rowsNibbles(kind, r, at, q, kind == TABLE ? table : zero())
+#else
+#define ROWSNIBBLES(kind, r, at, q, table) zero()
+#endif
 #define SMALL_(name, kind, bytes, at, fifthAt, OFF, SHIFT)                                                             \
     GROUPS(name, {                                                                                                     \
         V t[4], h = zero();                                                                                            \
         F s, m;                                                                                                        \
         PARK;                                                                                                          \
         if (kind == FIFTH) h = dwords(&r, fifthAt);                                                                    \
-        load16(t, &r, at);                                                                                             \
         V i = startOf(kind, SHIFT, a->c + b);                                                                          \
-        i = dotNibbles(kind, i, t, kind == TABLE ? table16(a->table) : h, h, q);                                       \
+        if (LANES == 4 && kind != FIFTH) {                                                                             \
+            i = P(add_epi32)(i, ROWSNIBBLES(kind, &r, at, q, table16(a->table)));                                      \
+        } else {                                                                                                       \
+            load16(t, &r, at);                                                                                         \
+            i = dotNibbles(kind, i, t, kind == TABLE ? table16(a->table) : h, h, q);                                   \
+        }                                                                                                              \
         UNPARK;                                                                                                        \
         if (OFF == 1) {                                                                                                \
             V x = dwords(&r, 0);                                                                                       \
@@ -113,6 +191,15 @@ SMALL(gemvQ51, Q51)
 SMALL(gemvIQ4NL, IQ4NL)
 SMALL(gemvMXFP4, MXFP4)
 
+#if LANES == 4
+GROUPS(gemvQ80, {
+    f = scaled(f, rowsBytes(&r, 2, q), halves(&r, 0), a->d + b);
+    PREFETCH(34)
+    advance(&r, 34);
+    q += 32;
+    b++;
+})
+#else
 GROUPS(gemvQ80, {
     V t[4];
     V i = start(a->c + b);
@@ -127,6 +214,7 @@ GROUPS(gemvQ80, {
     q += 32;
     b++;
 })
+#endif
 
 // Super-blocks of 256: the last argument does block j. Scales go to memory first, there are too few registers for them.
 #define SUPER(name, bytes, STEP, scales, ...)                                                                          \
@@ -149,10 +237,16 @@ SUPER(gemvQ5K, 176, 1, scales4(a->buf, a->buf + 8 * LANES, &r, 0), {
     f = P(fnmadd_ps)(OFFSET(j), P(set1_ps)(a->g[b + j]), f);
 })
 
+#if LANES == 4
+#define ROWSPAIR(j) rowsPair(&i0, &i1, &r, 16 + 16 * j, q + 32 * j);
+#else
+#define ROWSPAIR(j)
+#endif
 // Q4_K has two blocks in the nibbles of the same 32 bytes: they are taken together.
 SUPER(gemvQ4K, 144, 2, scales4(a->buf, a->buf + 8 * LANES, &r, 0), {
     V i0 = zero(), i1 = zero();
-    UNROLL for (int h = 0; h < 2; h++) {
+    ROWSPAIR(j)
+    UNROLL for (int h = 0; h < 2 && LANES > 4; h++) {
         V t[4];
         load16(t, &r, 16 + 16 * j + 16 * h);
         UNROLL for (int k = 0; k < 4; k++) {

@@ -32,7 +32,7 @@ KERNEL NAME(turnScales)(float *to, const float *from, long n);
     } while (b < a->nb);
 
 // 4-bit numbers stay 0 … 15 where gemm has kernels for them.
-#define SMALLBYTES(kind) (LANES < 16 && kind == NUMBER)
+#define SMALLBYTES(kind) (SMALLER && kind == NUMBER)
 #define PACK_(name, kind, bytes, at, fifthAt, OFF, SHIFT)                                                              \
     KERNEL NAME(name)(const struct pack *a) {                                                                          \
         LOOP({                                                                                                         \

@@ -6,6 +6,13 @@
 #pragma once
 #include "args.h"
 
+// SMALLER: there is no dot product of bytes, and weights of 0 … 15 have kernels that add up in 16 bits.
+#if defined(__AVX512F__) || defined(__ARM_FEATURE_DOTPROD)
+#define SMALLER 0
+#else
+#define SMALLER 1
+#endif
+
 #define UNROLL _Pragma(UNROLL_TEXT)
 #define INLINE static inline __attribute__((always_inline))
 // Keeps the compiler from moving loads up over it, which would spill.
@@ -187,10 +194,6 @@ INLINE V dotS(V acc, V w, const int8_t *q, int k) {
     default: return vdotq_laneq_s32(acc, S8(w), x, 3);
     }
 }
-typedef V A;
-INLINE A smallZero(void) { return vdupq_n_s32(0); }
-INLINE A smallDot(A acc, V w, const int8_t *q, int k) { return dotS(acc, w, q, k); }
-INLINE V smallSum(V init, A acc) { return vaddq_s32(init, acc); }
 #else
 // Bytes 4k … 4k+3 in every lane.
 INLINE int8x16_t four(const int8_t *q, int k) { return vreinterpretq_s8_s32(vld1q_dup_s32((const int32_t *)(q + 4 * k))); }
