@@ -13,7 +13,9 @@ import (
 	"edged/plugins/tokenizer-bpe/bpe/split"
 )
 
-// hfNormalizers reads the normalizer of a tokenizer.json.
+// hfNormalizers reads the normalizer of a tokenizer.json. The normal forms are those of golang.org/x/text (Unicode 15.0),
+// which puts a joiner (U+034F) after 30 combining marks in a row; Hugging Face's have the data of an older Unicode and no
+// such bound.
 type hfNormalizers struct{ classes *split.Classes }
 
 // hfNormalizer holds the fields of every type of normalizer.

@@ -6,7 +6,7 @@ import (
 )
 
 // class is a set of Unicode general categories, as patterns name them.
-type class uint8
+type class uint16
 
 const (
 	letter  class = 1 << iota // \p{L}
@@ -16,11 +16,13 @@ const (
 	symbol                    // \p{S}
 	space                     // \s: the property White_Space
 	control                   // \p{C} without what is not assigned
+	upper                     // \p{Lu} and \p{Lt}
+	lower                     // \p{Ll}
 )
 
 const pageBits = 7
 
-// Classes answers which categories a character belongs to: one lookup for ASCII, two for the rest. It holds about 30 kB.
+// Classes answers which categories a character belongs to: one lookup for ASCII, two for the rest. It holds about 60 kB.
 type Classes struct {
 	ascii [utf8.RuneSelf]class
 	pages [(unicode.MaxRune + 1) >> pageBits]uint16 // index into blocks
@@ -43,6 +45,9 @@ func NewClasses() *Classes {
 		}
 	}
 	add(unicode.L, letter)
+	add(unicode.Lu, upper)
+	add(unicode.Lt, upper)
+	add(unicode.Ll, lower)
 	add(unicode.N, number)
 	add(unicode.M, mark)
 	add(unicode.P, punct)

@@ -69,21 +69,21 @@ func families() []family {
 		{names: []string{"", "default"}, build: plain(fallback)},
 		{names: []string{"deepseek-llm"}, build: plain(deepseekLLM)},
 		{names: []string{"deepseek-coder"}, build: plain(deepseekCoder)},
-		{names: []string{"deepseek-v3", "hunyuan-dense", "joyai-llm"}, build: deepseek3},
-		{names: []string{"gpt-4o", "llama4", "kanana2"}, build: byPattern(gpt4oLlamaCpp)},
-		{names: []string{"tekken"}, build: byPattern(tekkenLlamaCpp), ignoreMerges: true, addBOS: true},
+		{names: []string{"deepseek-v3", "hunyuan-dense", "joyai-llm", "hy_v4"}, build: deepseek3},
+		{names: []string{"gpt-4o", "llama4", "kanana2", "minimax-m2", "talkie"}, build: plain(func(c *Classes) Splitter { return Cased{C: c, MaxDigits: 3, Contractions: true, Loose: true} })},
+		{names: []string{"minicpm5"}, build: plain(func(c *Classes) Splitter { return Chain{newRuns(c, kind{in: number, most: 3}), Modern{C: c}} }), ignoreMerges: true},
+		{names: []string{"laguna"}, build: plain(func(c *Classes) Splitter { return Chain{Lines{}, Modern{C: c, MaxDigits: 1}} })},
+		{names: []string{"seed-coder"}, build: byPattern(contractions + `[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1}| ?[^\s\p{L}\p{N}\r\n]+|\s*[\r\n]+|\s+(?!\S)|\s+`)},
+		{names: []string{"ufakzeka"}, build: byPattern(`[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`)},
+		{names: []string{"bailingmoe", "bailingmoe2", "llada-moe"}, build: byPattern(`'(?:[sSdDmMtT]|[lL][lL]|[vV][eE]|[rR][eE])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+`)},
+		{names: []string{"tekken"}, build: plain(func(c *Classes) Splitter { return Cased{C: c, MaxDigits: 1, Loose: true} }), ignoreMerges: true, addBOS: true},
 		{names: []string{"gemma4"}, build: plain(func(*Classes) Splitter { return Lines{} }), addBOS: true, raw: true},
 	}
 }
 
-// Patterns that llama.cpp changed so that they need no sub-category of letters: a letter above ASCII counts as upper and
-// as lower case. They run through package regexp2.
+// The patterns of this file run through package regexp2.
 const (
-	gpt4oLlamaCpp = `[^\r\n\p{L}\p{N}]?((?=[\p{L}])([^a-z]))*((?=[\p{L}])([^A-Z]))+(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])?` +
-		`|[^\r\n\p{L}\p{N}]?((?=[\p{L}])([^a-z]))+((?=[\p{L}])([^A-Z]))*(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])?` +
-		`|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+`
-	tekkenLlamaCpp = `[^\r\n\p{L}\p{N}]?((?=[\p{L}])([^a-z]))*((?=[\p{L}])([^A-Z]))+|[^\r\n\p{L}\p{N}]?((?=[\p{L}])([^a-z]))+((?=[\p{L}])([^A-Z]))*` +
-		`|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+`
+	contractions   = `(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|`
 	deepseek3Words = "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
 )
 

@@ -192,6 +192,10 @@ func knownPattern(p string, c *Classes) *known {
 		return total(Modern{C: c, MaxDigits: 1, LongS: true})
 	case PatternQwen35:
 		return total(Modern{C: c, MaxDigits: 1, Marks: true, LongS: true})
+	case PatternO200k:
+		return total(Cased{C: c, MaxDigits: 3, Contractions: true, LongS: true})
+	case PatternTekken:
+		return total(Cased{C: c, MaxDigits: 1})
 	case `\p{N}`:
 		return runs(kind{in: number, most: 1})
 	case `\p{N}{1,3}`:
@@ -250,6 +254,10 @@ func NameOf(pattern string) string {
 		return "qwen2"
 	case PatternQwen35:
 		return "qwen35"
+	case PatternO200k:
+		return "gpt-4o"
+	case PatternTekken:
+		return "tekken"
 	}
 	return ""
 }

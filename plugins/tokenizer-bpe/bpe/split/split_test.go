@@ -61,6 +61,13 @@ func published(tb testing.TB) map[string]struct {
 			named("deepseek-llm"),
 			chain(`[\r\n]`, `\s?[`+rangesOf(c)+`]+`, `\s?[!-/:-~！-／：-～‘-‟　-。]+`, `\s+$`, `[一-龥ࠀ-一가-퟿]+`, `\p{N}+`),
 		},
+		"o200k":  {Cased{C: c, MaxDigits: 3, Contractions: true, LongS: false}, chain(PatternO200k)},
+		"tekken": {Cased{C: c, MaxDigits: 1}, chain(PatternTekken)},
+		"tekken, loose": {
+			named("tekken"),
+			chain(`[^\r\n\p{L}\p{N}]?((?=[\p{L}])([^a-z]))*((?=[\p{L}])([^A-Z]))+|[^\r\n\p{L}\p{N}]?((?=[\p{L}])([^a-z]))+((?=[\p{L}])([^A-Z]))*` +
+				`|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+`),
+		},
 		"gemma4":       {named("gemma4"), chain(`[^\n]+|[\n]+`)},
 		"three digits": {Modern{C: c, MaxDigits: 0}, chain(strings.Replace(PatternLlama3, `{1,3}`, `+`, 1))},
 	}
@@ -76,7 +83,7 @@ func rangesOf(*Classes) string {
 }
 
 // alphabet holds what patterns tell apart, so that short random texts meet every branch.
-const alphabet = "aZsStTrReEvVmMlLdD'''  \t\n\r\n09²½Ⅳ٣.,!?-_$+<=>^~|`#@/:éßŁǅжЖΩ\u0301\u0308ा한字一龥ࠀ。、，！：～‘\u2003\u00a0\u0085\u200b\u200d\ufeff😀🇯🇵\u0378𝐀ⅎ\u1c90\U0001E900"
+const alphabet = "aABCZsStTrReEvVmMlLdD'''  \t\n\r\n09²½Ⅳ٣.,!?-_$+<=>^~|`#@/:éßŁǅжЖΩ\u0301\u0308ा한字一龥ࠀ。、，！：～‘\u2003\u00a0\u0085\u200b\u200d\ufeff😀🇯🇵\u0378𝐀ⅎ\u1c90\U0001E900"
 
 func randomText(r *rand.Rand, spaces bool) string {
 	runes := []rune(alphabet)
