@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"runtime"
+	"sync"
 	"testing"
 
 	"edged/quant"
@@ -45,6 +47,7 @@ func Run(t *testing.T, impl kernel.Kernels) {
 	}
 	t.Run("attend", func(t *testing.T) { attend(t, impl) })
 	t.Run("vectors", func(t *testing.T) { vectors(t, impl) })
+	t.Run("threads", func(t *testing.T) { threads(t, impl) })
 	t.Run("allocations", func(t *testing.T) { allocations(t, impl) })
 }
 
@@ -268,6 +271,33 @@ func vectors(t *testing.T, impl kernel.Kernels) {
 			for _, inter := range []bool{false, true} {
 				h := n / 2
 				pair(fmt.Sprintf("rotate %v", inter), func(k kernel.Kernels, y []float32) { k.Rotate(y, w[:h], b[:h], inter) })
+			}
+		}
+	}
+}
+
+// threads splits one product over goroutines in several ways, while the garbage collector runs.
+func threads(t *testing.T, impl kernel.Kernels) {
+	r := rand.New(rand.NewPCG(6, 1))
+	for _, f := range []quant.Format{quant.F16, quant.Q4_0, quant.Q4_K, quant.Q6_K, quant.NF4} {
+		const rows, n = 150, 512
+		w := Matrix(r, f, rows, n, false)
+		for _, tokens := range []int{1, 11} {
+			x := Activation(r, tokens, n, false, false)
+			a := activations(impl, kernel.Fast, x, tokens, n)
+			want := make([]float32, tokens*rows)
+			kernel.Portable{}.MatMul(want, rows, w, activations(kernel.Portable{}, kernel.Fast, x, tokens, n), kernel.Fast, 0, rows)
+			for _, pieces := range []int{2, 5, 16} {
+				y := make([]float32, tokens*rows)
+				step := impl.RowMultiple(w)
+				each := (rows/pieces + step) / step * step
+				var wg sync.WaitGroup
+				for lo := 0; lo < rows; lo += each {
+					wg.Go(func() { impl.MatMul(y, rows, w, a, kernel.Fast, lo, min(lo+each, rows)) })
+				}
+				runtime.GC()
+				wg.Wait()
+				diff(t, fmt.Sprintf("%s, %d tokens, %d pieces", f, tokens, pieces), y, want)
 			}
 		}
 	}
