@@ -57,7 +57,7 @@ func limitsFor(arch, precision string, quantised bool) limits {
 	return l
 }
 
-// result is what was measured.
+// result is what was measured. scripts/oracle-table reads its text.
 type result struct {
 	maxAbs, relRMS, cosine, share float64
 	whole                         bool // relRMS, cosine and share were measured
@@ -71,15 +71,15 @@ func (r *result) String() string {
 	if len(r.bad) > 0 {
 		ok = strings.Join(r.bad, "; ")
 	}
-	s := fmt.Sprintf("max abs %.2e", r.maxAbs)
+	rms, cosine, nll := "-", "-", "-" // what was not measured
 	if r.whole {
-		s += fmt.Sprintf(", rel rms %.2e, cosine %.6f", r.relRMS, r.cosine)
+		rms, cosine = fmt.Sprintf("%.2e", r.relRMS), fmt.Sprintf("%.6f", r.cosine)
 	}
-	s += fmt.Sprintf(", greedy (%d of %d compared) %s", r.greedy, r.steps, ok)
 	if r.nll != nil {
-		s += fmt.Sprintf(", nll diff %+.1e", *r.nll)
+		nll = fmt.Sprintf("%+.1e", *r.nll)
 	}
-	return s
+	return fmt.Sprintf("max abs %.2e, rel rms %s, cosine %s, greedy (%d of %d compared) %s, nll diff %s",
+		r.maxAbs, rms, cosine, r.greedy, r.steps, ok, nll)
 }
 
 // compare measures rows of logits against the reference, both (n, vocab).
