@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"math"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -80,7 +81,7 @@ func TestBenchRefuses(t *testing.T) {
 		"negative":         {PromptTokens: -1},
 		"long prompt":      {PromptTokens: 256},
 		"long answer":      {GenTokens: 250, Context: 10},
-		"overflow":         {PromptTokens: 1, GenTokens: 1 << 62, Context: 1 << 62},
+		"overflow":         {PromptTokens: 1, GenTokens: math.MaxInt, Context: math.MaxInt},
 		"repeats":          {PromptTokens: 1, Repeats: 1 << 30},
 		"short transcript": {PromptTokens: 1, GenTokens: 5, Context: 1, Transcript: []int32{1, 2}},
 		"unknown token":    {PromptTokens: 1, Transcript: []int32{1, fakeRows}},
