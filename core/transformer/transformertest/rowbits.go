@@ -88,11 +88,7 @@ func RowBits(t *testing.T, c Case) {
 	var streams []*stream
 	b := c.open(t, 1)
 	for i, uses := range c.uses() {
-		s := &stream{ids: make([]int32, c.Positions), uses: uses}
-		rng := rand.New(rand.NewPCG(uint64(i), 5))
-		for j := range s.ids {
-			s.ids[j] = int32(rng.IntN(b.vocab))
-		}
+		s := &stream{ids: b.randomIDs(uint64(i), c.Positions), uses: uses}
 		s.golden = b.alone(s, 1)
 		streams = append(streams, s)
 	}
@@ -144,6 +140,15 @@ func (c *Case) open(t *testing.T, threads int) *bench {
 		b.adapters = append(b.adapters, x)
 	}
 	return b
+}
+
+func (b *bench) randomIDs(seed uint64, n int) []int32 {
+	rng := rand.New(rand.NewPCG(seed, 5))
+	ids := make([]int32, n)
+	for i := range ids {
+		ids[i] = int32(rng.IntN(b.vocab))
+	}
+	return ids
 }
 
 func (b *bench) close() {
