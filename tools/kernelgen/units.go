@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"path"
+	"path/filepath"
 	"strings"
 )
 
@@ -9,15 +11,32 @@ import (
 type unit struct {
 	arch   string // GOARCH
 	dir    string // package directory, from the repository's root
-	src    string // C file in csrc; every .h beside it counts as its source too
+	src    string // C file in csrc, or, with a slash, from the root; every .h beside it counts as its source too
 	out    string // OUT_ARCH.s and OUT_ARCH.go are written
 	suffix string // what NAME(x) adds to x
 	cc     string
 	flags  []string
 }
 
-// csrc is where the C is.
+// csrc is where the C is that all instruction sets share.
 const csrc = "quant/kernel/csrc"
+
+// path is the C file from the root.
+func (u unit) path() string {
+	if strings.Contains(u.src, "/") {
+		return u.src
+	}
+	return path.Join(csrc, u.src)
+}
+
+// headers lists what u may include: the .h beside it, and the kernels' arguments.
+func (u unit) headers(root string) ([]string, error) {
+	names, err := filepath.Glob(filepath.Join(root, path.Dir(u.path()), "*.h"))
+	if err == nil && strings.Contains(u.src, "/") {
+		names = append(names, filepath.Join(root, csrc, "args.h"))
+	}
+	return names, err
+}
 
 // units lists everything that is generated: each source for each instruction set.
 func units() []unit {
@@ -37,6 +56,9 @@ func units() []unit {
 		set := u.out
 		for _, name := range []string{"gemm", "gemv", "pack", "vector"} {
 			u.src, u.out = name+".c", set+"_"+name
+			if u.dir == neon && name == "gemm" {
+				u.src = neon + "/csrc/" + u.src // written for NEON alone
+			}
 			us = append(us, u)
 		}
 	}

@@ -40,7 +40,7 @@ func kernels() []kernel {
 		core   core
 		gemms  []string
 	}{
-		{"Neon", core{"Cortex-A72", "cortex-a72", "", 1.5}, []string{"gemm8Small", "gemm8SmallOff", "gemm8", "gemm8Off", "gemm8Two"}},
+		{"Neon", core{"Cortex-A72", "cortex-a72", "", 1.5}, []string{"gemm8Small", "gemm8SmallOff", "gemm8", "gemm8Off", "gemm4Two"}},
 		{"Dot", core{"Cortex-A76", "neoverse-n1", "+dotprod", 2.4}, []string{"gemm8", "gemm8Off", "gemm8Two"}},
 	}
 	const lanes = 4
@@ -50,7 +50,7 @@ func kernels() []kernel {
 			ks = append(ks, kernel{"gemv" + f.name + s.suffix, s.core, lanes * f.blocks, f.bytes, 1})
 		}
 		for _, g := range s.gemms {
-			ks = append(ks, kernel{g + s.suffix, s.core, lanes, 0, 8})
+			ks = append(ks, kernel{g + s.suffix, s.core, lanes, 0, float64(g[4] - '0')})
 		}
 	}
 	return ks

@@ -14,7 +14,7 @@ func base() simd.Set {
 		Gemm: [simd.Variants][4]simd.Args{
 			simd.Plain:        {gemm1Neon, gemm2Neon, gemm4Neon, gemm8Neon},
 			simd.Offsets:      {gemm1OffNeon, gemm2OffNeon, gemm4OffNeon, gemm8OffNeon},
-			simd.TwoPart:      {gemm1TwoNeon, gemm2TwoNeon, gemm4TwoNeon, gemm8TwoNeon},
+			simd.TwoPart:      {gemm1TwoNeon, gemm2TwoNeon, gemm4TwoNeon},
 			simd.Small:        {gemm1SmallNeon, gemm2SmallNeon, gemm4SmallNeon, gemm8SmallNeon},
 			simd.SmallOffsets: {gemm1SmallOffNeon, gemm2SmallOffNeon, gemm4SmallOffNeon, gemm8SmallOffNeon},
 		},

@@ -12,8 +12,9 @@ KERNEL NAME(gemm8Off)(const struct gemm *a);
 KERNEL NAME(gemm1Two)(const struct gemm *a);
 KERNEL NAME(gemm2Two)(const struct gemm *a);
 KERNEL NAME(gemm4Two)(const struct gemm *a);
+#ifdef __ARM_FEATURE_DOTPROD
 KERNEL NAME(gemm8Two)(const struct gemm *a);
-#ifndef __ARM_FEATURE_DOTPROD
+#else
 KERNEL NAME(gemm1Small)(const struct gemm *a);
 KERNEL NAME(gemm2Small)(const struct gemm *a);
 KERNEL NAME(gemm4Small)(const struct gemm *a);
@@ -91,6 +92,12 @@ INLINE float *step(float *p, long ldy) {
     return p;
 }
 
+// A number that the compiler knows nothing of: it would make a second loop for a tile of one token.
+INLINE long hidden(long v) {
+    __asm__("" : "+r"(v));
+    return v;
+}
+
 // The integer sum of token t as float32.
 #ifdef __ARM_FEATURE_DOTPROD
 #define SUM(kind, OFF, t) vsubq_f32(vreinterpretq_f32_s32(dot32(fresh(magic), w, q + 32 * t)), vdupq_n_f32(MAGICF))
@@ -106,11 +113,12 @@ INLINE float *step(float *p, long ldy) {
     KERNEL NAME(name)(const struct gemm *a) {                                                                          \
         static const int32_t magics[4] = {MAGIC, MAGIC, MAGIC, MAGIC};                                                 \
         const int32_t *magic = magics;                                                                                 \
+        (void)magic;                                                                                                   \
         const uint8_t *p = a->w;                                                                                       \
         const float *s = a->s, *m = a->m, *d = a->d, *g = a->g;                                                        \
         const int8_t *q = a->q;                                                                                        \
         const int32_t *c = a->c;                                                                                       \
-        long tw = a->tw, nb = a->nb;                                                                                   \
+        long nb = a->nb, tw4 = hidden(4 * a->tw), tw32 = hidden(32 * a->tw);                                           \
         F f[T];                                                                                                        \
         float *y = a->y;                                                                                               \
         UNROLL for (int t = 0; t < T; t++, y = step(y, a->ldy)) f[t] = vld1q_f32(y);                                   \
@@ -121,7 +129,10 @@ INLINE float *step(float *p, long ldy) {
             F sv = vld1q_f32(s);                                                                                       \
             if (kind == TWO) {                                                                                         \
                 V i[T];                                                                                                \
-                UNROLL for (int t = 0; t < T; t++) i[t] = vshlq_n_s32(dot32(vdupq_n_s32(0), w, q + 32 * t), 7);        \
+                UNROLL for (int t = 0; t < T; t++) {                                                                   \
+                    i[t] = vshlq_n_s32(dot32(vdupq_n_s32(0), w, q + 32 * t), 7);                                       \
+                    FENCE;                                                                                             \
+                }                                                                                                      \
                 FENCE;                                                                                                 \
                 load8(w, p);                                                                                           \
                 p += 128;                                                                                              \
@@ -138,25 +149,29 @@ INLINE float *step(float *p, long ldy) {
                     FENCE;                                                                                             \
                 }                                                                                                      \
                 m += OFF ? 4 : 0;                                                                                      \
-                g += OFF ? tw : 0;                                                                                     \
+                if (OFF) g = (const float *)((const char *)g + tw4);                                                   \
             }                                                                                                          \
             s += 4;                                                                                                    \
-            q += 32 * tw;                                                                                              \
-            d += tw;                                                                                                   \
-            c += tw;                                                                                                   \
+            q += tw32;                                                                                                 \
+            d = (const float *)((const char *)d + tw4);                                                                \
+            c = (const int32_t *)((const char *)c + tw4);                                                              \
         } while (--nb);                                                                                                \
         y = a->y;                                                                                                      \
         UNROLL for (int t = 0; t < T; t++, y = step(y, a->ldy)) vst1q_f32(y, f[t]);                                    \
     }
-#define ALL(suffix, kind, OFF)                                                                                         \
+#define FEW(suffix, kind, OFF)                                                                                         \
     GEMM(gemm1##suffix, 1, kind, OFF)                                                                                  \
     GEMM(gemm2##suffix, 2, kind, OFF)                                                                                  \
-    GEMM(gemm4##suffix, 4, kind, OFF)                                                                                  \
+    GEMM(gemm4##suffix, 4, kind, OFF)
+#define ALL(suffix, kind, OFF)                                                                                         \
+    FEW(suffix, kind, OFF)                                                                                             \
     GEMM(gemm8##suffix, 8, kind, OFF)
 ALL(, ONE, 0)
 ALL(Off, ONE, 1)
+#ifdef __ARM_FEATURE_DOTPROD
 ALL(Two, TWO, 0)
-#ifndef __ARM_FEATURE_DOTPROD
+#else
+FEW(Two, TWO, 0) // 8 tokens spill
 ALL(Small, SMALL, 0)
 ALL(SmallOff, SMALL, 1)
 #endif
