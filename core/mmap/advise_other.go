@@ -6,7 +6,7 @@ import "golang.org/x/sys/unix"
 
 func advise(b []byte, a Advice) error {
 	switch a {
-	case WillNeed:
+	case WillNeed, Populate:
 		return unix.Madvise(b, unix.MADV_WILLNEED)
 	case Sequential:
 		return unix.Madvise(b, unix.MADV_SEQUENTIAL)

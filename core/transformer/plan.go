@@ -116,5 +116,6 @@ func reserveBytes(n int64) ([]byte, *mmap.Mapping, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	_ = mem.Advise(mmap.HugePage) // a hint
 	return mem.Bytes(), mem, nil
 }
