@@ -276,7 +276,7 @@ func TestCutOffModelFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	points := 40
+	points := 200
 	if testing.Short() {
 		points = 5
 	}
