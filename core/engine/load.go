@@ -110,6 +110,12 @@ func (e *Engine) load(ctx context.Context, req backend.LoadRequest, progress fun
 		return m, fmt.Errorf("engine: %w: %w", protocol.ErrModel, err)
 	}
 	m.model = &computer{m: t}
+	if err := stage("tune", 0, 0); err != nil {
+		return m, err
+	}
+	if err := e.tune(ctx, t, req, hash); err != nil {
+		return m, err
+	}
 	info := t.Info()
 	m.size = sizes{
 		rows: info.VocabRows, context: info.Context, page: kernel.BlockPositions, batch: info.MaxRows,
