@@ -123,15 +123,16 @@ func (j *putJob) row(t int) {
 		q[i] *= a.scale
 	}
 	r := &s.rows[t]
-	page := s.m.kv.page(r.seq.pages[r.pos/kernel.BlockPositions])
+	kvs := s.m.kv
+	page := int(r.seq.pages[r.pos/kernel.BlockPositions]) * kvs.stride()
 	slot := r.pos % kernel.BlockPositions
 	for head := range h.KVHeads {
 		k := qkv[n+head*hd : n+(head+1)*hd]
 		v := qkv[n+kv+head*hd : n+kv+(head+1)*hd]
 		s.turn(k, a.kNorm, a.eps, cos, sin)
-		kOff, vOff := s.m.kv.offsets(a.index, head)
-		s.k.PutKV(page[kOff:kOff+s.m.kv.subBytes], s.m.kv.kind, slot, k)
-		s.k.PutKV(page[vOff:vOff+s.m.kv.subBytes], s.m.kv.kind, slot, v)
+		kOff, vOff := kvs.offsets(a.index, head)
+		s.k.PutKV(kvs.mem[page+kOff:page+kOff+kvs.subBytes], kvs.kind, slot, k)
+		s.k.PutKV(kvs.mem[page+vOff:page+vOff+kvs.subBytes], kvs.kind, slot, v)
 	}
 }
 
@@ -249,7 +250,7 @@ func (j *attendJob) one(w, item, i, lo, hi int, dst *kernel.Partial) {
 	args := &s.workers[w].args
 	*args = kernel.AttendArgs{
 		Q: s.qkv[at : at+group*h.HeadDim], Group: group, HeadDim: h.HeadDim, Type: s.m.kv.kind,
-		Arena: s.m.kv.mem, PageBytes: s.m.kv.pageBytes, Pages: s.rows[t].seq.pages,
+		Arena: s.m.kv.mem, PageBytes: s.m.kv.stride(), Pages: s.rows[t].seq.pages,
 	}
 	args.KOff, args.VOff = s.m.kv.offsets(j.a.index, head)
 	args.Lo, args.Hi = span(lo, hi, i)

@@ -101,6 +101,7 @@ func reserve(n int64) ([]float32, *mmap.Mapping, error) {
 	if err != nil || n == 0 {
 		return nil, mem, err
 	}
+	_ = mem.Advise(mmap.HugePage) // a hint
 	return unsafe.Slice((*float32)(unsafe.Pointer(unsafe.SliceData(b))), n), mem, nil
 }
 
@@ -116,6 +117,5 @@ func reserveBytes(n int64) ([]byte, *mmap.Mapping, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	_ = mem.Advise(mmap.HugePage) // a hint
 	return mem.Bytes(), mem, nil
 }

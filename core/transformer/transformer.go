@@ -197,7 +197,7 @@ func newModel(src source, arch string, h weights.Hyper, o Options) (*Model, erro
 	m.info = m.net.info
 	m.info.Arch, m.info.Layers, m.info.Width = arch, h.Layers, h.Width
 	m.info.VocabRows, m.info.Context, m.info.TrainContext = h.VocabRows, o.Context, h.Context
-	m.info.PageBytes, m.info.ScratchBytes = int64(m.kv.pageBytes), sizes.total()
+	m.info.PageBytes, m.info.ScratchBytes = pageBytes(&h, o.KV), sizes.total()
 	m.info.Precision, m.info.KV, m.info.MaxRows = o.Precision, o.KV, o.MaxRows
 	m.info.ThreadsPrefill = min(o.ThreadsPrefill, m.pool.Threads())
 	m.info.ThreadsDecode = min(o.ThreadsDecode, m.pool.Threads())

@@ -65,9 +65,9 @@ type Kernels interface {
 
 // AttendArgs describes attention of one query row, for the query heads that share one KV head, over one span.
 //
-// The KV arena is an array of pages of PageBytes; a page holds BlockPositions positions of one sequence for all layers
-// and KV heads. The sub-block of one (layer, K or V, KV head) is (BlockPositions, HeadDim), row-major by position, in
-// Type: float32, float16, or q8_0 blocks of 32 values (float16 scale, then 32 int8).
+// The KV arena is divided into pages; a page holds BlockPositions positions of one sequence for all layers and KV heads, and
+// its parts lie PageBytes behind those of the page before it. The sub-block of one (layer, K or V, KV head) is
+// (BlockPositions, HeadDim), row-major by position, in Type: float32, float16, or q8_0 blocks of 32 values (float16 scale, then 32 int8).
 type AttendArgs struct {
 	Q         []float32 // (Group, HeadDim), already multiplied by the attention scale
 	Group     int
@@ -76,7 +76,7 @@ type AttendArgs struct {
 	Arena     []byte
 	PageBytes int
 	Pages     []int32 // page of block i of the sequence, position p is slot p%32 of block p/32
-	KOff      int     // byte offset of the K sub-block inside a page
+	KOff      int     // byte offset of the K sub-block of page 0
 	VOff      int
 	Lo, Hi    int // absolute positions, inside one span of SpanPositions
 }
