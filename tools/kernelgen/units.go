@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -58,6 +59,13 @@ func units() []unit {
 			u.src, u.out = name+".c", set+"_"+name
 			if u.dir == neon && name == "gemm" {
 				u.src = neon + "/csrc/" + u.src // written for NEON alone
+			}
+			us = append(us, u)
+		}
+		if u.dir == neon {
+			u.src, u.out = neon+"/csrc/rows.c", set+"_rows"
+			if set == "base" {
+				u.flags = append(slices.Clone(u.flags), "-frename-registers") // 4.88 cycles instead of 4.94 for Q4_0
 			}
 			us = append(us, u)
 		}

@@ -30,10 +30,10 @@ func kernels() []kernel {
 		blocks float64
 		bytes  float64
 	}{
-		{"Q40", 1, 18}, {"Q41", 1, 20}, {"Q50", 1, 22}, {"Q51", 1, 24}, {"Q80", 1, 34}, {"IQ4NL", 1, 18}, {"MXFP4", 1, 17},
-		{"Q4K", 8, 18}, {"Q5K", 8, 22}, {"Q6K", 8, 26.25}, {"IQ4XS", 8, 17},
+		{"rowsQ40", 4, 18}, {"gemvQ41", 1, 20}, {"gemvQ50", 1, 22}, {"gemvQ51", 1, 24}, {"rowsQ80", 4, 34}, {"rowsIQ4NL", 4, 18}, {"gemvMXFP4", 1, 17},
+		{"gemvQ4K", 8, 18}, {"gemvQ5K", 8, 22}, {"rowsQ6K", 8, 26.25}, {"gemvIQ4XS", 8, 17},
 		// Two blocks in one step; the scales are counted at 4 bytes for 64 columns.
-		{"BnB", 2, 18},
+		{"rowsBnB", 4, 18},
 	}
 	sets := []struct {
 		suffix string
@@ -47,7 +47,7 @@ func kernels() []kernel {
 	var ks []kernel
 	for _, s := range sets {
 		for _, f := range formats {
-			ks = append(ks, kernel{"gemv" + f.name + s.suffix, s.core, lanes * f.blocks, f.bytes, 1})
+			ks = append(ks, kernel{f.name + s.suffix, s.core, lanes * f.blocks, f.bytes, 1})
 		}
 		for _, g := range s.gemms {
 			ks = append(ks, kernel{g + s.suffix, s.core, lanes, 0, float64(g[4] - '0')})

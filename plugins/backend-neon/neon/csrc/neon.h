@@ -27,12 +27,12 @@ typedef int8x16_t B;
 // A register from memory: loads have pipes of their own, where the compiler would copy another register.
 INLINE V fresh(const int32_t *p) {
     V v;
-    __asm__ volatile("ldr %q0, [%1]" : "=w"(v) : "r"(p), "m"(*(const int32_t(*)[4])p));
+    __asm__ volatile("ldr %q0, %1" : "=w"(v) : "m"(*(const V *)p));
     return v;
 }
 // The same of one number; the other lanes are 0.
 INLINE V freshOne(const int32_t *p) {
     V v;
-    __asm__ volatile("ldr %s0, [%1]" : "=w"(v) : "r"(p), "m"(*p));
+    __asm__ volatile("ldr %s0, %1" : "=w"(v) : "m"(*p));
     return v;
 }
