@@ -2,6 +2,7 @@ package transformer
 
 import (
 	"fmt"
+	"slices"
 
 	"edged/core/mmap"
 	"edged/core/weights"
@@ -23,16 +24,16 @@ import (
 // for all types from 32 values. A page belongs to every sequence that holds it; only an owner of a page that nobody else
 // holds writes to it.
 type arena struct {
-	mem       []byte
-	mapping   *mmap.Mapping
-	kind      kernel.KVType
-	subBytes  int
-	layers    int
-	heads     int
-	refs      []int32 // (pages) holders of each page
-	free      []int32 // stack of pages without holder
-	kept      []bool  // (pages) one of the holders is the prefix cache
-	idle      int     // kept pages without another holder
+	mem      []byte
+	mapping  *mmap.Mapping
+	kind     kernel.KVType
+	subBytes int
+	layers   int
+	heads    int
+	refs     []int32 // (pages) holders of each page
+	free     []int32 // stack of pages without holder
+	kept     []bool  // (pages) one of the holders is the prefix cache
+	idle     int     // kept pages without another holder
 }
 
 // pagesFor is the number of pages that n positions take.
@@ -132,7 +133,7 @@ func (s *Seq) Truncate(n int) {
 	}
 	s.n = max(n, 0)
 	keep := pagesFor(s.n)
-	for _, p := range s.pages[keep:] {
+	for _, p := range slices.Backward(s.pages[keep:]) { // so that the next sequence finds them in ascending order, which is read faster
 		s.m.kv.drop(p)
 	}
 	s.pages = s.pages[:keep]
