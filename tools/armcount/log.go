@@ -7,6 +7,7 @@ import (
 	"io"
 	"sort"
 	"strconv"
+	"strings"
 )
 
 // readLog adds up the instructions of qemu's log by function. A block is described as
@@ -66,7 +67,7 @@ func readLog(r io.Reader) (map[string]int64, error) {
 }
 
 // report prints what b has more than a, by function, as a table.
-func report(out io.Writer, a, b map[string]int64, steps int64) {
+func report(out io.Writer, a, b map[string]int64, steps int64) error {
 	type row struct {
 		name string
 		n    int64
@@ -80,14 +81,17 @@ func report(out io.Writer, a, b map[string]int64, steps int64) {
 		}
 	}
 	sort.Slice(rows, func(i, j int) bool { return rows[i].n > rows[j].n })
-	fmt.Fprintf(out, "| function | instructions | %% |\n| --- | ---: | ---: |\n| all | %d | 100 |\n", total)
+	var t strings.Builder
+	fmt.Fprintf(&t, "| function | instructions | %% |\n| --- | ---: | ---: |\n| all | %d | 100 |\n", total)
 	var rest int64
 	for i, r := range rows {
 		if i >= 15 {
 			rest += r.n
 			continue
 		}
-		fmt.Fprintf(out, "| `%s` | %d | %.1f |\n", r.name, r.n, 100*float64(r.n)/float64(total))
+		fmt.Fprintf(&t, "| `%s` | %d | %.1f |\n", r.name, r.n, 100*float64(r.n)/float64(total))
 	}
-	fmt.Fprintf(out, "| others | %d | %.1f |\n", rest, 100*float64(rest)/float64(total))
+	fmt.Fprintf(&t, "| others | %d | %.1f |\n", rest, 100*float64(rest)/float64(total))
+	_, err := io.WriteString(out, t.String())
+	return err
 }

@@ -36,7 +36,9 @@ Trace 0: 0x7f0a8c0003c0 [00000000/0000000000012000/00003020/ff200000] main.b
 
 func TestReport(t *testing.T) {
 	var b strings.Builder
-	report(&b, map[string]int64{"x": 10, "y": 5}, map[string]int64{"x": 30, "y": 5}, 2)
+	if err := report(&b, map[string]int64{"x": 10, "y": 5}, map[string]int64{"x": 30, "y": 5}, 2); err != nil {
+		t.Fatal(err)
+	}
 	if want := "| `x` | 10 | 100.0 |\n"; !strings.Contains(b.String(), want) {
 		t.Errorf("%s does not contain %s", b.String(), want)
 	}

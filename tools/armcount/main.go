@@ -8,6 +8,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -27,12 +29,12 @@ func main() {
 	cpu := flag.String("cpu", "cortex-a72", "qemu's processor")
 	steps := flag.Int("steps", 0, "decode so many tokens here, and count nothing")
 	flag.Parse()
-	err := fmt.Errorf("usage: armcount [-cpu CPU] MODEL.gguf")
+	err := errors.New("usage: armcount [-cpu CPU] MODEL.gguf")
 	switch {
 	case flag.NArg() == 1 && *steps > 0:
 		err = decode(flag.Arg(0), *steps)
 	case flag.NArg() == 1:
-		err = measure(os.Stdout, flag.Arg(0), *cpu)
+		err = measure(context.Background(), os.Stdout, flag.Arg(0), *cpu) //nolint:forbidigo // this is main
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "armcount:", err)
@@ -58,44 +60,42 @@ func decode(path string, steps int) error {
 			return err
 		}
 	}
-	m.Close()
-	return w.Close()
+	return errors.Join(m.Close(), w.Close())
 }
 
 // measure prints the difference of a long and a short run.
-func measure(out io.Writer, model, cpu string) error {
+func measure(ctx context.Context, out io.Writer, model, cpu string) error {
 	dir, err := os.MkdirTemp("", "armcount")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir) //nolint:errcheck // a temporary folder
 	program := filepath.Join(dir, "armcount")
-	build := exec.Command("go", "build", "-o", program, "./tools/armcount") //nolint:gosec // fixed
+	build := exec.CommandContext(ctx, "go", "build", "-o", program, "./tools/armcount") //nolint:gosec // fixed
 	build.Env = append(os.Environ(), "GOOS=linux", "GOARCH=arm64", "CGO_ENABLED=0")
 	if text, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("%w\n%s", err, text)
 	}
 	const short, long = 2, 4
-	a, err := count(program, model, cpu, short)
+	a, err := count(ctx, program, model, cpu, short)
 	if err != nil {
 		return err
 	}
-	b, err := count(program, model, cpu, long)
+	b, err := count(ctx, program, model, cpu, long)
 	if err != nil {
 		return err
 	}
-	report(out, a, b, long-short)
-	return nil
+	return report(out, a, b, long-short)
 }
 
 // count runs the program under qemu and reads its log.
-func count(program, model, cpu string, steps int) (map[string]int64, error) {
+func count(ctx context.Context, program, model, cpu string, steps int) (map[string]int64, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return nil, err
 	}
-	defer r.Close()                                                                                                                                              //nolint:errcheck // read only
-	cmd := exec.Command("qemu-aarch64-static", "-cpu", cpu, "-d", "in_asm,exec,nochain", "-D", "/proc/self/fd/3", program, "-steps", strconv.Itoa(steps), model) //nolint:gosec // the caller's own model
+	defer r.Close()                                                                                                                                                          //nolint:errcheck // read only
+	cmd := exec.CommandContext(ctx, "qemu-aarch64-static", "-cpu", cpu, "-d", "in_asm,exec,nochain", "-D", "/proc/self/fd/3", program, "-steps", strconv.Itoa(steps), model) //nolint:gosec // the caller's own model
 	cmd.Env = append(os.Environ(), "GOGC=off", "GODEBUG=asyncpreemptoff=1")
 	cmd.Stderr = os.Stderr
 	cmd.ExtraFiles = []*os.File{w}

@@ -30,8 +30,17 @@ func kernels() []kernel {
 		blocks float64
 		bytes  float64
 	}{
-		{"rowsQ40", 4, 18}, {"gemvQ41", 1, 20}, {"gemvQ50", 1, 22}, {"gemvQ51", 1, 24}, {"rowsQ80", 4, 34}, {"rowsIQ4NL", 4, 18}, {"gemvMXFP4", 1, 17},
-		{"gemvQ4K", 8, 18}, {"gemvQ5K", 8, 22}, {"rowsQ6K", 8, 26.25}, {"gemvIQ4XS", 8, 17},
+		{"rowsQ40", 4, 18},
+		{"gemvQ41", 1, 20},
+		{"gemvQ50", 1, 22},
+		{"gemvQ51", 1, 24},
+		{"rowsQ80", 4, 34},
+		{"rowsIQ4NL", 4, 18},
+		{"gemvMXFP4", 1, 17},
+		{"gemvQ4K", 8, 18},
+		{"gemvQ5K", 8, 22},
+		{"rowsQ6K", 8, 26.25},
+		{"gemvIQ4XS", 8, 17},
 		// Two blocks in one step; the scales are counted at 4 bytes for 64 columns.
 		{"rowsBnB", 4, 18},
 	}

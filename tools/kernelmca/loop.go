@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -40,7 +41,7 @@ var (
 // readFunctions adds the functions of one file: lines of instructions as llvm-objdump wrote them.
 func readFunctions(funcs map[string][]string, text string) {
 	name := ""
-	for _, l := range strings.Split(text, "\n") {
+	for l := range strings.SplitSeq(text, "\n") {
 		if g := funcLine.FindStringSubmatch(l); g != nil {
 			name = g[1]
 		} else if g := insnLine.FindStringSubmatch(l); g != nil {
@@ -98,9 +99,9 @@ func (l loop) text() string {
 var totalCycles = regexp.MustCompile(`(?m)^Total Cycles:\s+(\d+)`)
 
 // cycles returns what one iteration takes in the steady state: the difference of a long and a short run.
-func (c core) cycles(tool string, l loop) (float64, error) {
+func (c core) cycles(ctx context.Context, tool string, l loop) (float64, error) {
 	total := func(iterations int) (float64, error) {
-		cmd := exec.Command(tool, "-march=aarch64", "-mcpu="+c.cpu, "-mattr="+c.attrs, "-iterations="+strconv.Itoa(iterations)) //nolint:gosec // the tool is the user's choice
+		cmd := exec.CommandContext(ctx, tool, "-march=aarch64", "-mcpu="+c.cpu, "-mattr="+c.attrs, "-iterations="+strconv.Itoa(iterations)) //nolint:gosec // the tool is the user's choice
 		cmd.Stdin = strings.NewReader(l.text())
 		cmd.Stderr = os.Stderr
 		out, err := cmd.Output()

@@ -11,6 +11,7 @@
 package main
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"io"
@@ -23,20 +24,22 @@ func main() {
 	dir := flag.String("dir", "plugins/backend-neon/neon", "folder of the generated assembly")
 	tool := flag.String("mca", "llvm-mca-19", "the program")
 	flag.Parse()
-	if err := run(os.Stdout, *dir, *tool, *asm, flag.Args()); err != nil {
+	if err := run(context.Background(), os.Stdout, *dir, *tool, *asm, flag.Args()); err != nil { //nolint:forbidigo // this is main
 		fmt.Fprintln(os.Stderr, "kernelmca:", err)
 		os.Exit(1)
 	}
 }
 
 // run prints the loops or what they cost.
-func run(out io.Writer, dir, tool string, asm bool, words []string) error {
+func run(ctx context.Context, out io.Writer, dir, tool string, asm bool, words []string) error {
 	funcs, err := readFolder(dir)
 	if err != nil {
 		return err
 	}
 	if !asm {
-		fmt.Fprint(out, header)
+		if _, err := io.WriteString(out, header); err != nil {
+			return err
+		}
 	}
 	for _, k := range kernels() {
 		if !wanted(k.name, words) {
@@ -47,14 +50,18 @@ func run(out io.Writer, dir, tool string, asm bool, words []string) error {
 			return fmt.Errorf("%s: %w", k.name, err)
 		}
 		if asm {
-			fmt.Fprint(out, loop.text())
+			if _, err := io.WriteString(out, loop.text()); err != nil {
+				return err
+			}
 			continue
 		}
-		cycles, err := k.core.cycles(tool, loop)
+		cycles, err := k.core.cycles(ctx, tool, loop)
 		if err != nil {
 			return fmt.Errorf("%s: %w", k.name, err)
 		}
-		fmt.Fprint(out, k.row(loop, cycles))
+		if _, err := io.WriteString(out, k.row(loop, cycles)); err != nil {
+			return err
+		}
 	}
 	return nil
 }
