@@ -181,8 +181,9 @@ func Default() *Config {
 			Deadline:    10 * time.Minute,
 			MaxDeadline: time.Hour,
 		},
-		Inbox: Inbox{Store: "disk", DedupeWindow: 10 * time.Minute},
-		State: State{Dir: "/var/lib/edged"},
-		Log:   Log{Level: "info", Format: "text"},
+		PrefixCache: PrefixCache{Enabled: true},
+		Inbox:       Inbox{Store: "disk", DedupeWindow: 10 * time.Minute},
+		State:       State{Dir: "/var/lib/edged"},
+		Log:         Log{Level: "info", Format: "text"},
 	}
 }

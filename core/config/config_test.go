@@ -163,7 +163,6 @@ func TestBadFiles(t *testing.T) {
 		{"log_prompts", "FILE:2: log.prompts: prompts are logged at debug level: set log.level = \"debug\" too"},
 		{"later_settle", "FILE:2: adapters.settle: not available in this version: the adapters folder is read once, at start; leave it at its default, \"1s\""},
 		{"later_keys", "FILE:2: adapters.public_keys: not available in this version: signatures of adapters are not verified; leave it at its default, []"},
-		{"later_prefix_cache", "FILE:2: prefix_cache.enabled: not available in this version: prompt prefixes are not kept; leave it at its default, false"},
 		{"multi_line", "FILE:11: unknown key log.levl: did you mean log.level?"},
 	}
 	files, err := filepath.Glob("testdata/bad/*.toml")
@@ -216,6 +215,7 @@ func TestOverrides(t *testing.T) {
 	want.Backend.ThreadsDecode = 3
 	want.Model.Path = "/etc/edged/models/m.gguf"
 	want.Sampling.Temperature = 0.5
+	want.PrefixCache.Enabled = false
 	want.Log.Level, want.Log.Prompts = "debug", true
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

@@ -308,8 +308,6 @@ func later(key string) string {
 		return "the adapters folder is read once, at start"
 	case "adapters.public_keys":
 		return "signatures of adapters are not verified"
-	case "prefix_cache.enabled":
-		return "prompt prefixes are not kept"
 	case "metrics.listen":
 		return "there is no metrics listener"
 	}

@@ -93,6 +93,7 @@ func (l *loop) acquire(j *job) error {
 		uses = append(uses, use{bound: a.bound, scale: u.Scale})
 	}
 	j.bound = l.model.bind(uses)
+	j.describe()
 	return nil
 }
 

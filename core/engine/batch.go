@@ -47,6 +47,7 @@ func (l *loop) form() bool {
 	clear(b.units)
 	b.rows, b.wants, b.units = b.rows[:0], b.wants[:0], b.units[:0]
 	b.decoding, b.prefill = 0, 0
+	l.reuse()
 	l.each(func(u unit) {
 		if u.b != nil && u.to-u.from == 1 {
 			b.units = append(b.units, u)

@@ -185,6 +185,7 @@ func (b *bench) run(ctx context.Context, r backend.Request) (backend.Timings, er
 	if err != nil {
 		return backend.Timings{}, err
 	}
+	j.private = true // a second measurement has the same prompts
 	var last backend.Event
 	err = b.m.loop.follow(ctx, j, func(ev backend.Event) error {
 		if ev.Done {

@@ -32,6 +32,15 @@
 //
 // Log-probabilities are log-softmax of the unmodified logits over all rows of the head; alternatives are ids that have a
 // piece. GeneratedIDs get theirs as well: they are computed while the prompt is.
+//
+// # What is kept
+//
+// The KV pages of prompts and answers stay in a radix tree when their sequences are gone, and a request that begins with the
+// same tokens under the same adapters (by content, order and scale) takes them over instead of computing them;
+// Usage.CachedTokens says how many of its prompt. At least the last token of a prompt is computed, since its logits are
+// wanted, and with Logprobs every token whose logits tell one. Answers do not depend on it. Kept pages are the pool's: they
+// go, least recently used first, as soon as a batch needs them, before any request is set aside. Score and Bench neither
+// find nor leave anything. LoadRequest.NoPrefixCache switches it off.
 package engine
 
 import (

@@ -24,38 +24,88 @@ type fake struct {
 	t     *testing.T
 	size  sizes
 	total int
-	used  int           // pages
-	turn  time.Duration // of forward
+	used  int               // pages
+	pages []*fakePage       // by number
+	seqs  map[*fakeSeq]bool // that were not freed
+	turn  time.Duration     // of forward
 	hook  func(rows []row) error
+
+	content uint64 // of adapters that are loaded
 
 	turns   atomic.Int64
 	widest  atomic.Int64 // largest number of sequences in one batch
 	refused atomic.Int64 // forwards without pages
+	rows    atomic.Int64 // computed
 	closed  bool
 }
 
-type fakePage struct{ refs int }
-
-type fakeSeq struct {
-	m      *fake
-	tokens []int32
+// fakePage holds what a sequence knows: no sequence knows more than its pages do.
+type fakePage struct {
+	number int32
+	refs   int
+	kept   bool
 	states []uint64
-	pages  []*fakePage
-	freed  bool
 }
 
-func (f *fake) newSeq() seq { return &fakeSeq{m: f} }
+type fakeSeq struct {
+	m     *fake
+	n     int
+	pages []*fakePage
+	freed bool
+}
+
+func (f *fake) newSeq() seq {
+	s := &fakeSeq{m: f}
+	if f.seqs == nil {
+		f.seqs = map[*fakeSeq]bool{}
+	}
+	f.seqs[s] = true
+	return s
+}
+
+func (f *fake) keep(page int32) {
+	if p := f.pages[page]; p.kept || p.refs == 0 {
+		f.t.Errorf("page %d is kept: %v, holders %d", page, p.kept, p.refs)
+	}
+	f.pages[page].kept = true
+	f.pages[page].refs++
+}
+
+func (f *fake) forget(page int32) {
+	if !f.pages[page].kept {
+		f.t.Errorf("page %d is forgotten and was not kept", page)
+	}
+	f.pages[page].kept = false
+	f.drop(f.pages[page])
+}
+
+func (f *fake) idle(page int32) bool { return f.pages[page].kept && f.pages[page].refs == 1 }
+
+func (f *fake) idlePages() int {
+	n := 0
+	for i := range f.pages {
+		if f.idle(int32(i)) {
+			n++
+		}
+	}
+	return n
+}
 
 func (f *fake) freePages() int  { return f.total - f.used }
 func (f *fake) totalPages() int { return f.total }
 func (f *fake) close() error    { f.closed = true; return nil }
 
-type fakeAdapter struct{ closed bool }
+type fakeAdapter struct {
+	closed  bool
+	content uint64
+}
 
 func (a *fakeAdapter) Bytes() int64 { return 100 }
 func (a *fakeAdapter) Close()       { a.closed = true }
 
-func (f *fake) loadAdapter(*weights.Adapter) (bound, error) { return &fakeAdapter{}, nil }
+func (f *fake) loadAdapter(*weights.Adapter) (bound, error) {
+	return &fakeAdapter{content: f.content}, nil
+}
 
 func (f *fake) bind(uses []use) any {
 	if len(uses) == 0 {
@@ -64,14 +114,54 @@ func (f *fake) bind(uses []use) any {
 	return slices.Clone(uses)
 }
 
-func (s *fakeSeq) Len() int   { return len(s.tokens) }
-func (s *fakeSeq) Pages() int { return len(s.pages) }
+func (s *fakeSeq) Len() int         { return s.n }
+func (s *fakeSeq) Pages() int       { return len(s.pages) }
+func (s *fakeSeq) Page(i int) int32 { return s.pages[i].number }
+
+func (s *fakeSeq) Need(n int) int {
+	need := (s.n+n+s.m.size.page-1)/s.m.size.page - len(s.pages)
+	if s.shared() {
+		need++
+	}
+	return need
+}
+
+func (s *fakeSeq) Adopt(page int32) {
+	p := s.m.pages[page]
+	if s.n%s.m.size.page != 0 || !p.kept || len(p.states) != s.m.size.page || s.n+s.m.size.page > s.m.size.context {
+		s.m.t.Errorf("page %d of %d positions, kept: %v, is adopted at %d", page, len(p.states), p.kept, s.n)
+	}
+	p.refs++
+	s.pages = append(s.pages, p)
+	s.n += s.m.size.page
+}
+
+func (s *fakeSeq) Copy(page int32, n int) {
+	p := s.m.pages[page]
+	if s.n%s.m.size.page != 0 || !p.kept || n < 1 || n >= s.m.size.page || s.n+n > s.m.size.context || s.m.freePages() < 1 {
+		s.m.t.Errorf("%d positions of page %d, kept: %v, are copied at %d", n, page, p.kept, s.n)
+	}
+	own := s.m.take()
+	own.states = slices.Clone(p.states)
+	s.pages = append(s.pages, own)
+	s.n += n
+}
+
+func (s *fakeSeq) Swap(i int, page int32) {
+	p := s.m.pages[page]
+	if !p.kept || !slices.Equal(p.states, s.pages[i].states) || len(p.states) != s.m.size.page {
+		s.m.t.Errorf("page %d, kept: %v, does not hold what the one holds whose place it takes", page, p.kept)
+	}
+	p.refs++
+	s.m.drop(s.pages[i])
+	s.pages[i] = p
+}
 
 func (s *fakeSeq) Truncate(n int) {
-	if n >= len(s.tokens) {
+	if n >= s.n {
 		return
 	}
-	s.tokens, s.states = s.tokens[:n], s.states[:n]
+	s.n = n
 	keep := (n + s.m.size.page - 1) / s.m.size.page
 	for _, p := range s.pages[keep:] {
 		s.m.drop(p)
@@ -87,11 +177,20 @@ func (f *fake) drop(p *fakePage) {
 
 func (f *fake) take() *fakePage {
 	f.used++
-	return &fakePage{refs: 1}
+	for _, p := range f.pages {
+		if p.refs == 0 {
+			*p = fakePage{number: p.number, refs: 1}
+			return p
+		}
+	}
+	p := &fakePage{number: int32(len(f.pages)), refs: 1}
+	f.pages = append(f.pages, p)
+	return p
 }
 
 func (s *fakeSeq) Fork() seq {
-	n := &fakeSeq{m: s.m, tokens: slices.Clone(s.tokens), states: slices.Clone(s.states), pages: slices.Clone(s.pages)}
+	n := s.m.newSeq().(*fakeSeq)
+	n.n, n.pages = s.n, slices.Clone(s.pages)
 	for _, p := range n.pages {
 		p.refs++
 	}
@@ -101,10 +200,11 @@ func (s *fakeSeq) Fork() seq {
 func (s *fakeSeq) Free() {
 	s.Truncate(0)
 	s.freed = true
+	delete(s.m.seqs, s)
 }
 
 func (s *fakeSeq) shared() bool {
-	return len(s.tokens)%s.m.size.page != 0 && s.pages[len(s.pages)-1].refs > 1
+	return s.n%s.m.size.page != 0 && s.pages[len(s.pages)-1].refs > 1
 }
 
 // splitmix64 of Steele, Lea and Flood.
@@ -122,7 +222,7 @@ func next(state uint64, token int32, bound any) uint64 {
 			if u.bound.(*fakeAdapter).closed {
 				panic("a closed adapter computes")
 			}
-			state = mix(state ^ uint64(u.scale*1000))
+			state = mix(state ^ uint64(u.scale*1000) ^ u.bound.(*fakeAdapter).content<<32)
 		}
 	}
 	return state
@@ -167,21 +267,21 @@ func (f *fake) forward(rows []row) error {
 	}
 	need := 0
 	for _, s := range order {
-		need += (s.Len()+counts[s]+f.size.page-1)/f.size.page - len(s.pages)
-		if s.shared() {
-			need++
-		}
+		need += s.Need(counts[s])
 	}
 	if need > f.freePages() {
 		f.refused.Add(1)
 		return transformer.ErrNoPages
 	}
+	f.rows.Add(int64(len(rows)))
 	f.widest.Store(max(f.widest.Load(), int64(len(order))))
 	for _, s := range order {
 		if s.shared() {
 			last := &s.pages[len(s.pages)-1]
+			own := f.take()
+			own.states = slices.Clone((*last).states)
 			f.drop(*last)
-			*last = f.take()
+			*last = own
 		}
 		for len(s.pages)*f.size.page < s.Len()+counts[s] {
 			s.pages = append(s.pages, f.take())
@@ -190,11 +290,16 @@ func (f *fake) forward(rows []row) error {
 	for _, r := range rows {
 		s := r.seq.(*fakeSeq)
 		state := uint64(0)
-		if n := len(s.states); n > 0 {
-			state = s.states[n-1]
+		if n := s.n - 1; n >= 0 {
+			state = s.pages[n/f.size.page].states[n%f.size.page]
 		}
 		state = next(state, r.token, r.bound)
-		s.tokens, s.states = append(s.tokens, r.token), append(s.states, state)
+		p := s.pages[s.n/f.size.page]
+		if p.refs > 1 {
+			f.t.Errorf("page %d is written to and has %d holders", p.number, p.refs)
+		}
+		p.states = append(p.states[:s.n%f.size.page], state)
+		s.n++
 		if r.logits != nil {
 			fill(r.logits, state)
 		}

@@ -120,6 +120,7 @@ func (e *Engine) load(ctx context.Context, req backend.LoadRequest, progress fun
 	m.size = sizes{
 		rows: info.VocabRows, context: info.Context, page: kernel.BlockPositions, batch: info.MaxRows,
 		logits: l.logitRows, sequences: l.sequences, waiting: e.opt.MaxWaiting,
+		forgets: req.NoPrefixCache,
 	}
 	logits, err := m.reserveLogits()
 	if err != nil {
@@ -139,7 +140,7 @@ func (e *Engine) load(ctx context.Context, req backend.LoadRequest, progress fun
 	m.loop = newLoop(m.model, m.size, logits, e.opt.Log)
 	go m.loop.run()
 	e.opt.Log.InfoContext(ctx, "model loaded", "model", m.info.Name, "arch", m.info.Arch, "format", m.info.Format, "path", req.Path,
-		"context", m.info.Context, "kv", m.info.KVType, "kv_pages", l.options.KVPages, "kernels", e.opt.Kernels.Name(),
+		"context", m.info.Context, "kv", m.info.KVType, "kv_pages", l.options.KVPages, "prefix_cache", !req.NoPrefixCache, "kernels", e.opt.Kernels.Name(),
 		"precision", string(m.info.Precision), "threads_decode", m.info.ThreadsDecode, "threads_prefill", m.info.ThreadsPrefill)
 	return m, nil
 }

@@ -17,13 +17,14 @@ import (
 
 // sizes are the bounds of a loop.
 type sizes struct {
-	rows      int // of the embedding matrix: VocabRows
-	context   int // positions of one sequence
-	page      int // positions of one KV page
-	batch     int // rows of one turn
-	logits    int // rows of one turn that may want logits
-	sequences int // branches that run at once; a job that has more runs alone
-	waiting   int // jobs that may wait
+	rows      int  // of the embedding matrix: VocabRows
+	context   int  // positions of one sequence
+	page      int  // positions of one KV page
+	batch     int  // rows of one turn
+	logits    int  // rows of one turn that may want logits
+	sequences int  // branches that run at once; a job that has more runs alone
+	waiting   int  // jobs that may wait
+	forgets   bool // nothing is kept for later requests: no prefix cache
 }
 
 // loop is the one owner of sequences, batches, adapters and the sampler. Everybody else sends it functions, which run
@@ -46,6 +47,7 @@ type loop struct {
 	logits   []float32            // (size.logits, size.rows)
 	batch    batch
 	pace     pace
+	prefixes *prefixes     // nil: off
 	count    backend.Stats // counters; the rest of it is filled in by publish
 
 	mu       sync.Mutex // guards snapshot
@@ -60,6 +62,9 @@ func newLoop(m model, size sizes, logits []float32, log *slog.Logger) *loop {
 		quit:     make(chan struct{}),
 		done:     make(chan struct{}),
 		adapters: map[string]*adapter{},
+	}
+	if !size.forgets {
+		l.prefixes = newPrefixes(m, size.page)
 	}
 	l.publish()
 	return l
@@ -164,6 +169,9 @@ func (l *loop) run() {
 		l.leave(j)
 		j.out.close(errClosed)
 	}
+	if l.prefixes != nil {
+		l.prefixes.clear()
+	}
 	for _, a := range l.adapters {
 		a.free(l.log)
 	}
@@ -244,6 +252,7 @@ func (l *loop) leave(j *job) {
 // turn computes the batch and draws tokens from what came out.
 func (l *loop) turn() {
 	began := time.Now()
+	l.reserve()
 	err := l.model.forward(l.batch.rows)
 	switch {
 	case errors.Is(err, transformer.ErrNoPages):
@@ -256,6 +265,7 @@ func (l *loop) turn() {
 		}
 		return
 	}
+	l.keep()
 	for _, j := range l.running {
 		l.progress(j)
 		l.fork(j)
@@ -308,7 +318,8 @@ func (l *loop) publish() {
 	st := l.count
 	st.Running, st.Waiting = len(l.running), len(l.waiting)
 	st.KVPages = l.model.totalPages()
-	st.KVPagesUsed = st.KVPages - l.model.freePages()
+	st.KVPagesCached = l.model.idlePages()
+	st.KVPagesUsed = st.KVPages - l.model.freePages() - st.KVPagesCached
 	st.Adapters = len(l.adapters)
 	for _, a := range l.adapters {
 		st.AdapterBytes += a.info.Bytes

@@ -17,6 +17,11 @@ type model interface {
 	bind(uses []use) any
 	freePages() int
 	totalPages() int
+	// The pages of the prefix cache: see core/transformer/prefix.go.
+	keep(page int32)
+	forget(page int32)
+	idle(page int32) bool
+	idlePages() int
 	close() error
 }
 
@@ -24,6 +29,11 @@ type model interface {
 type seq interface {
 	Len() int
 	Pages() int
+	Page(i int) int32
+	Need(n int) int
+	Adopt(page int32)
+	Copy(page int32, n int)
+	Swap(i int, page int32)
 	Truncate(n int)
 	Fork() seq
 	Free()
@@ -94,6 +104,10 @@ func (c *computer) bind(uses []use) any {
 	return out
 }
 
-func (c *computer) freePages() int  { return c.m.FreePages() }
-func (c *computer) totalPages() int { return c.m.TotalPages() }
-func (c *computer) close() error    { return c.m.Close() }
+func (c *computer) freePages() int       { return c.m.FreePages() }
+func (c *computer) totalPages() int      { return c.m.TotalPages() }
+func (c *computer) keep(page int32)      { c.m.Keep(page) }
+func (c *computer) forget(page int32)    { c.m.Forget(page) }
+func (c *computer) idle(page int32) bool { return c.m.Idle(page) }
+func (c *computer) idlePages() int       { return c.m.IdlePages() }
+func (c *computer) close() error         { return c.m.Close() }

@@ -31,6 +31,7 @@ type job struct {
 	choices int // branches that are answered
 	best    bool
 	scoring bool
+	private bool // neither finds nor leaves anything in the prefix cache
 	out     *mailbox
 	arrived time.Time
 	// ---
@@ -44,6 +45,9 @@ type job struct {
 	first    time.Time // when its first token was drawn
 	reported int       // prompt tokens of the last progress event
 	asides   int       // how often it was set aside
+	set      string    // the adapters as the prefix cache knows them
+	hit      bool      // it found something there
+	cached   int       // prompt tokens that it did not compute
 }
 
 // branch is one choice of a job: prompt and ids are its history, of which seq has computed the first Len tokens.
@@ -148,6 +152,7 @@ func newScoring(list []int32, adapters []backend.AdapterUse, s sizes) (*job, err
 	j := &job{
 		req:     backend.Request{PromptIDs: list[:min(1, len(list))], Adapters: adapters, Logprobs: true},
 		scoring: true,
+		private: true, // every row's logits are wanted: nothing could be skipped
 		out:     newMailbox(),
 		arrived: time.Now(),
 	}
@@ -359,7 +364,7 @@ func (j *job) before(other *job) bool {
 
 // last makes the last event.
 func (j *job) last() backend.Event {
-	ev := backend.Event{Done: true, Usage: backend.Usage{PromptTokens: len(j.req.PromptIDs)}}
+	ev := backend.Event{Done: true, Usage: backend.Usage{PromptTokens: len(j.req.PromptIDs), CachedTokens: j.cached}}
 	for _, b := range j.branches {
 		ev.Usage.CompletionTokens += b.steps
 	}

@@ -59,7 +59,8 @@ func (l *loop) fits(j *job) bool {
 	if active+j.alive() > l.size.sequences {
 		return false
 	}
-	return l.pagesOf(j)+active <= l.model.freePages()-l.promised()
+	short := l.pagesOf(j) + active - (l.available() - l.promised())
+	return short <= 0 || short <= l.shared(j, j, len(j.req.PromptIDs)-1)
 }
 
 // pagesOf is the number of pages that a job which holds none will take soon.
@@ -155,8 +156,11 @@ func (l *loop) restart(j *job) {
 		if b.seq != nil || !b.live() {
 			continue
 		}
-		if active > 0 && l.pages(b.history()+1)+active > l.model.freePages()-l.promised() {
-			return
+		if active > 0 {
+			short := l.pages(b.history()+1) + active - (l.available() - l.promised())
+			if short > 0 && short > l.shared(j, b, b.first()) {
+				return
+			}
 		}
 		b.seq = l.model.newSeq()
 		active++

@@ -21,7 +21,7 @@ func (l *loop) take(w want) {
 	if j.req.Logprobs || j.best {
 		var err error
 		if norm, err = sample.LogNorm(w.logits); err != nil {
-			l.fail(j, damaged(err))
+			l.spoil(j, err)
 			return
 		}
 	}
@@ -34,7 +34,7 @@ func (l *loop) take(w want) {
 	}
 	id, err := l.draw(b, w.logits, index)
 	if err != nil {
-		l.fail(j, damaged(err))
+		l.spoil(j, err)
 		return
 	}
 	if j.first.IsZero() {

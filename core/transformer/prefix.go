@@ -25,6 +25,19 @@ func (s *Seq) Adopt(page int32) {
 	s.n += kernel.BlockPositions
 }
 
+// Copy appends the first n positions of a kept page to s, 0 < n < kernel.BlockPositions, whose length must be a multiple of
+// kernel.BlockPositions. It takes a free page, of which there must be one: what s would take for these positions anyway.
+func (s *Seq) Copy(page int32, n int) {
+	kv := s.m.kv
+	if s.n%kernel.BlockPositions != 0 || !kv.kept[page] || n < 1 || n >= kernel.BlockPositions || s.n+n > s.m.opt.Context {
+		panic("transformer: Copy: the page is not kept, or the sequence has no place for that much of it")
+	}
+	own := kv.take()
+	kv.copy(own, page)
+	s.pages = append(s.pages, own)
+	s.n += n
+}
+
 // Swap puts a kept page of equal content in the place of page i, which must be full, so that both need memory once.
 func (s *Seq) Swap(i int, page int32) {
 	kv := s.m.kv

@@ -84,6 +84,7 @@ type LoadRequest struct {
 	KVBytes        int64     // bytes of the KV page pool; 0: MaxSequences × Context, bounded by free memory
 	MemoryLimit    int64     // bytes; 0: what the machine has free
 	IgnorePlan     bool      // load even where the plan says that memory is short
+	NoPrefixCache  bool      // compute every prompt anew, whatever it begins with
 }
 
 // LoadProgress is one step of a load.
@@ -272,11 +273,14 @@ type Stats struct {
 	Running       int
 	Waiting       int
 	KVPages       int // in the pool
-	KVPagesUsed   int
+	KVPagesUsed   int // held by requests that run
+	KVPagesCached int // held by the prefix cache alone: free for whoever needs them
 	Adapters      int
 	AdapterBytes  int64
 	PromptTokens  uint64
 	DecodedTokens uint64
+	PrefixHits    uint64 // requests that found their beginning computed
+	PrefixTokens  uint64 // tokens that were not computed therefore
 	Steps         uint64 // forward passes: grows while there is work, which is what a watchdog looks at
 	ResidentBytes int64
 	HeapBytes     int64

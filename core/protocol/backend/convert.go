@@ -31,7 +31,7 @@ func loadRequestTo(r LoadRequest) *edgedpb.LoadRequest {
 		Path: r.Path, Context: int64(r.Context), KvType: r.KVType, Precision: string(r.Precision),
 		ThreadsPrefill: narrow(r.ThreadsPrefill), ThreadsDecode: narrow(r.ThreadsDecode), Head: r.Head, Quantize: r.Quantize,
 		CacheDir: r.CacheDir, MaxSequences: narrow(r.MaxSequences), KvBytes: r.KVBytes, MemoryLimit: r.MemoryLimit,
-		IgnorePlan: r.IgnorePlan,
+		IgnorePlan: r.IgnorePlan, NoPrefixCache: r.NoPrefixCache,
 	}
 }
 
@@ -40,7 +40,7 @@ func loadRequestFrom(r *edgedpb.LoadRequest) LoadRequest {
 		Path: r.Path, Context: wide(r.Context), KVType: r.KvType, Precision: Precision(r.Precision),
 		ThreadsPrefill: int(r.ThreadsPrefill), ThreadsDecode: int(r.ThreadsDecode), Head: r.Head, Quantize: r.Quantize,
 		CacheDir: r.CacheDir, MaxSequences: int(r.MaxSequences), KVBytes: r.KvBytes, MemoryLimit: r.MemoryLimit,
-		IgnorePlan: r.IgnorePlan,
+		IgnorePlan: r.IgnorePlan, NoPrefixCache: r.NoPrefixCache,
 	}
 }
 
@@ -148,7 +148,7 @@ func statsTo(s Stats) *edgedpb.StatsResponse {
 		Running: int64(s.Running), Waiting: int64(s.Waiting), KvPages: int64(s.KVPages), KvPagesUsed: int64(s.KVPagesUsed),
 		Adapters: int64(s.Adapters), AdapterBytes: s.AdapterBytes, PromptTokens: s.PromptTokens, DecodedTokens: s.DecodedTokens,
 		Steps: s.Steps, ResidentBytes: s.ResidentBytes, HeapBytes: s.HeapBytes, PrefillNs: s.PrefillTime.Nanoseconds(),
-		DecodeNs: s.DecodeTime.Nanoseconds(),
+		DecodeNs: s.DecodeTime.Nanoseconds(), KvPagesCached: int64(s.KVPagesCached), PrefixHits: s.PrefixHits, PrefixTokens: s.PrefixTokens,
 	}
 }
 
@@ -157,7 +157,7 @@ func statsFrom(s *edgedpb.StatsResponse) Stats {
 		Running: wide(s.Running), Waiting: wide(s.Waiting), KVPages: wide(s.KvPages), KVPagesUsed: wide(s.KvPagesUsed),
 		Adapters: wide(s.Adapters), AdapterBytes: s.AdapterBytes, PromptTokens: s.PromptTokens, DecodedTokens: s.DecodedTokens,
 		Steps: s.Steps, ResidentBytes: s.ResidentBytes, HeapBytes: s.HeapBytes, PrefillTime: time.Duration(s.PrefillNs),
-		DecodeTime: time.Duration(s.DecodeNs),
+		DecodeTime: time.Duration(s.DecodeNs), KVPagesCached: wide(s.KvPagesCached), PrefixHits: s.PrefixHits, PrefixTokens: s.PrefixTokens,
 	}
 }
 

@@ -108,6 +108,7 @@ func TestEveryFieldCrosses(t *testing.T) {
 	load := backend.LoadRequest{
 		Path: "/m.gguf", Context: 1 << 20, KVType: "q8_0", Precision: backend.Exact, ThreadsPrefill: 4, ThreadsDecode: 3,
 		Head: "q8_0", Quantize: "q4_0", CacheDir: "/c", MaxSequences: 6, KVBytes: 1 << 40, MemoryLimit: 1 << 41, IgnorePlan: true,
+		NoPrefixCache: true,
 	}
 	plan := backend.MemoryPlan{
 		Weights: 1 << 33, Derived: 2, KV: 3, Scratch: 4, Adapters: 5, Total: 6, Available: 7, HeadBytes: 8, HeadSaves: 9, Fits: true,
@@ -130,6 +131,7 @@ func TestEveryFieldCrosses(t *testing.T) {
 	counters := backend.Stats{
 		Running: 1, Waiting: 2, KVPages: 3, KVPagesUsed: 4, Adapters: 5, AdapterBytes: 6, PromptTokens: 7, DecodedTokens: 8,
 		Steps: 9, ResidentBytes: 10, HeapBytes: 11, PrefillTime: 12, DecodeTime: 13,
+		KVPagesCached: 14, PrefixHits: 15, PrefixTokens: 16,
 	}
 	vocabulary := backend.Vocabulary{
 		Pieces: [][]byte{[]byte("a"), {}, []byte("\xff\xfe")}, Control: []bool{false, true, false}, EOG: []int32{1}, BOS: -1, Hash: "00",

@@ -177,7 +177,9 @@ type LoadRequest struct {
 	// Bytes that may be used in all; 0: what the machine has free.
 	MemoryLimit int64 `protobuf:"varint,12,opt,name=memory_limit,json=memoryLimit,proto3" json:"memory_limit,omitempty"`
 	// Load even where the plan says that memory is short.
-	IgnorePlan    bool `protobuf:"varint,13,opt,name=ignore_plan,json=ignorePlan,proto3" json:"ignore_plan,omitempty"`
+	IgnorePlan bool `protobuf:"varint,13,opt,name=ignore_plan,json=ignorePlan,proto3" json:"ignore_plan,omitempty"`
+	// Compute every prompt anew, whatever it begins with.
+	NoPrefixCache bool `protobuf:"varint,14,opt,name=no_prefix_cache,json=noPrefixCache,proto3" json:"no_prefix_cache,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -299,6 +301,13 @@ func (x *LoadRequest) GetMemoryLimit() int64 {
 func (x *LoadRequest) GetIgnorePlan() bool {
 	if x != nil {
 		return x.IgnorePlan
+	}
+	return false
+}
+
+func (x *LoadRequest) GetNoPrefixCache() bool {
+	if x != nil {
+		return x.NoPrefixCache
 	}
 	return false
 }
@@ -2555,7 +2564,7 @@ type StatsResponse struct {
 	// Requests.
 	Running int64 `protobuf:"varint,1,opt,name=running,proto3" json:"running,omitempty"`
 	Waiting int64 `protobuf:"varint,2,opt,name=waiting,proto3" json:"waiting,omitempty"`
-	// Pages of the key/value pool.
+	// Pages of the key/value pool, and those that running requests hold.
 	KvPages       int64  `protobuf:"varint,3,opt,name=kv_pages,json=kvPages,proto3" json:"kv_pages,omitempty"`
 	KvPagesUsed   int64  `protobuf:"varint,4,opt,name=kv_pages_used,json=kvPagesUsed,proto3" json:"kv_pages_used,omitempty"`
 	Adapters      int64  `protobuf:"varint,5,opt,name=adapters,proto3" json:"adapters,omitempty"`
@@ -2567,8 +2576,13 @@ type StatsResponse struct {
 	ResidentBytes int64  `protobuf:"varint,10,opt,name=resident_bytes,json=residentBytes,proto3" json:"resident_bytes,omitempty"`
 	HeapBytes     int64  `protobuf:"varint,11,opt,name=heap_bytes,json=heapBytes,proto3" json:"heap_bytes,omitempty"`
 	// Nanoseconds.
-	PrefillNs     int64 `protobuf:"varint,12,opt,name=prefill_ns,json=prefillNs,proto3" json:"prefill_ns,omitempty"`
-	DecodeNs      int64 `protobuf:"varint,13,opt,name=decode_ns,json=decodeNs,proto3" json:"decode_ns,omitempty"`
+	PrefillNs int64 `protobuf:"varint,12,opt,name=prefill_ns,json=prefillNs,proto3" json:"prefill_ns,omitempty"`
+	DecodeNs  int64 `protobuf:"varint,13,opt,name=decode_ns,json=decodeNs,proto3" json:"decode_ns,omitempty"`
+	// Pages that the prefix cache alone holds: free for whoever needs them.
+	KvPagesCached int64 `protobuf:"varint,14,opt,name=kv_pages_cached,json=kvPagesCached,proto3" json:"kv_pages_cached,omitempty"`
+	// Requests that found their beginning computed, and the tokens that were not computed therefore.
+	PrefixHits    uint64 `protobuf:"varint,15,opt,name=prefix_hits,json=prefixHits,proto3" json:"prefix_hits,omitempty"`
+	PrefixTokens  uint64 `protobuf:"varint,16,opt,name=prefix_tokens,json=prefixTokens,proto3" json:"prefix_tokens,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2694,6 +2708,27 @@ func (x *StatsResponse) GetDecodeNs() int64 {
 	return 0
 }
 
+func (x *StatsResponse) GetKvPagesCached() int64 {
+	if x != nil {
+		return x.KvPagesCached
+	}
+	return 0
+}
+
+func (x *StatsResponse) GetPrefixHits() uint64 {
+	if x != nil {
+		return x.PrefixHits
+	}
+	return 0
+}
+
+func (x *StatsResponse) GetPrefixTokens() uint64 {
+	if x != nil {
+		return x.PrefixTokens
+	}
+	return 0
+}
+
 var File_edged_v1_backend_proto protoreflect.FileDescriptor
 
 const file_edged_v1_backend_proto_rawDesc = "" +
@@ -2706,7 +2741,7 @@ const file_edged_v1_backend_proto_rawDesc = "" +
 	"\akernels\x18\x03 \x03(\tR\akernels\x12\x1a\n" +
 	"\bfeatures\x18\x04 \x03(\tR\bfeatures\x12\x16\n" +
 	"\x06embeds\x18\x05 \x01(\bR\x06embeds\x12\x18\n" +
-	"\abenches\x18\x06 \x01(\bR\abenches\"\x93\x03\n" +
+	"\abenches\x18\x06 \x01(\bR\abenches\"\xbb\x03\n" +
 	"\vLoadRequest\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x18\n" +
 	"\acontext\x18\x02 \x01(\x03R\acontext\x12\x17\n" +
@@ -2722,7 +2757,8 @@ const file_edged_v1_backend_proto_rawDesc = "" +
 	"\bkv_bytes\x18\v \x01(\x03R\akvBytes\x12!\n" +
 	"\fmemory_limit\x18\f \x01(\x03R\vmemoryLimit\x12\x1f\n" +
 	"\vignore_plan\x18\r \x01(\bR\n" +
-	"ignorePlan\"\x8c\x02\n" +
+	"ignorePlan\x12&\n" +
+	"\x0fno_prefix_cache\x18\x0e \x01(\bR\rnoPrefixCache\"\x8c\x02\n" +
 	"\n" +
 	"MemoryPlan\x12\x18\n" +
 	"\aweights\x18\x01 \x01(\x03R\aweights\x12\x18\n" +
@@ -2906,7 +2942,7 @@ const file_edged_v1_backend_proto_rawDesc = "" +
 	"\x16weight_bytes_per_token\x18\x04 \x01(\x03R\x13weightBytesPerToken\x12$\n" +
 	"\x0efirst_token_ms\x18\x05 \x01(\x01R\ffirstTokenMs\x12(\n" +
 	"\x10plain_decode_tps\x18\x06 \x03(\x01R\x0eplainDecodeTps\"\x0e\n" +
-	"\fStatsRequest\"\xa7\x03\n" +
+	"\fStatsRequest\"\x95\x04\n" +
 	"\rStatsResponse\x12\x18\n" +
 	"\arunning\x18\x01 \x01(\x03R\arunning\x12\x18\n" +
 	"\awaiting\x18\x02 \x01(\x03R\awaiting\x12\x19\n" +
@@ -2923,7 +2959,11 @@ const file_edged_v1_backend_proto_rawDesc = "" +
 	"heap_bytes\x18\v \x01(\x03R\theapBytes\x12\x1d\n" +
 	"\n" +
 	"prefill_ns\x18\f \x01(\x03R\tprefillNs\x12\x1b\n" +
-	"\tdecode_ns\x18\r \x01(\x03R\bdecodeNs2\xbf\x05\n" +
+	"\tdecode_ns\x18\r \x01(\x03R\bdecodeNs\x12&\n" +
+	"\x0fkv_pages_cached\x18\x0e \x01(\x03R\rkvPagesCached\x12\x1f\n" +
+	"\vprefix_hits\x18\x0f \x01(\x04R\n" +
+	"prefixHits\x12#\n" +
+	"\rprefix_tokens\x18\x10 \x01(\x04R\fprefixTokens2\xbf\x05\n" +
 	"\aBackend\x12<\n" +
 	"\bDescribe\x12\x19.edged.v1.DescribeRequest\x1a\x15.edged.v1.Description\x123\n" +
 	"\x04Plan\x12\x15.edged.v1.LoadRequest\x1a\x14.edged.v1.MemoryPlan\x124\n" +

@@ -1,0 +1,129 @@
+package engine
+
+import (
+	"encoding/binary"
+	"math"
+)
+
+// What the loop does with the prefix cache. Pages go into it as soon as they are full, those of answers too, so that a
+// request finds what an earlier one is still computing, a later turn of a conversation finds the answer before it, and a
+// request that was set aside finds itself again. Pages come back out of it when a batch needs more than are free: before
+// anything that runs is set aside.
+
+// reuse lets running jobs skip what is known already. It looks again in every turn of a prefill, since another request may
+// have computed the next page meanwhile.
+func (l *loop) reuse() {
+	if l.prefixes == nil {
+		return
+	}
+	for _, j := range l.running {
+		if j.private {
+			continue
+		}
+		if j.root != nil {
+			l.skip(j, j.root, j, len(j.req.PromptIDs)-1)
+			l.fork(j) // it may be complete now
+		}
+		for _, b := range j.branches {
+			if b.seq != nil && b.live() {
+				l.skip(j, b.seq, b, b.first())
+			}
+		}
+	}
+}
+
+// skip lets one sequence of a job adopt what is known of its tokens before limit.
+func (l *loop) skip(j *job, s seq, h history, limit int) {
+	from := s.Len()
+	n := l.prefixes.adopt(j.set, s, h, limit)
+	if n == 0 {
+		return
+	}
+	l.count.PrefixTokens += uint64(n)
+	if !j.hit {
+		j.hit = true
+		l.count.PrefixHits++
+	}
+	if prompt := len(j.req.PromptIDs); j.asides == 0 && (s == j.root || len(j.branches) == 1) && from < prompt {
+		j.cached += min(from+n, prompt) - from
+	}
+}
+
+// keep takes the full pages of the batch's sequences into the cache.
+func (l *loop) keep() {
+	if l.prefixes == nil {
+		return
+	}
+	for i := range l.batch.units {
+		switch u := &l.batch.units[i]; {
+		case u.job.private:
+		case u.b == nil:
+			l.prefixes.keep(u.job.set, u.seq, u.job)
+		default:
+			l.prefixes.keep(u.job.set, u.seq, u.b)
+		}
+	}
+}
+
+// reserve makes the cache give back what the batch needs beyond the free pages.
+func (l *loop) reserve() {
+	if l.prefixes == nil {
+		return
+	}
+	need, rows := 0, l.batch.rows
+	for i := 0; i < len(rows); {
+		n := 1
+		for i+n < len(rows) && rows[i+n].seq == rows[i].seq {
+			n++
+		}
+		need += rows[i].seq.Need(n)
+		i += n
+	}
+	if short := need - l.model.freePages(); short > 0 {
+		l.prefixes.evict(short)
+	}
+}
+
+// spoil ends a job whose logits are no numbers. Should a kept page be the cause, it must not spoil later requests too.
+func (l *loop) spoil(j *job, err error) {
+	l.fail(j, damaged(err))
+	if l.prefixes != nil {
+		l.prefixes.clear()
+	}
+}
+
+// available is the number of pages that can be had without setting anything aside.
+func (l *loop) available() int { return l.model.freePages() + l.model.idlePages() }
+
+// shared is the number of pages that a new sequence would share with those that run.
+func (l *loop) shared(j *job, h history, limit int) int {
+	if l.prefixes == nil || j.private {
+		return 0
+	}
+	return l.prefixes.held(j.set, h, limit)
+}
+
+// describe names the adapters of a job as the cache knows them: by content and scale, in their order. A job with an
+// adapter of unknown content shares nothing.
+func (j *job) describe() {
+	var set []byte
+	for i, a := range j.adapters {
+		if a.info.SHA256 == "" {
+			j.private = true
+		}
+		set = append(append(set, a.info.SHA256...), 0)
+		set = binary.LittleEndian.AppendUint32(set, math.Float32bits(j.req.Adapters[i].Scale))
+	}
+	j.set = string(set)
+}
+
+// token makes the prompt a history.
+func (j *job) token(i int) int32 { return j.req.PromptIDs[i] }
+
+// first is the first token whose row has to be computed, whatever is known: its logits are wanted.
+func (b *branch) first() int {
+	if b.job.req.Logprobs {
+		return len(b.job.req.PromptIDs) - 1 + len(b.logprobs)
+	}
+	return b.history() - 1
+}

@@ -1,0 +1,151 @@
+package transformer
+
+import (
+	"math/rand/v2"
+	"slices"
+	"testing"
+)
+
+// TestKeptPages: a page outlives its sequence, gives another one the same bits, is never written to by it, and comes back.
+func TestKeptPages(t *testing.T) {
+	m := newMemory("llama", tiny("llama")).open(t, Options{Context: 128, KVPages: 12})
+	ids := randomIDs(100, 70, 1)
+	want := func(ids ...int32) []float32 {
+		s := m.NewSeq()
+		defer s.Free()
+		return feed(t, m, s, ids...)
+	}
+	pages := func(free, idle int) {
+		t.Helper()
+		if m.FreePages() != free || m.IdlePages() != idle {
+			t.Fatalf("%d free, %d idle, want %d and %d", m.FreePages(), m.IdlePages(), free, idle)
+		}
+	}
+	a := m.NewSeq()
+	feed(t, m, a, ids[:70]...)
+	first, second := a.Page(0), a.Page(1)
+	m.Keep(first)
+	m.Keep(second)
+	pages(9, 0)
+	a.Free()
+	pages(10, 2)
+	if !m.Idle(first) || m.Idle(first+7) {
+		t.Error("Idle is wrong")
+	}
+
+	b := m.NewSeq()
+	b.Adopt(first)
+	b.Adopt(second)
+	pages(10, 0)
+	if b.Len() != 64 || b.Need(1) != 1 || m.Idle(first) {
+		t.Errorf("length %d, needs %d", b.Len(), b.Need(1))
+	}
+	c := b.Fork()
+	if !slices.Equal(feed(t, m, b, ids[64:80]...), want(ids[:80]...)) {
+		t.Error("other logits behind adopted pages")
+	}
+	// Back into a kept page: it is copied, not written to.
+	c.Truncate(40)
+	if c.Need(1) != 1 {
+		t.Errorf("needs %d", c.Need(1))
+	}
+	if !slices.Equal(feed(t, m, c, ids[80:90]...), want(slices.Concat(ids[:40], ids[80:90])...)) {
+		t.Error("other logits behind a part of a kept page")
+	}
+	c.Free()
+	b.Free()
+	pages(10, 2)
+
+	// The beginning of a kept page is copied.
+	e := m.NewSeq()
+	e.Copy(first, 20)
+	pages(9, 2)
+	if e.Len() != 20 || e.Page(0) == first || !slices.Equal(feed(t, m, e, ids[20:40]...), want(ids[:40]...)) {
+		t.Error("other logits behind a copy")
+	}
+	e.Free()
+
+	// A page of equal content takes the place of another.
+	d := m.NewSeq()
+	feed(t, m, d, ids[:66]...)
+	pages(7, 2)
+	d.Swap(0, first)
+	pages(8, 1)
+	d.Swap(1, second)
+	pages(9, 0)
+	d.Swap(1, second) // itself
+	pages(9, 0)
+	if !slices.Equal(feed(t, m, d, ids[66:70]...), want(ids[:70]...)) {
+		t.Error("other logits behind swapped pages")
+	}
+	m.Forget(first) // d still holds it
+	pages(9, 0)
+	d.Free()
+	pages(11, 1)
+	m.Forget(second)
+	pages(12, 0)
+}
+
+// TestKeptPagesAddUp: free, idle and held pages are all there are, whatever happens.
+func TestKeptPagesAddUp(t *testing.T) {
+	m := newMemory("llama", tiny("llama")).open(t, Options{Context: 128, KVPages: 16})
+	rng := rand.New(rand.NewPCG(1, 2))
+	var seqs []*Seq
+	kept := map[int32]bool{}
+	for range 400 {
+		switch n := rng.IntN(6); {
+		case len(seqs) == 0 || n == 0:
+			seqs = append(seqs, m.NewSeq())
+		case n == 1:
+			seqs = append(seqs, seqs[rng.IntN(len(seqs))].Fork())
+		case n == 2:
+			i := rng.IntN(len(seqs))
+			seqs[i].Free()
+			seqs = slices.Delete(seqs, i, i+1)
+		case n == 3:
+			s := seqs[rng.IntN(len(seqs))]
+			s.Truncate(rng.IntN(s.Len() + 1))
+		case n == 4:
+			s := seqs[rng.IntN(len(seqs))]
+			if i := rng.IntN(4); (i+1)*32 <= s.Len() && !kept[s.Page(i)] {
+				m.Keep(s.Page(i))
+				kept[s.Page(i)] = true
+			}
+			for p := range kept {
+				switch {
+				case rng.IntN(3) == 0:
+					m.Forget(p)
+					delete(kept, p)
+				case s.Len()%32 == 0 && s.Len() < 128 && rng.IntN(3) == 0:
+					s.Adopt(p)
+				case s.Len()%32 == 0 && s.Len() < 128 && m.FreePages() > 0:
+					s.Copy(p, 1+rng.IntN(31))
+				}
+			}
+		default:
+			s := seqs[rng.IntN(len(seqs))]
+			rows := slices.Repeat([]Row{{Seq: s, Token: 1}}, min(1+rng.IntN(40), 128-s.Len()))
+			if need, free := s.Need(len(rows)), m.FreePages(); len(rows) > 0 && (m.Forward(rows) == nil) != (need <= free) {
+				t.Fatalf("%d pages were needed, %d free, and Forward saw it otherwise", need, free)
+			}
+		}
+		held := map[int32]bool{}
+		for _, s := range seqs {
+			for _, p := range s.pages {
+				held[p] = true
+			}
+		}
+		idle := 0
+		for p := range kept {
+			if !held[p] {
+				idle++
+			}
+			if m.Idle(p) == held[p] {
+				t.Fatalf("page %d is idle: %v, held: %v", p, m.Idle(p), held[p])
+			}
+		}
+		if m.IdlePages() != idle || m.FreePages()+idle+len(held) != m.TotalPages() {
+			t.Fatalf("%d free, %d idle (counted %d), %d held of %d", m.FreePages(), m.IdlePages(), idle, len(held), m.TotalPages())
+		}
+	}
+}
