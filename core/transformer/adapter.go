@@ -17,6 +17,7 @@ type Adapter struct {
 	model *Model // nil: closed
 	mods  []*lora
 	bytes int64
+	mem   *halves // what the factors are held in where they are not read as they are stored; nil: nothing
 }
 
 // Use is an adapter of a row. Scale multiplies the adapter's own scaling; 1 is as trained.
@@ -32,8 +33,8 @@ type lora struct {
 	multiple int // where ranges over b may start
 }
 
-// LoadAdapter binds a to m. The factors are read where they are until Close: the caller keeps a open until then. An
-// adapter for a layer that m has not got is an error that names it.
+// LoadAdapter binds a to m. With kernel.Fast float32 factors are held in float16, unless a value is too large for it; all
+// others are read where they are until Close: the caller keeps a open until then. An adapter for a layer that m has not got is an error that names it.
 func (m *Model) LoadAdapter(a *weights.Adapter) (*Adapter, error) {
 	out := &Adapter{model: m, mods: make([]*lora, len(m.net.linears))}
 	for _, name := range slices.Sorted(maps.Keys(a.Mods)) {
@@ -53,10 +54,53 @@ func (m *Model) LoadAdapter(a *weights.Adapter) (*Adapter, error) {
 		case !finite(mod.Scale):
 			return nil, fmt.Errorf("transformer: %s: %s: scale %v is not a number", a.Path, name, mod.Scale)
 		}
-		out.mods[id] = &lora{a: mod.A, b: mod.B, scale: mod.Scale, multiple: max(m.k.RowMultiple(mod.B), 1)}
-		out.bytes += matrixBytes(mod.A) + matrixBytes(mod.B)
+		out.mods[id] = &lora{a: mod.A, b: mod.B, scale: mod.Scale}
+	}
+	if m.opt.Precision == kernel.Fast {
+		if err := out.halve(); err != nil && !errors.Is(err, errWide) {
+			return nil, fmt.Errorf("transformer: %s: %w", a.Path, err)
+		}
+	}
+	for _, l := range out.mods {
+		if l != nil {
+			l.multiple = max(m.k.RowMultiple(l.b), 1)
+			out.bytes += matrixBytes(l.a) + matrixBytes(l.b)
+		}
 	}
 	return out, nil
+}
+
+// halve holds the factors in float16: all of them, or none where it fails.
+func (a *Adapter) halve() error {
+	var values int64
+	matrices := 0
+	for _, l := range a.mods {
+		if l != nil {
+			values += int64(l.a.Rows)*int64(l.a.Cols) + int64(l.b.Rows)*int64(l.b.Cols)
+			matrices += 2
+		}
+	}
+	mem, err := newHalves(values, matrices)
+	if err != nil {
+		return err
+	}
+	halved := make([]*lora, len(a.mods))
+	for i, l := range a.mods {
+		if l == nil {
+			continue
+		}
+		x, err := mem.of(l.a)
+		if err != nil {
+			return errors.Join(err, mem.close())
+		}
+		y, err := mem.of(l.b)
+		if err != nil {
+			return errors.Join(err, mem.close())
+		}
+		halved[i] = &lora{a: x, b: y, scale: l.scale}
+	}
+	a.mods, a.mem = halved, mem
+	return nil
 }
 
 // maxRank bounds the scratch of the low-rank products.
@@ -66,7 +110,10 @@ const maxRank = 1024
 func (a *Adapter) Bytes() int64 { return a.bytes }
 
 // Close ends the use of a; the weights.Adapter that it was made of may be closed then. Later calls do nothing.
-func (a *Adapter) Close() { a.model, a.mods = nil, nil }
+func (a *Adapter) Close() {
+	_ = a.mem.close() // there is nothing to be done about it
+	a.model, a.mods, a.mem = nil, nil, nil
+}
 
 // checkUses refuses adapters that cannot be applied.
 func (m *Model) checkUses(uses []Use) error {
