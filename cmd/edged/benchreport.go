@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -116,7 +117,7 @@ func (out *benchReport) picture() string {
 // threadsText is "2", or "4 and 2" where prefill and decode differ.
 func threadsText(prefill, decode int) string {
 	if prefill == decode {
-		return fmt.Sprint(decode)
+		return strconv.Itoa(decode)
 	}
 	return fmt.Sprintf("%d and %d", prefill, decode)
 }

@@ -169,7 +169,7 @@ func (a *app) demoAsk(ctx context.Context, f *demoFlags, s *service, prompt stri
 
 // tryLine is what to type in a second terminal.
 func (s *service) tryLine() string {
-	const pub, sub = "mosquitto_pub", "mosquitto_sub" //nolint:misspell // the names of programs
+	const pub, sub = "mosquitto_pub", "mosquitto_sub"
 	host, port, _ := strings.Cut(s.broker, ":")
 	at := fmt.Sprintf("-h %s -p %s -t edged/%s", host, port, s.config.Node.Name)
 	return fmt.Sprintf(`

@@ -118,8 +118,7 @@ func finish(text string, err error, m *meter) (string, error) {
 	case m.stopped != nil:
 		return "", fmt.Errorf("chat: %w", m.stopped)
 	case err != nil:
-		var raised *RaisedError
-		if errors.As(err, &raised) {
+		if raised, ok := errors.AsType[*RaisedError](err); ok {
 			return "", raised
 		}
 		if m.raised != nil { // the library may have wrapped it as text

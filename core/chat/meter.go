@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/metrics"
+	"strconv"
 	"strings"
 	"time"
 
@@ -172,11 +173,11 @@ func strftime(format string, t time.Time) string {
 		case 'j':
 			part = fmt.Sprintf("%03d", t.YearDay())
 		case 'u':
-			part = fmt.Sprint((int(t.Weekday())+6)%7 + 1)
+			part = strconv.Itoa((int(t.Weekday())+6)%7 + 1)
 		case 'w':
-			part = fmt.Sprint(int(t.Weekday()))
+			part = strconv.Itoa(int(t.Weekday()))
 		case 's':
-			part = fmt.Sprint(t.Unix())
+			part = strconv.FormatInt(t.Unix(), 10)
 		case 'n':
 			part = "\n"
 		case 't':

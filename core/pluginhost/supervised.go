@@ -152,7 +152,7 @@ func (s *Supervised) live(ctx context.Context, lives, failures int) (time.Durati
 	defer p.Kill()
 	// A request to restart that was meant for an earlier life is void.
 	select {
-	case <-s.restart:
+	case <-s.restart: //nolint:errcheck // the reason of an earlier life
 	default:
 	}
 	alive, cancel := context.WithCancelCause(ctx)

@@ -2,4 +2,4 @@
 package version
 
 // Version is set by the linker: `git describe` of the commit that was built.
-var Version = "unknown"
+var Version = "unknown" //nolint:gochecknoglobals // the linker sets it

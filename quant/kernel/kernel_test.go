@@ -263,7 +263,7 @@ func hashFloats(h interface{ Write([]byte) (int, error) }, y []float32) {
 			u = 0x7fc00000
 		}
 		binary.LittleEndian.PutUint32(b[:], u)
-		h.Write(b[:]) //nolint:errcheck // a hash never fails
+		h.Write(b[:])
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -54,7 +55,7 @@ func programs(t *testing.T, arch string) string {
 	if dir, ok := build.dirs[arch]; ok {
 		return dir
 	}
-	dir, err := os.MkdirTemp("", "edged-e2e-")
+	dir, err := os.MkdirTemp("", "edged-e2e-") //nolint:usetesting // outlives the test that builds it
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -241,10 +242,8 @@ func (s *service) until(topic string, ok func(payload string) bool) []string {
 		s.mu.Lock()
 		changed, all := s.changed, append([]string(nil), s.got[topic]...)
 		s.mu.Unlock()
-		for _, p := range all {
-			if ok(p) {
-				return all
-			}
+		if slices.ContainsFunc(all, ok) {
+			return all
 		}
 		select {
 		case <-changed:

@@ -9,23 +9,23 @@ import (
 )
 
 // Dir returns the folder of reference answers, or skips the test where it is absent.
-func Dir(t testing.TB) string {
-	t.Helper()
-	return shared(t, "oracle")
+func Dir(tb testing.TB) string {
+	tb.Helper()
+	return shared(tb, "oracle")
 }
 
 // Demo returns the folder with every variant of the demo model and its held-out sets, or skips the test.
-func Demo(t testing.TB) string {
-	t.Helper()
-	return shared(t, "demo")
+func Demo(tb testing.TB) string {
+	tb.Helper()
+	return shared(tb, "demo")
 }
 
 // Repo returns the root of the checkout.
-func Repo(t testing.TB) string {
-	t.Helper()
+func Repo(tb testing.TB) string {
+	tb.Helper()
 	dir, err := os.Getwd()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	for {
 		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
@@ -33,21 +33,21 @@ func Repo(t testing.TB) string {
 		}
 		parent := filepath.Dir(dir)
 		if parent == dir {
-			t.Fatal("no go.mod above the working directory")
+			tb.Fatal("no go.mod above the working directory")
 		}
 		dir = parent
 	}
 }
 
-func shared(t testing.TB, name string) string {
-	t.Helper()
+func shared(tb testing.TB, name string) string {
+	tb.Helper()
 	base := os.Getenv("EDGED_TEST_SHARED")
 	if base == "" {
-		base = filepath.Join(Repo(t), "..", "shared")
+		base = filepath.Join(Repo(tb), "..", "shared")
 	}
 	dir := filepath.Join(base, name)
 	if _, err := os.Stat(dir); err != nil {
-		t.Skipf("reference data not found at %s: set EDGED_TEST_SHARED to the folder that holds %q", dir, name)
+		tb.Skipf("reference data not found at %s: set EDGED_TEST_SHARED to the folder that holds %q", dir, name)
 	}
 	return dir
 }

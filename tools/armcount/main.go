@@ -34,7 +34,7 @@ func main() {
 	case flag.NArg() == 1 && *steps > 0:
 		err = decode(flag.Arg(0), *steps)
 	case flag.NArg() == 1:
-		err = measure(context.Background(), os.Stdout, flag.Arg(0), *cpu) //nolint:forbidigo // this is main
+		err = measure(context.Background(), os.Stdout, flag.Arg(0), *cpu)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "armcount:", err)
@@ -69,7 +69,7 @@ func measure(ctx context.Context, out io.Writer, model, cpu string) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir) //nolint:errcheck // a temporary folder
+	defer os.RemoveAll(dir)
 	program := filepath.Join(dir, "armcount")
 	build := exec.CommandContext(ctx, "go", "build", "-o", program, "./tools/armcount") //nolint:gosec // fixed
 	build.Env = append(os.Environ(), "GOOS=linux", "GOARCH=arm64", "CGO_ENABLED=0")
@@ -94,13 +94,13 @@ func count(ctx context.Context, program, model, cpu string, steps int) (map[stri
 	if err != nil {
 		return nil, err
 	}
-	defer r.Close()                                                                                                                                                          //nolint:errcheck // read only
+	defer r.Close()
 	cmd := exec.CommandContext(ctx, "qemu-aarch64-static", "-cpu", cpu, "-d", "in_asm,exec,nochain", "-D", "/proc/self/fd/3", program, "-steps", strconv.Itoa(steps), model) //nolint:gosec // the caller's own model
 	cmd.Env = append(os.Environ(), "GOGC=off", "GODEBUG=asyncpreemptoff=1")
 	cmd.Stderr = os.Stderr
 	cmd.ExtraFiles = []*os.File{w}
 	err = cmd.Start()
-	w.Close() //nolint:errcheck // the child has it
+	w.Close()
 	if err != nil {
 		return nil, err
 	}

@@ -24,7 +24,7 @@ func main() {
 	dir := flag.String("dir", "plugins/backend-neon/neon", "folder of the generated assembly")
 	tool := flag.String("mca", "llvm-mca-19", "the program")
 	flag.Parse()
-	if err := run(context.Background(), os.Stdout, *dir, *tool, *asm, flag.Args()); err != nil { //nolint:forbidigo // this is main
+	if err := run(context.Background(), os.Stdout, *dir, *tool, *asm, flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "kernelmca:", err)
 		os.Exit(1)
 	}

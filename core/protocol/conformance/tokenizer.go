@@ -3,6 +3,7 @@ package conformance
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"slices"
@@ -211,15 +212,14 @@ func (s *tokenizerSuite) special(t *testing.T) {
 func (s *tokenizerSuite) long(t *testing.T) {
 	const size = 1 << 20
 	for _, unit := range []string{"a", " ", "🏡", "word and ", "\n"} {
-		begin := time.Now()
-		ids, err := s.t.Encode(t.Context(), []string{strings.Repeat(unit, size/len(unit))}, tokenizer.Flags{})
+		// Quadratic time would be hours, not minutes: the bound catches that on the slowest machine, and nothing else.
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+		ids, err := s.t.Encode(ctx, []string{strings.Repeat(unit, size/len(unit))}, tokenizer.Flags{})
+		cancel()
 		// WordPiece has no token for white space.
 		none := s.info.Kind == "wordpiece" && strings.TrimSpace(unit) == ""
 		if err != nil || len(ids) != 1 || (len(ids[0]) == 0) != none {
 			t.Errorf("1 MiB of %q: %v", unit, err)
-		}
-		if took := time.Since(begin); took > 20*time.Second {
-			t.Errorf("1 MiB of %q took %s", unit, took)
 		}
 	}
 }

@@ -27,7 +27,7 @@ func Bench(b *testing.B, impl kernel.Kernels) {
 		}
 	}
 	for _, kv := range []kernel.KVType{kernel.KVF32, kernel.KVF16, kernel.KVQ8} {
-		b.Run(fmt.Sprintf("attend/%s", []string{"f32", "f16", "q8_0"}[kv]), func(b *testing.B) {
+		b.Run("attend/"+[]string{"f32", "f16", "q8_0"}[kv], func(b *testing.B) {
 			const group, dim = 4, 64
 			a := Arena(r, impl, kv, group, dim, kernel.SpanPositions, false)
 			dst := newPartial(group, dim)
