@@ -73,7 +73,7 @@ func generate(u unit, root string) (asm, decl []byte, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	defer os.RemoveAll(tmp) //nolint:errcheck // a temporary folder
+	defer os.RemoveAll(tmp)
 	src := filepath.Join(root, u.path())
 	text, err := os.ReadFile(src)
 	if err != nil {
@@ -146,7 +146,7 @@ func readObject(u unit, obj string) ([]function, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close() //nolint:errcheck // read only
+	defer f.Close()
 	text := f.Section(".text")
 	if text == nil {
 		return nil, errors.New("no code")
