@@ -9,6 +9,7 @@ LDFLAGS := -s -w -X edged/core/version.Version=$(VERSION)
 BUILD = CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
 TOOLS := $(CURDIR)/.cache/bin
 GOLANGCI := v2.15.0
+NFPM := v2.45.0
 BUF := v1.75.0
 PROTOC_GEN_GO := v1.36.12
 PROTOC_GEN_GO_GRPC := v1.6.2
@@ -40,6 +41,15 @@ build-arm: go-version ## build dist/linux-arm64 (Pi 3, 4, 5) and dist/linux-armv
 	GOOS=linux GOARCH=arm64 $(BUILD) -o dist/linux-arm64/plugins/ ./plugins/tokenizer-bpe ./plugins/backend-generic ./plugins/backend-neon
 	GOOS=linux GOARCH=arm GOARM=6 $(BUILD) -o dist/linux-armv6/edged ./cmd/edged
 	GOOS=linux GOARCH=arm GOARM=6 $(BUILD) -o dist/linux-armv6/plugins/ ./plugins/tokenizer-bpe ./plugins/backend-generic
+
+.PHONY: package
+package: build-arm ## build dist/edged_VERSION_ARCH.deb for arm64, armhf and amd64
+	@mkdir -p dist/linux-amd64/plugins
+	GOOS=linux GOARCH=amd64 $(BUILD) -o dist/linux-amd64/edged ./cmd/edged
+	GOOS=linux GOARCH=amd64 $(BUILD) -o dist/linux-amd64/plugins/ ./plugins/tokenizer-bpe ./plugins/backend-generic
+	@test -x $(TOOLS)/nfpm-$(NFPM) || { echo "building nfpm $(NFPM) (once)"; \
+	 GOBIN=$(TOOLS) $(GO) install github.com/goreleaser/nfpm/v2/cmd/nfpm@$(NFPM) && mv $(TOOLS)/nfpm $(TOOLS)/nfpm-$(NFPM); }
+	@scripts/package "$(VERSION)" $(TOOLS)/nfpm-$(NFPM)
 
 .PHONY: demo
 demo: build ## ask the demo model one question over MQTT (PROMPT='…' ADAPTER=pirate|deutsch|json)

@@ -107,5 +107,6 @@ Exit codes: 0 all is well, 1 something went wrong (one sentence on standard erro
 		a.generateCommand(), a.tokenizeCommand(), a.renderCommand(), a.scoreCommand(), a.benchCommand(),
 		a.adaptersCommand(), a.versionCommand(),
 	)
+	root.AddCommand(a.buildCommands()...)
 	return root
 }
