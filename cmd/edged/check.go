@@ -184,7 +184,7 @@ func free(ctx context.Context, address string) error {
 // model starts the plugins as the service would, and loads what it would load.
 func (k *checker) model(ctx context.Context) {
 	c := k.c
-	p := pluginFlags{dir: c.Plugins.Dir, backend: c.Backend.Name}
+	p := pluginFlags{dir: c.Plugins.Dir, backend: c.Backend.Name, pins: c.Plugins.Pins()}
 	log := p.log(k.a.streams)
 	s, err := p.startTokenizer(ctx, log, "")
 	if err != nil {

@@ -25,6 +25,7 @@ type pluginFlags struct {
 	backend string
 	command string
 	verbose bool
+	pins    map[string]string // of the configuration; nil: none
 }
 
 func (p *pluginFlags) register(c *cobra.Command, backend bool) {
@@ -142,7 +143,7 @@ type session struct {
 
 // startTokenizer starts the tokenizer plugin, without a model where path is empty.
 func (p *pluginFlags) startTokenizer(ctx context.Context, log *slog.Logger, path string) (*session, error) {
-	proc, err := pluginhost.Start(ctx, pluginhost.Options{Kind: protocol.PluginTokenizer, Name: "bpe", Dir: p.dir, Log: log})
+	proc, err := pluginhost.Start(ctx, pluginhost.Options{Kind: protocol.PluginTokenizer, Name: "bpe", Dir: p.dir, Pins: p.pins, Log: log})
 	if err != nil {
 		return nil, err
 	}
@@ -221,7 +222,7 @@ func (p *pluginFlags) startBackend(ctx context.Context, log *slog.Logger) (*plug
 }
 
 func (p *pluginFlags) startBackendWith(ctx context.Context, log *slog.Logger, command []string) (*pluginhost.Process, error) {
-	o := pluginhost.Options{Kind: protocol.PluginBackend, Name: p.backend, Dir: p.dir, Command: command, Env: switches(), Log: log}
+	o := pluginhost.Options{Kind: protocol.PluginBackend, Name: p.backend, Dir: p.dir, Pins: p.pins, Command: command, Env: switches(), Log: log}
 	if strings.ContainsRune(p.backend, filepath.Separator) {
 		o.Name, o.Path = "", p.backend
 	}

@@ -9,7 +9,10 @@
 // data that nobody changes after Load.
 package config
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // Config holds all settings. Paths are absolute after Load, except where they are empty.
 type Config struct {
@@ -125,7 +128,23 @@ type Inbox struct {
 
 // Plugins says where the plugin binaries are.
 type Plugins struct {
-	Dir string `toml:"dir"` // "": beside edged's own binary, then /usr/lib/edged/plugins
+	Dir           string        `toml:"dir"`            // "": beside edged's own binary, then /usr/lib/edged/plugins
+	SHA256        []string      `toml:"sha256"`         // "NAME=SUM" of every plugin that may be started; none: any
+	HealthTimeout time.Duration `toml:"health_timeout"` // a plugin that does not say for so long that it lives is killed
+	StallTimeout  time.Duration `toml:"stall_timeout"`  // and one that has work and makes no progress for so long
+}
+
+// Pins are the sums of SHA256 by file name; nil: there are none.
+func (p *Plugins) Pins() map[string]string {
+	if len(p.SHA256) == 0 {
+		return nil
+	}
+	pins := make(map[string]string, len(p.SHA256))
+	for _, entry := range p.SHA256 {
+		file, sum, _ := strings.Cut(entry, "=")
+		pins[file] = strings.ToLower(sum)
+	}
+	return pins
 }
 
 // State says where edged writes.
@@ -183,6 +202,7 @@ func Default() *Config {
 		},
 		PrefixCache: PrefixCache{Enabled: true},
 		Inbox:       Inbox{Store: "disk", DedupeWindow: 10 * time.Minute},
+		Plugins:     Plugins{HealthTimeout: 15 * time.Second, StallTimeout: 5 * time.Minute},
 		State:       State{Dir: "/var/lib/edged"},
 		Log:         Log{Level: "info", Format: "text"},
 	}

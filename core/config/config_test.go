@@ -156,6 +156,8 @@ func TestBadFiles(t *testing.T) {
 		{"top_p", "FILE:2: sampling.top_p: 1.5 is outside 0 to 1"},
 		{"queue_size", "FILE:2: queue.size: 0 is outside 1 to 65536"},
 		{"queue_deadline", "FILE:2: queue.deadline: 2h0m0s is later than queue.max_deadline, 1h0m0s"},
+		{"plugins_sha256", "FILE:2: plugins.sha256: \"backend-neon=12ab\" is not NAME=SUM, such as \"backend-neon=\" and the 64 digits that sha256sum prints"},
+		{"plugins_stall", "FILE:2: plugins.stall_timeout: 10ms is outside 1s to 24h0m0s"},
 		{"inbox_store", "FILE:2: inbox.store: \"ram\" is none of \"disk\", \"memory\""},
 		{"state_dir", "FILE:2: state.dir: is empty: name a folder that edged may write to"},
 		{"metrics_listen", "FILE:2: metrics.listen: \"9090\" is no address to listen on, such as 127.0.0.1:1883"},

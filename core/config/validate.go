@@ -1,6 +1,7 @@
 package config
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"math"
@@ -50,6 +51,7 @@ func (c *Config) problems() []problem {
 	v.queue(&c.Queue)
 	v.oneOf("inbox.store", c.Inbox.Store, "disk", "memory")
 	v.duration("inbox.dedupe_window", c.Inbox.DedupeWindow, 0, 24*time.Hour)
+	v.plugins(&c.Plugins)
 	if c.State.Dir == "" {
 		v.add("state.dir", "is empty: name a folder that edged may write to")
 	}
@@ -240,6 +242,27 @@ func (v *validator) queue(q *Queue) {
 	v.duration("queue.max_deadline", q.MaxDeadline, time.Second, 7*24*time.Hour)
 	if q.Deadline > q.MaxDeadline {
 		v.add("queue.deadline", "%v is later than queue.max_deadline, %v", q.Deadline, q.MaxDeadline)
+	}
+}
+
+func (v *validator) plugins(p *Plugins) {
+	v.duration("plugins.health_timeout", p.HealthTimeout, time.Second, 10*time.Minute)
+	v.duration("plugins.stall_timeout", p.StallTimeout, time.Second, 24*time.Hour)
+	if len(p.SHA256) > 64 {
+		v.add("plugins.sha256", "%d sums are more than 64", len(p.SHA256))
+		return
+	}
+	seen := map[string]bool{}
+	for _, entry := range p.SHA256 {
+		file, sum, _ := strings.Cut(entry, "=")
+		raw, err := hex.DecodeString(sum)
+		switch {
+		case !ValidName(file) || err != nil || len(raw) != 32:
+			v.add("plugins.sha256", "%q is not NAME=SUM, such as \"backend-neon=\" and the 64 digits that sha256sum prints", oneLine(entry))
+		case seen[file]:
+			v.add("plugins.sha256", "%s is pinned twice", file)
+		}
+		seen[file] = true
 	}
 }
 

@@ -175,6 +175,7 @@ func (d *daemon) serve(ctx context.Context, n *notifier, cancel context.CancelFu
 		}
 	}()
 	d.work = dispatch.New(d.dispatchConfig(store))
+	d.plugins.work.Store(d.work)
 	d.door = mqtt.New(mqtt.Options{Node: d.c.Node.Name, Config: d.c.MQTT, Embedded: address, Dispatcher: d.work, Log: d.log})
 
 	// The door outlives the dispatcher: last events are published after the work has ended.

@@ -3,8 +3,10 @@ package daemon_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -19,6 +21,7 @@ import (
 	"edged/core/config"
 	"edged/core/daemon"
 	"edged/core/mqtt"
+	"edged/core/pluginhost"
 	"edged/core/protocol"
 )
 
@@ -303,13 +306,10 @@ func TestShutdownWithinGrace(t *testing.T) {
 	n.publish(t, "edged/n/request", `{"id":"short","prompt":"abc","max_tokens":50}`)
 	n.publish(t, "edged/n/request", `{"id":"long","prompt":"abc","max_tokens":9000}`)
 	n.until(t, "accepted", func(topic string, payload []byte) bool { return topic == "edged/n/response/long" })
-	began := time.Now()
 	if err := n.stop(); err != nil {
 		t.Fatal(err)
 	}
-	if took := time.Since(began); took > 24*time.Second { // the grace, and what a busy machine takes
-		t.Errorf("it took %v, and the grace is 4 s", took)
-	}
+	// That the long one was cut off shows that the grace ended; when it does is tested in fake time, beside the dispatcher.
 	ends := map[string]string{}
 	offline := false
 	for len(n.got) > 0 {
@@ -375,6 +375,81 @@ func TestModelThatCannotBeServed(t *testing.T) {
 	c.Backend.Name = "nonsense"
 	if err := daemon.Run(t.Context(), daemon.Options{Config: c, Log: slog.New(slog.DiscardHandler)}); err == nil || !strings.Contains(err.Error(), "backend-nonsense") {
 		t.Errorf("an unknown backend: %v", err)
+	}
+}
+
+// A backend that has work and computes nothing is killed, and so is one that was stopped; what ran in it goes on.
+func TestStalledPlugins(t *testing.T) {
+	c := configure(t)
+	c.Plugins.StallTimeout, c.Plugins.HealthTimeout = time.Second, 2*time.Second
+	n := start(t, c)
+	dir := filepath.Dir(c.Model.Path)
+	touch(t, filepath.Join(dir, "stuck"))
+	n.publish(t, "edged/n/request", `{"id":"a","prompt":"abcdefg","max_tokens":20}`)
+	if last, _ := n.answer(t, "a"); last.Error != nil || *last.Text != shouted("abcdefg", 20) || last.Attempt < 2 {
+		t.Errorf("after a stall: %+v", last)
+	}
+	if !strings.Contains(n.log.String(), "plugin makes no progress") {
+		t.Error("the log does not say why")
+	}
+	touch(t, filepath.Join(dir, "stuck-tokenizer"))
+	n.publish(t, "edged/n/request", `{"id":"b","prompt":"abcdefg","max_tokens":20}`)
+	if last, _ := n.answer(t, "b"); last.Error != nil || *last.Text != shouted("abcdefg", 20) {
+		t.Errorf("after the tokenizer stalled: %+v", last)
+	}
+	for _, plugin := range []string{"backend", "tokenizer"} {
+		if err := syscall.Kill(n.children(t)[plugin], syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		n.publish(t, "edged/n/request", `{"id":"stop-`+plugin+`","prompt":"abcdefg","max_tokens":20}`)
+		if last, _ := n.answer(t, "stop-"+plugin); last.Error != nil || *last.Text != shouted("abcdefg", 20) {
+			t.Errorf("after the %s was stopped: %+v", plugin, last)
+		}
+	}
+}
+
+// More deaths in a row than make a crash loop are none where each life has answered.
+func TestDeathsBetweenAnswersAreNoCrashLoop(t *testing.T) {
+	n := start(t, configure(t))
+	for i := range 8 {
+		id := string(rune('a' + i))
+		n.publish(t, "edged/n/request", `{"id":"`+id+`","prompt":"abc","max_tokens":3}`)
+		if last, _ := n.answer(t, id); last.Error != nil || *last.Text != "ABC" {
+			t.Fatalf("round %d: %+v", i, last)
+		}
+		if err := syscall.Kill(n.children(t)["backend"], syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if strings.Contains(n.log.String(), "failures=2") {
+		t.Error("deaths were counted together")
+	}
+}
+
+func TestPinnedPlugins(t *testing.T) {
+	c := configure(t)
+	var pins []string
+	for _, name := range []string{"backend-fake", "tokenizer-bpe"} {
+		data, err := os.ReadFile(filepath.Join(c.Plugins.Dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		pins = append(pins, fmt.Sprintf("%s=%x", name, sha256.Sum256(data)))
+	}
+	c.Plugins.SHA256 = pins
+	n := start(t, c)
+	if err := n.stop(); err != nil {
+		t.Fatal(err)
+	}
+	for what, change := range map[string]func(){
+		"changed":           func() { c.Plugins.SHA256 = []string{pins[1], pins[0][:len(pins[0])-4] + "0000"} },
+		"not among them":    func() { c.Plugins.SHA256 = pins[1:] },
+		"not the tokenizer": func() { c.Plugins.SHA256 = pins[:1] },
+	} {
+		change()
+		if err := daemon.Run(t.Context(), daemon.Options{Config: c, Log: slog.New(slog.DiscardHandler)}); !errors.Is(err, pluginhost.ErrChecksum) {
+			t.Errorf("%s: %v", what, err)
+		}
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -58,6 +59,11 @@ func trouble(model, name string) bool {
 	return err == nil
 }
 
+// stuck is trouble that comes once.
+func stuck(model, name string) bool {
+	return os.Remove(filepath.Join(filepath.Dir(model), name)) == nil
+}
+
 func fakeTokenizer() tokenizer.Tokenizer {
 	encode := func(text string) (ids []int32) {
 		for _, b := range []byte(text) {
@@ -65,8 +71,10 @@ func fakeTokenizer() tokenizer.Tokenizer {
 		}
 		return ids
 	}
+	model := ""
 	return &tokenizer.Fake{
 		LoadFunc: func(_ context.Context, path string) (tokenizer.Info, error) {
+			model = path
 			if trouble(path, "no-tokenizer") {
 				return tokenizer.Info{}, fmt.Errorf("%s: %w: it has no vocabulary", path, protocol.ErrModel)
 			}
@@ -85,6 +93,9 @@ func fakeTokenizer() tokenizer.Tokenizer {
 				return tokenizer.ChatIDs{}, fmt.Errorf("messages: %w", protocol.ErrInvalid)
 			}
 			text := messages[len(messages)-1].Content
+			if stuck(model, "stuck-tokenizer") {
+				select {}
+			}
 			if text == "kill the tokenizer" {
 				os.Exit(3)
 			}
@@ -106,6 +117,7 @@ const tick = 5 * time.Millisecond
 // fakeBackend answers with the prompt in upper case, over and over.
 func fakeBackend() backend.Backend {
 	model, pieces := "", 0
+	var steps atomic.Uint64
 	return &backend.Fake{
 		DescribeFunc: func(context.Context) (backend.Description, error) {
 			return backend.Description{Name: "fake", Kernels: []string{"none"}}, nil
@@ -126,6 +138,9 @@ func fakeBackend() backend.Backend {
 				rows = 200
 			}
 			return backend.ModelInfo{Name: "shouting", Arch: "fake", VocabRows: rows, Context: 10_000}, nil
+		},
+		StatsFunc: func(context.Context) (backend.Stats, error) {
+			return backend.Stats{Steps: steps.Load()}, nil
 		},
 		SetVocabularyFunc: func(_ context.Context, v backend.Vocabulary) error {
 			pieces = len(v.Pieces)
@@ -151,6 +166,10 @@ func fakeBackend() backend.Backend {
 				if req.ID != "probe" && step == 0 && trouble(model, "slow-start") {
 					time.Sleep(time.Second)
 				}
+				if req.ID != "probe" && step == 3 && stuck(model, "stuck") {
+					select {}
+				}
+				steps.Add(1)
 				id := int32(strings.ToUpper(string(req.PromptIDs[step%len(req.PromptIDs)]))[0])
 				ids = append(ids, id)
 				if err := emit(backend.Event{IDs: []int32{id}, Text: string(id)}); err != nil {

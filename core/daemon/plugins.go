@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"edged/core/dispatch"
@@ -17,6 +18,9 @@ import (
 	"edged/core/protocol/backend"
 	"edged/core/protocol/tokenizer"
 )
+
+// healthInterval is how often a plugin is asked whether it lives and gets on, at most.
+const healthInterval = 5 * time.Second
 
 // degradedAfter is how many lives in a row of a plugin may fail before requests are answered with errors instead of
 // waiting for the next one.
@@ -28,6 +32,7 @@ type plugins struct {
 	log       *slog.Logger
 	tokenizer *supervisor[tokenizerLife]
 	backend   *supervisor[backendLife]
+	work      atomic.Pointer[dispatch.Dispatcher] // nil: nothing is served yet
 }
 
 type tokenizerLife struct {
@@ -57,19 +62,19 @@ type supervisor[T any] struct {
 
 func newPlugins(d *daemon) *plugins {
 	p := &plugins{d: d, log: d.log}
-	common := pluginhost.Options{Dir: d.c.Plugins.Dir, Log: d.log, StopTimeout: time.Second}
+	common := pluginhost.Options{Dir: d.c.Plugins.Dir, Pins: d.c.Plugins.Pins(), Log: d.log, StopTimeout: time.Second}
 
 	o := common
 	o.Kind, o.Name = protocol.PluginTokenizer, "bpe"
-	p.tokenizer = supervise(p, "tokenizer", o, p.prepareTokenizer)
+	p.tokenizer = supervise(p, "tokenizer", o, p.prepareTokenizer, p.tokenizerStalls)
 
 	o = common
 	o.Kind, o.Name, o.Command = protocol.PluginBackend, d.c.Backend.Name, d.c.Backend.Command
-	p.backend = supervise(p, "backend", o, p.prepareBackend)
+	p.backend = supervise(p, "backend", o, p.prepareBackend, (&stall{p: p, most: d.c.Plugins.StallTimeout}).check)
 	return p
 }
 
-func supervise[T any](p *plugins, name string, o pluginhost.Options, prepare func(context.Context, *pluginhost.Process, uint64) (T, error)) *supervisor[T] {
+func supervise[T any](p *plugins, name string, o pluginhost.Options, prepare func(context.Context, *pluginhost.Process, uint64) (T, error), check func(context.Context, *pluginhost.Process) error) *supervisor[T] {
 	s := &supervisor[T]{name: name, onChange: p.d.status.changed, changed: make(chan struct{})}
 	s.Supervised = pluginhost.Supervise(pluginhost.SupervisorOptions{
 		Process: o,
@@ -84,8 +89,11 @@ func supervise[T any](p *plugins, name string, o pluginhost.Options, prepare fun
 			s.mu.Unlock()
 			return err
 		},
-		OnChange:  s.change,
-		Permanent: s.permanent,
+		OnChange:       s.change,
+		Check:          check,
+		HealthTimeout:  p.d.c.Plugins.HealthTimeout,
+		HealthInterval: min(healthInterval, p.d.c.Plugins.HealthTimeout/3, p.d.c.Plugins.StallTimeout/3),
+		Permanent:      s.permanent,
 	})
 	return s
 }
@@ -221,7 +229,7 @@ func (p *plugins) prepareBackend(ctx context.Context, proc *pluginhost.Process, 
 	if err := p.d.folder.Prove(ctx, b, number); err != nil {
 		return backendLife{}, err
 	}
-	if err := probe(ctx, b, t.info); err != nil {
+	if err := probe(ctx, b, t.info, p.d.c.Plugins.StallTimeout); err != nil {
 		return backendLife{}, fmt.Errorf("the model does not answer: %w", err)
 	}
 	p.log.InfoContext(ctx, "model ready", "model", info.Name, "arch", info.Arch, "format", info.Format, "backend", about.Name,
@@ -229,8 +237,16 @@ func (p *plugins) prepareBackend(ctx context.Context, proc *pluginhost.Process, 
 	return backendLife{b, info, about}, nil
 }
 
-// probe generates one token.
-func probe(ctx context.Context, b backend.Backend, t tokenizer.Info) error {
+// BackendAnswered is dispatch.Witness's: a life that ends after it has answered is none of a crash loop.
+func (p *plugins) BackendAnswered() { p.backend.Proven() }
+
+// TokenizerAnswered is dispatch.Witness's.
+func (p *plugins) TokenizerAnswered() { p.tokenizer.Proven() }
+
+// probe generates one token, within the time in which a backend must get on.
+func probe(ctx context.Context, b backend.Backend, t tokenizer.Info, most time.Duration) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, most, errStalled)
+	defer cancel()
 	return b.Generate(ctx, backend.Request{ID: "probe", PromptIDs: []int32{max(t.BOS, 0)}, MaxTokens: 1}, func(backend.Event) error { return nil })
 }
 

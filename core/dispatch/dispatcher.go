@@ -92,6 +92,7 @@ type Dispatcher struct {
 	crash   crash
 	mute    uint64                  // the latest life of the tokenizer that is known to be dead
 	early   map[inbox.Key]time.Time // cancels that overtook their request
+	encodes map[*job]time.Time      // calls of the tokenizer that run, and since when
 	started bool
 	closed  bool // nothing is admitted any more
 	stopped bool // and nothing runs on
@@ -119,6 +120,8 @@ type Stats struct {
 	Repeats   uint64 // joined or answered from the inbox
 	Crashes   uint64 // deaths of the backend under a request, counted once for all that it took along
 
+	Encoding time.Duration // how long the oldest call of the tokenizer has been running; 0: none is
+
 	PromptTokens uint64
 	Tokens       uint64        // generated
 	FirstToken   time.Duration // of the latest answer, from its admission
@@ -142,6 +145,7 @@ func New(o Config) *Dispatcher {
 		clients:  map[string]int{},
 		queue:    newQueue(l.Ageing),
 		early:    map[inbox.Key]time.Time{},
+		encodes:  map[*job]time.Time{},
 	}
 }
 
@@ -309,6 +313,9 @@ func (d *Dispatcher) Stats() Stats {
 	defer d.mu.Unlock()
 	s := d.stats
 	s.Running, s.Waiting = d.running, len(d.jobs)-d.running
+	for _, since := range d.encodes {
+		s.Encoding = max(s.Encoding, time.Since(since))
+	}
 	return s
 }
 

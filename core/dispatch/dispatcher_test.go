@@ -610,7 +610,11 @@ func TestShutdown(t *testing.T) {
 		b.submit(t, with(ask("long", "x"), tokens(1000)))
 		b.submit(t, ask("never", "x"))
 		synctest.Wait()
+		began := time.Now()
 		b.stop()
+		if took := time.Since(began); took != 500*time.Millisecond { // not before, not after
+			t.Errorf("the end took %v, and the grace is 500 ms", took)
+		}
 		for id, failed := range map[string]bool{"short": false, "long": true, "never": true} {
 			last := b.s.last(t, id)
 			if (last.Error != nil) != failed || failed && last.Error.Code != CodeShuttingDown {

@@ -110,6 +110,9 @@ func (d *Dispatcher) run(ctx context.Context, j *job) (*Last, error) {
 		}
 		last, err := d.try(ctx, j)
 		if err == nil {
+			if w, ok := d.o.Backends.(Witness); ok {
+				w.BackendAnswered()
+			}
 			return last, nil
 		}
 		if why := ended(ctx); why != nil {
@@ -123,9 +126,9 @@ func (d *Dispatcher) run(ctx context.Context, j *job) (*Last, error) {
 			"attempt", j.attempt, "tokens", len(j.generated), "err", err)
 		switch {
 		case j.lone >= d.limits.LoneCrashes:
-			return nil, fail(CodeQuarantined, "the backend died %d times while this request ran alone: it is not tried again", j.lone)
+			return nil, fail(CodeQuarantined, "the backend died %d times while this request ran alone, which is not tried again: %v", j.lone, err)
 		case j.attempt >= d.limits.Attempts:
-			return nil, fail(CodeBackendUnavailable, "the backend died during each of %d attempts", j.attempt)
+			return nil, fail(CodeBackendUnavailable, "the backend died during each of %d attempts: %v", j.attempt, err)
 		}
 		j.attempt++
 		j.seq = 0

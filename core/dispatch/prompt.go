@@ -29,22 +29,38 @@ func (d *Dispatcher) encode(ctx context.Context, j *job) error {
 	for try := 1; ; try++ {
 		life, err := d.tokenizer(ctx)
 		if err == nil {
+			d.clock(j, true)
 			err = j.encode(ctx, life)
+			d.clock(j, false)
 		}
 		if why := ended(ctx); why != nil {
 			return why
 		}
 		switch {
 		case err == nil:
+			if w, ok := d.o.Tokenizers.(Witness); ok {
+				w.TokenizerAnswered()
+			}
 			return nil
 		case !errors.Is(err, protocol.ErrPluginDied):
 			return err
 		}
 		d.silent(life.Life)
 		if try == tokenizerTries {
-			return fail(CodeQuarantined, "the tokenizer died %d times over this request: it is not tried again", try)
+			return fail(CodeQuarantined, "the tokenizer died %d times over this request, which is not tried again: %v", try, err)
 		}
 		d.log.WarnContext(ctx, "the tokenizer died under a request", "request_id", j.key.ID, "client", j.key.Client, "err", err)
+	}
+}
+
+// clock says that a job's call of the tokenizer begins or has ended.
+func (d *Dispatcher) clock(j *job, begins bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if begins {
+		d.encodes[j] = time.Now()
+	} else {
+		delete(d.encodes, j)
 	}
 }
 

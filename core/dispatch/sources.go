@@ -22,6 +22,12 @@ type BackendLife struct {
 	Life    uint64 // counts starts, from 1
 }
 
+// Witness is what a Backends or a Tokenizers may also be: it is told that the current life has done what it is for.
+type Witness interface {
+	BackendAnswered()
+	TokenizerAnswered()
+}
+
 // Tokenizers gives the tokenizer plugin's current life.
 type Tokenizers interface {
 	// Tokenizer returns the current life, as Backend does.

@@ -63,9 +63,10 @@ type Options struct {
 	StartTimeout time.Duration
 	// StopTimeout is what Kill leaves for a graceful end; 0: 2 s.
 	StopTimeout time.Duration
-	// SHA256 pins the content of the plugin's file, hexadecimal; "": any. It protects against a replaced file, not against
-	// one who can replace it between the check and the start.
-	SHA256 string
+	// Pins are the SHA-256 sums of plugins' files, hexadecimal, by file name ("backend-neon"). nil: any file is started; else
+	// only one that is in it, with that content. They protect against a replaced file, not against one who can replace it
+	// between the check and the start.
+	Pins map[string]string
 }
 
 func (o Options) withDefaults() (Options, error) {
@@ -137,8 +138,8 @@ func Start(ctx context.Context, o Options) (*Process, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if o.SHA256 != "" {
-		if err := checkSum(o.Path, o.SHA256); err != nil {
+	if o.Pins != nil {
+		if err := checkPin(o.Path, o.Pins); err != nil {
 			return nil, err
 		}
 	}
@@ -256,7 +257,11 @@ func (p *Process) Kill() {
 	<-p.done
 }
 
-func checkSum(path, want string) error {
+func checkPin(path string, pins map[string]string) error {
+	want, pinned := pins[filepath.Base(path)]
+	if !pinned {
+		return fmt.Errorf("pluginhost: %s: %w: plugins.sha256 pins plugins, and this one is not among them", path, ErrChecksum)
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return fmt.Errorf("pluginhost: %w", err)
@@ -267,7 +272,7 @@ func checkSum(path, want string) error {
 		return fmt.Errorf("pluginhost: %s: %w", path, err)
 	}
 	if got := hex.EncodeToString(h.Sum(nil)); !strings.EqualFold(got, want) {
-		return fmt.Errorf("pluginhost: %s: %w: sha256 is %s, pinned is %s", path, ErrChecksum, got, want)
+		return fmt.Errorf("pluginhost: %s: %w: its SHA-256 is %s, and plugins.sha256 says %s", path, ErrChecksum, got, want)
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -146,6 +147,10 @@ func TestSocketFolder(t *testing.T) {
 	if err := os.MkdirAll(stale, 0o700); err != nil {
 		t.Fatal(err)
 	}
+	// An id is given again: this process has that of the one that made the folder, and did not start when that one did.
+	if err := os.Mkdir(filepath.Join(dir, fmt.Sprintf("edged-plugin-%d.1-1", os.Getpid())), 0o700); err != nil {
+		t.Fatal(err)
+	}
 	o := options(quiet(), "ok")
 	o.RunDir = dir
 	p, err := pluginhost.Start(t.Context(), o)
@@ -270,7 +275,10 @@ func TestStartErrors(t *testing.T) {
 		{"version", with("version 2", nil), pluginhost.ErrVersion, []string{"speaks version 2", "wants 1", "update edged"}},
 		{"network", with("tcp", nil), nil, []string{`listens on "tcp"`, "unix socket"}},
 		{"not a program", with("", func(o *pluginhost.Options) { o.Path = script }), nil, []string{"exec format error", "another kind of machine"}},
-		{"not pinned", with("ok", func(o *pluginhost.Options) { o.SHA256 = hex.EncodeToString(sum[:]) }), pluginhost.ErrChecksum, []string{"pinned is"}},
+		{"not pinned", with("ok", func(o *pluginhost.Options) {
+			o.Pins = map[string]string{filepath.Base(o.Path): hex.EncodeToString(sum[:])}
+		}), pluginhost.ErrChecksum, []string{"plugins.sha256 says"}},
+		{"not among the pinned", with("ok", func(o *pluginhost.Options) { o.Pins = map[string]string{"backend-other": hex.EncodeToString(sum[:])} }), pluginhost.ErrChecksum, []string{"not among them"}},
 		{"no such prefix", with("ok", func(o *pluginhost.Options) { o.Command = []string{"no-such-emulator"} }), nil, []string{"backend.command", "no-such-emulator"}},
 		{"no such file", with("ok", func(o *pluginhost.Options) { o.Path = "/nowhere/backend-x" }), pluginhost.ErrNotFound, nil},
 		{"kind", with("ok", func(o *pluginhost.Options) { o.Kind = "frontend" }), nil, []string{`"frontend"`}},

@@ -1,17 +1,15 @@
 package pluginhost
 
 import (
-	"errors"
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
-
-	"golang.org/x/sys/unix"
 )
 
-// dirPrefix begins the name of a folder of sockets; the id of the process that made it follows.
+// dirPrefix begins the name of a folder of sockets; the process that made it follows, see owner.
 const dirPrefix = "edged-plugin-"
 
 // socketTail is the longest that go-plugin appends to the folder: its own folder and the socket, with random digits.
@@ -31,7 +29,7 @@ func socketDir(base string) (string, error) {
 		return "", fmt.Errorf("pluginhost: socket folder: %w", err)
 	}
 	sweep(base)
-	dir, err := os.MkdirTemp(base, dirPrefix+strconv.Itoa(os.Getpid())+"-")
+	dir, err := os.MkdirTemp(base, dirPrefix+owner(os.Getpid())+"-")
 	if err != nil {
 		return "", fmt.Errorf("pluginhost: socket folder: %w", err)
 	}
@@ -42,6 +40,22 @@ func socketDir(base string) (string, error) {
 	return dir, nil
 }
 
+// owner names a process: its id and when it started, in clock ticks since the boot, since ids are given again. "": it is no
+// more, or there is no /proc.
+func owner(pid int) string {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return ""
+	}
+	// The second field, the program's name in parentheses, may hold anything; the state is the third.
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	const state, start = 3, 22
+	if len(fields) <= start-state || fields[0] == "Z" {
+		return ""
+	}
+	return strconv.Itoa(pid) + "." + fields[start-state]
+}
+
 // sweep removes the folders of processes that are no more. It is best effort: another user's folder stays.
 func sweep(base string) {
 	stale, err := filepath.Glob(filepath.Join(base, dirPrefix+"*-*"))
@@ -49,12 +63,13 @@ func sweep(base string) {
 		return
 	}
 	for _, dir := range stale {
-		owner, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(dir), dirPrefix), "-")
-		pid, err := strconv.Atoi(owner)
+		made, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(dir), dirPrefix), "-")
+		id, _, _ := strings.Cut(made, ".")
+		pid, err := strconv.Atoi(id)
 		if err != nil || pid <= 0 {
 			continue
 		}
-		if errors.Is(unix.Kill(pid, 0), unix.ESRCH) {
+		if now := owner(pid); now == "" || made != id && made != now { // one that names an id alone belongs to whoever has it
 			_ = os.RemoveAll(dir)
 		}
 	}

@@ -40,12 +40,16 @@ type SupervisorOptions struct {
 	Process Options
 	// Prepare makes a new process ready, for example loads the model; its ctx ends when the process does. nil: nothing to do.
 	Prepare func(ctx context.Context, p *Process) error
+	// Check is called after every health check of a ready plugin; its error ends the life, for example because the plugin makes
+	// no progress. It must end when ctx does. nil: health is all that is asked for.
+	Check func(ctx context.Context, p *Process) error
 	// OnChange is told every change of State, from Run's goroutine; it must not block for long. nil: nobody is told.
 	OnChange func(State)
 	// Permanent says that an error will come again however often the plugin is started: Run then returns it. nil: none is.
 	Permanent func(error) bool
 	// MinBackoff is the pause after a first failure, doubled with each further one up to MaxBackoff, each ±20 %; 0: 100 ms
-	// and 30 s. A life that was ready for StableAfter (0: 30 s) makes the next failure a first one.
+	// and 30 s. A life that was ready for StableAfter (0: 30 s), or of which Proven was said, makes the next failure a first
+	// one.
 	MinBackoff, MaxBackoff, StableAfter time.Duration
 	// HealthInterval is the time between two health checks; 0: 5 s; negative: none.
 	HealthInterval time.Duration
@@ -71,6 +75,9 @@ func (o SupervisorOptions) withDefaults() SupervisorOptions {
 	if o.OnChange == nil {
 		o.OnChange = func(State) {}
 	}
+	if o.Check == nil {
+		o.Check = func(context.Context, *Process) error { return nil }
+	}
 	if o.Permanent == nil {
 		o.Permanent = func(error) bool { return false }
 	}
@@ -91,6 +98,7 @@ type Supervised struct {
 	current *Process      // not nil: ready
 	changed chan struct{} // closed and replaced at each change
 	ended   error         // what Run returned, where it has
+	proven  bool          // of the present life
 	restart chan error
 }
 
@@ -115,7 +123,7 @@ func (s *Supervised) Run(ctx context.Context) error {
 		if s.o.Permanent(err) {
 			return s.end(lives, err)
 		}
-		if failures++; ready >= s.o.StableAfter {
+		if failures++; ready >= s.o.StableAfter || s.takeProven() {
 			failures = 1
 		}
 		pause := s.backoff(failures)
@@ -216,6 +224,12 @@ func (s *Supervised) watch(ctx context.Context, p *Process) error {
 			if err := s.check(ctx, p); err != nil {
 				return err
 			}
+			if !s.isReady(p) {
+				continue
+			}
+			if err := s.o.Check(ctx, p); err != nil && ctx.Err() == nil {
+				return err
+			}
 		}
 	}
 }
@@ -232,6 +246,12 @@ func (s *Supervised) check(ctx context.Context, p *Process) error {
 		return fmt.Errorf("pluginhost: %s: %w within %s", p.Name(), ErrUnhealthy, s.o.HealthTimeout)
 	}
 	return fmt.Errorf("pluginhost: %s: %w: %w", p.Name(), ErrUnhealthy, err)
+}
+
+func (s *Supervised) isReady(p *Process) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.current == p
 }
 
 // backoff is the pause after so many failures in a row.
@@ -282,6 +302,21 @@ func (s *Supervised) Current(ctx context.Context) (*Process, error) {
 			return nil, fmt.Errorf("pluginhost: plugin is %s: %w", state.Phase, ctx.Err())
 		}
 	}
+}
+
+// Proven says that the present life has done what it is for: whatever ends it, it was none of a crash loop.
+func (s *Supervised) Proven() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.proven = s.current != nil
+}
+
+func (s *Supervised) takeProven() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	was := s.proven
+	s.proven = false
+	return was
 }
 
 // Restart kills the present life for a reason that its State will show, for example that it makes no progress. Where there

@@ -286,6 +286,48 @@ func TestSupervisedPrepare(t *testing.T) {
 	})
 }
 
+func TestSupervisedChecksAndForgivesTheProven(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		stuck := errors.New("computes nothing")
+		var begin time.Time
+		checks := 0
+		s := supervise(t, SupervisorOptions{
+			HealthInterval: time.Second,
+			Prepare:        func(context.Context, *Process) error { time.Sleep(10 * time.Second); begin = time.Now(); return nil },
+			Check: func(context.Context, *Process) error {
+				if checks++; time.Since(begin) >= 5*time.Second {
+					return stuck
+				}
+				return nil
+			},
+		}, func(n int) (*life, error) { return newLife(n, healthFunc(healthy)), nil })
+		for life := 1; life <= 8; life++ {
+			p, err := s.Current(t.Context())
+			if err != nil || p.Pid() != life {
+				t.Fatalf("life %d: %v, %v", life, p, err)
+			}
+			if life == 1 && checks != 0 {
+				t.Errorf("checked %d times while it was made ready", checks)
+			}
+			if life > 4 {
+				s.Proven()
+			}
+			<-p.Done()
+			synctest.Wait()
+			want := life
+			if life > 4 { // such a life starts the count anew
+				want = 1
+			}
+			if st := s.State(); !errors.Is(st.Err, stuck) || st.Failures != want {
+				t.Errorf("life %d: %+v, want %d failures", life, st, want)
+			}
+		}
+		if err := s.wait(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestSupervisedRestartOnRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := supervise(t, SupervisorOptions{}, func(n int) (*life, error) { return newLife(n, healthFunc(healthy)), nil })
