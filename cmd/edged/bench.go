@@ -38,9 +38,15 @@ of it is reached. The medians are shown; --json gives one object with every repe
   decode_percent_of_bandwidth    of the medians
   first_token_ms                 of the prompt, from its arrival (median)
   plain_decode_tps               with --adapter: decoding without it, in turns
+  single_decode_tps              with --transcript: one token at a time, in turns; decode_tps then guesses what is repeated
+  drafted, accepted              with --transcript: guessed tokens that were computed, and those that were right
+  streams_tps                    with --streams: tokens a second of all streams together
+  streams_wait                   the longest wait for a token while a prompt of --prompt-tokens is read, in usual gaps
   machine, model, threads, …     what it was measured on
 
---transcript decodes a real text as if it were sampled, as much of it as the context holds unless --gen-tokens says less.
+--transcript decodes a real text as if it were sampled, as much of it as the context holds unless --gen-tokens says less. What of it
+repeats what came before (--context says how much of it is the prompt) is guessed as it is for requests; "accepted" is real then.
+--streams N decodes N answers at once, too, and then has them wait for a prompt.
 --context N decodes from position N on: --context 4000 shows what a long conversation costs.`,
 		Example: `  edged bench --model m.gguf
   edged bench --model m.gguf --threads 2 --json >> docs/benchmarks/mine.jsonl
@@ -54,6 +60,7 @@ of it is reached. The medians are shown; --json gives one object with every repe
 	fl.IntVar(&f.request.PromptTokens, "prompt-tokens", 512, "tokens of a measured prompt")
 	fl.IntVar(&f.request.GenTokens, "gen-tokens", 0, "tokens of a measured answer (default: 128, or the transcript)")
 	fl.IntVar(&f.request.Repeats, "repeats", 5, "how often each is measured")
+	fl.IntVar(&f.request.Streams, "streams", 0, "also decode so many answers at once")
 	fl.StringVar(&f.transcript, "transcript", "", "decode this text file instead of what the model gives; - is standard input")
 	fl.BoolVar(&f.json, "json", false, "print one JSON object")
 	return c
@@ -63,6 +70,7 @@ of it is reached. The medians are shown; --json gives one object with every repe
 const (
 	usualContext = 4096
 	usualGen     = 128
+	streamTokens = 32
 )
 
 func (a *app) bench(ctx context.Context, f *benchFlags) error {
@@ -71,7 +79,7 @@ func (a *app) bench(ctx context.Context, f *benchFlags) error {
 		name  string
 		value int
 		least int
-	}{{"prompt-tokens", r.PromptTokens, 1}, {"gen-tokens", r.GenTokens, 0}, {"repeats", r.Repeats, 1}} {
+	}{{"prompt-tokens", r.PromptTokens, 1}, {"gen-tokens", r.GenTokens, 0}, {"repeats", r.Repeats, 1}, {"streams", r.Streams, 0}} {
 		if v.value < v.least || v.value > 1<<20 {
 			return usagef("--%s %d is outside %d to %d", v.name, v.value, v.least, 1<<20)
 		}
@@ -98,8 +106,11 @@ func (a *app) bench(ctx context.Context, f *benchFlags) error {
 		gen = usualGen
 	}
 	f.context = max(r.PromptTokens, r.Context+gen) + 1
+	if r.Streams > 0 {
+		f.context = max(f.context, r.Context+streamTokens+r.PromptTokens/8) // what a stream says while the prompt is read
+	}
 	began := time.Now()
-	s, err := f.open(ctx, f.log(a.streams), 1)
+	s, err := f.open(ctx, f.log(a.streams), r.Streams+1)
 	if err != nil {
 		return err
 	}

@@ -33,6 +33,12 @@ type benchReport struct {
 	PrefillTPS   []float64 `json:"prefill_tps"`
 	DecodeTPS    []float64 `json:"decode_tps"`
 	PlainTPS     []float64 `json:"plain_decode_tps,omitempty"`
+	SingleTPS    []float64 `json:"single_decode_tps,omitempty"`
+	Drafted      int64     `json:"drafted,omitempty"`
+	Accepted     int64     `json:"accepted,omitempty"`
+	Streams      int       `json:"streams,omitempty"`
+	StreamsTPS   []float64 `json:"streams_tps,omitempty"`
+	StreamsWait  []float64 `json:"streams_wait,omitempty"`
 	Bandwidth    float64   `json:"bandwidth_gbps"`
 	BytesPerStep int64     `json:"weight_bytes_per_token"`
 	FirstToken   float64   `json:"first_token_ms"`
@@ -85,9 +91,19 @@ func (out *benchReport) fill(f *benchFlags, m backend.ModelInfo, d backend.Descr
 	}
 	out.PrefillTPS, out.DecodeTPS, out.PlainTPS = r.PrefillTPS, r.DecodeTPS, r.PlainDecodeTPS
 	out.Bandwidth, out.BytesPerStep, out.FirstToken = r.BandwidthGBps, r.WeightBytesPerToken, r.FirstTokenMS
+	out.SingleTPS, out.Drafted, out.Accepted = r.SingleDecodeTPS, r.Drafted, r.Accepted
+	out.Streams, out.StreamsTPS, out.StreamsWait = f.request.Streams, r.StreamsTPS, r.StreamsWait
 	if r.BandwidthGBps > 0 {
-		out.Percent = 100 * median(r.DecodeTPS) * float64(r.WeightBytesPerToken) / 1e9 / r.BandwidthGBps
+		out.Percent = 100 * median(out.single()) * float64(r.WeightBytesPerToken) / 1e9 / r.BandwidthGBps
 	}
+}
+
+// single is decoding one token at a time.
+func (out *benchReport) single() []float64 {
+	if len(out.SingleTPS) > 0 {
+		return out.SingleTPS
+	}
+	return out.DecodeTPS
 }
 
 // picture draws the report: a bar for each speed, as long as its share of the greatest one, and the limit of decode.
@@ -96,6 +112,9 @@ func (out *benchReport) picture() string {
 	fmt.Fprintf(&b, "%s, %s, %.0f MB, %s threads, %s\n%s\n\n", out.Model.Name, out.Model.Format, float64(out.Model.Bytes)/1e6,
 		threadsText(out.Prefillers, out.Threads), strings.Join(out.Machine.Kernels, " "), out.Machine.CPU)
 	most := max(median(out.PrefillTPS), median(out.DecodeTPS))
+	if out.Streams > 0 {
+		most = max(most, median(out.StreamsTPS))
+	}
 	line := func(name string, tps []float64) {
 		m := median(tps)
 		fmt.Fprintf(&b, "  %-16s %s %8.1f tokens/s   (%.1f to %.1f)\n", name, cells(m/most), m, slices.Min(tps), slices.Max(tps))
@@ -105,7 +124,20 @@ func (out *benchReport) picture() string {
 	if len(out.PlainTPS) > 0 {
 		line("without adapter", out.PlainTPS)
 	}
+	if len(out.SingleTPS) > 0 {
+		line("without guesses", out.SingleTPS)
+	}
+	if out.Streams > 0 {
+		line(fmt.Sprintf("%d streams", out.Streams), out.StreamsTPS)
+	}
 	fmt.Fprintf(&b, "  %-16s %8.0f ms\n", "first token", out.FirstToken)
+	if len(out.SingleTPS) > 0 {
+		fmt.Fprintf(&b, "  %-16s %8.2f × as fast; %d guessed, %d of them right\n", "with guesses", median(out.DecodeTPS)/median(out.SingleTPS), out.Drafted, out.Accepted)
+	}
+	if out.Streams > 0 {
+		fmt.Fprintf(&b, "  %-16s %8.2f × one stream; while a prompt is read, a token waits %.1f usual gaps at most\n", "streams",
+			median(out.StreamsTPS)/median(out.single()), slices.Max(out.StreamsWait))
+	}
 	if out.Bandwidth > 0 {
 		fmt.Fprintf(&b, "\n  %-16s %s %8.1f %% of what reading alone allows\n", "decode", cells(out.Percent/100), out.Percent)
 		fmt.Fprintf(&b, "  a token reads %.1f MB of weights; this machine reads %.1f GB/s: at most %.1f tokens/s\n",

@@ -26,6 +26,7 @@ type Config struct {
 	Sampling    Sampling    `toml:"sampling"`
 	Queue       Queue       `toml:"queue"`
 	PrefixCache PrefixCache `toml:"prefix_cache"`
+	Draft       Draft       `toml:"draft"`
 	Inbox       Inbox       `toml:"inbox"`
 	Plugins     Plugins     `toml:"plugins"`
 	State       State       `toml:"state"`
@@ -120,6 +121,11 @@ type PrefixCache struct {
 	Enabled bool `toml:"enabled"`
 }
 
+// Draft guesses next tokens, so that several can be computed at once.
+type Draft struct {
+	Lookup bool `toml:"lookup"` // from what the prompt and the answer repeat
+}
+
 // Inbox is the store of accepted requests and their last events.
 type Inbox struct {
 	Store        string        `toml:"store"`         // "disk", "memory"
@@ -201,6 +207,7 @@ func Default() *Config {
 			MaxDeadline: time.Hour,
 		},
 		PrefixCache: PrefixCache{Enabled: true},
+		Draft:       Draft{Lookup: true},
 		Inbox:       Inbox{Store: "disk", DedupeWindow: 10 * time.Minute},
 		Plugins:     Plugins{HealthTimeout: 15 * time.Second, StallTimeout: 5 * time.Minute},
 		State:       State{Dir: "/var/lib/edged"},

@@ -46,6 +46,7 @@ func (d *daemon) reload(ctx context.Context) {
 		{"sampling", d.c.Sampling, c.Sampling},
 		{"queue", d.c.Queue, c.Queue},
 		{"prefix_cache", d.c.PrefixCache, c.PrefixCache},
+		{"draft", d.c.Draft, c.Draft},
 		{"inbox", d.c.Inbox, c.Inbox},
 		{"plugins", d.c.Plugins, c.Plugins},
 		{"state", d.c.State, c.State},

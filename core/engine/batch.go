@@ -12,10 +12,11 @@ type batch struct {
 	skip     int // where the next turn begins among units that want one row of logits
 }
 
-// want is a row whose logits are wanted: those after token pos of b's history.
+// want is a row whose logits are wanted: those after token pos of b's history, which is id unless that was a wrong guess.
 type want struct {
 	b      *branch
 	pos    int
+	id     int32
 	logits []float32
 }
 
@@ -42,6 +43,11 @@ func (b *batch) jobs() []*job {
 // job that takes precedence first, and scoring last. False: there is nothing to compute.
 func (l *loop) form() bool {
 	b := &l.batch
+	for _, u := range b.units {
+		if u.b != nil {
+			u.b.guess.taken = 0 // also where the turn found no pages
+		}
+	}
 	clear(b.rows) // no finished sequence is kept alive by scratch
 	clear(b.wants)
 	clear(b.units)
@@ -61,11 +67,17 @@ func (l *loop) form() bool {
 		rotated := slices.Concat(b.units[turn:], b.units[:turn])
 		b.units = append(b.units[:0], rotated[:n]...)
 	}
+	// Beside a chunk of a prompt nobody guesses: such a turn is long enough for those who wait for their next token.
+	left := 0
+	if l.prompts() {
+		left = l.pace.chunk(n, l.size.batch-n)
+	}
+	l.speculate(b.units, left == 0)
 	for _, u := range b.units {
 		l.add(u, 1)
+		l.addDraft(u.b)
 	}
 	b.decoding = n
-	left := min(l.size.batch-n, l.pace.chunk(n, l.size.batch-n))
 	// Lists that are scored come last: each of their rows wants logits, and a prompt's last one must find some left.
 	for _, scoring := range [2]bool{false, true} {
 		l.each(func(u unit) {
@@ -80,6 +92,13 @@ func (l *loop) form() bool {
 		})
 	}
 	return len(b.rows) > 0
+}
+
+// prompts reports whether anything but next tokens is to be computed.
+func (l *loop) prompts() bool {
+	some := false
+	l.each(func(u unit) { some = some || u.b == nil || u.to-u.from > 1 })
+	return some
 }
 
 // each calls f for everything that has tokens to compute, in order of precedence.
@@ -111,15 +130,29 @@ func (l *loop) add(u unit, n int) int {
 		} else {
 			r.token = u.b.token(i)
 			if u.b.wanted(i) {
-				k := len(b.wants)
-				if k == l.size.logits {
+				if len(b.wants) == l.size.logits {
 					return i - u.from
 				}
-				r.logits = l.logits[k*l.size.rows : (k+1)*l.size.rows]
-				b.wants = append(b.wants, want{b: u.b, pos: i, logits: r.logits})
+				r.logits = l.want(u.b, i, r.token)
 			}
 		}
 		b.rows = append(b.rows, r)
 	}
 	return n
+}
+
+// addDraft appends the rows of a branch's guesses, behind the one of its last token.
+func (l *loop) addDraft(b *branch) {
+	g := &b.guess
+	for i, id := range g.ids[:g.taken] {
+		l.batch.rows = append(l.batch.rows, row{seq: b.seq, bound: b.job.bound, token: id, logits: l.want(b, g.at+i, id)})
+	}
+}
+
+// want gives a row its logits.
+func (l *loop) want(b *branch, pos int, id int32) []float32 {
+	k := len(l.batch.wants)
+	logits := l.logits[k*l.size.rows : (k+1)*l.size.rows]
+	l.batch.wants = append(l.batch.wants, want{b: b, pos: pos, id: id, logits: logits})
+	return logits
 }

@@ -30,7 +30,7 @@ func (c *computer) stream() int64 { return c.m.Stream() }
 
 // Bench measures the loaded model as requests use it: prompts and answers go through the same queue, batches, forward
 // pass and sampler, and the durations are those that a request's last event tells. Greedy decoding, no stops. What else
-// runs meanwhile is measured with it.
+// runs meanwhile is measured with it. Only a transcript is guessed at: what a model says after noise repeats itself.
 //
 // Each repeat is a prefill, a decode and a plain read of the weights, in turns, so that a machine that slows down slows all
 // of them. Prompts differ from repeat to repeat, so that none is known already.
@@ -63,14 +63,34 @@ func (e *Engine) Bench(ctx context.Context, req backend.BenchRequest, progress f
 		if err != nil {
 			return out, err
 		}
-		decode, err := b.decode(ctx, i, gen, b.req.Adapters)
+		single, _, err := b.decode(ctx, i, gen, b.req.Adapters, true)
 		if err != nil {
 			return out, err
 		}
+		decode := single
+		if b.guesses() {
+			var j *job
+			if decode, j, err = b.decode(ctx, i, gen, b.req.Adapters, false); err != nil {
+				return out, err
+			}
+			if i > 0 {
+				out.SingleDecodeTPS = append(out.SingleDecodeTPS, single)
+				out.Drafted, out.Accepted = out.Drafted+int64(j.drafted), out.Accepted+int64(j.accepted)
+			}
+		}
 		plain := 0.0
 		if len(b.req.Adapters) > 0 {
-			if plain, err = b.decode(ctx, i, gen, nil); err != nil {
+			if plain, _, err = b.decode(ctx, i, gen, nil, !b.guesses()); err != nil {
 				return out, err
+			}
+		}
+		if b.req.Streams > 0 {
+			tps, wait, err := b.streams(ctx, i, gen)
+			if err != nil {
+				return out, err
+			}
+			if i > 0 {
+				out.StreamsTPS, out.StreamsWait = append(out.StreamsTPS, tps), append(out.StreamsWait, wait)
 			}
 		}
 		rate, err := b.read(ctx)
@@ -110,6 +130,7 @@ func (b *bench) resolve() error {
 		{"gen_tokens", &r.GenTokens, benchGen},
 		{"repeats", &r.Repeats, benchRepeats},
 		{"context", &r.Context, 1},
+		{"streams", &r.Streams, 0},
 	} {
 		if *f.value < 0 {
 			return fmt.Errorf("%s: %d is negative", f.name, *f.value)
@@ -129,6 +150,8 @@ func (b *bench) resolve() error {
 		return fmt.Errorf("prompt_tokens: %d and a token that follows do not fit into a context of %d", r.PromptTokens, room+1)
 	case r.GenTokens > room || r.Context > room-r.GenTokens:
 		return fmt.Errorf("gen_tokens: %d from position %d do not fit into a context of %d", r.GenTokens, r.Context, room+1)
+	case r.Streams > b.m.size.sequences-1:
+		return fmt.Errorf("streams: %d beside one prompt are more than the %d sequences that run at once", r.Streams, b.m.size.sequences)
 	case len(r.Transcript) > 0 && len(r.Transcript) < r.Context+r.GenTokens:
 		return fmt.Errorf("transcript: %d tokens: %d from position %d need %d", len(r.Transcript), r.GenTokens, r.Context, r.Context+r.GenTokens)
 	}
@@ -137,20 +160,23 @@ func (b *bench) resolve() error {
 
 // prefill computes a prompt and draws one token: tokens per second, and milliseconds to that token.
 func (b *bench) prefill(ctx context.Context, repeat int) (tps, first float64, err error) {
-	t, err := b.run(ctx, backend.Request{PromptIDs: b.random(repeat, b.req.PromptTokens), MaxTokens: 1, Adapters: b.req.Adapters})
+	t, _, err := b.run(ctx, backend.Request{PromptIDs: b.random(repeat, b.req.PromptTokens), MaxTokens: 1, Adapters: b.req.Adapters}, true)
 	return float64(b.req.PromptTokens) / seconds(t.Prefill), float64(t.FirstToken) / float64(time.Millisecond), err
 }
 
-// decode measures gen tokens after the one that comes with the prompt.
-func (b *bench) decode(ctx context.Context, repeat, gen int, adapters []backend.AdapterUse) (tps float64, err error) {
+// guesses reports whether next tokens are guessed: those of a transcript, unless that was switched off.
+func (b *bench) guesses() bool { return len(b.req.Transcript) > 0 && b.m.size.lookup }
+
+// decode measures gen tokens after the one that comes with the prompt, one at a time where single is set.
+func (b *bench) decode(ctx context.Context, repeat, gen int, adapters []backend.AdapterUse, single bool) (tps float64, j *job, err error) {
 	r := backend.Request{MaxTokens: gen + 1, Adapters: adapters}
 	if text := b.req.Transcript; len(text) > 0 {
 		r.PromptIDs, r.ForcedIDs = text[:b.req.Context], text[b.req.Context:b.req.Context+gen]
 	} else {
 		r.PromptIDs = b.random(-1-repeat, b.req.Context)
 	}
-	t, err := b.run(ctx, r)
-	return float64(gen) / seconds(t.Decode), err
+	t, j, err := b.run(ctx, r, single)
+	return float64(gen) / seconds(t.Decode), j, err
 }
 
 // read adds up the weights of one token: 10⁹ bytes per second. 0: this model cannot.
@@ -179,13 +205,12 @@ func (b *bench) read(ctx context.Context) (float64, error) {
 const readFor = 200 * time.Millisecond
 
 // run follows one request to its end.
-func (b *bench) run(ctx context.Context, r backend.Request) (backend.Timings, error) {
-	r.ID, r.IgnoreEOS = "bench", true
-	j, err := newJob(r, b.v, b.m.size)
+func (b *bench) run(ctx context.Context, r backend.Request, single bool) (backend.Timings, *job, error) {
+	j, err := b.job(r)
 	if err != nil {
-		return backend.Timings{}, err
+		return backend.Timings{}, nil, err
 	}
-	j.private = true // a second measurement has the same prompts
+	j.single = single
 	var last backend.Event
 	err = b.m.loop.follow(ctx, j, func(ev backend.Event) error {
 		if ev.Done {
@@ -193,7 +218,125 @@ func (b *bench) run(ctx context.Context, r backend.Request) (backend.Timings, er
 		}
 		return nil
 	})
-	return last.Timings, err
+	return last.Timings, j, err
+}
+
+func (b *bench) job(r backend.Request) (*job, error) {
+	r.ID, r.IgnoreEOS = "bench", true
+	j, err := newJob(r, b.v, b.m.size)
+	if err == nil {
+		j.private = true // a second measurement has the same prompts
+	}
+	return j, err
+}
+
+// streams decodes gen tokens of each of Streams answers at once, and has them wait for a prompt. The rate is that of all
+// of them together, from the last one's first token to the first one's last; the wait is the longest of any of them while the prompt
+// is read, in gaps of the time before.
+func (b *bench) streams(ctx context.Context, repeat, gen int) (tps, wait float64, err error) {
+	all, err := b.crowd(ctx, repeat, gen, 0)
+	if err != nil {
+		return 0, 0, err
+	}
+	var from, to time.Time
+	for _, j := range all {
+		if first := j.times[0]; first.After(from) {
+			from = first
+		}
+		if last := j.times[len(j.times)-1]; to.IsZero() || last.Before(to) {
+			to = last
+		}
+	}
+	tokens := 0
+	for _, j := range all {
+		for _, at := range j.times {
+			if at.After(from) && !at.After(to) {
+				tokens++
+			}
+		}
+	}
+	tps = float64(tokens) / seconds(to.Sub(from))
+
+	// As many tokens as are decoded while the prompt is read, a tile of it in each turn, and those before it.
+	if all, err = b.crowd(ctx, repeat, usualGaps+b.req.PromptTokens/minChunk+1, b.req.PromptTokens); err != nil {
+		return 0, 0, err
+	}
+	reader := all[len(all)-1]
+	var usual []float64
+	longest := 0.0
+	for _, j := range all[:len(all)-1] {
+		for i, at := range j.times[1:] {
+			gap := seconds(at.Sub(j.times[i]))
+			switch {
+			case !at.After(reader.arrived):
+				usual = append(usual, gap)
+			case !j.times[i].After(reader.first):
+				longest = max(longest, gap)
+			}
+		}
+	}
+	if m := median(usual); m > 0 {
+		wait = longest / m
+	}
+	return tps, wait, nil
+}
+
+// usualGaps is how many tokens of each stream come before the prompt that they wait for.
+const usualGaps = 16
+
+// crowd runs Streams answers of gen tokens at once and, where reads is set, a prompt of so many tokens as soon as the first of
+// them has usualGaps. The jobs are returned when all have ended, that of the prompt last.
+func (b *bench) crowd(ctx context.Context, repeat, gen, reads int) ([]*job, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	gen = min(gen, b.m.size.context-b.req.Context)
+	var all []*job
+	for i := range b.req.Streams {
+		j, err := b.job(backend.Request{PromptIDs: b.random(repeat*b.req.Streams+i, b.req.Context), MaxTokens: gen, Adapters: b.req.Adapters, Stream: true})
+		if err != nil {
+			return nil, err
+		}
+		j.single, j.watch = true, true
+		all = append(all, j)
+	}
+	if reads > 0 {
+		j, err := b.job(backend.Request{PromptIDs: b.random(-1-repeat, reads), MaxTokens: 1, Adapters: b.req.Adapters})
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, j)
+	}
+	errs := make(chan error, len(all))
+	due := make(chan struct{})
+	for i, j := range all {
+		go func() {
+			if i == b.req.Streams {
+				select {
+				case <-due:
+				case <-ctx.Done():
+				}
+				j.arrived = time.Now()
+			}
+			tokens := 0
+			errs <- b.m.loop.follow(ctx, j, func(ev backend.Event) error {
+				if before := tokens; i == 0 {
+					if tokens += len(ev.IDs); before < usualGaps && (tokens >= usualGaps || ev.Done) {
+						close(due)
+						tokens = max(tokens, usualGaps)
+					}
+				}
+				return nil
+			})
+		}()
+	}
+	var failed error
+	for range all {
+		if err := <-errs; err != nil && failed == nil {
+			failed = err
+			cancel()
+		}
+	}
+	return all, failed
 }
 
 // random is a prompt of n tokens; the same number gives the same one.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -48,6 +49,64 @@ func TestBench(t *testing.T) {
 		}
 		if steps != 5 {
 			t.Errorf("%d steps", steps)
+		}
+	})
+}
+
+// TestBenchGuesses: a transcript that repeats itself is decoded with and without guesses.
+func TestBenchGuesses(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		e, _ := serve(t, withThrift, withTurn(10*time.Millisecond)) // whatever the number of rows
+		line := prompt(30, 1)
+		got, err := e.Bench(t.Context(), backend.BenchRequest{
+			PromptTokens: 20, Repeats: 2, Context: 30, Transcript: slices.Repeat(line, 4),
+		}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(got.SingleDecodeTPS) != 2 || got.SingleDecodeTPS[0] != 100 || got.DecodeTPS[0] < 300 {
+			t.Errorf("%v with guesses, %v without", got.DecodeTPS, got.SingleDecodeTPS)
+		}
+		if got.Accepted < 2*60 || got.Drafted < got.Accepted {
+			t.Errorf("%d guesses, %d right", got.Drafted, got.Accepted)
+		}
+	})
+}
+
+// TestBenchStreams: streams share their turns, and wait one turn with a chunk of the prompt.
+func TestBenchStreams(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const turn = 10 * time.Millisecond
+		e, f := serve(t, withTurn(turn))
+		f.hook = func(rows []row) error {
+			silent := 0
+			for _, r := range rows {
+				if r.logits == nil {
+					silent++
+				}
+			}
+			time.Sleep(time.Duration(silent) * time.Millisecond / 2) // 8 of them: a turn of 14 ms
+			return nil
+		}
+		got, err := e.Bench(t.Context(), backend.BenchRequest{PromptTokens: 100, GenTokens: 20, Repeats: 2, Streams: 5}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(got.StreamsTPS) != 2 || len(got.StreamsWait) != 2 {
+			t.Fatalf("%+v", got)
+		}
+		for i := range 2 {
+			if got.StreamsTPS[i] != 500 {
+				t.Errorf("%v tokens a second of 5 streams, want 500", got.StreamsTPS[i])
+			}
+			if w := got.StreamsWait[i]; w < 1.2 || w > 3 {
+				t.Errorf("a wait of %v usual gaps", w)
+			}
+		}
+		if _, err := e.Bench(t.Context(), backend.BenchRequest{Streams: 8}, nil); !errors.Is(err, protocol.ErrInvalid) {
+			t.Errorf("8 streams and a prompt in 8 sequences: %v", err)
 		}
 	})
 }

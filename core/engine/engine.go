@@ -41,6 +41,12 @@
 // wanted, and with Logprobs every token whose logits tell one. Answers do not depend on it. Kept pages are the pool's: they
 // go, least recently used first, as soon as a batch needs them, before any request is set aside. Score and Bench neither
 // find nor leave anything. LoadRequest.NoPrefixCache switches it off.
+//
+// # What is guessed
+//
+// Where the last tokens of a request stood in its prompt or answer before, what followed them is guessed to follow again, and
+// computed in the same turn, as far as that has paid lately: see speculate.go. Answers do not depend on it.
+// LoadRequest.NoLookup switches it off.
 package engine
 
 import (

@@ -31,6 +31,8 @@ type fake struct {
 	hook  func(rows []row) error
 
 	content uint64 // of adapters that are loaded
+	habits  bool   // only the last two tokens decide, so that texts repeat themselves
+	eager   bool   // every guess is tried
 
 	turns   atomic.Int64
 	widest  atomic.Int64 // largest number of sequences in one batch
@@ -293,7 +295,11 @@ func (f *fake) forward(rows []row) error {
 		if n := s.n - 1; n >= 0 {
 			state = s.pages[n/f.size.page].states[n%f.size.page]
 		}
-		state = next(state, r.token, r.bound)
+		if f.habits {
+			state = next(state>>56, r.token, r.bound)>>8 | uint64(r.token)<<56
+		} else {
+			state = next(state, r.token, r.bound)
+		}
 		p := s.pages[s.n/f.size.page]
 		if p.refs > 1 {
 			f.t.Errorf("page %d is written to and has %d holders", p.number, p.refs)
@@ -356,6 +362,7 @@ func serve(t *testing.T, options ...option) (*Engine, *fake) {
 	e := New(Options{Name: "fake", Kernels: nil, Log: slog.New(slog.DiscardHandler)})
 	m := &loaded{size: f.size, model: f}
 	m.loop = newLoop(f, f.size, make([]float32, f.size.logits*f.size.rows), e.opt.Log)
+	m.loop.drafts.eager = f.eager
 	go m.loop.run()
 	e.loaded = m
 	if err := e.SetVocabulary(t.Context(), fakeVocabulary()); err != nil {

@@ -120,7 +120,7 @@ func (e *Engine) load(ctx context.Context, req backend.LoadRequest, progress fun
 	m.size = sizes{
 		rows: info.VocabRows, context: info.Context, page: kernel.BlockPositions, batch: info.MaxRows,
 		logits: l.logitRows, sequences: l.sequences, waiting: e.opt.MaxWaiting,
-		forgets: req.NoPrefixCache,
+		forgets: req.NoPrefixCache, lookup: !req.NoLookup,
 	}
 	logits, err := m.reserveLogits()
 	if err != nil {

@@ -25,6 +25,7 @@ type sizes struct {
 	sequences int  // branches that run at once; a job that has more runs alone
 	waiting   int  // jobs that may wait
 	forgets   bool // nothing is kept for later requests: no prefix cache
+	lookup    bool // next tokens are guessed from what was said before
 }
 
 // loop is the one owner of sequences, batches, adapters and the sampler. Everybody else sends it functions, which run
@@ -47,6 +48,7 @@ type loop struct {
 	logits   []float32            // (size.logits, size.rows)
 	batch    batch
 	pace     pace
+	drafts   speculator
 	prefixes *prefixes     // nil: off
 	count    backend.Stats // counters; the rest of it is filled in by publish
 
@@ -273,6 +275,7 @@ func (l *loop) turn() {
 	for _, w := range l.batch.wants {
 		l.take(w)
 	}
+	l.settle()
 	for i := 0; i < len(l.running); {
 		if j := l.running[i]; j.done() {
 			l.complete(j) // takes it out of running
@@ -281,7 +284,7 @@ func (l *loop) turn() {
 		}
 	}
 	took := time.Since(began)
-	l.pace.observe(l.batch.decoding, l.batch.prefill, took)
+	l.pace.observe(len(l.batch.rows)-l.batch.prefill, l.batch.prefill, took)
 	l.count.Steps++
 	l.count.PromptTokens += uint64(l.batch.prefill)
 	l.count.DecodedTokens += uint64(l.batch.decoding)

@@ -192,10 +192,10 @@ func (p *prefixes) held(set string, h history, limit int) int {
 	return n
 }
 
-// keep takes the full pages of s, which has computed the first tokens of h, into the tree. Where the tree has a page
+// keep takes the full pages of s, which has computed the first n tokens of h, into the tree. Where the tree has a page
 // already, s gets that one for its own.
-func (p *prefixes) keep(set string, s seq, h history) {
-	full := s.Len() / p.page
+func (p *prefixes) keep(set string, s seq, h history, n int) {
+	full := n / p.page
 	i := full
 	for i > 0 && !p.nodes[s.Page(i-1)].kept {
 		i--

@@ -579,7 +579,7 @@ func TestPrefixesAllocateNothing(t *testing.T) {
 			}
 			s.pages = append(s.pages, page)
 		}
-		p.keep("", s, &h)
+		p.keep("", s, &h, s.Len())
 	}
 	for range 200 {
 		step()

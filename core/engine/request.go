@@ -32,6 +32,8 @@ type job struct {
 	best    bool
 	scoring bool
 	private bool // neither finds nor leaves anything in the prefix cache
+	single  bool // nothing is guessed
+	watch   bool // times of its tokens are kept
 	out     *mailbox
 	arrived time.Time
 	// ---
@@ -41,13 +43,16 @@ type job struct {
 	forked   bool
 	adapters []*adapter
 	bound    any
-	started  time.Time // when it first ran
-	first    time.Time // when its first token was drawn
-	reported int       // prompt tokens of the last progress event
-	asides   int       // how often it was set aside
-	set      string    // the adapters as the prefix cache knows them
-	hit      bool      // it found something there
-	cached   int       // prompt tokens that it did not compute
+	started  time.Time   // when it first ran
+	first    time.Time   // when its first token was drawn
+	reported int         // prompt tokens of the last progress event
+	asides   int         // how often it was set aside
+	set      string      // the adapters as the prefix cache knows them
+	hit      bool        // it found something there
+	cached   int         // prompt tokens that it did not compute
+	drafted  int         // guessed tokens that were computed
+	accepted int         // and those that were drawn
+	times    []time.Time // of its tokens, where they are watched
 }
 
 // branch is one choice of a job: prompt and ids are its history, of which seq has computed the first Len tokens.
@@ -64,6 +69,7 @@ type branch struct {
 	total           float64                // sum of their log-probabilities, where best
 	released        int                    // ids that no stop string can cut away any more
 	finish          backend.FinishReason   // "": not yet
+	guess           guess
 }
 
 // newJob checks a request and makes its job, GeneratedIDs replayed.

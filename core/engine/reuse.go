@@ -58,11 +58,22 @@ func (l *loop) keep() {
 		switch u := &l.batch.units[i]; {
 		case u.job.private:
 		case u.b == nil:
-			l.prefixes.keep(u.job.set, u.seq, u.job)
+			l.prefixes.keep(u.job.set, u.seq, u.job, u.seq.Len())
 		default:
-			l.prefixes.keep(u.job.set, u.seq, u.b)
+			l.prefixes.keep(u.job.set, u.seq, u.b, u.seq.Len()-u.b.guess.taken)
 		}
 	}
+}
+
+// retire drops what a branch has computed that has come to its end: n tokens, those that stop strings cut away included.
+// Where it ended with a token that was guessed, its last pages are not in the cache yet.
+func (l *loop) retire(b *branch, n int) {
+	if b.guess.taken > 0 && l.prefixes != nil && !b.job.private {
+		n = min(n, b.history())
+		b.seq.Truncate(n)
+		l.prefixes.keep(b.job.set, b.seq, b, n)
+	}
+	b.drop()
 }
 
 // reserve makes the cache give back what the batch needs beyond the free pages.

@@ -13,8 +13,11 @@ import (
 // take draws the token that follows w.pos, or looks its log-probability up where it is known.
 func (l *loop) take(w want) {
 	b, j := w.b, w.b.job
-	if !b.live() || b.seq == nil {
+	switch {
+	case !b.live() || b.seq == nil:
 		return // its job has failed, or an earlier row of this turn ended it
+	case w.pos >= b.history() || b.token(w.pos) != w.id:
+		return // the row was computed for a token that was not drawn
 	}
 	index := w.pos + 1 - len(j.req.PromptIDs)
 	norm := 0.0
@@ -40,6 +43,10 @@ func (l *loop) take(w want) {
 	if j.first.IsZero() {
 		j.first = time.Now()
 	}
+	if j.watch {
+		j.times = append(j.times, time.Now())
+	}
+	b.guess.observe(w.pos+1, id)
 	b.steps++
 	if j.best {
 		b.total += float64(sample.Logprob(w.logits[id], norm))
@@ -56,7 +63,7 @@ func (l *loop) take(w want) {
 		j.out.put(ev)
 	}
 	if !b.live() {
-		b.drop()
+		l.retire(b, w.pos+1)
 	}
 }
 

@@ -85,6 +85,7 @@ type LoadRequest struct {
 	MemoryLimit    int64     // bytes; 0: what the machine has free
 	IgnorePlan     bool      // load even where the plan says that memory is short
 	NoPrefixCache  bool      // compute every prompt anew, whatever it begins with
+	NoLookup       bool      // do not guess next tokens from what the prompt and the answer repeat
 }
 
 // LoadProgress is one step of a load.
@@ -286,6 +287,9 @@ type Stats struct {
 	HeapBytes     int64
 	PrefillTime   time.Duration
 	DecodeTime    time.Duration
+
+	DraftedTokens  uint64 // guessed next tokens that were computed
+	AcceptedTokens uint64 // those of them that were drawn; DecodedTokens counts them too
 }
 
 // BenchRequest says what to measure.
@@ -298,6 +302,9 @@ type BenchRequest struct {
 	// ids up to Context, and then what the model gives.
 	Transcript []int32
 	Adapters   []AdapterUse // of all measured tokens
+	// Streams is how many answers are decoded at once besides, and how long they wait while a prompt of PromptTokens is read;
+	// 0: none.
+	Streams int
 }
 
 // BenchResult holds one value per repeat.
@@ -308,4 +315,10 @@ type BenchResult struct {
 	WeightBytesPerToken int64
 	FirstTokenMS        float64   // of a prompt of PromptTokens
 	PlainDecodeTPS      []float64 // without the adapters, in turns with DecodeTPS; nil where there are none
+
+	SingleDecodeTPS []float64 // without guesses, in turns with DecodeTPS; nil where nothing is guessed
+	Drafted         int64     // guessed tokens that were computed in all repeats of DecodeTPS
+	Accepted        int64     // and those that were drawn
+	StreamsTPS      []float64 // of all streams together; nil where the request names none
+	StreamsWait     []float64 // the longest wait for a token while the prompt was read, in usual gaps
 }

@@ -31,7 +31,7 @@ func loadRequestTo(r LoadRequest) *edgedpb.LoadRequest {
 		Path: r.Path, Context: int64(r.Context), KvType: r.KVType, Precision: string(r.Precision),
 		ThreadsPrefill: narrow(r.ThreadsPrefill), ThreadsDecode: narrow(r.ThreadsDecode), Head: r.Head, Quantize: r.Quantize,
 		CacheDir: r.CacheDir, MaxSequences: narrow(r.MaxSequences), KvBytes: r.KVBytes, MemoryLimit: r.MemoryLimit,
-		IgnorePlan: r.IgnorePlan, NoPrefixCache: r.NoPrefixCache,
+		IgnorePlan: r.IgnorePlan, NoPrefixCache: r.NoPrefixCache, NoLookup: r.NoLookup,
 	}
 }
 
@@ -40,7 +40,7 @@ func loadRequestFrom(r *edgedpb.LoadRequest) LoadRequest {
 		Path: r.Path, Context: wide(r.Context), KVType: r.KvType, Precision: Precision(r.Precision),
 		ThreadsPrefill: int(r.ThreadsPrefill), ThreadsDecode: int(r.ThreadsDecode), Head: r.Head, Quantize: r.Quantize,
 		CacheDir: r.CacheDir, MaxSequences: int(r.MaxSequences), KVBytes: r.KvBytes, MemoryLimit: r.MemoryLimit,
-		IgnorePlan: r.IgnorePlan, NoPrefixCache: r.NoPrefixCache,
+		IgnorePlan: r.IgnorePlan, NoPrefixCache: r.NoPrefixCache, NoLookup: r.NoLookup,
 	}
 }
 
@@ -118,6 +118,7 @@ func benchRequestTo(r BenchRequest) *edgedpb.BenchRequest {
 	return &edgedpb.BenchRequest{
 		PromptTokens: narrow(r.PromptTokens), GenTokens: narrow(r.GenTokens), Repeats: narrow(r.Repeats),
 		Context: int64(r.Context), Transcript: r.Transcript, Adapters: usesTo(r.Adapters),
+		Streams: narrow(r.Streams),
 	}
 }
 
@@ -125,6 +126,7 @@ func benchRequestFrom(r *edgedpb.BenchRequest) BenchRequest {
 	return BenchRequest{
 		PromptTokens: int(r.PromptTokens), GenTokens: int(r.GenTokens), Repeats: int(r.Repeats),
 		Context: wide(r.Context), Transcript: r.Transcript, Adapters: usesFrom(r.Adapters),
+		Streams: int(r.Streams),
 	}
 }
 
@@ -132,6 +134,7 @@ func benchResultTo(r BenchResult) *edgedpb.BenchResult {
 	return &edgedpb.BenchResult{
 		PrefillTps: r.PrefillTPS, DecodeTps: r.DecodeTPS, BandwidthGbps: r.BandwidthGBps,
 		WeightBytesPerToken: r.WeightBytesPerToken, FirstTokenMs: r.FirstTokenMS, PlainDecodeTps: r.PlainDecodeTPS,
+		SingleDecodeTps: r.SingleDecodeTPS, Drafted: r.Drafted, Accepted: r.Accepted, StreamsTps: r.StreamsTPS, StreamsWait: r.StreamsWait,
 	}
 }
 
@@ -140,6 +143,8 @@ func benchResultFrom(r *edgedpb.BenchResult) BenchResult {
 	return BenchResult{
 		PrefillTPS: r.GetPrefillTps(), DecodeTPS: r.GetDecodeTps(), BandwidthGBps: r.GetBandwidthGbps(),
 		WeightBytesPerToken: r.GetWeightBytesPerToken(), FirstTokenMS: r.GetFirstTokenMs(), PlainDecodeTPS: r.GetPlainDecodeTps(),
+		SingleDecodeTPS: r.GetSingleDecodeTps(), Drafted: r.GetDrafted(), Accepted: r.GetAccepted(),
+		StreamsTPS: r.GetStreamsTps(), StreamsWait: r.GetStreamsWait(),
 	}
 }
 
@@ -149,6 +154,7 @@ func statsTo(s Stats) *edgedpb.StatsResponse {
 		Adapters: int64(s.Adapters), AdapterBytes: s.AdapterBytes, PromptTokens: s.PromptTokens, DecodedTokens: s.DecodedTokens,
 		Steps: s.Steps, ResidentBytes: s.ResidentBytes, HeapBytes: s.HeapBytes, PrefillNs: s.PrefillTime.Nanoseconds(),
 		DecodeNs: s.DecodeTime.Nanoseconds(), KvPagesCached: int64(s.KVPagesCached), PrefixHits: s.PrefixHits, PrefixTokens: s.PrefixTokens,
+		DraftedTokens: s.DraftedTokens, AcceptedTokens: s.AcceptedTokens,
 	}
 }
 
@@ -158,6 +164,7 @@ func statsFrom(s *edgedpb.StatsResponse) Stats {
 		Adapters: wide(s.Adapters), AdapterBytes: s.AdapterBytes, PromptTokens: s.PromptTokens, DecodedTokens: s.DecodedTokens,
 		Steps: s.Steps, ResidentBytes: s.ResidentBytes, HeapBytes: s.HeapBytes, PrefillTime: time.Duration(s.PrefillNs),
 		DecodeTime: time.Duration(s.DecodeNs), KVPagesCached: wide(s.KvPagesCached), PrefixHits: s.PrefixHits, PrefixTokens: s.PrefixTokens,
+		DraftedTokens: s.DraftedTokens, AcceptedTokens: s.AcceptedTokens,
 	}
 }
 

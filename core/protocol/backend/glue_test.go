@@ -108,7 +108,7 @@ func TestEveryFieldCrosses(t *testing.T) {
 	load := backend.LoadRequest{
 		Path: "/m.gguf", Context: 1 << 20, KVType: "q8_0", Precision: backend.Exact, ThreadsPrefill: 4, ThreadsDecode: 3,
 		Head: "q8_0", Quantize: "q4_0", CacheDir: "/c", MaxSequences: 6, KVBytes: 1 << 40, MemoryLimit: 1 << 41, IgnorePlan: true,
-		NoPrefixCache: true,
+		NoPrefixCache: true, NoLookup: true,
 	}
 	plan := backend.MemoryPlan{
 		Weights: 1 << 33, Derived: 2, KV: 3, Scratch: 4, Adapters: 5, Total: 6, Available: 7, HeadBytes: 8, HeadSaves: 9, Fits: true,
@@ -123,15 +123,17 @@ func TestEveryFieldCrosses(t *testing.T) {
 	}
 	adapter := backend.AdapterInfo{ID: "x", SHA256: "ff", Rank: 16, Targets: []string{"q_proj", "v_proj"}, Bytes: 1 << 20}
 	bench := backend.BenchRequest{
-		PromptTokens: 1, GenTokens: 2, Repeats: 3, Context: 4, Transcript: []int32{5}, Adapters: []backend.AdapterUse{{ID: "x", Scale: 0.5}},
+		Streams: 8, PromptTokens: 1, GenTokens: 2, Repeats: 3, Context: 4, Transcript: []int32{5}, Adapters: []backend.AdapterUse{{ID: "x", Scale: 0.5}},
 	}
 	result := backend.BenchResult{
 		PrefillTPS: []float64{1.5}, DecodeTPS: []float64{2.5, 3}, BandwidthGBps: 12, WeightBytesPerToken: 13, FirstTokenMS: 14, PlainDecodeTPS: []float64{4},
+		SingleDecodeTPS: []float64{5}, Drafted: 6, Accepted: 7, StreamsTPS: []float64{8}, StreamsWait: []float64{9},
 	}
 	counters := backend.Stats{
 		Running: 1, Waiting: 2, KVPages: 3, KVPagesUsed: 4, Adapters: 5, AdapterBytes: 6, PromptTokens: 7, DecodedTokens: 8,
 		Steps: 9, ResidentBytes: 10, HeapBytes: 11, PrefillTime: 12, DecodeTime: 13,
 		KVPagesCached: 14, PrefixHits: 15, PrefixTokens: 16,
+		DraftedTokens: 17, AcceptedTokens: 18,
 	}
 	vocabulary := backend.Vocabulary{
 		Pieces: [][]byte{[]byte("a"), {}, []byte("\xff\xfe")}, Control: []bool{false, true, false}, EOG: []int32{1}, BOS: -1, Hash: "00",

@@ -180,6 +180,8 @@ type LoadRequest struct {
 	IgnorePlan bool `protobuf:"varint,13,opt,name=ignore_plan,json=ignorePlan,proto3" json:"ignore_plan,omitempty"`
 	// Compute every prompt anew, whatever it begins with.
 	NoPrefixCache bool `protobuf:"varint,14,opt,name=no_prefix_cache,json=noPrefixCache,proto3" json:"no_prefix_cache,omitempty"`
+	// Do not guess next tokens from what the prompt and the answer repeat.
+	NoLookup      bool `protobuf:"varint,20,opt,name=no_lookup,json=noLookup,proto3" json:"no_lookup,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -308,6 +310,13 @@ func (x *LoadRequest) GetIgnorePlan() bool {
 func (x *LoadRequest) GetNoPrefixCache() bool {
 	if x != nil {
 		return x.NoPrefixCache
+	}
+	return false
+}
+
+func (x *LoadRequest) GetNoLookup() bool {
+	if x != nil {
+		return x.NoLookup
 	}
 	return false
 }
@@ -2218,7 +2227,9 @@ type BenchRequest struct {
 	// clock runs. Empty: ids drawn at random before that position, and then what the model gives.
 	Transcript []int32 `protobuf:"varint,5,rep,packed,name=transcript,proto3" json:"transcript,omitempty"`
 	// Adapters of all measured tokens.
-	Adapters      []*AdapterUse `protobuf:"bytes,6,rep,name=adapters,proto3" json:"adapters,omitempty"`
+	Adapters []*AdapterUse `protobuf:"bytes,6,rep,name=adapters,proto3" json:"adapters,omitempty"`
+	// Answers that are decoded at once besides, and wait while a prompt of prompt_tokens is read; 0: none.
+	Streams       int32 `protobuf:"varint,20,opt,name=streams,proto3" json:"streams,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2293,6 +2304,13 @@ func (x *BenchRequest) GetAdapters() []*AdapterUse {
 		return x.Adapters
 	}
 	return nil
+}
+
+func (x *BenchRequest) GetStreams() int32 {
+	if x != nil {
+		return x.Streams
+	}
+	return 0
 }
 
 // BenchEvent is one step of a measurement, or its end.
@@ -2445,8 +2463,16 @@ type BenchResult struct {
 	FirstTokenMs float64 `protobuf:"fixed64,5,opt,name=first_token_ms,json=firstTokenMs,proto3" json:"first_token_ms,omitempty"`
 	// Tokens per second of decoding without adapters, in turns with decode_tps; empty where the request names none.
 	PlainDecodeTps []float64 `protobuf:"fixed64,6,rep,packed,name=plain_decode_tps,json=plainDecodeTps,proto3" json:"plain_decode_tps,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Tokens per second of decoding without guesses, in turns with decode_tps; empty where nothing is guessed.
+	SingleDecodeTps []float64 `protobuf:"fixed64,20,rep,packed,name=single_decode_tps,json=singleDecodeTps,proto3" json:"single_decode_tps,omitempty"`
+	// Guessed tokens that were computed in all repeats of decode_tps, and those that were drawn.
+	Drafted  int64 `protobuf:"varint,21,opt,name=drafted,proto3" json:"drafted,omitempty"`
+	Accepted int64 `protobuf:"varint,22,opt,name=accepted,proto3" json:"accepted,omitempty"`
+	// Tokens per second of all streams together, and the longest wait for a token while the prompt was read, in usual gaps.
+	StreamsTps    []float64 `protobuf:"fixed64,23,rep,packed,name=streams_tps,json=streamsTps,proto3" json:"streams_tps,omitempty"`
+	StreamsWait   []float64 `protobuf:"fixed64,24,rep,packed,name=streams_wait,json=streamsWait,proto3" json:"streams_wait,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *BenchResult) Reset() {
@@ -2521,6 +2547,41 @@ func (x *BenchResult) GetPlainDecodeTps() []float64 {
 	return nil
 }
 
+func (x *BenchResult) GetSingleDecodeTps() []float64 {
+	if x != nil {
+		return x.SingleDecodeTps
+	}
+	return nil
+}
+
+func (x *BenchResult) GetDrafted() int64 {
+	if x != nil {
+		return x.Drafted
+	}
+	return 0
+}
+
+func (x *BenchResult) GetAccepted() int64 {
+	if x != nil {
+		return x.Accepted
+	}
+	return 0
+}
+
+func (x *BenchResult) GetStreamsTps() []float64 {
+	if x != nil {
+		return x.StreamsTps
+	}
+	return nil
+}
+
+func (x *BenchResult) GetStreamsWait() []float64 {
+	if x != nil {
+		return x.StreamsWait
+	}
+	return nil
+}
+
 // StatsRequest asks for the counters.
 type StatsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2581,10 +2642,13 @@ type StatsResponse struct {
 	// Pages that the prefix cache alone holds: free for whoever needs them.
 	KvPagesCached int64 `protobuf:"varint,14,opt,name=kv_pages_cached,json=kvPagesCached,proto3" json:"kv_pages_cached,omitempty"`
 	// Requests that found their beginning computed, and the tokens that were not computed therefore.
-	PrefixHits    uint64 `protobuf:"varint,15,opt,name=prefix_hits,json=prefixHits,proto3" json:"prefix_hits,omitempty"`
-	PrefixTokens  uint64 `protobuf:"varint,16,opt,name=prefix_tokens,json=prefixTokens,proto3" json:"prefix_tokens,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	PrefixHits   uint64 `protobuf:"varint,15,opt,name=prefix_hits,json=prefixHits,proto3" json:"prefix_hits,omitempty"`
+	PrefixTokens uint64 `protobuf:"varint,16,opt,name=prefix_tokens,json=prefixTokens,proto3" json:"prefix_tokens,omitempty"`
+	// Guessed next tokens that were computed, and those of them that were drawn.
+	DraftedTokens  uint64 `protobuf:"varint,40,opt,name=drafted_tokens,json=draftedTokens,proto3" json:"drafted_tokens,omitempty"`
+	AcceptedTokens uint64 `protobuf:"varint,41,opt,name=accepted_tokens,json=acceptedTokens,proto3" json:"accepted_tokens,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *StatsResponse) Reset() {
@@ -2729,6 +2793,20 @@ func (x *StatsResponse) GetPrefixTokens() uint64 {
 	return 0
 }
 
+func (x *StatsResponse) GetDraftedTokens() uint64 {
+	if x != nil {
+		return x.DraftedTokens
+	}
+	return 0
+}
+
+func (x *StatsResponse) GetAcceptedTokens() uint64 {
+	if x != nil {
+		return x.AcceptedTokens
+	}
+	return 0
+}
+
 var File_edged_v1_backend_proto protoreflect.FileDescriptor
 
 const file_edged_v1_backend_proto_rawDesc = "" +
@@ -2741,7 +2819,7 @@ const file_edged_v1_backend_proto_rawDesc = "" +
 	"\akernels\x18\x03 \x03(\tR\akernels\x12\x1a\n" +
 	"\bfeatures\x18\x04 \x03(\tR\bfeatures\x12\x16\n" +
 	"\x06embeds\x18\x05 \x01(\bR\x06embeds\x12\x18\n" +
-	"\abenches\x18\x06 \x01(\bR\abenches\"\xbb\x03\n" +
+	"\abenches\x18\x06 \x01(\bR\abenches\"\xd8\x03\n" +
 	"\vLoadRequest\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x18\n" +
 	"\acontext\x18\x02 \x01(\x03R\acontext\x12\x17\n" +
@@ -2758,7 +2836,8 @@ const file_edged_v1_backend_proto_rawDesc = "" +
 	"\fmemory_limit\x18\f \x01(\x03R\vmemoryLimit\x12\x1f\n" +
 	"\vignore_plan\x18\r \x01(\bR\n" +
 	"ignorePlan\x12&\n" +
-	"\x0fno_prefix_cache\x18\x0e \x01(\bR\rnoPrefixCache\"\x8c\x02\n" +
+	"\x0fno_prefix_cache\x18\x0e \x01(\bR\rnoPrefixCache\x12\x1b\n" +
+	"\tno_lookup\x18\x14 \x01(\bR\bnoLookup\"\x8c\x02\n" +
 	"\n" +
 	"MemoryPlan\x12\x18\n" +
 	"\aweights\x18\x01 \x01(\x03R\aweights\x12\x18\n" +
@@ -2914,7 +2993,7 @@ const file_edged_v1_backend_proto_rawDesc = "" +
 	"\x06values\x18\x01 \x03(\x02R\x06values\x12\x12\n" +
 	"\x04last\x18\x02 \x01(\bR\x04last\"6\n" +
 	"\fEmbedRequest\x12&\n" +
-	"\x05lists\x18\x01 \x03(\v2\x10.edged.v1.IdListR\x05lists\"\xd8\x01\n" +
+	"\x05lists\x18\x01 \x03(\v2\x10.edged.v1.IdListR\x05lists\"\xf2\x01\n" +
 	"\fBenchRequest\x12#\n" +
 	"\rprompt_tokens\x18\x01 \x01(\x05R\fpromptTokens\x12\x1d\n" +
 	"\n" +
@@ -2924,7 +3003,8 @@ const file_edged_v1_backend_proto_rawDesc = "" +
 	"\n" +
 	"transcript\x18\x05 \x03(\x05R\n" +
 	"transcript\x120\n" +
-	"\badapters\x18\x06 \x03(\v2\x14.edged.v1.AdapterUseR\badapters\"}\n" +
+	"\badapters\x18\x06 \x03(\v2\x14.edged.v1.AdapterUseR\badapters\x12\x18\n" +
+	"\astreams\x18\x14 \x01(\x05R\astreams\"}\n" +
 	"\n" +
 	"BenchEvent\x125\n" +
 	"\bprogress\x18\x01 \x01(\v2\x17.edged.v1.BenchProgressH\x00R\bprogress\x12/\n" +
@@ -2932,7 +3012,7 @@ const file_edged_v1_backend_proto_rawDesc = "" +
 	"\x05event\"9\n" +
 	"\rBenchProgress\x12\x12\n" +
 	"\x04done\x18\x01 \x01(\x05R\x04done\x12\x14\n" +
-	"\x05total\x18\x02 \x01(\x05R\x05total\"\xf9\x01\n" +
+	"\x05total\x18\x02 \x01(\x05R\x05total\"\x9f\x03\n" +
 	"\vBenchResult\x12\x1f\n" +
 	"\vprefill_tps\x18\x01 \x03(\x01R\n" +
 	"prefillTps\x12\x1d\n" +
@@ -2941,8 +3021,14 @@ const file_edged_v1_backend_proto_rawDesc = "" +
 	"\x0ebandwidth_gbps\x18\x03 \x01(\x01R\rbandwidthGbps\x123\n" +
 	"\x16weight_bytes_per_token\x18\x04 \x01(\x03R\x13weightBytesPerToken\x12$\n" +
 	"\x0efirst_token_ms\x18\x05 \x01(\x01R\ffirstTokenMs\x12(\n" +
-	"\x10plain_decode_tps\x18\x06 \x03(\x01R\x0eplainDecodeTps\"\x0e\n" +
-	"\fStatsRequest\"\x95\x04\n" +
+	"\x10plain_decode_tps\x18\x06 \x03(\x01R\x0eplainDecodeTps\x12*\n" +
+	"\x11single_decode_tps\x18\x14 \x03(\x01R\x0fsingleDecodeTps\x12\x18\n" +
+	"\adrafted\x18\x15 \x01(\x03R\adrafted\x12\x1a\n" +
+	"\baccepted\x18\x16 \x01(\x03R\baccepted\x12\x1f\n" +
+	"\vstreams_tps\x18\x17 \x03(\x01R\n" +
+	"streamsTps\x12!\n" +
+	"\fstreams_wait\x18\x18 \x03(\x01R\vstreamsWait\"\x0e\n" +
+	"\fStatsRequest\"\xe5\x04\n" +
 	"\rStatsResponse\x12\x18\n" +
 	"\arunning\x18\x01 \x01(\x03R\arunning\x12\x18\n" +
 	"\awaiting\x18\x02 \x01(\x03R\awaiting\x12\x19\n" +
@@ -2963,7 +3049,9 @@ const file_edged_v1_backend_proto_rawDesc = "" +
 	"\x0fkv_pages_cached\x18\x0e \x01(\x03R\rkvPagesCached\x12\x1f\n" +
 	"\vprefix_hits\x18\x0f \x01(\x04R\n" +
 	"prefixHits\x12#\n" +
-	"\rprefix_tokens\x18\x10 \x01(\x04R\fprefixTokens2\xbf\x05\n" +
+	"\rprefix_tokens\x18\x10 \x01(\x04R\fprefixTokens\x12%\n" +
+	"\x0edrafted_tokens\x18( \x01(\x04R\rdraftedTokens\x12'\n" +
+	"\x0faccepted_tokens\x18) \x01(\x04R\x0eacceptedTokens2\xbf\x05\n" +
 	"\aBackend\x12<\n" +
 	"\bDescribe\x12\x19.edged.v1.DescribeRequest\x1a\x15.edged.v1.Description\x123\n" +
 	"\x04Plan\x12\x15.edged.v1.LoadRequest\x1a\x14.edged.v1.MemoryPlan\x124\n" +

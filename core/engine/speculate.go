@@ -1,0 +1,232 @@
+package engine
+
+import (
+	"cmp"
+	"slices"
+	"time"
+)
+
+// Speculation: rows of guessed tokens behind the one that is to be computed anyway. A row of a batch costs a part of what
+// a turn costs, since the weights are read once; where guesses come true, a turn gives several tokens.
+//
+// Answers do not depend on it. The logits after a guess are used only if the guess is what was drawn; every token is
+// drawn by the one function that draws, from logits whose bits depend on the tokens before it only, with the random number
+// of its own step. What was guessed wrong is cut off the sequence.
+//
+// So what is guessed, and how many rows it may take, can follow the clock: a draft is as long as pays by what turns of
+// so many rows took lately and by how often guesses of the same kind came true. What a branch's drafts have cost and
+// brought is kept, and one that loses stops: guesses are then only compared with what is drawn, which costs nothing, until
+// they would have come true often enough.
+
+const (
+	// maxDraft is the number of guessed rows of a branch: with the one before them two tiles of the kernels.
+	maxDraft = 15
+	// leastChance ends a draft.
+	leastChance = 0.1
+	// margin is what a draft must promise to bring, as a part.
+	margin = 0.03
+	// A branch's credit, in turns: what it may lose at first and by each token, and what it may save up. A text in which no
+	// draft ever came true would lose firstCredit turns and one in a hundred.
+	firstCredit = 1
+	tokenCredit = 0.01
+	maxCredit   = 4
+)
+
+// guess is what a branch expects of the next steps.
+type guess struct {
+	ids    []int32 // up to maxDraft
+	match  int     // how many tokens before them stood before the place that they are from
+	at     int     // the history's length when it was made
+	taken  int     // ids that are rows of this turn
+	charge float64 // what they cost, in turns
+	steps  int     // of the branch, before this turn
+	credit float64
+	used   bool // credit holds something
+	seen   [kinds]rate
+}
+
+// rate is how often guesses of one kind came true, the latest counting most.
+type rate struct{ tried, right float64 }
+
+// kinds of guesses, by the length of the match.
+const kinds = 5
+
+// before are the rates to begin with, worth priorWeight guesses.
+var before = [kinds]float64{0.3, 0.45, 0.6, 0.75, 0.9}
+
+const (
+	priorWeight = 4
+	rateMemory  = 0.97
+)
+
+// kind of a guess behind so many tokens that match.
+func kind(match int) int {
+	switch {
+	case match <= 2:
+		return 0
+	case match == 3:
+		return 1
+	case match <= 5:
+		return 2
+	case match <= 9:
+		return 3
+	}
+	return 4
+}
+
+// chance that guess i comes true if all before it do.
+func (g *guess) chance(i int) float64 {
+	k := kind(g.match + i)
+	r := &g.seen[k]
+	return (r.right + priorWeight*before[k]) / (r.tried + priorWeight)
+}
+
+// observe compares what was drawn for the token at a place of the history with what was guessed. The tokens before it
+// were guessed right, or it was the first.
+func (g *guess) observe(place int, id int32) {
+	i := place - g.at
+	if i < 0 || i >= len(g.ids) {
+		return
+	}
+	r := &g.seen[kind(g.match+i)]
+	r.tried, r.right = rateMemory*r.tried+1, rateMemory*r.right
+	if g.ids[i] == id {
+		r.right++
+	} else {
+		g.ids = g.ids[:i] // what follows was guessed for another text
+	}
+}
+
+// settle books what the drafts of a turn brought.
+func (g *guess) settle(drawn int) {
+	g.credit = min(maxCredit, g.credit-g.charge+float64(max(0, drawn-1))+tokenCredit*float64(drawn))
+	g.charge = 0
+}
+
+// candidate is a guess that may become a row.
+type candidate struct {
+	unit   int
+	chance float64 // that it and all before it come true
+}
+
+// speculator decides which guesses become rows.
+type speculator struct {
+	candidates []candidate
+	eager      bool // every guess is taken, whatever it costs: for tests
+}
+
+// speculate gives the branches of a turn that decode their drafts; or none, where they may not.
+func (l *loop) speculate(units []unit, may bool) {
+	for _, u := range units {
+		g := &u.b.guess
+		g.ids, g.taken, g.charge, g.steps = g.ids[:0], 0, 0, u.b.steps
+	}
+	if !may || !l.size.lookup {
+		return
+	}
+	s := &l.drafts
+	s.candidates = s.candidates[:0]
+	rows := len(units)
+	room := min(l.size.logits, l.size.batch) - rows
+	usual := l.pace.turn(rows)
+	for i := range units {
+		b := units[i].b
+		g := &b.guess
+		n := min(maxDraft, b.job.limit-len(b.ids)-1)
+		if n <= 0 || b.known() || b.job.single || b.job.req.Logprobs && len(b.logprobs) < len(b.ids) {
+			continue
+		}
+		if g.at = b.history(); !g.used {
+			g.used, g.credit = true, firstCredit
+		}
+		if g.ids, g.match = lookup(g.ids, b.job.req.PromptIDs, b.ids, n); g.match == 0 {
+			continue
+		}
+		if usual == 0 && !s.eager {
+			continue
+		}
+		chance := 1.0
+		for k := range g.ids {
+			if chance *= g.chance(k); !s.eager && (chance < leastChance || l.price(rows, k+1, usual) > g.credit) {
+				break
+			}
+			s.candidates = append(s.candidates, candidate{unit: i, chance: chance})
+		}
+	}
+	if len(s.candidates) == 0 {
+		return
+	}
+	// Within a branch chances fall, so that a prefix of all is a prefix of each.
+	slices.SortStableFunc(s.candidates, func(a, b candidate) int { return cmp.Compare(b.chance, a.chance) })
+	best := min(room, len(s.candidates))
+	if !s.eager {
+		best = l.worth(rows, best, usual)
+	}
+	for best > 0 && !l.roomFor(units, s.candidates[:best]) {
+		best /= 2
+	}
+	for _, o := range s.candidates[:best] {
+		units[o.unit].b.guess.taken++
+	}
+	if best > 0 && usual > 0 {
+		price := l.price(rows, best, usual)
+		for _, u := range units {
+			u.b.guess.charge = price * float64(u.b.guess.taken) / float64(best)
+		}
+	}
+}
+
+// price of so many rows more than a turn has anyway, in turns of one branch: all who decode wait for them.
+func (l *loop) price(rows, more int, usual time.Duration) float64 {
+	return float64(rows) * float64(l.pace.turn(rows+more)-usual) / float64(usual)
+}
+
+// worth is how many of the first n candidates give the most tokens for the time.
+func (l *loop) worth(rows, n int, usual time.Duration) int {
+	best, most := 0, (1+margin)*float64(rows)/float64(usual)
+	tokens := float64(rows)
+	for i, o := range l.drafts.candidates[:n] {
+		tokens += o.chance
+		if r := tokens / float64(l.pace.turn(rows+i+1)); r > most {
+			best, most = i+1, r
+		}
+	}
+	return best
+}
+
+// roomFor reports whether the pages that drafts take can be had without setting anything aside.
+func (l *loop) roomFor(units []unit, candidates []candidate) bool {
+	need := 0
+	for i, u := range units {
+		n := 1
+		for _, o := range candidates {
+			if o.unit == i {
+				n++
+			}
+		}
+		need += u.seq.Need(n)
+	}
+	return need <= l.available()
+}
+
+// settle cuts what was guessed wrong off the sequences of the batch and books what came of the drafts.
+func (l *loop) settle() {
+	for _, u := range l.batch.units[:l.batch.decoding] {
+		b := u.b
+		g := &b.guess
+		if g.steps == b.steps { // it failed, or nothing was drawn: log-probabilities only
+			continue
+		}
+		drawn := b.steps - g.steps
+		g.settle(drawn)
+		l.count.DraftedTokens += uint64(g.taken)
+		l.count.AcceptedTokens += uint64(drawn - 1)
+		b.job.drafted += g.taken
+		b.job.accepted += drawn - 1
+		l.count.DecodedTokens += uint64(drawn - 1)
+		if b.seq != nil && g.taken > 0 {
+			b.seq.Truncate(b.history() - 1)
+		}
+		g.taken = 0
+	}
+}
