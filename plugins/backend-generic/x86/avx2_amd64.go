@@ -58,5 +58,6 @@ func avx2() simd.Set {
 		Rotate: rotateAvx2, RotatePairs: rotatePairsAvx2, Quantise: quantiseAvx2,
 		ToHalf: toHalfAvx2, FromHalf: fromHalfAvx2, FromQ8: fromQ8Avx2,
 		Weigh: weighAvx2, Scores: scoresAvx2, Mix: mixAvx2, SumBytes: sumAvx2,
+		LoRADown1: loraDown1Avx2, LoRAUp: loraUpAvx2,
 	}
 }

@@ -58,5 +58,6 @@ func base() simd.Set {
 		Rotate: rotateNeon, RotatePairs: rotatePairsNeon, Quantise: quantiseNeon,
 		ToHalf: toHalfNeon, FromHalf: fromHalfNeon, FromQ8: fromQ8Neon,
 		Weigh: weighNeon, Scores: scoresNeon, Mix: mixNeon, SumBytes: sumNeon,
+		LoRADown1: loraDown1Neon, LoRAUp: loraUpNeon,
 	}
 }

@@ -56,5 +56,6 @@ func dot() simd.Set {
 		Rotate: rotateDot, RotatePairs: rotatePairsDot, Quantise: quantiseDot,
 		ToHalf: toHalfDot, FromHalf: fromHalfDot, FromQ8: fromQ8Dot,
 		Weigh: weighDot, Scores: scoresDot, Mix: mixDot, SumBytes: sumDot,
+		LoRADown1: loraDown1Dot, LoRAUp: loraUpDot,
 	}
 }

@@ -47,6 +47,7 @@ func Run(t *testing.T, impl kernel.Kernels) {
 	}
 	t.Run("attend", func(t *testing.T) { attend(t, impl) })
 	t.Run("vectors", func(t *testing.T) { vectors(t, impl) })
+	t.Run("low rank", func(t *testing.T) { lowRank(t, impl) })
 	t.Run("threads", func(t *testing.T) { threads(t, impl) })
 	t.Run("allocations", func(t *testing.T) { allocations(t, impl) })
 }

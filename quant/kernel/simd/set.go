@@ -59,6 +59,11 @@ type Set struct {
 	Scores4  [kernel.KVQ8 + 1]func(p, q, k unsafe.Pointer, dim, n, stride int)
 	Mix4     [kernel.KVQ8 + 1]func(o, p, v unsafe.Pointer, dim, n, stride int)
 	SumBytes func(p unsafe.Pointer, n int, out unsafe.Pointer)
+
+	// Low-rank adapters: one token or four; four may be nil.
+	LoRADown1 func(mid, a, x unsafe.Pointer, n, groups int)
+	LoRADown4 func(mid, a, x unsafe.Pointer, n, ld, ldx int)
+	LoRAUp    func(y, b, mid unsafe.Pointer, rank, n, scale int)
 }
 
 // Kernels computes with a Set, and in portable Go what it leaves.
