@@ -6,12 +6,13 @@ import (
 	"slices"
 
 	"edged/quant"
+	"edged/quant/kernel"
 )
 
 // Row is one token of a sequence.
 type Row struct {
 	Seq      *Seq
-	Token    int32
+	Token    int32     // below 0: a virtual token of the adapters' soft prompts, see Adapter.Virtual
 	Adapters []Use     // applied in this order; the order is part of what makes two rows' bits equal
 	Logits   []float32 // (VocabRows), filled with the logits of the next token; nil: not wanted. Owned by the caller
 }
@@ -73,7 +74,7 @@ func (m *Model) check(rows []Row) error {
 			last = r.Seq
 		}
 		r.Seq.rows++
-		if r.Token < 0 || int(r.Token) >= m.hyper.VocabRows {
+		if int(r.Token) >= m.hyper.VocabRows {
 			return fmt.Errorf("transformer: row %d: token %d: the model has %d", i, r.Token, m.hyper.VocabRows)
 		}
 		if n := r.Seq.n + r.Seq.rows; n > m.opt.Context {
@@ -84,6 +85,11 @@ func (m *Model) check(rows []Row) error {
 		}
 		if err := m.checkUses(r.Adapters); err != nil {
 			return fmt.Errorf("transformer: row %d: %w", i, err)
+		}
+		if r.Token < 0 {
+			if p, _ := virtual(r.Adapters, r.Token); p == nil {
+				return fmt.Errorf("transformer: row %d: token %d: its adapters have no virtual token of that number", i, r.Token)
+			}
 		}
 	}
 	need := 0
@@ -150,20 +156,45 @@ func (s *step) end() {
 
 type embedJob struct{ s *step }
 
-func (j *embedJob) Do(_, chunk int) {
+func (j *embedJob) Do(worker, chunk int) {
 	s, w := j.s, j.s.m.hyper.Width
 	net, half := &s.m.net, len(s.m.rope.freq)
 	lo, hi := s.rowRange(s.t, chunk)
-	for t := lo; t < hi; t++ {
-		r := &s.rows[t]
-		x := s.x[t*w : (t+1)*w]
-		quant.Row(x, net.embed, int(r.token))
-		if net.positions != nil {
-			d := s.d[t*w : (t+1)*w]
-			quant.Row(d, net.positions, r.pos)
-			accumulate(x, d)
+	for g := range s.groups {
+		group := &s.groups[g]
+		for t := max(lo, group.lo); t < min(hi, group.hi); t++ {
+			r := &s.rows[t]
+			x := s.x[t*w : (t+1)*w]
+			if r.token < 0 {
+				p, i := virtual(group.uses, r.token)
+				quant.Row(x, p, i)
+			} else {
+				quant.Row(x, net.embed, int(r.token))
+				s.adaptEmbedding(&s.workers[worker], x, r.token, group.uses)
+			}
+			if net.positions != nil {
+				d := s.d[t*w : (t+1)*w]
+				quant.Row(d, net.positions, r.pos)
+				accumulate(x, d)
+			}
+			s.m.rope.fill(s.cos[t*half:(t+1)*half], s.sin[t*half:(t+1)*half], r.pos)
 		}
-		s.m.rope.fill(s.cos[t*half:(t+1)*half], s.sin[t*half:(t+1)*half], r.pos)
+	}
+}
+
+// adaptEmbedding adds the low-rank part of the embedding of a token: scale·B·A[token].
+func (s *step) adaptEmbedding(w *worker, x []float32, token int32, uses []Use) {
+	for _, u := range uses {
+		e := u.Adapter.embed
+		if e == nil || u.Scale == 0 {
+			continue
+		}
+		rank := e.A.Cols
+		w.code, w.changed = slices.Grow(w.code[:0], rank)[:rank], slices.Grow(w.changed[:0], len(x))[:len(x)]
+		quant.Row(w.code, e.A, int(token))
+		w.act.Rows, w.act.Cols, w.act.X = 1, rank, w.code
+		s.k.MatMul(w.changed, len(x), e.B, &w.act, kernel.Exact, 0, len(x))
+		accumulateScaled(x, w.changed, u.Scale*e.Scale)
 	}
 }
 

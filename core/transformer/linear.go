@@ -153,15 +153,32 @@ func (j *product) multiply(i, lo, hi int) {
 		}
 	}
 	for k := range s.low.terms {
-		m := &s.low.terms[k]
-		if m.part != i {
-			continue
+		if m := &s.low.terms[k]; m.part == i {
+			j.adapt(m, p, lo, hi)
 		}
+	}
+}
+
+// adapt adds an adapter's part to rows [lo, hi) of the product.
+func (j *product) adapt(m *term, p *part, lo, hi int) {
+	s := j.s
+	if m.l.packed() {
+		for t := range m.hi - m.lo {
+			y := p.y[(m.lo+t)*p.ld:]
+			s.low.k.LoRAUp(y[lo:hi], &m.l.f, m.mid.X[t*m.mid.Cols:(t+1)*m.mid.Cols], m.scale, lo, hi)
+		}
+	} else {
 		z := s.lora[m.lo*j.width+p.column:]
 		s.k.MatMul(z, j.width, m.l.b, &m.mid, kernel.Exact, lo, hi)
 		for t := range m.hi - m.lo {
 			y := p.y[(m.lo+t)*p.ld:]
 			accumulateScaled(y[lo:hi], z[t*j.width+lo:t*j.width+hi], m.scale)
+		}
+	}
+	if m.l.dora != nil {
+		for t := range m.hi - m.lo {
+			y := p.y[(m.lo+t)*p.ld:]
+			m.l.dora.apply(y[lo:hi], p.l.bias, m.use, lo)
 		}
 	}
 }

@@ -71,6 +71,11 @@ type worker struct {
 	part  kernel.Partial // of one span
 	total kernel.Partial // of the spans so far
 	split kernel.Partial // view of step.parts
+
+	// Of an adapter of the embedding.
+	code    []float32          // (rank) its row of A
+	changed []float32          // (Width) B times it
+	act     kernel.Activations // code as the input of a product
 }
 
 // newStep lays out the buffers.
@@ -94,6 +99,10 @@ func newStep(m *Model, z *sizes, mem []float32) *step {
 	for i := range s.workers {
 		s.workers[i].part = newPartial(z.group, z.headDim)
 		s.workers[i].total = newPartial(z.group, z.headDim)
+	}
+	s.low.k = kernel.LowRank(kernel.Portable{})
+	if k, ok := m.k.(kernel.LowRank); ok {
+		s.low.k = k
 	}
 	s.embed.s, s.norms.s, s.prep.s, s.mul.s, s.low.s, s.put.s, s.att.s, s.fold.s = s, s, s, s, s, s, s, s
 	return s

@@ -5,8 +5,8 @@
 // GELU layers, mixture of experts. A new architecture is one more file, and a new block where it has one.
 //
 // It must not know requests, sampling, text or files: weights come as a weights.Model, arithmetic as kernel.Kernels. A
-// Model and all that hangs on it (sequences, adapters) are used by one goroutine at a time; the worker threads are
-// inside. A row's logits depend on its own tokens, position and adapters only, bit for bit: not on the batch it is in,
+// Model and all that hangs on it (sequences, adapters) are used by one goroutine at a time, but for LoadAdapter; the worker
+// threads are inside. A row's logits depend on its own tokens, position and adapters only, bit for bit: not on the batch it is in,
 // how its prompt was cut into chunks, which pages it has or how many threads work.
 package transformer
 
@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"math"
 	"runtime"
+	"sync"
 
 	"edged/core/mmap"
 	"edged/core/transformer/pool"
@@ -121,6 +122,9 @@ type Model struct {
 	scratch *mmap.Mapping
 	turn    uint64 // number of the current batch
 	closed  bool
+
+	normMu sync.Mutex
+	norms  map[int][]float32 // see rowNorms
 }
 
 // Info describes a Model.

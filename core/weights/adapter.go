@@ -19,6 +19,8 @@ type Adapter struct {
 	Targets []string         // module names in Hugging Face's words, sorted: "q_proj", "v_proj"
 	Bytes   int64            // of its tensors
 	Mods    map[string]*LoRA // by the base's tensor name, for example "blk.0.attn_q.weight"
+	Embed   *LoRA            // of the token embedding: A (tokens, r), a row a token, and B (width, r); nil: none
+	Prompt  *quant.Matrix    // a soft prompt: (virtual tokens, width); nil: none
 
 	maps  []*mmap.Mapping
 	arena *arena
@@ -30,6 +32,8 @@ type LoRA struct {
 	A     *quant.Matrix // (r, in)
 	B     *quant.Matrix // (out, r)
 	Scale float32       // alpha / r, or alpha / √r with rank-stabilised LoRA
+	// Magnitude (out) makes it DoRA: y = Magnitude / ‖W + Scale·s·B·A‖ · (W·x + Scale · s · B·(A·x)), the norm of each row.
+	Magnitude []float32
 }
 
 // OpenAdapter opens a PEFT folder or a GGUF adapter for m. An error names the file and what does not fit, with both
