@@ -13,13 +13,29 @@ import (
 	"edged/quant"
 )
 
-// maxRank bounds the rank of an adapter: published ones go to 512.
-const maxRank = 1 << 13
+const (
+	// maxRank bounds the rank of an adapter: published ones go to 512.
+	maxRank = 1 << 10
+	// maxVirtual bounds the virtual tokens of a soft prompt: published ones have 8 to 100.
+	maxVirtual = 1 << 12
+)
+
+// Kind is what an adapter consists of.
+type Kind string
+
+// The kinds. An adapter of which one module is DoRA is of that kind.
+const (
+	KindLoRA   Kind = "lora"
+	KindDoRA   Kind = "dora"
+	KindPrompt Kind = "soft_prompt"
+)
 
 // AdapterHeader is what an adapter's files say without a model.
 type AdapterHeader struct {
 	Path    string
-	Rank    int      // the largest of its modules'
+	Kind    Kind
+	Virtual int      // virtual tokens of a soft prompt
+	Rank    int      // the largest of its modules'; 0: a soft prompt
 	Targets []string // module names in Hugging Face's words, sorted
 	Modules int      // matrices that it changes; a GPT-2 c_attn and a stack of experts count once
 	Bytes   int64    // of its tensors
@@ -30,12 +46,12 @@ type AdapterHeader struct {
 // ReadAdapterHeader reads and checks an adapter's configuration and tensor names, shapes and types: all that can be
 // checked without the model. Tensor data is not read.
 func ReadAdapterHeader(path string) (*AdapterHeader, error) {
-	f, err := readAdapter(path)
+	f, err := readAdapter(path, nil)
 	if err != nil {
 		return nil, err
 	}
 	h := &AdapterHeader{
-		Path: path, Rank: f.rank(), Targets: f.targets(), Modules: len(f.loras), Bytes: f.bytes(), Base: f.base, Arch: f.arch,
+		Path: path, Kind: f.kind(), Virtual: f.prompt.rows, Rank: f.rank(), Targets: f.targets(), Modules: len(f.loras), Bytes: f.bytes(), Base: f.base, Arch: f.arch,
 	}
 	return h, f.close()
 }
@@ -66,21 +82,28 @@ func AdapterFiles(path string) ([]File, error) {
 
 // An adapterFile is an adapter as its container has it.
 type adapterFile struct {
-	gguf  bool
-	base  string
-	arch  string
-	loras []rawLoRA
-	files []File
-	maps  []*mmap.Mapping
+	gguf   bool
+	model  *Model // that it is to be proved against, for messages; nil: none is open
+	base   string
+	arch   string
+	loras  []rawLoRA
+	prompt rawTensor // a soft prompt (virtual tokens, width); no rows: none
+	files  []File
+	maps   []*mmap.Mapping
 }
 
 // A rawLoRA is one module. Its shapes agree with each other; nothing is known of the base.
 type rawLoRA struct {
 	module string // Hugging Face name without prefix, or GGUF tensor name
 	target string // last part of the Hugging Face name
+	embed  bool   // of an embedding: A has a column for each token, or, in GGUF, a row
 	a, b   rawTensor
+	size   rawTensor // DoRA's magnitudes (out, 1); no rows: plain LoRA
 	scale  float64
 }
+
+// rank is the number of columns of B, which all containers agree on.
+func (l *rawLoRA) rank() int { return l.b.cols }
 
 // A rawTensor is (rows, cols) in the container's bytes.
 type rawTensor struct {
@@ -94,21 +117,22 @@ func (t *rawTensor) matrix(name string) *quant.Matrix {
 	return &quant.Matrix{Name: name, Format: t.format, Rows: t.rows, Cols: t.cols, Data: t.data}
 }
 
-// readAdapter reads either kind. The caller closes it, or takes its maps over.
-func readAdapter(path string) (*adapterFile, error) {
+// readAdapter reads either container. m is the model that it is for, where one is open: what is refused is named beside the
+// model's own then. The caller closes it, or takes its maps over.
+func readAdapter(path string, m *Model) (*adapterFile, error) {
 	files, err := AdapterFiles(path)
 	if err != nil {
 		return nil, err
 	}
-	f := &adapterFile{files: files}
+	f := &adapterFile{files: files, model: m}
 	if files[0].Name == adapterConfigName {
 		err = f.readPEFT(path)
 	} else {
 		f.gguf = true
 		err = f.readGGUF(path)
 	}
-	if err == nil && len(f.loras) == 0 {
-		err = adapterError(path, ErrInvalid, "it has no LoRA tensors")
+	if err == nil && len(f.loras) == 0 && f.prompt.rows == 0 {
+		err = adapterError(path, ErrInvalid, "it has no LoRA tensors and no prompt_embeddings")
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.close())
@@ -124,29 +148,49 @@ func (f *adapterFile) close() error {
 	return errors.Join(errs...)
 }
 
-// pairUp joins the A and B tensors of each module, in the order of module names.
-func (f *adapterFile) pairUp(path string, as, bs map[string]rawTensor) error {
-	modules := map[string]bool{}
-	for m := range as {
-		modules[m] = true
-	}
-	for m := range bs {
-		modules[m] = true
-	}
+// A half is what one tensor of an adapter is to its module.
+type half uint8
+
+const (
+	halfA half = iota
+	halfB
+	halfSize // DoRA's magnitudes
+	halves
+)
+
+// parts are the tensors of one module, as far as the file has them; rows are 0 where it has not.
+type parts struct {
+	t     [halves]rawTensor
+	embed bool
+}
+
+// pairUp joins the tensors of each module, in the order of module names.
+func (f *adapterFile) pairUp(path string, modules map[string]*parts) error {
 	for _, m := range slices.Sorted(maps.Keys(modules)) {
-		a, okA := as[m]
-		b, okB := bs[m]
-		switch {
-		case !okA:
-			return adapterError(path, ErrInvalid, "tensor %s has no A beside it", b.name)
-		case !okB:
-			return adapterError(path, ErrInvalid, "tensor %s has no B beside it", a.name)
-		case a.rows != b.cols:
-			return adapterError(path, ErrInvalid, "tensors %s (%d, %d) and %s (%d, %d) are of different ranks", a.name, a.rows, a.cols, b.name, b.rows, b.cols)
-		case a.rows > maxRank:
-			return adapterError(path, ErrInvalid, "tensor %s has rank %d, more than the %d allowed", a.name, a.rows, maxRank)
+		p := modules[m]
+		a, b, size := &p.t[halfA], &p.t[halfB], &p.t[halfSize]
+		rank := a.rows
+		if p.embed && f.gguf {
+			rank = a.cols
 		}
-		f.loras = append(f.loras, rawLoRA{module: m, target: lastWord(m), a: a, b: b})
+		switch {
+		case a.rows == 0 && b.rows == 0:
+			return adapterError(path, ErrInvalid, "tensor %s has no A and B beside it", size.name)
+		case a.rows == 0:
+			return adapterError(path, ErrInvalid, "tensor %s has no A beside it", b.name)
+		case b.rows == 0:
+			return adapterError(path, ErrInvalid, "tensor %s has no B beside it", a.name)
+		case rank != b.cols:
+			return adapterError(path, ErrInvalid, "tensors %s (%d, %d) and %s (%d, %d) are of different ranks", a.name, a.rows, a.cols, b.name, b.rows, b.cols)
+		case rank > maxRank:
+			return adapterError(path, ErrInvalid, "tensor %s has rank %d, more than the %d allowed", a.name, rank, maxRank)
+		case size.rows > 0 && p.embed:
+			return adapterError(path, ErrUnsupported, "tensor %s (%d): DoRA on an embedding, whose factors are %s (%d, %d) and %s (%d, %d); leave the embedding out of target_modules",
+				size.name, size.rows, a.name, a.rows, a.cols, b.name, b.rows, b.cols)
+		case size.rows > 0 && size.rows != b.rows:
+			return adapterError(path, ErrInvalid, "tensor %s has %d magnitudes, but %s is (%d, %d)", size.name, size.rows, b.name, b.rows, b.cols)
+		}
+		f.loras = append(f.loras, rawLoRA{module: m, target: lastWord(m), embed: p.embed, a: *a, b: *b, size: *size})
 	}
 	return nil
 }
@@ -154,10 +198,21 @@ func (f *adapterFile) pairUp(path string, as, bs map[string]rawTensor) error {
 // lastWord is the last part of a dotted name.
 func lastWord(name string) string { return name[strings.LastIndexByte(name, '.')+1:] }
 
+func (f *adapterFile) kind() Kind {
+	switch {
+	case f.prompt.rows > 0:
+		return KindPrompt
+	case slices.ContainsFunc(f.loras, func(l rawLoRA) bool { return l.size.rows > 0 }):
+		return KindDoRA
+	default:
+		return KindLoRA
+	}
+}
+
 func (f *adapterFile) rank() int {
 	r := 0
 	for i := range f.loras {
-		r = max(r, f.loras[i].a.rows)
+		r = max(r, f.loras[i].rank())
 	}
 	return r
 }
@@ -172,9 +227,10 @@ func (f *adapterFile) targets() []string {
 }
 
 func (f *adapterFile) bytes() int64 {
-	n := int64(0)
+	n := int64(len(f.prompt.data))
 	for i := range f.loras {
-		n += int64(len(f.loras[i].a.data)) + int64(len(f.loras[i].b.data))
+		l := &f.loras[i]
+		n += int64(len(l.a.data)) + int64(len(l.b.data)) + int64(len(l.size.data))
 	}
 	return n
 }

@@ -9,7 +9,8 @@ import (
 )
 
 // readGGUF reads a GGUF adapter: general.type adapter, adapter.type lora, tensors NAME.lora_a (in, r) and NAME.lora_b
-// (r, out), innermost size first, where NAME is the base's tensor. Source: llama.cpp, src/llama-adapter.cpp.
+// (r, out), innermost size first, where NAME is the base's tensor; token_embd.weight.lora_a is (r, tokens). Source: llama.cpp,
+// src/llama-adapter.cpp.
 func (f *adapterFile) readGGUF(path string) error {
 	g, err := gguf.Open(path)
 	if err != nil {
@@ -37,23 +38,23 @@ func (f *adapterFile) readGGUF(path string) error {
 	case math.IsNaN(alpha) || math.IsInf(alpha, 0):
 		return adapterError(path, ErrInvalid, "adapter.lora.alpha is %g", alpha)
 	}
-	as, bs := map[string]rawTensor{}, map[string]rawTensor{}
+	modules := map[string]*parts{}
 	for i := range g.Tensors() {
 		t := &g.Tensors()[i]
-		into := as
+		which := halfA
 		module, ok := strings.CutSuffix(t.Name, ".lora_a")
 		if !ok {
-			into = bs
+			which = halfB
 			module, ok = strings.CutSuffix(t.Name, ".lora_b")
 		}
 		if !ok || !strings.HasSuffix(module, ".weight") {
-			return adapterError(path, ErrUnsupported, "tensor %s is none of NAME.weight.lora_a and NAME.weight.lora_b", t.Name)
+			return adapterError(path, ErrUnsupported, "tensor %s is none of NAME.weight.lora_a and NAME.weight.lora_b%s", t.Name, f.beside(t.Name))
 		}
-		if err := addGGUF(path, t, module, into); err != nil {
+		if err := addGGUF(path, t, module, which, modules); err != nil {
 			return err
 		}
 	}
-	if err := f.pairUp(path, as, bs); err != nil {
+	if err := f.pairUp(path, modules); err != nil {
 		return err
 	}
 	for i := range f.loras {
@@ -62,14 +63,14 @@ func (f *adapterFile) readGGUF(path string) error {
 		// As llama.cpp: without an alpha, or with 0, the scaling is 1.
 		l.scale = 1
 		if alpha != 0 {
-			l.scale = alpha / float64(l.a.rows)
+			l.scale = alpha / float64(l.rank())
 		}
 	}
 	return nil
 }
 
 // addGGUF adds one tensor, or each expert's part of a stack, as (rows, cols).
-func addGGUF(path string, t *gguf.Tensor, module string, into map[string]rawTensor) error {
+func addGGUF(path string, t *gguf.Tensor, module string, which half, into map[string]*parts) error {
 	format := t.Type.Format()
 	if !format.Valid() {
 		return adapterError(path, ErrUnsupported, "tensor %s is %s", t.Name, t.Type)
@@ -88,10 +89,14 @@ func addGGUF(path string, t *gguf.Tensor, module string, into map[string]rawTens
 		if experts {
 			name = fmt.Sprintf("%s.%d.weight", prefix, e)
 		}
-		if _, ok := into[name]; ok {
-			return adapterError(path, ErrInvalid, "tensor %s appears twice", t.Name)
+		if into[name] == nil {
+			into[name] = &parts{embed: name == embedName}
 		}
-		into[name] = rawTensor{t.Name, format, int(dims[1]), int(dims[0]), t.Data[e*size : (e+1)*size]}
+		part := &into[name].t[which]
+		if part.rows > 0 || dims[0] < 1 || dims[1] < 1 {
+			return adapterError(path, ErrInvalid, "tensor %s appears twice or is empty", t.Name)
+		}
+		*part = rawTensor{t.Name, format, int(dims[1]), int(dims[0]), t.Data[e*size : (e+1)*size]}
 	}
 	return nil
 }

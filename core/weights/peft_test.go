@@ -127,21 +127,27 @@ func TestPEFT(t *testing.T) {
 		}, check: func(a *weights.Adapter) bool { return a.Mods["output.weight"] != nil }},
 		{name: "negative alpha", edit: func(a *tinyAdapter) { a.config["lora_alpha"] = -8 }, check: func(a *weights.Adapter) bool { return a.Mods[q0].Scale == -2 }},
 
-		{name: "DoRA", edit: func(a *tinyAdapter) { a.config["use_dora"] = true }, want: "DoRA", kind: weights.ErrUnsupported},
-		{name: "DoRA tensor", edit: func(a *tinyAdapter) {
-			a.tensors[pre+"model.layers.0.self_attn.q_proj.lora_magnitude_vector"] = []int64{64}
-		}, want: "DoRA", kind: weights.ErrUnsupported},
-		{name: "IA3", edit: func(a *tinyAdapter) { a.config["peft_type"] = "IA3" }, want: `"IA3"`, kind: weights.ErrUnsupported},
+		{name: "IA3", edit: func(a *tinyAdapter) { a.config["peft_type"] = "IA3" }, want: `"IA3"; the supported ones are LORA, PROMPT_TUNING and P_TUNING (its tensor base_model.model.model.layers.0.mlp.down_proj.lora_A.weight is [4 96], the model's blk.0.ffn_down.weight is (64, 96))`, kind: weights.ErrUnsupported},
+		{name: "IA3 tensors", edit: func(a *tinyAdapter) {
+			a.config["peft_type"] = "IA3"
+			a.tensors[pre+"model.layers.1.mlp.down_proj.ia3_l"] = []int64{1, 96}
+		}, want: "(its tensor base_model.model.model.layers.1.mlp.down_proj.ia3_l is [1 96], the model's blk.1.ffn_down.weight is (64, 96))", kind: weights.ErrUnsupported},
+		{name: "bottleneck", edit: func(a *tinyAdapter) { a.config["peft_type"] = "ADAPTION_PROMPT" }, want: `"ADAPTION_PROMPT"`, kind: weights.ErrUnsupported},
+		{name: "activated", edit: func(a *tinyAdapter) { a.config["alora_invocation_tokens"] = []int{1, 2} }, want: "alora_invocation_tokens", kind: weights.ErrUnsupported},
+		{name: "arrow", edit: func(a *tinyAdapter) { a.config["arrow_config"] = obj{"top_k": 3} }, want: "arrow_config", kind: weights.ErrUnsupported},
 		{name: "bias", edit: func(a *tinyAdapter) { a.config["bias"] = "lora_only" }, want: `bias "lora_only"`, kind: weights.ErrUnsupported},
 		{name: "bias tensor", edit: func(a *tinyAdapter) { a.tensors[pre+"model.layers.0.self_attn.q_proj.bias"] = []int64{64} }, want: "trained bias", kind: weights.ErrUnsupported},
 		{name: "lora bias", edit: func(a *tinyAdapter) { a.config["lora_bias"] = true }, want: "lora_bias", kind: weights.ErrUnsupported},
 		{name: "saved modules", edit: func(a *tinyAdapter) { a.config["modules_to_save"] = []string{"lm_head"} }, want: `["lm_head"]`, kind: weights.ErrUnsupported},
-		{name: "saved tensor", edit: func(a *tinyAdapter) { a.tensors[pre+"lm_head.weight"] = []int64{40, 64} }, want: "whole trained modules", kind: weights.ErrUnsupported},
-		{name: "embedding", edit: func(a *tinyAdapter) { a.tensors[pre+"model.embed_tokens.lora_embedding_A"] = []int64{4, 40} }, want: "embedding", kind: weights.ErrUnsupported},
+		{name: "saved module's tensor", edit: func(a *tinyAdapter) {
+			a.config["modules_to_save"] = []string{"lm_head"}
+			a.tensors[pre+"lm_head.weight"] = []int64{41, 64}
+		}, want: "(its tensor base_model.model.lm_head.weight is [41 64], the model's output.weight is (40, 64))", kind: weights.ErrUnsupported},
+		{name: "saved tensor", edit: func(a *tinyAdapter) { a.tensors[pre+"lm_head.weight"] = []int64{40, 64} }, want: "base_model.model.lm_head.weight [40 64] is no lora_A or lora_B weight; whole trained modules are not served, the model's output.weight is (40, 64)", kind: weights.ErrUnsupported},
 		{name: "embedding as module", edit: func(a *tinyAdapter) {
 			a.module("model.embed_tokens", 4, 40, 64)
 			a.config["target_modules"] = "all-linear"
-		}, want: "embedding", kind: weights.ErrUnsupported},
+		}, want: "an embedding has lora_embedding_A", kind: weights.ErrMismatch},
 		{name: "loftq", edit: func(a *tinyAdapter) { a.config["loftq_config"] = obj{"loftq_bits": 4} }, want: "LoftQ", kind: weights.ErrUnsupported},
 		{name: "pissa", edit: func(a *tinyAdapter) { a.config["init_lora_weights"] = "pissa_niter_16" }, want: "pissa_niter_16", kind: weights.ErrUnsupported},
 		{name: "token indices", edit: func(a *tinyAdapter) { a.config["trainable_token_indices"] = []int{1} }, want: "trainable_token_indices", kind: weights.ErrUnsupported},
@@ -389,7 +395,8 @@ func TestAdapterGGUF(t *testing.T) {
 		{"other tensor", keys, append(slices.Clone(good), tensor{"blk.0.attn_norm.weight", quant.F32, []int64{64}}), "attn_norm.weight is none", 0},
 		{"other shape", keys, []tensor{{a, quant.F16, []int64{32, 4}}, {b, quant.F16, []int64{4, 32}}}, "A is (4, 32)", 0},
 		{"vector", keys, []tensor{{a, quant.F16, []int64{64}}, {b, quant.F16, []int64{4, 32}}}, "want a matrix", 0},
-		{"embedding", keys, []tensor{{"token_embd.weight.lora_a", quant.F16, []int64{64, 4}}, {"token_embd.weight.lora_b", quant.F16, []int64{4, 40}}}, "embedding", 0},
+		{"embedding the other way", keys, []tensor{{"token_embd.weight.lora_a", quant.F16, []int64{64, 4}}, {"token_embd.weight.lora_b", quant.F16, []int64{4, 40}}}, "of different ranks", 0},
+		{"other embedding", keys, []tensor{{"token_embd.weight.lora_a", quant.F16, []int64{4, 41}}, {"token_embd.weight.lora_b", quant.F16, []int64{4, 64}}}, "A is (41, 4) and B is (64, 4), but the model's token_embd.weight is (40, 64)", 0},
 		{"unknown", keys, []tensor{{"blk.7.attn_v.weight.lora_a", quant.F16, []int64{64, 4}}, {"blk.7.attn_v.weight.lora_b", quant.F16, []int64{4, 32}}}, "no tensor blk.7.attn_v.weight", 0},
 		{"quantised", keys, []tensor{{a, quant.Q8_0, []int64{64, 4}}, {b, quant.F32, []int64{4, 32}}}, "", 2},
 	} {

@@ -43,6 +43,14 @@ type peftConfig struct {
 	Layers     json.RawMessage `json:"layers_to_transform"`
 	RankPat    json.RawMessage `json:"rank_pattern"`
 	AlphaPat   json.RawMessage `json:"alpha_pattern"`
+	Invocation json.RawMessage `json:"alora_invocation_tokens"`
+	Arrow      json.RawMessage `json:"arrow_config"`
+	Tying      bool            `json:"ensure_weight_tying"`
+
+	// Of a soft prompt: PromptLearningConfig of src/peft/config.py.
+	Virtual *float64 `json:"num_virtual_tokens"`
+	Width   *float64 `json:"token_dim"`
+	Halves  *float64 `json:"num_transformer_submodules"`
 
 	targets  moduleSet
 	excluded moduleSet
@@ -63,6 +71,20 @@ func readPEFTConfig(path string) (*peftConfig, error) {
 	return c, nil
 }
 
+// isPrompt tells whether the adapter is a soft prompt. What p-tuning trains in front of its embeddings is not saved: the two
+// kinds are the same to who serves them.
+func (c *peftConfig) isPrompt() bool { return c.Type == "PROMPT_TUNING" || c.Type == "P_TUNING" }
+
+// A refusal is a configuration of a kind that is not served; modules are those that it names.
+type refusal struct {
+	why     string
+	modules []string
+}
+
+func (r *refusal) Error() string { return ErrUnsupported.Error() + ": " + r.why }
+
+func (r *refusal) Unwrap() error { return ErrUnsupported }
+
 // parsePEFTConfig reads and checks a configuration.
 func parsePEFTConfig(data []byte) (*peftConfig, error) {
 	c := &peftConfig{Type: "LORA", Rank: 8, Alpha: 8}
@@ -71,6 +93,9 @@ func parsePEFTConfig(data []byte) (*peftConfig, error) {
 	}
 	if err := c.refuse(); err != nil {
 		return nil, err
+	}
+	if c.isPrompt() {
+		return c, nil
 	}
 	for _, err := range []error{
 		field("target_modules", c.targets.parse(c.Targets)),
@@ -123,10 +148,16 @@ func (c *peftConfig) refuse() error {
 	}
 	var why string
 	switch {
+	case c.isPrompt() && c.Halves != nil && *c.Halves != 1:
+		why = fmt.Sprintf("num_transformer_submodules %g: soft prompts are served for decoders, which have one", *c.Halves)
+	case c.isPrompt():
+		return nil
 	case c.Type != "LORA":
-		why = fmt.Sprintf("peft_type %q; the supported one is LORA", c.Type)
-	case c.DoRA:
-		why = "use_dora: DoRA adapters are not served yet"
+		why = fmt.Sprintf("peft_type %q; the supported ones are LORA, PROMPT_TUNING and P_TUNING", c.Type)
+	case given(c.Invocation):
+		why = "alora_invocation_tokens: an adapter that switches itself on inside a text is not served"
+	case given(c.Arrow):
+		why = "arrow_config: routing between adapters is not served"
 	case c.QALoRA:
 		why = "use_qalora"
 	case c.Bias != nil && *c.Bias != "none":
@@ -148,7 +179,7 @@ func (c *peftConfig) refuse() error {
 	default:
 		return nil
 	}
-	return fmt.Errorf("%w: %s", ErrUnsupported, why)
+	return &refusal{why: why, modules: append(slices.Clone(c.Save), "."+strings.ToLower(c.Type))}
 }
 
 // parseLayers reads null, a number or a list of numbers.
