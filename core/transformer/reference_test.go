@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"edged/core/weights"
@@ -19,11 +20,18 @@ type memory struct {
 	m    map[string]*quant.Matrix
 	v    map[string][]float32
 	rng  *rand.Rand
+	over map[string][]float64 // what the reference takes in the place of matrices
 }
 
-func (s *memory) Matrix(name string) *quant.Matrix           { return s.m[name] }
-func (s *memory) Vector(name string) ([]float32, error)      { return s.v[name], nil }
-func (s *memory) values(name string) (w []float64, cols int) { return widen(s.m[name]) }
+func (s *memory) Matrix(name string) *quant.Matrix      { return s.m[name] }
+func (s *memory) Vector(name string) ([]float32, error) { return s.v[name], nil }
+
+func (s *memory) values(name string) (w []float64, cols int) {
+	if w := s.over[name]; w != nil {
+		return w, s.m[name].Cols
+	}
+	return widen(s.m[name])
+}
 
 func (s *memory) open(tb testing.TB, o Options) *Model {
 	tb.Helper()
@@ -142,6 +150,32 @@ func (s *memory) encode(tb testing.TB, f quant.Format) *memory {
 	return s
 }
 
+// encodeNF4 stores the matrices of the layers as bitsandbytes does, with nested scales.
+func (s *memory) encodeNF4() {
+	code := [16]float32{-1, -0.6962, -0.5251, -0.3949, -0.2844, -0.1848, -0.0911, 0, 0.0796, 0.1609, 0.2461, 0.3379, 0.4407, 0.5626, 0.7230, 1}
+	for name, m := range s.m {
+		if !strings.HasPrefix(name, "blk.") || m.Cols%64 != 0 {
+			continue
+		}
+		n := m.Rows * m.Cols
+		b := &quant.BnBScale{BlockSize: 64, Code: code, NestedBlock: 256, NestedOffset: 0.25}
+		for i := range 256 {
+			b.NestedMap = append(b.NestedMap, float32(i-128)/128)
+		}
+		for range n/64/256 + 1 {
+			b.NestedAbsmax = append(b.NestedAbsmax, 0.1)
+		}
+		data := make([]byte, n/2)
+		for i := range data {
+			data[i] = byte(s.rng.Uint32())
+		}
+		for range n / 64 {
+			b.AbsmaxQ = append(b.AbsmaxQ, byte(s.rng.Uint32()))
+		}
+		s.m[name] = &quant.Matrix{Name: name, Format: quant.NF4, Rows: m.Rows, Cols: m.Cols, Data: data, BnB: b}
+	}
+}
+
 func widen(m *quant.Matrix) ([]float64, int) {
 	x := make([]float32, m.Cols)
 	out := make([]float64, 0, m.Rows*m.Cols)
@@ -157,11 +191,21 @@ func widen(m *quant.Matrix) ([]float64, int) {
 // reference computes the logits of every position in float64, naively and from the definitions: one vector at a time, no
 // cache, no blocks. freq are the frequencies of RoPE, amp what multiplies its sines and cosines.
 func (s *memory) reference(ids []int32, freq []float64, amp float64) [][]float64 {
+	return s.referenceBehind(nil, ids, freq, amp)
+}
+
+// referenceBehind is reference with inputs of the first positions given.
+func (s *memory) referenceBehind(before [][]float64, ids []int32, freq []float64, amp float64) [][]float64 {
 	h := &s.h
 	embed, _ := s.values("token_embd.weight")
-	x := make([][]float64, len(ids))
-	for p, id := range ids {
-		x[p] = append([]float64(nil), embed[int(id)*h.Width:(int(id)+1)*h.Width]...)
+	x := make([][]float64, len(before)+len(ids))
+	for p := range x {
+		if p < len(before) {
+			x[p] = append([]float64(nil), before[p]...)
+		} else {
+			id := int(ids[p-len(before)])
+			x[p] = append([]float64(nil), embed[id*h.Width:(id+1)*h.Width]...)
+		}
 		if s.arch == "gpt2" {
 			pos, _ := s.values("position_embd.weight")
 			addTo(x[p], pos[p*h.Width:(p+1)*h.Width])
@@ -174,7 +218,7 @@ func (s *memory) reference(ids []int32, freq []float64, amp float64) [][]float64
 			addTo(x[p], s.refMLP(i, n))
 		}
 	}
-	out := make([][]float64, len(ids))
+	out := make([][]float64, len(x))
 	for p := range x {
 		out[p] = s.refLinear("output", s.refNorm(x[p], "output_norm"))
 	}
