@@ -85,11 +85,12 @@ type LoadRequest struct {
 	MemoryLimit    int64     // bytes; 0: what the machine has free
 	IgnorePlan     bool      // load even where the plan says that memory is short
 	NoPrefixCache  bool      // compute every prompt anew, whatever it begins with
+	NoTiles        bool      // keep no second copy of the weights in CacheDir, even where products would be faster
 }
 
 // LoadProgress is one step of a load.
 type LoadProgress struct {
-	Stage string // "open", "plan", "pack", "map", "tune", "ready"
+	Stage string // "open", "plan", "pack", "tiles", "map", "tune", "ready"
 	Done  int64  // bytes or items of the stage
 	Total int64
 }

@@ -180,6 +180,8 @@ type LoadRequest struct {
 	IgnorePlan bool `protobuf:"varint,13,opt,name=ignore_plan,json=ignorePlan,proto3" json:"ignore_plan,omitempty"`
 	// Compute every prompt anew, whatever it begins with.
 	NoPrefixCache bool `protobuf:"varint,14,opt,name=no_prefix_cache,json=noPrefixCache,proto3" json:"no_prefix_cache,omitempty"`
+	// Keep no second copy of the weights in cache_dir, even where products would be faster.
+	NoTiles       bool `protobuf:"varint,40,opt,name=no_tiles,json=noTiles,proto3" json:"no_tiles,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -308,6 +310,13 @@ func (x *LoadRequest) GetIgnorePlan() bool {
 func (x *LoadRequest) GetNoPrefixCache() bool {
 	if x != nil {
 		return x.NoPrefixCache
+	}
+	return false
+}
+
+func (x *LoadRequest) GetNoTiles() bool {
+	if x != nil {
+		return x.NoTiles
 	}
 	return false
 }
@@ -521,7 +530,7 @@ func (*LoadEvent_Info) isLoadEvent_Event() {}
 // LoadProgress counts bytes or items of one stage.
 type LoadProgress struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// "open", "plan", "pack", "map", "tune", "ready".
+	// "open", "plan", "pack", "tiles", "map", "tune", "ready".
 	Stage string `protobuf:"bytes,1,opt,name=stage,proto3" json:"stage,omitempty"`
 	Done  int64  `protobuf:"varint,2,opt,name=done,proto3" json:"done,omitempty"`
 	// 0: unknown.
@@ -2741,7 +2750,7 @@ const file_edged_v1_backend_proto_rawDesc = "" +
 	"\akernels\x18\x03 \x03(\tR\akernels\x12\x1a\n" +
 	"\bfeatures\x18\x04 \x03(\tR\bfeatures\x12\x16\n" +
 	"\x06embeds\x18\x05 \x01(\bR\x06embeds\x12\x18\n" +
-	"\abenches\x18\x06 \x01(\bR\abenches\"\xbb\x03\n" +
+	"\abenches\x18\x06 \x01(\bR\abenches\"\xd6\x03\n" +
 	"\vLoadRequest\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x18\n" +
 	"\acontext\x18\x02 \x01(\x03R\acontext\x12\x17\n" +
@@ -2758,7 +2767,8 @@ const file_edged_v1_backend_proto_rawDesc = "" +
 	"\fmemory_limit\x18\f \x01(\x03R\vmemoryLimit\x12\x1f\n" +
 	"\vignore_plan\x18\r \x01(\bR\n" +
 	"ignorePlan\x12&\n" +
-	"\x0fno_prefix_cache\x18\x0e \x01(\bR\rnoPrefixCache\"\x8c\x02\n" +
+	"\x0fno_prefix_cache\x18\x0e \x01(\bR\rnoPrefixCache\x12\x19\n" +
+	"\bno_tiles\x18( \x01(\bR\anoTiles\"\x8c\x02\n" +
 	"\n" +
 	"MemoryPlan\x12\x18\n" +
 	"\aweights\x18\x01 \x01(\x03R\aweights\x12\x18\n" +
