@@ -41,7 +41,13 @@ type Matrix struct {
 	Cols   int
 	Data   []byte    // Rows × RowBytes for block formats; ceil(Rows × Cols / 2) packed nibbles for NF4 and FP4
 	BnB    *BnBScale // set for NF4 and FP4
-	Tile   []byte    // optional interleaved copy, see package tile; nil: none
+	Tile   Tile      // optional copy in another order, see package tile
+}
+
+// Tile is a copy of a matrix in groups of Rows rows, see package tile. Data nil: none.
+type Tile struct {
+	Rows int
+	Data []byte
 }
 
 // BnBScale holds the block scales of a bitsandbytes matrix: blocks of BlockSize consecutive weights of the flattened

@@ -77,6 +77,7 @@ type Backend struct {
 	Context        int      `toml:"context"`         // positions per sequence; 0: the model's own, at most 4096
 	KV             string   `toml:"kv"`              // "f32", "f16", "q8_0"
 	Precision      string   `toml:"precision"`       // "fast", "exact"
+	Tiles          string   `toml:"tiles"`           // "auto", "off": a copy of the weights in another order, in the cache directory
 	ThreadsPrefill int      `toml:"threads_prefill"` // 0: tuned
 	ThreadsDecode  int      `toml:"threads_decode"`  // 0: tuned
 	MaxSequences   int      `toml:"max_sequences"`   // running at once
@@ -184,7 +185,7 @@ func Default() *Config {
 			StatsInterval: 30 * time.Second,
 		},
 		Model:   Model{Head: "as-is"},
-		Backend: Backend{Name: "auto", KV: "f16", Precision: "fast", MaxSequences: 8},
+		Backend: Backend{Name: "auto", KV: "f16", Precision: "fast", Tiles: "auto", MaxSequences: 8},
 		Adapters: Adapters{
 			Dir:    "/srv/edged/adapters",
 			Settle: time.Second,

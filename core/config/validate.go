@@ -193,6 +193,7 @@ func (v *validator) backend(b *Backend) {
 	v.integer("backend.context", b.Context, 0, 1<<22)
 	v.oneOf("backend.kv", b.KV, "f32", "f16", "q8_0")
 	v.oneOf("backend.precision", b.Precision, "fast", "exact")
+	v.oneOf("backend.tiles", b.Tiles, "auto", "off")
 	if b.Precision == "exact" && b.KV != "f32" {
 		v.add("backend.kv", "%q contradicts backend.precision = \"exact\", which keeps K and V in float32: leave backend.kv out or set it to \"f32\"", oneLine(b.KV))
 	}

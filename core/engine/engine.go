@@ -63,6 +63,7 @@ import (
 	"edged/core/protocol/backend"
 	"edged/core/weights"
 	"edged/quant/kernel"
+	"edged/quant/tile"
 )
 
 // Options say what an engine computes with. Kernels is required.
@@ -94,6 +95,7 @@ type loaded struct {
 	model   model
 	loop    *loop
 	logits  *mmap.Mapping // nil in tests
+	tiles   *tile.File    // nil: none
 	vocab   atomic.Pointer[vocabulary]
 	headEOG []int32 // end-of-generation ids that the model's files name
 }
@@ -128,6 +130,9 @@ func (m *loaded) close() error {
 	errs := []error{m.model.close()}
 	if m.logits != nil {
 		errs = append(errs, m.logits.Close())
+	}
+	if m.tiles != nil {
+		errs = append(errs, m.tiles.Close())
 	}
 	if m.file != nil {
 		errs = append(errs, m.file.Close())

@@ -100,7 +100,10 @@ func (e *Engine) load(ctx context.Context, req backend.LoadRequest, progress fun
 	if err := stage("map", 0, l.plan.Weights); err != nil {
 		return m, err
 	}
-	if l.plan.Fits { // else reading ahead would only push out what was read before
+	if m.tiles, err = e.tiles(ctx, file, &l, req, hash, stage); err != nil {
+		return m, err
+	}
+	if l.plan.Fits && m.tiles == nil { // else reading ahead would only push out what was read before
 		if err := file.Populate(func(done, total int64) error { return stage("map", done, total) }); err != nil {
 			return m, err
 		}
@@ -140,7 +143,7 @@ func (e *Engine) load(ctx context.Context, req backend.LoadRequest, progress fun
 	m.loop = newLoop(m.model, m.size, logits, e.opt.Log)
 	go m.loop.run()
 	e.opt.Log.InfoContext(ctx, "model loaded", "model", m.info.Name, "arch", m.info.Arch, "format", m.info.Format, "path", req.Path,
-		"context", m.info.Context, "kv", m.info.KVType, "kv_pages", l.options.KVPages, "prefix_cache", !req.NoPrefixCache, "kernels", e.opt.Kernels.Name(),
+		"context", m.info.Context, "kv", m.info.KVType, "kv_pages", l.options.KVPages, "prefix_cache", !req.NoPrefixCache, "tiles", m.tiles != nil, "kernels", e.opt.Kernels.Name(),
 		"precision", string(m.info.Precision), "threads_decode", m.info.ThreadsDecode, "threads_prefill", m.info.ThreadsPrefill)
 	return m, nil
 }
@@ -148,6 +151,9 @@ func (e *Engine) load(ctx context.Context, req backend.LoadRequest, progress fun
 // abandon frees what a failed load has.
 func (m *loaded) abandon() error {
 	if m.model == nil {
+		if m.tiles != nil {
+			_ = m.tiles.Close() // a mapping of a file that can be made again
+		}
 		return m.file.Close()
 	}
 	return m.close()

@@ -185,9 +185,9 @@ func (b *builder) finish() (network, error) {
 
 // matrixBytes is the number of bytes that a product with m reads.
 func matrixBytes(m *quant.Matrix) int64 {
-	n := int64(len(m.Data))
-	if s := m.BnB; s != nil {
-		n += 4*int64(len(s.Absmax)) + int64(len(s.AbsmaxQ)) + 4*int64(len(s.NestedAbsmax))
+	var n int64
+	for _, p := range weightBytes(m) {
+		n += int64(len(p))
 	}
 	return n
 }

@@ -31,8 +31,9 @@ func (m *Model) Stream() int64 {
 
 // weightBytes are the ranges that a product with w reads.
 func weightBytes(w *quant.Matrix) [][]byte {
-	if len(w.Tile) > 0 {
-		return [][]byte{w.Tile}
+	if t := w.Tile; t.Rows > 0 {
+		// Rows that fill no group are read as they are stored.
+		return [][]byte{t.Data, w.Data[w.Rows/t.Rows*t.Rows*(len(w.Data)/w.Rows):]}
 	}
 	out := [][]byte{w.Data}
 	if s := w.BnB; s != nil {

@@ -113,6 +113,20 @@ func (m *Model) Names() []string {
 	return names
 }
 
+// Products lists the matrices that stand in matrix products, in order of their names: all but embeddings that are no output
+// head.
+func (m *Model) Products() []*quant.Matrix {
+	var out []*quant.Matrix
+	for _, name := range m.matrixNames() {
+		w := m.matrices[name]
+		if name == embedName && m.Matrix(outputName) != w || name == positionName {
+			continue
+		}
+		out = append(out, w)
+	}
+	return out
+}
+
 func (m *Model) matrixNames() []string { return slices.Sorted(maps.Keys(m.matrices)) }
 
 // Advise tells the system how the files are going to be read, for example mmap.WillNeed before the first token. It is a
@@ -138,4 +152,6 @@ func (m *Model) Close() error {
 const (
 	embedName  = "token_embd.weight"
 	outputName = "output.weight"
+	// positionName is added to the embedding, not multiplied.
+	positionName = "position_embd.weight"
 )

@@ -86,11 +86,12 @@ type LoadRequest struct {
 	IgnorePlan     bool      // load even where the plan says that memory is short
 	NoPrefixCache  bool      // compute every prompt anew, whatever it begins with
 	NoLookup       bool      // do not guess next tokens from what the prompt and the answer repeat
+	NoTiles        bool      // keep no second copy of the weights in CacheDir, even where products would be faster
 }
 
 // LoadProgress is one step of a load.
 type LoadProgress struct {
-	Stage string // "open", "plan", "pack", "map", "tune", "ready"
+	Stage string // "open", "plan", "pack", "tiles", "map", "tune", "ready"
 	Done  int64  // bytes or items of the stage
 	Total int64
 }

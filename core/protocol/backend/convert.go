@@ -31,7 +31,7 @@ func loadRequestTo(r LoadRequest) *edgedpb.LoadRequest {
 		Path: r.Path, Context: int64(r.Context), KvType: r.KVType, Precision: string(r.Precision),
 		ThreadsPrefill: narrow(r.ThreadsPrefill), ThreadsDecode: narrow(r.ThreadsDecode), Head: r.Head, Quantize: r.Quantize,
 		CacheDir: r.CacheDir, MaxSequences: narrow(r.MaxSequences), KvBytes: r.KVBytes, MemoryLimit: r.MemoryLimit,
-		IgnorePlan: r.IgnorePlan, NoPrefixCache: r.NoPrefixCache, NoLookup: r.NoLookup,
+		IgnorePlan: r.IgnorePlan, NoPrefixCache: r.NoPrefixCache, NoLookup: r.NoLookup, NoTiles: r.NoTiles,
 	}
 }
 
@@ -40,7 +40,7 @@ func loadRequestFrom(r *edgedpb.LoadRequest) LoadRequest {
 		Path: r.Path, Context: wide(r.Context), KVType: r.KvType, Precision: Precision(r.Precision),
 		ThreadsPrefill: int(r.ThreadsPrefill), ThreadsDecode: int(r.ThreadsDecode), Head: r.Head, Quantize: r.Quantize,
 		CacheDir: r.CacheDir, MaxSequences: int(r.MaxSequences), KVBytes: r.KvBytes, MemoryLimit: r.MemoryLimit,
-		IgnorePlan: r.IgnorePlan, NoPrefixCache: r.NoPrefixCache, NoLookup: r.NoLookup,
+		IgnorePlan: r.IgnorePlan, NoPrefixCache: r.NoPrefixCache, NoLookup: r.NoLookup, NoTiles: r.NoTiles,
 	}
 }
 

@@ -181,7 +181,9 @@ type LoadRequest struct {
 	// Compute every prompt anew, whatever it begins with.
 	NoPrefixCache bool `protobuf:"varint,14,opt,name=no_prefix_cache,json=noPrefixCache,proto3" json:"no_prefix_cache,omitempty"`
 	// Do not guess next tokens from what the prompt and the answer repeat.
-	NoLookup      bool `protobuf:"varint,20,opt,name=no_lookup,json=noLookup,proto3" json:"no_lookup,omitempty"`
+	NoLookup bool `protobuf:"varint,20,opt,name=no_lookup,json=noLookup,proto3" json:"no_lookup,omitempty"`
+	// Keep no second copy of the weights in cache_dir, even where products would be faster.
+	NoTiles       bool `protobuf:"varint,40,opt,name=no_tiles,json=noTiles,proto3" json:"no_tiles,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -317,6 +319,13 @@ func (x *LoadRequest) GetNoPrefixCache() bool {
 func (x *LoadRequest) GetNoLookup() bool {
 	if x != nil {
 		return x.NoLookup
+	}
+	return false
+}
+
+func (x *LoadRequest) GetNoTiles() bool {
+	if x != nil {
+		return x.NoTiles
 	}
 	return false
 }
@@ -530,7 +539,7 @@ func (*LoadEvent_Info) isLoadEvent_Event() {}
 // LoadProgress counts bytes or items of one stage.
 type LoadProgress struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// "open", "plan", "pack", "map", "tune", "ready".
+	// "open", "plan", "pack", "tiles", "map", "tune", "ready".
 	Stage string `protobuf:"bytes,1,opt,name=stage,proto3" json:"stage,omitempty"`
 	Done  int64  `protobuf:"varint,2,opt,name=done,proto3" json:"done,omitempty"`
 	// 0: unknown.
@@ -2819,7 +2828,7 @@ const file_edged_v1_backend_proto_rawDesc = "" +
 	"\akernels\x18\x03 \x03(\tR\akernels\x12\x1a\n" +
 	"\bfeatures\x18\x04 \x03(\tR\bfeatures\x12\x16\n" +
 	"\x06embeds\x18\x05 \x01(\bR\x06embeds\x12\x18\n" +
-	"\abenches\x18\x06 \x01(\bR\abenches\"\xd8\x03\n" +
+	"\abenches\x18\x06 \x01(\bR\abenches\"\xf3\x03\n" +
 	"\vLoadRequest\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x18\n" +
 	"\acontext\x18\x02 \x01(\x03R\acontext\x12\x17\n" +
@@ -2837,7 +2846,8 @@ const file_edged_v1_backend_proto_rawDesc = "" +
 	"\vignore_plan\x18\r \x01(\bR\n" +
 	"ignorePlan\x12&\n" +
 	"\x0fno_prefix_cache\x18\x0e \x01(\bR\rnoPrefixCache\x12\x1b\n" +
-	"\tno_lookup\x18\x14 \x01(\bR\bnoLookup\"\x8c\x02\n" +
+	"\tno_lookup\x18\x14 \x01(\bR\bnoLookup\x12\x19\n" +
+	"\bno_tiles\x18( \x01(\bR\anoTiles\"\x8c\x02\n" +
 	"\n" +
 	"MemoryPlan\x12\x18\n" +
 	"\aweights\x18\x01 \x01(\x03R\aweights\x12\x18\n" +

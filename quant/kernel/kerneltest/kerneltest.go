@@ -14,6 +14,7 @@ import (
 
 	"edged/quant"
 	"edged/quant/kernel"
+	"edged/quant/tile"
 )
 
 // Formats lists all formats.
@@ -44,6 +45,7 @@ func Run(t *testing.T, impl kernel.Kernels) {
 	t.Run("prepare", func(t *testing.T) { prepare(t, impl) })
 	for _, f := range Formats() {
 		t.Run("matmul/"+f.String(), func(t *testing.T) { matMul(t, impl, f) })
+		t.Run("tiles/"+f.String(), func(t *testing.T) { tiles(t, impl, f) })
 	}
 	t.Run("attend", func(t *testing.T) { attend(t, impl) })
 	t.Run("vectors", func(t *testing.T) { vectors(t, impl) })
@@ -127,6 +129,46 @@ func matMul(t *testing.T, impl kernel.Kernels, f quant.Format) {
 				if t.Failed() {
 					return
 				}
+			}
+		}
+	}
+}
+
+// Tiler is what implementations may offer beside kernel.Kernels.
+type Tiler interface {
+	TileRows(w *quant.Matrix) int
+}
+
+// Tile gives w tiles where impl takes them, and tells whether it does.
+func Tile(impl kernel.Kernels, w *quant.Matrix) bool {
+	k, ok := impl.(Tiler)
+	if !ok {
+		return false
+	}
+	lanes := k.TileRows(w)
+	n := tile.Bytes(w, lanes)
+	if n == 0 {
+		return false
+	}
+	w.Tile = quant.Tile{Rows: lanes, Data: make([]byte, n)}
+	groups := w.Rows / lanes
+	for g := range groups {
+		tile.Pack(w.Tile.Data[n/groups*g:n/groups*(g+1)], w, lanes, g)
+	}
+	return true
+}
+
+// tiles compares products with tiles with portable products with rows.
+func tiles(t *testing.T, impl kernel.Kernels, f quant.Format) {
+	r := rand.New(rand.NewPCG(8, uint64(f)))
+	for _, n := range cols(f) {
+		for _, edge := range []bool{false, true} {
+			for _, rows := range []int{16, 37, 64} {
+				w := Matrix(r, f, rows, n, edge)
+				if !Tile(impl, w) {
+					continue
+				}
+				matMulCase(t, impl, r, w, kernel.Fast, []int{1, 2, 3, 8, 17}, edge)
 			}
 		}
 	}

@@ -54,6 +54,8 @@ func (k *Kernels) rows(s *scratch, single bool, y []float32, ldy int, w *quant.M
 	switch {
 	case !single:
 		k.panels(s, y, ldy, w, a, lo, hi)
+	case k.tiled(w, lo):
+		k.vectorTiles(s, y, w, a, lo, hi)
 	case w.Format.IsBnB():
 		k.vectorBnB(s, y, w, a, lo, hi)
 	default:
@@ -77,6 +79,35 @@ func (k *Kernels) vector(s *scratch, y []float32, w *quant.Matrix, a *kernel.Act
 			table: ptr(s.table[:]), stride: stride, nb: nb, groups: n / k.Lanes, buf: ptr(s.buf[:]),
 		}
 		k.Gemv[w.Format](unsafe.Pointer(&s.gemv))
+	}
+}
+
+// tiled tells whether the rows from lo on are to be read from tiles.
+func (k *Kernels) tiled(w *quant.Matrix, lo int) bool {
+	return w.Tile.Rows == k.Lanes && lo%k.Lanes == 0 && k.Tile[w.Format] != nil
+}
+
+// tileGroup is what Lanes rows take.
+func (k *Kernels) tileGroup(w *quant.Matrix) int { return len(w.Tile.Data) / (w.Rows / k.Lanes) }
+
+// vectorTiles multiplies tiles with one token; lo and hi are multiples of Lanes.
+func (k *Kernels) vectorTiles(s *scratch, y []float32, w *quant.Matrix, a *kernel.Activations, lo, hi int) {
+	nb := w.Cols / 32
+	group := k.tileGroup(w)
+	q := a.Q[:w.Cols]
+	if w.Format.IsBnB() {
+		k.EvenOdd(ptr(s.code[:w.Cols]), ptr(q), w.Cols)
+		q = s.code[:w.Cols]
+	}
+	step := max(kernelBytes/group, 1) * k.Lanes
+	for r := lo; r < hi; r += step {
+		n := min(step, hi-r)
+		s.gemv = gemvArgs{
+			y: ptr(y[r : r+n]), w: ptr(w.Tile.Data[r/k.Lanes*group : (r+n)/k.Lanes*group]),
+			q: ptr(q), d: ptr(a.D[:nb]), g: ptr(a.D[nb : 2*nb]), c: ptr(a.S[:nb]), h: ptr(a.S[nb : 3*nb]),
+			table: ptr(s.table[:]), nb: nb, groups: n / k.Lanes, buf: ptr(s.buf[:]),
+		}
+		k.Tile[w.Format](unsafe.Pointer(&s.gemv))
 	}
 }
 
@@ -111,6 +142,16 @@ func (k *Kernels) packGroup(s *scratch, w *quant.Matrix, r, b, n, g int) {
 		size *= 2
 	}
 	at := g * (panelCols / 32)
+	if k.tiled(w, r) {
+		block := k.tileGroup(w) / (w.Cols / 32)
+		in := (r/k.Lanes*(w.Cols/32) + b) * block
+		s.pack = packArgs{
+			w: ptr(s.panel[at*size : (at+n)*size]), s: ptr(s.s[at*k.Lanes : (at+n)*k.Lanes]), m: ptr(s.m[at*k.Lanes : (at+n)*k.Lanes]),
+			in: ptr(w.Tile.Data[in : in+n*block]), table: ptr(s.table[:]), nb: n, buf: ptr(s.buf[:]),
+		}
+		k.Panel[w.Format](unsafe.Pointer(&s.pack))
+		return
+	}
 	if w.Format.IsBnB() {
 		k.fillScales(s, w, r, 1)
 		s.pack = packArgs{

@@ -33,7 +33,10 @@ type Set struct {
 	Gemm [Variants][4]Args // for 1, 2, 4 and 8 tokens; 8 and the small variants may be nil
 	Gemv [quant.FP4 + 1]Args
 	Pack [quant.FP4 + 1]Args
-	Dot  [quant.BF16 + 1][2]Args // float weights times 1 and 4 tokens; 4 may be nil
+	// Tile and Panel are Gemv and Pack on tiles of Lanes rows instead of rows. May be nil; Panel where Tile is.
+	Tile  [quant.FP4 + 1]Args
+	Panel [quant.FP4 + 1]Args
+	Dot   [quant.BF16 + 1][2]Args // float weights times 1 and 4 tokens; 4 may be nil
 	// Tail16 tells that Dot takes 16-bit weights whose number of columns is not a multiple of 16.
 	Tail16 bool
 
@@ -81,3 +84,12 @@ func (k *Kernels) Name() string { return k.Set.Name }
 
 // RowMultiple is the number of rows in a register.
 func (k *Kernels) RowMultiple(w *quant.Matrix) int { return min(k.Lanes, max(w.Rows, 1)) }
+
+// TileRows is the number of rows in a group of the tiles (package tile) that would make products with w faster, 0 where none
+// would.
+func (k *Kernels) TileRows(w *quant.Matrix) int {
+	if int(w.Format) >= len(k.Tile) || k.Tile[w.Format] == nil || !k.takes(w) {
+		return 0
+	}
+	return k.Lanes
+}

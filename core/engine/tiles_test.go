@@ -1,0 +1,68 @@
+package engine
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"edged/core/protocol/backend"
+	"edged/quant"
+	"edged/quant/kernel"
+	"edged/test/oracle"
+)
+
+// tilesOf is portable arithmetic that asks for tiles, and does not read them.
+type tilesOf struct {
+	kernel.Portable
+	rows int
+}
+
+func (k tilesOf) TileRows(*quant.Matrix) int { return k.rows }
+
+// TestTiles loads with a fresh cache directory, with the file of the first load, with a damaged one and without a place to
+// write: what is served is the same, and only a matrix that is multiplied has tiles.
+func TestTiles(t *testing.T) {
+	t.Parallel()
+	cache := t.TempDir()
+	load := func(req backend.LoadRequest) (stages []string, tiles bool) {
+		t.Helper()
+		e := New(Options{Name: "test", Kernels: tilesOf{rows: 8}})
+		req.Path, req.Context, req.MaxSequences, req.ThreadsPrefill, req.ThreadsDecode = filepath.Join(oracle.Repo(t), "demo", "hf-nf4"), 64, 1, 1, 1
+		if _, err := e.Load(t.Context(), req, func(p backend.LoadProgress) { stages = append(stages, p.Stage) }); err != nil {
+			t.Fatal(err)
+		}
+		for _, w := range e.loaded.file.Products() {
+			tiles = tiles || w.Tile.Rows > 0
+		}
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
+		return slices.Compact(stages), tiles
+	}
+	expect := func(what string, req backend.LoadRequest, written, want bool) {
+		t.Helper()
+		stages, tiles := load(req)
+		if slices.Contains(stages, "tiles") != written || tiles != want {
+			t.Errorf("%s: stages %v, tiles %v; want tiles written %v, served %v", what, stages, tiles, written, want)
+		}
+	}
+	expect("first", backend.LoadRequest{CacheDir: cache}, true, true)
+	expect("again", backend.LoadRequest{CacheDir: cache}, false, true)
+	files, err := filepath.Glob(filepath.Join(cache, "tiles", "*"))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("files %v, %v", files, err)
+	}
+	if err := os.Truncate(files[0], 5000); err != nil {
+		t.Fatal(err)
+	}
+	expect("damaged", backend.LoadRequest{CacheDir: cache}, true, true)
+	expect("off", backend.LoadRequest{CacheDir: cache, NoTiles: true}, false, false)
+	expect("exact", backend.LoadRequest{CacheDir: cache, Precision: backend.Exact}, false, false)
+	expect("no cache", backend.LoadRequest{}, false, false)
+	blocked := t.TempDir()
+	if err := os.WriteFile(filepath.Join(blocked, "tiles"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	expect("nowhere to write", backend.LoadRequest{CacheDir: blocked}, false, false)
+}
