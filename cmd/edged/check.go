@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -285,14 +286,27 @@ func (k *checker) adapters(ctx context.Context, s *session) {
 	if c.Adapters.Dir == "" {
 		return
 	}
-	log := (&pluginFlags{}).log(k.a.streams)
-	folder := adapters.New(c.Adapters.Dir, log, nil)
-	if err := folder.Scan(ctx); err != nil {
-		k.problem("adapters", err, "let the service's user read the folder, or set adapters.dir")
+	tmp, err := os.MkdirTemp("", "edged-check-")
+	if err != nil {
+		k.problem("adapters", err, "set TMPDIR to a folder that can be written")
 		return
 	}
-	if err := folder.Prove(ctx, s.Backend, 1); err != nil {
-		k.problem("adapters", s.dead(err), "")
+	defer os.RemoveAll(tmp) //nolint:errcheck // a temporary folder
+	o := daemon.AdapterOptions(c)
+	o.Store, o.Settle, o.Gate = tmp, 0, adapters.Gate{} // nothing is compared: the service's own generations are not known here
+	o.Log = slog.New(slog.DiscardHandler)
+	o.Backend = func(context.Context, uint64) (adapters.Prover, uint64, error) { return s.prover(), 1, nil }
+	folder, err := adapters.New(o)
+	if err != nil {
+		k.problem("adapters", err, "")
+		return
+	}
+	err = folder.Open(ctx)
+	if err == nil {
+		err = folder.First(ctx)
+	}
+	if err != nil {
+		k.problem("adapters", err, "let the service's user read the folder, or set adapters.dir")
 		return
 	}
 	states := folder.States()
@@ -307,9 +321,12 @@ func (k *checker) adapters(ctx context.Context, s *session) {
 		k.ok("adapters", "none in %s", c.Adapters.Dir)
 	}
 	if name := c.Adapters.Default; name != "" {
-		if _, err := folder.Resolve(name, ""); err != nil {
+		pin, err := folder.Resolve(name, "")
+		if err != nil {
 			k.problem("adapters", fmt.Errorf("adapters.default: %w", err), "put it into adapters.dir, or leave adapters.default out")
+			return
 		}
+		pin.Release()
 	}
 }
 

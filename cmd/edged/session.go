@@ -291,3 +291,8 @@ func (s *session) Close() {
 		}
 	}
 }
+
+// prover proves adapters in the session's backend.
+func (s *session) prover() daemon.Prover {
+	return daemon.Prover{Backend: s.Backend, Model: s.Model, Tokenizer: s.Tokenizer, Text: s.Text}
+}

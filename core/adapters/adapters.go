@@ -1,45 +1,61 @@
-// Package adapters is the catalogue of LoRA adapters: what lies in the folder under which name, what the backend said of it,
-// and which bytes a request that names it is pinned to.
+// Package adapters is the catalogue of LoRA adapters: a folder into which files are dropped while the service runs, what was
+// proved of each drop, and which bytes a request that names an adapter is pinned to.
 //
-// It must not know MQTT or how an adapter is applied: all proof on tensors is the backend's, behind Prover. A Folder may
-// be used concurrently.
+// The folder is the truth, and it is read again as a whole: file system events are hints, a ticker makes up for those
+// that get lost. A drop that nothing has changed for a while is copied to a store of its own; signature, proof and loading
+// use that copy, so that what was proved is what is served, whatever happens to the folder. A good drop becomes the next
+// generation of its name; a request keeps the generation that it was admitted with, and a bad drop changes nothing.
+//
+//	Dir/NAME/ or Dir/NAME.gguf ──settled──▶ Store/SHA256/ ──proved──▶ generation k+1 of NAME ──last request ended──▶ freed
+//
+// It must not know MQTT or how an adapter is applied: what needs the model is behind Prover. A Folder may be used
+// concurrently; Run is called once.
 package adapters
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"edged/core/protocol"
 	"edged/core/protocol/backend"
-	"edged/core/weights"
 )
 
-// Prover loads an adapter beside the served model, which proves that it fits. It is a part of backend.Backend.
-type Prover interface {
+// Loader is the part of a backend that keeps adapters beside its model.
+type Loader interface {
 	LoadAdapter(ctx context.Context, req backend.AdapterRequest) (backend.AdapterInfo, error)
+	UnloadAdapter(ctx context.Context, id string) error
 }
 
-// The states of a name.
+// Prover is a life of the backend that adapters are proved in.
+type Prover interface {
+	Loader
+	// Try generates one token with a loaded adapter.
+	Try(ctx context.Context, id string) error
+	// Score returns the sum of -ln p over the tokens of the samples' references, and their number. id "" is the bare model.
+	Score(ctx context.Context, id string, samples []Sample) (nats float64, tokens int, err error)
+}
+
+// The states of a name. Each is about the latest drop, and none but Draining says that an earlier one is not served.
 const (
-	Verifying = "verifying" // found, and not yet proved by the backend
+	Settling  = "settling"  // it changes, or waits for its turn, or is not whole: Error says what is missing
+	Verifying = "verifying" // it is being copied and proved
 	Active    = "active"
 	Rejected  = "rejected" // Error says why
+	Draining  = "draining" // it was removed, and requests that were admitted before still use it
 )
 
-// State is what is known of one name.
+// State is what is known of one name. Generation to Bytes are those of what is served.
 type State struct {
 	Name       string
 	State      string
-	Generation int // from 1; 0: none was ever served
+	Generation int // from 1; 0: none is served
 	SHA256     string
 	Rank       int
 	Targets    []string
@@ -47,255 +63,198 @@ type State struct {
 	Error      string
 }
 
-// maxAdapters bounds the names of one folder; what is beyond is left alone and logged.
-const maxAdapters = 1024
+// Served tells whether a request that names it is taken.
+func (s *State) Served() bool { return s.Generation > 0 && s.State != Draining }
+
+// Options are what a Folder is built from.
+type Options struct {
+	Dir    string        // "": no adapters, for ever
+	Store  string        // of the copies; nobody else writes there
+	Settle time.Duration // a drop, and a removal, counts when nothing changed for so long
+	Rescan time.Duration // the folder is read at least this often; 0: 30 s
+	Keys   []string      // minisign public keys; none: signatures are not asked for
+	Limits Limits
+	Gate   Gate
+	// Backend returns the present life of the backend if it is a later one than after, and waits for one that is starting.
+	Backend func(ctx context.Context, after uint64) (Prover, uint64, error)
+	Log     *slog.Logger
+	Notify  func() // told, without a lock held, that a state changed; nil: nobody is
+}
+
+// Limits bound a Folder. Zero values are the defaults that are named at each field.
+type Limits struct {
+	Names  int   // adapters in the folder; 256
+	Bytes  int64 // of the files of one; 1 GiB
+	Memory int64 // of adapters in the backend at once, those in use apart; 1 GiB
+}
+
+func (l Limits) withDefaults() Limits {
+	if l.Names <= 0 {
+		l.Names = 256
+	}
+	if l.Bytes <= 0 {
+		l.Bytes = 1 << 30
+	}
+	if l.Memory <= 0 {
+		l.Memory = 1 << 30
+	}
+	return l
+}
+
+// patience is how many times Settle a drop that is not whole may be quiet before it is rejected: a copy over a slow
+// network stalls for seconds.
+const patience = 5
+
+// deaths is how often the backend may die over one content before that is rejected. A request beside it may have been the
+// reason, so once is not enough.
+const deaths = 3
 
 // Folder is the catalogue of one folder.
 type Folder struct {
-	dir    string
-	log    *slog.Logger
-	notify func(State)
+	o     Options
+	log   *slog.Logger
+	keys  []publicKey
+	store *store
+	wake  chan struct{} // for the one who frees what nobody uses
 
-	mu    sync.Mutex
-	names map[string]*entry
+	mu       sync.Mutex
+	names    map[string]*entry
+	contents map[string]*content // by sha256
+	life     uint64              // of the backend, the latest that was seen
+	clock    uint64              // counts uses, for the least recent one
+	swaps    uint64
+	dirty    bool // the index on disk is older than names
+
+	// The following belong to the goroutine that scans.
+	strays  map[string]string // entries of the folder that are no adapters, and why
+	trouble string            // why the folder could not be read the last time
+	scores  map[string]score  // by sha256
 }
 
+// entry is one name.
 type entry struct {
-	state   State
+	name    string
+	file    string    // in Dir
+	print   string    // what the files looked like
+	changed time.Time // when they began to
+	missing time.Time // since when the file is gone; zero: it is there
+	done    bool      // this print was dealt with
+	retry   time.Time // of what was rejected for a reason that may pass; zero: never
+	rival   string    // another file that claims the name
+	told    string    // the reason that was logged
+	state   string
+	err     string
 	current *Generation // nil: nothing to serve
+	number  int         // of the latest generation
+	old     int         // earlier generations that are still pinned
 }
 
-// Generation is one content of a name. Its fields never change.
+// Generation is one content of a name. Its fields belong to Folder.mu.
 type Generation struct {
-	Name   string
-	Number int
-	SHA256 string
-	Path   string
-
-	mu   sync.Mutex
-	life uint64
-	id   string // in that life of the backend
+	name    string
+	number  int // 0: of a request that was accepted by an earlier process
+	content *content
+	signer  string // public key that its files were signed with
+	pins    int
+	current bool
+	counted bool // in entry.old
 }
 
-// New returns the catalogue of a folder that is not read yet; dir "" is an empty one for ever. notify, which may be nil,
-// is told every change of a name's state.
-func New(dir string, log *slog.Logger, notify func(State)) *Folder {
-	if notify == nil {
-		notify = func(State) {}
+// New returns the catalogue of a folder that is not read yet. The error is about the keys.
+func New(o Options) (*Folder, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Folder{dir: dir, log: log, notify: notify, names: map[string]*entry{}}
-}
-
-// Scan reads the folder. What cannot be an adapter is logged or rejected under its name; only a folder that is there and
-// cannot be read is an error. No folder is an empty one.
-func (f *Folder) Scan(ctx context.Context) error {
-	if f.dir == "" {
-		return nil
+	if o.Notify == nil {
+		o.Notify = func() {}
 	}
-	list, err := os.ReadDir(f.dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		f.log.InfoContext(ctx, "there is no adapters folder", "path", f.dir)
-		return nil
+	if o.Rescan <= 0 {
+		o.Rescan = 30 * time.Second
 	}
+	o.Limits = o.Limits.withDefaults()
+	keys, err := parseKeys(o.Keys)
 	if err != nil {
+		return nil, err
+	}
+	return &Folder{
+		o: o, log: o.Log, keys: keys, store: &store{dir: o.Store}, wake: make(chan struct{}, 1),
+		names: map[string]*entry{}, contents: map[string]*content{}, scores: map[string]score{},
+	}, nil
+}
+
+// Open reads what an earlier process knew, and the folder. What was served before is served again, without a new proof but
+// that of its bytes, while the drops of the folder are looked at. Only a folder that is there and cannot be read is an
+// error; no folder is an empty one.
+func (f *Folder) Open(ctx context.Context) error {
+	if f.o.Dir == "" {
+		return nil
+	}
+	if err := f.store.open(); err != nil {
+		return fmt.Errorf("adapters: copies: %w", err)
+	}
+	now := time.Now()
+	seen, err := f.look(ctx)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		f.log.InfoContext(ctx, "there is no adapters folder", "path", f.o.Dir)
+	case err != nil:
 		return fmt.Errorf("adapters: %w", err)
 	}
-	for _, d := range candidates(list) {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if d.reason != "" {
-			f.log.WarnContext(ctx, "not taken as an adapter", "path", filepath.Join(f.dir, d.file), "err", d.reason)
+	known := f.store.readIndex()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.update(now, seen)
+	for _, s := range seen {
+		e := f.names[s.name]
+		if e == nil {
 			continue
 		}
-		f.add(ctx, d)
+		if !s.newest.IsZero() && now.Sub(s.newest) > f.o.Settle {
+			e.changed = now.Add(-f.o.Settle)
+		}
+		if k, ok := known[s.name]; ok && f.trusts(k.Signer) && f.store.has(k.SHA256) {
+			e.number = k.Generation
+			e.current = &Generation{name: s.name, number: k.Generation, signer: k.Signer, content: f.hold(k.SHA256), current: true}
+		} else if ok {
+			e.number = k.Generation
+		}
 	}
 	return nil
 }
 
-// candidate is an entry of the folder that is meant as an adapter.
-type candidate struct {
-	name, file string
-	reason     string // why it is none after all
-	twin       bool   // the same name was there before
+// trusts tells whether an earlier proof of a signature still counts.
+func (f *Folder) trusts(signer string) bool {
+	return len(f.keys) == 0 || slices.ContainsFunc(f.keys, func(k publicKey) bool { return k.text == signer })
 }
 
-// candidates picks what may be an adapter, sorted by file name: NAME/ stands before NAME.gguf.
-func candidates(list []fs.DirEntry) []candidate {
-	var out []candidate
-	seen := map[string]bool{}
-	for _, e := range list {
-		file := e.Name()
-		if passing(file) {
-			continue
-		}
-		name, isGGUF := strings.CutSuffix(file, ".gguf")
-		c := candidate{name: name, file: file}
-		switch {
-		case !isGGUF && e.Type().IsRegular():
-			if strings.HasSuffix(file, ".minisig") {
-				continue
-			}
-			c.reason = "a file that is no .gguf: an adapter is a PEFT folder or a .gguf file"
-		case !validName(name):
-			c.reason = "its name must match [A-Za-z0-9._-]{1,64}"
-		case len(seen) >= maxAdapters:
-			c.reason = fmt.Sprintf("there are %d others already", maxAdapters)
-		default:
-			c.twin = seen[name]
-			seen[name] = true
-		}
-		out = append(out, c)
-	}
-	slices.SortFunc(out, func(a, b candidate) int { return cmp.Compare(a.file, b.file) })
-	return out
-}
-
-// passing tells the names that copying tools and editors use for what is not complete: they come and go.
-func passing(file string) bool {
-	if strings.HasPrefix(file, ".") || strings.HasSuffix(file, "~") || strings.HasPrefix(file, "#") {
-		return true
-	}
-	switch strings.ToLower(filepath.Ext(file)) {
-	case ".part", ".partial", ".tmp", ".temp", ".swp", ".swx", ".filepart", ".crdownload":
-		return true
-	}
-	return false
-}
-
-func validName(name string) bool {
-	if name == "" || len(name) > 64 || name == "." || name == ".." {
-		return false
-	}
-	for _, c := range []byte(name) {
-		switch {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '.', c == '_', c == '-':
-		default:
-			return false
-		}
-	}
-	return true
-}
-
-// add takes a candidate into the catalogue.
-func (f *Folder) add(ctx context.Context, c candidate) {
-	path := filepath.Join(f.dir, c.file)
-	if c.twin {
-		f.log.WarnContext(ctx, "adapter rejected", "adapter", c.name, "path", path,
-			"err", "the folder and the .gguf file have one name: the folder is used")
-		return
-	}
-	sum, err := hash(path)
-	if err != nil {
-		f.reject(ctx, c.name, nil, err)
-		return
-	}
-	f.mu.Lock()
-	g := &Generation{Name: c.name, Number: 1, SHA256: sum, Path: path}
-	state := State{Name: c.name, State: Verifying, SHA256: sum}
-	f.names[c.name] = &entry{state: state, current: g}
-	f.mu.Unlock()
-	f.notify(state)
-}
-
-// hash is the content hash of an adapter's files.
-func hash(path string) (string, error) {
-	files, err := weights.AdapterFiles(path)
-	if err != nil {
-		return "", err
-	}
-	for _, file := range files { // a pipe or a device would be read for ever
-		st, err := os.Stat(file.Path)
-		if err == nil && !st.Mode().IsRegular() {
-			err = fmt.Errorf("%s: %w: is not a regular file", file.Path, protocol.ErrModel)
-		}
-		if err != nil {
-			return "", err
-		}
-	}
-	return weights.HashFiles(files)
-}
-
-// reject records why a name is not served. g is the generation that was refused; nil: it did not come so far.
-func (f *Folder) reject(ctx context.Context, name string, g *Generation, why error) {
-	f.mu.Lock()
-	e := f.names[name]
-	if e == nil {
-		e = &entry{}
-		f.names[name] = e
-	}
-	if g != nil && e.current != g {
-		f.mu.Unlock()
-		return // a newer one took its place meanwhile
-	}
-	e.current = nil
-	e.state = State{Name: name, State: Rejected, SHA256: e.state.SHA256, Error: why.Error()}
-	state := e.state
-	f.mu.Unlock()
-	f.log.WarnContext(ctx, "adapter rejected", "adapter", name, "err", why)
-	f.notify(state)
-}
-
-// Prove loads every adapter into a new life of the backend, so that the first request that names one does not wait for
-// it. An adapter that the backend refuses is rejected and stops nothing; an error is the backend's death, or ctx's end.
-func (f *Folder) Prove(ctx context.Context, p Prover, life uint64) error {
-	f.mu.Lock()
-	var all []*Generation
-	for _, e := range f.names {
-		if e.current != nil {
-			all = append(all, e.current)
-		}
-	}
-	f.mu.Unlock()
-	slices.SortFunc(all, func(a, b *Generation) int { return cmp.Compare(a.Name, b.Name) })
-	for _, g := range all {
-		info, err := g.load(ctx, p, life)
-		switch {
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case errors.Is(err, protocol.ErrPluginDied):
-			return fmt.Errorf("adapters: %s: %w", g.Name, err)
-		case err != nil:
-			f.reject(ctx, g.Name, g, err)
-			continue
-		}
-		f.activate(ctx, g, info)
-	}
-	return nil
-}
-
-func (f *Folder) activate(ctx context.Context, g *Generation, info backend.AdapterInfo) {
-	f.mu.Lock()
-	e := f.names[g.Name]
-	if e == nil || e.current != g {
-		f.mu.Unlock()
-		return
-	}
-	first := e.state.State != Active
-	e.state = State{Name: g.Name, State: Active, Generation: g.Number, SHA256: g.SHA256, Rank: info.Rank, Targets: info.Targets, Bytes: info.Bytes}
-	state := e.state
-	f.mu.Unlock()
-	if first {
-		f.log.InfoContext(ctx, "adapter active", "adapter", g.Name, "generation", g.Number, "rank", info.Rank, "bytes", info.Bytes)
-		f.notify(state)
-	}
-}
-
-// Resolve returns the generation of a name that is served now, or, with a hash, the one of that content. It stays
-// until Release. The error wraps protocol.ErrAdapterNotFound and says which names there are.
-func (f *Folder) Resolve(name, sha256 string) (*Generation, error) {
+// Resolve pins the generation of a name that is served now or, with a hash, the one of that content. It stays until the
+// pin's Release. The error wraps protocol.ErrAdapterNotFound and says which names there are.
+func (f *Folder) Resolve(name, sha256 string) (*Pin, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	e := f.names[name]
 	switch {
-	case e == nil:
+	case e != nil && e.current != nil && (sha256 == "" || e.current.content.sha256 == sha256):
+		return f.pin(e.current), nil
+	case sha256 != "":
+		// Accepted by an earlier process: its bytes are still there, since nothing is swept before such requests are
+		// taken up again.
+		if !validSum(sha256) || f.contents[sha256] == nil && !f.store.has(sha256) {
+			return nil, fmt.Errorf("%w: %q with the content that it had when the request was accepted", protocol.ErrAdapterNotFound, name)
+		}
+		g := &Generation{name: name, content: f.hold(sha256)}
+		if e != nil {
+			e.old++
+			g.counted = true
+		}
+		return f.pin(g), nil
+	case e == nil || e.state == Draining:
 		return nil, fmt.Errorf("%w: %q; %s", protocol.ErrAdapterNotFound, name, f.offer())
-	case e.current == nil:
-		return nil, fmt.Errorf("%w: %q was rejected: %s", protocol.ErrAdapterNotFound, name, e.state.Error)
-	case sha256 != "" && e.current.SHA256 != sha256:
-		return nil, fmt.Errorf("%w: %q has another content than when the request was accepted", protocol.ErrAdapterNotFound, name)
+	case e.state == Rejected:
+		return nil, fmt.Errorf("%w: %q was rejected: %s", protocol.ErrAdapterNotFound, name, e.err)
+	default:
+		return nil, fmt.Errorf("%w: %q is not ready yet: it is %s", protocol.ErrAdapterNotFound, name, e.state)
 	}
-	return e.current, nil
 }
 
 // offer lists what is served. f.mu is held.
@@ -317,41 +276,84 @@ func (f *Folder) offer() string {
 	return "there are " + strings.Join(names, ", ")
 }
 
-// Release ends a Resolve. Generations are not replaced while the daemon runs, so nothing is freed yet.
-func (f *Folder) Release(*Generation) {}
-
 // States returns what is known of every name, sorted.
 func (f *Folder) States() []State {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	out := make([]State, 0, len(f.names))
 	for _, e := range f.names {
-		out = append(out, e.state)
+		out = append(out, e.snapshot())
 	}
-	slices.SortFunc(out, func(a, b State) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(out, func(a, b State) int { return strings.Compare(a.Name, b.Name) })
 	return out
 }
 
-// Use returns the generation's id in a life of the backend, where it is loaded when it is not yet.
-func (g *Generation) Use(ctx context.Context, p Prover, life uint64) (string, error) {
-	g.mu.Lock()
-	if g.life == life && g.id != "" {
-		defer g.mu.Unlock()
-		return g.id, nil
+func (e *entry) snapshot() State {
+	s := State{Name: e.name, State: e.state, Error: e.err}
+	if e.rival != "" && s.Error == "" {
+		s.Error = fmt.Sprintf("%s has the same name and is not taken", e.rival)
 	}
-	g.mu.Unlock()
-	info, err := g.load(ctx, p, life)
-	return info.ID, err
+	if g := e.current; g != nil {
+		info := &g.content.info
+		s.Generation, s.SHA256, s.Rank, s.Targets, s.Bytes = g.number, g.content.sha256, info.Rank, info.Targets, info.Bytes
+	}
+	return s
 }
 
-// load is safe to call twice: a backend gives the same content the same id.
-func (g *Generation) load(ctx context.Context, p Prover, life uint64) (backend.AdapterInfo, error) {
-	info, err := p.LoadAdapter(ctx, backend.AdapterRequest{Path: g.Path, SHA256: g.SHA256, Name: g.Name})
-	if err != nil {
-		return info, err
+// Counts are figures of the moment.
+type Counts struct {
+	Served   int // names
+	Rejected int
+	Draining int // generations that only running requests use
+	Loaded   int // contents in the backend
+	Bytes    int64
+	Swaps    uint64 // generations that became served, since the start
+}
+
+// Counts returns the figures.
+func (f *Folder) Counts() Counts {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n := Counts{Swaps: f.swaps}
+	for _, e := range f.names {
+		if e.current != nil {
+			n.Served++
+		}
+		if e.state == Rejected {
+			n.Rejected++
+		}
+		n.Draining += e.old
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.life, g.id = life, info.ID
-	return info, nil
+	for _, c := range f.contents {
+		if c.loaded(f.life) {
+			n.Loaded++
+			n.Bytes += c.info.Bytes
+		}
+	}
+	return n
+}
+
+// set changes a state and tells whether that was news. f.mu is held.
+func (e *entry) set(state, why string) bool {
+	why = sentence(why)
+	news := e.state != state || e.err != why
+	e.state, e.err = state, why
+	return news
+}
+
+// maxReason bounds the text of a reason: a tensor's name comes from the file, and may be long.
+const maxReason = 600
+
+// sentence puts a reason on one line of bounded length.
+func sentence(why string) string {
+	why = strings.ToValidUTF8(strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return ' '
+		}
+		return r
+	}, why), "?")
+	if len(why) > maxReason {
+		why = strings.ToValidUTF8(why[:maxReason], "") + "…"
+	}
+	return why
 }

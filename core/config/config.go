@@ -93,6 +93,11 @@ type Adapters struct {
 	Settle     time.Duration `toml:"settle"`      // a drop is complete when nothing changed for this long
 	Rescan     time.Duration `toml:"rescan"`      // the folder is re-read at least this often
 	PublicKeys []string      `toml:"public_keys"` // minisign keys; none: signatures are not asked for
+	MaxCount   int           `toml:"max_count"`   // adapters in the folder
+	MaxSize    Size          `toml:"max_size"`    // of the files of one
+	MaxMemory  Size          `toml:"max_memory"`  // of those that the backend holds at once
+	Gate       string        `toml:"gate"`        // file, or folder of files by adapter; "": none
+	GateMargin float32       `toml:"gate_margin"` // relative rise of the perplexity that passes
 }
 
 // Sampling holds what a request gets that does not say otherwise.
@@ -187,9 +192,13 @@ func Default() *Config {
 		Model:   Model{Head: "as-is"},
 		Backend: Backend{Name: "auto", KV: "f16", Precision: "fast", Tiles: "auto", MaxSequences: 8},
 		Adapters: Adapters{
-			Dir:    "/srv/edged/adapters",
-			Settle: time.Second,
-			Rescan: 30 * time.Second,
+			Dir:        "/srv/edged/adapters",
+			Settle:     time.Second,
+			Rescan:     30 * time.Second,
+			MaxCount:   256,
+			MaxSize:    1 << 30,
+			MaxMemory:  1 << 30,
+			GateMargin: 0.05,
 		},
 		Sampling: Sampling{
 			MaxTokens:     512,

@@ -163,8 +163,9 @@ func TestBadFiles(t *testing.T) {
 		{"metrics_listen", "FILE:2: metrics.listen: \"9090\" is no address to listen on, such as 127.0.0.1:1883"},
 		{"log_level", "FILE:2: log.level: \"trace\" is none of \"debug\", \"info\", \"warn\", \"error\""},
 		{"log_prompts", "FILE:2: log.prompts: prompts are logged at debug level: set log.level = \"debug\" too"},
-		{"later_settle", "FILE:2: adapters.settle: not available in this version: the adapters folder is read once, at start; leave it at its default, \"1s\""},
-		{"later_keys", "FILE:2: adapters.public_keys: not available in this version: signatures of adapters are not verified; leave it at its default, []"},
+		{"adapters_settle", "FILE:2: adapters.settle: 1ms is outside 10ms to 10m0s"},
+		{"adapters_keys", "FILE:2: adapters.public_keys: \"RWQ\" is no minisign public key: it is the second line of a .pub file, 56 characters that begin with RW"},
+		{"adapters_size", "FILE:2: adapters.max_size: 10 B is outside 1 KiB to 1 TiB"},
 		{"multi_line", "FILE:11: unknown key log.levl: did you mean log.level?"},
 	}
 	files, err := filepath.Glob("testdata/bad/*.toml")

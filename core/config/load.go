@@ -259,7 +259,7 @@ func (s *settings) resolvePaths(file string) []error {
 func pathKey(key string) bool {
 	switch key {
 	case "mqtt.password_file", "mqtt.ca_file", "mqtt.cert_file", "mqtt.key_file",
-		"model.path", "adapters.dir", "plugins.dir", "state.dir":
+		"model.path", "adapters.dir", "adapters.gate", "plugins.dir", "state.dir":
 		return true
 	}
 	return false
@@ -304,10 +304,6 @@ func (s *settings) notYet() []error {
 // configuration can name it, but is refused at any value but its default rather than silently ignored.
 func later(key string) string {
 	switch key {
-	case "adapters.settle", "adapters.rescan":
-		return "the adapters folder is read once, at start"
-	case "adapters.public_keys":
-		return "signatures of adapters are not verified"
 	case "metrics.listen":
 		return "there is no metrics listener"
 	}

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -219,6 +220,15 @@ func (v *validator) adapters(a *Adapters, s *State) {
 	if len(a.PublicKeys) > 64 {
 		v.add("adapters.public_keys", "%d keys are more than 64", len(a.PublicKeys))
 	}
+	for _, k := range a.PublicKeys {
+		if raw, err := base64.StdEncoding.DecodeString(k); err != nil || len(raw) != 42 || string(raw[:2]) != "Ed" {
+			v.add("adapters.public_keys", "%q is no minisign public key: it is the second line of a .pub file, 56 characters that begin with RW", oneLine(k))
+		}
+	}
+	v.integer("adapters.max_count", a.MaxCount, 1, 1024)
+	v.size("adapters.max_size", a.MaxSize, 1<<10, 1<<40)
+	v.size("adapters.max_memory", a.MaxMemory, 1<<10, 1<<50)
+	v.number("adapters.gate_margin", a.GateMargin, 0, 100)
 }
 
 func (v *validator) sampling(s *Sampling) {

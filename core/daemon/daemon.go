@@ -123,26 +123,24 @@ func (d *daemon) run(ctx context.Context) error {
 	defer cancel()
 	n := newNotifier(d.log)
 	d.status = newStatus(d)
-	d.folder = adapters.New(d.c.Adapters.Dir, d.log, func(adapters.State) { d.status.changed() })
-	if err := d.folder.Scan(ctx); err != nil {
+	d.plugins = newPlugins(d)
+	if err := d.openFolder(ctx); err != nil {
 		return err
 	}
-	if name := d.c.Adapters.Default; name != "" {
-		if _, err := d.folder.Resolve(name, ""); err != nil {
-			d.log.WarnContext(ctx, "the default adapter is not there: requests that name none will fail", "adapter", name, "err", err)
-		}
-	}
-
 	pluginCtx, stopPlugins := context.WithCancel(context.WithoutCancel(ctx))
 	inner := &group{fails: cancel}
-	d.plugins = newPlugins(d)
 	d.plugins.start(pluginCtx, inner)
 	stop := func() error {
 		stopPlugins()
 		return inner.wait()
 	}
 	n.state("loading the model")
-	if err := d.plugins.ready(ctx); err != nil {
+	err := d.plugins.ready(ctx)
+	if err == nil {
+		n.state("proving adapters")
+		err = d.proveFolder(ctx)
+	}
+	if err != nil {
 		if failed := stop(); failed != nil {
 			return failed
 		}
@@ -151,7 +149,7 @@ func (d *daemon) run(ctx context.Context) error {
 		}
 		return err
 	}
-	err := d.serve(ctx, n, cancel)
+	err = d.serve(ctx, n, cancel)
 	if failed := stop(); err == nil {
 		err = failed
 	}
@@ -186,6 +184,8 @@ func (d *daemon) serve(ctx context.Context, n *notifier, cancel context.CancelFu
 	if unfinished, unpublished := d.work.Replay(ctx, map[string]dispatch.Sink{mqtt.DoorName: d.door}); unfinished+unpublished > 0 {
 		d.log.InfoContext(ctx, "taken up from the inbox", "requests", unfinished, "answers", unpublished)
 	}
+	d.folder.Sweep(ctx)
+	outer.goes(func() error { return d.folder.Run(ctx) })
 	outer.goes(func() error { return d.status.run(doorCtx) })
 	outer.goes(func() error { return d.reloads(doorCtx) })
 	outer.goes(func() error { return n.watchdog(doorCtx, d.work) })
@@ -295,27 +295,4 @@ func LoadRequest(c *config.Config) backend.LoadRequest {
 		MaxSequences: b.MaxSequences, KVBytes: int64(b.KVMemory), MemoryLimit: int64(b.MemoryLimit), IgnorePlan: b.IgnorePlan,
 		NoPrefixCache: !c.PrefixCache.Enabled, NoLookup: !c.Draft.Lookup, NoTiles: b.Tiles == "off",
 	}
-}
-
-// shelf gives the adapters' catalogue to the dispatcher.
-type shelf struct{ f *adapters.Folder }
-
-func (s shelf) Pin(name, sha256 string) (dispatch.Adapter, error) {
-	g, err := s.f.Resolve(name, sha256)
-	if err != nil {
-		return nil, err
-	}
-	return pinned{s.f, g}, nil
-}
-
-type pinned struct {
-	f *adapters.Folder
-	g *adapters.Generation
-}
-
-func (p pinned) SHA256() string { return p.g.SHA256 }
-func (p pinned) Release()       { p.f.Release(p.g) }
-
-func (p pinned) Use(ctx context.Context, life dispatch.BackendLife) (string, error) {
-	return p.g.Use(ctx, life.Backend, life.Life)
 }

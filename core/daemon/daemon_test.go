@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -70,14 +71,30 @@ func configure(t *testing.T, troubles ...string) *config.Config {
 		touch(t, filepath.Join(dir, file))
 	}
 	for _, name := range []string{"good", "bad"} {
-		folder := filepath.Join(c.Adapters.Dir, name)
-		if err := os.MkdirAll(folder, 0o700); err != nil {
+		dropAdapter(t, c, name, 1)
+	}
+	c.Adapters.Settle = 50 * time.Millisecond
+	return c
+}
+
+// dropAdapter writes an adapter of rank 1 all whose bytes are value.
+func dropAdapter(t *testing.T, c *config.Config, name string, value byte) {
+	t.Helper()
+	folder := filepath.Join(c.Adapters.Dir, name)
+	if err := os.MkdirAll(folder, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	const header = `{"base_model.model.q.lora_A.weight":{"dtype":"F32","shape":[1,4],"data_offsets":[0,16]},` +
+		`"base_model.model.q.lora_B.weight":{"dtype":"F32","shape":[4,1],"data_offsets":[16,32]}}`
+	tensors := append(binary.LittleEndian.AppendUint64(nil, uint64(len(header))), header...)
+	tensors = append(tensors, bytes.Repeat([]byte{value}, 32)...)
+	for file, data := range map[string][]byte{
+		"adapter_config.json": []byte(`{"peft_type":"LORA","r":1,"lora_alpha":1,"target_modules":["q"]}`), "adapter_model.safetensors": tensors,
+	} {
+		if err := os.WriteFile(filepath.Join(folder, file), data, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		touch(t, filepath.Join(folder, "adapter_config.json"))
-		touch(t, filepath.Join(folder, "adapter_model.safetensors"))
 	}
-	return c
 }
 
 func touch(t *testing.T, file string) {
@@ -213,7 +230,7 @@ func TestRetainedTopics(t *testing.T) {
 	want := map[string]string{
 		"edged/n/availability":  `online`,
 		"edged/n/status":        `"state":"ready"`,
-		"edged/n/adapters/good": `"state":"` + mqtt.AdapterReady + `"`,
+		"edged/n/adapters/good": `"state":"` + mqtt.AdapterActive + `"`,
 		"edged/n/adapters/bad":  `no such module`,
 	}
 	n.until(t, "retained topics", func(topic string, payload []byte) bool {

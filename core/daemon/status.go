@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"edged/core/adapters"
 	"edged/core/metrics"
 	"edged/core/mqtt"
 	"edged/core/pluginhost"
@@ -78,10 +77,12 @@ func (s *status) publish() {
 	now := map[string]bool{}
 	for _, a := range d.folder.States() {
 		now[a.Name] = true
-		if a.State == adapters.Active {
+		if a.Served() {
 			out.Adapters = append(out.Adapters, mqtt.StatusAdapter{Name: a.Name, Generation: a.Generation, SHA256: a.SHA256})
 		}
-		d.door.SetAdapter(a.Name, &mqtt.Adapter{State: adapterState(a.State), Generation: a.Generation, SHA256: a.SHA256, Rank: a.Rank, Error: a.Error})
+		d.door.SetAdapter(a.Name, &mqtt.Adapter{
+			State: a.State, Generation: a.Generation, SHA256: a.SHA256, Rank: a.Rank, Targets: a.Targets, Bytes: a.Bytes, Error: a.Error,
+		})
 	}
 	for name := range s.known {
 		if !now[name] {
@@ -90,18 +91,6 @@ func (s *status) publish() {
 	}
 	s.known = now
 	d.door.SetStatus(out)
-}
-
-// adapterState is a state as the API names it.
-func adapterState(state string) string {
-	switch state {
-	case adapters.Active:
-		return mqtt.AdapterReady
-	case adapters.Rejected:
-		return mqtt.AdapterRejected
-	default:
-		return mqtt.AdapterLoading
-	}
 }
 
 // judge tells the state of the node, and why it is not ready.
@@ -127,12 +116,16 @@ func (s *status) judge() (state, reason string) {
 // stats gathers the figures of the moment.
 func (s *status) stats() mqtt.Stats {
 	w := s.d.work.Stats()
+	n := s.d.folder.Counts()
 	out := mqtt.Stats{
 		UptimeS: int64(time.Since(s.d.began).Seconds()),
 		Waiting: w.Waiting, Running: w.Running,
 		Accepted: w.Accepted, Finished: w.Finished, Failed: w.Failed, Cancelled: w.Cancelled,
 		PromptTokens: w.PromptTokens, Tokens: w.Tokens,
 		FirstTokenMS: float64(w.FirstToken.Microseconds()) / 1000, DecodeTPS: w.DecodeTPS,
+		Adapters: mqtt.StatsAdapters{
+			Served: n.Served, Rejected: n.Rejected, Draining: n.Draining, Swaps: n.Swaps, Loaded: n.Loaded, Bytes: n.Bytes,
+		},
 		MemoryBytes: metrics.Resident(append(s.d.plugins.pids(), os.Getpid())...),
 	}
 	if c, ok := metrics.Temperature(); ok {

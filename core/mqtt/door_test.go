@@ -436,10 +436,10 @@ func TestRetained(t *testing.T) {
 			}
 			d := open(t, settings(s.address()), &fake{}, false)
 			d.SetStatus(mqtt.Status{State: mqtt.StateReady, Version: "1", Since: "now"})
-			d.SetAdapter("pirate", &mqtt.Adapter{State: mqtt.AdapterReady, Generation: 1, SHA256: "ab"})
-			d.SetAdapter("gone", &mqtt.Adapter{State: mqtt.AdapterLoading})
+			d.SetAdapter("pirate", &mqtt.Adapter{State: mqtt.AdapterActive, Generation: 1, SHA256: "ab"})
+			d.SetAdapter("gone", &mqtt.Adapter{State: mqtt.AdapterVerifying})
 			const status = `{"api":1,"node":"pi","state":"ready","version":"1","adapters":[],"queue":{"size":0,"running":0},"since":"now"}`
-			const pirate = `{"state":"ready","generation":1,"sha256":"ab"}`
+			const pirate = `{"state":"active","generation":1,"sha256":"ab"}`
 			early.payload(t, "edged/pi/status", status)
 			early.payload(t, "edged/pi/adapters/pirate", pirate)
 			early.payload(t, "edged/pi/adapters/left-over", "")

@@ -55,37 +55,53 @@ type StatusQueue struct {
 	Running int `json:"running"` // at the same time
 }
 
-// Adapter states.
+// Adapter states. Each is about the latest drop; while it settles, is verified or was rejected, an earlier generation may be
+// served.
 const (
-	AdapterReady    = "ready"
-	AdapterLoading  = "loading"
-	AdapterRejected = "rejected" // Error says why; an earlier generation may still be served
+	AdapterSettling  = "settling"  // it changes, waits for its turn, or is not whole: Error says what is missing
+	AdapterVerifying = "verifying" // it is being copied and proved
+	AdapterActive    = "active"
+	AdapterRejected  = "rejected" // Error says why
+	AdapterDraining  = "draining" // it was removed, and requests that were admitted before still use it
 )
 
-// Adapter is the retained state of one adapter.
+// Adapter is the retained state of one adapter. Generation to Bytes are those of what is served.
 type Adapter struct {
-	State      string `json:"state"`
-	Generation int    `json:"generation"` // 0: none is served
-	SHA256     string `json:"sha256,omitempty"`
-	Rank       int    `json:"rank,omitempty"`
-	Error      string `json:"error,omitempty"`
+	State      string   `json:"state"`
+	Generation int      `json:"generation"` // 0: none is served
+	SHA256     string   `json:"sha256,omitempty"`
+	Rank       int      `json:"rank,omitempty"`
+	Targets    []string `json:"targets,omitempty"` // modules, such as "q_proj"
+	Bytes      int64    `json:"bytes,omitempty"`   // in the backend's memory
+	Error      string   `json:"error,omitempty"`
 }
 
 // Stats are figures of the moment.
 type Stats struct {
-	Node         string   `json:"node"`
-	UptimeS      int64    `json:"uptime_s"`
-	Waiting      int      `json:"waiting"`
-	Running      int      `json:"running"`
-	Accepted     uint64   `json:"accepted"` // since the start, as all counters
-	Finished     uint64   `json:"finished"`
-	Failed       uint64   `json:"failed"`
-	Cancelled    uint64   `json:"cancelled"`
-	PromptTokens uint64   `json:"prompt_tokens"`
-	Tokens       uint64   `json:"tokens"`
-	FirstTokenMS float64  `json:"first_token_ms"` // of the latest answer
-	DecodeTPS    float64  `json:"decode_tps"`     // of the latest answer
-	MemoryBytes  int64    `json:"memory_bytes"`   // resident, daemon and plugins
-	CPUTempC     *float64 `json:"cpu_temp_c,omitempty"`
-	Throttled    *bool    `json:"throttled,omitempty"`
+	Node         string        `json:"node"`
+	UptimeS      int64         `json:"uptime_s"`
+	Waiting      int           `json:"waiting"`
+	Running      int           `json:"running"`
+	Accepted     uint64        `json:"accepted"` // since the start, as all counters
+	Finished     uint64        `json:"finished"`
+	Failed       uint64        `json:"failed"`
+	Cancelled    uint64        `json:"cancelled"`
+	PromptTokens uint64        `json:"prompt_tokens"`
+	Tokens       uint64        `json:"tokens"`
+	FirstTokenMS float64       `json:"first_token_ms"` // of the latest answer
+	DecodeTPS    float64       `json:"decode_tps"`     // of the latest answer
+	Adapters     StatsAdapters `json:"adapters"`
+	MemoryBytes  int64         `json:"memory_bytes"` // resident, daemon and plugins
+	CPUTempC     *float64      `json:"cpu_temp_c,omitempty"`
+	Throttled    *bool         `json:"throttled,omitempty"`
+}
+
+// StatsAdapters counts adapters.
+type StatsAdapters struct {
+	Served   int    `json:"served"`   // names
+	Rejected int    `json:"rejected"` // names whose latest drop was
+	Draining int    `json:"draining"` // earlier generations that requests still use
+	Swaps    uint64 `json:"swaps"`    // generations that came into service, since the start
+	Loaded   int    `json:"loaded"`   // in the backend's memory; the others come when they are asked for
+	Bytes    int64  `json:"bytes"`    // of those
 }

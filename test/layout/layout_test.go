@@ -38,7 +38,7 @@ var allowed = map[string][]string{
 	"core/pluginhost":              {"core/protocol", "core/protocol/backend", "core/protocol/tokenizer", "core/pluginlog", "core/version"},
 	"core/inbox":                   {},
 	"core/dispatch":                {"core/protocol", "core/protocol/backend", "core/protocol/tokenizer", "core/inbox"},
-	"core/adapters":                {"core/weights", "core/protocol", "core/protocol/backend"},
+	"core/adapters":                {"core/weights", "core/gguf", "core/safetensors", "core/protocol", "core/protocol/backend"},
 	"core/mqtt":                    {"core/mqtt/*", "core/dispatch", "core/config", "core/protocol/backend"},
 	"core/broker":                  {},
 	"plugins/backend-generic":      {"plugins/backend-generic/x86", "core/engine", "core/version"},
