@@ -33,7 +33,7 @@ func Kind() string {
 }
 
 // up bounds a start: RabbitMQ's virtual machine takes 20 s on a busy machine.
-const up = 3 * time.Minute
+const up = 5 * time.Minute
 
 // Broker is a broker process that can be killed and started again at the same address, with what it keeps on disk.
 type Broker struct {
@@ -67,7 +67,6 @@ func Start(tb testing.TB, kind string) *Broker {
 	default:
 		tb.Fatalf("brokers: %q is none of %s, %s, %s", kind, Mosquitto, RabbitMQ, NATS)
 	}
-	b.Start()
 	tb.Cleanup(func() {
 		b.Kill()
 		if tb.Failed() {
@@ -75,6 +74,7 @@ func Start(tb testing.TB, kind string) *Broker {
 			tb.Logf("%s:\n%s", kind, text[max(0, len(text)-4000):])
 		}
 	})
+	b.Start()
 	return b
 }
 
@@ -97,8 +97,8 @@ func (b *Broker) Start() {
 	default:
 		cmd = exec.Command(need(b.tb, "mosquitto", "/usr/sbin/mosquitto"), "-c", filepath.Join(b.dir, "mosquitto.conf"))
 	}
-	b.run(cmd)
 	b.cmd = cmd
+	b.run(cmd)
 	deadline := time.Now().Add(up)
 	for !b.answers() {
 		if time.Now().After(deadline) {
@@ -128,7 +128,7 @@ func (b *Broker) answers() bool {
 
 // Kill ends it without a word (SIGKILL), and whatever it started, and waits until it is gone.
 func (b *Broker) Kill() {
-	if b.cmd == nil {
+	if b.cmd == nil || b.cmd.Process == nil {
 		return
 	}
 	_ = syscall.Kill(-b.cmd.Process.Pid, syscall.SIGKILL)
