@@ -68,6 +68,14 @@ deps: ## install what the tests need (by apt, where root or sudo allows)
 test: go-version deps ## run every test
 	@scripts/test
 
+.PHONY: test-brokers
+test-brokers: go-version deps ## the end-to-end set against mosquitto, RabbitMQ and nats-server (BROKERS=nats)
+	@scripts/test-brokers
+
+.PHONY: soak
+soak: build ## the long sets: an hour or more (EDGED_SOAK=1)
+	EDGED_SOAK=1 $(GO) test -count=1 -v -timeout 3h ./test/...
+
 .PHONY: lint
 lint: go-version ## golangci-lint, for amd64 and arm64
 	@test -x $(TOOLS)/golangci-lint-$(GOLANGCI) || { echo "building golangci-lint $(GOLANGCI) (a few minutes, once)"; \

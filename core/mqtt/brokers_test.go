@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"edged/core/broker"
+	real "edged/test/brokers"
 )
 
 // server is a broker under test that can be stopped and started again on the same address.
@@ -31,8 +32,15 @@ type server interface {
 	start(t testing.TB)
 }
 
-// brokers are the brokers that a test runs against: the embedded one and a real mosquitto.
+// brokers are the brokers that a test runs against: the embedded one and a real mosquitto, or the one that EDGED_TEST_BROKER
+// names.
 func brokers() map[string]func(*testing.T) server {
+	if kind := os.Getenv("EDGED_TEST_BROKER"); kind != "" {
+		return map[string]func(*testing.T) server{kind: func(t *testing.T) server {
+			t.Helper()
+			return foreign{real.Start(t, kind)}
+		}}
+	}
 	return map[string]func(*testing.T) server{
 		"embedded": func(t *testing.T) server {
 			t.Helper()
@@ -44,6 +52,13 @@ func brokers() map[string]func(*testing.T) server {
 		},
 	}
 }
+
+// foreign is any broker of package test/brokers.
+type foreign struct{ *real.Broker }
+
+func (f foreign) address() string  { return f.Address() }
+func (f foreign) start(testing.TB) { f.Start() }
+func (f foreign) stop(testing.TB)  { f.Kill() }
 
 func startEmbedded(tb testing.TB) *embedded {
 	tb.Helper()

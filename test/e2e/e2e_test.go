@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,6 +21,7 @@ import (
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
 
+	"edged/test/brokers"
 	"edged/test/oracle"
 )
 
@@ -111,40 +111,6 @@ func edged(t *testing.T, args ...string) (stdout, stderr string, code int) {
 	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
 }
 
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
-}
-
-// mosquitto starts a real broker on a free port of loopback.
-func mosquitto(t *testing.T) (port int) {
-	t.Helper()
-	path := need(t, "mosquitto")
-	port = freePort(t)
-	conf := filepath.Join(t.TempDir(), "mosquitto.conf")
-	if err := os.WriteFile(conf, fmt.Appendf(nil, "listener %d 127.0.0.1\nallow_anonymous true\nmax_inflight_messages 20\n", port), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	start(t, exec.Command(path, "-c", conf))
-	deadline := time.Now().Add(wait)
-	for {
-		conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-		if err == nil {
-			conn.Close()
-			return port
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("mosquitto does not listen: %v", err)
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-}
-
 // start runs a process that ends with the test at the latest, and shows its output when the test fails.
 func start(t *testing.T, cmd *exec.Cmd) *exec.Cmd {
 	t.Helper()
@@ -181,10 +147,10 @@ type service struct {
 	got     map[string][]string
 }
 
-// serve starts edged against a mosquitto and waits until it is online.
+// serve starts edged against a broker, mosquitto unless EDGED_TEST_BROKER names another, and waits until it is online.
 func serve(t *testing.T, overrides ...string) *service {
 	t.Helper()
-	repo, port, state := oracle.Repo(t), mosquitto(t), t.TempDir()
+	repo, port, state := oracle.Repo(t), brokers.Start(t, brokers.Kind()).Port, t.TempDir()
 	conf := filepath.Join(state, "edged.toml")
 	text := fmt.Sprintf("[node]\nname = \"test\"\n[mqtt]\nbroker = \"tcp://127.0.0.1:%d\"\n[model]\npath = %q\n[adapters]\ndir = %q\n[state]\ndir = %q\n",
 		port, filepath.Join(repo, "demo/hf-nf4"), filepath.Join(repo, "demo/adapters"), filepath.Join(state, "state"))

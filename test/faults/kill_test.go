@@ -1,0 +1,206 @@
+package faults
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// number reads a number from the environment.
+func number(name string, otherwise int) int {
+	if n, err := strconv.Atoi(os.Getenv(name)); err == nil && n > 0 {
+		return n
+	}
+	return otherwise
+}
+
+// rounds is how often a thing is done: a few times in the short set, many in the long one.
+func rounds(few, many int) int {
+	if os.Getenv("EDGED_SOAK") == "1" {
+		few = many
+	}
+	return number("EDGED_FAULT_ROUNDS", few)
+}
+
+func dice(stream uint64) *rand.Rand {
+	return rand.New(rand.NewPCG(uint64(number("EDGED_FAULT_SEED", 1)), stream)) //nolint:gosec // moments of kills, and the same again
+}
+
+// spread prints durations.
+func spread(all []time.Duration) string {
+	if len(all) == 0 {
+		return "none"
+	}
+	slices.Sort(all)
+	return fmt.Sprintf("median %v, longest %v of %d", all[len(all)/2].Round(time.Millisecond), all[len(all)-1].Round(time.Millisecond), len(all))
+}
+
+// TestKills kills each process of a node at random moments under load.
+func TestKills(t *testing.T) {
+	r := newRig(t)
+	r.calibrate()
+	r.work(true)
+	r.settle()
+	r.work(false)
+	r.idle()
+	n := rounds(5, 1000)
+
+	before := usage(t, r.daemon.Process.Pid)
+	plugin := map[string]use{"backend": usage(t, r.plugin("backend")), "tokenizer": usage(t, r.plugin("tokenizer"))}
+	for stream, kind := range []string{"backend", "tokenizer"} {
+		rng := dice(uint64(stream))
+		var back []time.Duration
+		r.work(true)
+		for range n {
+			r.settle()
+			moment(rng, 200*time.Millisecond)
+			pid := r.plugin(kind)
+			r.mu.Lock()
+			r.fresh = time.Time{}
+			r.mu.Unlock()
+			killed := time.Now()
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+			r.settle()
+			r.mu.Lock()
+			if next := r.fresh.Sub(killed); next > 0 && kind == "backend" {
+				back = append(back, next)
+			}
+			r.mu.Unlock()
+		}
+		r.work(false)
+		r.idle()
+		t.Logf("%s: %d times kill -9; so far %s", kind, n, r.verify())
+		if kind == "backend" {
+			t.Logf("from a death of the backend to the next token of what it took along: %s", spread(back))
+		}
+	}
+	rng := dice(2)
+	var back []time.Duration
+	r.work(true)
+	for range n {
+		r.settle()
+		moment(rng, 200*time.Millisecond)
+		r.broker.Kill()
+		r.mu.Lock()
+		r.state = ""
+		r.mu.Unlock()
+		r.broker.Start()
+		up := time.Now()
+		r.online()
+		back = append(back, time.Since(up))
+		r.settle()
+	}
+	r.work(false)
+	r.idle()
+	t.Logf("broker: %d times kill -9; so far %s", n, r.verify())
+	t.Logf("from the broker's return to online, every subscription granted: %s", spread(back))
+
+	// What the daemon has been through must not show.
+	eventually(t, "descriptors and memory are what they were", func() bool {
+		u := usage(t, r.daemon.Process.Pid)
+		return u.files <= before.files+2 && u.memory <= before.memory+24<<10
+	})
+	after := usage(t, r.daemon.Process.Pid)
+	t.Logf("daemon: %d descriptors and %d kB before, %d and %d kB after %d deaths around it", before.files, before.memory, after.files, after.memory, 3*n)
+	for kind, was := range plugin {
+		is := usage(t, r.plugin(kind))
+		if is.files > was.files+4 {
+			t.Errorf("%s: %d descriptors, %d before", kind, is.files, was.files)
+		}
+	}
+	used := r.goroutines()
+
+	rng = dice(3)
+	r.start()
+	r.work(true)
+	for range n {
+		r.settle()
+		moment(rng, 200*time.Millisecond)
+		r.kill()
+		r.start()
+		r.settle()
+	}
+	r.work(false)
+	r.idle()
+	t.Logf("daemon: %d times kill -9; in all %s", n, r.verify())
+	r.orphans()
+	if unused := r.goroutines(); used > unused+n/2+4 {
+		t.Errorf("%d goroutines after %d deaths, %d in a fresh daemon", used, 3*n, unused)
+	} else {
+		t.Logf("goroutines: %d after %d deaths, %d in a fresh daemon", used, 3*n, unused)
+	}
+}
+
+// TestPowerCut kills broker and node together. The client publishes an id again only until it was accepted.
+func TestPowerCut(t *testing.T) {
+	r := newRig(t)
+	r.calibrate()
+	n := rounds(5, 100)
+	rng := dice(4)
+	r.mu.Lock()
+	r.patient = true
+	r.mu.Unlock()
+	r.work(true)
+	lost := 0
+	for range n {
+		moment(rng, 400*time.Millisecond)
+		both := []func(){r.kill, r.broker.Kill}
+		if rng.IntN(2) == 0 {
+			slices.Reverse(both)
+		}
+		sessions := r.connections()
+		both[0]()
+		both[1]()
+		r.broker.Start()
+		// The broker forgets what it held. Who is subscribed before the node is back misses nothing that the node has.
+		eventually(t, "the client is back", func() bool { return r.connections() > sessions })
+		r.start()
+		lost += r.settleAccepted()
+	}
+	r.work(false)
+	lost += r.settleAccepted()
+	r.idle()
+	c := r.verify()
+	t.Logf("power cut: %d times; %s; %d answers were lost in the broker after it had acknowledged them", n, c, lost)
+}
+
+// settleAccepted waits until everything that is open now has its last event. What was accepted gets it without a repeat,
+// unless the broker died between acknowledging and passing it on: then the repeat is answered from the journal.
+func (r *rig) settleAccepted() (lost int) {
+	r.t.Helper()
+	r.mu.Lock()
+	waiting := slices.Clone(r.open)
+	r.mu.Unlock()
+	asked := map[*ask]int{}
+	ended := func(a *ask) bool { return len(a.lasts) > 0 }
+	begin := time.Now()
+	eventually(r.t, "what was accepted is answered without being asked again", func() bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		left := 0
+		for _, a := range waiting {
+			if ended(a) {
+				continue
+			}
+			left++
+			if _, did := asked[a]; a.accepted && !did && time.Since(begin) > patience/4 {
+				asked[a] = a.announced
+				r.client.Publish("edged/test/request/load", 1, false, a.payload)
+			}
+		}
+		return left == 0
+	})
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for a, announced := range asked {
+		if a.announced > announced {
+			r.t.Errorf("%s was accepted, and computed anew when it was asked again", a.id)
+		}
+	}
+	return len(asked)
+}
