@@ -42,22 +42,26 @@ func (f *configFlags) load() (*config.Config, error) {
 	return config.Load(path, f.set, os.Environ())
 }
 
-// newLog makes the service's logger. journald adds times by itself.
+// newLog makes the service's logger. In journald each line has its level; times are journald's own.
 func newLog(c *config.Log, level *slog.LevelVar, w io.Writer) *slog.Logger {
 	level.Set(daemon.Level(c.Level))
 	o := &slog.HandlerOptions{Level: level}
-	if os.Getenv("JOURNAL_STREAM") != "" {
-		o.ReplaceAttr = func(groups []string, a slog.Attr) slog.Attr {
-			if len(groups) == 0 && a.Key == slog.TimeKey {
-				return slog.Attr{}
-			}
-			return a
+	handler := func(w io.Writer) slog.Handler {
+		if c.Format == "json" {
+			return slog.NewJSONHandler(w, o)
 		}
+		return slog.NewTextHandler(w, o)
 	}
-	if c.Format == "json" {
-		return slog.New(slog.NewJSONHandler(w, o))
+	if !toJournal(w, os.Getenv("JOURNAL_STREAM")) {
+		return slog.New(handler(w))
 	}
-	return slog.New(slog.NewTextHandler(w, o))
+	o.ReplaceAttr = func(groups []string, a slog.Attr) slog.Attr {
+		if len(groups) == 0 && a.Key == slog.TimeKey {
+			return slog.Attr{}
+		}
+		return a
+	}
+	return slog.New(newJournal(w, handler))
 }
 
 func (a *app) runCommand() *cobra.Command {

@@ -86,6 +86,7 @@ type daemon struct {
 	work    *dispatch.Dispatcher
 	door    *mqtt.Door
 	status  *status
+	notify  *notifier
 }
 
 // group runs parts of the service; the first one that fails ends all.
@@ -122,6 +123,7 @@ func (d *daemon) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	n := newNotifier(d.log)
+	d.notify = n
 	d.status = newStatus(d)
 	d.plugins = newPlugins(d)
 	if err := d.openFolder(ctx); err != nil {
@@ -188,13 +190,13 @@ func (d *daemon) serve(ctx context.Context, n *notifier, cancel context.CancelFu
 	outer.goes(func() error { return d.folder.Run(ctx) })
 	outer.goes(func() error { return d.status.run(doorCtx) })
 	outer.goes(func() error { return d.reloads(doorCtx) })
-	outer.goes(func() error { return n.watchdog(doorCtx, d.work) })
+	outer.goes(func() error { return n.watchdog(doorCtx, d.pulse) })
 	outer.goes(func() error { return d.announce(ctx, address) })
 	n.ready("serving " + filepath.Base(d.c.Model.Path))
 
 	err = d.work.Run(ctx) // until ctx ends, and all accepted requests with it
 	d.log.InfoContext(ctx, "shutting down")
-	n.stopping()
+	n.stopping(d.c.Node.ShutdownGrace)
 	closeDoor()
 	if failed := outer.wait(); err == nil {
 		err = failed

@@ -218,6 +218,7 @@ func (p *plugins) prepareBackend(ctx context.Context, proc *pluginhost.Process, 
 	req.CacheDir = p.cacheDir(ctx)
 	stage := ""
 	info, err := LoadBackend(ctx, b, t.tokenizer, req, func(l backend.LoadProgress) {
+		p.d.notify.loading(l)
 		if l.Stage != stage {
 			stage = l.Stage
 			p.log.DebugContext(ctx, "loading", "stage", stage)
