@@ -58,18 +58,49 @@ func (m *loaded) loadAdapter(ctx context.Context, req backend.AdapterRequest, lo
 		return info, errors.Join(fmt.Errorf("engine: %w: adapter %s: %s has sha256 %s instead of %s: its files changed",
 			protocol.ErrModel, req.Name, req.Path, file.SHA256, sum), file.Close())
 	}
-	info = backend.AdapterInfo{ID: id, SHA256: sum, Rank: file.Rank, Targets: file.Targets}
-	var refused error
-	// Once the loop has it, only the loop may close it, so this wait has no end but the loop's.
-	err = m.loop.do(context.WithoutCancel(ctx), func() { info, refused = m.loop.adopt(info, file, file) })
-	switch {
-	case err != nil:
-		return info, errors.Join(err, file.Close())
-	case refused != nil:
-		return info, errors.Join(fmt.Errorf("engine: %w: adapter %s: %w", protocol.ErrModel, req.Name, refused), file.Close())
+	info = backend.AdapterInfo{
+		ID: id, SHA256: sum, Rank: file.Rank, Targets: file.Targets, Kind: string(file.Kind), Base: file.Base,
 	}
-	log.InfoContext(ctx, "adapter loaded", "adapter", req.Name, "id", id, "rank", info.Rank, "bytes", info.Bytes)
+	if file.Prompt != nil {
+		info.Virtual = file.Prompt.Rows
+	}
+	if info.Virtual > m.size.context-2 {
+		return info, errors.Join(fmt.Errorf("engine: %w: adapter %s: a soft prompt of %d virtual tokens leaves nothing of a context of %d",
+			protocol.ErrModel, req.Name, info.Virtual, m.size.context), file.Close())
+	}
+	bound, err := m.model.loadAdapter(file)
+	if err != nil {
+		return info, errors.Join(fmt.Errorf("engine: %w: adapter %s: %w", protocol.ErrModel, req.Name, err), file.Close())
+	}
+	info.Bytes = bound.Bytes()
+	_ = file.Relax() // a hint
+	if err := m.loop.proved(ctx, &adapter{info: info, file: file, bound: bound}); err != nil {
+		bound.Close()
+		return info, errors.Join(fmt.Errorf("engine: adapter %s: %w", req.Name, err), file.Close())
+	}
+	if !sameBase(info.Base, m.info.Name) {
+		log.WarnContext(ctx, "adapter names another base model than the one that is loaded", "adapter", req.Name, "base", info.Base, "model", m.info.Name)
+	}
+	log.InfoContext(ctx, "adapter loaded", "adapter", req.Name, "id", id, "kind", info.Kind, "rank", info.Rank, "virtual_tokens", info.Virtual, "bytes", info.Bytes)
 	return info, nil
+}
+
+// sameBase reports whether what an adapter was trained on may be the model by that name: the last part of one is in the
+// other, written without what is no letter or digit. Names are a hint (a folder, a hub's name, a quantised copy's name), so
+// another one is worth a warning; what cannot be served differs in shapes.
+func sameBase(base, model string) bool {
+	plain := func(s string) string {
+		s = strings.TrimRight(s, "/")
+		s = strings.ToLower(s[strings.LastIndexByte(s, '/')+1:])
+		return strings.Map(func(r rune) rune {
+			if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
+				return r
+			}
+			return -1
+		}, s)
+	}
+	a, b := plain(base), plain(model)
+	return strings.Contains(a, b) || strings.Contains(b, a)
 }
 
 // adapterID names an adapter by what it is: another life of this backend gives the same one the same id, and never
@@ -94,6 +125,49 @@ func (l *loop) acquire(j *job) error {
 	}
 	j.bound = l.model.bind(uses)
 	j.describe()
+	if err := l.precede(j); err != nil {
+		l.dismiss(j)
+		return err
+	}
+	return nil
+}
+
+// precede puts the virtual tokens of a job's soft prompts before its prompt: the ids -1, -2, … of all of them in order, which
+// the model looks up in the job's adapters. From here on they are tokens of the prompt like others: they take positions and
+// pages, and the prefix cache finds them, by the content of the adapters.
+func (l *loop) precede(j *job) error {
+	n := 0
+	for i, a := range j.adapters {
+		if a.info.Virtual > 0 && j.req.Adapters[i].Scale != 1 {
+			return fmt.Errorf("engine: %w: adapter %q is a soft prompt, which has no scale but 1: got %g", protocol.ErrInvalid, a.info.ID, j.req.Adapters[i].Scale)
+		}
+		n += a.info.Virtual
+	}
+	if n == 0 {
+		return nil
+	}
+	tokens, room := n+len(j.req.PromptIDs), l.size.context
+	if j.scoring {
+		tokens, room = n+j.branches[0].history(), room+1
+	}
+	if tokens >= room {
+		return fmt.Errorf("engine: %w: %d tokens behind %d virtual ones of soft prompts; with at least one for the answer the context holds %d",
+			protocol.ErrContextLength, tokens-n, n, l.size.context)
+	}
+	ids := make([]int32, 0, n+len(j.req.PromptIDs))
+	for i := range n {
+		ids = append(ids, int32(-1-i))
+	}
+	j.req.PromptIDs, j.virtual = append(ids, j.req.PromptIDs...), n
+	if j.scoring {
+		return nil
+	}
+	j.limit = min(j.limit, l.size.context-len(j.req.PromptIDs))
+	for _, b := range j.branches {
+		if b.finish == "" && len(b.ids) >= j.limit { // what an earlier attempt generated fills the context
+			b.end(backend.FinishLength)
+		}
+	}
 	return nil
 }
 
@@ -123,17 +197,6 @@ func (l *loop) known(id string) (backend.AdapterInfo, bool) {
 	}
 	a.leaves = false
 	return a.info, true
-}
-
-// adopt binds an opened adapter. Where that succeeds, the loop owns owner, what is to be closed after the last use of it.
-func (l *loop) adopt(info backend.AdapterInfo, file *weights.Adapter, owner io.Closer) (backend.AdapterInfo, error) {
-	b, err := l.model.loadAdapter(file)
-	if err != nil {
-		return info, err
-	}
-	info.Bytes = b.Bytes()
-	l.adapters[info.ID] = &adapter{info: info, file: owner, bound: b}
-	return info, nil
 }
 
 // unload marks an adapter to leave. The error is protocol.ErrAdapterNotFound.

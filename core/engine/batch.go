@@ -91,6 +91,7 @@ func (l *loop) form() bool {
 			}
 		})
 	}
+	l.addProofs()
 	return len(b.rows) > 0
 }
 

@@ -43,6 +43,8 @@ type loop struct {
 	running  []*job // by precedence
 	arrivals uint64
 	adapters map[string]*adapter
+	proofs   []*proof // of adapters that are to come in
+	crowded  bool     // proofs wait for a turn, since pages were short
 	sampler  sample.Sampler
 	top      []sample.Alternative // scratch
 	logits   []float32            // (size.logits, size.rows)
@@ -171,6 +173,9 @@ func (l *loop) run() {
 		l.leave(j)
 		j.out.close(errClosed)
 	}
+	for _, p := range slices.Clone(l.proofs) {
+		l.end(p, errClosed)
+	}
 	if l.prefixes != nil {
 		l.prefixes.clear()
 	}
@@ -182,7 +187,7 @@ func (l *loop) run() {
 // receive runs what was sent, and waits for it while there is nothing to compute. False: the loop is to end.
 func (l *loop) receive() bool {
 	for {
-		if len(l.running) == 0 && len(l.waiting) == 0 {
+		if len(l.running) == 0 && len(l.waiting) == 0 && len(l.proofs) == 0 {
 			l.publish()
 			select {
 			case f := <-l.commands:
@@ -258,9 +263,12 @@ func (l *loop) turn() {
 	err := l.model.forward(l.batch.rows)
 	switch {
 	case errors.Is(err, transformer.ErrNoPages):
-		l.makeRoom()
+		if !l.leaveOut() {
+			l.makeRoom()
+		}
 		return
 	case err != nil:
+		l.judge(err)
 		err = fmt.Errorf("engine: %w", err)
 		for _, j := range l.batch.jobs() {
 			l.fail(j, err)
@@ -284,7 +292,10 @@ func (l *loop) turn() {
 		}
 	}
 	took := time.Since(began)
-	l.pace.observe(len(l.batch.rows)-l.batch.prefill, l.batch.prefill, took)
+	if l.proving() == 0 {
+		l.pace.observe(len(l.batch.rows)-l.batch.prefill, l.batch.prefill, took)
+	}
+	l.judge(nil)
 	l.count.Steps++
 	l.count.PromptTokens += uint64(l.batch.prefill)
 	l.count.DecodedTokens += uint64(l.batch.decoding)

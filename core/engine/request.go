@@ -43,6 +43,7 @@ type job struct {
 	forked   bool
 	adapters []*adapter
 	bound    any
+	virtual  int         // the first tokens of req.PromptIDs: those of soft prompts
 	started  time.Time   // when it first ran
 	first    time.Time   // when its first token was drawn
 	reported int         // prompt tokens of the last progress event
@@ -370,7 +371,7 @@ func (j *job) before(other *job) bool {
 
 // last makes the last event.
 func (j *job) last() backend.Event {
-	ev := backend.Event{Done: true, Usage: backend.Usage{PromptTokens: len(j.req.PromptIDs), CachedTokens: j.cached}}
+	ev := backend.Event{Done: true, Usage: backend.Usage{PromptTokens: len(j.req.PromptIDs), CachedTokens: j.cached, VirtualTokens: j.virtual}}
 	for _, b := range j.branches {
 		ev.Usage.CompletionTokens += b.steps
 	}

@@ -139,7 +139,7 @@ func (l *loop) speculate(units []unit, may bool) {
 		if g.at = b.history(); !g.used {
 			g.used, g.credit = true, firstCredit
 		}
-		if g.ids, g.match = lookup(g.ids, b.job.req.PromptIDs, b.ids, n); g.match == 0 {
+		if g.ids, g.match = lookup(g.ids, b.job.req.PromptIDs[b.job.virtual:], b.ids, n); g.match == 0 {
 			continue
 		}
 		if usual == 0 && !s.eager {

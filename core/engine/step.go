@@ -75,7 +75,7 @@ func (l *loop) draw(b *branch, logits []float32, index int) (int32, error) {
 	}
 	return l.sampler.Next(&sample.Step{
 		Logits: logits, Limit: j.vocab.limit, Params: &j.params,
-		Prompt: j.req.PromptIDs, Generated: b.ids, Choice: b.index, Index: index,
+		Prompt: j.req.PromptIDs[j.virtual:], Generated: b.ids, Choice: b.index, Index: index,
 	})
 }
 

@@ -104,13 +104,14 @@ func (a *Adapter) proveInput(w *weights.Adapter) error {
 			return fmt.Errorf("transformer: %s: token_embd.weight: scale %v is not a number", w.Path, e.Scale)
 		}
 		a.embed = e
-		a.bytes += matrixBytes(e.B) + matrixBytes(e.A)/int64(e.A.Rows)
+		a.bytes += matrixBytes(e.A) + matrixBytes(e.B)
 	}
 	if p := w.Prompt; p != nil {
 		if p.Rows < 1 || p.Cols != h.Width {
 			return fmt.Errorf("transformer: %s: a soft prompt of (%d, %d): the model's width is %d", w.Path, p.Rows, p.Cols, h.Width)
 		}
 		a.prompt = p
+		a.bytes += matrixBytes(p)
 	}
 	return nil
 }
@@ -118,16 +119,8 @@ func (a *Adapter) proveInput(w *weights.Adapter) error {
 // maxRank bounds the scratch of the low-rank products.
 const maxRank = 1024
 
-// Bytes is the number of bytes that a token reads of the adapter.
+// Bytes is the memory that it takes, that of the weights.Adapter included where it is read from there.
 func (a *Adapter) Bytes() int64 { return a.bytes }
-
-// Memory is the number of bytes that it takes beside the weights.Adapter.
-func (a *Adapter) Memory() int64 {
-	if a.mem == nil {
-		return 0
-	}
-	return a.mem.size
-}
 
 // Virtual is the number of virtual tokens of its soft prompt: a sequence with it begins with rows of the tokens -1, -2, …,
 // -Virtual.

@@ -27,14 +27,14 @@ type lora struct {
 // packed tells the form.
 func (l *lora) packed() bool { return l.f.Rank > 0 }
 
-// bytes is what a token reads.
+// bytes is the memory that it takes.
 func (l *lora) bytes() int64 {
 	n := int64(len(l.f.A)) + int64(len(l.f.B))
 	if !l.packed() {
 		n = matrixBytes(l.a) + matrixBytes(l.b)
 	}
 	if l.dora != nil {
-		n += 4 * int64(len(l.dora.gain))
+		n += doraBytes(len(l.dora.gain))
 	}
 	return n
 }
@@ -59,7 +59,6 @@ func (l *lora) packable() (int64, bool) {
 type store struct {
 	mem  *mmap.Mapping
 	free []byte
-	size int64
 }
 
 func newStore(n int64) (*store, error) {
@@ -71,7 +70,7 @@ func newStore(n int64) (*store, error) {
 		return nil, err
 	}
 	_ = mem.Advise(mmap.HugePage) // a hint
-	return &store{mem: mem, free: b, size: n}, nil
+	return &store{mem: mem, free: b}, nil
 }
 
 // storeAlign rounds a number of bytes up to whole cache lines.

@@ -66,6 +66,16 @@ func (a *Adapter) Close() error {
 	return errors.Join(append(errs, a.arena.close())...)
 }
 
+// Relax tells the system that the files will not be read again soon, since what computes has laid them out anew. What is
+// read all the same comes back from the disk.
+func (a *Adapter) Relax() error {
+	var errs []error
+	for _, m := range a.maps {
+		errs = append(errs, m.Advise(mmap.DontNeed))
+	}
+	return errors.Join(errs...)
+}
+
 func (a *Adapter) fail(kind error, format string, args ...any) error {
 	return adapterError(a.Path, kind, format, args...)
 }

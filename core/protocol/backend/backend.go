@@ -153,7 +153,10 @@ type AdapterInfo struct {
 	SHA256  string
 	Rank    int
 	Targets []string // module names, for example "q_proj"
-	Bytes   int64
+	Bytes   int64    // of memory
+	Kind    string   // "lora", "dora" or "soft_prompt"
+	Virtual int      // virtual tokens, of a soft prompt
+	Base    string   // what its files say it was trained on; "" where they do not
 }
 
 // AdapterUse is one adapter of a request.
@@ -251,6 +254,7 @@ type Usage struct {
 	PromptTokens     int
 	CachedTokens     int // prompt tokens that were not computed anew
 	CompletionTokens int // a stopping end-of-generation token counts
+	VirtualTokens    int // of PromptTokens: virtual tokens of soft prompts
 }
 
 // Timings are the durations of a request inside the backend.

@@ -78,7 +78,7 @@ func (c *client) LoadAdapter(ctx context.Context, req AdapterRequest) (AdapterIn
 	if err != nil {
 		return AdapterInfo{}, protocol.FromStatus(ctx, err)
 	}
-	return AdapterInfo{ID: a.Id, SHA256: a.Sha256, Rank: int(a.Rank), Targets: a.Targets, Bytes: a.Bytes}, nil
+	return AdapterInfo{ID: a.Id, SHA256: a.Sha256, Rank: int(a.Rank), Targets: a.Targets, Bytes: a.Bytes, Kind: a.Kind, Virtual: int(a.VirtualTokens), Base: a.Base}, nil
 }
 
 func (c *client) UnloadAdapter(ctx context.Context, id string) error {

@@ -148,7 +148,7 @@ func sendEvent(e Event, send func(*edgedpb.GenerateEvent) error) error {
 	return send(&edgedpb.GenerateEvent{Event: &edgedpb.GenerateEvent_Done{Done: &edgedpb.Done{
 		Usage: &edgedpb.Usage{
 			PromptTokens: int64(e.Usage.PromptTokens), CachedTokens: int64(e.Usage.CachedTokens),
-			CompletionTokens: int64(e.Usage.CompletionTokens),
+			CompletionTokens: int64(e.Usage.CompletionTokens), VirtualTokens: int64(e.Usage.VirtualTokens),
 		},
 		Timings: &edgedpb.Timings{
 			QueueNs: e.Timings.Queue.Nanoseconds(), FirstTokenNs: e.Timings.FirstToken.Nanoseconds(),
@@ -241,7 +241,7 @@ func (a *assembler) add(m *edgedpb.GenerateEvent) (e Event, whole bool, err erro
 			Done: true, Choices: a.choices,
 			Usage: Usage{
 				PromptTokens: wide(u.GetPromptTokens()), CachedTokens: wide(u.GetCachedTokens()),
-				CompletionTokens: wide(u.GetCompletionTokens()),
+				CompletionTokens: wide(u.GetCompletionTokens()), VirtualTokens: wide(u.GetVirtualTokens()),
 			},
 			Timings: Timings{
 				Queue: time.Duration(t.GetQueueNs()), FirstToken: time.Duration(t.GetFirstTokenNs()),

@@ -121,7 +121,7 @@ func TestEveryFieldCrosses(t *testing.T) {
 	description := backend.Description{
 		Name: "neon", Version: "1.2.3", Kernels: []string{"dotprod", "portable"}, Features: []string{"asimd"}, Embeds: true, Benches: true,
 	}
-	adapter := backend.AdapterInfo{ID: "x", SHA256: "ff", Rank: 16, Targets: []string{"q_proj", "v_proj"}, Bytes: 1 << 20}
+	adapter := backend.AdapterInfo{ID: "x", SHA256: "ff", Rank: 16, Targets: []string{"q_proj", "v_proj"}, Bytes: 1 << 20, Kind: "dora", Virtual: 7, Base: "somebody/base"}
 	bench := backend.BenchRequest{
 		Streams: 8, PromptTokens: 1, GenTokens: 2, Repeats: 3, Context: 4, Transcript: []int32{5}, Adapters: []backend.AdapterUse{{ID: "x", Scale: 0.5}},
 	}
@@ -143,7 +143,7 @@ func TestEveryFieldCrosses(t *testing.T) {
 	last := backend.Event{
 		Done:    true,
 		Choices: []backend.Choice{{Index: 0, IDs: []int32{1}, Text: "x", Finish: backend.FinishStop, Logprobs: logprobs(1, 1)}, {Index: 1, Finish: backend.FinishLength}},
-		Usage:   backend.Usage{PromptTokens: 1, CachedTokens: 2, CompletionTokens: 3},
+		Usage:   backend.Usage{PromptTokens: 1, CachedTokens: 2, CompletionTokens: 3, VirtualTokens: 4},
 		Timings: backend.Timings{Queue: 1, FirstToken: 2, Prefill: 3, Decode: time.Hour},
 	}
 	same := func(what string, got, want any) {

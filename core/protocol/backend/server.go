@@ -69,7 +69,9 @@ func (s *server) LoadAdapter(ctx context.Context, req *edgedpb.AdapterRequest) (
 	if err != nil {
 		return nil, protocol.ToStatus(err)
 	}
-	return &edgedpb.AdapterInfo{Id: a.ID, Sha256: a.SHA256, Rank: narrow(a.Rank), Targets: a.Targets, Bytes: a.Bytes}, nil
+	return &edgedpb.AdapterInfo{
+		Id: a.ID, Sha256: a.SHA256, Rank: narrow(a.Rank), Targets: a.Targets, Bytes: a.Bytes, Kind: a.Kind, VirtualTokens: narrow(a.Virtual), Base: a.Base,
+	}, nil
 }
 
 func (s *server) UnloadAdapter(ctx context.Context, req *edgedpb.UnloadAdapterRequest) (*edgedpb.UnloadAdapterResponse, error) {

@@ -892,7 +892,13 @@ type AdapterInfo struct {
 	// Module names, for example "q_proj".
 	Targets []string `protobuf:"bytes,4,rep,name=targets,proto3" json:"targets,omitempty"`
 	// Memory it takes.
-	Bytes         int64 `protobuf:"varint,5,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	Bytes int64 `protobuf:"varint,5,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// "lora", "dora" or "soft_prompt".
+	Kind string `protobuf:"bytes,20,opt,name=kind,proto3" json:"kind,omitempty"`
+	// Of a soft prompt: they stand before the prompt of each request that uses it.
+	VirtualTokens int32 `protobuf:"varint,21,opt,name=virtual_tokens,json=virtualTokens,proto3" json:"virtual_tokens,omitempty"`
+	// What its files say it was trained on; empty where they do not.
+	Base          string `protobuf:"bytes,22,opt,name=base,proto3" json:"base,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -960,6 +966,27 @@ func (x *AdapterInfo) GetBytes() int64 {
 		return x.Bytes
 	}
 	return 0
+}
+
+func (x *AdapterInfo) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *AdapterInfo) GetVirtualTokens() int32 {
+	if x != nil {
+		return x.VirtualTokens
+	}
+	return 0
+}
+
+func (x *AdapterInfo) GetBase() string {
+	if x != nil {
+		return x.Base
+	}
+	return ""
 }
 
 // UnloadAdapterRequest names a loaded adapter.
@@ -1897,8 +1924,10 @@ type Usage struct {
 	CachedTokens int64 `protobuf:"varint,2,opt,name=cached_tokens,json=cachedTokens,proto3" json:"cached_tokens,omitempty"`
 	// A stopping end-of-generation token counts.
 	CompletionTokens int64 `protobuf:"varint,3,opt,name=completion_tokens,json=completionTokens,proto3" json:"completion_tokens,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// Those of prompt_tokens that are virtual tokens of soft prompts.
+	VirtualTokens int64 `protobuf:"varint,20,opt,name=virtual_tokens,json=virtualTokens,proto3" json:"virtual_tokens,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Usage) Reset() {
@@ -1948,6 +1977,13 @@ func (x *Usage) GetCachedTokens() int64 {
 func (x *Usage) GetCompletionTokens() int64 {
 	if x != nil {
 		return x.CompletionTokens
+	}
+	return 0
+}
+
+func (x *Usage) GetVirtualTokens() int64 {
+	if x != nil {
+		return x.VirtualTokens
 	}
 	return 0
 }
@@ -2897,13 +2933,16 @@ const file_edged_v1_backend_proto_rawDesc = "" +
 	"\x0eAdapterRequest\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x16\n" +
 	"\x06sha256\x18\x02 \x01(\tR\x06sha256\x12\x12\n" +
-	"\x04name\x18\x03 \x01(\tR\x04name\"y\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\"\xc8\x01\n" +
 	"\vAdapterInfo\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06sha256\x18\x02 \x01(\tR\x06sha256\x12\x12\n" +
 	"\x04rank\x18\x03 \x01(\x05R\x04rank\x12\x18\n" +
 	"\atargets\x18\x04 \x03(\tR\atargets\x12\x14\n" +
-	"\x05bytes\x18\x05 \x01(\x03R\x05bytes\"&\n" +
+	"\x05bytes\x18\x05 \x01(\x03R\x05bytes\x12\x12\n" +
+	"\x04kind\x18\x14 \x01(\tR\x04kind\x12%\n" +
+	"\x0evirtual_tokens\x18\x15 \x01(\x05R\rvirtualTokens\x12\x12\n" +
+	"\x04base\x18\x16 \x01(\tR\x04base\"&\n" +
 	"\x14UnloadAdapterRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"\x17\n" +
 	"\x15UnloadAdapterResponse\"2\n" +
@@ -2982,11 +3021,12 @@ const file_edged_v1_backend_proto_rawDesc = "" +
 	"\x06finish\x18\x06 \x01(\tR\x06finish\"Z\n" +
 	"\x04Done\x12%\n" +
 	"\x05usage\x18\x01 \x01(\v2\x0f.edged.v1.UsageR\x05usage\x12+\n" +
-	"\atimings\x18\x02 \x01(\v2\x11.edged.v1.TimingsR\atimings\"~\n" +
+	"\atimings\x18\x02 \x01(\v2\x11.edged.v1.TimingsR\atimings\"\xa5\x01\n" +
 	"\x05Usage\x12#\n" +
 	"\rprompt_tokens\x18\x01 \x01(\x03R\fpromptTokens\x12#\n" +
 	"\rcached_tokens\x18\x02 \x01(\x03R\fcachedTokens\x12+\n" +
-	"\x11completion_tokens\x18\x03 \x01(\x03R\x10completionTokens\"\x86\x01\n" +
+	"\x11completion_tokens\x18\x03 \x01(\x03R\x10completionTokens\x12%\n" +
+	"\x0evirtual_tokens\x18\x14 \x01(\x03R\rvirtualTokens\"\x86\x01\n" +
 	"\aTimings\x12\x19\n" +
 	"\bqueue_ns\x18\x01 \x01(\x03R\aqueueNs\x12$\n" +
 	"\x0efirst_token_ns\x18\x02 \x01(\x03R\ffirstTokenNs\x12\x1d\n" +
