@@ -18,9 +18,9 @@ const (
 	// patience is how long a stage of a load may show no progress: reading gigabytes of an SD card to hash them, or packing a
 	// model, says nothing in between.
 	patience = 10 * time.Minute
-	// stall is how long requests may run in a loaded backend without any progress before the watchdog is no longer fed. The
+	// stuckAfter is how long requests may run in a loaded backend without any progress before the watchdog is no longer fed. The
 	// backend's own supervision acts much earlier: this is for the case that it is the daemon that is stuck.
-	stall = 3 * time.Minute
+	stuckAfter = 3 * time.Minute
 	// closing is what a shutdown may take beyond node.shutdown_grace.
 	closing = 15 * time.Second
 )
@@ -132,7 +132,7 @@ func (d *daemon) pulse(ctx context.Context) pulse {
 	p := pulse{busy: w.Running > 0, bound: patience}
 	var steps uint64
 	if b.Phase == pluginhost.Ready && life.backend != nil {
-		p.bound = stall
+		p.bound = stuckAfter
 		ctx, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
 		if s, err := life.backend.Stats(ctx); err == nil {

@@ -81,7 +81,7 @@ func TestWatchdogWantsProgress(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		steps := 0
-		now.Store(&pulse{bound: stall})
+		now.Store(&pulse{bound: stuckAfter})
 		go func() {
 			done <- n.watchdog(ctx, func(context.Context) pulse {
 				p := *now.Load()
@@ -98,11 +98,11 @@ func TestWatchdogWantsProgress(t *testing.T) {
 			synctest.Wait()
 			counts = append(counts, fed.Swap(0))
 		}
-		phase(pulse{bound: stall}, 5*time.Minute+time.Second)                            // idle
-		phase(pulse{mark: "moves", busy: true, bound: stall}, 5*time.Minute)             // works
-		phase(pulse{mark: "stuck", busy: true, bound: stall}, stall)                     // may still be alive
-		phase(pulse{mark: "stuck", busy: true, bound: stall}, 5*time.Minute)             // is not
-		phase(pulse{mark: "moves", busy: true, bound: stall}, time.Minute)               // and is again
+		phase(pulse{bound: stuckAfter}, 5*time.Minute+time.Second)                       // idle
+		phase(pulse{mark: "moves", busy: true, bound: stuckAfter}, 5*time.Minute)        // works
+		phase(pulse{mark: "stuck", busy: true, bound: stuckAfter}, stuckAfter)           // may still be alive
+		phase(pulse{mark: "stuck", busy: true, bound: stuckAfter}, 5*time.Minute)        // is not
+		phase(pulse{mark: "moves", busy: true, bound: stuckAfter}, time.Minute)          // and is again
 		phase(pulse{mark: "loading", busy: true, bound: patience}, patience-time.Minute) // a load may take its time
 		cancel()
 		if err := <-done; err != nil {
