@@ -297,6 +297,14 @@ func LoadRequest(c *config.Config) backend.LoadRequest {
 	}
 }
 
+// servedRequest is LoadRequest for what serves: its prefixes are kept in its own cache folder.
+func servedRequest(c *config.Config, cacheDir string) backend.LoadRequest {
+	r, p := LoadRequest(c), &c.PrefixCache
+	r.CacheDir = cacheDir
+	r.PrefixDiskBytes, r.PrefixDiskDaily, r.PrefixDiskTokens = int64(p.DiskSize), int64(p.DiskWritesPerDay), p.DiskTokens
+	return r
+}
+
 // shelf gives the adapters' catalogue to the dispatcher.
 type shelf struct{ f *adapters.Folder }
 
