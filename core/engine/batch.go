@@ -55,7 +55,7 @@ func (l *loop) form() bool {
 	b.decoding, b.prefill = 0, 0
 	l.reuse()
 	l.each(func(u unit) {
-		if u.b != nil && u.to-u.from == 1 {
+		if u.b != nil && u.to-u.from == 1 && !u.job.fetching {
 			b.units = append(b.units, u)
 		}
 	})
@@ -81,7 +81,7 @@ func (l *loop) form() bool {
 	// Lists that are scored come last: each of their rows wants logits, and a prompt's last one must find some left.
 	for _, scoring := range [2]bool{false, true} {
 		l.each(func(u unit) {
-			if left <= 0 || u.job.scoring != scoring || u.b != nil && u.to-u.from == 1 {
+			if left <= 0 || u.job.fetching || u.job.scoring != scoring || u.b != nil && u.to-u.from == 1 {
 				return
 			}
 			if rows := l.add(u, min(left, u.to-u.from)); rows > 0 {
@@ -98,7 +98,7 @@ func (l *loop) form() bool {
 // prompts reports whether anything but next tokens is to be computed.
 func (l *loop) prompts() bool {
 	some := false
-	l.each(func(u unit) { some = some || u.b == nil || u.to-u.from > 1 })
+	l.each(func(u unit) { some = some || !u.job.fetching && (u.b == nil || u.to-u.from > 1) })
 	return some
 }
 
@@ -125,7 +125,7 @@ func (l *loop) each(f func(unit)) {
 func (l *loop) add(u unit, n int) int {
 	b := &l.batch
 	for i := u.from; i < u.from+n; i++ {
-		r := row{seq: u.seq, bound: u.job.bound}
+		r := row{seq: u.seq, bound: u.job.bound, sum: u.job.sum}
 		if u.b == nil {
 			r.token = u.job.req.PromptIDs[i]
 		} else {

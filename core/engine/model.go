@@ -22,6 +22,12 @@ type model interface {
 	forget(page int32)
 	idle(page int32) bool
 	idlePages() int
+	// Pages as bytes, for those on disk. fill may run beside forward.
+	pageBytes() int
+	take() int32
+	drop(page int32)
+	read(page int32, dst []byte)
+	fill(page int32, src []byte)
 	close() error
 }
 
@@ -57,6 +63,7 @@ type row struct {
 	token  int32
 	bound  any       // of model.bind
 	logits []float32 // (VocabRows); nil: not wanted
+	sum    []float32 // (Width) that the normalised hidden state is added to; nil: not wanted
 }
 
 // computer is a transformer.Model as the loop sees it.
@@ -74,7 +81,7 @@ func (c *computer) newSeq() seq { return sequence{c.m.NewSeq()} }
 func (c *computer) forward(rows []row) error {
 	c.rows = c.rows[:0]
 	for _, r := range rows {
-		out := transformer.Row{Seq: r.seq.(sequence).Seq, Token: r.token, Logits: r.logits}
+		out := transformer.Row{Seq: r.seq.(sequence).Seq, Token: r.token, Logits: r.logits, Sum: r.sum}
 		if r.bound != nil {
 			out.Adapters = r.bound.([]transformer.Use)
 		}
@@ -110,4 +117,10 @@ func (c *computer) keep(page int32)      { c.m.Keep(page) }
 func (c *computer) forget(page int32)    { c.m.Forget(page) }
 func (c *computer) idle(page int32) bool { return c.m.Idle(page) }
 func (c *computer) idlePages() int       { return c.m.IdlePages() }
-func (c *computer) close() error         { return c.m.Close() }
+func (c *computer) pageBytes() int       { return c.m.PageBytes() }
+func (c *computer) take() int32          { return c.m.Take() }
+func (c *computer) drop(page int32)      { c.m.Drop(page) }
+
+func (c *computer) read(page int32, dst []byte) { c.m.ReadPage(page, dst) }
+func (c *computer) fill(page int32, src []byte) { c.m.WritePage(page, src) }
+func (c *computer) close() error                { return c.m.Close() }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"edged/core/engine/pagestore"
 	"edged/core/protocol"
 	"edged/core/protocol/backend"
 	"edged/core/sample"
@@ -19,6 +20,7 @@ const (
 	maxBranches = 64
 	maxTop      = 1024
 	maxAdapters = 64
+	maxPin      = 256 // bytes of a name
 )
 
 // job is one request: a generation with one or more branches, or a list to be scored. What stands above the line is fixed
@@ -31,9 +33,10 @@ type job struct {
 	choices int // branches that are answered
 	best    bool
 	scoring bool
-	private bool // neither finds nor leaves anything in the prefix cache
-	single  bool // nothing is guessed
-	watch   bool // times of its tokens are kept
+	sum     []float32 // (Width) of an embedding: of the hidden states so far; nil: none
+	private bool      // neither finds nor leaves anything in the prefix cache
+	single  bool      // nothing is guessed
+	watch   bool      // times of its tokens are kept
 	out     *mailbox
 	arrived time.Time
 	// ---
@@ -54,6 +57,12 @@ type job struct {
 	drafted  int         // guessed tokens that were computed
 	accepted int         // and those that were drawn
 	times    []time.Time // of its tokens, where they are watched
+
+	found    int              // pages of the prompt that were there
+	names    []pagestore.Name // of the prompt's full pages; nil: not wanted
+	used     int64            // when it named them
+	saved    int              // pages that were looked at for the disk
+	fetching bool             // it waits for pages from the disk
 }
 
 // branch is one choice of a job: prompt and ids are its history, of which seq has computed the first Len tokens.
@@ -94,6 +103,8 @@ func newJob(req backend.Request, v *vocabulary, s sizes) (*job, error) {
 		return refuse("max_tokens: it is negative")
 	case req.TopLogprobs < 0 || req.TopLogprobs > maxTop:
 		return refuse("top_logprobs: want 0 to %d", maxTop)
+	case len(req.Pin) > maxPin:
+		return refuse("pin: a name of %d bytes is longer than %d", len(req.Pin), maxPin)
 	case len(req.Adapters) > maxAdapters:
 		return refuse("adapters: %d are more than %d", len(req.Adapters), maxAdapters)
 	case req.Grammar != "":
@@ -167,6 +178,28 @@ func newScoring(list []int32, adapters []backend.AdapterUse, s sizes) (*job, err
 		return j, nil // nothing to score
 	}
 	j.branches = []*branch{{job: j, ids: list[1:], logprobs: make([]backend.TokenLogprob, 0, len(list)-1)}}
+	return j, nil
+}
+
+// newEmbedding makes the job of one list: all of it is the prompt, and nothing is drawn.
+func newEmbedding(list []int32, width int, s sizes) (*job, error) {
+	if err := checkIDs("list", list, s.rows); err != nil {
+		return nil, err
+	}
+	switch {
+	case len(list) == 0:
+		return nil, fmt.Errorf("engine: embed: %w: a list holds no tokens", protocol.ErrInvalid)
+	case len(list) > s.context:
+		return nil, fmt.Errorf("engine: embed: %w: the list has %d tokens, the context holds %d", protocol.ErrContextLength, len(list), s.context)
+	}
+	j := &job{
+		req:     backend.Request{PromptIDs: list},
+		sum:     make([]float32, width),
+		private: true, // every row's hidden state is wanted: nothing could be skipped
+		out:     newMailbox(),
+		arrived: time.Now(),
+	}
+	j.branches = []*branch{{job: j}}
 	return j, nil
 }
 
@@ -288,17 +321,17 @@ func (b *branch) token(i int) int32 {
 }
 
 // known reports whether no token is to be drawn any more: only log-probabilities are missing, where it is live.
-func (b *branch) known() bool { return b.job.scoring || b.finish != "" }
+func (b *branch) known() bool { return b.job.scoring || b.job.sum != nil || b.finish != "" }
 
 // live reports whether a branch still has tokens to compute.
 func (b *branch) live() bool {
-	return !b.known() || b.job.req.Logprobs && len(b.logprobs) < len(b.ids)
+	return !b.known() || b.job.req.Logprobs && len(b.logprobs) < len(b.ids) || b.job.sum != nil && b.finish == ""
 }
 
 // target is the number of tokens to compute: all of them, since the last one's logits give the next token; without the
-// last one where all tokens are known.
+// last one where all tokens are known, but for an embedding.
 func (b *branch) target() int {
-	if b.known() {
+	if b.known() && b.job.sum == nil {
 		return b.history() - 1
 	}
 	return b.history()
@@ -382,7 +415,7 @@ func (j *job) last() backend.Event {
 	}
 	for i, b := range answers {
 		c := backend.Choice{Index: i, IDs: b.ids, Finish: b.finish}
-		if !j.scoring {
+		if b.text != nil {
 			c.Text = b.text.Text()
 		}
 		if j.req.Logprobs {
