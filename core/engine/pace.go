@@ -28,7 +28,8 @@ func (p *pace) chunk(decoding, limit int) int {
 	if decoding > 0 && p.gap > 0 {
 		room = min(room, stretch*p.gap)
 	}
-	return min(limit, max(minChunk, int(room/p.perRow)))
+	// Kernels take eight rows at once: a chunk that is no multiple of them costs up to 4 % of the prompt.
+	return min(limit, max(minChunk, int(room/p.perRow)/8*8))
 }
 
 // observe learns from a turn.
