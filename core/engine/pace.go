@@ -84,7 +84,7 @@ func (p *pace) chunk(decoding, limit int) int {
 	case decoding == 0 && p.perRow == 0:
 		return min(limit, firstChunk)
 	case decoding == 0:
-		return min(limit, max(minChunk, int(loneTurn/p.perRow)))
+		return min(limit, max(minChunk, int(loneTurn/p.perRow)/minChunk*minChunk)) // whole tiles: others cost a prompt up to 4 %
 	case usual == 0:
 		return min(limit, minChunk)
 	}

@@ -13,15 +13,18 @@ import (
 	"edged/quant/tile"
 )
 
-// tiler is what kernels may have: the rows in a group of the tiles that make products with w faster, 0 for none.
-type tiler interface{ TileRows(w *quant.Matrix) int }
+// tiler is what kernels may have: whether tiles are worth their place, and the rows in a group of w's, 0 for none.
+type tiler interface {
+	WantsTiles() bool
+	TileRows(w *quant.Matrix) int
+}
 
 // tiles gives the matrices of a model their tiles, from the cache directory, where they are written at the first load. It
 // returns nil where there are none: the answers are the same without, and a full disk or a damaged file is no reason not to
 // serve. Only an error of stage is one.
 func (e *Engine) tiles(ctx context.Context, m *weights.Model, l *layout, req backend.LoadRequest, hash string, stage func(name string, done, total int64) error) (*tile.File, error) {
 	k, ok := e.opt.Kernels.(tiler)
-	if req.NoTiles || !ok || req.CacheDir == "" || l.options.Precision != kernel.Fast {
+	if !ok || !k.WantsTiles() || req.NoTiles || req.CacheDir == "" || l.options.Precision != kernel.Fast {
 		return nil, nil
 	}
 	set := tile.Set{Model: hash}

@@ -18,6 +18,8 @@ type tilesOf struct {
 	rows int
 }
 
+func (k tilesOf) WantsTiles() bool { return true }
+
 func (k tilesOf) TileRows(*quant.Matrix) int { return k.rows }
 
 // TestTiles loads with a fresh cache directory, with the file of the first load, with a damaged one and without a place to

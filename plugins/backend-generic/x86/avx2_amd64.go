@@ -10,7 +10,7 @@ import (
 // avx2 lists the kernels for AVX2.
 func avx2() simd.Set {
 	return simd.Set{
-		Name: "avx2", Lanes: 8, Bias: 0, Tail16: false,
+		Name: "avx2", Lanes: 8, Bias: 0, Tail16: false, Tiles: true,
 		Gemm: [simd.Variants][4]simd.Args{
 			simd.Plain:        {gemm1Avx2, gemm2Avx2, gemm4Avx2},
 			simd.Offsets:      {gemm1OffAvx2, gemm2OffAvx2, gemm4OffAvx2},

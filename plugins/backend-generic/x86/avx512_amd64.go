@@ -12,7 +12,7 @@ import (
 // avx512 lists the kernels for AVX-512 with VNNI.
 func avx512() simd.Set {
 	return simd.Set{
-		Name: "avx512", Lanes: 16, Bias: 128, Tail16: true,
+		Name: "avx512", Lanes: 16, Bias: 128, Tail16: true, Tiles: true,
 		Gemm: [simd.Variants][4]simd.Args{
 			simd.Plain:   {gemm1Avx512, gemm2Avx512, gemm4Avx512, gemm8Avx512},
 			simd.Offsets: {gemm1OffAvx512, gemm2OffAvx512, gemm4OffAvx512, gemm8OffAvx512},

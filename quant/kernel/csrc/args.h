@@ -2,7 +2,8 @@
 #pragma once
 #include <stdint.h>
 
-// One tile of tokens times one panel: y[t·ldy + r] is read, goes on block by block, and is stored.
+// One tile of tokens times one panel: x[t·ldx + r] is read, goes on block by block, and is stored at y[t·ldy + r]. ahead is
+// prefetched, 64 bytes a block.
 //
 // A panel holds LANES rows of weights, block by block of 32 columns: 8 chunks, in a chunk row r owns bytes 4r…4r+3, the
 // columns 4c…4c+3 of chunk c: one register is a chunk of all rows, and there is no horizontal addition. A byte is v + BIAS,
@@ -11,6 +12,9 @@
 struct gemm {
     float *y;
     long ldy;
+    const float *x;
+    long ldx;
+    const uint8_t *ahead;
     const uint8_t *w;
     const float *s;
     const float *m;   // offsets, may be null where the kernel takes none

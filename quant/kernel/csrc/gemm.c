@@ -74,9 +74,12 @@ INLINE V startOf(int parts, int off, const int32_t *c) {
         const int32_t *c = a->c;                                                                                       \
         long tw = a->tw, nb = a->nb;                                                                                   \
         F f[T];                                                                                                        \
-        float *p = a->y;                                                                                               \
-        UNROLL for (int t = 0; t < T; t++, p = step(p, a->ldy)) f[t] = P(loadu_ps)(p);                                 \
+        float *p = (float *)a->x;                                                                                      \
+        const uint8_t *ahead = a->ahead;                                                                               \
+        UNROLL for (int t = 0; t < T; t++, p = step(p, a->ldx)) f[t] = P(loadu_ps)(p);                                 \
         do {                                                                                                           \
+            PREFETCH_L2(ahead);                                                                                        \
+            ahead += 64;                                                                                               \
             V i[T];                                                                                                    \
             if (PARTS > 0) UNROLL for (int t = 0; t < T; t++) i[t] = startOf(PARTS, OFF, c + t);                       \
             if (PARTS > 0) {                                                                                           \

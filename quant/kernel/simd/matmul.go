@@ -112,19 +112,19 @@ func (k *Kernels) vectorTiles(s *scratch, y []float32, w *quant.Matrix, a *kerne
 }
 
 // panels packs up to panelRows × panelCols weights at a time and multiplies them with all tokens; hi-lo is a multiple of
-// Lanes. y holds the running sums from one panel to the next.
+// Lanes. y holds the running sums from one panel to the next. The tiles of the next panel are prefetched meanwhile.
 func (k *Kernels) panels(s *scratch, y []float32, ldy int, w *quant.Matrix, a *kernel.Activations, lo, hi int) {
 	v := k.variantOf(w.Format)
 	nb := w.Cols / 32
-	for t := range a.Rows {
-		clear(y[t*ldy+lo : t*ldy+hi])
-	}
 	for r := lo; r < hi; r += panelRows {
 		groups := (min(r+panelRows, hi) - r) / k.Lanes
 		for b := 0; b < nb; b += panelCols / 32 {
 			n := min(panelCols/32, nb-b)
 			for g := range groups {
 				k.packGroup(s, w, r+g*k.Lanes, b, n, g)
+			}
+			for g := range groups {
+				s.next[g] = k.nextPanel(w, r+g*k.Lanes, b, n, hi)
 			}
 			for t := 0; t < a.Rows; t += kernel.TokenTile {
 				for g := range groups {
@@ -133,6 +133,24 @@ func (k *Kernels) panels(s *scratch, y []float32, ldy int, w *quant.Matrix, a *k
 			}
 		}
 	}
+}
+
+// nextPanel is what packGroup will read next in place of blocks [b, b+n) of the rows from r on; nil: nothing, or rows.
+func (k *Kernels) nextPanel(w *quant.Matrix, r, b, n, hi int) []byte {
+	if !k.tiled(w, r) {
+		return nil
+	}
+	nb := w.Cols / 32
+	if b += n; b >= nb {
+		r, b = r+panelRows, 0
+	}
+	if r >= hi {
+		return nil
+	}
+	n = min(panelCols/32, nb-b)
+	block := k.tileGroup(w) / nb
+	in := (r/k.Lanes*nb + b) * block
+	return w.Tile.Data[in : in+n*block]
 }
 
 // packGroup packs blocks [b, b+n) of Lanes rows from r on as group g of the panel.
@@ -182,7 +200,12 @@ func (k *Kernels) tile(s *scratch, v Variant, y []float32, ldy int, a *kernel.Ac
 	_ = y[(tw-1)*ldy+k.Lanes-1]
 	s.gemm = gemmArgs{
 		ldy: ldy, w: ptr(s.panel[at*size : (at+n)*size]), s: ptr(s.s[at*k.Lanes : (at+n)*k.Lanes]), m: ptr(s.m[at*k.Lanes : (at+n)*k.Lanes]),
-		tw: tw, nb: n,
+		tw: tw, nb: n, x: ptr(s.zeros[:]), ahead: ptr(s.panel[:]),
+	}
+	if next := s.next[g]; len(next) > 0 {
+		// 64 bytes a block: in as many calls as it takes.
+		s.gemm.ahead = ptr(next)
+		s.next[g] = next[min(64*n, len(next)):]
 	}
 	for i := 0; i < tw; {
 		// 8, 4, 2 or 1 tokens at once.
@@ -192,6 +215,9 @@ func (k *Kernels) tile(s *scratch, v Variant, y []float32, ldy int, a *kernel.Ac
 		}
 		at := t*nb + b*tw + i
 		s.gemm.y = ptr(y[i*ldy:])
+		if b > 0 {
+			s.gemm.x, s.gemm.ldx = s.gemm.y, ldy
+		}
 		s.gemm.q = ptr(a.Q[at*32:])
 		s.gemm.d = ptr(a.D[at:])
 		s.gemm.g = ptr(a.D[a.Rows*nb+at:])

@@ -13,6 +13,7 @@ const (
 	panelRows = 32
 	panelCols = 2048
 	maxLanes  = 16
+	minLanes  = 4
 )
 
 // maxGroup is the number of query heads for which a page's values are decoded once.
@@ -26,17 +27,20 @@ const bnbScales = maxLanes * maxBnBCols / 64
 
 // gemmArgs is struct gemm of csrc/args.h.
 type gemmArgs struct {
-	y   unsafe.Pointer
-	ldy int
-	w   unsafe.Pointer
-	s   unsafe.Pointer
-	m   unsafe.Pointer
-	q   unsafe.Pointer
-	d   unsafe.Pointer
-	g   unsafe.Pointer
-	c   unsafe.Pointer
-	tw  int
-	nb  int
+	y     unsafe.Pointer
+	ldy   int
+	x     unsafe.Pointer
+	ldx   int
+	ahead unsafe.Pointer
+	w     unsafe.Pointer
+	s     unsafe.Pointer
+	m     unsafe.Pointer
+	q     unsafe.Pointer
+	d     unsafe.Pointer
+	g     unsafe.Pointer
+	c     unsafe.Pointer
+	tw    int
+	nb    int
 }
 
 // gemvArgs is struct gemv of csrc/args.h.
@@ -84,12 +88,17 @@ type scratch struct {
 	code    [maxBnBCols]int8   // bitsandbytes: activations, even columns before odd ones
 	bnb     [bnbScales]float32 // bitsandbytes: scales of 64 columns, turned
 	buf     [32 * maxLanes]float32
-	page    [kernel.BlockPositions * kernel.MaxHeadDim]float32
-	gemm    gemmArgs
-	gemv    gemvArgs
-	pack    packArgs
-	dot     dotArgs
-	prepare prepareArgs
+	next    [panelRows / minLanes][]byte // of the tiles, what is not prefetched yet, by group
+	// Of query heads that are padded to four.
+	padQ, padO [4 * kernel.MaxHeadDim]float32
+	padM, padL [4]float32
+	zeros      [maxLanes]float32
+	page       [kernel.BlockPositions * kernel.MaxHeadDim]float32
+	gemm       gemmArgs
+	gemv       gemvArgs
+	pack       packArgs
+	dot        dotArgs
+	prepare    prepareArgs
 }
 
 // scratchList holds idle scratch: as many as there ever were calls at once. (A sync.Pool would be emptied by the garbage
@@ -126,6 +135,7 @@ func (l *scratchList) get() *scratch {
 
 func (l *scratchList) put(s *scratch) {
 	// Drop the pointers to weights and activations, which must not be kept alive.
+	clear(s.next[:])
 	s.gemm, s.gemv, s.pack, s.dot, s.prepare = gemmArgs{}, gemvArgs{}, packArgs{}, dotArgs{}, prepareArgs{}
 	at := home()
 	for i := range l.idle {

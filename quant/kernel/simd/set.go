@@ -36,6 +36,8 @@ type Set struct {
 	// Tile and Panel are Gemv and Pack on tiles of Lanes rows instead of rows. May be nil; Panel where Tile is.
 	Tile  [quant.FP4 + 1]Args
 	Panel [quant.FP4 + 1]Args
+	// Tiles tells that they make products so much faster that they are worth a second copy of the weights.
+	Tiles bool
 	Dot   [quant.BF16 + 1][2]Args // float weights times 1 and 4 tokens; 4 may be nil
 	// Tail16 tells that Dot takes 16-bit weights whose number of columns is not a multiple of 16.
 	Tail16 bool
@@ -85,8 +87,10 @@ func (k *Kernels) Name() string { return k.Set.Name }
 // RowMultiple is the number of rows in a register.
 func (k *Kernels) RowMultiple(w *quant.Matrix) int { return min(k.Lanes, max(w.Rows, 1)) }
 
-// TileRows is the number of rows in a group of the tiles (package tile) that would make products with w faster, 0 where none
-// would.
+// WantsTiles tells whether tiles are worth a second copy of the weights.
+func (k *Kernels) WantsTiles() bool { return k.Set.Tiles }
+
+// TileRows is the number of rows in a group of the tiles (package tile) of w that products take, 0 where there is no kernel.
 func (k *Kernels) TileRows(w *quant.Matrix) int {
 	if int(w.Format) >= len(k.Tile) || k.Tile[w.Format] == nil || !k.takes(w) {
 		return 0

@@ -124,6 +124,20 @@ func (k *Kernels) Attend(dst *kernel.Partial, a *kernel.AttendArgs) {
 	}
 	clear(o)
 	row := a.Type.RowBytes(dim)
+	// Two or three heads beside the fours are taken as four, the last of them of zeros: as fast as one.
+	four, rest := k.Scores4[a.Type] != nil, a.Group%4
+	at := a.Group - rest
+	pad := four && rest > 1
+	if pad {
+		clear(sc.padQ[:4*dim])
+		copy(sc.padQ[:], q[at*dim:])
+		clear(sc.padO[:4*dim])
+		copy(sc.padM[:], m[at:])
+		copy(sc.padL[:], l[at:])
+		for i := rest; i < 4; i++ {
+			sc.padM[i], sc.padL[i] = 0, 0
+		}
+	}
 	for pos := a.Lo; pos < a.Hi; {
 		lo := pos % kernel.BlockPositions
 		n := min(kernel.BlockPositions-lo, a.Hi-pos)
@@ -134,16 +148,25 @@ func (k *Kernels) Attend(dst *kernel.Partial, a *kernel.AttendArgs) {
 			kind:   a.Type, dim: dim, row: row, lo: lo, n: n,
 		}
 		g := 0
-		if k.Scores4[a.Type] != nil {
+		if four {
 			for ; g+4 <= a.Group; g += 4 {
 				k.fourHeads(sc, &pg, q[g*dim:(g+4)*dim], m[g:g+4], l[g:g+4], o[g*dim:(g+4)*dim])
 			}
+		}
+		if pad {
+			k.fourHeads(sc, &pg, sc.padQ[:4*dim], sc.padM[:], sc.padL[:], sc.padO[:4*dim])
+			g = a.Group
 		}
 		for ; g < a.Group; g += maxGroup {
 			h := min(g+maxGroup, a.Group)
 			k.heads(sc, &pg, q[g*dim:h*dim], m[g:h], l[g:h], o[g*dim:h*dim])
 		}
 		pos += n
+	}
+	if pad {
+		copy(m[at:], sc.padM[:rest])
+		copy(l[at:], sc.padL[:rest])
+		copy(o[at*dim:], sc.padO[:rest*dim])
 	}
 }
 

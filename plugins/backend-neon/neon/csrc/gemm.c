@@ -120,8 +120,8 @@ INLINE long hidden(long v) {
         const int32_t *c = a->c;                                                                                       \
         long nb = a->nb, tw4 = hidden(4 * a->tw), tw32 = hidden(32 * a->tw);                                           \
         F f[T];                                                                                                        \
-        float *y = a->y;                                                                                               \
-        UNROLL for (int t = 0; t < T; t++, y = step(y, a->ldy)) f[t] = vld1q_f32(y);                                   \
+        float *y = (float *)a->x;                                                                                      \
+        UNROLL for (int t = 0; t < T; t++, y = step(y, a->ldx)) f[t] = vld1q_f32(y);                                   \
         do {                                                                                                           \
             B w[8];                                                                                                    \
             load8(w, p);                                                                                               \
