@@ -40,12 +40,6 @@ func parseKeys(texts []string) ([]publicKey, error) {
 	return keys, nil
 }
 
-// CheckKey tells whether a text is a minisign public key.
-func CheckKey(text string) error {
-	_, err := parseKeys([]string{text})
-	return err
-}
-
 // verify holds the copies of a drop's files against the signatures beside the originals and returns the key that signed
 // all of them. Copies and originals are in the same order.
 func verify(keys []publicKey, originals, copies []weights.File) (signer string, err error) {

@@ -80,6 +80,19 @@ func (s *store) has(sum string) bool {
 	return err == nil && got == sum
 }
 
+// Files lists the files that are served of a PEFT folder or a GGUF file, without their signatures.
+func Files(path string) ([]string, error) {
+	files, err := weights.AdapterFiles(path)
+	if err != nil {
+		return nil, err
+	}
+	paths := make([]string, len(files))
+	for i, file := range files {
+		paths[i] = file.Path
+	}
+	return paths, nil
+}
+
 func hashOf(path string) (string, error) {
 	files, err := weights.AdapterFiles(path)
 	if err != nil {
@@ -177,7 +190,7 @@ func openRegular(path string) (*os.File, int64, error) {
 }
 
 func tooLarge(path string, n, limit int64) error {
-	return fmt.Errorf("%w: %s has %d bytes or more, and adapters.max_size is %d", errTooLarge, filepath.Base(path), n, limit)
+	return fmt.Errorf("%s is too large: %d bytes or more, and adapters.max_size is %d", filepath.Base(path), n, limit)
 }
 
 func syncDir(dir string) error {

@@ -18,9 +18,8 @@ import (
 )
 
 var (
-	errTooLarge = errors.New("is too large")
-	errMoved    = errors.New("it changed while it was copied")
-	errDeadly   = fmt.Errorf("the backend died %d times in a row while it loaded this adapter", deaths)
+	errMoved  = errors.New("it changed while it was copied")
+	errDeadly = fmt.Errorf("the backend died %d times in a row while it loaded this adapter", deaths)
 )
 
 // take looks at a drop that has settled: it becomes the next generation of its name, or is refused. An error is ctx's end.
