@@ -41,12 +41,14 @@ of it is reached. The medians are shown; --json gives one object with every repe
   single_decode_tps              with --transcript: one token at a time, in turns; decode_tps then guesses what is repeated
   drafted, accepted              with --transcript: guessed tokens that were computed, and those that were right
   streams_tps                    with --streams: tokens a second of all streams together
+  plain_streams_tps              with --adapter as well: the same without, in turns
   streams_wait                   the longest wait for a token while a prompt of --prompt-tokens is read, in usual gaps
   machine, model, threads, …     what it was measured on
 
 --transcript decodes a real text as if it were sampled, as much of it as the context holds unless --gen-tokens says less. What of it
 repeats what came before (--context says how much of it is the prompt) is guessed as it is for requests; "accepted" is real then.
---streams N decodes N answers at once, too, and then has them wait for a prompt.
+--streams N decodes N answers at once, too, and then has them wait for a prompt. Of several --adapter each of these answers has one, in
+turns; a single answer has all of them.
 --context N decodes from position N on: --context 4000 shows what a long conversation costs.`,
 		Example: `  edged bench --model m.gguf
   edged bench --model m.gguf --threads 2 --json >> docs/benchmarks/mine.jsonl

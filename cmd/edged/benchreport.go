@@ -39,6 +39,7 @@ type benchReport struct {
 	Streams      int       `json:"streams,omitempty"`
 	StreamsTPS   []float64 `json:"streams_tps,omitempty"`
 	StreamsWait  []float64 `json:"streams_wait,omitempty"`
+	PlainStreams []float64 `json:"plain_streams_tps,omitempty"`
 	Bandwidth    float64   `json:"bandwidth_gbps"`
 	BytesPerStep int64     `json:"weight_bytes_per_token"`
 	FirstToken   float64   `json:"first_token_ms"`
@@ -93,6 +94,7 @@ func (out *benchReport) fill(f *benchFlags, m backend.ModelInfo, d backend.Descr
 	out.Bandwidth, out.BytesPerStep, out.FirstToken = r.BandwidthGBps, r.WeightBytesPerToken, r.FirstTokenMS
 	out.SingleTPS, out.Drafted, out.Accepted = r.SingleDecodeTPS, r.Drafted, r.Accepted
 	out.Streams, out.StreamsTPS, out.StreamsWait = f.request.Streams, r.StreamsTPS, r.StreamsWait
+	out.PlainStreams = r.PlainStreamsTPS
 	if r.BandwidthGBps > 0 {
 		out.Percent = 100 * median(out.single()) * float64(r.WeightBytesPerToken) / 1e9 / r.BandwidthGBps
 	}
@@ -115,6 +117,9 @@ func (out *benchReport) picture() string {
 	if out.Streams > 0 {
 		most = max(most, median(out.StreamsTPS))
 	}
+	if len(out.PlainStreams) > 0 {
+		most = max(most, median(out.PlainStreams))
+	}
 	line := func(name string, tps []float64) {
 		m := median(tps)
 		fmt.Fprintf(&b, "  %-16s %s %8.1f tokens/s   (%.1f to %.1f)\n", name, cells(m/most), m, slices.Min(tps), slices.Max(tps))
@@ -129,6 +134,9 @@ func (out *benchReport) picture() string {
 	}
 	if out.Streams > 0 {
 		line(fmt.Sprintf("%d streams", out.Streams), out.StreamsTPS)
+		if len(out.PlainStreams) > 0 {
+			line("without adapters", out.PlainStreams)
+		}
 	}
 	fmt.Fprintf(&b, "  %-16s %8.0f ms\n", "first token", out.FirstToken)
 	if len(out.SingleTPS) > 0 {

@@ -70,7 +70,7 @@ func (l *loop) form() bool {
 	// Beside a chunk of a prompt nobody guesses: such a turn is long enough for those who wait for their next token.
 	left := 0
 	if l.prompts() {
-		left = l.pace.chunk(n, l.size.batch-n)
+		left = l.pace.chunk(n, max(l.size.batch-n-l.expected(), 0))
 	}
 	l.speculate(b.units, left == 0)
 	for _, u := range b.units {

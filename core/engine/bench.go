@@ -92,6 +92,14 @@ func (e *Engine) Bench(ctx context.Context, req backend.BenchRequest, progress f
 			if i > 0 {
 				out.StreamsTPS, out.StreamsWait = append(out.StreamsTPS, tps), append(out.StreamsWait, wait)
 			}
+			if len(b.req.Adapters) > 0 {
+				if tps, err = b.together(ctx, i, gen, nil); err != nil {
+					return out, err
+				}
+				if i > 0 {
+					out.PlainStreamsTPS = append(out.PlainStreamsTPS, tps)
+				}
+			}
 		}
 		rate, err := b.read(ctx)
 		if err != nil {
@@ -230,13 +238,12 @@ func (b *bench) job(r backend.Request) (*job, error) {
 	return j, err
 }
 
-// streams decodes gen tokens of each of Streams answers at once, and has them wait for a prompt. The rate is that of all
-// of them together, from the last one's first token to the first one's last; the wait is the longest of any of them while the prompt
-// is read, in gaps of the time before.
-func (b *bench) streams(ctx context.Context, repeat, gen int) (tps, wait float64, err error) {
-	all, err := b.crowd(ctx, repeat, gen, 0)
+// together decodes gen tokens of each of Streams answers at once, which have the adapters in turns. The rate is that of all of
+// them, from the last one's first token to the first one's last.
+func (b *bench) together(ctx context.Context, repeat, gen int, adapters []backend.AdapterUse) (float64, error) {
+	all, err := b.crowd(ctx, repeat, gen, 0, adapters)
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
 	var from, to time.Time
 	for _, j := range all {
@@ -255,10 +262,19 @@ func (b *bench) streams(ctx context.Context, repeat, gen int) (tps, wait float64
 			}
 		}
 	}
-	tps = float64(tokens) / seconds(to.Sub(from))
+	return float64(tokens) / seconds(to.Sub(from)), nil
+}
+
+// streams measures answers that are decoded at once, and has them wait for a prompt: the wait is the longest of any of them
+// while the prompt is read, in gaps of the time before.
+func (b *bench) streams(ctx context.Context, repeat, gen int) (tps, wait float64, err error) {
+	if tps, err = b.together(ctx, repeat, gen, b.req.Adapters); err != nil {
+		return 0, 0, err
+	}
 
 	// As many tokens as are decoded while the prompt is read, a tile of it in each turn, and those before it.
-	if all, err = b.crowd(ctx, repeat, usualGaps+b.req.PromptTokens/minChunk+1, b.req.PromptTokens); err != nil {
+	all, err := b.crowd(ctx, repeat, usualGaps+b.req.PromptTokens/minChunk+1, b.req.PromptTokens, b.req.Adapters)
+	if err != nil {
 		return 0, 0, err
 	}
 	reader := all[len(all)-1]
@@ -285,14 +301,14 @@ func (b *bench) streams(ctx context.Context, repeat, gen int) (tps, wait float64
 const usualGaps = 16
 
 // crowd runs Streams answers of gen tokens at once and, where reads is set, a prompt of so many tokens as soon as the first of
-// them has usualGaps. The jobs are returned when all have ended, that of the prompt last.
-func (b *bench) crowd(ctx context.Context, repeat, gen, reads int) ([]*job, error) {
+// them has usualGaps. Of several adapters each answer has one, in turns. The jobs are returned when all have ended, that of the prompt last.
+func (b *bench) crowd(ctx context.Context, repeat, gen, reads int, adapters []backend.AdapterUse) ([]*job, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	gen = min(gen, b.m.size.context-b.req.Context)
 	var all []*job
 	for i := range b.req.Streams {
-		j, err := b.job(backend.Request{PromptIDs: b.random(repeat*b.req.Streams+i, b.req.Context), MaxTokens: gen, Adapters: b.req.Adapters, Stream: true})
+		j, err := b.job(backend.Request{PromptIDs: b.random(repeat*b.req.Streams+i, b.req.Context), MaxTokens: gen, Adapters: oneOf(adapters, i), Stream: true})
 		if err != nil {
 			return nil, err
 		}
@@ -300,7 +316,7 @@ func (b *bench) crowd(ctx context.Context, repeat, gen, reads int) ([]*job, erro
 		all = append(all, j)
 	}
 	if reads > 0 {
-		j, err := b.job(backend.Request{PromptIDs: b.random(-1-repeat, reads), MaxTokens: 1, Adapters: b.req.Adapters})
+		j, err := b.job(backend.Request{PromptIDs: b.random(-1-repeat, reads), MaxTokens: 1, Adapters: oneOf(adapters, b.req.Streams)})
 		if err != nil {
 			return nil, err
 		}
@@ -337,6 +353,15 @@ func (b *bench) crowd(ctx context.Context, repeat, gen, reads int) ([]*job, erro
 		}
 	}
 	return all, failed
+}
+
+// oneOf is the i-th of adapters, in turns; none of none.
+func oneOf(adapters []backend.AdapterUse, i int) []backend.AdapterUse {
+	if len(adapters) < 2 {
+		return adapters
+	}
+	i %= len(adapters)
+	return adapters[i : i+1]
 }
 
 // random is a prompt of n tokens; the same number gives the same one.

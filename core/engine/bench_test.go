@@ -111,6 +111,48 @@ func TestBenchStreams(t *testing.T) {
 	})
 }
 
+// TestBenchStreamsOfAdapters: of several adapters each stream has one, and streams without any are measured in turns.
+func TestBenchStreamsOfAdapters(t *testing.T) {
+	t.Parallel()
+	e, f := serve(t, withTurn(time.Millisecond))
+	m, err := e.current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var uses []backend.AdapterUse
+	for _, id := range []string{"a", "b"} {
+		if err := m.loop.do(t.Context(), func() {
+			f.content++
+			if _, err := m.loop.adopt(backend.AdapterInfo{ID: id, SHA256: id}, nil, &closer{}); err != nil {
+				t.Error(err)
+			}
+		}); err != nil {
+			t.Fatal(err)
+		}
+		uses = append(uses, backend.AdapterUse{ID: id, Scale: 1})
+	}
+	mixed := 0
+	f.hook = func(rows []row) error {
+		seen := map[uint64]bool{}
+		for _, r := range rows {
+			if bound, ok := r.bound.([]use); ok && len(bound) == 1 {
+				seen[bound[0].bound.(*fakeAdapter).content] = true
+			}
+		}
+		if len(seen) == 2 {
+			mixed++
+		}
+		return nil
+	}
+	got, err := e.Bench(t.Context(), backend.BenchRequest{PromptTokens: 40, GenTokens: 10, Repeats: 1, Streams: 4, Adapters: uses}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got.StreamsTPS) != 1 || len(got.PlainStreamsTPS) != 1 || mixed == 0 {
+		t.Errorf("%+v; %d turns with both adapters", got, mixed)
+	}
+}
+
 func TestBenchTranscript(t *testing.T) {
 	t.Parallel()
 	e, f := serve(t)

@@ -126,6 +126,8 @@ func (e *Engine) Close() error {
 		return nil
 	}
 	m.loop.stop()
+	e.adapterMu.Lock() // who binds an adapter reads the weights
+	defer e.adapterMu.Unlock()
 	return m.close()
 }
 

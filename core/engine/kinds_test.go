@@ -22,6 +22,7 @@ import (
 	"edged/core/protocol/backend"
 	"edged/core/safetensors"
 	"edged/core/sample"
+	"edged/quant/kernel"
 	"edged/test/oracle"
 )
 
@@ -226,6 +227,30 @@ func TestProof(t *testing.T) {
 	cancel()
 	if err := prove(ctx, "given up", 0); err != nil && !errors.Is(err, context.Canceled) {
 		t.Errorf("given up: %v", err)
+	}
+}
+
+// TestCloseWhileBinding: an adapter that is being bound keeps the weights that it reads.
+func TestCloseWhileBinding(t *testing.T) {
+	skipUnderRace(t)
+	e := New(Options{Name: "test", Kernels: kernel.Portable{}})
+	info, err := e.Load(t.Context(), backend.LoadRequest{Path: filepath.Join(oracle.Repo(t), "demo/hf-nf4")}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := demoKinds(t, int64(info.Width), int64(info.VocabRows))["dora"]
+	begun, ended := make(chan struct{}), make(chan error, 1)
+	go func() {
+		close(begun)
+		_, err := e.LoadAdapter(t.Context(), backend.AdapterRequest{Path: path, Name: "dora"})
+		ended <- err
+	}()
+	<-begun
+	if err := e.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-ended; err != nil && !errors.Is(err, errClosed) && !errors.Is(err, protocol.ErrNotLoaded) {
+		t.Error(err)
 	}
 }
 

@@ -88,6 +88,14 @@ func (l *loop) addProofs() {
 	l.crowded = false
 }
 
+// expected is how many rows the first of the proofs wants, so that prompts leave them free.
+func (l *loop) expected() int {
+	if len(l.proofs) == 0 {
+		return 0
+	}
+	return len(l.proofs[0].tokens)
+}
+
 // proving is the number of rows of proofs in the batch.
 func (l *loop) proving() int {
 	n := 0

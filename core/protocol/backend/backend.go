@@ -320,7 +320,7 @@ type BenchRequest struct {
 	// Transcript is decoded as if it were sampled; its first Context ids are computed before the clock runs. Empty: random
 	// ids up to Context, and then what the model gives.
 	Transcript []int32
-	Adapters   []AdapterUse // of all measured tokens
+	Adapters   []AdapterUse // of all measured tokens; of several, each of Streams answers has one, in turns
 	// Streams is how many answers are decoded at once besides, and how long they wait while a prompt of PromptTokens is read;
 	// 0: none.
 	Streams int
@@ -339,5 +339,6 @@ type BenchResult struct {
 	Drafted         int64     // guessed tokens that were computed in all repeats of DecodeTPS
 	Accepted        int64     // and those that were drawn
 	StreamsTPS      []float64 // of all streams together; nil where the request names none
+	PlainStreamsTPS []float64 // of all streams without the adapters, in turns with StreamsTPS; nil where there are none
 	StreamsWait     []float64 // the longest wait for a token while the prompt was read, in usual gaps
 }

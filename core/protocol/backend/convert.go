@@ -137,6 +137,7 @@ func benchResultTo(r BenchResult) *edgedpb.BenchResult {
 		PrefillTps: r.PrefillTPS, DecodeTps: r.DecodeTPS, BandwidthGbps: r.BandwidthGBps,
 		WeightBytesPerToken: r.WeightBytesPerToken, FirstTokenMs: r.FirstTokenMS, PlainDecodeTps: r.PlainDecodeTPS,
 		SingleDecodeTps: r.SingleDecodeTPS, Drafted: r.Drafted, Accepted: r.Accepted, StreamsTps: r.StreamsTPS, StreamsWait: r.StreamsWait,
+		PlainStreamsTps: r.PlainStreamsTPS,
 	}
 }
 
@@ -146,7 +147,7 @@ func benchResultFrom(r *edgedpb.BenchResult) BenchResult {
 		PrefillTPS: r.GetPrefillTps(), DecodeTPS: r.GetDecodeTps(), BandwidthGBps: r.GetBandwidthGbps(),
 		WeightBytesPerToken: r.GetWeightBytesPerToken(), FirstTokenMS: r.GetFirstTokenMs(), PlainDecodeTPS: r.GetPlainDecodeTps(),
 		SingleDecodeTPS: r.GetSingleDecodeTps(), Drafted: r.GetDrafted(), Accepted: r.GetAccepted(),
-		StreamsTPS: r.GetStreamsTps(), StreamsWait: r.GetStreamsWait(),
+		StreamsTPS: r.GetStreamsTps(), StreamsWait: r.GetStreamsWait(), PlainStreamsTPS: r.GetPlainStreamsTps(),
 	}
 }
 

@@ -127,7 +127,7 @@ func TestEveryFieldCrosses(t *testing.T) {
 	}
 	result := backend.BenchResult{
 		PrefillTPS: []float64{1.5}, DecodeTPS: []float64{2.5, 3}, BandwidthGBps: 12, WeightBytesPerToken: 13, FirstTokenMS: 14, PlainDecodeTPS: []float64{4},
-		SingleDecodeTPS: []float64{5}, Drafted: 6, Accepted: 7, StreamsTPS: []float64{8}, StreamsWait: []float64{9},
+		SingleDecodeTPS: []float64{5}, Drafted: 6, Accepted: 7, StreamsTPS: []float64{8}, StreamsWait: []float64{9}, PlainStreamsTPS: []float64{10},
 	}
 	counters := backend.Stats{
 		Running: 1, Waiting: 2, KVPages: 3, KVPagesUsed: 4, Adapters: 5, AdapterBytes: 6, PromptTokens: 7, DecodedTokens: 8,

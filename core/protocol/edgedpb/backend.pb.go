@@ -2550,10 +2550,12 @@ type BenchResult struct {
 	Drafted  int64 `protobuf:"varint,21,opt,name=drafted,proto3" json:"drafted,omitempty"`
 	Accepted int64 `protobuf:"varint,22,opt,name=accepted,proto3" json:"accepted,omitempty"`
 	// Tokens per second of all streams together, and the longest wait for a token while the prompt was read, in usual gaps.
-	StreamsTps    []float64 `protobuf:"fixed64,23,rep,packed,name=streams_tps,json=streamsTps,proto3" json:"streams_tps,omitempty"`
-	StreamsWait   []float64 `protobuf:"fixed64,24,rep,packed,name=streams_wait,json=streamsWait,proto3" json:"streams_wait,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	StreamsTps  []float64 `protobuf:"fixed64,23,rep,packed,name=streams_tps,json=streamsTps,proto3" json:"streams_tps,omitempty"`
+	StreamsWait []float64 `protobuf:"fixed64,24,rep,packed,name=streams_wait,json=streamsWait,proto3" json:"streams_wait,omitempty"`
+	// Of all streams without the adapters, in turns with streams_tps.
+	PlainStreamsTps []float64 `protobuf:"fixed64,25,rep,packed,name=plain_streams_tps,json=plainStreamsTps,proto3" json:"plain_streams_tps,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *BenchResult) Reset() {
@@ -2659,6 +2661,13 @@ func (x *BenchResult) GetStreamsTps() []float64 {
 func (x *BenchResult) GetStreamsWait() []float64 {
 	if x != nil {
 		return x.StreamsWait
+	}
+	return nil
+}
+
+func (x *BenchResult) GetPlainStreamsTps() []float64 {
+	if x != nil {
+		return x.PlainStreamsTps
 	}
 	return nil
 }
@@ -3153,7 +3162,7 @@ const file_edged_v1_backend_proto_rawDesc = "" +
 	"\x05event\"9\n" +
 	"\rBenchProgress\x12\x12\n" +
 	"\x04done\x18\x01 \x01(\x05R\x04done\x12\x14\n" +
-	"\x05total\x18\x02 \x01(\x05R\x05total\"\x9f\x03\n" +
+	"\x05total\x18\x02 \x01(\x05R\x05total\"\xcb\x03\n" +
 	"\vBenchResult\x12\x1f\n" +
 	"\vprefill_tps\x18\x01 \x03(\x01R\n" +
 	"prefillTps\x12\x1d\n" +
@@ -3168,7 +3177,8 @@ const file_edged_v1_backend_proto_rawDesc = "" +
 	"\baccepted\x18\x16 \x01(\x03R\baccepted\x12\x1f\n" +
 	"\vstreams_tps\x18\x17 \x03(\x01R\n" +
 	"streamsTps\x12!\n" +
-	"\fstreams_wait\x18\x18 \x03(\x01R\vstreamsWait\"\x0e\n" +
+	"\fstreams_wait\x18\x18 \x03(\x01R\vstreamsWait\x12*\n" +
+	"\x11plain_streams_tps\x18\x19 \x03(\x01R\x0fplainStreamsTps\"\x0e\n" +
 	"\fStatsRequest\"\xfb\x06\n" +
 	"\rStatsResponse\x12\x18\n" +
 	"\arunning\x18\x01 \x01(\x03R\arunning\x12\x18\n" +
