@@ -57,6 +57,9 @@ func avx512() simd.Set {
 			quant.NF4:    tileBnBAvx512,
 			quant.FP4:    tileBnBAvx512,
 		},
+		Multiply: [quant.FP4 + 1][4]simd.Args{
+			quant.Q4_0: {multiply1Q40Avx512, multiply2Q40Avx512, multiply4Q40Avx512, multiply8Q40Avx512},
+		},
 		Panel: [...]simd.Args{
 			quant.Q4_0:   panelQ40Avx512,
 			quant.Q8_0:   panelQ80Avx512,

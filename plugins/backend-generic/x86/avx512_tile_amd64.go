@@ -65,3 +65,23 @@ func panelQ4KAvx512(a unsafe.Pointer)
 //
 //go:noescape
 func panelQ6KAvx512(a unsafe.Pointer)
+
+// multiply1Q40Avx512 is the kernel of that name in quant/kernel/csrc/tile.c.
+//
+//go:noescape
+func multiply1Q40Avx512(a unsafe.Pointer)
+
+// multiply2Q40Avx512 is the kernel of that name in quant/kernel/csrc/tile.c.
+//
+//go:noescape
+func multiply2Q40Avx512(a unsafe.Pointer)
+
+// multiply4Q40Avx512 is the kernel of that name in quant/kernel/csrc/tile.c.
+//
+//go:noescape
+func multiply4Q40Avx512(a unsafe.Pointer)
+
+// multiply8Q40Avx512 is the kernel of that name in quant/kernel/csrc/tile.c.
+//
+//go:noescape
+func multiply8Q40Avx512(a unsafe.Pointer)

@@ -9,6 +9,12 @@ KERNEL NAME(tileIQ4NL)(struct gemv *a);
 KERNEL NAME(tileQ4K)(struct gemv *a);
 KERNEL NAME(tileQ6K)(struct gemv *a);
 KERNEL NAME(tileBnB)(struct gemv *a);
+#if LANES == 16
+KERNEL NAME(multiply1Q40)(const struct gemm *a);
+KERNEL NAME(multiply2Q40)(const struct gemm *a);
+KERNEL NAME(multiply4Q40)(const struct gemm *a);
+KERNEL NAME(multiply8Q40)(const struct gemm *a);
+#endif
 KERNEL NAME(panelQ40)(const struct pack *a);
 KERNEL NAME(panelQ80)(const struct pack *a);
 KERNEL NAME(panelIQ4NL)(const struct pack *a);
@@ -340,3 +346,46 @@ PANELS(panelQ6K, 256, 212, {
         FENCE;
     }
 })
+
+#if LANES == 16
+// Tiles of Q4_0 times T tokens as gemm multiplies panels: unpacking takes 12 operations a block beside 88 for 8 tokens, less than
+// a panel costs that does not fit the first-level cache.
+#define MULTIPLY(name, T)                                                                                              \
+    KERNEL NAME(name)(const struct gemm *a) {                                                                          \
+        const uint8_t *w = a->w, *ahead = a->ahead;                                                                    \
+        const float *d = a->d;                                                                                         \
+        const int8_t *q = a->q;                                                                                        \
+        const int32_t *c = a->c;                                                                                       \
+        long tw = a->tw, nb = a->nb;                                                                                   \
+        F f[T];                                                                                                        \
+        float *p = (float *)a->x;                                                                                      \
+        UNROLL for (int t = 0; t < T; t++, p = step(p, a->ldx)) f[t] = P(loadu_ps)(p);                                 \
+        do {                                                                                                           \
+            UNROLL for (int b = 0; b < 2; b++) {                                                                       \
+                PREFETCH_L2(ahead + 64 * b);                                                                           \
+                V i[T];                                                                                                \
+                UNROLL for (int t = 0; t < T; t++) i[t] = P(srai_epi32)(same(c + t), 4);                               \
+                UNROLL for (int k = 0; k < 4; k++) {                                                                   \
+                    V v = load(w + WORD * (1 + 4 * b + k)), l = low(v), h = high(v);                                   \
+                    UNROLL for (int t = 0; t < T; t++) i[t] = dotU(i[t], l, q + 32 * t, k);                            \
+                    UNROLL for (int t = 0; t < T; t++) i[t] = dotU(i[t], h, q + 32 * t, k + 4);                        \
+                }                                                                                                      \
+                F sv = halvesAt(w + WORD / 2 * b);                                                                     \
+                UNROLL for (int t = 0; t < T; t++)                                                                     \
+                    f[t] = P(fmadd_ps)(P(cvtepi32_ps)(i[t]), P(mul_ps)(sv, P(set1_ps)(d[t])), f[t]);                   \
+                q += 32 * tw;                                                                                          \
+                d += tw;                                                                                               \
+                c += tw;                                                                                               \
+                FENCE;                                                                                                 \
+            }                                                                                                          \
+            w += 9 * WORD;                                                                                             \
+            ahead += 128;                                                                                              \
+        } while (nb -= 2);                                                                                             \
+        p = a->y;                                                                                                      \
+        UNROLL for (int t = 0; t < T; t++, p = step(p, a->ldy)) P(storeu_ps)(p, f[t]);                                 \
+    }
+MULTIPLY(multiply1Q40, 1)
+MULTIPLY(multiply2Q40, 2)
+MULTIPLY(multiply4Q40, 4)
+MULTIPLY(multiply8Q40, 8)
+#endif

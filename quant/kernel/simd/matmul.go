@@ -116,19 +116,28 @@ func (k *Kernels) vectorTiles(s *scratch, y []float32, w *quant.Matrix, a *kerne
 func (k *Kernels) panels(s *scratch, y []float32, ldy int, w *quant.Matrix, a *kernel.Activations, lo, hi int) {
 	v := k.variantOf(w.Format)
 	nb := w.Cols / 32
+	gemm := &k.Gemm[v]
+	direct := k.tiled(w, lo) && k.Multiply[w.Format][0] != nil
+	if direct {
+		gemm = &k.Multiply[w.Format]
+	}
 	for r := lo; r < hi; r += panelRows {
 		groups := (min(r+panelRows, hi) - r) / k.Lanes
 		for b := 0; b < nb; b += panelCols / 32 {
 			n := min(panelCols/32, nb-b)
 			for g := range groups {
-				k.packGroup(s, w, r+g*k.Lanes, b, n, g)
+				if direct {
+					s.panels[g] = k.tilesOf(w, r+g*k.Lanes, b, n)
+				} else {
+					s.panels[g] = k.packGroup(s, w, r+g*k.Lanes, b, n, g)
+				}
 			}
 			for g := range groups {
 				s.next[g] = k.nextPanel(w, r+g*k.Lanes, b, n, hi)
 			}
 			for t := 0; t < a.Rows; t += kernel.TokenTile {
 				for g := range groups {
-					k.tile(s, v, y[t*ldy+r+g*k.Lanes:], ldy, a, t, b, n, nb, g)
+					k.tile(s, gemm, y[t*ldy+r+g*k.Lanes:], ldy, a, t, b, n, nb, g)
 				}
 			}
 		}
@@ -147,28 +156,32 @@ func (k *Kernels) nextPanel(w *quant.Matrix, r, b, n, hi int) []byte {
 	if r >= hi {
 		return nil
 	}
-	n = min(panelCols/32, nb-b)
+	return k.tilesOf(w, r, b, min(panelCols/32, nb-b))
+}
+
+// tilesOf are the tiles of blocks [b, b+n) of Lanes rows from r on.
+func (k *Kernels) tilesOf(w *quant.Matrix, r, b, n int) []byte {
+	nb := w.Cols / 32
 	block := k.tileGroup(w) / nb
 	in := (r/k.Lanes*nb + b) * block
 	return w.Tile.Data[in : in+n*block]
 }
 
-// packGroup packs blocks [b, b+n) of Lanes rows from r on as group g of the panel.
-func (k *Kernels) packGroup(s *scratch, w *quant.Matrix, r, b, n, g int) {
+// packGroup packs blocks [b, b+n) of Lanes rows from r on as group g of the panel, and returns that.
+func (k *Kernels) packGroup(s *scratch, w *quant.Matrix, r, b, n, g int) []byte {
 	size := 32 * k.Lanes
 	if k.variantOf(w.Format) == TwoPart {
 		size *= 2
 	}
 	at := g * (panelCols / 32)
+	panel := s.panel[at*size : (at+n)*size]
 	if k.tiled(w, r) {
-		block := k.tileGroup(w) / (w.Cols / 32)
-		in := (r/k.Lanes*(w.Cols/32) + b) * block
 		s.pack = packArgs{
-			w: ptr(s.panel[at*size : (at+n)*size]), s: ptr(s.s[at*k.Lanes : (at+n)*k.Lanes]), m: ptr(s.m[at*k.Lanes : (at+n)*k.Lanes]),
-			in: ptr(w.Tile.Data[in : in+n*block]), table: ptr(s.table[:]), nb: n, buf: ptr(s.buf[:]),
+			w: ptr(panel), s: ptr(s.s[at*k.Lanes : (at+n)*k.Lanes]), m: ptr(s.m[at*k.Lanes : (at+n)*k.Lanes]),
+			in: ptr(k.tilesOf(w, r, b, n)), table: ptr(s.table[:]), nb: n, buf: ptr(s.buf[:]),
 		}
 		k.Panel[w.Format](unsafe.Pointer(&s.pack))
-		return
+		return panel
 	}
 	if w.Format.IsBnB() {
 		k.fillScales(s, w, r, 1)
@@ -178,7 +191,7 @@ func (k *Kernels) packGroup(s *scratch, w *quant.Matrix, r, b, n, g int) {
 			stride: w.Cols / 2, nb: n, buf: ptr(s.buf[:]),
 		}
 		k.Pack[w.Format](unsafe.Pointer(&s.pack))
-		return
+		return panel
 	}
 	stride := w.Format.RowBytes(w.Cols)
 	in := r*stride + b*32/w.Format.BlockSize()*w.Format.BlockBytes()
@@ -187,19 +200,16 @@ func (k *Kernels) packGroup(s *scratch, w *quant.Matrix, r, b, n, g int) {
 		in: ptr(w.Data[in:]), table: ptr(s.table[:]), stride: stride, nb: n, buf: ptr(s.buf[:]),
 	}
 	k.Pack[w.Format](unsafe.Pointer(&s.pack))
+	return panel
 }
 
 // tile multiplies group g of the panel, blocks [b, b+n) of nb, with the tile of tokens that begins at t.
-func (k *Kernels) tile(s *scratch, v Variant, y []float32, ldy int, a *kernel.Activations, t, b, n, nb, g int) {
+func (k *Kernels) tile(s *scratch, gemm *[4]Args, y []float32, ldy int, a *kernel.Activations, t, b, n, nb, g int) {
 	tw := min(kernel.TokenTile, a.Rows-t)
-	size := 32 * k.Lanes
-	if v == TwoPart {
-		size *= 2
-	}
 	at := g * (panelCols / 32)
 	_ = y[(tw-1)*ldy+k.Lanes-1]
 	s.gemm = gemmArgs{
-		ldy: ldy, w: ptr(s.panel[at*size : (at+n)*size]), s: ptr(s.s[at*k.Lanes : (at+n)*k.Lanes]), m: ptr(s.m[at*k.Lanes : (at+n)*k.Lanes]),
+		ldy: ldy, w: ptr(s.panels[g]), s: ptr(s.s[at*k.Lanes : (at+n)*k.Lanes]), m: ptr(s.m[at*k.Lanes : (at+n)*k.Lanes]),
 		tw: tw, nb: n, x: ptr(s.zeros[:]), ahead: ptr(s.panel[:]),
 	}
 	if next := s.next[g]; len(next) > 0 {
@@ -209,8 +219,8 @@ func (k *Kernels) tile(s *scratch, v Variant, y []float32, ldy int, a *kernel.Ac
 	}
 	for i := 0; i < tw; {
 		// 8, 4, 2 or 1 tokens at once.
-		size := len(k.Gemm[v]) - 1
-		for 1<<size > tw-i || k.Gemm[v][size] == nil {
+		size := len(gemm) - 1
+		for 1<<size > tw-i || gemm[size] == nil {
 			size--
 		}
 		at := t*nb + b*tw + i
@@ -222,7 +232,7 @@ func (k *Kernels) tile(s *scratch, v Variant, y []float32, ldy int, a *kernel.Ac
 		s.gemm.d = ptr(a.D[at:])
 		s.gemm.g = ptr(a.D[a.Rows*nb+at:])
 		s.gemm.c = ptr(a.S[at:])
-		k.Gemm[v][size](unsafe.Pointer(&s.gemm))
+		gemm[size](unsafe.Pointer(&s.gemm))
 		i += 1 << size
 	}
 }

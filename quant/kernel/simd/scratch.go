@@ -88,6 +88,7 @@ type scratch struct {
 	code    [maxBnBCols]int8   // bitsandbytes: activations, even columns before odd ones
 	bnb     [bnbScales]float32 // bitsandbytes: scales of 64 columns, turned
 	buf     [32 * maxLanes]float32
+	panels  [panelRows / minLanes][]byte // what the groups of a panel are read from
 	next    [panelRows / minLanes][]byte // of the tiles, what is not prefetched yet, by group
 	// Of query heads that are padded to four.
 	padQ, padO [4 * kernel.MaxHeadDim]float32
@@ -135,6 +136,7 @@ func (l *scratchList) get() *scratch {
 
 func (l *scratchList) put(s *scratch) {
 	// Drop the pointers to weights and activations, which must not be kept alive.
+	clear(s.panels[:])
 	clear(s.next[:])
 	s.gemm, s.gemv, s.pack, s.dot, s.prepare = gemmArgs{}, gemvArgs{}, packArgs{}, dotArgs{}, prepareArgs{}
 	at := home()

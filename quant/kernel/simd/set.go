@@ -36,6 +36,8 @@ type Set struct {
 	// Tile and Panel are Gemv and Pack on tiles of Lanes rows instead of rows. May be nil; Panel where Tile is.
 	Tile  [quant.FP4 + 1]Args
 	Panel [quant.FP4 + 1]Args
+	// Multiply is Gemm on tiles. May be nil: then panels are made of them.
+	Multiply [quant.FP4 + 1][4]Args
 	// Tiles tells that they make products so much faster that they are worth a second copy of the weights.
 	Tiles bool
 	Dot   [quant.BF16 + 1][2]Args // float weights times 1 and 4 tokens; 4 may be nil
