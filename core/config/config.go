@@ -124,7 +124,11 @@ type Queue struct {
 
 // PrefixCache keeps computed prompt prefixes.
 type PrefixCache struct {
-	Enabled bool `toml:"enabled"`
+	Enabled          bool     `toml:"enabled"`
+	DiskSize         Size     `toml:"disk_size"`           // of state.dir; 0: nothing outlives the process
+	DiskWritesPerDay Size     `toml:"disk_writes_per_day"` // in any 24 hours; 0: what is there is only read
+	DiskTokens       int      `toml:"disk_tokens"`         // of a prompt that is worth a write before anybody came back to it
+	Pinned           []string `toml:"pinned"`              // files of prompts' beginnings that are always warm
 }
 
 // Draft guesses next tokens, so that several can be computed at once.
@@ -216,7 +220,7 @@ func Default() *Config {
 			Deadline:    10 * time.Minute,
 			MaxDeadline: time.Hour,
 		},
-		PrefixCache: PrefixCache{Enabled: true},
+		PrefixCache: PrefixCache{Enabled: true, DiskSize: 1 << 30, DiskWritesPerDay: 2 << 30, DiskTokens: 256},
 		Draft:       Draft{Lookup: true},
 		Inbox:       Inbox{Store: "disk", DedupeWindow: 10 * time.Minute},
 		Plugins:     Plugins{HealthTimeout: 15 * time.Second, StallTimeout: 5 * time.Minute},

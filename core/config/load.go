@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 
 	"github.com/BurntSushi/toml"
@@ -243,23 +244,35 @@ func (s *settings) resolvePaths(file string) []error {
 		if !pathKey(f.key) {
 			continue
 		}
-		p := f.value.String()
-		if p == "" {
+		if list, ok := f.value.Interface().([]string); ok {
+			out := make([]string, len(list)) // the list may be somebody else's
+			for i, p := range list {
+				out[i] = absolute(base, p)
+			}
+			f.value.Set(reflect.ValueOf(nonEmpty(out)))
 			continue
 		}
-		if !filepath.IsAbs(p) {
-			p = filepath.Join(base, p)
-		}
-		f.value.SetString(filepath.Clean(p))
+		f.value.SetString(absolute(base, f.value.String()))
 	}
 	return nil
+}
+
+// absolute is a path seen from a folder; "" stays.
+func absolute(base, p string) string {
+	switch {
+	case p == "":
+		return ""
+	case filepath.IsAbs(p):
+		return filepath.Clean(p)
+	}
+	return filepath.Join(base, p)
 }
 
 // pathKey reports whether a key's value is a path.
 func pathKey(key string) bool {
 	switch key {
 	case "mqtt.password_file", "mqtt.ca_file", "mqtt.cert_file", "mqtt.key_file",
-		"model.path", "adapters.dir", "adapters.gate", "plugins.dir", "state.dir":
+		"model.path", "adapters.dir", "adapters.gate", "plugins.dir", "state.dir", "prefix_cache.pinned":
 		return true
 	}
 	return false

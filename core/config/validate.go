@@ -50,6 +50,7 @@ func (c *Config) problems() []problem {
 	v.adapters(&c.Adapters, &c.State)
 	v.sampling(&c.Sampling)
 	v.queue(&c.Queue)
+	v.prefixCache(&c.PrefixCache)
 	v.oneOf("inbox.store", c.Inbox.Store, "disk", "memory")
 	v.duration("inbox.dedupe_window", c.Inbox.DedupeWindow, 0, 24*time.Hour)
 	v.plugins(&c.Plugins)
@@ -274,6 +275,23 @@ func (v *validator) plugins(p *Plugins) {
 			v.add("plugins.sha256", "%s is pinned twice", file)
 		}
 		seen[file] = true
+	}
+}
+
+func (v *validator) prefixCache(p *PrefixCache) {
+	v.size("prefix_cache.disk_size", p.DiskSize, 0, 1<<40)
+	v.size("prefix_cache.disk_writes_per_day", p.DiskWritesPerDay, 0, 1<<40)
+	v.integer("prefix_cache.disk_tokens", p.DiskTokens, 1, 1<<22)
+	if len(p.Pinned) > 64 {
+		v.add("prefix_cache.pinned", "%d files are more than 64", len(p.Pinned))
+	}
+	for _, f := range p.Pinned {
+		if f == "" {
+			v.add("prefix_cache.pinned", "names an empty path")
+		}
+	}
+	if len(p.Pinned) > 0 && !p.Enabled {
+		v.add("prefix_cache.pinned", "needs prefix_cache.enabled = true")
 	}
 }
 

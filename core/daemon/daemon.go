@@ -298,3 +298,11 @@ func LoadRequest(c *config.Config) backend.LoadRequest {
 		NoPrefixCache: !c.PrefixCache.Enabled, NoLookup: !c.Draft.Lookup, NoTiles: b.Tiles == "off",
 	}
 }
+
+// servedRequest is LoadRequest for what serves: its prefixes are kept in its own cache folder.
+func servedRequest(c *config.Config, cacheDir string) backend.LoadRequest {
+	r, p := LoadRequest(c), &c.PrefixCache
+	r.CacheDir = cacheDir
+	r.PrefixDiskBytes, r.PrefixDiskDaily, r.PrefixDiskTokens = int64(p.DiskSize), int64(p.DiskWritesPerDay), p.DiskTokens
+	return r
+}

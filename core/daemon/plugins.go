@@ -158,6 +158,13 @@ func orDied(err error) error {
 	return err
 }
 
+// watch is closed at the next change of state.
+func (s *supervisor[T]) watch() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.changed
+}
+
 // snapshot returns the state, and the life where it is ready.
 func (s *supervisor[T]) snapshot() (pluginhost.State, T) {
 	s.mu.Lock()
@@ -169,6 +176,7 @@ func (s *supervisor[T]) snapshot() (pluginhost.State, T) {
 func (p *plugins) start(ctx context.Context, g *group) {
 	g.goes(func() error { return p.tokenizer.Run(ctx) })
 	g.goes(func() error { return p.backend.Run(ctx) })
+	g.goes(func() error { p.keepPinned(ctx); return nil })
 }
 
 // ready waits for both plugins.
@@ -214,8 +222,7 @@ func (p *plugins) prepareBackend(ctx context.Context, proc *pluginhost.Process, 
 	if err != nil {
 		return backendLife{}, err
 	}
-	req := LoadRequest(p.d.c)
-	req.CacheDir = p.cacheDir(ctx)
+	req := servedRequest(p.d.c, p.cacheDir(ctx))
 	stage := ""
 	info, err := LoadBackend(ctx, b, t.tokenizer, req, func(l backend.LoadProgress) {
 		p.d.notify.loading(l)

@@ -55,7 +55,7 @@ func (l *loop) form() bool {
 	b.decoding, b.prefill = 0, 0
 	l.reuse()
 	l.each(func(u unit) {
-		if u.b != nil && u.to-u.from == 1 {
+		if u.b != nil && u.to-u.from == 1 && !u.job.fetching {
 			b.units = append(b.units, u)
 		}
 	})
@@ -81,7 +81,7 @@ func (l *loop) form() bool {
 	// Lists that are scored come last: each of their rows wants logits, and a prompt's last one must find some left.
 	for _, scoring := range [2]bool{false, true} {
 		l.each(func(u unit) {
-			if left <= 0 || u.job.scoring != scoring || u.b != nil && u.to-u.from == 1 {
+			if left <= 0 || u.job.fetching || u.job.scoring != scoring || u.b != nil && u.to-u.from == 1 {
 				return
 			}
 			if rows := l.add(u, min(left, u.to-u.from)); rows > 0 {

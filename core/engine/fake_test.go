@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"math/bits"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -30,6 +32,8 @@ type fake struct {
 	seqs  map[*fakeSeq]bool // that were not freed
 	turn  time.Duration     // of forward
 	hook  func(rows []row) error
+
+	mu sync.Mutex // guards the list pages, not what stands in them
 
 	content uint64 // of adapters that are loaded
 	habits  bool   // only the last two tokens decide, so that texts repeat themselves
@@ -79,7 +83,7 @@ func (f *fake) forget(page int32) {
 		f.t.Errorf("page %d is forgotten and was not kept", page)
 	}
 	f.pages[page].kept = false
-	f.drop(f.pages[page])
+	f.dropPage(f.pages[page])
 }
 
 func (f *fake) idle(page int32) bool { return f.pages[page].kept && f.pages[page].refs == 1 }
@@ -155,7 +159,7 @@ func (s *fakeSeq) Copy(page int32, n int) {
 	if s.n%s.m.size.page != 0 || !p.kept || n < 1 || n >= s.m.size.page || s.n+n > s.m.size.context || s.m.freePages() < 1 {
 		s.m.t.Errorf("%d positions of page %d, kept: %v, are copied at %d", n, page, p.kept, s.n)
 	}
-	own := s.m.take()
+	own := s.m.takePage()
 	own.states = slices.Clone(p.states)
 	s.pages = append(s.pages, own)
 	s.n += n
@@ -167,7 +171,7 @@ func (s *fakeSeq) Swap(i int, page int32) {
 		s.m.t.Errorf("page %d, kept: %v, does not hold what the one holds whose place it takes", page, p.kept)
 	}
 	p.refs++
-	s.m.drop(s.pages[i])
+	s.m.dropPage(s.pages[i])
 	s.pages[i] = p
 }
 
@@ -178,18 +182,18 @@ func (s *fakeSeq) Truncate(n int) {
 	s.n = n
 	keep := (n + s.m.size.page - 1) / s.m.size.page
 	for _, p := range s.pages[keep:] {
-		s.m.drop(p)
+		s.m.dropPage(p)
 	}
 	s.pages = s.pages[:keep]
 }
 
-func (f *fake) drop(p *fakePage) {
+func (f *fake) dropPage(p *fakePage) {
 	if p.refs--; p.refs == 0 {
 		f.used--
 	}
 }
 
-func (f *fake) take() *fakePage {
+func (f *fake) takePage() *fakePage {
 	f.used++
 	for _, p := range f.pages {
 		if p.refs == 0 {
@@ -197,9 +201,46 @@ func (f *fake) take() *fakePage {
 			return p
 		}
 	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	p := &fakePage{number: int32(len(f.pages)), refs: 1}
 	f.pages = append(f.pages, p)
 	return p
+}
+
+func (f *fake) pageBytes() int { return 8 * f.size.page }
+
+func (f *fake) take() int32 {
+	if f.freePages() == 0 {
+		f.t.Error("a page is taken and none is free")
+	}
+	return f.takePage().number
+}
+
+func (f *fake) drop(page int32) { f.dropPage(f.pages[page]) }
+
+func (f *fake) read(page int32, dst []byte) {
+	p := f.pages[page]
+	if p.refs == 0 || len(p.states) != f.size.page || len(dst) != f.pageBytes() {
+		f.t.Errorf("page %d with %d positions is read", page, len(p.states))
+	}
+	for i, s := range p.states {
+		binary.LittleEndian.PutUint64(dst[8*i:], s)
+	}
+}
+
+// fill runs beside forward, as the transformer's may.
+func (f *fake) fill(page int32, src []byte) {
+	f.mu.Lock()
+	p := f.pages[page]
+	f.mu.Unlock()
+	if p.refs != 1 || p.kept || len(src) != f.pageBytes() {
+		f.t.Errorf("page %d is filled: holders %d, kept: %v", page, p.refs, p.kept)
+	}
+	p.states = p.states[:0]
+	for i := range f.size.page {
+		p.states = append(p.states, binary.LittleEndian.Uint64(src[8*i:]))
+	}
 }
 
 func (s *fakeSeq) Fork() seq {
@@ -292,13 +333,13 @@ func (f *fake) forward(rows []row) error {
 	for _, s := range order {
 		if s.shared() {
 			last := &s.pages[len(s.pages)-1]
-			own := f.take()
+			own := f.takePage()
 			own.states = slices.Clone((*last).states)
-			f.drop(*last)
+			f.dropPage(*last)
 			*last = own
 		}
 		for len(s.pages)*f.size.page < s.Len()+counts[s] {
-			s.pages = append(s.pages, f.take())
+			s.pages = append(s.pages, f.takePage())
 		}
 	}
 	for _, r := range rows {

@@ -1,13 +1,16 @@
 package engine
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"unsafe"
 
+	"edged/core/engine/pagestore"
 	"edged/core/mmap"
 	"edged/core/protocol"
 	"edged/core/protocol/backend"
@@ -141,11 +144,47 @@ func (e *Engine) load(ctx context.Context, req backend.LoadRequest, progress fun
 		return m, err
 	}
 	m.loop = newLoop(m.model, m.size, logits, e.opt.Log)
+	if onDisk(req) {
+		e.openDisk(m, req, hash)
+	}
 	go m.loop.run()
 	e.opt.Log.InfoContext(ctx, "model loaded", "model", m.info.Name, "arch", m.info.Arch, "format", m.info.Format, "path", req.Path,
 		"context", m.info.Context, "kv", m.info.KVType, "kv_pages", l.options.KVPages, "prefix_cache", !req.NoPrefixCache, "tiles", m.tiles != nil, "kernels", e.opt.Kernels.Name(),
 		"precision", string(m.info.Precision), "threads_decode", m.info.ThreadsDecode, "threads_prefill", m.info.ThreadsPrefill)
 	return m, nil
+}
+
+// onDisk reports whether a request wants prefixes kept on disk.
+func onDisk(req backend.LoadRequest) bool {
+	return req.PrefixDiskBytes > 0 && req.CacheDir != "" && !req.NoPrefixCache
+}
+
+// openDisk gives the loop its pages on disk. Where that fails, prefixes do not outlive the process, and nothing else changes.
+func (e *Engine) openDisk(m *loaded, req backend.LoadRequest, hash string) {
+	dir := filepath.Join(req.CacheDir, "prefixes")
+	s, err := pagestore.Open(pagestore.Options{Dir: dir, Bytes: req.PrefixDiskBytes, Daily: req.PrefixDiskDaily, Log: e.opt.Log})
+	if err == nil {
+		if err = m.loop.attach(s, e.diskKey(m, hash), cmp.Or(req.PrefixDiskTokens, defaultDiskTokens)); err != nil {
+			err = errors.Join(err, s.Close())
+		}
+	}
+	if err != nil {
+		e.opt.Log.Warn("computed prefixes are not kept on disk", "path", dir, "err", err)
+		return
+	}
+	st := s.Stats()
+	e.opt.Log.Info("prefix cache on disk", "path", dir, "pages", st.Pages, "bytes", st.Bytes)
+}
+
+// pageFormat is the version of what a page's bytes mean: to be raised with the layout of the arena, and with every change of
+// the arithmetic that changes a bit of a key or a value, where the version of the build does not tell.
+const pageFormat = 1
+
+// diskKey is what the bits of a page depend on beside adapters and tokens: the model with what was requantised, the types,
+// all hyper-parameters, RoPE's among them, and the build. Kernels are not in it: all of them give the same bits.
+func (e *Engine) diskKey(m *loaded, hash string) string {
+	return fmt.Sprintf("%d %s %s %s %s %s %d %+v", pageFormat, e.opt.Version, hash, m.info.Arch, m.info.KVType, m.info.Precision,
+		m.size.page, m.file.Hyper)
 }
 
 // abandon frees what a failed load has.

@@ -54,6 +54,10 @@ type loop struct {
 	prefixes *prefixes     // nil: off
 	count    backend.Stats // counters; the rest of it is filled in by publish
 
+	disk    *disk          // nil: nothing outlives the process
+	pins    map[string]seq // pinned prefixes, by name
+	stalled bool           // all that runs waits for the disk
+
 	mu       sync.Mutex // guards snapshot
 	snapshot backend.Stats
 }
@@ -66,6 +70,7 @@ func newLoop(m model, size sizes, logits []float32, log *slog.Logger) *loop {
 		quit:     make(chan struct{}),
 		done:     make(chan struct{}),
 		adapters: map[string]*adapter{},
+		pins:     map[string]seq{},
 	}
 	if !size.forgets {
 		l.prefixes = newPrefixes(m, size.page)
@@ -166,6 +171,8 @@ func (l *loop) run() {
 		l.admit()
 		if l.form() {
 			l.turn()
+		} else {
+			l.stalled = l.disk != nil && len(l.disk.fetches) > 0
 		}
 		l.publish()
 	}
@@ -176,6 +183,10 @@ func (l *loop) run() {
 	for _, p := range slices.Clone(l.proofs) {
 		l.end(p, errClosed)
 	}
+	if l.disk != nil {
+		l.disk.close()
+	}
+	l.unpin()
 	if l.prefixes != nil {
 		l.prefixes.clear()
 	}
@@ -187,10 +198,11 @@ func (l *loop) run() {
 // receive runs what was sent, and waits for it while there is nothing to compute. False: the loop is to end.
 func (l *loop) receive() bool {
 	for {
-		if len(l.running) == 0 && len(l.waiting) == 0 && len(l.proofs) == 0 {
+		if l.stalled || len(l.running) == 0 && len(l.waiting) == 0 && len(l.proofs) == 0 {
 			l.publish()
 			select {
 			case f := <-l.commands:
+				l.stalled = false
 				f()
 				continue
 			case <-l.quit:
@@ -242,6 +254,7 @@ func (l *loop) fail(j *job, err error) {
 
 // complete ends a job with its last event.
 func (l *loop) complete(j *job) {
+	l.pin(j)
 	l.leave(j)
 	j.out.put(j.last())
 	j.out.close(nil)
@@ -263,7 +276,7 @@ func (l *loop) turn() {
 	err := l.model.forward(l.batch.rows)
 	switch {
 	case errors.Is(err, transformer.ErrNoPages):
-		if !l.leaveOut() {
+		if l.stalled = l.disk != nil && len(l.disk.fetches) > 0; !l.stalled && !l.leaveOut() { // what is read into becomes free soon
 			l.makeRoom()
 		}
 		return
@@ -276,6 +289,7 @@ func (l *loop) turn() {
 		return
 	}
 	l.keep()
+	l.save()
 	for _, j := range l.running {
 		l.progress(j)
 		l.fork(j)
@@ -333,6 +347,12 @@ func (l *loop) publish() {
 	st.Running, st.Waiting = len(l.running), len(l.waiting)
 	st.KVPages = l.model.totalPages()
 	st.KVPagesCached = l.model.idlePages()
+	if l.disk != nil {
+		l.disk.count(&st)
+	}
+	for _, s := range l.pins {
+		st.PrefixPinnedPages += s.Pages()
+	}
 	st.KVPagesUsed = st.KVPages - l.model.freePages() - st.KVPagesCached
 	st.Adapters = len(l.adapters)
 	for _, a := range l.adapters {

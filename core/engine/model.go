@@ -22,6 +22,12 @@ type model interface {
 	forget(page int32)
 	idle(page int32) bool
 	idlePages() int
+	// Pages as bytes, for those on disk. fill may run beside forward.
+	pageBytes() int
+	take() int32
+	drop(page int32)
+	read(page int32, dst []byte)
+	fill(page int32, src []byte)
 	close() error
 }
 
@@ -110,4 +116,10 @@ func (c *computer) keep(page int32)      { c.m.Keep(page) }
 func (c *computer) forget(page int32)    { c.m.Forget(page) }
 func (c *computer) idle(page int32) bool { return c.m.Idle(page) }
 func (c *computer) idlePages() int       { return c.m.IdlePages() }
-func (c *computer) close() error         { return c.m.Close() }
+func (c *computer) pageBytes() int       { return c.m.PageBytes() }
+func (c *computer) take() int32          { return c.m.Take() }
+func (c *computer) drop(page int32)      { c.m.Drop(page) }
+
+func (c *computer) read(page int32, dst []byte) { c.m.ReadPage(page, dst) }
+func (c *computer) fill(page int32, src []byte) { c.m.WritePage(page, src) }
+func (c *computer) close() error                { return c.m.Close() }

@@ -17,6 +17,9 @@ const (
 	defaultSequences = 8
 	maxSequences     = 256
 	defaultContext   = 4096
+	// defaultDiskTokens is where a prompt is long enough to be worth a write that perhaps nobody reads: 8 pages, which a Pi 5
+	// computes in several seconds for a 1B model and reads in a tenth of one.
+	defaultDiskTokens = 256
 	// batchRows is the number of rows of one turn. A Pi 4 computes 128 prompt rows of a 1B model in about four seconds, so
 	// there pace takes fewer; on a desktop more bring nothing.
 	batchRows = 128
@@ -81,7 +84,8 @@ func resolve(req backend.LoadRequest) (layout, error) {
 	}
 	for name, v := range map[string]int64{
 		"context": int64(req.Context), "threads_prefill": int64(req.ThreadsPrefill), "threads_decode": int64(req.ThreadsDecode),
-		"kv_bytes": req.KVBytes, "memory_limit": req.MemoryLimit,
+		"kv_bytes": req.KVBytes, "memory_limit": req.MemoryLimit, "prefix_disk_bytes": req.PrefixDiskBytes,
+		"prefix_disk_daily": req.PrefixDiskDaily, "prefix_disk_tokens": int64(req.PrefixDiskTokens),
 	} {
 		if v < 0 {
 			return l, fmt.Errorf("%s: %d is negative", name, v)
@@ -164,6 +168,10 @@ func (l *layout) measure(f weights.Figures, h weights.Hyper, req backend.LoadReq
 	p.Adapters = min(max(f.Total/16, minAdapterBytes), maxAdapterBytes)
 	// The sampler holds up to 48 bytes for every token of the vocabulary while it looks for a nucleus.
 	p.Scratch = scratch + int64(l.logitRows)*rowBytes + 48*int64(h.VocabRows)
+
+	if onDisk(req) {
+		p.Scratch += diskBytes(page)
+	}
 
 	one := (int64(o.Context) + kernel.BlockPositions - 1) / kernel.BlockPositions
 	pages := one * int64(l.sequences)

@@ -23,6 +23,7 @@ type prefixes struct {
 	edges  map[uint64]int32 // hash of parent and tokens → node; a node whose hash is taken is not kept
 	roots  map[string]*root
 	made   int64 // roots so far
+	adds   uint64
 	newest int32 // ends of the list of nodes by last use; none: empty
 	oldest int32
 	seed   maphash.Seed
@@ -36,9 +37,10 @@ type node struct {
 	tokens       []int32 // (page) what it adds to its parent; nil: never used; memory is kept for the next node of this page
 	hash         uint64
 	root         *root
-	parent       int32 // none: the root
-	child        int32 // the last one that was added; none: a leaf
-	next, before int32 // among the children of parent
+	made         uint64 // counts what add makes: another page of this number has another one
+	parent       int32  // none: the root
+	child        int32  // the last one that was added; none: a leaf
+	next, before int32  // among the children of parent
 	newer, older int32
 	kept         bool
 }
@@ -204,10 +206,7 @@ func (p *prefixes) keep(set string, s seq, h history, n int) {
 		return
 	}
 	at, _ := p.at(set, s, i)
-	if at.root == nil {
-		p.made++
-		at.root = &root{set: set, id: p.made, child: none}
-	}
+	p.plant(&at, set)
 	for ; i < full; i++ {
 		own := s.Page(i)
 		hash := p.hash(at, h, i)
@@ -229,11 +228,51 @@ func (p *prefixes) keep(set string, s seq, h history, n int) {
 	}
 }
 
+// insert takes pages of another origin, which hold the tokens of h from page from on, into the tree. Those whose beginning
+// is not there any more, or that are there already, are left to the caller alone.
+func (p *prefixes) insert(set string, h history, from int, pages []int32) {
+	at := place{p.roots[set], none}
+	for i := range from {
+		n, ok := p.follow(at, h, i)
+		if !ok {
+			return
+		}
+		at.node = n
+	}
+	if len(pages) == 0 {
+		return
+	}
+	p.plant(&at, set)
+	for i, own := range pages {
+		hash := p.hash(at, h, from+i)
+		n, taken := p.edges[hash]
+		switch {
+		case !taken:
+			p.add(own, at, hash)
+			n = own
+		case !p.is(n, at): // another prefix with this hash of 64 bits, by chance
+			p.touch(at.node)
+			return
+		}
+		at.node = n
+	}
+	p.touch(at.node)
+}
+
+// plant gives a place a root where it has none.
+func (p *prefixes) plant(at *place, set string) {
+	if at.root == nil {
+		p.made++
+		at.root = &root{set: set, id: p.made, child: none}
+	}
+}
+
 // add makes a node of a page; its tokens are in scratch.
 func (p *prefixes) add(page int32, at place, hash uint64) {
 	n := &p.nodes[page]
 	n.tokens = append(n.tokens[:0], p.tokens...)
-	n.hash, n.root, n.parent, n.kept = hash, at.root, at.node, true
+	p.adds++
+	n.hash, n.root, n.parent, n.kept, n.made = hash, at.root, at.node, true, p.adds
 	first := p.first(at.node, at.root)
 	n.child, n.next, n.before = none, *first, none
 	if n.next != none {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"edged/core/engine/pagestore"
 	"edged/core/protocol"
 	"edged/core/protocol/backend"
 	"edged/core/sample"
@@ -19,6 +20,7 @@ const (
 	maxBranches = 64
 	maxTop      = 1024
 	maxAdapters = 64
+	maxPin      = 256 // bytes of a name
 )
 
 // job is one request: a generation with one or more branches, or a list to be scored. What stands above the line is fixed
@@ -54,6 +56,12 @@ type job struct {
 	drafted  int         // guessed tokens that were computed
 	accepted int         // and those that were drawn
 	times    []time.Time // of its tokens, where they are watched
+
+	found    int              // pages of the prompt that were there
+	names    []pagestore.Name // of the prompt's full pages; nil: not wanted
+	used     int64            // when it named them
+	saved    int              // pages that were looked at for the disk
+	fetching bool             // it waits for pages from the disk
 }
 
 // branch is one choice of a job: prompt and ids are its history, of which seq has computed the first Len tokens.
@@ -94,6 +102,8 @@ func newJob(req backend.Request, v *vocabulary, s sizes) (*job, error) {
 		return refuse("max_tokens: it is negative")
 	case req.TopLogprobs < 0 || req.TopLogprobs > maxTop:
 		return refuse("top_logprobs: want 0 to %d", maxTop)
+	case len(req.Pin) > maxPin:
+		return refuse("pin: a name of %d bytes is longer than %d", len(req.Pin), maxPin)
 	case len(req.Adapters) > maxAdapters:
 		return refuse("adapters: %d are more than %d", len(req.Adapters), maxAdapters)
 	case req.Grammar != "":

@@ -39,6 +39,7 @@ func (l *loop) skip(j *job, s seq, h history, limit int) {
 	if n == 0 {
 		return
 	}
+	j.found = max(j.found, s.Len()/l.size.page)
 	l.count.PrefixTokens += uint64(n)
 	if !j.hit {
 		j.hit = true
@@ -99,7 +100,43 @@ func (l *loop) reserve() {
 func (l *loop) spoil(j *job, err error) {
 	l.fail(j, damaged(err))
 	if l.prefixes != nil {
+		l.unpin()
 		l.prefixes.clear()
+	}
+}
+
+// pin keeps the full pages of a finished job's prompt where it asked for it: a sequence that computes nothing holds them, so
+// that they are no more idle than those of a request that runs.
+func (l *loop) pin(j *job) {
+	if j.req.Pin == "" || j.private || l.prefixes == nil {
+		return
+	}
+	if old := l.pins[j.req.Pin]; old != nil {
+		old.Free()
+		delete(l.pins, j.req.Pin)
+	}
+	s := l.model.newSeq()
+	full := len(j.req.PromptIDs) / l.size.page * l.size.page
+	l.prefixes.adopt(j.set, s, j, full)
+	s.Truncate(s.Len() / l.size.page * l.size.page)
+	n := s.Pages()
+	for _, other := range l.pins {
+		n += other.Pages()
+	}
+	if most := l.model.totalPages() - l.pages(l.size.context); n > most || s.Len() < full {
+		s.Free()
+		l.log.Warn("a prefix is not pinned: one whole conversation has to fit beside all that are", "request_id", j.req.ID,
+			"tokens", len(j.req.PromptIDs), "pages", n, "pages_left", max(most, 0))
+		return
+	}
+	l.pins[j.req.Pin] = s
+}
+
+// unpin gives all pinned prefixes back.
+func (l *loop) unpin() {
+	for name, s := range l.pins {
+		s.Free()
+		delete(l.pins, name)
 	}
 }
 

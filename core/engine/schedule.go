@@ -46,6 +46,7 @@ func (l *loop) admit() {
 			j.started = time.Now()
 		}
 		l.start(j)
+		l.recall(j)
 	}
 }
 

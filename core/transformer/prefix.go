@@ -85,3 +85,32 @@ func (a *arena) share(i int32) {
 	}
 	a.refs[i]++
 }
+
+// PageBytes is the size of a page as ReadPage and WritePage know it.
+func (m *Model) PageBytes() int { return m.kv.stride() * m.kv.layers * m.kv.heads }
+
+// Take hands out a free page, which belongs to the caller until Drop; there must be one.
+func (m *Model) Take() int32 { return m.kv.take() }
+
+// Drop gives a page of Take back. Where it was kept meanwhile, it stays as the cache's.
+func (m *Model) Drop(page int32) { m.kv.drop(page) }
+
+// ReadPage copies what a full page holds to dst (PageBytes): by layer and head, keys before values, each row-major by
+// position, little endian. Equal pages give equal bytes, and those of one machine are those of another.
+func (m *Model) ReadPage(page int32, dst []byte) {
+	m.kv.each(page, func(part []byte) { dst = dst[copy(dst, part):] })
+}
+
+// WritePage makes a page of Take hold what ReadPage gave. It may run beside Forward, which touches no page of Take.
+func (m *Model) WritePage(page int32, src []byte) {
+	m.kv.each(page, func(part []byte) { src = src[copy(part, src):] })
+}
+
+// each calls f for the parts of a page, in the order of the arena.
+func (a *arena) each(page int32, f func([]byte)) {
+	n := a.stride()
+	for head := range a.layers * a.heads {
+		k, _ := a.offsets(0, head)
+		f(a.mem[k+int(page)*n : k+int(page+1)*n])
+	}
+}

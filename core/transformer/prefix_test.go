@@ -4,6 +4,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+
+	"edged/quant/kernel"
 )
 
 // TestKeptPages: a page outlives its sequence, gives another one the same bits, is never written to by it, and comes back.
@@ -147,5 +149,45 @@ func TestKeptPagesAddUp(t *testing.T) {
 		if m.IdlePages() != idle || m.FreePages()+idle+len(held) != m.TotalPages() {
 			t.Fatalf("%d free, %d idle (counted %d), %d held of %d", m.FreePages(), m.IdlePages(), idle, len(held), m.TotalPages())
 		}
+	}
+}
+
+// TestPagesAsBytes: a page that was read from one model and written to another of the same weights gives the same bits.
+func TestPagesAsBytes(t *testing.T) {
+	for _, kv := range []kernel.KVType{kernel.KVF16, kernel.KVF32} {
+		memory := newMemory("llama", tiny("llama"))
+		from, to := memory.open(t, Options{Context: 128, KVPages: 12, KV: kv}), memory.open(t, Options{Context: 128, KVPages: 7, KV: kv})
+		ids := randomIDs(100, 70, 1)
+		a := from.NewSeq()
+		want := slices.Clone(feed(t, from, a, ids...))
+		other := to.NewSeq() // so that the pages get other numbers
+		feed(t, to, other, ids[:3]...)
+
+		buf := make([]byte, from.PageBytes())
+		b := to.NewSeq()
+		for i := range 2 {
+			from.ReadPage(a.Page(i), buf)
+			page := to.Take()
+			to.WritePage(page, buf)
+			again := make([]byte, to.PageBytes())
+			if to.ReadPage(page, again); !slices.Equal(buf, again) {
+				t.Errorf("%v: another page is read than was written", kv)
+			}
+			to.Keep(page)
+			to.Drop(page)
+			if !to.Idle(page) {
+				t.Errorf("%v: the page is not the cache's alone", kv)
+			}
+			b.Adopt(page)
+		}
+		if !slices.Equal(feed(t, to, b, ids[64:]...), want) {
+			t.Errorf("%v: other logits behind pages of another model", kv)
+		}
+		b.Free()
+		other.Free()
+		if to.FreePages() != 5 || to.IdlePages() != 2 {
+			t.Errorf("%v: %d pages are free, %d idle", kv, to.FreePages(), to.IdlePages())
+		}
+		a.Free()
 	}
 }

@@ -87,6 +87,11 @@ type LoadRequest struct {
 	NoPrefixCache  bool      // compute every prompt anew, whatever it begins with
 	NoLookup       bool      // do not guess next tokens from what the prompt and the answer repeat
 	NoTiles        bool      // keep no second copy of the weights in CacheDir, even where products would be faster
+	// Of CacheDir: bytes that computed prefixes may take, so that they outlive the process, and bytes that may be written
+	// for that in any 24 hours. 0: nothing is kept there, or nothing more is written.
+	PrefixDiskBytes  int64
+	PrefixDiskDaily  int64
+	PrefixDiskTokens int // of a prompt from which on it is kept there though no request came back to it; 0: 256
 }
 
 // LoadProgress is one step of a load.
@@ -200,6 +205,7 @@ type Request struct {
 	Priority     int    // higher first
 	Client       string // fairness key
 	Stream       bool   // events per token; otherwise only stage events and the last
+	Pin          string // the prompt's pages stay under this name, until another request takes it over; "": as others
 }
 
 // FinishReason says why a choice ended.
@@ -295,6 +301,14 @@ type Stats struct {
 
 	DraftedTokens  uint64 // guessed next tokens that were computed
 	AcceptedTokens uint64 // those of them that were drawn; DecodedTokens counts them too
+
+	// Computed prefixes on disk: what is there, tokens that were read, bytes that were written, damaged files removed.
+	PrefixDiskPages   int
+	PrefixDiskBytes   int64
+	PrefixDiskTokens  uint64
+	PrefixDiskWritten uint64
+	PrefixDiskDamaged uint64
+	PrefixPinnedPages int // of the pool, that pinned prefixes hold
 }
 
 // BenchRequest says what to measure.

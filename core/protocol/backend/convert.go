@@ -32,6 +32,7 @@ func loadRequestTo(r LoadRequest) *edgedpb.LoadRequest {
 		ThreadsPrefill: narrow(r.ThreadsPrefill), ThreadsDecode: narrow(r.ThreadsDecode), Head: r.Head, Quantize: r.Quantize,
 		CacheDir: r.CacheDir, MaxSequences: narrow(r.MaxSequences), KvBytes: r.KVBytes, MemoryLimit: r.MemoryLimit,
 		IgnorePlan: r.IgnorePlan, NoPrefixCache: r.NoPrefixCache, NoLookup: r.NoLookup, NoTiles: r.NoTiles,
+		PrefixDiskBytes: r.PrefixDiskBytes, PrefixDiskDaily: r.PrefixDiskDaily, PrefixDiskTokens: int64(r.PrefixDiskTokens),
 	}
 }
 
@@ -41,6 +42,7 @@ func loadRequestFrom(r *edgedpb.LoadRequest) LoadRequest {
 		ThreadsPrefill: int(r.ThreadsPrefill), ThreadsDecode: int(r.ThreadsDecode), Head: r.Head, Quantize: r.Quantize,
 		CacheDir: r.CacheDir, MaxSequences: int(r.MaxSequences), KVBytes: r.KvBytes, MemoryLimit: r.MemoryLimit,
 		IgnorePlan: r.IgnorePlan, NoPrefixCache: r.NoPrefixCache, NoLookup: r.NoLookup, NoTiles: r.NoTiles,
+		PrefixDiskBytes: r.PrefixDiskBytes, PrefixDiskDaily: r.PrefixDiskDaily, PrefixDiskTokens: wide(r.PrefixDiskTokens),
 	}
 }
 
@@ -155,6 +157,8 @@ func statsTo(s Stats) *edgedpb.StatsResponse {
 		Steps: s.Steps, ResidentBytes: s.ResidentBytes, HeapBytes: s.HeapBytes, PrefillNs: s.PrefillTime.Nanoseconds(),
 		DecodeNs: s.DecodeTime.Nanoseconds(), KvPagesCached: int64(s.KVPagesCached), PrefixHits: s.PrefixHits, PrefixTokens: s.PrefixTokens,
 		DraftedTokens: s.DraftedTokens, AcceptedTokens: s.AcceptedTokens,
+		PrefixDiskPages: int64(s.PrefixDiskPages), PrefixDiskBytes: s.PrefixDiskBytes, PrefixDiskTokens: s.PrefixDiskTokens,
+		PrefixDiskWritten: s.PrefixDiskWritten, PrefixDiskDamaged: s.PrefixDiskDamaged, PrefixPinnedPages: int64(s.PrefixPinnedPages),
 	}
 }
 
@@ -165,6 +169,8 @@ func statsFrom(s *edgedpb.StatsResponse) Stats {
 		Steps: s.Steps, ResidentBytes: s.ResidentBytes, HeapBytes: s.HeapBytes, PrefillTime: time.Duration(s.PrefillNs),
 		DecodeTime: time.Duration(s.DecodeNs), KVPagesCached: wide(s.KvPagesCached), PrefixHits: s.PrefixHits, PrefixTokens: s.PrefixTokens,
 		DraftedTokens: s.DraftedTokens, AcceptedTokens: s.AcceptedTokens,
+		PrefixDiskPages: wide(s.PrefixDiskPages), PrefixDiskBytes: s.PrefixDiskBytes, PrefixDiskTokens: s.PrefixDiskTokens,
+		PrefixDiskWritten: s.PrefixDiskWritten, PrefixDiskDamaged: s.PrefixDiskDamaged, PrefixPinnedPages: wide(s.PrefixPinnedPages),
 	}
 }
 

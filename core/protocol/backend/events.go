@@ -16,7 +16,7 @@ func sendRequest(r Request, send func(*edgedpb.GenerateRequest) error) error {
 	part := &edgedpb.GenerateRequest{
 		Id: r.ID, Adapters: usesTo(r.Adapters), Sampling: samplingTo(r.Sampling), MaxTokens: int64(r.MaxTokens),
 		StopIds: r.StopIDs, IgnoreEos: r.IgnoreEOS, N: narrow(r.N), BestOf: narrow(r.BestOf), Logprobs: r.Logprobs,
-		TopLogprobs: narrow(r.TopLogprobs), Priority: narrow(r.Priority), Client: r.Client, Stream: r.Stream,
+		TopLogprobs: narrow(r.TopLogprobs), Priority: narrow(r.Priority), Client: r.Client, Stream: r.Stream, Pin: r.Pin,
 	}
 	for _, s := range r.Stop {
 		part.Stop = append(part.Stop, []byte(s))
@@ -88,7 +88,7 @@ func receiveRequest(recv func() (*edgedpb.GenerateRequest, error)) (Request, err
 				ID: part.Id, Adapters: usesFrom(part.Adapters), Sampling: samplingFrom(part.Sampling),
 				MaxTokens: wide(part.MaxTokens), IgnoreEOS: part.IgnoreEos, N: int(part.N), BestOf: int(part.BestOf),
 				Logprobs: part.Logprobs, TopLogprobs: int(part.TopLogprobs), Priority: int(part.Priority), Client: part.Client,
-				Stream: part.Stream,
+				Stream: part.Stream, Pin: part.Pin,
 			}
 			for _, s := range part.Stop {
 				r.Stop = append(r.Stop, string(s))

@@ -183,9 +183,15 @@ type LoadRequest struct {
 	// Do not guess next tokens from what the prompt and the answer repeat.
 	NoLookup bool `protobuf:"varint,20,opt,name=no_lookup,json=noLookup,proto3" json:"no_lookup,omitempty"`
 	// Keep no second copy of the weights in cache_dir, even where products would be faster.
-	NoTiles       bool `protobuf:"varint,40,opt,name=no_tiles,json=noTiles,proto3" json:"no_tiles,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	NoTiles bool `protobuf:"varint,40,opt,name=no_tiles,json=noTiles,proto3" json:"no_tiles,omitempty"`
+	// Bytes of cache_dir that computed prefixes may take, so that they outlive the process; 0: none are kept there.
+	PrefixDiskBytes int64 `protobuf:"varint,30,opt,name=prefix_disk_bytes,json=prefixDiskBytes,proto3" json:"prefix_disk_bytes,omitempty"`
+	// Bytes that may be written for that in any 24 hours; 0: none, what is there is still read.
+	PrefixDiskDaily int64 `protobuf:"varint,31,opt,name=prefix_disk_daily,json=prefixDiskDaily,proto3" json:"prefix_disk_daily,omitempty"`
+	// Tokens of a prompt from which on it is kept there though no request came back to it; 0: 256.
+	PrefixDiskTokens int64 `protobuf:"varint,32,opt,name=prefix_disk_tokens,json=prefixDiskTokens,proto3" json:"prefix_disk_tokens,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *LoadRequest) Reset() {
@@ -328,6 +334,27 @@ func (x *LoadRequest) GetNoTiles() bool {
 		return x.NoTiles
 	}
 	return false
+}
+
+func (x *LoadRequest) GetPrefixDiskBytes() int64 {
+	if x != nil {
+		return x.PrefixDiskBytes
+	}
+	return 0
+}
+
+func (x *LoadRequest) GetPrefixDiskDaily() int64 {
+	if x != nil {
+		return x.PrefixDiskDaily
+	}
+	return 0
+}
+
+func (x *LoadRequest) GetPrefixDiskTokens() int64 {
+	if x != nil {
+		return x.PrefixDiskTokens
+	}
+	return 0
 }
 
 // MemoryPlan is what a load needs, in bytes.
@@ -1291,7 +1318,9 @@ type GenerateRequest struct {
 	// Fairness key.
 	Client string `protobuf:"bytes,17,opt,name=client,proto3" json:"client,omitempty"`
 	// Deltas per token; otherwise only prefill events and the end.
-	Stream        bool `protobuf:"varint,18,opt,name=stream,proto3" json:"stream,omitempty"`
+	Stream bool `protobuf:"varint,18,opt,name=stream,proto3" json:"stream,omitempty"`
+	// Not empty: the full pages of this prompt stay in the pool under this name, until another request takes the name over.
+	Pin           string `protobuf:"bytes,50,opt,name=pin,proto3" json:"pin,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1450,6 +1479,13 @@ func (x *GenerateRequest) GetStream() bool {
 		return x.Stream
 	}
 	return false
+}
+
+func (x *GenerateRequest) GetPin() string {
+	if x != nil {
+		return x.Pin
+	}
+	return ""
 }
 
 // GenerateEvent is one thing that happened to a request.
@@ -2692,8 +2728,17 @@ type StatsResponse struct {
 	// Guessed next tokens that were computed, and those of them that were drawn.
 	DraftedTokens  uint64 `protobuf:"varint,40,opt,name=drafted_tokens,json=draftedTokens,proto3" json:"drafted_tokens,omitempty"`
 	AcceptedTokens uint64 `protobuf:"varint,41,opt,name=accepted_tokens,json=acceptedTokens,proto3" json:"accepted_tokens,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Computed prefixes on disk: pages and bytes that are there, tokens that were read instead of computed, bytes that
+	// were written, and files that were found damaged and removed.
+	PrefixDiskPages   int64  `protobuf:"varint,50,opt,name=prefix_disk_pages,json=prefixDiskPages,proto3" json:"prefix_disk_pages,omitempty"`
+	PrefixDiskBytes   int64  `protobuf:"varint,51,opt,name=prefix_disk_bytes,json=prefixDiskBytes,proto3" json:"prefix_disk_bytes,omitempty"`
+	PrefixDiskTokens  uint64 `protobuf:"varint,52,opt,name=prefix_disk_tokens,json=prefixDiskTokens,proto3" json:"prefix_disk_tokens,omitempty"`
+	PrefixDiskWritten uint64 `protobuf:"varint,53,opt,name=prefix_disk_written,json=prefixDiskWritten,proto3" json:"prefix_disk_written,omitempty"`
+	PrefixDiskDamaged uint64 `protobuf:"varint,54,opt,name=prefix_disk_damaged,json=prefixDiskDamaged,proto3" json:"prefix_disk_damaged,omitempty"`
+	// Pages of the pool that pinned prefixes hold.
+	PrefixPinnedPages int64 `protobuf:"varint,55,opt,name=prefix_pinned_pages,json=prefixPinnedPages,proto3" json:"prefix_pinned_pages,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *StatsResponse) Reset() {
@@ -2852,6 +2897,48 @@ func (x *StatsResponse) GetAcceptedTokens() uint64 {
 	return 0
 }
 
+func (x *StatsResponse) GetPrefixDiskPages() int64 {
+	if x != nil {
+		return x.PrefixDiskPages
+	}
+	return 0
+}
+
+func (x *StatsResponse) GetPrefixDiskBytes() int64 {
+	if x != nil {
+		return x.PrefixDiskBytes
+	}
+	return 0
+}
+
+func (x *StatsResponse) GetPrefixDiskTokens() uint64 {
+	if x != nil {
+		return x.PrefixDiskTokens
+	}
+	return 0
+}
+
+func (x *StatsResponse) GetPrefixDiskWritten() uint64 {
+	if x != nil {
+		return x.PrefixDiskWritten
+	}
+	return 0
+}
+
+func (x *StatsResponse) GetPrefixDiskDamaged() uint64 {
+	if x != nil {
+		return x.PrefixDiskDamaged
+	}
+	return 0
+}
+
+func (x *StatsResponse) GetPrefixPinnedPages() int64 {
+	if x != nil {
+		return x.PrefixPinnedPages
+	}
+	return 0
+}
+
 var File_edged_v1_backend_proto protoreflect.FileDescriptor
 
 const file_edged_v1_backend_proto_rawDesc = "" +
@@ -2864,7 +2951,7 @@ const file_edged_v1_backend_proto_rawDesc = "" +
 	"\akernels\x18\x03 \x03(\tR\akernels\x12\x1a\n" +
 	"\bfeatures\x18\x04 \x03(\tR\bfeatures\x12\x16\n" +
 	"\x06embeds\x18\x05 \x01(\bR\x06embeds\x12\x18\n" +
-	"\abenches\x18\x06 \x01(\bR\abenches\"\xf3\x03\n" +
+	"\abenches\x18\x06 \x01(\bR\abenches\"\xf9\x04\n" +
 	"\vLoadRequest\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x18\n" +
 	"\acontext\x18\x02 \x01(\x03R\acontext\x12\x17\n" +
@@ -2883,7 +2970,10 @@ const file_edged_v1_backend_proto_rawDesc = "" +
 	"ignorePlan\x12&\n" +
 	"\x0fno_prefix_cache\x18\x0e \x01(\bR\rnoPrefixCache\x12\x1b\n" +
 	"\tno_lookup\x18\x14 \x01(\bR\bnoLookup\x12\x19\n" +
-	"\bno_tiles\x18( \x01(\bR\anoTiles\"\x8c\x02\n" +
+	"\bno_tiles\x18( \x01(\bR\anoTiles\x12*\n" +
+	"\x11prefix_disk_bytes\x18\x1e \x01(\x03R\x0fprefixDiskBytes\x12*\n" +
+	"\x11prefix_disk_daily\x18\x1f \x01(\x03R\x0fprefixDiskDaily\x12,\n" +
+	"\x12prefix_disk_tokens\x18  \x01(\x03R\x10prefixDiskTokens\"\x8c\x02\n" +
 	"\n" +
 	"MemoryPlan\x12\x18\n" +
 	"\aweights\x18\x01 \x01(\x03R\aweights\x12\x18\n" +
@@ -2966,7 +3056,7 @@ const file_edged_v1_backend_proto_rawDesc = "" +
 	"\x04seed\x18\v \x01(\x04R\x04seed\x1a<\n" +
 	"\x0eLogitBiasEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\x05R\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x02R\x05value:\x028\x01\"\x9f\x04\n" +
+	"\x05value\x18\x02 \x01(\x02R\x05value:\x028\x01\"\xb1\x04\n" +
 	"\x0fGenerateRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n" +
 	"\n" +
@@ -2990,7 +3080,8 @@ const file_edged_v1_backend_proto_rawDesc = "" +
 	"\ftop_logprobs\x18\x0f \x01(\x05R\vtopLogprobs\x12\x1a\n" +
 	"\bpriority\x18\x10 \x01(\x05R\bpriority\x12\x16\n" +
 	"\x06client\x18\x11 \x01(\tR\x06client\x12\x16\n" +
-	"\x06stream\x18\x12 \x01(\bR\x06stream\"\xc6\x01\n" +
+	"\x06stream\x18\x12 \x01(\bR\x06stream\x12\x10\n" +
+	"\x03pin\x182 \x01(\tR\x03pin\"\xc6\x01\n" +
 	"\rGenerateEvent\x12-\n" +
 	"\aprefill\x18\x01 \x01(\v2\x11.edged.v1.PrefillH\x00R\aprefill\x12'\n" +
 	"\x05delta\x18\x02 \x01(\v2\x0f.edged.v1.DeltaH\x00R\x05delta\x12.\n" +
@@ -3078,7 +3169,7 @@ const file_edged_v1_backend_proto_rawDesc = "" +
 	"\vstreams_tps\x18\x17 \x03(\x01R\n" +
 	"streamsTps\x12!\n" +
 	"\fstreams_wait\x18\x18 \x03(\x01R\vstreamsWait\"\x0e\n" +
-	"\fStatsRequest\"\xe5\x04\n" +
+	"\fStatsRequest\"\xfb\x06\n" +
 	"\rStatsResponse\x12\x18\n" +
 	"\arunning\x18\x01 \x01(\x03R\arunning\x12\x18\n" +
 	"\awaiting\x18\x02 \x01(\x03R\awaiting\x12\x19\n" +
@@ -3101,7 +3192,13 @@ const file_edged_v1_backend_proto_rawDesc = "" +
 	"prefixHits\x12#\n" +
 	"\rprefix_tokens\x18\x10 \x01(\x04R\fprefixTokens\x12%\n" +
 	"\x0edrafted_tokens\x18( \x01(\x04R\rdraftedTokens\x12'\n" +
-	"\x0faccepted_tokens\x18) \x01(\x04R\x0eacceptedTokens2\xbf\x05\n" +
+	"\x0faccepted_tokens\x18) \x01(\x04R\x0eacceptedTokens\x12*\n" +
+	"\x11prefix_disk_pages\x182 \x01(\x03R\x0fprefixDiskPages\x12*\n" +
+	"\x11prefix_disk_bytes\x183 \x01(\x03R\x0fprefixDiskBytes\x12,\n" +
+	"\x12prefix_disk_tokens\x184 \x01(\x04R\x10prefixDiskTokens\x12.\n" +
+	"\x13prefix_disk_written\x185 \x01(\x04R\x11prefixDiskWritten\x12.\n" +
+	"\x13prefix_disk_damaged\x186 \x01(\x04R\x11prefixDiskDamaged\x12.\n" +
+	"\x13prefix_pinned_pages\x187 \x01(\x03R\x11prefixPinnedPages2\xbf\x05\n" +
 	"\aBackend\x12<\n" +
 	"\bDescribe\x12\x19.edged.v1.DescribeRequest\x1a\x15.edged.v1.Description\x123\n" +
 	"\x04Plan\x12\x15.edged.v1.LoadRequest\x1a\x14.edged.v1.MemoryPlan\x124\n" +

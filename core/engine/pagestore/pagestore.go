@@ -1,0 +1,376 @@
+// Package pagestore keeps KV pages on disk under the names of the prefixes that they end: a folder of files, one page each,
+// bounded in size and in the bytes that are written within a day, since SD cards wear.
+//
+// A name is a hash over all that the bits of a page depend on: what the caller roots it in, and every token up to its end.
+// So a page is found without reading anything else, and one of another model, adapter or format is never found. Pages of
+// names that nobody asks for any more leave as the least recently used ones.
+//
+// Whatever goes wrong costs time only. A file whose checksum, size or tokens are not right is removed and counts as missing;
+// a full disk, a spent budget and a missing folder are errors of Put, after which the caller computes as if there were no
+// store. A file is written under another name and renamed when it is complete and synced, so that a crash leaves no half of
+// one under its name.
+//
+// It must not know what a page holds, what a model is or when a page is worth keeping. All methods may be called
+// concurrently; Has and Touch take no longer than a map lookup for each name.
+package pagestore
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// What Put and Get return, wrapped.
+var (
+	ErrLocked  = errors.New("another process uses it")
+	ErrMissing = errors.New("there is no such page")
+	ErrDamaged = errors.New("the page is damaged")
+	ErrFull    = errors.New("there is no room for it")
+	ErrBudget  = errors.New("the bytes of this day are spent")
+)
+
+// Name is that of a prefix whose length is a multiple of a page.
+type Name [sha256.Size]byte
+
+// Root is the name of the empty prefix of everything that key describes.
+func Root(key string) Name { return sha256.Sum256([]byte(key)) }
+
+// Next is the name of the prefix that goes on with a page of tokens. scratch is reused, and returned for the next call.
+func (n Name) Next(tokens []int32, scratch []byte) (Name, []byte) {
+	scratch = append(scratch[:0], n[:]...)
+	for _, t := range tokens {
+		scratch = binary.LittleEndian.AppendUint32(scratch, uint32(t))
+	}
+	return sha256.Sum256(scratch), scratch
+}
+
+// Options are the bounds of a store.
+type Options struct {
+	Dir   string // made where it is missing; of one process at a time
+	Bytes int64  // that all files may have
+	Daily int64  // bytes that may be written in any 24 hours; 0: none, what is there is still read
+	Log   *slog.Logger
+	Now   func() time.Time // nil: time.Now
+}
+
+// maxPages bounds the files of a folder, and with them the memory of the index: about 3 MiB.
+const maxPages = 1 << 14
+
+// Of the file system, a twentieth and at least reserveBytes stay free: the rest of the machine needs them more.
+const (
+	reserveShare = 20
+	reserveBytes = 64 << 20
+)
+
+// Store is an open folder of pages.
+type Store struct {
+	o    Options
+	lock *os.File
+
+	writing sync.Mutex // one Put at a time; taken before mu
+
+	mu      sync.Mutex
+	pages   map[Name]*page
+	bytes   int64
+	newest  int64 // the latest use
+	budget  budget
+	damaged uint64
+	written uint64
+	read    uint64
+	closed  bool
+}
+
+// page is one file.
+type page struct {
+	size  int64
+	depth int   // pages before it in its prefix
+	used  int64 // when it was used last, in seconds; never above that of the pages before it
+	told  int64 // used as the file's time tells
+}
+
+// Stats is what is there, and what was done since Open.
+type Stats struct {
+	Pages   int
+	Bytes   int64
+	Read    uint64 // pages
+	Written uint64 // bytes
+	Damaged uint64 // files that were found damaged and removed
+}
+
+// Open opens the folder and finds out what is there. The error is ErrLocked while another process has it open.
+func Open(o Options) (*Store, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("pagestore: %w", err)
+	}
+	lock, err := os.OpenFile(filepath.Join(o.Dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("pagestore: %w", err)
+	}
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return nil, errors.Join(fmt.Errorf("pagestore: %s: %w", o.Dir, ErrLocked), lock.Close())
+	}
+	s := &Store{o: o, lock: lock, pages: map[Name]*page{}}
+	if err := s.scan(); err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	s.budget = openBudget(filepath.Join(o.Dir, "written"), o.Daily, o.Now())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.bytes > o.Bytes || len(s.pages) > maxPages { // the bounds may be smaller than they were
+		victim, _ := s.oldest()
+		s.remove(victim)
+	}
+	return s, nil
+}
+
+// fileName is NAME-DEPTH.page.
+func fileName(n Name, depth int) string {
+	return hex.EncodeToString(n[:]) + "-" + strconv.Itoa(depth) + ".page"
+}
+
+// parseName reads what fileName wrote.
+func parseName(file string) (n Name, depth int, ok bool) {
+	stem, ok := strings.CutSuffix(file, ".page")
+	if !ok {
+		return n, 0, false
+	}
+	digits, after, ok := strings.Cut(stem, "-")
+	if !ok || len(digits) != 2*len(n) {
+		return n, 0, false
+	}
+	if _, err := hex.Decode(n[:], []byte(digits)); err != nil {
+		return n, 0, false
+	}
+	depth, err := strconv.Atoi(after)
+	return n, depth, err == nil && depth >= 0 && fileName(n, depth) == file
+}
+
+// scan finds the files, by their names alone, and removes what a crash left half-way.
+func (s *Store) scan() error {
+	list, err := os.ReadDir(s.o.Dir)
+	if err != nil {
+		return fmt.Errorf("pagestore: %w", err)
+	}
+	for _, e := range list {
+		if strings.HasPrefix(e.Name(), ".tmp-") {
+			_ = os.Remove(filepath.Join(s.o.Dir, e.Name()))
+			continue
+		}
+		name, depth, ok := parseName(e.Name())
+		if !ok {
+			continue
+		}
+		info, err := e.Info()
+		if err != nil || !info.Mode().IsRegular() {
+			continue
+		}
+		used := info.ModTime().Unix()
+		s.pages[name] = &page{size: info.Size(), depth: depth, used: used, told: used}
+		s.bytes += info.Size()
+		s.newest = max(s.newest, used)
+	}
+	return nil
+}
+
+// Tick is a time of use, later than all before it, whatever the clock says: a Pi has none when it boots.
+func (s *Store) Tick() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.newest = max(s.newest+1, s.o.Now().Unix())
+	return s.newest
+}
+
+// Has reports whether there is a page of that name. Get may still find it damaged.
+func (s *Store) Has(n Name) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.pages[n] != nil
+}
+
+// Touch says that the pages of a prefix, from its first one on, were used at a Tick.
+func (s *Store) Touch(names []Name, at int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, n := range names {
+		p := s.pages[n]
+		if p == nil {
+			return
+		}
+		p.used = max(p.used, at)
+	}
+}
+
+// Get reads a page into data, whose length is the page's. The error is ErrMissing or ErrDamaged; such a file is removed.
+func (s *Store) Get(n Name, tokens []int32, data []byte) error {
+	s.mu.Lock()
+	p := s.pages[n]
+	if p == nil || s.closed {
+		s.mu.Unlock()
+		return fmt.Errorf("pagestore: %w", ErrMissing)
+	}
+	depth := p.depth
+	s.mu.Unlock()
+	path := filepath.Join(s.o.Dir, fileName(n, depth))
+	err := readPage(path, n, depth, tokens, data)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case err == nil:
+		s.read++
+	case errors.Is(err, fs.ErrNotExist): // removed meanwhile, perhaps by hand
+		s.forget(n)
+		err = ErrMissing
+	default:
+		s.damaged++
+		s.o.Log.Warn("a page of the prefix cache is damaged and was removed", "path", path, "err", err)
+		s.remove(n)
+	}
+	if err != nil {
+		return fmt.Errorf("pagestore: %w", err)
+	}
+	return nil
+}
+
+// Put writes the page of a name, depth pages behind the beginning of its prefix, used at a Tick. half: it may spend no
+// more than half of the day's bytes. Less recently used pages make room for it. The errors are ErrFull, ErrBudget and
+// those of the file system. A page that is there already costs nothing.
+func (s *Store) Put(n Name, depth int, at int64, tokens []int32, data []byte, half bool) error {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	size := fileSize(len(tokens), len(data))
+	if err := s.admit(n, depth, at, size, half); err != nil {
+		if errors.Is(err, errThere) {
+			return nil
+		}
+		return fmt.Errorf("pagestore: %w", err)
+	}
+	if err := writePage(s.o.Dir, fileName(n, depth), n, depth, tokens, data, at); err != nil {
+		return fmt.Errorf("pagestore: %w", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pages[n] = &page{size: size, depth: depth, used: at, told: at}
+	s.bytes += size
+	s.written += uint64(size)
+	return nil
+}
+
+var errThere = errors.New("it is there")
+
+// admit makes room for a page and takes its bytes from the budget.
+func (s *Store) admit(n Name, depth int, at, size int64, half bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.closed:
+		return fs.ErrClosed
+	case s.pages[n] != nil:
+		return errThere
+	case size > s.o.Bytes:
+		return ErrFull
+	}
+	// First the budget: a page that cannot be written must not push another one out.
+	if !s.budget.has(size, half, s.o.Now()) {
+		return ErrBudget
+	}
+	for s.bytes+size > s.o.Bytes || len(s.pages) >= maxPages || s.scarce(size) {
+		victim, p := s.oldest()
+		if p == nil || !p.worse(at, depth) {
+			return ErrFull
+		}
+		s.remove(victim)
+	}
+	return s.budget.take(size, s.o.Now())
+}
+
+// worse reports whether a page is worth less than one that was used at a time and stands at a depth.
+func (p *page) worse(at int64, depth int) bool {
+	return cmp.Or(cmp.Compare(p.used, at), cmp.Compare(depth, p.depth)) < 0
+}
+
+// oldest is the page that leaves first: of those that were not used for longest the last one of its prefix, so that what
+// stays can be reached. nil: there is none. mu is held.
+func (s *Store) oldest() (Name, *page) {
+	var name Name
+	var last *page
+	for n, p := range s.pages {
+		if last == nil || p.worse(last.used, last.depth) {
+			name, last = n, p
+		}
+	}
+	return name, last
+}
+
+// scarce reports whether a page would take what is to stay free of the file system.
+func (s *Store) scarce(size int64) bool {
+	var st unix.Statfs_t
+	if unix.Statfs(s.o.Dir, &st) != nil {
+		return false
+	}
+	block := int64(st.Bsize)
+	free, all := int64(st.Bavail)*block, int64(st.Blocks)*block
+	return free-size < max(all/reserveShare, min(reserveBytes, all/2))
+}
+
+// remove deletes a page. mu is held.
+func (s *Store) remove(n Name) {
+	if p := s.pages[n]; p != nil {
+		// Where that fails the next start finds it again.
+		_ = os.Remove(filepath.Join(s.o.Dir, fileName(n, p.depth)))
+		s.forget(n)
+	}
+}
+
+// forget takes a page out of the index. mu is held.
+func (s *Store) forget(n Name) {
+	if p := s.pages[n]; p != nil {
+		s.bytes -= p.size
+		delete(s.pages, n)
+	}
+}
+
+// Stats counts.
+func (s *Store) Stats() Stats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return Stats{Pages: len(s.pages), Bytes: s.bytes, Read: s.read, Written: s.written, Damaged: s.damaged}
+}
+
+// Close writes down when pages were used last and gives the folder to others. Later calls do nothing.
+func (s *Store) Close() error {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil
+	}
+	s.closed = true
+	for n, p := range s.pages {
+		// Once an hour at most: a file's time is a write, too.
+		if p.used-p.told > 3600 {
+			t := time.Unix(p.used, 0)
+			_ = os.Chtimes(filepath.Join(s.o.Dir, fileName(n, p.depth)), t, t)
+		}
+	}
+	return errors.Join(s.budget.close(s.o.Now()), s.lock.Close())
+}
