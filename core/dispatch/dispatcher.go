@@ -388,7 +388,7 @@ func (d *Dispatcher) record(req *Request) *record {
 		r.Deadline = d.limits.MaxDeadline
 	}
 	refs := req.Adapters
-	if refs == nil && d.o.Defaults.Adapter != "" {
+	if refs == nil && req.Kind != Embed && d.o.Defaults.Adapter != "" {
 		refs = []AdapterRef{{Name: d.o.Defaults.Adapter, Scale: 1}}
 	}
 	for _, ref := range refs {

@@ -43,6 +43,9 @@ func (r *Request) check() *Error {
 	if len(r.Adapters) > maxAdapters {
 		return fail(CodeInvalidRequest, "adapter: %d are more than %d", len(r.Adapters), maxAdapters)
 	}
+	if r.Kind == Embed && len(r.Adapters) > 0 {
+		return fail(CodeUnsupported, "adapter: embeddings are those of the model without adapters")
+	}
 	for _, a := range r.Adapters {
 		if !finite(a.Scale) {
 			return fail(CodeInvalidRequest, "adapter: the scale of %q is not a finite number", a.Name)

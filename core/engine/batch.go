@@ -98,7 +98,7 @@ func (l *loop) form() bool {
 // prompts reports whether anything but next tokens is to be computed.
 func (l *loop) prompts() bool {
 	some := false
-	l.each(func(u unit) { some = some || u.b == nil || u.to-u.from > 1 })
+	l.each(func(u unit) { some = some || !u.job.fetching && (u.b == nil || u.to-u.from > 1) })
 	return some
 }
 
@@ -125,7 +125,7 @@ func (l *loop) each(f func(unit)) {
 func (l *loop) add(u unit, n int) int {
 	b := &l.batch
 	for i := u.from; i < u.from+n; i++ {
-		r := row{seq: u.seq, bound: u.job.bound}
+		r := row{seq: u.seq, bound: u.job.bound, sum: u.job.sum}
 		if u.b == nil {
 			r.token = u.job.req.PromptIDs[i]
 		} else {

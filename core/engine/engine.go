@@ -102,6 +102,9 @@ type loaded struct {
 
 var _ backend.Backend = (*Engine)(nil)
 
+// width is the length of a hidden state.
+func (m *loaded) width() int { return m.info.Width }
+
 // New returns an engine without a model.
 func New(o Options) *Engine {
 	if o.Log == nil {
@@ -146,7 +149,7 @@ func (e *Engine) Describe(context.Context) (backend.Description, error) {
 	if portable := (kernel.Portable{}).Name(); !slices.Contains(names, portable) {
 		names = append(names, portable) // what has no faster kernel runs on these
 	}
-	return backend.Description{Name: e.opt.Name, Version: e.opt.Version, Kernels: names, Features: features(), Benches: true}, nil
+	return backend.Description{Name: e.opt.Name, Version: e.opt.Version, Kernels: names, Features: features(), Embeds: true, Benches: true}, nil
 }
 
 // current is the model that is served. The error is protocol.ErrNotLoaded.

@@ -289,6 +289,15 @@ func fill(logits []float32, state uint64) {
 	}
 }
 
+// fakeWidth is the length of a hidden state.
+const fakeWidth = 6
+
+func fillHidden(sum []float32, state uint64) {
+	for i := range sum {
+		sum[i] += float32(mix(state+uint64(i))>>40)/(1<<20) - 8
+	}
+}
+
 func (f *fake) forward(rows []row) error {
 	f.turns.Add(1)
 	if f.turn > 0 {
@@ -362,6 +371,9 @@ func (f *fake) forward(rows []row) error {
 		if r.logits != nil {
 			fill(r.logits, state)
 		}
+		if r.sum != nil {
+			fillHidden(r.sum, state)
+		}
 	}
 	return nil
 }
@@ -414,6 +426,7 @@ func serve(t *testing.T, options ...option) (*Engine, *fake) {
 	}
 	e := New(Options{Name: "fake", Kernels: nil, Log: slog.New(slog.DiscardHandler)})
 	m := &loaded{size: f.size, model: f}
+	m.info.Width = fakeWidth
 	m.loop = newLoop(f, f.size, make([]float32, f.size.logits*f.size.rows), e.opt.Log)
 	m.loop.drafts.eager = f.eager
 	go m.loop.run()

@@ -298,6 +298,7 @@ func (l *loop) turn() {
 		l.take(w)
 	}
 	l.settle()
+	l.embed()
 	for i := 0; i < len(l.running); {
 		if j := l.running[i]; j.done() {
 			l.complete(j) // takes it out of running
@@ -323,7 +324,7 @@ func (l *loop) turn() {
 // progress tells how much of a prompt is computed.
 func (l *loop) progress(j *job) {
 	prompt := len(j.req.PromptIDs)
-	if j.scoring || j.reported == prompt {
+	if j.scoring || j.sum != nil || j.reported == prompt {
 		return
 	}
 	n := 0

@@ -63,6 +63,7 @@ type row struct {
 	token  int32
 	bound  any       // of model.bind
 	logits []float32 // (VocabRows); nil: not wanted
+	sum    []float32 // (Width) that the normalised hidden state is added to; nil: not wanted
 }
 
 // computer is a transformer.Model as the loop sees it.
@@ -80,7 +81,7 @@ func (c *computer) newSeq() seq { return sequence{c.m.NewSeq()} }
 func (c *computer) forward(rows []row) error {
 	c.rows = c.rows[:0]
 	for _, r := range rows {
-		out := transformer.Row{Seq: r.seq.(sequence).Seq, Token: r.token, Logits: r.logits}
+		out := transformer.Row{Seq: r.seq.(sequence).Seq, Token: r.token, Logits: r.logits, Sum: r.sum}
 		if r.bound != nil {
 			out.Adapters = r.bound.([]transformer.Use)
 		}

@@ -33,9 +33,10 @@ type job struct {
 	choices int // branches that are answered
 	best    bool
 	scoring bool
-	private bool // neither finds nor leaves anything in the prefix cache
-	single  bool // nothing is guessed
-	watch   bool // times of its tokens are kept
+	sum     []float32 // (Width) of an embedding: of the hidden states so far; nil: none
+	private bool      // neither finds nor leaves anything in the prefix cache
+	single  bool      // nothing is guessed
+	watch   bool      // times of its tokens are kept
 	out     *mailbox
 	arrived time.Time
 	// ---
@@ -180,6 +181,28 @@ func newScoring(list []int32, adapters []backend.AdapterUse, s sizes) (*job, err
 	return j, nil
 }
 
+// newEmbedding makes the job of one list: all of it is the prompt, and nothing is drawn.
+func newEmbedding(list []int32, width int, s sizes) (*job, error) {
+	if err := checkIDs("list", list, s.rows); err != nil {
+		return nil, err
+	}
+	switch {
+	case len(list) == 0:
+		return nil, fmt.Errorf("engine: embed: %w: a list holds no tokens", protocol.ErrInvalid)
+	case len(list) > s.context:
+		return nil, fmt.Errorf("engine: embed: %w: the list has %d tokens, the context holds %d", protocol.ErrContextLength, len(list), s.context)
+	}
+	j := &job{
+		req:     backend.Request{PromptIDs: list},
+		sum:     make([]float32, width),
+		private: true, // every row's hidden state is wanted: nothing could be skipped
+		out:     newMailbox(),
+		arrived: time.Now(),
+	}
+	j.branches = []*branch{{job: j}}
+	return j, nil
+}
+
 func checkIDs(name string, ids []int32, rows int) error {
 	for i, id := range ids {
 		if id < 0 || int(id) >= rows {
@@ -298,17 +321,17 @@ func (b *branch) token(i int) int32 {
 }
 
 // known reports whether no token is to be drawn any more: only log-probabilities are missing, where it is live.
-func (b *branch) known() bool { return b.job.scoring || b.finish != "" }
+func (b *branch) known() bool { return b.job.scoring || b.job.sum != nil || b.finish != "" }
 
 // live reports whether a branch still has tokens to compute.
 func (b *branch) live() bool {
-	return !b.known() || b.job.req.Logprobs && len(b.logprobs) < len(b.ids)
+	return !b.known() || b.job.req.Logprobs && len(b.logprobs) < len(b.ids) || b.job.sum != nil && b.finish == ""
 }
 
 // target is the number of tokens to compute: all of them, since the last one's logits give the next token; without the
-// last one where all tokens are known.
+// last one where all tokens are known, but for an embedding.
 func (b *branch) target() int {
-	if b.known() {
+	if b.known() && b.job.sum == nil {
 		return b.history() - 1
 	}
 	return b.history()
@@ -392,7 +415,7 @@ func (j *job) last() backend.Event {
 	}
 	for i, b := range answers {
 		c := backend.Choice{Index: i, IDs: b.ids, Finish: b.finish}
-		if !j.scoring {
+		if b.text != nil {
 			c.Text = b.text.Text()
 		}
 		if j.req.Logprobs {

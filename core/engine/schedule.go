@@ -87,6 +87,7 @@ func (l *loop) pages(tokens int) int { return (tokens + l.size.page - 1) / l.siz
 
 // start gives an admitted job its sequences: several branches fork the prompt once it is computed.
 func (l *loop) start(j *job) {
+	clear(j.sum) // it may have been set aside
 	if j.alive() > 1 && len(j.req.PromptIDs) > 1 {
 		j.root = l.model.newSeq()
 		return

@@ -153,7 +153,7 @@ func (s *step) keepWanted(q, ld int) {
 	for _, g := range s.groups {
 		lo := n
 		for t := g.lo; t < g.hi; t++ {
-			if s.rows[t].logits == nil {
+			if s.rows[t].logits == nil && s.rows[t].sum == nil {
 				continue
 			}
 			if n != t {

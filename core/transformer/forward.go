@@ -15,6 +15,9 @@ type Row struct {
 	Token    int32     // below 0: a virtual token of the adapters' soft prompts, see Adapter.Virtual
 	Adapters []Use     // applied in this order; the order is part of what makes two rows' bits equal
 	Logits   []float32 // (VocabRows), filled with the logits of the next token; nil: not wanted. Owned by the caller
+	// Sum (Width) is added the row's hidden state behind the last norm, in the order of the sequence's rows, so that its bits
+	// depend on the sequence only; nil: not wanted. Owned by the caller.
+	Sum []float32
 }
 
 // Forward runs a batch: rows of any number of sequences, decoded tokens and pieces of prompts mixed. The rows of one
@@ -83,6 +86,9 @@ func (m *Model) check(rows []Row) error {
 		if r.Logits != nil && len(r.Logits) != m.hyper.VocabRows {
 			return fmt.Errorf("transformer: row %d: room for %d logits: the model has %d", i, len(r.Logits), m.hyper.VocabRows)
 		}
+		if r.Sum != nil && len(r.Sum) != m.hyper.Width {
+			return fmt.Errorf("transformer: row %d: room for %d hidden values: the model has %d", i, len(r.Sum), m.hyper.Width)
+		}
 		if err := m.checkUses(r.Adapters); err != nil {
 			return fmt.Errorf("transformer: row %d: %w", i, err)
 		}
@@ -130,7 +136,7 @@ func (s *step) begin(rows []Row) {
 			seq, pos = r.Seq, r.Seq.n
 		}
 		g := &s.groups[s.group(rows[i].Adapters)]
-		s.rows[g.hi] = row{seq: seq, pos: pos, token: rows[i].Token, logits: rows[i].Logits}
+		s.rows[g.hi] = row{seq: seq, pos: pos, token: rows[i].Token, logits: rows[i].Logits, sum: rows[i].Sum}
 		g.hi++
 		pos++
 	}
@@ -203,9 +209,10 @@ func (s *step) head() {
 	w, vocab := s.m.hyper.Width, s.m.hyper.VocabRows
 	net := &s.m.net
 	s.normalize(&net.norm)
+	summed := s.sum()
 	for lo := 0; lo < s.t; lo += headRows {
 		hi := min(lo+headRows, s.t)
-		if s.t > headRows {
+		if s.t > headRows || summed {
 			s.prepare(s.h[lo*w:], hi-lo, w)
 		}
 		s.sub = s.sub[:0]
@@ -222,4 +229,40 @@ func (s *step) head() {
 		}
 		s.compute(s.p, s.sub, nothing)
 	}
+}
+
+// sum adds the normalised rows to the sums that want them, and forgets those that want nothing else. It reports whether
+// there were any.
+func (s *step) sum() bool {
+	w, n, any := s.m.hyper.Width, 0, false
+	for t := range s.rows {
+		if r := &s.rows[t]; r.sum != nil {
+			accumulate(r.sum, s.h[t*w:(t+1)*w])
+			any = true
+		}
+	}
+	if !any {
+		return false
+	}
+	s.sub = s.sub[:0]
+	for _, g := range s.groups {
+		lo := n
+		for t := g.lo; t < g.hi; t++ {
+			if s.rows[t].logits == nil {
+				continue
+			}
+			if n != t {
+				s.rows[n] = s.rows[t]
+				copy(s.h[n*w:(n+1)*w], s.h[t*w:(t+1)*w])
+			}
+			n++
+		}
+		if n > lo {
+			s.sub = append(s.sub, rowGroup{lo: lo, hi: n, uses: g.uses})
+		}
+	}
+	s.t = n
+	s.rows = s.rows[:n]
+	s.groups, s.sub = s.sub, s.groups
+	return true
 }

@@ -1,0 +1,72 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"math"
+
+	"edged/core/protocol/backend"
+)
+
+var _ backend.Embedder = (*Engine)(nil)
+
+// errNoDirection is what a sum of zeros, or of what is no number, has.
+var errNoDirection = errors.New("its hidden states have no direction")
+
+// Embed returns a vector of the model's width for each list: the mean of the hidden states behind the last norm over all
+// tokens of the list, scaled to length 1, so that the product of two vectors is the cosine of their angle. The mean, and not
+// the last token's state, since the models that are served were trained to go on with a text and not to end it with its
+// sense; models that were trained for embeddings with a last token give a worse vector so.
+//
+// The lists' rows share batches with whatever else runs, list after list. Nothing of the prefix cache is used: it holds keys
+// and values, and every hidden state is wanted.
+func (e *Engine) Embed(ctx context.Context, lists [][]int32) ([][]float32, error) {
+	m, err := e.current()
+	if err != nil {
+		return nil, err
+	}
+	out := make([][]float32, len(lists))
+	for i, list := range lists {
+		j, err := newEmbedding(list, m.width(), m.size)
+		if err != nil {
+			return nil, err
+		}
+		if err := m.loop.follow(ctx, j, func(backend.Event) error { return nil }); err != nil {
+			return nil, err
+		}
+		if !normalize(j.sum) {
+			return nil, damaged(errNoDirection)
+		}
+		out[i] = j.sum
+	}
+	return out, nil
+}
+
+// normalize scales a vector to length 1; false: it has no direction.
+func normalize(v []float32) bool {
+	sum := 0.0
+	for _, x := range v {
+		sum += float64(x) * float64(x)
+	}
+	norm := math.Sqrt(sum)
+	if !(norm > 0) || math.IsInf(norm, 0) {
+		return false
+	}
+	for i, x := range v {
+		v[i] = float32(float64(x) / norm)
+	}
+	return true
+}
+
+// embed ends the embeddings whose tokens are computed.
+func (l *loop) embed() {
+	for _, j := range l.running {
+		if j.sum == nil {
+			continue
+		}
+		if b := j.branches[0]; b.seq != nil && b.seq.Len() == len(j.req.PromptIDs) {
+			b.finish = backend.FinishStop
+			b.drop()
+		}
+	}
+}
