@@ -32,13 +32,13 @@ func FuzzParse(f *testing.F) {
 		}
 		rng := rand.New(rand.NewPCG(1, 1))
 		for range limit {
-			mask, only, _, err := m.Next()
+			st, err := m.Next()
 			if err != nil || m.Ended() {
 				return
 			}
-			id := only
+			id := st.Only
 			for k := rng.IntN(len(pieces)); id < 0 && k < 2*len(pieces); k++ {
-				if c := int32(k % len(pieces)); mask[c>>6]>>(c&63)&1 != 0 {
+				if c := int32(k % len(pieces)); st.Mask[c>>6]>>(c&63)&1 != 0 {
 					id = c
 				}
 			}

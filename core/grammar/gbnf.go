@@ -271,8 +271,8 @@ func (p *parser) counts() (least, most int, err error) {
 		return 0, 0, p.wrong("a repetition wants }")
 	case most >= 0 && most < least:
 		return 0, 0, p.wrong("a repetition of %d to %d times", least, most)
-	case least > maxNodes || most > maxNodes:
-		return 0, 0, p.wrong("a repetition of more than %d times", maxNodes)
+	case least > maxCount || most > maxCount:
+		return 0, 0, p.wrong("a repetition of more than %d times", maxCount)
 	}
 	return least, most, nil
 }

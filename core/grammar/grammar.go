@@ -45,7 +45,8 @@ var (
 // Bounds of one grammar.
 const (
 	MaxText    = 1 << 20 // bytes
-	maxNodes   = 1 << 18 // of the network, edges included
+	maxNodes   = 1 << 17 // of the network, edges included
+	maxCount   = 1 << 20 // of repetitions, lengths and items
 	maxNesting = 128     // of groups, of schemas
 	maxRules   = 1 << 14
 	maxFrames  = 512     // depth of calls

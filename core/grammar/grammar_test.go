@@ -160,25 +160,25 @@ func TestMasks(t *testing.T) {
 			var sofar []byte
 			for left := limit; left > 0; left-- {
 				m.run = nil // every token is drawn
-				ids, only, ends, err := m.Next()
+				st, err := m.Next()
 				if err != nil {
 					t.Fatalf("%s after %q: %v", text, sofar, err)
 				}
 				want := brute(other, pieces, sofar, left)
 				var got []int32
 				for id := range int32(len(pieces)) {
-					if ids[id>>6]>>(id&63)&1 != 0 {
+					if st.Mask[id>>6]>>(id&63)&1 != 0 {
 						got = append(got, id)
 					}
 				}
 				if fmt.Sprint(got) != fmt.Sprint(want) {
 					t.Fatalf("%s after %q with %d left:\n got %v\nwant %v", text, sofar, left, names(pieces, got), names(pieces, want))
 				}
-				if ends != accepts(other, string(sofar)) {
-					t.Fatalf("%s after %q: ends %v", text, sofar, ends)
+				if st.Ends != accepts(other, string(sofar)) {
+					t.Fatalf("%s after %q: ends %v", text, sofar, st.Ends)
 				}
-				if (only >= 0) != (len(got) == 1 && !ends) {
-					t.Fatalf("%s after %q: only %d of %v", text, sofar, only, got)
+				if (st.Only >= 0) != (len(got) == 1 && !st.Ends) || st.None != (len(got) == 0) {
+					t.Fatalf("%s after %q: %+v of %v", text, sofar, st, got)
 				}
 				if len(got) == 0 {
 					break

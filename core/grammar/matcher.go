@@ -31,11 +31,16 @@ func (a *Automaton) Start(limit int) (*Matcher, error) {
 	return m, nil
 }
 
-// Next is what may come next. ids is a set of allowed tokens, 64 to a word; it is the matcher's own and true until the next
-// call. only is the one token that may come, -1: there are several. ends says that the text may end here.
-//
-// No token and ends means that the text is complete and nothing can follow. The error is ErrTooLarge.
-func (m *Matcher) Next() (ids []uint64, only int32, ends bool, err error) {
+// Step is what may come next.
+type Step struct {
+	Mask []uint64 // the allowed ids, 64 to a word; the matcher's own, true until the next call
+	Only int32    // the one token that may come; -1: there are several, or none
+	Ends bool     // the text is complete: it may end here
+	None bool     // nothing can follow; Ends is set then
+}
+
+// Next is what may come next. The error is ErrTooLarge.
+func (m *Matcher) Next() (Step, error) {
 	a := m.a
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -45,52 +50,48 @@ func (m *Matcher) Next() (ids []uint64, only int32, ends bool, err error) {
 	clear(m.mask)
 	if len(m.run) > 0 {
 		m.mask[m.run[0]>>6] |= 1 << (m.run[0] & 63)
-		return m.mask, m.run[0], false, nil
+		return Step{Mask: m.mask, Only: m.run[0]}, nil
 	}
 	if m.left <= 0 {
-		return m.mask, -1, m.at.ends, nil
+		return Step{Mask: m.mask, Only: -1, Ends: m.at.ends, None: true}, nil
 	}
-	only = -1
 	s, err := a.tokens(m.at)
 	if err != nil {
-		return nil, -1, false, err
+		return Step{}, err
 	}
-	if int(s.worst) <= m.left-1 {
-		if s.mask == nil {
-			for _, id := range s.ids {
-				m.mask[id>>6] |= 1 << (id & 63)
+	n, some := s.count, int32(-1)
+	switch limit := m.left - 1; {
+	case int(s.worst) > limit:
+		worst, err := a.fill(m.at, m.mask, int32(min(limit, never-1))) //nolint:gosec // at most never
+		if err != nil {
+			return Step{}, err
+		}
+		n = 0
+		for i, w := range m.mask {
+			if w != 0 {
+				n += bits.OnesCount64(w)
+				some = int32(i<<6 + bits.TrailingZeros64(w)) //nolint:gosec // an id
 			}
-		} else {
-			copy(m.mask, s.mask)
 		}
-		if s.count == 1 && !m.at.ends {
-			only = s.ids[0]
+		if n == s.count { // all of them: the bound was loose
+			s.worst = worst
 		}
-		a.bound()
-		return m.mask, only, m.at.ends, nil
-	}
-	worst, err := a.fill(m.at, m.mask, int32(min(m.left-1, never-1))) //nolint:gosec // at most never
-	if err != nil {
-		return nil, -1, false, err
-	}
-	n, some := 0, int32(-1)
-	for i, w := range m.mask {
-		if w != 0 {
-			n += bits.OnesCount64(w)
-			some = int32(i<<6 + bits.TrailingZeros64(w)) //nolint:gosec // an id
+	case s.mask == nil:
+		for _, some = range s.ids {
+			m.mask[some>>6] |= 1 << (some & 63)
 		}
-	}
-	if n == s.count { // all of them: the bound was loose
-		s.worst = worst
-	}
-	if n == 1 && !m.at.ends {
-		only = some
-	}
-	if n == 0 && !m.at.ends {
-		return nil, -1, false, fmt.Errorf("%w: no token can follow: it is too ambiguous, or calls deeper than %d", ErrTooLarge, maxFrames)
+	default:
+		copy(m.mask, s.mask)
 	}
 	a.bound()
-	return m.mask, only, m.at.ends, nil
+	st := Step{Mask: m.mask, Only: -1, Ends: m.at.ends, None: n == 0}
+	if n == 1 && !st.Ends {
+		st.Only = some
+	}
+	if st.None && !st.Ends {
+		return Step{}, fmt.Errorf("%w: no token can follow: it is too ambiguous, or calls deeper than %d", ErrTooLarge, maxFrames)
+	}
+	return st, nil
 }
 
 // bound keeps the automaton small. It runs when no state is in use but those that matchers hold.

@@ -728,8 +728,8 @@ func (f facts) count(key, path string, missing int) (int, error) {
 		return missing, nil
 	}
 	n, ok := number(v)
-	if !ok || !n.IsInt() || n.Sign() < 0 || !n.Num().IsInt64() || n.Num().Int64() > maxNodes {
-		return 0, wrong("schema: %s is %s: want a whole number from 0 to %d", in(path, key), short(v.String()), maxNodes)
+	if !ok || !n.IsInt() || n.Sign() < 0 || !n.Num().IsInt64() || n.Num().Int64() > maxCount {
+		return 0, wrong("schema: %s is %s: want a whole number from 0 to %d", in(path, key), short(v.String()), maxCount)
 	}
 	return int(n.Num().Int64()), nil
 }

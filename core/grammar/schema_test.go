@@ -148,19 +148,19 @@ func drawAll(t *testing.T, m *Matcher, pieces [][]byte, rng *rand.Rand) []byte {
 	t.Helper()
 	var out []byte
 	for m.left > 0 && !m.Ended() {
-		mask, only, ends, err := m.Next()
+		st, err := m.Next()
 		if err != nil {
 			t.Fatal(err)
 		}
-		id := only
-		if only < 0 {
+		id := st.Only
+		if id < 0 {
 			var all []int32
 			for id := range int32(len(pieces)) {
-				if mask[id>>6]>>(id&63)&1 != 0 {
+				if st.Mask[id>>6]>>(id&63)&1 != 0 {
 					all = append(all, id)
 				}
 			}
-			if ends && (len(all) == 0 || rng.IntN(8) == 0) {
+			if st.Ends && (len(all) == 0 || rng.IntN(8) == 0) {
 				return out
 			}
 			id = all[rng.IntN(len(all))]

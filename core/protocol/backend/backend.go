@@ -187,7 +187,7 @@ type Request struct {
 	Stop         []string
 	StopIDs      []int32
 	IgnoreEOS    bool
-	Grammar      string // GBNF; "": free
+	Grammar      string // GBNF, with %json and %regex; "": free
 	N            int    // choices; 0: 1
 	BestOf       int    // 0: N
 	Logprobs     bool
@@ -281,11 +281,14 @@ type Stats struct {
 	DecodedTokens uint64
 	PrefixHits    uint64 // requests that found their beginning computed
 	PrefixTokens  uint64 // tokens that were not computed therefore
-	Steps         uint64 // forward passes: grows while there is work, which is what a watchdog looks at
-	ResidentBytes int64
-	HeapBytes     int64
-	PrefillTime   time.Duration
-	DecodeTime    time.Duration
+	// Tokens of answers that were held to a grammar, and those among them that it left no choice about.
+	ConstrainedTokens uint64
+	DecidedTokens     uint64
+	Steps             uint64 // forward passes: grows while there is work, which is what a watchdog looks at
+	ResidentBytes     int64
+	HeapBytes         int64
+	PrefillTime       time.Duration
+	DecodeTime        time.Duration
 }
 
 // BenchRequest says what to measure.

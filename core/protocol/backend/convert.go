@@ -149,6 +149,7 @@ func statsTo(s Stats) *edgedpb.StatsResponse {
 		Adapters: int64(s.Adapters), AdapterBytes: s.AdapterBytes, PromptTokens: s.PromptTokens, DecodedTokens: s.DecodedTokens,
 		Steps: s.Steps, ResidentBytes: s.ResidentBytes, HeapBytes: s.HeapBytes, PrefillNs: s.PrefillTime.Nanoseconds(),
 		DecodeNs: s.DecodeTime.Nanoseconds(), KvPagesCached: int64(s.KVPagesCached), PrefixHits: s.PrefixHits, PrefixTokens: s.PrefixTokens,
+		ConstrainedTokens: s.ConstrainedTokens, DecidedTokens: s.DecidedTokens,
 	}
 }
 
@@ -158,6 +159,7 @@ func statsFrom(s *edgedpb.StatsResponse) Stats {
 		Adapters: wide(s.Adapters), AdapterBytes: s.AdapterBytes, PromptTokens: s.PromptTokens, DecodedTokens: s.DecodedTokens,
 		Steps: s.Steps, ResidentBytes: s.ResidentBytes, HeapBytes: s.HeapBytes, PrefillTime: time.Duration(s.PrefillNs),
 		DecodeTime: time.Duration(s.DecodeNs), KVPagesCached: wide(s.KvPagesCached), PrefixHits: s.PrefixHits, PrefixTokens: s.PrefixTokens,
+		ConstrainedTokens: s.ConstrainedTokens, DecidedTokens: s.DecidedTokens,
 	}
 }
 

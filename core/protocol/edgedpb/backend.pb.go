@@ -1232,7 +1232,11 @@ type GenerateRequest struct {
 	Stop      [][]byte `protobuf:"bytes,8,rep,name=stop,proto3" json:"stop,omitempty"`
 	StopIds   []int32  `protobuf:"varint,9,rep,packed,name=stop_ids,json=stopIds,proto3" json:"stop_ids,omitempty"`
 	IgnoreEos bool     `protobuf:"varint,10,opt,name=ignore_eos,json=ignoreEos,proto3" json:"ignore_eos,omitempty"`
-	// GBNF; empty: free.
+	// The form of every choice: GBNF, as llama.cpp defines it without token items, in which two more items may stand where a
+	// literal may: `%json {…}`, a JSON value that the JSON Schema after it describes, and `%regex "…"`, a text that the
+	// regular expression in the JSON string after it matches as a whole. Empty: free. An end-of-generation id is allowed
+	// where the text may end and nowhere else. INVALID_ARGUMENT where max_tokens does not hold the shortest text,
+	// UNIMPLEMENTED where something in it is not served.
 	Grammar []byte `protobuf:"bytes,11,opt,name=grammar,proto3" json:"grammar,omitempty"`
 	// Choices; 0: 1.
 	N int32 `protobuf:"varint,12,opt,name=n,proto3" json:"n,omitempty"`
@@ -2581,10 +2585,13 @@ type StatsResponse struct {
 	// Pages that the prefix cache alone holds: free for whoever needs them.
 	KvPagesCached int64 `protobuf:"varint,14,opt,name=kv_pages_cached,json=kvPagesCached,proto3" json:"kv_pages_cached,omitempty"`
 	// Requests that found their beginning computed, and the tokens that were not computed therefore.
-	PrefixHits    uint64 `protobuf:"varint,15,opt,name=prefix_hits,json=prefixHits,proto3" json:"prefix_hits,omitempty"`
-	PrefixTokens  uint64 `protobuf:"varint,16,opt,name=prefix_tokens,json=prefixTokens,proto3" json:"prefix_tokens,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	PrefixHits   uint64 `protobuf:"varint,15,opt,name=prefix_hits,json=prefixHits,proto3" json:"prefix_hits,omitempty"`
+	PrefixTokens uint64 `protobuf:"varint,16,opt,name=prefix_tokens,json=prefixTokens,proto3" json:"prefix_tokens,omitempty"`
+	// Tokens of answers that were held to a grammar, and those among them that it left no choice about.
+	ConstrainedTokens uint64 `protobuf:"varint,40,opt,name=constrained_tokens,json=constrainedTokens,proto3" json:"constrained_tokens,omitempty"`
+	DecidedTokens     uint64 `protobuf:"varint,41,opt,name=decided_tokens,json=decidedTokens,proto3" json:"decided_tokens,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *StatsResponse) Reset() {
@@ -2725,6 +2732,20 @@ func (x *StatsResponse) GetPrefixHits() uint64 {
 func (x *StatsResponse) GetPrefixTokens() uint64 {
 	if x != nil {
 		return x.PrefixTokens
+	}
+	return 0
+}
+
+func (x *StatsResponse) GetConstrainedTokens() uint64 {
+	if x != nil {
+		return x.ConstrainedTokens
+	}
+	return 0
+}
+
+func (x *StatsResponse) GetDecidedTokens() uint64 {
+	if x != nil {
+		return x.DecidedTokens
 	}
 	return 0
 }
@@ -2942,7 +2963,7 @@ const file_edged_v1_backend_proto_rawDesc = "" +
 	"\x16weight_bytes_per_token\x18\x04 \x01(\x03R\x13weightBytesPerToken\x12$\n" +
 	"\x0efirst_token_ms\x18\x05 \x01(\x01R\ffirstTokenMs\x12(\n" +
 	"\x10plain_decode_tps\x18\x06 \x03(\x01R\x0eplainDecodeTps\"\x0e\n" +
-	"\fStatsRequest\"\x95\x04\n" +
+	"\fStatsRequest\"\xeb\x04\n" +
 	"\rStatsResponse\x12\x18\n" +
 	"\arunning\x18\x01 \x01(\x03R\arunning\x12\x18\n" +
 	"\awaiting\x18\x02 \x01(\x03R\awaiting\x12\x19\n" +
@@ -2963,7 +2984,9 @@ const file_edged_v1_backend_proto_rawDesc = "" +
 	"\x0fkv_pages_cached\x18\x0e \x01(\x03R\rkvPagesCached\x12\x1f\n" +
 	"\vprefix_hits\x18\x0f \x01(\x04R\n" +
 	"prefixHits\x12#\n" +
-	"\rprefix_tokens\x18\x10 \x01(\x04R\fprefixTokens2\xbf\x05\n" +
+	"\rprefix_tokens\x18\x10 \x01(\x04R\fprefixTokens\x12-\n" +
+	"\x12constrained_tokens\x18( \x01(\x04R\x11constrainedTokens\x12%\n" +
+	"\x0edecided_tokens\x18) \x01(\x04R\rdecidedTokens2\xbf\x05\n" +
 	"\aBackend\x12<\n" +
 	"\bDescribe\x12\x19.edged.v1.DescribeRequest\x1a\x15.edged.v1.Description\x123\n" +
 	"\x04Plan\x12\x15.edged.v1.LoadRequest\x1a\x14.edged.v1.MemoryPlan\x124\n" +
