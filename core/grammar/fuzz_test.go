@@ -3,6 +3,8 @@ package grammar
 import (
 	"math/rand/v2"
 	"testing"
+
+	"edged/core/grammar/grammartest"
 )
 
 // FuzzParse: whatever is read can be followed to a complete text, or is refused.
@@ -58,8 +60,7 @@ func FuzzParse(f *testing.F) {
 // FuzzSchema: what a schema's grammar draws is JSON at least.
 func FuzzSchema(f *testing.F) {
 	for i := range uint64(20) {
-		g := schemaMaker{rng: rand.New(rand.NewPCG(i, 1))}
-		f.Add([]byte(g.root()))
+		f.Add([]byte(grammartest.Schema(i)))
 	}
 	v, pieces := letters(jsonPieces()...)
 	f.Fuzz(func(t *testing.T, schema []byte) {

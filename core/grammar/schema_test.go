@@ -1,7 +1,6 @@
 package grammar
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -9,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/santhosh-tekuri/jsonschema/v6"
+	"edged/core/grammar/grammartest"
 )
 
 // TestSchemas: what a schema's grammar takes and what not.
@@ -117,8 +116,8 @@ func TestRandomSchemas(t *testing.T) {
 	v, pieces := letters(jsonPieces()...)
 	short, made, bytesOut := 0, 0, 0
 	for i := range n {
-		g := schemaMaker{rng: rand.New(rand.NewPCG(uint64(i), 7))}
-		schema := g.root()
+		schema := grammartest.Schema(uint64(i))
+		rng := rand.New(rand.NewPCG(uint64(i), 8))
 		parsed, err := Parse(Schema([]byte(schema)))
 		if err != nil {
 			t.Fatalf("schema %d: %s: %v", i, schema, err)
@@ -127,7 +126,7 @@ func TestRandomSchemas(t *testing.T) {
 		if err != nil {
 			t.Fatalf("schema %d: %s: %v", i, schema, err)
 		}
-		limit := 1 + g.rng.IntN(200)
+		limit := 1 + rng.IntN(200)
 		m, err := a.Start(limit)
 		if errors.Is(err, ErrTooShort) {
 			short++
@@ -135,10 +134,12 @@ func TestRandomSchemas(t *testing.T) {
 				t.Fatalf("schema %d: %s: %v", i, schema, err)
 			}
 		}
-		out := drawAll(t, m, pieces, g.rng)
+		out := drawAll(t, m, pieces, rng)
 		made++
 		bytesOut += len(out)
-		validate(t, schema, out)
+		if err := grammartest.Validate(schema, out); err != nil {
+			t.Fatalf("schema %d: %s: %q: %v", i, schema, out, err)
+		}
 	}
 	t.Logf("%d texts, %d bytes, %d of them with as few tokens as there can be", made, bytesOut, short)
 }
@@ -174,28 +175,4 @@ func drawAll(t *testing.T, m *Matcher, pieces [][]byte, rng *rand.Rand) []byte {
 		t.Fatalf("%q is not complete", out)
 	}
 	return out
-}
-
-func validate(t *testing.T, schema string, out []byte) {
-	t.Helper()
-	doc, err := jsonschema.UnmarshalJSON(strings.NewReader(schema))
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := jsonschema.NewCompiler()
-	c.AssertFormat()
-	if err := c.AddResource("mem:///s.json", doc); err != nil {
-		t.Fatal(err)
-	}
-	compiled, err := c.Compile("mem:///s.json")
-	if err != nil {
-		t.Fatalf("%s: %v", schema, err)
-	}
-	got, err := jsonschema.UnmarshalJSON(bytes.NewReader(out))
-	if err != nil {
-		t.Fatalf("schema %s: %q: %v", schema, out, err)
-	}
-	if err := compiled.Validate(got); err != nil {
-		t.Fatalf("schema %s: %s: %v", schema, out, err)
-	}
 }

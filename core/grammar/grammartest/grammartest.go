@@ -1,12 +1,47 @@
-package grammar
+// Package grammartest makes random JSON schemas of the subset that core/grammar serves, and validates texts against them
+// with an implementation that is not edged's.
+//
+// It must not know how grammars work. Its functions may be called concurrently.
+package grammartest
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"strings"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
-// schemaMaker makes random schemas of the subset.
+// Schema makes a schema; the same seed makes the same one.
+func Schema(seed uint64) string {
+	g := schemaMaker{rng: rand.New(rand.NewPCG(seed, 7))}
+	return g.root()
+}
+
+// Validate says what is wrong with a text: that it is no JSON, or not valid under the schema.
+func Validate(schema string, text []byte) error {
+	doc, err := jsonschema.UnmarshalJSON(strings.NewReader(schema))
+	if err != nil {
+		return err
+	}
+	c := jsonschema.NewCompiler()
+	c.AssertFormat()
+	if err := c.AddResource("mem:///s.json", doc); err != nil {
+		return err
+	}
+	compiled, err := c.Compile("mem:///s.json")
+	if err != nil {
+		return err
+	}
+	got, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
+	if err != nil {
+		return err
+	}
+	return compiled.Validate(got)
+}
+
+// schemaMaker makes one schema.
 type schemaMaker struct {
 	rng   *rand.Rand
 	depth int
