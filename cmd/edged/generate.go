@@ -29,6 +29,9 @@ type generateFlags struct {
 	parallel int
 	output   string
 	bias     []string
+	grammar  string // file
+	schema   string // file
+	regex    string
 }
 
 // settings are the parameters of one generation, by the names of the MQTT API.
@@ -51,6 +54,9 @@ type settings struct {
 	Logprobs         *int     `json:"logprobs"` // alternatives of each step; nil: no log-probabilities
 	N                int      `json:"n"`
 	BestOf           int      `json:"best_of"`
+	Grammar          string   `json:"grammar"`
+
+	ResponseFormat json.RawMessage `json:"response_format"`
 }
 
 type biases map[int32]float32
@@ -75,7 +81,7 @@ model wants it, never to ids. A generation ends at --max-tokens, at the model's 
 
 --batch reads JSON Lines: objects with "ids", "prompt" or "messages", and settings of that line by the names of the MQTT API
 (max_tokens, temperature, top_k, top_p, min_p, typical_p, repeat_penalty, presence_penalty, frequency_penalty, penalty_last_n,
-logit_bias, seed, stop, stop_ids, ignore_eos, logprobs, and tools and template_vars for messages). For each it writes one JSON object, in the
+logit_bias, seed, stop, stop_ids, ignore_eos, logprobs, grammar, response_format, and tools and template_vars for messages). For each it writes one JSON object, in the
 order of the input; a line that fails gives {"error":"…"}, and the exit code is 1 at the end.
 
 "logprobs":[{"id","logprob","top":[{"id","logprob"},…]},…] has one entry a step: the natural logarithm of the softmax of the raw logits.`,
@@ -85,6 +91,9 @@ order of the input; a line that fails gives {"error":"…"}, and the exit code i
 		Args: cobra.NoArgs,
 		RunE: a.do(func(ctx context.Context, _ []string) error {
 			if err := f.parse(logprobs, seed, stopIDs); err != nil {
+				return err
+			}
+			if err := a.readForm(&f); err != nil {
 				return err
 			}
 			return a.generate(ctx, &f)
@@ -115,6 +124,9 @@ order of the input; a line that fails gives {"error":"…"}, and the exit code i
 	fl.StringArrayVar(&s.Stop, "stop", nil, "end before this text; may be repeated")
 	fl.StringVar(&stopIDs, "stop-ids", "", "end at one of these token ids, separated by commas")
 	fl.BoolVar(&s.IgnoreEOS, "ignore-eos", false, "go on after an end-of-generation token")
+	fl.StringVar(&f.grammar, "grammar", "", "hold the answer to the GBNF grammar in a file; - is standard input")
+	fl.StringVar(&f.schema, "json-schema", "", "hold the answer to the JSON Schema in a file; - is standard input")
+	fl.StringVar(&f.regex, "regex", "", "hold the answer to a regular expression, which must match all of it")
 	fl.IntVar(&logprobs, "logprobs", -1, "give log-probabilities with this many alternatives a step (0: of the chosen token only)")
 	return c
 }
@@ -206,7 +218,8 @@ func (s *settings) check() error {
 	if slices.Contains(s.Stop, "") {
 		return usagef("stop: a text is empty")
 	}
-	return nil
+	_, err := s.form()
+	return err
 }
 
 // request is what the backend is asked.
@@ -223,6 +236,9 @@ func (s *settings) request(prompt []int32, adapters []backend.AdapterUse) backen
 			PenaltyLastN: s.PenaltyLastN, LogitBias: s.LogitBias, Seed: seed,
 		},
 		MaxTokens: s.MaxTokens, Stop: s.Stop, StopIDs: s.StopIDs, IgnoreEOS: s.IgnoreEOS,
+	}
+	if form, err := s.form(); err == nil { // check has seen it
+		r.Grammar = form
 	}
 	if s.Logprobs != nil {
 		r.Logprobs, r.TopLogprobs = true, *s.Logprobs

@@ -210,9 +210,18 @@ func TestRefusals(t *testing.T) {
 			{"best_of", func(r *Request) { r.Options.N, r.Options.BestOf = 3, 2 }, CodeInvalidRequest, "best_of:"},
 			{"top_logprobs", func(r *Request) { r.Options.TopLogprobs = 3 }, CodeInvalidRequest, "top_logprobs:"},
 			{"logit_bias", func(r *Request) { r.Options.LogitBias = map[int32]float32{-3: 1} }, CodeInvalidRequest, "logit_bias:"},
-			{"grammar", func(r *Request) { r.Options.Grammar = "root ::= 1" }, CodeUnsupported, "grammar:"},
-			{"response_format", func(r *Request) { r.Options.ResponseFormat = json.RawMessage(`{"type":"json_object"}`) }, CodeUnsupported, "response_format:"},
-			{"tool_choice", func(r *Request) { r.Options.ToolChoice = json.RawMessage(`"required"`) }, CodeUnsupported, "tool_choice:"},
+			{"grammar", func(r *Request) { r.Options.Grammar = "root ::= nobody" }, CodeInvalidRequest, "grammar:"},
+			{"response_format", func(r *Request) { r.Options.ResponseFormat = json.RawMessage(`{"type":"yaml"}`) }, CodeUnsupported, "response_format:"},
+			{"schema", func(r *Request) {
+				r.Options.ResponseFormat = json.RawMessage(`{"type":"json_schema","json_schema":{"schema":{"properties":{"a":{"multipleOf":2}}}}}`)
+			}, CodeUnsupported, "response_format: grammar: not supported: schema: the keyword properties.a.multipleOf"},
+			{"two forms", func(r *Request) {
+				r.Options.ResponseFormat, r.Options.Grammar = json.RawMessage(`{"type":"json_object"}`), `root ::= "x"`
+			}, CodeInvalidRequest, "grammar: cannot stand beside"},
+			{"tool_choice", func(r *Request) { r.Options.ToolChoice = json.RawMessage(`"required"`) }, CodeInvalidRequest, "tool_choice: needs tools"},
+			{"tool_choice of none", func(r *Request) {
+				r.Tools, r.Options.ToolChoice = json.RawMessage(`[{"type":"function","function":{"name":"f"}}]`), json.RawMessage(`{"type":"function","function":{"name":"g"}}`)
+			}, CodeInvalidRequest, "tool_choice: there is no tool \"g\""},
 			{"tool_choice without tools", func(r *Request) { r.Options.ToolChoice = json.RawMessage(`"auto"`) }, CodeInvalidRequest, "tool_choice:"},
 			{"adapter", func(r *Request) { r.Adapters = []AdapterRef{{Name: "x", Scale: 1}} }, CodeAdapterNotFound, "adapter:"},
 		} {

@@ -25,6 +25,7 @@ func (d *Dispatcher) generate(ctx context.Context, j *job, life BackendLife, use
 		Stop:        o.Stop,
 		StopIDs:     o.StopIDs,
 		IgnoreEOS:   o.IgnoreEOS,
+		Grammar:     j.form,
 		N:           o.N,
 		BestOf:      o.BestOf,
 		Logprobs:    o.Logprobs,

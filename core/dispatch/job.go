@@ -36,6 +36,7 @@ type job struct {
 	attempt   int
 	seq       int
 	prompt    []int32   // ids
+	form      string    // grammar of the answers; "": free
 	lists     [][]int32 // Embed: ids of each text
 	started   time.Time // first place in the backend; zero: not yet
 	firstAt   time.Time // first token; zero: not yet

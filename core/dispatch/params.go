@@ -1,7 +1,6 @@
 package dispatch
 
 import (
-	"encoding/json"
 	"math"
 
 	"edged/core/protocol/backend"
@@ -54,7 +53,10 @@ func (r *Request) check() *Error {
 	if err := r.checkInput(); err != nil {
 		return err
 	}
-	return r.Options.check(len(r.Tools) > 0)
+	if err := r.Options.check(); err != nil {
+		return err
+	}
+	return r.checkForm()
 }
 
 func (r *Request) checkInput() *Error {
@@ -84,7 +86,7 @@ func (r *Request) checkInput() *Error {
 	return nil
 }
 
-func (o *Options) check(tools bool) *Error {
+func (o *Options) check() *Error {
 	if o.MaxTokens != nil && *o.MaxTokens < 1 {
 		return fail(CodeInvalidRequest, "max_tokens: %d is below 1", *o.MaxTokens)
 	}
@@ -134,7 +136,7 @@ func (o *Options) check(tools bool) *Error {
 	if o.TopLogprobs > 0 && !o.Logprobs {
 		return fail(CodeInvalidRequest, "top_logprobs: needs logprobs")
 	}
-	return o.checkServed(tools)
+	return nil
 }
 
 func (o *Options) checkStops() *Error {
@@ -152,46 +154,10 @@ func (o *Options) checkStops() *Error {
 	return nil
 }
 
-// checkServed refuses what constrains the output and what nothing here can hold yet: to ignore it would be an answer to
-// another request.
-func (o *Options) checkServed(tools bool) *Error {
-	if o.Grammar != "" {
-		return fail(CodeUnsupported, "grammar: is not served by this version")
-	}
-	if len(o.ResponseFormat) > 0 {
-		var f struct {
-			Type string `json:"type"`
-		}
-		if err := json.Unmarshal(o.ResponseFormat, &f); err != nil {
-			return fail(CodeInvalidRequest, "response_format: is not an object with a type")
-		}
-		if f.Type != "text" {
-			return fail(CodeUnsupported, "response_format: %q is not served by this version, only \"text\"", f.Type)
-		}
-	}
-	if len(o.ToolChoice) == 0 {
-		return nil
-	}
-	var choice string
-	if err := json.Unmarshal(o.ToolChoice, &choice); err != nil || choice == "required" {
-		return fail(CodeUnsupported, "tool_choice: to force a call is not served by this version, only \"auto\" and \"none\"")
-	}
-	switch {
-	case choice != "auto" && choice != "none":
-		return fail(CodeInvalidRequest, "tool_choice: %q is none of \"auto\", \"none\", \"required\"", choice)
-	case choice == "auto" && !tools:
-		return fail(CodeInvalidRequest, "tool_choice: needs tools")
-	}
-	return nil
-}
-
 // offersTools tells whether the model is shown the request's tools.
 func (r *Request) offersTools() bool {
-	if len(r.Tools) == 0 {
-		return false
-	}
-	var choice string
-	return len(r.Options.ToolChoice) == 0 || json.Unmarshal(r.Options.ToolChoice, &choice) != nil || choice != "none"
+	tools, err := r.offered()
+	return err == nil && len(tools) > 0
 }
 
 // sampling lays the request's parameters over the defaults.

@@ -18,7 +18,7 @@ const tokenizerTries = 3
 func (d *Dispatcher) encode(ctx context.Context, j *job) error {
 	if len(j.req.IDs) > 0 {
 		j.prompt = j.req.IDs
-		return nil
+		return j.hold("")
 	}
 	select {
 	case d.encoding <- struct{}{}:
@@ -84,6 +84,9 @@ func (j *job) encode(ctx context.Context, life TokenizerLife) error {
 			err = fail(CodeInvalidRequest, "messages: the chat template made no prompt of them")
 		}
 		j.prompt = out.IDs
+		if err == nil {
+			err = j.hold(out.Grammar)
+		}
 		return err
 	default:
 		lists, err := life.Tokenizer.Encode(ctx, []string{j.req.Prompt}, tokenizer.Flags{AddSpecial: true})
@@ -94,7 +97,7 @@ func (j *job) encode(ctx context.Context, life TokenizerLife) error {
 			return fail(CodeInvalidRequest, "prompt: the tokenizer made no token of it")
 		}
 		j.prompt = lists[0]
-		return nil
+		return j.hold("")
 	}
 }
 
@@ -111,12 +114,14 @@ func (j *job) chat(info tokenizer.Info) (tokenizer.Chat, error) {
 		}
 		c.Messages = text
 	}
-	if j.req.offersTools() {
-		c.Tools = j.req.Tools
+	tools, err := j.req.offered()
+	if err != nil {
+		return c, err
 	}
-	vars, err := withNow(j.req.Vars, j.rec.Now)
+	c.Tools = tools
+	vars, failed := withNow(j.req.Vars, j.rec.Now)
 	c.Variables = vars
-	return c, err
+	return c, failed
 }
 
 // withNow adds the time of admission to the template's variables, so that a template that prints the date prints the same

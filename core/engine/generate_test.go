@@ -53,6 +53,9 @@ func requests() []backend.Request {
 		{Temperature: 1, TypicalP: 0.8},
 		{Temperature: 1, LogitBias: map[int32]float32{3: 2, 94: -100}},
 		{},
+		{Temperature: 1.5},
+		{Temperature: 1.5, RepeatPenalty: 1.3},
+		{Temperature: 1.2},
 	} {
 		s.Seed = uint64(100 + i)
 		r := backend.Request{
@@ -68,6 +71,12 @@ func requests() []backend.Request {
 			r.N, r.BestOf = 2, 4
 		case 7:
 			r.IgnoreEOS = true
+		case 8:
+			r.Grammar, r.MaxTokens = fakeGrammar, 40
+		case 9:
+			r.Grammar, r.MaxTokens, r.N = fakeGrammar, 50, 3
+		case 10:
+			r.Grammar, r.MaxTokens, r.N, r.BestOf = fakeGrammar, 30, 2, 4
 		}
 		out = append(out, r)
 	}
@@ -448,7 +457,13 @@ func TestRefusals(t *testing.T) {
 		"bias":             {backend.Request{PromptIDs: []int32{1}, Sampling: backend.Sampling{LogitBias: map[int32]float32{500: 1}}}, protocol.ErrInvalid, "500"},
 		"empty stop":       {backend.Request{PromptIDs: []int32{1}, Stop: []string{"a", ""}}, protocol.ErrInvalid, "stop string"},
 		"broken stop":      {backend.Request{PromptIDs: []int32{1}, Stop: []string{"\xff"}}, protocol.ErrInvalid, "UTF-8"},
-		"grammar":          {backend.Request{PromptIDs: []int32{1}, Grammar: "root ::= \"a\""}, protocol.ErrUnsupported, "grammar"},
+		"grammar":          {backend.Request{PromptIDs: []int32{1}, Grammar: "root ::= x"}, protocol.ErrInvalid, "rule x is used and not defined"},
+		"grammar's items":  {backend.Request{PromptIDs: []int32{1}, Grammar: "root ::= <x>"}, protocol.ErrUnsupported, "tokens as items"},
+		"grammar's length": {backend.Request{PromptIDs: []int32{1}, Grammar: "root ::= [a-c]{9}", MaxTokens: 8}, protocol.ErrInvalid, "max_tokens: grammar: limit too small: the shortest text takes 9 tokens"},
+		"grammar's room":   {backend.Request{PromptIDs: []int32{1}, Grammar: "root ::= [a-c]{300}"}, protocol.ErrContextLength, "300 tokens"},
+		"grammar's bytes":  {backend.Request{PromptIDs: []int32{1}, Grammar: `root ::= "?"`}, protocol.ErrInvalid, "vocabulary cannot write"},
+		"grammar, forced":  {backend.Request{PromptIDs: []int32{1}, Grammar: `root ::= "a"`, ForcedIDs: []int32{1}}, protocol.ErrInvalid, "forced_ids"},
+		"grammar, biased":  {backend.Request{PromptIDs: []int32{1}, Grammar: `root ::= "a" | "b"`, Sampling: backend.Sampling{LogitBias: forbidAll()}}, protocol.ErrInvalid, "logit_bias"},
 		"unknown adapter":  {backend.Request{PromptIDs: []int32{1}, Adapters: []backend.AdapterUse{{ID: "x", Scale: 1}}}, protocol.ErrAdapterNotFound, "x"},
 		"adapter's scale":  {backend.Request{PromptIDs: []int32{1}, Adapters: []backend.AdapterUse{{ID: "x", Scale: float32(math.NaN())}}}, protocol.ErrInvalid, "scale"},
 		"all is forbidden": {backend.Request{PromptIDs: []int32{1}, Sampling: backend.Sampling{LogitBias: forbidAll()}}, protocol.ErrModel, "no token"},

@@ -232,7 +232,14 @@ func (l *loop) submit(j *job) {
 	}
 	l.arrivals++
 	j.order = l.arrivals
-	if j.done() { // all that was asked for is in GeneratedIDs
+	l.count.ConstrainedTokens += uint64(j.decided)
+	l.count.DecidedTokens += uint64(j.decided)
+	if j.done() { // all that was asked for is in GeneratedIDs, or the grammar leaves no choice
+		for _, b := range j.branches {
+			if ev, ok := b.release(); ok {
+				j.out.put(ev)
+			}
+		}
 		l.complete(j)
 		return
 	}

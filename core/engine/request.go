@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"edged/core/engine/pagestore"
+	"edged/core/grammar"
 	"edged/core/protocol"
 	"edged/core/protocol/backend"
 	"edged/core/sample"
@@ -37,6 +38,7 @@ type job struct {
 	private bool      // neither finds nor leaves anything in the prefix cache
 	single  bool      // nothing is guessed
 	watch   bool      // times of its tokens are kept
+	decided int       // tokens of the grammar's before it ran
 	out     *mailbox
 	arrived time.Time
 	// ---
@@ -74,6 +76,7 @@ type branch struct {
 	// Of each id: where its text begins, and how much text was certain once it was written.
 	begins, certain []int
 	text            *text.Stream
+	form            *grammar.Matcher       // nil: free
 	logprobs        []backend.TokenLogprob // of the first ids: all of them, but for GeneratedIDs that are not computed yet
 	steps           int                    // tokens drawn, those that are no part of the answer included
 	total           float64                // sum of their log-probabilities, where best
@@ -107,8 +110,8 @@ func newJob(req backend.Request, v *vocabulary, s sizes) (*job, error) {
 		return refuse("pin: a name of %d bytes is longer than %d", len(req.Pin), maxPin)
 	case len(req.Adapters) > maxAdapters:
 		return refuse("adapters: %d are more than %d", len(req.Adapters), maxAdapters)
-	case req.Grammar != "":
-		return nil, fmt.Errorf("engine: grammar: %w by this backend", protocol.ErrUnsupported)
+	case req.Grammar != "" && len(req.ForcedIDs) > 0:
+		return refuse("forced_ids: they cannot stand beside a grammar")
 	}
 	for _, part := range []struct {
 		name  string
@@ -149,8 +152,22 @@ func newJob(req backend.Request, v *vocabulary, s sizes) (*job, error) {
 		}
 		j.branches = append(j.branches, &branch{job: j, index: i, text: t})
 	}
+	if req.Grammar != "" {
+		if err := j.hold(); err != nil {
+			return nil, err
+		}
+	}
 	if len(req.GeneratedIDs) > 0 {
-		j.branches[0].replay(req.GeneratedIDs)
+		if err := j.branches[0].replay(req.GeneratedIDs); err != nil {
+			return refuse("generated_ids: %v", err)
+		}
+	}
+	for _, b := range j.branches {
+		n, err := b.settle()
+		if err != nil {
+			return nil, err
+		}
+		j.decided += n
 	}
 	return j, nil
 }
@@ -235,20 +252,29 @@ func samplingParams(s backend.Sampling) sample.Params {
 }
 
 // replay takes the ids that an earlier attempt gave out. Their text was given out, too, and is not given again.
-func (b *branch) replay(ids []int32) {
+func (b *branch) replay(ids []int32) error {
 	for _, id := range ids {
 		if b.finish != "" {
 			break
 		}
 		b.steps++
-		b.accept(id)
+		if err := b.accept(id); err != nil {
+			return err
+		}
 	}
 	b.released = len(b.ids)
 	b.text.DeltaTo(b.certainAt(b.released))
+	return nil
 }
 
-// accept appends a drawn token that is no end of generation, and finds out whether the answer ends with it.
-func (b *branch) accept(id int32) {
+// accept appends a drawn token that is no end of generation, and finds out whether the answer ends with it. The error is
+// that of a token which the grammar does not allow.
+func (b *branch) accept(id int32) error {
+	if b.form != nil {
+		if err := b.form.Advance(id, b.job.vocab.piece(id)); err != nil {
+			return formError(err)
+		}
+	}
 	b.ids = append(b.ids, id)
 	b.begins = append(b.begins, b.text.Len())
 	stopped := b.text.Write(b.job.vocab.piece(id))
@@ -260,9 +286,12 @@ func (b *branch) accept(id int32) {
 		}
 		b.logprobs = b.logprobs[:min(len(b.ids), len(b.logprobs))]
 		b.end(backend.FinishStop)
+	case b.form != nil && b.form.Ended():
+		b.end(backend.FinishStop)
 	case len(b.ids) >= b.job.limit:
 		b.end(backend.FinishLength)
 	}
+	return nil
 }
 
 // end finishes the answer.

@@ -133,7 +133,8 @@ func (l *loop) speculate(units []unit, may bool) {
 		b := units[i].b
 		g := &b.guess
 		n := min(maxDraft, b.job.limit-len(b.ids)-1)
-		if n <= 0 || b.known() || b.job.single || b.job.req.Logprobs && len(b.logprobs) < len(b.ids) {
+		// A grammar decides tokens of its own behind a drawn one, which are the better guesses.
+		if n <= 0 || b.form != nil || b.known() || b.job.single || b.job.req.Logprobs && len(b.logprobs) < len(b.ids) {
 			continue
 		}
 		if g.at = b.history(); !g.used {
@@ -214,7 +215,7 @@ func (l *loop) settle() {
 	for _, u := range l.batch.units[:l.batch.decoding] {
 		b := u.b
 		g := &b.guess
-		if g.steps == b.steps { // it failed, or nothing was drawn: log-probabilities only
+		if g.steps == b.steps || b.form != nil { // it failed, or nothing was drawn: log-probabilities only; or it has no draft
 			continue
 		}
 		drawn := b.steps - g.steps

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -36,8 +37,15 @@ func (l *loop) take(w want) {
 		return
 	}
 	id, err := l.draw(b, w.logits, index)
-	if err != nil {
+	switch {
+	case errors.Is(err, sample.ErrNone) && b.form != nil:
+		l.fail(j, fmt.Errorf("engine: %w: logit_bias: it leaves no token that the grammar allows", protocol.ErrInvalid))
+		return
+	case errors.Is(err, sample.ErrLogits):
 		l.spoil(j, err)
+		return
+	case err != nil:
+		l.fail(j, err)
 		return
 	}
 	if j.first.IsZero() {
@@ -57,7 +65,19 @@ func (l *loop) take(w want) {
 		if j.req.Logprobs {
 			b.logprobs = append(b.logprobs, l.logprob(j, w.logits, id, norm))
 		}
-		b.accept(id)
+		if err := b.accept(id); err != nil {
+			l.fail(j, err)
+			return
+		}
+	}
+	if b.form != nil {
+		n, err := b.settle()
+		if err != nil {
+			l.fail(j, err)
+			return
+		}
+		l.count.ConstrainedTokens += uint64(1 + n)
+		l.count.DecidedTokens += uint64(n)
 	}
 	if ev, ok := b.release(); ok {
 		j.out.put(ev)
@@ -73,10 +93,18 @@ func (l *loop) draw(b *branch, logits []float32, index int) (int32, error) {
 	if index < len(j.req.ForcedIDs) {
 		return j.req.ForcedIDs[index], nil
 	}
-	return l.sampler.Next(&sample.Step{
+	step := sample.Step{
 		Logits: logits, Limit: j.vocab.limit, Params: &j.params,
 		Prompt: j.req.PromptIDs[j.virtual:], Generated: b.ids, Choice: b.index, Index: index,
-	})
+	}
+	if b.form != nil {
+		mask, only, err := b.mask()
+		if err != nil || only >= 0 {
+			return only, err
+		}
+		step.Mask = mask
+	}
+	return l.sampler.Next(&step)
 }
 
 // logprob is the entry of one token.

@@ -17,6 +17,7 @@ type vocabulary struct {
 	eog     []int32  // sorted
 	limit   int      // ids from here on are never sampled
 	hash    string
+	forms   *forms
 }
 
 // newVocabulary packs v for a model with that many embedding rows. extra are end-of-generation ids that the model's own
@@ -41,6 +42,7 @@ func newVocabulary(v backend.Vocabulary, rows int, extra []int32) (*vocabulary, 
 		control: make([]uint64, (len(v.Pieces)+63)/64),
 		limit:   min(len(v.Pieces), rows),
 		hash:    v.Hash,
+		forms:   &forms{},
 	}
 	for i, p := range v.Pieces {
 		out.blob = append(out.blob, p...)

@@ -41,6 +41,9 @@ import (
 // ErrLogits means that the logits hold NaN or +Inf, or leave no token to choose.
 var ErrLogits = errors.New("sample: unusable logits")
 
+// ErrNone is the ErrLogits of a step that has no token to choose, which bias and mask can bring about.
+var ErrNone = fmt.Errorf("%w: no token is left to choose", ErrLogits)
+
 // Bias is added to the logit of one token.
 type Bias struct {
 	ID    int32
@@ -158,7 +161,7 @@ func (s *Sampler) Next(st *Step) (int32, error) {
 	}
 	best := greedy(logits)
 	if best < 0 {
-		return 0, fmt.Errorf("%w: no token is left to choose", ErrLogits)
+		return 0, ErrNone
 	}
 	if p.Temperature <= 0 || p.TopK == 1 {
 		return best, nil

@@ -37,7 +37,7 @@ var allowed = map[string][]string{
 	"core/engine":                  {"core/engine/*", "core/transformer", "core/weights", "core/mmap", "quant", "quant/kernel", "quant/tile", "core/sample", "core/grammar", "core/text", "core/protocol", "core/protocol/backend", "core/pluginlog", "core/version"},
 	"core/pluginhost":              {"core/protocol", "core/protocol/backend", "core/protocol/tokenizer", "core/pluginlog", "core/version"},
 	"core/inbox":                   {},
-	"core/dispatch":                {"core/protocol", "core/protocol/backend", "core/protocol/tokenizer", "core/inbox"},
+	"core/dispatch":                {"core/protocol", "core/protocol/backend", "core/protocol/tokenizer", "core/inbox", "core/grammar"},
 	"core/adapters":                {"core/weights", "core/gguf", "core/safetensors", "core/protocol", "core/protocol/backend"},
 	"core/mqtt":                    {"core/mqtt/*", "core/dispatch", "core/config", "core/protocol/backend"},
 	"core/broker":                  {},
@@ -45,7 +45,7 @@ var allowed = map[string][]string{
 	"plugins/backend-neon":         {"plugins/backend-neon/neon", "core/engine", "core/version"},
 	"plugins/backend-generic/x86":  {"quant", "quant/kernel", "quant/kernel/simd"},
 	"plugins/backend-neon/neon":    {"quant", "quant/kernel", "quant/kernel/simd"},
-	"plugins/tokenizer-bpe":        {"plugins/tokenizer-bpe/*", "core/protocol", "core/protocol/tokenizer", "core/protocol/backend", "core/gguf", "core/chat", "core/pluginlog", "core/version"},
+	"plugins/tokenizer-bpe":        {"plugins/tokenizer-bpe/*", "core/protocol", "core/protocol/tokenizer", "core/protocol/backend", "core/gguf", "core/chat", "core/grammar", "core/pluginlog", "core/version"},
 }
 
 // pluginSide is what no package of the daemon's process may reach, however indirectly.

@@ -197,7 +197,7 @@ type Request struct {
 	Stop         []string
 	StopIDs      []int32
 	IgnoreEOS    bool
-	Grammar      string // GBNF; "": free
+	Grammar      string // GBNF, with %json and %regex; "": free
 	N            int    // choices; 0: 1
 	BestOf       int    // 0: N
 	Logprobs     bool
@@ -309,6 +309,10 @@ type Stats struct {
 	PrefixDiskWritten uint64
 	PrefixDiskDamaged uint64
 	PrefixPinnedPages int // of the pool, that pinned prefixes hold
+
+	// Tokens of answers that were held to a grammar, and those among them that it left no choice about.
+	ConstrainedTokens uint64
+	DecidedTokens     uint64
 }
 
 // BenchRequest says what to measure.

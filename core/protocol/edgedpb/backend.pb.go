@@ -1304,7 +1304,11 @@ type GenerateRequest struct {
 	Stop      [][]byte `protobuf:"bytes,8,rep,name=stop,proto3" json:"stop,omitempty"`
 	StopIds   []int32  `protobuf:"varint,9,rep,packed,name=stop_ids,json=stopIds,proto3" json:"stop_ids,omitempty"`
 	IgnoreEos bool     `protobuf:"varint,10,opt,name=ignore_eos,json=ignoreEos,proto3" json:"ignore_eos,omitempty"`
-	// GBNF; empty: free.
+	// The form of every choice: GBNF, as llama.cpp defines it without token items, in which two more items may stand where a
+	// literal may: `%json {…}`, a JSON value that the JSON Schema after it describes, and `%regex "…"`, a text that the
+	// regular expression in the JSON string after it matches as a whole. Empty: free. An end-of-generation id is allowed
+	// where the text may end and nowhere else. INVALID_ARGUMENT where max_tokens does not hold the shortest text,
+	// UNIMPLEMENTED where something in it is not served.
 	Grammar []byte `protobuf:"bytes,11,opt,name=grammar,proto3" json:"grammar,omitempty"`
 	// Choices; 0: 1.
 	N int32 `protobuf:"varint,12,opt,name=n,proto3" json:"n,omitempty"`
@@ -2746,6 +2750,9 @@ type StatsResponse struct {
 	PrefixDiskDamaged uint64 `protobuf:"varint,54,opt,name=prefix_disk_damaged,json=prefixDiskDamaged,proto3" json:"prefix_disk_damaged,omitempty"`
 	// Pages of the pool that pinned prefixes hold.
 	PrefixPinnedPages int64 `protobuf:"varint,55,opt,name=prefix_pinned_pages,json=prefixPinnedPages,proto3" json:"prefix_pinned_pages,omitempty"`
+	// Tokens of answers that were held to a grammar, and those among them that it left no choice about.
+	ConstrainedTokens uint64 `protobuf:"varint,80,opt,name=constrained_tokens,json=constrainedTokens,proto3" json:"constrained_tokens,omitempty"`
+	DecidedTokens     uint64 `protobuf:"varint,81,opt,name=decided_tokens,json=decidedTokens,proto3" json:"decided_tokens,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -2944,6 +2951,20 @@ func (x *StatsResponse) GetPrefixDiskDamaged() uint64 {
 func (x *StatsResponse) GetPrefixPinnedPages() int64 {
 	if x != nil {
 		return x.PrefixPinnedPages
+	}
+	return 0
+}
+
+func (x *StatsResponse) GetConstrainedTokens() uint64 {
+	if x != nil {
+		return x.ConstrainedTokens
+	}
+	return 0
+}
+
+func (x *StatsResponse) GetDecidedTokens() uint64 {
+	if x != nil {
+		return x.DecidedTokens
 	}
 	return 0
 }
@@ -3179,7 +3200,7 @@ const file_edged_v1_backend_proto_rawDesc = "" +
 	"streamsTps\x12!\n" +
 	"\fstreams_wait\x18\x18 \x03(\x01R\vstreamsWait\x12*\n" +
 	"\x11plain_streams_tps\x18\x19 \x03(\x01R\x0fplainStreamsTps\"\x0e\n" +
-	"\fStatsRequest\"\xfb\x06\n" +
+	"\fStatsRequest\"\xd1\a\n" +
 	"\rStatsResponse\x12\x18\n" +
 	"\arunning\x18\x01 \x01(\x03R\arunning\x12\x18\n" +
 	"\awaiting\x18\x02 \x01(\x03R\awaiting\x12\x19\n" +
@@ -3208,7 +3229,9 @@ const file_edged_v1_backend_proto_rawDesc = "" +
 	"\x12prefix_disk_tokens\x184 \x01(\x04R\x10prefixDiskTokens\x12.\n" +
 	"\x13prefix_disk_written\x185 \x01(\x04R\x11prefixDiskWritten\x12.\n" +
 	"\x13prefix_disk_damaged\x186 \x01(\x04R\x11prefixDiskDamaged\x12.\n" +
-	"\x13prefix_pinned_pages\x187 \x01(\x03R\x11prefixPinnedPages2\xbf\x05\n" +
+	"\x13prefix_pinned_pages\x187 \x01(\x03R\x11prefixPinnedPages\x12-\n" +
+	"\x12constrained_tokens\x18P \x01(\x04R\x11constrainedTokens\x12%\n" +
+	"\x0edecided_tokens\x18Q \x01(\x04R\rdecidedTokens2\xbf\x05\n" +
 	"\aBackend\x12<\n" +
 	"\bDescribe\x12\x19.edged.v1.DescribeRequest\x1a\x15.edged.v1.Description\x123\n" +
 	"\x04Plan\x12\x15.edged.v1.LoadRequest\x1a\x14.edged.v1.MemoryPlan\x124\n" +

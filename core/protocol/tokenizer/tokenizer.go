@@ -67,7 +67,7 @@ type Chat struct {
 type ChatIDs struct {
 	IDs     []int32
 	Text    string // what the template wrote
-	Grammar string // GBNF of a tool call, where tools are offered
+	Grammar string // of an answer that is nothing but tool calls, as backend.Request has it, where tools are offered
 }
 
 // ToolText is a generated text taken apart.

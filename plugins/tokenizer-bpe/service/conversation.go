@@ -32,7 +32,7 @@ func tokenVariables() []string { return []string{"bos_token", "eos_token", "unk_
 // A BOS that the model wants and the template did not write is put before; one that it wrote is not doubled. With
 // chat.Plain nothing is broken.
 //
-// ChatIDs.Grammar stays empty: tool calls are not constrained yet.
+// ChatIDs.Grammar is that of an answer that is nothing but calls, where tools are offered: see callGrammar.
 func (s *Service) EncodeChat(ctx context.Context, c tokenizer.Chat) (tokenizer.ChatIDs, error) {
 	m, err := s.current()
 	if err != nil {
@@ -52,7 +52,12 @@ func (s *Service) EncodeChat(ctx context.Context, c tokenizer.Chat) (tokenizer.C
 	if !c.Plain {
 		text = m.tok.Unguard(text)
 	}
-	return tokenizer.ChatIDs{IDs: ids, Text: text}, nil
+	source := c.Template
+	if source == "" {
+		source = m.info.ChatTemplate
+	}
+	calls, err := callGrammar(source, c.Tools)
+	return tokenizer.ChatIDs{IDs: ids, Text: text, Grammar: calls}, err
 }
 
 // Render gives the text that EncodeChat encodes. Without a model it takes chat.Template, and then nothing is a control

@@ -1,0 +1,61 @@
+package main
+
+import (
+	"edged/core/grammar"
+)
+
+// form is the grammar of the answer; "": it is free.
+func (s *settings) form() (string, error) {
+	text := s.Grammar
+	if len(s.ResponseFormat) > 0 && string(s.ResponseFormat) != "null" {
+		format, err := grammar.Format(s.ResponseFormat)
+		switch {
+		case err != nil:
+			return "", usagef("response_format: %v", err)
+		case format != "" && text != "":
+			return "", usagef("grammar: cannot stand beside a response_format")
+		case format != "":
+			text = format
+		}
+	}
+	if text == "" {
+		return "", nil
+	}
+	if _, err := grammar.Parse(text); err != nil {
+		return "", usagef("%v", err)
+	}
+	return text, nil
+}
+
+// readForm reads the files of --grammar and --json-schema.
+func (a *app) readForm(f *generateFlags) error {
+	given := 0
+	for _, v := range []string{f.grammar, f.schema, f.regex} {
+		if v != "" {
+			given++
+		}
+	}
+	if given > 1 {
+		return usagef("give one of --grammar, --json-schema and --regex")
+	}
+	switch {
+	case f.grammar != "":
+		text, err := a.readAll(f.grammar)
+		if err != nil {
+			return err
+		}
+		f.settings.Grammar = string(text)
+	case f.schema != "":
+		text, err := a.readAll(f.schema)
+		if err != nil {
+			return err
+		}
+		f.settings.Grammar = grammar.Schema(text)
+	case f.regex != "":
+		f.settings.Grammar = grammar.Regex(f.regex)
+	}
+	if _, err := f.settings.form(); err != nil {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,357 @@
+package grammar
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"sync"
+)
+
+// Automaton follows texts of one grammar that are written in pieces of one vocabulary. It may be used concurrently.
+type Automaton struct {
+	g    *Grammar
+	v    *Vocabulary
+	dist []int32 // of each node, with bytes that have pieces
+
+	mu     sync.Mutex // guards the rest
+	states map[string]*state
+	frames map[frameKey]*frame
+	start  *state
+	last   uint32 // number of the last frame
+	kept   int    // bytes, about
+	work   int    // places looked at since the last set of tokens was begun
+	found  map[place]struct{}
+	todo   []place
+	path   []*state // scratch of walks
+}
+
+// frame is a call that was not returned from, on top of those before it. Equal ones are the same.
+type frame struct {
+	back   int32
+	number uint32
+	depth  int32
+	dist   int32 // from the return to the end of the text, bytes
+	below  *frame
+}
+
+type frameKey struct {
+	back  int32
+	below *frame
+}
+
+// place is a node that waits for a byte, and what it returns to.
+type place struct {
+	node  int32
+	stack *frame
+}
+
+// state is what a text allows. Its fields below the line are found when they are first asked for.
+type state struct {
+	places []place // sorted
+	ends   bool    // the text is complete
+	dist   int32   // bytes to the nearest end
+	next   []*state
+	// ----
+	tokens int32 // to the nearest end; 0: not known (or none needed)
+	known  bool  // tokens is
+	set    *set
+	even   *state // where every easy character leads; nil: not known
+	uneven bool   // easy characters lead to different states, or some lead nowhere
+	stuck  bool   // no easy character leads anywhere
+}
+
+// set are the tokens that may follow a state, where the limit is far.
+type set struct {
+	mask  []uint64 // nil: ids has them
+	ids   []int32
+	count int
+	// worst is the longest way to an end, in tokens, that one of them leads to, or more.
+	worst int32
+}
+
+// dead is where no text of the grammar leads.
+var dead = &state{dist: never} //nolint:gochecknoglobals // a constant
+
+// Bind joins a grammar and a vocabulary. The error is ErrSyntax where the vocabulary cannot write any of its texts.
+func (g *Grammar) Bind(v *Vocabulary) (*Automaton, error) {
+	a := &Automaton{g: g, v: v, dist: g.distances(&v.bytes), found: map[place]struct{}{}}
+	a.path = make([]*state, v.longest+1)
+	a.forget()
+	if a.start == dead {
+		return nil, fmt.Errorf("%w: it is too ambiguous at its beginning, or calls deeper than %d", ErrTooLarge, maxFrames)
+	}
+	if a.start.dist >= never {
+		return nil, wrong("the model's vocabulary cannot write any text of it")
+	}
+	return a, nil
+}
+
+// forget drops all states. Those that matchers hold go on from where they are.
+func (a *Automaton) forget() {
+	for _, s := range a.states {
+		s.next, s.set, s.even = nil, nil, nil
+	}
+	a.states, a.frames, a.kept = map[string]*state{}, map[frameKey]*frame{}, 0
+	a.found = map[place]struct{}{}
+	a.todo = append(a.todo[:0], place{a.g.rules[a.g.root].start, nil})
+	a.start = a.close()
+}
+
+// step is the state after one more byte.
+func (a *Automaton) step(s *state, b byte) *state {
+	c := a.g.class[b]
+	if s.next != nil {
+		if to := s.next[c]; to != nil {
+			return to
+		}
+	}
+	if s == dead {
+		return dead
+	}
+	a.todo = a.todo[:0]
+	for _, p := range s.places {
+		for _, e := range a.g.nodes[p.node].edges {
+			if e.lo <= b && b <= e.hi {
+				a.todo = append(a.todo, place{e.to, p.stack})
+			}
+		}
+	}
+	a.work += len(s.places) + 1
+	to := dead
+	if len(a.todo) > 0 {
+		to = a.close()
+	}
+	if s.next == nil {
+		s.next = make([]*state, len(a.g.least))
+		a.kept += 8 * len(a.g.least)
+	}
+	s.next[c] = to
+	return to
+}
+
+// close is the state of the places in todo and of all that is reached from them without a byte. It is dead where that is
+// more than a state may have.
+func (a *Automaton) close() *state {
+	clear(a.found)
+	s := &state{dist: never}
+	for len(a.todo) > 0 {
+		p := a.todo[len(a.todo)-1]
+		a.todo = a.todo[:len(a.todo)-1]
+		if _, ok := a.found[p]; ok || !a.g.alive[p.node] {
+			continue
+		}
+		a.found[p] = struct{}{}
+		if len(a.found) > maxPlaces {
+			a.work += len(a.found)
+			return dead
+		}
+		n := &a.g.nodes[p.node]
+		if n.end {
+			if p.stack == nil {
+				s.ends, s.dist = true, 0
+			} else {
+				a.todo = append(a.todo, place{p.stack.back, p.stack.below})
+			}
+			continue
+		}
+		for _, to := range n.eps {
+			a.todo = append(a.todo, place{to, p.stack})
+		}
+		for _, c := range n.calls {
+			if f, ok := a.push(c.back, p.stack); ok {
+				a.todo = append(a.todo, place{a.g.rules[c.rule].start, f})
+			}
+		}
+		if len(n.edges) > 0 {
+			s.places = append(s.places, p)
+			s.dist = min(s.dist, a.far(p))
+		}
+	}
+	a.work += len(a.found)
+	if len(s.places) == 0 && !s.ends {
+		return dead
+	}
+	slices.SortFunc(s.places, func(x, y place) int {
+		if x.node != y.node {
+			return int(x.node) - int(y.node)
+		}
+		return int(int64(x.stack.id()) - int64(y.stack.id()))
+	})
+	key := make([]byte, 0, 8*len(s.places)+1)
+	if s.ends {
+		key = append(key, 1)
+	}
+	for _, p := range s.places {
+		key = binary.LittleEndian.AppendUint32(key, uint32(p.node)) //nolint:gosec // not negative
+		key = binary.LittleEndian.AppendUint32(key, p.stack.id())
+	}
+	if old, ok := a.states[string(key)]; ok {
+		return old
+	}
+	a.states[string(key)] = s
+	a.kept += 200 + 2*len(key) + 16*len(s.places)
+	return s
+}
+
+// push puts a return on a stack, unless it would only return further. False: the stack is full.
+func (a *Automaton) push(back int32, below *frame) (*frame, bool) {
+	if a.g.nodes[back].end {
+		return below, true
+	}
+	key := frameKey{back, below}
+	if f, ok := a.frames[key]; ok {
+		return f, true
+	}
+	f := &frame{back: back, below: below, depth: 1, dist: a.dist[back], number: a.last + 1}
+	if below != nil {
+		f.depth, f.dist = below.depth+1, min(never, f.dist+below.dist)
+	}
+	if f.depth > maxFrames {
+		return nil, false
+	}
+	a.last++
+	a.frames[key] = f
+	a.kept += 100
+	return f, true
+}
+
+func (f *frame) id() uint32 {
+	if f == nil {
+		return 0
+	}
+	return f.number
+}
+
+// far is the distance of a place to the end of the text.
+func (a *Automaton) far(p place) int32 {
+	if p.stack == nil {
+		return a.dist[p.node]
+	}
+	return min(never, a.dist[p.node]+p.stack.dist)
+}
+
+// shortest is the shortest text that completes a state, the first in the order of bytes among them. What is left of it
+// after a piece is the shortest text of the state that the piece leads to.
+func (a *Automaton) shortest(s *state) []byte {
+	out := make([]byte, 0, s.dist)
+	for s.dist > 0 {
+		best := 256
+		for _, p := range s.places {
+			if a.far(p) != s.dist {
+				continue
+			}
+			for _, e := range a.g.nodes[p.node].edges {
+				if a.far(place{e.to, p.stack}) != s.dist-1 || !a.g.alive[e.to] {
+					continue
+				}
+				for b := int(e.lo); b <= int(e.hi) && b < best; b++ {
+					if a.v.bytes[b] {
+						best = b
+					}
+				}
+			}
+		}
+		if best == 256 {
+			return nil // a place was dropped for a bound
+		}
+		to := a.step(s, byte(best))
+		if to.dist >= s.dist {
+			return nil // likewise
+		}
+		out = append(out, byte(best))
+		s = to
+	}
+	return out
+}
+
+// need is the number of tokens that complete a state: the fewest that write its shortest text.
+func (a *Automaton) need(s *state) int32 {
+	switch {
+	case s.dist == 0 || s.dist >= never:
+		return s.dist
+	case s.known:
+		return s.tokens
+	}
+	text := a.shortest(s)
+	s.known, s.tokens = true, never
+	if text == nil {
+		return never
+	}
+	fewest := make([]int32, len(text)+1) // of the text from here on
+	for i := len(text) - 1; i >= 0; i-- {
+		fewest[i] = never
+		a.v.prefixes(text[i:], func(n int) { fewest[i] = min(fewest[i], 1+fewest[i+n]) })
+	}
+	s.tokens = fewest[0]
+	return s.tokens
+}
+
+// uniform finds out where easy characters lead.
+func (a *Automaton) uniform(s *state) {
+	if s.even != nil || s.uneven || s.stuck {
+		return
+	}
+	var to *state
+	same := true
+	see := func(n *state) {
+		if to == nil {
+			to = n
+		}
+		same = same && to == n
+	}
+	last := -1
+	for b := 0x20; b < 0x80 && same; b++ {
+		if c := int(a.g.class[b]); b != '"' && b != '\\' && c != last {
+			last = c
+			see(a.step(s, byte(b)))
+		}
+	}
+	for _, r := range [][4]byte{ // first byte from and to, second from and to (The Unicode Standard, table 3-7)
+		{0xC2, 0xDF, 0x80, 0xBF},
+		{0xE0, 0xE0, 0xA0, 0xBF},
+		{0xE1, 0xEC, 0x80, 0xBF},
+		{0xED, 0xED, 0x80, 0x9F},
+		{0xEE, 0xEF, 0x80, 0xBF},
+		{0xF0, 0xF0, 0x90, 0xBF},
+		{0xF1, 0xF3, 0x80, 0xBF},
+		{0xF4, 0xF4, 0x80, 0x8F},
+	} {
+		a.each(s, r[0], r[1], func(n *state) {
+			a.each(n, r[2], r[3], func(n *state) {
+				if r[0] < 0xE0 {
+					see(n)
+					return
+				}
+				a.each(n, 0x80, 0xBF, func(n *state) {
+					if r[0] < 0xF0 {
+						see(n)
+						return
+					}
+					a.each(n, 0x80, 0xBF, see)
+				})
+			})
+		})
+		if !same {
+			break
+		}
+	}
+	switch {
+	case !same:
+		s.uneven = true
+	case to == dead:
+		s.stuck = true
+	default:
+		s.even = to
+	}
+}
+
+// each calls f with the states after the bytes lo to hi, once for each class of them.
+func (a *Automaton) each(s *state, lo, hi byte, f func(*state)) {
+	last := -1
+	for b := int(lo); b <= int(hi); b++ {
+		if c := int(a.g.class[b]); c != last {
+			last = c
+			f(a.step(s, byte(b)))
+		}
+	}
+}

@@ -1,0 +1,538 @@
+package grammar
+
+import (
+	"container/heap"
+	"fmt"
+	"math"
+	"slices"
+	"unicode/utf8"
+)
+
+// compiler makes the network (Thompson's construction, with calls).
+type compiler struct {
+	src     *source
+	g       Grammar
+	size    int // nodes and edges
+	classes map[string]int32
+	names   []string
+}
+
+// never is the distance of what has no end.
+const never = math.MaxInt32 / 4
+
+func (c *compiler) compile() (*Grammar, error) {
+	root, ok := c.src.names["root"]
+	if !ok {
+		return nil, wrong("there is no rule root")
+	}
+	c.classes = map[string]int32{}
+	for i := range c.src.rules {
+		d := &c.src.rules[i]
+		if d.body == nil {
+			return nil, wrong("rule %s is used and not defined", d.name)
+		}
+		r := rule{name: d.name, start: c.node(), end: c.node()}
+		c.g.nodes[r.end].end = true
+		c.g.rules = append(c.g.rules, r)
+	}
+	for i := range c.src.rules {
+		last, err := c.emit(c.src.rules[i].body, c.g.rules[i].start)
+		if err != nil {
+			return nil, err
+		}
+		c.eps(last, c.g.rules[i].end)
+	}
+	c.g.root = int32(root)
+	g := &c.g
+	g.shorten()
+	if err := g.refuseLeftRecursion(); err != nil {
+		return nil, err
+	}
+	all := [256]bool{}
+	for i := range all {
+		all[i] = true
+	}
+	dist := g.distances(&all)
+	if dist[g.rules[root].start] >= never {
+		return nil, wrong("no text ever completes rule root")
+	}
+	g.alive = make([]bool, len(g.nodes))
+	for i, d := range dist {
+		g.alive[i] = d < never
+	}
+	g.classify()
+	return g, nil
+}
+
+func (c *compiler) node() int32 {
+	c.g.nodes = append(c.g.nodes, node{})
+	c.size++
+	return int32(len(c.g.nodes) - 1)
+}
+
+func (c *compiler) edge(from int32, lo, hi byte, to int32) {
+	n := &c.g.nodes[from]
+	n.edges = append(n.edges, edge{to, lo, hi})
+	c.size++
+}
+
+func (c *compiler) eps(from, to int32) {
+	n := &c.g.nodes[from]
+	n.eps = append(n.eps, to)
+	c.size++
+}
+
+func (c *compiler) call(from, rule, back int32) {
+	n := &c.g.nodes[from]
+	n.calls = append(n.calls, call{rule, back})
+	c.size++
+}
+
+// emit adds what passes an expression from a node and returns the node after it. Nothing leads back to from.
+func (c *compiler) emit(e *expr, from int32) (int32, error) {
+	if c.size > maxNodes {
+		return 0, fmt.Errorf("%w: it has more than %d places: bound its repetitions lower", ErrTooLarge, maxNodes)
+	}
+	c.size++ // also what adds nothing: it may be repeated without end
+	switch e.op {
+	case opLit:
+		for i := range len(e.lit) {
+			to := c.node()
+			c.edge(from, e.lit[i], e.lit[i], to)
+			from = to
+		}
+		return from, nil
+	case opClass:
+		to := c.node()
+		c.chars(e.class, from, to)
+		return to, nil
+	case opSeq:
+		var err error
+		for _, sub := range e.subs {
+			if from, err = c.emit(sub, from); err != nil {
+				return 0, err
+			}
+		}
+		return from, nil
+	case opAlt:
+		to := c.node()
+		for _, sub := range e.subs {
+			last, err := c.emit(sub, from)
+			if err != nil {
+				return 0, err
+			}
+			c.eps(last, to)
+		}
+		return to, nil
+	case opRepeat:
+		return c.emitRepeat(e, from)
+	case opRule:
+		to := c.node()
+		c.call(from, int32(e.rule), to)
+		return to, nil
+	case opMember:
+		return c.emitMembers(e, from)
+	}
+	return from, nil
+}
+
+// emitRepeat leaves an optional repetition by one step from each of its places, so that a state has few of them.
+func (c *compiler) emitRepeat(e *expr, from int32) (int32, error) {
+	var err error
+	for range e.min {
+		if from, err = c.emit(e.subs[0], from); err != nil {
+			return 0, err
+		}
+	}
+	if e.max < 0 {
+		loop := c.node()
+		c.eps(from, loop)
+		last, err := c.emit(e.subs[0], loop)
+		if err != nil {
+			return 0, err
+		}
+		c.eps(last, loop)
+		return loop, nil
+	}
+	to := c.node()
+	for range e.max - e.min {
+		c.eps(from, to)
+		if from, err = c.emit(e.subs[0], from); err != nil {
+			return 0, err
+		}
+	}
+	c.eps(from, to)
+	return to, nil
+}
+
+// emitMembers passes subs in their order, each of which may be left out unless it must be there, with a comma between two.
+// Two rows of places, before the first member and after one, keep that linear.
+func (c *compiler) emitMembers(e *expr, from int32) (int32, error) {
+	none, some := from, int32(-1) // nothing is written yet; something is
+	for i, sub := range e.subs {
+		begin := c.node()
+		c.eps(none, begin)
+		if some >= 0 {
+			comma, err := c.emit(lit(", "), some)
+			if err != nil {
+				return 0, err
+			}
+			c.eps(comma, begin)
+		}
+		last, err := c.emit(sub, begin)
+		if err != nil {
+			return 0, err
+		}
+		after := c.node()
+		c.eps(last, after)
+		if e.must[i] {
+			none = c.node() // out of reach: this member is there
+		} else {
+			next := c.node()
+			c.eps(none, next)
+			none = next
+			if some >= 0 {
+				c.eps(some, after)
+			}
+		}
+		some = after
+	}
+	to := c.node()
+	c.eps(none, to)
+	if some >= 0 {
+		c.eps(some, to)
+	}
+	return to, nil
+}
+
+// chars adds edges for one character of some spans. What is beyond ASCII is a rule of its own, once for each set: a set
+// like "all but the quote" takes 14 edges, and a string of 1,000 of them must not take 14,000.
+func (c *compiler) chars(spans []span, from, to int32) {
+	var wide []span
+	for _, s := range spans {
+		if s.lo < utf8.RuneSelf {
+			c.edge(from, byte(s.lo), byte(min(s.hi, utf8.RuneSelf-1)), to)
+		}
+		if s.hi >= utf8.RuneSelf {
+			wide = append(wide, span{max(s.lo, utf8.RuneSelf), s.hi})
+		}
+	}
+	if len(wide) == 0 {
+		return
+	}
+	key := fmt.Sprint(wide)
+	number, ok := c.classes[key]
+	if !ok {
+		r := rule{name: "a set of characters", start: c.node(), end: c.node()}
+		c.g.nodes[r.end].end = true
+		number = int32(len(c.g.rules))
+		c.g.rules = append(c.g.rules, r)
+		c.classes[key] = number
+		tails := map[string]int32{"": r.end}
+		for _, s := range wide {
+			sequences(s.lo, s.hi, func(seq []byteSpan) { c.sequence(seq, r.start, tails) })
+		}
+	}
+	c.call(from, number, to)
+}
+
+// sequence adds the path of one sequence of byte ranges; paths with the same tail share it.
+func (c *compiler) sequence(seq []byteSpan, from int32, tails map[string]int32) {
+	for i, s := range seq {
+		key := fmt.Sprint(seq[i+1:])
+		if i == len(seq)-1 {
+			key = ""
+		}
+		to, ok := tails[key]
+		if !ok {
+			to = c.node()
+			tails[key] = to
+			c.edge(from, s.lo, s.hi, to)
+			from = to
+			continue
+		}
+		c.edge(from, s.lo, s.hi, to)
+		return
+	}
+}
+
+type byteSpan struct{ lo, hi byte }
+
+// sequences calls f for the byte sequences of code points lo to hi, none of which is ASCII: ranges of each byte, such that
+// every combination is one of them. Surrogates are left out: they have no UTF-8.
+func sequences(lo, hi rune, f func([]byteSpan)) {
+	if lo <= 0xDFFF && hi >= 0xD800 {
+		if lo < 0xD800 {
+			sequences(lo, 0xD7FF, f)
+		}
+		if hi > 0xDFFF {
+			sequences(0xE000, hi, f)
+		}
+		return
+	}
+	if lo > hi {
+		return
+	}
+	for _, limit := range []rune{0x7FF, 0xFFFF} { // one length at a time
+		if lo <= limit && hi > limit {
+			sequences(lo, limit, f)
+			sequences(limit+1, hi, f)
+			return
+		}
+	}
+	for shift := 6; shift <= 18; shift += 6 { // whole blocks of the last bytes at a time
+		low := rune(1)<<shift - 1
+		if lo&^low == hi&^low {
+			continue
+		}
+		if lo&low != 0 {
+			sequences(lo, lo|low, f)
+			sequences(lo|low+1, hi, f)
+			return
+		}
+		if hi&low != low {
+			sequences(lo, hi&^low-1, f)
+			sequences(hi&^low, hi, f)
+			return
+		}
+	}
+	var a, b [utf8.UTFMax]byte
+	n := utf8.EncodeRune(a[:], lo)
+	utf8.EncodeRune(b[:], hi)
+	seq := make([]byteSpan, n)
+	for i := range seq {
+		seq[i] = byteSpan{a[i], b[i]}
+	}
+	f(seq)
+}
+
+// shorten lets calls return to where a node with nothing but one eps leads: a call that returns to the end of its rule
+// needs no place on the stack, so that a rule that ends with itself does not grow one.
+func (g *Grammar) shorten() {
+	follow := func(n int32) int32 {
+		for range 64 {
+			at := &g.nodes[n]
+			if len(at.eps) != 1 || len(at.edges)+len(at.calls) > 0 || at.end {
+				break
+			}
+			n = at.eps[0]
+		}
+		return n
+	}
+	for i := range g.nodes {
+		n := &g.nodes[i]
+		for k := range n.calls {
+			n.calls[k].back = follow(n.calls[k].back)
+		}
+		for k := range n.eps {
+			n.eps[k] = follow(n.eps[k])
+		}
+		for k := range n.edges {
+			n.edges[k].to = follow(n.edges[k].to)
+		}
+	}
+}
+
+// refuseLeftRecursion refuses rules that can begin with themselves: to find what may come next would never end.
+func (g *Grammar) refuseLeftRecursion() error {
+	nullable := g.nullable()
+	begins := make([][]int32, len(g.rules)) // rules that a rule can begin with
+	seen := make([]int, len(g.nodes))
+	for r := range g.rules {
+		work := []int32{g.rules[r].start}
+		visit := func(n int32) {
+			if seen[n] != r+1 {
+				seen[n] = r + 1
+				work = append(work, n)
+			}
+		}
+		for len(work) > 0 {
+			n := &g.nodes[work[len(work)-1]]
+			work = work[:len(work)-1]
+			for _, to := range n.eps {
+				visit(to)
+			}
+			for _, c := range n.calls {
+				begins[r] = append(begins[r], c.rule)
+				if nullable[c.rule] {
+					visit(c.back)
+				}
+			}
+		}
+	}
+	const fresh, open, closed = 0, 1, 2
+	mark := make([]uint8, len(g.rules))
+	type step struct{ rule, next int }
+	for first := range g.rules {
+		if mark[first] != fresh {
+			continue
+		}
+		mark[first] = open
+		for path := []step{{first, 0}}; len(path) > 0; {
+			at := &path[len(path)-1]
+			if at.next == len(begins[at.rule]) {
+				mark[at.rule] = closed
+				path = path[:len(path)-1]
+				continue
+			}
+			to := int(begins[at.rule][at.next])
+			at.next++
+			switch mark[to] {
+			case open:
+				return wrong("rule %s can begin with itself: write the repetition with * or +", g.rules[to].name)
+			case fresh:
+				mark[to] = open
+				path = append(path, step{to, 0})
+			}
+		}
+	}
+	return nil
+}
+
+// nullable says of each rule whether it matches the empty text.
+func (g *Grammar) nullable() []bool {
+	out := make([]bool, len(g.rules))
+	reach := make([]bool, len(g.nodes)) // the end of the node's rule, without text
+	before := make([][]int32, len(g.nodes))
+	waits := make([][]call, len(g.rules)) // call.rule is the node that waits here
+	for i := range g.nodes {
+		for _, to := range g.nodes[i].eps {
+			before[to] = append(before[to], int32(i))
+		}
+		for _, c := range g.nodes[i].calls {
+			waits[c.rule] = append(waits[c.rule], call{int32(i), c.back})
+			before[c.back] = append(before[c.back], ^int32(i)) // to be looked at again
+		}
+	}
+	starts := map[int32][]int{}
+	var work []int32
+	visit := func(n int32) {
+		if !reach[n] {
+			reach[n] = true
+			work = append(work, n)
+		}
+	}
+	for i, r := range g.rules {
+		starts[r.start] = append(starts[r.start], i)
+		visit(r.end)
+	}
+	for len(work) > 0 {
+		n := work[len(work)-1]
+		work = work[:len(work)-1]
+		for _, from := range before[n] {
+			if from >= 0 {
+				visit(from)
+				continue
+			}
+			for _, c := range g.nodes[^from].calls {
+				if c.back == n && out[c.rule] {
+					visit(^from)
+				}
+			}
+		}
+		for _, r := range starts[n] {
+			out[r] = true
+			for _, w := range waits[r] {
+				if reach[w.back] {
+					visit(w.rule)
+				}
+			}
+		}
+	}
+	return out
+}
+
+// distances says of each node how many bytes the shortest text to the end of its rule has, calls included, where only
+// some bytes may be used (D. E. Knuth, A generalization of Dijkstra's algorithm, 1977).
+func (g *Grammar) distances(usable *[256]bool) []int32 {
+	dist := make([]int32, len(g.nodes))
+	for i := range dist {
+		dist[i] = never
+	}
+	type link struct{ from, cost int32 }
+	before := make([][]link, len(g.nodes))
+	type user struct{ from, back int32 }
+	users := make(map[int32][]user)   // by the start of the rule that is called
+	returns := make(map[int32][]user) // by the node that is returned to; back is the start
+	for i := range g.nodes {
+		n := &g.nodes[i]
+		for _, e := range n.edges {
+			if slices.Contains(usable[e.lo:int(e.hi)+1], true) {
+				before[e.to] = append(before[e.to], link{int32(i), 1})
+			}
+		}
+		for _, to := range n.eps {
+			before[to] = append(before[to], link{int32(i), 0})
+		}
+		for _, c := range n.calls {
+			start := g.rules[c.rule].start
+			users[start] = append(users[start], user{int32(i), c.back})
+			returns[c.back] = append(returns[c.back], user{int32(i), start})
+		}
+	}
+	final := make([]bool, len(g.nodes))
+	var q queue
+	relax := func(n, d int32) {
+		if d < dist[n] {
+			dist[n] = d
+			heap.Push(&q, item{n, d})
+		}
+	}
+	for _, r := range g.rules {
+		relax(r.end, 0)
+	}
+	for len(q) > 0 {
+		it := heap.Pop(&q).(item)
+		if final[it.node] {
+			continue
+		}
+		final[it.node] = true
+		for _, l := range before[it.node] {
+			relax(l.from, min(it.dist+l.cost, never))
+		}
+		for _, u := range users[it.node] {
+			if final[u.back] {
+				relax(u.from, min(it.dist+dist[u.back], never))
+			}
+		}
+		for _, u := range returns[it.node] {
+			if final[u.back] {
+				relax(u.from, min(it.dist+dist[u.back], never))
+			}
+		}
+	}
+	return dist
+}
+
+type item struct{ node, dist int32 }
+
+// queue is a heap by distance.
+type queue []item
+
+func (q queue) Len() int           { return len(q) }
+func (q queue) Less(i, j int) bool { return q[i].dist < q[j].dist }
+func (q queue) Swap(i, j int)      { q[i], q[j] = q[j], q[i] }
+func (q *queue) Push(x any)        { *q = append(*q, x.(item)) }
+
+func (q *queue) Pop() any {
+	old := *q
+	it := old[len(old)-1]
+	*q = old[:len(old)-1]
+	return it
+}
+
+// classify finds the bytes that no edge tells apart.
+func (g *Grammar) classify() {
+	var begins [257]bool
+	for i := range g.nodes {
+		for _, e := range g.nodes[i].edges {
+			begins[e.lo], begins[int(e.hi)+1] = true, true
+		}
+	}
+	for b := range 256 {
+		if b == 0 || begins[b] {
+			g.least = append(g.least, byte(b))
+		}
+		g.class[b] = uint8(len(g.least) - 1)
+	}
+}

@@ -1,0 +1,388 @@
+package grammar
+
+import (
+	"encoding/json"
+	"math"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// gbnf reads rules:
+//
+//	name ::= alternative | alternative …
+//
+// An alternative is a row of items: "text", [set], [^set], ., name, ( … ), %json, %regex; each may be followed by *, +, ?,
+// {n}, {n,} or {n,m}. A rule ends with its line, unless a parenthesis is open or the line ends with "::=" or "|"; # begins a
+// comment.
+func (s *source) gbnf(text string) error {
+	if !utf8.ValidString(text) {
+		return wrong("it is not UTF-8")
+	}
+	p := &parser{src: s, text: text}
+	for p.space(true); p.at < len(p.text); p.space(true) {
+		if err := p.rule(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// parser reads the text of a grammar.
+type parser struct {
+	src   *source
+	text  string
+	at    int
+	depth int
+}
+
+func (p *parser) wrong(format string, args ...any) error {
+	line := 1 + strings.Count(p.text[:min(p.at, len(p.text))], "\n")
+	return wrong("line "+strconv.Itoa(line)+": "+format, args...)
+}
+
+// space skips blanks and comments, and line ends where those mean nothing.
+func (p *parser) space(lines bool) {
+	for p.at < len(p.text) {
+		switch c := p.text[p.at]; {
+		case c == ' ' || c == '\t', lines && (c == '\n' || c == '\r'):
+			p.at++
+		case c == '#':
+			for p.at < len(p.text) && p.text[p.at] != '\n' && p.text[p.at] != '\r' {
+				p.at++
+			}
+		default:
+			return
+		}
+	}
+}
+
+func (p *parser) has(prefix string) bool { return strings.HasPrefix(p.text[p.at:], prefix) }
+
+func (p *parser) take(prefix string) bool {
+	if !p.has(prefix) {
+		return false
+	}
+	p.at += len(prefix)
+	return true
+}
+
+func (p *parser) name() string {
+	start := p.at
+	for p.at < len(p.text) {
+		c := p.text[p.at]
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' && c != '_' {
+			break
+		}
+		p.at++
+	}
+	return p.text[start:p.at]
+}
+
+func (p *parser) rule() error {
+	name := p.name()
+	if name == "" {
+		return p.wrong("want the name of a rule, not %q", p.rest())
+	}
+	p.space(false)
+	if !p.take("::=") {
+		return p.wrong("want ::= after the name %s", name)
+	}
+	p.space(true)
+	number, err := p.src.rule(name)
+	if err != nil {
+		return err
+	}
+	if p.src.rules[number].body != nil {
+		return p.wrong("rule %s is defined twice", name)
+	}
+	body, err := p.alternatives(false)
+	if err != nil {
+		return err
+	}
+	p.src.rules[number].body = body
+	if p.at < len(p.text) && p.text[p.at] != '\n' && p.text[p.at] != '\r' {
+		return p.wrong("rule %s: %q cannot stand here", name, p.rest())
+	}
+	return nil
+}
+
+// rest is a little of what follows, for messages.
+func (p *parser) rest() string {
+	rest := p.text[p.at:]
+	if i := strings.IndexByte(rest, '\n'); i >= 0 {
+		rest = rest[:i]
+	}
+	if r := []rune(rest); len(r) > 20 {
+		rest = string(r[:20]) + "…"
+	}
+	return rest
+}
+
+func (p *parser) alternatives(nested bool) (*expr, error) {
+	if p.depth++; p.depth > maxNesting {
+		return nil, p.wrong("more than %d parentheses are open", maxNesting)
+	}
+	defer func() { p.depth-- }()
+	var all []*expr
+	for {
+		one, err := p.row(nested)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, one)
+		if !p.take("|") {
+			break
+		}
+		p.space(true)
+	}
+	if len(all) == 1 {
+		return all[0], nil
+	}
+	return literals(all), nil
+}
+
+func (p *parser) row(nested bool) (*expr, error) {
+	row := seq()
+	for {
+		p.space(nested)
+		item, err := p.item()
+		if err != nil {
+			return nil, err
+		}
+		if item == nil {
+			return row, nil
+		}
+		if item, err = p.repeated(item); err != nil {
+			return nil, err
+		}
+		row.subs = append(row.subs, item)
+	}
+}
+
+// item reads one item; nil: there is none.
+func (p *parser) item() (*expr, error) {
+	if p.at >= len(p.text) {
+		return nil, nil
+	}
+	switch c := p.text[p.at]; {
+	case c == '"':
+		return p.literal()
+	case c == '[':
+		return p.set()
+	case c == '.':
+		p.at++
+		return class(span{0, utf8.MaxRune}), nil
+	case c == '(':
+		p.at++
+		p.space(true)
+		inner, err := p.alternatives(true)
+		if err != nil {
+			return nil, err
+		}
+		if !p.take(")") {
+			return nil, p.wrong("a parenthesis is not closed before %q", p.rest())
+		}
+		return inner, nil
+	case c == '%':
+		return p.embedded()
+	case c == '<' || c == '!':
+		return nil, unsupported("tokens as items, such as <token>: write their text")
+	}
+	name := p.name()
+	if name == "" {
+		return nil, nil
+	}
+	number, err := p.src.rule(name)
+	if err != nil {
+		return nil, err
+	}
+	return call1(number), nil
+}
+
+// embedded reads %json and %regex.
+func (p *parser) embedded() (*expr, error) {
+	p.at++
+	kind := p.name()
+	p.space(true)
+	if kind != "json" && kind != "regex" {
+		return nil, p.wrong("%%%s is not known: there are %%json and %%regex", kind)
+	}
+	dec := json.NewDecoder(strings.NewReader(p.text[p.at:]))
+	var raw json.RawMessage
+	if err := dec.Decode(&raw); err != nil {
+		return nil, p.wrong("%%%s wants JSON after it: %v", kind, err)
+	}
+	p.at += int(dec.InputOffset())
+	if kind == "json" {
+		return p.src.schema(raw)
+	}
+	var pattern string
+	if err := json.Unmarshal(raw, &pattern); err != nil {
+		return nil, p.wrong("%%regex wants a text in quotes after it")
+	}
+	return regex(pattern, whole, plainChars)
+}
+
+// repeated reads what may follow an item.
+func (p *parser) repeated(item *expr) (*expr, error) {
+	for p.at < len(p.text) {
+		switch p.text[p.at] {
+		case '*':
+			p.at++
+			item = repeat(item, 0, -1)
+		case '+':
+			p.at++
+			item = repeat(item, 1, -1)
+		case '?':
+			p.at++
+			item = repeat(item, 0, 1)
+		case '{':
+			p.at++
+			least, most, err := p.counts()
+			if err != nil {
+				return nil, err
+			}
+			item = repeat(item, least, most)
+		default:
+			return item, nil
+		}
+	}
+	return item, nil
+}
+
+func (p *parser) counts() (least, most int, err error) {
+	p.space(false)
+	least, ok := p.number()
+	if !ok {
+		return 0, 0, p.wrong("want a number after {")
+	}
+	most = least
+	p.space(false)
+	if p.take(",") {
+		p.space(false)
+		if most, ok = p.number(); !ok {
+			most = -1
+		}
+		p.space(false)
+	}
+	switch {
+	case !p.take("}"):
+		return 0, 0, p.wrong("a repetition wants }")
+	case most >= 0 && most < least:
+		return 0, 0, p.wrong("a repetition of %d to %d times", least, most)
+	case least > maxCount || most > maxCount:
+		return 0, 0, p.wrong("a repetition of more than %d times", maxCount)
+	}
+	return least, most, nil
+}
+
+func (p *parser) number() (int, bool) {
+	start := p.at
+	for p.at < len(p.text) && p.text[p.at] >= '0' && p.text[p.at] <= '9' {
+		p.at++
+	}
+	n, err := strconv.Atoi(p.text[start:p.at])
+	if err != nil && p.at > start {
+		n = math.MaxInt32
+	}
+	return n, p.at > start
+}
+
+func (p *parser) literal() (*expr, error) {
+	p.at++
+	var out []byte
+	for {
+		switch {
+		case p.at >= len(p.text) || p.text[p.at] == '\n':
+			return nil, p.wrong("a text in quotes does not end on its line")
+		case p.text[p.at] == '"':
+			p.at++
+			return lit(string(out)), nil
+		}
+		r, err := p.char()
+		if err != nil {
+			return nil, err
+		}
+		out = utf8.AppendRune(out, r)
+	}
+}
+
+// char reads a character of a text or a set, which may be escaped.
+func (p *parser) char() (rune, error) {
+	if !p.take(`\`) {
+		r, n := utf8.DecodeRuneInString(p.text[p.at:])
+		p.at += n
+		return r, nil
+	}
+	if p.at >= len(p.text) {
+		return 0, p.wrong("a backslash at the end")
+	}
+	c := p.text[p.at]
+	p.at++
+	digits := 0
+	switch c {
+	case 'n':
+		return '\n', nil
+	case 'r':
+		return '\r', nil
+	case 't':
+		return '\t', nil
+	case '\\', '"', '[', ']', '-', '^':
+		return rune(c), nil
+	case 'x':
+		digits = 2
+	case 'u':
+		digits = 4
+	case 'U':
+		digits = 8
+	default:
+		return 0, p.wrong(`\%c is not an escape: there are \n \r \t \\ \" \[ \] \- \^ \xHH \uHHHH \UHHHHHHHH`, c)
+	}
+	if len(p.text)-p.at < digits {
+		return 0, p.wrong(`\%c wants %d hexadecimal digits`, c, digits)
+	}
+	n, err := strconv.ParseUint(p.text[p.at:p.at+digits], 16, 32)
+	if err != nil || !utf8.ValidRune(rune(n)) {
+		return 0, p.wrong(`\%c%s is not a character`, c, p.text[p.at:p.at+digits])
+	}
+	p.at += digits
+	return rune(n), nil
+}
+
+func (p *parser) set() (*expr, error) {
+	p.at++
+	negated := p.take("^")
+	var spans []span
+	for !p.take("]") {
+		if p.at >= len(p.text) || p.text[p.at] == '\n' {
+			return nil, p.wrong("a set in brackets does not end on its line")
+		}
+		lo, err := p.char()
+		if err != nil {
+			return nil, err
+		}
+		hi := lo
+		if p.has("-") && !p.has("-]") {
+			p.at++
+			if p.at >= len(p.text) {
+				return nil, p.wrong("a set in brackets does not end on its line")
+			}
+			if hi, err = p.char(); err != nil {
+				return nil, err
+			}
+			if hi < lo {
+				return nil, p.wrong("the range %c-%c runs backwards", lo, hi)
+			}
+		}
+		spans = append(spans, span{lo, hi})
+	}
+	spans = ordered(spans)
+	if negated {
+		spans = except(spans)
+	}
+	if len(spans) == 0 {
+		return nil, p.wrong("a set in brackets is empty")
+	}
+	return class(spans...), nil
+}

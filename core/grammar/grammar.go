@@ -1,0 +1,231 @@
+// Package grammar holds generated text to a form: it turns a grammar into sets of tokens that may come next.
+//
+// The one written form is GBNF, as llama.cpp's users know it, with two additions that stand where a literal may stand:
+//
+//	%json {…}     a JSON value that the schema describes (see schema.go for the subset)
+//	%regex "…"    a text that the whole regular expression matches (RE2 syntax; the quotes and escapes are JSON's)
+//
+// All of it becomes one form: a network of rules over bytes, in which a rule may call rules. What the texts so far allow is
+// a state: a set of places in the network, each with the stack of calls that it returns to. States are made when they are
+// first reached and kept, with the set of tokens that may follow, so that most steps look both up.
+//
+//	text ─Parse─▶ Grammar ─Bind(Vocabulary)─▶ Automaton ─Start(limit)─▶ Matcher: Next, Advance, Next, Advance, …
+//
+// A state knows its distance to the nearest end, in bytes and in tokens. A token after which the answer could not be
+// completed within the limit is not allowed, so an answer that is cut off by its limit does not happen.
+//
+// Grammars come from strangers. Everything is bounded: the text, the network, the depth of calls, the places of a state,
+// the work for one set of tokens, and what is kept. A grammar beyond a bound is refused or fails its own request.
+//
+// It must not know requests, logits or models. A Grammar and a Vocabulary are immutable; an Automaton may be used
+// concurrently; a Matcher belongs to one goroutine.
+package grammar
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// What can be wrong with a grammar.
+var (
+	// ErrSyntax means that the grammar cannot be read, or describes no text at all.
+	ErrSyntax = errors.New("grammar: wrong")
+	// ErrUnsupported means something that could be right and is not served; the message names it and where it stands.
+	ErrUnsupported = errors.New("grammar: not supported")
+	// ErrTooLarge means that a bound is exceeded.
+	ErrTooLarge = errors.New("grammar: too large")
+	// ErrTooShort means that the limit is below the shortest text.
+	ErrTooShort = errors.New("grammar: limit too small")
+	// ErrRefused means that a token is not one of those that may come next.
+	ErrRefused = errors.New("grammar: the text does not follow it")
+)
+
+// Bounds of one grammar.
+const (
+	MaxText    = 1 << 20 // bytes
+	maxNodes   = 1 << 17 // of the network, edges included
+	maxCount   = 1 << 20 // of repetitions, lengths and items
+	maxNesting = 128     // of groups, of schemas
+	maxRules   = 1 << 14
+	maxFrames  = 512     // depth of calls
+	maxPlaces  = 4096    // of one state, and what is looked at to find them
+	maxWork    = 8 << 20 // places looked at for one set of tokens
+	maxKept    = 8 << 20 // bytes of states and sets that an automaton keeps
+)
+
+// Schema is the text of a grammar of one JSON value.
+func Schema(schema []byte) string { return "root ::= %json " + string(schema) + "\n" }
+
+// Regex is the text of a grammar of the texts that a regular expression matches as a whole.
+func Regex(pattern string) string { return "root ::= %regex " + quote(pattern) + "\n" }
+
+// Choices is the text of a grammar of some texts.
+func Choices(texts []string) string {
+	var b strings.Builder
+	b.WriteString("root ::= ")
+	for i, t := range texts {
+		if i > 0 {
+			b.WriteString(" | ")
+		}
+		b.WriteString(Literal(t))
+	}
+	b.WriteString("\n")
+	return b.String()
+}
+
+// Literal writes a text as GBNF.
+func Literal(text string) string {
+	var b strings.Builder
+	b.WriteByte('"')
+	for _, r := range text {
+		switch {
+		case r == '"' || r == '\\':
+			b.WriteByte('\\')
+			b.WriteRune(r)
+		case r < 0x20 || r == 0x7f:
+			fmt.Fprintf(&b, `\x%02x`, r)
+		default:
+			b.WriteRune(r)
+		}
+	}
+	b.WriteByte('"')
+	return b.String()
+}
+
+func quote(s string) string {
+	var b strings.Builder
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(s); err != nil {
+		return `""` // a string always encodes
+	}
+	return strings.TrimSuffix(b.String(), "\n")
+}
+
+// Grammar is a network of rules.
+type Grammar struct {
+	nodes []node
+	rules []rule
+	root  int32 // rule
+	alive []bool
+	class [256]uint8 // bytes that no edge tells apart are of one class
+	least []byte     // of each class: one of its bytes
+}
+
+// node is a place in a rule.
+type node struct {
+	edges []edge
+	eps   []int32
+	calls []call
+	end   bool // of its rule; it has nothing else then
+}
+
+// edge is passed by one byte of lo to hi.
+type edge struct {
+	to     int32
+	lo, hi byte
+}
+
+// call is passed by a text of a rule.
+type call struct{ rule, back int32 }
+
+type rule struct {
+	name       string
+	start, end int32
+}
+
+// Parse reads a grammar and proves that it can be followed. The errors are ErrSyntax, ErrUnsupported and ErrTooLarge.
+func Parse(text string) (*Grammar, error) {
+	if len(text) > MaxText {
+		return nil, fmt.Errorf("%w: %d bytes, and at most %d are taken", ErrTooLarge, len(text), MaxText)
+	}
+	s := &source{names: map[string]int{}, classes: map[string]int{}}
+	if err := s.gbnf(text); err != nil {
+		return nil, err
+	}
+	c := &compiler{src: s}
+	return c.compile()
+}
+
+// source is a grammar as expressions, before it becomes a network.
+type source struct {
+	names   map[string]int // of rules
+	rules   []definition
+	classes map[string]int // rules of sets of characters, by their ranges
+}
+
+type definition struct {
+	name string
+	body *expr // nil: named, not defined
+}
+
+// op says what an expression is.
+type op uint8
+
+const (
+	opEmpty  op = iota // the empty text
+	opLit              // lit
+	opClass            // one character of class
+	opSeq              // subs, one after the other
+	opAlt              // one of subs
+	opRepeat           // subs[0], min to max times; max below 0: without end
+	opRule             // a text of rule
+	opMember           // subs in their order, between them ", "; must says which cannot be left out
+)
+
+// expr is an expression. Expressions may share parts.
+type expr struct {
+	op       op
+	lit      string
+	class    []span
+	subs     []*expr
+	must     []bool
+	min, max int
+	rule     int
+}
+
+// span is a range of code points.
+type span struct{ lo, hi rune }
+
+func lit(s string) *expr { return &expr{op: opLit, lit: s} }
+
+func seq(subs ...*expr) *expr { return &expr{op: opSeq, subs: subs} }
+
+func alt(subs ...*expr) *expr { return &expr{op: opAlt, subs: subs} }
+
+func class(spans ...span) *expr { return &expr{op: opClass, class: spans} }
+
+func repeat(sub *expr, least, most int) *expr {
+	return &expr{op: opRepeat, subs: []*expr{sub}, min: least, max: most}
+}
+
+func call1(rule int) *expr { return &expr{op: opRule, rule: rule} }
+
+// rule is the number of a rule, which need not be defined yet.
+func (s *source) rule(name string) (int, error) {
+	if i, ok := s.names[name]; ok {
+		return i, nil
+	}
+	i, err := s.add(name, nil)
+	s.names[name] = i
+	return i, err
+}
+
+// add makes a rule that no text can name.
+func (s *source) add(name string, body *expr) (int, error) {
+	if len(s.rules) >= maxRules {
+		return 0, fmt.Errorf("%w: more than %d rules", ErrTooLarge, maxRules)
+	}
+	s.rules = append(s.rules, definition{name, body})
+	return len(s.rules) - 1, nil
+}
+
+func wrong(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrSyntax, fmt.Sprintf(format, args...))
+}
+
+func unsupported(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrUnsupported, fmt.Sprintf(format, args...))
+}

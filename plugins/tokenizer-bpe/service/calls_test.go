@@ -1,0 +1,98 @@
+package service
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"edged/core/grammar"
+	"edged/test/oracle"
+)
+
+// follows tells whether a grammar takes a whole text, and whether it then must end.
+func follows(t *testing.T, text, answer string) bool {
+	t.Helper()
+	g, err := grammar.Parse(text)
+	if err != nil {
+		t.Fatalf("%s: %v", text, err)
+	}
+	v := grammar.NewVocabulary(256, func(id int32) []byte { return []byte{byte(id)} })
+	a, err := g.Bind(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := a.Start(1 << 20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range len(answer) {
+		if m.Advance(int32(answer[i]), []byte{answer[i]}) != nil {
+			return false
+		}
+	}
+	st, err := m.Next()
+	return err == nil && st.Ends
+}
+
+// TestCallGrammar: for every family, a call that its grammar allows is one that ParseTools reads.
+func TestCallGrammar(t *testing.T) {
+	tools := json.RawMessage(`[
+		{"type":"function","function":{"name":"light","description":"Switch a light.","parameters":{"type":"object","properties":{"room":{"enum":["hall","shed"]},"on":{"type":"boolean"}},"required":["room","on"]}}},
+		{"type":"function","function":{"name":"time"}}]`)
+	const light, clock = `{"name": "light", "ARGS": {"room": "shed", "on": true}}`, `{"name": "time", "ARGS": {}}`
+	for name, c := range map[string]struct {
+		key     string
+		yes, no []string
+	}{
+		"Qwen-Qwen2.5-7B-Instruct":                      {"arguments", []string{"<tool_call>\nL\n</tool_call>", "<tool_call>\nL\n</tool_call>\n<tool_call>\nT\n</tool_call>"}, []string{"L", "Sure. <tool_call>\nL\n</tool_call>"}},
+		"Qwen-Qwen3-0.6B":                               {"arguments", []string{"<tool_call>\nT\n</tool_call>"}, []string{"T"}},
+		"NousResearch-Hermes-2-Pro-Llama-3-8B-tool_use": {"arguments", []string{"<tool_call>\nT\n</tool_call>"}, []string{"T"}},
+		"mistralai-Mistral-Nemo-Instruct-2407":          {"arguments", []string{"[L]", "[L, T]"}, []string{"L", "[]"}},
+		"meta-llama-Llama-3.1-8B-Instruct":              {"parameters", []string{"L", "T"}, []string{"[L]", "L; T"}},
+		"meta-llama-Llama-3.2-3B-Instruct":              {"parameters", []string{"L"}, []string{"[L]"}},
+		"ibm-granite-granite-3.3-2B-Instruct":           {"arguments", []string{"L"}, nil},
+		"google-gemma-2-2b-it":                          {},
+		"microsoft-Phi-3.5-mini-instruct":               {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			template, err := os.ReadFile(filepath.Join(oracle.Dir(t), "chat", "templates", name+".jinja"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			text, err := callGrammar(string(template), tools)
+			if err != nil || (text == "") != (c.key == "") {
+				t.Fatalf("%q, %v", text, err)
+			}
+			write := func(form string) string {
+				form = strings.NewReplacer("L", strings.ReplaceAll(light, "ARGS", c.key), "T", strings.ReplaceAll(clock, "ARGS", c.key)).Replace(form)
+				return form
+			}
+			s := &Service{}
+			for _, form := range c.yes {
+				answer := write(form)
+				if !follows(t, text, answer) {
+					t.Errorf("%q is not allowed", answer)
+				}
+				calls := strings.Count(form, "L") + strings.Count(form, "T")
+				if got, err := s.ParseTools(t.Context(), answer); err != nil || len(got.Calls) != calls || got.Text != "" {
+					t.Errorf("%q is read as %+v, %v", answer, got, err)
+				}
+			}
+			for _, form := range c.no {
+				if follows(t, text, write(form)) {
+					t.Errorf("%q is allowed", write(form))
+				}
+			}
+			if len(c.yes) > 0 && follows(t, text, strings.Replace(write(c.yes[0]), "shed", "cellar", 1)) && strings.Contains(c.yes[0], "L") {
+				t.Error("a value that the schema does not have is allowed")
+			}
+		})
+	}
+	for _, none := range []string{"", "null", "[]"} {
+		if text, err := callGrammar("{{ tools }}", json.RawMessage(none)); err != nil || text != "" {
+			t.Errorf("%s: %q, %v", none, text, err)
+		}
+	}
+}
