@@ -215,9 +215,7 @@ func TestProof(t *testing.T) {
 		t.Fatal(err)
 	}
 	wg.Wait()
-	if st, err := e.Stats(t.Context()); err != nil || st.Adapters != 5 {
-		t.Errorf("%+v, %v", st, err)
-	}
+	waitFor(t, "all five are in", func() bool { st, err := e.Stats(t.Context()); return err == nil && st.Adapters == 5 })
 	f.hook = func([]row) error { return errTest }
 	if err := prove(t.Context(), "broken", 0); !errors.Is(err, protocol.ErrModel) || !errors.Is(err, errTest) {
 		t.Errorf("a failing pass: %v", err)
@@ -383,9 +381,10 @@ func TestAdapterKinds(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if st, err := e.Stats(t.Context()); err != nil || st.Adapters != 0 || st.AdapterBytes != 0 || st.KVPagesUsed != 0 {
-			t.Fatalf("%+v, %v", st, err)
-		}
+		waitFor(t, "nothing is left", func() bool {
+			st, err := e.Stats(t.Context())
+			return err == nil && st.Adapters == 0 && st.AdapterBytes == 0 && st.KVPagesUsed == 0
+		})
 	}
 	// Each time takes a chunk of memory for each adapter, and the parts of it that are laid out anew.
 	if after := mapped(t); after > before+int64(times-3)<<20 {
