@@ -180,7 +180,7 @@ func (d *Dispatcher) answer(ctx context.Context, j *job, ev *backend.Event, carr
 		return nil, fmt.Errorf("dispatch: the backend's last event of %q holds no choice", j.key.ID)
 	}
 	last := d.last(j)
-	last.Choices, last.Usage = ev.Choices, ev.Usage
+	last.Choices, last.Usage, last.Dropped = ev.Choices, ev.Usage, j.dropped
 	last.Finish = string(ev.Choices[0].Finish)
 	last.Timings.Prefill, last.Timings.Decode = ev.Timings.Prefill, ev.Timings.Decode
 	last.Timings.PrefillTokens = max(ev.Usage.PromptTokens-ev.Usage.CachedTokens, 0)

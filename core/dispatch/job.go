@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"slices"
 	"strings"
@@ -35,12 +36,14 @@ type job struct {
 	failed    *Error // what ends it at once
 	attempt   int
 	seq       int
-	prompt    []int32   // ids
-	form      string    // grammar of the answers; "": free
-	lists     [][]int32 // Embed: ids of each text
-	started   time.Time // first place in the backend; zero: not yet
-	firstAt   time.Time // first token; zero: not yet
-	generated []int32   // of the only choice, over all attempts
+	prompt    []int32         // ids
+	form      string          // grammar of the answers; "": free
+	lists     [][]int32       // Embed: ids of each text
+	messages  json.RawMessage // what shorten left of the conversation; nil: all of it
+	dropped   int             // messages that it left out
+	started   time.Time       // first place in the backend; zero: not yet
+	firstAt   time.Time       // first token; zero: not yet
+	generated []int32         // of the only choice, over all attempts
 	texts     []strings.Builder
 }
 
@@ -147,7 +150,9 @@ func (d *Dispatcher) try(ctx context.Context, j *job) (*Last, error) {
 		j.started = time.Now()
 	}
 	if err := j.fits(life.Info); err != nil {
-		return nil, err
+		if err = d.shorten(ctx, j, life.Info, err); err != nil {
+			return nil, err
+		}
 	}
 	if err := d.o.Inbox.Attempt(j.key, note{Attempt: j.attempt, Prompt: j.prompt}.encode()); err != nil {
 		d.log.WarnContext(ctx, "an attempt was not journalled", "request_id", j.key.ID, "err", err)

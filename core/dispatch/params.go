@@ -136,6 +136,9 @@ func (o *Options) check() *Error {
 	if o.TopLogprobs > 0 && !o.Logprobs {
 		return fail(CodeInvalidRequest, "top_logprobs: needs logprobs")
 	}
+	if p := o.ContextPolicy; p != "" && p != PolicyError && p != PolicyKeepSystem {
+		return fail(CodeInvalidRequest, "context_policy: %q is neither %q nor %q", p, PolicyError, PolicyKeepSystem)
+	}
 	return nil
 }
 

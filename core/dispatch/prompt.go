@@ -104,6 +104,9 @@ func (j *job) encode(ctx context.Context, life TokenizerLife) error {
 // chat is the conversation of a generation: its messages, or its prompt as the one message of a user.
 func (j *job) chat(info tokenizer.Info) (tokenizer.Chat, error) {
 	c := tokenizer.Chat{Messages: j.req.Chat}
+	if j.messages != nil {
+		c.Messages = j.messages
+	}
 	if info.ChatTemplate == "" {
 		return c, fail(CodeUnsupported, "messages: this model has no chat template; send a prompt instead")
 	}

@@ -72,7 +72,14 @@ type Options struct {
 	ResponseFormat   json.RawMessage   `json:",omitempty"`
 	Grammar          string            `json:",omitempty"`
 	ToolChoice       json.RawMessage   `json:",omitempty"`
+	ContextPolicy    string            `json:",omitempty"` // where the prompt is too long: PolicyError (""), PolicyKeepSystem
 }
+
+// What is done about a conversation that is too long for the context.
+const (
+	PolicyError      = "error"
+	PolicyKeepSystem = "keep_system" // the oldest turns are left out, system messages and the last question stay
+)
 
 // Event is what a door publishes. Exactly one of Accepted, Prefill, Delta and Last is set.
 type Event struct {
@@ -105,6 +112,7 @@ type Last struct {
 	Seed     uint64
 	Node     string
 	Logprobs bool
+	Dropped  int          // messages that PolicyKeepSystem left out
 	Tools    [][]ToolCall // per choice; nil: none
 	Vectors  [][]float32  // Embed
 	Scores   []float32    // Score

@@ -45,6 +45,7 @@ type Result struct {
 	Embeddings [][]float32 `json:"embeddings,omitempty"` // embed: one for each text
 	Scores     []float32   `json:"scores,omitempty"`     // score: ln p of each token after the first
 
+	Dropped  int           `json:"dropped_messages,omitempty"` // that context_policy left out
 	Usage    Usage         `json:"usage"`
 	Timings  Timings       `json:"timings"`
 	Model    string        `json:"model"`
@@ -198,7 +199,7 @@ func errorOf(err *dispatch.Error) *Error {
 
 func resultOf(req *dispatch.Request, l *dispatch.Last) *Result {
 	r := &Result{
-		Finish: l.Finish, Embeddings: l.Vectors, Scores: l.Scores,
+		Finish: l.Finish, Embeddings: l.Vectors, Scores: l.Scores, Dropped: l.Dropped,
 		Usage:   Usage{l.Usage.PromptTokens, l.Usage.CachedTokens, l.Usage.CompletionTokens},
 		Timings: timingsOf(l.Timings), Model: l.Model, Node: l.Node,
 		Adapters: make([]AdapterUsed, len(l.Adapters)),

@@ -256,6 +256,11 @@ func (d *draft) optionField(key string, raw []byte) (known bool, err *fieldError
 		o.Stop, err = textsField(raw, maxStops, 1, maxStopBytes)
 	case "stop_ids":
 		o.StopIDs, err = idsField(raw, maxStopIDs)
+	case "context_policy":
+		o.ContextPolicy, err = textField(raw, 64)
+		if p := o.ContextPolicy; err == nil && p != dispatch.PolicyError && p != dispatch.PolicyKeepSystem {
+			err = bad("", "%q is neither %q nor %q", short(p), dispatch.PolicyError, dispatch.PolicyKeepSystem)
+		}
 	case "ignore_eos":
 		o.IgnoreEOS, err = boolField(raw)
 	case "n":
