@@ -117,6 +117,28 @@ func TestWindowCountsRunningTime(t *testing.T) {
 	})
 }
 
+// A jump of the clock does not open or close a window: the time of an end has a reading of the monotonic clock, which is
+// what time.Since then counts by, and no time is read from the journal.
+func TestWindowKnowsNoClock(t *testing.T) {
+	dir := t.TempDir()
+	for range 2 {
+		d, _ := openDisk(t, dir, Limits{})
+		r := record("a", 1)
+		if d.Lookup(r.Key, r.Hash).Status == Unknown {
+			if err := d.Accept(t.Context(), r); err != nil {
+				t.Fatal(err)
+			}
+			if err := d.Finish(r.Key, []byte("x")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if ended := d.x.entries[r.Key].ended; ended == ended.Round(0) { //nolint:staticcheck // it is the reading that is asked about
+			t.Errorf("%v has no monotonic reading", ended)
+		}
+		closeDisk(t, d)
+	}
+}
+
 func TestBounds(t *testing.T) {
 	s := NewMemory(Limits{Entries: 3, Bytes: 1 << 20})
 	for i := range 3 {

@@ -53,7 +53,11 @@ func owner(pid int) string {
 	if len(fields) <= start-state || fields[0] == "Z" {
 		return ""
 	}
-	return strconv.Itoa(pid) + "." + fields[start-state]
+	ticks, err := strconv.ParseUint(fields[start-state], 10, 64)
+	if err != nil {
+		return ""
+	}
+	return strconv.Itoa(pid) + "." + strconv.FormatUint(ticks, 36) // short: see maxSocket
 }
 
 // sweep removes the folders of processes that are no more. It is best effort: another user's folder stays.
