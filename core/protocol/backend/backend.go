@@ -309,6 +309,7 @@ type Stats struct {
 	PrefixDiskWritten uint64
 	PrefixDiskDamaged uint64
 	PrefixPinnedPages int // of the pool, that pinned prefixes hold
+	ThreadsDecode     int // now: fewer than ModelInfo says while the processor's clock is held down; 0: not told
 }
 
 // BenchRequest says what to measure.

@@ -159,6 +159,7 @@ func statsTo(s Stats) *edgedpb.StatsResponse {
 		DraftedTokens: s.DraftedTokens, AcceptedTokens: s.AcceptedTokens,
 		PrefixDiskPages: int64(s.PrefixDiskPages), PrefixDiskBytes: s.PrefixDiskBytes, PrefixDiskTokens: s.PrefixDiskTokens,
 		PrefixDiskWritten: s.PrefixDiskWritten, PrefixDiskDamaged: s.PrefixDiskDamaged, PrefixPinnedPages: int64(s.PrefixPinnedPages),
+		ThreadsDecode: narrow(s.ThreadsDecode),
 	}
 }
 
@@ -171,6 +172,7 @@ func statsFrom(s *edgedpb.StatsResponse) Stats {
 		DraftedTokens: s.DraftedTokens, AcceptedTokens: s.AcceptedTokens,
 		PrefixDiskPages: wide(s.PrefixDiskPages), PrefixDiskBytes: s.PrefixDiskBytes, PrefixDiskTokens: s.PrefixDiskTokens,
 		PrefixDiskWritten: s.PrefixDiskWritten, PrefixDiskDamaged: s.PrefixDiskDamaged, PrefixPinnedPages: wide(s.PrefixPinnedPages),
+		ThreadsDecode: int(s.ThreadsDecode),
 	}
 }
 

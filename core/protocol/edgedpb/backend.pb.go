@@ -2737,8 +2737,10 @@ type StatsResponse struct {
 	PrefixDiskDamaged uint64 `protobuf:"varint,54,opt,name=prefix_disk_damaged,json=prefixDiskDamaged,proto3" json:"prefix_disk_damaged,omitempty"`
 	// Pages of the pool that pinned prefixes hold.
 	PrefixPinnedPages int64 `protobuf:"varint,55,opt,name=prefix_pinned_pages,json=prefixPinnedPages,proto3" json:"prefix_pinned_pages,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// Worker threads that decode now: fewer than ModelInfo says while the processor's clock is held down; 0: not told.
+	ThreadsDecode int32 `protobuf:"varint,70,opt,name=threads_decode,json=threadsDecode,proto3" json:"threads_decode,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *StatsResponse) Reset() {
@@ -2935,6 +2937,13 @@ func (x *StatsResponse) GetPrefixDiskDamaged() uint64 {
 func (x *StatsResponse) GetPrefixPinnedPages() int64 {
 	if x != nil {
 		return x.PrefixPinnedPages
+	}
+	return 0
+}
+
+func (x *StatsResponse) GetThreadsDecode() int32 {
+	if x != nil {
+		return x.ThreadsDecode
 	}
 	return 0
 }
@@ -3169,7 +3178,7 @@ const file_edged_v1_backend_proto_rawDesc = "" +
 	"\vstreams_tps\x18\x17 \x03(\x01R\n" +
 	"streamsTps\x12!\n" +
 	"\fstreams_wait\x18\x18 \x03(\x01R\vstreamsWait\"\x0e\n" +
-	"\fStatsRequest\"\xfb\x06\n" +
+	"\fStatsRequest\"\xa2\a\n" +
 	"\rStatsResponse\x12\x18\n" +
 	"\arunning\x18\x01 \x01(\x03R\arunning\x12\x18\n" +
 	"\awaiting\x18\x02 \x01(\x03R\awaiting\x12\x19\n" +
@@ -3198,7 +3207,8 @@ const file_edged_v1_backend_proto_rawDesc = "" +
 	"\x12prefix_disk_tokens\x184 \x01(\x04R\x10prefixDiskTokens\x12.\n" +
 	"\x13prefix_disk_written\x185 \x01(\x04R\x11prefixDiskWritten\x12.\n" +
 	"\x13prefix_disk_damaged\x186 \x01(\x04R\x11prefixDiskDamaged\x12.\n" +
-	"\x13prefix_pinned_pages\x187 \x01(\x03R\x11prefixPinnedPages2\xbf\x05\n" +
+	"\x13prefix_pinned_pages\x187 \x01(\x03R\x11prefixPinnedPages\x12%\n" +
+	"\x0ethreads_decode\x18F \x01(\x05R\rthreadsDecode2\xbf\x05\n" +
 	"\aBackend\x12<\n" +
 	"\bDescribe\x12\x19.edged.v1.DescribeRequest\x1a\x15.edged.v1.Description\x123\n" +
 	"\x04Plan\x12\x15.edged.v1.LoadRequest\x1a\x14.edged.v1.MemoryPlan\x124\n" +
