@@ -83,7 +83,9 @@ func statsOf(f monitor.Figures, n adapters.Counts, tokensPerS float64) mqtt.Stat
 	if b := f.Backend; b != nil {
 		out.Backend = &mqtt.StatsBackend{
 			KVPages: b.KVPages, KVPagesUsed: b.KVPagesUsed, KVPagesCached: b.KVPagesCached,
-			PrefixHits: b.PrefixHits, PrefixTokens: b.PrefixTokens, Adapters: b.Adapters, AdapterBytes: b.AdapterBytes,
+			PrefixHits: b.PrefixHits, PrefixTokens: b.PrefixTokens,
+			DiskTokens: b.PrefixDiskTokens, DiskBytes: b.PrefixDiskBytes, Drafted: b.DraftedTokens, Accepted: b.AcceptedTokens,
+			Adapters: b.Adapters, AdapterBytes: b.AdapterBytes,
 			Steps: b.Steps, ThreadsDecode: b.ThreadsDecode,
 		}
 	}

@@ -123,6 +123,10 @@ type StatsBackend struct {
 	KVPagesCached int    `json:"kv_pages_cached"`
 	PrefixHits    uint64 `json:"prefix_hits"`
 	PrefixTokens  uint64 `json:"prefix_tokens"`
+	DiskTokens    uint64 `json:"prefix_disk_tokens"` // read from disk instead of computed
+	DiskBytes     int64  `json:"prefix_disk_bytes"`
+	Drafted       uint64 `json:"drafted_tokens"`
+	Accepted      uint64 `json:"accepted_tokens"` // of those
 	Adapters      int    `json:"adapters"`
 	AdapterBytes  int64  `json:"adapter_bytes"`
 	Steps         uint64 `json:"steps"`
