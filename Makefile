@@ -10,6 +10,7 @@ BUILD = CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
 TOOLS := $(CURDIR)/.cache/bin
 GOLANGCI := v2.15.0
 NFPM := v2.45.0
+GOVULNCHECK := v1.9.0
 BUF := v1.75.0
 PROTOC_GEN_GO := v1.36.12
 PROTOC_GEN_GO_GRPC := v1.6.2
@@ -82,6 +83,12 @@ lint: go-version ## golangci-lint, for amd64 and arm64
 	 GOBIN=$(TOOLS) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI) && mv $(TOOLS)/golangci-lint $(TOOLS)/golangci-lint-$(GOLANGCI); }
 	$(TOOLS)/golangci-lint-$(GOLANGCI) run ./...
 	GOARCH=arm64 $(TOOLS)/golangci-lint-$(GOLANGCI) run ./...
+
+.PHONY: vuln
+vuln: go-version ## known vulnerabilities of dependencies (or their versions, where the database cannot be reached)
+	@test -x $(TOOLS)/govulncheck-$(GOVULNCHECK) || { \
+	 GOBIN=$(TOOLS) $(GO) install golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK) && mv $(TOOLS)/govulncheck $(TOOLS)/govulncheck-$(GOVULNCHECK); } || true
+	@scripts/vuln $(TOOLS)/govulncheck-$(GOVULNCHECK)
 
 .PHONY: bench
 bench: go-version ## kernel and engine benchmarks on this machine

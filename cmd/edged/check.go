@@ -33,7 +33,9 @@ type finding struct {
 type checker struct {
 	a     *app
 	c     *config.Config
-	quiet bool // findings are not printed as they come
+	quiet bool                // findings are not printed as they come
+	plan  *backend.MemoryPlan // as soon as it is known
+	short bool                // nothing is loaded: the plan is all that is wanted
 	found []finding
 }
 
@@ -74,17 +76,24 @@ func (k *checker) failed() bool {
 
 func (a *app) checkCommand() *cobra.Command {
 	var f configFlags
-	var asJSON bool
+	var asJSON, limits bool
 	c := &cobra.Command{
 		Use:     "check [--config FILE]",
 		GroupID: "service",
 		Short:   "Verify everything that can be verified without serving",
 		Long: `Reads the configuration, starts the plugins, loads the model and every adapter, and tries the broker. Each line says ok or problem,
-and how to mend it. Nothing is published, and a running service is not disturbed. The exit code is 1 where there is a problem.`,
-		Example: `  edged check --config /etc/edged/config.toml`,
-		Args:    cobra.NoArgs,
+and how to mend it. Nothing is published, and a running service is not disturbed. The exit code is 1 where there is a problem.
+
+With --systemd-limits it prints instead a drop-in for edged.service with memory limits that follow from the model's memory plan; run it
+again after the model or the context has changed, while the service is stopped: where backend.kv_memory is 0, the plan takes what is free.`,
+		Example: `  edged check --config /etc/edged/config.toml
+  edged check --systemd-limits | sudo tee /etc/systemd/system/edged.service.d/memory.conf`,
+		Args: cobra.NoArgs,
 		RunE: a.do(func(ctx context.Context, _ []string) error {
-			k := &checker{a: a, quiet: asJSON}
+			k := &checker{a: a, quiet: asJSON || limits}
+			if limits {
+				return k.limits(ctx, &f)
+			}
 			k.run(ctx, &f)
 			if ctx.Err() != nil {
 				return ctx.Err()
@@ -105,7 +114,34 @@ and how to mend it. Nothing is published, and a running service is not disturbed
 	}
 	f.register(c)
 	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
+	c.Flags().BoolVar(&limits, "systemd-limits", false, "print a drop-in for edged.service with memory limits, and nothing else")
 	return c
+}
+
+// limits prints the drop-in, or what keeps the plan from being made.
+func (k *checker) limits(ctx context.Context, f *configFlags) error {
+	c, err := f.load()
+	if err == nil {
+		err = c.Servable()
+	}
+	if err != nil {
+		return err
+	}
+	k.c, k.short = c, true
+	k.model(ctx)
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case k.plan == nil:
+		for _, p := range k.found {
+			if !p.OK {
+				return fmt.Errorf("%s: %s", p.What, p.Detail)
+			}
+		}
+		return errors.New("the backend made no memory plan")
+	}
+	_, err = fmt.Fprint(k.a.out, systemdLimits(c.Model.Path, *k.plan))
+	return err
 }
 
 func (k *checker) run(ctx context.Context, f *configFlags) {
@@ -218,7 +254,7 @@ func (k *checker) model(ctx context.Context) {
 	k.ok("model", "its tokenizer has %d pieces, %s", s.Text.Tokens, template)
 	req := daemon.LoadRequest(c)
 	req.CacheDir = daemon.CacheDir()
-	if !k.memory(ctx, s, req) {
+	if !k.memory(ctx, s, req) || k.short {
 		return
 	}
 	if err := s.load(ctx, req, nil, nil); err != nil {
@@ -250,6 +286,7 @@ func (k *checker) memory(ctx context.Context, s *session, req backend.LoadReques
 		k.problem("memory", s.dead(err), "")
 		return false
 	}
+	k.plan = &plan
 	detail := fmt.Sprintf("%s of %s: weights %s mapped, derived %s, attention cache %s, scratch %s, adapters %s",
 		bytesText(plan.Total), bytesText(plan.Available), bytesText(plan.Weights), bytesText(plan.Derived), bytesText(plan.KV), bytesText(plan.Scratch), bytesText(plan.Adapters))
 	if !plan.Fits {

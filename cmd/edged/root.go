@@ -103,7 +103,7 @@ Exit codes: 0 all is well, 1 something went wrong (one sentence on standard erro
 	)
 	root.AddCommand(
 		a.runCommand(), a.checkCommand(), a.demoCommand(),
-		a.askCommand(), a.chatCommand(),
+		a.askCommand(), a.chatCommand(), a.statusCommand(),
 		a.generateCommand(), a.tokenizeCommand(), a.renderCommand(), a.scoreCommand(), a.benchCommand(),
 		a.adaptersCommand(), a.versionCommand(),
 	)

@@ -1,7 +1,7 @@
 // Package config turns config.toml, EDGED_… environment variables and --set flags into typed, validated settings.
 //
 // Load starts from Default, lays the file over it, then the environment, then the flags, and refuses what it does not
-// know: an unknown key, a value of the wrong type or outside its range, a key of a later version. Every refusal names
+// know: an unknown key, a value of the wrong type or outside its range. Every refusal names
 // where the value stands (file and line, variable, or flag), and an unknown key the nearest one there is.
 //
 // It must not know what a setting does: it opens no model, asks no broker, and of the file system it reads only the
@@ -168,9 +168,10 @@ type State struct {
 	Dir string `toml:"dir"`
 }
 
-// Metrics is the Prometheus listener.
+// Metrics is the listener for Prometheus and health checks.
 type Metrics struct {
-	Listen string `toml:"listen"` // host:port; "": none
+	Listen string `toml:"listen"` // host:port of the loopback interface; "": none
+	PProf  bool   `toml:"pprof"`  // Go's profiles on it too
 }
 
 // Log says what is logged.

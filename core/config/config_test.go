@@ -161,6 +161,8 @@ func TestBadFiles(t *testing.T) {
 		{"inbox_store", "FILE:2: inbox.store: \"ram\" is none of \"disk\", \"memory\""},
 		{"state_dir", "FILE:2: state.dir: is empty: name a folder that edged may write to"},
 		{"metrics_listen", "FILE:2: metrics.listen: \"9090\" is no address to listen on, such as 127.0.0.1:1883"},
+		{"metrics_public", "FILE:2: metrics.listen: 0.0.0.0:9109 can be reached from other machines: it must be an address of the loopback interface, such as 127.0.0.1:9109; let a proxy that asks for a password pass it on"},
+		{"metrics_pprof", "FILE:2: metrics.pprof: profiles are served on metrics.listen, which is empty"},
 		{"log_level", "FILE:2: log.level: \"trace\" is none of \"debug\", \"info\", \"warn\", \"error\""},
 		{"log_prompts", "FILE:2: log.prompts: prompts are logged at debug level: set log.level = \"debug\" too"},
 		{"adapters_settle", "FILE:2: adapters.settle: 1ms is outside 10ms to 10m0s"},
@@ -243,7 +245,6 @@ func TestBadOverrides(t *testing.T) {
 		{"unknown variable", "", "EDGED_MQTT_BROKR=x", "config: environment variable EDGED_MQTT_BROKR: unknown key mqtt.brokr: did you mean mqtt.broker?"},
 		{"bad variable", "", "EDGED_MQTT_MAX_PAYLOAD=much", "config: environment variable EDGED_MQTT_MAX_PAYLOAD: mqtt.max_payload: \"much\" has no unit: write it such as \"64 MiB\" (B, kB, MB, GB, KiB, MiB, GiB)"},
 		{"variable's range", "", "EDGED_LOG_LEVEL=loud", "config: environment variable EDGED_LOG_LEVEL: log.level: \"loud\" is none of \"debug\", \"info\", \"warn\", \"error\""},
-		{"later", "metrics.listen=127.0.0.1:9090", "", "config: --set metrics.listen: metrics.listen: not available in this version: there is no metrics listener; leave it at its default, \"\""},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -44,7 +44,6 @@ func Parse(path string, text []byte, overrides, environ []string) (*Config, erro
 		s.derive()
 		errs = append(errs, s.resolvePaths(path)...)
 		errs = append(errs, s.explain(c.problems())...)
-		errs = append(errs, s.notYet()...)
 	}
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
@@ -296,31 +295,6 @@ func (s *settings) explain(problems []problem) []error {
 		}
 	}
 	return errs
-}
-
-// notYet refuses values that this version would have to ignore.
-func (s *settings) notYet() []error {
-	defaults := newSettings(Default())
-	var errs []error
-	for _, f := range s.fields {
-		why := later(f.key)
-		if why == "" || f.origin == "" || f.equal(defaults.byKey[f.key]) {
-			continue
-		}
-		errs = append(errs, fmt.Errorf("config: %s: %s: not available in this version: %s; leave it at its default, %s",
-			f.origin, f.key, why, defaults.byKey[f.key].text()))
-	}
-	return errs
-}
-
-// later says what this version still lacks to act on a key; "": nothing. A key in this list is known, so that a
-// configuration can name it, but is refused at any value but its default rather than silently ignored.
-func later(key string) string {
-	switch key {
-	case "metrics.listen":
-		return "there is no metrics listener"
-	}
-	return ""
 }
 
 // oneLine keeps a message on one line, whatever a file put into it.

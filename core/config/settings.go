@@ -194,31 +194,6 @@ func nonEmpty(list []string) []string {
 	return list
 }
 
-// equal reports whether two fields hold the same value.
-func (f *field) equal(g *field) bool {
-	return reflect.DeepEqual(f.value.Interface(), g.value.Interface())
-}
-
-// text writes the value as the configuration file would.
-func (f *field) text() string {
-	switch v := f.value.Interface().(type) {
-	case time.Duration:
-		return strconv.Quote(v.String())
-	case Size:
-		return strconv.Quote(v.String())
-	case string:
-		return strconv.Quote(v)
-	case []string:
-		quoted := make([]string, len(v))
-		for i, s := range v {
-			quoted[i] = strconv.Quote(s)
-		}
-		return "[" + strings.Join(quoted, ", ") + "]"
-	default:
-		return fmt.Sprint(v)
-	}
-}
-
 // tomlKind names a decoded TOML value for a message.
 func tomlKind(v any) string {
 	switch v := v.(type) {

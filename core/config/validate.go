@@ -57,9 +57,7 @@ func (c *Config) problems() []problem {
 	if c.State.Dir == "" {
 		v.add("state.dir", "is empty: name a folder that edged may write to")
 	}
-	if c.Metrics.Listen != "" {
-		v.listen("metrics.listen", c.Metrics.Listen)
-	}
+	v.metrics(&c.Metrics)
 	v.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	v.oneOf("log.format", c.Log.Format, "text", "json")
 	if c.Log.Prompts && c.Log.Level != "debug" {
@@ -292,6 +290,17 @@ func (v *validator) prefixCache(p *PrefixCache) {
 	}
 	if len(p.Pinned) > 0 && !p.Enabled {
 		v.add("prefix_cache.pinned", "needs prefix_cache.enabled = true")
+	}
+}
+
+// metrics keeps the listener on this machine: it knows no passwords.
+func (v *validator) metrics(m *Metrics) {
+	switch {
+	case m.Listen == "" && m.PProf:
+		v.add("metrics.pprof", "profiles are served on metrics.listen, which is empty")
+	case m.Listen == "":
+	case v.listen("metrics.listen", m.Listen) && !Loopback(m.Listen):
+		v.add("metrics.listen", "%s can be reached from other machines: it must be an address of the loopback interface, such as 127.0.0.1:9109; let a proxy that asks for a password pass it on", m.Listen)
 	}
 }
 

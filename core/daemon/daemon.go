@@ -21,6 +21,7 @@ import (
 	"edged/core/config"
 	"edged/core/dispatch"
 	"edged/core/inbox"
+	"edged/core/monitor"
 	"edged/core/mqtt"
 	"edged/core/protocol/backend"
 )
@@ -189,6 +190,10 @@ func (d *daemon) serve(ctx context.Context, n *notifier, cancel context.CancelFu
 	d.folder.Sweep(ctx)
 	outer.goes(func() error { return d.folder.Run(ctx) })
 	outer.goes(func() error { return d.status.run(doorCtx) })
+	if err := d.monitor(doorCtx, outer); err != nil {
+		closeDoor()
+		return errors.Join(err, outer.wait())
+	}
 	outer.goes(func() error { return d.reloads(doorCtx) })
 	outer.goes(func() error { return n.watchdog(doorCtx, d.pulse) })
 	outer.goes(func() error { return d.announce(ctx, address) })
@@ -202,6 +207,22 @@ func (d *daemon) serve(ctx context.Context, n *notifier, cancel context.CancelFu
 		err = failed
 	}
 	return err
+}
+
+// monitor starts the metrics listener where the configuration wants it.
+func (d *daemon) monitor(ctx context.Context, g *group) error {
+	if d.c.Metrics.Listen == "" {
+		return nil
+	}
+	l, err := monitor.Listen(ctx, monitor.Options{
+		Listen: d.c.Metrics.Listen, PProf: d.c.Metrics.PProf, Version: d.o.Version, Figures: d.figures, Log: d.log,
+	})
+	if err != nil {
+		return err
+	}
+	d.log.InfoContext(ctx, "metrics are served", "address", l.Addr())
+	g.goes(func() error { return l.Run(ctx) })
+	return nil
 }
 
 // openInbox opens the journal.

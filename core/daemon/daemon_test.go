@@ -107,13 +107,18 @@ func touch(t *testing.T, file string) {
 // start runs a daemon and waits until it is online.
 func start(t *testing.T, c *config.Config) *node {
 	t.Helper()
+	return startWith(t, c, slog.LevelInfo)
+}
+
+func startWith(t *testing.T, c *config.Config, level slog.Level) *node {
+	t.Helper()
 	n := &node{model: c.Model.Path, log: &lines{}, got: make(chan paho.Message, 10_000)}
 	ctx, cancel := context.WithCancel(t.Context())
 	online := make(chan daemon.Address, 1)
 	ended := make(chan error, 1)
 	go func() {
 		ended <- daemon.Run(ctx, daemon.Options{
-			Config: c, Log: slog.New(slog.NewTextHandler(n.log, nil)), Online: func(a daemon.Address) { online <- a },
+			Config: c, Log: slog.New(slog.NewTextHandler(n.log, &slog.HandlerOptions{Level: level})), Online: func(a daemon.Address) { online <- a },
 		})
 	}()
 	n.stop = sync.OnceValue(func() error {

@@ -267,10 +267,3 @@ func (p *plugins) cacheDir(ctx context.Context) string {
 	}
 	return dir
 }
-
-// pids are the processes of the plugins.
-func (p *plugins) pids() []int {
-	t, _ := p.tokenizer.snapshot()
-	b, _ := p.backend.snapshot()
-	return []int{t.Pid, b.Pid}
-}

@@ -3,7 +3,7 @@ package daemon
 import (
 	"context"
 	"fmt"
-	"os"
+	"reflect"
 	"strings"
 	"time"
 
@@ -16,6 +16,7 @@ import (
 type status struct {
 	d     *daemon
 	wake  chan struct{}
+	power *mqtt.StatusPower // as it was looked at last
 	state string
 	since time.Time
 	known map[string]bool // adapters whose topics are set
@@ -41,17 +42,49 @@ func (s *status) run(ctx context.Context) error {
 		defer t.Stop()
 		tick = t.C
 	}
+	look := time.NewTicker(powerEvery)
+	defer look.Stop()
+	told, tokens := time.Now(), uint64(0)
 	s.publish()
 	for {
 		select {
 		case <-s.wake:
 			s.publish()
+		case <-look.C:
+			s.look(ctx)
 		case <-tick:
-			s.d.door.PublishStats(s.stats())
+			f := s.d.figures(ctx)
+			written := f.Requests.Tokens
+			rate := float64(written-tokens) / time.Since(told).Seconds()
+			told, tokens = time.Now(), written
+			s.d.door.PublishStats(statsOf(f, s.d.folder.Counts(), rate))
 		case <-ctx.Done():
 			return nil
 		}
 	}
+}
+
+// powerEvery is how often it is looked whether the processor is held down.
+const powerEvery = 10 * time.Second
+
+// look publishes the state where what holds the processor down, or what the backend makes of it, has changed. Where nothing
+// does, that costs reading a few files.
+func (s *status) look(ctx context.Context) {
+	var now *mqtt.StatusPower
+	if p, known := metrics.CPUPower(); known && p.Any() {
+		now = powerOf(s.d.figures(ctx))
+	}
+	if reflect.DeepEqual(now, s.power) {
+		return
+	}
+	switch {
+	case now == nil:
+		s.d.log.InfoContext(ctx, "the processor is no longer held down")
+	case s.power == nil:
+		s.d.log.WarnContext(ctx, "the processor's clock is held down: check the cooling and the power supply", "reasons", now.Reasons)
+	}
+	s.power = now
+	s.publish()
 }
 
 // publish sets the retained topics.
@@ -65,7 +98,7 @@ func (s *status) publish() {
 	}
 	out := mqtt.Status{
 		State: state, Reason: reason, Version: d.o.Version, Since: s.since.Format(time.RFC3339),
-		Queue: mqtt.StatusQueue{Size: d.c.Queue.Size, Running: d.c.Backend.MaxSequences},
+		Queue: mqtt.StatusQueue{Size: d.c.Queue.Size, Running: d.c.Backend.MaxSequences}, Power: s.power,
 	}
 	if back.backend != nil && tok.tokenizer != nil {
 		m := back.info
@@ -111,28 +144,4 @@ func (s *status) judge() (state, reason string) {
 		}
 	}
 	return state, reason
-}
-
-// stats gathers the figures of the moment.
-func (s *status) stats() mqtt.Stats {
-	w := s.d.work.Stats()
-	n := s.d.folder.Counts()
-	out := mqtt.Stats{
-		UptimeS: int64(time.Since(s.d.began).Seconds()),
-		Waiting: w.Waiting, Running: w.Running,
-		Accepted: w.Accepted, Finished: w.Finished, Failed: w.Failed, Cancelled: w.Cancelled,
-		PromptTokens: w.PromptTokens, Tokens: w.Tokens,
-		FirstTokenMS: float64(w.FirstToken.Microseconds()) / 1000, DecodeTPS: w.DecodeTPS,
-		Adapters: mqtt.StatsAdapters{
-			Served: n.Served, Rejected: n.Rejected, Draining: n.Draining, Swaps: n.Swaps, Loaded: n.Loaded, Bytes: n.Bytes,
-		},
-		MemoryBytes: metrics.Resident(append(s.d.plugins.pids(), os.Getpid())...),
-	}
-	if c, ok := metrics.Temperature(); ok {
-		out.CPUTempC = &c
-	}
-	if t, ok := metrics.Throttled(); ok {
-		out.Throttled = &t
-	}
-	return out
 }

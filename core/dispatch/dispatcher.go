@@ -125,6 +125,7 @@ type Stats struct {
 	PromptTokens uint64
 	Tokens       uint64        // generated
 	FirstToken   time.Duration // of the latest answer, from its admission
+	FirstTokens  Histogram     // of all answers
 	DecodeTPS    float64       // tokens a second of the latest answer
 }
 
@@ -604,6 +605,7 @@ func (d *Dispatcher) count(j *job, l *Last) {
 	d.stats.Tokens += uint64(l.Usage.CompletionTokens)
 	if l.Timings.FirstToken > 0 {
 		d.stats.FirstToken = l.Timings.FirstToken
+		d.stats.FirstTokens.add(l.Timings.FirstToken)
 	}
 	if l.Timings.Decode > 0 && l.Timings.DecodeTokens > 1 {
 		d.stats.DecodeTPS = float64(l.Timings.DecodeTokens-1) / l.Timings.Decode.Seconds()

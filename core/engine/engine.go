@@ -73,6 +73,9 @@ type Options struct {
 	Kernels    kernel.Kernels // what computes
 	Log        *slog.Logger   // nil: nothing is logged
 	MaxWaiting int            // requests that may wait for others to end; 0: 256
+	// Limited reports whether the processor's clock is held down, by heat or by its power supply: then fewer threads decode
+	// where that is faster, unless the load request names their number. nil: never.
+	Limited func() bool
 }
 
 // Engine is a backend.Backend.

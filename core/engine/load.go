@@ -147,6 +147,13 @@ func (e *Engine) load(ctx context.Context, req backend.LoadRequest, progress fun
 	if onDisk(req) {
 		e.openDisk(m, req, hash)
 	}
+	m.loop.count.ThreadsDecode = info.ThreadsDecode
+	if e.opt.Limited != nil && req.ThreadsDecode == 0 {
+		m.loop.governor = newGovernor(info.ThreadsDecode, e.opt.Limited, func(n int) {
+			t.SetThreads(info.ThreadsPrefill, n)
+			m.loop.count.ThreadsDecode = n
+		}, e.opt.Log)
+	}
 	go m.loop.run()
 	e.opt.Log.InfoContext(ctx, "model loaded", "model", m.info.Name, "arch", m.info.Arch, "format", m.info.Format, "path", req.Path,
 		"context", m.info.Context, "kv", m.info.KVType, "kv_pages", l.options.KVPages, "prefix_cache", !req.NoPrefixCache, "tiles", m.tiles != nil, "kernels", e.opt.Kernels.Name(),

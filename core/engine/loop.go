@@ -51,6 +51,7 @@ type loop struct {
 	batch    batch
 	pace     pace
 	drafts   speculator
+	governor *governor     // nil: the threads stay as they are
 	prefixes *prefixes     // nil: off
 	count    backend.Stats // counters; the rest of it is filled in by publish
 
@@ -317,6 +318,7 @@ func (l *loop) turn() {
 	took := time.Since(began)
 	if l.proving() == 0 {
 		l.pace.observe(len(l.batch.rows)-l.batch.prefill, l.batch.prefill, took)
+		l.governor.observe(len(l.batch.rows)-l.batch.prefill, l.batch.prefill, took, time.Now())
 	}
 	l.judge(nil)
 	l.count.Steps++

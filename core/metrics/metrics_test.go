@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 )
 
@@ -49,21 +50,46 @@ func TestTemperature(t *testing.T) {
 	}
 }
 
-func TestThrottled(t *testing.T) {
-	for text, want := range map[string][2]bool{
-		"":        {false, false},
-		"x":       {false, false},
-		"0\n":     {false, true},
-		"50000\n": {false, true},
-		"0x50005": {true, true},
-		"4":       {true, true},
+func TestPower(t *testing.T) {
+	const firmware = "sys/devices/platform/soc/soc:firmware/get_throttled"
+	for name, test := range map[string]struct {
+		files map[string]string
+		want  Power
+		known bool
+	}{
+		"a machine that does not tell": {nil, Power{}, false},
+		"rubbish":                      {map[string]string{firmware: "x"}, Power{}, false},
+		"all is well":                  {map[string]string{firmware: "0\n"}, Power{}, true},
+		"it was once":                  {map[string]string{firmware: "50000\n"}, Power{}, true},
+		"it is now":                    {map[string]string{firmware: "0x50005"}, Power{UnderVoltage: true, Throttled: true}, true},
+		"heat":                         {map[string]string{firmware: "e000e"}, Power{FrequencyCapped: true, Throttled: true, SoftLimit: true}, true},
+		"another place":                {map[string]string{"sys/devices/platform/soc@107c000000/soc@107c000000:firmware/get_throttled": "2"}, Power{FrequencyCapped: true}, true},
+		"voltage alarm": {map[string]string{
+			"sys/class/hwmon/hwmon0/name": "cpu_thermal\n", "sys/class/hwmon/hwmon0/in0_lcrit_alarm": "1\n",
+			"sys/class/hwmon/hwmon1/name": "rpi_volt\n", "sys/class/hwmon/hwmon1/in0_lcrit_alarm": "0\n",
+		}, Power{}, true},
+		"voltage alarm rings": {map[string]string{
+			"sys/class/hwmon/hwmon1/name": "rpi_volt\n", "sys/class/hwmon/hwmon1/in0_lcrit_alarm": "1\n",
+		}, Power{UnderVoltage: true}, true},
+		"the kernel cools": {map[string]string{
+			"sys/class/thermal/cooling_device0/type": "pwm-fan\n", "sys/class/thermal/cooling_device0/cur_state": "3\n",
+			"sys/class/thermal/cooling_device1/type": "cpufreq-cpu0\n", "sys/class/thermal/cooling_device1/cur_state": "2\n",
+		}, Power{FrequencyCapped: true}, true},
+		"the kernel need not": {map[string]string{
+			"sys/class/thermal/cooling_device1/type": "thermal-cpufreq-0\n", "sys/class/thermal/cooling_device1/cur_state": "0\n",
+		}, Power{}, true},
 	} {
-		dir := t.TempDir()
-		if text != "" {
-			write(t, text, dir, throttled)
-		}
-		if now, known := isThrottled(dir); now != want[0] || known != want[1] {
-			t.Errorf("%q: %v, %v", text, now, known)
-		}
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			for file, text := range test.files {
+				write(t, text, dir, file)
+			}
+			if got, known := ReadPower(dir); got != test.want || known != test.known {
+				t.Errorf("got %+v, %v; want %+v, %v", got, known, test.want, test.known)
+			}
+		})
+	}
+	if got := (Power{UnderVoltage: true, SoftLimit: true}).Reasons(); strings.Join(got, " ") != "under_voltage soft_temperature_limit" {
+		t.Errorf("got %v", got)
 	}
 }

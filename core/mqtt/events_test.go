@@ -149,8 +149,15 @@ func TestStateSchemas(t *testing.T) {
 		{"adapter", Adapter{State: AdapterSettling, Error: "adapter_config.json is missing"}},
 		{"adapter", Adapter{State: AdapterVerifying}},
 		{"adapter", Adapter{State: AdapterDraining}},
-		{"stats", Stats{Node: "pi", CPUTempC: &temp, Throttled: &hot}},
-		{"stats", Stats{Node: "pi"}},
+		{"stats", Stats{
+			Node: "pi", CPUTempC: &temp, Throttled: &hot, UnderVoltage: &hot, TokensPerS: 1.5,
+			FirstToken: StatsHistogram{BoundsMS: []float64{50}, Counts: []uint64{1, 0}, SumMS: 20}, Backend: &StatsBackend{KVPages: 4, ThreadsDecode: 2},
+		}},
+		{"stats", Stats{Node: "pi", FirstToken: StatsHistogram{BoundsMS: []float64{}, Counts: []uint64{}}}},
+		{"status", Status{
+			API: 1, Node: "pi", State: StateReady, Version: "1", Since: "2026-11-01T10:00:00Z", Adapters: []StatusAdapter{},
+			Power: &StatusPower{Reasons: []string{"under_voltage", "throttled"}, ThreadsDecode: 2, ThreadsTuned: 4},
+		}},
 		{"complaint", Complaint{Topic: "edged/pi/request", ID: "a", Error: Error{Code: dispatch.CodeIDConflict, Message: "m"}}},
 		{"complaint", Complaint{Topic: "edged/pi/request", Error: Error{Code: dispatch.CodeInvalidRequest, Message: "m"}}},
 	} {

@@ -220,7 +220,8 @@ func (d *Door) admit(ctx context.Context, m incoming) bool {
 			p.reply = ""
 		}
 	}
-	d.log.DebugContext(ctx, "a message was refused", "topic", m.topic, "request_id", p.id, "code", string(p.err.Code), "err", p.err.Message)
+	// Without the sentence: it quotes what it refuses, and that may be a prompt in the wrong place.
+	d.log.DebugContext(ctx, "a message was refused", "topic", m.topic, "request_id", p.id, "code", string(p.err.Code))
 	if in.level == levelAsk && wrong == "" {
 		d.answerPlain(in.name, p.err)
 	} else {

@@ -22,7 +22,8 @@ type Status struct {
 	Backend  *StatusBackend  `json:"backend,omitempty"`
 	Adapters []StatusAdapter `json:"adapters"`
 	Queue    StatusQueue     `json:"queue"`
-	Since    string          `json:"since"` // RFC 3339: when the state began, by the machine's clock
+	Power    *StatusPower    `json:"power,omitempty"` // while the processor's clock is held down
+	Since    string          `json:"since"`           // RFC 3339: when the state began, by the machine's clock
 }
 
 // StatusModel is the model that is served.
@@ -47,6 +48,13 @@ type StatusAdapter struct {
 	Name       string `json:"name"`
 	Generation int    `json:"generation"`
 	SHA256     string `json:"sha256"`
+}
+
+// StatusPower says what holds the processor's clock down, and what the backend makes of it.
+type StatusPower struct {
+	Reasons       []string `json:"reasons"`
+	ThreadsDecode int      `json:"threads_decode,omitempty"` // now
+	ThreadsTuned  int      `json:"threads_tuned,omitempty"`  // otherwise
 }
 
 // StatusQueue is how much may wait, not how much does: that is in Stats, which is not retained.
@@ -78,22 +86,51 @@ type Adapter struct {
 
 // Stats are figures of the moment.
 type Stats struct {
-	Node         string        `json:"node"`
-	UptimeS      int64         `json:"uptime_s"`
-	Waiting      int           `json:"waiting"`
-	Running      int           `json:"running"`
-	Accepted     uint64        `json:"accepted"` // since the start, as all counters
-	Finished     uint64        `json:"finished"`
-	Failed       uint64        `json:"failed"`
-	Cancelled    uint64        `json:"cancelled"`
-	PromptTokens uint64        `json:"prompt_tokens"`
-	Tokens       uint64        `json:"tokens"`
-	FirstTokenMS float64       `json:"first_token_ms"` // of the latest answer
-	DecodeTPS    float64       `json:"decode_tps"`     // of the latest answer
-	Adapters     StatsAdapters `json:"adapters"`
-	MemoryBytes  int64         `json:"memory_bytes"` // resident, daemon and plugins
-	CPUTempC     *float64      `json:"cpu_temp_c,omitempty"`
-	Throttled    *bool         `json:"throttled,omitempty"`
+	Node         string   `json:"node"`
+	UptimeS      int64    `json:"uptime_s"`
+	Waiting      int      `json:"waiting"`
+	Running      int      `json:"running"`
+	Accepted     uint64   `json:"accepted"` // since the start, as all counters
+	Finished     uint64   `json:"finished"`
+	Failed       uint64   `json:"failed"`
+	Cancelled    uint64   `json:"cancelled"`
+	PromptTokens uint64   `json:"prompt_tokens"`
+	Tokens       uint64   `json:"tokens"`
+	FirstTokenMS float64  `json:"first_token_ms"` // of the latest answer
+	DecodeTPS    float64  `json:"decode_tps"`     // of the latest answer
+	TokensPerS   float64  `json:"tokens_per_s"`   // written for all answers together, since the stats before
+	MemoryBytes  int64    `json:"memory_bytes"`   // resident, daemon and plugins
+	CPUTempC     *float64 `json:"cpu_temp_c,omitempty"`
+	Throttled    *bool    `json:"throttled,omitempty"`     // the processor's clock is held down, for whatever reason
+	UnderVoltage *bool    `json:"under_voltage,omitempty"` // now
+
+	FirstToken StatsHistogram `json:"first_token"`
+	Adapters   StatsAdapters  `json:"adapters"`
+	Backend    *StatsBackend  `json:"backend,omitempty"` // while it answers
+}
+
+// StatsHistogram counts the answers since the start by the time of their first token.
+type StatsHistogram struct {
+	BoundsMS []float64 `json:"bounds_ms"`
+	Counts   []uint64  `json:"counts"` // up to each bound and above the one before; last: above all
+	SumMS    float64   `json:"sum_ms"`
+}
+
+// StatsBackend are the backend's figures; counters since it has loaded the model.
+type StatsBackend struct {
+	KVPages       int    `json:"kv_pages"`
+	KVPagesUsed   int    `json:"kv_pages_used"`
+	KVPagesCached int    `json:"kv_pages_cached"`
+	PrefixHits    uint64 `json:"prefix_hits"`
+	PrefixTokens  uint64 `json:"prefix_tokens"`
+	DiskTokens    uint64 `json:"prefix_disk_tokens"` // read from disk instead of computed
+	DiskBytes     int64  `json:"prefix_disk_bytes"`
+	Drafted       uint64 `json:"drafted_tokens"`
+	Accepted      uint64 `json:"accepted_tokens"` // of those
+	Adapters      int    `json:"adapters"`
+	AdapterBytes  int64  `json:"adapter_bytes"`
+	Steps         uint64 `json:"steps"`
+	ThreadsDecode int    `json:"threads_decode,omitempty"`
 }
 
 // StatsAdapters counts adapters.

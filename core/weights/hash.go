@@ -128,7 +128,7 @@ func hashMemo(dir string, f File) (sum string, n int64, err error) {
 // writeMemo writes a file that is there as a whole or not at all.
 func writeMemo(path, text string) error {
 	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return err
 	}
 	tmp, err := os.CreateTemp(dir, ".tmp-")

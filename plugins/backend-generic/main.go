@@ -7,12 +7,13 @@ import (
 	"os"
 
 	"edged/core/engine"
+	"edged/core/metrics"
 	"edged/core/version"
 	"edged/plugins/backend-generic/x86"
 )
 
 func main() {
-	err := engine.Serve(engine.Options{Name: "generic", Version: version.Version, Kernels: x86.Best()})
+	err := engine.Serve(engine.Options{Name: "generic", Version: version.Version, Kernels: x86.Best(), Limited: metrics.Limited})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)

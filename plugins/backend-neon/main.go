@@ -6,12 +6,13 @@ import (
 	"os"
 
 	"edged/core/engine"
+	"edged/core/metrics"
 	"edged/core/version"
 	"edged/plugins/backend-neon/neon"
 )
 
 func main() {
-	err := engine.Serve(engine.Options{Name: "neon", Version: version.Version, Kernels: neon.Best()})
+	err := engine.Serve(engine.Options{Name: "neon", Version: version.Version, Kernels: neon.Best(), Limited: metrics.Limited})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)

@@ -41,8 +41,9 @@ var allowed = map[string][]string{
 	"core/adapters":                {"core/weights", "core/gguf", "core/safetensors", "core/protocol", "core/protocol/backend"},
 	"core/mqtt":                    {"core/mqtt/*", "core/dispatch", "core/config", "core/protocol/backend"},
 	"core/broker":                  {},
-	"plugins/backend-generic":      {"plugins/backend-generic/x86", "core/engine", "core/version"},
-	"plugins/backend-neon":         {"plugins/backend-neon/neon", "core/engine", "core/version"},
+	"core/monitor":                 {"core/dispatch", "core/metrics", "core/protocol/backend"},
+	"plugins/backend-generic":      {"plugins/backend-generic/x86", "core/engine", "core/metrics", "core/version"},
+	"plugins/backend-neon":         {"plugins/backend-neon/neon", "core/engine", "core/metrics", "core/version"},
 	"plugins/backend-generic/x86":  {"quant", "quant/kernel", "quant/kernel/simd"},
 	"plugins/backend-neon/neon":    {"quant", "quant/kernel", "quant/kernel/simd"},
 	"plugins/tokenizer-bpe":        {"plugins/tokenizer-bpe/*", "core/protocol", "core/protocol/tokenizer", "core/protocol/backend", "core/gguf", "core/chat", "core/grammar", "core/pluginlog", "core/version"},
@@ -52,7 +53,7 @@ var allowed = map[string][]string{
 var pluginSide = []string{"core/engine", "core/transformer", "quant/kernel", "core/chat", "plugins/tokenizer-bpe", "plugins/backend-generic", "plugins/backend-neon"}
 
 // daemonSide is what no plugin may reach.
-var daemonSide = []string{"core/daemon", "core/dispatch", "core/mqtt", "core/adapters", "core/pluginhost", "core/inbox", "core/broker", "core/config"}
+var daemonSide = []string{"core/daemon", "core/dispatch", "core/mqtt", "core/adapters", "core/pluginhost", "core/inbox", "core/broker", "core/config", "core/monitor"}
 
 func goList(t *testing.T, args ...string) []string {
 	t.Helper()

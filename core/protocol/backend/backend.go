@@ -313,6 +313,7 @@ type Stats struct {
 	// Tokens of answers that were held to a grammar, and those among them that it left no choice about.
 	ConstrainedTokens uint64
 	DecidedTokens     uint64
+	ThreadsDecode     int // now: fewer than ModelInfo says while the processor's clock is held down; 0: not told
 }
 
 // BenchRequest says what to measure.

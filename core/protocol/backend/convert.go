@@ -161,6 +161,7 @@ func statsTo(s Stats) *edgedpb.StatsResponse {
 		PrefixDiskPages: int64(s.PrefixDiskPages), PrefixDiskBytes: s.PrefixDiskBytes, PrefixDiskTokens: s.PrefixDiskTokens,
 		PrefixDiskWritten: s.PrefixDiskWritten, PrefixDiskDamaged: s.PrefixDiskDamaged, PrefixPinnedPages: int64(s.PrefixPinnedPages),
 		ConstrainedTokens: s.ConstrainedTokens, DecidedTokens: s.DecidedTokens,
+		ThreadsDecode: narrow(s.ThreadsDecode),
 	}
 }
 
@@ -174,6 +175,7 @@ func statsFrom(s *edgedpb.StatsResponse) Stats {
 		PrefixDiskPages: wide(s.PrefixDiskPages), PrefixDiskBytes: s.PrefixDiskBytes, PrefixDiskTokens: s.PrefixDiskTokens,
 		PrefixDiskWritten: s.PrefixDiskWritten, PrefixDiskDamaged: s.PrefixDiskDamaged, PrefixPinnedPages: wide(s.PrefixPinnedPages),
 		ConstrainedTokens: s.ConstrainedTokens, DecidedTokens: s.DecidedTokens,
+		ThreadsDecode: int(s.ThreadsDecode),
 	}
 }
 

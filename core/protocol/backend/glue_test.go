@@ -133,7 +133,7 @@ func TestEveryFieldCrosses(t *testing.T) {
 		Running: 1, Waiting: 2, KVPages: 3, KVPagesUsed: 4, Adapters: 5, AdapterBytes: 6, PromptTokens: 7, DecodedTokens: 8,
 		Steps: 9, ResidentBytes: 10, HeapBytes: 11, PrefillTime: 12, DecodeTime: 13,
 		KVPagesCached: 14, PrefixHits: 15, PrefixTokens: 16,
-		DraftedTokens: 17, AcceptedTokens: 18,
+		DraftedTokens: 17, AcceptedTokens: 18, ThreadsDecode: 70,
 	}
 	vocabulary := backend.Vocabulary{
 		Pieces: [][]byte{[]byte("a"), {}, []byte("\xff\xfe")}, Control: []bool{false, true, false}, EOG: []int32{1}, BOS: -1, Hash: "00",

@@ -2753,8 +2753,10 @@ type StatsResponse struct {
 	// Tokens of answers that were held to a grammar, and those among them that it left no choice about.
 	ConstrainedTokens uint64 `protobuf:"varint,80,opt,name=constrained_tokens,json=constrainedTokens,proto3" json:"constrained_tokens,omitempty"`
 	DecidedTokens     uint64 `protobuf:"varint,81,opt,name=decided_tokens,json=decidedTokens,proto3" json:"decided_tokens,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// Worker threads that decode now: fewer than ModelInfo says while the processor's clock is held down; 0: not told.
+	ThreadsDecode int32 `protobuf:"varint,70,opt,name=threads_decode,json=threadsDecode,proto3" json:"threads_decode,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *StatsResponse) Reset() {
@@ -2965,6 +2967,13 @@ func (x *StatsResponse) GetConstrainedTokens() uint64 {
 func (x *StatsResponse) GetDecidedTokens() uint64 {
 	if x != nil {
 		return x.DecidedTokens
+	}
+	return 0
+}
+
+func (x *StatsResponse) GetThreadsDecode() int32 {
+	if x != nil {
+		return x.ThreadsDecode
 	}
 	return 0
 }
@@ -3200,7 +3209,7 @@ const file_edged_v1_backend_proto_rawDesc = "" +
 	"streamsTps\x12!\n" +
 	"\fstreams_wait\x18\x18 \x03(\x01R\vstreamsWait\x12*\n" +
 	"\x11plain_streams_tps\x18\x19 \x03(\x01R\x0fplainStreamsTps\"\x0e\n" +
-	"\fStatsRequest\"\xd1\a\n" +
+	"\fStatsRequest\"\xf8\a\n" +
 	"\rStatsResponse\x12\x18\n" +
 	"\arunning\x18\x01 \x01(\x03R\arunning\x12\x18\n" +
 	"\awaiting\x18\x02 \x01(\x03R\awaiting\x12\x19\n" +
@@ -3231,7 +3240,8 @@ const file_edged_v1_backend_proto_rawDesc = "" +
 	"\x13prefix_disk_damaged\x186 \x01(\x04R\x11prefixDiskDamaged\x12.\n" +
 	"\x13prefix_pinned_pages\x187 \x01(\x03R\x11prefixPinnedPages\x12-\n" +
 	"\x12constrained_tokens\x18P \x01(\x04R\x11constrainedTokens\x12%\n" +
-	"\x0edecided_tokens\x18Q \x01(\x04R\rdecidedTokens2\xbf\x05\n" +
+	"\x0edecided_tokens\x18Q \x01(\x04R\rdecidedTokens\x12%\n" +
+	"\x0ethreads_decode\x18F \x01(\x05R\rthreadsDecode2\xbf\x05\n" +
 	"\aBackend\x12<\n" +
 	"\bDescribe\x12\x19.edged.v1.DescribeRequest\x1a\x15.edged.v1.Description\x123\n" +
 	"\x04Plan\x12\x15.edged.v1.LoadRequest\x1a\x14.edged.v1.MemoryPlan\x124\n" +
