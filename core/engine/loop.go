@@ -42,6 +42,7 @@ type loop struct {
 	waiting  []*job // by precedence
 	running  []*job // by precedence
 	arrivals uint64
+	asides   int // requests that were set aside so far
 	adapters map[string]*adapter
 	proofs   []*proof // of adapters that are to come in
 	crowded  bool     // proofs wait for a turn, since pages were short
@@ -52,6 +53,7 @@ type loop struct {
 	pace     pace
 	drafts   speculator
 	governor *governor     // nil: the threads stay as they are
+	drafter  *drafter      // nil: there is no draft model
 	prefixes *prefixes     // nil: off
 	count    backend.Stats // counters; the rest of it is filled in by publish
 

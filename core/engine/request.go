@@ -51,6 +51,7 @@ type job struct {
 	virtual  int         // the first tokens of req.PromptIDs: those of soft prompts
 	started  time.Time   // when it first ran
 	first    time.Time   // when its first token was drawn
+	read     uint64      // number of the last turn that computed a part of its prompt
 	reported int         // prompt tokens of the last progress event
 	asides   int         // how often it was set aside
 	set      string      // the adapters as the prefix cache knows them
@@ -389,6 +390,7 @@ func (b *branch) mean() float64 {
 
 // drop frees what a branch has computed.
 func (b *branch) drop() {
+	b.guess.forget()
 	if b.seq != nil {
 		b.seq.Free()
 		b.seq = nil
