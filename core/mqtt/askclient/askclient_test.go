@@ -23,6 +23,7 @@ type node struct {
 	mu     sync.Mutex
 	cancel map[string]chan struct{}
 	script func(req *dispatch.Request, sink dispatch.Sink, cancelled <-chan struct{}) error
+	door   *mqtt.Door // set by start
 }
 
 func (n *node) Submit(_ context.Context, req *dispatch.Request, sink dispatch.Sink) error {
@@ -56,6 +57,7 @@ func start(t *testing.T, n *node) *askclient.Client {
 	if n != nil {
 		n.cancel = map[string]chan struct{}{}
 		d := mqtt.New(mqtt.Options{Node: "pi", Config: c, Embedded: b.Addr(), Dispatcher: n})
+		n.door = d
 		ctx, cancel := context.WithCancel(context.Background())
 		done := make(chan struct{})
 		go func() { defer close(done); _ = d.Run(ctx) }()

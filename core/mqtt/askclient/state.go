@@ -28,6 +28,8 @@ func (c *Client) State(ctx context.Context, stats bool) (State, error) {
 		topic   string
 		payload []byte
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // what still comes is nobody's
 	got := make(chan message, 64)
 	handler := func(_ paho.Client, m paho.Message) {
 		select {
@@ -61,7 +63,7 @@ func (c *Client) State(ctx context.Context, stats bool) (State, error) {
 			case ofAdapter && len(out.Adapters) < maxAdapters:
 				out.Adapters[adapter] = m.payload
 			}
-			if retained != nil && out.Status != nil {
+			if retained != nil && out.Status != nil && m.topic != c.topics.Stats() {
 				quiet.Reset(stateTimeout / 8)
 			}
 		case <-retained:
