@@ -10,8 +10,8 @@ const (
 	// loneTurn bounds a turn while nobody but prefills is there: a cancel waits no longer.
 	loneTurn = 500 * time.Millisecond
 	// stretch bounds what a chunk adds to a turn beside running streams, in usual gaps between two tokens, times 100. With
-	// the streams' own rows a turn is then 2.5 gaps long; what is left to 3 is for chunks that take longer than they did.
-	stretch = 150
+	// the streams' own rows a turn is then 2 gaps long; what is left to 3 is for chunks that take longer than they did.
+	stretch = 100
 	// memory is the weight of a new measurement, as a shift: 1/4.
 	memory = 2
 	// outlier bounds a measurement against what was expected: a turn that lost its core for a while says nothing about rows.

@@ -33,6 +33,13 @@ func avx2() simd.Set {
 			quant.NF4:    gemvBnBAvx2,
 			quant.FP4:    gemvBnBAvx2,
 		},
+		FewTokens: 8,
+		Few: [quant.FP4 + 1][5]simd.Args{
+			quant.Q4_0: {fewQ40x1Avx2, fewQ40x2Avx2, fewQ40x3Avx2, fewQ40x4Avx2},
+			quant.Q8_0: {fewQ80x1Avx2, fewQ80x2Avx2, fewQ80x3Avx2, fewQ80x4Avx2},
+			quant.Q4_K: {fewQ4Kx1Avx2, fewQ4Kx2Avx2, fewQ4Kx3Avx2, fewQ4Kx4Avx2},
+			quant.Q6_K: {fewQ6Kx1Avx2, fewQ6Kx2Avx2, nil, fewQ6Kx4Avx2},
+		},
 		Pack: [...]simd.Args{
 			quant.Q4_0:   packQ40Avx2,
 			quant.Q4_1:   packQ41Avx2,

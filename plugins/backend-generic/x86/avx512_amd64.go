@@ -33,6 +33,13 @@ func avx512() simd.Set {
 			quant.NF4:    gemvBnBAvx512,
 			quant.FP4:    gemvBnBAvx512,
 		},
+		FewTokens: 32,
+		Few: [quant.FP4 + 1][5]simd.Args{
+			quant.Q4_0: {fewQ40x1Avx512, fewQ40x2Avx512, fewQ40x3Avx512, fewQ40x4Avx512, fewQ40x8Avx512},
+			quant.Q8_0: {fewQ80x1Avx512, fewQ80x2Avx512, fewQ80x3Avx512, fewQ80x4Avx512, fewQ80x8Avx512},
+			quant.Q4_K: {fewQ4Kx1Avx512, fewQ4Kx2Avx512, fewQ4Kx3Avx512, fewQ4Kx4Avx512, fewQ4Kx8Avx512},
+			quant.Q6_K: {fewQ6Kx1Avx512, fewQ6Kx2Avx512, nil, fewQ6Kx4Avx512, fewQ6Kx8Avx512},
+		},
 		Pack: [...]simd.Args{
 			quant.Q4_0:   packQ40Avx512,
 			quant.Q4_1:   packQ41Avx512,

@@ -33,6 +33,13 @@ func base() simd.Set {
 			quant.NF4:    rowsBnBNeon,
 			quant.FP4:    rowsBnBNeon,
 		},
+		FewTokens: 8,
+		Few: [quant.FP4 + 1][5]simd.Args{
+			quant.Q4_0: {fewQ40x1Neon, fewQ40x2Neon, fewQ40x3Neon, fewQ40x4Neon, fewQ40x8Neon},
+			quant.Q8_0: {fewQ80x1Neon, fewQ80x2Neon, fewQ80x3Neon, fewQ80x4Neon, fewQ80x8Neon},
+			quant.Q4_K: {fewQ4Kx1Neon, fewQ4Kx2Neon, fewQ4Kx3Neon, fewQ4Kx4Neon, fewQ4Kx8Neon},
+			quant.Q6_K: {fewQ6Kx1Neon, fewQ6Kx2Neon, nil, fewQ6Kx4Neon},
+		},
 		Pack: [...]simd.Args{
 			quant.Q4_0:   packQ40Neon,
 			quant.Q4_1:   packQ41Neon,

@@ -31,6 +31,13 @@ func dot() simd.Set {
 			quant.NF4:    rowsBnBDot,
 			quant.FP4:    rowsBnBDot,
 		},
+		FewTokens: 8,
+		Few: [quant.FP4 + 1][5]simd.Args{
+			quant.Q4_0: {fewQ40x1Dot, fewQ40x2Dot, fewQ40x3Dot, fewQ40x4Dot, fewQ40x8Dot},
+			quant.Q8_0: {fewQ80x1Dot, fewQ80x2Dot, fewQ80x3Dot, fewQ80x4Dot, fewQ80x8Dot},
+			quant.Q4_K: {fewQ4Kx1Dot, fewQ4Kx2Dot, fewQ4Kx3Dot, fewQ4Kx4Dot, fewQ4Kx8Dot},
+			quant.Q6_K: {fewQ6Kx1Dot, fewQ6Kx2Dot, nil, fewQ6Kx4Dot, fewQ6Kx8Dot},
+		},
 		Pack: [...]simd.Args{
 			quant.Q4_0:   packQ40Dot,
 			quant.Q4_1:   packQ41Dot,

@@ -52,6 +52,8 @@ func (k *Kernels) fast(y []float32, ldy int, w *quant.Matrix, a *kernel.Activati
 // rows runs a multiple of Lanes rows.
 func (k *Kernels) rows(s *scratch, single bool, y []float32, ldy int, w *quant.Matrix, a *kernel.Activations, lo, hi int) {
 	switch {
+	case !single && a.Rows <= k.FewTokens && k.Few[w.Format][0] != nil && !k.tiled(w, lo):
+		k.few(s, y, ldy, w, a, lo, hi)
 	case !single:
 		k.panels(s, y, ldy, w, a, lo, hi)
 	case k.tiled(w, lo):
@@ -108,6 +110,41 @@ func (k *Kernels) vectorTiles(s *scratch, y []float32, w *quant.Matrix, a *kerne
 			table: ptr(s.table[:]), nb: nb, groups: n / k.Lanes, buf: ptr(s.buf[:]),
 		}
 		k.Tile[w.Format](unsafe.Pointer(&s.gemv))
+	}
+}
+
+// few multiplies stored rows with some tokens; hi-lo is a multiple of Lanes. Rows that fit the first-level cache meet all
+// tiles of tokens before the next ones.
+func (k *Kernels) few(s *scratch, y []float32, ldy int, w *quant.Matrix, a *kernel.Activations, lo, hi int) {
+	stride := w.Format.RowBytes(w.Cols)
+	nb := w.Cols / 32
+	step := max(fewBytes/(stride*k.Lanes), 1) * k.Lanes
+	for r := lo; r < hi; r += step {
+		n := min(step, hi-r)
+		for t := 0; t < a.Rows; t += kernel.TokenTile {
+			k.fewTile(s, y[r:], ldy, w.Data[r*stride:(r+n)*stride], k.Few[w.Format][:], a, t, nb, stride, n/k.Lanes)
+		}
+	}
+}
+
+// fewBytes bounds the rows that meet a tile of tokens at once.
+const fewBytes = 128 << 10
+
+// fewTile multiplies groups of rows with the tile of tokens that begins at t: 8, 4, 3, 2 or 1 of them at once.
+func (k *Kernels) fewTile(s *scratch, y []float32, ldy int, rows []byte, few []Args, a *kernel.Activations, t, nb, stride, groups int) {
+	tw := min(kernel.TokenTile, a.Rows-t)
+	_ = y[(t+tw-1)*ldy+groups*k.Lanes-1]
+	for i := 0; i < tw; {
+		n, kern := 8, few[4]
+		for at := 3; n > tw-i || kern == nil; at-- {
+			n, kern = at+1, few[at]
+		}
+		s.few = fewArgs{
+			y: ptr(y[(t+i)*ldy:]), ldy: ldy, w: ptr(rows), q: ptr(a.Q[t*nb*32+i*32:]), d: ptr(a.D[t*nb+i:]), g: ptr(a.D[(a.Rows+t)*nb+i:]),
+			c: ptr(a.S[t*nb+i:]), h: ptr(a.S[(a.Rows+2*t)*nb+i:]), stride: stride, tw: tw, nb: nb, groups: groups, buf: ptr(s.buf[:]),
+		}
+		kern(unsafe.Pointer(&s.few))
+		i += n
 	}
 }
 

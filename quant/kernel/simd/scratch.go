@@ -61,6 +61,24 @@ type gemvArgs struct {
 	own    [4]uintptr // no pointers for the garbage collector: they end up behind the matrix
 }
 
+// fewArgs is struct few of csrc/few.c.
+type fewArgs struct {
+	y      unsafe.Pointer
+	ldy    int
+	w      unsafe.Pointer
+	q      unsafe.Pointer
+	d      unsafe.Pointer
+	g      unsafe.Pointer
+	c      unsafe.Pointer
+	h      unsafe.Pointer
+	stride int
+	tw     int
+	nb     int
+	groups int
+	buf    unsafe.Pointer
+	own    [7]uintptr // as in gemvArgs
+}
+
 // packArgs is struct pack of csrc/args.h.
 type packArgs struct {
 	w      unsafe.Pointer
@@ -97,6 +115,7 @@ type scratch struct {
 	page       [kernel.BlockPositions * kernel.MaxHeadDim]float32
 	gemm       gemmArgs
 	gemv       gemvArgs
+	few        fewArgs
 	pack       packArgs
 	dot        dotArgs
 	prepare    prepareArgs
@@ -139,6 +158,7 @@ func (l *scratchList) put(s *scratch) {
 	clear(s.panels[:])
 	clear(s.next[:])
 	s.gemm, s.gemv, s.pack, s.dot, s.prepare = gemmArgs{}, gemvArgs{}, packArgs{}, dotArgs{}, prepareArgs{}
+	s.few = fewArgs{}
 	at := home()
 	for i := range l.idle {
 		slot := &l.idle[(at+i)%scratchSlots].s

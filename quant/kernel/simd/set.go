@@ -40,7 +40,11 @@ type Set struct {
 	Multiply [quant.FP4 + 1][4]Args
 	// Tiles tells that they make products so much faster that they are worth a second copy of the weights.
 	Tiles bool
-	Dot   [quant.BF16 + 1][2]Args // float weights times 1 and 4 tokens; 4 may be nil
+	// Few are rows as they are stored times 1, 2, 3, 4 and 8 tokens; nil: none, but for 1 where others are.
+	Few [quant.FP4 + 1][5]Args
+	// FewTokens is how many tokens Few multiplies at most: a panel that is packed once serves more of them better.
+	FewTokens int
+	Dot       [quant.BF16 + 1][2]Args // float weights times 1 and 4 tokens; 4 may be nil
 	// Tail16 tells that Dot takes 16-bit weights whose number of columns is not a multiple of 16.
 	Tail16 bool
 
