@@ -59,6 +59,7 @@ type modelFlags struct {
 	head      string
 	quantize  string
 	force     bool
+	draft     string
 }
 
 func (m *modelFlags) register(c *cobra.Command) {
@@ -72,6 +73,7 @@ func (m *modelFlags) register(c *cobra.Command) {
 	f.IntVar(&m.threads, "threads", 0, "threads of computation (default: tuned to this machine)")
 	f.StringVar(&m.head, "head", "as-is", "format of the output head: as-is, q8_0, q4_0")
 	f.StringVar(&m.quantize, "quantize", "", "requantise the layers: q8_0, q4_0 (default: as they are stored)")
+	f.StringVar(&m.draft, "draft-model", "", "smaller model of the same vocabulary that guesses next tokens (answers stay the same)")
 	f.BoolVar(&m.force, "ignore-memory-plan", false, "load even where memory seems too short")
 }
 
@@ -126,7 +128,7 @@ func (m *modelFlags) loadRequest(sequences int) backend.LoadRequest {
 	return backend.LoadRequest{
 		Path: m.path, Context: m.context, KVType: m.kv, Precision: backend.Precision(m.precision),
 		ThreadsPrefill: m.threads, ThreadsDecode: m.threads, Head: m.head, Quantize: m.quantize,
-		CacheDir: daemon.CacheDir(), MaxSequences: sequences, IgnorePlan: m.force,
+		CacheDir: daemon.CacheDir(), MaxSequences: sequences, IgnorePlan: m.force, DraftModel: m.draft,
 	}
 }
 

@@ -133,7 +133,8 @@ type PrefixCache struct {
 
 // Draft guesses next tokens, so that several can be computed at once.
 type Draft struct {
-	Lookup bool `toml:"lookup"` // from what the prompt and the answer repeat
+	Lookup bool   `toml:"lookup"` // from what the prompt and the answer repeat
+	Model  string `toml:"model"`  // a smaller model of the same vocabulary; "": none
 }
 
 // Inbox is the store of accepted requests and their last events.

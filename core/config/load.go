@@ -271,7 +271,7 @@ func absolute(base, p string) string {
 func pathKey(key string) bool {
 	switch key {
 	case "mqtt.password_file", "mqtt.ca_file", "mqtt.cert_file", "mqtt.key_file",
-		"model.path", "adapters.dir", "adapters.gate", "plugins.dir", "state.dir", "prefix_cache.pinned":
+		"model.path", "draft.model", "adapters.dir", "adapters.gate", "plugins.dir", "state.dir", "prefix_cache.pinned":
 		return true
 	}
 	return false

@@ -316,7 +316,7 @@ func LoadRequest(c *config.Config) backend.LoadRequest {
 		ThreadsPrefill: b.ThreadsPrefill, ThreadsDecode: b.ThreadsDecode,
 		Head: c.Model.Head, Quantize: c.Model.Quantize,
 		MaxSequences: b.MaxSequences, KVBytes: int64(b.KVMemory), MemoryLimit: int64(b.MemoryLimit), IgnorePlan: b.IgnorePlan,
-		NoPrefixCache: !c.PrefixCache.Enabled, NoLookup: !c.Draft.Lookup, NoTiles: b.Tiles == "off",
+		NoPrefixCache: !c.PrefixCache.Enabled, NoLookup: !c.Draft.Lookup, DraftModel: c.Draft.Model, NoTiles: b.Tiles == "off",
 	}
 }
 

@@ -172,8 +172,11 @@ func (b *bench) prefill(ctx context.Context, repeat int) (tps, first float64, er
 	return float64(b.req.PromptTokens) / seconds(t.Prefill), float64(t.FirstToken) / float64(time.Millisecond), err
 }
 
-// guesses reports whether next tokens are guessed: those of a transcript, unless that was switched off.
-func (b *bench) guesses() bool { return len(b.req.Transcript) > 0 && b.m.size.lookup }
+// guesses reports whether next tokens are guessed: those of a transcript, unless that was switched off, and all where there is a
+// model for it.
+func (b *bench) guesses() bool {
+	return len(b.req.Transcript) > 0 && b.m.size.lookup || b.m.draft != nil
+}
 
 // decode measures gen tokens after the one that comes with the prompt, one at a time where single is set.
 func (b *bench) decode(ctx context.Context, repeat, gen int, adapters []backend.AdapterUse, single bool) (tps float64, j *job, err error) {

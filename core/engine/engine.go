@@ -46,7 +46,8 @@
 //
 // Where the last tokens of a request stood in its prompt or answer before, what followed them is guessed to follow again, and
 // computed in the same turn, as far as that has paid lately: see speculate.go. Answers do not depend on it.
-// LoadRequest.NoLookup switches it off.
+// LoadRequest.NoLookup switches it off. LoadRequest.DraftModel is a smaller model of the same vocabulary (proved from the files)
+// that is asked where nothing is repeated.
 package engine
 
 import (
@@ -92,15 +93,18 @@ type Engine struct {
 
 // loaded is a model that is being served.
 type loaded struct {
-	file    *weights.Model // nil in tests
-	info    backend.ModelInfo
-	size    sizes
-	model   model
-	loop    *loop
-	logits  *mmap.Mapping // nil in tests
-	tiles   *tile.File    // nil: none
-	vocab   atomic.Pointer[vocabulary]
-	headEOG []int32 // end-of-generation ids that the model's files name
+	file *weights.Model // nil in tests
+	// The model that guesses next tokens, and its file; nil: there is none.
+	draft     model
+	draftFile *weights.Model
+	info      backend.ModelInfo
+	size      sizes
+	model     model
+	loop      *loop
+	logits    *mmap.Mapping // nil in tests
+	tiles     *tile.File    // nil: none
+	vocab     atomic.Pointer[vocabulary]
+	headEOG   []int32 // end-of-generation ids that the model's files name
 }
 
 var _ backend.Backend = (*Engine)(nil)
@@ -135,7 +139,14 @@ func (e *Engine) Close() error {
 }
 
 func (m *loaded) close() error {
-	errs := []error{m.model.close()}
+	var errs []error
+	if m.draft != nil {
+		errs = append(errs, m.draft.close())
+	}
+	if m.draftFile != nil {
+		errs = append(errs, m.draftFile.Close())
+	}
+	errs = append(errs, m.model.close())
 	if m.logits != nil {
 		errs = append(errs, m.logits.Close())
 	}

@@ -38,6 +38,8 @@ type fake struct {
 	content uint64 // of adapters that are loaded
 	habits  bool   // only the last two tokens decide, so that texts repeat themselves
 	eager   bool   // every guess is tried
+	draft   *fake  // guesses
+	salt    uint64 // makes some logits others
 
 	turns   atomic.Int64
 	widest  atomic.Int64 // largest number of sequences in one batch
@@ -369,6 +371,9 @@ func (f *fake) forward(rows []row) error {
 		p.states = append(p.states[:s.n%f.size.page], state)
 		s.n++
 		if r.logits != nil {
+			if state%4 == 0 {
+				state ^= f.salt
+			}
 			fill(r.logits, state)
 		}
 		if r.sum != nil {
@@ -429,6 +434,15 @@ func serve(t *testing.T, options ...option) (*Engine, *fake) {
 	m.info.Width = fakeWidth
 	m.loop = newLoop(f, f.size, make([]float32, f.size.logits*f.size.rows), e.opt.Log)
 	m.loop.drafts.eager = f.eager
+	if d := f.draft; d != nil {
+		m.draft = d
+		m.loop.drafter = newDrafter(d, d.size)
+		t.Cleanup(func() {
+			if d.used != 0 || !d.closed {
+				t.Errorf("the draft model has lost %d pages; closed: %v", d.used, d.closed)
+			}
+		})
+	}
 	go m.loop.run()
 	e.loaded = m
 	if err := e.SetVocabulary(t.Context(), fakeVocabulary()); err != nil {

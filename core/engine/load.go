@@ -144,6 +144,11 @@ func (e *Engine) load(ctx context.Context, req backend.LoadRequest, progress fun
 		return m, err
 	}
 	m.loop = newLoop(m.model, m.size, logits, e.opt.Log)
+	if l.draft != nil {
+		if err := m.openDraft(req.DraftModel, l, t); err != nil {
+			return m, err
+		}
+	}
 	if onDisk(req) {
 		e.openDisk(m, req, hash)
 	}
@@ -194,6 +199,26 @@ func (e *Engine) diskKey(m *loaded, hash string) string {
 		m.size.page, m.file.Hyper)
 }
 
+// openDraft maps the model that guesses; it computes in turns with t, on its threads.
+func (m *loaded) openDraft(path string, l layout, t *transformer.Model) error {
+	file, err := weights.Open(path)
+	if err != nil {
+		return fmt.Errorf("engine: draft model: %w: %w", protocol.ErrModel, err)
+	}
+	m.draftFile = file
+	o := l.draft.options
+	o.Beside = t
+	o.ThreadsDecode, o.ThreadsPrefill = t.Info().ThreadsDecode, t.Info().ThreadsPrefill
+	small, err := transformer.New(file, o)
+	if err != nil {
+		return fmt.Errorf("engine: draft model: %w: %w", protocol.ErrModel, err)
+	}
+	m.draft = &computer{m: small}
+	info := small.Info()
+	m.loop.drafter = newDrafter(m.draft, sizes{rows: info.VocabRows, context: info.Context, batch: info.MaxRows, sequences: l.sequences})
+	return nil
+}
+
 // abandon frees what a failed load has.
 func (m *loaded) abandon() error {
 	if m.model == nil {
@@ -226,9 +251,9 @@ func hashOf(m *weights.Model, cacheDir string) (string, error) {
 // figures says what does not fit, and what can be done.
 func figures(p backend.MemoryPlan) string {
 	mb := func(n int64) int64 { return (n + 1<<20 - 1) >> 20 }
-	return fmt.Sprintf("the plan is %d MiB (weights %d, requantised %d, KV cache %d, scratch %d, adapters %d) and %d MiB are free: "+
+	return fmt.Sprintf("the plan is %d MiB (weights %d, requantised %d, KV cache %d, scratch %d, adapters %d, draft model %d) and %d MiB are free: "+
 		"take a smaller model, a shorter context, fewer sequences or another KV type, or load it regardless",
-		mb(p.Total), mb(p.Weights), mb(p.Derived), mb(p.KV), mb(p.Scratch), mb(p.Adapters), p.Available>>20)
+		mb(p.Total), mb(p.Weights), mb(p.Derived), mb(p.KV), mb(p.Scratch), mb(p.Adapters), mb(p.Draft), p.Available>>20)
 }
 
 func modelName(m *weights.Model) string {

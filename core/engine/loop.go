@@ -42,6 +42,7 @@ type loop struct {
 	waiting  []*job // by precedence
 	running  []*job // by precedence
 	arrivals uint64
+	asides   int // requests that were set aside so far
 	adapters map[string]*adapter
 	proofs   []*proof // of adapters that are to come in
 	crowded  bool     // proofs wait for a turn, since pages were short
@@ -51,6 +52,7 @@ type loop struct {
 	batch    batch
 	pace     pace
 	drafts   speculator
+	drafter  *drafter      // nil: there is no draft model
 	governor *governor     // nil: the threads stay as they are
 	prefixes *prefixes     // nil: off
 	count    backend.Stats // counters; the rest of it is filled in by publish

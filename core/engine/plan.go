@@ -42,6 +42,14 @@ type layout struct {
 	sequences int
 	logitRows int
 	plan      backend.MemoryPlan
+	draft     *draftLayout // nil: there is no draft model
+}
+
+// draftLayout is what the model that guesses comes to.
+type draftLayout struct {
+	options transformer.Options
+	rows    int // of its vocabulary
+	bytes   int64
 }
 
 // Plan computes the memory that Load would need, from headers only.
@@ -62,6 +70,11 @@ func (e *Engine) layout(req backend.LoadRequest) (layout, error) {
 		return l, fmt.Errorf("engine: %w: %w", protocol.ErrModel, err)
 	}
 	defer m.Close() //nolint:errcheck // opened for reading: nothing to lose
+	if req.DraftModel != "" {
+		if err := l.measureDraft(m.Hyper, req); err != nil {
+			return l, err
+		}
+	}
 	asIs := m.Figures().Head
 	if err := l.requantize(m); err != nil {
 		return l, fmt.Errorf("engine: %w: %w", protocol.ErrModel, err)
@@ -164,6 +177,9 @@ func (l *layout) measure(f weights.Figures, h weights.Hyper, req backend.LoadReq
 		p.Available = req.MemoryLimit
 	}
 	p.Weights, p.Derived = f.Total-f.Derived, f.Derived
+	if l.draft != nil {
+		p.Draft = l.draft.bytes
+	}
 	p.HeadBytes = f.Head
 	p.Adapters = min(max(f.Total/16, minAdapterBytes), maxAdapterBytes)
 	// The sampler holds up to 48 bytes for every token of the vocabulary while it looks for a nucleus.
@@ -183,13 +199,44 @@ func (l *layout) measure(f weights.Figures, h weights.Hyper, req backend.LoadReq
 				protocol.ErrInvalid, errKV, req.KVBytes, one*page, o.Context)
 		}
 	case p.Available > 0:
-		room := p.Available - p.Weights - p.Derived - p.Scratch - p.Adapters
+		room := p.Available - p.Weights - p.Derived - p.Scratch - p.Adapters - p.Draft
 		pages = min(pages, max(one, int64(kvShare*float64(room))/page))
 	}
 	o.KVPages = int(min(pages, 1<<30))
 	p.KV = int64(o.KVPages) * page
-	p.Total = p.Weights + p.Derived + p.KV + p.Scratch + p.Adapters
+	p.Total = p.Weights + p.Derived + p.KV + p.Scratch + p.Adapters + p.Draft
 	p.Fits = p.Available == 0 || p.Total <= p.Available
+	return nil
+}
+
+// draftRows is the number of rows of one turn of the draft model: what it reads of a prompt at a time is a wait for everybody.
+const draftRows = 64
+
+// measureDraft proves that the draft model has the vocabulary of the model, whose hyper-parameters are h, and sizes it.
+func (l *layout) measureDraft(h weights.Hyper, req backend.LoadRequest) error {
+	if err := weights.SameVocabulary(req.Path, req.DraftModel); err != nil {
+		return fmt.Errorf("engine: draft model: %w: %w", protocol.ErrModel, err)
+	}
+	m, err := weights.OpenHeaders(req.DraftModel)
+	if err != nil {
+		return fmt.Errorf("engine: draft model: %w: %w", protocol.ErrModel, err)
+	}
+	defer m.Close() //nolint:errcheck // opened for reading: nothing to lose
+	d := &draftLayout{options: l.options, rows: m.Hyper.VocabRows}
+	o := &d.options
+	if o.Context == 0 {
+		o.Context = min(h.Context, defaultContext)
+	}
+	o.Context = min(o.Context, m.Hyper.Context)
+	o.MaxRows = max(draftRows, l.sequences)
+	one := (int64(o.Context) + kernel.BlockPositions - 1) / kernel.BlockPositions
+	o.KVPages = int(min(one*int64(l.sequences), 1<<30))
+	page, scratch, err := transformer.PlanMemory(m.Hyper, *o)
+	if err != nil {
+		return fmt.Errorf("engine: draft model: %s: %w: %w", req.DraftModel, protocol.ErrInvalid, err)
+	}
+	d.bytes = m.Figures().Total + int64(o.KVPages)*page + scratch + 4*int64(l.sequences)*int64(d.rows)
+	l.draft = d
 	return nil
 }
 

@@ -389,6 +389,7 @@ func (b *branch) mean() float64 {
 
 // drop frees what a branch has computed.
 func (b *branch) drop() {
+	b.guess.forget()
 	if b.seq != nil {
 		b.seq.Free()
 		b.seq = nil

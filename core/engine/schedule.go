@@ -123,6 +123,7 @@ func (l *loop) makeRoom() {
 		l.running = slices.Delete(l.running, n-1, n)
 		j.drop()
 		l.enqueue(j)
+		l.asides++
 		if j.asides++; j.asides == 1 {
 			l.log.Info("request set aside: no free pages", "request_id", j.req.ID, "tokens", j.branches[0].history())
 		}

@@ -42,17 +42,18 @@ type guess struct {
 	steps  int     // of the branch, before this turn
 	credit float64
 	used   bool // credit holds something
+	seq    seq  // of the draft model; nil: none
 	seen   [kinds]rate
 }
 
 // rate is how often guesses of one kind came true, the latest counting most.
 type rate struct{ tried, right float64 }
 
-// kinds of guesses, by the length of the match.
-const kinds = 5
+// kinds of guesses, by the length of the match; the last one is the draft model's.
+const kinds = 6
 
 // before are the rates to begin with, worth priorWeight guesses.
-var before = [kinds]float64{0.3, 0.45, 0.6, 0.75, 0.9}
+var before = [kinds]float64{0.3, 0.45, 0.6, 0.75, 0.9, 0.7}
 
 const (
 	priorWeight = 4
@@ -62,6 +63,8 @@ const (
 // kind of a guess behind so many tokens that match.
 func kind(match int) int {
 	switch {
+	case match >= modelMatch:
+		return 5
 	case match <= 2:
 		return 0
 	case match == 3:
@@ -112,7 +115,8 @@ type candidate struct {
 // speculator decides which guesses become rows.
 type speculator struct {
 	candidates []candidate
-	eager      bool // every guess is taken, whatever it costs: for tests
+	unguessed  []*branch // that the draft model is asked about
+	eager      bool      // every guess is taken, whatever it costs: for tests
 }
 
 // speculate gives the branches of a turn that decode their drafts; or none, where they may not.
@@ -121,11 +125,11 @@ func (l *loop) speculate(units []unit, may bool) {
 		g := &u.b.guess
 		g.ids, g.taken, g.charge, g.steps = g.ids[:0], 0, 0, u.b.steps
 	}
-	if !may || !l.size.lookup {
+	if !may || !l.size.lookup && l.drafter == nil {
 		return
 	}
 	s := &l.drafts
-	s.candidates = s.candidates[:0]
+	s.candidates, s.unguessed = s.candidates[:0], s.unguessed[:0]
 	rows := len(units)
 	room := min(l.size.logits, l.size.batch) - rows
 	usual := l.pace.turn(rows)
@@ -140,10 +144,20 @@ func (l *loop) speculate(units []unit, may bool) {
 		if g.at = b.history(); !g.used {
 			g.used, g.credit = true, firstCredit
 		}
-		if g.ids, g.match = lookup(g.ids, b.job.req.PromptIDs[b.job.virtual:], b.ids, n); g.match == 0 {
-			continue
+		if g.match = 0; l.size.lookup {
+			g.ids, g.match = lookup(g.ids, b.job.req.PromptIDs[b.job.virtual:], b.ids, n)
 		}
-		if usual == 0 && !s.eager {
+		if g.match == 0 && room > 0 {
+			s.unguessed = append(s.unguessed, b)
+		}
+	}
+	if l.drafter != nil && len(s.unguessed) > 0 {
+		l.ask(rows, usual)
+	}
+	for i := range units {
+		b := units[i].b
+		g := &b.guess
+		if g.ids = g.ids[:min(len(g.ids), max(0, b.job.limit-len(b.ids)-1))]; len(g.ids) == 0 || usual == 0 && !s.eager {
 			continue
 		}
 		chance := 1.0
@@ -172,9 +186,35 @@ func (l *loop) speculate(units []unit, may bool) {
 	if best > 0 && usual > 0 {
 		price := l.price(rows, best, usual)
 		for _, u := range units {
-			u.b.guess.charge = price * float64(u.b.guess.taken) / float64(best)
+			u.b.guess.charge += price * float64(u.b.guess.taken) / float64(best)
 		}
 	}
+}
+
+// ask lets the draft model guess for the branches without a guess that have credit for it.
+func (l *loop) ask(rows int, usual time.Duration) {
+	s := &l.drafts
+	n := 3
+	if !s.eager {
+		if usual == 0 {
+			return
+		}
+		chance, branches := 0.0, len(s.unguessed)
+		for _, b := range s.unguessed {
+			b.guess.match = modelMatch
+			chance += b.guess.chance(0) / float64(branches)
+			b.guess.match = 0
+		}
+		if n = l.drafter.worth(&l.pace, rows, branches, usual, chance); n == 0 {
+			return
+		}
+		price := float64(n) * float64(rows) * float64(l.drafter.step) / float64(usual) / float64(branches)
+		s.unguessed = slices.DeleteFunc(s.unguessed, func(b *branch) bool { return price > b.guess.credit })
+		for _, b := range s.unguessed {
+			b.guess.charge = price
+		}
+	}
+	l.drafter.guess(s.unguessed, n)
 }
 
 // price of so many rows more than a turn has anyway, in turns of one branch: all who decode wait for them.
@@ -225,6 +265,9 @@ func (l *loop) settle() {
 		b.job.drafted += g.taken
 		b.job.accepted += drawn - 1
 		l.count.DecodedTokens += uint64(drawn - 1)
+		if g.seq != nil {
+			g.seq.Truncate(b.history() - 1 - b.job.virtual)
+		}
 		if b.seq != nil && g.taken > 0 {
 			b.seq.Truncate(b.history() - 1)
 		}

@@ -23,6 +23,13 @@ func withGuesses(f *fake) { f.size.lookup, f.eager = true, true }
 // withThrift tries what pays.
 func withThrift(f *fake) { f.size.lookup = true }
 
+// withDraft has a model guess that is mostly of the same opinion.
+func withDraft(pages int) option {
+	return func(f *fake) {
+		f.draft = &fake{t: f.t, total: pages, habits: f.habits, salt: 99, size: sizes{rows: fakeRows, context: 200, page: 8, batch: 16, sequences: 4}}
+	}
+}
+
 func TestLookup(t *testing.T) {
 	for _, c := range []struct {
 		name        string
@@ -127,6 +134,10 @@ func TestGuesses(t *testing.T) {
 		"few pages":         {withGuesses, withPages(36)},
 		"small batches":     {withGuesses, withSize(func(s *sizes) { s.batch = 9 })},
 		"one row of logits": {withGuesses, withSize(func(s *sizes) { s.logits = 1 })},
+		"a model":           {withHabits, withDraft(1000), func(f *fake) { f.eager = true }},
+		"both":              {withHabits, withDraft(1000), withGuesses},
+		"what pays of both": {withHabits, withDraft(1000), withThrift},
+		"a poor model":      {withHabits, withDraft(9), withGuesses, withPages(40)},
 		"few of everything": {withGuesses, withPages(33), withSize(func(s *sizes) { s.batch, s.logits, s.sequences = 17, 5, 5 })},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -166,6 +177,9 @@ func TestGuesses(t *testing.T) {
 			t.Logf("%d guesses, %d right; %d turns for %d tokens", st.DraftedTokens, st.AcceptedTokens, f.turns.Load(), st.DecodedTokens)
 			if name == "every guess" && (st.AcceptedTokens < 40 || st.DraftedTokens < st.AcceptedTokens+40) {
 				t.Errorf("%d guesses, %d right: the test does not test", st.DraftedTokens, st.AcceptedTokens)
+			}
+			if name == "a model" && (st.AcceptedTokens < 40 || st.DraftedTokens < st.AcceptedTokens+10) {
+				t.Errorf("%d guesses of a model, %d right: the test does not test", st.DraftedTokens, st.AcceptedTokens)
 			}
 			if name == "one row of logits" && st.DraftedTokens > 0 {
 				t.Errorf("%d guesses without a row for them", st.DraftedTokens)

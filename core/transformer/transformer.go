@@ -40,6 +40,7 @@ type Options struct {
 	ThreadsDecode  int              // threads for a batch below DecodeRows rows; 0: as ThreadsPrefill
 	KVPages        int              // pages of kernel.BlockPositions positions; 0: one sequence of Context
 	MaxRows        int              // rows of one Forward; 0: 128
+	Beside         *Model           // a model that computes in turns with this one, is closed after it and lends its threads; nil: none
 }
 
 // DecodeRows is the number of rows from which on a batch is limited by arithmetic and no longer by reading weights, so
@@ -196,7 +197,11 @@ func newModel(src source, arch string, h weights.Hyper, o Options) (*Model, erro
 		return nil, errors.Join(fmt.Errorf("scratch: %w", err), m.kv.close())
 	}
 	m.scratch = mapping
-	m.pool = pool.New(max(o.ThreadsPrefill, o.ThreadsDecode))
+	if o.Beside != nil {
+		m.pool = o.Beside.pool
+	} else {
+		m.pool = pool.New(max(o.ThreadsPrefill, o.ThreadsDecode))
+	}
 	m.step = newStep(m, &sizes, mem)
 	m.info = m.net.info
 	m.info.Arch, m.info.Layers, m.info.Width = arch, h.Layers, h.Width
@@ -255,6 +260,8 @@ func (m *Model) Close() error {
 		return nil
 	}
 	m.closed = true
-	m.pool.Close()
+	if m.opt.Beside == nil {
+		m.pool.Close()
+	}
 	return errors.Join(m.kv.close(), m.scratch.Close())
 }

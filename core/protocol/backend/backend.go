@@ -87,6 +87,7 @@ type LoadRequest struct {
 	NoPrefixCache  bool      // compute every prompt anew, whatever it begins with
 	NoLookup       bool      // do not guess next tokens from what the prompt and the answer repeat
 	NoTiles        bool      // keep no second copy of the weights in CacheDir, even where products would be faster
+	DraftModel     string    // a smaller model with the same vocabulary that guesses next tokens; "": none
 	// Of CacheDir: bytes that computed prefixes may take, so that they outlive the process, and bytes that may be written
 	// for that in any 24 hours. 0: nothing is kept there, or nothing more is written.
 	PrefixDiskBytes  int64
@@ -134,6 +135,7 @@ type MemoryPlan struct {
 	HeadBytes int64 // bytes of the output head read per token, as asked for
 	HeadSaves int64 // bytes per token that Head saves against "as-is"
 	Fits      bool
+	Draft     int64 // the model that guesses next tokens, with its cache and scratch
 }
 
 // Vocabulary holds the bytes of every piece, by id.

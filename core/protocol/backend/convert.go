@@ -31,7 +31,7 @@ func loadRequestTo(r LoadRequest) *edgedpb.LoadRequest {
 		Path: r.Path, Context: int64(r.Context), KvType: r.KVType, Precision: string(r.Precision),
 		ThreadsPrefill: narrow(r.ThreadsPrefill), ThreadsDecode: narrow(r.ThreadsDecode), Head: r.Head, Quantize: r.Quantize,
 		CacheDir: r.CacheDir, MaxSequences: narrow(r.MaxSequences), KvBytes: r.KVBytes, MemoryLimit: r.MemoryLimit,
-		IgnorePlan: r.IgnorePlan, NoPrefixCache: r.NoPrefixCache, NoLookup: r.NoLookup, NoTiles: r.NoTiles,
+		IgnorePlan: r.IgnorePlan, NoPrefixCache: r.NoPrefixCache, NoLookup: r.NoLookup, NoTiles: r.NoTiles, DraftModel: r.DraftModel,
 		PrefixDiskBytes: r.PrefixDiskBytes, PrefixDiskDaily: r.PrefixDiskDaily, PrefixDiskTokens: int64(r.PrefixDiskTokens),
 	}
 }
@@ -41,7 +41,7 @@ func loadRequestFrom(r *edgedpb.LoadRequest) LoadRequest {
 		Path: r.Path, Context: wide(r.Context), KVType: r.KvType, Precision: Precision(r.Precision),
 		ThreadsPrefill: int(r.ThreadsPrefill), ThreadsDecode: int(r.ThreadsDecode), Head: r.Head, Quantize: r.Quantize,
 		CacheDir: r.CacheDir, MaxSequences: int(r.MaxSequences), KVBytes: r.KvBytes, MemoryLimit: r.MemoryLimit,
-		IgnorePlan: r.IgnorePlan, NoPrefixCache: r.NoPrefixCache, NoLookup: r.NoLookup, NoTiles: r.NoTiles,
+		IgnorePlan: r.IgnorePlan, NoPrefixCache: r.NoPrefixCache, NoLookup: r.NoLookup, NoTiles: r.NoTiles, DraftModel: r.DraftModel,
 		PrefixDiskBytes: r.PrefixDiskBytes, PrefixDiskDaily: r.PrefixDiskDaily, PrefixDiskTokens: wide(r.PrefixDiskTokens),
 	}
 }
@@ -49,7 +49,7 @@ func loadRequestFrom(r *edgedpb.LoadRequest) LoadRequest {
 func planTo(p MemoryPlan) *edgedpb.MemoryPlan {
 	return &edgedpb.MemoryPlan{
 		Weights: p.Weights, Derived: p.Derived, Kv: p.KV, Scratch: p.Scratch, Adapters: p.Adapters, Total: p.Total,
-		Available: p.Available, HeadBytes: p.HeadBytes, HeadSaves: p.HeadSaves, Fits: p.Fits,
+		Available: p.Available, HeadBytes: p.HeadBytes, HeadSaves: p.HeadSaves, Fits: p.Fits, Draft: p.Draft,
 	}
 }
 
@@ -57,7 +57,7 @@ func planTo(p MemoryPlan) *edgedpb.MemoryPlan {
 func planFrom(p *edgedpb.MemoryPlan) MemoryPlan {
 	return MemoryPlan{
 		Weights: p.GetWeights(), Derived: p.GetDerived(), KV: p.GetKv(), Scratch: p.GetScratch(), Adapters: p.GetAdapters(),
-		Total: p.GetTotal(), Available: p.GetAvailable(), HeadBytes: p.GetHeadBytes(), HeadSaves: p.GetHeadSaves(),
+		Total: p.GetTotal(), Available: p.GetAvailable(), HeadBytes: p.GetHeadBytes(), HeadSaves: p.GetHeadSaves(), Draft: p.GetDraft(),
 		Fits: p.GetFits(),
 	}
 }

@@ -108,10 +108,10 @@ func TestEveryFieldCrosses(t *testing.T) {
 	load := backend.LoadRequest{
 		Path: "/m.gguf", Context: 1 << 20, KVType: "q8_0", Precision: backend.Exact, ThreadsPrefill: 4, ThreadsDecode: 3,
 		Head: "q8_0", Quantize: "q4_0", CacheDir: "/c", MaxSequences: 6, KVBytes: 1 << 40, MemoryLimit: 1 << 41, IgnorePlan: true,
-		NoPrefixCache: true, NoLookup: true, NoTiles: true,
+		NoPrefixCache: true, NoLookup: true, NoTiles: true, DraftModel: "/models/draft.gguf",
 	}
 	plan := backend.MemoryPlan{
-		Weights: 1 << 33, Derived: 2, KV: 3, Scratch: 4, Adapters: 5, Total: 6, Available: 7, HeadBytes: 8, HeadSaves: 9, Fits: true,
+		Weights: 1 << 33, Derived: 2, KV: 3, Scratch: 4, Adapters: 5, Total: 6, Available: 7, HeadBytes: 8, HeadSaves: 9, Fits: true, Draft: 10,
 	}
 	info := backend.ModelInfo{
 		Arch: "qwen3", Name: "q", Hash: "abc", Format: "Q4_K", Layers: 28, Width: 1024, VocabRows: 151936, Context: 4096,

@@ -182,6 +182,8 @@ type LoadRequest struct {
 	NoPrefixCache bool `protobuf:"varint,14,opt,name=no_prefix_cache,json=noPrefixCache,proto3" json:"no_prefix_cache,omitempty"`
 	// Do not guess next tokens from what the prompt and the answer repeat.
 	NoLookup bool `protobuf:"varint,20,opt,name=no_lookup,json=noLookup,proto3" json:"no_lookup,omitempty"`
+	// A smaller model with the same vocabulary that guesses next tokens; empty: none.
+	DraftModel string `protobuf:"bytes,21,opt,name=draft_model,json=draftModel,proto3" json:"draft_model,omitempty"`
 	// Keep no second copy of the weights in cache_dir, even where products would be faster.
 	NoTiles bool `protobuf:"varint,40,opt,name=no_tiles,json=noTiles,proto3" json:"no_tiles,omitempty"`
 	// Bytes of cache_dir that computed prefixes may take, so that they outlive the process; 0: none are kept there.
@@ -329,6 +331,13 @@ func (x *LoadRequest) GetNoLookup() bool {
 	return false
 }
 
+func (x *LoadRequest) GetDraftModel() string {
+	if x != nil {
+		return x.DraftModel
+	}
+	return ""
+}
+
 func (x *LoadRequest) GetNoTiles() bool {
 	if x != nil {
 		return x.NoTiles
@@ -372,9 +381,11 @@ type MemoryPlan struct {
 	// Free memory when the plan was made.
 	Available int64 `protobuf:"varint,7,opt,name=available,proto3" json:"available,omitempty"`
 	// Bytes of the output head read per token, as asked for, and what that saves against "as-is".
-	HeadBytes     int64 `protobuf:"varint,8,opt,name=head_bytes,json=headBytes,proto3" json:"head_bytes,omitempty"`
-	HeadSaves     int64 `protobuf:"varint,9,opt,name=head_saves,json=headSaves,proto3" json:"head_saves,omitempty"`
-	Fits          bool  `protobuf:"varint,10,opt,name=fits,proto3" json:"fits,omitempty"`
+	HeadBytes int64 `protobuf:"varint,8,opt,name=head_bytes,json=headBytes,proto3" json:"head_bytes,omitempty"`
+	HeadSaves int64 `protobuf:"varint,9,opt,name=head_saves,json=headSaves,proto3" json:"head_saves,omitempty"`
+	Fits      bool  `protobuf:"varint,10,opt,name=fits,proto3" json:"fits,omitempty"`
+	// The model that guesses next tokens, with its cache and scratch.
+	Draft         int64 `protobuf:"varint,20,opt,name=draft,proto3" json:"draft,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -477,6 +488,13 @@ func (x *MemoryPlan) GetFits() bool {
 		return x.Fits
 	}
 	return false
+}
+
+func (x *MemoryPlan) GetDraft() int64 {
+	if x != nil {
+		return x.Draft
+	}
+	return 0
 }
 
 // LoadEvent is one step of a load, or its end.
@@ -2990,7 +3008,7 @@ const file_edged_v1_backend_proto_rawDesc = "" +
 	"\akernels\x18\x03 \x03(\tR\akernels\x12\x1a\n" +
 	"\bfeatures\x18\x04 \x03(\tR\bfeatures\x12\x16\n" +
 	"\x06embeds\x18\x05 \x01(\bR\x06embeds\x12\x18\n" +
-	"\abenches\x18\x06 \x01(\bR\abenches\"\xf9\x04\n" +
+	"\abenches\x18\x06 \x01(\bR\abenches\"\x9a\x05\n" +
 	"\vLoadRequest\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x18\n" +
 	"\acontext\x18\x02 \x01(\x03R\acontext\x12\x17\n" +
@@ -3008,11 +3026,13 @@ const file_edged_v1_backend_proto_rawDesc = "" +
 	"\vignore_plan\x18\r \x01(\bR\n" +
 	"ignorePlan\x12&\n" +
 	"\x0fno_prefix_cache\x18\x0e \x01(\bR\rnoPrefixCache\x12\x1b\n" +
-	"\tno_lookup\x18\x14 \x01(\bR\bnoLookup\x12\x19\n" +
+	"\tno_lookup\x18\x14 \x01(\bR\bnoLookup\x12\x1f\n" +
+	"\vdraft_model\x18\x15 \x01(\tR\n" +
+	"draftModel\x12\x19\n" +
 	"\bno_tiles\x18( \x01(\bR\anoTiles\x12*\n" +
 	"\x11prefix_disk_bytes\x18\x1e \x01(\x03R\x0fprefixDiskBytes\x12*\n" +
 	"\x11prefix_disk_daily\x18\x1f \x01(\x03R\x0fprefixDiskDaily\x12,\n" +
-	"\x12prefix_disk_tokens\x18  \x01(\x03R\x10prefixDiskTokens\"\x8c\x02\n" +
+	"\x12prefix_disk_tokens\x18  \x01(\x03R\x10prefixDiskTokens\"\xa2\x02\n" +
 	"\n" +
 	"MemoryPlan\x12\x18\n" +
 	"\aweights\x18\x01 \x01(\x03R\aweights\x12\x18\n" +
@@ -3027,7 +3047,8 @@ const file_edged_v1_backend_proto_rawDesc = "" +
 	"\n" +
 	"head_saves\x18\t \x01(\x03R\theadSaves\x12\x12\n" +
 	"\x04fits\x18\n" +
-	" \x01(\bR\x04fits\"u\n" +
+	" \x01(\bR\x04fits\x12\x14\n" +
+	"\x05draft\x18\x14 \x01(\x03R\x05draft\"u\n" +
 	"\tLoadEvent\x124\n" +
 	"\bprogress\x18\x01 \x01(\v2\x16.edged.v1.LoadProgressH\x00R\bprogress\x12)\n" +
 	"\x04info\x18\x02 \x01(\v2\x13.edged.v1.ModelInfoH\x00R\x04infoB\a\n" +

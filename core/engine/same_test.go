@@ -1,0 +1,167 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"edged/core/protocol"
+	"edged/core/protocol/backend"
+	"edged/quant/kernel"
+	"edged/test/oracle"
+)
+
+// TestSameIDs is the promise that a request and its seed decide the answer, on the shipped model: the same eight requests,
+// greedy and sampled, with penalties, choices, stop strings and a text that quotes its prompt, give the same ids and
+// log-probabilities one by one without cache and guesses, one by one with each of them, all at once, a second time with a warm cache,
+// and with so few pages that some are set aside.
+func TestSameIDs(t *testing.T) {
+	repo := oracle.Repo(t)
+	path := filepath.Join(repo, "demo/gguf/hearth-4m-q4_0.gguf")
+	var reqs []backend.Request
+	for i := range 8 {
+		line := make([]int32, 9+i)
+		for k := range line {
+			line[k] = int32(mix(uint64(i/2*1000+k))%400) + 300 // requests 0 and 1 begin alike, 2 and 3, …
+		}
+		r := backend.Request{
+			ID: fmt.Sprint(i), PromptIDs: slices.Concat(line, line[2:], line[:5]), MaxTokens: 24, IgnoreEOS: true, Logprobs: i == 5,
+			Sampling: backend.Sampling{Temperature: []float32{0, 0.7, 1}[i%3], TopP: 0.95, Seed: uint64(i), RepeatPenalty: 1 + float32(i%2)/20},
+		}
+		switch i {
+		case 3:
+			r.N = 2
+		case 4:
+			r.Stop = []string{" 1"}
+		case 6:
+			r.ForcedIDs = slices.Concat(line, line)
+		case 7:
+			r.Sampling = backend.Sampling{}
+		}
+		reqs = append(reqs, r)
+	}
+	if raceEnabled {
+		reqs = reqs[2:7]
+	}
+	one, err := New(Options{Kernels: kernel.Portable{}}).Plan(t.Context(), backend.LoadRequest{Path: path, Context: 96, MaxSequences: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want []backend.Event
+	for _, c := range []struct {
+		name     string
+		load     backend.LoadRequest
+		together bool
+		eager    bool
+		rounds   int
+	}{
+		{"alone", backend.LoadRequest{MaxSequences: 1, NoPrefixCache: true, NoLookup: true}, false, false, 1},
+		{"with cache", backend.LoadRequest{MaxSequences: 1, NoLookup: true}, false, false, 2},
+		{"with guesses", backend.LoadRequest{MaxSequences: 1, NoPrefixCache: true}, false, true, 1},
+		{"together", backend.LoadRequest{MaxSequences: 16, NoPrefixCache: true, NoLookup: true}, true, false, 1},
+		{"together with both", backend.LoadRequest{MaxSequences: 16}, true, true, 2},
+		{"set aside", backend.LoadRequest{MaxSequences: 16, KVBytes: one.KV}, true, true, 1},
+	} {
+		c.load.Path, c.load.Context, c.load.ThreadsDecode, c.load.ThreadsPrefill = path, 96, 1, 1
+		e, _ := load(t, c.load)
+		if err := e.loaded.loop.do(t.Context(), func() { e.loaded.loop.drafts.eager = c.eager }); err != nil {
+			t.Fatal(err)
+		}
+		for round := range c.rounds {
+			got := make([]backend.Event, len(reqs))
+			var wg sync.WaitGroup
+			for i, r := range reqs {
+				run := func() {
+					a := generate(t.Context(), e, r)
+					if a.err != nil {
+						t.Errorf("%s: request %s: %v", c.name, r.ID, a.err)
+					}
+					got[i] = a.last
+				}
+				if c.together {
+					wg.Go(run)
+				} else {
+					run()
+				}
+			}
+			wg.Wait()
+			if want == nil {
+				want = got
+			}
+			for i := range got {
+				if d := cmp.Diff(want[i], got[i], ignoreTimes); d != "" {
+					t.Errorf("%s, round %d: request %s differs: %s", c.name, round, reqs[i].ID, d)
+				}
+			}
+		}
+		st, err := e.Stats(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%s: %d turns, %d tokens from the cache, %d guesses, %d right", c.name, st.Steps, st.PrefixTokens, st.DraftedTokens, st.AcceptedTokens)
+		if c.eager && (st.AcceptedTokens == 0 || st.DraftedTokens == st.AcceptedTokens) {
+			t.Errorf("%s: %d guesses, %d right: the test does not test", c.name, st.DraftedTokens, st.AcceptedTokens)
+		}
+		if c.load.KVBytes > 0 {
+			if err := e.loaded.loop.do(t.Context(), func() {
+				if e.loaded.loop.asides == 0 {
+					t.Errorf("%s: none was", c.name)
+				}
+			}); err != nil {
+				t.Error(err)
+			}
+		}
+		if c.rounds > 1 && st.PrefixTokens == 0 {
+			t.Errorf("%s: nothing was known", c.name)
+		}
+	}
+}
+
+// TestDraftModel: the shipped model guesses for itself, in another format: nearly all comes true, answers are the same, and the
+// plan counts it. A model of another vocabulary is refused.
+func TestDraftModel(t *testing.T) {
+	repo := oracle.Repo(t)
+	path, small := filepath.Join(repo, "demo/gguf/hearth-4m-q4_0.gguf"), filepath.Join(repo, "demo/hf-nf4")
+	req := backend.LoadRequest{Path: path, Context: 96, MaxSequences: 2, NoLookup: true, ThreadsDecode: 1, ThreadsPrefill: 1}
+	plain, _ := load(t, req)
+	req.DraftModel = small
+	e, info := load(t, req)
+	if info.Plan.Draft == 0 || info.Plan.Total != info.Plan.Weights+info.Plan.Derived+info.Plan.KV+info.Plan.Scratch+info.Plan.Adapters+info.Plan.Draft {
+		t.Errorf("%+v", info.Plan)
+	}
+	if err := e.loaded.loop.do(t.Context(), func() { e.loaded.loop.drafts.eager = true }); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		r := backend.Request{
+			ID: fmt.Sprint(i), PromptIDs: prompt(10+70*(i%2), i), MaxTokens: 14, IgnoreEOS: true,
+			Sampling: backend.Sampling{Temperature: float32(i) / 4, TopP: 0.9, Seed: 5},
+		}
+		want, got := generate(t.Context(), plain, r), generate(t.Context(), e, r)
+		if want.err != nil || got.err != nil {
+			t.Fatal(want.err, got.err)
+		}
+		if d := cmp.Diff(want.last, got.last, ignoreTimes); d != "" {
+			t.Errorf("request %d differs: %s", i, d)
+		}
+	}
+	st, err := e.Stats(t.Context())
+	t.Logf("%d guesses, %d right, %v", st.DraftedTokens, st.AcceptedTokens, err)
+	if st.AcceptedTokens < 10 {
+		t.Errorf("%d guesses, %d right", st.DraftedTokens, st.AcceptedTokens)
+	}
+	other, err := filepath.Glob(filepath.Join(oracle.Dir(t), "models", "*", "*-F16.gguf"))
+	if err != nil || len(other) == 0 {
+		t.Fatal("no other models", err)
+	}
+	req.DraftModel = other[0]
+	refused := New(Options{Kernels: kernel.Portable{}})
+	if _, err := refused.Load(t.Context(), req, nil); !errors.Is(err, protocol.ErrModel) {
+		t.Errorf("a draft model of another vocabulary: %v", err)
+	}
+}
