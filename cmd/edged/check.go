@@ -287,8 +287,8 @@ func (k *checker) memory(ctx context.Context, s *session, req backend.LoadReques
 		return false
 	}
 	k.plan = &plan
-	detail := fmt.Sprintf("%s of %s: weights %s mapped, derived %s, attention cache %s, scratch %s, adapters %s",
-		bytesText(plan.Total), bytesText(plan.Available), bytesText(plan.Weights), bytesText(plan.Derived), bytesText(plan.KV), bytesText(plan.Scratch), bytesText(plan.Adapters))
+	detail := fmt.Sprintf("%s of %s: weights %s mapped, derived %s, attention cache %s, scratch %s, adapters %s, draft model %s",
+		bytesText(plan.Total), bytesText(plan.Available), bytesText(plan.Weights), bytesText(plan.Derived), bytesText(plan.KV), bytesText(plan.Scratch), bytesText(plan.Adapters), bytesText(plan.Draft))
 	if !plan.Fits {
 		k.problem("memory", errors.New(detail+": does not fit"), "lower backend.context or backend.max_sequences, set backend.kv = \"q8_0\", or choose a smaller model")
 		return req.IgnorePlan
