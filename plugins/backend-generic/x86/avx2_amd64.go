@@ -33,6 +33,12 @@ func avx2() simd.Set {
 			quant.NF4:    gemvBnBAvx2,
 			quant.FP4:    gemvBnBAvx2,
 		},
+		FewTiles: [quant.FP4 + 1][5]simd.Args{
+			quant.Q4_0: {tilesQ40x1Avx2, tilesQ40x2Avx2, nil, tilesQ40x4Avx2},
+			quant.Q8_0: {tilesQ80x1Avx2, tilesQ80x2Avx2, nil, tilesQ80x4Avx2},
+			quant.Q4_K: {tilesQ4Kx1Avx2, tilesQ4Kx2Avx2, nil, tilesQ4Kx4Avx2},
+			quant.Q6_K: {tilesQ6Kx1Avx2, tilesQ6Kx2Avx2, nil, nil},
+		},
 		FewTokens: 8,
 		Few: [quant.FP4 + 1][5]simd.Args{
 			quant.Q4_0: {fewQ40x1Avx2, fewQ40x2Avx2, fewQ40x3Avx2, fewQ40x4Avx2},

@@ -33,6 +33,12 @@ func avx512() simd.Set {
 			quant.NF4:    gemvBnBAvx512,
 			quant.FP4:    gemvBnBAvx512,
 		},
+		FewTiles: [quant.FP4 + 1][5]simd.Args{
+			quant.Q4_0: {tilesQ40x1Avx512, tilesQ40x2Avx512, nil, tilesQ40x4Avx512, tilesQ40x8Avx512},
+			quant.Q8_0: {tilesQ80x1Avx512, tilesQ80x2Avx512, nil, tilesQ80x4Avx512, tilesQ80x8Avx512},
+			quant.Q4_K: {tilesQ4Kx1Avx512, tilesQ4Kx2Avx512, nil, tilesQ4Kx4Avx512, tilesQ4Kx8Avx512},
+			quant.Q6_K: {tilesQ6Kx1Avx512, tilesQ6Kx2Avx512, nil, tilesQ6Kx4Avx512, tilesQ6Kx8Avx512},
+		},
 		FewTokens: 32,
 		Few: [quant.FP4 + 1][5]simd.Args{
 			quant.Q4_0: {fewQ40x1Avx512, fewQ40x2Avx512, fewQ40x3Avx512, fewQ40x4Avx512, fewQ40x8Avx512},

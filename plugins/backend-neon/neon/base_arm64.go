@@ -33,6 +33,12 @@ func base() simd.Set {
 			quant.NF4:    rowsBnBNeon,
 			quant.FP4:    rowsBnBNeon,
 		},
+		FewTiles: [quant.FP4 + 1][5]simd.Args{
+			quant.Q4_0: {tilesQ40x1Neon, tilesQ40x2Neon, nil, tilesQ40x4Neon, tilesQ40x8Neon},
+			quant.Q8_0: {tilesQ80x1Neon, tilesQ80x2Neon, nil, tilesQ80x4Neon, tilesQ80x8Neon},
+			quant.Q4_K: {tilesQ4Kx1Neon, tilesQ4Kx2Neon, nil, tilesQ4Kx4Neon, tilesQ4Kx8Neon},
+			quant.Q6_K: {tilesQ6Kx1Neon, tilesQ6Kx2Neon, nil, tilesQ6Kx4Neon, tilesQ6Kx8Neon},
+		},
 		FewTokens: 8,
 		Few: [quant.FP4 + 1][5]simd.Args{
 			quant.Q4_0: {fewQ40x1Neon, fewQ40x2Neon, fewQ40x3Neon, fewQ40x4Neon, fewQ40x8Neon},

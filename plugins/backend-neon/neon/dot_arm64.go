@@ -31,6 +31,12 @@ func dot() simd.Set {
 			quant.NF4:    rowsBnBDot,
 			quant.FP4:    rowsBnBDot,
 		},
+		FewTiles: [quant.FP4 + 1][5]simd.Args{
+			quant.Q4_0: {tilesQ40x1Dot, tilesQ40x2Dot, nil, tilesQ40x4Dot, tilesQ40x8Dot},
+			quant.Q8_0: {tilesQ80x1Dot, tilesQ80x2Dot, nil, tilesQ80x4Dot, tilesQ80x8Dot},
+			quant.Q4_K: {tilesQ4Kx1Dot, tilesQ4Kx2Dot, nil, tilesQ4Kx4Dot, tilesQ4Kx8Dot},
+			quant.Q6_K: {tilesQ6Kx1Dot, tilesQ6Kx2Dot, nil, tilesQ6Kx4Dot, tilesQ6Kx8Dot},
+		},
 		FewTokens: 8,
 		Few: [quant.FP4 + 1][5]simd.Args{
 			quant.Q4_0: {fewQ40x1Dot, fewQ40x2Dot, fewQ40x3Dot, fewQ40x4Dot, fewQ40x8Dot},

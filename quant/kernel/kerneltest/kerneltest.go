@@ -168,7 +168,7 @@ func tiles(t *testing.T, impl kernel.Kernels, f quant.Format) {
 				if !Tile(impl, w) {
 					continue
 				}
-				matMulCase(t, impl, r, w, kernel.Fast, []int{1, 2, 3, 8, 17}, edge)
+				matMulCase(t, impl, r, w, kernel.Fast, []int{1, 2, 3, 4, 5, 8, 14, 17}, edge)
 			}
 		}
 	}

@@ -52,8 +52,10 @@ func (k *Kernels) fast(y []float32, ldy int, w *quant.Matrix, a *kernel.Activati
 // rows runs a multiple of Lanes rows.
 func (k *Kernels) rows(s *scratch, single bool, y []float32, ldy int, w *quant.Matrix, a *kernel.Activations, lo, hi int) {
 	switch {
-	case !single && a.Rows <= k.FewTokens && k.Few[w.Format][0] != nil && !k.tiled(w, lo):
-		k.few(s, y, ldy, w, a, lo, hi)
+	case !single && a.Rows <= k.FewTokens && k.tiled(w, lo) && k.FewTiles[w.Format][0] != nil:
+		k.few(s, y, ldy, w.Tile.Data, k.tileGroup(w), &k.FewTiles[w.Format], w, a, lo, hi)
+	case !single && a.Rows <= k.FewTokens && !k.tiled(w, lo) && k.Few[w.Format][0] != nil:
+		k.few(s, y, ldy, w.Data, k.Lanes*w.Format.RowBytes(w.Cols), &k.Few[w.Format], w, a, lo, hi)
 	case !single:
 		k.panels(s, y, ldy, w, a, lo, hi)
 	case k.tiled(w, lo):
@@ -113,16 +115,16 @@ func (k *Kernels) vectorTiles(s *scratch, y []float32, w *quant.Matrix, a *kerne
 	}
 }
 
-// few multiplies stored rows with some tokens; hi-lo is a multiple of Lanes. Rows that fit the first-level cache meet all
-// tiles of tokens before the next ones.
-func (k *Kernels) few(s *scratch, y []float32, ldy int, w *quant.Matrix, a *kernel.Activations, lo, hi int) {
-	stride := w.Format.RowBytes(w.Cols)
+// few multiplies rows or tiles, data with so many bytes a group of Lanes rows, with some tokens; lo and hi are multiples of Lanes
+// from each other, and in tiles from 0. What fits the second-level cache meets all tiles of tokens before the next rows.
+func (k *Kernels) few(s *scratch, y []float32, ldy int, data []byte, group int, few *[5]Args, w *quant.Matrix, a *kernel.Activations, lo, hi int) {
 	nb := w.Cols / 32
-	step := max(fewBytes/(stride*k.Lanes), 1) * k.Lanes
+	step := max(fewBytes/group, 1) * k.Lanes
 	for r := lo; r < hi; r += step {
 		n := min(step, hi-r)
+		from := r * group / k.Lanes // rows are equally long, so that this is exact
 		for t := 0; t < a.Rows; t += kernel.TokenTile {
-			k.fewTile(s, y[r:], ldy, w.Data[r*stride:(r+n)*stride], k.Few[w.Format][:], a, t, nb, stride, n/k.Lanes)
+			k.fewTile(s, y[r:], ldy, data[from:from+n/k.Lanes*group], few, a, t, nb, group/k.Lanes, n/k.Lanes)
 		}
 	}
 }
@@ -131,7 +133,7 @@ func (k *Kernels) few(s *scratch, y []float32, ldy int, w *quant.Matrix, a *kern
 const fewBytes = 128 << 10
 
 // fewTile multiplies groups of rows with the tile of tokens that begins at t: 8, 4, 3, 2 or 1 of them at once.
-func (k *Kernels) fewTile(s *scratch, y []float32, ldy int, rows []byte, few []Args, a *kernel.Activations, t, nb, stride, groups int) {
+func (k *Kernels) fewTile(s *scratch, y []float32, ldy int, rows []byte, few *[5]Args, a *kernel.Activations, t, nb, stride, groups int) {
 	tw := min(kernel.TokenTile, a.Rows-t)
 	_ = y[(t+tw-1)*ldy+groups*k.Lanes-1]
 	for i := 0; i < tw; {

@@ -42,7 +42,9 @@ type Set struct {
 	Tiles bool
 	// Few are rows as they are stored times 1, 2, 3, 4 and 8 tokens; nil: none, but for 1 where others are.
 	Few [quant.FP4 + 1][5]Args
-	// FewTokens is how many tokens Few multiplies at most: a panel that is packed once serves more of them better.
+	// FewTiles is Few on tiles.
+	FewTiles [quant.FP4 + 1][5]Args
+	// FewTokens is how many tokens they multiply at most: a panel that is packed once serves more of them better.
 	FewTokens int
 	Dot       [quant.BF16 + 1][2]Args // float weights times 1 and 4 tokens; 4 may be nil
 	// Tail16 tells that Dot takes 16-bit weights whose number of columns is not a multiple of 16.
