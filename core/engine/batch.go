@@ -1,6 +1,9 @@
 package engine
 
-import "slices"
+import (
+	"cmp"
+	"slices"
+)
 
 // batch is the work of one turn.
 type batch struct {
@@ -9,7 +12,8 @@ type batch struct {
 	decoding int // rows of branches that have only their next token to compute
 	prefill  int // the other rows
 	units    []unit
-	skip     int // where the next turn begins among units that want one row of logits
+	prompts  []unit // scratch
+	skip     int    // where the next turn begins among units that want one row of logits
 }
 
 // want is a row whose logits are wanted: those after token pos of b's history, which is id unless that was a wrong guess.
@@ -39,8 +43,8 @@ func (b *batch) jobs() []*job {
 	return out
 }
 
-// form makes the next batch: every running branch contributes its next token, prompts share the rows that are left, the
-// job that takes precedence first, and scoring last. False: there is nothing to compute.
+// form makes the next batch: every running branch contributes its next token, prompts share the rows that are left, clients in
+// turns (see byTurns), and scoring last. False: there is nothing to compute.
 func (l *loop) form() bool {
 	b := &l.batch
 	for _, u := range b.units {
@@ -80,19 +84,53 @@ func (l *loop) form() bool {
 	b.decoding = n
 	// Lists that are scored come last: each of their rows wants logits, and a prompt's last one must find some left.
 	for _, scoring := range [2]bool{false, true} {
+		b.prompts = b.prompts[:0]
 		l.each(func(u unit) {
-			if left <= 0 || u.job.fetching || u.job.scoring != scoring || u.b != nil && u.to-u.from == 1 {
-				return
+			if left > 0 && !u.job.fetching && u.job.scoring == scoring && (u.b == nil || u.to-u.from > 1) {
+				b.prompts = append(b.prompts, u)
+			}
+		})
+		l.byTurns(b.prompts)
+		for _, u := range b.prompts {
+			if left <= 0 {
+				break
 			}
 			if rows := l.add(u, min(left, u.to-u.from)); rows > 0 {
 				b.units = append(b.units, u)
 				left -= rows
 				b.prefill += rows
+				u.job.read = l.count.Steps + 1
 			}
-		})
+		}
 	}
+	clear(b.prompts) // no finished sequence is kept alive by scratch
 	l.addProofs()
 	return len(b.rows) > 0
+}
+
+// byTurns puts prompts into the order in which they get rows: the highest priority first, then the client whose prompts were
+// read longest ago, then by precedence. So a long prompt of one client does not keep a short one of another waiting to its end,
+// and since a turn's rows go to one of them as far as it takes them, what prompts have in common is computed once: the next
+// client finds the pages of this turn.
+func (l *loop) byTurns(prompts []unit) {
+	if len(prompts) < 2 {
+		return
+	}
+	read := func(u unit) uint64 {
+		last := uint64(0)
+		for _, j := range l.running {
+			if j.req.Client == u.job.req.Client {
+				last = max(last, j.read)
+			}
+		}
+		return last
+	}
+	slices.SortStableFunc(prompts, func(a, b unit) int {
+		if c := cmp.Compare(b.job.req.Priority, a.job.req.Priority); c != 0 || a.job.req.Client == b.job.req.Client {
+			return c
+		}
+		return cmp.Compare(read(a), read(b))
+	})
 }
 
 // prompts reports whether anything but next tokens is to be computed.

@@ -715,6 +715,41 @@ func TestPriority(t *testing.T) {
 	}
 }
 
+// TestClientsTakeTurns: a short prompt of another client does not wait for the end of a long one; of the same client it does.
+func TestClientsTakeTurns(t *testing.T) {
+	for _, other := range []string{"b", "a"} {
+		e, f := serve(t, withSize(func(s *sizes) { s.batch = 16 }))
+		hold := make(chan struct{})
+		var order []int // rows of each prompt that ends, in order
+		f.hook = func(rows []row) error {
+			<-hold
+			for i, r := range rows {
+				if r.logits != nil {
+					order = append(order, r.seq.Len()+i+1)
+				}
+			}
+			return nil
+		}
+		var wg sync.WaitGroup
+		for i, r := range []backend.Request{
+			{ID: "long", Client: "a", PromptIDs: prompt(200, 1), MaxTokens: 1},
+			{ID: "short", Client: other, PromptIDs: prompt(40, 2), MaxTokens: 1},
+		} {
+			wg.Go(func() { must(t, e, r) })
+			if i == 0 {
+				waitFor(t, "the first computes", func() bool { return f.turns.Load() == 1 })
+			} else {
+				waitFor(t, "it is sent", func() bool { return len(e.loaded.loop.commands) == 1 })
+			}
+		}
+		close(hold)
+		wg.Wait()
+		if short := len(order) == 2 && order[0] < 100; short != (other == "b") {
+			t.Errorf("client %s: prompts of %v rows end in this order", other, order)
+		}
+	}
+}
+
 func TestForwardFails(t *testing.T) {
 	e, f := serve(t)
 	f.hook = func([]row) error { return errTest }

@@ -51,6 +51,7 @@ type job struct {
 	virtual  int         // the first tokens of req.PromptIDs: those of soft prompts
 	started  time.Time   // when it first ran
 	first    time.Time   // when its first token was drawn
+	read     uint64      // number of the last turn that computed a part of its prompt
 	reported int         // prompt tokens of the last progress event
 	asides   int         // how often it was set aside
 	set      string      // the adapters as the prefix cache knows them
