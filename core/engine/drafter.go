@@ -109,6 +109,7 @@ func (d *drafter) read(b *branch) bool {
 	if to > d.size.context || len(d.ready) == d.size.sequences {
 		return false
 	}
+	g.seq.Truncate(to - 1) // what was guessed for a turn that found no pages
 	for i := g.seq.Len(); i < to; i++ {
 		if len(d.rows) == d.size.batch || int(b.token(virtual+i)) >= d.size.rows {
 			return false

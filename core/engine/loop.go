@@ -52,8 +52,8 @@ type loop struct {
 	batch    batch
 	pace     pace
 	drafts   speculator
-	governor *governor     // nil: the threads stay as they are
 	drafter  *drafter      // nil: there is no draft model
+	governor *governor     // nil: the threads stay as they are
 	prefixes *prefixes     // nil: off
 	count    backend.Stats // counters; the rest of it is filled in by publish
 

@@ -101,8 +101,8 @@ func (g *guess) observe(place int, id int32) {
 }
 
 // settle books what the drafts of a turn brought.
-func (g *guess) settle(drawn int) {
-	g.credit = min(maxCredit, g.credit-g.charge+float64(max(0, drawn-1))+tokenCredit*float64(drawn))
+func (g *guess) settle(accepted int) {
+	g.credit = min(maxCredit, g.credit-g.charge+float64(accepted)+tokenCredit*float64(1+accepted))
 	g.charge = 0
 }
 
@@ -258,18 +258,22 @@ func (l *loop) settle() {
 		if g.steps == b.steps || b.form != nil { // it failed, or nothing was drawn: log-probabilities only; or it has no draft
 			continue
 		}
-		drawn := b.steps - g.steps
-		g.settle(drawn)
+		// What is computed and stands in the history: a grammar may have decided more than was drawn, and otherwise than guessed.
+		accepted := 0
+		for accepted < g.taken && g.at+accepted < b.history() && b.token(g.at+accepted) == g.ids[:g.taken][accepted] {
+			accepted++
+		}
+		g.settle(accepted)
 		l.count.DraftedTokens += uint64(g.taken)
-		l.count.AcceptedTokens += uint64(drawn - 1)
+		l.count.AcceptedTokens += uint64(accepted)
 		b.job.drafted += g.taken
-		b.job.accepted += drawn - 1
-		l.count.DecodedTokens += uint64(drawn - 1)
+		b.job.accepted += accepted
+		l.count.DecodedTokens += uint64(accepted)
 		if g.seq != nil {
-			g.seq.Truncate(b.history() - 1 - b.job.virtual)
+			g.seq.Truncate(g.at + accepted - b.job.virtual)
 		}
 		if b.seq != nil && g.taken > 0 {
-			b.seq.Truncate(b.history() - 1)
+			b.seq.Truncate(g.at + accepted)
 		}
 		g.taken = 0
 	}

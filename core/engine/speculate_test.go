@@ -113,6 +113,8 @@ func guessable() []backend.Request {
 		backend.Request{ID: "forced", PromptIDs: prompt(20, 78), ForcedIDs: slices.Concat(forced, forced, forced), MaxTokens: 70, Logprobs: true, TopLogprobs: 2},
 		backend.Request{ID: "goes on", PromptIDs: prompt(20, 79), GeneratedIDs: slices.Concat(forced, forced), MaxTokens: 60, Logprobs: true},
 		backend.Request{ID: "full", PromptIDs: prompt(180, 80), IgnoreEOS: true},
+		backend.Request{ID: "grammar", PromptIDs: prompt(20, 81), Grammar: `root ::= ("ab" [a-f] "xyz" [a-c])+`, MaxTokens: 70, Logprobs: true},
+		backend.Request{ID: "grammar, drawn", PromptIDs: prompt(20, 82), Grammar: `root ::= ("ab" [a-f] "xyz")+`, MaxTokens: 70, Sampling: backend.Sampling{Temperature: 1, Seed: 3}},
 		backend.Request{ID: "stop id", PromptIDs: slices.Concat(forced, forced), ForcedIDs: forced, StopIDs: forced[7:8], Stream: true},
 	)
 }

@@ -30,6 +30,9 @@ func (l *loop) take(w want) {
 		}
 	}
 	if index < len(b.ids) { // known
+		if !j.req.Logprobs || index < len(b.logprobs) {
+			return // a guess that a grammar has decided meanwhile
+		}
 		b.logprobs = append(b.logprobs, l.logprob(j, w.logits, b.ids[index], norm))
 		if !b.live() {
 			b.drop()
