@@ -25,7 +25,7 @@ func BenchmarkAdapters(b *testing.B) {
 	path := cmp.Or(os.Getenv("EDGED_BENCH_MODEL"), filepath.Join(oracle.Repo(b), "demo/gguf/hearth-4m-q4_0.gguf"))
 	threads, _ := strconv.Atoi(os.Getenv("EDGED_BENCH_THREADS")) // 0: all
 	e := New(Options{Name: "bench", Kernels: x86.Best()})
-	defer e.Close() //nolint:errcheck // nothing is written
+	defer e.Close()
 	if _, err := e.Load(b.Context(), backend.LoadRequest{
 		Path: path, Context: 512, MaxSequences: 8, CacheDir: os.Getenv("EDGED_BENCH_CACHE"),
 		ThreadsDecode: cmp.Or(threads, runtime.NumCPU()), ThreadsPrefill: cmp.Or(threads, runtime.NumCPU()),
@@ -66,6 +66,7 @@ func BenchmarkAdapters(b *testing.B) {
 }
 
 func measureAdapters(b *testing.B, t *transformer.Model, n int, adapters []*transformer.Adapter) {
+	b.Helper()
 	var plain, with []transformer.Row
 	for i := range n {
 		seq := t.NewSeq()

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -338,7 +339,7 @@ func TestAdapterKinds(t *testing.T) {
 	}
 	uses = append(uses, slices.Concat(uses[0], uses[1]), nil)
 	ask := func(i int) backend.Event {
-		a := generate(t.Context(), e, backend.Request{ID: fmt.Sprint(i), PromptIDs: []int32{5, 9, 13, 17, int32(i + 1)}, MaxTokens: 8, IgnoreEOS: true, Adapters: uses[i], Logprobs: true})
+		a := generate(t.Context(), e, backend.Request{ID: strconv.Itoa(i), PromptIDs: []int32{5, 9, 13, 17, int32(i + 1)}, MaxTokens: 8, IgnoreEOS: true, Adapters: uses[i], Logprobs: true})
 		if a.err != nil {
 			t.Error(a.err)
 		}

@@ -55,13 +55,13 @@ func TestAdaptersOnEveryBase(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer w.Close() //nolint:errcheck // opened for reading: nothing to lose
+		defer w.Close()
 		s := ofFile(t, w)
 		m, err := New(w, Options{Kernels: kernel.Portable{}, Precision: kernel.Exact, Context: 64, MaxRows: 32})
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer m.Close() //nolint:errcheck // nothing is written
+		defer m.Close()
 		var files []*weights.Adapter
 		var bound []*Adapter
 		for _, path := range c.adapters {
@@ -69,7 +69,7 @@ func TestAdaptersOnEveryBase(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer a.Close() //nolint:errcheck // opened for reading: nothing to lose
+			defer a.Close()
 			b, err := m.LoadAdapter(a)
 			if err != nil {
 				t.Fatal(err)

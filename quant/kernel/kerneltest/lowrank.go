@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"edged/quant"
@@ -48,7 +49,7 @@ func lowRank(t *testing.T, impl kernel.Kernels) {
 				start := Floats(r, c.out, edge)
 				for lo := 0; lo < c.out; lo += kernel.LoRATile {
 					for _, hi := range []int{c.out, min(lo+kernel.LoRATile, c.out)} {
-						y, ref := append(start[lo:hi:hi], guard), append(start[lo:hi:hi], guard)
+						y, ref := slices.Concat(start[lo:hi], []float32{guard}), slices.Concat(start[lo:hi], []float32{guard})
 						kernel.Portable{}.LoRAUp(ref, f, want, scale, lo, hi)
 						low.LoRAUp(y, f, want, scale, lo, hi)
 						diff(t, what+"up", y, ref)
