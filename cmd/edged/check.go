@@ -162,6 +162,11 @@ func (k *checker) run(ctx context.Context, f *configFlags) {
 	}
 	k.ok("config", "%s", where)
 	k.state()
+	for _, path := range c.PrefixCache.Pinned {
+		if _, err := daemon.ReadPinned(path); err != nil {
+			k.problem("pinned", err, "")
+		}
+	}
 	k.broker(ctx)
 	k.model(ctx)
 }
@@ -290,7 +295,7 @@ func (k *checker) memory(ctx context.Context, s *session, req backend.LoadReques
 	detail := fmt.Sprintf("%s of %s: weights %s mapped, derived %s, attention cache %s, scratch %s, adapters %s, draft model %s",
 		bytesText(plan.Total), bytesText(plan.Available), bytesText(plan.Weights), bytesText(plan.Derived), bytesText(plan.KV), bytesText(plan.Scratch), bytesText(plan.Adapters), bytesText(plan.Draft))
 	if !plan.Fits {
-		k.problem("memory", errors.New(detail+": does not fit"), "lower backend.context or backend.max_sequences, set backend.kv = \"q8_0\", or choose a smaller model")
+		k.problem("memory", errors.New(detail+": does not fit"), "lower backend.context or backend.max_sequences, set backend.kv = \"q8_0\", or choose a smaller model; backend.ignore_plan = true loads it regardless")
 		return req.IgnorePlan
 	}
 	k.ok("memory", "%s", detail)

@@ -240,6 +240,9 @@ func (p *plugins) prepareBackend(ctx context.Context, proc *pluginhost.Process, 
 	if err := probe(ctx, b, t.info, p.d.c.Plugins.StallTimeout); err != nil {
 		return backendLife{}, fmt.Errorf("the model does not answer: %w", err)
 	}
+	plan := info.Plan
+	p.log.InfoContext(ctx, "memory plan", "bytes", plan.Total, "available", plan.Available, "weights", plan.Weights, "derived", plan.Derived,
+		"kv", plan.KV, "scratch", plan.Scratch, "adapters", plan.Adapters, "fits", plan.Fits)
 	p.log.InfoContext(ctx, "model ready", "model", info.Name, "arch", info.Arch, "format", info.Format, "backend", about.Name,
 		"kernels", about.Kernels, "context", info.Context, "bytes", info.WeightBytes, "took", time.Since(began).Round(time.Millisecond))
 	return backendLife{b, info, about}, nil
