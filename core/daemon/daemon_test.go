@@ -400,10 +400,10 @@ func TestModelThatCannotBeServed(t *testing.T) {
 	}
 }
 
-// A backend that has work and computes nothing is killed, and so is one that was stopped; what ran in it goes on.
+// A plugin that has work and does not get on with it is killed; what ran in it goes on.
 func TestStalledPlugins(t *testing.T) {
 	c := configure(t)
-	c.Plugins.StallTimeout, c.Plugins.HealthTimeout = time.Second, 2*time.Second
+	c.Plugins.StallTimeout = 4 * time.Second // far beyond what a busy machine takes for a token here
 	n := start(t, c)
 	dir := filepath.Dir(c.Model.Path)
 	touch(t, filepath.Join(dir, "stuck"))
@@ -418,15 +418,6 @@ func TestStalledPlugins(t *testing.T) {
 	n.publish(t, "edged/n/request", `{"id":"b","prompt":"abcdefg","max_tokens":20}`)
 	if last, _ := n.answer(t, "b"); last.Error != nil || *last.Text != shouted("abcdefg", 20) {
 		t.Errorf("after the tokenizer stalled: %+v", last)
-	}
-	for _, plugin := range []string{"backend", "tokenizer"} {
-		if err := syscall.Kill(n.children(t)[plugin], syscall.SIGSTOP); err != nil {
-			t.Fatal(err)
-		}
-		n.publish(t, "edged/n/request", `{"id":"stop-`+plugin+`","prompt":"abcdefg","max_tokens":20}`)
-		if last, _ := n.answer(t, "stop-"+plugin); last.Error != nil || *last.Text != shouted("abcdefg", 20) {
-			t.Errorf("after the %s was stopped: %+v", plugin, last)
-		}
 	}
 }
 

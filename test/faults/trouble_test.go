@@ -174,7 +174,7 @@ func TestReadOnlyState(t *testing.T) {
 
 // TestStoppedPlugins: SIGSTOP is no answer for so long that it is killed; what ran in it goes on.
 func TestStoppedPlugins(t *testing.T) {
-	settings := []string{"plugins.health_timeout=2s"}
+	settings := []string{"plugins.health_timeout=5s"}
 	if soaking() {
 		settings = nil // 60 s by the defaults
 	}
