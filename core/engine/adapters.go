@@ -164,6 +164,11 @@ func (l *loop) precede(j *job) error {
 	}
 	j.limit = min(j.limit, l.size.context-len(j.req.PromptIDs))
 	for _, b := range j.branches {
+		if b.form != nil && b.finish == "" {
+			if err := b.form.Shorten(j.limit - len(b.ids)); err != nil {
+				return fmt.Errorf("engine: %w: %w beside the virtual tokens of soft prompts", protocol.ErrContextLength, err)
+			}
+		}
 		if b.finish == "" && len(b.ids) >= j.limit { // what an earlier attempt generated fills the context
 			b.end(backend.FinishLength)
 		}

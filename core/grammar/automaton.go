@@ -182,7 +182,7 @@ func (a *Automaton) close() *state {
 		key = append(key, 1)
 	}
 	for _, p := range s.places {
-		key = binary.LittleEndian.AppendUint32(key, uint32(p.node)) //nolint:gosec // not negative
+		key = binary.LittleEndian.AppendUint32(key, uint32(p.node))
 		key = binary.LittleEndian.AppendUint32(key, p.stack.id())
 	}
 	if old, ok := a.states[string(key)]; ok {

@@ -222,3 +222,22 @@ func names(pieces [][]byte, ids []int32) []string {
 	}
 	return out
 }
+
+// TestShorten: a limit that becomes smaller under way is kept, or refused.
+func TestShorten(t *testing.T) {
+	v, pieces := letters()
+	a := bind(t, `root ::= [a-z]{3} ("-" [a-z]{2})*`, v)
+	m, err := a.Start(100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Shorten(2); !errors.Is(err, ErrTooShort) {
+		t.Errorf("got %v", err)
+	}
+	if err := m.Shorten(5); err != nil {
+		t.Fatal(err)
+	}
+	if out := drawAll(t, m, pieces, rand.New(rand.NewPCG(1, 1))); len(out) != 3 {
+		t.Errorf("%q", out)
+	}
+}

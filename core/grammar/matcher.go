@@ -11,12 +11,11 @@ import (
 // Vocabulary.split, and Next names its tokens one by one. The last token of such a run is drawn all the same, unless the
 // text ends there: it may reach into what follows. All of it depends on the tokens so far and nothing else.
 type Matcher struct {
-	a     *Automaton
-	at    *state
-	left  int     // tokens that may still come
-	run   []int32 // tokens that are decided
-	mask  []uint64
-	plain bool // nothing is decided: every cut is left to chance
+	a    *Automaton
+	at   *state
+	left int     // tokens that may still come
+	run  []int32 // tokens that are decided
+	mask []uint64
 }
 
 // Start begins a text of at most limit tokens. The error is ErrTooShort where that is not enough.
@@ -62,7 +61,7 @@ func (m *Matcher) Next() (Step, error) {
 	n, some := s.count, int32(-1)
 	switch limit := m.left - 1; {
 	case int(s.worst) > limit:
-		worst, err := a.fill(m.at, m.mask, int32(min(limit, never-1))) //nolint:gosec // at most never
+		worst, err := a.fill(m.at, m.mask, int32(min(limit, never-1)))
 		if err != nil {
 			return Step{}, err
 		}
@@ -70,7 +69,7 @@ func (m *Matcher) Next() (Step, error) {
 		for i, w := range m.mask {
 			if w != 0 {
 				n += bits.OnesCount64(w)
-				some = int32(i<<6 + bits.TrailingZeros64(w)) //nolint:gosec // an id
+				some = int32(i<<6 + bits.TrailingZeros64(w))
 			}
 		}
 		if n == s.count { // all of them: the bound was loose
@@ -120,6 +119,22 @@ func (m *Matcher) Advance(id int32, piece []byte) error {
 		return fmt.Errorf("%w: token %d cannot come here", ErrRefused, id)
 	}
 	m.at = s
+	m.decide()
+	return nil
+}
+
+// Shorten lets at most left tokens come. The error is ErrTooShort where they do not complete the text.
+func (m *Matcher) Shorten(left int) error {
+	if left >= m.left {
+		return nil
+	}
+	a := m.a
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if n := a.need(m.at); int(n) > left {
+		return fmt.Errorf("%w: the shortest text takes %d tokens more, and %d may be written", ErrTooShort, n, left)
+	}
+	m.left, m.run = left, nil
 	m.decide()
 	return nil
 }

@@ -46,6 +46,7 @@ type schemaReader struct {
 // facts are what one alternative of a schema says: keywords and their values, merged.
 type facts map[string]*value
 
+//nolint:gochecknoglobals // tables
 var (
 	allTypes    = []string{"object", "array", "string", "number", "integer", "boolean", "null"}
 	annotations = []string{

@@ -60,6 +60,8 @@ func jsonChars(spans []span) *expr {
 }
 
 // formats are the values of format that are served, each by a regular expression of some of the texts that it allows.
+//
+//nolint:gochecknoglobals // a table
 var formats = map[string]string{
 	"date":      datePattern,
 	"time":      timePattern,

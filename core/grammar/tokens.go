@@ -26,7 +26,7 @@ func (a *Automaton) tokens(s *state) (*set, error) {
 		out.ids = make([]int32, 0, out.count)
 		for i, w := range mask {
 			for ; w != 0; w &= w - 1 {
-				out.ids = append(out.ids, int32(i<<6+bits.TrailingZeros64(w))) //nolint:gosec // an id
+				out.ids = append(out.ids, int32(i<<6+bits.TrailingZeros64(w)))
 			}
 		}
 		a.kept += 4 * out.count

@@ -42,7 +42,7 @@ type branch struct {
 func NewVocabulary(n int, piece func(id int32) []byte) *Vocabulary {
 	v := &Vocabulary{limit: n, twin: make([]int32, n)}
 	var ids []int32
-	for id := range int32(n) { //nolint:gosec // a vocabulary has fewer than 2³¹ pieces
+	for id := range int32(n) {
 		v.twin[id] = -1
 		if p := piece(id); len(p) > 0 && len(p) <= maxPiece {
 			ids = append(ids, id)
@@ -122,18 +122,18 @@ func newTree(ids []int32, piece func(int32) []byte) tree {
 			n++
 		}
 		for _, o := range open[n:] {
-			t[o].skip = int32(len(t)) //nolint:gosec // bounded by the bytes of all pieces, which are below 2³⁰
+			t[o].skip = int32(len(t))
 		}
 		open = open[:n]
 		for ; n < len(p); n++ {
-			open = append(open, int32(len(t)))                           //nolint:gosec // as above
-			t = append(t, branch{id: -1, depth: uint16(n + 1), b: p[n]}) //nolint:gosec // at most maxPiece
+			open = append(open, int32(len(t)))
+			t = append(t, branch{id: -1, depth: uint16(n + 1), b: p[n]})
 		}
 		t[len(t)-1].id = id
 		last = p
 	}
 	for _, o := range open {
-		t[o].skip = int32(len(t)) //nolint:gosec // as above
+		t[o].skip = int32(len(t))
 	}
 	return t
 }
@@ -149,7 +149,7 @@ func (v *Vocabulary) find(p []byte) int32 {
 }
 
 func (t tree) find(p []byte) int32 {
-	at, end := int32(0), int32(len(t)) //nolint:gosec // as in newTree
+	at, end := int32(0), int32(len(t))
 	for i, b := range p {
 		for at < end && t[at].b != b {
 			at = t[at].skip
@@ -168,7 +168,7 @@ func (t tree) find(p []byte) int32 {
 // prefixes calls f with the length of every piece that s begins with.
 func (v *Vocabulary) prefixes(s []byte, f func(n int)) {
 	for _, t := range [2]tree{v.easy, v.rest} {
-		at, end := int32(0), int32(len(t)) //nolint:gosec // as in newTree
+		at, end := int32(0), int32(len(t))
 		for i, b := range s {
 			for at < end && t[at].b != b {
 				at = t[at].skip
