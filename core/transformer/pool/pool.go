@@ -28,8 +28,10 @@ const (
 	// spinFor is how long a worker polls before it sleeps: longer than the serial pieces of a forward pass and than what
 	// usually lies between two decoded tokens, short enough for an idle service to cost nothing.
 	spinFor = time.Millisecond
-	// waitFor is how long the caller of Run polls for the end of chunks that others compute. It is longer than a chunk.
-	waitFor = 200 * time.Microsecond
+	// waitFor is how long the caller of Run polls for the end of chunks that others compute. It is longer than a time slice
+	// of Linux (3 ms): who sleeps on a busy machine gives its core away for a slice, and comes back later than the thread
+	// it waited for. With 200 µs a prompt took an eighth longer there.
+	waitFor = 4 * time.Millisecond
 	// pollsPerClock is the number of polls between two looks at the clock.
 	pollsPerClock = 64
 	// maxChunks is what fits the half word that counts chunks; Run cuts longer jobs.
