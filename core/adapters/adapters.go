@@ -123,7 +123,8 @@ type Folder struct {
 	life     uint64              // of the backend, the latest that was seen
 	clock    uint64              // counts uses, for the least recent one
 	swaps    uint64
-	dirty    bool // the index on disk is older than names
+	numbers  map[string]int // of removed names, so that their generations count on
+	dirty    bool           // the index on disk is older than names
 
 	// The following belong to the goroutine that scans.
 	strays  map[string]string // entries of the folder that are no adapters, and why
@@ -178,7 +179,7 @@ func New(o Options) (*Folder, error) {
 	}
 	return &Folder{
 		o: o, log: o.Log, keys: keys, store: &store{dir: o.Store}, wake: make(chan struct{}, 1),
-		names: map[string]*entry{}, contents: map[string]*content{}, scores: map[string]score{},
+		names: map[string]*entry{}, contents: map[string]*content{}, numbers: map[string]int{}, scores: map[string]score{},
 	}, nil
 }
 

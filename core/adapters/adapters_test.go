@@ -709,6 +709,17 @@ func TestWatcher(t *testing.T) {
 	until("a write inside of the folder that took its place", func(s State) bool { return s.State == Active && s.Generation == 4 })
 	must(t, os.RemoveAll(filepath.Join(b.dir, "a")))
 	until("a removal", func(s State) bool { return s.State == "" })
+	versions := t.TempDir()
+	for i := range 3 {
+		version := filepath.Join(versions, fmt.Sprint(i))
+		peft(t, version, float32(10*i+5))
+		must(t, os.Symlink(version, filepath.Join(versions, "link")))
+		must(t, os.Rename(filepath.Join(versions, "link"), filepath.Join(b.dir, "a")))
+		must(t, os.RemoveAll(filepath.Join(versions, fmt.Sprint(i-1))))
+		until("a turned link", func(s State) bool { return s.State == Active && s.Generation == 5+2*i })
+		must(t, os.WriteFile(filepath.Join(version, "adapter_model.safetensors"), tensors(t, float32(10*i+6)), 0o600))
+		until("a write behind a link", func(s State) bool { return s.State == Active && s.Generation == 6+2*i })
+	}
 	cancel()
 	must(t, <-done)
 }

@@ -126,7 +126,7 @@ func (f *Folder) retire(g *Generation) bool {
 	}
 	g.counted = false
 	if e.old--; e.state == Draining && e.old == 0 {
-		delete(f.names, g.name)
+		f.forget(e)
 	}
 	return true
 }

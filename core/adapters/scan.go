@@ -21,6 +21,9 @@ const maxEntries = 1 << 14
 // maxStrays bounds the entries that are remembered so that they are logged once.
 const maxStrays = 256
 
+// maxRemoved bounds the removed names that are remembered.
+const maxRemoved = 1024
+
 // sighting is what the folder holds for one name.
 type sighting struct {
 	name, file string
@@ -210,7 +213,8 @@ func (f *Folder) update(now time.Time, seen []sighting) bool {
 		there[s.name] = true
 		e := f.names[s.name]
 		if e == nil {
-			e = &entry{name: s.name}
+			e = &entry{name: s.name, number: f.numbers[s.name]}
+			delete(f.numbers, s.name)
 			f.names[s.name] = e
 		}
 		e.missing = time.Time{}
@@ -245,10 +249,18 @@ func (f *Folder) remove(e *entry) {
 	}
 	f.log.Info("adapter removed", "adapter", e.name, "generation", e.number, "draining", e.old)
 	if e.old == 0 {
-		delete(f.names, e.name)
+		f.forget(e)
 		return
 	}
 	e.set(Draining, "")
+}
+
+// forget takes a name out of the catalogue. f.mu is held.
+func (f *Folder) forget(e *entry) {
+	delete(f.names, e.name)
+	if e.number > 0 && len(f.numbers) < maxRemoved {
+		f.numbers[e.name] = e.number
+	}
 }
 
 // due returns the name that has been quiet for long enough and for the longest, or when there may be one.

@@ -61,7 +61,10 @@ func (w *watcher) follow(dir string, files []string) {
 	}
 	want := map[string]bool{dir: true}
 	for _, file := range files {
-		want[filepath.Join(dir, file)] = true
+		// By the folder that a link leads to: the watch of a path whose link was turned would end with the old folder.
+		if real, err := filepath.EvalSymlinks(filepath.Join(dir, file)); err == nil {
+			want[real] = true
+		}
 	}
 	for path := range w.watched {
 		if !want[path] {

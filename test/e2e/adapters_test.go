@@ -3,6 +3,7 @@ package e2e
 import (
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -162,7 +163,11 @@ func TestDropToFirstToken(t *testing.T) {
 func TestSwapsUnderLoad(t *testing.T) {
 	swaps := soak(6, 1000)
 	dir, side := t.TempDir(), t.TempDir()
-	copyTree(t, filepath.Join(demoAdapters(t), "pirate"), filepath.Join(dir, "x"))
+	first := filepath.Join(side, "v1")
+	copyTree(t, filepath.Join(demoAdapters(t), "pirate"), first)
+	if err := os.Symlink(first, filepath.Join(dir, "x")); err != nil {
+		t.Fatal(err)
+	}
 	s := serve(t, "adapters.dir="+dir, "adapters.settle=20ms", "mqtt.stats_interval=1s")
 	s.adapter("x", active)
 	want := map[string]string{} // text by content
@@ -176,29 +181,21 @@ func TestSwapsUnderLoad(t *testing.T) {
 		}
 		return sum + last.Text
 	}
+	target := first
 	swap := func(to string, generation int) adapterState {
-		next := filepath.Join(side, "next")
-		copyTree(t, filepath.Join(demoAdapters(t), to), next)
-		switch generation % 3 {
-		case 0: // rm and cp: a moment without either
-			if err := os.RemoveAll(filepath.Join(dir, "x")); err != nil {
-				t.Fatal(err)
-			}
-			copyTree(t, next, filepath.Join(dir, "x"))
-			_ = os.RemoveAll(next)
-		case 1: // two renames
-			_ = os.RemoveAll(filepath.Join(dir, ".old"))
-			if err := os.Rename(filepath.Join(dir, "x"), filepath.Join(dir, ".old")); err != nil {
-				t.Fatal(err)
-			}
-			if err := os.Rename(next, filepath.Join(dir, "x")); err != nil {
-				t.Fatal(err)
-			}
-		default: // in place
-			if out, err := exec.Command("sh", "-c", "cp -r "+next+"/. "+filepath.Join(dir, "x")).CombinedOutput(); err != nil {
+		from := filepath.Join(demoAdapters(t), to)
+		if generation%2 == 0 { // in place, file by file
+			if out, err := exec.Command("cp", "-r", from+"/.", target).CombinedOutput(); err != nil {
 				t.Fatalf("cp: %v\n%s", err, out)
 			}
-			_ = os.RemoveAll(next)
+		} else { // by turning a link
+			next := filepath.Join(side, fmt.Sprint("v", generation))
+			copyTree(t, from, next)
+			link := filepath.Join(side, "link")
+			if err := errors.Join(os.Symlink(next, link), os.Rename(link, filepath.Join(dir, "x")), os.RemoveAll(target)); err != nil {
+				t.Fatal(err)
+			}
+			target = next
 		}
 		return s.adapter("x", func(a adapterState) bool { return a.State == "active" && a.Generation == generation })
 	}
