@@ -294,7 +294,11 @@ func TestSupervisedChecksAndForgivesTheProven(t *testing.T) {
 		var checks atomic.Int32
 		s := supervise(t, SupervisorOptions{
 			HealthInterval: time.Second,
-			Prepare:        func(context.Context, *Process) error { time.Sleep(10 * time.Second); begin = time.Now(); return nil },
+			Prepare: func(context.Context, *Process) error {
+				time.Sleep(10*time.Second + time.Second/2) // ends between two checks
+				begin = time.Now()
+				return nil
+			},
 			Check: func(context.Context, *Process) error {
 				if checks.Add(1); time.Since(begin) >= 5*time.Second {
 					return stuck
