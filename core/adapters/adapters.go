@@ -292,7 +292,7 @@ func (f *Folder) States() []State {
 func (e *entry) snapshot() State {
 	s := State{Name: e.name, State: e.state, Error: e.err}
 	if e.rival != "" && s.Error == "" {
-		s.Error = fmt.Sprintf("%s has the same name and is not taken", e.rival)
+		s.Error = e.rival + " has the same name and is not taken"
 	}
 	if g := e.current; g != nil {
 		info := &g.content.info

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -86,7 +87,7 @@ func (b *fake) LoadAdapter(_ context.Context, req backend.AdapterRequest) (backe
 		return backend.AdapterInfo{}, fmt.Errorf("%s: %w", req.Path, err)
 	}
 	if got, err := hashOf(req.Path); err != nil || got != req.SHA256 {
-		return backend.AdapterInfo{}, fmt.Errorf("%s: %w: hash %s, %v", req.Path, protocol.ErrModel, got, err)
+		return backend.AdapterInfo{}, fmt.Errorf("%s: %w: hash %s: %w", req.Path, protocol.ErrModel, got, errors.Join(err, errors.New("not what was proved")))
 	}
 	if b.loaded == nil {
 		b.loaded = map[string]string{}
@@ -711,11 +712,11 @@ func TestWatcher(t *testing.T) {
 	until("a removal", func(s State) bool { return s.State == "" })
 	versions := t.TempDir()
 	for i := range 3 {
-		version := filepath.Join(versions, fmt.Sprint(i))
+		version := filepath.Join(versions, strconv.Itoa(i))
 		peft(t, version, float32(10*i+5))
 		must(t, os.Symlink(version, filepath.Join(versions, "link")))
 		must(t, os.Rename(filepath.Join(versions, "link"), filepath.Join(b.dir, "a")))
-		must(t, os.RemoveAll(filepath.Join(versions, fmt.Sprint(i-1))))
+		must(t, os.RemoveAll(filepath.Join(versions, strconv.Itoa(i-1))))
 		until("a turned link", func(s State) bool { return s.State == Active && s.Generation == 5+2*i })
 		must(t, os.WriteFile(filepath.Join(version, "adapter_model.safetensors"), tensors(t, float32(10*i+6)), 0o600))
 		until("a write behind a link", func(s State) bool { return s.State == Active && s.Generation == 6+2*i })

@@ -105,7 +105,10 @@ func copyTree(t *testing.T, from, to string) {
 	}
 }
 
-func demoAdapters(t *testing.T) string { return filepath.Join(oracle.Repo(t), "demo/adapters") }
+func demoAdapters(t *testing.T) string {
+	t.Helper()
+	return filepath.Join(oracle.Repo(t), "demo/adapters")
+}
 
 // loaded waits for stats that ok accepts.
 func (s *service) stats(ok func(adapters statsAdapters, memory int64) bool) {
@@ -168,7 +171,8 @@ func TestSwapsUnderLoad(t *testing.T) {
 	if err := os.Symlink(first, filepath.Join(dir, "x")); err != nil {
 		t.Fatal(err)
 	}
-	s := serve(t, "adapters.dir="+dir, "adapters.settle=20ms", "mqtt.stats_interval=1s")
+	// The window, so that memory shows what swaps leave behind and not what is remembered of answers.
+	s := serve(t, "adapters.dir="+dir, "adapters.settle=20ms", "mqtt.stats_interval=1s", "inbox.dedupe_window=1s")
 	s.adapter("x", active)
 	want := map[string]string{} // text by content
 	ask := func(id string) string {
@@ -244,6 +248,11 @@ func TestSwapsUnderLoad(t *testing.T) {
 		}
 		if swaps >= 100 && i%10 == 9 {
 			memory = append(memory, resident(t, s.cmd.Process.Pid))
+			if i%100 == 99 {
+				for _, p := range append(children(t, s.cmd.Process.Pid), s.cmd.Process.Pid) {
+					t.Logf("%d swaps: process %d holds %d kB", i+1, p, rss(p))
+				}
+			}
 		}
 		s.forget("edged/test/adapters/x")
 	}
@@ -310,23 +319,25 @@ func (s *service) load(client, n int, want map[string]string) string {
 // resident is the memory of a process and those below it, in kB.
 func resident(t *testing.T, pid int) int64 {
 	t.Helper()
-	total := int64(0)
-	for _, p := range append(children(t, pid), pid) {
-		data, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", p))
-		if err != nil {
-			continue
-		}
-		for line := range strings.SplitSeq(string(data), "\n") {
-			if rest, ok := strings.CutPrefix(line, "Rss:"); ok {
-				kb, _ := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
-				total += kb
-			}
-		}
+	total := rss(pid)
+	for _, p := range children(t, pid) {
+		total += rss(p)
 	}
 	return total
 }
 
-// slope is the least-squares slope of values at 0, 1, 2, …
+// rss is the memory of one process, in kB; 0: it is gone.
+func rss(pid int) int64 {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+	if err != nil {
+		return 0
+	}
+	_, rest, _ := strings.Cut(string(data), "Rss:")
+	kb, _ := strconv.ParseInt(strings.Fields(rest + " 0")[0], 10, 64)
+	return kb
+}
+
+// slope is the least-squares slope of values at 0, 1, 2 and so on.
 func slope(values []int64) float64 {
 	n := float64(len(values))
 	var sx, sy, sxx, sxy float64
@@ -464,7 +475,7 @@ func (h *hostile) kinds() []hostileKind {
 		{"a folder full of rubbish", func(path string) {
 			_ = os.Mkdir(path, 0o700)
 			for i := range 100 {
-				_ = os.WriteFile(filepath.Join(path, fmt.Sprint(i)), []byte("rubbish"), 0o600)
+				_ = os.WriteFile(filepath.Join(path, strconv.Itoa(i)), []byte("rubbish"), 0o600)
 			}
 		}, true},
 		{"a name beside a name", func(path string) { _ = os.WriteFile(filepath.Join(h.dir, "pirate.gguf"), []byte(path), 0o600) }, false},
