@@ -243,7 +243,7 @@ func (s *settings) resolvePaths(file string) []error {
 		if !pathKey(f.key) {
 			continue
 		}
-		if list, ok := f.value.Interface().([]string); ok {
+		if list, ok := reflect.TypeAssert[[]string](f.value); ok {
 			out := make([]string, len(list)) // the list may be somebody else's
 			for i, p := range list {
 				out[i] = absolute(base, p)

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -65,8 +66,8 @@ func TestLoadingAsksForTime(t *testing.T) {
 
 // TestWatchdogWantsProgress: the watchdog is fed while nothing runs and while what runs moves, and not when it is stuck.
 func TestWatchdogWantsProgress(t *testing.T) {
-	t.Setenv("WATCHDOG_USEC", fmt.Sprint((30 * time.Second).Microseconds()))
-	t.Setenv("WATCHDOG_PID", fmt.Sprint(os.Getpid()))
+	t.Setenv("WATCHDOG_USEC", strconv.FormatInt((30*time.Second).Microseconds(), 10))
+	t.Setenv("WATCHDOG_PID", strconv.Itoa(os.Getpid()))
 	var fed atomic.Int64
 	n := newNotifier(slog.New(slog.DiscardHandler))
 	n.tell = func(state string) error {

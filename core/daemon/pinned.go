@@ -8,6 +8,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"time"
 	"unicode/utf8"
 
@@ -106,7 +108,7 @@ func (p *Pinned) encode(ctx context.Context, t tokenizerLife, more string) ([]in
 	if err != nil {
 		return nil, err
 	}
-	all, err := json.Marshal(append(messages[:len(messages):len(messages)], user))
+	all, err := json.Marshal(append(slices.Clip(messages), user))
 	if err != nil {
 		return nil, err
 	}
@@ -161,7 +163,7 @@ func (p *plugins) pin(ctx context.Context, one *Pinned, back backendLife, number
 	if one.Adapter != nil {
 		name = *one.Adapter
 	}
-	key := fmt.Sprint(number)
+	key := strconv.FormatUint(number, 10)
 	var adapter dispatch.Adapter
 	var err error
 	if name != "" {

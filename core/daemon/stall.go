@@ -29,7 +29,7 @@ func (s *stall) check(ctx context.Context, proc *pluginhost.Process) error {
 	defer cancel()
 	st, err := proc.Backend().Stats(limited)
 	if err != nil {
-		return nil //nolint:nilerr // one that does not answer is for the health check, and a dead one for its supervisor
+		return nil
 	}
 	work := s.p.work.Load()
 	if proc.Pid() != s.pid || st.Steps != s.steps || work == nil || work.Stats().Running == 0 {

@@ -3,6 +3,8 @@ package dispatch
 import "time"
 
 // FirstTokenBounds are the upper bounds of a Histogram: from a cached prompt on a fast machine to a long one on a Pi 3.
+//
+//nolint:gochecknoglobals // a table
 var FirstTokenBounds = [...]time.Duration{
 	50 * time.Millisecond, 100 * time.Millisecond, 250 * time.Millisecond, 500 * time.Millisecond,
 	time.Second, 2500 * time.Millisecond, 5 * time.Second, 10 * time.Second, 30 * time.Second, time.Minute, 5 * time.Minute,

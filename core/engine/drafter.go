@@ -57,13 +57,12 @@ func (d *drafter) guess(list []*branch, n int) {
 	began := time.Now()
 	d.ready = d.ready[:0]
 	d.rows = d.rows[:0]
-	silent := 0
 	for _, b := range list {
 		if d.read(b) {
 			d.ready = append(d.ready, b)
 		}
 	}
-	silent = len(d.rows) - len(d.ready)
+	silent := len(d.rows) - len(d.ready)
 	for i := 0; len(d.rows) > 0; i++ {
 		if err := d.model.forward(d.rows); err != nil {
 			for _, b := range list {

@@ -2,9 +2,9 @@ package engine
 
 import (
 	"errors"
-	"fmt"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 
@@ -30,7 +30,7 @@ func TestSameIDs(t *testing.T) {
 			line[k] = int32(mix(uint64(i/2*1000+k))%400) + 300 // requests 0 and 1 begin alike, 2 and 3, …
 		}
 		r := backend.Request{
-			ID: fmt.Sprint(i), PromptIDs: slices.Concat(line, line[2:], line[:5]), MaxTokens: 24, IgnoreEOS: true, Logprobs: i == 5,
+			ID: strconv.Itoa(i), PromptIDs: slices.Concat(line, line[2:], line[:5]), MaxTokens: 24, IgnoreEOS: true, Logprobs: i == 5,
 			Sampling: backend.Sampling{Temperature: []float32{0, 0.7, 1}[i%3], TopP: 0.95, Seed: uint64(i), RepeatPenalty: 1 + float32(i%2)/20},
 		}
 		switch i {
@@ -139,7 +139,7 @@ func TestDraftModel(t *testing.T) {
 	}
 	for i := range 3 {
 		r := backend.Request{
-			ID: fmt.Sprint(i), PromptIDs: prompt(10+70*(i%2), i), MaxTokens: 14, IgnoreEOS: true,
+			ID: strconv.Itoa(i), PromptIDs: prompt(10+70*(i%2), i), MaxTokens: 14, IgnoreEOS: true,
 			Sampling: backend.Sampling{Temperature: float32(i) / 4, TopP: 0.9, Seed: 5},
 		}
 		want, got := generate(t.Context(), plain, r), generate(t.Context(), e, r)

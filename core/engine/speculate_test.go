@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -339,7 +340,7 @@ func TestDraftsAreBounded(t *testing.T) {
 	}
 	text := slices.Repeat(line, 6)
 	for n := 1; n <= 40; n++ {
-		a := must(t, e, backend.Request{ID: fmt.Sprint(n), PromptIDs: text, ForcedIDs: text, MaxTokens: n, IgnoreEOS: true})
+		a := must(t, e, backend.Request{ID: strconv.Itoa(n), PromptIDs: text, ForcedIDs: text, MaxTokens: n, IgnoreEOS: true})
 		if got := a.last.Choices[0].IDs; !slices.Equal(got, text[:n]) || a.last.Usage.CompletionTokens != n {
 			t.Fatalf("%d tokens: %v, %+v", n, got, a.last.Usage)
 		}

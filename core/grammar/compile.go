@@ -14,7 +14,6 @@ type compiler struct {
 	g       Grammar
 	size    int // nodes and edges
 	classes map[string]int32
-	names   []string
 }
 
 // never is the distance of what has no end.

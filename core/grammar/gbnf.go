@@ -320,7 +320,7 @@ func (p *parser) char() (rune, error) {
 	}
 	c := p.text[p.at]
 	p.at++
-	digits := 0
+	var digits int
 	switch c {
 	case 'n':
 		return '\n', nil

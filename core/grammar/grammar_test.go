@@ -28,15 +28,15 @@ func jsonPieces() []string {
 	}
 }
 
-func bind(t testing.TB, text string, v *Vocabulary) *Automaton {
-	t.Helper()
+func bind(tb testing.TB, text string, v *Vocabulary) *Automaton {
+	tb.Helper()
 	g, err := Parse(text)
 	if err != nil {
-		t.Fatalf("%s: %v", text, err)
+		tb.Fatalf("%s: %v", text, err)
 	}
 	a, err := g.Bind(v)
 	if err != nil {
-		t.Fatalf("%s: %v", text, err)
+		tb.Fatalf("%s: %v", text, err)
 	}
 	return a
 }

@@ -2,6 +2,7 @@ package grammar
 
 import (
 	"fmt"
+	"maps"
 	"math/big"
 	"slices"
 	"strconv"
@@ -486,9 +487,7 @@ func (r *schemaReader) merge(a, b facts, path string) (facts, error) {
 		return b, nil
 	}
 	out := facts{}
-	for k, v := range a {
-		out[k] = v
-	}
+	maps.Copy(out, a)
 	for k, y := range b {
 		x, both := out[k]
 		if !both {

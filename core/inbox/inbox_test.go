@@ -132,7 +132,7 @@ func TestWindowKnowsNoClock(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if ended := d.x.entries[r.Key].ended; ended == ended.Round(0) { //nolint:staticcheck // it is the reading that is asked about
+		if ended := d.x.entries[r.Key].ended; ended == ended.Round(0) {
 			t.Errorf("%v has no monotonic reading", ended)
 		}
 		closeDisk(t, d)

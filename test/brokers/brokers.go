@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -154,7 +155,7 @@ func (b *Broker) run(cmd *exec.Cmd) {
 // mapper runs Erlang's port mapper, which RabbitMQ would otherwise start as a daemon that stays.
 func (b *Broker) mapper() {
 	b.tb.Helper()
-	cmd := exec.Command(need(b.tb, "epmd"), "-port", fmt.Sprint(b.other[1]), "-address", "127.0.0.1")
+	cmd := exec.Command(need(b.tb, "epmd"), "-port", strconv.Itoa(b.other[1]), "-address", "127.0.0.1")
 	cmd.Env = append(os.Environ(), b.erlang()...)
 	b.run(cmd)
 	b.tb.Cleanup(func() {

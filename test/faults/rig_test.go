@@ -26,7 +26,7 @@ import (
 const patience = 10 * time.Minute
 
 // built is the folder with the programs under test.
-var built string //nolint:gochecknoglobals // made once for all tests, in TestMain's process
+var built string
 
 func TestMain(m *testing.M) {
 	code := m.Run()
@@ -113,13 +113,13 @@ func (r *rig) configure(url string, settings ...string) {
 		r.args = append(r.args, "--set", s)
 	}
 	bin := programs(r.t)
-	tmp, err := os.MkdirTemp("", "ef-") //nolint:usetesting // that one is too long for a socket
+	tmp, err := os.MkdirTemp("", "ef-")
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	r.tmp = tmp
 	r.t.Cleanup(func() {
-		defer os.RemoveAll(tmp) //nolint:errcheck // best effort
+		defer os.RemoveAll(tmp)
 		r.kill()
 		if r.t.Failed() {
 			text, _ := os.ReadFile(r.log)
@@ -138,7 +138,7 @@ func (r *rig) start() {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	defer log.Close() //nolint:errcheck // the child has its own
+	defer log.Close()
 	r.daemon = exec.Command(filepath.Join(programs(r.t), "edged"), r.args...)
 	r.daemon.Stdout, r.daemon.Stderr = log, log
 	r.daemon.Env = append(os.Environ(), "GOTRACEBACK=all", "TMPDIR="+r.tmp)

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -349,8 +350,8 @@ func TestPayloads(t *testing.T) {
 		if brokers.Kind() == brokers.NATS && size > 1<<20 {
 			continue // it closes the publisher's connection
 		}
-		r.publish("ask/size"+fmt.Sprint(i), make([]byte, size))
-		text := r.reply("answer/size" + fmt.Sprint(i))
+		r.publish("ask/size"+strconv.Itoa(i), make([]byte, size))
+		text := r.reply("answer/size" + strconv.Itoa(i))
 		if refused := strings.HasPrefix(text, "error: "); refused != (size != 1 && size != 100) {
 			t.Errorf("%d bytes: %.200s", size, text)
 		}

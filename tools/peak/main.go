@@ -25,7 +25,7 @@ func main() {
 		fmt.Fprintf(os.Stderr, "peak: %q is not a number of MiB\n", os.Args[1])
 		os.Exit(2)
 	}
-	cmd := exec.Command(os.Args[2], os.Args[3:]...) //nolint:gosec,noctx // to run what it is told is what it is for
+	cmd := exec.Command(os.Args[2], os.Args[3:]...) //nolint:gosec // to run what it is told is what it is for
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	err = cmd.Run()
 	var exit *exec.ExitError

@@ -326,7 +326,7 @@ func (s *Store) scarce(size int64) bool {
 	if unix.Statfs(s.o.Dir, &st) != nil {
 		return false
 	}
-	block := int64(st.Bsize)
+	block := int64(st.Bsize) //nolint:unconvert // 32 bits wide on some systems
 	free, all := int64(st.Bavail)*block, int64(st.Blocks)*block
 	return free-size < max(all/reserveShare, min(reserveBytes, all/2))
 }

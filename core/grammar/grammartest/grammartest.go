@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"strings"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
@@ -87,9 +88,9 @@ func (g *schemaMaker) bounds(scale int) string {
 	width := 2 + g.rng.IntN(400)
 	value := func(n int) string {
 		if scale == 1 {
-			return fmt.Sprint(n)
+			return strconv.Itoa(n)
 		}
-		return fmt.Sprintf("%.*f", len(fmt.Sprint(scale))-1, float64(n)/float64(scale))
+		return fmt.Sprintf("%.*f", len(strconv.Itoa(scale))-1, float64(n)/float64(scale))
 	}
 	if k := g.rng.IntN(4); k < 3 {
 		fmt.Fprintf(&b, `, "%s": %s`, []string{"minimum", "exclusiveMinimum"}[g.rng.IntN(2)], value(lo))

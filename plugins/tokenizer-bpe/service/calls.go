@@ -57,7 +57,7 @@ func callGrammar(template string, tools json.RawMessage) (string, error) {
 }
 
 // showsTools matches templates that print what the request offers.
-var showsTools = regexp.MustCompile(`\btools\b`) //nolint:gochecknoglobals // a constant
+var showsTools = regexp.MustCompile(`\btools\b`)
 
 // tool is the name of a tool and the schema of its arguments, always that of an object.
 func tool(raw json.RawMessage) (name string, schema json.RawMessage, ok bool) {
