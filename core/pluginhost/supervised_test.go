@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -289,13 +290,19 @@ func TestSupervisedPrepare(t *testing.T) {
 func TestSupervisedChecksAndForgivesTheProven(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stuck := errors.New("computes nothing")
-		var begin time.Time
-		checks := 0
+		var begin atomic.Pointer[time.Time]
+		var checks atomic.Int64
 		s := supervise(t, SupervisorOptions{
 			HealthInterval: time.Second,
-			Prepare:        func(context.Context, *Process) error { time.Sleep(10 * time.Second); begin = time.Now(); return nil },
+			Prepare: func(context.Context, *Process) error {
+				time.Sleep(10 * time.Second)
+				now := time.Now()
+				begin.Store(&now)
+				return nil
+			},
 			Check: func(context.Context, *Process) error {
-				if checks++; time.Since(begin) >= 5*time.Second {
+				checks.Add(1)
+				if time.Since(*begin.Load()) >= 5*time.Second {
 					return stuck
 				}
 				return nil
@@ -306,8 +313,8 @@ func TestSupervisedChecksAndForgivesTheProven(t *testing.T) {
 			if err != nil || p.Pid() != life {
 				t.Fatalf("life %d: %v, %v", life, p, err)
 			}
-			if life == 1 && checks != 0 {
-				t.Errorf("checked %d times while it was made ready", checks)
+			if n := checks.Load(); life == 1 && n != 0 {
+				t.Errorf("checked %d times while it was made ready", n)
 			}
 			if life > 4 {
 				s.Proven()
