@@ -2,6 +2,7 @@ package faults
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -153,9 +154,10 @@ func TestReadOnlyState(t *testing.T) {
 	r.online()
 	remount := func(flags uintptr) {
 		t.Helper()
-		if err := unix.Mount("", state, "", unix.MS_REMOUNT|unix.MS_BIND|flags, ""); err != nil {
-			t.Skipf("a folder cannot be made read-only here: %v", err)
-		}
+		// A process that was killed may not have closed its files yet.
+		eventually(t, "nobody writes to the folder", func() bool {
+			return !errors.Is(unix.Mount("", state, "", unix.MS_REMOUNT|unix.MS_BIND|flags, ""), unix.EBUSY)
+		})
 	}
 	r.calibrate()
 	r.kill()
