@@ -183,10 +183,11 @@ func (d *daemon) serve(ctx context.Context, n *notifier, cancel context.CancelFu
 	doorCtx, closeDoor := context.WithCancel(context.WithoutCancel(ctx))
 	defer closeDoor()
 	outer := &group{fails: cancel}
-	outer.goes(func() error { return d.door.Run(doorCtx) })
+	// Before the door opens: a repeat that came first would find a journalled request that nobody runs, and end it.
 	if unfinished, unpublished := d.work.Replay(ctx, map[string]dispatch.Sink{mqtt.DoorName: d.door}); unfinished+unpublished > 0 {
 		d.log.InfoContext(ctx, "taken up from the inbox", "requests", unfinished, "answers", unpublished)
 	}
+	outer.goes(func() error { return d.door.Run(doorCtx) })
 	d.folder.Sweep(ctx)
 	outer.goes(func() error { return d.folder.Run(ctx) })
 	outer.goes(func() error { return d.status.run(doorCtx) })

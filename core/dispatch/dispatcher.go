@@ -188,7 +188,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 
 // Replay takes up what a durable inbox holds from an earlier process: unfinished requests run again as another attempt,
 // unacknowledged last events are published again. doors maps Request.Door to its Sink. It is called once, before
-// Run, and returns the number of both.
+// Run and the first Submit, and returns the number of both.
 func (d *Dispatcher) Replay(ctx context.Context, doors map[string]Sink) (unfinished, unpublished int) {
 	for _, e := range d.o.Inbox.Unpublished() {
 		rec, err := decodeRecord(e.Record)
