@@ -13,26 +13,31 @@ import (
 )
 
 func (a *app) adaptersCommand() *cobra.Command {
+	c := a.adaptersListCommand()
+	c.Use, c.GroupID, c.Short = "adapters", "client", "List, add, remove and verify LoRA adapters"
+	c.Long = `Adapters are LoRA or QLoRA weights: a PEFT folder (adapter_config.json and adapter_model.safetensors) or a GGUF file. The service takes
+them from adapters.dir, under the name of the folder or file, while it runs: dropping a file there by any means does the same as 'add'.
+
+Without a further word, lists the adapters of a running service, as its retained topics have them.`
+	c.Example = `  edged adapters
+  edged adapters --node attic --broker tcp://192.168.1.2:1883 --json`
+	c.AddCommand(a.adaptersListCommand(), a.adaptersAddCommand(), a.adaptersRemoveCommand(), a.adaptersVerifyCommand())
+	return c
+}
+
+func (a *app) adaptersListCommand() *cobra.Command {
 	var f clientFlags
 	var asJSON bool
 	c := &cobra.Command{
-		Use:     "adapters",
-		GroupID: "client",
-		Short:   "List, add, remove and verify LoRA adapters",
-		Long: `Adapters are LoRA or QLoRA weights: a PEFT folder (adapter_config.json and adapter_model.safetensors) or a GGUF file. The service takes
-them from adapters.dir, under the name of the folder or file, while it runs: dropping a file there by any means does the same as 'add'.
-
-Without a further word, lists the adapters of a running service, as its retained topics have them.`,
-		Example: `  edged adapters
-  edged adapters --node attic --broker tcp://192.168.1.2:1883 --json`,
-		Args: cobra.NoArgs,
-		RunE: a.do(func(ctx context.Context, _ []string) error { return a.listAdapters(ctx, &f, asJSON) }),
+		Use:   "list",
+		Short: "List the adapters of a running service",
+		Args:  cobra.NoArgs,
+		RunE:  a.do(func(ctx context.Context, _ []string) error { return a.listAdapters(ctx, &f, asJSON) }),
 	}
 	f.configFlags.register(c)
 	c.Flags().StringVar(&f.broker, "broker", "", "URL of the broker (default: the configuration's)")
 	c.Flags().StringVar(&f.node, "node", "", "name of the node that is asked (default: the configuration's)")
 	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
-	c.AddCommand(a.adaptersAddCommand(), a.adaptersRemoveCommand(), a.adaptersVerifyCommand())
 	return c
 }
 
