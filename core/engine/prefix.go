@@ -195,19 +195,21 @@ func (p *prefixes) held(set string, h history, limit int) int {
 }
 
 // keep takes the full pages of s, which has computed the first n tokens of h, into the tree. Where the tree has a page
-// already, s gets that one for its own.
-func (p *prefixes) keep(set string, s seq, h history, n int) {
+// already, s gets that one for its own. False: another prefix has the hash of a page, by chance. Nothing may be kept of what
+// shares pages with s from then on: a fork of s would hold its later pages as nodes, and its own page above them.
+func (p *prefixes) keep(set string, s seq, h history, n int) bool {
 	full := n / p.page
 	i := full
 	for i > 0 && !p.nodes[s.Page(i-1)].kept {
 		i--
 	}
 	if i == full {
-		return
+		return true
 	}
 	at, _ := p.at(set, s, i)
 	p.plant(&at, set)
-	for ; i < full; i++ {
+	sound := true
+	for ; i < full && sound; i++ {
 		own := s.Page(i)
 		hash := p.hash(at, h, i)
 		n, taken := p.edges[hash]
@@ -217,8 +219,8 @@ func (p *prefixes) keep(set string, s seq, h history, n int) {
 			n = own
 		case p.is(n, at):
 			s.Swap(i, n)
-		default: // another prefix with this hash of 64 bits, by chance
-			i = full
+		default: // the hash has 64 bits
+			sound = false
 			continue
 		}
 		at.node = n
@@ -226,6 +228,7 @@ func (p *prefixes) keep(set string, s seq, h history, n int) {
 	if at.node != none {
 		p.touch(at.node)
 	}
+	return sound
 }
 
 // insert takes pages of another origin, which hold the tokens of h from page from on, into the tree. Those whose beginning

@@ -59,9 +59,9 @@ func (l *loop) keep() {
 		switch u := &l.batch.units[i]; {
 		case u.job.private:
 		case u.b == nil:
-			l.prefixes.keep(u.job.set, u.seq, u.job, u.seq.Len())
+			u.job.private = !l.prefixes.keep(u.job.set, u.seq, u.job, u.seq.Len())
 		default:
-			l.prefixes.keep(u.job.set, u.seq, u.b, u.seq.Len()-u.b.guess.taken)
+			u.job.private = !l.prefixes.keep(u.job.set, u.seq, u.b, u.seq.Len()-u.b.guess.taken)
 		}
 	}
 }
@@ -72,7 +72,7 @@ func (l *loop) retire(b *branch, n int) {
 	if b.guess.taken > 0 && l.prefixes != nil && !b.job.private {
 		n = min(n, b.history())
 		b.seq.Truncate(n)
-		l.prefixes.keep(b.job.set, b.seq, b, n)
+		b.job.private = !l.prefixes.keep(b.job.set, b.seq, b, n)
 	}
 	b.drop()
 }
