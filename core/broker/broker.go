@@ -114,15 +114,32 @@ func Start(ctx context.Context, o Options) (*Broker, error) {
 // Addr is the address that it listens on, with the port that was found where the setting had 0.
 func (b *Broker) Addr() string { return b.listener.Address() }
 
-// Close disconnects every client, whose last wills are published to those still there, and frees the port. It waits
-// for the connections' goroutines. Call it once.
+// drain bounds the wait of Close for acknowledgements.
+const drain = time.Second
+
+// Close waits a moment until those connected have acknowledged what was sent to them at QoS 1 (the node's own "offline" among
+// it), disconnects every client, whose last wills are published to those still there, and frees the port. It waits for the
+// connections' goroutines. Call it once.
 func (b *Broker) Close() error {
+	for deadline := time.Now().Add(drain); b.unacknowledged() && time.Now().Before(deadline); {
+		time.Sleep(time.Millisecond)
+	}
 	err := b.server.Close()
 	b.listener.wait()
 	if err != nil {
 		return fmt.Errorf("broker: %w", err)
 	}
 	return nil
+}
+
+// unacknowledged says that a connected client has something in flight.
+func (b *Broker) unacknowledged() bool {
+	for _, client := range b.server.Clients.GetAll() {
+		if !client.Closed() && client.State.Inflight.Len() > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // plain shortens the errors of package net to the address and the reason.
