@@ -200,6 +200,34 @@ func TestHostileBroker(t *testing.T) {
 	}
 }
 
+// TestEndWhileComingOnline: who is told to end before the broker has acknowledged "online" says "offline" all the same, since
+// others may have read it already.
+func TestEndWhileComingOnline(t *testing.T) {
+	t.Parallel()
+	said := make(chan string, 8)
+	s := newScripted(t, func(c net.Conn, p packets.ControlPacket) bool {
+		if p, ok := p.(*packets.PublishPacket); ok && strings.HasSuffix(p.TopicName, "/availability") {
+			said <- string(p.Payload)
+			if string(p.Payload) == "online" {
+				return true // it is acknowledged never
+			}
+		}
+		return friendly(c, p, 0)
+	})
+	d := open(t, settings(s.address()), &fake{}, false)
+	for _, want := range []string{"online", "offline"} {
+		select {
+		case got := <-said:
+			if got != want {
+				t.Fatalf("it said %s, want %s", got, want)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatalf("it never said %s", want)
+		}
+		d.stop()
+	}
+}
+
 // TestSilentBroker: one that accepts and never answers holds up neither the reconnecting nor the end.
 func TestSilentBroker(t *testing.T) {
 	t.Parallel()

@@ -141,6 +141,8 @@ func (s *session) run(ctx context.Context) error {
 		s.adopt(ctx)
 	}
 	if err := s.say(ctx, online, ackTimeout); err != nil {
+		// It may have arrived, and only its acknowledgement not: nobody may be left with it.
+		_ = s.say(context.WithoutCancel(ctx), offline, farewellTime)
 		return err
 	}
 	s.up = true
