@@ -4,12 +4,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -215,34 +217,12 @@ func TestSwapsUnderLoad(t *testing.T) {
 		t.Fatalf("two adapters have %d contents", len(want))
 	}
 	s.stats(func(a statsAdapters, _ int64) bool { return a.Loaded == 1 && a.Draining == 0 })
-	stop, asked := make(chan struct{}), make(chan int, 3)
-	failures := make(chan string, 3)
-	for client := range 3 {
-		go func() {
-			n := 0
-			defer func() { asked <- n }()
-			for ; ; n++ {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				if why := s.load(client, n, want); why != "" {
-					failures <- why
-					return
-				}
-			}
-		}()
-	}
+	asked := s.ask(3, want)
 	names := []string{"pirate", "deutsch"}
 	var memory []int64
 	for i := range swaps {
 		swap(names[i%2], i+3)
-		select {
-		case why := <-failures:
-			t.Fatalf("after %d swaps: %s", i+1, why)
-		default:
-		}
+		asked.check(t)
 		if swaps >= 100 && i%10 == 9 {
 			memory = append(memory, resident(t, s.cmd.Process.Pid))
 			if i%100 == 99 {
@@ -253,16 +233,7 @@ func TestSwapsUnderLoad(t *testing.T) {
 		}
 		s.forget("edged/test/adapters/x")
 	}
-	close(stop)
-	total := 0
-	for range 3 {
-		total += <-asked
-	}
-	select {
-	case why := <-failures:
-		t.Fatal(why)
-	default:
-	}
+	total := asked.end(t)
 	if total == 0 {
 		t.Error("nothing was asked meanwhile")
 	}
@@ -311,6 +282,58 @@ func (s *service) load(client, n int, want map[string]string) string {
 			return id + ": no answer"
 		}
 	}
+}
+
+// An asker asks x over and over.
+type asker struct {
+	stop     chan struct{}
+	wg       sync.WaitGroup
+	failures chan string
+	mu       sync.Mutex
+	total    int
+}
+
+// ask has clients ask until end. want is what may be said, by content.
+func (s *service) ask(clients int, want map[string]string) *asker {
+	a := &asker{stop: make(chan struct{}), failures: make(chan string, clients)}
+	want = maps.Clone(want)
+	for client := range clients {
+		a.wg.Go(func() {
+			for n := 0; ; n++ {
+				select {
+				case <-a.stop:
+					return
+				default:
+				}
+				if why := s.load(client, n, want); why != "" {
+					a.failures <- why
+					return
+				}
+				a.mu.Lock()
+				a.total++
+				a.mu.Unlock()
+			}
+		})
+	}
+	return a
+}
+
+func (a *asker) check(t *testing.T) {
+	t.Helper()
+	select {
+	case why := <-a.failures:
+		t.Fatal(why)
+	default:
+	}
+}
+
+// end waits for the answers that are due, and counts all.
+func (a *asker) end(t *testing.T) int {
+	t.Helper()
+	close(a.stop)
+	a.wg.Wait()
+	a.check(t)
+	return a.total
 }
 
 // resident is the memory of a process and those below it, in kB.

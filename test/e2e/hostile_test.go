@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -105,7 +104,7 @@ func (h *hostile) run(kinds []hostileKind, rounds int) {
 	s.stats(func(a statsAdapters, _ int64) bool { return a.Loaded == 1 && a.Draining == 0 })
 	before := h.holdings()
 	served := s.latest("edged/test/adapters/x")
-	asked := h.ask()
+	asked := s.ask(2, h.good)
 	var memory []int64
 	for round := range rounds {
 		names := make([]string, len(kinds))
@@ -259,58 +258,6 @@ func (h *hostile) replaceServed() {
 	if last, sum := h.s.greet("end", "x"); last.Error != nil || h.good[sum] != last.Text || sum != first.SHA256 {
 		h.t.Errorf("x says %+v, and said %q", last, h.good[first.SHA256])
 	}
-}
-
-// An asker asks x over and over.
-type asker struct {
-	stop     chan struct{}
-	wg       sync.WaitGroup
-	failures chan string
-	mu       sync.Mutex
-	total    int
-}
-
-// ask has two clients ask until end.
-func (h *hostile) ask() *asker {
-	a := &asker{stop: make(chan struct{}), failures: make(chan string, 2)}
-	want := maps.Clone(h.good)
-	for client := range 2 {
-		a.wg.Go(func() {
-			for n := 0; ; n++ {
-				select {
-				case <-a.stop:
-					return
-				default:
-				}
-				if why := h.s.load(client, n, want); why != "" {
-					a.failures <- why
-					return
-				}
-				a.mu.Lock()
-				a.total++
-				a.mu.Unlock()
-			}
-		})
-	}
-	return a
-}
-
-func (a *asker) check(t *testing.T) {
-	t.Helper()
-	select {
-	case why := <-a.failures:
-		t.Fatal(why)
-	default:
-	}
-}
-
-// end waits for the answers that are due, and counts all.
-func (a *asker) end(t *testing.T) int {
-	t.Helper()
-	close(a.stop)
-	a.wg.Wait()
-	a.check(t)
-	return a.total
 }
 
 // holdings are the files that each process of the service has open.
