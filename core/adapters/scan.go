@@ -149,8 +149,12 @@ func (f *Folder) choose(s *sighting) {
 	}
 }
 
-// passing tells the names that copying tools and editors use for what is not complete: they come and go.
+// passing tells the names that copying tools and editors use for what is not complete: they come and go. One with a
+// backslash is what an archive from another system made of a path, and is said to be no adapter.
 func passing(file string) bool {
+	if strings.Contains(file, `\`) {
+		return false
+	}
 	if strings.HasPrefix(file, ".") || strings.HasSuffix(file, "~") || strings.HasPrefix(file, "#") {
 		return true
 	}

@@ -1,18 +1,17 @@
 package e2e
 
 import (
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
+	"sync"
 	"testing"
 	"time"
 
@@ -218,34 +217,12 @@ func TestSwapsUnderLoad(t *testing.T) {
 		t.Fatalf("two adapters have %d contents", len(want))
 	}
 	s.stats(func(a statsAdapters, _ int64) bool { return a.Loaded == 1 && a.Draining == 0 })
-	stop, asked := make(chan struct{}), make(chan int, 3)
-	failures := make(chan string, 3)
-	for client := range 3 {
-		go func() {
-			n := 0
-			defer func() { asked <- n }()
-			for ; ; n++ {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				if why := s.load(client, n, want); why != "" {
-					failures <- why
-					return
-				}
-			}
-		}()
-	}
+	asked := s.ask(3, want)
 	names := []string{"pirate", "deutsch"}
 	var memory []int64
 	for i := range swaps {
 		swap(names[i%2], i+3)
-		select {
-		case why := <-failures:
-			t.Fatalf("after %d swaps: %s", i+1, why)
-		default:
-		}
+		asked.check(t)
 		if swaps >= 100 && i%10 == 9 {
 			memory = append(memory, resident(t, s.cmd.Process.Pid))
 			if i%100 == 99 {
@@ -256,16 +233,7 @@ func TestSwapsUnderLoad(t *testing.T) {
 		}
 		s.forget("edged/test/adapters/x")
 	}
-	close(stop)
-	total := 0
-	for range 3 {
-		total += <-asked
-	}
-	select {
-	case why := <-failures:
-		t.Fatal(why)
-	default:
-	}
+	total := asked.end(t)
 	if total == 0 {
 		t.Error("nothing was asked meanwhile")
 	}
@@ -316,6 +284,58 @@ func (s *service) load(client, n int, want map[string]string) string {
 	}
 }
 
+// An asker asks x over and over.
+type asker struct {
+	stop     chan struct{}
+	wg       sync.WaitGroup
+	failures chan string
+	mu       sync.Mutex
+	total    int
+}
+
+// ask has clients ask until end. want is what may be said, by content.
+func (s *service) ask(clients int, want map[string]string) *asker {
+	a := &asker{stop: make(chan struct{}), failures: make(chan string, clients)}
+	want = maps.Clone(want)
+	for client := range clients {
+		a.wg.Go(func() {
+			for n := 0; ; n++ {
+				select {
+				case <-a.stop:
+					return
+				default:
+				}
+				if why := s.load(client, n, want); why != "" {
+					a.failures <- why
+					return
+				}
+				a.mu.Lock()
+				a.total++
+				a.mu.Unlock()
+			}
+		})
+	}
+	return a
+}
+
+func (a *asker) check(t *testing.T) {
+	t.Helper()
+	select {
+	case why := <-a.failures:
+		t.Fatal(why)
+	default:
+	}
+}
+
+// end waits for the answers that are due, and counts all.
+func (a *asker) end(t *testing.T) int {
+	t.Helper()
+	close(a.stop)
+	a.wg.Wait()
+	a.check(t)
+	return a.total
+}
+
 // resident is the memory of a process and those below it, in kB.
 func resident(t *testing.T, pid int) int64 {
 	t.Helper()
@@ -346,147 +366,4 @@ func slope(values []int64) float64 {
 		sx, sy, sxx, sxy = sx+x, sy+y, sxx+x*x, sxy+x*y
 	}
 	return (n*sxy - sx*sy) / (n*sxx - sx*sx)
-}
-
-// TestHostileDrops throws rubbish into the folder while a good adapter is served.
-func TestHostileDrops(t *testing.T) {
-	dir := t.TempDir()
-	copyTree(t, filepath.Join(demoAdapters(t), "pirate"), filepath.Join(dir, "pirate"))
-	s := serve(t, "adapters.dir="+dir, "adapters.settle=20ms", "mqtt.stats_interval=1s")
-	first := s.adapter("pirate", active)
-	good, sum := s.greet("good", "pirate")
-	pids := children(t, s.cmd.Process.Pid)
-	h := hostile{t: t, dir: dir, random: rand.New(rand.NewPCG(1, 2))} //nolint:gosec // the same drops every time
-	h.config, h.tensors = h.read("adapter_config.json"), h.read("adapter_model.safetensors")
-	kinds := h.kinds()
-	for i := range soak(len(kinds), 500) {
-		kind := kinds[i%len(kinds)]
-		name := fmt.Sprintf("h%d", i)
-		kind.drop(filepath.Join(dir, name))
-		if kind.onTopic {
-			a := s.adapter(name, func(a adapterState) bool { return a.State == "rejected" })
-			if a.Error == "" || a.Generation != 0 {
-				t.Errorf("%s: %+v: want a reason", kind.what, a)
-			}
-			if i < len(kinds) {
-				t.Logf("%s: %s", kind.what, a.Error)
-			}
-		}
-		if i%8 == 7 {
-			if last, got := s.greet(fmt.Sprintf("q%d", i), "pirate"); last.Error != nil || last.Text != good.Text || got != sum {
-				t.Fatalf("%s: pirate says %+v, and said %q", kind.what, last, good.Text)
-			}
-		}
-		_ = os.RemoveAll(filepath.Join(dir, name))
-		_ = os.RemoveAll(filepath.Join(dir, name+".gguf"))
-	}
-	// What is served is replaced by rubbish: it stays.
-	if err := os.WriteFile(filepath.Join(dir, "pirate", "adapter_model.safetensors"), h.tensors[:1000], 0o600); err != nil {
-		t.Fatal(err)
-	}
-	s.adapter("pirate", func(a adapterState) bool {
-		return a.State == "rejected" && a.Generation == first.Generation && a.SHA256 == first.SHA256 && a.Error != ""
-	})
-	if last, got := s.greet("end", "pirate"); last.Error != nil || last.Text != good.Text || got != sum {
-		t.Errorf("pirate says %+v, and said %q", last, good.Text)
-	}
-	if now := children(t, s.cmd.Process.Pid); !slices.Equal(slices.Sorted(slices.Values(now)), slices.Sorted(slices.Values(pids))) {
-		t.Errorf("plugins %v, and were %v: one crashed", now, pids)
-	}
-	s.stats(func(a statsAdapters, _ int64) bool { return a.Loaded == 1 && a.Served == 1 && a.Rejected == 1 })
-}
-
-// hostile makes bad drops.
-type hostile struct {
-	t               *testing.T
-	dir             string
-	random          *rand.Rand
-	config, tensors []byte
-}
-
-type hostileKind struct {
-	what    string
-	drop    func(path string)
-	onTopic bool // the reason is on the topic; else in the log
-}
-
-func (h *hostile) read(file string) []byte {
-	data, err := os.ReadFile(filepath.Join(demoAdapters(h.t), "pirate", file))
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	return data
-}
-
-func (h *hostile) write(path string, config, tensors []byte) {
-	h.t.Helper()
-	if err := os.MkdirAll(path, 0o700); err != nil {
-		h.t.Fatal(err)
-	}
-	for file, data := range map[string][]byte{"adapter_config.json": config, "adapter_model.safetensors": tensors} {
-		if err := os.WriteFile(filepath.Join(path, file), data, 0o600); err != nil {
-			h.t.Fatal(err)
-		}
-	}
-}
-
-func (h *hostile) kinds() []hostileKind {
-	header := binary.LittleEndian.Uint64(h.tensors)
-	patched := func(from, to string) []byte {
-		head := strings.ReplaceAll(string(h.tensors[8:8+header]), from, to)
-		return append(append(binary.LittleEndian.AppendUint64(nil, uint64(len(head))), head...), h.tensors[8+header:]...)
-	}
-	folder := func(what string, config, tensors func() []byte) hostileKind {
-		return hostileKind{what, func(path string) { h.write(path, config(), tensors()) }, true}
-	}
-	same := func(b []byte) func() []byte { return func() []byte { return b } }
-	return []hostileKind{
-		folder("tensors cut off", same(h.config), func() []byte { return h.tensors[:h.random.IntN(len(h.tensors))] }),
-		folder("config cut off", func() []byte { return h.config[:h.random.IntN(len(h.config)-2)] }, same(h.tensors)),
-		folder("a byte of the header flipped", same(h.config), func() []byte {
-			b := slices.Clone(h.tensors)
-			b[8+h.random.IntN(12)] ^= 0x80
-			return b
-		}),
-		folder("not a number", same(h.config), func() []byte {
-			b := slices.Clone(h.tensors)
-			for i := range 4 {
-				b[len(b)-1-4*h.random.IntN(1000)-i] = 0xff
-			}
-			return append(b[:len(b)-8], 0, 0, 0xc0, 0x7f, 0xff, 0xff, 0xff, 0xff)
-		}),
-		folder("10 GB declared", same(h.config), func() []byte {
-			return append(binary.LittleEndian.AppendUint64(nil, 10<<30), h.tensors[8:]...)
-		}),
-		folder("another rank", func() []byte { return []byte(strings.ReplaceAll(string(h.config), `"r": 8`, `"r": 4`)) }, same(h.tensors)),
-		folder("a module that no model has", func() []byte {
-			return []byte(strings.ReplaceAll(string(h.config), "q_proj", "w_proj"))
-		}, func() []byte { return patched("q_proj", "w_proj") }),
-		folder("a layer that the model has not", same(h.config), func() []byte { return patched("layers.0.", "layers.77.") }),
-		folder("rubbish in both", same([]byte("rubbish")), same([]byte("rubbish"))),
-		{"a GGUF file of zeros", func(path string) { _ = os.WriteFile(path+".gguf", make([]byte, 4096), 0o600) }, true},
-		{"a sparse file of 10 GB", func(path string) {
-			_ = os.WriteFile(path+".gguf", nil, 0o600)
-			_ = os.Truncate(path+".gguf", 10<<30)
-		}, true},
-		{"a link to itself", func(path string) { _ = os.Symlink(filepath.Base(path), path) }, true},
-		{"a link to a folder that is none", func(path string) { _ = os.Symlink("/proc/self", path) }, true},
-		{"a pipe", func(path string) { _ = syscall.Mkfifo(path+".gguf", 0o600) }, true},
-		{"a folder full of rubbish", func(path string) {
-			_ = os.Mkdir(path, 0o700)
-			for i := range 100 {
-				_ = os.WriteFile(filepath.Join(path, strconv.Itoa(i)), []byte("rubbish"), 0o600)
-			}
-		}, true},
-		{"a name beside a name", func(path string) { _ = os.WriteFile(filepath.Join(h.dir, "pirate.gguf"), []byte(path), 0o600) }, false},
-		{"a name with a way up", func(path string) {
-			_ = os.WriteFile(filepath.Join(h.dir, `..\..\`+filepath.Base(path)+".gguf"), nil, 0o600)
-		}, false},
-		{"replaced while it is looked at", func(path string) {
-			h.write(path, h.config, h.tensors[:5000])
-			for range 20 {
-				h.write(path, h.config, h.tensors[:h.random.IntN(len(h.tensors))])
-			}
-		}, true},
-	}
 }

@@ -140,6 +140,7 @@ func start(t *testing.T, cmd *exec.Cmd) *exec.Cmd {
 type service struct {
 	t       *testing.T
 	cmd     *exec.Cmd
+	dir     string // of its configuration and state/
 	client  mqtt.Client
 	port    int
 	mu      sync.Mutex
@@ -157,7 +158,7 @@ func serve(t *testing.T, overrides ...string) *service {
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s := &service{t: t, port: port, got: map[string][]string{}, changed: make(chan struct{})}
+	s := &service{t: t, dir: state, port: port, got: map[string][]string{}, changed: make(chan struct{})}
 	opts := mqtt.NewClientOptions().AddBroker(fmt.Sprintf("tcp://127.0.0.1:%d", port)).SetClientID("tester").SetOrderMatters(true)
 	s.client = mqtt.NewClient(opts)
 	if token := s.client.Connect(); !token.WaitTimeout(wait) || token.Error() != nil {
