@@ -110,14 +110,14 @@ func TestSchemaRefusals(t *testing.T) {
 // place, wherever in a schema it stands.
 func TestRefusedKeywords(t *testing.T) {
 	places := map[string]string{
-		"%s":                                          `%s`,
-		"properties.a.%s":                             `{"type":"object","properties":{"a":%s}}`,
-		"items.%s":                                    `{"type":"array","items":%s}`,
-		"prefixItems[1].%s":                           `{"type":"array","prefixItems":[{"type":"null"},%s]}`,
-		"additionalProperties.%s":                     `{"type":"object","additionalProperties":%s}`,
-		"anyOf[1].%s":                                 `{"anyOf":[{"type":"null"},%s]}`,
+		"%s":                      `%s`,
+		"properties.a.%s":         `{"type":"object","properties":{"a":%s}}`,
+		"items.%s":                `{"type":"array","items":%s}`,
+		"prefixItems[1].%s":       `{"type":"array","prefixItems":[{"type":"null"},%s]}`,
+		"additionalProperties.%s": `{"type":"object","additionalProperties":%s}`,
+		"anyOf[1].%s":             `{"anyOf":[{"type":"null"},%s]}`,
 		"properties.a.items.anyOf[0].properties.b.%s": `{"type":"object","properties":{"a":{"type":"array","items":{"anyOf":[{"type":"object","properties":{"b":%s}},{"type":"null"}]}}}}`,
-		"#/$defs/d.%s":                                `{"$ref":"#/$defs/d","$defs":{"d":%s}}`,
+		"#/$defs/d.%s": `{"$ref":"#/$defs/d","$defs":{"d":%s}}`,
 	}
 	for keyword, schema := range map[string]string{
 		"not":                   `{"type":"object","not":{}}`,
