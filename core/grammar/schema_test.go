@@ -106,6 +106,56 @@ func TestSchemaRefusals(t *testing.T) {
 	}
 }
 
+// TestRefusedKeywords: whatever JSON Schema has, or others have added to it, and is not served is refused by its name and
+// place, wherever in a schema it stands.
+func TestRefusedKeywords(t *testing.T) {
+	places := map[string]string{
+		"%s":                      `%s`,
+		"properties.a.%s":         `{"type":"object","properties":{"a":%s}}`,
+		"items.%s":                `{"type":"array","items":%s}`,
+		"prefixItems[1].%s":       `{"type":"array","prefixItems":[{"type":"null"},%s]}`,
+		"additionalProperties.%s": `{"type":"object","additionalProperties":%s}`,
+		"anyOf[1].%s":             `{"anyOf":[{"type":"null"},%s]}`,
+		"properties.a.items.anyOf[0].properties.b.%s": `{"type":"object","properties":{"a":{"type":"array","items":{"anyOf":[{"type":"object","properties":{"b":%s}},{"type":"null"}]}}}}`,
+		"#/$defs/d.%s": `{"$ref":"#/$defs/d","$defs":{"d":%s}}`,
+	}
+	for keyword, schema := range map[string]string{
+		"not":                   `{"type":"object","not":{}}`,
+		"if":                    `{"type":"object","if":{}}`,
+		"then":                  `{"type":"object","then":{}}`,
+		"else":                  `{"type":"object","else":{}}`,
+		"dependentSchemas":      `{"type":"object","dependentSchemas":{}}`,
+		"dependentRequired":     `{"type":"object","dependentRequired":{}}`,
+		"dependencies":          `{"type":"object","dependencies":{}}`,
+		"patternProperties":     `{"type":"object","patternProperties":{}}`,
+		"propertyNames":         `{"type":"object","propertyNames":{}}`,
+		"unevaluatedProperties": `{"type":"object","unevaluatedProperties":false}`,
+		"unevaluatedItems":      `{"type":"array","unevaluatedItems":false}`,
+		"additionalItems":       `{"type":"array","additionalItems":false}`,
+		"contains":              `{"type":"array","contains":{}}`,
+		"minContains":           `{"type":"array","minContains":1}`,
+		"maxContains":           `{"type":"array","maxContains":1}`,
+		"uniqueItems":           `{"type":"array","uniqueItems":true}`,
+		"multipleOf":            `{"type":"number","multipleOf":2}`,
+		"contentSchema":         `{"type":"string","contentSchema":{}}`,
+		"$dynamicRef":           `{"$dynamicRef":"#a"}`,
+		"$recursiveRef":         `{"$recursiveRef":"#"}`,
+		"$vocabulary":           `{"type":"null","$vocabulary":{}}`,
+		"nullable":              `{"type":"string","nullable":true}`,
+		"discriminator":         `{"type":"object","discriminator":{}}`,
+		"x-mine":                `{"type":"string","x-mine":1}`,
+		"format":                `{"type":"string","format":"uri-template"}`,
+	} {
+		for at, place := range places {
+			text := fmt.Sprintf(place, schema)
+			_, err := Parse(Schema([]byte(text)))
+			if want := fmt.Sprintf(at, keyword); !errors.Is(err, ErrUnsupported) || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: %v, want it refused as %s", text, err, want)
+			}
+		}
+	}
+}
+
 // TestRandomSchemas draws texts of random schemas, tokens at random, and has another implementation validate them. A few
 // hundred here; with EDGED_SOAK=1, 10,000.
 func TestRandomSchemas(t *testing.T) {

@@ -1,12 +1,8 @@
 package grammar
 
 import (
-	"compress/gzip"
 	"fmt"
-	"io"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"testing"
 
 	"edged/core/gguf"
@@ -17,26 +13,7 @@ import (
 // realPieces are those of a public vocabulary; control tokens have none.
 func realPieces(tb testing.TB, name string) (*bpe.Tokenizer, [][]byte) {
 	tb.Helper()
-	src, err := os.Open(filepath.Join(oracle.Dir(tb), "tokenizer", "vocab", "ggml-vocab-"+name+".gguf.gz"))
-	if err != nil {
-		tb.Fatal(err)
-	}
-	defer src.Close()
-	z, err := gzip.NewReader(src)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	path := filepath.Join(tb.TempDir(), name+".gguf")
-	dst, err := os.Create(path)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	if _, err := io.Copy(dst, z); err != nil {
-		tb.Fatal(err)
-	}
-	if err := dst.Close(); err != nil {
-		tb.Fatal(err)
-	}
+	path := oracle.Vocabulary(tb, name)
 	f, err := gguf.Open(path)
 	if err != nil {
 		tb.Fatal(err)

@@ -35,6 +35,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/bits"
 	"slices"
 )
 
@@ -121,6 +122,37 @@ func (m Mask) Has(id int32) bool {
 	return w < len(m) && m[w]>>(uint(id)&63)&1 != 0
 }
 
+// run is the next run of allowed ids from an id on, lo to hi-1, below n; lo is n where there is none. A loop over runs and the
+// ids in them passes over what is forbidden 64 ids at a time.
+func (m Mask) run(from, n int) (lo, hi int) {
+	if m == nil {
+		return min(from, n), n
+	}
+	w := from >> 6
+	if from >= n || w >= len(m) {
+		return n, n
+	}
+	bit := m[w] >> (uint(from) & 63) << (uint(from) & 63)
+	for bit == 0 {
+		if w++; w >= len(m) {
+			return n, n
+		}
+		bit = m[w]
+	}
+	lo = w<<6 + bits.TrailingZeros64(bit)
+	if lo >= n {
+		return n, n
+	}
+	bit = ^m[w] >> (uint(lo) & 63) << (uint(lo) & 63)
+	for bit == 0 {
+		if w++; w >= len(m) {
+			return lo, min(n, w<<6)
+		}
+		bit = ^m[w]
+	}
+	return lo, min(n, w<<6+bits.TrailingZeros64(bit))
+}
+
 // Step is one choice of a token.
 type Step struct {
 	Logits    []float32 // (rows) as the model gave them; not changed
@@ -136,7 +168,7 @@ type Step struct {
 // Sampler holds the scratch that all requests of one loop share. It grows to the vocabulary's size once; from then on a
 // step allocates nothing.
 type Sampler struct {
-	work   []float32   // (limit) logits after steps 1 to 3
+	work   []float32   // (limit) logits after steps 1 and 2
 	count  []int32     // (limit) all zero between steps
 	cands  []candidate // what is left to draw from, in ascending order of id
 	ranked []ranked    // for top-p and typical-p
@@ -156,10 +188,10 @@ func (s *Sampler) Next(st *Step) (int32, error) {
 	if err := usable(logits); err != nil {
 		return 0, err
 	}
-	if len(p.Bias) > 0 || p.penalises() || st.Mask != nil {
+	if len(p.Bias) > 0 || p.penalises() {
 		logits = s.adjust(st)
 	}
-	best := greedy(logits)
+	best := greedy(logits, st.Mask)
 	if best < 0 {
 		return 0, ErrNone
 	}
@@ -170,7 +202,7 @@ func (s *Sampler) Next(st *Step) (int32, error) {
 	if p.TopK > 0 {
 		k = min(k, p.TopK)
 	}
-	s.cands = topK(s.cands[:0], logits, k)
+	s.cands = topK(s.cands[:0], logits, st.Mask, k)
 	c := s.cands
 	temper(c, logits[best], p.Temperature)
 	if p.TopP > 0 && p.TopP < 1 {
@@ -185,7 +217,7 @@ func (s *Sampler) Next(st *Step) (int32, error) {
 	return draw(c, Uniform(p.Seed, st.Choice, st.Index)), nil
 }
 
-// adjust copies the logits and applies steps 1 to 3 to the copy.
+// adjust copies the logits and applies steps 1 and 2 to the copy.
 func (s *Sampler) adjust(st *Step) []float32 {
 	s.work = append(s.work[:0], st.Logits[:st.Limit]...)
 	addBias(s.work, st.Params.Bias)
@@ -195,7 +227,6 @@ func (s *Sampler) adjust(st *Step) []float32 {
 		}
 		penalise(s.work, st.Prompt, st.Generated, st.Params, s.count)
 	}
-	forbid(s.work, st.Mask)
 	return s.work
 }
 
@@ -275,35 +306,16 @@ func clearCounts(count, ids []int32) {
 	}
 }
 
-// forbid is step 3.
-func forbid(logits []float32, mask Mask) {
-	if mask == nil {
-		return
-	}
-	never := float32(math.Inf(-1))
-	for w := 0; w*64 < len(logits); w++ {
-		var bits uint64
-		if w < len(mask) {
-			bits = mask[w]
-		}
-		if bits == math.MaxUint64 {
-			continue
-		}
-		part := logits[w*64 : min(len(logits), w*64+64)]
-		for i := range part {
-			if bits>>i&1 == 0 {
-				part[i] = never
-			}
-		}
-	}
-}
-
-// greedy is step 4: the id of the largest logit, the lowest id among equals; -1 where all are -Inf.
-func greedy(logits []float32) int32 {
+// greedy is steps 3 and 4: of the ids that the mask allows the one of the largest logit, the lowest id among equals; -1
+// where all are -Inf.
+func greedy(logits []float32, mask Mask) int32 {
 	best, top := int32(-1), float32(math.Inf(-1))
-	for i, l := range logits {
-		if l > top {
-			best, top = int32(i), l
+	n := len(logits)
+	for lo, hi := mask.run(0, n); lo < n; lo, hi = mask.run(hi, n) {
+		for i, l := range logits[lo:hi] {
+			if l > top {
+				best, top = int32(lo+i), l
+			}
 		}
 	}
 	return best
@@ -316,40 +328,46 @@ func temper(c []candidate, largest, temperature float32) {
 	}
 }
 
-// topK is step 6: the k largest logits, lower ids first among equals, appended to dst in ascending order of id. Logits
+// topK is steps 3 and 6: of the ids that the mask allows the k largest logits, lower ids first among equals, appended to dst in ascending order of id. Logits
 // of -Inf are never among them. It keeps a heap of k and looks at every logit once: sorting 152k logits takes 30 ms,
 // this 0.3 ms for k = 40.
-func topK(dst []candidate, logits []float32, k int) []candidate {
+func topK(dst []candidate, logits []float32, mask Mask, k int) []candidate {
 	never := float32(math.Inf(-1))
-	if k >= len(logits) {
-		for i, l := range logits {
-			if l > never {
-				dst = append(dst, candidate{id: int32(i), logit: l})
+	n := len(logits)
+	if k >= n {
+		for lo, hi := mask.run(0, n); lo < n; lo, hi = mask.run(hi, n) {
+			for i, l := range logits[lo:hi] {
+				if l > never {
+					dst = append(dst, candidate{id: int32(lo + i), logit: l})
+				}
 			}
 		}
 		return dst
 	}
-	dst = largest(dst, logits, k)
+	dst = largest(dst, logits, mask, k)
 	sortByID(dst)
 	return dst
 }
 
 // largest appends the k largest logits to dst, in no particular order. dst must be empty.
-func largest(dst []candidate, logits []float32, k int) []candidate {
+func largest(dst []candidate, logits []float32, mask Mask, k int) []candidate {
 	never := float32(math.Inf(-1))
-	for i, l := range logits {
-		switch {
-		case l == never || k == 0:
-		case len(dst) < k:
-			dst = append(dst, candidate{id: int32(i), logit: l})
-			if len(dst) == k {
-				for j := k/2 - 1; j >= 0; j-- {
-					siftDown(dst, j)
+	n := len(logits)
+	for lo, hi := mask.run(0, n); lo < n; lo, hi = mask.run(hi, n) {
+		for i, l := range logits[lo:hi] {
+			switch {
+			case l == never || k == 0:
+			case len(dst) < k:
+				dst = append(dst, candidate{id: int32(lo + i), logit: l})
+				if len(dst) == k {
+					for j := k/2 - 1; j >= 0; j-- {
+						siftDown(dst, j)
+					}
 				}
+			case l > dst[0].logit: // an equal one has the higher id, and stays out
+				dst[0] = candidate{id: int32(lo + i), logit: l}
+				siftDown(dst, 0)
 			}
-		case l > dst[0].logit: // an equal one has the higher id, and stays out
-			dst[0] = candidate{id: int32(i), logit: l}
-			siftDown(dst, 0)
 		}
 	}
 	return dst

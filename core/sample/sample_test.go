@@ -87,18 +87,68 @@ func TestPenaltyDefaultWindow(t *testing.T) {
 	}
 }
 
-func TestForbid(t *testing.T) {
-	logits := make([]float32, 130)
-	forbid(logits, nil)
-	if slices.Contains(logits, -inf) {
-		t.Error("a nil mask forbids")
+// TestMaskRuns: the runs of a mask are the ids that it allows.
+func TestMaskRuns(t *testing.T) {
+	rng := rand.New(rand.NewPCG(9, 1))
+	masks := []Mask{nil, {}, {0, 0}, {math.MaxUint64, math.MaxUint64, math.MaxUint64}, {1 | 1<<63, math.MaxUint64}}
+	for range 500 {
+		m := make(Mask, rng.IntN(5))
+		for i := range m {
+			m[i] = []uint64{0, math.MaxUint64, rng.Uint64(), rng.Uint64() & rng.Uint64() & rng.Uint64(), rng.Uint64() | rng.Uint64()}[rng.IntN(5)]
+		}
+		masks = append(masks, m)
 	}
-	mask := Mask{1 | 1<<63, math.MaxUint64} // too short for the last two ids
-	forbid(logits, mask)
-	for i, l := range logits {
-		want := i == 0 || i >= 63 && i < 128
-		if got := l == 0; got != want || mask.Has(int32(i)) != want {
-			t.Errorf("id %d: allowed %v, Has %v, want %v", i, got, mask.Has(int32(i)), want)
+	for _, m := range masks {
+		for _, n := range []int{0, 1, 63, 64, 65, 130, 192, 300} {
+			var got, want []int
+			before := -1
+			for lo, hi := m.run(0, n); lo < n; lo, hi = m.run(hi, n) {
+				if lo <= before || hi <= lo {
+					t.Fatalf("%b below %d: a run from %d to %d behind %d", m, n, lo, hi, before)
+				}
+				for i := lo; i < hi; i++ {
+					got = append(got, i)
+				}
+				before = hi
+			}
+			for i := range n {
+				if m.Has(int32(i)) {
+					want = append(want, i)
+				}
+			}
+			if !slices.Equal(got, want) {
+				t.Fatalf("%b below %d: %v, want %v", m, n, got, want)
+			}
+		}
+	}
+}
+
+// TestMaskIsMinusInfinity: what a mask forbids is as if it had a logit of minus infinity, whatever the settings.
+func TestMaskIsMinusInfinity(t *testing.T) {
+	rng := rand.New(rand.NewPCG(9, 2))
+	var s Sampler
+	for i := range 400 {
+		p := Params{
+			Temperature: float32(rng.IntN(3)), TopK: rng.IntN(3) * 20, TopP: float32(rng.IntN(2)) * 0.9, TypicalP: float32(rng.IntN(2)) * 0.9,
+			RepeatPenalty: 1 + float32(rng.IntN(2)), PresencePenalty: float32(rng.IntN(2)), Seed: uint64(i),
+		}
+		masked := step(randomLogits(300), p)
+		masked.Generated = []int32{1, 2, 299}
+		masked.Mask = make(Mask, 5)
+		for w := range masked.Mask {
+			masked.Mask[w] = rng.Uint64() >> rng.IntN(60)
+		}
+		plain := *masked
+		plain.Mask, plain.Logits = nil, slices.Clone(masked.Logits)
+		for id := range plain.Logits {
+			if !masked.Mask.Has(int32(id)) {
+				plain.Logits[id] = -inf
+			}
+		}
+		got, err1 := s.Next(masked)
+		want, err2 := s.Next(&plain)
+		if got != want || !errors.Is(err1, err2) && !errors.Is(err2, err1) {
+			t.Fatalf("%+v: %d, %v; want %d, %v", p, got, err1, want, err2)
 		}
 	}
 }
@@ -116,7 +166,7 @@ func TestGreedy(t *testing.T) {
 		"empty":               {nil, -1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := greedy(c.logits); got != c.want {
+			if got := greedy(c.logits, nil); got != c.want {
 				t.Errorf("got %d, want %d", got, c.want)
 			}
 		})
@@ -145,7 +195,7 @@ func TestTopK(t *testing.T) {
 		"all but -Inf":        {[]float32{3, -inf, 2}, 3, []int32{0, 2}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if d := cmp.Diff(c.want, ids(topK(nil, c.logits, c.k))); d != "" {
+			if d := cmp.Diff(c.want, ids(topK(nil, c.logits, nil, c.k))); d != "" {
 				t.Error(d)
 			}
 		})
@@ -164,7 +214,7 @@ func TestTopKAgainstSort(t *testing.T) {
 		k := 1 + rng.IntN(len(logits))
 		want := slices.Clone(order[:k])
 		slices.Sort(want)
-		if d := cmp.Diff(want, ids(topK(nil, logits, k))); d != "" {
+		if d := cmp.Diff(want, ids(topK(nil, logits, nil, k))); d != "" {
 			t.Fatalf("k = %d of %d: %s", k, len(logits), d)
 		}
 	}

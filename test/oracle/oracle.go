@@ -3,6 +3,8 @@
 package oracle
 
 import (
+	"compress/gzip"
+	"io"
 	"os"
 	"path/filepath"
 	"testing"
@@ -18,6 +20,33 @@ func Dir(tb testing.TB) string {
 func Demo(tb testing.TB) string {
 	tb.Helper()
 	return shared(tb, "demo")
+}
+
+// Vocabulary unpacks the vocabulary-only GGUF of a public tokenizer, qwen2 for instance, or skips the test. It is gone when
+// the test has ended.
+func Vocabulary(tb testing.TB, name string) (path string) {
+	tb.Helper()
+	src, err := os.Open(filepath.Join(Dir(tb), "tokenizer", "vocab", "ggml-vocab-"+name+".gguf.gz"))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer src.Close()
+	z, err := gzip.NewReader(src)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	path = filepath.Join(tb.TempDir(), name+".gguf")
+	dst, err := os.Create(path)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if _, err := io.Copy(dst, z); err != nil { //nolint:gosec // a file of ours
+		tb.Fatal(err)
+	}
+	if err := dst.Close(); err != nil {
+		tb.Fatal(err)
+	}
+	return path
 }
 
 // Repo returns the root of the checkout.

@@ -1,6 +1,7 @@
 // Package soak runs an engine for a long time on what a house sends at its worst: random requests, cancels, deadlines,
-// adapters that come and go, scores, embeddings and pinned prefixes, over prompts that share their beginnings. In the end
-// every request has had its last event, every KV page is back, and memory is what it was.
+// adapters that come and go, answers in every kind of form, scores, embeddings and pinned prefixes, over prompts that share
+// their beginnings. In the end every request has had its last event, every answer kept to its form, every KV page is back,
+// and memory is what it was.
 //
 // The set is short by default and the same in every run; EDGED_SOAK=1 makes it as long as EDGED_SOAK_TIME says (30m).
 package soak
@@ -9,19 +10,23 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"edged/core/engine"
+	"edged/core/grammar"
 	"edged/core/protocol"
 	"edged/core/protocol/backend"
 	"edged/plugins/backend-generic/x86"
+	"edged/plugins/tokenizer-bpe/service"
 	"edged/test/oracle"
 )
 
@@ -41,7 +46,9 @@ type rig struct {
 	rows     int
 	adapters [3]string // paths
 	loaded   sync.Map  // id → struct{}{}
-	ended    [6]atomic.Int64
+	tok      *service.Service
+	ended    [7]atomic.Int64
+	held     [kindsOfForm]atomic.Int64 // answers that were checked
 	started  atomic.Int64
 }
 
@@ -53,6 +60,7 @@ const (
 	noAdapter
 	tooLong
 	full
+	refused // its form: not served, or its shortest text is longer than max_tokens
 )
 
 func TestSoak(t *testing.T) {
@@ -90,12 +98,20 @@ func TestSoak(t *testing.T) {
 	for way, n := range map[string]int64{
 		"answered": r.ended[answered].Load(), "cancelled": r.ended[cancelled].Load(), "late": r.ended[late].Load(),
 		"without their adapter": r.ended[noAdapter].Load(), "too long": r.ended[tooLong].Load(),
+		"refused": r.ended[refused].Load(),
 	} {
 		if n == 0 {
 			t.Errorf("no request was %s: the set does not try it", way)
 		}
 		t.Logf("%d requests %s", n, way)
 	}
+	for kind := range kindsOfForm {
+		if r.held[kind].Load() == 0 {
+			t.Errorf("no answer was in the form %s: the set does not try it", kind)
+		}
+		t.Logf("%d answers in the form %s", r.held[kind].Load(), kind)
+	}
+	t.Logf("%d tokens in forms, %d of them decided by their grammar", last.ConstrainedTokens, last.DecidedTokens)
 }
 
 func newRig(t *testing.T) *rig {
@@ -122,9 +138,13 @@ func newRig(t *testing.T) *rig {
 		t.Fatal(err)
 	}
 	r.rows = info.VocabRows
-	v := backend.Vocabulary{BOS: -1, EOG: []int32{2}}
-	for i := range info.VocabRows {
-		v.Pieces = append(v.Pieces, fmt.Append(nil, i, " "))
+	r.tok = &service.Service{Log: slog.New(slog.DiscardHandler)}
+	if _, err := r.tok.Load(t.Context(), req.Path); err != nil {
+		t.Fatal(err)
+	}
+	v, err := r.tok.Vocabulary(t.Context())
+	if err != nil {
+		t.Fatal(err)
 	}
 	if err := r.e.SetVocabulary(t.Context(), v); err != nil {
 		t.Fatal(err)
@@ -218,7 +238,7 @@ func (r *rig) generate(rng *rand.Rand) {
 	case 2:
 		req.PromptIDs = r.prompt(rng, context_+rng.IntN(3))
 	case 3:
-		req.Stop = []string{"7 "}
+		req.Stop = []string{"e"}
 	}
 	if rng.IntN(3) == 0 {
 		id := "gone"
@@ -226,6 +246,11 @@ func (r *rig) generate(rng *rand.Rand) {
 			r.loaded.Range(func(k, _ any) bool { id = k.(string); return rng.IntN(2) == 0 })
 		}
 		req.Adapters = []backend.AdapterUse{{ID: id, Scale: 1}}
+	}
+	var f form
+	if rng.IntN(3) == 0 {
+		f = r.form(rng)
+		req.Grammar, req.MaxTokens, req.PromptIDs = f.grammar, 20+rng.IntN(200), req.PromptIDs[:min(len(req.PromptIDs), 100)]
 	}
 	ctx, cancel := context.WithCancel(r.t.Context())
 	defer cancel()
@@ -245,6 +270,7 @@ func (r *rig) generate(rng *rand.Rand) {
 	err := r.e.Generate(ctx, req, func(ev backend.Event) error {
 		if ev.Done {
 			last++
+			r.check(f, req, ev.Choices)
 		}
 		if left--; left == 0 {
 			cancel()
@@ -257,8 +283,25 @@ func (r *rig) generate(rng *rand.Rand) {
 	r.end("generate", err)
 }
 
+// check holds answers against their form. A stop text cuts where it likes.
+func (r *rig) check(f form, req backend.Request, choices []backend.Choice) {
+	if f.grammar == "" || len(req.Stop) > 0 {
+		return
+	}
+	for _, c := range choices {
+		if err := f.valid(c.Text); err != nil {
+			r.t.Errorf("%s: %q: %v\n%s", f.kind, c.Text, err, f.grammar)
+		}
+		r.held[f.kind].Add(1)
+	}
+}
+
 // end counts how something ended; there is a closed list of ways.
 func (r *rig) end(what string, err error) {
+	if errors.Is(err, protocol.ErrUnsupported) || errors.Is(err, protocol.ErrInvalid) && strings.Contains(err.Error(), "grammar: limit too small") {
+		r.ended[refused].Add(1)
+		return
+	}
 	for way, want := range []error{
 		answered: nil, cancelled: context.Canceled, late: context.DeadlineExceeded, noAdapter: protocol.ErrAdapterNotFound,
 		tooLong: protocol.ErrContextLength, full: protocol.ErrQueueFull,
@@ -274,6 +317,14 @@ func (r *rig) end(what string, err error) {
 // quiet waits until nothing runs, checks that every page is back, and returns the figures.
 func (r *rig) quiet() backend.Stats {
 	r.t.Helper()
+	// The engine keeps the grammars that were used last with what it found out about them; so that memory can be compared,
+	// those are small ones.
+	for i := range 8 {
+		req := backend.Request{ID: "small", PromptIDs: []int32{5}, Grammar: grammar.Choices([]string{fmt.Sprint("a", i)})}
+		if err := r.e.Generate(r.t.Context(), req, func(backend.Event) error { return nil }); err != nil {
+			r.t.Fatal(err)
+		}
+	}
 	var st backend.Stats
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
 		var err error
