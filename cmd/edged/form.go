@@ -2,6 +2,7 @@ package main
 
 import (
 	"edged/core/grammar"
+	"encoding/json"
 )
 
 // form is the grammar of the answer; "": it is free.
@@ -50,7 +51,11 @@ func (a *app) readForm(f *generateFlags) error {
 		if err != nil {
 			return err
 		}
-		f.settings.Grammar = grammar.Schema(text)
+		var one json.RawMessage
+		if err := json.Unmarshal(text, &one); err != nil {
+			return usagef("--json-schema %s: it is not one JSON value: %v", f.schema, err)
+		}
+		f.settings.Grammar = grammar.Schema(one)
 	case f.regex != "":
 		f.settings.Grammar = grammar.Regex(f.regex)
 	}

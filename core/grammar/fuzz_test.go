@@ -1,6 +1,7 @@
 package grammar
 
 import (
+	"encoding/json"
 	"math/rand/v2"
 	"testing"
 
@@ -64,8 +65,8 @@ func FuzzSchema(f *testing.F) {
 	}
 	v, pieces := letters(jsonPieces()...)
 	f.Fuzz(func(t *testing.T, schema []byte) {
-		if len(schema) > 4096 {
-			return
+		if len(schema) > 4096 || !json.Valid(schema) {
+			return // a request's decoder lets one value through
 		}
 		g, err := Parse(Schema(schema))
 		if err != nil {

@@ -55,7 +55,7 @@ const (
 	maxKept    = 8 << 20 // bytes of states and sets that an automaton keeps
 )
 
-// Schema is the text of a grammar of one JSON value.
+// Schema is the text of a grammar of one JSON value. The schema is one JSON value too, and nothing else: see json.Valid.
 func Schema(schema []byte) string { return "root ::= %json " + string(schema) + "\n" }
 
 // Regex is the text of a grammar of the texts that a regular expression matches as a whole.

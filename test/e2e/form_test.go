@@ -100,6 +100,10 @@ func TestFormsFromTheCommandLine(t *testing.T) {
 	if code != 2 || !strings.Contains(errs, "properties.a.multipleOf") {
 		t.Errorf("exit %d, %s", code, errs)
 	}
+	_, errs, code = edged(t, "generate", "--model", model, "--prompt", "x", "--json-schema", write("more.json", `{}"more"`))
+	if code != 2 || !strings.Contains(errs, "not one JSON value") {
+		t.Errorf("a schema with something behind it: exit %d, %q", code, errs)
+	}
 	_, errs, code = edged(t, "generate", "--model", model, "--prompt", "x", "--regex", "[ab]{50}", "--max-tokens", "10")
 	if code == 0 || !strings.Contains(errs, "max_tokens") {
 		t.Errorf("exit %d, %s", code, errs)
