@@ -79,7 +79,7 @@ func (a *app) listAdapters(ctx context.Context, f *clientFlags, asJSON bool) err
 func (a *app) printAdapter(n namedAdapter) error {
 	text := fmt.Sprintf("%-9s %s", n.State, n.Name)
 	if n.Generation > 0 {
-		text += fmt.Sprintf(": generation %d, rank %d on %s, %s, sha256 %.12s", n.Generation, n.Rank, strings.Join(n.Targets, ", "), bytesText(n.Bytes), n.SHA256)
+		text += fmt.Sprintf(": generation %d, %s, %s, sha256 %.12s", n.Generation, madeOf(n.Kind, n.Rank, n.Virtual, n.Targets), bytesText(n.Bytes), n.SHA256)
 	}
 	if n.Error != "" {
 		text += "\n          " + n.Error

@@ -87,7 +87,9 @@ type verdict struct {
 	OK      bool     `json:"ok"`
 	Path    string   `json:"path"`
 	SHA256  string   `json:"sha256,omitempty"`
+	Kind    string   `json:"kind,omitempty"`
 	Rank    int      `json:"rank,omitempty"`
+	Virtual int      `json:"virtual_tokens,omitempty"`
 	Targets []string `json:"targets,omitempty"`
 	Bytes   int64    `json:"bytes,omitempty"`
 	Error   string   `json:"error,omitempty"`
@@ -123,7 +125,7 @@ func (s *session) verify(ctx context.Context, path string) (verdict, error) {
 		v.Error = oneSentence(err)
 		return v, nil
 	}
-	v.OK, v.SHA256, v.Rank, v.Targets, v.Bytes = true, info.SHA256, info.Rank, info.Targets, info.Bytes
+	v.OK, v.SHA256, v.Kind, v.Rank, v.Virtual, v.Targets, v.Bytes = true, info.SHA256, info.Kind, info.Rank, info.Virtual, info.Targets, info.Bytes
 	return v, nil
 }
 
@@ -135,6 +137,18 @@ func (a *app) printVerdict(v verdict, asJSON bool) error {
 		_, err := fmt.Fprintf(a.out, "%-8s %s: %s\n", "problem", v.Path, v.Error)
 		return err
 	}
-	_, err := fmt.Fprintf(a.out, "%-8s %s: rank %d on %s, %s, sha256 %s\n", "ok", v.Path, v.Rank, strings.Join(v.Targets, ", "), bytesText(v.Bytes), v.SHA256)
+	_, err := fmt.Fprintf(a.out, "%-8s %s: %s, %s, sha256 %s\n", "ok", v.Path, madeOf(v.Kind, v.Rank, v.Virtual, v.Targets), bytesText(v.Bytes), v.SHA256)
 	return err
+}
+
+// madeOf says what an adapter consists of.
+func madeOf(kind string, rank, virtual int, targets []string) string {
+	switch kind {
+	case "soft_prompt":
+		return fmt.Sprintf("a soft prompt of %d virtual tokens", virtual)
+	case "dora":
+		return fmt.Sprintf("DoRA of rank %d on %s", rank, strings.Join(targets, ", "))
+	default:
+		return fmt.Sprintf("rank %d on %s", rank, strings.Join(targets, ", "))
+	}
 }

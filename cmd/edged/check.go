@@ -357,7 +357,7 @@ func (k *checker) adapters(ctx context.Context, s *session) {
 			k.problem("adapter", fmt.Errorf("%s: %s", st.Name, st.Error), "")
 			continue
 		}
-		k.ok("adapter", "%s: rank %d on %s, %s", st.Name, st.Rank, strings.Join(st.Targets, ", "), bytesText(st.Bytes))
+		k.ok("adapter", "%s: %s, %s", st.Name, madeOf(st.Kind, st.Rank, st.Virtual, st.Targets), bytesText(st.Bytes))
 	}
 	if len(states) == 0 {
 		k.ok("adapters", "none in %s", c.Adapters.Dir)

@@ -362,6 +362,7 @@ type usageJSON struct {
 	PromptTokens     int `json:"prompt_tokens"`
 	CachedTokens     int `json:"cached_tokens"`
 	CompletionTokens int `json:"completion_tokens"`
+	VirtualTokens    int `json:"virtual_tokens,omitempty"`
 }
 
 type step struct {
@@ -391,7 +392,7 @@ func result(ev *backend.Event, req backend.Request) answer {
 	c := ev.Choices[0]
 	out := answer{
 		IDs: c.IDs, Text: c.Text, FinishReason: string(c.Finish),
-		Usage: usageJSON{ev.Usage.PromptTokens, ev.Usage.CachedTokens, ev.Usage.CompletionTokens},
+		Usage: usageJSON{ev.Usage.PromptTokens, ev.Usage.CachedTokens, ev.Usage.CompletionTokens, ev.Usage.VirtualTokens},
 	}
 	if out.IDs == nil {
 		out.IDs = []int32{}

@@ -57,7 +57,9 @@ type State struct {
 	State      string
 	Generation int // from 1; 0: none is served
 	SHA256     string
+	Kind       string // of backend.AdapterInfo
 	Rank       int
+	Virtual    int // virtual tokens, of a soft prompt
 	Targets    []string
 	Bytes      int64
 	Error      string
@@ -296,7 +298,8 @@ func (e *entry) snapshot() State {
 	}
 	if g := e.current; g != nil {
 		info := &g.content.info
-		s.Generation, s.SHA256, s.Rank, s.Targets, s.Bytes = g.number, g.content.sha256, info.Rank, info.Targets, info.Bytes
+		s.Generation, s.SHA256, s.Kind, s.Rank, s.Virtual = g.number, g.content.sha256, info.Kind, info.Rank, info.Virtual
+		s.Targets, s.Bytes = info.Targets, info.Bytes
 	}
 	return s
 }

@@ -114,7 +114,7 @@ func (s *status) publish() {
 			out.Adapters = append(out.Adapters, mqtt.StatusAdapter{Name: a.Name, Generation: a.Generation, SHA256: a.SHA256})
 		}
 		d.door.SetAdapter(a.Name, &mqtt.Adapter{
-			State: a.State, Generation: a.Generation, SHA256: a.SHA256, Rank: a.Rank, Targets: a.Targets, Bytes: a.Bytes, Error: a.Error,
+			State: a.State, Generation: a.Generation, SHA256: a.SHA256, Kind: a.Kind, Rank: a.Rank, Virtual: a.Virtual, Targets: a.Targets, Bytes: a.Bytes, Error: a.Error,
 		})
 	}
 	for name := range s.known {

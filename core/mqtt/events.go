@@ -85,6 +85,7 @@ type Usage struct {
 	Prompt     int `json:"prompt_tokens"`
 	Cached     int `json:"cached_tokens"`
 	Completion int `json:"completion_tokens"`
+	Virtual    int `json:"virtual_tokens,omitempty"` // of the prompt's: those of soft prompts
 }
 
 // Timings are durations in milliseconds, and tokens a second.
@@ -200,7 +201,7 @@ func errorOf(err *dispatch.Error) *Error {
 func resultOf(req *dispatch.Request, l *dispatch.Last) *Result {
 	r := &Result{
 		Finish: l.Finish, Embeddings: l.Vectors, Scores: l.Scores, Dropped: l.Dropped,
-		Usage:   Usage{l.Usage.PromptTokens, l.Usage.CachedTokens, l.Usage.CompletionTokens},
+		Usage:   Usage{l.Usage.PromptTokens, l.Usage.CachedTokens, l.Usage.CompletionTokens, l.Usage.VirtualTokens},
 		Timings: timingsOf(l.Timings), Model: l.Model, Node: l.Node,
 		Adapters: make([]AdapterUsed, len(l.Adapters)),
 	}

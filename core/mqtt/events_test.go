@@ -20,7 +20,7 @@ func answered() *dispatch.Last {
 			{Index: 0, Text: "a <b> & \"c\"", Finish: "stop", Logprobs: []backend.TokenLogprob{{ID: 1, Logprob: -0.5, Top: []backend.Alternative{{ID: 1, Logprob: -0.5}, {ID: 7, Logprob: -2}}}}},
 			{Index: 1, Text: "d", Finish: "length"},
 		},
-		Usage:    backend.Usage{PromptTokens: 12, CachedTokens: 4, CompletionTokens: 3},
+		Usage:    backend.Usage{PromptTokens: 12, CachedTokens: 4, CompletionTokens: 3, VirtualTokens: 2},
 		Timings:  dispatch.Timings{Queue: 1500 * time.Microsecond, FirstToken: 20 * time.Millisecond, Prefill: 10 * time.Millisecond, Decode: 40 * time.Millisecond, PrefillTokens: 8, DecodeTokens: 3},
 		Model:    "hearth",
 		Adapters: []dispatch.UsedAdapter{{Name: "pirate", SHA256: "ab", Scale: 1}},
@@ -39,7 +39,7 @@ func TestEvents(t *testing.T) {
 	embedded.Choices, embedded.Finish, embedded.Vectors = nil, "", [][]float32{{0.5, -1}, {2, 3}}
 	scored := answered()
 	scored.Choices, scored.Finish, scored.Scores = nil, "", []float32{-1.5, -0.25}
-	tail := `"usage":{"prompt_tokens":12,"cached_tokens":4,"completion_tokens":3},"timings":{"queue_ms":1.5,"first_token_ms":20,"prefill_ms":10,"decode_ms":40,"prefill_tps":800,"decode_tps":50},"model":"hearth","adapters":[{"name":"pirate","sha256":"ab","scale":1}]`
+	tail := `"usage":{"prompt_tokens":12,"cached_tokens":4,"completion_tokens":3,"virtual_tokens":2},"timings":{"queue_ms":1.5,"first_token_ms":20,"prefill_ms":10,"decode_ms":40,"prefill_tps":800,"decode_tps":50},"model":"hearth","adapters":[{"name":"pirate","sha256":"ab","scale":1}]`
 	tests := []struct {
 		name string
 		req  dispatch.Request
@@ -144,7 +144,8 @@ func TestStateSchemas(t *testing.T) {
 			Backend: &StatusBackend{Name: "neon", Version: "1", Kernels: "neon", Precision: "fast"}, Adapters: []StatusAdapter{{"p", 1, "ab"}},
 		}},
 		{"status", Status{API: 1, Node: "pi", State: StateDegraded, Reason: "r", Adapters: []StatusAdapter{}}},
-		{"adapter", Adapter{State: AdapterActive, Generation: 2, SHA256: "ab", Rank: 8, Targets: []string{"q_proj"}, Bytes: 99}},
+		{"adapter", Adapter{State: AdapterActive, Generation: 2, SHA256: "ab", Kind: "lora", Rank: 8, Targets: []string{"q_proj"}, Bytes: 99}},
+		{"adapter", Adapter{State: AdapterActive, Generation: 2, SHA256: "ab", Kind: "soft_prompt", Virtual: 20, Bytes: 99}},
 		{"adapter", Adapter{State: AdapterRejected, Generation: 1, SHA256: "ab", Error: "why"}},
 		{"adapter", Adapter{State: AdapterSettling, Error: "adapter_config.json is missing"}},
 		{"adapter", Adapter{State: AdapterVerifying}},

@@ -78,7 +78,9 @@ type Adapter struct {
 	State      string   `json:"state"`
 	Generation int      `json:"generation"` // 0: none is served
 	SHA256     string   `json:"sha256,omitempty"`
-	Rank       int      `json:"rank,omitempty"`
+	Kind       string   `json:"kind,omitempty"` // "lora", "dora" or "soft_prompt"
+	Rank       int      `json:"rank,omitempty"` // of a soft prompt there is none
+	Virtual    int      `json:"virtual_tokens,omitempty"`
 	Targets    []string `json:"targets,omitempty"` // modules, such as "q_proj"
 	Bytes      int64    `json:"bytes,omitempty"`   // in the backend's memory
 	Error      string   `json:"error,omitempty"`

@@ -1,10 +1,12 @@
 package e2e
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -31,6 +33,8 @@ type adapterState struct {
 	State      string `json:"state"`
 	Generation int    `json:"generation"`
 	SHA256     string `json:"sha256"`
+	Kind       string `json:"kind"`
+	Virtual    int    `json:"virtual_tokens"`
 	Error      string `json:"error"`
 }
 
@@ -104,6 +108,25 @@ func copyTree(t *testing.T, from, to string) {
 	}
 }
 
+// softPrompt writes a soft prompt of so many virtual tokens for the demo model.
+func softPrompt(t *testing.T, dir string, tokens int) {
+	t.Helper()
+	const width = 256
+	header := fmt.Sprintf(`{"prompt_embeddings":{"dtype":"F32","shape":[%d,%d],"data_offsets":[0,%d]}}`, tokens, width, 4*tokens*width)
+	data := append(binary.LittleEndian.AppendUint64(nil, uint64(len(header))), header...)
+	for i := range tokens * width {
+		data = binary.LittleEndian.AppendUint32(data, math.Float32bits(0.01*float32(i%7)))
+	}
+	err := errors.Join(
+		os.Mkdir(dir, 0o700),
+		os.WriteFile(filepath.Join(dir, "adapter_config.json"), fmt.Appendf(nil, `{"peft_type":"PROMPT_TUNING","num_virtual_tokens":%d,"token_dim":%d}`, tokens, width), 0o600),
+		os.WriteFile(filepath.Join(dir, "adapter_model.safetensors"), data, 0o600),
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 func demoAdapters(t *testing.T) string {
 	t.Helper()
 	return filepath.Join(oracle.Repo(t), "demo/adapters")
@@ -146,6 +169,14 @@ func TestDropToFirstToken(t *testing.T) {
 	}
 	copyTree(t, filepath.Join(demoAdapters(t), "deutsch"), dir+"/")
 	s.adapter("deutsch", active)
+	softPrompt(t, filepath.Join(dir, "soft"), 5)
+	if a := s.adapter("soft", active); a.Kind != "soft_prompt" || a.Virtual != 5 {
+		t.Errorf("a soft prompt: %+v", a)
+	}
+	plain, _ := s.greet("plain", "deutsch")
+	if last, _ := s.greet("soft", "soft"); last.Error != nil || last.Usage.Virtual != 5 || last.Usage.Prompt != plain.Usage.Prompt+5 || plain.Usage.Virtual != 0 {
+		t.Errorf("with a soft prompt: %+v, and without: %+v", last, plain)
+	}
 	s.publish("edged/test/request/dev", `{"id":"long","adapter":"pirate","stream":true,"temperature":1.5,"seed":1,"ignore_eos":true,"max_tokens":400,"prompt":"Tell me a story."}`)
 	s.until("edged/test/response/dev/long", func(p string) bool { return strings.Contains(p, `"delta"`) })
 	if err := os.RemoveAll(filepath.Join(dir, "pirate")); err != nil {

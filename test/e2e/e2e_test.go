@@ -233,6 +233,7 @@ type event struct {
 	Usage   struct {
 		Prompt     int `json:"prompt_tokens"`
 		Completion int `json:"completion_tokens"`
+		Virtual    int `json:"virtual_tokens"`
 	} `json:"usage"`
 	Error *struct{ Code, Message string } `json:"error"`
 }
