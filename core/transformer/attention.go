@@ -236,7 +236,7 @@ func (j *attendJob) Do(w, chunk int) {
 	j.one(w, item, 0, lo, hi, &x.total)
 	for i := 1; i < n; i++ {
 		j.one(w, item, i, lo, hi, &x.part)
-		kernel.Combine(&x.total, &x.part)
+		s.k.Combine(&x.total, &x.part)
 	}
 	s.finish(item, &x.total)
 }
@@ -265,12 +265,12 @@ func (j *foldJob) Do(w, item int) {
 	lo, hi := s.att.visible(s.rows[item/s.m.hyper.KVHeads].pos)
 	first := item * s.att.spans
 	x := &s.workers[w]
-	into := s.partial(first)
+	x.first = s.partial(first)
 	for i := 1; i < spanCount(lo, hi); i++ {
 		x.split = s.partial(first + i)
-		kernel.Combine(&into, &x.split)
+		s.k.Combine(&x.first, &x.split)
 	}
-	s.finish(item, &into)
+	s.finish(item, &x.first)
 }
 
 // newPartial makes room for one partial result.

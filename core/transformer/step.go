@@ -72,6 +72,7 @@ type worker struct {
 	part  kernel.Partial // of one span
 	total kernel.Partial // of the spans so far
 	split kernel.Partial // view of step.parts
+	first kernel.Partial // another
 
 	// Of an adapter of the embedding.
 	code    []float32          // (rank) its row of A

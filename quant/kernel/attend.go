@@ -149,30 +149,41 @@ func weigh(p *[BlockPositions]float32, lo, hi int, m, l *float32, o []float32) {
 
 // Combine merges the state of a later span into dst: with M the larger maximum, L = fma(L, Exp(m - M), l'·Exp(m' - M)),
 // and O likewise. An empty state changes nothing.
-func Combine(dst, src *Partial) {
+func (Portable) Combine(dst, src *Partial) {
 	dim := len(dst.O) / max(len(dst.M), 1)
 	for g := range dst.M {
-		a, b := dst.M[g], src.M[g]
+		x, y, both := CombineHead(dst, src, g)
+		if !both {
+			continue
+		}
 		o, p := dst.O[g*dim:g*dim+dim], src.O[g*dim:g*dim+dim]
-		if math.IsInf(float64(b), -1) {
-			continue
-		}
-		if math.IsInf(float64(a), -1) {
-			dst.M[g], dst.L[g] = b, src.L[g]
-			copy(o, p)
-			continue
-		}
-		m := a
-		if b > a {
-			m = b
-		}
-		x, y := Exp(a-m), Exp(b-m)
-		dst.M[g] = m
-		dst.L[g] = fma32(dst.L[g], x, float32(src.L[g]*y))
 		for j := range o {
 			o[j] = fma32(o[j], x, float32(p[j]*y))
 		}
 	}
+}
+
+// CombineHead is Combine for head g, but for O where neither state is empty: there it returns both = true, and
+// O = fma(O, x, O'·y) is left to the caller.
+func CombineHead(dst, src *Partial, g int) (x, y float32, both bool) {
+	dim := len(dst.O) / len(dst.M)
+	a, b := dst.M[g], src.M[g]
+	if math.IsInf(float64(b), -1) {
+		return 0, 0, false
+	}
+	if math.IsInf(float64(a), -1) {
+		dst.M[g], dst.L[g] = b, src.L[g]
+		copy(dst.O[g*dim:g*dim+dim], src.O[g*dim:g*dim+dim])
+		return 0, 0, false
+	}
+	m := a
+	if b > a {
+		m = b
+	}
+	x, y = Exp(a-m), Exp(b-m)
+	dst.M[g] = m
+	dst.L[g] = fma32(dst.L[g], x, float32(src.L[g]*y))
+	return x, y, true
 }
 
 // Finish writes the attention output O · (1/L) of Group heads to dst (Group, HeadDim); zeros where nothing was visible.

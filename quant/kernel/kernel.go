@@ -51,6 +51,8 @@ type Kernels interface {
 	// Attend overwrites dst with one span of attention, see AttendArgs: the positions [Lo, Hi) are visited page by page in
 	// order. An empty span gives M = -Inf, L = 0, O = 0.
 	Attend(dst *Partial, args *AttendArgs)
+	// Combine merges the state of a later span into dst. They have the same shape.
+	Combine(dst, src *Partial)
 	// RMSNorm sets y = x / sqrt(mean(x²) + eps) · w.
 	RMSNorm(y, x, w []float32, eps float32)
 	// Rotate applies RoPE to one head in place, see RopeArgs.

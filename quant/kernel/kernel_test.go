@@ -144,7 +144,7 @@ func TestAttendSpans(t *testing.T) {
 			continue
 		}
 		k.Attend(part, a)
-		kernel.Combine(sum, part)
+		kernel.Portable{}.Combine(sum, part)
 	}
 	got := make([]float32, group*dim)
 	kernel.Finish(got, sum)
@@ -232,7 +232,7 @@ func TestSameOnEveryMachine(t *testing.T) {
 		q := &kernel.Partial{M: make([]float32, 3), L: make([]float32, 3), O: make([]float32, 3*64)}
 		a.Hi = 77
 		k.Attend(q, a)
-		kernel.Combine(p, q)
+		kernel.Portable{}.Combine(p, q)
 		kernel.Finish(p.O, p)
 		hashFloats(h, p.O)
 		check(t, want, []string{"attend f32", "attend f16", "attend q8_0"}[i], h)

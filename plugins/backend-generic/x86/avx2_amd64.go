@@ -88,7 +88,7 @@ func avx2() simd.Set {
 		Prepare: prepareAvx2, RMSNorm: rmsNormAvx2, LayerNorm: layerNormAvx2, SwiGLU: swigluAvx2, GELU: geluAvx2,
 		Rotate: rotateAvx2, RotatePairs: rotatePairsAvx2, Quantise: quantiseAvx2,
 		ToHalf: toHalfAvx2, FromHalf: fromHalfAvx2, FromQ8: fromQ8Avx2,
-		Weigh: weighAvx2, Scores: scoresAvx2, Mix: mixAvx2, SumBytes: sumAvx2,
+		Weigh: weighAvx2, Scores: scoresAvx2, Mix: mixAvx2, SumBytes: sumAvx2, Combine: combineAvx2,
 		LoRADown1: loraDown1Avx2, LoRAUp: loraUpAvx2,
 	}
 }

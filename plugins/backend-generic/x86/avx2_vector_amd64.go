@@ -66,6 +66,11 @@ func fromQ8Avx2(to unsafe.Pointer, from unsafe.Pointer, n int)
 //go:noescape
 func weighAvx2(p unsafe.Pointer, m unsafe.Pointer, l unsafe.Pointer, o unsafe.Pointer, dim int, lo int, hi int)
 
+// combineAvx2 is the kernel of that name in quant/kernel/csrc/vector.c.
+//
+//go:noescape
+func combineAvx2(o unsafe.Pointer, p unsafe.Pointer, n int, x int, y int)
+
 // scoresAvx2 is the kernel of that name in quant/kernel/csrc/vector.c.
 //
 //go:noescape

@@ -91,9 +91,9 @@ func avx512() simd.Set {
 		Prepare: prepareAvx512, RMSNorm: rmsNormAvx512, LayerNorm: layerNormAvx512, SwiGLU: swigluAvx512, GELU: geluAvx512,
 		Rotate: rotateAvx512, RotatePairs: rotatePairsAvx512, Quantise: quantiseAvx512,
 		ToHalf: toHalfAvx512, FromHalf: fromHalfAvx512, FromQ8: fromQ8Avx512,
-		Weigh: weighAvx512, Scores: scoresAvx512, Mix: mixAvx512, SumBytes: sumAvx512,
+		Weigh: weighAvx512, Scores: scoresAvx512, Mix: mixAvx512, SumBytes: sumAvx512, Combine: combineAvx512, Weigh4: weigh4Avx512,
 		LoRADown1: loraDown1Avx512, LoRADown4: loraDown4Avx512, LoRAUp: loraUpAvx512,
-		Scores4: [...]func(p, q, k unsafe.Pointer, dim, n, stride int){scores4F32Avx512, scores4F16Avx512, scores4Q8Avx512},
-		Mix4:    [...]func(o, p, v unsafe.Pointer, dim, n, stride int){mix4F32Avx512, mix4F16Avx512, mix4Q8Avx512},
+		Scores4: [...]func(p, q, k unsafe.Pointer, dim, n, stride int, ahead unsafe.Pointer){scores4F32Avx512, scores4F16Avx512, scores4Q8Avx512},
+		Mix4:    [...]func(o, p, v unsafe.Pointer, dim, n, stride int, ahead unsafe.Pointer){mix4F32Avx512, mix4F16Avx512, mix4Q8Avx512},
 	}
 }

@@ -66,6 +66,16 @@ func fromQ8Avx512(to unsafe.Pointer, from unsafe.Pointer, n int)
 //go:noescape
 func weighAvx512(p unsafe.Pointer, m unsafe.Pointer, l unsafe.Pointer, o unsafe.Pointer, dim int, lo int, hi int)
 
+// weigh4Avx512 is the kernel of that name in quant/kernel/csrc/vector.c.
+//
+//go:noescape
+func weigh4Avx512(p unsafe.Pointer, m unsafe.Pointer, l unsafe.Pointer, o unsafe.Pointer, dim int, lo int, hi int)
+
+// combineAvx512 is the kernel of that name in quant/kernel/csrc/vector.c.
+//
+//go:noescape
+func combineAvx512(o unsafe.Pointer, p unsafe.Pointer, n int, x int, y int)
+
 // scoresAvx512 is the kernel of that name in quant/kernel/csrc/vector.c.
 //
 //go:noescape
@@ -79,32 +89,32 @@ func mixAvx512(o unsafe.Pointer, p unsafe.Pointer, v unsafe.Pointer, dim int, n 
 // scores4F32Avx512 is the kernel of that name in quant/kernel/csrc/vector.c.
 //
 //go:noescape
-func scores4F32Avx512(p unsafe.Pointer, q unsafe.Pointer, k unsafe.Pointer, dim int, n int, stride int)
+func scores4F32Avx512(p unsafe.Pointer, q unsafe.Pointer, k unsafe.Pointer, dim int, n int, stride int, ahead unsafe.Pointer)
 
 // scores4F16Avx512 is the kernel of that name in quant/kernel/csrc/vector.c.
 //
 //go:noescape
-func scores4F16Avx512(p unsafe.Pointer, q unsafe.Pointer, k unsafe.Pointer, dim int, n int, stride int)
+func scores4F16Avx512(p unsafe.Pointer, q unsafe.Pointer, k unsafe.Pointer, dim int, n int, stride int, ahead unsafe.Pointer)
 
 // scores4Q8Avx512 is the kernel of that name in quant/kernel/csrc/vector.c.
 //
 //go:noescape
-func scores4Q8Avx512(p unsafe.Pointer, q unsafe.Pointer, k unsafe.Pointer, dim int, n int, stride int)
+func scores4Q8Avx512(p unsafe.Pointer, q unsafe.Pointer, k unsafe.Pointer, dim int, n int, stride int, ahead unsafe.Pointer)
 
 // mix4F32Avx512 is the kernel of that name in quant/kernel/csrc/vector.c.
 //
 //go:noescape
-func mix4F32Avx512(o unsafe.Pointer, p unsafe.Pointer, v unsafe.Pointer, dim int, n int, stride int)
+func mix4F32Avx512(o unsafe.Pointer, p unsafe.Pointer, v unsafe.Pointer, dim int, n int, stride int, ahead unsafe.Pointer)
 
 // mix4F16Avx512 is the kernel of that name in quant/kernel/csrc/vector.c.
 //
 //go:noescape
-func mix4F16Avx512(o unsafe.Pointer, p unsafe.Pointer, v unsafe.Pointer, dim int, n int, stride int)
+func mix4F16Avx512(o unsafe.Pointer, p unsafe.Pointer, v unsafe.Pointer, dim int, n int, stride int, ahead unsafe.Pointer)
 
 // mix4Q8Avx512 is the kernel of that name in quant/kernel/csrc/vector.c.
 //
 //go:noescape
-func mix4Q8Avx512(o unsafe.Pointer, p unsafe.Pointer, v unsafe.Pointer, dim int, n int, stride int)
+func mix4Q8Avx512(o unsafe.Pointer, p unsafe.Pointer, v unsafe.Pointer, dim int, n int, stride int, ahead unsafe.Pointer)
 
 // dot1F32Avx512 is the kernel of that name in quant/kernel/csrc/vector.c.
 //

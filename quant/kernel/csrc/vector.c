@@ -18,13 +18,17 @@ KERNEL NAME(mix)(float *o, const float *p, const float *v, long dim, long n);
 KERNEL NAME(dot1F32)(struct dot *a);
 KERNEL NAME(dot1F16)(struct dot *a);
 KERNEL NAME(dot1BF16)(struct dot *a);
+#if LANES > 4
+KERNEL NAME(combine)(float *o, const float *p, long n, long x, long y);
+#endif
 #if LANES == 16 // 4 heads or tokens want more than the registers of the others
-KERNEL NAME(scores4F32)(float *p, const float *q, const uint8_t *k, long dim, long n, long stride);
-KERNEL NAME(scores4F16)(float *p, const float *q, const uint8_t *k, long dim, long n, long stride);
-KERNEL NAME(scores4Q8)(float *p, const float *q, const uint8_t *k, long dim, long n, long stride);
-KERNEL NAME(mix4F32)(float *o, const float *p, const uint8_t *v, long dim, long n, long stride);
-KERNEL NAME(mix4F16)(float *o, const float *p, const uint8_t *v, long dim, long n, long stride);
-KERNEL NAME(mix4Q8)(float *o, const float *p, const uint8_t *v, long dim, long n, long stride);
+KERNEL NAME(scores4F32)(float *p, const float *q, const uint8_t *k, long dim, long n, long stride, const uint8_t *ahead);
+KERNEL NAME(scores4F16)(float *p, const float *q, const uint8_t *k, long dim, long n, long stride, const uint8_t *ahead);
+KERNEL NAME(scores4Q8)(float *p, const float *q, const uint8_t *k, long dim, long n, long stride, const uint8_t *ahead);
+KERNEL NAME(mix4F32)(float *o, const float *p, const uint8_t *v, long dim, long n, long stride, const uint8_t *ahead);
+KERNEL NAME(mix4F16)(float *o, const float *p, const uint8_t *v, long dim, long n, long stride, const uint8_t *ahead);
+KERNEL NAME(mix4Q8)(float *o, const float *p, const uint8_t *v, long dim, long n, long stride, const uint8_t *ahead);
+KERNEL NAME(weigh4)(float *p, float *m, float *l, float *o, long dim, long lo, long hi);
 KERNEL NAME(dot4F32)(struct dot *a);
 KERNEL NAME(dot4F16)(struct dot *a);
 KERNEL NAME(dot4BF16)(struct dot *a);
@@ -269,6 +273,59 @@ KERNEL NAME(weigh)(float *p, float *m, float *l, float *o, long dim, long lo, lo
     *l += fold(wadd(wload(p), wload(p + 16)));
 }
 
+#if LANES == 16
+// weigh for four heads, p[32·h + s]: what a head waits for, the next one fills.
+KERNEL NAME(weigh4)(float *p, float *m, float *l, float *o, long dim, long lo, long hi) {
+    uint32_t seen = (uint32_t)((1ull << hi) - (1ull << lo));
+    F v[4][2], none = _mm512_set1_ps(-__builtin_inff());
+    __m128 q[4], old = _mm_loadu_ps(m);
+    UNROLL for (int h = 0; h < 4; h++) {
+        v[h][0] = _mm512_mask_loadu_ps(none, (__mmask16)seen, p + 32 * h);
+        v[h][1] = _mm512_mask_loadu_ps(none, (__mmask16)(seen >> 16), p + 32 * h + 16);
+        F x = _mm512_set1_ps(m[h]);
+        x = maxF(v[h][1], maxF(v[h][0], x));
+        __m256 y = _mm256_max_ps(_mm512_castps512_ps256(x), _mm256_castsi256_ps(_mm512_extracti64x4_epi64(_mm512_castps_si512(x), 1)));
+        q[h] = _mm_max_ps(_mm256_castps256_ps128(y), _mm256_extractf128_ps(y, 1));
+    }
+    __m128 ab = _mm_max_ps(_mm_unpacklo_ps(q[0], q[1]), _mm_unpackhi_ps(q[0], q[1]));
+    __m128 cd = _mm_max_ps(_mm_unpacklo_ps(q[2], q[3]), _mm_unpackhi_ps(q[2], q[3]));
+    __m128 top = _mm_add_ps(_mm_max_ps(_mm_movelh_ps(ab, cd), _mm_movehl_ps(cd, ab)), _mm_setzero_ps()); // no -0
+    int grown = _mm_movemask_ps(_mm_cmplt_ps(old, top));
+    if (grown) {
+        __m128 c = _mm512_castps512_ps128(expF(_mm512_castps128_ps512(_mm_sub_ps(old, top))));
+        c = _mm_blendv_ps(_mm_set1_ps(1), c, _mm_cmplt_ps(old, top)); // times 1 changes no bit
+        _mm_storeu_ps(m, _mm_blendv_ps(old, top, _mm_cmplt_ps(old, top)));
+        _mm_storeu_ps(l, _mm_mul_ps(_mm_loadu_ps(l), c));
+        for (int h = 0; h < 4; h++, o = step(o, dim)) {
+            F x = _mm512_broadcastss_ps(c);
+            c = _mm_shuffle_ps(c, c, 0x39);
+            if (grown >> h & 1)
+                for (long i = 0; i < dim; i += 16) _mm512_storeu_ps(o + i, _mm512_mul_ps(_mm512_loadu_ps(o + i), x));
+        }
+    }
+    W e[4];
+    UNROLL for (int h = 0; h < 4; h++) {
+        F x = _mm512_broadcastss_ps(top);
+        top = _mm_shuffle_ps(top, top, 0x39);
+        F a = expF(_mm512_sub_ps(v[h][0], x)), b = expF(_mm512_sub_ps(v[h][1], x));
+        _mm512_storeu_ps(p + 32 * h, a);
+        _mm512_storeu_ps(p + 32 * h + 16, b);
+        e[h].v[0] = _mm512_add_ps(a, b);
+    }
+    float *sum = p + 128;
+    foldFour(sum, e);
+    _mm_storeu_ps(l, _mm_add_ps(_mm_loadu_ps(l), _mm_loadu_ps(sum)));
+}
+#endif
+
+#if LANES > 4
+// o = fma(o, x, p·y), see kernel.Combine; x and y come as their bits.
+KERNEL NAME(combine)(float *o, const float *p, long n, long x, long y) {
+    W a = wset(ofBits(x)), b = wset(ofBits(y));
+    for (long i = 0; i < n; i += 16) wstore(o + i, wfma(wload(o + i), a, wmul(wload(p + i), b)));
+}
+#endif
+
 // p[s] = q · k[s] for n positions, four at a time.
 KERNEL NAME(scores)(float *p, const float *q, const float *k, long dim, long n) {
     for (; n >= 4; n -= 4) {
@@ -321,7 +378,7 @@ INLINE F at4Q8(const uint8_t *p, long i) {
     return _mm512_mul_ps(_mm512_cvtph_ps(_mm256_set1_epi16(*(const int16_t *)p)), byteF(p + 2 + i % 32));
 }
 #define SCORES4(name, at, COLS, BYTES)                                                                                 \
-    KERNEL NAME(name)(float *p, const float *q, const uint8_t *k, long dim, long n, long stride) {                     \
+    KERNEL NAME(name)(float *p, const float *q, const uint8_t *k, long dim, long n, long stride, const uint8_t *ahead) {\
         for (; n >= 4; n -= 4) {                                                                                       \
             W f[4][4];                                                                                                 \
             UNROLL for (int h = 0; h < 4; h++) UNROLL for (int s = 0; s < 4; s++) f[h][s] = wset(0);                   \
@@ -337,6 +394,7 @@ INLINE F at4Q8(const uint8_t *p, long i) {
                     }                                                                                                  \
                 }                                                                                                      \
             }                                                                                                          \
+            for (long i = 4 * stride; COLS == 16 && i > 0; i -= 64, ahead += 64) _mm_prefetch((const char *)ahead, _MM_HINT_T0);\
             UNROLL for (int h = 0; h < 4; h++) foldFour(p + 32 * h, f[h]);                                             \
             p += 4;                                                                                                    \
             k += 4 * stride;                                                                                           \
@@ -367,6 +425,8 @@ SCORES4(scores4Q8, at4Q8, 32, 34)
         UNROLL for (int h = 0; h < 4; h++, x = step(x, dim)) UNROLL for (int j = 0; j < N; j++) f[h][j] = _mm512_loadu_ps(x + 16 * j); \
         const uint8_t *row = v;                                                                                        \
         for (long s = 0; s < n; s++, row += stride) {                                                                  \
+            _mm_prefetch((const char *)ahead, _MM_HINT_T0);                                                            \
+            ahead += 16 * N * BYTES / 32;                                                                              \
             UNROLL for (int j = 0; j < N; j++) {                                                                       \
                 F y = at(row, 16 * j);                                                                                 \
                 UNROLL for (int h = 0; h < 4; h++) f[h][j] = _mm512_fmadd_ps(_mm512_set1_ps(p[32 * h + s]), y, f[h][j]); \
@@ -376,7 +436,7 @@ SCORES4(scores4Q8, at4Q8, 32, 34)
         UNROLL for (int h = 0; h < 4; h++, x = step(x, dim)) UNROLL for (int j = 0; j < N; j++) _mm512_storeu_ps(x + 16 * j, f[h][j]); \
     }
 #define MIX4(name, at, BYTES)                                                                                          \
-    KERNEL NAME(name)(float *o, const float *p, const uint8_t *v, long dim, long n, long stride) {                     \
+    KERNEL NAME(name)(float *o, const float *p, const uint8_t *v, long dim, long n, long stride, const uint8_t *ahead) {\
         long left = dim;                                                                                               \
         MIX4COLS(4, at, BYTES)                                                                                         \
         MIX4COLS(2, at, BYTES)                                                                                         \

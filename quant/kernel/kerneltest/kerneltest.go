@@ -280,8 +280,28 @@ func attend(t *testing.T, impl kernel.Kernels) {
 						return
 					}
 				}
+				combine(t, impl, a, group, dim, pos)
 			}
 		}
+	}
+}
+
+// combine merges two spans, in both orders, with themselves and with an empty one.
+func combine(t *testing.T, impl kernel.Kernels, a *kernel.AttendArgs, group, dim, pos int) {
+	t.Helper()
+	for _, spans := range [][4]int{{0, pos / 2, pos / 2, pos}, {pos / 2, pos, 0, pos / 2}, {0, pos, 0, pos}, {0, pos, 0, 0}, {0, 0, 0, pos}} {
+		got, want, part := newPartial(group, dim), newPartial(group, dim), newPartial(group, dim)
+		a.Lo, a.Hi = spans[0], spans[1]
+		kernel.Portable{}.Attend(got, a)
+		kernel.Portable{}.Attend(want, a)
+		a.Lo, a.Hi = spans[2], spans[3]
+		kernel.Portable{}.Attend(part, a)
+		impl.Combine(got, part)
+		kernel.Portable{}.Combine(want, part)
+		what := fmt.Sprintf("combined %v, dim %d, group %d: ", spans, dim, group)
+		diff(t, what+"M", got.M, want.M)
+		diff(t, what+"L", got.L, want.L)
+		diff(t, what+"O", got.O, want.O)
 	}
 }
 

@@ -68,9 +68,12 @@ type Set struct {
 	Weigh       func(p, m, l, o unsafe.Pointer, dim, lo, hi int)
 	Scores      func(p, q, k unsafe.Pointer, dim, n int)
 	Mix         func(o, p, v unsafe.Pointer, dim, n int)
-	// Scores4 and Mix4 do four heads at once on keys and values as they are stored, by KV type. May be nil.
-	Scores4  [kernel.KVQ8 + 1]func(p, q, k unsafe.Pointer, dim, n, stride int)
-	Mix4     [kernel.KVQ8 + 1]func(o, p, v unsafe.Pointer, dim, n, stride int)
+	// Scores4, Weigh4 and Mix4 do four heads at once on keys and values as they are stored, by KV type; ahead is prefetched. May
+	// be nil.
+	Scores4  [kernel.KVQ8 + 1]func(p, q, k unsafe.Pointer, dim, n, stride int, ahead unsafe.Pointer)
+	Weigh4   func(p, m, l, o unsafe.Pointer, dim, lo, hi int)
+	Mix4     [kernel.KVQ8 + 1]func(o, p, v unsafe.Pointer, dim, n, stride int, ahead unsafe.Pointer)
+	Combine  func(o, p unsafe.Pointer, n, x, y int) // may be nil
 	SumBytes func(p unsafe.Pointer, n int, out unsafe.Pointer)
 
 	// Low-rank adapters: one token or four; four may be nil.

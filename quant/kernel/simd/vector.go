@@ -147,6 +147,11 @@ func (k *Kernels) Attend(dst *kernel.Partial, a *kernel.AttendArgs) {
 			values: a.Arena[page+a.VOff+lo*row : page+a.VOff+(lo+n)*row],
 			kind:   a.Type, dim: dim, row: row, lo: lo, n: n,
 		}
+		pg.nextKeys, pg.nextValues = pg.keys, pg.values
+		if i := pos/kernel.BlockPositions + 1; i < len(a.Pages) {
+			next := int(a.Pages[i]) * a.PageBytes
+			pg.nextKeys, pg.nextValues = a.Arena[next+a.KOff:], a.Arena[next+a.VOff:]
+		}
 		g := 0
 		if four {
 			for ; g+4 <= a.Group; g += 4 {
@@ -176,16 +181,30 @@ type pageArgs struct {
 	kind         kernel.KVType
 	dim, row     int // row: bytes of a position
 	lo, n        int
+
+	nextKeys, nextValues []byte // of the sequence's next page, to be prefetched
 }
 
 // fourHeads attends with four heads at once.
 func (k *Kernels) fourHeads(s *scratch, p *pageArgs, q, m, l, o []float32) {
 	w := &s.weights
-	k.Scores4[p.kind](ptr(w[0][p.lo:]), ptr(q), ptr(p.keys), p.dim, p.n, p.row)
-	for h := range m {
-		k.Weigh(ptr(w[h][:]), ptr(m[h:]), ptr(l[h:]), ptr(o[h*p.dim:(h+1)*p.dim]), p.dim, p.lo, p.lo+p.n)
+	k.Scores4[p.kind](ptr(w[0][p.lo:]), ptr(q), ptr(p.keys), p.dim, p.n, p.row, ptr(p.nextKeys))
+	k.Weigh4(ptr(w[:5]), ptr(m[:4]), ptr(l[:4]), ptr(o[:4*p.dim]), p.dim, p.lo, p.lo+p.n)
+	k.Mix4[p.kind](ptr(o), ptr(w[0][p.lo:]), ptr(p.values), p.dim, p.n, p.row, ptr(p.nextValues))
+}
+
+// Combine merges the state of a later span.
+func (k *Kernels) Combine(dst, src *kernel.Partial) {
+	dim := len(dst.O) / max(len(dst.M), 1)
+	if k.Set.Combine == nil || dim%16 != 0 {
+		k.Portable.Combine(dst, src)
+		return
 	}
-	k.Mix4[p.kind](ptr(o), ptr(w[0][p.lo:]), ptr(p.values), p.dim, p.n, p.row)
+	for g := range dst.M {
+		if x, y, both := kernel.CombineHead(dst, src, g); both {
+			k.Set.Combine(ptr(dst.O[g*dim:(g+1)*dim]), ptr(src.O[g*dim:(g+1)*dim]), dim, int(math.Float32bits(x)), int(math.Float32bits(y)))
+		}
+	}
 }
 
 // heads attends with up to maxGroup heads one by one, for which keys and values become float32 once.
