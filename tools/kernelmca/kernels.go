@@ -30,12 +30,12 @@ func kernels() []kernel {
 		blocks float64
 		bytes  float64
 	}{
-		{"rowsQ40", 4, 18},
+		{"rowsQ40", 8, 18},
 		{"gemvQ41", 1, 20},
 		{"gemvQ50", 1, 22},
 		{"gemvQ51", 1, 24},
-		{"rowsQ80", 4, 34},
-		{"rowsIQ4NL", 4, 18},
+		{"rowsQ80", 8, 34},
+		{"rowsIQ4NL", 8, 18},
 		{"gemvMXFP4", 1, 17},
 		{"gemvQ4K", 8, 18},
 		{"gemvQ5K", 8, 22},

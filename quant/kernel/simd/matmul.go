@@ -42,7 +42,7 @@ func (k *Kernels) fast(y []float32, ldy int, w *quant.Matrix, a *kernel.Activati
 	defer k.free.put(s)
 	s.setTable(w, k.Bias)
 	full := lo + (hi-lo)/k.Lanes*k.Lanes
-	single := a.Rows == 1 && k.Gemv[w.Format] != nil
+	single := a.Rows == 1 && k.Gemv[w.Format] != nil && w.Cols <= maxVectorCols
 	k.rows(s, single, y, ldy, w, a, lo, full)
 	if full < hi {
 		k.rows(s, single, y, ldy, w, a, hi-k.Lanes, hi)
@@ -70,6 +70,12 @@ func (k *Kernels) rows(s *scratch, single bool, y []float32, ldy int, w *quant.M
 // kernelBytes bounds the weights of one kernel call: assembly cannot be preempted, and should return within some 50 µs.
 const kernelBytes = 512 << 10
 
+// maxVectorCols bounds a row for Gemv kernels, which may prepare the token in their buf: vectorFloats, and 4 for each block.
+const (
+	vectorFloats  = 32 * maxLanes
+	maxVectorCols = (panelRows*panelCols/2 - vectorFloats) / 4 * 32
+)
+
 // vector multiplies stored rows with one token; hi-lo is a multiple of Lanes.
 func (k *Kernels) vector(s *scratch, y []float32, w *quant.Matrix, a *kernel.Activations, lo, hi int) {
 	stride := w.Format.RowBytes(w.Cols)
@@ -80,7 +86,7 @@ func (k *Kernels) vector(s *scratch, y []float32, w *quant.Matrix, a *kernel.Act
 		s.gemv = gemvArgs{
 			y: ptr(y[r : r+n]), w: ptr(w.Data[r*stride : (r+n)*stride]),
 			q: ptr(a.Q[:w.Cols]), d: ptr(a.D[:nb]), g: ptr(a.D[nb : 2*nb]), c: ptr(a.S[:nb]), h: ptr(a.S[nb : 3*nb]),
-			table: ptr(s.table[:]), stride: stride, nb: nb, groups: n / k.Lanes, buf: ptr(s.buf[:]),
+			table: ptr(s.table[:]), stride: stride, nb: nb, groups: n / k.Lanes, buf: ptr(s.floats[:]),
 		}
 		k.Gemv[w.Format](unsafe.Pointer(&s.gemv))
 	}
