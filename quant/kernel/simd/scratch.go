@@ -103,7 +103,7 @@ type scratch struct {
 	floats  [panelRows * panelCols / 2]float32
 	weights [maxGroup][kernel.BlockPositions]float32
 	table   [32]byte           // v + 128, or h + 128 and l + 128
-	code    [maxBnBCols]int8   // bitsandbytes: activations, even columns before odd ones
+	code    [maxBnBCols]int8   // bitsandbytes: activations, even columns before odd ones; or tokens turned
 	bnb     [bnbScales]float32 // bitsandbytes: scales of 64 columns, turned
 	buf     [32 * maxLanes]float32
 	panels  [panelRows / minLanes][]byte // what the groups of a panel are read from
