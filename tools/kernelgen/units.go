@@ -71,8 +71,10 @@ func units() []unit {
 			us = append(us, u)
 		}
 	}
-	return append(us, unit{"arm64", neon, neon + "/csrc/mmla.c", "mmla_gemm", "Mmla", "aarch64-linux-gnu-gcc",
-		flags(arm64Flags, "-march=armv8.2-a+dotprod+i8mm -fno-schedule-insns")})
+	return append(us, unit{
+		"arm64", neon, neon + "/csrc/mmla.c", "mmla_gemm", "Mmla", "aarch64-linux-gnu-gcc",
+		flags(arm64Flags, "-march=armv8.2-a+dotprod+i8mm -fno-schedule-insns"),
+	})
 }
 
 // commonFlags: freestanding code without calls, tables or traps, that computes in the order in which it is written:
