@@ -89,9 +89,14 @@ func report(out io.Writer, a, b map[string]int64, steps int64) error {
 			rest += r.n
 			continue
 		}
-		fmt.Fprintf(&t, "| `%s` | %d | %.1f |\n", r.name, r.n, 100*float64(r.n)/float64(total))
+		fmt.Fprintf(&t, "| `%s` | %d | %.1f |\n", short(r.name), r.n, 100*float64(r.n)/float64(total))
 	}
 	fmt.Fprintf(&t, "| others | %d | %.1f |\n", rest, 100*float64(rest)/float64(total))
 	_, err := io.WriteString(out, t.String())
 	return err
+}
+
+// short is a symbol without the path to its package and without its calling convention.
+func short(symbol string) string {
+	return strings.TrimSuffix(symbol[strings.LastIndexByte(symbol, '/')+1:], ".abi0")
 }

@@ -36,10 +36,10 @@ Trace 0: 0x7f0a8c0003c0 [00000000/0000000000012000/00003020/ff200000] main.b
 
 func TestReport(t *testing.T) {
 	var b strings.Builder
-	if err := report(&b, map[string]int64{"x": 10, "y": 5}, map[string]int64{"x": 30, "y": 5}, 2); err != nil {
+	if err := report(&b, map[string]int64{"a/b.x.abi0": 10, "y": 5}, map[string]int64{"a/b.x.abi0": 30, "y": 5}, 2); err != nil {
 		t.Fatal(err)
 	}
-	if want := "| `x` | 10 | 100.0 |\n"; !strings.Contains(b.String(), want) {
+	if want := "| `b.x` | 10 | 100.0 |\n"; !strings.Contains(b.String(), want) {
 		t.Errorf("%s does not contain %s", b.String(), want)
 	}
 }

@@ -30,12 +30,12 @@ func kernels() []kernel {
 		blocks float64
 		bytes  float64
 	}{
-		{"rowsQ40", 4, 18},
+		{"rowsQ40", 8, 18},
 		{"gemvQ41", 1, 20},
 		{"gemvQ50", 1, 22},
 		{"gemvQ51", 1, 24},
-		{"rowsQ80", 4, 34},
-		{"rowsIQ4NL", 4, 18},
+		{"rowsQ80", 8, 34},
+		{"rowsIQ4NL", 8, 18},
 		{"gemvMXFP4", 1, 17},
 		{"gemvQ4K", 8, 18},
 		{"gemvQ5K", 8, 22},
@@ -59,6 +59,7 @@ func kernels() []kernel {
 		{"Dot", core{"Cortex-A76", "neoverse-n1", "+dotprod", 2.4}, []string{"gemm8", "gemm8Off", "gemm8Two"}},
 	}
 	const lanes = 4
+	newer := core{"Neoverse N2", "neoverse-n2", "", 0} // with SMMLA, which no Raspberry Pi has
 	var ks []kernel
 	for _, s := range sets {
 		for _, f := range formats {
@@ -67,6 +68,9 @@ func kernels() []kernel {
 		for _, g := range s.gemms {
 			ks = append(ks, kernel{g + s.suffix, s.core, lanes, 0, float64(g[4] - '0')})
 		}
+	}
+	for _, g := range []string{"gemm8Dot", "gemm8OffDot", "gemm8TwoDot", "gemm8Mmla", "gemm8OffMmla", "gemm8TwoMmla"} {
+		ks = append(ks, kernel{g, newer, lanes, 0, 8})
 	}
 	return ks
 }

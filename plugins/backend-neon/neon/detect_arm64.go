@@ -15,6 +15,9 @@ import (
 // that Go runs on.
 func all() []kernel.Kernels {
 	var ks []kernel.Kernels
+	if cpu.ARM64.HasASIMDDP && cpu.ARM64.HasI8MM {
+		ks = append(ks, simd.New(mmla()))
+	}
 	if cpu.ARM64.HasASIMDDP {
 		ks = append(ks, simd.New(dot()))
 	}

@@ -42,7 +42,7 @@ func (k *Kernels) fast(y []float32, ldy int, w *quant.Matrix, a *kernel.Activati
 	defer k.free.put(s)
 	s.setTable(w, k.Bias)
 	full := lo + (hi-lo)/k.Lanes*k.Lanes
-	single := a.Rows == 1 && k.Gemv[w.Format] != nil
+	single := a.Rows == 1 && k.Gemv[w.Format] != nil && w.Cols <= maxVectorCols
 	k.rows(s, single, y, ldy, w, a, lo, full)
 	if full < hi {
 		k.rows(s, single, y, ldy, w, a, hi-k.Lanes, hi)
@@ -70,6 +70,12 @@ func (k *Kernels) rows(s *scratch, single bool, y []float32, ldy int, w *quant.M
 // kernelBytes bounds the weights of one kernel call: assembly cannot be preempted, and should return within some 50 µs.
 const kernelBytes = 512 << 10
 
+// maxVectorCols bounds a row for Gemv kernels, which may prepare the token in their buf: vectorFloats, and 4 for each block.
+const (
+	vectorFloats  = 32 * maxLanes
+	maxVectorCols = (panelRows*panelCols/2 - vectorFloats) / 4 * 32
+)
+
 // vector multiplies stored rows with one token; hi-lo is a multiple of Lanes.
 func (k *Kernels) vector(s *scratch, y []float32, w *quant.Matrix, a *kernel.Activations, lo, hi int) {
 	stride := w.Format.RowBytes(w.Cols)
@@ -80,7 +86,7 @@ func (k *Kernels) vector(s *scratch, y []float32, w *quant.Matrix, a *kernel.Act
 		s.gemv = gemvArgs{
 			y: ptr(y[r : r+n]), w: ptr(w.Data[r*stride : (r+n)*stride]),
 			q: ptr(a.Q[:w.Cols]), d: ptr(a.D[:nb]), g: ptr(a.D[nb : 2*nb]), c: ptr(a.S[:nb]), h: ptr(a.S[nb : 3*nb]),
-			table: ptr(s.table[:]), stride: stride, nb: nb, groups: n / k.Lanes, buf: ptr(s.buf[:]),
+			table: ptr(s.table[:]), stride: stride, nb: nb, groups: n / k.Lanes, buf: ptr(s.floats[:]),
 		}
 		k.Gemv[w.Format](unsafe.Pointer(&s.gemv))
 	}
@@ -169,18 +175,36 @@ func (k *Kernels) panels(s *scratch, y []float32, ldy int, w *quant.Matrix, a *k
 					s.panels[g] = k.tilesOf(w, r+g*k.Lanes, b, n)
 				} else {
 					s.panels[g] = k.packGroup(s, w, r+g*k.Lanes, b, n, g)
+					k.turnPanel(s.panels[g])
 				}
 			}
 			for g := range groups {
 				s.next[g] = k.nextPanel(w, r+g*k.Lanes, b, n, hi)
 			}
 			for t := 0; t < a.Rows; t += kernel.TokenTile {
+				k.turnTokens(s, a, t, b, n, nb)
 				for g := range groups {
 					k.tile(s, gemm, y[t*ldy+r+g*k.Lanes:], ldy, a, t, b, n, nb, g)
 				}
 			}
 		}
 	}
+}
+
+// turnPanel brings a panel to the order of the products, where that is another.
+func (k *Kernels) turnPanel(panel []byte) {
+	if k.TurnPanel != nil {
+		k.TurnPanel(ptr(panel), len(panel)/(8*k.Lanes))
+	}
+}
+
+// turnTokens does it with blocks [b, b+n) of nb of the tile of tokens that begins at t, in s.code.
+func (k *Kernels) turnTokens(s *scratch, a *kernel.Activations, t, b, n, nb int) {
+	if k.TurnTokens == nil {
+		return
+	}
+	tw := min(kernel.TokenTile, a.Rows-t)
+	k.TurnTokens(ptr(s.code[:n*tw*32]), ptr(a.Q[(t*nb+b*tw)*32:(t*nb+(b+n)*tw)*32]), n, tw)
 }
 
 // nextPanel is what packGroup will read next in place of blocks [b, b+n) of the rows from r on; nil: nothing, or rows.
@@ -268,6 +292,9 @@ func (k *Kernels) tile(s *scratch, gemm *[4]Args, y []float32, ldy int, a *kerne
 			s.gemm.x, s.gemm.ldx = s.gemm.y, ldy
 		}
 		s.gemm.q = ptr(a.Q[at*32:])
+		if k.TurnTokens != nil && size > 0 {
+			s.gemm.q = ptr(s.code[i*32:])
+		}
 		s.gemm.d = ptr(a.D[at:])
 		s.gemm.g = ptr(a.D[a.Rows*nb+at:])
 		s.gemm.c = ptr(a.S[at:])

@@ -103,7 +103,7 @@ type scratch struct {
 	floats  [panelRows * panelCols / 2]float32
 	weights [maxGroup][kernel.BlockPositions]float32
 	table   [32]byte           // v + 128, or h + 128 and l + 128
-	code    [maxBnBCols]int8   // bitsandbytes: activations, even columns before odd ones
+	code    [maxBnBCols]int8   // bitsandbytes: activations, even columns before odd ones; or tokens turned
 	bnb     [bnbScales]float32 // bitsandbytes: scales of 64 columns, turned
 	buf     [32 * maxLanes]float32
 	panels  [panelRows / minLanes][]byte // what the groups of a panel are read from
@@ -119,6 +119,7 @@ type scratch struct {
 	pack       packArgs
 	dot        dotArgs
 	prepare    prepareArgs
+	home       int // where get looked first
 }
 
 // scratchList holds idle scratch: as many as there ever were calls at once. (A sync.Pool would be emptied by the garbage
@@ -147,10 +148,11 @@ func (l *scratchList) get() *scratch {
 	for i := range l.idle {
 		slot := &l.idle[(at+i)%scratchSlots].s
 		if s := slot.Load(); s != nil && slot.CompareAndSwap(s, nil) {
+			s.home = at
 			return s
 		}
 	}
-	return new(scratch)
+	return &scratch{home: at}
 }
 
 func (l *scratchList) put(s *scratch) {
@@ -159,9 +161,8 @@ func (l *scratchList) put(s *scratch) {
 	clear(s.next[:])
 	s.gemm, s.gemv, s.pack, s.dot, s.prepare = gemmArgs{}, gemvArgs{}, packArgs{}, dotArgs{}, prepareArgs{}
 	s.few = fewArgs{}
-	at := home()
-	for i := range l.idle {
-		slot := &l.idle[(at+i)%scratchSlots].s
+	for i := range l.idle { // home() may differ here, and get would search for it all round
+		slot := &l.idle[(s.home+i)%scratchSlots].s
 		if slot.Load() == nil && slot.CompareAndSwap(nil, s) {
 			return
 		}

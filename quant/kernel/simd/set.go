@@ -50,6 +50,11 @@ type Set struct {
 	// Tail16 tells that Dot takes 16-bit weights whose number of columns is not a multiple of 16.
 	Tail16 bool
 
+	// TurnPanel brings the chunks of a panel, and TurnTokens the tokens, to the order that Gemm wants, two and two; Gemm for one
+	// token takes that as it was. May be nil.
+	TurnPanel  func(w unsafe.Pointer, pairs int)
+	TurnTokens func(to, from unsafe.Pointer, nb, tw int)
+
 	EvenOdd    func(to, from unsafe.Pointer, n int)
 	ScalesBnB  func(to, code, values, absmax, unit unsafe.Pointer, n int)
 	TurnScales func(to, from unsafe.Pointer, n int)

@@ -3,7 +3,9 @@
 #include "args.h"
 #include <arm_neon.h>
 
-#ifdef __ARM_FEATURE_DOTPROD
+#if defined(__ARM_FEATURE_MATMUL_INT8)
+#define NAME(n) n##Mmla
+#elif defined(__ARM_FEATURE_DOTPROD)
 #define NAME(n) n##Dot
 #else
 #define NAME(n) n##Neon
