@@ -22,6 +22,7 @@ type want struct {
 	pos    int
 	id     int32
 	logits []float32
+	peaks  []float32 // of logits; nil: the model does not look for them
 }
 
 // unit is a sequence that has tokens to compute: that of a branch, or the root of a job, whose branch is nil.
@@ -172,7 +173,7 @@ func (l *loop) add(u unit, n int) int {
 				if len(b.wants) == l.size.logits {
 					return i - u.from
 				}
-				r.logits = l.want(u.b, i, r.token)
+				r.logits, r.peaks = l.want(u.b, i, r.token)
 			}
 		}
 		b.rows = append(b.rows, r)
@@ -184,14 +185,19 @@ func (l *loop) add(u unit, n int) int {
 func (l *loop) addDraft(b *branch) {
 	g := &b.guess
 	for i, id := range g.ids[:g.taken] {
-		l.batch.rows = append(l.batch.rows, row{seq: b.seq, bound: b.job.bound, token: id, logits: l.want(b, g.at+i, id)})
+		r := row{seq: b.seq, bound: b.job.bound, token: id}
+		r.logits, r.peaks = l.want(b, g.at+i, id)
+		l.batch.rows = append(l.batch.rows, r)
 	}
 }
 
-// want gives a row its logits.
-func (l *loop) want(b *branch, pos int, id int32) []float32 {
+// want gives a row its logits and their peaks.
+func (l *loop) want(b *branch, pos int, id int32) (logits, peaks []float32) {
 	k := len(l.batch.wants)
-	logits := l.logits[k*l.size.rows : (k+1)*l.size.rows]
-	l.batch.wants = append(l.batch.wants, want{b: b, pos: pos, id: id, logits: logits})
-	return logits
+	logits = l.logits[k*l.size.rows : (k+1)*l.size.rows]
+	if n := l.size.peaks; n > 0 {
+		peaks = l.peaks[k*n : (k+1)*n]
+	}
+	l.batch.wants = append(l.batch.wants, want{b: b, pos: pos, id: id, logits: logits, peaks: peaks})
+	return logits, peaks
 }

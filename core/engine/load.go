@@ -14,6 +14,7 @@ import (
 	"edged/core/mmap"
 	"edged/core/protocol"
 	"edged/core/protocol/backend"
+	"edged/core/sample"
 	"edged/core/transformer"
 	"edged/core/weights"
 	"edged/quant"
@@ -124,7 +125,7 @@ func (e *Engine) load(ctx context.Context, req backend.LoadRequest, progress fun
 	}
 	info := t.Info()
 	m.size = sizes{
-		rows: info.VocabRows, context: info.Context, page: kernel.BlockPositions, batch: info.MaxRows,
+		rows: info.VocabRows, peaks: (info.VocabRows + sample.PeakLen - 1) / sample.PeakLen, context: info.Context, page: kernel.BlockPositions, batch: info.MaxRows,
 		logits: l.logitRows, sequences: l.sequences, waiting: e.opt.MaxWaiting,
 		forgets: req.NoPrefixCache, lookup: !req.NoLookup,
 	}

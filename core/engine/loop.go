@@ -18,6 +18,7 @@ import (
 // sizes are the bounds of a loop.
 type sizes struct {
 	rows      int  // of the embedding matrix: VocabRows
+	peaks     int  // of a row of logits, which the model finds; 0: it does not
 	context   int  // positions of one sequence
 	page      int  // positions of one KV page
 	batch     int  // rows of one turn
@@ -49,6 +50,7 @@ type loop struct {
 	sampler  sample.Sampler
 	top      []sample.Alternative // scratch
 	logits   []float32            // (size.logits, size.rows)
+	peaks    []float32            // (size.logits, size.peaks)
 	batch    batch
 	pace     pace
 	drafts   speculator
@@ -74,6 +76,7 @@ func newLoop(m model, size sizes, logits []float32, log *slog.Logger) *loop {
 		done:     make(chan struct{}),
 		adapters: map[string]*adapter{},
 		pins:     map[string]seq{},
+		peaks:    make([]float32, size.logits*size.peaks),
 	}
 	if !size.forgets {
 		l.prefixes = newPrefixes(m, size.page)

@@ -63,6 +63,7 @@ type row struct {
 	token  int32
 	bound  any       // of model.bind
 	logits []float32 // (VocabRows); nil: not wanted
+	peaks  []float32 // of logits, see sample.Peaks; nil: not wanted
 	sum    []float32 // (Width) that the normalised hidden state is added to; nil: not wanted
 }
 
@@ -81,7 +82,7 @@ func (c *computer) newSeq() seq { return sequence{c.m.NewSeq()} }
 func (c *computer) forward(rows []row) error {
 	c.rows = c.rows[:0]
 	for _, r := range rows {
-		out := transformer.Row{Seq: r.seq.(sequence).Seq, Token: r.token, Logits: r.logits, Sum: r.sum}
+		out := transformer.Row{Seq: r.seq.(sequence).Seq, Token: r.token, Logits: r.logits, Peaks: r.peaks, Sum: r.sum}
 		if r.bound != nil {
 			out.Adapters = r.bound.([]transformer.Use)
 		}

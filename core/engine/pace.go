@@ -9,13 +9,19 @@ const (
 	firstChunk = 32
 	// loneTurn bounds a turn while nobody but prefills is there: a cancel waits no longer.
 	loneTurn = 500 * time.Millisecond
-	// stretch bounds what a chunk adds to a turn beside running streams, in usual gaps between two tokens, times 100. With
-	// the streams' own rows a turn is then 2 gaps long; what is left to 3 is for chunks that take longer than they did.
-	stretch = 100
+	// stretch bounds what a chunk adds to a turn beside running streams, in usual gaps between two tokens.
+	stretch = 1.0
+	// longest is how long such a turn may become, in usual gaps, when it takes as much longer than expected as turns did lately.
+	// A token is not to wait longer than 3.
+	longest = 2.8
+	// calm is how much of what turns lately took too long is remembered by the next one: half of it 230 turns later.
+	calm = 0.997
+	// chunkSizes is the number of sizes of chunks beside streams whose cost is remembered one by one.
+	chunkSizes = 65
 	// memory is the weight of a new measurement, as a shift: 1/4.
 	memory = 2
 	// outlier bounds a measurement against what was expected: a turn that lost its core for a while says nothing about rows.
-	outlier = 4
+	outlier = 1.5
 	// paceRows is the largest number of rows whose turns are remembered one by one.
 	paceRows = 64
 	// paceAge is the number of turns after which a measurement that was not renewed is forgotten, so that one bad moment does
@@ -26,10 +32,19 @@ const (
 // pace says how many rows fit into a turn, from how long turns took. Neither chunks nor drafts change a bit of any row,
 // so they may follow the machine.
 type pace struct {
-	perRow time.Duration // a row of a prompt with nothing beside it; 0: not known yet
-	beside time.Duration // a row of a chunk beside running streams; 0: not known yet
+	perRow time.Duration        // a row of a prompt with nothing beside it; 0: not known yet
+	beside [chunkSizes]measured // what a chunk of rowsOf(i) adds to a turn of running streams
 	turns  [paceRows + 1]measured
-	now    uint64 // turns so far
+	late   float64 // by how much turns lately took longer than expected, the worst of them, as a part
+	now    uint64  // turns so far
+}
+
+// rowsOf is the size of a chunk: half a tile, then whole ones. The rest of a tile costs as much as all of it, or nearly so.
+func rowsOf(i int) int {
+	if i == 0 {
+		return minChunk / 2
+	}
+	return i * minChunk
 }
 
 // measured is how long a turn takes whose rows all want logits, by their number.
@@ -39,8 +54,10 @@ type measured struct {
 }
 
 // known returns a measurement that still counts; 0: there is none.
-func (p *pace) known(rows int) time.Duration {
-	if m := &p.turns[rows]; m.took > 0 && p.now-m.at < paceAge {
+func (p *pace) known(rows int) time.Duration { return p.recent(&p.turns[rows]) }
+
+func (p *pace) recent(m *measured) time.Duration {
+	if m.took > 0 && p.now-m.at < paceAge {
 		return m.took
 	}
 	return 0
@@ -88,37 +105,69 @@ func (p *pace) chunk(decoding, limit int) int {
 	case usual == 0:
 		return min(limit, minChunk)
 	}
-	perRow := p.beside
-	if perRow == 0 {
-		perRow = 2 * p.perRow
+	// The greatest chunk that fits, by what it or the next smaller one that is known took.
+	room := min(loneTurn, time.Duration(float64(usual)*min(stretch, longest/(1+p.late)-1)))
+	best, perRow := -1, 2*p.perRow
+	for i := range p.beside {
+		if t := p.recent(&p.beside[i]); t > 0 {
+			perRow = t / time.Duration(rowsOf(i))
+		}
+		if perRow > 0 && perRow*time.Duration(rowsOf(i)) <= room {
+			best = i
+		}
 	}
-	if perRow == 0 {
-		return min(limit, minChunk)
+	if best <= 0 {
+		// Half a tile, unless it was found to cost nearly as much as a whole one.
+		half, whole := p.recent(&p.beside[0]), p.recent(&p.beside[1])
+		if whole == 0 || half > 0 && 4*half > 3*whole {
+			best = 1
+		} else {
+			best = 0
+		}
 	}
-	// Whole tiles: the rest of one costs as much as all of it.
-	rows := int(min(loneTurn, usual*stretch/100) / perRow)
-	return min(limit, max(minChunk, rows/minChunk*minChunk))
+	return min(limit, rowsOf(best))
 }
 
 // observe learns from a turn.
 func (p *pace) observe(decoding, prefill int, took time.Duration) {
 	p.now++
+	usual := p.turn(decoding)
 	switch {
 	case prefill == 0:
 		if decoding > paceRows {
 			return
 		}
+		p.lateness(took, p.known(decoding))
 		m := &p.turns[decoding]
-		if usual := p.turn(decoding); usual > 0 {
-			took = min(took, outlier*usual)
+		if usual > 0 {
+			took = min(took, time.Duration(outlier*float64(usual)))
 		}
 		*m = measured{blend(p.known(decoding), took), p.now}
-	case decoding > 0:
-		if usual := p.turn(decoding); usual > 0 && prefill >= minChunk {
-			p.beside = blend(p.beside, max(took-usual, took/8)/time.Duration(prefill))
+	case decoding > 0 && usual > 0:
+		i := prefill / minChunk
+		if i >= chunkSizes || prefill != rowsOf(i) {
+			return
 		}
-	case prefill >= 2*minChunk:
+		m := &p.beside[i]
+		more := max(took-usual, took/8)
+		if old := p.recent(m); old > 0 {
+			p.lateness(took, usual+old)
+			more = min(more, time.Duration(outlier*float64(old)))
+		}
+		if decoding <= paceRows && p.known(decoding) > 0 {
+			p.turns[decoding].at = p.now // what it is compared with is not forgotten meanwhile
+		}
+		*m = measured{blend(p.recent(m), more), p.now}
+	case decoding == 0 && prefill >= 2*minChunk:
 		p.perRow = blend(p.perRow, took/time.Duration(prefill))
+	}
+}
+
+// lateness learns from a turn of running streams how far to trust what is expected of one: 0 is nothing known.
+func (p *pace) lateness(took, expected time.Duration) {
+	p.late *= calm
+	if expected > 0 {
+		p.late = max(p.late, min(float64(took)/float64(expected), longest)-1)
 	}
 }
 

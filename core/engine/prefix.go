@@ -6,8 +6,8 @@ import (
 	"slices"
 )
 
-// prefixes is the prefix cache: a radix tree over tokens whose nodes are full KV pages. A path from a root spells a prefix,
-// page by page; each root is one set of adapters, by content. What else a page depends on (model, KV type, precision, RoPE
+// prefixes is the prefix cache: a radix tree over tokens whose nodes are full KV pages, and the last ones of what has ended, which
+// are leaves. A path from a root spells a prefix, page by page; each root is one set of adapters, by content. What else a page depends on (model, KV type, precision, RoPE
 // settings, layout of a page) is constant for a loaded model.
 //
 // Two rules keep the accounting simple. A sequence holds a node only together with all nodes above it, since it adopted
@@ -34,7 +34,7 @@ type prefixes struct {
 
 // node is a kept page.
 type node struct {
-	tokens       []int32 // (page) what it adds to its parent; nil: never used; memory is kept for the next node of this page
+	tokens       []int32 // (page, or fewer) what it adds to its parent; nil: never used; memory is kept for the next node of this page
 	hash         uint64
 	root         *root
 	made         uint64 // counts what add makes: another page of this number has another one
@@ -156,7 +156,7 @@ func (p *prefixes) copy(at place, s seq, h history, full, limit int) {
 	for tries := 0; child != none && tries < maxSiblings; tries++ {
 		c := &p.nodes[child]
 		k := 0
-		for k < len(c.tokens)-1 && from+k < limit && c.tokens[k] == h.token(from+k) {
+		for k < min(len(c.tokens), p.page-1) && from+k < limit && c.tokens[k] == h.token(from+k) {
 			k++
 		}
 		if k > n {
@@ -215,7 +215,7 @@ func (p *prefixes) keep(set string, s seq, h history, n int) bool {
 		n, taken := p.edges[hash]
 		switch {
 		case !taken:
-			p.add(own, at, hash)
+			p.add(own, p.tokens, at, hash)
 			n = own
 		case p.is(n, at):
 			s.Swap(i, n)
@@ -229,6 +229,41 @@ func (p *prefixes) keep(set string, s seq, h history, n int) bool {
 		p.touch(at.node)
 	}
 	return sound
+}
+
+// keepRest takes the page of s that is not full into the tree, where s has computed the first n tokens of h and computes nothing
+// more. What begins the same copies it: of a long system prompt with short questions and answers that saves half a page of
+// tokens, a third to a half of what is left to compute. A prompt below a page is not worth one.
+func (p *prefixes) keepRest(set string, s seq, h history, n int) {
+	full, rest := n/p.page, n%p.page
+	if full == 0 || rest == 0 {
+		return
+	}
+	own := s.Page(full)
+	at, ok := p.at(set, s, full)
+	if !ok || p.nodes[own].kept {
+		return
+	}
+	tokens := p.tokens[:rest]
+	for i := range tokens {
+		tokens[i] = h.token(full*p.page + i)
+		binary.LittleEndian.PutUint32(p.bytes[8+4*i:], uint32(tokens[i]))
+	}
+	for child, tries := p.nodes[at.node].child, 0; child != none && tries < maxSiblings; tries++ {
+		c := &p.nodes[child]
+		if len(c.tokens) >= rest && slices.Equal(c.tokens[:rest], tokens) { // there is nothing to add
+			p.touch(child)
+			return
+		}
+		child = c.next
+	}
+	binary.LittleEndian.PutUint64(p.bytes, uint64(at.node))
+	hash := maphash.Bytes(p.seed, p.bytes[:8+4*rest]) & p.mask
+	if _, taken := p.edges[hash]; taken { // by chance
+		return
+	}
+	p.add(own, tokens, at, hash)
+	p.touch(own)
 }
 
 // insert takes pages of another origin, which hold the tokens of h from page from on, into the tree. Those whose beginning
@@ -251,7 +286,7 @@ func (p *prefixes) insert(set string, h history, from int, pages []int32) {
 		n, taken := p.edges[hash]
 		switch {
 		case !taken:
-			p.add(own, at, hash)
+			p.add(own, p.tokens, at, hash)
 			n = own
 		case !p.is(n, at): // another prefix with this hash of 64 bits, by chance
 			p.touch(at.node)
@@ -270,10 +305,10 @@ func (p *prefixes) plant(at *place, set string) {
 	}
 }
 
-// add makes a node of a page; its tokens are in scratch.
-func (p *prefixes) add(page int32, at place, hash uint64) {
+// add makes a node of a page.
+func (p *prefixes) add(page int32, tokens []int32, at place, hash uint64) {
 	n := &p.nodes[page]
-	n.tokens = append(n.tokens[:0], p.tokens...)
+	n.tokens = append(n.tokens[:0], tokens...)
 	p.adds++
 	n.hash, n.root, n.parent, n.kept, n.made = hash, at.root, at.node, true, p.adds
 	first := p.first(at.node, at.root)

@@ -199,6 +199,28 @@ func TestPrefixSharedPagesFit(t *testing.T) {
 	}
 }
 
+// TestPrefixRest: of a page that no request has filled later ones copy what they have in common, whatever the answer was.
+func TestPrefixRest(t *testing.T) {
+	e, f := serve(t)
+	system := prompt(45, 1) // five pages and five tokens
+	first := backend.Request{ID: "first", PromptIDs: slices.Concat(system, prompt(2, 7)), MaxTokens: 1, IgnoreEOS: true}
+	follows(t, first, must(t, e, first))
+	if got := must(t, e, first).last.Usage.CachedTokens; got != 46 {
+		t.Errorf("the same again: %d tokens were cached, want all but the last", got)
+	}
+	before := f.rows.Load()
+	req := backend.Request{ID: "second", PromptIDs: slices.Concat(system, prompt(2, 8)), MaxTokens: 1, IgnoreEOS: true}
+	a := must(t, e, req)
+	follows(t, req, a)
+	if a.last.Usage.CachedTokens != 45 || f.rows.Load()-before != 2 {
+		t.Errorf("%d tokens were cached and %d rows computed, want 45 and 2", a.last.Usage.CachedTokens, f.rows.Load()-before)
+	}
+	st, err := e.Stats(t.Context())
+	if err != nil || st.KVPagesCached != 7 {
+		t.Errorf("%d pages are cached (%v), want five full ones and one for each question", st.KVPagesCached, err)
+	}
+}
+
 // TestPrefixEviction: kept pages go before anything that runs is set aside, the least recently used ones first.
 func TestPrefixEviction(t *testing.T) {
 	e, f := serve(t, withPages(33))
@@ -211,15 +233,15 @@ func TestPrefixEviction(t *testing.T) {
 			t.Errorf("%s: %d tokens were cached, want %d", name, got, cached)
 		}
 	}
-	a, b, c, d := prompt(81, 1), prompt(81, 2), prompt(81, 3), prompt(81, 4)
+	a, b, c, d := prompt(73, 1), prompt(73, 2), prompt(73, 3), prompt(73, 4)
 	ask("a", a, 0)
 	ask("b", b, 0)
-	ask("c", c, 0) // 30 pages are kept now
-	ask("a again", a, 80)
-	ask("d", d, 0) // takes 11: three are free, eight come from the end of b
-	ask("a", a, 80)
-	ask("c", c, 80)
-	ask("d", d, 80)
+	ask("c", c, 0) // 30 pages are kept now, the last of each with one token
+	ask("a again", a, 72)
+	ask("d", d, 0)  // takes 10: three are free, seven come from the end of b
+	ask("a", a, 72) // and one more
+	ask("c", c, 72)
+	ask("d", d, 72)
 	ask("what is left of b", b[:20], 16)
 	// A request that needs the whole pool gets it.
 	whole := backend.Request{ID: "whole", PromptIDs: prompt(200, 5), MaxTokens: 56, IgnoreEOS: true}
@@ -657,16 +679,16 @@ func TestDemoPrefixes(t *testing.T) {
 			}
 			p := text(75, 1)
 			ids := ask(p, 0)
-			ask(p, 64)
+			ask(p, 74) // the page that is not full is copied
 			ask(p[:40], 39)
-			ask(slices.Concat(p, ids, text(20, 3)), 64)
-			ask(slices.Concat(p, ids, text(20, 3)), 96) // 75 + 8 + 20
+			ask(slices.Concat(p, ids, text(20, 3)), 82)  // 75 and 7 of the answer: the last token of one is not computed
+			ask(slices.Concat(p, ids, text(20, 3)), 102) // 75 + 8 + 20
 			first := backend.AdapterUse{ID: put("pirate"), Scale: 1}
 			ask(p, 0, first)
-			ask(p, 64, first)
+			ask(p, 74, first)
 			second := backend.AdapterUse{ID: put("deutsch"), Scale: 1}
 			ask(p, 0, second)
-			ask(p, 64, second)
+			ask(p, 74, second)
 			for i := range 3 {
 				ask(text(70, 10+i), 0) // fills the pool
 			}

@@ -67,12 +67,18 @@ func (l *loop) keep() {
 }
 
 // retire drops what a branch has computed that has come to its end: n tokens, those that stop strings cut away included.
-// Where it ended with a token that was guessed, its last pages are not in the cache yet.
+// Where it ended with a token that was guessed, its last pages are not in the cache yet; the last one of all, which is not full,
+// goes there in any case.
 func (l *loop) retire(b *branch, n int) {
-	if b.guess.taken > 0 && l.prefixes != nil && !b.job.private {
+	if l.prefixes != nil && !b.job.private {
 		n = min(n, b.history())
-		b.seq.Truncate(n)
-		b.job.private = !l.prefixes.keep(b.job.set, b.seq, b, n)
+		if b.guess.taken > 0 {
+			b.seq.Truncate(n)
+			b.job.private = !l.prefixes.keep(b.job.set, b.seq, b, n)
+		}
+		if !b.job.private {
+			l.prefixes.keepRest(b.job.set, b.seq, b, n)
+		}
 	}
 	b.drop()
 }

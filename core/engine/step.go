@@ -39,7 +39,7 @@ func (l *loop) take(w want) {
 		}
 		return
 	}
-	id, err := l.draw(b, w.logits, index)
+	id, err := l.draw(b, w, index)
 	switch {
 	case errors.Is(err, sample.ErrNone) && b.form != nil:
 		l.fail(j, fmt.Errorf("engine: %w: logit_bias: it leaves no token that the grammar allows", protocol.ErrInvalid))
@@ -91,13 +91,13 @@ func (l *loop) take(w want) {
 }
 
 // draw chooses the token of a step: the forced one, where there is one, or by the request's settings.
-func (l *loop) draw(b *branch, logits []float32, index int) (int32, error) {
+func (l *loop) draw(b *branch, w want, index int) (int32, error) {
 	j := b.job
 	if index < len(j.req.ForcedIDs) {
 		return j.req.ForcedIDs[index], nil
 	}
 	step := sample.Step{
-		Logits: logits, Limit: j.vocab.limit, Params: &j.params,
+		Logits: w.logits, Peaks: w.peaks, Limit: j.vocab.limit, Params: &j.params,
 		Prompt: j.req.PromptIDs[j.virtual:], Generated: b.ids, Choice: b.index, Index: index,
 	}
 	if b.form != nil {

@@ -38,7 +38,8 @@ func Logprob(logit float32, norm float64) float32 { return float32(float64(logit
 
 // Top appends the n most likely ids below limit to dst: by log-probability, then by id.
 func (s *Sampler) Top(dst []Alternative, logits []float32, limit, n int, norm float64) []Alternative {
-	s.cands = largest(s.cands[:0], logits[:limit], nil, min(n, limit))
+	peaks := s.scan(&Step{Logits: logits, Limit: limit})
+	s.cands = largest(s.cands[:0], logits[:limit], peaks, nil, min(n, limit))
 	slices.SortFunc(s.cands, func(a, b candidate) int {
 		return cmp.Or(cmp.Compare(b.logit, a.logit), cmp.Compare(a.id, b.id))
 	})

@@ -153,6 +153,12 @@ func TestMaskIsMinusInfinity(t *testing.T) {
 	}
 }
 
+func peaksOf(logits []float32) []float32 {
+	peaks := make([]float32, (len(logits)+PeakLen-1)/PeakLen)
+	Peaks(peaks, logits)
+	return peaks
+}
+
 func TestGreedy(t *testing.T) {
 	for name, c := range map[string]struct {
 		logits []float32
@@ -166,7 +172,7 @@ func TestGreedy(t *testing.T) {
 		"empty":               {nil, -1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := greedy(c.logits, nil); got != c.want {
+			if got := greedy(c.logits, peaksOf(c.logits), nil); got != c.want {
 				t.Errorf("got %d, want %d", got, c.want)
 			}
 		})
@@ -195,7 +201,7 @@ func TestTopK(t *testing.T) {
 		"all but -Inf":        {[]float32{3, -inf, 2}, 3, []int32{0, 2}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if d := cmp.Diff(c.want, ids(topK(nil, c.logits, nil, c.k))); d != "" {
+			if d := cmp.Diff(c.want, ids(topK(nil, c.logits, peaksOf(c.logits), nil, c.k))); d != "" {
 				t.Error(d)
 			}
 		})
@@ -205,16 +211,16 @@ func TestTopK(t *testing.T) {
 func TestTopKAgainstSort(t *testing.T) {
 	rng := rand.New(rand.NewPCG(5, 6))
 	for range 500 {
-		logits := make([]float32, 1+rng.IntN(300))
+		logits := make([]float32, 1+rng.IntN(5000))
 		order := make([]int32, len(logits))
 		for i := range logits {
-			logits[i], order[i] = float32(rng.IntN(40)), int32(i) // many equals
+			logits[i], order[i] = float32(rng.IntN(400)), int32(i) // many equals
 		}
 		slices.SortStableFunc(order, func(a, b int32) int { return int(logits[b] - logits[a]) })
 		k := 1 + rng.IntN(len(logits))
 		want := slices.Clone(order[:k])
 		slices.Sort(want)
-		if d := cmp.Diff(want, ids(topK(nil, logits, nil, k))); d != "" {
+		if d := cmp.Diff(want, ids(topK(nil, logits, peaksOf(logits), nil, k))); d != "" {
 			t.Fatalf("k = %d of %d: %s", k, len(logits), d)
 		}
 	}

@@ -3,6 +3,7 @@ package transformer
 import (
 	"fmt"
 
+	"edged/core/sample"
 	"edged/core/weights"
 	"edged/quant"
 	"edged/quant/kernel"
@@ -161,6 +162,7 @@ func (b *builder) embedding() { b.net.embed = b.matrix("token_embd.weight", b.h.
 func (b *builder) output(n norm) {
 	b.net.norm = n
 	b.net.head = b.linear("output", b.h.VocabRows, b.h.Width)
+	b.net.head.multiple = lcm(b.net.head.multiple, sample.PeakLen) // a peak is found by one thread
 	if b.h.Tied {
 		b.net.info.Parameters -= int64(b.h.VocabRows) * int64(b.h.Width)
 	}

@@ -1,6 +1,7 @@
 package transformer
 
 import (
+	"edged/core/sample"
 	"edged/quant"
 	"edged/quant/kernel"
 )
@@ -34,7 +35,8 @@ type product struct {
 	then   then
 	width  int // columns of all parts together, the row length of step.lora
 
-	copies []row // of the head: where the rows of logits go; nil: nowhere
+	outs   []row // of the head: whose the rows of logits are; nil: it is another product
+	copied bool  // y is not their memory
 }
 
 // part is one product of a job.
@@ -75,7 +77,7 @@ func (s *step) compute(p kernel.Precision, groups []rowGroup, then then) {
 		}
 	}
 	s.run(chunks, j)
-	j.n, j.copies = 0, nil
+	j.n, j.outs, j.copied = 0, nil, false
 }
 
 const (
@@ -137,8 +139,14 @@ func (j *product) Do(_, chunk int) {
 			j.s.k.GELU(p.y[t*p.ld+lo : t*p.ld+hi])
 		}
 	}
-	for t := range j.copies {
-		copy(j.copies[t].logits[lo:hi], p.y[t*p.ld+lo:t*p.ld+hi])
+	for t := range j.outs {
+		r := &j.outs[t]
+		if j.copied {
+			copy(r.logits[lo:hi], p.y[t*p.ld+lo:t*p.ld+hi])
+		}
+		if r.peaks != nil {
+			sample.Peaks(r.peaks[lo/sample.PeakLen:peaks(hi)], r.logits[lo:hi])
+		}
 	}
 }
 

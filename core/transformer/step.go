@@ -57,6 +57,7 @@ type row struct {
 	pos    int
 	token  int32
 	logits []float32 // the caller's; nil: not wanted
+	peaks  []float32 // the caller's; nil: not wanted
 	sum    []float32 // the caller's; nil: not wanted
 }
 

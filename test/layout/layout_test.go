@@ -33,7 +33,7 @@ var allowed = map[string][]string{
 	"quant/kernel/simd":            {"quant", "quant/kernel"},
 	"quant/tile":                   {"quant", "quant/kernel", "core/mmap"},
 	"core/weights":                 {"core/gguf", "core/safetensors", "core/mmap", "quant"},
-	"core/transformer":             {"core/transformer/*", "core/weights", "core/mmap", "quant", "quant/kernel"},
+	"core/transformer":             {"core/transformer/*", "core/sample", "core/weights", "core/mmap", "quant", "quant/kernel"},
 	"core/engine":                  {"core/engine/*", "core/transformer", "core/weights", "core/mmap", "quant", "quant/kernel", "quant/tile", "core/sample", "core/grammar", "core/text", "core/protocol", "core/protocol/backend", "core/pluginlog", "core/version"},
 	"core/pluginhost":              {"core/protocol", "core/protocol/backend", "core/protocol/tokenizer", "core/pluginlog", "core/version"},
 	"core/inbox":                   {},
