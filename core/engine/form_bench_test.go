@@ -15,6 +15,7 @@ import (
 
 	"edged/core/grammar"
 	"edged/core/protocol/backend"
+	"edged/core/sample"
 	"edged/plugins/backend-generic/x86"
 	"edged/plugins/tokenizer-bpe/service"
 	"edged/test/oracle"
@@ -116,12 +117,14 @@ func BenchmarkFormSteps(b *testing.B) {
 		b.Fatal(err)
 	}
 	rng := rand.New(rand.NewPCG(1, 2))
-	rows := make([][]float32, 8)
+	rows := make([]want, 8) // as a model gives them
 	for i := range rows {
-		rows[i] = make([]float32, v.limit)
-		for k := range rows[i] {
-			rows[i][k] = float32(2 * rng.NormFloat64())
+		rows[i].logits = make([]float32, v.limit)
+		for k := range rows[i].logits {
+			rows[i].logits[k] = float32(2 * rng.NormFloat64())
 		}
+		rows[i].peaks = make([]float32, (v.limit+sample.PeakLen-1)/sample.PeakLen)
+		sample.Peaks(rows[i].peaks, rows[i].logits)
 	}
 	const tokens = 64
 	for _, s := range []backend.Sampling{{}, {Temperature: 0.7, TopK: 40, TopP: 0.95}} {
