@@ -134,8 +134,14 @@ func (j *job) hold(calls string) error {
 		return err
 	}
 	if j.form = text; !d.call {
+		// A call that the model begins by itself is held where it can be told by its beginning, and where the tools'
+		// schemas are served: they may describe what only the caller checks.
+		if _, err := grammar.Parse(calls); text == "" && !d.none && grammar.IsAfter(calls) && err == nil {
+			j.form = calls
+		}
 		return nil
 	}
+	calls = grammar.Whole(calls)
 	if calls == "" {
 		return fmt.Errorf("dispatch: %w: tool_choice: nobody knows how this model writes calls", protocol.ErrUnsupported)
 	}

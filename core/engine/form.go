@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -72,6 +73,10 @@ func (j *job) hold() error {
 	if err != nil {
 		return err
 	}
+	if auto.After() != "" {
+		j.behind = auto
+		return nil
+	}
 	for _, b := range j.branches {
 		b.form, err = auto.Start(j.limit)
 		switch {
@@ -86,6 +91,39 @@ func (j *job) hold() error {
 	return nil
 }
 
+// watch looks for the mark in a free text, and has what follows it keep to its form until that is complete. The mark may end
+// within a token: the rest of it is the beginning of what follows. A form that this rest contradicts, or that does not fit
+// into what may still be written, is let go: the answer is free then, as without one.
+func (b *branch) watch(id int32) {
+	v, mark := b.job.vocab, b.job.behind.After()
+	switch {
+	case b.form != nil:
+		if b.form.Ended() {
+			b.form = nil
+		}
+		return
+	case v.isControl(id): // never a part of the text, and a mark for some models
+		if b.tail = b.tail[:0]; string(v.raw(id)) == mark {
+			b.tail = append(b.tail, mark...)
+		}
+	default:
+		b.tail = append(b.tail, v.piece(id)...)
+	}
+	for {
+		i := bytes.Index(b.tail, []byte(mark))
+		if i < 0 {
+			b.tail = b.tail[max(0, len(b.tail)-len(mark)+1):]
+			return
+		}
+		b.tail = b.tail[i+len(mark):]
+		m, err := b.job.behind.Start(b.job.limit - len(b.ids))
+		if err == nil && m.Skip(b.tail) == nil && !m.Ended() {
+			b.form, b.tail = m, nil
+			return
+		}
+	}
+}
+
 // settle takes the tokens that the grammar leaves no choice about, without computing what the model thinks of them, and
 // ends the answer where nothing can follow. Where their log-probabilities are wanted they are drawn, one by one: the ids
 // are the same. It returns how many it took.
@@ -96,6 +134,9 @@ func (b *branch) settle() (int, error) {
 		switch {
 		case err != nil:
 			return n, formError(err)
+		case st.None && b.job.behind != nil:
+			b.form = nil
+			return n, nil
 		case st.None:
 			b.end("stop")
 			return n, nil

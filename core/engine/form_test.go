@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"edged/core/grammar"
 	"edged/core/protocol/backend"
 )
 
@@ -115,5 +117,107 @@ func TestGrammarEnd(t *testing.T) {
 	}
 	if ends == 0 {
 		t.Error("no answer ended: the test does not test")
+	}
+}
+
+// afterGrammar holds what follows a mark in the fake's texts, and afterPattern are the same texts.
+func afterGrammar(mark string) string {
+	return grammar.After(mark, "call", `call ::= "x"? [a-c] [m-p]{2,5} "z"`)
+}
+
+var afterPattern = regexp.MustCompile(`^x?[a-c][m-p]{2,5}z`)
+
+// likely makes some pieces of the fake's vocabulary likely.
+func likely(texts ...string) map[int32]float32 {
+	out := map[int32]float32{}
+	for id, p := range fakeVocabulary().Pieces {
+		if slices.Contains(texts, string(p)) {
+			out[int32(id)] = 2
+		}
+	}
+	return out
+}
+
+// TestGrammarAfterMark: an answer is free up to the mark, as without the grammar; what follows it keeps to its form, and
+// is never broken off where it fits at all; then the answer is free again. The mark may be a token, the beginning of one, or
+// cross several, or be one that is never text; where the rest of the token that it ends in contradicts the form, the answer
+// stays free.
+func TestGrammarAfterMark(t *testing.T) {
+	e, _ := serve(t)
+	v := fakeVocabulary()
+	v.Pieces[fakeBell] = []byte("[CALL]")
+	if err := e.SetVocabulary(t.Context(), v); err != nil {
+		t.Fatal(err)
+	}
+	written := func(ids []int32) (text string, ends []int) { // with control tokens
+		for _, id := range ids {
+			text += string(v.Pieces[id])
+			ends = append(ends, len(text))
+		}
+		return text, ends
+	}
+	for mark, bias := range map[string]map[int32]float32{"w": likely("w", "w1x"), "w1": likely("w1x"), "q B": likely("q", " B", "q"), "[CALL]": {fakeBell: 2}} {
+		held, again, free, contradicted := 0, 0, 0, 0
+		for i := range 80 {
+			req := backend.Request{
+				ID: "after", PromptIDs: prompt(1+i%20, i), MaxTokens: 20 + i, IgnoreEOS: i%2 == 0,
+				Sampling: backend.Sampling{Temperature: 1, Seed: uint64(i), LogitBias: bias},
+			}
+			plain := must(t, e, req).last.Choices[0]
+			req.Grammar = afterGrammar(mark)
+			c := must(t, e, req).last.Choices[0]
+			text, ends := written(c.IDs)
+			first := strings.Index(text, mark)
+			if first < 0 {
+				free++
+				if !slices.Equal(c.IDs, plain.IDs) || c.Text != plain.Text {
+					t.Errorf("%q: %q, and without a grammar %q", mark, c.Text, plain.Text)
+				}
+				continue
+			}
+			n, _ := slices.BinarySearch(ends, first+len(mark))
+			if n++; !slices.Equal(c.IDs[:n], plain.IDs[:min(n, len(plain.IDs))]) {
+				t.Errorf("%q: %v up to the mark, and without a grammar %v", mark, c.IDs[:n], plain.IDs)
+			}
+			for rest, calls := text[first:], 0; ; calls++ {
+				_, after, found := strings.Cut(rest, mark)
+				if !found {
+					break
+				}
+				begun, _ := slices.BinarySearch(ends, len(text)-len(after))
+				left := req.MaxTokens - begun - 1 // tokens behind the one that ends the mark
+				match := afterPattern.FindString(after)
+				if mark == "w" && len(after) > 1 && after[0] >= '0' && after[0] <= '7' {
+					contradicted++
+					rest = after
+					continue
+				}
+				if match == "" {
+					if left >= 4 { // as many as the shortest call has
+						t.Errorf("%q, %d tokens, %s: what follows a mark is %q", text, req.MaxTokens, c.Finish, after)
+					}
+					rest = after
+					continue
+				}
+				held++
+				if calls > 0 {
+					again++
+				}
+				rest = after[len(match):]
+			}
+			if i%20 == 0 {
+				for n := range len(c.IDs) {
+					part := req
+					part.GeneratedIDs = c.IDs[:n]
+					if d := cmp.Diff(c, must(t, e, part).last.Choices[0]); d != "" {
+						t.Errorf("from %d ids on: %s", n, d)
+					}
+				}
+			}
+		}
+		t.Logf("%q: %d calls, %d of them behind another, %d contradicted, %d answers without", mark, held, again, contradicted, free)
+		if held < 10 || mark != "q B" && again == 0 || mark == "w" && contradicted == 0 || mark == "q B" && free == 0 {
+			t.Errorf("%q: too few to test anything", mark)
+		}
 	}
 }

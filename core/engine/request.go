@@ -34,11 +34,12 @@ type job struct {
 	choices int // branches that are answered
 	best    bool
 	scoring bool
-	sum     []float32 // (Width) of an embedding: of the hidden states so far; nil: none
-	private bool      // neither finds nor leaves anything in the prefix cache
-	single  bool      // nothing is guessed
-	watch   bool      // times of its tokens are kept
-	decided int       // tokens of the grammar's before it ran
+	sum     []float32          // (Width) of an embedding: of the hidden states so far; nil: none
+	private bool               // neither finds nor leaves anything in the prefix cache
+	single  bool               // nothing is guessed
+	watch   bool               // times of its tokens are kept
+	decided int                // tokens of the grammar's before it ran
+	behind  *grammar.Automaton // of what follows a mark in an answer that is free otherwise; nil: none
 	out     *mailbox
 	arrived time.Time
 	// ---
@@ -78,6 +79,7 @@ type branch struct {
 	begins, certain []int
 	text            *text.Stream
 	form            *grammar.Matcher       // nil: free
+	tail            []byte                 // of a free text: what may be the beginning of the mark that job.behind has
 	logprobs        []backend.TokenLogprob // of the first ids: all of them, but for GeneratedIDs that are not computed yet
 	steps           int                    // tokens drawn, those that are no part of the answer included
 	total           float64                // sum of their log-probabilities, where best
@@ -287,10 +289,12 @@ func (b *branch) accept(id int32) error {
 		}
 		b.logprobs = b.logprobs[:min(len(b.ids), len(b.logprobs))]
 		b.end(backend.FinishStop)
-	case b.form != nil && b.form.Ended():
+	case b.form != nil && b.form.Ended() && b.job.behind == nil:
 		b.end(backend.FinishStop)
 	case len(b.ids) >= b.job.limit:
 		b.end(backend.FinishLength)
+	case b.job.behind != nil:
+		b.watch(id)
 	}
 	return nil
 }

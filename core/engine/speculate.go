@@ -137,8 +137,7 @@ func (l *loop) speculate(units []unit, may bool) {
 		b := units[i].b
 		g := &b.guess
 		n := min(maxDraft, b.job.limit-len(b.ids)-1)
-		// A grammar decides tokens of its own behind a drawn one, which are the better guesses.
-		if n <= 0 || b.form != nil || b.known() || b.job.single || b.job.req.Logprobs && len(b.logprobs) < len(b.ids) {
+		if n <= 0 || b.known() || b.job.single || b.job.req.Logprobs && len(b.logprobs) < len(b.ids) {
 			continue
 		}
 		if g.at = b.history(); !g.used {
@@ -157,7 +156,11 @@ func (l *loop) speculate(units []unit, may bool) {
 	for i := range units {
 		b := units[i].b
 		g := &b.guess
-		if g.ids = g.ids[:min(len(g.ids), max(0, b.job.limit-len(b.ids)-1))]; len(g.ids) == 0 || usual == 0 && !s.eager {
+		g.ids = g.ids[:min(len(g.ids), max(0, b.job.limit-len(b.ids)-1))]
+		if b.form != nil && len(g.ids) > 0 { // what the form does not allow is not drawn
+			g.ids = g.ids[:b.form.Follow(g.ids, b.job.vocab.piece)]
+		}
+		if len(g.ids) == 0 || usual == 0 && !s.eager {
 			continue
 		}
 		chance := 1.0
@@ -250,19 +253,25 @@ func (l *loop) roomFor(units []unit, candidates []candidate) bool {
 	return need <= l.available()
 }
 
+// guessed is how many of the guesses that are rows of this turn stand in the history by now: a grammar may have decided more
+// than was drawn, and otherwise than guessed.
+func (b *branch) guessed() int {
+	g, n := &b.guess, 0
+	for n < g.taken && g.at+n < b.history() && b.token(g.at+n) == g.ids[:g.taken][n] {
+		n++
+	}
+	return n
+}
+
 // settle cuts what was guessed wrong off the sequences of the batch and books what came of the drafts.
 func (l *loop) settle() {
 	for _, u := range l.batch.units[:l.batch.decoding] {
 		b := u.b
 		g := &b.guess
-		if g.steps == b.steps || b.form != nil { // it failed, or nothing was drawn: log-probabilities only; or it has no draft
+		if g.steps == b.steps { // it failed, or nothing was drawn: log-probabilities only
 			continue
 		}
-		// What is computed and stands in the history: a grammar may have decided more than was drawn, and otherwise than guessed.
-		accepted := 0
-		for accepted < g.taken && g.at+accepted < b.history() && b.token(g.at+accepted) == g.ids[:g.taken][accepted] {
-			accepted++
-		}
+		accepted := b.guessed()
 		g.settle(accepted)
 		l.count.DraftedTokens += uint64(g.taken)
 		l.count.AcceptedTokens += uint64(accepted)

@@ -116,6 +116,8 @@ func guessable() []backend.Request {
 		backend.Request{ID: "full", PromptIDs: prompt(180, 80), IgnoreEOS: true},
 		backend.Request{ID: "grammar", PromptIDs: prompt(20, 81), Grammar: `root ::= ("ab" [a-f] "xyz" [a-c])+`, MaxTokens: 70, Logprobs: true},
 		backend.Request{ID: "grammar, drawn", PromptIDs: prompt(20, 82), Grammar: `root ::= ("ab" [a-f] "xyz")+`, MaxTokens: 70, Sampling: backend.Sampling{Temperature: 1, Seed: 3}},
+		backend.Request{ID: "grammar, guessed", PromptIDs: prompt(20, 83), Grammar: `root ::= ([a-f]{1,4} ("w" [0-7] "x")?)+`, MaxTokens: 90, Sampling: backend.Sampling{Temperature: 0.3, Seed: 5}},
+		backend.Request{ID: "after a mark", PromptIDs: prompt(20, 84), Grammar: afterGrammar("w"), MaxTokens: 90, Sampling: backend.Sampling{Temperature: 1, Seed: 6, LogitBias: likely("w", "w1x")}},
 		backend.Request{ID: "stop id", PromptIDs: slices.Concat(forced, forced), ForcedIDs: forced, StopIDs: forced[7:8], Stream: true},
 	)
 }

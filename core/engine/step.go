@@ -19,6 +19,8 @@ func (l *loop) take(w want) {
 		return // its job has failed, or an earlier row of this turn ended it
 	case w.pos >= b.history() || b.token(w.pos) != w.id:
 		return // the row was computed for a token that was not drawn
+	case b.guess.taken > 0 && w.pos >= b.guess.at+b.guessed():
+		return // likewise one before it: what a grammar has decided behind that may be what was guessed
 	}
 	index := w.pos + 1 - len(j.req.PromptIDs)
 	norm := 0.0
@@ -39,9 +41,10 @@ func (l *loop) take(w want) {
 		}
 		return
 	}
+	held := b.form != nil
 	id, err := l.draw(b, w, index)
 	switch {
-	case errors.Is(err, sample.ErrNone) && b.form != nil:
+	case errors.Is(err, sample.ErrNone) && held:
 		l.fail(j, fmt.Errorf("engine: %w: logit_bias: it leaves no token that the grammar allows", protocol.ErrInvalid))
 		return
 	case errors.Is(err, sample.ErrLogits):
@@ -73,15 +76,16 @@ func (l *loop) take(w want) {
 			return
 		}
 	}
-	if b.form != nil {
-		n, err := b.settle()
-		if err != nil {
-			l.fail(j, err)
-			return
-		}
-		l.count.ConstrainedTokens += uint64(1 + n)
-		l.count.DecidedTokens += uint64(n)
+	n, err := b.settle()
+	if err != nil {
+		l.fail(j, err)
+		return
 	}
+	if held {
+		l.count.ConstrainedTokens++
+	}
+	l.count.ConstrainedTokens += uint64(n)
+	l.count.DecidedTokens += uint64(n)
 	if ev, ok := b.release(); ok {
 		j.out.put(ev)
 	}

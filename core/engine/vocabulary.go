@@ -63,7 +63,20 @@ func newVocabulary(v backend.Vocabulary, rows int, extra []int32) (*vocabulary, 
 
 // piece is the text of a token: none for control tokens and for ids without a piece.
 func (v *vocabulary) piece(id int32) []byte {
-	if id < 0 || int(id) >= len(v.ends) || v.control[id>>6]>>(uint(id)&63)&1 != 0 {
+	if v.isControl(id) {
+		return nil
+	}
+	return v.raw(id)
+}
+
+// isControl reports whether a token is never text.
+func (v *vocabulary) isControl(id int32) bool {
+	return id >= 0 && int(id) < len(v.ends) && v.control[id>>6]>>(uint(id)&63)&1 != 0
+}
+
+// raw is how a token is written, also one that is never text.
+func (v *vocabulary) raw(id int32) []byte {
+	if id < 0 || int(id) >= len(v.ends) {
 		return nil
 	}
 	lo := uint32(0)

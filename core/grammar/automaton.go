@@ -86,6 +86,9 @@ func (g *Grammar) Bind(v *Vocabulary) (*Automaton, error) {
 	return a, nil
 }
 
+// After is the mark behind which a text begins; "": it is the whole answer.
+func (a *Automaton) After() string { return a.g.after }
+
 // forget drops all states. Those that matchers hold go on from where they are.
 func (a *Automaton) forget() {
 	for _, s := range a.states {

@@ -20,9 +20,9 @@ type compiler struct {
 const never = math.MaxInt32 / 4
 
 func (c *compiler) compile() (*Grammar, error) {
-	root, ok := c.src.names["root"]
+	root, ok := c.src.names[c.src.root]
 	if !ok {
-		return nil, wrong("there is no rule root")
+		return nil, wrong("there is no rule %s", c.src.root)
 	}
 	c.classes = map[string]int32{}
 	for i := range c.src.rules {
@@ -41,7 +41,7 @@ func (c *compiler) compile() (*Grammar, error) {
 		}
 		c.eps(last, c.g.rules[i].end)
 	}
-	c.g.root = int32(root)
+	c.g.root, c.g.after = int32(root), c.src.after
 	g := &c.g
 	g.shorten()
 	if err := g.refuseLeftRecursion(); err != nil {
@@ -53,7 +53,7 @@ func (c *compiler) compile() (*Grammar, error) {
 	}
 	dist := g.distances(&all)
 	if dist[g.rules[root].start] >= never {
-		return nil, wrong("no text ever completes rule root")
+		return nil, wrong("no text ever completes rule %s", c.src.root)
 	}
 	g.alive = make([]bool, len(g.nodes))
 	for i, d := range dist {

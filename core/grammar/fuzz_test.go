@@ -15,6 +15,7 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Add("root ::= (a|b)* c\na ::= \"x\"{0,3}\nb ::= [^é]? \"y\"\nc ::= a c | \"\"")
 	f.Add(`root ::= a a a; a ::= "x"?`)
+	f.Add("%after \"<t>\" a\na ::= [a-c]+ \"x\"\n")
 	v, pieces := letters(jsonPieces()...)
 	f.Fuzz(func(t *testing.T, text string) {
 		if len(text) > 4096 {

@@ -20,6 +20,11 @@ func (s *source) gbnf(text string) error {
 		return wrong("it is not UTF-8")
 	}
 	p := &parser{src: s, text: text}
+	if p.take(directive) {
+		if err := p.after(); err != nil {
+			return err
+		}
+	}
 	for p.space(true); p.at < len(p.text); p.space(true) {
 		if err := p.rule(); err != nil {
 			return err
@@ -77,6 +82,27 @@ func (p *parser) name() string {
 		p.at++
 	}
 	return p.text[start:p.at]
+}
+
+// maxMark is the longest mark, bytes.
+const maxMark = 256
+
+// after reads what follows %after.
+func (p *parser) after() error {
+	dec := json.NewDecoder(strings.NewReader(p.text[p.at:]))
+	var mark string
+	if err := dec.Decode(&mark); err != nil || mark == "" || len(mark) > maxMark {
+		return p.wrong("%%after wants a text in quotes after it, of at most %d bytes", maxMark)
+	}
+	p.at += int(dec.InputOffset())
+	p.space(false)
+	name := p.name()
+	p.space(false)
+	if name == "" || p.at < len(p.text) && p.text[p.at] != '\n' && p.text[p.at] != '\r' {
+		return p.wrong("%%after wants the name of a rule behind its text, and nothing more")
+	}
+	p.src.after, p.src.root = mark, name
+	return nil
 }
 
 func (p *parser) rule() error {

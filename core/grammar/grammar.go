@@ -5,6 +5,10 @@
 //	%json {…}     a JSON value that the schema describes (see schema.go for the subset)
 //	%regex "…"    a text that the whole regular expression matches (RE2 syntax; the quotes and escapes are JSON's)
 //
+// and one that stands on the first line:
+//
+//	%after "…" name    the text is free; from each "…" in it on, it keeps to the rule of that name until that is complete
+//
 // All of it becomes one form: a network of rules over bytes, in which a rule may call rules. What the texts so far allow is
 // a state: a set of places in the network, each with the stack of calls that it returns to. States are made when they are
 // first reached and kept, with the set of tokens that may follow, so that most steps look both up.
@@ -75,6 +79,26 @@ func Choices(texts []string) string {
 	return b.String()
 }
 
+// directive begins the first line of a grammar that holds only what follows a mark.
+const directive = "%after "
+
+// After makes a grammar of texts that are free, but for what follows each mark: that keeps to a rule of the grammar.
+func After(mark, rule, text string) string {
+	return directive + string(quote(mark)) + " " + rule + "\n" + text
+}
+
+// IsAfter tells whether a grammar is one that After made.
+func IsAfter(text string) bool { return strings.HasPrefix(text, directive) }
+
+// Whole is a grammar without what After put before it: it holds whole texts, from its rule root on.
+func Whole(text string) string {
+	if !IsAfter(text) {
+		return text
+	}
+	_, rest, _ := strings.Cut(text, "\n")
+	return rest
+}
+
 // Literal writes a text as GBNF.
 func Literal(text string) string {
 	var b strings.Builder
@@ -108,7 +132,8 @@ func quote(s string) string {
 type Grammar struct {
 	nodes []node
 	rules []rule
-	root  int32 // rule
+	root  int32  // rule
+	after string // the mark behind which a text begins; "": it is the whole answer
 	alive []bool
 	class [256]uint8 // bytes that no edge tells apart are of one class
 	least []byte     // of each class: one of its bytes
@@ -141,7 +166,7 @@ func Parse(text string) (*Grammar, error) {
 	if len(text) > MaxText {
 		return nil, fmt.Errorf("%w: %d bytes, and at most %d are taken", ErrTooLarge, len(text), MaxText)
 	}
-	s := &source{names: map[string]int{}, classes: map[string]int{}}
+	s := &source{names: map[string]int{}, classes: map[string]int{}, root: "root"}
 	if err := s.gbnf(text); err != nil {
 		return nil, err
 	}
@@ -154,6 +179,8 @@ type source struct {
 	names   map[string]int // of rules
 	rules   []definition
 	classes map[string]int // rules of sets of characters, by their ranges
+	root    string
+	after   string
 }
 
 type definition struct {

@@ -123,6 +123,46 @@ func (m *Matcher) Advance(id int32, piece []byte) error {
 	return nil
 }
 
+// Skip takes bytes that came with a token from before the text. The errors are ErrRefused and ErrTooShort, after which the
+// matcher is of no use.
+func (m *Matcher) Skip(text []byte) error {
+	a := m.a
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, b := range text {
+		m.at = a.step(m.at, b)
+	}
+	if m.at == dead {
+		return fmt.Errorf("%w: %q cannot come here", ErrRefused, text)
+	}
+	if n := a.need(m.at); int(n) > m.left {
+		return fmt.Errorf("%w: the shortest text takes %d tokens more, and %d may be written", ErrTooShort, n, m.left)
+	}
+	m.run = nil
+	m.decide()
+	return nil
+}
+
+// Follow is how many of a row of tokens, from the first on, the text could go on with, as far as their bytes say: the limit
+// is not looked at.
+func (m *Matcher) Follow(ids []int32, piece func(id int32) []byte) int {
+	a := m.a
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.work = 0
+	s := m.at
+	for i, id := range ids {
+		text := piece(id)
+		for _, b := range text {
+			s = a.step(s, b)
+		}
+		if s == dead || len(text) == 0 {
+			return i
+		}
+	}
+	return len(ids)
+}
+
 // Shorten lets at most left tokens come. The error is ErrTooShort where they do not complete the text.
 func (m *Matcher) Shorten(left int) error {
 	if left >= m.left {

@@ -17,6 +17,9 @@ import (
 //	Llama 3        one object with name and parameters
 //	others         one object with name and arguments
 //
+// Where calls begin with a mark of their own (Hermes, Qwen and Mistral) it is one that grammar.After made: what follows
+// the mark in an answer that is free otherwise is a call. grammar.Whole makes it one of calls only.
+//
 // It is empty where no tools are offered, or the template does not show them. What a tool's schema says is for whoever
 // reads the grammar to refuse.
 func callGrammar(template string, tools json.RawMessage) (string, error) {
@@ -24,12 +27,14 @@ func callGrammar(template string, tools json.RawMessage) (string, error) {
 		return "", nil
 	}
 	arguments := "arguments"
-	root := "root ::= call\n"
+	root, mark := "root ::= call\n", ""
 	switch {
 	case strings.Contains(template, callStart):
-		root = "root ::= block (\"\\n\" block)*\nblock ::= " + grammar.Literal(callStart+"\n") + " call " + grammar.Literal("\n"+callEnd) + "\n"
+		root = "root ::= block (\"\\n\" block)*\nblock ::= " + grammar.Literal(callStart) + " marked\nmarked ::= \"\\n\" call " + grammar.Literal("\n"+callEnd) + "\n"
+		mark = callStart
 	case strings.Contains(template, callsMark):
-		root = "root ::= \"[\" call (\", \" call)* \"]\"\n"
+		root = "root ::= \"[\" call (\", \" call)* \"]\"\nmarked ::= \" \"? root\n"
+		mark = callsMark
 	case strings.Contains(template, `"parameters"`) || strings.Contains(template, pythonTag):
 		arguments = "parameters"
 	}
@@ -53,6 +58,9 @@ func callGrammar(template string, tools json.RawMessage) (string, error) {
 		b.WriteString(grammar.Literal(`{"name": `+string(quote(name))+`, "`+arguments+`": `) + " %json " + string(schema) + ` "}"`)
 	}
 	b.WriteString("\n")
+	if mark != "" {
+		return grammar.After(mark, "marked", b.String()), nil
+	}
 	return b.String(), nil
 }
 

@@ -65,6 +65,18 @@ func TestCallGrammar(t *testing.T) {
 			if err != nil || (text == "") != (c.key == "") {
 				t.Fatalf("%q, %v", text, err)
 			}
+			marked := ""
+			switch first := strings.Join(c.yes, ""); {
+			case strings.HasPrefix(first, callStart):
+				marked = callStart
+			case strings.HasPrefix(first, "["):
+				marked = callsMark
+			}
+			if grammar.IsAfter(text) != (marked != "") {
+				t.Fatalf("it begins behind the mark %q: %s", marked, text)
+			}
+			behind := text
+			text = grammar.Whole(text)
 			write := func(form string) string {
 				form = strings.NewReplacer("L", strings.ReplaceAll(light, "ARGS", c.key), "T", strings.ReplaceAll(clock, "ARGS", c.key)).Replace(form)
 				return form
@@ -78,6 +90,12 @@ func TestCallGrammar(t *testing.T) {
 				calls := strings.Count(form, "L") + strings.Count(form, "T")
 				if got, err := s.ParseTools(t.Context(), answer); err != nil || len(got.Calls) != calls || got.Text != "" {
 					t.Errorf("%q is read as %+v, %v", answer, got, err)
+				}
+			}
+			if marked != "" { // a call that the model begins by itself
+				rest := strings.TrimPrefix(write(c.yes[0]), marked)
+				if !follows(t, behind, rest) || strings.Contains(rest, "shed") && follows(t, behind, strings.Replace(rest, "shed", "cellar", 1)) || follows(t, behind, "Sure.") {
+					t.Errorf("behind its mark the wrong texts are allowed: %s", behind)
 				}
 			}
 			for _, form := range c.no {
