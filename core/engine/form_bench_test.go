@@ -58,14 +58,14 @@ func BenchmarkForms(b *testing.B) {
 		}{{"greedy", backend.Sampling{}}, {"sampled", backend.Sampling{Temperature: 0.7, TopK: 40, TopP: 0.95}}} {
 			for _, first := range []bool{true, false} {
 				b.Run(fmt.Sprintf("%s/%s/first=%v", name, s.name, first), func(b *testing.B) {
-					m.measureForm(b, text, s.sampling, first)
+					measureForm(b, &m, text, s.sampling, first)
 				})
 			}
 		}
 	}
 }
 
-func (m *bench) measureForm(b *testing.B, text string, s backend.Sampling, first bool) {
+func measureForm(b *testing.B, m *bench, text string, s backend.Sampling, first bool) {
 	b.Helper()
 	const tokens = 64
 	one := func(i int, text string) (perToken float64) {

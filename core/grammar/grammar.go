@@ -84,7 +84,7 @@ const directive = "%after "
 
 // After makes a grammar of texts that are free, but for what follows each mark: that keeps to a rule of the grammar.
 func After(mark, rule, text string) string {
-	return directive + string(quote(mark)) + " " + rule + "\n" + text
+	return directive + quote(mark) + " " + rule + "\n" + text
 }
 
 // IsAfter tells whether a grammar is one that After made.
