@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"edged/core/mmap"
@@ -71,13 +72,38 @@ func AdapterFiles(path string) ([]File, error) {
 		file := filepath.Join(path, name)
 		if _, err := os.Stat(file); err != nil {
 			if name == adapterModelName && exists(filepath.Join(path, "adapter_model.bin")) {
-				return nil, adapterError(path, ErrUnsupported, "adapter_model.bin is a Python pickle, which can run code when it is read: save the adapter as %s", adapterModelName)
+				return nil, adapterError(path, ErrUnsupported, "adapter_model.bin is a Python pickle, which can run code when it is read: load it with PEFT and save it with save_pretrained(…, safe_serialization=True), which writes %s", adapterModelName)
+			}
+			if in := checkpoint(path); in != "" {
+				return nil, adapterError(path, ErrInvalid, "%s is missing, but %s has one: that is the folder of the adapter", name, in)
 			}
 			return nil, adapterError(path, ErrInvalid, "%s is missing: a PEFT folder holds %s and %s", name, adapterConfigName, adapterModelName)
 		}
 		files = append(files, File{Name: name, Path: file})
 	}
 	return files, nil
+}
+
+// maxListed bounds how much of a folder is looked at for a hint.
+const maxListed = 1 << 10
+
+// checkpoint names the latest folder that a trainer left in dir with an adapter in it; "": none.
+func checkpoint(dir string) string {
+	d, err := os.Open(dir)
+	if err != nil {
+		return ""
+	}
+	defer d.Close()                       //nolint:errcheck // opened for reading: nothing to lose
+	names, _ := d.Readdirnames(maxListed) // an empty folder has none
+	latest, at := "", -1
+	for _, name := range names {
+		step, ok := strings.CutPrefix(name, "checkpoint-")
+		n, err := strconv.Atoi(step)
+		if ok && err == nil && n > at && exists(filepath.Join(dir, name, adapterConfigName)) {
+			latest, at = name, n
+		}
+	}
+	return latest
 }
 
 // An adapterFile is an adapter as its container has it.
