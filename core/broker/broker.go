@@ -121,8 +121,10 @@ const drain = time.Second
 // it), disconnects every client, whose last wills are published to those still there, and frees the port. It waits for the
 // connections' goroutines. Call it once.
 func (b *Broker) Close() error {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
 	for deadline := time.Now().Add(drain); b.unacknowledged() && time.Now().Before(deadline); {
-		time.Sleep(time.Millisecond)
+		<-tick.C
 	}
 	err := b.server.Close()
 	b.listener.wait()

@@ -30,7 +30,7 @@ func Vocabulary(tb testing.TB, name string) (path string) {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	defer src.Close()
+	defer src.Close() //nolint:errcheck // only read
 	z, err := gzip.NewReader(src)
 	if err != nil {
 		tb.Fatal(err)
