@@ -1,8 +1,9 @@
 package main
 
 import (
-	"edged/core/grammar"
 	"encoding/json"
+
+	"edged/core/grammar"
 )
 
 // form is the grammar of the answer; "": it is free.
