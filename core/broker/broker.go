@@ -96,7 +96,7 @@ func Start(ctx context.Context, o Options) (*Broker, error) {
 		SysTopicResendInterval: 30,
 	})
 	b := &Broker{server: server, listener: newListener(ln, o.MaxClients+8, o.Log)}
-	if err := server.AddHook(&guard{o: o, server: server}, nil); err != nil {
+	if err := server.AddHook(&guard{o: o, server: server, ids: newIDs()}, nil); err != nil {
 		_ = ln.Close()
 		return nil, fmt.Errorf("broker: %w", err)
 	}

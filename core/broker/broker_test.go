@@ -15,6 +15,7 @@ import (
 	"time"
 
 	paho "github.com/eclipse/paho.mqtt.golang"
+	"github.com/eclipse/paho.mqtt.golang/packets"
 
 	"edged/core/broker"
 )
@@ -94,6 +95,103 @@ func TestPublishSubscribe(t *testing.T) {
 		}
 	case <-time.After(10 * time.Second):
 		t.Fatal("nothing came")
+	}
+}
+
+// raw is a client that sends what a test says and acknowledges nothing.
+type raw struct {
+	t *testing.T
+	net.Conn
+}
+
+func dial(t *testing.T, b *broker.Broker, id string) raw {
+	t.Helper()
+	conn, err := net.Dial("tcp", b.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	_ = conn.SetDeadline(time.Now().Add(time.Minute))
+	c := raw{t, conn}
+	hello := packets.NewControlPacket(packets.Connect).(*packets.ConnectPacket)
+	hello.ProtocolName, hello.ProtocolVersion, hello.ClientIdentifier, hello.Keepalive = "MQTT", 4, id, 60
+	c.send(hello)
+	if ack, ok := c.receive().(*packets.ConnackPacket); !ok || ack.ReturnCode != packets.Accepted {
+		t.Fatal("not accepted:", ack)
+	}
+	return c
+}
+
+func (c raw) send(p packets.ControlPacket) {
+	c.t.Helper()
+	if err := p.Write(c); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+func (c raw) receive() packets.ControlPacket {
+	c.t.Helper()
+	p, err := packets.ReadPacket(c)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return p
+}
+
+// A client may use an identifier that the broker uses for a message to it: neither disturbs the other.
+func TestIdentifiersOfBothSides(t *testing.T) {
+	b := start(t, broker.Options{})
+	c := dial(t, b, "raw")
+	subscribe := func(filter string) {
+		t.Helper()
+		p := packets.NewControlPacket(packets.Subscribe).(*packets.SubscribePacket)
+		p.MessageID, p.Topics, p.Qoss = 1, []string{filter}, []byte{1}
+		c.send(p)
+		ack, ok := c.receive().(*packets.SubackPacket)
+		if !ok || ack.MessageID != 1 || !bytes.Equal(ack.ReturnCodes, []byte{1}) {
+			t.Fatal("subscribing:", ack)
+		}
+	}
+	subscribe("a")
+	wait(t, connect(t, options(b, "pub")).Publish("a", 1, false, "unanswered"))
+	first, ok := c.receive().(*packets.PublishPacket)
+	if !ok || first.MessageID != 1 {
+		t.Fatal("not what the test is about:", first)
+	}
+
+	subscribe("b")
+	publish := packets.NewControlPacket(packets.Publish).(*packets.PublishPacket)
+	publish.MessageID, publish.Qos, publish.TopicName = 1, 1, "x"
+	c.send(publish)
+	if ack, ok := c.receive().(*packets.PubackPacket); !ok || ack.MessageID != 1 {
+		t.Fatal("QoS 1:", ack)
+	}
+	publish.Qos = 2
+	for range 2 { // again, as after a lost acknowledgement
+		c.send(publish)
+		if ack, ok := c.receive().(*packets.PubrecPacket); !ok || ack.MessageID != 1 {
+			t.Fatal("QoS 2:", ack)
+		}
+		publish.Dup = true
+	}
+	release := packets.NewControlPacket(packets.Pubrel).(*packets.PubrelPacket)
+	release.MessageID = 1
+	c.send(release)
+	if ack, ok := c.receive().(*packets.PubcompPacket); !ok || ack.MessageID != 1 {
+		t.Fatal("QoS 2:", ack)
+	}
+	unsubscribe := packets.NewControlPacket(packets.Unsubscribe).(*packets.UnsubscribePacket)
+	unsubscribe.MessageID, unsubscribe.Topics = 1, []string{"b"}
+	c.send(unsubscribe)
+	if ack, ok := c.receive().(*packets.UnsubackPacket); !ok || ack.MessageID != 1 {
+		t.Fatal("unsubscribing:", ack)
+	}
+
+	// What was not acknowledged is still owed.
+	_ = c.Close()
+	got := dial(t, b, "raw").receive()
+	if again, ok := got.(*packets.PublishPacket); !ok || again.MessageID != 1 || !again.Dup || string(again.Payload) != "unanswered" {
+		t.Error("after a reconnect:", got)
 	}
 }
 

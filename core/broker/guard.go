@@ -15,6 +15,7 @@ type guard struct {
 
 	o      Options
 	server *mqtt.Server
+	ids    *ids
 }
 
 // ID names the hook to mochi.
@@ -23,7 +24,8 @@ func (g *guard) ID() string { return "edged-guard" }
 // Provides tells mochi which calls to make.
 func (g *guard) Provides(b byte) bool {
 	switch b {
-	case mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnACLCheck, mqtt.OnPublish:
+	case mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnACLCheck, mqtt.OnPublish,
+		mqtt.OnPacketRead, mqtt.OnPacketEncode, mqtt.OnDisconnect, mqtt.OnClientExpired:
 		return true
 	}
 	return false
@@ -67,3 +69,21 @@ func (g *guard) OnPublish(_ *mqtt.Client, pk packets.Packet) (packets.Packet, er
 	}
 	return pk, nil
 }
+
+// OnPacketRead keeps the identifiers of a client's packets apart from the broker's.
+func (g *guard) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
+	g.ids.in(cl, &pk)
+	return pk, nil
+}
+
+// OnPacketEncode gives acknowledgements the client's identifiers.
+func (g *guard) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.Packet {
+	g.ids.out(cl, &pk)
+	return pk
+}
+
+// OnDisconnect forgets what no acknowledgement will follow for.
+func (g *guard) OnDisconnect(cl *mqtt.Client, _ error, expire bool) { g.ids.gone(cl, expire) }
+
+// OnClientExpired forgets a session that its client did not come back for.
+func (g *guard) OnClientExpired(cl *mqtt.Client) { g.ids.gone(cl, true) }

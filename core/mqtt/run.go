@@ -148,11 +148,11 @@ func (s *session) run(ctx context.Context) error {
 	s.up = true
 	d.online.Store(true)
 	defer d.online.Store(false)
+	d.retained.connected()
+	d.out.connected() // before anybody is told that the door is ready: until here what may be dropped is
 	d.once.Do(func() { close(d.ready) })
 	d.log.InfoContext(ctx, "online", "broker", d.settings.URL, "client_id", ClientID(d.o.Node))
 
-	d.retained.connected()
-	d.out.connected()
 	// The sender outlives ctx: what waits when the door closes is still sent.
 	sending, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var sender sync.WaitGroup

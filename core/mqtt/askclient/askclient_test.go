@@ -23,7 +23,8 @@ type node struct {
 	mu     sync.Mutex
 	cancel map[string]chan struct{}
 	script func(req *dispatch.Request, sink dispatch.Sink, cancelled <-chan struct{}) error
-	door   *mqtt.Door // set by start
+	door   *mqtt.Door // set by start, as is broker
+	broker string     // its address
 }
 
 func (n *node) Submit(_ context.Context, req *dispatch.Request, sink dispatch.Sink) error {
@@ -57,7 +58,7 @@ func start(t *testing.T, n *node) *askclient.Client {
 	if n != nil {
 		n.cancel = map[string]chan struct{}{}
 		d := mqtt.New(mqtt.Options{Node: "pi", Config: c, Embedded: b.Addr(), Dispatcher: n})
-		n.door = d
+		n.door, n.broker = d, b.Addr()
 		ctx, cancel := context.WithCancel(context.Background())
 		done := make(chan struct{})
 		go func() { defer close(done); _ = d.Run(ctx) }()
@@ -154,7 +155,8 @@ func TestCancel(t *testing.T) {
 		}()
 		return nil
 	}})
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // a lost delta fails the test, it does not hang it
+	defer cancel()
 	answer, err := client.Ask(ctx, askclient.Request{Prompt: "x"}, askclient.Follow{Delta: func(string) { cancel() }})
 	if !errors.Is(err, context.Canceled) || answer.Text == nil || *answer.Text != "so far" || answer.Finish != "cancelled" {
 		t.Errorf("%+v, %v", answer, err)
