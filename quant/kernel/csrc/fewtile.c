@@ -45,6 +45,11 @@ KERNEL NAME(tilesQ6Kx8)(struct few *a);
 #define WORD (4 * LANES) // bytes of a word of all rows
 #define SUMS (a->buf + 16 * LANES)
 
+// What is read so many bytes further on is asked for: with several tokens the processor itself asks too late, and waits for
+// memory as long as it computes.
+#define AHEAD 4096
+#define PREFETCH(n) UNROLL for (long o = 0; o < (n); o += 64) PREFETCH_L2(p + AHEAD + o);
+
 // One tile of COLS columns and LANES·BYTES bytes: p is the tile, q the first token's block; d, g, c and h of token t are at
 // a->at + t. The running sums stay in memory, so that registers are left for the tokens' products.
 #define TILES(name, T, BYTES, ...)                                                                                     \
@@ -59,6 +64,7 @@ KERNEL NAME(tilesQ6Kx8)(struct few *a);
             a->at = 0;                                                                                                 \
             FENCE;                                                                                                     \
             do {                                                                                                       \
+                PREFETCH(LANES * (BYTES))                                                                              \
                 __VA_ARGS__                                                                                            \
                 p += LANES * (BYTES);                                                                                  \
             } while (a->at < a->end);                                                                                  \
@@ -182,7 +188,8 @@ INLINE void scales4(float *s, float *m, const uint8_t *p, int negative) {
     }
 // Blocks 2j and 2j+1 are the nibbles of the same 8 words.
 #define T4K(name, T)                                                                                                   \
-    TILES(name, T, 0, scales4(a->buf, a->buf + 8 * LANES, p, 0); a->scale = a->buf; p += 4 * WORD; FENCE; do {         \
+    TILES(name, T, 0, PREFETCH(4 * WORD) scales4(a->buf, a->buf + 8 * LANES, p, 0); a->scale = a->buf; p += 4 * WORD; FENCE; do {         \
+        PREFETCH(8 * WORD)                                                                                             \
         BLOCKQ4K(T, low)                                                                                               \
         BLOCKQ4K(T, high)                                                                                              \
         p += 8 * WORD;                                                                                                 \
