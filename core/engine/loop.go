@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -181,6 +182,12 @@ func (l *loop) run() {
 			l.stalled = l.disk != nil && len(l.disk.fetches) > 0
 		}
 		l.publish()
+		// Those who carry the turn's events away come before the next turn. Its threads leave the scheduler no processor, and what
+		// is ready to run then waits until one of them has had its 10 ms, or until the turn is over. Once is not enough: gRPC's
+		// writer steps back itself, to see whether there is more to write.
+		for range 3 {
+			runtime.Gosched()
+		}
 	}
 	for _, j := range slices.Concat(l.running, l.waiting) {
 		l.leave(j)
