@@ -10,7 +10,7 @@ const (
 	// loneTurn bounds a turn while nobody but prefills is there: a cancel waits no longer.
 	loneTurn = 500 * time.Millisecond
 	// stretch bounds what a chunk adds to a turn beside running streams, in usual gaps between two tokens.
-	stretch = 1.0
+	stretch = 0.75
 	// longest is how long such a turn may become, in usual gaps, when it takes as much longer than expected as turns did lately.
 	// A token is not to wait longer than 3.
 	longest = 2.8

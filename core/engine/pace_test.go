@@ -42,8 +42,8 @@ func TestPace(t *testing.T) {
 		least, most int
 		longest     float64
 	}{
-		"rows cost little":          {board: func(_, n int) time.Duration { return 100*ms + 2*ms*time.Duration(n) }, least: 40, most: 56, longest: 2.01},
-		"a tile costs half a turn":  {board: func(_, n int) time.Duration { return 30*ms + 15*ms*tiles(n) }, least: 16, most: 16, longest: 2.01},
+		"rows cost little":          {board: func(_, n int) time.Duration { return 100*ms + 2*ms*time.Duration(n) }, least: 32, most: 40, longest: 1.85},
+		"a tile costs half a turn":  {board: func(_, n int) time.Duration { return 30*ms + 15*ms*tiles(n) }, least: 8, most: 8, longest: 1.51},
 		"a tile costs a turn":       {board: func(_, n int) time.Duration { return 30*ms + 29*ms*tiles(n) }, least: 8, most: 8, longest: 2.01},
 		"a tile costs two turns":    {board: func(_, n int) time.Duration { return 30*ms + 8*ms*time.Duration(n) }, least: 4, most: 4, longest: 3.2},
 		"half a tile costs as much": {board: func(_, n int) time.Duration { return 30*ms + 60*ms*tiles(n) }, least: 8, most: 8, longest: 3.01},
