@@ -271,13 +271,14 @@ func (k *Kernels) tile(s *scratch, gemm *[4]Args, y []float32, ldy int, a *kerne
 	tw := min(kernel.TokenTile, a.Rows-t)
 	at := g * (panelCols / 32)
 	_ = y[(tw-1)*ldy+k.Lanes-1]
-	s.gemm = gemmArgs{
-		ldy: ldy, w: ptr(s.panels[g]), s: ptr(s.s[at*k.Lanes : (at+n)*k.Lanes]), m: ptr(s.m[at*k.Lanes : (at+n)*k.Lanes]),
-		tw: tw, nb: n, x: ptr(s.zeros[:]), ahead: ptr(s.panel[:]),
-	}
+	// One by one: a literal is made on the stack and copied, and the copy waits for its parts, 5 % of a prompt's time with short rows.
+	c := &s.gemm
+	c.ldy, c.tw, c.nb = ldy, tw, n
+	c.w, c.s, c.m = ptr(s.panels[g]), ptr(s.s[at*k.Lanes:(at+n)*k.Lanes]), ptr(s.m[at*k.Lanes:(at+n)*k.Lanes])
+	c.x, c.ldx, c.ahead = ptr(s.zeros[:]), 0, ptr(s.panel[:])
 	if next := s.next[g]; len(next) > 0 {
 		// 64 bytes a block: in as many calls as it takes.
-		s.gemm.ahead = ptr(next)
+		c.ahead = ptr(next)
 		s.next[g] = next[min(64*n, len(next)):]
 	}
 	for i := 0; i < tw; {
@@ -287,18 +288,18 @@ func (k *Kernels) tile(s *scratch, gemm *[4]Args, y []float32, ldy int, a *kerne
 			size--
 		}
 		at := t*nb + b*tw + i
-		s.gemm.y = ptr(y[i*ldy:])
+		c.y = ptr(y[i*ldy:])
 		if b > 0 {
-			s.gemm.x, s.gemm.ldx = s.gemm.y, ldy
+			c.x, c.ldx = c.y, ldy
 		}
-		s.gemm.q = ptr(a.Q[at*32:])
+		c.q = ptr(a.Q[at*32:])
 		if k.TurnTokens != nil && size > 0 {
-			s.gemm.q = ptr(s.code[i*32:])
+			c.q = ptr(s.code[i*32:])
 		}
-		s.gemm.d = ptr(a.D[at:])
-		s.gemm.g = ptr(a.D[a.Rows*nb+at:])
-		s.gemm.c = ptr(a.S[at:])
-		gemm[size](unsafe.Pointer(&s.gemm))
+		c.d = ptr(a.D[at:])
+		c.g = ptr(a.D[a.Rows*nb+at:])
+		c.c = ptr(a.S[at:])
+		gemm[size](unsafe.Pointer(c))
 		i += 1 << size
 	}
 }
