@@ -177,11 +177,12 @@ INLINE void scales4(float *s, float *m, const uint8_t *p, int negative) {
             V v = NIBBLE(load(p + WORD * k));                                                                          \
             DOTS(T, dotU, i, v, k)                                                                                     \
         }                                                                                                              \
-        SCALED(T, i, P(loadu_ps)(a->scale))                                                                            \
-        const float *g = a->g + a->at;                                                                                 \
-        F m = P(loadu_ps)(a->scale + 8 * LANES);                                                                       \
-        UNROLL for (int t = 0; t < T; t++)                                                                             \
-            P(storeu_ps)(SUMS + LANES * t, P(fnmadd_ps)(m, P(set1_ps)(g[t]), P(loadu_ps)(SUMS + LANES * t)));          \
+        const float *d = a->d + a->at, *g = a->g + a->at;                                                              \
+        F sv = P(loadu_ps)(a->scale), m = P(loadu_ps)(a->scale + 8 * LANES);                                           \
+        UNROLL for (int t = 0; t < T; t++) {                                                                           \
+            F sum = P(fmadd_ps)(P(cvtepi32_ps)(i[t]), P(mul_ps)(sv, P(set1_ps)(d[t])), P(loadu_ps)(SUMS + LANES * t)); \
+            P(storeu_ps)(SUMS + LANES * t, P(fnmadd_ps)(m, P(set1_ps)(g[t]), sum));                                    \
+        }                                                                                                              \
         a->scale += LANES;                                                                                             \
         FENCE;                                                                                                         \
         NEXT                                                                                                           \
