@@ -178,11 +178,12 @@ KERNEL NAME(fewQ6Kx8)(struct few *a);
         UNROLL for (int t = 0; t < T; t++) i[t] = zero();                                                              \
         HALFQ4K(T, high4, o, 0)                                                                                        \
         HALFQ4K(T, high4, o, 1)                                                                                        \
-        SCALED(T, i, P(loadu_ps)(s))                                                                                   \
-        const float *g = a->g + a->at;                                                                                 \
-        F mv = P(loadu_ps)(m);                                                                                         \
-        UNROLL for (int t = 0; t < T; t++)                                                                             \
-            P(storeu_ps)(SUMS + LANES * t, P(fnmadd_ps)(mv, P(set1_ps)(g[t]), P(loadu_ps)(SUMS + LANES * t)));         \
+        const float *d = a->d + a->at, *g = a->g + a->at;                                                              \
+        F sv = P(loadu_ps)(s), mv = P(loadu_ps)(m);                                                                    \
+        UNROLL for (int t = 0; t < T; t++) {                                                                           \
+            F sum = P(fmadd_ps)(P(cvtepi32_ps)(i[t]), P(mul_ps)(sv, P(set1_ps)(d[t])), P(loadu_ps)(SUMS + LANES * t)); \
+            P(storeu_ps)(SUMS + LANES * t, P(fnmadd_ps)(mv, P(set1_ps)(g[t]), sum));                                   \
+        }                                                                                                              \
         FENCE;                                                                                                         \
         NEXT                                                                                                           \
     }
