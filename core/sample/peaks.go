@@ -1,5 +1,7 @@
 package sample
 
+import "slices"
+
 // PeakLen is the number of logits that have one peak: as many as a word of a Mask has bits.
 const PeakLen = 64
 
@@ -10,11 +12,7 @@ func Peaks(dst, logits []float32) {
 	for i := range dst {
 		b := block(logits, i)
 		if len(b) < PeakLen {
-			peak := b[0]
-			for _, l := range b[1:] {
-				peak = max(peak, l)
-			}
-			dst[i] = peak
+			dst[i] = slices.Max(b)
 			continue
 		}
 		// Four chains: one of them would wait for itself.
