@@ -28,15 +28,14 @@ func newIDs() *ids { return &ids{clients: map[string]*clientIDs{}} }
 
 // in gives a packet from a client the identifier that mochi is to see.
 func (x *ids) in(cl *mqtt.Client, pk *packets.Packet) {
-	begins := false // with a new identifier of the client's
+	begins := pk.FixedHeader.Type != packets.Pubrel // with a new identifier of the client's
 	switch pk.FixedHeader.Type {
-	case packets.Publish:
-		begins = pk.FixedHeader.Qos > 0
-	case packets.Subscribe, packets.Unsubscribe:
-		begins = true
-	case packets.Pubrel:
+	case packets.Publish, packets.Subscribe, packets.Unsubscribe, packets.Pubrel:
 	default:
 		return // it has none, or the broker's
+	}
+	if pk.PacketID == 0 { // a PUBLISH of QoS 0
+		return
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()

@@ -1,29 +1,8 @@
 // Rows as they are stored times 1, 2, 3, 4 or 8 tokens: what a batch of a few streams, or of one with guessed tokens, multiplies.
 // LANES rows are transposed in registers as for one token (gemv.c) and meet all tokens there: packing a panel first costs more
 // than it saves until some thirty tokens share it.
+#include "few.h"
 #include "rows.h"
-
-// groups of LANES rows as they are stored times a few tokens of a tile that is tw wide. y is overwritten.
-struct few {
-    float *y;
-    long ldy;
-    const uint8_t *w;
-    const int8_t *q;
-    const float *d;
-    const float *g;
-    const int32_t *c; // -128·Σq of a block
-    const int32_t *h; // -128·Σq of its halves
-    long stride;
-    long tw;
-    long nb;
-    long groups;
-    float *buf; // 32 · LANES floats: scales of a super-block, and from 16 · LANES on the running sums
-    // The kernel's own.
-    float *out;
-    const uint8_t *row, *next;
-    const float *scale;
-    long left, at, end;
-};
 
 KERNEL NAME(fewQ40x1)(struct few *a);
 KERNEL NAME(fewQ40x2)(struct few *a);
@@ -58,8 +37,6 @@ KERNEL NAME(fewQ6Kx8)(struct few *a);
     }                                                                                                                  \
     FENCE;
 
-#define SUMS (a->buf + 16 * LANES)
-
 // One block or super-block: rows are read from r, q is the first token's block; d, g, c and h of token t are at a->at + t.
 // The running sums stay in memory, so that registers are left for the tokens' products.
 #define GROUPS(name, T, ...)                                                                                           \
@@ -85,22 +62,6 @@ KERNEL NAME(fewQ6Kx8)(struct few *a);
             FENCE;                                                                                                     \
         } while (--a->left);                                                                                           \
     }
-
-// The step of one block: sum = fma(i, s·d, sum).
-#define SCALED(T, i, s)                                                                                                \
-    {                                                                                                                  \
-        const float *d = a->d + a->at;                                                                                 \
-        F sv = s;                                                                                                      \
-        UNROLL for (int t = 0; t < T; t++)                                                                             \
-            P(storeu_ps)(SUMS + LANES * t, P(fmadd_ps)(P(cvtepi32_ps)(i[t]), P(mul_ps)(sv, P(set1_ps)(d[t])), P(loadu_ps)(SUMS + LANES * t))); \
-        FENCE;                                                                                                         \
-    }
-
-// To the next block.
-#define NEXT                                                                                                           \
-    q += 32 * a->tw;                                                                                                   \
-    a->at += a->tw;                                                                                                    \
-    FENCE;
 
 #if SMALLER
 #define NIBBLES(T)                                                                                                     \
@@ -178,12 +139,7 @@ KERNEL NAME(fewQ6Kx8)(struct few *a);
         UNROLL for (int t = 0; t < T; t++) i[t] = zero();                                                              \
         HALFQ4K(T, high4, o, 0)                                                                                        \
         HALFQ4K(T, high4, o, 1)                                                                                        \
-        const float *d = a->d + a->at, *g = a->g + a->at;                                                              \
-        F sv = P(loadu_ps)(s), mv = P(loadu_ps)(m);                                                                    \
-        UNROLL for (int t = 0; t < T; t++) {                                                                           \
-            F sum = P(fmadd_ps)(P(cvtepi32_ps)(i[t]), P(mul_ps)(sv, P(set1_ps)(d[t])), P(loadu_ps)(SUMS + LANES * t)); \
-            P(storeu_ps)(SUMS + LANES * t, P(fnmadd_ps)(mv, P(set1_ps)(g[t]), sum));                                   \
-        }                                                                                                              \
+        SHIFTED(T, i, P(loadu_ps)(s), P(loadu_ps)(m))                                                                  \
         FENCE;                                                                                                         \
         NEXT                                                                                                           \
     }

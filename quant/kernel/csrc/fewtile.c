@@ -1,27 +1,5 @@
 // Tiles (tile.c) times 1, 2, 4 or 8 tokens, as few.c does it with rows.
-#include "simd.h"
-
-// groups of LANES rows as they are stored times a few tokens of a tile that is tw wide. y is overwritten.
-struct few {
-    float *y;
-    long ldy;
-    const uint8_t *w;
-    const int8_t *q;
-    const float *d;
-    const float *g;
-    const int32_t *c; // -128·Σq of a block
-    const int32_t *h; // -128·Σq of its halves
-    long stride;
-    long tw;
-    long nb;
-    long groups;
-    float *buf; // 32 · LANES floats: scales of a super-block, and from 16 · LANES on the running sums
-    // The kernel's own.
-    float *out;
-    const uint8_t *row, *next;
-    const float *scale;
-    long left, at, end;
-};
+#include "few.h"
 
 KERNEL NAME(tilesQ40x1)(struct few *a);
 KERNEL NAME(tilesQ40x2)(struct few *a);
@@ -43,7 +21,6 @@ KERNEL NAME(tilesQ6Kx8)(struct few *a);
 #endif
 
 #define WORD (4 * LANES) // bytes of a word of all rows
-#define SUMS (a->buf + 16 * LANES)
 
 // What is read so many bytes further on is asked for: with several tokens the processor itself asks too late, and waits for
 // memory as long as it computes.
@@ -74,22 +51,6 @@ KERNEL NAME(tilesQ6Kx8)(struct few *a);
             FENCE;                                                                                                     \
         } while (--a->left);                                                                                           \
     }
-
-// The step of one block: sum = fma(i, s·d, sum).
-#define SCALED(T, i, s)                                                                                                \
-    {                                                                                                                  \
-        const float *d = a->d + a->at;                                                                                 \
-        F sv = s;                                                                                                      \
-        UNROLL for (int t = 0; t < T; t++)                                                                             \
-            P(storeu_ps)(SUMS + LANES * t, P(fmadd_ps)(P(cvtepi32_ps)(i[t]), P(mul_ps)(sv, P(set1_ps)(d[t])), P(loadu_ps)(SUMS + LANES * t))); \
-        FENCE;                                                                                                         \
-    }
-
-// To the next block.
-#define NEXT                                                                                                           \
-    q += 32 * a->tw;                                                                                                   \
-    a->at += a->tw;                                                                                                    \
-    FENCE;
 
 // One chunk of numbers with all tokens.
 #define DOTS(T, DOT, i, v, k)                                                                                          \
@@ -177,12 +138,7 @@ INLINE void scales4(float *s, float *m, const uint8_t *p, int negative) {
             V v = NIBBLE(load(p + WORD * k));                                                                          \
             DOTS(T, dotU, i, v, k)                                                                                     \
         }                                                                                                              \
-        const float *d = a->d + a->at, *g = a->g + a->at;                                                              \
-        F sv = P(loadu_ps)(a->scale), m = P(loadu_ps)(a->scale + 8 * LANES);                                           \
-        UNROLL for (int t = 0; t < T; t++) {                                                                           \
-            F sum = P(fmadd_ps)(P(cvtepi32_ps)(i[t]), P(mul_ps)(sv, P(set1_ps)(d[t])), P(loadu_ps)(SUMS + LANES * t)); \
-            P(storeu_ps)(SUMS + LANES * t, P(fnmadd_ps)(m, P(set1_ps)(g[t]), sum));                                    \
-        }                                                                                                              \
+        SHIFTED(T, i, P(loadu_ps)(a->scale), P(loadu_ps)(a->scale + 8 * LANES))                                        \
         a->scale += LANES;                                                                                             \
         FENCE;                                                                                                         \
         NEXT                                                                                                           \
