@@ -92,7 +92,7 @@ vuln: go-version ## known vulnerabilities of dependencies (or their versions, wh
 
 .PHONY: bench
 bench: go-version ## kernel and engine benchmarks on this machine
-	$(GO) test -run '^$$' -bench . -benchmem ./quant/... ./core/transformer/... ./core/engine/... ./plugins/...
+	$(GO) test -run '^$$' -bench . -benchmem ./quant/... ./core/infer/transformer/... ./core/infer/engine/... ./plugins/...
 
 .PHONY: bench-peers
 bench-peers: build ## edged against llama.cpp on MODEL=FILE.gguf or a shape, in turns (THREADS=2 REPEATS=5)

@@ -16,11 +16,11 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
-	"edged/core/adapters"
 	"edged/core/config"
-	"edged/core/mqtt"
-	"edged/core/mqtt/askclient"
-	"edged/core/mqtt/link"
+	"edged/core/serve/adapters"
+	"edged/core/serve/door/mqtt"
+	"edged/core/serve/door/mqtt/askclient"
+	"edged/core/serve/door/mqtt/link"
 )
 
 // folderFlags name the service whose folder is worked on.

@@ -12,7 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"edged/core/mqtt/askclient"
+	"edged/core/serve/door/mqtt/askclient"
 )
 
 const chatHelp = `/adapter NAME   answer with this adapter from now on (without a name: the node's default)

@@ -14,11 +14,11 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"edged/core/adapters"
 	"edged/core/config"
-	"edged/core/daemon"
-	"edged/core/mqtt"
 	"edged/core/protocol/backend"
+	"edged/core/serve/adapters"
+	"edged/core/serve/daemon"
+	"edged/core/serve/door/mqtt"
 )
 
 // finding is one line of a check.

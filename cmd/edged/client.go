@@ -10,9 +10,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"edged/core/config"
-	"edged/core/mqtt"
-	"edged/core/mqtt/askclient"
-	"edged/core/mqtt/link"
+	"edged/core/serve/door/mqtt"
+	"edged/core/serve/door/mqtt/askclient"
+	"edged/core/serve/door/mqtt/link"
 )
 
 // clientFlags say which node is asked, and how.

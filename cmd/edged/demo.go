@@ -17,8 +17,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"edged/core/config"
-	"edged/core/mqtt/askclient"
-	"edged/core/mqtt/link"
+	"edged/core/serve/door/mqtt/askclient"
+	"edged/core/serve/door/mqtt/link"
 )
 
 // The demo's house: what the model is told before the question. The model is very small; it looks values up in a list of this

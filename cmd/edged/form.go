@@ -3,7 +3,7 @@ package main
 import (
 	"encoding/json"
 
-	"edged/core/grammar"
+	"edged/core/infer/grammar"
 )
 
 // form is the grammar of the answer; "": it is free.

@@ -13,7 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"edged/core/config"
-	"edged/core/daemon"
+	"edged/core/serve/daemon"
 	"edged/core/version"
 )
 

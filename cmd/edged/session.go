@@ -12,11 +12,11 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"edged/core/daemon"
-	"edged/core/pluginhost"
 	"edged/core/protocol"
 	"edged/core/protocol/backend"
 	"edged/core/protocol/tokenizer"
+	"edged/core/serve/daemon"
+	"edged/core/serve/pluginhost"
 )
 
 // pluginFlags say where plugins are and which backend is used.

@@ -13,8 +13,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"edged/core/mqtt"
-	"edged/core/mqtt/askclient"
+	"edged/core/serve/door/mqtt"
+	"edged/core/serve/door/mqtt/askclient"
 )
 
 func (a *app) statusCommand() *cobra.Command {

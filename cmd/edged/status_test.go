@@ -5,9 +5,9 @@ import (
 	"strings"
 	"testing"
 
-	"edged/core/mqtt"
-	"edged/core/mqtt/askclient"
 	"edged/core/protocol/backend"
+	"edged/core/serve/door/mqtt"
+	"edged/core/serve/door/mqtt/askclient"
 )
 
 func TestPrintState(t *testing.T) {

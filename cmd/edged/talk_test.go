@@ -10,8 +10,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"edged/core/mqtt"
-	"edged/core/mqtt/askclient"
+	"edged/core/serve/door/mqtt"
+	"edged/core/serve/door/mqtt/askclient"
 )
 
 // parrot answers every conversation with its messages as JSON, unless it is told to refuse.

@@ -6,14 +6,14 @@ import (
 	"fmt"
 	"os"
 
-	"edged/core/engine"
-	"edged/core/metrics"
+	"edged/core/infer/engine"
+	"edged/core/machine"
 	"edged/core/version"
 	"edged/plugins/backend-generic/x86"
 )
 
 func main() {
-	err := engine.Serve(engine.Options{Name: "generic", Version: version.Version, Kernels: x86.Best(), Limited: metrics.Limited})
+	err := engine.Serve(engine.Options{Name: "generic", Version: version.Version, Kernels: x86.Best(), Limited: machine.Limited})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)

@@ -5,14 +5,14 @@ import (
 	"fmt"
 	"os"
 
-	"edged/core/engine"
-	"edged/core/metrics"
+	"edged/core/infer/engine"
+	"edged/core/machine"
 	"edged/core/version"
 	"edged/plugins/backend-neon/neon"
 )
 
 func main() {
-	err := engine.Serve(engine.Options{Name: "neon", Version: version.Version, Kernels: neon.Best(), Limited: metrics.Limited})
+	err := engine.Serve(engine.Options{Name: "neon", Version: version.Version, Kernels: neon.Best(), Limited: machine.Limited})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)

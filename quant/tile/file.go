@@ -18,7 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"edged/core/mmap"
+	"edged/core/model/mmap"
 	"edged/quant"
 )
 

@@ -20,8 +20,8 @@ import (
 	mqtt "github.com/eclipse/paho.mqtt.golang"
 
 	"edged/core/config"
-	"edged/core/daemon"
-	"edged/core/gguf"
+	"edged/core/model/gguf"
+	"edged/core/serve/daemon"
 )
 
 // TestGapsWhileSwapping measures what swaps cost those who wait for the next token: scripts/bench-swaps runs it. Clients stream

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"edged/core/grammar/grammartest"
+	"edged/core/infer/grammar/grammartest"
 	"edged/test/oracle"
 )
 

@@ -9,8 +9,8 @@ import (
 	"slices"
 	"strings"
 
-	"edged/core/grammar"
-	"edged/core/grammar/grammartest"
+	"edged/core/infer/grammar"
+	"edged/core/infer/grammar/grammartest"
 	"edged/core/protocol/tokenizer"
 )
 

@@ -21,8 +21,8 @@ import (
 	"testing"
 	"time"
 
-	"edged/core/engine"
-	"edged/core/grammar"
+	"edged/core/infer/engine"
+	"edged/core/infer/grammar"
 	"edged/core/protocol"
 	"edged/core/protocol/backend"
 	"edged/plugins/backend-generic/x86"

@@ -19,8 +19,8 @@ import (
 	"runtime"
 	"strconv"
 
-	"edged/core/transformer"
-	"edged/core/weights"
+	"edged/core/infer/transformer"
+	"edged/core/model/weights"
 	"edged/plugins/backend-neon/neon"
 	"edged/quant/kernel"
 )

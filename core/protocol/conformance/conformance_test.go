@@ -8,11 +8,11 @@ import (
 	"strings"
 	"testing"
 
-	"edged/core/pluginhost"
 	"edged/core/pluginlog"
 	"edged/core/protocol"
 	"edged/core/protocol/conformance"
 	"edged/core/protocol/tokenizer"
+	"edged/core/serve/pluginhost"
 	"edged/test/oracle"
 )
 

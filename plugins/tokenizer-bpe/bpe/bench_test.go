@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"edged/core/gguf"
+	"edged/core/model/gguf"
 	"edged/test/oracle"
 )
 

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"edged/core/gguf"
+	"edged/core/model/gguf"
 	"edged/plugins/tokenizer-bpe/bpe/split"
 )
 

@@ -11,7 +11,7 @@ import (
 	"slices"
 	"testing"
 
-	"edged/core/gguf"
+	"edged/core/model/gguf"
 	"edged/plugins/tokenizer-bpe/bpe/split"
 	"edged/test/oracle"
 )

@@ -15,7 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
-	"edged/core/gguf"
+	"edged/core/model/gguf"
 	"edged/test/oracle"
 )
 

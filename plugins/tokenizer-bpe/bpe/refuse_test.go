@@ -12,7 +12,7 @@ import (
 	"testing"
 	"unicode/utf8"
 
-	"edged/core/gguf"
+	"edged/core/model/gguf"
 	"edged/test/oracle"
 )
 

@@ -6,7 +6,7 @@ import (
 	"regexp"
 	"strings"
 
-	"edged/core/grammar"
+	"edged/core/infer/grammar"
 )
 
 // callGrammar is the grammar of an answer that is nothing but calls of the offered tools, in the form that the template's

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"edged/core/grammar"
+	"edged/core/infer/grammar"
 	"edged/test/oracle"
 )
 

@@ -17,7 +17,7 @@ import (
 	"sync/atomic"
 
 	"edged/core/chat"
-	"edged/core/gguf"
+	"edged/core/model/gguf"
 	"edged/core/protocol"
 	"edged/core/protocol/backend"
 	"edged/core/protocol/tokenizer"

@@ -1,0 +1,324 @@
+package engine
+
+import (
+	"errors"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"edged/core/infer/engine/pagestore"
+	"edged/core/model/mmap"
+	"edged/core/protocol/backend"
+)
+
+// disk is the prefix cache's other half: pages of prompts that outlive the process. What it writes and reads goes through
+// goroutines of its own; the loop only copies a page to a buffer, and takes pages that were read into the tree.
+//
+// A page is worth a write when its request is to be kept (a pinned prefix), when a request came back to it, or when its
+// prompt is long: from least tokens on. Pages that nobody came back to yet get half of the day's bytes at most, so that a
+// stream of new documents does not starve a system prompt that everybody uses. Answers are not written until they stand in
+// the prompt of the next turn.
+//
+// A request whose prompt goes on in files waits while they are read, since a page is read in a hundredth of the time that
+// computing it takes; it holds the pages that it reads into from the beginning, which are no more than it would take anyway.
+type disk struct {
+	store *pagestore.Store
+	model model
+	log   *slog.Logger
+	page  int    // positions of a page
+	least int    // tokens of a prompt from which on its pages are written though nobody came back to them
+	key   string // what all pages depend on, beside adapters and tokens
+
+	// The loop owns these.
+	queue    []saving                  // pages that are to be written, oldest first
+	idle     []*buffer                 // that no page waits in
+	fetches  []*fetch                  // that are not taken in yet
+	fetching map[pagestore.Name]*fetch // by every name that is being read
+
+	writes chan *buffer
+	reads  chan *fetch
+	ended  chan struct{}  // closed: the loop listens no more
+	done   sync.WaitGroup // the two goroutines
+	memory *mmap.Mapping  // of the buffers
+	warned time.Time      // when a failed write was logged; the writer's
+}
+
+// saving is a page that is to be written, as long as it still is the one that it was.
+type saving struct {
+	page  int32
+	made  uint64
+	name  pagestore.Name
+	depth int
+	at    int64
+	half  bool
+}
+
+// buffer holds a copy of a page on its way to the disk.
+type buffer struct {
+	saving
+	tokens []int32
+	data   []byte
+}
+
+// fetch is a run of pages that are read for a job.
+type fetch struct {
+	job    *job
+	waits  []*job // others that want the same
+	from   int    // the first page
+	names  []pagestore.Name
+	tokens [][]int32
+	pages  []int32 // to read into
+	read   int     // how many are there
+}
+
+// saveBuffers is how many pages wait in copies for the disk: one is written, the next one is copied.
+const saveBuffers = 2
+
+// diskBytes is the memory that a disk takes beside the pool: the buffers of both goroutines.
+func diskBytes(page int64) int64 { return (saveBuffers + 1) * page }
+
+// warnEvery is how often a disk that takes nothing is named in the log.
+const warnEvery = 10 * time.Minute
+
+// attach gives a loop that does not run yet an open store, which is the loop's from then on where there is no error.
+func (l *loop) attach(s *pagestore.Store, key string, least int) error {
+	size := l.model.pageBytes()
+	mem, err := mmap.Anonymous((saveBuffers + 1) * size)
+	if err != nil {
+		return err
+	}
+	d := &disk{
+		store: s, model: l.model, log: l.log, page: l.size.page, least: least, key: key, memory: mem,
+		fetching: map[pagestore.Name]*fetch{},
+		writes:   make(chan *buffer, saveBuffers),
+		reads:    make(chan *fetch, l.model.totalPages()), // never full: each has taken a page
+		ended:    make(chan struct{}),
+	}
+	all := mem.Bytes()
+	for i := range saveBuffers {
+		d.idle = append(d.idle, &buffer{data: all[i*size : (i+1)*size : (i+1)*size]})
+	}
+	d.done.Go(func() { d.write(l) })
+	d.done.Go(func() { d.read(l, all[saveBuffers*size:]) })
+	l.disk = d
+	return nil
+}
+
+// close waits for what is being written and read, and gives back what was read into. The loop calls it at its end.
+func (d *disk) close() {
+	close(d.ended)
+	close(d.writes)
+	close(d.reads)
+	d.done.Wait()
+	for _, f := range d.fetches {
+		for _, p := range f.pages {
+			d.model.drop(p)
+		}
+	}
+	if err := errors.Join(d.store.Close(), d.memory.Close()); err != nil {
+		d.log.Warn("the prefix cache on disk did not close", "err", err)
+	}
+}
+
+// send hands a function to the loop, unless that has ended.
+func (d *disk) send(l *loop, f func()) {
+	select {
+	case l.commands <- f:
+	case <-d.ended:
+	}
+}
+
+// write is the goroutine that writes.
+func (d *disk) write(l *loop) {
+	for b := range d.writes {
+		err := d.store.Put(b.name, b.depth, b.at, b.tokens, b.data, b.half)
+		if err != nil && !errors.Is(err, pagestore.ErrBudget) && time.Since(d.warned) > warnEvery {
+			d.warned = time.Now()
+			d.log.Warn("a page of the prefix cache is not kept on disk", "err", err)
+		}
+		d.send(l, func() {
+			d.idle = append(d.idle, b)
+			d.pump(l)
+		})
+	}
+}
+
+// read is the goroutine that reads, one run at a time: more at once would only make a disk seek.
+func (d *disk) read(l *loop, data []byte) {
+	for f := range d.reads {
+		for f.read < len(f.names) && !d.over() {
+			if d.store.Get(f.names[f.read], f.tokens[f.read], data) != nil {
+				break // that page and what follows it is computed
+			}
+			d.model.fill(f.pages[f.read], data)
+			f.read++
+		}
+		d.send(l, func() { l.fetched(f) })
+	}
+}
+
+func (d *disk) over() bool {
+	select {
+	case <-d.ended:
+		return true
+	default:
+		return false
+	}
+}
+
+// name gives a job the names of its prompt's full pages.
+func (d *disk) name(j *job) {
+	if j.names != nil || j.private {
+		return
+	}
+	n := pagestore.Root(d.key + "\x00" + j.set)
+	var scratch []byte
+	full := len(j.req.PromptIDs) / d.page
+	j.names = make([]pagestore.Name, full)
+	for i := range full {
+		n, scratch = n.Next(j.req.PromptIDs[i*d.page:(i+1)*d.page], scratch)
+		j.names[i] = n
+	}
+	j.used = d.store.Tick()
+	d.store.Touch(j.names, j.used)
+}
+
+// recall begins to read what the disk has of a started job's prompt beyond what its sequence holds.
+func (l *loop) recall(j *job) {
+	d := l.disk
+	if d == nil || j.private {
+		return
+	}
+	s, limit := j.front(), len(j.req.PromptIDs)-1
+	if s == nil {
+		return
+	}
+	d.name(j)
+	l.skip(j, s, j, limit) // what is in memory, so that making room does not push it out
+	from := s.Len() / d.page
+	n := from
+	for (n+1)*d.page <= limit && d.store.Has(j.names[n]) {
+		n++
+	}
+	if n == from {
+		return
+	}
+	if f := d.fetching[j.names[from]]; f != nil {
+		f.waits = append(f.waits, j)
+		j.fetching = true
+		return
+	}
+	if short := n - from - l.model.freePages(); short > 0 {
+		l.prefixes.evict(short)
+	}
+	n = min(n, from+l.model.freePages())
+	if n == from {
+		return
+	}
+	f := &fetch{job: j, from: from, names: j.names[from:n]}
+	for i := from; i < n; i++ {
+		f.tokens = append(f.tokens, j.req.PromptIDs[i*d.page:(i+1)*d.page])
+		f.pages = append(f.pages, l.model.take())
+		d.fetching[j.names[i]] = f
+	}
+	j.fetching = true
+	d.fetches = append(d.fetches, f)
+	d.reads <- f
+}
+
+// fetched takes what was read into the tree and lets the jobs go on that waited for it.
+func (l *loop) fetched(f *fetch) {
+	d := l.disk
+	d.fetches = slices.DeleteFunc(d.fetches, func(other *fetch) bool { return other == f })
+	for _, n := range f.names {
+		delete(d.fetching, n)
+	}
+	l.prefixes.insert(f.job.set, f.job, f.from, f.pages[:f.read])
+	for _, p := range f.pages {
+		l.model.drop(p)
+	}
+	l.count.PrefixDiskTokens += uint64(f.read * d.page)
+	for _, j := range append(f.waits, f.job) {
+		j.fetching = false
+	}
+}
+
+// front is the sequence that computes the prompt; nil: none, or several.
+func (j *job) front() seq {
+	if j.root != nil {
+		return j.root
+	}
+	var s seq
+	for _, b := range j.branches {
+		if b.seq == nil || !b.live() {
+			continue
+		}
+		if s != nil {
+			return nil
+		}
+		s = b.seq
+	}
+	return s
+}
+
+// save queues the pages of prompts that became full and are worth it, and hands out as many as can be written.
+func (l *loop) save() {
+	d := l.disk
+	if d == nil {
+		return
+	}
+	for i := range l.batch.units {
+		u := &l.batch.units[i]
+		d.enqueue(l, u.job, u.seq)
+	}
+	d.pump(l)
+}
+
+// enqueue queues the full pages of a job's prompt that were not looked at yet.
+func (d *disk) enqueue(l *loop, j *job, s seq) {
+	full := min(s.Len()/d.page, len(j.names))
+	for ; j.saved < full; j.saved++ {
+		i := j.saved
+		page := s.Page(i)
+		if !l.prefixes.nodes[page].kept {
+			return
+		}
+		again := i < j.found || j.req.Pin != ""
+		if !again && len(j.req.PromptIDs) < d.least || d.store.Has(j.names[i]) {
+			continue
+		}
+		if len(d.queue) >= l.model.totalPages() {
+			return
+		}
+		d.queue = append(d.queue, saving{page: page, made: l.prefixes.nodes[page].made, name: j.names[i], depth: i, at: j.used, half: !again})
+	}
+}
+
+// pump copies queued pages to buffers that are free, for the writer.
+func (d *disk) pump(l *loop) {
+	for len(d.queue) > 0 && len(d.idle) > 0 {
+		s := d.queue[0]
+		d.queue = d.queue[1:]
+		n := &l.prefixes.nodes[s.page]
+		if !n.kept || n.made != s.made || d.store.Has(s.name) {
+			continue // it was given back meanwhile, or written for another request
+		}
+		b := d.idle[len(d.idle)-1]
+		d.idle = d.idle[:len(d.idle)-1]
+		b.saving = s
+		b.tokens = append(b.tokens[:0], n.tokens...)
+		l.model.read(s.page, b.data)
+		d.writes <- b // never full: it holds as many as there are buffers
+	}
+	if len(d.queue) == 0 {
+		d.queue = nil // the array is not kept for the longest queue there ever was
+	}
+}
+
+// count adds what is on disk to the counters.
+func (d *disk) count(st *backend.Stats) {
+	s := d.store.Stats()
+	st.PrefixDiskPages, st.PrefixDiskBytes = s.Pages, s.Bytes
+	st.PrefixDiskWritten, st.PrefixDiskDamaged = s.Written, s.Damaged
+}

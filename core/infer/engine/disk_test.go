@@ -1,0 +1,253 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+
+	"edged/core/infer/engine/pagestore"
+	"edged/core/protocol/backend"
+)
+
+// onDiskFor is an engine over a fake whose prefixes are kept in dir, until end.
+func onDiskFor(t *testing.T, dir string, least int, options ...option) (e *Engine, f *fake, end func()) {
+	t.Helper()
+	f = &fake{t: t, total: 1000, size: sizes{
+		rows: fakeRows, context: 256, page: 8, batch: 64, logits: 16, sequences: 8, waiting: 100,
+	}}
+	for _, o := range options {
+		o(f)
+	}
+	e = New(Options{Name: "fake"})
+	m := &loaded{size: f.size, model: f}
+	m.loop = newLoop(f, f.size, make([]float32, f.size.logits*f.size.rows), e.opt.Log)
+	s, err := pagestore.Open(pagestore.Options{Dir: dir, Bytes: 1 << 20, Daily: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.loop.attach(s, "fake", least); err != nil {
+		t.Fatal(err)
+	}
+	go m.loop.run()
+	e.loaded = m
+	if err := e.SetVocabulary(t.Context(), fakeVocabulary()); err != nil {
+		t.Fatal(err)
+	}
+	end = sync.OnceFunc(func() {
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
+		if f.used != 0 {
+			t.Errorf("%d pages are lost", f.used)
+		}
+	})
+	t.Cleanup(end)
+	return e, f, end
+}
+
+func statsOf(t *testing.T, e *Engine) backend.Stats {
+	t.Helper()
+	st, err := e.Stats(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return st
+}
+
+// adopt gives an engine adapter "a".
+func adopt(t *testing.T, e *Engine, f *fake, sum string, content uint64) {
+	t.Helper()
+	if err := e.loaded.loop.do(t.Context(), func() {
+		f.content = content
+		if _, err := e.loaded.loop.adopt(backend.AdapterInfo{ID: "a", SHA256: sum}, nil, &closer{}); err != nil {
+			t.Error(err)
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// kept waits until so many pages are on disk.
+func kept(t *testing.T, e *Engine, pages int) {
+	t.Helper()
+	waitFor(t, "pages are on disk", func() bool { return statsOf(t, e).PrefixDiskPages >= pages })
+}
+
+// TestDiskPrefixes: another process finds what an earlier one computed, the answer is the same, and a damaged page costs no
+// more than what is behind it.
+func TestDiskPrefixes(t *testing.T) {
+	dir := t.TempDir()
+	req := backend.Request{ID: "long", PromptIDs: prompt(100, 1), MaxTokens: 20, IgnoreEOS: true, Logprobs: true}
+	e, _, end := onDiskFor(t, dir, 64)
+	follows(t, req, must(t, e, req))
+	must(t, e, backend.Request{ID: "short", PromptIDs: prompt(40, 2), MaxTokens: 20, IgnoreEOS: true})
+	kept(t, e, 12)
+	end()
+
+	life := func(name string, cached, read, pages int) {
+		t.Helper()
+		e, f, end := onDiskFor(t, dir, 64)
+		defer end()
+		a := must(t, e, req)
+		follows(t, req, a)
+		// The last token is computed, and what is beyond the last full page.
+		if got := a.last.Usage.CachedTokens; got != cached {
+			t.Errorf("%s: %d tokens were cached, want %d", name, got, cached)
+		}
+		if rows := int(f.rows.Load()); rows != 100-cached+19 {
+			t.Errorf("%s: %d rows were computed", name, rows)
+		}
+		waitFor(t, "it has left", func() bool { return statsOf(t, e).Running == 0 })
+		kept(t, e, pages)
+		if st := statsOf(t, e); int(st.PrefixDiskTokens) != read {
+			t.Errorf("%s: %+v", name, st)
+		}
+		// In memory, it is found as before.
+		if again := must(t, e, req); again.last.Usage.CachedTokens != 99 {
+			t.Errorf("%s: %d tokens were cached the second time", name, again.last.Usage.CachedTokens)
+		}
+	}
+	life("after a restart", 96, 96, 12)
+	files, err := filepath.Glob(filepath.Join(dir, "*-5.page"))
+	if err != nil || len(files) != 1 {
+		t.Fatal(files, err)
+	}
+	b, err := os.ReadFile(files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[len(b)-3] ^= 1
+	if err := os.WriteFile(files[0], b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	life("with a damaged page", 40, 40, 12) // and it is written again
+	life("mended", 96, 96, 12)
+}
+
+// TestDiskComeBack: a short prompt is kept on disk once a request came back to it; what was computed under other adapters,
+// or by a scoring, is not found.
+func TestDiskComeBack(t *testing.T) {
+	dir := t.TempDir()
+	e, f, end := onDiskFor(t, dir, 1000)
+	req := backend.Request{ID: "short", PromptIDs: prompt(41, 1), MaxTokens: 10, IgnoreEOS: true}
+	must(t, e, req)
+	if st := statsOf(t, e); st.PrefixDiskPages != 0 {
+		t.Errorf("%d pages were kept though nobody came back to them", st.PrefixDiskPages)
+	}
+	must(t, e, req)
+	kept(t, e, 5)
+	adopt(t, e, f, "sum", 7)
+	other := req
+	other.Adapters = []backend.AdapterUse{{ID: "a", Scale: 1}}
+	if a := must(t, e, other); a.last.Usage.CachedTokens != 0 {
+		t.Errorf("%d tokens of the bare model were found", a.last.Usage.CachedTokens)
+	}
+	must(t, e, other)
+	kept(t, e, 10)
+	end()
+
+	e, f, end = onDiskFor(t, dir, 1000)
+	adopt(t, e, f, "sum", 7)
+	for _, r := range []backend.Request{req, other} {
+		if a := must(t, e, r); a.last.Usage.CachedTokens != 40 {
+			t.Errorf("%d tokens were read for %v", a.last.Usage.CachedTokens, r.Adapters)
+		}
+	}
+	end()
+	e, f, _ = onDiskFor(t, dir, 1000)
+	adopt(t, e, f, "another sum", 8) // a new file under the old name
+	if a := must(t, e, other); a.last.Usage.CachedTokens != 0 {
+		t.Errorf("%d tokens of another adapter were found", a.last.Usage.CachedTokens)
+	}
+}
+
+// TestDiskTogether: requests that arrive at once after a restart read their common beginning once, beside others, with a pool
+// that is too small for all of them; cancels leave nothing behind.
+func TestDiskTogether(t *testing.T) {
+	dir := t.TempDir()
+	long := prompt(120, 1)
+	e, _, end := onDiskFor(t, dir, 64)
+	must(t, e, backend.Request{ID: "first", PromptIDs: long, MaxTokens: 5, IgnoreEOS: true})
+	kept(t, e, 15)
+	end()
+	for _, pages := range []int{1000, 40} {
+		e, _, end := onDiskFor(t, dir, 64, withPages(pages))
+		var wg sync.WaitGroup
+		for i := range 12 {
+			req := backend.Request{
+				ID: "one of many", PromptIDs: slices.Concat(long, prompt(10+i, i+2)), MaxTokens: 30, IgnoreEOS: true, N: 1 + i%3,
+				Sampling: backend.Sampling{Temperature: 1, Seed: uint64(i)},
+			}
+			if i%4 == 3 {
+				req.PromptIDs = prompt(50+i, i)
+			}
+			wg.Go(func() {
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				if i%5 == 4 {
+					cancel()
+				}
+				a := generate(ctx, e, req)
+				switch {
+				case a.err == nil:
+					follows(t, req, a)
+				case !errors.Is(a.err, context.Canceled):
+					t.Error(a.err)
+				}
+			})
+		}
+		wg.Wait()
+		if st := statsOf(t, e); pages == 1000 && st.PrefixDiskTokens != 120 {
+			t.Errorf("%d tokens were read", st.PrefixDiskTokens)
+		}
+		end()
+	}
+}
+
+// TestDiskEnds: an engine that closes while pages are read and written gives all of them back.
+func TestDiskEnds(t *testing.T) {
+	dir := t.TempDir()
+	for i := range 8 {
+		e, _, end := onDiskFor(t, dir, 8)
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			_ = e.Generate(t.Context(), backend.Request{ID: "cut off", PromptIDs: prompt(200, 1), MaxTokens: 50, IgnoreEOS: true}, func(backend.Event) error { return nil })
+		}()
+		if i > 0 {
+			waitFor(t, "it has begun", func() bool { return statsOf(t, e).Steps > uint64(i) })
+		}
+		end()
+		<-done
+	}
+}
+
+// TestPin: a pinned prefix stays when everything else has to go, another one may take its name, and one that leaves no room
+// for a whole conversation is refused.
+func TestPin(t *testing.T) {
+	e, _ := serve(t, withPages(60)) // of 8 tokens; a conversation takes 32
+	pinned := prompt(80, 1)
+	must(t, e, backend.Request{ID: "pin", PromptIDs: pinned, MaxTokens: 1, Pin: "house"})
+	cached := func(want int) {
+		t.Helper()
+		for i := range 10 { // everything that is idle goes
+			must(t, e, backend.Request{ID: "flood", PromptIDs: prompt(230, 100+i), MaxTokens: 20, IgnoreEOS: true})
+		}
+		a := must(t, e, backend.Request{ID: "ask", PromptIDs: slices.Concat(pinned, prompt(9, 50)), MaxTokens: 5, IgnoreEOS: true})
+		if got := a.last.Usage.CachedTokens; got != want {
+			t.Errorf("%d tokens were cached, want %d", got, want)
+		}
+	}
+	cached(80)
+	must(t, e, backend.Request{ID: "too much", PromptIDs: prompt(220, 2), MaxTokens: 1, Pin: "second"})
+	if st := statsOf(t, e); st.PrefixPinnedPages != 10 {
+		t.Errorf("%d pages are pinned", st.PrefixPinnedPages)
+	}
+	cached(80)
+	must(t, e, backend.Request{ID: "pin", PromptIDs: prompt(40, 3), MaxTokens: 1, Pin: "house"})
+	cached(0)
+}

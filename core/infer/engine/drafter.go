@@ -1,0 +1,145 @@
+package engine
+
+import (
+	"time"
+
+	"edged/core/infer/sample"
+)
+
+// drafter guesses next tokens with a smaller model of the same vocabulary: what that one would draw at the same step, with
+// the same settings and the same random number, so that two models that agree on probabilities agree on tokens.
+//
+// It follows each branch with a sequence of its own, and reads what it lacks of the history in pieces. Adapters are unknown
+// to it: its guesses are only worse then. Without pages it guesses nothing.
+type drafter struct {
+	model   model
+	size    sizes
+	logits  []float32 // (size.sequences, size.rows)
+	sampler sample.Sampler
+	rows    []row
+	ready   []*branch // that take part in the current step
+	next    []*branch
+	ids     []int32       // scratch: an answer with what is guessed
+	step    time.Duration // that guesses one token; 0: not known yet
+}
+
+const (
+	// modelMatch is the match of a guess that the draft model made.
+	modelMatch = 1 << 20
+	// maxModelDraft bounds what it guesses in a row.
+	maxModelDraft = 8
+)
+
+// newDrafter guesses with a model of that size.
+func newDrafter(m model, size sizes) *drafter {
+	return &drafter{model: m, size: size, logits: make([]float32, size.sequences*size.rows)}
+}
+
+// worth is how many tokens the branches are to be given, so that the most come out for the time: rows are in the turn anyway.
+func (d *drafter) worth(p *pace, rows, branches int, usual time.Duration, chance float64) int {
+	if d.step == 0 {
+		return 1 // to be measured
+	}
+	best, most := 0, (1+margin)*float64(rows)/float64(usual)
+	tokens, c := float64(rows), 1.0
+	for k := 1; k <= maxModelDraft; k++ {
+		c *= chance
+		tokens += c * float64(branches)
+		if r := tokens / float64(p.turn(rows+k*branches)+time.Duration(k)*d.step); r > most {
+			best, most = k, r
+		}
+	}
+	return best
+}
+
+// guess appends up to n guesses to those of each branch.
+func (d *drafter) guess(list []*branch, n int) {
+	began := time.Now()
+	d.ready = d.ready[:0]
+	d.rows = d.rows[:0]
+	for _, b := range list {
+		if d.read(b) {
+			d.ready = append(d.ready, b)
+		}
+	}
+	silent := len(d.rows) - len(d.ready)
+	for i := 0; len(d.rows) > 0; i++ {
+		if err := d.model.forward(d.rows); err != nil {
+			for _, b := range list {
+				b.guess.forget()
+			}
+			break
+		}
+		if silent == 0 {
+			d.step = blend(d.step, time.Since(began))
+		}
+		began, silent = time.Now(), 0
+		d.rows, d.next = d.rows[:0], d.next[:0]
+		for k, b := range d.ready {
+			if d.draw(b, d.logits[k*d.size.rows:(k+1)*d.size.rows]) && i+1 < n {
+				d.next = append(d.next, b)
+			}
+		}
+		d.ready, d.next = d.next, d.ready
+		for k, b := range d.ready {
+			g := &b.guess
+			if g.seq.Len() >= d.size.context {
+				d.rows = d.rows[:0]
+				break
+			}
+			d.rows = append(d.rows, row{seq: g.seq, token: g.ids[len(g.ids)-1], logits: d.logits[k*d.size.rows : (k+1)*d.size.rows]})
+		}
+	}
+	clear(d.rows) // no sequence is kept alive by scratch
+	clear(d.ready)
+	clear(d.next)
+}
+
+// read adds what the branch's sequence lacks of the history to the batch, as much as fits, and reports whether that is all of
+// it, so that the last row's logits tell the next token.
+func (d *drafter) read(b *branch) bool {
+	g := &b.guess
+	if g.seq == nil {
+		g.seq = d.model.newSeq()
+	}
+	// Virtual tokens of soft prompts are none of its own: its positions begin behind them.
+	virtual := b.job.virtual
+	to := b.history() - virtual
+	if to > d.size.context || len(d.ready) == d.size.sequences {
+		return false
+	}
+	g.seq.Truncate(to - 1) // what was guessed for a turn that found no pages
+	for i := g.seq.Len(); i < to; i++ {
+		if len(d.rows) == d.size.batch || int(b.token(virtual+i)) >= d.size.rows {
+			return false
+		}
+		d.rows = append(d.rows, row{seq: g.seq, token: b.token(virtual + i)})
+	}
+	k := len(d.ready)
+	d.rows[len(d.rows)-1].logits = d.logits[k*d.size.rows : (k+1)*d.size.rows]
+	return true
+}
+
+// draw adds a guess to those of a branch; false: nothing follows it.
+func (d *drafter) draw(b *branch, logits []float32) bool {
+	g, j := &b.guess, b.job
+	d.ids = append(append(d.ids[:0], b.ids...), g.ids...)
+	id, err := d.sampler.Next(&sample.Step{
+		Logits: logits, Limit: min(j.vocab.limit, d.size.rows), Params: &j.params,
+		Prompt: j.req.PromptIDs[j.virtual:], Generated: d.ids, Choice: b.index, Index: len(d.ids),
+	})
+	if err != nil || !j.req.IgnoreEOS && j.vocab.isEOG(id) {
+		return false
+	}
+	g.ids = append(g.ids, id)
+	g.match = modelMatch
+	return true
+}
+
+// forget frees what the draft model has computed for a branch.
+func (g *guess) forget() {
+	if g.seq != nil {
+		g.seq.Free()
+		g.seq = nil
+	}
+}

@@ -1,0 +1,278 @@
+// Package engine is the compute backend behind the plugin protocol: it holds sequences, forms batches, draws tokens and
+// makes text. It serves protocol/backend on top of core/infer/transformer; the kernels are given to it.
+//
+// One loop owns all mutable state. Requests, cancels and adapters reach it by channel and take effect between two turns. In
+// each turn it forms one batch: every running branch contributes its next token, prompts contribute chunks up to what fits
+// into a turn (continuous batching, chunked prefill). Since a row's bits depend on its own inputs only, and a step's random
+// number on (seed, choice, step) only, a request gives the same ids alone, in a batch, and after it was set aside.
+//
+// It must not know MQTT, the daemon, chat templates or how a kernel works. An Engine may be used concurrently.
+//
+// # What a request means
+//
+// GeneratedIDs is what an earlier attempt gave out: penalties, limits, stop strings and the final text count them, steps
+// are numbered on behind them, and events carry only what is new, ids and text. They need one choice.
+//
+// An id stands in an event together with its text, once no stop string can cut it away any more. An id whose text is cut
+// in part is part of the answer; one whose text is cut altogether is not. Control tokens have no text.
+//
+// An end-of-generation token ends the answer and is in neither ids nor text, and so does a token of StopIDs; both count as
+// completion tokens. With IgnoreEOS end-of-generation tokens are ordinary ones: they may be drawn, stand among the ids and
+// end nothing. (llama.cpp's server forbids them instead, which changes what is drawn; an oracle that goes on past the end
+// could not be followed then. logit_bias -Inf forbids them where that is wanted.)
+//
+// ForcedIDs[i] is taken at step i instead of a draw. All else is as if it had been drawn: stops, limits, log-probabilities.
+//
+// Several choices share the computed prompt. BestOf above N ranks by the mean log-probability of all drawn tokens, the one
+// that ended a choice included, under the unmodified logits; the N best are answered, best first, and no text is streamed,
+// since none is known to be an answer before the end.
+//
+// Without MaxTokens a choice goes on until the context is full, which ends it as "length". A prompt that leaves no room
+// for one token is protocol.ErrContextLength.
+//
+// Log-probabilities are log-softmax of the unmodified logits over all rows of the head; alternatives are ids that have a
+// piece. GeneratedIDs get theirs as well: they are computed while the prompt is.
+//
+// # What is kept
+//
+// The KV pages of prompts and answers stay in a radix tree when their sequences are gone, and a request that begins with the
+// same tokens under the same adapters (by content, order and scale) takes them over instead of computing them;
+// Usage.CachedTokens says how many of its prompt. At least the last token of a prompt is computed, since its logits are
+// wanted, and with Logprobs every token whose logits tell one. Answers do not depend on it. Kept pages are the pool's: they
+// go, least recently used first, as soon as a batch needs them, before any request is set aside. Score and Bench neither
+// find nor leave anything. LoadRequest.NoPrefixCache switches it off.
+//
+// # What is guessed
+//
+// Where the last tokens of a request stood in its prompt or answer before, what followed them is guessed to follow again, and
+// computed in the same turn, as far as that has paid lately: see speculate.go. Answers do not depend on it.
+// LoadRequest.NoLookup switches it off. LoadRequest.DraftModel is a smaller model of the same vocabulary (proved from the files)
+// that is asked where nothing is repeated.
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"edged/core/model/mmap"
+	"edged/core/model/weights"
+	"edged/core/protocol"
+	"edged/core/protocol/backend"
+	"edged/quant/kernel"
+	"edged/quant/tile"
+)
+
+// Options say what an engine computes with. Kernels is required.
+type Options struct {
+	Name       string         // of the backend: "generic", "neon"
+	Version    string         // of the plugin
+	Kernels    kernel.Kernels // what computes
+	Log        *slog.Logger   // nil: nothing is logged
+	MaxWaiting int            // requests that may wait for others to end; 0: 256
+	// Limited reports whether the processor's clock is held down, by heat or by its power supply: then fewer threads decode
+	// where that is faster, unless the load request names their number. nil: never.
+	Limited func() bool
+}
+
+// Engine is a backend.Backend.
+type Engine struct {
+	opt Options
+
+	adapterMu sync.Mutex // one adapter is opened at a time
+
+	mu      sync.Mutex // guards the rest
+	loading bool
+	closed  bool
+	loaded  *loaded
+}
+
+// loaded is a model that is being served.
+type loaded struct {
+	file *weights.Model // nil in tests
+	// The model that guesses next tokens, and its file; nil: there is none.
+	draft     model
+	draftFile *weights.Model
+	info      backend.ModelInfo
+	size      sizes
+	model     model
+	loop      *loop
+	logits    *mmap.Mapping // nil in tests
+	tiles     *tile.File    // nil: none
+	vocab     atomic.Pointer[vocabulary]
+	headEOG   []int32 // end-of-generation ids that the model's files name
+}
+
+var _ backend.Backend = (*Engine)(nil)
+
+// width is the length of a hidden state.
+func (m *loaded) width() int { return m.info.Width }
+
+// New returns an engine without a model.
+func New(o Options) *Engine {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.MaxWaiting == 0 {
+		o.MaxWaiting = 256
+	}
+	return &Engine{opt: o}
+}
+
+// Close ends all requests and frees the model. The engine serves nothing afterwards.
+func (e *Engine) Close() error {
+	e.mu.Lock()
+	m := e.loaded
+	e.loaded, e.closed = nil, true
+	e.mu.Unlock()
+	if m == nil {
+		return nil
+	}
+	m.loop.stop()
+	e.adapterMu.Lock() // who binds an adapter reads the weights
+	defer e.adapterMu.Unlock()
+	return m.close()
+}
+
+func (m *loaded) close() error {
+	var errs []error
+	if m.draft != nil {
+		errs = append(errs, m.draft.close())
+	}
+	if m.draftFile != nil {
+		errs = append(errs, m.draftFile.Close())
+	}
+	errs = append(errs, m.model.close())
+	if m.logits != nil {
+		errs = append(errs, m.logits.Close())
+	}
+	if m.tiles != nil {
+		errs = append(errs, m.tiles.Close())
+	}
+	if m.file != nil {
+		errs = append(errs, m.file.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Describe names the backend.
+func (e *Engine) Describe(context.Context) (backend.Description, error) {
+	names := []string{e.opt.Kernels.Name()}
+	if portable := (kernel.Portable{}).Name(); !slices.Contains(names, portable) {
+		names = append(names, portable) // what has no faster kernel runs on these
+	}
+	return backend.Description{Name: e.opt.Name, Version: e.opt.Version, Kernels: names, Features: features(), Embeds: true, Benches: true}, nil
+}
+
+// current is the model that is served. The error is protocol.ErrNotLoaded.
+func (e *Engine) current() (*loaded, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.loaded == nil {
+		return nil, fmt.Errorf("engine: %w", protocol.ErrNotLoaded)
+	}
+	return e.loaded, nil
+}
+
+// SetVocabulary takes the pieces of all tokens. Requests that run keep the vocabulary that they began with.
+func (e *Engine) SetVocabulary(ctx context.Context, v backend.Vocabulary) error {
+	m, err := e.current()
+	if err != nil {
+		return err
+	}
+	packed, err := newVocabulary(v, m.size.rows, m.headEOG)
+	if err != nil {
+		return err
+	}
+	m.vocab.Store(packed)
+	e.opt.Log.InfoContext(ctx, "vocabulary set", "tokens", len(packed.ends), "rows", m.size.rows, "eog", packed.eog)
+	return nil
+}
+
+// LoadAdapter opens an adapter, proves it against the model and makes it ready.
+func (e *Engine) LoadAdapter(ctx context.Context, req backend.AdapterRequest) (backend.AdapterInfo, error) {
+	m, err := e.current()
+	if err != nil {
+		return backend.AdapterInfo{}, err
+	}
+	e.adapterMu.Lock()
+	defer e.adapterMu.Unlock()
+	return m.loadAdapter(ctx, req, e.opt.Log)
+}
+
+// UnloadAdapter makes an adapter unknown to new requests at once, and frees it when the last request that uses it has
+// ended. It does not wait for that.
+func (e *Engine) UnloadAdapter(ctx context.Context, id string) error {
+	m, err := e.current()
+	if err != nil {
+		return err
+	}
+	var result error
+	if err := m.loop.do(ctx, func() { result = m.loop.unload(id) }); err != nil {
+		return err
+	}
+	return result
+}
+
+// Generate runs one request. See the package's documentation for what its fields mean.
+func (e *Engine) Generate(ctx context.Context, req backend.Request, emit func(backend.Event) error) error {
+	m, err := e.current()
+	if err != nil {
+		return err
+	}
+	v := m.vocab.Load()
+	if v == nil {
+		return fmt.Errorf("engine: %w: no vocabulary was set", protocol.ErrNotLoaded)
+	}
+	j, err := newJob(req, v, m.size)
+	if err != nil {
+		return err
+	}
+	return m.loop.follow(ctx, j, emit)
+}
+
+// Score computes the log-probabilities of lists, one list after the other; their rows share batches with whatever else
+// runs. A list that is longer than the context is protocol.ErrContextLength.
+func (e *Engine) Score(ctx context.Context, req backend.ScoreRequest) ([]backend.ScoreResult, error) {
+	m, err := e.current()
+	if err != nil {
+		return nil, err
+	}
+	results := make([]backend.ScoreResult, len(req.Lists))
+	for i, list := range req.Lists {
+		j, err := newScoring(list, req.Adapters, m.size)
+		if err != nil {
+			return nil, err
+		}
+		if len(list) < 2 {
+			continue
+		}
+		err = m.loop.follow(ctx, j, func(ev backend.Event) error {
+			if ev.Done {
+				for _, p := range ev.Choices[0].Logprobs {
+					results[i].Logprobs = append(results[i].Logprobs, p.Logprob)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return results, nil
+}
+
+// Stats is a snapshot of the counters; it never waits for a turn.
+func (e *Engine) Stats(context.Context) (backend.Stats, error) {
+	m, err := e.current()
+	if err != nil {
+		return backend.Stats{}, err
+	}
+	st := m.loop.stats()
+	st.ResidentBytes, st.HeapBytes = residentBytes(), heapBytes()
+	return st, nil
+}

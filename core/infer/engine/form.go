@@ -1,0 +1,176 @@
+package engine
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"edged/core/infer/grammar"
+	"edged/core/infer/sample"
+	"edged/core/protocol"
+)
+
+// maxForms is how many grammars are kept with what was found out about them. A house asks for the same few.
+const maxForms = 8
+
+// forms are the grammars of a vocabulary that were used last.
+type forms struct {
+	mu     sync.Mutex
+	pieces *grammar.Vocabulary // nil: no request had a grammar yet
+	recent []form              // the latest last
+}
+
+type form struct {
+	text string
+	auto *grammar.Automaton
+}
+
+// form makes a grammar ready. It runs outside of the loop, since a large one takes milliseconds.
+func (v *vocabulary) form(text string) (*grammar.Automaton, error) {
+	v.forms.mu.Lock()
+	defer v.forms.mu.Unlock()
+	f := v.forms
+	if i := slices.IndexFunc(f.recent, func(f form) bool { return f.text == text }); i >= 0 {
+		found := f.recent[i]
+		f.recent = append(slices.Delete(f.recent, i, i+1), found)
+		return found.auto, nil
+	}
+	g, err := grammar.Parse(text)
+	if err != nil {
+		return nil, formError(err)
+	}
+	if f.pieces == nil {
+		f.pieces = grammar.NewVocabulary(v.limit, func(id int32) []byte {
+			if v.isEOG(id) {
+				return nil // the end is allowed where the text may end, whatever its piece
+			}
+			return v.piece(id)
+		})
+	}
+	auto, err := g.Bind(f.pieces)
+	if err != nil {
+		return nil, formError(err)
+	}
+	if len(f.recent) == maxForms {
+		f.recent = slices.Delete(f.recent, 0, 1)
+	}
+	f.recent = append(f.recent, form{text, auto})
+	return auto, nil
+}
+
+func formError(err error) error {
+	if errors.Is(err, grammar.ErrUnsupported) {
+		return fmt.Errorf("engine: %w: %w", protocol.ErrUnsupported, err)
+	}
+	return fmt.Errorf("engine: %w: %w", protocol.ErrInvalid, err)
+}
+
+// hold gives every branch of a new job its place in the grammar.
+func (j *job) hold() error {
+	auto, err := j.vocab.form(j.req.Grammar)
+	if err != nil {
+		return err
+	}
+	if auto.After() != "" {
+		j.behind = auto
+		return nil
+	}
+	for _, b := range j.branches {
+		b.form, err = auto.Start(j.limit)
+		switch {
+		case errors.Is(err, grammar.ErrTooShort) && (j.req.MaxTokens == 0 || j.limit < j.req.MaxTokens):
+			return fmt.Errorf("engine: %w: %w in the context", protocol.ErrContextLength, err)
+		case errors.Is(err, grammar.ErrTooShort):
+			return fmt.Errorf("engine: %w: max_tokens: %w", protocol.ErrInvalid, err)
+		case err != nil:
+			return formError(err)
+		}
+	}
+	return nil
+}
+
+// watch looks for the mark in a free text, and has what follows it keep to its form until that is complete. The mark may end
+// within a token: the rest of it is the beginning of what follows. A form that this rest contradicts, or that does not fit
+// into what may still be written, is let go: the answer is free then, as without one.
+func (b *branch) watch(id int32) {
+	v, mark := b.job.vocab, b.job.behind.After()
+	switch {
+	case b.form != nil:
+		if b.form.Ended() {
+			b.form = nil
+		}
+		return
+	case v.isControl(id): // never a part of the text, and a mark for some models
+		if b.tail = b.tail[:0]; string(v.raw(id)) == mark {
+			b.tail = append(b.tail, mark...)
+		}
+	default:
+		b.tail = append(b.tail, v.piece(id)...)
+	}
+	for {
+		i := bytes.Index(b.tail, []byte(mark))
+		if i < 0 {
+			b.tail = b.tail[max(0, len(b.tail)-len(mark)+1):]
+			return
+		}
+		b.tail = b.tail[i+len(mark):]
+		m, err := b.job.behind.Start(b.job.limit - len(b.ids))
+		if err == nil && m.Skip(b.tail) == nil && !m.Ended() {
+			b.form, b.tail = m, nil
+			return
+		}
+	}
+}
+
+// settle takes the tokens that the grammar leaves no choice about, without computing what the model thinks of them, and
+// ends the answer where nothing can follow. Where their log-probabilities are wanted they are drawn, one by one: the ids
+// are the same. It returns how many it took.
+func (b *branch) settle() (int, error) {
+	n := 0
+	for b.form != nil && b.finish == "" {
+		st, err := b.form.Next()
+		switch {
+		case err != nil:
+			return n, formError(err)
+		case st.None && b.job.behind != nil:
+			b.form = nil
+			return n, nil
+		case st.None:
+			b.end("stop")
+			return n, nil
+		case st.Only < 0 || b.job.req.Logprobs || b.job.best:
+			return n, nil
+		}
+		b.steps++
+		n++
+		if err := b.accept(st.Only); err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+// mask is what the grammar allows at this step; only is the one token that it allows, -1: there are several.
+func (b *branch) mask() (allowed sample.Mask, only int32, err error) {
+	st, err := b.form.Next()
+	if err != nil {
+		return nil, -1, formError(err)
+	}
+	if st.Ends && !b.job.req.IgnoreEOS {
+		for _, id := range b.job.vocab.eog {
+			if int(id) < b.job.vocab.limit {
+				st.Mask[id>>6] |= 1 << (id & 63)
+			}
+		}
+	}
+	if st.Ends {
+		for _, id := range b.job.req.StopIDs {
+			if int(id) < b.job.vocab.limit && id >= 0 && len(b.job.vocab.piece(id)) == 0 {
+				st.Mask[id>>6] |= 1 << (id & 63)
+			}
+		}
+	}
+	return st.Mask, st.Only, nil
+}

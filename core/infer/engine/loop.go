@@ -1,0 +1,394 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"edged/core/infer/sample"
+	"edged/core/infer/transformer"
+	"edged/core/protocol"
+	"edged/core/protocol/backend"
+)
+
+// sizes are the bounds of a loop.
+type sizes struct {
+	rows      int  // of the embedding matrix: VocabRows
+	peaks     int  // of a row of logits, which the model finds; 0: it does not
+	context   int  // positions of one sequence
+	page      int  // positions of one KV page
+	batch     int  // rows of one turn
+	logits    int  // rows of one turn that may want logits
+	sequences int  // branches that run at once; a job that has more runs alone
+	waiting   int  // jobs that may wait
+	forgets   bool // nothing is kept for later requests: no prefix cache
+	lookup    bool // next tokens are guessed from what was said before
+}
+
+// loop is the one owner of sequences, batches, adapters and the sampler. Everybody else sends it functions, which run
+// between two turns.
+type loop struct {
+	model    model
+	size     sizes
+	log      *slog.Logger
+	commands chan func()
+	quit     chan struct{} // closed: come to an end
+	done     chan struct{} // closed: nothing runs any more
+
+	// All of the rest belongs to the goroutine of run.
+	waiting  []*job // by precedence
+	running  []*job // by precedence
+	arrivals uint64
+	asides   int // requests that were set aside so far
+	adapters map[string]*adapter
+	proofs   []*proof // of adapters that are to come in
+	crowded  bool     // proofs wait for a turn, since pages were short
+	sampler  sample.Sampler
+	top      []sample.Alternative // scratch
+	logits   []float32            // (size.logits, size.rows)
+	peaks    []float32            // (size.logits, size.peaks)
+	batch    batch
+	pace     pace
+	drafts   speculator
+	drafter  *drafter      // nil: there is no draft model
+	governor *governor     // nil: the threads stay as they are
+	prefixes *prefixes     // nil: off
+	count    backend.Stats // counters; the rest of it is filled in by publish
+
+	disk    *disk          // nil: nothing outlives the process
+	pins    map[string]seq // pinned prefixes, by name
+	stalled bool           // all that runs waits for the disk
+
+	mu       sync.Mutex // guards snapshot
+	snapshot backend.Stats
+}
+
+// newLoop makes a loop; run is its goroutine, stop ends it. logits is scratch of size.logits × size.rows values.
+func newLoop(m model, size sizes, logits []float32, log *slog.Logger) *loop {
+	l := &loop{
+		model: m, size: size, log: log, logits: logits,
+		commands: make(chan func(), 64),
+		quit:     make(chan struct{}),
+		done:     make(chan struct{}),
+		adapters: map[string]*adapter{},
+		pins:     map[string]seq{},
+		peaks:    make([]float32, size.logits*size.peaks),
+	}
+	if !size.forgets {
+		l.prefixes = newPrefixes(m, size.page)
+	}
+	l.publish()
+	return l
+}
+
+// stop ends the loop and waits for it. Requests that run end with errClosed.
+func (l *loop) stop() {
+	close(l.quit)
+	<-l.done
+}
+
+// do runs f between two turns and waits for it.
+func (l *loop) do(ctx context.Context, f func()) error {
+	ran := make(chan struct{})
+	select {
+	case l.commands <- func() { f(); close(ran) }:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-l.done:
+		return errClosed
+	}
+	select {
+	case <-ran: // f has no way back once it is sent, so ctx does not end the wait: a turn does
+		return nil
+	case <-l.done:
+		select {
+		case <-ran:
+			return nil
+		default:
+			return errClosed
+		}
+	}
+}
+
+// follow hands a job to the loop and its events to emit, until the last one, or until ctx or emit says to stop.
+func (l *loop) follow(ctx context.Context, j *job, emit func(backend.Event) error) error {
+	select {
+	case l.commands <- func() { l.submit(j) }:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-l.done:
+		return errClosed
+	}
+	cancelled := ctx.Done()
+	var cause error
+	abandon := func(err error) {
+		cause, cancelled = err, nil
+		select {
+		case l.commands <- func() { l.cancel(j, err) }:
+		case <-l.done:
+		}
+	}
+	ended := false
+	for {
+		select {
+		case <-cancelled:
+			abandon(ctx.Err())
+			continue
+		case <-j.out.wake:
+		case <-l.done:
+			ended = true
+		}
+		events, closed, err := j.out.take()
+		for _, ev := range events {
+			if cause != nil {
+				break
+			}
+			if err := emit(ev); err != nil && !ev.Done {
+				abandon(err)
+			} else if err != nil {
+				cause = err
+			}
+		}
+		switch {
+		case closed:
+			return cmpOr(cause, err)
+		case ended:
+			return cmpOr(cause, errClosed)
+		}
+	}
+}
+
+// cmpOr is cmp.Or for errors, some of which are not comparable.
+func cmpOr(a, b error) error {
+	if a != nil {
+		return a
+	}
+	return b
+}
+
+// run is the loop: take what was sent, decide who runs, compute one batch, draw tokens.
+func (l *loop) run() {
+	defer close(l.done)
+	for l.receive() {
+		l.admit()
+		if l.form() {
+			l.turn()
+		} else {
+			l.stalled = l.disk != nil && len(l.disk.fetches) > 0
+		}
+		l.publish()
+		// Those who carry the turn's events away come before the next turn. Its threads leave the scheduler no processor, and what
+		// is ready to run then waits until one of them has had its 10 ms, or until the turn is over. Once is not enough: gRPC's
+		// writer steps back itself, to see whether there is more to write.
+		for range 3 {
+			runtime.Gosched()
+		}
+	}
+	for _, j := range slices.Concat(l.running, l.waiting) {
+		l.leave(j)
+		j.out.close(errClosed)
+	}
+	for _, p := range slices.Clone(l.proofs) {
+		l.end(p, errClosed)
+	}
+	if l.disk != nil {
+		l.disk.close()
+	}
+	l.unpin()
+	if l.prefixes != nil {
+		l.prefixes.clear()
+	}
+	for _, a := range l.adapters {
+		a.free(l.log)
+	}
+}
+
+// receive runs what was sent, and waits for it while there is nothing to compute. False: the loop is to end.
+func (l *loop) receive() bool {
+	for {
+		if l.stalled || len(l.running) == 0 && len(l.waiting) == 0 && len(l.proofs) == 0 {
+			l.publish()
+			select {
+			case f := <-l.commands:
+				l.stalled = false
+				f()
+				continue
+			case <-l.quit:
+				return false
+			}
+		}
+		select {
+		case f := <-l.commands:
+			f()
+		case <-l.quit:
+			return false
+		default:
+			return true
+		}
+	}
+}
+
+// submit takes a new job in.
+func (l *loop) submit(j *job) {
+	if len(l.waiting) >= l.size.waiting {
+		j.out.close(fmt.Errorf("engine: %w: %d requests wait", protocol.ErrQueueFull, len(l.waiting)))
+		return
+	}
+	if err := l.acquire(j); err != nil {
+		j.out.close(err)
+		return
+	}
+	l.arrivals++
+	j.order = l.arrivals
+	l.count.ConstrainedTokens += uint64(j.decided)
+	l.count.DecidedTokens += uint64(j.decided)
+	if j.done() { // all that was asked for is in GeneratedIDs, or the grammar leaves no choice
+		for _, b := range j.branches {
+			if ev, ok := b.release(); ok {
+				j.out.put(ev)
+			}
+		}
+		l.complete(j)
+		return
+	}
+	l.enqueue(j)
+}
+
+// cancel ends a job. One that has ended already is left alone.
+func (l *loop) cancel(j *job, err error) {
+	l.leave(j)
+	j.out.close(err)
+}
+
+// fail ends a job with its own error.
+func (l *loop) fail(j *job, err error) {
+	l.log.Warn("request failed", "request_id", j.req.ID, "err", err)
+	l.leave(j)
+	j.out.close(err)
+}
+
+// complete ends a job with its last event.
+func (l *loop) complete(j *job) {
+	l.pin(j)
+	l.leave(j)
+	j.out.put(j.last())
+	j.out.close(nil)
+}
+
+// leave takes a job out of the loop and frees what it holds. Later calls do nothing.
+func (l *loop) leave(j *job) {
+	is := func(other *job) bool { return other == j }
+	l.waiting = slices.DeleteFunc(l.waiting, is)
+	l.running = slices.DeleteFunc(l.running, is)
+	j.drop()
+	l.dismiss(j)
+}
+
+// turn computes the batch and draws tokens from what came out.
+func (l *loop) turn() {
+	began := time.Now()
+	l.reserve()
+	err := l.model.forward(l.batch.rows)
+	switch {
+	case errors.Is(err, transformer.ErrNoPages):
+		l.stalled = l.disk != nil && len(l.disk.fetches) > 0 // what is read into becomes free soon
+		if !l.stalled && !l.leaveOut() {
+			l.makeRoom()
+		}
+		return
+	case err != nil:
+		l.judge(err)
+		err = fmt.Errorf("engine: %w", err)
+		for _, j := range l.batch.jobs() {
+			l.fail(j, err)
+		}
+		return
+	}
+	l.keep()
+	l.save()
+	for _, j := range l.running {
+		l.progress(j)
+		l.fork(j)
+	}
+	for _, w := range l.batch.wants {
+		l.take(w)
+	}
+	l.settle()
+	l.embed()
+	for i := 0; i < len(l.running); {
+		if j := l.running[i]; j.done() {
+			l.complete(j) // takes it out of running
+		} else {
+			i++
+		}
+	}
+	took := time.Since(began)
+	if l.proving() == 0 {
+		l.pace.observe(len(l.batch.rows)-l.batch.prefill, l.batch.prefill, took)
+		l.governor.observe(len(l.batch.rows)-l.batch.prefill, l.batch.prefill, took, time.Now())
+	}
+	l.judge(nil)
+	l.count.Steps++
+	l.count.PromptTokens += uint64(l.batch.prefill)
+	l.count.DecodedTokens += uint64(l.batch.decoding)
+	if l.batch.prefill > 0 {
+		l.count.PrefillTime += took
+	} else {
+		l.count.DecodeTime += took
+	}
+}
+
+// progress tells how much of a prompt is computed.
+func (l *loop) progress(j *job) {
+	prompt := len(j.req.PromptIDs)
+	if j.scoring || j.sum != nil || j.reported == prompt {
+		return
+	}
+	n := 0
+	if j.root != nil {
+		n = j.root.Len()
+	}
+	for _, b := range j.branches {
+		if b.seq != nil {
+			n = max(n, min(b.seq.Len(), prompt))
+		}
+	}
+	if n > j.reported { // less, when it was set aside
+		j.reported = n
+		j.out.put(backend.Event{Prefill: &backend.Prefill{Done: n, Of: prompt}})
+	}
+}
+
+// publish makes the counters readable without the loop.
+func (l *loop) publish() {
+	st := l.count
+	st.Running, st.Waiting = len(l.running), len(l.waiting)
+	st.KVPages = l.model.totalPages()
+	st.KVPagesCached = l.model.idlePages()
+	if l.disk != nil {
+		l.disk.count(&st)
+	}
+	for _, s := range l.pins {
+		st.PrefixPinnedPages += s.Pages()
+	}
+	st.KVPagesUsed = st.KVPages - l.model.freePages() - st.KVPagesCached
+	st.Adapters = len(l.adapters)
+	for _, a := range l.adapters {
+		st.AdapterBytes += a.info.Bytes
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.snapshot = st
+}
+
+// stats is the latest snapshot.
+func (l *loop) stats() backend.Stats {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.snapshot
+}

@@ -1,0 +1,127 @@
+package engine
+
+import (
+	"edged/core/infer/transformer"
+	"edged/core/model/weights"
+)
+
+// model is what the loop needs of a transformer.Model. The tests put a deterministic double in its place. Like that one,
+// it is used by one goroutine at a time.
+type model interface {
+	newSeq() seq
+	// forward computes rows; rows of one sequence are consecutive and append to it. transformer.ErrNoPages leaves every
+	// sequence unchanged.
+	forward(rows []row) error
+	loadAdapter(a *weights.Adapter) (bound, error)
+	// bind makes of a request's adapters what its rows carry; nil for none.
+	bind(uses []use) any
+	freePages() int
+	totalPages() int
+	// The pages of the prefix cache: see core/infer/transformer/prefix.go.
+	keep(page int32)
+	forget(page int32)
+	idle(page int32) bool
+	idlePages() int
+	// Pages as bytes, for those on disk. fill may run beside forward.
+	pageBytes() int
+	take() int32
+	drop(page int32)
+	read(page int32, dst []byte)
+	fill(page int32, src []byte)
+	close() error
+}
+
+// seq is the cached part of one sequence.
+type seq interface {
+	Len() int
+	Pages() int
+	Page(i int) int32
+	Need(n int) int
+	Adopt(page int32)
+	Copy(page int32, n int)
+	Swap(i int, page int32)
+	Truncate(n int)
+	Fork() seq
+	Free()
+}
+
+// bound is an adapter that is ready to compute.
+type bound interface {
+	Bytes() int64
+	Close()
+}
+
+// use is one adapter of a request.
+type use struct {
+	bound bound
+	scale float32
+}
+
+// row is one row of a batch.
+type row struct {
+	seq    seq
+	token  int32
+	bound  any       // of model.bind
+	logits []float32 // (VocabRows); nil: not wanted
+	peaks  []float32 // of logits, see sample.Peaks; nil: not wanted
+	sum    []float32 // (Width) that the normalised hidden state is added to; nil: not wanted
+}
+
+// computer is a transformer.Model as the loop sees it.
+type computer struct {
+	m    *transformer.Model
+	rows []transformer.Row
+}
+
+type sequence struct{ *transformer.Seq }
+
+func (s sequence) Fork() seq { return sequence{s.Seq.Fork()} }
+
+func (c *computer) newSeq() seq { return sequence{c.m.NewSeq()} }
+
+func (c *computer) forward(rows []row) error {
+	c.rows = c.rows[:0]
+	for _, r := range rows {
+		out := transformer.Row{Seq: r.seq.(sequence).Seq, Token: r.token, Logits: r.logits, Peaks: r.peaks, Sum: r.sum}
+		if r.bound != nil {
+			out.Adapters = r.bound.([]transformer.Use)
+		}
+		c.rows = append(c.rows, out)
+	}
+	err := c.m.Forward(c.rows)
+	clear(c.rows) // no sequence is kept alive by scratch
+	return err
+}
+
+func (c *computer) loadAdapter(a *weights.Adapter) (bound, error) {
+	b, err := c.m.LoadAdapter(a)
+	if err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+func (c *computer) bind(uses []use) any {
+	if len(uses) == 0 {
+		return nil
+	}
+	out := make([]transformer.Use, len(uses))
+	for i, u := range uses {
+		out[i] = transformer.Use{Adapter: u.bound.(*transformer.Adapter), Scale: u.scale}
+	}
+	return out
+}
+
+func (c *computer) freePages() int       { return c.m.FreePages() }
+func (c *computer) totalPages() int      { return c.m.TotalPages() }
+func (c *computer) keep(page int32)      { c.m.Keep(page) }
+func (c *computer) forget(page int32)    { c.m.Forget(page) }
+func (c *computer) idle(page int32) bool { return c.m.Idle(page) }
+func (c *computer) idlePages() int       { return c.m.IdlePages() }
+func (c *computer) pageBytes() int       { return c.m.PageBytes() }
+func (c *computer) take() int32          { return c.m.Take() }
+func (c *computer) drop(page int32)      { c.m.Drop(page) }
+
+func (c *computer) read(page int32, dst []byte) { c.m.ReadPage(page, dst) }
+func (c *computer) fill(page int32, src []byte) { c.m.WritePage(page, src) }
+func (c *computer) close() error                { return c.m.Close() }

@@ -1,0 +1,294 @@
+package transformer
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"edged/core/infer/sample"
+	"edged/quant"
+	"edged/quant/kernel"
+)
+
+// Row is one token of a sequence.
+type Row struct {
+	Seq      *Seq
+	Token    int32     // below 0: a virtual token of the adapters' soft prompts, see Adapter.Virtual
+	Adapters []Use     // applied in this order; the order is part of what makes two rows' bits equal
+	Logits   []float32 // (VocabRows), filled with the logits of the next token; nil: not wanted. Owned by the caller
+	// Sum (Width) is added the row's hidden state behind the last norm, in the order of the sequence's rows, so that its bits
+	// depend on the sequence only; nil: not wanted. Owned by the caller.
+	Sum []float32
+	// Peaks (⌈VocabRows/sample.PeakLen⌉) is filled with those of Logits: see sample.Peaks; nil: not wanted. Owned by the caller.
+	Peaks []float32
+}
+
+// Forward runs a batch: rows of any number of sequences, decoded tokens and pieces of prompts mixed. The rows of one
+// sequence are consecutive and are appended at positions Len, Len+1, …
+//
+// An error leaves every sequence as it was: ErrNoPages, ErrContext, or one that names the row that is wrong. In steady
+// state nothing is allocated.
+func (m *Model) Forward(rows []Row) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	if err := m.check(rows); err != nil {
+		return err
+	}
+	for i := 0; i < len(rows); i += rows[i].Seq.rows {
+		rows[i].Seq.extend(rows[i].Seq.rows)
+	}
+	s := m.step
+	s.begin(rows)
+	for _, b := range m.net.blocks {
+		if b.forward(s); s.t == 0 {
+			break
+		}
+	}
+	if s.t > 0 {
+		s.head()
+	}
+	s.end()
+	for i := 0; i < len(rows); {
+		seq := rows[i].Seq
+		i += seq.rows
+		seq.n += seq.rows
+	}
+	return nil
+}
+
+// check refuses a batch that cannot be run, before anything changes, and counts the rows of each sequence.
+func (m *Model) check(rows []Row) error {
+	if m.closed {
+		return errors.New("transformer: the model is closed")
+	}
+	if len(rows) > m.opt.MaxRows {
+		return fmt.Errorf("transformer: a batch of %d rows: at most %d are reserved for", len(rows), m.opt.MaxRows)
+	}
+	m.turn++
+	var last *Seq
+	for i := range rows {
+		r := &rows[i]
+		if r.Seq == nil || r.Seq.m != m {
+			return fmt.Errorf("transformer: row %d: its sequence was freed or is of another model", i)
+		}
+		if r.Seq != last {
+			if r.Seq.turn == m.turn {
+				return fmt.Errorf("transformer: row %d: the rows of its sequence are not consecutive", i)
+			}
+			r.Seq.turn, r.Seq.rows = m.turn, 0
+			last = r.Seq
+		}
+		r.Seq.rows++
+		if int(r.Token) >= m.hyper.VocabRows {
+			return fmt.Errorf("transformer: row %d: token %d: the model has %d", i, r.Token, m.hyper.VocabRows)
+		}
+		if n := r.Seq.n + r.Seq.rows; n > m.opt.Context {
+			return fmt.Errorf("%w: row %d makes %d positions of at most %d", ErrContext, i, n, m.opt.Context)
+		}
+		if r.Logits != nil && len(r.Logits) != m.hyper.VocabRows {
+			return fmt.Errorf("transformer: row %d: room for %d logits: the model has %d", i, len(r.Logits), m.hyper.VocabRows)
+		}
+		if n := peaks(m.hyper.VocabRows); r.Peaks != nil && (len(r.Peaks) != n || r.Logits == nil) {
+			return fmt.Errorf("transformer: row %d: room for %d peaks of %d logits: the model has %d", i, len(r.Peaks), len(r.Logits), n)
+		}
+		if r.Sum != nil && len(r.Sum) != m.hyper.Width {
+			return fmt.Errorf("transformer: row %d: room for %d hidden values: the model has %d", i, len(r.Sum), m.hyper.Width)
+		}
+		if err := m.checkUses(r.Adapters); err != nil {
+			return fmt.Errorf("transformer: row %d: %w", i, err)
+		}
+		if r.Token < 0 {
+			if p, _ := virtual(r.Adapters, r.Token); p == nil {
+				return fmt.Errorf("transformer: row %d: token %d: its adapters have no virtual token of that number", i, r.Token)
+			}
+		}
+	}
+	need := 0
+	for i := 0; i < len(rows); i += rows[i].Seq.rows {
+		need += rows[i].Seq.need(rows[i].Seq.rows)
+	}
+	if need > len(m.kv.free) {
+		return fmt.Errorf("%w: %d wanted, %d free", ErrNoPages, need, len(m.kv.free))
+	}
+	return nil
+}
+
+// begin lays out the rows, those with the same adapters together, and embeds their tokens.
+func (s *step) begin(rows []Row) {
+	s.threads = s.m.info.ThreadsPrefill
+	if len(rows) < DecodeRows {
+		s.threads = s.m.info.ThreadsDecode
+	}
+	s.t, s.add = len(rows), false
+	s.rows, s.groups = s.rows[:len(rows)], s.groups[:0]
+	// Groups in order of their first row; within a group rows keep their order.
+	for i := range rows {
+		if g := s.group(rows[i].Adapters); g < 0 {
+			s.groups = append(s.groups, rowGroup{hi: 1, uses: rows[i].Adapters})
+		} else {
+			s.groups[g].hi++
+		}
+	}
+	at := 0
+	for g := range s.groups {
+		s.groups[g].lo, at = at, at+s.groups[g].hi
+		s.groups[g].hi = s.groups[g].lo
+	}
+	var seq *Seq
+	pos := 0
+	for i := range rows {
+		if r := &rows[i]; r.Seq != seq {
+			seq, pos = r.Seq, r.Seq.n
+		}
+		g := &s.groups[s.group(rows[i].Adapters)]
+		s.rows[g.hi] = row{seq: seq, pos: pos, token: rows[i].Token, logits: rows[i].Logits, peaks: rows[i].Peaks, sum: rows[i].Sum}
+		g.hi++
+		pos++
+	}
+	s.run(s.rowChunks(s.t), &s.embed)
+}
+
+// group finds the group of a set of adapters, or returns -1.
+func (s *step) group(uses []Use) int {
+	for i := range s.groups {
+		if slices.Equal(s.groups[i].uses, uses) {
+			return i
+		}
+	}
+	return -1
+}
+
+// end lets go of what belongs to the caller.
+func (s *step) end() {
+	clear(s.rows[:cap(s.rows)])
+	clear(s.groups[:cap(s.groups)])
+	clear(s.sub[:cap(s.sub)])
+}
+
+type embedJob struct{ s *step }
+
+func (j *embedJob) Do(worker, chunk int) {
+	s, w := j.s, j.s.m.hyper.Width
+	net, half := &s.m.net, len(s.m.rope.freq)
+	lo, hi := s.rowRange(s.t, chunk)
+	for g := range s.groups {
+		group := &s.groups[g]
+		for t := max(lo, group.lo); t < min(hi, group.hi); t++ {
+			r := &s.rows[t]
+			x := s.x[t*w : (t+1)*w]
+			if r.token < 0 {
+				p, i := virtual(group.uses, r.token)
+				quant.Row(x, p, i)
+			} else {
+				quant.Row(x, net.embed, int(r.token))
+				s.adaptEmbedding(&s.workers[worker], x, r.token, group.uses)
+			}
+			if net.positions != nil {
+				d := s.d[t*w : (t+1)*w]
+				quant.Row(d, net.positions, r.pos)
+				accumulate(x, d)
+			}
+			s.m.rope.fill(s.cos[t*half:(t+1)*half], s.sin[t*half:(t+1)*half], r.pos)
+		}
+	}
+}
+
+// adaptEmbedding adds the low-rank part of the embedding of a token: scale·B·A[token].
+func (s *step) adaptEmbedding(w *worker, x []float32, token int32, uses []Use) {
+	for _, u := range uses {
+		e := u.Adapter.embed
+		if e == nil || u.Scale == 0 {
+			continue
+		}
+		rank := e.A.Cols
+		w.code, w.changed = slices.Grow(w.code[:0], rank)[:rank], slices.Grow(w.changed[:0], len(x))[:len(x)]
+		quant.Row(w.code, e.A, int(token))
+		w.act.Rows, w.act.Cols, w.act.X = 1, rank, w.code
+		s.k.MatMul(w.changed, len(x), e.B, &w.act, kernel.Exact, 0, len(x))
+		accumulateScaled(x, w.changed, u.Scale*e.Scale)
+	}
+}
+
+// head computes the logits of the rows that want them, headRows rows at a time.
+func (s *step) head() {
+	w, vocab := s.m.hyper.Width, s.m.hyper.VocabRows
+	net := &s.m.net
+	s.normalize(&net.norm)
+	summed := s.sum()
+	for lo := 0; lo < s.t; lo += headRows {
+		hi := min(lo+headRows, s.t)
+		if s.t > headRows || summed {
+			s.prepare(s.h[lo*w:], hi-lo, w)
+		}
+		s.sub = s.sub[:0]
+		for _, g := range s.groups {
+			if a, b := max(g.lo, lo), min(g.hi, hi); a < b {
+				s.sub = append(s.sub, rowGroup{lo: a - lo, hi: b - lo, uses: g.uses})
+			}
+		}
+		s.mul.outs = s.rows[lo:hi]
+		if y := together(s.mul.outs, vocab); y != nil {
+			s.queue(&net.head, y, vocab)
+		} else {
+			s.queue(&net.head, s.logits, vocab)
+			s.mul.copied = true
+		}
+		s.compute(s.p, s.sub, nothing)
+	}
+}
+
+// together is the memory of the rows' logits where they lie one behind the other, so that a product can write them in place:
+// to copy those of eight rows of a large vocabulary took a fiftieth of a turn. Nil: they do not.
+func together(rows []row, vocab int) []float32 {
+	first := rows[0].logits
+	if cap(first) < len(rows)*vocab {
+		return nil
+	}
+	all := first[:len(rows)*vocab]
+	for t := range rows {
+		if &rows[t].logits[0] != &all[t*vocab] {
+			return nil
+		}
+	}
+	return all
+}
+
+// peaks is the number of peaks of so many logits.
+func peaks(vocab int) int { return (vocab + sample.PeakLen - 1) / sample.PeakLen }
+
+// sum adds the normalised rows to the sums that want them, and forgets those that want nothing else. It reports whether
+// there were any.
+func (s *step) sum() bool {
+	w, n, any := s.m.hyper.Width, 0, false
+	for t := range s.rows {
+		if r := &s.rows[t]; r.sum != nil {
+			accumulate(r.sum, s.h[t*w:(t+1)*w])
+			any = true
+		}
+	}
+	if !any {
+		return false
+	}
+	s.sub = s.sub[:0]
+	for _, g := range s.groups {
+		lo := n
+		for t := g.lo; t < g.hi; t++ {
+			if s.rows[t].logits == nil {
+				continue
+			}
+			if n != t {
+				s.rows[n] = s.rows[t]
+				copy(s.h[n*w:(n+1)*w], s.h[t*w:(t+1)*w])
+			}
+			n++
+		}
+		if n > lo {
+			s.sub = append(s.sub, rowGroup{lo: lo, hi: n, uses: g.uses})
+		}
+	}
+	s.t = n
+	s.rows = s.rows[:n]
+	s.groups, s.sub = s.sub, s.groups
+	return true
+}

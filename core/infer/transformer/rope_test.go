@@ -1,0 +1,204 @@
+package transformer
+
+import (
+	"math"
+	"slices"
+	"strings"
+	"testing"
+
+	"edged/core/model/weights"
+)
+
+func wantError(tb testing.TB, err error, want string) {
+	tb.Helper()
+	if err == nil || !strings.Contains(err.Error(), want) {
+		tb.Errorf("error %v, want one that says %q", err, want)
+	}
+}
+
+// The published definitions, written down as they are: transformers' modeling_rope_utils.py for linear, llama3 and yarn.
+
+func llama3Formula(h *weights.Hyper) []float64 {
+	sc := &h.RopeScaling
+	freq := plainFreq(h)
+	old := float64(sc.OrigContext)
+	for i, f := range freq {
+		wavelen := 2 * math.Pi / f
+		switch {
+		case wavelen < old/sc.HighFreq:
+		case wavelen > old/sc.LowFreq:
+			freq[i] = f / sc.Factor
+		default:
+			smooth := (old/wavelen - sc.LowFreq) / (sc.HighFreq - sc.LowFreq)
+			freq[i] = (1-smooth)*f/sc.Factor + smooth*f
+		}
+	}
+	return freq
+}
+
+func yarnFormula(h *weights.Hyper) ([]float64, float64) {
+	sc := &h.RopeScaling
+	dim, base := float64(h.RopeDim), h.RopeTheta
+	correction := func(rotations float64) float64 {
+		return dim * math.Log(float64(sc.OrigContext)/(rotations*2*math.Pi)) / (2 * math.Log(base))
+	}
+	low, high := max(math.Floor(correction(sc.BetaFast)), 0), min(math.Ceil(correction(sc.BetaSlow)), dim-1)
+	if low == high {
+		high += 0.001
+	}
+	freq := plainFreq(h)
+	for i, f := range freq {
+		ramp := min(max((float64(i)-low)/(high-low), 0), 1)
+		extrapolate := 1 - ramp
+		freq[i] = f/sc.Factor*(1-extrapolate) + f*extrapolate
+	}
+	attention := sc.AttnFactor
+	if attention == 0 {
+		attention = 0.1*math.Log(sc.Factor) + 1
+	}
+	return freq, attention
+}
+
+func TestRopeScaling(t *testing.T) {
+	base := weights.Hyper{HeadDim: 128, RopeDim: 128, RopeTheta: 500000}
+	factors := make([]float32, 64)
+	for i := range factors {
+		factors[i] = 1 + float32(i)/8
+	}
+	for _, c := range []struct {
+		name string
+		sc   weights.RopeScaling
+		want func(h *weights.Hyper) ([]float64, float64)
+	}{
+		{"none", weights.RopeScaling{}, func(h *weights.Hyper) ([]float64, float64) { return plainFreq(h), 1 }},
+		{"linear", weights.RopeScaling{Kind: "linear", Factor: 4}, func(h *weights.Hyper) ([]float64, float64) {
+			f := plainFreq(h)
+			for i := range f {
+				f[i] /= 4
+			}
+			return f, 1
+		}},
+		// Llama 3.1 and Llama 3.2 as published.
+		{"llama3 8", weights.RopeScaling{Kind: "llama3", Factor: 8, LowFreq: 1, HighFreq: 4, OrigContext: 8192}, func(h *weights.Hyper) ([]float64, float64) { return llama3Formula(h), 1 }},
+		{"llama3 32", weights.RopeScaling{Kind: "llama3", Factor: 32, LowFreq: 1, HighFreq: 4, OrigContext: 8192}, func(h *weights.Hyper) ([]float64, float64) { return llama3Formula(h), 1 }},
+		{"yarn", weights.RopeScaling{Kind: "yarn", Factor: 4, OrigContext: 32768, BetaFast: 32, BetaSlow: 1}, yarnFormula},
+		{"yarn factor", weights.RopeScaling{Kind: "yarn", Factor: 16, OrigContext: 4096, BetaFast: 32, BetaSlow: 1, AttnFactor: 0.75}, yarnFormula},
+		{"yarn narrow", weights.RopeScaling{Kind: "yarn", Factor: 2, OrigContext: 4, BetaFast: 1.01, BetaSlow: 1}, yarnFormula},
+		{"rope_freqs", weights.RopeScaling{FreqFactors: factors}, func(h *weights.Hyper) ([]float64, float64) {
+			f := plainFreq(h)
+			for i := range f {
+				f[i] /= float64(factors[i])
+			}
+			return f, 1
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h := base
+			h.RopeScaling = c.sc
+			r, err := newRope(&h)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want, amp := c.want(&h)
+			if math.Abs(r.scale-amp) > 1e-14 {
+				t.Errorf("attention factor %v, want %v", r.scale, amp)
+			}
+			cos, sin := make([]float32, 64), make([]float32, 64)
+			for _, pos := range []int{0, 1, 17, 4095, 131071} {
+				r.fill(cos, sin, pos)
+				for i, f := range want {
+					if e := math.Abs(r.freq[i]/f - 1); e > 1e-14 {
+						t.Fatalf("frequency %d is %v, want %v", i, r.freq[i], f)
+					}
+					s, c := math.Sincos(float64(pos) * f)
+					if math.Abs(float64(cos[i])-amp*c) > 2e-7 || math.Abs(float64(sin[i])-amp*s) > 2e-7 {
+						t.Fatalf("position %d, pair %d: (%v, %v), want (%v, %v)", pos, i, cos[i], sin[i], amp*c, amp*s)
+					}
+				}
+			}
+		})
+	}
+}
+
+func TestRopeRefuses(t *testing.T) {
+	for want, change := range map[string]func(h *weights.Hyper){
+		"even number":        func(h *weights.Hyper) { h.RopeDim = 15 },
+		"at most the head's": func(h *weights.Hyper) { h.RopeDim = 18 },
+		"RoPE base":          func(h *weights.Hyper) { h.RopeTheta = math.NaN() },
+		`"dynamic"`:          func(h *weights.Hyper) { h.RopeScaling = weights.RopeScaling{Kind: "dynamic", Factor: 2} },
+		"factor 0":           func(h *weights.Hyper) { h.RopeScaling = weights.RopeScaling{Kind: "linear"} },
+		"original context":   func(h *weights.Hyper) { h.RopeScaling = weights.RopeScaling{Kind: "yarn", Factor: 2} },
+		"0 < low < high": func(h *weights.Hyper) {
+			h.RopeScaling = weights.RopeScaling{Kind: "llama3", Factor: 2, OrigContext: 9, LowFreq: 2, HighFreq: 2}
+		},
+		"want 8":      func(h *weights.Hyper) { h.RopeScaling.FreqFactors = make([]float32, 7) },
+		"factor 0 is": func(h *weights.Hyper) { h.RopeScaling.FreqFactors = make([]float32, 8) },
+	} {
+		h := tiny("llama")
+		change(&h)
+		_, err := newRope(&h)
+		wantError(t, err, want)
+	}
+}
+
+func TestElementaryFunctions(t *testing.T) {
+	rel := func(got, want float64) float64 { return math.Abs(got-want) / max(math.Abs(want), 1e-300) }
+	for i := range 200000 {
+		x := float64(i)*0.731 - 30000
+		if i%3 == 0 {
+			x *= 40
+		}
+		s, c := sincos(x)
+		ws, wc := math.Sincos(x)
+		if math.Abs(s-ws) > 3e-16 || math.Abs(c-wc) > 3e-16 {
+			t.Fatalf("sincos(%v) = %v, %v; want %v, %v", x, s, c, ws, wc)
+		}
+		if y := float64(i)*0.007 - 700; rel(exp(y), math.Exp(y)) > 2e-15 {
+			t.Fatalf("exp(%v) = %v, want %v", y, exp(y), math.Exp(y))
+		}
+		if y := math.Exp(float64(i)*0.007 - 700); math.Abs(ln(y)-math.Log(y)) > 4e-16*max(1, math.Abs(math.Log(y))) {
+			t.Fatalf("ln(%v) = %v, want %v", y, ln(y), math.Log(y))
+		}
+	}
+	for _, x := range []float64{math.Inf(1), 710} {
+		if exp(x) != math.Inf(1) {
+			t.Errorf("exp(%v) = %v", x, exp(x))
+		}
+	}
+	if exp(math.Inf(-1)) != 0 || exp(-1000) != 0 || !math.IsNaN(exp(math.NaN())) || ln(1) != 0 || exp(0) != 1 {
+		t.Error("special values")
+	}
+}
+
+// TestAnglesHaveOneValue pins bits: they are the same on every architecture. Values made by this package on linux/amd64.
+func TestAnglesHaveOneValue(t *testing.T) {
+	h := weights.Hyper{HeadDim: 128, RopeDim: 128, RopeTheta: 500000}
+	h.RopeScaling = weights.RopeScaling{Kind: "llama3", Factor: 32, LowFreq: 1, HighFreq: 4, OrigContext: 8192}
+	r, err := newRope(&h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := uint64(14695981039346656037) // FNV-1a over the bits of all values
+	add := func(v uint64) { sum = (sum ^ v) * 1099511628211 }
+	for _, f := range r.freq {
+		add(math.Float64bits(f))
+	}
+	cos, sin := make([]float32, 64), make([]float32, 64)
+	for pos := 0; pos < 131072; pos += 61 {
+		r.fill(cos, sin, pos)
+		for i := range cos {
+			add(uint64(math.Float32bits(cos[i])))
+			add(uint64(math.Float32bits(sin[i])))
+		}
+	}
+	h.RopeScaling = weights.RopeScaling{Kind: "yarn", Factor: 4, OrigContext: 32768}
+	if r, err = newRope(&h); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range append(slices.Clone(r.freq), r.scale) {
+		add(math.Float64bits(f))
+	}
+	if want := uint64(0x729afbe9243875bd); sum != want {
+		t.Errorf("%#x, want %#x", sum, want)
+	}
+}

@@ -1,0 +1,123 @@
+package transformer
+
+import (
+	"edged/core/infer/transformer/pool"
+	"edged/quant/kernel"
+)
+
+// step is the state of one Forward: the rows of the batch, the residual stream and the scratch of the blocks, allocated
+// once. Every buffer is row-major with the rows of the batch first; t of them are in use.
+type step struct {
+	m       *Model
+	k       kernel.Kernels
+	p       kernel.Precision
+	threads int
+
+	t      int        // rows of the batch; after the last attention block: those that want logits
+	rows   []row      // (t)
+	groups []rowGroup // rows by adapter set, in order, covering [0, t)
+	sub    []rowGroup // the groups of a part of the rows
+
+	x    []float32 // (t, Width) residual stream
+	d    []float32 // (t, Width) what the last block adds to x
+	add  bool      // d is still to be added
+	h    []float32 // (t, Width) normalised x
+	qkv  []float32 // (t, Heads·HeadDim + 2·KVHeads·HeadDim)
+	o    []float32 // (t, Heads·HeadDim) attention's result
+	gate []float32 // (t, FFN)
+	up   []float32 // (t, FFN)
+	cos  []float32 // (t, RopeDim/2)
+	sin  []float32 // (t, RopeDim/2)
+
+	logits []float32 // (headRows, VocabRows)
+	lora   []float32 // (t, widest product) low-rank part of a product
+	parts  []float32 // partial attention: (items, spans, Group·(2+HeadDim))
+	router []float32 // (t, Experts)
+	picked []pick    // (t, ExpertsUsed)
+	gx     []float32 // (t, Width) rows of one expert
+	gd     []float32 // (t, Width) result of one expert
+	gt     []int32   // (t) their rows
+
+	act     kernel.Activations // the input of the current products
+	workers []worker           // scratch of each thread
+
+	embed embedJob
+	norms normJob
+	prep  prepareJob
+	mul   product
+	low   lowRank
+	put   putJob
+	att   attendJob
+	fold  foldJob
+}
+
+// row is one row of the batch.
+type row struct {
+	seq    *Seq
+	pos    int
+	token  int32
+	logits []float32 // the caller's; nil: not wanted
+	peaks  []float32 // the caller's; nil: not wanted
+	sum    []float32 // the caller's; nil: not wanted
+}
+
+// rowGroup is a run of rows with the same adapters.
+type rowGroup struct {
+	lo, hi int
+	uses   []Use
+}
+
+// worker is the scratch of one thread.
+type worker struct {
+	args  kernel.AttendArgs
+	part  kernel.Partial // of one span
+	total kernel.Partial // of the spans so far
+	split kernel.Partial // view of step.parts
+	first kernel.Partial // another
+
+	// Of an adapter of the embedding.
+	code    []float32          // (rank) its row of A
+	changed []float32          // (Width) B times it
+	act     kernel.Activations // code as the input of a product
+}
+
+// newStep lays out the buffers.
+func newStep(m *Model, z *sizes, mem []float32) *step {
+	s := &step{m: m, k: m.k, p: m.opt.Precision}
+	for i, dst := range [bufs]*[]float32{
+		bufX: &s.x, bufD: &s.d, bufH: &s.h, bufQKV: &s.qkv, bufO: &s.o, bufGate: &s.gate, bufUp: &s.up, bufCos: &s.cos,
+		bufSin: &s.sin, bufLogits: &s.logits, bufLora: &s.lora, bufParts: &s.parts, bufRouter: &s.router, bufGX: &s.gx,
+		bufGD: &s.gd,
+	} {
+		n := int(z.lens[i])
+		*dst, mem = mem[:n:n], mem[align(z.lens[i]):]
+	}
+	s.rows = make([]row, 0, z.rows)
+	s.groups = make([]rowGroup, 0, 8)
+	s.sub = make([]rowGroup, 0, 8)
+	s.picked = make([]pick, z.rows*z.used)
+	s.gt = make([]int32, 0, z.rows)
+	s.k.Grow(&s.act, z.rows, z.actCols)
+	s.workers = make([]worker, m.pool.Threads())
+	for i := range s.workers {
+		s.workers[i].part = newPartial(z.group, z.headDim)
+		s.workers[i].total = newPartial(z.group, z.headDim)
+	}
+	s.low.k = kernel.LowRank(kernel.Portable{})
+	if k, ok := m.k.(kernel.LowRank); ok {
+		s.low.k = k
+	}
+	s.embed.s, s.norms.s, s.prep.s, s.mul.s, s.low.s, s.put.s, s.att.s, s.fold.s = s, s, s, s, s, s, s, s
+	return s
+}
+
+// run divides a job into chunks over the threads of this batch.
+func (s *step) run(chunks int, j pool.Job) { s.m.pool.Run(s.threads, chunks, j) }
+
+// rowChunks is the number of chunks into which work on n single rows is cut, and rowRange the rows of one of them.
+func (s *step) rowChunks(n int) int { return min(n, 4*s.threads) }
+
+func (s *step) rowRange(n, chunk int) (lo, hi int) {
+	chunks := s.rowChunks(n)
+	return n * chunk / chunks, n * (chunk + 1) / chunks
+}

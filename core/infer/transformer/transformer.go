@@ -1,0 +1,267 @@
+// Package transformer is the forward pass of decoder-only language models: token ids in, logits out, over a paged cache
+// of keys and values and with LoRA adapters beside the unchanged weights.
+//
+// An architecture is a file (llama.go, gpt2.go, …) that lists its blocks; the blocks are shared: attention, SwiGLU and
+// GELU layers, mixture of experts. A new architecture is one more file, and a new block where it has one.
+//
+// It must not know requests, sampling, text or files: weights come as a weights.Model, arithmetic as kernel.Kernels. A
+// Model and all that hangs on it (sequences, adapters) are used by one goroutine at a time, but for LoadAdapter; the worker
+// threads are inside. A row's logits depend on its own tokens, position and adapters only, bit for bit: not on the batch it is in,
+// how its prompt was cut into chunks, which pages it has or how many threads work.
+package transformer
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"runtime"
+	"sync"
+
+	"edged/core/infer/transformer/pool"
+	"edged/core/model/mmap"
+	"edged/core/model/weights"
+	"edged/quant"
+	"edged/quant/kernel"
+)
+
+// ErrNoPages means that the page pool cannot hold the batch; no sequence was changed.
+var ErrNoPages = errors.New("transformer: no free key/value pages")
+
+// ErrContext means that a sequence would grow beyond Options.Context; no sequence was changed.
+var ErrContext = errors.New("transformer: context length exceeded")
+
+// Options says how to compute. The zero value of a field is the default that is named there.
+type Options struct {
+	Kernels        kernel.Kernels   // required
+	Precision      kernel.Precision // kernel.Fast; Exact asks for KVF32
+	KV             kernel.KVType    // kernel.KVF32
+	Context        int              // positions per sequence; 0: what the model was trained with, at most 4096
+	ThreadsPrefill int              // 0: GOMAXPROCS, which is also the limit
+	ThreadsDecode  int              // threads for a batch below DecodeRows rows; 0: as ThreadsPrefill
+	KVPages        int              // pages of kernel.BlockPositions positions; 0: one sequence of Context
+	MaxRows        int              // rows of one Forward; 0: 128
+	Beside         *Model           // a model that computes in turns with this one, is closed after it and lends its threads; nil: none
+}
+
+// DecodeRows is the number of rows from which on a batch is limited by arithmetic and no longer by reading weights, so
+// that Options.ThreadsPrefill applies.
+const DecodeRows = 4
+
+const (
+	defaultContext = 4096
+	defaultRows    = 128
+	maxContext     = 1 << 20 // the angles of RoPE are exact to float32 up to here
+	maxRows        = 1 << 15
+)
+
+// resolve fills in the defaults and refuses what cannot be served.
+func (o Options) resolve(h *weights.Hyper) (Options, error) {
+	if o.Kernels == nil {
+		return o, errors.New("no kernels given")
+	}
+	switch o.Precision {
+	case kernel.Fast:
+	case kernel.Exact:
+		if o.KV != kernel.KVF32 {
+			return o, errors.New("precision exact keeps keys and values in float32: ask for KV type f32 or for precision fast")
+		}
+	default:
+		return o, fmt.Errorf("precision %d is not known", o.Precision)
+	}
+	switch o.KV {
+	case kernel.KVF32, kernel.KVF16:
+	case kernel.KVQ8:
+		if h.HeadDim%32 != 0 {
+			return o, fmt.Errorf("KV type q8_0 stores blocks of 32 values, and this model's heads have %d: use f16", h.HeadDim)
+		}
+	default:
+		return o, fmt.Errorf("KV type %d is not known", o.KV)
+	}
+	if o.Context == 0 {
+		o.Context = min(h.Context, defaultContext)
+	}
+	if o.Context < 1 || o.Context > maxContext {
+		return o, fmt.Errorf("a context of %d positions: want 1 to %d", o.Context, maxContext)
+	}
+	if o.MaxRows == 0 {
+		o.MaxRows = defaultRows
+	}
+	if o.MaxRows < 1 || o.MaxRows > maxRows {
+		return o, fmt.Errorf("%d rows in a batch: want 1 to %d", o.MaxRows, maxRows)
+	}
+	if o.ThreadsPrefill < 0 || o.ThreadsDecode < 0 {
+		return o, errors.New("a negative number of threads")
+	}
+	limit := runtime.GOMAXPROCS(0)
+	if o.ThreadsPrefill == 0 || o.ThreadsPrefill > limit {
+		o.ThreadsPrefill = limit
+	}
+	if o.ThreadsDecode == 0 {
+		o.ThreadsDecode = o.ThreadsPrefill
+	}
+	o.ThreadsDecode = min(o.ThreadsDecode, limit)
+	if o.KVPages == 0 {
+		o.KVPages = pagesFor(o.Context)
+	}
+	if o.KVPages < 1 || o.KVPages > math.MaxInt32 {
+		return o, fmt.Errorf("%d KV pages: want 1 or more", o.KVPages)
+	}
+	return o, nil
+}
+
+// Model is a model that is ready to compute.
+type Model struct {
+	info    Info
+	hyper   weights.Hyper
+	opt     Options
+	k       kernel.Kernels
+	net     network
+	rope    rope
+	kv      *arena
+	pool    *pool.Pool
+	step    *step
+	scratch *mmap.Mapping
+	turn    uint64 // number of the current batch
+	closed  bool
+
+	normMu sync.Mutex
+	norms  map[int][]float32 // see rowNorms
+}
+
+// Info describes a Model.
+type Info struct {
+	Arch           string
+	Name           string
+	Format         quant.Format // of the linear layer with the most bytes
+	Layers         int
+	Width          int
+	VocabRows      int // length of Row.Logits
+	Context        int // positions per sequence that are served
+	TrainContext   int
+	Parameters     int64
+	WeightBytes    int64 // read per decoded token
+	HeadBytes      int64 // thereof by the output head
+	PageBytes      int64 // of one KV page
+	ScratchBytes   int64
+	Precision      kernel.Precision
+	KV             kernel.KVType
+	MaxRows        int
+	ThreadsPrefill int
+	ThreadsDecode  int
+}
+
+// source is what a forward pass needs of weights.Model.
+type source interface {
+	Matrix(name string) *quant.Matrix
+	Vector(name string) ([]float32, error)
+}
+
+// New binds the tensors of m, proves their shapes and reserves all memory that Forward needs. The Model reads m's
+// tensors until Close; the caller closes m after that. Errors name the file and what is wrong with it.
+func New(m *weights.Model, o Options) (*Model, error) {
+	model, err := newModel(m, m.Arch, m.Hyper, o)
+	if err != nil {
+		return nil, fmt.Errorf("transformer: %s: %w", m.Path, err)
+	}
+	model.info.Name = m.Name
+	return model, nil
+}
+
+func newModel(src source, arch string, h weights.Hyper, o Options) (*Model, error) {
+	if err := checkHyper(&h); err != nil {
+		return nil, err
+	}
+	if p := src.Matrix("position_embd.weight"); p != nil {
+		h.Context = min(h.Context, p.Rows) // what the default of Options.Context follows
+	}
+	o, err := o.resolve(&h)
+	if err != nil {
+		return nil, err
+	}
+	m := &Model{hyper: h, opt: o, k: o.Kernels}
+	if m.rope, err = newRope(&h); err != nil {
+		return nil, err
+	}
+	if m.net, err = build(src, arch, &h, o.Kernels); err != nil {
+		return nil, err
+	}
+	if n := m.net.positions; n != nil && o.Context > n.Rows {
+		return nil, fmt.Errorf("a context of %d positions: the model has learned %d", o.Context, n.Rows)
+	}
+	if m.kv, err = newArena(&h, &o); err != nil {
+		return nil, err
+	}
+	sizes := scratchSizes(&h, &o)
+	mem, mapping, err := reserve(sizes.floats())
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("scratch: %w", err), m.kv.close())
+	}
+	m.scratch = mapping
+	if o.Beside != nil {
+		m.pool = o.Beside.pool
+	} else {
+		m.pool = pool.New(max(o.ThreadsPrefill, o.ThreadsDecode))
+	}
+	m.step = newStep(m, &sizes, mem)
+	m.info = m.net.info
+	m.info.Arch, m.info.Layers, m.info.Width = arch, h.Layers, h.Width
+	m.info.VocabRows, m.info.Context, m.info.TrainContext = h.VocabRows, o.Context, h.Context
+	m.info.PageBytes, m.info.ScratchBytes = pageBytes(&h, o.KV), sizes.total()
+	m.info.Precision, m.info.KV, m.info.MaxRows = o.Precision, o.KV, o.MaxRows
+	m.info.ThreadsPrefill = min(o.ThreadsPrefill, m.pool.Threads())
+	m.info.ThreadsDecode = min(o.ThreadsDecode, m.pool.Threads())
+	return m, nil
+}
+
+// checkHyper refuses hyper-parameters that no tensor shape would contradict.
+func checkHyper(h *weights.Hyper) error {
+	for _, v := range []struct {
+		name string
+		n    int
+	}{
+		{"layers", h.Layers},
+		{"width", h.Width},
+		{"heads", h.Heads},
+		{"KV heads", h.KVHeads},
+		{"head size", h.HeadDim},
+		{"FFN width", h.FFN},
+		{"vocabulary", h.VocabRows},
+		{"context", h.Context},
+	} {
+		if v.n < 1 || v.n > 1<<24 {
+			return fmt.Errorf("%s is %d: want 1 to %d", v.name, v.n, 1<<24)
+		}
+	}
+	if h.Heads%h.KVHeads != 0 {
+		return fmt.Errorf("%d heads cannot share %d KV heads evenly", h.Heads, h.KVHeads)
+	}
+	if h.HeadDim > kernel.MaxHeadDim {
+		return fmt.Errorf("heads of %d values: at most %d are supported", h.HeadDim, kernel.MaxHeadDim)
+	}
+	if int64(h.Heads)*int64(h.HeadDim) > 1<<24 {
+		return fmt.Errorf("%d heads of %d: more than %d values", h.Heads, h.HeadDim, 1<<24)
+	}
+	if !(h.NormEps >= 0) || math.IsInf(float64(h.NormEps), 0) {
+		return fmt.Errorf("norm epsilon is %v: want a number of at least 0", h.NormEps)
+	}
+	if h.Window < 0 {
+		return fmt.Errorf("sliding window is %d: want at least 0", h.Window)
+	}
+	return nil
+}
+
+// Info describes the model.
+func (m *Model) Info() Info { return m.info }
+
+// Close ends the worker threads and frees the cache and the scratch. Sequences and adapters of m must not be used
+// afterwards. Later calls do nothing.
+func (m *Model) Close() error {
+	if m.closed {
+		return nil
+	}
+	m.closed = true
+	if m.opt.Beside == nil {
+		m.pool.Close()
+	}
+	return errors.Join(m.kv.close(), m.scratch.Close())
+}

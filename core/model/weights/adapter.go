@@ -1,0 +1,357 @@
+package weights
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+
+	"edged/core/model/mmap"
+	"edged/quant"
+)
+
+// Adapter is an open LoRA adapter that was proved against one model: every module exists there and has the shape that
+// the adapter was trained on, and every value is finite. It is immutable and lives until Close.
+type Adapter struct {
+	Path    string
+	Kind    Kind
+	Base    string           // what it says it was trained on, "" where it does not; see AdapterHeader
+	SHA256  string           // of HashFiles over AdapterFiles, hexadecimal
+	Rank    int              // the largest of its modules'
+	Targets []string         // module names in Hugging Face's words, sorted: "q_proj", "v_proj"
+	Bytes   int64            // of its tensors
+	Mods    map[string]*LoRA // by the base's tensor name, for example "blk.0.attn_q.weight"
+	Embed   *LoRA            // of the token embedding: A (tokens, r), a row a token, and B (width, r); nil: none
+	Prompt  *quant.Matrix    // a soft prompt: (virtual tokens, width); nil: none
+
+	maps  []*mmap.Mapping
+	arena *arena
+}
+
+// LoRA is the low-rank change of one matrix W (out, in): y = W·x + Scale · s · B·(A·x), where s is the scale that a request
+// asks for. Rows of B are in the order of W's rows.
+type LoRA struct {
+	A     *quant.Matrix // (r, in)
+	B     *quant.Matrix // (out, r)
+	Scale float32       // alpha / r, or alpha / √r with rank-stabilised LoRA
+	// Magnitude (out) makes it DoRA: y = Magnitude / ‖W + Scale·s·B·A‖ · (W·x + Scale · s · B·(A·x)), the norm of each row.
+	Magnitude []float32
+}
+
+// OpenAdapter opens a PEFT folder or a GGUF adapter for m. An error names the file and what does not fit, with both
+// shapes; it wraps ErrUnsupported, ErrInvalid or ErrMismatch.
+func OpenAdapter(path string, m *Model) (*Adapter, error) {
+	f, err := readAdapter(path, m)
+	if err != nil {
+		return nil, err
+	}
+	a := &Adapter{
+		Path: path, Kind: f.kind(), Base: f.base, Rank: f.rank(), Targets: f.targets(), Bytes: f.bytes(), Mods: map[string]*LoRA{}, maps: f.maps, arena: &arena{},
+	}
+	if err := a.fill(f, m); err != nil {
+		return nil, errors.Join(err, a.Close())
+	}
+	if a.SHA256, err = HashFiles(f.files); err != nil {
+		return nil, errors.Join(err, a.Close())
+	}
+	return a, nil
+}
+
+// Close unmaps the adapter. Later calls do nothing.
+func (a *Adapter) Close() error {
+	var errs []error
+	for _, m := range a.maps {
+		errs = append(errs, m.Close())
+	}
+	return errors.Join(append(errs, a.arena.close())...)
+}
+
+// Relax tells the system that the files will not be read again soon, since what computes has laid them out anew. What is
+// read all the same comes back from the disk.
+func (a *Adapter) Relax() error {
+	var errs []error
+	for _, m := range a.maps {
+		errs = append(errs, m.Advise(mmap.DontNeed))
+	}
+	return errors.Join(errs...)
+}
+
+func (a *Adapter) fail(kind error, format string, args ...any) error {
+	return adapterError(a.Path, kind, format, args...)
+}
+
+func adapterError(path string, kind error, format string, args ...any) error {
+	return fmt.Errorf("weights: adapter %s: %w: %s", path, kind, fmt.Sprintf(format, args...))
+}
+
+// fill proves every module of f against m and adds it.
+func (a *Adapter) fill(f *adapterFile, m *Model) error {
+	if f.arch != "" && family(f.arch) != family(m.Arch) {
+		return a.fail(ErrMismatch, "it is for the architecture %s, but the model is %s", f.arch, m.Arch)
+	}
+	if f.prompt.rows > 0 {
+		if err := a.addPrompt(&f.prompt, m); err != nil {
+			return err
+		}
+	}
+	for i := range f.loras {
+		l := &f.loras[i]
+		name, ok := l.module, true
+		if !f.gguf {
+			name, ok = toGGUF(m.Arch, l.module)
+		}
+		name = strings.TrimSuffix(name, ".weight") + ".weight"
+		switch {
+		case !ok:
+			return a.fail(ErrMismatch, "module %s is none that the %s model has", l.module, m.Arch)
+		case name == "position_embd.weight":
+			return a.fail(ErrUnsupported, "module %s: LoRA on learned positions%s", l.module, f.beside(l.module))
+		case l.embed != (name == embedName):
+			return a.fail(ErrMismatch, "module %s: tensors %s (%d, %d) and %s (%d, %d) are not those of %s: an embedding has lora_embedding_A and lora_embedding_B, a linear layer lora_A and lora_B",
+				l.module, l.a.name, l.a.rows, l.a.cols, l.b.name, l.b.rows, l.b.cols, name)
+		}
+		if err := a.finite(&l.a, &l.b, &l.size); err != nil {
+			return err
+		}
+		if l.embed {
+			if err := a.addEmbedding(l, m, f.gguf); err != nil {
+				return err
+			}
+			continue
+		}
+		pattern, numbers := splitNumbers(name)
+		if pattern == "blk.N.attn_qkv.weight" && m.Arch == "gpt2" {
+			if err := a.addFused(l, m, numbers[0]); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := a.add(l, m, name, f.gguf); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// family joins the names under which one tensor layout goes.
+func family(arch string) string {
+	switch arch {
+	case "mistral", "mixtral":
+		return "llama"
+	default:
+		return arch
+	}
+}
+
+// finite refuses values with which every answer would be noise.
+func (a *Adapter) finite(tensors ...*rawTensor) error {
+	for _, t := range tensors {
+		m := t.matrix(t.name)
+		row := make([]float32, m.Cols)
+		for r := range m.Rows {
+			quant.Row(row, m, r)
+			for c, v := range row {
+				if v-v != 0 {
+					return a.fail(ErrInvalid, "tensor %s: value (%d, %d) is %v", t.name, r, c, v)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// addFused cuts an adapter of GPT-2's fused projection into q, k and v, which share A.
+func (a *Adapter) addFused(l *rawLoRA, m *Model, layer string) error {
+	parts := []string{"q", "k", "v"}
+	if l.b.rows%len(parts) != 0 {
+		return a.fail(ErrMismatch, "tensor %s has shape (%d, %d): the model's fused projection has 3 × %d rows", l.b.name, l.b.rows, l.b.cols, m.Hyper.Width)
+	}
+	n := len(l.b.data) / len(parts)
+	for i, part := range parts {
+		cut := *l
+		cut.b.rows /= len(parts)
+		cut.b.data = l.b.data[i*n : (i+1)*n]
+		if sizes := len(l.size.data) / len(parts); sizes > 0 {
+			cut.size.rows /= len(parts)
+			cut.size.data = l.size.data[i*sizes : (i+1)*sizes]
+		}
+		if err := a.add(&cut, m, "blk."+layer+".attn_"+part+".weight", false); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// add proves one module's shapes and adds it. fromGGUF tells in which order q and k rows of a llama are.
+func (a *Adapter) add(l *rawLoRA, m *Model, name string, fromGGUF bool) error {
+	base := m.Matrix(name)
+	switch {
+	case base == nil:
+		return a.fail(ErrMismatch, "module %s: the model has no tensor %s", l.module, name)
+	case a.Mods[name] != nil:
+		return a.fail(ErrInvalid, "module %s appears twice", l.module)
+	case l.a.cols != base.Cols || l.b.rows != base.Rows:
+		return a.fail(ErrMismatch, "module %s: A is (%d, %d) and B is (%d, %d), but the model's %s is (%d, %d): it was trained on another model",
+			l.module, l.a.rows, l.a.cols, l.b.rows, l.b.cols, name, base.Rows, base.Cols)
+	}
+	scale, err := a.scaling(l)
+	if err != nil {
+		return err
+	}
+	b, size := l.b, l.size
+	interleavedB := fromGGUF && family(m.Arch) == "llama"
+	if heads := qkHeads(name, &m.Hyper); heads > 0 && interleavedB != m.Hyper.Interleaved && m.Hyper.RopeDim > 0 {
+		data, err := a.permuted(&b, heads, m.Hyper.Interleaved)
+		if err != nil {
+			return fmt.Errorf("weights: adapter %s: tensor %s: %w", a.Path, b.name, err)
+		}
+		b.data = data
+		if size.rows > 0 {
+			if size.data, err = a.permuted(&size, heads, m.Hyper.Interleaved); err != nil {
+				return fmt.Errorf("weights: adapter %s: tensor %s: %w", a.Path, size.name, err)
+			}
+		}
+	}
+	A, err := a.place(&l.a, name+".lora_a")
+	if err != nil {
+		return err
+	}
+	B, err := a.place(&b, name+".lora_b")
+	if err != nil {
+		return err
+	}
+	mod := &LoRA{A: A, B: B, Scale: scale}
+	if size.rows > 0 {
+		mod.Magnitude = make([]float32, size.rows)
+		column := size.matrix(size.name)
+		column.Rows, column.Cols = 1, size.rows
+		quant.Row(mod.Magnitude, column, 0)
+	}
+	a.Mods[name] = mod
+	return nil
+}
+
+// scaling is a module's, which must be a number.
+func (a *Adapter) scaling(l *rawLoRA) (float32, error) {
+	scale := float32(l.scale)
+	if math.IsNaN(l.scale) || math.IsInf(float64(scale), 0) {
+		return 0, a.fail(ErrInvalid, "module %s: its scaling is %g", l.module, l.scale)
+	}
+	return scale, nil
+}
+
+// addEmbedding proves an adapter of the token embedding and adds it, A with a row for each token: that is what a token reads.
+func (a *Adapter) addEmbedding(l *rawLoRA, m *Model, fromGGUF bool) error {
+	base := m.Matrix(embedName)
+	tokens := l.a.cols
+	if fromGGUF {
+		tokens = l.a.rows
+	}
+	switch {
+	case base == nil:
+		return a.fail(ErrMismatch, "module %s: the model has no tensor %s", l.module, embedName)
+	case a.Embed != nil:
+		return a.fail(ErrInvalid, "module %s appears twice", l.module)
+	case tokens != base.Rows || l.b.rows != base.Cols:
+		return a.fail(ErrMismatch, "module %s: A is (%d, %d) and B is (%d, %d), but the model's %s is (%d, %d): it was trained on another model or with more tokens",
+			l.module, l.a.rows, l.a.cols, l.b.rows, l.b.cols, embedName, base.Rows, base.Cols)
+	}
+	scale, err := a.scaling(l)
+	if err != nil {
+		return err
+	}
+	t := l.a
+	if !fromGGUF {
+		if t, err = a.turned(&l.a); err != nil {
+			return fmt.Errorf("weights: adapter %s: tensor %s: %w", a.Path, l.a.name, err)
+		}
+	}
+	A, err := a.place(&t, embedName+".lora_a")
+	if err != nil {
+		return err
+	}
+	B, err := a.place(&l.b, embedName+".lora_b")
+	if err != nil {
+		return err
+	}
+	a.Embed = &LoRA{A: A, B: B, Scale: scale}
+	return nil
+}
+
+// turned returns t with rows and columns exchanged. Its format is a float's, as PEFT's all are.
+func (a *Adapter) turned(t *rawTensor) (rawTensor, error) {
+	out, err := a.arena.alloc(len(t.data))
+	if err != nil {
+		return rawTensor{}, err
+	}
+	n := len(t.data) / t.rows / t.cols
+	for r := range t.rows {
+		row := t.data[r*t.cols*n:]
+		for c := range t.cols {
+			copy(out[(c*t.rows+r)*n:(c*t.rows+r+1)*n], row[c*n:])
+		}
+	}
+	return rawTensor{t.name, t.format, t.cols, t.rows, out}, nil
+}
+
+// addPrompt proves a soft prompt and adds it.
+func (a *Adapter) addPrompt(t *rawTensor, m *Model) error {
+	if t.cols != m.Hyper.Width {
+		return a.fail(ErrMismatch, "tensor %s is (%d, %d), but the model's %s is (%d, %d): it was trained on another model",
+			t.name, t.rows, t.cols, embedName, m.Hyper.VocabRows, m.Hyper.Width)
+	}
+	err := a.finite(t)
+	if err == nil {
+		a.Prompt, err = a.place(t, t.name)
+	}
+	return err
+}
+
+// place makes a matrix whose data is aligned to its elements.
+func (a *Adapter) place(t *rawTensor, name string) (*quant.Matrix, error) {
+	m := t.matrix(name)
+	b := builder{m: &Model{arena: a.arena}}
+	data, err := b.aligned(m.Format, m.Data)
+	if err != nil {
+		return nil, fmt.Errorf("weights: adapter %s: tensor %s: %w", a.Path, t.name, err)
+	}
+	m.Data = data
+	return m, nil
+}
+
+// qkHeads is the number of heads whose rows RoPE pairs up in the named matrix, 0 for any but q and k.
+func qkHeads(name string, h *Hyper) int {
+	switch {
+	case strings.HasSuffix(name, ".attn_q.weight"):
+		return h.Heads
+	case strings.HasSuffix(name, ".attn_k.weight"):
+		return h.KVHeads
+	default:
+		return 0
+	}
+}
+
+// permuted returns the rows of t in the other order of RoPE pairs: to adjacent pairs (row 2i+s of a head was row
+// s·half+i), or back.
+func (a *Adapter) permuted(t *rawTensor, heads int, toInterleaved bool) ([]byte, error) {
+	out, err := a.arena.alloc(len(t.data))
+	if err != nil {
+		return nil, err
+	}
+	rowBytes := len(t.data) / t.rows
+	dim := t.rows / heads
+	half := dim / 2
+	for h := range heads {
+		for i := range half {
+			for s := range 2 {
+				apart, adjacent := h*dim+s*half+i, h*dim+2*i+s
+				from, to := adjacent, apart
+				if toInterleaved {
+					from, to = apart, adjacent
+				}
+				copy(out[to*rowBytes:(to+1)*rowBytes], t.data[from*rowBytes:(from+1)*rowBytes])
+			}
+		}
+	}
+	return out, nil
+}

@@ -1,0 +1,262 @@
+package weights
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"edged/core/model/mmap"
+	"edged/quant"
+)
+
+const (
+	// maxRank bounds the rank of an adapter: published ones go to 512.
+	maxRank = 1 << 10
+	// maxVirtual bounds the virtual tokens of a soft prompt: published ones have 8 to 100.
+	maxVirtual = 1 << 12
+)
+
+// Kind is what an adapter consists of.
+type Kind string
+
+// The kinds. An adapter of which one module is DoRA is of that kind.
+const (
+	KindLoRA   Kind = "lora"
+	KindDoRA   Kind = "dora"
+	KindPrompt Kind = "soft_prompt"
+)
+
+// AdapterHeader is what an adapter's files say without a model.
+type AdapterHeader struct {
+	Path    string
+	Kind    Kind
+	Virtual int      // virtual tokens of a soft prompt
+	Rank    int      // the largest of its modules'; 0: a soft prompt
+	Targets []string // module names in Hugging Face's words, sorted
+	Modules int      // matrices that it changes; a GPT-2 c_attn and a stack of experts count once
+	Bytes   int64    // of its tensors
+	Base    string   // what it says it was trained on, "" where it does not: base_model_name_or_path, general.base_model.0.name
+	Arch    string   // of the base, "" where it does not say (PEFT)
+}
+
+// ReadAdapterHeader reads and checks an adapter's configuration and tensor names, shapes and types: all that can be
+// checked without the model. Tensor data is not read.
+func ReadAdapterHeader(path string) (*AdapterHeader, error) {
+	f, err := readAdapter(path, nil)
+	if err != nil {
+		return nil, err
+	}
+	h := &AdapterHeader{
+		Path: path, Kind: f.kind(), Virtual: f.prompt.rows, Rank: f.rank(), Targets: f.targets(), Modules: len(f.loras), Bytes: f.bytes(), Base: f.base, Arch: f.arch,
+	}
+	return h, f.close()
+}
+
+// AdapterFiles lists the files that an adapter is made of, sorted by name: the two of a PEFT folder, or the GGUF file, whose
+// name is always adapter.gguf so that renaming a drop changes no hash. The files need not be valid, but must be there.
+func AdapterFiles(path string) ([]File, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("weights: adapter: %w", err)
+	}
+	if !info.IsDir() {
+		return []File{{Name: "adapter.gguf", Path: path}}, nil
+	}
+	var files []File
+	for _, name := range []string{adapterConfigName, adapterModelName} {
+		file := filepath.Join(path, name)
+		if _, err := os.Stat(file); err != nil {
+			if name == adapterModelName && exists(filepath.Join(path, "adapter_model.bin")) {
+				return nil, adapterError(path, ErrUnsupported, "adapter_model.bin is a Python pickle, which can run code when it is read: load it with PEFT and save it with save_pretrained(…, safe_serialization=True), which writes %s", adapterModelName)
+			}
+			if in := checkpoint(path); in != "" {
+				return nil, adapterError(path, ErrInvalid, "%s is missing, but %s has one: that is the folder of the adapter", name, in)
+			}
+			return nil, adapterError(path, ErrInvalid, "%s is missing: a PEFT folder holds %s and %s", name, adapterConfigName, adapterModelName)
+		}
+		files = append(files, File{Name: name, Path: file})
+	}
+	return files, nil
+}
+
+// maxListed bounds how much of a folder is looked at for a hint.
+const maxListed = 1 << 10
+
+// checkpoint names the latest folder that a trainer left in dir with an adapter in it; "": none.
+func checkpoint(dir string) string {
+	d, err := os.Open(dir)
+	if err != nil {
+		return ""
+	}
+	defer d.Close()                       //nolint:errcheck // opened for reading: nothing to lose
+	names, _ := d.Readdirnames(maxListed) // an empty folder has none
+	latest, at := "", -1
+	for _, name := range names {
+		step, ok := strings.CutPrefix(name, "checkpoint-")
+		n, err := strconv.Atoi(step)
+		if ok && err == nil && n > at && exists(filepath.Join(dir, name, adapterConfigName)) {
+			latest, at = name, n
+		}
+	}
+	return latest
+}
+
+// An adapterFile is an adapter as its container has it.
+type adapterFile struct {
+	gguf   bool
+	model  *Model // that it is to be proved against, for messages; nil: none is open
+	base   string
+	arch   string
+	loras  []rawLoRA
+	prompt rawTensor // a soft prompt (virtual tokens, width); no rows: none
+	files  []File
+	maps   []*mmap.Mapping
+}
+
+// A rawLoRA is one module. Its shapes agree with each other; nothing is known of the base.
+type rawLoRA struct {
+	module string // Hugging Face name without prefix, or GGUF tensor name
+	target string // last part of the Hugging Face name
+	embed  bool   // of an embedding: A has a column for each token, or, in GGUF, a row
+	a, b   rawTensor
+	size   rawTensor // DoRA's magnitudes (out, 1); no rows: plain LoRA
+	scale  float64
+}
+
+// rank is the number of columns of B, which all containers agree on.
+func (l *rawLoRA) rank() int { return l.b.cols }
+
+// A rawTensor is (rows, cols) in the container's bytes.
+type rawTensor struct {
+	name       string
+	format     quant.Format
+	rows, cols int
+	data       []byte
+}
+
+func (t *rawTensor) matrix(name string) *quant.Matrix {
+	return &quant.Matrix{Name: name, Format: t.format, Rows: t.rows, Cols: t.cols, Data: t.data}
+}
+
+// readAdapter reads either container. m is the model that it is for, where one is open: what is refused is named beside the
+// model's own then. The caller closes it, or takes its maps over.
+func readAdapter(path string, m *Model) (*adapterFile, error) {
+	files, err := AdapterFiles(path)
+	if err != nil {
+		return nil, err
+	}
+	f := &adapterFile{files: files, model: m}
+	if files[0].Name == adapterConfigName {
+		err = f.readPEFT(path)
+	} else {
+		f.gguf = true
+		err = f.readGGUF(path)
+	}
+	if err == nil && len(f.loras) == 0 && f.prompt.rows == 0 {
+		err = adapterError(path, ErrInvalid, "it has no LoRA tensors and no prompt_embeddings")
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.close())
+	}
+	return f, nil
+}
+
+func (f *adapterFile) close() error {
+	var errs []error
+	for _, m := range f.maps {
+		errs = append(errs, m.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// A half is what one tensor of an adapter is to its module.
+type half uint8
+
+const (
+	halfA half = iota
+	halfB
+	halfSize // DoRA's magnitudes
+	halves
+)
+
+// parts are the tensors of one module, as far as the file has them; rows are 0 where it has not.
+type parts struct {
+	t     [halves]rawTensor
+	embed bool
+}
+
+// pairUp joins the tensors of each module, in the order of module names.
+func (f *adapterFile) pairUp(path string, modules map[string]*parts) error {
+	for _, m := range slices.Sorted(maps.Keys(modules)) {
+		p := modules[m]
+		a, b, size := &p.t[halfA], &p.t[halfB], &p.t[halfSize]
+		rank := a.rows
+		if p.embed && f.gguf {
+			rank = a.cols
+		}
+		switch {
+		case a.rows == 0 && b.rows == 0:
+			return adapterError(path, ErrInvalid, "tensor %s has no A and B beside it", size.name)
+		case a.rows == 0:
+			return adapterError(path, ErrInvalid, "tensor %s has no A beside it", b.name)
+		case b.rows == 0:
+			return adapterError(path, ErrInvalid, "tensor %s has no B beside it", a.name)
+		case rank != b.cols:
+			return adapterError(path, ErrInvalid, "tensors %s (%d, %d) and %s (%d, %d) are of different ranks", a.name, a.rows, a.cols, b.name, b.rows, b.cols)
+		case rank > maxRank:
+			return adapterError(path, ErrInvalid, "tensor %s has rank %d, more than the %d allowed", a.name, rank, maxRank)
+		case size.rows > 0 && p.embed:
+			return adapterError(path, ErrUnsupported, "tensor %s (%d): DoRA on an embedding, whose factors are %s (%d, %d) and %s (%d, %d); leave the embedding out of target_modules",
+				size.name, size.rows, a.name, a.rows, a.cols, b.name, b.rows, b.cols)
+		case size.rows > 0 && size.rows != b.rows:
+			return adapterError(path, ErrInvalid, "tensor %s has %d magnitudes, but %s is (%d, %d)", size.name, size.rows, b.name, b.rows, b.cols)
+		}
+		f.loras = append(f.loras, rawLoRA{module: m, target: lastWord(m), embed: p.embed, a: *a, b: *b, size: *size})
+	}
+	return nil
+}
+
+// lastWord is the last part of a dotted name.
+func lastWord(name string) string { return name[strings.LastIndexByte(name, '.')+1:] }
+
+func (f *adapterFile) kind() Kind {
+	switch {
+	case f.prompt.rows > 0:
+		return KindPrompt
+	case slices.ContainsFunc(f.loras, func(l rawLoRA) bool { return l.size.rows > 0 }):
+		return KindDoRA
+	default:
+		return KindLoRA
+	}
+}
+
+func (f *adapterFile) rank() int {
+	r := 0
+	for i := range f.loras {
+		r = max(r, f.loras[i].rank())
+	}
+	return r
+}
+
+func (f *adapterFile) targets() []string {
+	var out []string
+	for i := range f.loras {
+		out = append(out, f.loras[i].target)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+func (f *adapterFile) bytes() int64 {
+	n := int64(len(f.prompt.data))
+	for i := range f.loras {
+		l := &f.loras[i]
+		n += int64(len(l.a.data)) + int64(len(l.b.data)) + int64(len(l.size.data))
+	}
+	return n
+}

@@ -1,0 +1,312 @@
+package weights_test
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"edged/core/model/gguf"
+	"edged/core/model/weights"
+	"edged/quant"
+)
+
+// embedding adds an adapter of the token embedding.
+func (a *tinyAdapter) embedding(r, tokens, width int64) {
+	a.tensors[pre+"model.embed_tokens.lora_embedding_A"] = []int64{r, tokens}
+	a.tensors[pre+"model.embed_tokens.lora_embedding_B"] = []int64{width, r}
+	a.config["target_modules"] = []string{"q_proj", "down_proj", "embed_tokens"}
+}
+
+// dora gives all modules magnitudes.
+func (a *tinyAdapter) dora(suffix string) {
+	a.config["use_dora"] = true
+	for n := range tinyLayers {
+		a.tensors[fmt.Sprintf("%smodel.layers.%d.self_attn.q_proj.lora_magnitude_vector%s", pre, n, suffix)] = []int64{tinyHeads * tinyHeadDim}
+		a.tensors[fmt.Sprintf("%smodel.layers.%d.mlp.down_proj.lora_magnitude_vector%s", pre, n, suffix)] = []int64{tinyWidth}
+	}
+}
+
+// prompt makes it a soft prompt.
+func (a *tinyAdapter) prompt(n, width int64) {
+	a.config = map[string]any{
+		"peft_type": "PROMPT_TUNING", "num_virtual_tokens": n, "token_dim": width, "num_transformer_submodules": 1, "task_type": "CAUSAL_LM",
+		"prompt_tuning_init": "TEXT", "base_model_name_or_path": "somebody/tiny",
+	}
+	a.tensors = map[string][]int64{"prompt_embeddings": {n, width}}
+}
+
+func floats32(values ...float32) []byte {
+	var out []byte
+	for _, v := range values {
+		out = binary.LittleEndian.AppendUint32(out, math.Float32bits(v))
+	}
+	return out
+}
+
+// TestKinds opens what is no plain LoRA, and refuses what does not fit.
+func TestKinds(t *testing.T) {
+	base := open(t, tiny("llama").writeHF(t))
+	tied := tiny("llama")
+	tied.config["tie_word_embeddings"] = true
+	delete(tied.tensors, "lm_head.weight")
+	tiedBase := open(t, tied.writeHF(t))
+	const q0 = pre + "model.layers.0.self_attn.q_proj"
+	nan := float32(math.NaN())
+	for _, c := range []struct {
+		name  string
+		base  *weights.Model
+		edit  func(a *tinyAdapter)
+		want  string
+		kind  error
+		check func(a *weights.Adapter) bool
+	}{
+		{name: "embedding", edit: func(a *tinyAdapter) { a.embedding(4, tinyVocab, tinyWidth) }, check: func(a *weights.Adapter) bool {
+			return a.Kind == weights.KindLoRA && a.Embed.A.Rows == tinyVocab && a.Embed.A.Cols == 4 && a.Embed.B.Rows == tinyWidth && a.Embed.Scale == 2 &&
+				cmp.Equal(a.Targets, []string{"down_proj", "embed_tokens", "q_proj"}) && a.Mods["token_embd.weight"] == nil
+		}},
+		{name: "embedding of rank 2", edit: func(a *tinyAdapter) {
+			a.embedding(2, tinyVocab, tinyWidth)
+			a.config["rank_pattern"], a.config["alpha_pattern"] = map[string]int{"embed_tokens": 2}, map[string]int{"model.embed_tokens": 3}
+		}, check: func(a *weights.Adapter) bool { return a.Embed.Scale == 1.5 && a.Rank == 4 }},
+		{name: "embedding and head of a tied model", base: tiedBase, edit: func(a *tinyAdapter) {
+			a.embedding(4, tinyVocab, tinyWidth)
+			a.module("lm_head", 4, tinyVocab, tinyWidth)
+			a.config["target_modules"] = []string{"q_proj", "down_proj", "embed_tokens", "lm_head"}
+		}, check: func(a *weights.Adapter) bool { return a.Embed != nil && a.Mods["output.weight"].B.Rows == tinyVocab }},
+		{name: "embedding with adapter name", edit: func(a *tinyAdapter) {
+			a.embedding(4, tinyVocab, tinyWidth)
+			for _, half := range []string{"A", "B"} {
+				name := pre + "model.embed_tokens.lora_embedding_" + half
+				a.tensors[name+".default"] = a.tensors[name]
+				delete(a.tensors, name)
+			}
+		}, check: func(a *weights.Adapter) bool { return a.Embed != nil }},
+		{
+			name: "other vocabulary", edit: func(a *tinyAdapter) { a.embedding(4, 50, tinyWidth) },
+			want: "module model.embed_tokens: A is (4, 50) and B is (64, 4), but the model's token_embd.weight is (40, 64)", kind: weights.ErrMismatch,
+		},
+		{name: "half an embedding", edit: func(a *tinyAdapter) {
+			a.embedding(4, tinyVocab, tinyWidth)
+			delete(a.tensors, pre+"model.embed_tokens.lora_embedding_B")
+		}, want: "lora_embedding_A has no B beside it", kind: weights.ErrInvalid},
+		{name: "an embedding that is none", edit: func(a *tinyAdapter) {
+			a.tensors[pre+"model.layers.0.self_attn.v_proj.lora_embedding_A"] = []int64{4, 64}
+			a.tensors[pre+"model.layers.0.self_attn.v_proj.lora_embedding_B"] = []int64{32, 4}
+			a.config["target_modules"] = "all-linear"
+		}, want: "are not those of blk.0.attn_v.weight", kind: weights.ErrMismatch},
+		{name: "both forms", edit: func(a *tinyAdapter) {
+			a.embedding(4, tinyVocab, tinyWidth)
+			a.tensors[pre+"model.embed_tokens.lora_A.weight"] = []int64{4, 64}
+		}, want: "of an embedding and of a linear layer", kind: weights.ErrInvalid},
+		{name: "NaN in an embedding", edit: func(a *tinyAdapter) {
+			a.embedding(4, tinyVocab, tinyWidth)
+			b := make([]byte, 4*4*tinyVocab)
+			copy(b[4*41:], floats32(nan))
+			a.values[pre+"model.embed_tokens.lora_embedding_A"] = b
+		}, want: "lora_embedding_A: value (1, 1) is NaN", kind: weights.ErrInvalid},
+		{name: "one adapter for both", base: tiedBase, edit: func(a *tinyAdapter) {
+			a.embedding(4, tinyVocab, tinyWidth)
+			a.config["ensure_weight_tying"] = true
+		}, want: "ensure_weight_tying", kind: weights.ErrUnsupported},
+
+		{name: "DoRA", edit: func(a *tinyAdapter) { a.dora("") }, check: func(a *weights.Adapter) bool {
+			return a.Kind == weights.KindDoRA && len(a.Mods["blk.1.attn_q.weight"].Magnitude) == 64 && len(a.Mods["blk.0.ffn_down.weight"].Magnitude) == 64
+		}},
+		{name: "DoRA as a layer", edit: func(a *tinyAdapter) { a.dora(".default.weight") }, check: func(a *weights.Adapter) bool { return a.Kind == weights.KindDoRA }},
+		{name: "DoRA without magnitudes", edit: func(a *tinyAdapter) { a.config["use_dora"] = true }, want: "has no lora_magnitude_vector, but use_dora", kind: weights.ErrInvalid},
+		{name: "magnitudes without DoRA", edit: func(a *tinyAdapter) { a.dora(""); a.config["use_dora"] = false }, want: "lora_magnitude_vector is DoRA's, but use_dora", kind: weights.ErrInvalid},
+		{
+			name: "short magnitudes", edit: func(a *tinyAdapter) { a.dora(""); a.tensors[q0+".lora_magnitude_vector"] = []int64{60} },
+			want: "lora_magnitude_vector has 60 magnitudes, but base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight is (64, 4)", kind: weights.ErrInvalid,
+		},
+		{
+			name: "magnitudes as a matrix", edit: func(a *tinyAdapter) { a.dora(""); a.tensors[q0+".lora_magnitude_vector"] = []int64{4, 16} },
+			want: "has shape [4 16]: want a vector", kind: weights.ErrInvalid,
+		},
+		{name: "magnitudes alone", edit: func(a *tinyAdapter) {
+			a.dora("")
+			delete(a.tensors, q0+".lora_A.weight")
+			delete(a.tensors, q0+".lora_B.weight")
+		}, want: "has no A and B beside it", kind: weights.ErrInvalid},
+		{name: "infinite magnitude", edit: func(a *tinyAdapter) {
+			a.dora("")
+			b := make([]byte, 4*64)
+			copy(b[4*7:], floats32(float32(math.Inf(1))))
+			a.values[q0+".lora_magnitude_vector"] = b
+		}, want: "lora_magnitude_vector: value (7, 0) is +Inf", kind: weights.ErrInvalid},
+		{name: "DoRA on an embedding", edit: func(a *tinyAdapter) {
+			a.dora("")
+			a.embedding(4, tinyVocab, tinyWidth)
+			a.tensors[pre+"model.embed_tokens.lora_magnitude_vector"] = []int64{tinyWidth}
+		}, want: "DoRA on an embedding, whose factors are", kind: weights.ErrUnsupported},
+
+		{name: "soft prompt", edit: func(a *tinyAdapter) { a.prompt(7, tinyWidth) }, check: func(a *weights.Adapter) bool {
+			return a.Kind == weights.KindPrompt && a.Prompt.Rows == 7 && a.Prompt.Cols == tinyWidth && len(a.Mods) == 0 && a.Rank == 0 && len(a.Targets) == 0 &&
+				a.Bytes == 4*7*tinyWidth && a.Base == "somebody/tiny" && len(a.SHA256) == 64
+		}},
+		{name: "p-tuning", edit: func(a *tinyAdapter) { a.prompt(3, tinyWidth); a.config["peft_type"] = "P_TUNING" }, check: func(a *weights.Adapter) bool { return a.Prompt.Rows == 3 }},
+		{name: "prefix tuning", edit: func(a *tinyAdapter) { a.prompt(3, tinyWidth); a.config["peft_type"] = "PREFIX_TUNING" }, want: `"PREFIX_TUNING"`, kind: weights.ErrUnsupported},
+		{
+			name: "other width", edit: func(a *tinyAdapter) { a.prompt(7, 96) },
+			want: "tensor prompt_embeddings is (7, 96), but the model's token_embd.weight is (40, 64)", kind: weights.ErrMismatch,
+		},
+		{name: "other number", edit: func(a *tinyAdapter) { a.prompt(7, tinyWidth); a.config["num_virtual_tokens"] = 8 }, want: "is (7, 64), but num_virtual_tokens of adapter_config.json is 8", kind: weights.ErrInvalid},
+		{name: "other token_dim", edit: func(a *tinyAdapter) { a.prompt(7, tinyWidth); a.config["token_dim"] = 8 }, want: "token_dim of adapter_config.json is 8", kind: weights.ErrInvalid},
+		{name: "encoder and decoder", edit: func(a *tinyAdapter) { a.prompt(7, tinyWidth); a.config["num_transformer_submodules"] = 2 }, want: "num_transformer_submodules 2", kind: weights.ErrUnsupported},
+		{name: "long soft prompt", edit: func(a *tinyAdapter) { a.prompt(5000, tinyWidth) }, want: "more than the 4096 virtual tokens", kind: weights.ErrInvalid},
+		{name: "no prompt_embeddings", edit: func(a *tinyAdapter) { a.prompt(7, tinyWidth); a.tensors = nil }, want: "no tensor prompt_embeddings", kind: weights.ErrInvalid},
+		{name: "more than prompt_embeddings", edit: func(a *tinyAdapter) { a.prompt(7, tinyWidth); a.tensors["x"] = []int64{1} }, want: "tensor x [1]: of a soft prompt only", kind: weights.ErrUnsupported},
+		{name: "NaN in a soft prompt", edit: func(a *tinyAdapter) {
+			a.prompt(2, tinyWidth)
+			b := make([]byte, 4*2*tinyWidth)
+			copy(b[4*65:], floats32(nan))
+			a.values["prompt_embeddings"] = b
+		}, want: "prompt_embeddings: value (1, 1) is NaN", kind: weights.ErrInvalid},
+		{name: "huge rank", edit: func(a *tinyAdapter) {
+			a.module("model.layers.0.self_attn.q_proj", 1025, 64, 64)
+			a.config["rank_pattern"] = map[string]int{"model.layers.0.self_attn.q_proj": 1024}
+		}, want: "has rank 1025, more than the 1024 allowed", kind: weights.ErrInvalid},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			a, m := tinyLoRA(), base
+			c.edit(a)
+			if c.base != nil {
+				m = c.base
+			}
+			dir := a.write(t)
+			got, err := weights.OpenAdapter(dir, m)
+			if c.want != "" {
+				if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), dir) || !errors.Is(err, c.kind) || strings.Contains(err.Error(), "\n") {
+					t.Fatalf("%v, want %q (%v)", err, c.want, c.kind)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer got.Close()
+			if !c.check(got) {
+				t.Errorf("%+v", got)
+			}
+			head, err := weights.ReadAdapterHeader(dir)
+			if err != nil || head.Kind != got.Kind || head.Bytes != got.Bytes || head.Base != "somebody/tiny" || got.Prompt != nil && head.Virtual != got.Prompt.Rows {
+				t.Errorf("%+v, %v", head, err)
+			}
+		})
+	}
+}
+
+// TestKindsValues: the rows of A of an embedding are those of its tokens in both containers, and the magnitudes follow the
+// rows of a projection whose order the container changes.
+func TestKindsValues(t *testing.T) {
+	a := tinyLoRA()
+	a.dora("")
+	a.config["use_dora"] = true
+	var sizes []float32
+	for i := range 64 {
+		sizes = append(sizes, float32(i+1))
+	}
+	a.values[pre+"model.layers.0.self_attn.q_proj.lora_magnitude_vector"] = floats32(sizes...)
+	dir := a.write(t)
+	for _, c := range []struct {
+		path string
+		want []float32 // of the first head
+	}{
+		{tiny("llama").writeHF(t), []float32{1, 2, 3, 4}},
+		{tiny("llama").writeGGUF(t), []float32{1, 9, 2, 10}}, // pairs side by side: row 2i+s was row s·8+i
+	} {
+		got, err := weights.OpenAdapter(dir, open(t, c.path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer got.Close()
+		if d := cmp.Diff(c.want, got.Mods["blk.0.attn_q.weight"].Magnitude[:4]); d != "" {
+			t.Errorf("%s: %s", c.path, d)
+		}
+	}
+
+	e := tinyLoRA()
+	e.embedding(4, tinyVocab, tinyWidth)
+	var values []float32
+	for r := range 4 {
+		for tok := range tinyVocab {
+			values = append(values, float32(100*tok+r))
+		}
+	}
+	e.values[pre+"model.embed_tokens.lora_embedding_A"] = floats32(values...)
+	peft, err := weights.OpenAdapter(e.write(t), open(t, tiny("llama").writeHF(t)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer peft.Close()
+	row := make([]float32, 4)
+	if quant.Row(row, peft.Embed.A, 7); !cmp.Equal(row, []float32{700, 701, 702, 703}) {
+		t.Errorf("token 7 has %v", row)
+	}
+	var w gguf.Writer
+	for k, v := range map[string]any{"general.architecture": "llama", "general.type": "adapter", "adapter.type": "lora", "adapter.lora.alpha": float32(8)} {
+		w.Put(k, v)
+	}
+	turned := make([]float32, 0, 4*tinyVocab)
+	for tok := range tinyVocab {
+		for r := range 4 {
+			turned = append(turned, float32(100*tok+r))
+		}
+	}
+	w.Add("token_embd.weight.lora_a", quant.F32, []int64{4, tinyVocab}, floats32(turned...))
+	w.Add("token_embd.weight.lora_b", quant.F32, []int64{4, tinyWidth}, noise(rand.New(rand.NewPCG(1, 1)), 4*tinyWidth, quant.F32))
+	path := filepath.Join(t.TempDir(), "a.gguf")
+	if err := w.WriteFile(path); err != nil {
+		t.Fatal(err)
+	}
+	gg, err := weights.OpenAdapter(path, open(t, tiny("llama").writeGGUF(t)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer gg.Close()
+	if quant.Row(row, gg.Embed.A, 7); !cmp.Equal(row, []float32{700, 701, 702, 703}) || gg.Embed.Scale != 2 || !cmp.Equal(gg.Targets, []string{"embed_tokens"}) {
+		t.Errorf("token 7 has %v, scale %v, targets %v", row, gg.Embed.Scale, gg.Targets)
+	}
+}
+
+// FuzzAdapterTensors opens adapters of which the tensor file is anything: no panic, no more memory than the file explains.
+func FuzzAdapterTensors(f *testing.F) {
+	kinds := []func(a *tinyAdapter){
+		func(*tinyAdapter) {},
+		func(a *tinyAdapter) { a.dora("") },
+		func(a *tinyAdapter) { a.embedding(4, tinyVocab, tinyWidth) },
+		func(a *tinyAdapter) { a.prompt(3, tinyWidth) },
+	}
+	var dirs []string
+	for i, edit := range kinds {
+		a := tinyLoRA()
+		edit(a)
+		dirs = append(dirs, a.write(f))
+		f.Add(uint8(i), read(f, filepath.Join(dirs[i], "adapter_model.safetensors")))
+	}
+	base := open(f, tiny("llama").writeHF(f))
+	f.Fuzz(func(t *testing.T, kind uint8, data []byte) {
+		dir := dirs[int(kind)%len(dirs)]
+		write(t, filepath.Join(dir, "adapter_model.safetensors"), data)
+		a, err := weights.OpenAdapter(dir, base)
+		if err != nil {
+			if strings.Contains(err.Error(), "\n") {
+				t.Errorf("not one sentence: %v", err)
+			}
+			return
+		}
+		if a.Bytes > int64(len(data)) {
+			t.Errorf("%d bytes of tensors in a file of %d", a.Bytes, len(data))
+		}
+		if err := a.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}

@@ -1,0 +1,102 @@
+package weights
+
+import (
+	"fmt"
+	"math"
+	"strings"
+
+	"edged/core/model/gguf"
+)
+
+// readGGUF reads a GGUF adapter: general.type adapter, adapter.type lora, tensors NAME.lora_a (in, r) and NAME.lora_b
+// (r, out), innermost size first, where NAME is the base's tensor; token_embd.weight.lora_a is (r, tokens). Source: llama.cpp,
+// src/llama-adapter.cpp.
+func (f *adapterFile) readGGUF(path string) error {
+	g, err := gguf.Open(path)
+	if err != nil {
+		return fmt.Errorf("weights: adapter: %w", err)
+	}
+	f.maps = append(f.maps, g.Mapping())
+	f.files[0].mapping = g.Mapping() // what is hashed is what is served
+	r := &keyReader{f: g}
+	kind, lora := r.str("general.type"), r.str("adapter.type")
+	f.arch = r.str("general.architecture")
+	f.base = r.str("general.base_model.0.name")
+	alpha := 0.0
+	if g.Has("adapter.lora.alpha") && r.err == nil {
+		alpha, r.err = g.Float("adapter.lora.alpha")
+	}
+	switch {
+	case r.err != nil:
+		return fmt.Errorf("weights: adapter: %w", r.err)
+	case kind != "adapter":
+		return adapterError(path, ErrInvalid, "general.type is %q, not adapter: it is a model, not an adapter", kind)
+	case lora != "lora":
+		return adapterError(path, ErrUnsupported, "adapter.type is %q; the supported one is lora", lora)
+	case f.arch == "":
+		return adapterError(path, ErrInvalid, "general.architecture is missing")
+	case math.IsNaN(alpha) || math.IsInf(alpha, 0):
+		return adapterError(path, ErrInvalid, "adapter.lora.alpha is %g", alpha)
+	}
+	modules := map[string]*parts{}
+	for i := range g.Tensors() {
+		t := &g.Tensors()[i]
+		which := halfA
+		module, ok := strings.CutSuffix(t.Name, ".lora_a")
+		if !ok {
+			which = halfB
+			module, ok = strings.CutSuffix(t.Name, ".lora_b")
+		}
+		if !ok || !strings.HasSuffix(module, ".weight") {
+			return adapterError(path, ErrUnsupported, "tensor %s is none of NAME.weight.lora_a and NAME.weight.lora_b%s", t.Name, f.beside(t.Name))
+		}
+		if err := addGGUF(path, t, module, which, modules); err != nil {
+			return err
+		}
+	}
+	if err := f.pairUp(path, modules); err != nil {
+		return err
+	}
+	for i := range f.loras {
+		l := &f.loras[i]
+		l.target = lastWord(strings.TrimSuffix(toHF(family(f.arch), l.module), ".weight"))
+		// As llama.cpp: without an alpha, or with 0, the scaling is 1.
+		l.scale = 1
+		if alpha != 0 {
+			l.scale = alpha / float64(l.rank())
+		}
+	}
+	return nil
+}
+
+// addGGUF adds one tensor, or each expert's part of a stack, as (rows, cols).
+func addGGUF(path string, t *gguf.Tensor, module string, which half, into map[string]*parts) error {
+	format := t.Type.Format()
+	if !format.Valid() {
+		return adapterError(path, ErrUnsupported, "tensor %s is %s", t.Name, t.Type)
+	}
+	prefix, experts := strings.CutSuffix(module, "_exps.weight")
+	n, dims := 1, t.Dims
+	if experts && len(dims) == 3 && dims[2] <= maxExperts {
+		n, dims = int(dims[2]), dims[:2]
+	}
+	if len(dims) != 2 || dims[0] > math.MaxInt32 || dims[1] > math.MaxInt32 {
+		return adapterError(path, ErrInvalid, "tensor %s has shape %v: want a matrix", t.Name, t.Dims)
+	}
+	size := len(t.Data) / n
+	for e := range n {
+		name := module
+		if experts {
+			name = fmt.Sprintf("%s.%d.weight", prefix, e)
+		}
+		if into[name] == nil {
+			into[name] = &parts{embed: name == embedName}
+		}
+		part := &into[name].t[which]
+		if part.rows > 0 || dims[0] < 1 || dims[1] < 1 {
+			return adapterError(path, ErrInvalid, "tensor %s appears twice or is empty", t.Name)
+		}
+		*part = rawTensor{t.Name, format, int(dims[1]), int(dims[0]), t.Data[e*size : (e+1)*size]}
+	}
+	return nil
+}

@@ -1,0 +1,330 @@
+// Package daemon builds the service from a configuration, runs it, and shuts it down: plugins first, then adapters, the
+// dispatcher, the broker where edged brings its own, and the MQTT door last, so that nothing is promised before the model
+// answers.
+//
+// It must not know how anything is done; it only knows who needs whom.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"edged/core/config"
+	"edged/core/protocol/backend"
+	"edged/core/serve/adapters"
+	"edged/core/serve/dispatch"
+	"edged/core/serve/door/broker"
+	"edged/core/serve/door/mqtt"
+	"edged/core/serve/inbox"
+	"edged/core/serve/monitor"
+)
+
+// Options are what a daemon is built from.
+type Options struct {
+	Config *config.Config
+	Log    *slog.Logger
+	// Level is the level of Log where a reload may change it; nil: it stays.
+	Level *slog.LevelVar
+	// Reload asks for the configuration to be read again; nil: never.
+	Reload <-chan struct{}
+	// Load reads the configuration again; nil: it cannot be.
+	Load func() (*config.Config, error)
+	// Online is called once, when the node takes requests; nil: nobody is told.
+	Online func(Address)
+	// Version of this build.
+	Version string
+}
+
+// Address says where a node is.
+type Address struct {
+	Broker string // URL
+	Topics mqtt.Topics
+}
+
+// The heap of the daemon holds requests and answers, a few MiB. It is kept tight, since a Pi's memory belongs to the model:
+// with Go's default of 100 the heap may be twice what lives.
+const (
+	gcPercent   = 50
+	memoryLimit = 48 << 20 // soft; GOMEMLIMIT overrides it
+)
+
+// Times of the shutdown: what of shutdown_grace is kept for publishing last events and for the plugins' end.
+const (
+	farewell = 5 * time.Second
+)
+
+// inboxBytes bounds the requests and answers that are remembered.
+const inboxBytes = 8 << 20
+
+// Run serves until ctx ends, which is nil, or until something ends that cannot be mended. A model that cannot be served is
+// an error before anything is published.
+func Run(ctx context.Context, o Options) error {
+	d := &daemon{o: o, c: o.Config, log: o.Log, began: time.Now()}
+	if err := d.c.Servable(); err != nil {
+		return err
+	}
+	debug.SetGCPercent(gcPercent)
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(memoryLimit)
+	}
+	return d.run(ctx)
+}
+
+type daemon struct {
+	o       Options
+	c       *config.Config
+	log     *slog.Logger
+	began   time.Time
+	plugins *plugins
+	folder  *adapters.Folder
+	work    *dispatch.Dispatcher
+	door    *mqtt.Door
+	status  *status
+	notify  *notifier
+}
+
+// group runs parts of the service; the first one that fails ends all.
+type group struct {
+	wg    sync.WaitGroup
+	mu    sync.Mutex
+	err   error
+	fails context.CancelFunc
+}
+
+func (g *group) goes(f func() error) {
+	g.wg.Go(func() {
+		if err := f(); err != nil {
+			g.mu.Lock()
+			if g.err == nil {
+				g.err = err
+			}
+			g.mu.Unlock()
+			g.fails()
+		}
+	})
+}
+
+func (g *group) wait() error {
+	g.wg.Wait()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.err
+}
+
+// run builds from the inside out and shuts down from the outside in: each layer has a context of its own, that ends when
+// what stands on it has ended.
+func (d *daemon) run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	n := newNotifier(d.log)
+	d.notify = n
+	d.status = newStatus(d)
+	d.plugins = newPlugins(d)
+	if err := d.openFolder(ctx); err != nil {
+		return err
+	}
+	pluginCtx, stopPlugins := context.WithCancel(context.WithoutCancel(ctx))
+	inner := &group{fails: cancel}
+	d.plugins.start(pluginCtx, inner)
+	stop := func() error {
+		stopPlugins()
+		return inner.wait()
+	}
+	n.state("loading the model")
+	err := d.plugins.ready(ctx)
+	if err == nil {
+		n.state("proving adapters")
+		err = d.proveFolder(ctx)
+	}
+	if err != nil {
+		if failed := stop(); failed != nil {
+			return failed
+		}
+		if errors.Is(err, context.Canceled) {
+			return nil // asked to stop while the model was loading
+		}
+		return err
+	}
+	err = d.serve(ctx, n, cancel)
+	if failed := stop(); err == nil {
+		err = failed
+	}
+	return err
+}
+
+// serve opens the door and works until ctx ends.
+func (d *daemon) serve(ctx context.Context, n *notifier, cancel context.CancelFunc) error {
+	address, closeBroker, err := d.startBroker(ctx)
+	if err != nil {
+		return err
+	}
+	defer closeBroker()
+	store, err := d.openInbox(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err := store.Close(); err != nil {
+			d.log.WarnContext(ctx, "the inbox did not close", "err", err)
+		}
+	}()
+	d.work = dispatch.New(d.dispatchConfig(store))
+	d.plugins.work.Store(d.work)
+	d.door = mqtt.New(mqtt.Options{Node: d.c.Node.Name, Config: d.c.MQTT, Embedded: address, Dispatcher: d.work, Log: d.log})
+
+	// The door outlives the dispatcher: last events are published after the work has ended.
+	doorCtx, closeDoor := context.WithCancel(context.WithoutCancel(ctx))
+	defer closeDoor()
+	outer := &group{fails: cancel}
+	// Before the door opens: a repeat that came first would find a journalled request that nobody runs, and end it.
+	if unfinished, unpublished := d.work.Replay(ctx, map[string]dispatch.Sink{mqtt.DoorName: d.door}); unfinished+unpublished > 0 {
+		d.log.InfoContext(ctx, "taken up from the inbox", "requests", unfinished, "answers", unpublished)
+	}
+	outer.goes(func() error { return d.door.Run(doorCtx) })
+	d.folder.Sweep(ctx)
+	outer.goes(func() error { return d.folder.Run(ctx) })
+	outer.goes(func() error { return d.status.run(doorCtx) })
+	if err := d.monitor(doorCtx, outer); err != nil {
+		closeDoor()
+		return errors.Join(err, outer.wait())
+	}
+	outer.goes(func() error { return d.reloads(doorCtx) })
+	outer.goes(func() error { return n.watchdog(doorCtx, d.pulse) })
+	outer.goes(func() error { return d.announce(ctx, address) })
+	n.ready("serving " + filepath.Base(d.c.Model.Path))
+
+	err = d.work.Run(ctx) // until ctx ends, and all accepted requests with it
+	d.log.InfoContext(ctx, "shutting down")
+	n.stopping(d.c.Node.ShutdownGrace)
+	closeDoor()
+	if failed := outer.wait(); err == nil {
+		err = failed
+	}
+	return err
+}
+
+// monitor starts the metrics listener where the configuration wants it.
+func (d *daemon) monitor(ctx context.Context, g *group) error {
+	if d.c.Metrics.Listen == "" {
+		return nil
+	}
+	l, err := monitor.Listen(ctx, monitor.Options{
+		Listen: d.c.Metrics.Listen, PProf: d.c.Metrics.PProf, Version: d.o.Version, Figures: d.figures, Log: d.log,
+	})
+	if err != nil {
+		return err
+	}
+	d.log.InfoContext(ctx, "metrics are served", "address", l.Addr())
+	g.goes(func() error { return l.Run(ctx) })
+	return nil
+}
+
+// openInbox opens the journal.
+func (d *daemon) openInbox(ctx context.Context) (inbox.Store, error) {
+	limits := inbox.Limits{Window: d.c.Inbox.DedupeWindow, Bytes: inboxBytes}
+	if d.c.Inbox.Store != "disk" {
+		return inbox.NewMemory(limits), nil
+	}
+	store, report, err := inbox.OpenDisk(filepath.Join(d.c.State.Dir, "inbox"), limits)
+	if err != nil {
+		return nil, err
+	}
+	for _, bad := range report.Damaged {
+		d.log.WarnContext(ctx, "a part of the inbox is lost", "path", bad.File, "offset", bad.Offset, "bytes", bad.Bytes, "err", bad.Why)
+	}
+	return store, nil
+}
+
+// announce tells when the node is online.
+func (d *daemon) announce(ctx context.Context, address string) error {
+	select {
+	case <-d.door.Ready():
+	case <-ctx.Done():
+		return nil
+	}
+	url := d.c.MQTT.Broker
+	if d.c.MQTT.Embedded() {
+		url = "tcp://" + address
+	}
+	if d.o.Online != nil {
+		d.o.Online(Address{Broker: url, Topics: d.door.Topics()})
+	}
+	return nil
+}
+
+// startBroker starts the embedded broker where the configuration wants it.
+func (d *daemon) startBroker(ctx context.Context) (address string, closer func(), err error) {
+	if !d.c.MQTT.Embedded() {
+		return "", func() {}, nil
+	}
+	var password []byte
+	if d.c.MQTT.PasswordFile != "" {
+		if password, err = config.ReadSecret(d.c.MQTT.PasswordFile); err != nil {
+			return "", nil, fmt.Errorf("mqtt: password: %w", err)
+		}
+	}
+	b, err := broker.Start(ctx, broker.Options{
+		Listen: d.c.MQTT.Listen, Username: d.c.MQTT.Username, Password: password,
+		MaxPacket: int(d.c.MQTT.MaxPayload), Log: d.log,
+	})
+	if err != nil {
+		return "", nil, err
+	}
+	d.log.InfoContext(ctx, "embedded broker listens", "address", b.Addr())
+	return b.Addr(), func() {
+		if err := b.Close(); err != nil {
+			d.log.WarnContext(ctx, "the embedded broker did not close", "err", err)
+		}
+	}, nil
+}
+
+func (d *daemon) dispatchConfig(store inbox.Store) dispatch.Config {
+	s, q := &d.c.Sampling, &d.c.Queue
+	grace := d.c.Node.ShutdownGrace
+	return dispatch.Config{
+		Backends: d.plugins, Tokenizers: d.plugins, Adapters: shelf{d.folder}, Inbox: store,
+		Node: d.c.Node.Name, Prompts: d.c.Log.Prompts, Log: d.log,
+		Defaults: dispatch.Defaults{
+			Sampling: backend.Sampling{
+				Temperature: s.Temperature, TopK: s.TopK, TopP: s.TopP, MinP: s.MinP, TypicalP: s.TypicalP,
+				RepeatPenalty: s.RepeatPenalty, PresencePenalty: s.PresencePenalty, FrequencyPenalty: s.FrequencyPenalty,
+				PenaltyLastN: s.PenaltyLastN,
+			},
+			MaxTokens: s.MaxTokens,
+			Adapter:   d.c.Adapters.Default,
+		},
+		Limits: dispatch.Limits{
+			Running: d.c.Backend.MaxSequences, Queued: q.Size, PerClient: q.PerClient,
+			Deadline: q.Deadline, MaxDeadline: q.MaxDeadline,
+			Coalesce: d.c.MQTT.DeltaInterval, Grace: max(grace-farewell, grace/2),
+			AnswerBytes: int(d.c.MQTT.MaxPayload) * 4, // what is stored says more than what is sent
+		},
+	}
+}
+
+// LoadRequest is what the backend is asked to load for a configuration.
+func LoadRequest(c *config.Config) backend.LoadRequest {
+	b := &c.Backend
+	return backend.LoadRequest{
+		Path: c.Model.Path, Context: b.Context, KVType: b.KV, Precision: backend.Precision(b.Precision),
+		ThreadsPrefill: b.ThreadsPrefill, ThreadsDecode: b.ThreadsDecode,
+		Head: c.Model.Head, Quantize: c.Model.Quantize,
+		MaxSequences: b.MaxSequences, KVBytes: int64(b.KVMemory), MemoryLimit: int64(b.MemoryLimit), IgnorePlan: b.IgnorePlan,
+		NoPrefixCache: !c.PrefixCache.Enabled, NoLookup: !c.Draft.Lookup, DraftModel: c.Draft.Model, NoTiles: b.Tiles == "off",
+	}
+}
+
+// servedRequest is LoadRequest for what serves: its prefixes are kept in its own cache folder.
+func servedRequest(c *config.Config, cacheDir string) backend.LoadRequest {
+	r, p := LoadRequest(c), &c.PrefixCache
+	r.CacheDir = cacheDir
+	r.PrefixDiskBytes, r.PrefixDiskDaily, r.PrefixDiskTokens = int64(p.DiskSize), int64(p.DiskWritesPerDay), p.DiskTokens
+	return r
+}

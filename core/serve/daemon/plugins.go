@@ -1,0 +1,272 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"edged/core/protocol"
+	"edged/core/protocol/backend"
+	"edged/core/protocol/tokenizer"
+	"edged/core/serve/dispatch"
+	"edged/core/serve/pluginhost"
+)
+
+// healthInterval is how often a plugin is asked whether it lives and gets on, at most.
+const healthInterval = 5 * time.Second
+
+// degradedAfter is how many lives in a row of a plugin may fail before requests are answered with errors instead of
+// waiting for the next one.
+const degradedAfter = 5
+
+// plugins keeps the two plugins of a model alive and gives their lives to the dispatcher.
+type plugins struct {
+	d         *daemon
+	log       *slog.Logger
+	tokenizer *supervisor[tokenizerLife]
+	backend   *supervisor[backendLife]
+	work      atomic.Pointer[dispatch.Dispatcher] // nil: nothing is served yet
+}
+
+type tokenizerLife struct {
+	tokenizer tokenizer.Tokenizer
+	info      tokenizer.Info
+}
+
+type backendLife struct {
+	backend backend.Backend
+	info    backend.ModelInfo
+	about   backend.Description
+}
+
+// supervisor is one plugin: its process's supervisor, and what its present life was prepared to.
+type supervisor[T any] struct {
+	*pluginhost.Supervised
+	name     string
+	onChange func()
+
+	mu      sync.Mutex
+	state   pluginhost.State
+	life    T      // valid while state is Ready
+	number  uint64 // of life
+	was     bool   // it was ready once
+	changed chan struct{}
+}
+
+func newPlugins(d *daemon) *plugins {
+	p := &plugins{d: d, log: d.log}
+	common := pluginhost.Options{Dir: d.c.Plugins.Dir, Pins: d.c.Plugins.Pins(), Log: d.log, StopTimeout: time.Second}
+
+	o := common
+	o.Kind, o.Name = protocol.PluginTokenizer, "bpe"
+	p.tokenizer = supervise(p, "tokenizer", o, p.prepareTokenizer, p.tokenizerStalls)
+
+	o = common
+	o.Kind, o.Name, o.Command = protocol.PluginBackend, d.c.Backend.Name, d.c.Backend.Command
+	p.backend = supervise(p, "backend", o, p.prepareBackend, (&stall{p: p, most: d.c.Plugins.StallTimeout}).check)
+	return p
+}
+
+func supervise[T any](p *plugins, name string, o pluginhost.Options, prepare func(context.Context, *pluginhost.Process, uint64) (T, error), check func(context.Context, *pluginhost.Process) error) *supervisor[T] {
+	s := &supervisor[T]{name: name, onChange: p.d.status.changed, changed: make(chan struct{})}
+	s.Supervised = pluginhost.Supervise(pluginhost.SupervisorOptions{
+		Process: o,
+		Prepare: func(ctx context.Context, proc *pluginhost.Process) error {
+			s.mu.Lock()
+			s.number++
+			number := s.number
+			s.mu.Unlock()
+			life, err := prepare(ctx, proc, number)
+			s.mu.Lock()
+			s.life = life
+			s.mu.Unlock()
+			return err
+		},
+		OnChange:       s.change,
+		Check:          check,
+		HealthTimeout:  p.d.c.Plugins.HealthTimeout,
+		HealthInterval: min(healthInterval, p.d.c.Plugins.HealthTimeout/3, p.d.c.Plugins.StallTimeout/3),
+		Permanent:      s.permanent,
+	})
+	return s
+}
+
+func (s *supervisor[T]) change(state pluginhost.State) {
+	s.mu.Lock()
+	s.state = state
+	s.was = s.was || state.Phase == pluginhost.Ready
+	close(s.changed)
+	s.changed = make(chan struct{})
+	s.mu.Unlock()
+	s.onChange()
+}
+
+// permanent tells the errors that starting again does not mend. Once a plugin was ready, nothing is: a file may be back
+// by the next try, and until then requests get its reason.
+func (s *supervisor[T]) permanent(err error) bool {
+	s.mu.Lock()
+	was := s.was
+	s.mu.Unlock()
+	if was {
+		return false
+	}
+	for _, e := range []error{
+		protocol.ErrModel, protocol.ErrInvalid, protocol.ErrUnsupported, protocol.ErrNoMemory,
+		pluginhost.ErrNotFound, pluginhost.ErrVersion, pluginhost.ErrChecksum, fs.ErrNotExist, fs.ErrPermission,
+	} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// current returns the present life if it is a later one than after, and waits for one that is starting.
+func (s *supervisor[T]) current(ctx context.Context, after uint64) (life T, number uint64, err error) {
+	for {
+		s.mu.Lock()
+		life, number = s.life, s.number
+		state, changed := s.state, s.changed
+		s.mu.Unlock()
+		switch {
+		case state.Phase == pluginhost.Ready && number > after:
+			return life, number, nil
+		case state.Phase == pluginhost.Stopped:
+			return life, 0, fmt.Errorf("the %s has stopped: %w", s.name, orDied(state.Err))
+		case state.Failures >= degradedAfter && state.Phase != pluginhost.Ready:
+			return life, 0, fmt.Errorf("the %s failed %d times in a row: %w", s.name, state.Failures, orDied(state.Err))
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return life, 0, ctx.Err()
+		}
+	}
+}
+
+func orDied(err error) error {
+	if err == nil {
+		return protocol.ErrPluginDied
+	}
+	return err
+}
+
+// watch is closed at the next change of state.
+func (s *supervisor[T]) watch() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.changed
+}
+
+// snapshot returns the state, and the life where it is ready.
+func (s *supervisor[T]) snapshot() (pluginhost.State, T) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state, s.life
+}
+
+// start runs both supervisors in a group until ctx ends.
+func (p *plugins) start(ctx context.Context, g *group) {
+	g.goes(func() error { return p.tokenizer.Run(ctx) })
+	g.goes(func() error { return p.backend.Run(ctx) })
+	g.goes(func() error { p.keepPinned(ctx); return nil })
+}
+
+// ready waits for both plugins.
+func (p *plugins) ready(ctx context.Context) error {
+	if _, _, err := p.tokenizer.current(ctx, 0); err != nil {
+		return err
+	}
+	_, _, err := p.backend.current(ctx, 0)
+	return err
+}
+
+// Tokenizer is dispatch.Tokenizers'.
+func (p *plugins) Tokenizer(ctx context.Context, after uint64) (dispatch.TokenizerLife, error) {
+	l, n, err := p.tokenizer.current(ctx, after)
+	return dispatch.TokenizerLife{Tokenizer: l.tokenizer, Info: l.info, Life: n}, err
+}
+
+// Backend is dispatch.Backends'.
+func (p *plugins) Backend(ctx context.Context, after uint64) (dispatch.BackendLife, error) {
+	l, n, err := p.backend.current(ctx, after)
+	return dispatch.BackendLife{Backend: l.backend, Info: l.info, Life: n}, err
+}
+
+func (p *plugins) prepareTokenizer(ctx context.Context, proc *pluginhost.Process, _ uint64) (tokenizerLife, error) {
+	t := proc.Tokenizer()
+	info, err := LoadTokenizer(ctx, t, p.d.c.Model.Path)
+	if err != nil {
+		return tokenizerLife{}, err
+	}
+	p.log.InfoContext(ctx, "tokenizer ready", "kind", info.Kind, "pre", info.Pre, "tokens", info.Tokens, "chat_template", info.ChatTemplate != "")
+	return tokenizerLife{t, info}, nil
+}
+
+// prepareBackend loads the model and the adapters into a new life of the backend, and lets it answer once.
+func (p *plugins) prepareBackend(ctx context.Context, proc *pluginhost.Process, number uint64) (backendLife, error) {
+	began := time.Now()
+	b := proc.Backend()
+	about, err := b.Describe(ctx)
+	if err != nil {
+		return backendLife{}, err
+	}
+	t, _, err := p.tokenizer.current(ctx, 0)
+	if err != nil {
+		return backendLife{}, err
+	}
+	req := servedRequest(p.d.c, p.cacheDir(ctx))
+	stage := ""
+	info, err := LoadBackend(ctx, b, t.tokenizer, req, func(l backend.LoadProgress) {
+		p.d.notify.loading(l)
+		if l.Stage != stage {
+			stage = l.Stage
+			p.log.DebugContext(ctx, "loading", "stage", stage)
+		}
+	})
+	if err != nil {
+		return backendLife{}, err
+	}
+	if err := p.d.folder.Prove(ctx, b, number); err != nil {
+		return backendLife{}, err
+	}
+	if err := probe(ctx, b, t.info, p.d.c.Plugins.StallTimeout); err != nil {
+		return backendLife{}, fmt.Errorf("the model does not answer: %w", err)
+	}
+	plan := info.Plan
+	p.log.InfoContext(ctx, "memory plan", "bytes", plan.Total, "available", plan.Available, "weights", plan.Weights, "derived", plan.Derived,
+		"kv", plan.KV, "scratch", plan.Scratch, "adapters", plan.Adapters, "fits", plan.Fits)
+	p.log.InfoContext(ctx, "model ready", "model", info.Name, "arch", info.Arch, "format", info.Format, "backend", about.Name,
+		"kernels", about.Kernels, "context", info.Context, "bytes", info.WeightBytes, "took", time.Since(began).Round(time.Millisecond))
+	return backendLife{b, info, about}, nil
+}
+
+// BackendAnswered is dispatch.Witness's: a life that ends after it has answered is none of a crash loop.
+func (p *plugins) BackendAnswered() { p.backend.Proven() }
+
+// TokenizerAnswered is dispatch.Witness's.
+func (p *plugins) TokenizerAnswered() { p.tokenizer.Proven() }
+
+// probe generates one token, within the time in which a backend must get on.
+func probe(ctx context.Context, b backend.Backend, t tokenizer.Info, most time.Duration) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, most, errStalled)
+	defer cancel()
+	return b.Generate(ctx, backend.Request{ID: "probe", PromptIDs: []int32{max(t.BOS, 0)}, MaxTokens: 1}, func(backend.Event) error { return nil })
+}
+
+// cacheDir makes the folder of derived files; "" where it cannot be made.
+func (p *plugins) cacheDir(ctx context.Context) string {
+	dir := filepath.Join(p.d.c.State.Dir, "cache")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		p.log.WarnContext(ctx, "derived files are not kept: each start computes them anew", "path", dir, "err", err)
+		return ""
+	}
+	return dir
+}

@@ -1,0 +1,147 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+	"strings"
+	"time"
+
+	"edged/core/machine"
+	"edged/core/serve/door/mqtt"
+	"edged/core/serve/pluginhost"
+)
+
+// status publishes what the node is about: its state and its adapters, retained, and figures from time to time.
+type status struct {
+	d     *daemon
+	wake  chan struct{}
+	power *mqtt.StatusPower // as it was looked at last
+	state string
+	since time.Time
+	known map[string]bool // adapters whose topics are set
+}
+
+func newStatus(d *daemon) *status {
+	return &status{d: d, wake: make(chan struct{}, 1), known: map[string]bool{}}
+}
+
+// changed says that something may have changed. It never blocks.
+func (s *status) changed() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run publishes until ctx ends, and then that the node stops.
+func (s *status) run(ctx context.Context) error {
+	var tick <-chan time.Time
+	if every := s.d.c.MQTT.StatsInterval; every > 0 {
+		t := time.NewTicker(every)
+		defer t.Stop()
+		tick = t.C
+	}
+	look := time.NewTicker(powerEvery)
+	defer look.Stop()
+	told, tokens := time.Now(), uint64(0)
+	s.publish()
+	for {
+		select {
+		case <-s.wake:
+			s.publish()
+		case <-look.C:
+			s.look(ctx)
+		case <-tick:
+			f := s.d.figures(ctx)
+			written := f.Requests.Tokens
+			rate := float64(written-tokens) / time.Since(told).Seconds()
+			told, tokens = time.Now(), written
+			s.d.door.PublishStats(statsOf(f, s.d.folder.Counts(), rate))
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// powerEvery is how often it is looked whether the processor is held down.
+const powerEvery = 10 * time.Second
+
+// look publishes the state where what holds the processor down, or what the backend makes of it, has changed. Where nothing
+// does, that costs reading a few files.
+func (s *status) look(ctx context.Context) {
+	var now *mqtt.StatusPower
+	if p, known := machine.CPUPower(); known && p.Any() {
+		now = powerOf(s.d.figures(ctx))
+	}
+	if reflect.DeepEqual(now, s.power) {
+		return
+	}
+	switch {
+	case now == nil:
+		s.d.log.InfoContext(ctx, "the processor is no longer held down")
+	case s.power == nil:
+		s.d.log.WarnContext(ctx, "the processor's clock is held down: check the cooling and the power supply", "reasons", now.Reasons)
+	}
+	s.power = now
+	s.publish()
+}
+
+// publish sets the retained topics.
+func (s *status) publish() {
+	d := s.d
+	_, tok := d.plugins.tokenizer.snapshot()
+	_, back := d.plugins.backend.snapshot()
+	state, reason := s.judge()
+	if state != s.state {
+		s.state, s.since = state, time.Now()
+	}
+	out := mqtt.Status{
+		State: state, Reason: reason, Version: d.o.Version, Since: s.since.Format(time.RFC3339),
+		Queue: mqtt.StatusQueue{Size: d.c.Queue.Size, Running: d.c.Backend.MaxSequences}, Power: s.power,
+	}
+	if back.backend != nil && tok.tokenizer != nil {
+		m := back.info
+		out.Model = &mqtt.StatusModel{Name: m.Name, Arch: m.Arch, Format: m.Format, Hash: m.Hash, Context: m.Context}
+		out.Backend = &mqtt.StatusBackend{
+			Name: back.about.Name, Version: back.about.Version, Kernels: strings.Join(back.about.Kernels, ","), Precision: string(m.Precision),
+		}
+	}
+	now := map[string]bool{}
+	for _, a := range d.folder.States() {
+		now[a.Name] = true
+		if a.Served() {
+			out.Adapters = append(out.Adapters, mqtt.StatusAdapter{Name: a.Name, Generation: a.Generation, SHA256: a.SHA256})
+		}
+		d.door.SetAdapter(a.Name, &mqtt.Adapter{
+			State: a.State, Generation: a.Generation, SHA256: a.SHA256, Kind: a.Kind, Rank: a.Rank, Virtual: a.Virtual, Targets: a.Targets, Bytes: a.Bytes, Error: a.Error,
+		})
+	}
+	for name := range s.known {
+		if !now[name] {
+			d.door.SetAdapter(name, nil)
+		}
+	}
+	s.known = now
+	d.door.SetStatus(out)
+}
+
+// judge tells the state of the node, and why it is not ready.
+func (s *status) judge() (state, reason string) {
+	state = mqtt.StateReady
+	t, _ := s.d.plugins.tokenizer.snapshot()
+	b, _ := s.d.plugins.backend.snapshot()
+	for _, p := range []struct {
+		name  string
+		state pluginhost.State
+	}{{"tokenizer", t}, {"backend", b}} {
+		switch {
+		case p.state.Phase == pluginhost.Ready:
+		case p.state.Failures >= degradedAfter:
+			return mqtt.StateDegraded, fmt.Sprintf("the %s failed %d times in a row: %v", p.name, p.state.Failures, p.state.Err)
+		default:
+			state, reason = mqtt.StateStarting, fmt.Sprintf("the %s is %s", p.name, p.state.Phase)
+		}
+	}
+	return state, reason
+}

@@ -1,0 +1,53 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"edged/core/protocol"
+	"edged/core/serve/inbox"
+)
+
+// Causes of a cancelled job's context.
+var (
+	errCancelled = errors.New("dispatch: cancelled by its client")
+	errDeadline  = errors.New("dispatch: deadline exceeded")
+	errShutdown  = errors.New("dispatch: shutting down")
+)
+
+func fail(code Code, format string, args ...any) *Error {
+	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}
+}
+
+// asError turns what a plugin or the journal said into what a client sees. Messages of plugins are sentences already.
+func asError(err error) *Error {
+	var e *Error
+	switch {
+	case errors.As(err, &e):
+		return e
+	case errors.Is(err, protocol.ErrAdapterNotFound):
+		return fail(CodeAdapterNotFound, "%v", err)
+	case errors.Is(err, protocol.ErrContextLength):
+		return fail(CodeContextLength, "%v", err)
+	case errors.Is(err, protocol.ErrInvalid):
+		return fail(CodeInvalidRequest, "%v", err)
+	case errors.Is(err, protocol.ErrUnsupported):
+		return fail(CodeUnsupported, "%v", err)
+	case errors.Is(err, protocol.ErrQueueFull), errors.Is(err, inbox.ErrFull):
+		return fail(CodeQueueFull, "%v", err)
+	case errors.Is(err, protocol.ErrPluginDied), errors.Is(err, protocol.ErrNotLoaded),
+		errors.Is(err, protocol.ErrNoMemory), errors.Is(err, protocol.ErrModel):
+		return fail(CodeBackendUnavailable, "%v", err)
+	default:
+		return fail(CodeInternal, "%v", err)
+	}
+}
+
+// ended tells why a job's context ended; nil while it has not.
+func ended(ctx context.Context) error {
+	if ctx.Err() == nil {
+		return nil
+	}
+	return context.Cause(ctx)
+}

@@ -1,0 +1,82 @@
+package askclient
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	paho "github.com/eclipse/paho.mqtt.golang"
+
+	"edged/core/serve/door/mqtt"
+)
+
+// Watch follows the states of a node's adapters: those that the broker holds, and every change. all is called by one
+// goroutine at a time with every state that is known, first when all of those that the broker holds have come, then after
+// each change, until it returns true. The error is ctx's end, a lost connection, or a node that was never there.
+func (c *Client) Watch(ctx context.Context, all func(map[string]mqtt.Adapter) (done bool)) error {
+	if err := c.online(ctx); err != nil {
+		return err
+	}
+	var mu sync.Mutex
+	known := map[string]mqtt.Adapter{}
+	changed := make(chan struct{}, 1)
+	complete := make(chan struct{}, 1)
+	tell := func(to chan struct{}) {
+		select {
+		case to <- struct{}{}:
+		default:
+		}
+	}
+	filter := c.topics.Adapter("+")
+	err := c.wait(ctx, c.paho.Subscribe(filter, 1, func(_ paho.Client, m paho.Message) {
+		name := m.Topic()[strings.LastIndexByte(m.Topic(), '/')+1:]
+		var a mqtt.Adapter
+		mu.Lock()
+		if len(m.Payload()) == 0 {
+			delete(known, name)
+		} else if json.Unmarshal(m.Payload(), &a) == nil {
+			known[name] = a
+		}
+		mu.Unlock()
+		tell(changed)
+	}), "subscribing")
+	if err != nil {
+		return err
+	}
+	defer c.paho.Unsubscribe(filter, c.topics.Status())
+	// What is retained comes in the order of the subscriptions: when the status is here, so are all adapters.
+	err = c.wait(ctx, c.paho.Subscribe(c.topics.Status(), 1, func(paho.Client, paho.Message) { tell(complete) }), "subscribing")
+	if err != nil {
+		return err
+	}
+	timeout := time.NewTimer(stateTimeout)
+	defer timeout.Stop()
+	for first := true; ; {
+		select {
+		case <-complete:
+		case <-changed:
+			if first {
+				continue
+			}
+		case <-timeout.C:
+			if first {
+				return fmt.Errorf("mqtt: broker %s: node %q has no status", c.o.Settings.URL, c.o.Node)
+			}
+			continue
+		case <-c.lost:
+			return c.lostError()
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		first = false
+		mu.Lock()
+		done := all(known)
+		mu.Unlock()
+		if done {
+			return nil
+		}
+	}
+}

@@ -1,0 +1,194 @@
+// Package mqtt is edged's door to MQTT: API v1 on the topics of one node. It turns messages into requests for a
+// dispatcher and the dispatcher's events into messages, and keeps its connection to the broker through restarts of
+// either side.
+//
+// It must not know how requests are queued or computed. docs/mqtt.md describes the API for its users, docs/mqtt.schema.json
+// the payloads. The methods of Door may be called concurrently.
+package mqtt
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	"edged/core/config"
+	"edged/core/serve/dispatch"
+	"edged/core/serve/door/mqtt/link"
+)
+
+// DoorName is the Door of the requests that come from here.
+const DoorName = "mqtt"
+
+// Dispatcher takes requests. *dispatch.Dispatcher is one.
+type Dispatcher interface {
+	// Submit admits a request, after which the sink gets exactly one last event, or returns a *dispatch.Error. When it
+	// has returned nil, the request is journalled.
+	Submit(ctx context.Context, req *dispatch.Request, sink dispatch.Sink) error
+	// Cancel ends a request and reports whether it was known.
+	Cancel(client, id string) bool
+}
+
+// Publisher is what a Dispatcher may also be: it wants to know which last events the broker has acknowledged.
+type Publisher interface {
+	Published(client, id string) error
+}
+
+// Options is what a Door is built from.
+type Options struct {
+	Node       string      // config's node.name
+	Config     config.MQTT // section mqtt
+	Embedded   string      // address of the embedded broker, where Config says that there is one
+	Dispatcher Dispatcher
+	Log        *slog.Logger
+}
+
+// Door is the MQTT side of a node. It implements dispatch.Sink.
+type Door struct {
+	o        Options
+	topics   Topics
+	settings link.Settings
+	limits   limits
+	log      *slog.Logger
+	out      *outbox
+	in       *inbound
+
+	retained *retained
+	ready    chan struct{} // closed when online for the first time
+	once     sync.Once
+	online   atomic.Bool
+}
+
+// New returns a Door that is closed until Run.
+func New(o Options) *Door {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Config.MaxPayload <= 0 {
+		o.Config.MaxPayload = config.Default().MQTT.MaxPayload
+	}
+	out := newOutbox()
+	return &Door{
+		o:        o,
+		topics:   Topics{Node: o.Node, Group: o.Config.ShareGroup},
+		settings: link.From(&o.Config, o.Embedded),
+		limits:   limits{replyToAllow: o.Config.ReplyToAllow},
+		log:      o.Log,
+		out:      out,
+		in:       newInbound(int(o.Config.MaxPayload)),
+		retained: newRetained(out.signal),
+		ready:    make(chan struct{}),
+	}
+}
+
+// Topics returns the node's topics.
+func (d *Door) Topics() Topics { return d.topics }
+
+// Ready is closed when the node was online for the first time: connected, and every subscription acknowledged.
+func (d *Door) Ready() <-chan struct{} { return d.ready }
+
+// Online reports whether the node is connected and every subscription is acknowledged.
+func (d *Door) Online() bool { return d.online.Load() }
+
+// maxPayload is the largest payload that is taken and sent.
+func (d *Door) maxPayload() int { return int(d.o.Config.MaxPayload) }
+
+// Event publishes an event of a request. It never blocks: what waits is bounded by what dispatch admits, and deltas and
+// progress are dropped when too much does.
+func (d *Door) Event(req *dispatch.Request, ev dispatch.Event) {
+	m := &outgoing{topic: req.Reply, class: passing, client: req.Client, id: req.ID}
+	if ev.Last != nil {
+		m.class, m.last = kept, true
+	}
+	if req.Plain {
+		if ev.Last != nil {
+			m.payload = plainText(ev.Last, d.maxPayload())
+			d.out.put(m)
+		}
+		return
+	}
+	e := eventOf(req, ev)
+	if ev.Accepted != nil { // a promise: it is not dropped
+		m.class = kept
+	}
+	if m.last {
+		m.event = &Event{ID: e.ID, Attempt: e.Attempt, Seq: e.Seq}
+	}
+	m.payload = encodeEvent(e, d.maxPayload())
+	d.out.put(m)
+}
+
+// refuse publishes why a message was not taken as a request.
+func (d *Door) refuse(topic string, p *problem) {
+	if p.reply != "" {
+		e := Event{ID: p.id, Attempt: 1, Done: true, Error: errorOf(p.err)}
+		d.out.put(&outgoing{topic: p.reply, class: complaint, payload: encodeEvent(e, d.maxPayload())})
+		return
+	}
+	d.complain(Complaint{Topic: short(topic), ID: p.id, Error: *errorOf(p.err)})
+}
+
+// complain publishes on the errors topic.
+func (d *Door) complain(c Complaint) {
+	data, err := encodeJSON(c)
+	if err != nil {
+		return // texts can always be encoded
+	}
+	d.out.put(&outgoing{topic: d.topics.Errors(), class: complaint, payload: data})
+}
+
+// answerPlain answers an ask that was not taken.
+func (d *Door) answerPlain(tag string, err *dispatch.Error) {
+	d.out.put(&outgoing{topic: d.topics.Answer(tag), class: complaint, payload: plainError(err)})
+}
+
+// SetStatus publishes the node's state, retained, now and after every reconnect.
+func (d *Door) SetStatus(s Status) {
+	s.API, s.Node = 1, d.o.Node
+	if s.Adapters == nil {
+		s.Adapters = []StatusAdapter{}
+	}
+	d.setRetained(d.topics.Status(), s)
+}
+
+// SetAdapter publishes the state of one adapter, retained; nil: it was removed.
+func (d *Door) SetAdapter(name string, a *Adapter) {
+	if !config.ValidName(name) {
+		d.log.Warn("an adapter's name cannot stand in a topic", "adapter", name)
+		return
+	}
+	if a == nil {
+		d.retained.set(d.topics.Adapter(name), nil)
+		return
+	}
+	d.setRetained(d.topics.Adapter(name), a)
+}
+
+func (d *Door) setRetained(topic string, v any) {
+	data, err := encodeJSON(v)
+	if err != nil {
+		d.log.Error("a state cannot be written as JSON", "topic", topic, "err", err)
+		return
+	}
+	d.retained.set(topic, data)
+}
+
+// PublishStats publishes figures. They are lost when there is no connection.
+func (d *Door) PublishStats(s Stats) {
+	s.Node = d.o.Node
+	data, err := encodeJSON(s)
+	if err != nil {
+		d.log.Error("the stats cannot be written as JSON", "err", err)
+		return
+	}
+	d.out.put(&outgoing{topic: d.topics.Stats(), class: passing, payload: data})
+}
+
+// newID is an id for requests that came without one.
+func newID() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // it never fails
+	return "ask-" + hex.EncodeToString(b[:])
+}

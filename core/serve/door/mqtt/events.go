@@ -1,0 +1,331 @@
+package mqtt
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math"
+	"time"
+
+	"edged/core/protocol/backend"
+	"edged/core/serve/dispatch"
+)
+
+// The structs of this file are the JSON forms of what edged publishes about requests; docs/mqtt.schema.json describes
+// them. Their fields are part of API v1: they are added to, never renamed.
+
+// Event is one event of a request: exactly one of Stage, Delta and Done is set.
+type Event struct {
+	ID      string `json:"id"`
+	Attempt int    `json:"attempt"` // from 1
+	Seq     int    `json:"seq"`     // from 0 within the attempt
+
+	Stage    string `json:"stage,omitempty"`    // "accepted", "prefill"
+	Position *int   `json:"position,omitempty"` // accepted: requests before it
+	DoneOf   *Of    `json:"-"`                  // prefill: see encode
+
+	Delta string `json:"delta,omitempty"` // new text
+	Index *int   `json:"index,omitempty"` // of the choice, when there are several
+
+	Done bool `json:"done,omitempty"` // the last event
+	*Result
+	Error *Error `json:"error,omitempty"`
+}
+
+// Of is progress: Done of Of tokens of the prompt.
+type Of struct{ Done, Of int }
+
+// Result is what an answer holds.
+type Result struct {
+	Text       *string     `json:"text,omitempty"` // nil where nothing was generated (embed, score)
+	Finish     string      `json:"finish_reason,omitempty"`
+	ToolCalls  []ToolCall  `json:"tool_calls,omitempty"`
+	Logprobs   []Logprob   `json:"logprobs,omitempty"`
+	Choices    []Choice    `json:"choices,omitempty"`    // n > 1: all, the first of them above too
+	Embeddings [][]float32 `json:"embeddings,omitempty"` // embed: one for each text
+	Scores     []float32   `json:"scores,omitempty"`     // score: ln p of each token after the first
+
+	Dropped  int           `json:"dropped_messages,omitempty"` // that context_policy left out
+	Usage    Usage         `json:"usage"`
+	Timings  Timings       `json:"timings"`
+	Model    string        `json:"model"`
+	Adapters []AdapterUsed `json:"adapters"`
+	Seed     *uint64       `json:"seed,omitempty"` // nil where nothing was generated
+	Node     string        `json:"node"`
+}
+
+// Choice is one of several answers.
+type Choice struct {
+	Index     int        `json:"index"`
+	Text      string     `json:"text"`
+	Finish    string     `json:"finish_reason"`
+	ToolCalls []ToolCall `json:"tool_calls,omitempty"`
+	Logprobs  []Logprob  `json:"logprobs,omitempty"`
+}
+
+// ToolCall is a call that the model wants made, in the form that OpenAI-style clients know.
+type ToolCall struct {
+	ID       string `json:"id"`
+	Type     string `json:"type"` // "function"
+	Function struct {
+		Name      string `json:"name"`
+		Arguments string `json:"arguments"` // JSON
+	} `json:"function"`
+}
+
+// Logprob is the raw log-softmax of one token.
+type Logprob struct {
+	ID      int32     `json:"id"`
+	Logprob float32   `json:"logprob"`
+	Top     []Logprob `json:"top,omitempty"`
+}
+
+// Usage counts tokens.
+type Usage struct {
+	Prompt     int `json:"prompt_tokens"`
+	Cached     int `json:"cached_tokens"`
+	Completion int `json:"completion_tokens"`
+	Virtual    int `json:"virtual_tokens,omitempty"` // of the prompt's: those of soft prompts
+}
+
+// Timings are durations in milliseconds, and tokens a second.
+type Timings struct {
+	Queue      float64 `json:"queue_ms"`
+	FirstToken float64 `json:"first_token_ms"` // from admission
+	Prefill    float64 `json:"prefill_ms"`
+	Decode     float64 `json:"decode_ms"`
+	PrefillTPS float64 `json:"prefill_tps"`
+	DecodeTPS  float64 `json:"decode_tps"`
+}
+
+// AdapterUsed names the bytes that answered.
+type AdapterUsed struct {
+	Name   string  `json:"name"`
+	SHA256 string  `json:"sha256"`
+	Scale  float32 `json:"scale"`
+}
+
+// Error is why there is no answer.
+type Error struct {
+	Code    dispatch.Code `json:"code"`
+	Message string        `json:"message"`
+	RetryMS int64         `json:"retry_after_ms,omitempty"` // queue_full: when to try again
+}
+
+// Complaint is what is published on ROOT/errors.
+type Complaint struct {
+	Topic string `json:"topic"`        // that the message came on
+	ID    string `json:"id,omitempty"` // where it could be read
+	Error Error  `json:"error"`
+}
+
+// encode writes the event. Prefill progress has a "done" that counts tokens, where the last event has one that is true.
+func (e Event) encode() ([]byte, error) {
+	if e.DoneOf == nil {
+		type plain Event
+		return encodeJSON(plain(e))
+	}
+	return encodeJSON(struct {
+		ID      string `json:"id"`
+		Attempt int    `json:"attempt"`
+		Seq     int    `json:"seq"`
+		Stage   string `json:"stage"`
+		Done    int    `json:"done"`
+		Of      int    `json:"of"`
+	}{e.ID, e.Attempt, e.Seq, e.Stage, e.DoneOf.Done, e.DoneOf.Of})
+}
+
+// UnmarshalJSON reads an event.
+func (e *Event) UnmarshalJSON(data []byte) error {
+	var stage struct {
+		Stage string          `json:"stage"`
+		Done  json.RawMessage `json:"done"`
+		Of    int             `json:"of"`
+	}
+	if err := json.Unmarshal(data, &stage); err != nil {
+		return err
+	}
+	type plain Event
+	if stage.Stage != stagePrefill {
+		return json.Unmarshal(data, (*plain)(e))
+	}
+	head := struct {
+		ID      string `json:"id"`
+		Attempt int    `json:"attempt"`
+		Seq     int    `json:"seq"`
+	}{}
+	if err := json.Unmarshal(data, &head); err != nil {
+		return err
+	}
+	of := &Of{Of: stage.Of}
+	if len(stage.Done) > 0 {
+		if err := json.Unmarshal(stage.Done, &of.Done); err != nil {
+			return err
+		}
+	}
+	*e = Event{ID: head.ID, Attempt: head.Attempt, Seq: head.Seq, Stage: stage.Stage, DoneOf: of}
+	return nil
+}
+
+// The stages.
+const (
+	stageAccepted = "accepted"
+	stagePrefill  = "prefill"
+)
+
+// eventOf turns dispatch's event of a request into the published form.
+func eventOf(req *dispatch.Request, ev dispatch.Event) Event {
+	e := Event{ID: req.ID, Attempt: max(ev.Attempt, 1), Seq: ev.Seq}
+	switch {
+	case ev.Accepted != nil:
+		e.Stage, e.Position = stageAccepted, &ev.Accepted.Position
+	case ev.Prefill != nil:
+		e.Stage, e.DoneOf = stagePrefill, &Of{ev.Prefill.Done, ev.Prefill.Of}
+	case ev.Delta != nil:
+		e.Delta = ev.Delta.Text
+		if req.Options.N > 1 {
+			e.Index = &ev.Delta.Index
+		}
+	case ev.Last != nil && ev.Last.Error != nil:
+		e.Done, e.Error = true, errorOf(ev.Last.Error)
+	case ev.Last != nil:
+		e.Done, e.Result = true, resultOf(req, ev.Last)
+	}
+	return e
+}
+
+func errorOf(err *dispatch.Error) *Error {
+	return &Error{Code: err.Code, Message: err.Message, RetryMS: err.Retry.Milliseconds()}
+}
+
+func resultOf(req *dispatch.Request, l *dispatch.Last) *Result {
+	r := &Result{
+		Finish: l.Finish, Embeddings: l.Vectors, Scores: l.Scores, Dropped: l.Dropped,
+		Usage:   Usage{l.Usage.PromptTokens, l.Usage.CachedTokens, l.Usage.CompletionTokens, l.Usage.VirtualTokens},
+		Timings: timingsOf(l.Timings), Model: l.Model, Node: l.Node,
+		Adapters: make([]AdapterUsed, len(l.Adapters)),
+	}
+	for i, a := range l.Adapters {
+		r.Adapters[i] = AdapterUsed(a)
+	}
+	if req.Kind != dispatch.Generate {
+		return r
+	}
+	r.Seed, r.Text = &l.Seed, new(string)
+	choices := make([]Choice, len(l.Choices))
+	for i, c := range l.Choices {
+		choices[i] = Choice{Index: c.Index, Text: c.Text, Finish: string(c.Finish)}
+		if l.Logprobs {
+			choices[i].Logprobs = logprobsOf(c.Logprobs)
+		}
+		if i < len(l.Tools) {
+			choices[i].ToolCalls = callsOf(i, l.Tools[i])
+		}
+	}
+	if len(choices) > 0 {
+		first := choices[0]
+		r.Text, r.ToolCalls, r.Logprobs = &first.Text, first.ToolCalls, first.Logprobs
+	}
+	if req.Options.N > 1 {
+		r.Choices = choices
+	}
+	return r
+}
+
+func logprobsOf(in []backend.TokenLogprob) []Logprob {
+	out := make([]Logprob, len(in))
+	for i, t := range in {
+		out[i] = Logprob{ID: t.ID, Logprob: t.Logprob}
+		for _, a := range t.Top {
+			out[i].Top = append(out[i].Top, Logprob{ID: a.ID, Logprob: a.Logprob})
+		}
+	}
+	return out
+}
+
+func callsOf(choice int, in []dispatch.ToolCall) []ToolCall {
+	var out []ToolCall
+	for i, c := range in {
+		t := ToolCall{ID: fmt.Sprintf("call_%d_%d", choice, i), Type: "function"}
+		t.Function.Name, t.Function.Arguments = c.Name, string(c.Arguments)
+		out = append(out, t)
+	}
+	return out
+}
+
+func timingsOf(t dispatch.Timings) Timings {
+	out := Timings{
+		Queue: ms(t.Queue), FirstToken: ms(t.FirstToken), Prefill: ms(t.Prefill), Decode: ms(t.Decode),
+	}
+	if t.Prefill > 0 {
+		out.PrefillTPS = round(float64(t.PrefillTokens) / t.Prefill.Seconds())
+	}
+	// The first token comes out of the prefill; the decode time is that of the others.
+	if t.Decode > 0 && t.DecodeTokens > 1 {
+		out.DecodeTPS = round(float64(t.DecodeTokens-1) / t.Decode.Seconds())
+	}
+	return out
+}
+
+// ms is a duration in milliseconds, to a microsecond.
+func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+// round keeps two decimals: more would be noise.
+func round(f float64) float64 { return math.Round(f*100) / 100 }
+
+// encodeEvent writes an event. What cannot be written, or would be larger than the limit, becomes an error event in its
+// place: an answer that a broker refuses would be sent again for ever.
+func encodeEvent(e Event, most int) []byte {
+	data, err := e.encode()
+	switch {
+	case err != nil:
+		e = failed(e, dispatch.CodeInternal, "the answer cannot be written as JSON: "+err.Error())
+	case len(data) > most:
+		e = failed(e, dispatch.CodeTooLarge, fmt.Sprintf("the answer has %d bytes, and mqtt.max_payload is %d", len(data), most))
+	default:
+		return data
+	}
+	data, err = e.encode()
+	if err != nil {
+		return nil // an error event holds nothing that cannot be written
+	}
+	return data
+}
+
+// failed is the error event that stands in for another.
+func failed(e Event, code dispatch.Code, message string) Event {
+	return Event{ID: e.ID, Attempt: e.Attempt, Seq: e.Seq, Done: true, Error: &Error{Code: code, Message: message}}
+}
+
+// encodeJSON writes a value without the escapes that encoding/json adds for HTML, and without a line end.
+func encodeJSON(v any) ([]byte, error) {
+	var out bytes.Buffer
+	enc := json.NewEncoder(&out)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(out.Bytes(), []byte("\n")), nil
+}
+
+// plainText is the answer to an ask.
+func plainText(l *dispatch.Last, most int) []byte {
+	if l.Error != nil {
+		return plainError(l.Error)
+	}
+	if len(l.Choices) == 0 {
+		return nil
+	}
+	text := l.Choices[0].Text
+	if len(text) > most {
+		return plainError(&dispatch.Error{
+			Code:    dispatch.CodeTooLarge,
+			Message: fmt.Sprintf("the answer has %d bytes, and mqtt.max_payload is %d", len(text), most),
+		})
+	}
+	return []byte(text)
+}
+
+func plainError(err *dispatch.Error) []byte {
+	return []byte("error: " + string(err.Code) + ": " + err.Message)
+}

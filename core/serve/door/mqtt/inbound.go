@@ -1,0 +1,268 @@
+package mqtt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	paho "github.com/eclipse/paho.mqtt.golang"
+
+	"edged/core/config"
+	"edged/core/serve/dispatch"
+	"edged/core/serve/door/mqtt/link"
+)
+
+// incoming is a message that waits to be read.
+type incoming struct {
+	topic   string
+	payload []byte
+	qos     byte
+	ack     func()
+}
+
+// Bounds of what waits to be read. With QoS 1 a broker stops at its in-flight window (20 for mosquitto); QoS 0 has none.
+const (
+	maxIncoming = 1024
+	maxCancels  = 256
+)
+
+// inbound holds messages between the client library's reader, which must never wait, and the goroutines that take the
+// requests in, which wait for the journal.
+type inbound struct {
+	messages chan incoming
+	cancels  chan incoming
+
+	mu    sync.Mutex
+	bytes int // of waiting payloads
+	most  int
+}
+
+func newInbound(maxPayload int) *inbound {
+	return &inbound{
+		messages: make(chan incoming, maxIncoming),
+		cancels:  make(chan incoming, maxCancels),
+		most:     max(4*maxPayload, 1<<20),
+	}
+}
+
+// put queues a message, or reports that there is no room.
+func (q *inbound) put(m incoming) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.bytes+len(m.payload) > q.most {
+		return false
+	}
+	select {
+	case q.messages <- m:
+		q.bytes += len(m.payload)
+		return true
+	default:
+		return false
+	}
+}
+
+func (q *inbound) took(m incoming) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.bytes -= len(m.payload)
+}
+
+// receive is called by the client library for every message. It never blocks.
+func (d *Door) receive(_ paho.Client, m paho.Message) {
+	in, _, ok := d.topics.parse(m.Topic())
+	if !ok {
+		m.Ack()
+		d.stale(m)
+		return
+	}
+	if m.Retained() {
+		// It came from the broker's store at a subscription, not from a client: its time was when it was
+		// published, and taking it again at every reconnect would answer it for ever.
+		m.Ack()
+		d.log.Debug("a retained message on an input topic is ignored", "topic", m.Topic())
+		return
+	}
+	msg := incoming{topic: m.Topic(), payload: m.Payload(), qos: m.Qos(), ack: m.Ack}
+	if in.level == levelCancel {
+		m.Ack()
+		select {
+		case d.in.cancels <- msg:
+		default:
+			d.log.Warn("too many cancels at once: one was dropped", "topic", m.Topic())
+		}
+		return
+	}
+	if !d.in.put(msg) {
+		d.overflow(msg)
+		m.Ack()
+	}
+}
+
+// stale removes a retained state of an adapter that is there no longer.
+func (d *Door) stale(m paho.Message) {
+	if m.Retained() && len(m.Payload()) > 0 && matches(d.topics.Adapter("+"), m.Topic()) && !d.retained.known(m.Topic()) {
+		d.retained.set(m.Topic(), nil)
+	}
+}
+
+// overflow refuses a message that there is no room for: with its id if it can be read, since its client waits.
+func (d *Door) overflow(m incoming) {
+	const again = time.Second
+	full := &dispatch.Error{Code: dispatch.CodeQueueFull, Message: "too many requests arrive at once", Retry: again}
+	in, _, _ := d.topics.parse(m.topic)
+	if in.level == levelAsk {
+		d.answerPlain(validName(in.name), full)
+		return
+	}
+	p := &problem{err: full}
+	if checkJSON(m.payload) == nil {
+		dr := &draft{req: &dispatch.Request{}, given: map[string]bool{}}
+		dr.findID(m.payload)
+		p.id = dr.id
+	}
+	if name := validName(in.name); p.id != "" && name == in.name {
+		p.reply = d.topics.response(in.group, name, p.id)
+	}
+	d.refuse(m.topic, p)
+}
+
+// oversized is called when a message was swallowed by the connection.
+func (d *Door) oversized(o link.Oversize) {
+	in, _, ok := d.topics.parse(o.Topic)
+	if !ok {
+		return
+	}
+	err := invalid(d.tooLarge(o.Size))
+	d.log.Warn("a message was too large and was swallowed", "topic", o.Topic, "bytes", o.Size)
+	if in.level == levelAsk {
+		d.answerPlain(validName(in.name), err)
+		return
+	}
+	d.refuse(o.Topic, &problem{err: err})
+}
+
+func (d *Door) tooLarge(size int) string {
+	return fmt.Sprintf("the payload has %d bytes, and mqtt.max_payload is %d", size, d.maxPayload())
+}
+
+// take reads the queued messages until ctx ends.
+func (d *Door) take(ctx context.Context) {
+	for {
+		select {
+		case m := <-d.in.messages:
+			d.in.took(m)
+			if d.admit(ctx, m) {
+				// Only now: what is acknowledged is journalled or refused.
+				m.ack()
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// takeCancels passes cancels on until ctx ends. They have a goroutine of their own: the journal holds back requests.
+func (d *Door) takeCancels(ctx context.Context) {
+	for {
+		select {
+		case m := <-d.in.cancels:
+			d.cancel(m)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (d *Door) cancel(m incoming) {
+	in, wrong, _ := d.topics.parse(m.topic)
+	var id string
+	err := bad("", "%s", wrong)
+	if wrong == "" {
+		id, err = parseCancel(m.payload)
+	}
+	if err != nil {
+		d.refuse(m.topic, &problem{err: invalid(err.Error())})
+		return
+	}
+	known := d.o.Dispatcher.Cancel(in.name, id)
+	d.log.Debug("cancel", "request_id", id, "client", in.name, "known", known)
+}
+
+// admit turns one message into a request and submits it. It reports whether the broker may forget the message.
+func (d *Door) admit(ctx context.Context, m incoming) bool {
+	in, wrong, _ := d.topics.parse(m.topic)
+	var req *dispatch.Request
+	var p *problem
+	switch {
+	case wrong != "":
+		p = &problem{err: invalid(wrong)}
+	case len(m.payload) > d.maxPayload():
+		p = &problem{err: invalid(d.tooLarge(len(m.payload)))}
+	case in.level == levelAsk:
+		req, p = d.ask(in, m)
+	default:
+		req, p = d.topics.parseRequest(in, m.topic, m.payload, d.limits)
+	}
+	if p == nil {
+		err := d.submit(ctx, req)
+		if err == nil {
+			return true
+		}
+		if err.Code == dispatch.CodeShuttingDown && m.qos > 0 {
+			return false // the broker keeps it for the next start
+		}
+		p = &problem{err: err, id: req.ID, reply: req.Reply}
+		if err.Code == dispatch.CodeIDConflict {
+			// On the response topic it would be taken for the last event of the request that has the id.
+			p.reply = ""
+		}
+	}
+	// Without the sentence: it quotes what it refuses, and that may be a prompt in the wrong place.
+	d.log.DebugContext(ctx, "a message was refused", "topic", m.topic, "request_id", p.id, "code", string(p.err.Code))
+	if in.level == levelAsk && wrong == "" {
+		d.answerPlain(in.name, p.err)
+	} else {
+		d.refuse(m.topic, p)
+	}
+	return true
+}
+
+func invalid(why string) *dispatch.Error {
+	return &dispatch.Error{Code: dispatch.CodeInvalidRequest, Message: why}
+}
+
+// ask makes a request of a plain prompt.
+func (d *Door) ask(in input, m incoming) (*dispatch.Request, *problem) {
+	switch {
+	case len(m.payload) == 0:
+		return nil, &problem{err: invalid("the prompt is empty")}
+	case !utf8.Valid(m.payload):
+		return nil, &problem{err: invalid("the prompt is not UTF-8")}
+	}
+	return &dispatch.Request{
+		Door: DoorName, Reply: d.topics.Answer(in.name), Plain: true, ID: newID(),
+		Prompt: string(m.payload), Hash: hashOf(m.topic, m.payload),
+	}, nil
+}
+
+func (d *Door) submit(ctx context.Context, req *dispatch.Request) *dispatch.Error {
+	err := d.o.Dispatcher.Submit(ctx, req, d)
+	if err == nil {
+		return nil
+	}
+	if e, ok := errors.AsType[*dispatch.Error](err); ok {
+		return e
+	}
+	return &dispatch.Error{Code: dispatch.CodeInternal, Message: err.Error()}
+}
+
+// validName returns a name that may stand in a topic, or none.
+func validName(name string) string {
+	if config.ValidName(name) {
+		return name
+	}
+	return ""
+}

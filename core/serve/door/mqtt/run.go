@@ -1,0 +1,482 @@
+package mqtt
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	paho "github.com/eclipse/paho.mqtt.golang"
+
+	"edged/core/serve/dispatch"
+	"edged/core/serve/door/mqtt/link"
+)
+
+// Times of the connection. Together they bring a node back within 5 s of its broker: at most backoffMost until the next
+// try, and a few round trips.
+const (
+	backoffLeast = 250 * time.Millisecond
+	backoffMost  = 3 * time.Second
+	steadyAfter  = 10 * time.Second // a connection that lived so long was a good one
+	ackTimeout   = 20 * time.Second // of a publish or a subscription: a broker that does not answer is no broker
+	adoptTime    = 300 * time.Millisecond
+	flushTime    = 3 * time.Second // for what waits when the door closes
+	farewellTime = time.Second     // for the "offline" after it
+	dropsEvery   = 30 * time.Second
+)
+
+// takeovers is how many good connections in a row must end at once before another client of the same id is suspected.
+const takeovers = 3
+
+// Availability payloads.
+const (
+	online  = "online"
+	offline = "offline"
+)
+
+// ClientID is the client id of a node.
+func ClientID(node string) string { return "edged-" + node }
+
+// Run keeps the door open until ctx ends: it connects, takes messages in and sends what waits, and begins anew when the
+// connection ends. Then it publishes what still waits, and "offline", and returns nil. It is called once.
+func (d *Door) Run(ctx context.Context) error {
+	var readers sync.WaitGroup
+	readers.Go(func() { d.take(ctx) })
+	readers.Go(func() { d.takeCancels(ctx) })
+	defer readers.Wait()
+
+	var r reconnect
+	for {
+		s := &session{door: d, adopted: r.adopted}
+		began := time.Now()
+		err := s.run(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		r.adopted = r.adopted || s.up
+		r.report(d, s, err, time.Since(began))
+		pause := time.NewTimer(r.pause())
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
+			return nil
+		}
+	}
+}
+
+// reconnect decides when to try again, and what to say about it.
+type reconnect struct {
+	adopted bool // stale retained topics were looked for
+	backoff time.Duration
+	said    string // the last complaint
+	short   int    // connections in a row that were made at once, were good, and ended at once
+}
+
+// report logs why a session ended, each reason once in a row.
+func (r *reconnect) report(d *Door, s *session, err error, lived time.Duration) {
+	if s.up && lived > steadyAfter {
+		r.backoff, r.said = 0, ""
+	}
+	if s.up && lived <= steadyAfter && !s.busy {
+		r.short++
+	} else {
+		r.short = 0
+	}
+	if r.short == takeovers || r.short > 0 && r.short%20 == 0 {
+		d.log.Error("the broker closes each connection soon after it was made: probably another client uses the same client id, such as a second node of this name",
+			"client_id", ClientID(d.o.Node), "times", r.short)
+	}
+	text := err.Error()
+	if text == r.said {
+		d.log.Debug("still no lasting connection to the broker", "err", err)
+		return
+	}
+	r.said = text
+	if s.up {
+		d.log.Warn("the connection to the broker ended", "err", err)
+		return
+	}
+	d.log.Warn("no connection to the broker", "err", err)
+}
+
+// pause is how long to wait before the next try: doubling, and between half and the whole of it by chance, so that the
+// nodes of a house do not all come back at once.
+func (r *reconnect) pause() time.Duration {
+	r.backoff = min(max(2*r.backoff, backoffLeast), backoffMost)
+	return r.backoff/2 + rand.N(r.backoff/2)
+}
+
+// session is one connection, from dialling to its end.
+type session struct {
+	door    *Door
+	adopted bool // stale retained topics have been looked for already
+	client  paho.Client
+	conn    atomic.Pointer[link.Conn]
+	up      bool // it was online
+	busy    bool // something was unacknowledged when it ended
+	lost    chan error
+	waits   sync.WaitGroup // goroutines that wait for acknowledgements
+}
+
+// run connects and serves. It returns why the connection ended, or anything when ctx has ended.
+func (s *session) run(ctx context.Context) error {
+	d := s.door
+	s.lost = make(chan error, 8)
+	if err := s.connect(ctx); err != nil {
+		return err
+	}
+	defer s.close()
+	if err := s.subscribe(ctx, d.topics.Filters()); err != nil {
+		// The DISCONNECT that follows keeps the broker from publishing the last will.
+		_ = s.say(context.WithoutCancel(ctx), offline, farewellTime) // err says what is wrong
+		return err
+	}
+	if !s.adopted {
+		s.adopt(ctx)
+	}
+	if err := s.say(ctx, online, ackTimeout); err != nil {
+		// It may have arrived, and only its acknowledgement not: nobody may be left with it.
+		_ = s.say(context.WithoutCancel(ctx), offline, farewellTime)
+		return err
+	}
+	s.up = true
+	d.online.Store(true)
+	defer d.online.Store(false)
+	d.retained.connected()
+	d.out.connected() // before anybody is told that the door is ready: until here what may be dropped is
+	d.once.Do(func() { close(d.ready) })
+	d.log.InfoContext(ctx, "online", "broker", d.settings.URL, "client_id", ClientID(d.o.Node))
+
+	// The sender outlives ctx: what waits when the door closes is still sent.
+	sending, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var sender sync.WaitGroup
+	sender.Go(func() { s.send(sending) })
+	err := s.watch(ctx)
+	if err == nil { // ctx ended
+		s.flush()
+	}
+	stop()
+	sender.Wait()
+	s.waits.Wait()
+	if err == nil {
+		err = s.say(context.WithoutCancel(ctx), offline, farewellTime)
+		d.out.disconnected()
+		return err
+	}
+	s.busy = d.out.busy()
+	d.convict(d.out.disconnected())
+	return err
+}
+
+// connect dials, and does CONNECT.
+func (s *session) connect(ctx context.Context) error {
+	d := s.door
+	o, err := d.settings.Options(ctx, ClientID(d.o.Node), func(c *link.Conn) {
+		c.OnOversize(d.oversized)
+		s.conn.Store(c)
+		if ctx.Err() != nil {
+			s.cut()
+		}
+	})
+	if err != nil {
+		return err
+	}
+	o.SetCleanSession(false).
+		SetAutoAckDisabled(true).
+		SetDefaultPublishHandler(d.receive).
+		SetBinaryWill(d.topics.Availability(), []byte(offline), 1, true).
+		SetConnectionLostHandler(func(_ paho.Client, err error) { s.fail(err) })
+	s.client = paho.NewClient(o)
+	token := s.client.Connect()
+	stop := context.AfterFunc(ctx, s.cut) // dialling ends with ctx by itself, waiting for CONNACK does not
+	defer stop()
+	<-token.Done()
+	if err := token.Error(); err != nil {
+		return d.settings.Explain(err)
+	}
+	return nil
+}
+
+// cut closes the connection without a farewell.
+func (s *session) cut() {
+	if c := s.conn.Load(); c != nil {
+		_ = c.Close()
+	}
+}
+
+// close ends the connection and the library's goroutines. A DISCONNECT is sent if it still can be.
+func (s *session) close() {
+	s.client.Disconnect(250)
+	s.cut() // where the library had given up before
+}
+
+// fail ends the session for a reason.
+func (s *session) fail(err error) {
+	select {
+	case s.lost <- err:
+	default:
+	}
+}
+
+// wait waits for the library's answer to something.
+func (s *session) wait(ctx context.Context, t paho.Token, most time.Duration, what string) error {
+	timeout := time.NewTimer(most)
+	defer timeout.Stop()
+	select {
+	case <-t.Done():
+		if err := t.Error(); err != nil {
+			return s.door.settings.Explain(fmt.Errorf("%s: %w", what, err))
+		}
+		return nil
+	case err := <-s.lost:
+		return s.door.settings.Explain(err)
+	case <-timeout.C:
+		s.cut() // the broker has stopped listening
+		return fmt.Errorf("mqtt: broker %s: %s: no answer within %v", s.door.settings.URL, what, most)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// subscribe asks for the inputs, and fails unless all are granted.
+func (s *session) subscribe(ctx context.Context, filters map[string]byte) error {
+	s.conn.Load().Expect(len(filters))
+	token := s.client.SubscribeMultiple(filters, nil)
+	if err := s.wait(ctx, token, ackTimeout, "subscribing"); err != nil {
+		return err
+	}
+	return refused(s.door.settings, token, filters)
+}
+
+// refusedCode is what a SUBACK holds for a filter that the broker does not grant (MQTT 3.1.1, section 3.9.3).
+const refusedCode = 0x80
+
+// refused makes an error of the filters that a SUBACK refuses, or says nothing about.
+func refused(settings link.Settings, token paho.Token, filters map[string]byte) error {
+	st, ok := token.(*paho.SubscribeToken)
+	if !ok {
+		return nil
+	}
+	granted := st.Result()
+	var list []string
+	for filter := range filters {
+		if code, told := granted[filter]; !told || code >= refusedCode {
+			list = append(list, filter)
+		}
+	}
+	if len(list) == 0 {
+		return nil
+	}
+	slices.Sort(list)
+	hint := "its access list must let this client read them (docs/mqtt.md lists the topics that edged needs)"
+	if slices.IndexFunc(list, func(f string) bool { return !strings.HasPrefix(f, "$share/") }) < 0 {
+		hint = "its access list lacks them, or it knows no shared subscriptions: then leave mqtt.share_group empty"
+	}
+	user := "without a user name"
+	if settings.Username != "" {
+		user = fmt.Sprintf("as user %q", settings.Username)
+	}
+	return fmt.Errorf("mqtt: broker %s: refuses, %s, the subscriptions to %s: %s", settings.URL, user, strings.Join(list, ", "), hint)
+}
+
+// adopt looks for retained topics of adapters that are there no longer, from an earlier life of this node, and has them
+// removed. It is done once, and nothing depends on it.
+func (s *session) adopt(ctx context.Context) {
+	filter := s.door.topics.Adapter("+")
+	s.conn.Load().Expect(1)
+	token := s.client.Subscribe(filter, 0, nil)
+	if s.wait(ctx, token, ackTimeout, "subscribing") != nil || refused(s.door.settings, token, map[string]byte{filter: 0}) != nil {
+		return
+	}
+	enough := time.NewTimer(adoptTime) // retained messages follow the SUBACK at once
+	select {
+	case <-enough.C:
+	case <-ctx.Done():
+		enough.Stop()
+	}
+	_ = s.wait(ctx, s.client.Unsubscribe(filter), ackTimeout, "unsubscribing") // a lost connection shows soon enough
+}
+
+// say publishes the availability.
+func (s *session) say(ctx context.Context, word string, most time.Duration) error {
+	token := s.client.Publish(s.door.topics.Availability(), 1, true, word)
+	return s.wait(ctx, token, most, "publishing "+word)
+}
+
+// watch waits for the end: of the connection (an error) or of ctx (nil).
+func (s *session) watch(ctx context.Context) error {
+	d := s.door
+	drops := time.NewTicker(dropsEvery)
+	defer drops.Stop()
+	for {
+		select {
+		case err := <-s.lost:
+			return d.settings.Explain(err)
+		case <-ctx.Done():
+			return nil
+		case <-drops.C:
+			if n := d.out.takeDropped(); n > 0 {
+				d.log.WarnContext(ctx, "messages were dropped, since more came than the broker takes", "messages", n)
+			}
+		}
+	}
+}
+
+// flush waits until everything is sent and acknowledged, for a while.
+func (s *session) flush() {
+	timeout := time.NewTimer(flushTime)
+	defer timeout.Stop()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for !s.door.out.empty() {
+		select {
+		case <-tick.C:
+		case err := <-s.lost:
+			s.door.log.Debug("the connection ended before everything was sent", "err", err)
+			return
+		case <-timeout.C:
+			return
+		}
+	}
+}
+
+// send publishes what waits until ctx ends.
+func (s *session) send(ctx context.Context) {
+	d := s.door
+	for ctx.Err() == nil {
+		if topic, payload, version, ok := d.retained.next(); ok {
+			s.sendRetained(ctx, topic, payload, version)
+			continue
+		}
+		if m := d.out.next(); m != nil {
+			s.sendOne(ctx, m)
+			continue
+		}
+		select {
+		case <-d.out.wake:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// sendRetained publishes one retained topic and waits for its acknowledgement: there are few of them, and seldom.
+func (s *session) sendRetained(ctx context.Context, topic string, payload []byte, version int) {
+	token := s.client.Publish(topic, 1, true, payload)
+	if s.acknowledged(ctx, token) {
+		s.door.retained.acknowledged(topic, version)
+	}
+}
+
+// sendOne publishes one message. What must be acknowledged is waited for by a goroutine of its own, of which the window
+// lets there be few.
+func (s *session) sendOne(ctx context.Context, m *outgoing) {
+	if m.class == passing {
+		s.client.Publish(m.topic, 0, false, m.payload)
+		return
+	}
+	token := s.client.Publish(m.topic, 1, false, m.payload)
+	s.waits.Go(func() {
+		if !s.acknowledged(ctx, token) {
+			return
+		}
+		s.door.out.acknowledged(m)
+		s.door.published(m)
+	})
+}
+
+// acknowledged waits for a PUBACK on this connection. When none comes, the connection is at an end.
+func (s *session) acknowledged(ctx context.Context, token paho.Token) bool {
+	timeout := time.NewTimer(ackTimeout)
+	defer timeout.Stop()
+	select {
+	case <-token.Done():
+		if err := token.Error(); err != nil {
+			s.fail(err)
+			return false
+		}
+		return true
+	case <-ctx.Done():
+		return false
+	case <-timeout.C:
+		s.fail(fmt.Errorf("a message was not acknowledged within %v", ackTimeout))
+		s.cut()
+		return false
+	}
+}
+
+// published tells the dispatcher that a last event has arrived at the broker.
+func (d *Door) published(m *outgoing) {
+	p, ok := d.o.Dispatcher.(Publisher)
+	if !ok || !m.last {
+		return
+	}
+	if err := p.Published(m.client, m.id); err != nil {
+		d.log.Debug("an acknowledged answer is not in the inbox", "request_id", m.id, "client", m.client, "err", err)
+	}
+}
+
+// convict deals with messages under which the broker closes the connection: too large for it, or on a topic that its
+// access list closes connections over. An answer is replaced by an error once; after that, and anything else, is given up.
+func (d *Door) convict(guilty []*outgoing) {
+	for _, m := range guilty {
+		if m.event == nil || m.replaced {
+			d.log.Error("the broker closes the connection over a message that is given up now: its access list forbids the topic",
+				"topic", m.topic, "bytes", len(m.payload))
+			continue
+		}
+		d.log.Error("the broker closes the connection over an answer: it is larger than the broker takes, or its access list forbids the topic",
+			"topic", m.topic, "bytes", len(m.payload), "request_id", m.id)
+		e := failed(*m.event, dispatch.CodeTooLarge,
+			fmt.Sprintf("the broker does not take the answer, which has %d bytes", len(m.payload)))
+		d.out.put(&outgoing{
+			topic: m.topic, class: kept, payload: encodeEvent(e, d.maxPayload()),
+			client: m.client, id: m.id, last: m.last, replaced: true,
+		})
+	}
+}
+
+// Probe tries what Run would need, under a client id of its own, and leaves no trace: it connects, subscribes and
+// disconnects. The error is a sentence for a person.
+func Probe(ctx context.Context, o Options) error {
+	d := New(o)
+	opts, err := d.settings.Options(ctx, ClientID(o.Node)+"-check", func(c *link.Conn) {
+		c.Expect(len(d.topics.Filters()))
+	})
+	if err != nil {
+		return err
+	}
+	opts.SetCleanSession(true).SetDefaultPublishHandler(func(paho.Client, paho.Message) {})
+	client := paho.NewClient(opts)
+	token := client.Connect()
+	<-token.Done()
+	if err := token.Error(); err != nil {
+		return d.settings.Explain(err)
+	}
+	defer client.Disconnect(250)
+	filters := maps.Clone(d.topics.Filters())
+	for f := range filters {
+		if strings.HasPrefix(f, "$share/") { // it would take requests away from the group's nodes
+			delete(filters, f)
+		}
+	}
+	token = client.SubscribeMultiple(filters, nil)
+	timeout := time.NewTimer(ackTimeout)
+	defer timeout.Stop()
+	select {
+	case <-token.Done():
+	case <-timeout.C:
+		return fmt.Errorf("mqtt: broker %s: subscribing: no answer within %v", d.settings.URL, ackTimeout)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if err := token.Error(); err != nil {
+		return d.settings.Explain(err)
+	}
+	return refused(d.settings, token, filters)
+}
