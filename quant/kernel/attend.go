@@ -7,7 +7,8 @@ import (
 	"edged/quant"
 )
 
-// RowBytes is the size of one position of a sub-block: headDim values of type t. For KVQ8 headDim is a multiple of 32.
+// RowBytes is the size of one position of a sub-block: headDim values of type t. Where 32 does not divide them, the last
+// block of KVQ8 is filled up with zeros.
 func (t KVType) RowBytes(headDim int) int {
 	switch t {
 	case KVF32:
@@ -15,7 +16,7 @@ func (t KVType) RowBytes(headDim int) int {
 	case KVF16:
 		return 2 * headDim
 	default:
-		return headDim / 32 * 34
+		return (headDim + 31) / 32 * 34
 	}
 }
 
@@ -34,8 +35,10 @@ func (Portable) PutKV(block []byte, t KVType, slot int, x []float32) {
 		}
 	default:
 		var q [32]int8
-		for i := 0; i+32 <= len(x); i += 32 {
-			d := quantise(&q, (*[32]float32)(x[i:]))
+		for i := 0; i < len(x); i += 32 {
+			var b [32]float32
+			copy(b[:], x[i:])
+			d := quantise(&q, &b)
 			binary.LittleEndian.PutUint16(dst, quant.FloatToHalf(d))
 			for j, v := range q {
 				dst[2+j] = byte(v)
@@ -59,12 +62,13 @@ func loadKV(dst []float32, t KVType, src []byte) {
 			dst[i] = quant.HalfToFloat(binary.LittleEndian.Uint16(src[2*i:]))
 		}
 	default:
-		for ; len(dst) >= 32; dst, src = dst[32:], src[34:] {
+		for ; len(dst) > 0; src = src[34:] {
 			p := (*[34]byte)(src)
-			d := half(p[0], p[1])
-			for i := range 32 {
+			d, n := half(p[0], p[1]), min(32, len(dst))
+			for i := range n {
 				dst[i] = d * float32(int8(p[2+i]))
 			}
+			dst = dst[n:]
 		}
 	}
 }
@@ -85,11 +89,14 @@ func attendHeads(dst *Partial, a *AttendArgs, g0, g1 int) {
 		row [MaxHeadDim]float32
 		p   [headBatch][BlockPositions]float32
 	)
-	dim := a.HeadDim
+	dim, vd := a.HeadDim, a.Values()
 	n := a.Type.RowBytes(dim)
-	kv := row[:dim]
+	vn, vOff := a.Type.RowBytes(vd), a.VOff
+	if a.Latent {
+		vn, vOff = n, a.KOff
+	}
 	m, l := dst.M[g0:g1], dst.L[g0:g1]
-	q, o := a.Q[g0*dim:g1*dim], dst.O[g0*dim:g1*dim]
+	q, o := a.Q[g0*dim:g1*dim], dst.O[g0*vd:g1*vd]
 	for g := range m {
 		m[g], l[g] = float32(math.Inf(-1)), 0
 	}
@@ -98,23 +105,53 @@ func attendHeads(dst *Partial, a *AttendArgs, g0, g1 int) {
 		lo := pos % BlockPositions
 		hi := min(BlockPositions, lo+a.Hi-pos)
 		page := int(a.Pages[pos/BlockPositions]) * a.PageBytes
-		k, v := a.Arena[page+a.KOff:], a.Arena[page+a.VOff:]
+		k, v := a.Arena[page+a.KOff:], a.Arena[page+vOff:]
+		key, value := row[:dim], row[:vd]
 		for s := lo; s < hi; s++ {
-			loadKV(kv, a.Type, k[s*n:s*n+n])
+			loadKV(key, a.Type, k[s*n:s*n+n])
 			for g := range m {
-				p[g][s] = sum16(q[g*dim:g*dim+dim], kv)
+				p[g][s] = sum16(q[g*dim:g*dim+dim], key)
 			}
 		}
 		for g := range m {
-			weigh(&p[g], lo, hi, &m[g], &l[g], o[g*dim:g*dim+dim])
+			a.adjust(p[g][lo:hi], g0+g, pos)
+			weigh(&p[g], lo, hi, &m[g], &l[g], o[g*vd:g*vd+vd])
 		}
 		for s := lo; s < hi; s++ {
-			loadKV(kv, a.Type, v[s*n:s*n+n])
+			loadKV(value, a.Type, v[s*vn:s*vn+vn])
 			for g := range m {
-				axpy(o[g*dim:g*dim+dim], p[g][s], kv)
+				axpy(o[g*vd:g*vd+vd], p[g][s], value)
 			}
 		}
 		pos += hi - lo
+	}
+}
+
+// adjust caps the scores p of head g at positions from pos on, then adds the slope, then the bias: SoftCap·Tanh(s/SoftCap),
+// fma(slope, p - Pos, s), s + bias.
+func (a *AttendArgs) adjust(p []float32, g, pos int) {
+	if a.SoftCap != 0 {
+		for i, s := range p {
+			p[i] = a.SoftCap * Tanh(s/a.SoftCap)
+		}
+	}
+	if a.Slopes != nil {
+		for i, s := range p {
+			p[i] = fma32(a.Slopes[g], float32(pos+i-a.Pos), s)
+		}
+	}
+	a.AddBias(p, g, pos)
+}
+
+// AddBias adds Bias to the scores p of head g at positions from pos on.
+func (a *AttendArgs) AddBias(p []float32, g, pos int) {
+	if a.Bias == nil {
+		return
+	}
+	b := a.Bias[g*a.BiasStride+a.BiasAt+pos:]
+	b = b[:len(p)]
+	for i, v := range b {
+		p[i] += v
 	}
 }
 
@@ -186,8 +223,12 @@ func CombineHead(dst, src *Partial, g int) (x, y float32, both bool) {
 	return x, y, true
 }
 
-// Finish writes the attention output O · (1/L) of Group heads to dst (Group, HeadDim); zeros where nothing was visible.
-func Finish(dst []float32, p *Partial) {
+// Finish writes the attention output O · (1/L) of Group heads to dst (Group, ValueDim); zeros where nothing was visible.
+func Finish(dst []float32, p *Partial) { FinishSinks(dst, p, nil) }
+
+// FinishSinks is Finish with one more logit for each head, its sink, that takes weight and gives no value: with N the larger
+// of M and the sink, O · (Exp(M - N)/fma(L, Exp(M - N), Exp(sink - N))). No sinks: Finish.
+func FinishSinks(dst []float32, p *Partial, sinks []float32) {
 	dim := len(p.O) / max(len(p.M), 1)
 	for g, l := range p.L {
 		o, d := p.O[g*dim:g*dim+dim], dst[g*dim:g*dim+dim]
@@ -196,6 +237,14 @@ func Finish(dst []float32, p *Partial) {
 			continue
 		}
 		r := 1 / l
+		if sinks != nil {
+			n := p.M[g]
+			if sinks[g] > n {
+				n = sinks[g]
+			}
+			x := Exp(p.M[g] - n)
+			r = x / fma32(l, x, Exp(sinks[g]-n))
+		}
 		for j, v := range o {
 			d[j] = v * r
 		}

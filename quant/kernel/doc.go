@@ -47,5 +47,8 @@
 // Attend: a page's scores are Sum16 of the query and the (exactly decoded) key; the maximum M is raised to the page's
 // largest score first, and where it rises, L and O are multiplied by Exp(old M - M); p = Exp(score - M), invisible
 // positions count as +0; L takes the fold of the 16 lanes p[i] + p[i+16]; O[j] = fma(p, v[j], O[j]) in order of
-// positions. Other functions are specified where they are defined.
+// positions. Caps, slopes and biases change the scores of a page before its largest is looked for, in this order (see
+// AttendArgs and its method adjust); a sink enters when the output is made (FinishSinks).
+//
+// Func says what each activation is; Softmax, L2Norm and the others are specified where they are defined.
 package kernel

@@ -16,8 +16,6 @@ const (
 	expC2   = 4.1665795894e-2
 	expC1   = 1.6666665459e-1
 	expC0   = 5.0000001201e-1
-	geluC0  = 1.5957691216057308 // 2·√(2/π)
-	geluC1  = 0.07135481627260025
 	tinyAbs = 0x0d800000 // bits of 2⁻¹⁰⁰
 )
 
@@ -35,14 +33,18 @@ func Exp(x float32) float32 {
 	n := z - roundC
 	r := fma32(n, -ln2Hi, x)
 	r = fma32(n, -ln2Lo, r)
+	r2 := float32(r * r)
+	y := fma32(expTail(r), r2, r) + 1
+	return math.Float32frombits(math.Float32bits(y) + math.Float32bits(z)<<23)
+}
+
+// expTail is about (eˣ - 1 - x)/x² for |x| ≤ ln 2/2.
+func expTail(r float32) float32 {
 	p := fma32(expC5, r, expC4)
 	p = fma32(p, r, expC3)
 	p = fma32(p, r, expC2)
 	p = fma32(p, r, expC1)
-	p = fma32(p, r, expC0)
-	r2 := float32(r * r)
-	y := fma32(p, r2, r) + 1
-	return math.Float32frombits(math.Float32bits(y) + math.Float32bits(z)<<23)
+	return fma32(p, r, expC0)
 }
 
 // Softmax replaces x by Exp(x - max x) divided by the sum of those, summed in 16 lanes. An empty x is left alone.

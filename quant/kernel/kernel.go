@@ -53,27 +53,36 @@ type Kernels interface {
 	Attend(dst *Partial, args *AttendArgs)
 	// Combine merges the state of a later span into dst. They have the same shape.
 	Combine(dst, src *Partial)
-	// RMSNorm sets y = x / sqrt(mean(x²) + eps) · w.
+	// RMSNorm sets y = x / sqrt(mean(x²) + eps) · w; w may be nil: 1.
 	RMSNorm(y, x, w []float32, eps float32)
-	// Rotate applies RoPE to one head in place, see RopeArgs.
+	// Rotate applies RoPE to one head in place.
 	Rotate(x, cos, sin []float32, interleaved bool)
-	// SwiGLU sets gate[i] = silu(gate[i]) · up[i].
+	// SwiGLU sets gate[i] = silu(gate[i]) · up[i]: Gate with SiLU.
 	SwiGLU(gate, up []float32)
-	// GELU applies the tanh form of GELU in place.
+	// GELU applies the tanh form of GELU in place: Activate with GELUTanh.
 	GELU(x []float32)
-	// LayerNorm sets y = (x - mean(x)) / sqrt(var(x) + eps) · w + b; b may be nil.
+	// Activate sets x[i] = f(x[i]).
+	Activate(x []float32, f Func)
+	// Gate sets gate[i] = f(gate[i]) · up[i].
+	Gate(gate, up []float32, f Func)
+	// LayerNorm sets y = (x - mean(x)) / sqrt(var(x) + eps) · w + b; w and b may be nil, b where w is.
 	LayerNorm(y, x, w, b []float32, eps float32)
 }
 
-// AttendArgs describes attention of one query row, for the query heads that share one KV head, over one span.
+// AttendArgs describes attention of one query row, for the query heads that share one KV head, over one span. It knows
+// nothing of causality: the caller says which positions are visible. A window, an encoder that sees both ways and
+// attention over the keys of another text are ranges.
 //
 // The KV arena is divided into pages; a page holds BlockPositions positions of one sequence for all layers and KV heads, and
 // its parts lie PageBytes behind those of the page before it. The sub-block of one (layer, K or V, KV head) is
-// (BlockPositions, HeadDim), row-major by position, in Type: float32, float16, or q8_0 blocks of 32 values (float16 scale, then 32 int8).
+// (BlockPositions, HeadDim or ValueDim), row-major by position, in Type: float32, float16, or q8_0 blocks of 32 values
+// (float16 scale, then 32 int8), the last of which may be filled up, see KVType.RowBytes.
+//
+// The zero values of the fields after Hi mean plain attention.
 type AttendArgs struct {
 	Q         []float32 // (Group, HeadDim), already multiplied by the attention scale
 	Group     int
-	HeadDim   int
+	HeadDim   int // of queries and keys, at most MaxHeadDim
 	Type      KVType
 	Arena     []byte
 	PageBytes int
@@ -81,6 +90,29 @@ type AttendArgs struct {
 	KOff      int     // byte offset of the K sub-block of page 0
 	VOff      int
 	Lo, Hi    int // absolute positions, inside one span of SpanPositions
+
+	// ValueDim is the size of a value, at most MaxHeadDim; 0: HeadDim.
+	ValueDim int
+	// Latent: the value of a position is the first ValueDim numbers of its key (the compressed cache of MLA). VOff is not
+	// used.
+	Latent bool
+	// SoftCap replaces a score s by SoftCap·tanh(s/SoftCap), before anything is added to it; 0: none.
+	SoftCap float32
+	// Slopes are ALiBi's, one for each head of the group: slope·(p - Pos) is added to the score of position p. nil: none.
+	Slopes []float32
+	Pos    int // of the query row
+	// Bias is added to the scores: Bias[g·BiasStride + BiasAt + p] to that of head g and position p. nil: none. Where it
+	// depends on distance alone (T5), one table of 2n-1 distances a head serves all rows by BiasAt.
+	Bias               []float32
+	BiasStride, BiasAt int
+}
+
+// Values is the size of a value.
+func (a *AttendArgs) Values() int {
+	if a.ValueDim > 0 {
+		return a.ValueDim
+	}
+	return a.HeadDim
 }
 
 // Partial is the state of the online soft-max after some spans, for Group heads: Combine merges them in order, Finish
@@ -88,7 +120,7 @@ type AttendArgs struct {
 type Partial struct {
 	M []float32 // (Group) running maximum of the scores, -Inf at first
 	L []float32 // (Group) sum of exp(score - M)
-	O []float32 // (Group, HeadDim) sum of exp(score - M) · v
+	O []float32 // (Group, ValueDim) sum of exp(score - M) · v
 }
 
 // KVType is the storage type of cached keys and values.
@@ -111,5 +143,5 @@ const SpanPositions = 512
 // TokenTile is the number of activation rows whose quantised blocks lie side by side, see Activations.
 const TokenTile = 8
 
-// MaxHeadDim is the largest HeadDim that Attend takes.
-const MaxHeadDim = 512
+// MaxHeadDim is the largest HeadDim that Attend takes: 512, and 64 more for the rotated part of a latent key.
+const MaxHeadDim = 576

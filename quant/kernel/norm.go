@@ -2,18 +2,34 @@ package kernel
 
 import "math"
 
-// RMSNorm sets y = (x · r) · w with r = 1/sqrt(Sum16(x, x)/n + eps). y may be x.
+// RMSNorm sets y = (x · r) · w, or x · r without w, with r = 1/sqrt(Sum16(x, x)/n + eps). y may be x.
 func (Portable) RMSNorm(y, x, w []float32, eps float32) {
 	ms := sum16(x, x) / float32(len(x))
 	r := 1 / sqrt32(ms+eps)
-	y, w = y[:len(x)], w[:len(x)]
+	y = y[:len(x)]
+	if w == nil {
+		for i, v := range x {
+			y[i] = v * r
+		}
+		return
+	}
+	w = w[:len(x)]
 	for i, v := range x {
 		y[i] = float32(v*r) * w[i]
 	}
 }
 
+// L2Norm sets y = x · r with r = 1/sqrt(Sum16(x, x) + eps). y may be x.
+func L2Norm(y, x []float32, eps float32) {
+	r := 1 / sqrt32(sum16(x, x)+eps)
+	y = y[:len(x)]
+	for i, v := range x {
+		y[i] = v * r
+	}
+}
+
 // LayerNorm sets c = x - mean with the mean by 16 lanes of plain additions, r = 1/sqrt(Sum16(c, c)/n + eps) and
-// y = fma(c · r, w, b), or (c · r) · w without b. y may be x.
+// y = fma(c · r, w, b), (c · r) · w without b, or c · r without both. y may be x.
 func (Portable) LayerNorm(y, x, w, b []float32, eps float32) {
 	var l [16]float32
 	for i, v := range x {
@@ -22,13 +38,20 @@ func (Portable) LayerNorm(y, x, w, b []float32, eps float32) {
 	n := float32(len(x))
 	mean := fold(&l) / n
 	l = [16]float32{}
-	y, w = y[:len(x)], w[:len(x)]
+	y = y[:len(x)]
 	for i, v := range x {
 		c := v - mean
 		y[i] = c
 		l[i&15] = fma32(c, c, l[i&15])
 	}
 	r := 1 / sqrt32(fold(&l)/n+eps)
+	if w == nil {
+		for i, c := range y {
+			y[i] = c * r
+		}
+		return
+	}
+	w = w[:len(y)]
 	if b == nil {
 		for i, c := range y {
 			y[i] = float32(c*r) * w[i]
@@ -38,23 +61,6 @@ func (Portable) LayerNorm(y, x, w, b []float32, eps float32) {
 	b = b[:len(y)]
 	for i, c := range y {
 		y[i] = fma32(float32(c*r), w[i], b[i])
-	}
-}
-
-// SwiGLU sets gate = (gate / (1 + Exp(-gate))) · up.
-func (Portable) SwiGLU(gate, up []float32) {
-	up = up[:len(gate)]
-	for i, x := range gate {
-		gate[i] = x / (1 + Exp(-x)) * up[i]
-	}
-}
-
-// GELU sets x = x / (1 + Exp(-z)), z = x · fma(x·x, 2√(2/π)·0.044715, 2√(2/π)): the tanh form, since
-// (1 + tanh u)/2 = 1/(1 + e⁻²ᵘ).
-func (Portable) GELU(x []float32) {
-	for i, v := range x {
-		z := v * fma32(float32(v*v), geluC1, geluC0)
-		x[i] = v / (1 + Exp(-z))
 	}
 }
 

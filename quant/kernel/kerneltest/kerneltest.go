@@ -48,6 +48,8 @@ func Run(t *testing.T, impl kernel.Kernels) {
 		t.Run("tiles/"+f.String(), func(t *testing.T) { tiles(t, impl, f) })
 	}
 	t.Run("attend", func(t *testing.T) { attend(t, impl) })
+	t.Run("attend/options", func(t *testing.T) { attendOptions(t, impl) })
+	t.Run("functions", func(t *testing.T) { functions(t, impl) })
 	t.Run("vectors", func(t *testing.T) { vectors(t, impl) })
 	t.Run("low rank", func(t *testing.T) { lowRank(t, impl) })
 	t.Run("threads", func(t *testing.T) { threads(t, impl) })
@@ -218,12 +220,20 @@ func matMulCase(t *testing.T, impl kernel.Kernels, r *rand.Rand, w *quant.Matrix
 
 // Arena makes a KV arena of random pages in scrambled order, filled through impl.PutKV, and the arguments to attend to it.
 func Arena(r *rand.Rand, impl kernel.Kernels, kv kernel.KVType, group, dim, positions int, edge bool) *kernel.AttendArgs {
-	n := kv.RowBytes(dim)
+	return arena(r, impl, kv, group, dim, dim, positions, edge)
+}
+
+// arena is Arena with values of another size than keys.
+func arena(r *rand.Rand, impl kernel.Kernels, kv kernel.KVType, group, dim, vd, positions int, edge bool) *kernel.AttendArgs {
+	n, vn := kv.RowBytes(dim), kv.RowBytes(vd)
 	blocks := (positions + kernel.BlockPositions - 1) / kernel.BlockPositions
 	pad := 64
 	a := &kernel.AttendArgs{
 		Q: Floats(r, group*dim, edge), Group: group, HeadDim: dim, Type: kv,
-		PageBytes: 2*n*kernel.BlockPositions + pad, KOff: pad, VOff: pad + n*kernel.BlockPositions, Lo: 0, Hi: positions,
+		PageBytes: (n+vn)*kernel.BlockPositions + pad, KOff: pad, VOff: pad + n*kernel.BlockPositions, Lo: 0, Hi: positions,
+	}
+	if vd != dim {
+		a.ValueDim = vd
 	}
 	for i := range a.Q {
 		a.Q[i] /= float32(math.Sqrt(float64(dim)))
@@ -235,7 +245,7 @@ func Arena(r *rand.Rand, impl kernel.Kernels, kv kernel.KVType, group, dim, posi
 	for p := range positions {
 		page := a.Arena[int(a.Pages[p/kernel.BlockPositions])*a.PageBytes:]
 		impl.PutKV(page[a.KOff:a.VOff], kv, p%kernel.BlockPositions, Floats(r, dim, edge))
-		impl.PutKV(page[a.VOff:a.PageBytes], kv, p%kernel.BlockPositions, Floats(r, dim, edge))
+		impl.PutKV(page[a.VOff:a.PageBytes], kv, p%kernel.BlockPositions, Floats(r, vd, edge))
 	}
 	return a
 }
@@ -252,11 +262,11 @@ func newPartial(group, dim int) *kernel.Partial {
 func attend(t *testing.T, impl kernel.Kernels) {
 	r := rand.New(rand.NewPCG(3, 1))
 	for _, kv := range []kernel.KVType{kernel.KVF32, kernel.KVF16, kernel.KVQ8} {
-		for _, dim := range []int{8, 32, 64, 80, 96, 128, 256} {
-			if kv == kernel.KVQ8 && dim%32 != 0 {
-				continue
-			}
+		for _, dim := range []int{8, 24, 32, 48, 64, 80, 96, 112, 128, 192, 256, 512, kernel.MaxHeadDim} {
 			for _, group := range []int{1, 2, 3, 4, 7, 9} {
+				if dim > 256 && group > 4 && testing.Short() {
+					continue
+				}
 				edge := group == 3
 				pos := 1 + r.IntN(200)
 				seed := r.Uint64()
@@ -326,6 +336,8 @@ func vectors(t *testing.T, impl kernel.Kernels) {
 				diff(t, fmt.Sprintf("%s, n %d, edge %v", what, n, edge), got, want)
 			}
 			pair("rmsnorm", func(k kernel.Kernels, y []float32) { k.RMSNorm(y, x, w, 1e-5) })
+			pair("rmsnorm without weight", func(k kernel.Kernels, y []float32) { k.RMSNorm(y, x, nil, 1e-5) })
+			pair("layernorm without weight", func(k kernel.Kernels, y []float32) { k.LayerNorm(y, y, nil, nil, 1e-5) })
 			pair("rmsnorm in place", func(k kernel.Kernels, y []float32) { k.RMSNorm(y, y, w, 1e-5) })
 			pair("layernorm", func(k kernel.Kernels, y []float32) { k.LayerNorm(y, x, w, b, 1e-5) })
 			pair("layernorm without bias", func(k kernel.Kernels, y []float32) { k.LayerNorm(y, y, w, nil, 1e-5) })
@@ -398,6 +410,10 @@ func allocations(t *testing.T, impl kernel.Kernels) {
 			impl.LayerNorm(x, x, x, x, 1)
 			impl.SwiGLU(x, x)
 			impl.GELU(x)
+			for kind := range kernel.FuncKinds {
+				impl.Activate(x, kernel.Func{Kind: kind, A: 1, B: 2})
+				impl.Gate(x, x, kernel.Func{Kind: kind, A: 1, B: 2})
+			}
 			impl.Rotate(x, x[:8], x[8:16], true)
 		}); n > 0 {
 			t.Errorf("kv type %d: %g allocations a call", kv, n)

@@ -42,7 +42,7 @@ func (k *Kernels) Prepare(a *kernel.Activations, p kernel.Precision, lo, hi int)
 // RMSNorm normalises x to y.
 func (k *Kernels) RMSNorm(y, x, w []float32, eps float32) {
 	n := len(x)
-	if n%16 != 0 {
+	if n%16 != 0 || w == nil {
 		k.Portable.RMSNorm(y, x, w, eps)
 		return
 	}
@@ -52,7 +52,7 @@ func (k *Kernels) RMSNorm(y, x, w []float32, eps float32) {
 // LayerNorm normalises x to y.
 func (k *Kernels) LayerNorm(y, x, w, b []float32, eps float32) {
 	n := len(x)
-	if n%16 != 0 {
+	if n%16 != 0 || w == nil {
 		k.Portable.LayerNorm(y, x, w, b, eps)
 		return
 	}
@@ -96,7 +96,7 @@ func (k *Kernels) PutKV(block []byte, t kernel.KVType, slot int, x []float32) {
 	switch {
 	case t == kernel.KVF16 && len(x)%16 == 0:
 		k.ToHalf(ptr(dst), ptr(x), len(x))
-	case t == kernel.KVQ8:
+	case t == kernel.KVQ8 && len(x)%32 == 0:
 		s := k.free.get()
 		defer k.free.put(s)
 		for ; len(x) >= 32; x, dst = x[32:], dst[34:] {
@@ -111,7 +111,8 @@ func (k *Kernels) PutKV(block []byte, t kernel.KVType, slot int, x []float32) {
 // Attend runs page by page, so that a page's keys and values are read from memory once for all heads.
 func (k *Kernels) Attend(dst *kernel.Partial, a *kernel.AttendArgs) {
 	dim := a.HeadDim
-	if dim%16 != 0 || a.Type == kernel.KVQ8 && dim%32 != 0 || dim > kernel.MaxHeadDim {
+	if dim%16 != 0 || a.Type == kernel.KVQ8 && dim%32 != 0 || dim > kernel.MaxHeadDim || a.Values() != dim || a.Latent ||
+		a.SoftCap != 0 || a.Slopes != nil || a.Bias != nil {
 		k.Portable.Attend(dst, a)
 		return
 	}
