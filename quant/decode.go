@@ -37,8 +37,14 @@ func Decode(f Format, dst []float32, src []byte) {
 			dst[i] = BFloatToFloat(binary.LittleEndian.Uint16(src[2*i:]))
 		}
 	default:
-		decodeBlock := blockDecoder(f)
 		size, bytes := f.BlockSize(), f.BlockBytes()
+		if HasIntegers(f) {
+			for i := range len(dst) / size {
+				decodeIntegers(f, dst[i*size:(i+1)*size], src[i*bytes:(i+1)*bytes])
+			}
+			return
+		}
+		decodeBlock := blockDecoder(f)
 		for i := range len(dst) / size {
 			decodeBlock(dst[i*size:(i+1)*size], src[i*bytes:(i+1)*bytes])
 		}

@@ -20,24 +20,38 @@ const superBlock = 256
 //
 //nolint:gochecknoglobals // a table
 var layouts = [...]layout{
-	F32:    {"f32", 1, 4},
-	F16:    {"f16", 1, 2},
-	BF16:   {"bf16", 1, 2},
-	Q8_0:   {"q8_0", 32, 2 + 32},                                                  // d, qs
-	Q4_0:   {"q4_0", 32, 2 + 16},                                                  // d, qs
-	Q4_1:   {"q4_1", 32, 2 + 2 + 16},                                              // d, m, qs
-	Q5_0:   {"q5_0", 32, 2 + 4 + 16},                                              // d, qh, qs
-	Q5_1:   {"q5_1", 32, 2 + 2 + 4 + 16},                                          // d, m, qh, qs
-	Q2_K:   {"q2_k", superBlock, superBlock/16 + superBlock/4 + 2 + 2},            // scales, qs, d, dmin
-	Q3_K:   {"q3_k", superBlock, superBlock/8 + superBlock/4 + 12 + 2},            // hmask, qs, scales, d
-	Q4_K:   {"q4_k", superBlock, 2 + 2 + 12 + superBlock/2},                       // d, dmin, scales, qs
-	Q5_K:   {"q5_k", superBlock, 2 + 2 + 12 + superBlock/8 + superBlock/2},        // d, dmin, scales, qh, qs
-	Q6_K:   {"q6_k", superBlock, superBlock/2 + superBlock/4 + superBlock/16 + 2}, // ql, qh, scales, d
-	IQ4_NL: {"iq4_nl", 32, 2 + 16},                                                // d, qs
-	IQ4_XS: {"iq4_xs", superBlock, 2 + 2 + superBlock/64 + superBlock/2},          // d, scales_h, scales_l, qs
-	MXFP4:  {"mxfp4", 32, 1 + 16},                                                 // e, qs
-	NF4:    {"nf4", 2, 1},                                                         // two nibbles; scales in BnBScale
-	FP4:    {"fp4", 2, 1},                                                         // two nibbles; scales in BnBScale
+	F32:     {"f32", 1, 4},
+	F16:     {"f16", 1, 2},
+	BF16:    {"bf16", 1, 2},
+	Q8_0:    {"q8_0", 32, 2 + 32},                                                                   // d, qs
+	Q4_0:    {"q4_0", 32, 2 + 16},                                                                   // d, qs
+	Q4_1:    {"q4_1", 32, 2 + 2 + 16},                                                               // d, m, qs
+	Q5_0:    {"q5_0", 32, 2 + 4 + 16},                                                               // d, qh, qs
+	Q5_1:    {"q5_1", 32, 2 + 2 + 4 + 16},                                                           // d, m, qh, qs
+	Q2_K:    {"q2_k", superBlock, superBlock/16 + superBlock/4 + 2 + 2},                             // scales, qs, d, dmin
+	Q3_K:    {"q3_k", superBlock, superBlock/8 + superBlock/4 + 12 + 2},                             // hmask, qs, scales, d
+	Q4_K:    {"q4_k", superBlock, 2 + 2 + 12 + superBlock/2},                                        // d, dmin, scales, qs
+	Q5_K:    {"q5_k", superBlock, 2 + 2 + 12 + superBlock/8 + superBlock/2},                         // d, dmin, scales, qh, qs
+	Q6_K:    {"q6_k", superBlock, superBlock/2 + superBlock/4 + superBlock/16 + 2},                  // ql, qh, scales, d
+	IQ4_NL:  {"iq4_nl", 32, 2 + 16},                                                                 // d, qs
+	IQ4_XS:  {"iq4_xs", superBlock, 2 + 2 + superBlock/64 + superBlock/2},                           // d, scales_h, scales_l, qs
+	MXFP4:   {"mxfp4", 32, 1 + 16},                                                                  // e, qs
+	IQ1_S:   {"iq1_s", superBlock, 2 + superBlock/8 + superBlock/16},                                // d, qs, qh
+	IQ1_M:   {"iq1_m", superBlock, superBlock/8 + superBlock/16 + superBlock/32},                    // qs, qh, scales with d
+	IQ2_XXS: {"iq2_xxs", superBlock, 2 + superBlock/4},                                              // d, qs
+	IQ2_XS:  {"iq2_xs", superBlock, 2 + superBlock/4 + superBlock/32},                               // d, qs, scales
+	IQ2_S:   {"iq2_s", superBlock, 2 + superBlock/8 + superBlock/8 + superBlock/32 + superBlock/32}, // d, qs, signs, qh, scales
+	IQ3_XXS: {"iq3_xxs", superBlock, 2 + superBlock/4 + superBlock/8},                               // d, qs, scales and signs
+	IQ3_S:   {"iq3_s", superBlock, 2 + superBlock/4 + superBlock/32 + superBlock/8 + superBlock/64}, // d, qs, qh, signs, scales
+	NVFP4:   {"nvfp4", 64, 4 + 32},                                                                  // d, qs
+	TQ1_0:   {"tq1_0", superBlock, 48 + 4 + 2},                                                      // qs, qh, d
+	TQ2_0:   {"tq2_0", superBlock, superBlock/4 + 2},                                                // qs, d
+	Q1_0:    {"q1_0", 128, 2 + 16},                                                                  // d, qs
+	Q2_0:    {"q2_0", 64, 2 + 16},                                                                   // d, qs
+	Q8_1:    {"q8_1", 32, 2 + 2 + 32},                                                               // d, sum, qs
+	Q8_K:    {"q8_k", superBlock, 4 + superBlock + superBlock/8},                                    // d f32, qs, sums
+	NF4:     {"nf4", 2, 1},                                                                          // two nibbles; scales in BnBScale
+	FP4:     {"fp4", 2, 1},                                                                          // two nibbles; scales in BnBScale
 }
 
 // String is the lower-case name of f, as in config.toml.

@@ -28,6 +28,20 @@ const (
 	IQ4_NL
 	IQ4_XS
 	MXFP4
+	IQ1_S
+	IQ1_M
+	IQ2_XXS
+	IQ2_XS
+	IQ2_S
+	IQ3_XXS
+	IQ3_S
+	NVFP4
+	TQ1_0
+	TQ2_0
+	Q1_0
+	Q2_0
+	Q8_1
+	Q8_K
 	NF4 // bitsandbytes, plain or with nested absmax
 	FP4 // bitsandbytes, plain or with nested absmax
 )

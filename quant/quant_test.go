@@ -13,7 +13,8 @@ import (
 
 var allFormats = []quant.Format{
 	quant.F32, quant.F16, quant.BF16, quant.Q8_0, quant.Q4_0, quant.Q4_1, quant.Q5_0, quant.Q5_1, quant.Q2_K, quant.Q3_K, quant.Q4_K,
-	quant.Q5_K, quant.Q6_K, quant.IQ4_NL, quant.IQ4_XS, quant.MXFP4, quant.NF4, quant.FP4,
+	quant.Q5_K, quant.Q6_K, quant.IQ4_NL, quant.IQ4_XS, quant.MXFP4, quant.IQ1_S, quant.IQ1_M, quant.IQ2_XXS, quant.IQ2_XS, quant.IQ2_S,
+	quant.IQ3_XXS, quant.IQ3_S, quant.NVFP4, quant.TQ1_0, quant.TQ2_0, quant.Q1_0, quant.Q2_0, quant.Q8_1, quant.Q8_K, quant.NF4, quant.FP4,
 }
 
 // TestLayout holds the table to the sizes that ggml-common.h asserts.
@@ -22,7 +23,9 @@ func TestLayout(t *testing.T) {
 		quant.F32: {1, 4}, quant.F16: {1, 2}, quant.BF16: {1, 2}, quant.Q8_0: {32, 34}, quant.Q4_0: {32, 18}, quant.Q4_1: {32, 20},
 		quant.Q5_0: {32, 22}, quant.Q5_1: {32, 24}, quant.Q2_K: {256, 84}, quant.Q3_K: {256, 110}, quant.Q4_K: {256, 144},
 		quant.Q5_K: {256, 176}, quant.Q6_K: {256, 210}, quant.IQ4_NL: {32, 18}, quant.IQ4_XS: {256, 136}, quant.MXFP4: {32, 17},
-		quant.NF4: {2, 1}, quant.FP4: {2, 1},
+		quant.NF4: {2, 1}, quant.FP4: {2, 1}, quant.IQ1_S: {256, 50}, quant.IQ1_M: {256, 56}, quant.IQ2_XXS: {256, 66},
+		quant.IQ2_XS: {256, 74}, quant.IQ2_S: {256, 82}, quant.IQ3_XXS: {256, 98}, quant.IQ3_S: {256, 110}, quant.NVFP4: {64, 36},
+		quant.TQ1_0: {256, 54}, quant.TQ2_0: {256, 66}, quant.Q1_0: {128, 18}, quant.Q2_0: {64, 18}, quant.Q8_1: {32, 36}, quant.Q8_K: {256, 292},
 	}
 	if len(published) != len(allFormats) {
 		t.Fatalf("%d formats published, %d listed", len(published), len(allFormats))

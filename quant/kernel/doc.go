@@ -14,7 +14,7 @@
 // k; a last group of fewer than 16 is padded with zeros on both sides. The lanes are folded 16 → 8 → 4 → 2 → 1 by adding
 // lane i+n/2 to lane i.
 //
-// MatMul, Exact, and Fast for weights that are floats (see Quantised): weights are decoded as package quant specifies and
+// MatMul, Exact, and Fast for weights that are floats, IQ1_S or IQ1_M (see Quantised): weights are decoded as package quant specifies and
 // Sum16 is taken over the whole row.
 //
 // MatMul, Fast, for the others works in blocks of 32 columns. An activation block is quantised as follows: amax is the
@@ -29,11 +29,13 @@
 //	IQ4_XS                        s = d·(sc-32)
 //	Q6_K Q3_K                     s = d, v = sc·q, sc of its 16 columns, q signed
 //	Q2_K                          s = d, v = sc·q, and an offset m = -(dmin·min) for each half of the block
+//	IQ2_XXS … Q8_K                s and v of quant.Integers
 //	NF4 FP4                       c = max |code|; s = absmax·(c/16256), v = round(code·16256/c)
 //
 // All of these products but the last are exact. From acc = +0, blocks in order: acc = fma(Σ v·q, s·d, acc), where the
 // integer sum is exact and rounded once to float32; then acc = fma(m, g, acc) where there is an offset, in Q2_K once
-// for each half with that half's g.
+// for each half with that half's g. NVFP4 has a scale for each half of a block: acc = fma(Σ v·q, s·d, acc) is done for
+// columns 0…15 and then for 16…31.
 //
 // The 16256 = 127·128 of the bitsandbytes formats lets an implementation use two int8 tables, v = 128·h + l. One int8
 // table (v = round(127·code)) costs half of the multiplications, but moves the weights by 0.4 % RMS, 15 times what two

@@ -84,12 +84,16 @@ func (u *unpacker) floats(dst []float32, row, col int) {
 // floats decodes block b. The product is exact or, where package quant rounds it, rounded before the offset is added.
 func (c *chunk) floats(dst *[32]float32, b int) {
 	v, s := (*[32]int16)(c.v[b*32:]), c.s[b]
-	switch c.offsets {
-	case 0:
+	switch {
+	case c.halves:
+		for i, q := range v {
+			dst[i] = c.s[2*b+i/16] * float32(q)
+		}
+	case c.offsets == 0:
 		for i, q := range v {
 			dst[i] = s * float32(q)
 		}
-	case 1:
+	case c.offsets == 1:
 		for i, q := range v {
 			dst[i] = float32(s*float32(q)) + c.m[b]
 		}

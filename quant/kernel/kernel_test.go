@@ -196,6 +196,20 @@ func TestSameOnEveryMachine(t *testing.T) {
 		"iq4_nl":      "48c4e409fa7c2e22",
 		"iq4_xs":      "e8803cdba4b9040a",
 		"mxfp4":       "12a199348496876d",
+		"iq1_s":       "fbbb8b0a194a06c9",
+		"iq1_m":       "86de7d805aae9b58",
+		"iq2_xxs":     "94981cd6d49638b0",
+		"iq2_xs":      "cfa02a49b6d606a5",
+		"iq2_s":       "12ba3f2a354ba44f",
+		"iq3_xxs":     "df58e344d8df0d74",
+		"iq3_s":       "b08a0ed52ab61335",
+		"nvfp4":       "f3923ad80d6325f3",
+		"tq1_0":       "555c31db72f150da",
+		"tq2_0":       "ff0176de86e561fe",
+		"q1_0":        "72dcc39514946f60",
+		"q2_0":        "ceddf675ffd3d4b5",
+		"q8_1":        "fed79a36633357cb",
+		"q8_k":        "c8ff62e98df3c8a4",
 		"nf4":         "07335175399318d7",
 		"fp4":         "07f96a25054697ba",
 		"attend f32":  "ed7ac814b8865bbf",
@@ -205,7 +219,11 @@ func TestSameOnEveryMachine(t *testing.T) {
 	}
 	k := kernel.Portable{}
 	for _, f := range kerneltest.Formats() {
-		r := rand.New(rand.NewPCG(11, uint64(f)))
+		seed := uint64(f)
+		if f.IsBnB() { // these two had the numbers 17 and 18 when their hashes were taken
+			seed = 17 + uint64(f-quant.NF4)
+		}
+		r := rand.New(rand.NewPCG(11, seed))
 		h := sha256.New()
 		for _, edge := range []bool{false, true} {
 			w := kerneltest.Matrix(r, f, 5, 512, edge)

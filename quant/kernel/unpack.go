@@ -10,9 +10,10 @@ import (
 // chunk holds up to 8 blocks of 32 weights as integers: w = s·v + m.
 type chunk struct {
 	v       [chunkCols]int16
-	s       [chunkCols / 32]float32
+	s       [chunkCols / 16]float32 // one for each block, or where halves is set for each half of a block
 	m       [chunkCols / 16]float32 // offsets × blocks
 	offsets int                     // per block: 0, 1, or 2 (one for each half)
+	halves  bool                    // and no offsets
 }
 
 // unpacker turns stored blocks into chunks.
@@ -71,7 +72,11 @@ func (u *unpacker) unpack(c *chunk, r, b0, n int) {
 	f := u.w.Format
 	i := b0 * 32 / f.BlockSize() * f.BlockBytes()
 	src := u.w.Data[r*u.row+i : r*u.row+u.row]
-	c.offsets = 0
+	c.offsets, c.halves = 0, false
+	if quant.HasIntegers(f) {
+		c.integers(f, src, n)
+		return
+	}
 	switch f {
 	case quant.Q2_K:
 		unpackQ2K(c, (*[84]byte)(src))
@@ -137,9 +142,18 @@ func (u *unpacker) small(c *chunk, b int, p []byte) {
 	}
 }
 
+// integers unpacks blocks of 32 … 256 weights, n × 32 in all, of the formats that package quant specifies by integers.
+func (c *chunk) integers(f quant.Format, src []byte, n int) {
+	size, bytes, span := f.BlockSize(), f.BlockBytes(), quant.ScaleSpan(f)
+	c.halves = span == 16
+	for i := 0; i < n*32; i += size {
+		quant.Integers(f, c.v[i:], c.s[i/span:], src[i/size*bytes:])
+	}
+}
+
 // bnb unpacks n blocks from index start of the flattened matrix.
 func (u *unpacker) bnb(c *chunk, start, n int) {
-	c.offsets = 0
+	c.offsets, c.halves = 0, false
 	for b := range n {
 		i := start + b*32
 		c.s[b] = u.w.BnB.Scale(i/u.w.BnB.BlockSize) * u.unit

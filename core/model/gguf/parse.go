@@ -285,7 +285,7 @@ func (f *File) readTensor(c *cursor) {
 	info, ok := t.Type.info()
 	switch {
 	case !ok:
-		c.fail("tensor %q has the unknown type %d: a newer or a removed ggml type", name, uint32(t.Type))
+		c.fail("tensor %q has the unknown type %d: %s", name, uint32(t.Type), t.Type.unknown())
 	case t.Dims[0]%info.block != 0:
 		c.fail("tensor %q: its rows of %d are no multiple of the %d weights in a %s block", name, t.Dims[0], info.block, info.name)
 	case offset%f.Alignment != 0:

@@ -40,6 +40,19 @@ func Matrix(r *rand.Rand, f quant.Format, rows, cols int, edge bool) *quant.Matr
 			if edge {
 				block[0] = byte(r.IntN(220))
 			}
+		case quant.Q8_K:
+			binary.LittleEndian.PutUint32(block, math.Float32bits(quant.HalfToFloat(scale(r, edge))*1.25))
+		case quant.NVFP4:
+			for i := range 4 {
+				block[i] = byte(16 + r.IntN(80))
+				if edge {
+					block[i] = byte(r.Uint32())
+				}
+			}
+		case quant.IQ1_M: // a nibble in each of four words
+			for i, h := 0, scale(r, edge); i < 4; i++ {
+				block[49+2*i] = block[49+2*i]&15 | byte(h>>(4*i)&15)<<4
+			}
 		default:
 			for _, at := range scaleOffsets(f) {
 				binary.LittleEndian.PutUint16(block[at:], scale(r, edge))
@@ -60,6 +73,10 @@ func scaleOffsets(f quant.Format) []int {
 		return []int{108}
 	case quant.Q6_K:
 		return []int{208}
+	case quant.TQ1_0:
+		return []int{52}
+	case quant.TQ2_0:
+		return []int{64}
 	default:
 		return []int{0}
 	}

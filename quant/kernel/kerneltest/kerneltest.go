@@ -33,8 +33,9 @@ func cols(f quant.Format) []int {
 		return []int{64, 192, 576, 100, 33}
 	case f.BlockSize() == 1:
 		return []int{1, 15, 16, 17, 63, 256, 300, 520}
-	case f.BlockSize() == 32:
-		return []int{32, 64, 96, 288, 576, 2080}
+	case f.BlockSize() < 256: // 32, 64 or 128
+		n := f.BlockSize()
+		return []int{n, 2 * n, 3 * n, 9 * n, 18 * n, 65 * n}
 	default:
 		return []int{256, 512, 1280}
 	}
