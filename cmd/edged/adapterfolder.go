@@ -238,6 +238,14 @@ func (a *app) addAdapter(ctx context.Context, c *config.Config, f *folderFlags, 
 	return err
 }
 
+// mayNotWrite says what to do about a folder that belongs to a group that one is not in.
+func mayNotWrite(dir string, err error) error {
+	if !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	return fmt.Errorf("%s: you may not write there: members of its group may (sudo usermod -aG edged $USER, then log out and in again), or put sudo before the command", dir)
+}
+
 // place copies an adapter's files beside its place, with a name that the service does not look at, and renames it.
 func place(dir, target string, files []string, folder bool) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -245,7 +253,7 @@ func place(dir, target string, files []string, folder bool) error {
 	}
 	tmp, err := os.MkdirTemp(dir, ".adding-")
 	if err != nil {
-		return err
+		return mayNotWrite(dir, err)
 	}
 	defer os.RemoveAll(tmp)                      //nolint:errcheck // a name that nobody looks at
 	if err := os.Chmod(tmp, 0o755); err != nil { //nolint:gosec // the service may be another user
@@ -321,7 +329,7 @@ func (a *app) removeAdapter(ctx context.Context, c *config.Config, f *folderFlag
 		for _, file := range found {
 			out, err := os.MkdirTemp(dir, ".removing-") // one step for the service, however large it is
 			if err != nil {
-				return err
+				return mayNotWrite(dir, err)
 			}
 			if err := os.Rename(filepath.Join(dir, file), filepath.Join(out, file)); err != nil {
 				return errors.Join(err, os.Remove(out))

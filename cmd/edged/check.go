@@ -27,12 +27,14 @@ type finding struct {
 	What   string `json:"what"`
 	Detail string `json:"detail"`
 	Fix    string `json:"fix,omitempty"`
+	Unseen bool   `json:"unseen,omitempty"` // it could not be looked at: neither ok nor a problem
 }
 
 // checker gathers findings.
 type checker struct {
 	a     *app
 	c     *config.Config
+	unit  map[string]string   // of the installed service; nil: there is none
 	quiet bool                // findings are not printed as they come
 	plan  *backend.MemoryPlan // as soon as it is known
 	short bool                // nothing is loaded: the plan is all that is wanted
@@ -43,7 +45,16 @@ func (k *checker) ok(what, format string, args ...any) {
 	k.add(finding{OK: true, What: what, Detail: fmt.Sprintf(format, args...)})
 }
 
+// unseen tells of something that whoever checks may not look at.
+func (k *checker) unseen(what, format string, args ...any) {
+	k.add(finding{OK: true, Unseen: true, What: what, Detail: fmt.Sprintf(format, args...)})
+}
+
 func (k *checker) problem(what string, err error, fix string) {
+	if k.mayNotSee(err) {
+		k.unseen(what, "%s: you may not look there; `sudo edged check` sees what the service sees", oneSentence(err))
+		return
+	}
 	k.add(finding{What: what, Detail: oneSentence(err), Fix: fix})
 }
 
@@ -53,7 +64,10 @@ func (k *checker) add(f finding) {
 		return
 	}
 	word := "ok"
-	if !f.OK {
+	switch {
+	case f.Unseen:
+		word = "unseen"
+	case !f.OK:
 		word = "problem"
 	}
 	_, err := fmt.Fprintf(k.a.out, "%-8s %-10s %s\n", word, f.What, f.Detail)
@@ -84,15 +98,25 @@ func (a *app) checkCommand() *cobra.Command {
 		Long: `Reads the configuration, starts the plugins, loads the model and every adapter, and tries the broker. Each line says ok or problem,
 and how to mend it. Nothing is published, and a running service is not disturbed. The exit code is 1 where there is a problem.
 
+What the service may read and write is not what you may: as root, the check of the installed service's settings runs as the service
+would, with its user and its unit's restrictions. As another user it says "unseen" of what only the service may look at.
+
 With --systemd-limits it prints instead a drop-in for edged.service with memory limits that follow from the model's memory plan; run it
 again after the model or the context has changed, while the service is stopped: where backend.kv_memory is 0, the plan takes what is free.`,
-		Example: `  edged check --config /etc/edged/config.toml
+		Example: `  sudo edged check
+  edged check --config config.toml
   edged check --systemd-limits | sudo tee /etc/systemd/system/edged.service.d/memory.conf`,
 		Args: cobra.NoArgs,
 		RunE: a.do(func(ctx context.Context, _ []string) error {
 			k := &checker{a: a, quiet: asJSON || limits}
 			if limits {
 				return k.limits(ctx, &f)
+			}
+			k.unit = readUnit(ctx)
+			if f.file() == systemConfig {
+				if done, err := a.asService(ctx, k.unit, f.arguments(asJSON)); done || err != nil {
+					return err
+				}
 			}
 			k.run(ctx, &f)
 			if ctx.Err() != nil {
@@ -161,6 +185,7 @@ func (k *checker) run(ctx context.Context, f *configFlags) {
 		where = "defaults only: no file was given, and there is no " + systemConfig
 	}
 	k.ok("config", "%s", where)
+	k.service(k.unit)
 	k.state()
 	for _, path := range c.PrefixCache.Pinned {
 		if _, err := daemon.ReadPinned(path); err != nil {

@@ -102,7 +102,7 @@ Exit codes: 0 all is well, 1 something went wrong (one sentence on standard erro
 		&cobra.Group{ID: "offline", Title: "Without a service:"},
 	)
 	root.AddCommand(
-		a.runCommand(), a.checkCommand(), a.demoCommand(),
+		a.setupCommand(), a.runCommand(), a.checkCommand(), a.configCommand(), a.demoCommand(),
 		a.askCommand(), a.chatCommand(), a.statusCommand(),
 		a.generateCommand(), a.tokenizeCommand(), a.renderCommand(), a.scoreCommand(), a.benchCommand(),
 		a.adaptersCommand(), a.versionCommand(),

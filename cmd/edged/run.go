@@ -31,15 +31,35 @@ func (f *configFlags) register(c *cobra.Command) {
 	c.Flags().StringArrayVar(&f.set, "set", nil, "KEY=VALUE that overrides the file, for example mqtt.broker=tcp://127.0.0.1:1883; may be repeated")
 }
 
-// load reads the configuration: the file, then EDGED_… variables, then --set.
-func (f *configFlags) load() (*config.Config, error) {
-	path := f.path
-	if path == "" {
-		if _, err := os.Stat(systemConfig); !errors.Is(err, fs.ErrNotExist) {
-			path = systemConfig
-		}
+// file is the configuration file: the one that was named, or the system's where it is there; "": none.
+func (f *configFlags) file() string {
+	if f.path != "" {
+		return f.path
 	}
-	return config.Load(path, f.set, os.Environ())
+	if _, err := os.Stat(systemConfig); errors.Is(err, fs.ErrNotExist) {
+		return ""
+	}
+	return systemConfig
+}
+
+// arguments are the flags again, for another run of the same command.
+func (f *configFlags) arguments(asJSON bool) []string {
+	var args []string
+	if f.path != "" {
+		args = append(args, "--config", f.path)
+	}
+	for _, set := range f.set {
+		args = append(args, "--set", set)
+	}
+	if asJSON {
+		args = append(args, "--json")
+	}
+	return args
+}
+
+// load reads the configuration: the file with its config.d, then EDGED_… variables, then --set.
+func (f *configFlags) load() (*config.Config, error) {
+	return config.Load(f.file(), f.set, os.Environ())
 }
 
 // newLog makes the service's logger. In journald each line has its level; times are journald's own.
@@ -87,6 +107,10 @@ On SIGTERM nothing new is taken, running requests may finish within node.shutdow
 func (a *app) run(ctx context.Context, f *configFlags) error {
 	c, err := f.load()
 	if err != nil {
+		if toJournal(a.err, os.Getenv("JOURNAL_STREAM")) {
+			newLog(&config.Log{}, new(slog.LevelVar), a.err).ErrorContext(ctx, "the configuration cannot be used", "err", oneSentence(err))
+			return errReported
+		}
 		return err
 	}
 	hup := make(chan os.Signal, 1)
@@ -103,7 +127,14 @@ func (a *app) run(ctx context.Context, f *configFlags) error {
 		}
 	}()
 	level := new(slog.LevelVar)
-	return daemon.Run(ctx, daemon.Options{
-		Config: c, Log: newLog(&c.Log, level, a.err), Level: level, Reload: reload, Load: f.load, Version: version.Version,
+	log := newLog(&c.Log, level, a.err)
+	err = daemon.Run(ctx, daemon.Options{
+		Config: c, Log: log, Level: level, Reload: reload, Load: f.load, Version: version.Version,
 	})
+	if err != nil && toJournal(a.err, os.Getenv("JOURNAL_STREAM")) {
+		// Under systemd the reason is a line of the journal like any other, at its level: `journalctl -p err` is where people look.
+		log.ErrorContext(ctx, "the service cannot go on", "err", oneSentence(err))
+		return errReported
+	}
+	return err
 }

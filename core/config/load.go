@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -16,28 +17,90 @@ import (
 // parser descends once per nesting level, so this also bounds its stack.
 const maxFile = 256 << 10
 
-// Load reads the file at path ("": none), then the EDGED_… variables of environ (in os.Environ's form), then overrides
-// ("mqtt.broker=tcp://127.0.0.1:1883"), each over what came before, and validates the result. Relative paths, also
-// those of overrides, become absolute by the file's folder, or by the working directory where there is no file.
+// maxDropIns bounds the files of a config.d folder.
+const maxDropIns = 64
+
+// source is one file of settings.
+type source struct {
+	path string
+	text []byte
+}
+
+// Load reads the file at path ("": none), then the files config.d/*.toml beside it in the order of their names, then the
+// EDGED_… variables of environ (in os.Environ's form), then overrides ("mqtt.broker=tcp://127.0.0.1:1883"), each over what
+// came before, and validates the result. Relative paths, also those of config.d and of overrides, become absolute by the
+// folder of the file at path, or by the working directory where there is no file.
 //
 // The error joins everything that was found, one sentence a line.
 func Load(path string, overrides, environ []string) (*Config, error) {
-	var text []byte
-	if path != "" {
-		var err error
-		if text, err = readFile(path); err != nil {
-			return nil, err
-		}
+	s, err := load(path, overrides, environ)
+	if err != nil {
+		return nil, err
 	}
-	return Parse(path, text, overrides, environ)
+	return s.c, nil
 }
 
-// Parse is Load with the file's text in hand; path is for messages and for relative paths.
+// Parse is Load with the file's text in hand and without config.d; path is for messages and for relative paths.
 func Parse(path string, text []byte, overrides, environ []string) (*Config, error) {
+	s, err := parse(path, []source{{path, text}}, overrides, environ)
+	if err != nil {
+		return nil, err
+	}
+	return s.c, nil
+}
+
+func load(path string, overrides, environ []string) (*settings, error) {
+	if path == "" {
+		return parse("", nil, overrides, environ)
+	}
+	text, err := readFile(path)
+	if err != nil {
+		return nil, err
+	}
+	sources := []source{{path, text}}
+	dropIns, err := dropIns(path)
+	if err != nil {
+		return nil, err
+	}
+	for _, file := range dropIns {
+		if text, err = readFile(file); err != nil {
+			return nil, err
+		}
+		sources = append(sources, source{file, text})
+	}
+	return parse(path, sources, overrides, environ)
+}
+
+// dropIns lists config.d/*.toml beside a configuration file, sorted by name. Names that begin with a dot are an editor's.
+func dropIns(path string) ([]string, error) {
+	dir := filepath.Join(filepath.Dir(path), "config.d")
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("config: %w", err)
+	}
+	var files []string
+	for _, e := range entries {
+		if name := e.Name(); strings.HasSuffix(name, ".toml") && !strings.HasPrefix(name, ".") && !e.IsDir() {
+			files = append(files, filepath.Join(dir, name))
+		}
+	}
+	if len(files) > maxDropIns {
+		return nil, fmt.Errorf("config: %s: holds %d files of settings: at most %d are read, join some", dir, len(files), maxDropIns)
+	}
+	return files, nil
+}
+
+func parse(path string, sources []source, overrides, environ []string) (*settings, error) {
 	c := Default()
 	c.File = path
 	s := newSettings(c)
-	errs := s.file(path, text)
+	var errs []error
+	for _, src := range sources {
+		errs = append(errs, s.file(src.path, src.text)...)
+	}
 	errs = append(errs, s.environ(environ)...)
 	errs = append(errs, s.overrides(overrides)...)
 	if len(errs) == 0 {
@@ -48,7 +111,7 @@ func Parse(path string, text []byte, overrides, environ []string) (*Config, erro
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
-	return c, nil
+	return s, nil
 }
 
 // readFile reads the configuration file within maxFile.

@@ -190,7 +190,10 @@ func (d *daemon) serve(ctx context.Context, n *notifier, cancel context.CancelFu
 	outer.goes(func() error { return d.door.Run(doorCtx) })
 	d.folder.Sweep(ctx)
 	outer.goes(func() error { return d.folder.Run(ctx) })
-	outer.goes(func() error { return d.status.run(doorCtx) })
+	statusCtx, endStatus := context.WithCancel(doorCtx)
+	defer endStatus()
+	statusEnded := make(chan struct{})
+	outer.goes(func() error { defer close(statusEnded); return d.status.run(statusCtx) })
 	if err := d.monitor(doorCtx, outer); err != nil {
 		closeDoor()
 		return errors.Join(err, outer.wait())
@@ -200,9 +203,19 @@ func (d *daemon) serve(ctx context.Context, n *notifier, cancel context.CancelFu
 	outer.goes(func() error { return d.announce(ctx, address) })
 	n.ready("serving " + filepath.Base(d.c.Model.Path))
 
+	// Told when the drain begins and not when it has ended: what runs may use all of the grace, and systemd must know before
+	// its own patience ends.
+	forget := context.AfterFunc(ctx, func() {
+		d.log.InfoContext(doorCtx, "shutting down", "grace", d.c.Node.ShutdownGrace)
+		n.stopping(d.c.Node.ShutdownGrace)
+		d.status.ends(mqtt.StateStopping)
+	})
+	defer forget()
 	err = d.work.Run(ctx) // until ctx ends, and all accepted requests with it
-	d.log.InfoContext(ctx, "shutting down")
-	n.stopping(d.c.Node.ShutdownGrace)
+	// The last state is set before the door closes, which sends what is set and then ends.
+	d.status.ends(mqtt.StateStopped)
+	endStatus()
+	<-statusEnded
 	closeDoor()
 	if failed := outer.wait(); err == nil {
 		err = failed

@@ -334,6 +334,7 @@ func TestShutdownWithinGrace(t *testing.T) {
 	// That the long one was cut off shows that the grace ended; when it does is tested in fake time, beside the dispatcher.
 	ends := map[string]string{}
 	offline := false
+	var states []string
 	for len(n.got) > 0 {
 		m := <-n.got
 		var ev mqtt.Event
@@ -344,6 +345,13 @@ func TestShutdownWithinGrace(t *testing.T) {
 			}
 		}
 		offline = offline || m.Topic() == "edged/n/availability" && string(m.Payload()) == "offline"
+		var status mqtt.Status
+		if m.Topic() == "edged/n/status" && json.Unmarshal(m.Payload(), &status) == nil {
+			states = append(states, status.State)
+		}
+	}
+	if n := len(states); n < 2 || states[n-2] != mqtt.StateStopping || states[n-1] != mqtt.StateStopped {
+		t.Errorf("states %q: the last two want to be stopping and stopped", states)
 	}
 	if ends["short"] != "answered" || ends["long"] != "shutting_down" || !offline {
 		t.Errorf("ends %v, offline %v", ends, offline)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"edged/core/machine"
@@ -19,7 +20,8 @@ type status struct {
 	power *mqtt.StatusPower // as it was looked at last
 	state string
 	since time.Time
-	known map[string]bool // adapters whose topics are set
+	end   atomic.Pointer[string] // the state of a node that ends; nil: it does not
+	known map[string]bool        // adapters whose topics are set
 }
 
 func newStatus(d *daemon) *status {
@@ -34,7 +36,13 @@ func (s *status) changed() {
 	}
 }
 
-// run publishes until ctx ends, and then that the node stops.
+// ends says that the node stops, or has stopped.
+func (s *status) ends(state string) {
+	s.end.Store(&state)
+	s.changed()
+}
+
+// run publishes until ctx ends, and then once more: how the node ended.
 func (s *status) run(ctx context.Context) error {
 	var tick <-chan time.Time
 	if every := s.d.c.MQTT.StatsInterval; every > 0 {
@@ -59,6 +67,7 @@ func (s *status) run(ctx context.Context) error {
 			told, tokens = time.Now(), written
 			s.d.door.PublishStats(statsOf(f, s.d.folder.Counts(), rate))
 		case <-ctx.Done():
+			s.publish()
 			return nil
 		}
 	}
@@ -128,6 +137,9 @@ func (s *status) publish() {
 
 // judge tells the state of the node, and why it is not ready.
 func (s *status) judge() (state, reason string) {
+	if end := s.end.Load(); end != nil {
+		return *end, ""
+	}
 	state = mqtt.StateReady
 	t, _ := s.d.plugins.tokenizer.snapshot()
 	b, _ := s.d.plugins.backend.snapshot()

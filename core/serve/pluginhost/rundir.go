@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // dirPrefix begins the name of a folder of sockets; the process that made it follows, see owner.
@@ -18,9 +19,24 @@ const socketTail = len("/plugin-dir1234567890/plugin1234567890")
 // maxSocket is the longest path of a unix socket on Linux, without its final zero.
 const maxSocket = 107
 
-// socketDir makes a folder for one plugin's socket, readable by this user alone, in base or the system's folder for
-// temporary files. It removes those that killed processes left there.
+// ownDirs holds the folders that this process has made, which its own sweeps leave alone. Their names cannot tell: an
+// emulator of user mode shows a process another start time of its own each time it looks.
+var ownDirs sync.Map //nolint:gochecknoglobals // a fact about the process: several hosts in it share one temporary folder
+
+// runtimeDir is the folder that systemd made for the service's run (RuntimeDirectory= of the unit); "": there is none. With
+// several in the variable the first is the service's own.
+func runtimeDir() string {
+	dir, _, _ := strings.Cut(os.Getenv("RUNTIME_DIRECTORY"), ":")
+	return dir
+}
+
+// socketDir makes a folder for one plugin's socket, readable by this user alone, in base, else in the unit's runtime folder,
+// which is in memory and so never full, else in the system's folder for temporary files. It removes those that killed
+// processes left there.
 func socketDir(base string) (string, error) {
+	if base == "" {
+		base = runtimeDir()
+	}
 	if base == "" {
 		base = os.TempDir()
 	}
@@ -33,6 +49,7 @@ func socketDir(base string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("pluginhost: socket folder: %w", err)
 	}
+	ownDirs.Store(dir, nil)
 	if n := len(dir) + socketTail; n > maxSocket {
 		_ = os.Remove(dir)
 		return "", fmt.Errorf("pluginhost: socket folder: a socket in %s would have a path of %d bytes and Linux allows %d: use a shorter state.dir or TMPDIR", base, n, maxSocket)
@@ -71,6 +88,9 @@ func sweep(base string) {
 		id, _, _ := strings.Cut(made, ".")
 		pid, err := strconv.Atoi(id)
 		if err != nil || pid <= 0 {
+			continue
+		}
+		if _, own := ownDirs.Load(dir); own {
 			continue
 		}
 		if now := owner(pid); now == "" || made != id && made != now { // one that names an id alone belongs to whoever has it

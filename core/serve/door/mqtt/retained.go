@@ -16,6 +16,7 @@ type retainedTopic struct {
 	payload []byte // empty: to be removed from the broker
 	version int
 	sent    int // the version that was sent on this connection; 0: none
+	acked   int // the version that the broker has acknowledged on this connection; 0: none
 }
 
 func newRetained(wake func()) *retained {
@@ -52,8 +53,20 @@ func (r *retained) connected() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, t := range r.topics {
-		t.sent = 0
+		t.sent, t.acked = 0, 0
 	}
+}
+
+// settled reports whether the broker has acknowledged every topic as it stands.
+func (r *retained) settled() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, t := range r.topics {
+		if t.acked != t.version {
+			return false
+		}
+	}
+	return true
 }
 
 // next takes a topic that the broker has an older version of.
@@ -73,7 +86,12 @@ func (r *retained) next() (topic string, payload []byte, version int, ok bool) {
 func (r *retained) acknowledged(topic string, version int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if t := r.topics[topic]; t != nil && t.version == version && len(t.payload) == 0 {
+	t := r.topics[topic]
+	if t == nil {
+		return
+	}
+	t.acked = version
+	if t.version == version && len(t.payload) == 0 {
 		delete(r.topics, topic)
 	}
 }

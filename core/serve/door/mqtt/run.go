@@ -317,7 +317,7 @@ func (s *session) watch(ctx context.Context) error {
 	for {
 		select {
 		case err := <-s.lost:
-			return d.settings.Explain(err)
+			return d.settings.ExplainEnd(err)
 		case <-ctx.Done():
 			return nil
 		case <-drops.C:
@@ -334,7 +334,7 @@ func (s *session) flush() {
 	defer timeout.Stop()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for !s.door.out.empty() {
+	for !s.door.out.empty() || !s.door.retained.settled() {
 		select {
 		case <-tick.C:
 		case err := <-s.lost:

@@ -8,7 +8,8 @@ const (
 	StateStarting = "starting" // the model is being loaded
 	StateReady    = "ready"
 	StateDegraded = "degraded" // requests are answered with errors; Reason says why
-	StateStopping = "stopping"
+	StateStopping = "stopping" // nothing new is taken; what runs may end
+	StateStopped  = "stopped"  // it was asked to end, and has; a node that was killed keeps its last state, and is "offline"
 )
 
 // Status is the retained state of a node.

@@ -20,16 +20,31 @@ func (s Settings) Explain(err error) error {
 	if err == nil {
 		return nil
 	}
-	where := s.URL
-	if u, perr := url.Parse(s.URL); perr == nil {
-		u.User = nil
-		u.Host = withPort(u)
-		where = u.String()
-	}
+	where := s.where()
 	if why := s.reason(err); why != "" {
 		return &explained{fmt.Sprintf("mqtt: broker %s: %s", where, why), err}
 	}
 	return fmt.Errorf("mqtt: broker %s: %w", where, err)
+}
+
+// ExplainEnd is Explain for a connection that was good and has ended: a broker that closes it then was stopped, restarted or
+// killed far more often than it wants another protocol.
+func (s Settings) ExplainEnd(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) {
+		return &explained{fmt.Sprintf("mqtt: broker %s: it closed the connection: was it stopped or restarted?", s.where()), err}
+	}
+	return s.Explain(err)
+}
+
+// where is the broker's URL for messages: with its port, and without a user.
+func (s Settings) where() string {
+	u, err := url.Parse(s.URL)
+	if err != nil {
+		return s.URL
+	}
+	u.User = nil
+	u.Host = withPort(u)
+	return u.String()
 }
 
 // explained is an error with a sentence of its own.
