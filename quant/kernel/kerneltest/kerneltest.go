@@ -53,6 +53,7 @@ func Run(t *testing.T, impl kernel.Kernels) {
 	t.Run("functions", func(t *testing.T) { functions(t, impl) })
 	t.Run("vectors", func(t *testing.T) { vectors(t, impl) })
 	t.Run("low rank", func(t *testing.T) { lowRank(t, impl) })
+	t.Run("recurrence", func(t *testing.T) { recurrence(t, impl) })
 	t.Run("threads", func(t *testing.T) { threads(t, impl) })
 	t.Run("allocations", func(t *testing.T) { allocations(t, impl) })
 }
