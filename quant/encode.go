@@ -6,16 +6,27 @@ import (
 	"math"
 )
 
-// Encode writes src in format f (F32, F16, BF16, Q8_0 or Q4_0) to dst. len(src) is a multiple of the block size and dst
-// holds exactly as many blocks. A value that is not finite, or too large for f's scale, is an error that names its index;
-// what dst then holds is undefined.
-func Encode(f Format, dst []byte, src []float32) error {
+// Encode is EncodeRow without importance.
+func Encode(f Format, dst []byte, src []float32) error { return EncodeRow(f, dst, src, nil) }
+
+// EncodeRow writes src, a whole row or several where importance is nil, in format f to dst. len(src) is a multiple of the
+// block size and dst holds exactly as many blocks. The bytes are those that llama.cpp's quantiser writes on x86-64.
+//
+// importance, where it is not nil, has a number of at least 0 for each weight of the row: how much an error there matters
+// (the mean square of the activation that the weight meets). Q8_0, floats, MXFP4, NVFP4 and the ternary formats do not ask.
+//
+// A value that is not finite, or too large for f's scale, is an error that names its index; what dst then holds is
+// undefined.
+func EncodeRow(f Format, dst []byte, src, importance []float32) error {
 	if !CanEncode(f) {
-		return fmt.Errorf("quant: encode: %s is not written, only f32, f16, bf16, q8_0 and q4_0", f)
+		return fmt.Errorf("quant: encode: %s is not written, only %s", f, EncodeNames())
 	}
 	if n := f.RowBytes(len(src)); len(src)%f.BlockSize() != 0 || n != len(dst) {
 		return fmt.Errorf("quant: encode: %d weights to %d bytes of %s: want a multiple of %d weights, %d bytes a block",
 			len(src), len(dst), f, f.BlockSize(), f.BlockBytes())
+	}
+	if importance != nil && len(importance) != len(src) {
+		return fmt.Errorf("quant: encode: %d weights with %d importances", len(src), len(importance))
 	}
 	for i, x := range src {
 		if x-x != 0 {
@@ -27,6 +38,7 @@ func Encode(f Format, dst []byte, src []float32) error {
 		for i, x := range src {
 			binary.LittleEndian.PutUint32(dst[4*i:], math.Float32bits(x))
 		}
+		return nil
 	case F16:
 		for i, x := range src {
 			h := FloatToHalf(x)
@@ -35,82 +47,75 @@ func Encode(f Format, dst []byte, src []float32) error {
 			}
 			binary.LittleEndian.PutUint16(dst[2*i:], h)
 		}
+		return nil
 	case BF16:
 		for i, x := range src {
 			binary.LittleEndian.PutUint16(dst[2*i:], FloatToBFloat(x))
 		}
-	case Q8_0, Q4_0:
-		encode := encodeQ8_0
-		if f == Q4_0 {
-			encode = encodeQ4_0
+		return nil
+	}
+	var sigma2 float32
+	if importance != nil {
+		sigma2 = squares(src) / float32(len(src))
+	}
+	size, bytes := f.BlockSize(), f.BlockBytes()
+	for i := range len(src) / size {
+		var imp []float32
+		if importance != nil {
+			imp = importance[i*size : (i+1)*size]
 		}
-		for i := range len(src) / 32 {
-			if !encode(dst[i*f.BlockBytes():][:f.BlockBytes()], src[32*i:][:32]) {
-				return fmt.Errorf("quant: encode %s: weights %d to %d: their scale is larger than float16 can hold", f, 32*i, 32*i+31)
-			}
+		if !encodeBlock(f, dst[i*bytes:(i+1)*bytes], src[i*size:(i+1)*size], imp, sigma2) {
+			return fmt.Errorf("quant: encode %s: weights %d to %d: their scale is larger than float16 can hold", f, i*size, (i+1)*size-1)
 		}
 	}
 	return nil
 }
 
+// encodeBlock encodes one block and reports whether its scales fit float16. sigma2 is the mean square of the row.
+func encodeBlock(f Format, b []byte, x, imp []float32, sigma2 float32) bool {
+	switch f {
+	case Q8_0:
+		return encodeQ8_0(b, x)
+	case Q4_0, Q4_1, Q5_0, Q5_1:
+		return encodeSmall(f, b, x, imp, sigma2)
+	case Q2_K:
+		return encodeQ2K(b, x, imp)
+	case Q3_K:
+		return encodeQ3K(b, x, imp)
+	case Q4_K:
+		return encodeQ4K(b, x, imp)
+	case Q5_K:
+		return encodeQ5K(b, x, imp)
+	case Q6_K:
+		return encodeQ6K(b, x, imp)
+	case IQ4_NL:
+		return encodeIQ4NL(b, x, imp)
+	case IQ4_XS:
+		return encodeIQ4XS(b, x, imp)
+	case MXFP4:
+		return encodeMXFP4(b, x)
+	case NVFP4:
+		return encodeNVFP4(b, x)
+	case TQ1_0:
+		return encodeTQ1(b, x)
+	case TQ2_0:
+		return encodeTQ2(b, x)
+	case Q1_0:
+		return encodeQ1(b, x)
+	default: // Q2_0
+		return encodeQ2(b, x)
+	}
+}
+
 // CanEncode reports whether Encode writes f.
 func CanEncode(f Format) bool {
 	switch f {
-	case F32, F16, BF16, Q8_0, Q4_0:
+	case F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS, MXFP4, NVFP4, TQ1_0, TQ2_0, Q1_0, Q2_0:
 		return true
 	default:
 		return false
 	}
 }
 
-// encodeQ8_0 is ggml's reference way (quantize_row_q8_0_ref): d = max|x| / 127, q = x / d rounded half away from zero,
-// with the scale as it is before its rounding to float16. It reports whether d fits float16.
-func encodeQ8_0(b []byte, x []float32) bool {
-	var amax float32
-	for _, v := range x {
-		amax = max(amax, v, -v)
-	}
-	d := amax / 127
-	inv := inverse(d)
-	h := FloatToHalf(d)
-	binary.LittleEndian.PutUint16(b, h)
-	q := b[2:34]
-	for i, v := range x[:32] {
-		// In float64 the sum with one half is exact, so that cutting it off rounds as math.Round does.
-		p := float64(v * inv)
-		if p >= 0 {
-			q[i] = byte(int8(min(p+0.5, 127)))
-		} else {
-			q[i] = byte(int8(max(p-0.5, -127)))
-		}
-	}
-	return h != 0x7c00
-}
-
-// encodeQ4_0 is ggml's reference way (quantize_row_q4_0_ref): d = m / -8 for the value m of largest magnitude, so that m
-// itself gets the code 0, which reaches further than 15 does.
-func encodeQ4_0(b []byte, x []float32) bool {
-	var amax, m float32
-	for _, v := range x {
-		if a := max(v, -v); a > amax {
-			amax, m = a, v
-		}
-	}
-	d := m / -8
-	inv := inverse(d)
-	h := FloatToHalf(d)
-	binary.LittleEndian.PutUint16(b, h)
-	code := func(v float32) byte { return byte(max(0, min(float32(v*inv)+8.5, 15))) }
-	for j := range 16 {
-		b[2+j] = code(x[j]) | code(x[j+16])<<4
-	}
-	return h&0x7fff != 0x7c00
-}
-
-// inverse returns 1/d, or 0 where d is so small that float16 makes 0 of it anyway and 1/d may be infinite.
-func inverse(d float32) float32 {
-	if d > -1e-30 && d < 1e-30 {
-		return 0
-	}
-	return 1 / d
-}
+// EncodeNames lists the formats that Encode writes, for messages.
+func EncodeNames() string { return namesOf(CanEncode) }

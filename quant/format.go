@@ -76,10 +76,14 @@ func ParseFormat(name string) (Format, error) {
 }
 
 // Names lists all formats, for messages.
-func Names() string {
+func Names() string { return namesOf(Format.Valid) }
+
+func namesOf(want func(Format) bool) string {
 	names := make([]string, 0, len(layouts)-1)
 	for f := F32; f.Valid(); f++ {
-		names = append(names, layouts[f].name)
+		if want(f) {
+			names = append(names, layouts[f].name)
+		}
 	}
 	return strings.Join(names, ", ")
 }

@@ -366,7 +366,7 @@ func TestEncode(t *testing.T) {
 			t.Errorf("%s: -MaxFloat32: %v", c.f, err)
 		}
 	}
-	for _, f := range []quant.Format{quant.FormatInvalid, quant.Q4_K, quant.NF4, quant.Format(99)} {
+	for _, f := range []quant.Format{quant.FormatInvalid, quant.IQ2_XS, quant.NF4, quant.Format(99)} {
 		if err := quant.Encode(f, nil, nil); err == nil {
 			t.Errorf("%s was written", f)
 		}
@@ -403,12 +403,24 @@ func FuzzDecode(f *testing.F) {
 func FuzzEncode(f *testing.F) {
 	f.Add(uint8(0), make([]byte, 128))
 	f.Add(uint8(1), slices.Repeat([]byte{1, 2, 3, 0x45}, 64))
+	f.Add(uint8(129), slices.Repeat([]byte{1, 2, 3, 0x45, 7, 8, 9, 0xbe}, 256))
 	f.Fuzz(func(t *testing.T, kind uint8, b []byte) {
-		format := []quant.Format{quant.Q8_0, quant.Q4_0, quant.F16, quant.BF16}[kind%4]
-		x := make([]float32, len(b)/128*32)
+		format := []quant.Format{
+			quant.Q8_0, quant.Q4_0, quant.F16, quant.BF16, quant.Q4_1, quant.Q5_0, quant.Q5_1, quant.Q2_K, quant.Q3_K, quant.Q4_K, quant.Q5_K,
+			quant.Q6_K, quant.IQ4_NL, quant.IQ4_XS, quant.MXFP4, quant.NVFP4, quant.TQ1_0, quant.TQ2_0, quant.Q1_0, quant.Q2_0,
+		}[kind%20]
+		size := max(format.BlockSize(), 32)
+		x := make([]float32, len(b)/4/size*size)
 		quant.Decode(quant.F32, x, b)
 		out := make([]byte, format.RowBytes(len(x)))
-		if quant.Encode(format, out, x) != nil {
+		var importance []float32
+		if kind >= 128 {
+			importance = make([]float32, len(x))
+			for i := range importance {
+				importance[i] = float32(b[i])
+			}
+		}
+		if quant.EncodeRow(format, out, x, importance) != nil {
 			return
 		}
 		y := make([]float32, len(x))
@@ -443,7 +455,7 @@ func BenchmarkEncode(b *testing.B) {
 	for i := range x {
 		x[i] = rng.Float32() - 0.5
 	}
-	for _, f := range []quant.Format{quant.Q8_0, quant.Q4_0, quant.F16} {
+	for _, f := range []quant.Format{quant.Q8_0, quant.Q4_0, quant.F16, quant.Q2_K, quant.Q3_K, quant.Q4_K, quant.Q6_K, quant.IQ4_XS} {
 		out := make([]byte, f.RowBytes(len(x)))
 		b.Run(f.String(), func(b *testing.B) {
 			b.SetBytes(4 * 4096)
