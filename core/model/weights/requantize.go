@@ -21,15 +21,15 @@ func LinearLayers(name string) bool {
 func OutputHead(name string) bool { return name == outputName }
 
 // Requantize replaces the selected matrices (select is asked for every matrix, and for output.weight also where the head
-// is the embedding) by copies in format f, off the Go heap. It is for Q8_0 and Q4_0 (and the floats): the formats that
-// quant.Encode writes. A tied model's embedding stays as it is; only the head becomes another matrix. Matrices that are
+// is the embedding) by copies in format f, off the Go heap. It is for the formats that quant.Encode
+// writes. A tied model's embedding stays as it is; only the head becomes another matrix. Matrices that are
 // in format f already stay.
 //
 // It must come before the model is read concurrently, and changes Hash. An error names the tensor; the model then serves
 // what it served before, apart from matrices that were done already, and is best closed.
 func Requantize(m *Model, selected func(name string) bool, f quant.Format) error {
 	if !quant.CanEncode(f) {
-		return fmt.Errorf("weights: %s: requantise: %w: weights are not written as %s, only as q8_0, q4_0, f16, bf16 and f32", m.Path, ErrUnsupported, f)
+		return fmt.Errorf("weights: %s: requantise: %w: weights are not written as %s, only as %s", m.Path, ErrUnsupported, f, quant.EncodeNames())
 	}
 	names := m.matrixNames()
 	if m.Hyper.Tied && m.matrices[outputName] == nil {

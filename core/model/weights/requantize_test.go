@@ -106,8 +106,8 @@ func TestRequantizeHead(t *testing.T) {
 	if worst == 0 || worst > 0.01 {
 		t.Errorf("worst difference %g", worst)
 	}
-	if err := weights.Requantize(m, weights.OutputHead, quant.Q6_K); !errors.Is(err, weights.ErrUnsupported) {
-		t.Errorf("q6_k: %v", err)
+	if err := weights.Requantize(m, weights.OutputHead, quant.IQ2_XS); !errors.Is(err, weights.ErrUnsupported) {
+		t.Errorf("iq2_xs: %v", err)
 	}
 }
 
