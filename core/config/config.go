@@ -20,6 +20,7 @@ type Config struct {
 
 	Node        Node        `toml:"node"`
 	MQTT        MQTT        `toml:"mqtt"`
+	Broker      Broker      `toml:"broker"`
 	Model       Model       `toml:"model"`
 	Backend     Backend     `toml:"backend"`
 	Adapters    Adapters    `toml:"adapters"`
@@ -62,6 +63,20 @@ func (m *MQTT) Embedded() bool { return m.Broker == BrokerEmbedded }
 
 // BrokerEmbedded is the value of mqtt.broker that starts the broker in edged itself.
 const BrokerEmbedded = "embedded"
+
+// Broker bounds what the embedded broker bears.
+type Broker struct {
+	MaxClients       int           `toml:"max_clients"`       // connected at once
+	MaxSessions      int           `toml:"max_sessions"`      // connected or remembered
+	MaxMemory        Size          `toml:"max_memory"`        // bytes of all that is kept; 0: 24 MiB, or eight packets
+	MaxClientMemory  Size          `toml:"max_client_memory"` // of what is kept for one client; 0: a quarter of max_memory
+	MaxRetained      int           `toml:"max_retained"`      // retained messages
+	MaxQueued        int           `toml:"max_queued"`        // messages that wait for one client
+	MaxSubscriptions int           `toml:"max_subscriptions"` // of one client
+	MaxLevels        int           `toml:"max_levels"`        // of a topic or a filter
+	MaxRate          int           `toml:"max_rate"`          // packets of one client in a second
+	WriteTimeout     time.Duration `toml:"write_timeout"`     // a client that takes nothing for so long is disconnected
+}
 
 // Model says which weights are served.
 type Model struct {
@@ -194,6 +209,16 @@ func Default() *Config {
 			KeepAlive:     30 * time.Second,
 			DeltaInterval: 50 * time.Millisecond,
 			StatsInterval: 30 * time.Second,
+		},
+		Broker: Broker{
+			MaxClients:       128,
+			MaxSessions:      512,
+			MaxRetained:      4096,
+			MaxQueued:        2048,
+			MaxSubscriptions: 256,
+			MaxLevels:        32,
+			MaxRate:          2000,
+			WriteTimeout:     20 * time.Second,
 		},
 		Model:   Model{Head: "as-is"},
 		Backend: Backend{Name: "auto", KV: "f16", Precision: "fast", Tiles: "auto", MaxSequences: 8},

@@ -102,7 +102,7 @@ func TestBadFiles(t *testing.T) {
 		{"unknown_key", "FILE:3: unknown key mqtt.brokr: did you mean mqtt.broker?"},
 		{"unknown_key_other_section", "FILE:2: unknown key node.broker: did you mean mqtt.broker?"},
 		{"unknown_section", "FILE:1: unknown key mqqt: did you mean [mqtt]?"},
-		{"unknown_top_level", "FILE:1: unknown key broker: did you mean mqtt.broker?"},
+		{"unknown_top_level", "FILE:1: unknown key username: did you mean mqtt.username?"},
 		{"section_as_value", "FILE:1: mqtt: is a section: write [mqtt] and its keys below"},
 		{"section_as_array", "FILE:1: mqtt: is a section: write [mqtt] and its keys below"},
 		{"key_as_table", "FILE:1: mqtt.broker: wants a text in quotes, not a table"},

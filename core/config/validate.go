@@ -45,6 +45,7 @@ func (c *Config) problems() []problem {
 	var v validator
 	v.node(&c.Node)
 	v.mqtt(&c.MQTT)
+	v.broker(&c.Broker)
 	v.model(&c.Model)
 	v.backend(&c.Backend)
 	v.adapters(&c.Adapters, &c.State)
@@ -125,6 +126,24 @@ func (v *validator) mqtt(m *MQTT) {
 	if m.StatsInterval != 0 {
 		v.duration("mqtt.stats_interval", m.StatsInterval, time.Second, 24*time.Hour)
 	}
+}
+
+// broker checks what the embedded broker bears.
+func (v *validator) broker(b *Broker) {
+	v.integer("broker.max_clients", b.MaxClients, 1, 10_000)
+	v.integer("broker.max_sessions", b.MaxSessions, 1, 100_000)
+	if b.MaxMemory != 0 {
+		v.size("broker.max_memory", b.MaxMemory, 1<<20, 4<<30)
+	}
+	if b.MaxClientMemory != 0 {
+		v.size("broker.max_client_memory", b.MaxClientMemory, 64<<10, 4<<30)
+	}
+	v.integer("broker.max_retained", b.MaxRetained, 4, 1_000_000)
+	v.integer("broker.max_queued", b.MaxQueued, 2, 1<<16)
+	v.integer("broker.max_subscriptions", b.MaxSubscriptions, 1, 1<<16)
+	v.integer("broker.max_levels", b.MaxLevels, 1, 1024)
+	v.integer("broker.max_rate", b.MaxRate, 10, 1_000_000)
+	v.duration("broker.write_timeout", b.WriteTimeout, time.Second, 10*time.Minute)
 }
 
 // embedded checks the settings of edged's own broker: beyond loopback only with credentials.

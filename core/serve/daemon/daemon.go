@@ -283,12 +283,20 @@ func (d *daemon) startBroker(ctx context.Context) (address string, closer func()
 			return "", nil, fmt.Errorf("mqtt: password: %w", err)
 		}
 	}
+	c := &d.c.Broker
 	b, err := broker.Start(ctx, broker.Options{
 		Listen: d.c.MQTT.Listen, Username: d.c.MQTT.Username, Password: password,
-		MaxPacket: int(d.c.MQTT.MaxPayload), Log: d.log,
+		MaxPacket: int(d.c.MQTT.MaxPayload), MaxClients: c.MaxClients, MaxSessions: c.MaxSessions,
+		MaxMemory: int(c.MaxMemory), MaxClientMemory: int(c.MaxClientMemory), MaxRetained: c.MaxRetained, MaxQueued: c.MaxQueued,
+		MaxSubscriptions: c.MaxSubscriptions, MaxLevels: c.MaxLevels, MaxRate: c.MaxRate, WriteTimeout: c.WriteTimeout,
+		Log: d.log,
 	})
 	if err != nil {
 		return "", nil, err
+	}
+	if os.Getenv("GOMEMLIMIT") == "" {
+		// What clients may fill is the broker's, and must not keep the collector busy.
+		debug.SetMemoryLimit(memoryLimit + int64(b.MaxMemory()))
 	}
 	d.log.InfoContext(ctx, "embedded broker listens", "address", b.Addr())
 	return b.Addr(), func() {

@@ -8,41 +8,28 @@ import (
 	"runtime/debug"
 	"sync"
 	"time"
-
-	"github.com/mochi-mqtt/server/v2/listeners"
 )
 
-// listener hands connections to mochi. Its own listeners lack what a daemon that must not fall needs: a bound on
-// connections, a deadline for the first packet, and a net under a panic in the decoding of a client's bytes.
+// listener takes connections, and bounds them: where all places are taken, the oldest connection that has not said who it is
+// leaves, so that silent ones cannot keep others out.
 type listener struct {
-	ln    net.Listener
-	slots chan struct{} // one per connection
-	log   *slog.Logger
+	ln   net.Listener
+	most int
+	log  *slog.Logger
 
 	mu     sync.Mutex
-	open   map[net.Conn]struct{}
+	open   map[net.Conn]uint64 // those that sent no CONNECT yet: when they came, as a number; others: 0
+	came   uint64
 	closed bool
 	conns  sync.WaitGroup
 }
 
 func newListener(ln net.Listener, most int, log *slog.Logger) *listener {
-	return &listener{ln: ln, slots: make(chan struct{}, most), open: map[net.Conn]struct{}{}, log: log}
+	return &listener{ln: ln, most: most, open: map[net.Conn]uint64{}, log: log}
 }
 
-// Init is mochi's; the address is open already.
-func (l *listener) Init(*slog.Logger) error { return nil }
-
-// ID names the listener to mochi.
-func (l *listener) ID() string { return "tcp" }
-
-// Protocol is for mochi's log.
-func (l *listener) Protocol() string { return "tcp" }
-
-// Address is the address that it listens on.
-func (l *listener) Address() string { return l.ln.Addr().String() }
-
-// Serve accepts connections until Close. mochi calls it in a goroutine of its own.
-func (l *listener) Serve(establish listeners.EstablishFn) {
+// serve accepts connections until stop.
+func (l *listener) serve(run func(net.Conn) error) {
 	for {
 		conn, err := l.ln.Accept()
 		if err != nil {
@@ -54,36 +41,52 @@ func (l *listener) Serve(establish listeners.EstablishFn) {
 			<-pause.C
 			continue
 		}
-		select {
-		case l.slots <- struct{}{}:
-		default:
-			l.log.Warn("embedded broker is full", "remote", conn.RemoteAddr().String())
+		if !l.add(conn) {
 			_ = conn.Close()
 			continue
 		}
-		if !l.add(conn) {
-			_ = conn.Close()
-			return
-		}
 		go func() {
 			defer l.conns.Done()
-			defer func() { <-l.slots }()
 			defer l.remove(conn)
-			l.serve(conn, establish)
+			l.serveOne(conn, run)
 		}()
 	}
 }
 
-// add registers a connection; false: the listener is closed.
+// add registers a connection; false: there is no place.
 func (l *listener) add(conn net.Conn) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
 		return false
 	}
-	l.open[conn] = struct{}{}
+	if len(l.open) >= l.most {
+		var oldest net.Conn
+		for c, came := range l.open {
+			if came > 0 && (oldest == nil || came < l.open[oldest]) {
+				oldest = c
+			}
+		}
+		if oldest == nil {
+			l.log.Warn("embedded broker is full", "remote", conn.RemoteAddr().String())
+			return false
+		}
+		_ = oldest.Close()
+		delete(l.open, oldest)
+	}
+	l.came++
+	l.open[conn] = l.came
 	l.conns.Add(1)
 	return true
+}
+
+// established notes that a connection has said who it is.
+func (l *listener) established(conn net.Conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, ok := l.open[conn]; ok {
+		l.open[conn] = 0
+	}
 }
 
 func (l *listener) remove(conn net.Conn) {
@@ -92,35 +95,38 @@ func (l *listener) remove(conn net.Conn) {
 	delete(l.open, conn)
 }
 
-// serve runs one connection to its end.
-func (l *listener) serve(conn net.Conn, establish listeners.EstablishFn) {
-	defer conn.Close() //nolint:errcheck // mochi has closed it, or nobody cares
+// serveOne runs one connection to its end. A panic in the decoding of a client's bytes is that client's end alone.
+func (l *listener) serveOne(conn net.Conn, run func(net.Conn) error) {
+	defer conn.Close() //nolint:errcheck // it is closed already, or nobody cares
 	defer func() {
 		if r := recover(); r != nil {
 			l.log.Error("embedded broker panicked on a connection", "remote", conn.RemoteAddr().String(),
 				"err", fmt.Sprint(r), "stack", string(debug.Stack()))
 		}
 	}()
-	// mochi replaces the deadline by one and a half of the client's keep-alive after CONNECT.
-	_ = conn.SetDeadline(time.Now().Add(connectTimeout))
-	if err := establish(l.ID(), conn); err != nil {
+	if err := run(conn); err != nil {
 		l.log.Debug("embedded broker: connection ended", "remote", conn.RemoteAddr().String(), "err", err)
 	}
 }
 
-// Close stops accepting and closes the clients, then the connections that have sent no CONNECT yet.
-func (l *listener) Close(closeClients listeners.CloseFn) {
+// stop stops accepting.
+func (l *listener) stop() error {
 	l.mu.Lock()
 	l.closed = true
 	l.mu.Unlock()
-	_ = l.ln.Close()
-	closeClients(l.ID())
+	return l.ln.Close()
+}
+
+// closeSilent closes the connections that have sent no CONNECT.
+func (l *listener) closeSilent() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for conn := range l.open {
-		_ = conn.Close()
+	for conn, came := range l.open {
+		if came > 0 {
+			_ = conn.Close()
+		}
 	}
 }
 
-// wait waits for the connections after Close.
+// wait waits for the connections after stop.
 func (l *listener) wait() { l.conns.Wait() }

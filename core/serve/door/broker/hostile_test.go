@@ -1,0 +1,396 @@
+package broker_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	paho "github.com/eclipse/paho.mqtt.golang"
+	"github.com/eclipse/paho.mqtt.golang/packets"
+
+	"edged/core/serve/door/broker"
+)
+
+// as connects a raw client with what a test wants of its CONNECT.
+func as(t *testing.T, b *broker.Broker, id string, change func(*packets.ConnectPacket)) raw {
+	t.Helper()
+	conn, err := net.Dial("tcp", b.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	_ = conn.SetDeadline(time.Now().Add(time.Minute))
+	c := raw{t, conn}
+	hello := packets.NewControlPacket(packets.Connect).(*packets.ConnectPacket)
+	hello.ProtocolName, hello.ProtocolVersion, hello.ClientIdentifier, hello.CleanSession = "MQTT", 4, id, true
+	if change != nil {
+		change(hello)
+	}
+	c.send(hello)
+	if ack, ok := c.receive().(*packets.ConnackPacket); !ok || ack.ReturnCode != packets.Accepted {
+		t.Fatal("not accepted:", ack)
+	}
+	return c
+}
+
+// subscribe subscribes to filters at QoS 1 and returns what was granted.
+func (c raw) subscribe(filters ...string) []byte {
+	c.t.Helper()
+	p := packets.NewControlPacket(packets.Subscribe).(*packets.SubscribePacket)
+	p.MessageID, p.Topics, p.Qoss = 1, filters, bytes.Repeat([]byte{1}, len(filters))
+	c.send(p)
+	for {
+		if ack, ok := c.receive().(*packets.SubackPacket); ok {
+			return ack.ReturnCodes
+		}
+	}
+}
+
+// publish sends a message; at QoS 1 with an identifier that is always the same.
+func (c raw) publish(topic string, qos byte, retain bool, payload []byte) {
+	c.t.Helper()
+	p := packets.NewControlPacket(packets.Publish).(*packets.PublishPacket)
+	p.TopicName, p.Qos, p.Retain, p.Payload = topic, qos, retain, payload
+	if qos > 0 {
+		p.MessageID = 7
+	}
+	c.send(p)
+}
+
+// acknowledged waits for n acknowledgements.
+func (c raw) acknowledged(n int) {
+	c.t.Helper()
+	for n > 0 {
+		if _, ok := c.receive().(*packets.PubackPacket); ok {
+			n--
+		}
+	}
+}
+
+func persistent(p *packets.ConnectPacket) { p.CleanSession = false }
+
+// One who subscribes and stops reading, with its keep-alive off, harms nobody: others are answered, and the broker ends.
+func TestSubscriberThatStopsReading(t *testing.T) {
+	b := start(t, broker.Options{})
+	as(t, b, "asleep", nil).subscribe("#")
+	got := make(chan string, 200)
+	awake := connect(t, options(b, "awake"))
+	wait(t, awake.Subscribe("a", 1, func(_ paho.Client, m paho.Message) { got <- string(m.Payload()[:4]) }))
+	pub := connect(t, options(b, "pub"))
+	// More than the sockets of both sides hold.
+	payload := strings.Repeat("x", 256<<10)
+	for i := range 64 {
+		text := fmt.Sprintf("%04d", i)
+		wait(t, pub.Publish("a", 1, false, text+payload))
+		select {
+		case m := <-got:
+			if m != text {
+				t.Fatalf("got %s, want %s", m, text)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatal("one that does not read keeps a message from another")
+		}
+	}
+}
+
+// It is disconnected when it takes nothing for the write timeout.
+func TestNonReaderIsDisconnected(t *testing.T) {
+	b := start(t, broker.Options{WriteTimeout: 50 * time.Millisecond})
+	asleep := as(t, b, "asleep", nil)
+	asleep.subscribe("a")
+	pub := connect(t, options(b, "pub"))
+	payload := strings.Repeat("x", 512<<10)
+	for range 32 {
+		wait(t, pub.Publish("a", 0, false, payload))
+	}
+	// The broker closed while it had unread bytes or none: either is an end.
+	var ne net.Error
+	time.Sleep(200 * time.Millisecond)
+	_ = asleep.SetReadDeadline(time.Now().Add(10 * time.Second))
+	if _, err := io.Copy(io.Discard, asleep); errors.As(err, &ne) && ne.Timeout() {
+		t.Error("it is still connected")
+	}
+}
+
+// One that never reads its acknowledgements stops its own requests, and nobody else's.
+func TestAcknowledgementsNobodyReads(t *testing.T) {
+	b := start(t, broker.Options{MaxRate: 1 << 20})
+	deaf := as(t, b, "deaf", nil)
+	go func() {
+		p := packets.NewControlPacket(packets.Pingreq)
+		for range 1 << 20 {
+			if p.Write(deaf) != nil {
+				return
+			}
+		}
+	}()
+	c := connect(t, options(b, "other"))
+	for range 20 {
+		wait(t, c.Publish("a", 1, false, "x"))
+	}
+}
+
+// heap is what lives on the heap.
+func heap() int64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc) //nolint:gosec // it fits
+}
+
+// Whatever a client makes the broker keep, there is a bound on its bytes, and another client's message still goes through.
+func TestBytesAreBounded(t *testing.T) {
+	const bound = 4 << 20
+	big := bytes.Repeat([]byte("x"), 32<<10)
+	for _, c := range []struct {
+		name string
+		does func(t *testing.T, b *broker.Broker)
+	}{
+		{"retained by one", func(t *testing.T, b *broker.Broker) {
+			c := as(t, b, "bad", nil)
+			for i := range 2000 {
+				c.publish("t/"+strconv.Itoa(i), 0, true, big)
+			}
+			c.publish("end", 1, false, nil)
+			c.acknowledged(1)
+		}},
+		{"retained by many", func(t *testing.T, b *broker.Broker) {
+			for k := range 20 {
+				c := as(t, b, "bad"+strconv.Itoa(k), nil)
+				for i := range 100 {
+					c.publish(fmt.Sprintf("t/%d/%d", k, i), 0, true, big)
+				}
+				c.publish("end", 1, false, nil)
+				c.acknowledged(1)
+				_ = c.Close()
+			}
+		}},
+		{"sessions that are away", func(t *testing.T, b *broker.Broker) {
+			for k := range 20 {
+				c := as(t, b, "away"+strconv.Itoa(k), persistent)
+				c.subscribe("a/#")
+				_ = c.Close()
+			}
+			c := as(t, b, "bad", nil)
+			for i := range 1000 {
+				c.publish("a/"+strconv.Itoa(i), 1, false, big)
+				c.acknowledged(1)
+			}
+		}},
+		{"non-readers", func(t *testing.T, b *broker.Broker) {
+			for k := range 20 {
+				as(t, b, "asleep"+strconv.Itoa(k), nil).subscribe("a/#")
+			}
+			c := as(t, b, "bad", nil)
+			for i := range 1000 {
+				c.publish("a/"+strconv.Itoa(i), byte(i%2), false, big)
+				c.acknowledged(i % 2)
+			}
+		}},
+		{"subscriptions", func(t *testing.T, b *broker.Broker) {
+			for k := range 20 {
+				c := as(t, b, "bad"+strconv.Itoa(k), persistent)
+				for i := range 20 {
+					var filters []string
+					for j := range 50 {
+						filters = append(filters, fmt.Sprintf("%d/%d/%d/%s#", k, i, j, strings.Repeat("+/", 28)))
+					}
+					c.subscribe(filters...)
+				}
+			}
+		}},
+		{"subscriptions of very many levels", func(t *testing.T, b *broker.Broker) {
+			c := as(t, b, "bad", persistent)
+			for i := range 50 {
+				if got := c.subscribe(strconv.Itoa(i) + strings.Repeat("/", 30_000)); !bytes.Equal(got, []byte{0x80}) {
+					t.Fatalf("granted: %v", got)
+				}
+			}
+		}},
+		{"wills", func(t *testing.T, b *broker.Broker) {
+			for k := range 400 {
+				c := as(t, b, "bad"+strconv.Itoa(k), func(p *packets.ConnectPacket) {
+					p.CleanSession, p.WillFlag, p.WillRetain, p.WillTopic = false, true, true, "w/"+strconv.Itoa(k)
+					p.WillMessage = big
+				})
+				_ = c.Close()
+			}
+		}},
+		{"lengths that are only promised", func(t *testing.T, b *broker.Broker) {
+			for k := range 100 {
+				c := as(t, b, "bad"+strconv.Itoa(k), nil)
+				_, _ = c.Write([]byte{0x30, 0xff, 0xff, 0x03, 0, 1, 'a'}) // 64 KiB
+			}
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			before := heap()
+			b := start(t, broker.Options{MaxMemory: bound, MaxPacket: 64 << 10, MaxRate: 1 << 20})
+			c.does(t, b)
+			// What is read at once is bounded by the pool, and each connection has buffers.
+			if grown := heap() - before; grown > bound+(16<<20) {
+				t.Errorf("the heap grew by %d MiB", grown>>20)
+			}
+			good := connect(t, options(b, "good"))
+			got := make(chan string, 1)
+			wait(t, good.Subscribe("good", 1, func(_ paho.Client, m paho.Message) { got <- string(m.Payload()) }))
+			wait(t, good.Publish("good", 1, true, "hello"))
+			select {
+			case <-got:
+			case <-time.After(10 * time.Second):
+				t.Error("another client's message did not come")
+			}
+			// And what it wants to be retained is.
+			late := connect(t, options(b, "late"))
+			wait(t, late.Subscribe("good", 1, func(_ paho.Client, m paho.Message) { got <- string(m.Payload()) }))
+			select {
+			case <-got:
+			case <-time.After(10 * time.Second):
+				t.Error("another client's message is not retained")
+			}
+		})
+	}
+}
+
+// Sessions that nobody comes back for do not keep others out: the one that is away for longest leaves.
+func TestOldestSessionLeaves(t *testing.T) {
+	b := start(t, broker.Options{MaxClients: 4, MaxSessions: 4})
+	for i := range 10 {
+		c := as(t, b, strconv.Itoa(i), persistent)
+		c.subscribe("a")
+		goodbye := packets.NewControlPacket(packets.Disconnect)
+		c.send(goodbye)
+		_, _ = io.Copy(io.Discard, c) // the broker closes
+	}
+	present := func(id string) bool {
+		t.Helper()
+		conn, err := net.Dial("tcp", b.Addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		hello := packets.NewControlPacket(packets.Connect).(*packets.ConnectPacket)
+		hello.ProtocolName, hello.ProtocolVersion, hello.ClientIdentifier = "MQTT", 4, id
+		c := raw{t, conn}
+		c.send(hello)
+		return c.receive().(*packets.ConnackPacket).SessionPresent
+	}
+	if !present("9") || !present("8") {
+		t.Error("a young session is gone")
+	}
+	if present("0") {
+		t.Error("the oldest session is still there")
+	}
+}
+
+// Connections that never say who they are do not keep out who does.
+func TestSilentConnectionsLeaveRoom(t *testing.T) {
+	b := start(t, broker.Options{MaxClients: 4})
+	for range 100 {
+		conn, err := net.Dial("tcp", b.Addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+	}
+	connect(t, options(b, "one that speaks"))
+}
+
+// What was stored for a client that was away comes in the order in which it was published, before what comes later.
+func TestBacklogInOrder(t *testing.T) {
+	b := start(t, broker.Options{})
+	c := as(t, b, "away", persistent)
+	c.subscribe("a/#")
+	_ = c.Close()
+	pub := connect(t, options(b, "pub"))
+	const n = 400
+	for i := range n {
+		wait(t, pub.Publish("a/"+strconv.Itoa(i%7), 1, false, strconv.Itoa(i)))
+	}
+	for round := range 3 { // the first two leave without acknowledging
+		c := as(t, b, "away", persistent)
+		var got []string
+		for len(got) < n {
+			p, ok := c.receive().(*packets.PublishPacket)
+			if !ok {
+				continue
+			}
+			got = append(got, string(p.Payload))
+			if p.Dup != (round > 0 && len(got) <= 100) {
+				t.Errorf("round %d, %s: dup is %v", round, p.Payload, p.Dup)
+			}
+			if round < 2 && len(got) == 100 {
+				break
+			}
+			if round == 2 {
+				ack := packets.NewControlPacket(packets.Puback).(*packets.PubackPacket)
+				ack.MessageID = p.MessageID
+				c.send(ack)
+			}
+		}
+		for i, text := range got {
+			if text != strconv.Itoa(i) {
+				t.Fatalf("round %d: message %d is %s", round, i, text)
+			}
+		}
+		_ = c.Close()
+	}
+}
+
+// A client that floods another's queue leaves room in it for a third.
+func TestFloodLeavesRoomInAQueue(t *testing.T) {
+	b := start(t, broker.Options{MaxQueued: 40})
+	c := as(t, b, "away", persistent)
+	c.subscribe("a/#")
+	_ = c.Close()
+	flood := connect(t, options(b, "flood"))
+	for range 100 {
+		wait(t, flood.Publish("a/flood", 1, false, "x"))
+	}
+	wait(t, connect(t, options(b, "polite")).Publish("a/polite", 1, false, "x"))
+	c = as(t, b, "away", persistent)
+	var topics []string
+	for !slices.Contains(topics, "a/polite") {
+		if p, ok := c.receive().(*packets.PublishPacket); ok {
+			topics = append(topics, p.TopicName)
+		}
+	}
+	if len(topics) > 40 {
+		t.Errorf("%d messages were queued", len(topics))
+	}
+}
+
+// Close ends within seconds whatever clients do, and says so to those who listen.
+func TestCloseBesideNonReaders(t *testing.T) {
+	b, err := broker.Start(t.Context(), broker.Options{Listen: "127.0.0.1:0", Log: discard()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 10 {
+		as(t, b, "asleep"+strconv.Itoa(i), nil).subscribe("#")
+	}
+	pub := connect(t, options(b, "pub"))
+	payload := strings.Repeat("x", 256<<10)
+	for range 32 {
+		wait(t, pub.Publish("a", 1, false, payload))
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- b.Close() }()
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("it does not end")
+	}
+}
