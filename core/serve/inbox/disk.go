@@ -124,24 +124,37 @@ func (d *Disk) load(r *Report) error {
 	}
 	slices.SortFunc(segments, func(a, b found) int { return cmp.Compare(a.number, b.number) })
 	for _, s := range segments {
-		data, err := os.ReadFile(filepath.Join(d.dir, s.name))
+		size, bad, err := d.loadSegment(s.name, s.salt, func(e entryRecord) {
+			r.Records++
+			d.replay(e)
+		})
 		if err != nil {
 			return fmt.Errorf("inbox: %w", err)
 		}
 		r.Segments++
-		r.Damaged = append(r.Damaged, scan(s.name, data, s.salt, func(e entryRecord) {
-			r.Records++
-			d.replay(e)
-		})...)
-		d.sealed[s.name] = int64(len(data))
+		r.Damaged = append(r.Damaged, bad...)
+		d.sealed[s.name] = size
 		d.number = max(d.number, s.number)
 	}
 	return nil
 }
 
-// replay applies a record. The bytes are copied: the segment's are not kept.
+func (d *Disk) loadSegment(name, salt string, use func(entryRecord)) (size int64, bad []Damage, err error) {
+	f, err := os.Open(filepath.Join(d.dir, name))
+	if err != nil {
+		return 0, nil, err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return 0, nil, err
+	}
+	return st.Size(), source{f, st.Size(), salt}.scan(name, use), nil
+}
+
+// replay applies a record, whose bytes are its own.
 func (d *Disk) replay(e entryRecord) {
-	data := slices.Clone(e.data)
+	data := e.data
 	switch e.kind {
 	case kindAccept:
 		// A key that is there already was forgotten when this record was written, or a compaction wrote it again.
@@ -218,9 +231,56 @@ func (s *segment) sync(size int64) error {
 	return nil
 }
 
-// writable returns the segment to write to: another one where the present one is full or broken. d.mu is held.
+// ErrGone means that the folder of a store on disk was removed or replaced under it.
+var ErrGone = errors.New("the folder was removed or replaced while it was in use")
+
+// there tells whether the present segment still stands where it was made: a folder that was removed takes writes, which nobody
+// will ever read.
+func (d *Disk) there(s *segment) bool {
+	mine, err := s.file.Stat()
+	if err != nil {
+		return false
+	}
+	found, err := os.Stat(filepath.Join(d.dir, s.name))
+	return err == nil && os.SameFile(mine, found)
+}
+
+// regain goes on where the folder was removed or replaced and is there again: everything that lives is written anew, under a lock of its
+// own. It does not make the folder, which may be a mount that is missing. d.mu is held.
+func (d *Disk) regain(s *segment) error {
+	lock, err := os.OpenFile(filepath.Join(d.dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return fmt.Errorf("inbox: %s: %w: %w", d.dir, ErrGone, err)
+	}
+	mine, merr := d.lock.Stat()
+	found, ferr := lock.Stat()
+	if merr == nil && ferr == nil && os.SameFile(mine, found) {
+		_ = lock.Close() // only the segment is gone
+	} else {
+		if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+			return errors.Join(fmt.Errorf("inbox: %s: %w, and another process uses it: %w", d.dir, ErrGone, err), lock.Close())
+		}
+		_ = d.lock.Close()
+		d.lock = lock
+	}
+	d.current = nil
+	_ = s.file.Close()
+	if err := d.compact(); err != nil {
+		d.current = nil
+		return fmt.Errorf("inbox: %s: %w: %w", d.dir, ErrGone, err)
+	}
+	return nil
+}
+
+// writable returns the segment to write to: another one where the present one is full, broken or gone. d.mu is held.
 func (d *Disk) writable() (*segment, error) {
 	s := d.current
+	if s != nil && !d.there(s) {
+		if err := d.regain(s); err != nil {
+			return nil, err
+		}
+		s = d.current
+	}
 	if s != nil && s.size.Load() < segmentBytes && !s.isBroken() {
 		return s, nil
 	}
@@ -240,6 +300,9 @@ func (d *Disk) writable() (*segment, error) {
 			return nil, err
 		}
 		return d.current, nil
+	}
+	if _, err := os.Stat(d.dir); err != nil {
+		return nil, fmt.Errorf("inbox: %w: %w", ErrGone, err)
 	}
 	s, err := d.begin("")
 	if err != nil {
@@ -294,6 +357,11 @@ func (d *Disk) compact() error {
 		return errors.Join(fmt.Errorf("inbox: compacting: %w", err), s.file.Close())
 	}
 	s.synced = s.size.Load()
+	for el := d.x.finished.Front(); el != nil; el = el.Next() {
+		e, _ := el.Value.(*entry)
+		d.x.owe(e, false)
+	}
+	d.x.undone = nil
 	for name := range d.sealed {
 		if err := os.Remove(filepath.Join(d.dir, name)); err == nil || errors.Is(err, fs.ErrNotExist) {
 			delete(d.sealed, name)
@@ -354,10 +422,64 @@ func (d *Disk) append(k kind, key Key, fields ...[]byte) (*segment, int64, error
 	if err != nil {
 		return nil, 0, err
 	}
+	if err := d.settle(s); err != nil {
+		return nil, 0, err
+	}
 	if err := s.write(k, append([][]byte{[]byte(key.Client), []byte(key.ID)}, fields...)...); err != nil {
 		return nil, 0, err
 	}
 	return s, s.size.Load(), nil
+}
+
+// settle writes what the medium did not take earlier, so that a request that was answered while the disk was full does not run again
+// after a restart. d.mu is held.
+func (d *Disk) settle(s *segment) error {
+	for len(d.x.undone) > 0 {
+		k := d.x.undone[0]
+		if d.x.entries[k] == nil { // else the same key was accepted anew, and what stands there is replaced by that
+			if err := s.write(kindForget, []byte(k.Client), []byte(k.ID)); err != nil {
+				return err
+			}
+		}
+		d.x.undone = d.x.undone[1:]
+	}
+	if d.x.owed == 0 {
+		return nil
+	}
+	for el := d.x.finished.Front(); el != nil; el = el.Next() {
+		e, _ := el.Value.(*entry)
+		if !e.owed {
+			continue
+		}
+		if err := s.write(kindFinish, []byte(e.Client), []byte(e.ID), e.last); err != nil {
+			return err
+		}
+		d.wrote(e, s)
+		if e.published {
+			if err := s.write(kindPublished, []byte(e.Client), []byte(e.ID)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// wrote notes that a last event stands in a segment, up to its present size.
+func (d *Disk) wrote(e *entry, s *segment) {
+	d.x.owe(e, false)
+	e.where, e.at = s, s.size.Load()
+}
+
+// doubt notes, after a sync that failed, that nobody knows what the medium has of a segment. d.mu is held.
+func (d *Disk) doubt(s *segment) {
+	s.syncing.Lock()
+	synced := s.synced
+	s.syncing.Unlock()
+	for el := d.x.finished.Front(); el != nil; el = el.Next() {
+		if e, _ := el.Value.(*entry); e.where == s && e.at > synced {
+			d.x.owe(e, true)
+		}
+	}
 }
 
 // Accept is Store's.
@@ -391,7 +513,10 @@ func (d *Disk) Accept(ctx context.Context, r Record) error {
 	if e := d.x.entries[r.Key]; e != nil {
 		d.x.forget(e)
 	}
-	_, _, _ = d.append(kindForget, r.Key) // the medium failed just now; it may fail again
+	d.doubt(s)
+	if _, _, ferr := d.append(kindForget, r.Key); ferr != nil { // the medium failed just now; it may fail again
+		d.x.undone = append(d.x.undone, r.Key)
+	}
 	return err
 }
 
@@ -406,7 +531,8 @@ func (d *Disk) Attempt(k Key, note []byte) error {
 	return err
 }
 
-// Finish is Store's. Where the medium does not take it, the request is finished all the same until a restart.
+// Finish is Store's. Where the medium does not take it, the request is finished all the same, and its last event is written with
+// the next record that the medium takes.
 func (d *Disk) Finish(k Key, last []byte) error {
 	d.mu.Lock()
 	if err := d.x.finish(k, last, true); err != nil {
@@ -414,11 +540,21 @@ func (d *Disk) Finish(k Key, last []byte) error {
 		return err
 	}
 	s, size, err := d.append(kindFinish, k, last)
+	if e := d.x.entries[k]; err != nil {
+		d.x.owe(e, true)
+	} else {
+		d.wrote(e, s)
+	}
 	d.mu.Unlock()
 	if err != nil {
 		return err
 	}
-	return s.sync(size)
+	if err = s.sync(size); err != nil {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.doubt(s)
+	}
+	return err
 }
 
 // Published is Store's. It is not synced.
@@ -465,6 +601,13 @@ func (d *Disk) Close() error {
 	}
 	d.closed = true
 	var errs []error
+	if d.x.owed+len(d.x.undone) > 0 { // what the disk did not take when it was full: perhaps it does now
+		s, err := d.writable()
+		if err == nil {
+			err = d.settle(s)
+		}
+		errs = append(errs, err)
+	}
 	if s := d.current; s != nil {
 		errs = append(errs, s.sync(s.size.Load()), s.file.Close())
 	}

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -183,7 +184,7 @@ func TestBitFlips(t *testing.T) {
 	var starts []int64
 	for offset := int64(0); offset < int64(len(b)); {
 		starts = append(starts, offset)
-		_, next, err := readRecord(b, salt, offset)
+		_, next, err := source{bytes.NewReader(b), int64(len(b)), salt}.record(offset)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -201,7 +202,7 @@ func TestBitFlips(t *testing.T) {
 		x := newIndex(Limits{})
 		d := &Disk{x: x}
 		records := 0
-		bad := scan(name, flipped, salt, func(e entryRecord) { records++; d.replay(e) })
+		bad := source{bytes.NewReader(flipped), int64(len(flipped)), salt}.scan(name, func(e entryRecord) { records++; d.replay(e) })
 		if len(bad) != 1 || records != len(starts)-1 {
 			t.Fatalf("bit %d: %d of %d records, damage %v", bit, records, len(starts), bad)
 		}
@@ -240,7 +241,7 @@ func TestForgedRecords(t *testing.T) {
 		damaged := bytes.Clone(b)
 		damaged[flip] ^= 0x10
 		x := &Disk{x: newIndex(Limits{})}
-		scan(name, damaged, salt, x.replay)
+		source{bytes.NewReader(damaged), int64(len(damaged)), salt}.scan(name, x.replay)
 		if f := x.Lookup(Key{Client: "client", ID: "victim"}, [32]byte{}); f.Status == Finished {
 			t.Fatalf("flip at %d: the forged record was taken: %q", flip, f.Last)
 		}
@@ -396,6 +397,190 @@ func TestFullDisk(t *testing.T) {
 	closeDisk(t, d)
 }
 
+// What was answered while the disk was full is written when it takes writes again: with the next record, or at the end.
+func TestAnsweredOnAFullDisk(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		accept bool // something is accepted after there is room again
+	}{{"another request comes", true}, {"none comes", false}} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := t.TempDir()
+			if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=256k"); err != nil {
+				t.Skipf("a small file system cannot be mounted here: %v", err)
+			}
+			defer func() {
+				if err := unix.Unmount(dir, 0); err != nil {
+					t.Error(err)
+				}
+			}()
+			d, _ := openDisk(t, dir, Limits{})
+			var keys []Key
+			for i := range 100 {
+				k := Key{Client: "c", ID: strconv.Itoa(i)}
+				if d.Accept(t.Context(), Record{Key: k, Data: make([]byte, 10_000)}) != nil {
+					break
+				}
+				keys = append(keys, k)
+			}
+			failed := 0
+			for _, k := range keys[:10] {
+				if d.Finish(k, bytes.Repeat([]byte("last"), 2000)) != nil {
+					failed++
+				}
+			}
+			if failed == 0 {
+				t.Fatal("the disk took them all: not what the test is about")
+			}
+			if err := d.Published(keys[9]); err == nil {
+				t.Fatal("the disk took it")
+			}
+			if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_REMOUNT, "size=1m"); err != nil {
+				t.Fatal(err)
+			}
+			if c.accept {
+				if err := d.Accept(t.Context(), Record{Key: Key{ID: "after"}}); err != nil {
+					t.Fatal(err)
+				}
+				_, _ = d.current.file.Close(), d.lock.Close() // and then the process is killed
+			} else {
+				closeDisk(t, d)
+			}
+			d, r := openDisk(t, dir, Limits{})
+			defer closeDisk(t, d)
+			for _, k := range keys[:10] {
+				if f := d.Lookup(k, [32]byte{}); f.Status != Finished || len(f.Last) != 8000 {
+					t.Errorf("%s is %v, with %d bytes", k.ID, f.Status, len(f.Last))
+				}
+			}
+			if len(r.Damaged) != 0 {
+				t.Errorf("%+v", r)
+			}
+			if n := len(d.Unpublished()); n != 9 {
+				t.Errorf("%d are not published", n)
+			}
+		})
+	}
+}
+
+// A request that was answered on a full disk and then forgotten does not run again.
+func TestForgottenOnAFullDisk(t *testing.T) {
+	dir := t.TempDir()
+	d, _ := openDisk(t, dir, Limits{})
+	k := Key{Client: "c", ID: "x"}
+	if err := d.Accept(t.Context(), Record{Key: k}); err != nil {
+		t.Fatal(err)
+	}
+	writes := d.current.file
+	reads, err := os.Open(filepath.Join(dir, d.current.name)) // a file that takes no writes stands for the full disk
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.current.file = reads
+	if d.Finish(k, []byte("last")) == nil {
+		t.Fatal("it was written")
+	}
+	d.mu.Lock()
+	d.x.forget(d.x.entries[k])
+	d.current.file = writes
+	d.mu.Unlock()
+	_ = reads.Close()
+	closeDisk(t, d)
+	d, r := openDisk(t, dir, Limits{})
+	defer closeDisk(t, d)
+	if r.Unfinished != 0 {
+		t.Errorf("it would run again: %+v", r)
+	}
+}
+
+// A folder that is removed under the store is noticed, and the store goes on when there is one again.
+func TestRemovedFolder(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		remove func(dir string) error
+	}{
+		{"removed", os.RemoveAll},
+		{"moved away", func(dir string) error { return os.Rename(dir, dir+".old") }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "inbox")
+			d, _ := openDisk(t, dir, Limits{})
+			data, last := fill(t, d, 10)
+			if err := c.remove(dir); err != nil {
+				t.Fatal(err)
+			}
+			for range 2 {
+				if err := d.Accept(t.Context(), Record{Key: Key{ID: "lost"}}); !errors.Is(err, ErrGone) {
+					t.Fatalf("accepting into a removed folder: %v", err)
+				}
+			}
+			if err := d.Finish(Key{Client: "client", ID: "id-1"}, []byte("last of id-1")); !errors.Is(err, ErrGone) {
+				t.Fatalf("finishing: %v", err)
+			}
+			last["id-1"] = "last of id-1"
+			if err := os.Mkdir(dir, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := d.Accept(t.Context(), Record{Key: Key{ID: "found"}}); err != nil {
+				t.Fatal(err)
+			}
+			if _, _, err := OpenDisk(dir, Limits{}); err == nil {
+				t.Error("the new folder is not locked")
+			}
+			closeDisk(t, d)
+			d, r := openDisk(t, dir, Limits{})
+			defer closeDisk(t, d)
+			if n := verify(t, d, 10, data, last); n != 10 || r.Unfinished != 6 {
+				t.Errorf("%d found, %+v", n, r)
+			}
+		})
+	}
+}
+
+// A sparse file of gigabytes in the journal's place costs neither memory nor time.
+func TestSparseSegment(t *testing.T) {
+	dir := t.TempDir()
+	d, _ := openDisk(t, dir, Limits{})
+	data, last := fill(t, d, 10)
+	closeDisk(t, d)
+	name, b := segmentOf(t, dir)
+	path := filepath.Join(dir, name)
+	if err := os.Truncate(path, 8<<30); err != nil {
+		t.Skipf("no sparse file here: %v", err)
+	}
+	// A record behind the hole, and a length that claims most of it.
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	claim := append(mark(), 0, 0, 0, 0x13, 1, 2, 3, 4)
+	if _, err := f.WriteAt(claim, int64(len(b))); err != nil {
+		t.Fatal(err)
+	}
+	_, salt, _ := segmentName(name)
+	far, err := appendRecord(nil, salt, 7<<30, kindAccept, []byte("client"), []byte("far"), make([]byte, 32), []byte("data"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt(far, 7<<30); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	d, r := openDisk(t, dir, Limits{})
+	defer closeDisk(t, d)
+	runtime.ReadMemStats(&after)
+	if grown := after.TotalAlloc - before.TotalAlloc; grown > 16<<20 {
+		t.Errorf("opening it took %d MiB", grown>>20)
+	}
+	data["far"] = "data"
+	if n := verify(t, d, 10, data, last); n != 10 || len(r.Damaged) != 2 || r.Unfinished != 7 {
+		t.Errorf("%d found, %+v", n, r)
+	}
+}
+
 func FuzzScan(f *testing.F) {
 	dir := f.TempDir()
 	d, _ := openDisk(f, dir, Limits{})
@@ -407,7 +592,7 @@ func FuzzScan(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		x := &Disk{x: newIndex(Limits{Entries: 16, Bytes: 1 << 16})}
 		var covered int64
-		for _, d := range scan("x", b, "0123456789abcdef", func(e entryRecord) { x.replay(e); covered += headerSize + 1 }) {
+		for _, d := range (source{bytes.NewReader(b), int64(len(b)), "0123456789abcdef"}).scan("x", func(e entryRecord) { x.replay(e); covered += headerSize + 1 }) {
 			covered += d.Bytes
 		}
 		if covered > int64(len(b)) {

@@ -15,6 +15,11 @@ type index struct {
 	running  *list.List // of *entry, in order of acceptance
 	finished *list.List // of *entry, in order of their end
 	bytes    int64
+
+	// Of a store on a medium: finished requests whose last event the medium has not taken, and keys that were forgotten although
+	// the medium still says that they run. They are written with the next record that the medium takes.
+	owed   int
+	undone []Key
 }
 
 type entry struct {
@@ -24,6 +29,10 @@ type entry struct {
 	ended     time.Time // zero while it runs
 	published bool
 	place     *list.Element
+
+	owed  bool     // the medium has not taken last
+	where *segment // that last was written to
+	at    int64    // the segment's size then
 }
 
 func newIndex(l Limits) *index {
@@ -149,6 +158,10 @@ func (x *index) expire() {
 }
 
 func (x *index) forget(e *entry) {
+	if e.owed {
+		x.owe(e, false)
+		x.undone = append(x.undone, e.Key)
+	}
 	if e.ended.IsZero() {
 		x.running.Remove(e.place)
 	} else {
@@ -156,6 +169,18 @@ func (x *index) forget(e *entry) {
 	}
 	delete(x.entries, e.Key)
 	x.bytes -= e.size()
+}
+
+// owe notes whether the medium lacks a last event.
+func (x *index) owe(e *entry, owed bool) {
+	if e.owed == owed {
+		return
+	}
+	if e.owed = owed; owed {
+		x.owed++
+	} else {
+		x.owed--
+	}
 }
 
 func (x *index) unfinished() []Pending {

@@ -2,11 +2,16 @@ package inbox
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"math"
+	"os"
+
+	"golang.org/x/sys/unix"
 )
 
 // A segment is a file of records, each with its own check:
@@ -70,13 +75,16 @@ func castagnoli() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) } // t
 
 // check is the CRC of a record at an offset.
 func check(salt string, offset int64, body []byte) uint32 {
+	return crc32.Update(checkHead(salt, offset, uint32(len(body))), castagnoli(), body) //nolint:gosec // bodies are at most maxBody
+}
+
+// checkHead is the CRC of what stands before the body.
+func checkHead(salt string, offset int64, n uint32) uint32 {
 	var head [12]byte
-	binary.LittleEndian.PutUint64(head[:], uint64(offset))
-	binary.LittleEndian.PutUint32(head[8:], uint32(len(body))) //nolint:gosec // bodies are at most maxBody
+	binary.LittleEndian.PutUint64(head[:], uint64(offset)) //nolint:gosec // an offset in a file
+	binary.LittleEndian.PutUint32(head[8:], n)
 	t := castagnoli()
-	sum := crc32.Update(0, t, []byte(salt))
-	sum = crc32.Update(sum, t, head[:])
-	return crc32.Update(sum, t, body)
+	return crc32.Update(crc32.Update(0, t, []byte(salt)), t, head[:])
 }
 
 // appendRecord appends a record that will stand at an offset of the file with that salt.
@@ -100,31 +108,72 @@ func appendRecord(dst []byte, salt string, offset int64, k kind, fields ...[]byt
 	return append(dst, body...), nil
 }
 
-// errTorn means that the bytes end within a record.
-var errTorn = errors.New("cut off")
+var (
+	// errTorn means that the bytes end within a record.
+	errTorn     = errors.New("cut off")
+	errMismatch = errors.New("its checksum does not match")
+)
 
-// readRecord reads the record at an offset of a file and returns what follows it.
-func readRecord(file []byte, salt string, offset int64) (entryRecord, int64, error) {
-	b := file[offset:]
-	switch {
-	case len(b) < headerSize:
+// source is a segment that is read: at most a record of it is in memory.
+type source struct {
+	r    io.ReaderAt
+	size int64
+	salt string
+}
+
+// streamed is from where on a record's check is computed before memory is taken for it: a length is only a claim.
+const streamed = 1 << 20
+
+// record reads the record at an offset, and returns what follows it.
+func (s source) record(offset int64) (entryRecord, int64, error) {
+	var head [headerSize]byte
+	if s.size-offset < headerSize {
 		return entryRecord{}, 0, errTorn
-	case !bytes.Equal(b[:4], mark()):
+	}
+	if _, err := s.r.ReadAt(head[:], offset); err != nil {
+		return entryRecord{}, 0, err
+	}
+	if !bytes.Equal(head[:4], mark()) {
 		return entryRecord{}, 0, errors.New("no record begins there")
 	}
-	n := binary.LittleEndian.Uint32(b[4:])
+	n := binary.LittleEndian.Uint32(head[4:])
 	if n > maxBody {
 		return entryRecord{}, 0, fmt.Errorf("its length, %d, is too large", n)
 	}
-	if int64(len(b)) < headerSize+int64(n) {
+	if s.size-offset < headerSize+int64(n) {
 		return entryRecord{}, 0, errTorn
 	}
-	body := b[headerSize : headerSize+int(n)]
-	if binary.LittleEndian.Uint32(b[8:]) != check(salt, offset, body) {
-		return entryRecord{}, 0, errors.New("its checksum does not match")
+	sum := binary.LittleEndian.Uint32(head[8:])
+	if n > streamed {
+		if got, err := s.check(offset, n); err != nil || got != sum {
+			return entryRecord{}, 0, cmp.Or(err, errMismatch)
+		}
+	}
+	body := make([]byte, n)
+	if _, err := s.r.ReadAt(body, offset+headerSize); err != nil {
+		return entryRecord{}, 0, err
+	}
+	if sum != check(s.salt, offset, body) {
+		return entryRecord{}, 0, errMismatch
 	}
 	r, err := decodeBody(body)
 	return r, offset + headerSize + int64(n), err
+}
+
+// check is the check of n bytes after a header, in pieces.
+func (s source) check(offset int64, n uint32) (uint32, error) {
+	sum, t := checkHead(s.salt, offset, n), castagnoli()
+	buf := make([]byte, 64<<10)
+	for at, left := offset+headerSize, int64(n); left > 0; {
+		piece := buf[:min(left, int64(len(buf)))]
+		if _, err := s.r.ReadAt(piece, at); err != nil {
+			return 0, err
+		}
+		sum = crc32.Update(sum, t, piece)
+		at += int64(len(piece))
+		left -= int64(len(piece))
+	}
+	return sum, nil
 }
 
 func decodeBody(body []byte) (entryRecord, error) {
@@ -172,18 +221,18 @@ func (d Damage) String() string {
 
 // scan calls use with every record of a segment that is whole, and returns what was not. After a damaged record it goes on
 // with the next one that is whole.
-func scan(name string, file []byte, salt string, use func(entryRecord)) []Damage {
+func (s source) scan(name string, use func(entryRecord)) []Damage {
 	var bad []Damage
-	budget := int64(maxScan) * int64(len(file))
-	for offset := int64(0); offset < int64(len(file)); {
-		r, next, err := readRecord(file, salt, offset)
+	budget := maxScan * min(s.size, 1<<30)
+	for offset := int64(0); offset < s.size; {
+		r, next, err := s.record(offset)
 		if err == nil {
 			use(r)
 			offset = next
 			continue
 		}
 		d := Damage{File: name, Offset: offset, Why: err.Error()}
-		offset = resync(file, salt, offset+1, &budget)
+		offset = s.resync(offset+1, &budget)
 		d.Bytes = offset - d.Offset
 		bad = append(bad, d)
 	}
@@ -191,22 +240,44 @@ func scan(name string, file []byte, salt string, use func(entryRecord)) []Damage
 }
 
 // resync returns the offset of the next whole record, or the end of the file.
-func resync(file []byte, salt string, offset int64, budget *int64) int64 {
-	for *budget > 0 {
-		at := bytes.Index(file[offset:], mark())
-		if at < 0 {
+func (s source) resync(offset int64, budget *int64) int64 {
+	buf := make([]byte, 64<<10)
+	for *budget > 0 && offset < s.size {
+		offset = s.data(offset)
+		n, err := s.r.ReadAt(buf[:min(int64(len(buf)), max(s.size-offset, 0))], offset)
+		if n < len(mark()) || err != nil && !errors.Is(err, io.EOF) {
 			break
 		}
+		at := bytes.Index(buf[:n], mark())
+		if at < 0 {
+			offset += int64(n - len(mark()) + 1) // a mark may lie across two pieces
+			continue
+		}
 		offset += int64(at)
-		_, next, err := readRecord(file, salt, offset)
-		if err == nil {
+		if _, _, err := s.record(offset); err == nil {
 			return offset
 		}
 		*budget -= headerSize
-		if next == 0 && len(file[offset:]) >= headerSize {
-			*budget -= min(int64(binary.LittleEndian.Uint32(file[offset+4:])), int64(len(file)))
+		if n-at >= headerSize {
+			*budget -= min(int64(binary.LittleEndian.Uint32(buf[at+4:])), s.size)
 		}
 		offset++
 	}
-	return int64(len(file))
+	return s.size
+}
+
+// data skips a hole of a sparse file: 8 GiB of nothing need not be looked through.
+func (s source) data(offset int64) int64 {
+	f, ok := s.r.(*os.File)
+	if !ok {
+		return offset
+	}
+	at, err := unix.Seek(int(f.Fd()), offset, unix.SEEK_DATA)
+	switch {
+	case err == nil:
+		return at
+	case errors.Is(err, unix.ENXIO):
+		return s.size
+	}
+	return offset // the file system does not tell
 }
