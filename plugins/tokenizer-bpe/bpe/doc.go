@@ -1,6 +1,6 @@
 // Package bpe turns text into the token ids of a model and back: byte-level BPE (GPT-2, Llama 3, Qwen), SentencePiece BPE
-// with byte fallback (Llama 2, Mistral, Phi-3, Gemma) and WordPiece (BERT), read from GGUF metadata or from a Hugging Face
-// folder.
+// with byte fallback (Llama 2, Mistral, Phi-3, Gemma), SentencePiece's unigram model (T5, XLM-R), WordPiece (BERT) and whole
+// words, read from GGUF metadata or from a Hugging Face folder.
 //
 // A text goes four steps:
 //

@@ -123,7 +123,7 @@ func (l *ggufLoader) load() (*Tokenizer, error) {
 			return nil, fmt.Errorf("%s: token %d is to be found in any text and has %d bytes: at most %d are supported", keyTokens, a.id, len(a.text), maxAddedLength)
 		}
 	}
-	t.added = newMatcher(list)
+	t.added = newMatcher(list, nil)
 	return t, t.finish()
 }
 
@@ -216,7 +216,7 @@ func (l *ggufLoader) bert(t *Tokenizer) error {
 	if l.err != nil {
 		return l.err
 	}
-	m := newWordPiece(t.vocab, "", func(id int) bool { return t.vocab.kind[id].special() })
+	m := newWordPiece(t.vocab, func(id int) bool { return t.vocab.kind[id].special() })
 	m.unknown = t.info.Unknown
 	m.words = (&bertWords{classes: split.NewClasses(), lower: lower, accents: accents}).words
 	t.model = m
@@ -252,7 +252,7 @@ func (l *ggufLoader) bpe(t *Tokenizer, pre string) error {
 			}
 		}
 		return "", "", true // llama.cpp: a merge of nothing
-	}, nil)
+	}, "", nil)
 	if err != nil {
 		return fmt.Errorf("%s: %w", keyMerges, err)
 	}

@@ -28,7 +28,7 @@ func newGuard(t *Tokenizer) *guard {
 			texts = append(texts, added{id: int32(id), text: t.vocab.text[id], special: true})
 		}
 	}
-	return &guard{tokens: newMatcher(texts)}
+	return &guard{tokens: newMatcher(texts, nil)}
 }
 
 func all(*added) bool { return true }

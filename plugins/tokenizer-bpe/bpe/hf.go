@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -43,6 +44,7 @@ type hfAdded struct {
 
 type hfModel struct {
 	Type         string   `json:"type"`
+	UnknownID    *int64   `json:"unk_id"` // Unigram
 	Dropout      *float64 `json:"dropout"`
 	Unknown      *string  `json:"unk_token"`
 	Prefix       *string  `json:"continuing_subword_prefix"`
@@ -55,8 +57,9 @@ type hfModel struct {
 	Merges       hfMerges `json:"merges"`
 }
 
-// FromFolder reads the tokenizer of a Hugging Face folder: tokenizer.json, and what tokenizer_config.json,
-// special_tokens_map.json, generation_config.json, config.json and chat_template.jinja add.
+// FromFolder reads the tokenizer of a Hugging Face folder as transformers 5.24 does: tokenizer.json, and what
+// tokenizer_config.json, special_tokens_map.json, generation_config.json, config.json and chat_template.jinja add. The class
+// that these name may build parts of the tokenizer itself: see classSpec.
 func FromFolder(dir string) (*Tokenizer, error) {
 	path := filepath.Join(dir, "tokenizer.json")
 	data, err := readFile(path, maxTokenizerFile)
@@ -107,10 +110,12 @@ func readFile(path string, limit int64) ([]byte, error) {
 // fromJSON builds a tokenizer from the text of a tokenizer.json.
 func fromJSON(data []byte, c *folderConfig) (*Tokenizer, error) {
 	var f hfFile
+	data = plainJSON(data)
 	if err := json.Unmarshal(data, &f); err != nil {
 		return nil, err
 	}
-	b := &hfBuilder{file: &f, config: c, t: &Tokenizer{}, classes: split.NewClasses()}
+	b := &hfBuilder{file: &f, config: c, t: &Tokenizer{}, classes: split.NewHuggingFaceClasses()}
+	b.chooseClass(c.pickClass(bytes.Contains(data, []byte(`"ByteLevel"`))))
 	if err := b.build(); err != nil {
 		return nil, err
 	}
@@ -121,13 +126,55 @@ func fromJSON(data []byte, c *folderConfig) (*Tokenizer, error) {
 type hfBuilder struct {
 	file    *hfFile
 	config  *folderConfig
+	spec    *classSpec // nil: the file is taken as it is
+	class   *classConfig
+	parts   hfParts
 	t       *Tokenizer
 	classes *split.Classes
-	decode  hfDecoder
+	decode  *hfDecoder
 	words   hfWords
+	found   *addedTokens
+}
+
+// chooseClass sets the class that builds the tokenizer. A class over a file of another sort of model cannot; then the file
+// is taken as it is.
+func (b *hfBuilder) chooseClass(name string) {
+	b.t.class = name
+	if name == "" {
+		return
+	}
+	spec := classSpecs()[name]
+	kind := b.file.Model.kind()
+	switch {
+	case spec == nil:
+		b.note("%s does not read tokenizer.json, which is taken as it is: ids may differ from those of transformers", name)
+	case spec.model != kind:
+		b.note("%s is a class for a %s model and tokenizer.json holds a %s model, which is taken as it is", name, spec.model, kind)
+	default:
+		b.spec = spec
+	}
+}
+
+// kind is the model's type, which files from before 2021 do not name.
+func (m *hfModel) kind() string {
+	switch {
+	case m.Type != "":
+	case m.Vocab.list:
+		return "Unigram"
+	case len(m.Merges.pairs) > 0:
+		return "BPE"
+	}
+	return m.Type
+}
+
+func (b *hfBuilder) note(format string, args ...any) {
+	b.t.notes = append(b.t.notes, fmt.Sprintf(format, args...))
 }
 
 func (b *hfBuilder) build() error {
+	if err := b.rebuild(); err != nil {
+		return err
+	}
 	if err := b.checkModel(); err != nil {
 		return err
 	}
@@ -139,11 +186,9 @@ func (b *hfBuilder) build() error {
 		return err
 	}
 	n := hfNormalizers{classes: b.classes}
-	normalize, err := n.read(b.file.Normalizer, 0)
-	if err != nil {
+	if b.t.normalize, err = n.read(b.file.Normalizer, 0); err != nil {
 		return fmt.Errorf("normalizer: %w", err)
 	}
-	b.t.normalize = normalize
 	w := hfPreTokenizers{classes: b.classes}
 	if b.words, err = w.read(b.file.PreTokenizer); err != nil {
 		return fmt.Errorf("pre_tokenizer: %w", err)
@@ -155,62 +200,162 @@ func (b *hfBuilder) build() error {
 	if err = b.around(); err != nil {
 		return fmt.Errorf("post_processor: %w", err)
 	}
+	b.decoding()
 	b.t.info.ChatTemplate = b.config.template
-	b.t.stripSpace = b.decode.stripSpace
-	b.t.pieces = pieces(b.t.vocab, b.decode.piece)
 	return b.t.finish()
+}
+
+// decoding sets up Decode.
+func (b *hfBuilder) decoding() {
+	t, c := b.t, b.config
+	t.pieces = pieces(t.vocab, b.decode.piece)
+	t.decoder = b.decode
+	t.skipped = b.found.isSpec
+	t.shown = slices.Clone(t.vocab.text)
+	for id, a := range b.found.byID {
+		t.shown[id] = a.Content
+		if a.Normalized && t.normalize != nil { // shown as it is searched, and then not even known as special
+			t.shown[id] = t.normalize(a.Content)
+		}
+	}
+	t.cleanUp = c.flag("clean_up_tokenization_spaces", false) &&
+		(b.file.Model.Type != "BPE" || c.flag("clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output", false))
+	t.trimWord = b.parts.trimWord
+}
+
+// rebuild puts what the class builds in the place of the file's parts, and notes where that changes anything.
+func (b *hfBuilder) rebuild() error {
+	if b.spec == nil {
+		return nil
+	}
+	f, m := b.file, &b.file.Model
+	b.class = &classConfig{folderConfig: b.config, spec: b.spec, vocab: &m.Vocab, charsmap: precompiled(f.Normalizer)}
+	p := &b.parts
+	b.spec.build(b.class, p)
+	var changed []string
+	for _, part := range []struct {
+		name string
+		file *json.RawMessage
+		own  any
+	}{{"normalizer", &f.Normalizer, p.normalizer}, {"pre_tokenizer", &f.PreTokenizer, p.pre}, {"decoder", &f.Decoder, p.decoder}} {
+		own, err := json.Marshal(part.own)
+		if err != nil {
+			return fmt.Errorf("%s: %w", part.name, err)
+		}
+		if !sameJSON(*part.file, own, part.name == "decoder") {
+			changed = append(changed, part.name)
+		}
+		*part.file = own
+	}
+	if len(changed) > 0 {
+		b.note("%s builds its own %s, other than what tokenizer.json has: transformers goes by the class, and so do these ids", b.t.class, strings.Join(changed, " and "))
+	}
+	m.Type = b.spec.model
+	m.Prefix, m.Suffix, m.Unknown, m.UnknownID, m.Dropout, m.MaxChars = nil, nil, nil, nil, nil, nil
+	m.FuseUnknown, m.ByteFallback, m.IgnoreMerges = p.fuse, p.fallback, false
+	if p.unknown != "" {
+		m.Unknown = &p.unknown
+	}
+	if p.suffix != "" {
+		m.Suffix = &p.suffix
+	}
+	if m.Type == "Unigram" && p.unknownID >= 0 {
+		m.UnknownID = &p.unknownID
+	}
+	return nil
+}
+
+// precompiled finds the character map of a normalizer: alone, or in a sequence.
+func precompiled(raw json.RawMessage) json.RawMessage {
+	if isNull(raw) {
+		return nil
+	}
+	kind, parts, err := hfType(raw, 0, "normalizers")
+	if err != nil {
+		return nil
+	}
+	if kind == "Precompiled" {
+		return raw
+	}
+	for _, p := range parts {
+		if kind, _, err := hfType(p, 0, "normalizers"); err == nil && kind == "Precompiled" {
+			return p
+		}
+	}
+	return nil
+}
+
+// sameJSON reports whether two parts say the same.
+func sameJSON(a, b json.RawMessage, decoder bool) bool {
+	var x, y any
+	if isNull(a) || isNull(b) {
+		return isNull(a) == isNull(b)
+	}
+	if json.Unmarshal(a, &x) != nil || json.Unmarshal(b, &y) != nil {
+		return false
+	}
+	p, q := simplified(x), simplified(y)
+	if isByteLevel(p) && isByteLevel(q) && decoder {
+		return true // its settings are the pre-tokenizer's
+	}
+	return reflect.DeepEqual(p, q)
+}
+
+func isByteLevel(x any) bool {
+	o, ok := x.(object)
+	return ok && o["type"] == "ByteLevel"
+}
+
+// simplified drops what changes no ids, and a sequence of one.
+func simplified(x any) any {
+	o, ok := x.(object)
+	if !ok {
+		return x
+	}
+	delete(o, "trim_offsets")
+	if o["type"] == "ByteLevel" && o["use_regex"] == nil {
+		o["use_regex"] = true
+	}
+	for _, list := range []string{"normalizers", "pretokenizers", "decoders"} {
+		parts, ok := o[list].([]any)
+		if !ok {
+			continue
+		}
+		if len(parts) == 1 {
+			return simplified(parts[0])
+		}
+		for i := range parts {
+			parts[i] = simplified(parts[i])
+		}
+	}
+	return o
 }
 
 // checkModel refuses what is not supported, each with the reason.
 func (b *hfBuilder) checkModel() error {
 	m := &b.file.Model
-	if m.Type == "" && len(m.Merges.pairs) > 0 {
-		m.Type = "BPE" // files from before 2021 do not name it
-	}
+	m.Type = m.kind()
 	switch {
-	case m.Vocab.list || m.Type == "Unigram":
-		return errors.New("model.type is Unigram (T5, XLM-RoBERTa): supported are BPE and WordPiece")
-	case m.Type != "BPE" && m.Type != "WordPiece":
-		return fmt.Errorf("model.type is %q: supported are BPE and WordPiece", m.Type)
+	case !slices.Contains([]string{"BPE", "Unigram", "WordPiece", "WordLevel"}, m.Type):
+		return fmt.Errorf("model.type is %q: supported are BPE, Unigram, WordPiece and WordLevel", m.Type)
 	case m.Vocab.n == 0:
 		return errors.New("model.vocab is empty")
+	case m.Vocab.list != (m.Type == "Unigram"):
+		return fmt.Errorf("model.vocab is not of the form that a %s model has", m.Type)
 	case m.Dropout != nil && *m.Dropout != 0:
 		return fmt.Errorf("model.dropout is %g: ids would be random", *m.Dropout)
-	case m.Type == "BPE" && m.Prefix != nil && *m.Prefix != "":
-		return fmt.Errorf("model.continuing_subword_prefix is %q, which is not supported with BPE", *m.Prefix)
-	case m.Type == "BPE" && m.Suffix != nil && *m.Suffix != "":
-		return fmt.Errorf("model.end_of_word_suffix is %q (CLIP, XLM), which is not supported", *m.Suffix)
 	}
 	return nil
 }
 
 // vocabulary joins the model's tokens and the added ones, and finds the ids with a meaning.
 func (b *hfBuilder) vocabulary() error {
-	text := b.file.Model.Vocab.text
-	known := index{}
-	known.init(text)
-	for id := range text {
-		known.add(int32(id))
+	if err := b.findAdded(); err != nil {
+		return err
 	}
-	if len(b.file.Added) > maxTokens {
-		return fmt.Errorf("added_tokens has %d entries: at most %d are supported", len(b.file.Added), maxTokens)
-	}
-	for i := range b.file.Added {
-		a := &b.file.Added[i]
-		if id, ok := known.find(a.Content); ok {
-			a.ID = int64(id) // the model's id counts, whatever stands here
-			continue
-		}
-		switch {
-		case a.ID < 0 || a.ID >= maxTokens || a.ID > int64(len(text)+8*len(b.file.Added)+1024):
-			return fmt.Errorf("added_tokens[%d]: %q has the id %d, in a vocabulary of %d tokens", i, a.Content, a.ID, len(text))
-		case int(a.ID) < len(text) && text[a.ID] != "":
-			return fmt.Errorf("added_tokens[%d]: %q has the id %d, which is that of %q", i, a.Content, a.ID, text[a.ID])
-		}
-		for int64(len(text)) <= a.ID {
-			text = append(text, "")
-		}
-		text[a.ID] = a.Content
+	text, err := b.found.extend(slices.Clone(b.file.Model.Vocab.text))
+	if err != nil {
+		return err
 	}
 	kinds := make([]kind, len(text))
 	for id, s := range text {
@@ -222,39 +367,73 @@ func (b *hfBuilder) vocabulary() error {
 			kinds[id] = byteToken
 		}
 	}
-	for i, a := range b.file.Added {
-		if len(a.Content) > maxAddedLength {
-			return fmt.Errorf("added_tokens[%d] has %d bytes: at most %d are supported", i, len(a.Content), maxAddedLength)
-		}
-		kinds[a.ID] = userDefined
-		if a.Special {
-			kinds[a.ID] = control
+	for id, a := range b.found.byID {
+		kinds[id] = userDefined
+		if b.found.isSpec[a.Content] {
+			kinds[id] = control
 		}
 	}
-	i := &b.t.info
-	i.Kind = KindBPE
-	if b.file.Model.Type == "WordPiece" {
+	if err := b.meanings(text, kinds); err != nil {
+		return err
+	}
+	b.t.vocab, err = newVocabulary(text, kinds, func(id int) bool { return kinds[id] == control })
+	return err
+}
+
+// findAdded collects the added tokens.
+func (b *hfBuilder) findAdded() error {
+	text := b.file.Model.Vocab.text
+	known := &index{}
+	known.init(text)
+	for id := len(text) - 1; id >= 0; id-- { // of equal texts the last counts
+		if text[id] != "" {
+			known.add(int32(id))
+		}
+	}
+	if len(b.file.Added) > maxTokens {
+		return fmt.Errorf("added_tokens has %d entries: at most %d are supported", len(b.file.Added), maxTokens)
+	}
+	b.found = newAddedTokens(known, b.file.Model.Vocab.n)
+	b.folderTokens(b.found)
+	return nil
+}
+
+// meanings finds the ids with a meaning, and the tokens that end an answer.
+func (b *hfBuilder) meanings(text []string, kinds []kind) error {
+	i, m, c := &b.t.info, &b.file.Model, b.config
+	switch {
+	case m.Type == "WordPiece":
 		i.Kind = KindWordPiece
-	} else if b.file.Model.ByteFallback {
+	case m.Type == "Unigram":
+		i.Kind = KindUnigram
+	case m.Type == "WordLevel":
+		i.Kind = KindWordLevel
+	case m.ByteFallback:
 		i.Kind = KindSPM
+	default:
+		i.Kind = KindBPE
 	}
 	byText := func(s string) int32 {
-		if s == "" {
-			return -1
+		if id, ok := b.found.id(s); ok && s != "" {
+			return int32(id)
 		}
-		return int32(slices.Index(text, s))
+		return -1
 	}
-	c := b.config
-	i.BOS = first(byText(c.bos), c.id(c.bosID, len(text)))
-	i.EOS = first(byText(c.eos), c.id(c.firstEOS(), len(text)))
-	i.Pad = first(byText(c.pad), -1)
-	i.EOT = -1
-	i.Unknown = -1
-	if b.file.Model.Unknown != nil {
-		i.Unknown = byText(*b.file.Model.Unknown)
-		if i.Unknown < 0 && b.file.Model.Type == "WordPiece" {
-			return fmt.Errorf("model.unk_token %q is not in the vocabulary", *b.file.Model.Unknown)
+	i.BOS = first(byText(c.tokenText("bos_token", b.spec)), c.id(c.bosID, len(text)))
+	i.EOS = first(byText(c.tokenText("eos_token", b.spec)), c.id(c.firstEOS(), len(text)))
+	i.Pad = byText(c.tokenText("pad_token", b.spec))
+	i.EOT, i.Unknown = -1, -1
+	if u := textOr(m.Unknown, ""); u != "" {
+		i.Unknown = byText(u)
+		if i.Unknown < 0 && m.Type != "BPE" {
+			return fmt.Errorf("model.unk_token %q is not in the vocabulary", u)
 		}
+	}
+	if id := m.UnknownID; id != nil && m.Type == "Unigram" {
+		if *id < 0 || *id >= int64(len(m.Vocab.text)) {
+			return fmt.Errorf("model.unk_id is %d, in a vocabulary of %d tokens", *id, len(m.Vocab.text))
+		}
+		i.Unknown = int32(*id)
 	}
 	endings(i, -1, text, kinds)
 	for _, id := range c.eosIDs {
@@ -262,9 +441,7 @@ func (b *hfBuilder) vocabulary() error {
 			i.EOG = append(i.EOG, id)
 		}
 	}
-	var err error
-	b.t.vocab, err = newVocabulary(text, kinds, func(id int) bool { return kinds[id] == control })
-	return err
+	return nil
 }
 
 func first(ids ...int32) int32 {
@@ -276,26 +453,56 @@ func first(ids ...int32) int32 {
 	return -1
 }
 
-// model sets up BPE or WordPiece.
+// model sets up the model.
 func (b *hfBuilder) model() error {
-	m, t := &b.file.Model, b.t
-	if m.Type == "WordPiece" {
-		prefix := "##"
-		if m.Prefix != nil {
-			prefix = *m.Prefix
-		}
-		if prefix == "" {
-			return errors.New("continuing_subword_prefix is empty, which is not supported")
-		}
-		w := newWordPiece(t.vocab, prefix, func(id int) bool { return t.vocab.kind[id] == control })
-		w.unknown = t.info.Unknown
-		w.maxChars = 100
-		if m.MaxChars != nil && *m.MaxChars > 0 {
-			w.maxChars = *m.MaxChars
-		}
-		t.model = &hfWordPiece{model: w, words: b.words}
+	switch b.file.Model.Type {
+	case "WordPiece":
+		return b.wordPiece()
+	case "WordLevel":
+		b.t.model = &hfWordLevel{model: &wordLevel{vocab: b.t.vocab, unknown: b.t.info.Unknown}, words: b.words}
 		return nil
+	case "Unigram":
+		return b.unigram()
 	}
+	return b.bpe()
+}
+
+func (b *hfBuilder) wordPiece() error {
+	m, t := &b.file.Model, b.t
+	w := newSubwords(t.vocab, textOr(m.Prefix, "##"))
+	w.unknown = t.info.Unknown
+	if w.unknown < 0 { // the library's name of it
+		if id, ok := b.found.id("[UNK]"); ok {
+			w.unknown = int32(id)
+		}
+	}
+	w.maxChars = 100
+	if m.MaxChars != nil && *m.MaxChars > 0 {
+		w.maxChars = *m.MaxChars
+	}
+	t.model = &hfSubwords{model: w, words: b.words}
+	return nil
+}
+
+func (b *hfBuilder) unigram() error {
+	v := &b.file.Model.Vocab
+	isControl := make([]bool, len(v.text))
+	for id := range isControl {
+		isControl[id] = b.t.vocab.kind[id] == control
+	}
+	u, err := newUnigram(v.text, v.score, b.t.info.Unknown, isControl)
+	if err != nil {
+		return err
+	}
+	if b.file.Model.ByteFallback {
+		u.withBytes()
+	}
+	b.t.model = &hfUnigram{model: u, words: b.words}
+	return nil
+}
+
+func (b *hfBuilder) bpe() error {
+	m, t := &b.file.Model, b.t
 	syms := &symbols{vocab: t.vocab}
 	hidden := map[string]bool{}
 	for id, k := range t.vocab.kind {
@@ -303,14 +510,15 @@ func (b *hfBuilder) model() error {
 			hidden[t.vocab.text[id]] = true
 		}
 	}
+	prefix, suffix := textOr(m.Prefix, ""), textOr(m.Suffix, "")
 	merges, err := syms.build(len(m.Merges.pairs), func(i int) (left, right string, ok bool) {
 		return m.Merges.pairs[i][0], m.Merges.pairs[i][1], true
-	}, func(s string) bool { return hidden[s] })
+	}, prefix, func(s string) bool { return hidden[s] })
 	if err != nil {
 		return err
 	}
 	unknown := t.info.Unknown
-	if b.words.bytes {
+	if b.words.bytes && prefix == "" && suffix == "" && !m.ByteFallback {
 		chars := newByteChars()
 		bytes := &byteBPE{syms: syms, merges: merges, unknown: unknown, fuse: m.FuseUnknown}
 		for c := range bytes.sym {
@@ -326,66 +534,70 @@ func (b *hfBuilder) model() error {
 		t.info.Pre = b.words.name
 		return nil
 	}
-	cm := &charBPE{syms: syms, merges: merges, unknown: unknown, fuse: m.FuseUnknown, whole: m.IgnoreMerges, fallback: true}
+	words := b.words
+	if words.bytes { // the model works on characters: ByteLevel's are written out
+		words = words.mapped()
+	}
+	cm := &charBPE{
+		syms: syms, merges: merges, unknown: unknown, fuse: m.FuseUnknown, whole: m.IgnoreMerges, fallback: true,
+		prefix: prefix, suffix: suffix,
+	}
 	for c := range cm.bytes {
 		cm.bytes[c] = -1
 	}
 	if m.ByteFallback {
-		cm.bytes = byteTokens(t.vocab)
+		cm.bytes = namedBytes(t.vocab)
 	}
-	cut := !m.IgnoreMerges
+	cut := !m.IgnoreMerges && prefix == "" && suffix == ""
 	for _, p := range m.Merges.pairs {
 		cut = cut && !split.Crosses(p[0]+p[1])
 	}
-	t.model = &hfChars{model: cm, words: b.words, cut: cut}
+	t.model = &hfChars{model: cm, words: words, cut: cut}
 	return nil
 }
 
 // addedTokens sets up the matchers.
 func (b *hfBuilder) addedTokens() {
-	var raw, late, everywhere []added
 	t := b.t
-	for _, a := range b.file.Added {
-		k := t.vocab.kind[a.ID]
-		x := added{
-			id: int32(a.ID), text: a.Content, special: k.special(),
-			lstrip: a.LStrip, rstrip: a.RStrip, singleWord: a.SingleWord,
+	raw, late := b.found.lists(func(id int64) bool { return t.vocab.kind[id].special() })
+	everywhere := slices.Clone(raw)
+	for i := range late {
+		if late[i].special {
+			everywhere = append(everywhere, late[i])
 		}
-		if !a.Normalized || t.normalize == nil {
-			raw = append(raw, x)
-			everywhere = append(everywhere, x)
-			continue
+		if t.normalize != nil {
+			late[i].text = t.normalize(late[i].text)
 		}
-		if x.special {
-			everywhere = append(everywhere, x)
-		}
-		x.text = t.normalize(x.text)
-		late = append(late, x)
 	}
-	t.added = newMatcher(raw)
+	t.added = newMatcher(raw, b.classes)
 	if len(late) > 0 {
-		t.late = newMatcher(late)
-		t.parseAll = newMatcher(everywhere)
+		t.late = newMatcher(late, b.classes)
+		t.parseAll = newMatcher(everywhere, b.classes)
 	}
 }
 
-// around sets what AddSpecial puts around a text.
+// around sets what AddSpecial puts around a text: what the class says, else what the file says. add_bos_token and
+// add_eos_token of tokenizer_config.json count for nothing beside a tokenizer.json.
 func (b *hfBuilder) around() error {
-	p := hfPostProcessors{t: b.t}
-	if err := p.read(b.file.PostProcessor, 0); err != nil {
-		return err
-	}
-	b.t.prefix, b.t.suffix = p.prefix, p.suffix
-	c := b.config
-	// These classes of transformers set the post-processor from the configuration, whatever the file says.
-	switch strings.TrimSuffix(c.class, "Fast") {
-	case "LlamaTokenizer", "CodeLlamaTokenizer", "GemmaTokenizer", "CohereTokenizer":
-		b.t.prefix, b.t.suffix = nil, nil
-		if c.addBOS == nil || *c.addBOS {
-			b.t.prefix = []int32{b.t.info.BOS}
+	if b.spec == nil || b.spec.post == nil {
+		p := hfPostProcessors{t: b.t}
+		if err := p.read(b.file.PostProcessor, 0); err != nil {
+			return err
 		}
-		if c.addEOS != nil && *c.addEOS {
-			b.t.suffix = []int32{b.t.info.EOS}
+		b.t.prefix, b.t.suffix = p.prefix, p.suffix
+		return nil
+	}
+	before, after := b.spec.post(b.class)
+	for _, side := range []struct {
+		texts []string
+		ids   *[]int32
+	}{{before, &b.t.prefix}, {after, &b.t.suffix}} {
+		for _, s := range side.texts {
+			id, ok := b.found.id(s)
+			if !ok {
+				return fmt.Errorf("%s puts %q around a text, which is not in the vocabulary", b.t.class, s)
+			}
+			*side.ids = append(*side.ids, int32(id))
 		}
 	}
 	return nil

@@ -1,21 +1,33 @@
 package bpe
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path/filepath"
+	"slices"
+	"strconv"
 )
 
 // folderConfig is what the files beside tokenizer.json say.
 type folderConfig struct {
-	bos, eos, pad  string // texts; "" where there is none
-	bosID          *int64
-	eosIDs         []*int64
-	addBOS, addEOS *bool
-	class          string // tokenizer_class
-	template       string
+	bosID        *int64
+	eosIDs       []*int64
+	template     string
+	tokens       map[string]*hfAdded // special tokens by their key; nil: the file says that there is none
+	otherNames   []string            // keys of special tokens beyond tokenNames, in the file's order
+	extra        []hfAdded           // extra_special_tokens
+	addedDecoder map[int64]hfAdded   // added_tokens_decoder
+	settings     map[string]json.RawMessage
+	class        string // tokenizer_class of tokenizer_config.json
+	modelClass   string // tokenizer_class of config.json
+	modelType    string // model_type of config.json
+	modelName    string // model_name of config.json
+	remoteCode   bool   // the folder names code of its own for the tokenizer
+	hasConfig    bool   // there is a tokenizer_config.json
 }
 
 // id checks an id against the vocabulary's size; -1 where it is none.
@@ -35,32 +47,35 @@ func (c *folderConfig) firstEOS() *int64 {
 
 // readFolderConfig reads what there is; every file but tokenizer.json is optional.
 func readFolderConfig(dir string) (*folderConfig, error) {
-	c := &folderConfig{}
-	var special, config struct {
-		BOS      tokenText    `json:"bos_token"`
-		EOS      tokenText    `json:"eos_token"`
-		Pad      tokenText    `json:"pad_token"`
-		AddBOS   *bool        `json:"add_bos_token"`
-		AddEOS   *bool        `json:"add_eos_token"`
-		Class    string       `json:"tokenizer_class"`
-		Template templateText `json:"chat_template"`
+	c := &folderConfig{tokens: map[string]*hfAdded{}}
+	var config struct {
+		Class    string                  `json:"tokenizer_class"`
+		Template templateText            `json:"chat_template"`
+		Added    map[string]hfAddedToken `json:"added_tokens_decoder"`
+		Extra    extraList               `json:"extra_special_tokens"`
+		More     extraList               `json:"additional_special_tokens"`
+		AutoMap  autoMap                 `json:"auto_map"`
 	}
 	var generation, model struct {
-		BOS *int64 `json:"bos_token_id"`
-		EOS idList `json:"eos_token_id"`
+		BOS   *int64 `json:"bos_token_id"`
+		EOS   idList `json:"eos_token_id"`
+		Type  string `json:"model_type"`
+		Name  any    `json:"model_name"`
+		Class any    `json:"tokenizer_class"`
 	}
 	var template struct {
 		Template templateText `json:"chat_template"`
 	}
+	special := map[string]json.RawMessage{}
 	for _, f := range []struct {
 		name string
-		into any
+		into []any
 	}{
-		{"special_tokens_map.json", &special},
-		{"tokenizer_config.json", &config},
-		{"generation_config.json", &generation},
-		{"config.json", &model},
-		{"chat_template.json", &template},
+		{"special_tokens_map.json", []any{&special}},
+		{"tokenizer_config.json", []any{&config, &c.settings}},
+		{"generation_config.json", []any{&generation}},
+		{"config.json", []any{&model}},
+		{"chat_template.json", []any{&template}},
 	} {
 		data, err := readFile(filepath.Join(dir, f.name), maxConfigFile)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -69,17 +84,45 @@ func readFolderConfig(dir string) (*folderConfig, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := json.Unmarshal(data, f.into); err != nil {
-			return nil, fmt.Errorf("%s: %w", filepath.Join(dir, f.name), err)
+		data = plainJSON(data)
+		for _, into := range f.into {
+			if err := json.Unmarshal(data, into); err != nil {
+				return nil, fmt.Errorf("%s: %w", filepath.Join(dir, f.name), err)
+			}
+		}
+		c.hasConfig = c.hasConfig || f.name == "tokenizer_config.json"
+	}
+	c.class, c.modelType = config.Class, model.Type
+	c.modelName, _ = model.Name.(string)
+	c.modelClass, _ = model.Class.(string)
+	c.remoteCode = config.AutoMap.tokenizer
+	if len(config.Added) > 0 {
+		c.addedDecoder = map[int64]hfAdded{}
+		for key, t := range config.Added {
+			id, err := strconv.ParseInt(key, 10, 64)
+			if err != nil {
+				return nil, fmt.Errorf("%s: added_tokens_decoder: %q is not an id", filepath.Join(dir, "tokenizer_config.json"), key)
+			}
+			c.addedDecoder[id] = t.hfAdded
 		}
 	}
-	c.bos, c.eos, c.pad = either(config.BOS, special.BOS), either(config.EOS, special.EOS), either(config.Pad, special.Pad)
+	c.extra = config.Extra.list
+	if len(c.extra) == 0 && len(config.Extra.named) == 0 {
+		c.extra = config.More.list
+	}
+	if err := c.readTokens(c.settings, config.Extra.named); err != nil {
+		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, "tokenizer_config.json"), err)
+	}
+	if _, given := c.settings["added_tokens_decoder"]; !given {
+		if err := c.readTokens(special, nil); err != nil {
+			return nil, fmt.Errorf("%s: %w", filepath.Join(dir, "special_tokens_map.json"), err)
+		}
+	}
 	c.bosID = generation.BOS
 	if c.bosID == nil {
 		c.bosID = model.BOS
 	}
 	c.eosIDs = append(append(c.eosIDs, generation.EOS...), model.EOS...)
-	c.addBOS, c.addEOS, c.class = config.AddBOS, config.AddEOS, config.Class
 	c.template = either(template.Template, config.Template)
 	data, err := readFile(filepath.Join(dir, "chat_template.jinja"), maxConfigFile)
 	switch {
@@ -91,33 +134,152 @@ func readFolderConfig(dir string) (*folderConfig, error) {
 	return c, nil
 }
 
+// plainJSON drops a byte order mark.
+func plainJSON(data []byte) []byte { return bytes.TrimPrefix(data, []byte("\xEF\xBB\xBF")) }
+
+// readTokens reads the special tokens that keys like bos_token name. A token that was added keeps the flags it was added
+// with.
+func (c *folderConfig) readTokens(settings map[string]json.RawMessage, named map[string]hfAdded) error {
+	keys := make([]string, 0, len(settings))
+	for key := range settings {
+		if isTokenKey(key) {
+			keys = append(keys, key)
+		}
+	}
+	slices.Sort(keys)
+	for _, key := range keys {
+		raw := settings[key]
+		switch bytes.TrimSpace(raw)[0] {
+		case 'n':
+			if slices.Contains(tokenNames(), key) {
+				c.tokens[key] = nil
+			}
+			continue
+		case '"', '{':
+		default:
+			continue // add_bos_token and its like
+		}
+		var t hfAddedToken
+		if err := json.Unmarshal(raw, &t); err != nil {
+			return fmt.Errorf("%s: %w", key, err)
+		}
+		c.tokens[key] = &t.hfAdded
+		if !slices.Contains(tokenNames(), key) && !slices.Contains(c.otherNames, key) {
+			c.otherNames = append(c.otherNames, key)
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(named)) {
+		t := named[key]
+		c.tokens[key] = &t
+		if !slices.Contains(tokenNames(), key) && !slices.Contains(c.otherNames, key) {
+			c.otherNames = append(c.otherNames, key)
+		}
+	}
+	return nil
+}
+
+// flag reads a setting of tokenizer_config.json that is true or false; null counts as absent.
+func (c *folderConfig) flag(key string, otherwise bool) bool {
+	var b *bool
+	if json.Unmarshal(c.settings[key], &b) == nil && b != nil {
+		return *b
+	}
+	return otherwise
+}
+
+// word reads a setting that is a text.
+func (c *folderConfig) word(key, otherwise string) string {
+	var s *string
+	if json.Unmarshal(c.settings[key], &s) == nil && s != nil {
+		return *s
+	}
+	return otherwise
+}
+
+// number reads a setting that is a whole number.
+func (c *folderConfig) number(key string, otherwise int64) int64 {
+	var n *int64
+	if json.Unmarshal(c.settings[key], &n) == nil && n != nil {
+		return *n
+	}
+	return otherwise
+}
+
+// hfAddedToken is a token as configurations write it: "</s>" or {"content": "</s>", …}.
+type hfAddedToken struct{ hfAdded }
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (t *hfAddedToken) UnmarshalJSON(data []byte) error {
+	var s string
+	if json.Unmarshal(data, &s) == nil {
+		t.hfAdded = hfAdded{Content: s, Special: true}
+		return nil
+	}
+	var o struct {
+		Content    string `json:"content"`
+		SingleWord bool   `json:"single_word"`
+		LStrip     bool   `json:"lstrip"`
+		RStrip     bool   `json:"rstrip"`
+		Normalized *bool  `json:"normalized"`
+		Special    *bool  `json:"special"`
+	}
+	if err := json.Unmarshal(data, &o); err != nil {
+		return errors.New("a special token is neither a text nor an object with a content")
+	}
+	t.hfAdded = hfAdded{Content: o.Content, SingleWord: o.SingleWord, LStrip: o.LStrip, RStrip: o.RStrip, Special: isSet(o.Special, false)}
+	t.Normalized = isSet(o.Normalized, !t.Special)
+	return nil
+}
+
+// extraList is a list of tokens, or tokens by name.
+type extraList struct {
+	list  []hfAdded
+	named map[string]hfAdded
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (l *extraList) UnmarshalJSON(data []byte) error {
+	var list []hfAddedToken
+	if json.Unmarshal(data, &list) == nil {
+		for _, t := range list {
+			t.Special = true
+			l.list = append(l.list, t.hfAdded)
+		}
+		return nil
+	}
+	var named map[string]hfAddedToken
+	if err := json.Unmarshal(data, &named); err != nil {
+		return errors.New("extra_special_tokens is neither a list of tokens nor an object of them")
+	}
+	l.named = map[string]hfAdded{}
+	for k, t := range named {
+		l.named[k] = t.hfAdded
+	}
+	return nil
+}
+
+// autoMap says whether a folder names code of its own for the tokenizer.
+type autoMap struct{ tokenizer bool }
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (a *autoMap) UnmarshalJSON(data []byte) error {
+	var list []any
+	if json.Unmarshal(data, &list) == nil {
+		a.tokenizer = len(list) > 0
+		return nil
+	}
+	var o map[string]any
+	if json.Unmarshal(data, &o) == nil {
+		a.tokenizer = o["AutoTokenizer"] != nil
+	}
+	return nil
+}
+
 func either[T ~string](a, b T) string {
 	if a != "" {
 		return string(a)
 	}
 	return string(b)
-}
-
-// tokenText is a token's text: "</s>", {"content": "</s>", …}, or null.
-type tokenText string
-
-// UnmarshalJSON implements json.Unmarshaler.
-func (t *tokenText) UnmarshalJSON(data []byte) error {
-	var s *string
-	if json.Unmarshal(data, &s) == nil {
-		if s != nil {
-			*t = tokenText(*s)
-		}
-		return nil
-	}
-	var o struct {
-		Content string `json:"content"`
-	}
-	if err := json.Unmarshal(data, &o); err != nil {
-		return errors.New("a special token is neither a text nor an object with a content")
-	}
-	*t = tokenText(o.Content)
-	return nil
 }
 
 // templateText is a chat template: a text, or a list of named ones, of which "default" counts.

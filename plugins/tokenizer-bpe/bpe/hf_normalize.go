@@ -1,6 +1,7 @@
 package bpe
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -58,11 +59,13 @@ func (n hfNormalizers) read(raw json.RawMessage, depth int) (func(s string) stri
 	case "NFC":
 		return norm.NFC.String, nil
 	case "NFD":
-		return norm.NFD.String, nil
+		return normalForm(norm.NFD), nil
 	case "NFKC":
-		return norm.NFKC.String, nil
+		return normalForm(norm.NFKC), nil
 	case "NFKD":
-		return norm.NFKD.String, nil
+		return normalForm(norm.NFKD), nil
+	case "Nmt":
+		return nmt, nil
 	case "Lowercase":
 		return lower, nil
 	case "Strip":
@@ -76,7 +79,7 @@ func (n hfNormalizers) read(raw json.RawMessage, depth int) (func(s string) stri
 			return s
 		}, nil
 	case "StripAccents":
-		return func(s string) string { return without(s, n.classes.IsMark) }, nil
+		return func(s string) string { return without(s, n.classes.IsAccent) }, nil
 	case "Prepend":
 		return func(s string) string {
 			if s == "" {
@@ -95,6 +98,15 @@ func (n hfNormalizers) read(raw json.RawMessage, depth int) (func(s string) stri
 		if f.Charsmap == nil || *f.Charsmap == "" {
 			return nil, nil
 		}
+		data, err := base64.StdEncoding.DecodeString(*f.Charsmap)
+		if err != nil {
+			return nil, errors.New("Precompiled: precompiled_charsmap is not base64")
+		}
+		m, err := newCharsmap(data)
+		if err != nil {
+			return nil, fmt.Errorf("Precompiled: %w", err)
+		}
+		return m.byCluster, nil
 	}
 	return nil, fmt.Errorf("type %q is not supported", kind)
 }
@@ -140,18 +152,11 @@ func (n hfNormalizers) replace(f hfNormalizer) (func(s string) string, error) {
 			return nil, err
 		}
 		return func(s string) string {
-			var b strings.Builder
-			done := 0
-			err := p.Matches(s, func(from, end int) {
-				b.WriteString(s[done:from])
-				b.WriteString(f.Content)
-				done = end
-			}, func() {})
+			by, err := replaceMatches(p, s, f.Content)
 			if err != nil {
 				return s // it took too long
 			}
-			b.WriteString(s[done:])
-			return b.String()
+			return by
 		}, nil
 	}
 	return nil, errors.New("a Replace has neither a String nor a Regex")
@@ -159,12 +164,7 @@ func (n hfNormalizers) replace(f hfNormalizer) (func(s string) string, error) {
 
 // bert is BertNormalizer: clean, set Chinese characters apart, strip accents, lower case.
 func (n hfNormalizers) bert(f hfNormalizer) func(s string) string {
-	isSet := func(b *bool, otherwise bool) bool {
-		if b == nil {
-			return otherwise
-		}
-		return *b
-	}
+	nfd := normalForm(norm.NFD)
 	clean, chinese, lowercase := isSet(f.Clean, true), isSet(f.Chinese, true), isSet(f.Lower, true)
 	accents := isSet(f.Accents, lowercase)
 	return func(s string) string {
@@ -175,7 +175,7 @@ func (n hfNormalizers) bert(f hfNormalizer) func(s string) string {
 			s = apart(s)
 		}
 		if accents {
-			s = without(norm.NFD.String(s), func(r rune) bool { return unicode.Is(unicode.Mn, r) })
+			s = without(nfd(s), n.classes.IsBERTAccent)
 		}
 		if lowercase {
 			s = lower(s)
@@ -228,10 +228,78 @@ func without(s string, drop func(r rune) bool) string {
 	}, s)
 }
 
-// lower is Rust's to_lowercase for each character: İ becomes two.
+// lower is Rust's to_lowercase for each character: İ becomes two, and the letters of Unicode 16 and 17 are known.
 func lower(s string) string {
 	if strings.ContainsRune(s, 'İ') {
 		s = strings.ReplaceAll(s, "İ", "i\u0307")
 	}
-	return strings.Map(unicode.ToLower, s)
+	return strings.Map(lowerRune, s)
+}
+
+func lowerRune(r rune) rune {
+	if r < 0x1C89 {
+		return unicode.ToLower(r)
+	}
+	switch {
+	case r == 0x1C89, r == 0xA7CC, r == 0xA7CE, r == 0xA7D2, r == 0xA7D4, r == 0xA7DA:
+		return r + 1
+	case r == 0xA7CB:
+		return 0x264
+	case r == 0xA7DC:
+		return 0x19B
+	case r >= 0x10D50 && r <= 0x10D65:
+		return r + 0x20
+	case r >= 0x16EA0 && r <= 0x16EB8:
+		return r + 0x1B
+	}
+	return unicode.ToLower(r)
+}
+
+// nmt drops control characters and writes white space as spaces. Source: SentencePiece, src/builder.cc, BuildNmtMap.
+func nmt(s string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r >= 1 && r <= 8, r == 0xB, r >= 0xE && r <= 0x1F, r == 0x7F, r == 0x8F, r == 0x9F:
+			return -1
+		case r == '\t', r == '\n', r == '\f', r == '\r', r == 0x1680, r >= 0x200B && r <= 0x200F, r == 0x2028, r == 0x2029, r == 0x2581, r == 0xFEFF, r == utf8.RuneError:
+			return ' '
+		}
+		return r
+	}, s)
+}
+
+// normalForm is a normal form as the library has it: its data are those of an older Unicode, in which some characters do
+// not decompose yet. They start a new character each, so the text can be cut at them.
+func normalForm(f norm.Form) func(s string) string {
+	return func(s string) string {
+		if f.IsNormalString(s) {
+			return s
+		}
+		var b strings.Builder
+		done := 0
+		for i, r := range s {
+			if r >= 0x32FF && isYoung(r, f) {
+				b.WriteString(f.String(s[done:i]))
+				done = i + utf8.RuneLen(r)
+				b.WriteString(s[i:done])
+			}
+		}
+		if done == 0 {
+			return f.String(s)
+		}
+		b.WriteString(f.String(s[done:]))
+		return b.String()
+	}
+}
+
+// isYoung reports whether a form of the library leaves a character as it is that decomposes today.
+func isYoung(r rune, f norm.Form) bool {
+	switch {
+	case r == 0x11938:
+		return f == norm.NFD || f == norm.NFKD
+	case f == norm.NFD:
+		return false
+	}
+	return r == 0x32FF || r >= 0xA7F2 && r <= 0xA7F4 || r == 0xAB69 || r >= 0x10781 && r <= 0x107BA || r >= 0x1E030 && r <= 0x1E06D ||
+		r == 0x1F16C || r >= 0x1FBF0 && r <= 0x1FBF9
 }

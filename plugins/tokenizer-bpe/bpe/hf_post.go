@@ -4,8 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
-	"unicode/utf8"
 )
 
 // hfPostProcessors reads the post_processor of a tokenizer.json: what stands around a text.
@@ -128,100 +126,4 @@ func (p *hfPostProcessors) put(before, after []int64) error {
 	p.prefix = append(b, p.prefix...)
 	p.suffix = append(p.suffix, a...)
 	return nil
-}
-
-// hfDecoder says what tokens decode to.
-type hfDecoder struct {
-	byteLevel    bool
-	byteFallback bool
-	stripSpace   bool
-	replace      [][2]string
-	prefix       string // WordPiece: of tokens that go on a word
-	suffix       string // BPEDecoder
-	wordPiece    bool
-	chars        *byteChars
-}
-
-func readDecoder(raw json.RawMessage) (hfDecoder, error) {
-	d := hfDecoder{chars: newByteChars()}
-	return d, d.read(raw, 0)
-}
-
-func (d *hfDecoder) read(raw json.RawMessage, depth int) error {
-	if isNull(raw) {
-		return nil
-	}
-	kind, parts, err := hfType(raw, depth, "decoders")
-	if err != nil {
-		return err
-	}
-	for _, part := range parts {
-		if err := d.read(part, depth+1); err != nil {
-			return err
-		}
-	}
-	var f struct {
-		hfPreTokenizer
-		Content string `json:"content"`
-		Start   int    `json:"start"`
-		Prefix  string `json:"prefix"`
-		Suffix  string `json:"suffix"`
-	}
-	if err := json.Unmarshal(raw, &f); err != nil {
-		return fmt.Errorf("%s: %w", kind, err)
-	}
-	switch kind {
-	case "Sequence", "Fuse":
-	case "ByteLevel":
-		d.byteLevel = true
-	case "ByteFallback":
-		d.byteFallback = true
-	case "Replace":
-		if f.Pattern.String == nil {
-			return errors.New("a Replace of anything but a String is not supported")
-		}
-		d.replace = append(d.replace, [2]string{*f.Pattern.String, f.Content})
-	case "Metaspace":
-		if utf8.RuneCountInString(f.Replacement) != 1 {
-			return fmt.Errorf("a Metaspace has the replacement %q, which is not one character", f.Replacement)
-		}
-		d.replace = append(d.replace, [2]string{f.Replacement, " "})
-		d.stripSpace = f.Scheme != "never" && (f.AddPrefix == nil || *f.AddPrefix)
-	case "Strip":
-		d.stripSpace = d.stripSpace || f.Content == " " && f.Start > 0
-	case "WordPiece":
-		d.wordPiece, d.stripSpace, d.prefix = true, true, f.Prefix
-	case "BPEDecoder":
-		d.suffix, d.stripSpace = f.Suffix, true
-	default:
-		return fmt.Errorf("type %q is not supported", kind)
-	}
-	return nil
-}
-
-// piece appends what a token that is text decodes to.
-func (d *hfDecoder) piece(dst []byte, s string) []byte {
-	if d.byteLevel {
-		if b, ok := d.chars.decode(dst, s); ok {
-			return b
-		}
-		return append(dst, s...)
-	}
-	for _, r := range d.replace {
-		if r[0] != "" {
-			s = strings.ReplaceAll(s, r[0], r[1])
-		}
-	}
-	if d.wordPiece {
-		if rest, ok := strings.CutPrefix(s, d.prefix); ok && d.prefix != "" {
-			return append(dst, rest...)
-		}
-		dst = append(dst, ' ')
-	}
-	if d.suffix != "" {
-		if rest, ok := strings.CutSuffix(s, d.suffix); ok {
-			return append(append(dst, rest...), ' ')
-		}
-	}
-	return append(dst, s...)
 }

@@ -18,6 +18,13 @@ type hfWords struct {
 	name  string      // llama.cpp's name of it; "" where it has none or it is not known
 }
 
+// mapped is the pre-tokenizer of a model that takes ByteLevel's characters as they are.
+func (w hfWords) mapped() hfWords {
+	to := toChars{newByteChars()}
+	w.start, w.rest = append(w.start[:len(w.start):len(w.start)], to), append(w.rest[:len(w.rest):len(w.rest)], to)
+	return w
+}
+
 // of returns the splitter for a part of a text.
 func (w hfWords) of(first bool) split.Splitter {
 	if first {
@@ -41,6 +48,7 @@ type hfPreTokenizer struct {
 	Split       *bool          `json:"split"`
 	Individual  bool           `json:"individual_digits"` // Digits
 	Delimiter   string         `json:"delimiter"`         // CharDelimiterSplit
+	Length      int            `json:"length"`            // FixedLength
 }
 
 func (h hfPreTokenizers) read(raw json.RawMessage) (hfWords, error) {
@@ -124,13 +132,20 @@ func (h hfPreTokenizers) add(w *hfWords, mapped *bool, raw json.RawMessage, dept
 		}
 		return both(split.AtChars(func(r rune) bool { return split.IsPunctuation(c, r) }, f.Behavior))
 	case "Whitespace":
-		return both(split.AtPattern(`\w+|[^\w\s]+`, split.Removed, true, c))
+		return both(split.Whitespace(c), nil)
 	case "WhitespaceSplit":
 		return both(split.Spaces(c), nil)
 	case "BertPreTokenizer":
 		return both(split.BERT(c), nil)
 	case "CharDelimiterSplit":
 		return both(split.At(f.Delimiter, split.Removed, false))
+	case "UnicodeScripts":
+		return both(split.NewScripts(), nil)
+	case "FixedLength":
+		if f.Length < 1 {
+			return fmt.Errorf("FixedLength has the length %d", f.Length)
+		}
+		return both(split.FixedLength(f.Length), nil)
 	}
 	return fmt.Errorf("type %q is not supported", kind)
 }
@@ -155,6 +170,10 @@ func (h hfPreTokenizers) metaspace(w *hfWords, f hfPreTokenizer) error {
 		start, rest = withPrefix, withPrefix
 	case "first":
 		start, rest = withPrefix, space
+		if len(w.start) > 0 {
+			start = &firstWord{before: w.start, first: withPrefix, others: space}
+			w.start = nil
+		}
 	case "never":
 		start, rest = space, space
 	default:
@@ -169,6 +188,42 @@ func (h hfPreTokenizers) metaspace(w *hfWords, f hfPreTokenizer) error {
 		w.start, w.rest = append(w.start, cut), append(w.rest, cut)
 	}
 	return nil
+}
+
+// firstWord treats the word at the very start of a text otherwise than the others.
+type firstWord struct {
+	before        split.Splitter
+	first, others split.Splitter
+}
+
+// Split implements split.Splitter.
+func (f *firstWord) Split(s string, to split.Sink) error {
+	sink := &firstSink{f: f, text: s, to: to}
+	if err := f.before.Split(s, sink); err != nil {
+		return err
+	}
+	return sink.err
+}
+
+type firstSink struct {
+	f    *firstWord
+	text string
+	to   split.Sink
+	n    int
+	err  error
+}
+
+// Word implements split.Sink.
+func (f *firstSink) Word(s string) {
+	if f.err != nil {
+		return
+	}
+	use := f.f.others
+	if f.n == 0 && strings.HasPrefix(f.text, s) { // what was dropped before it moves it from the start
+		use = f.f.first
+	}
+	f.n++
+	f.err = use.Split(s, f.to)
 }
 
 // prefixed puts a text before words that do not start with it.
@@ -252,21 +307,12 @@ func (c *cutter) Word(s string) {
 	_ = split.Blanks{}.Split(s, c.to) // it never fails
 }
 
-// hfWordPiece runs WordPiece on a pre-tokenizer's words.
-type hfWordPiece struct {
-	model *wordPiece
+// hfSubwords runs WordPiece on a pre-tokenizer's words.
+type hfSubwords struct {
+	model *subwords
 	words hfWords
 }
 
-func (m *hfWordPiece) encode(w *work, s string, first, _ bool) error {
-	return m.words.of(first).Split(s, &pieceWords{m: m.model, w: w})
+func (m *hfSubwords) encode(w *work, s string, first, _ bool) error {
+	return m.words.of(first).Split(s, &subwordSink{m: m.model, w: w})
 }
-
-// pieceWords encodes word after word.
-type pieceWords struct {
-	m *wordPiece
-	w *work
-}
-
-// Word implements split.Sink.
-func (p *pieceWords) Word(s string) { p.m.word(p.w, s) }

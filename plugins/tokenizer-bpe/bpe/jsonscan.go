@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -121,18 +122,33 @@ func (s *jsonScan) integer() (int64, error) {
 	return n, nil
 }
 
+// float reads a finite number.
+func (s *jsonScan) float() (float64, error) {
+	s.space()
+	from := s.pos
+	for s.pos < len(s.data) && (s.data[s.pos] >= '0' && s.data[s.pos] <= '9' || strings.IndexByte("+-.eE", s.data[s.pos]) >= 0) {
+		s.pos++
+	}
+	x, err := strconv.ParseFloat(string(s.data[from:s.pos]), 64)
+	if err != nil {
+		return 0, errShape
+	}
+	return x, nil
+}
+
 // hfVocab is the vocabulary of a model: {"text": id}, or a list in Unigram models.
 type hfVocab struct {
-	list bool
-	text []string // by id; "" where there is no token
-	n    int
+	list  bool
+	text  []string  // by id; "" where there is no token
+	score []float64 // by id, of Unigram models
+	n     int
 }
 
 // UnmarshalJSON implements json.Unmarshaler.
 func (v *hfVocab) UnmarshalJSON(data []byte) error {
 	if len(data) > 0 && data[0] == '[' {
 		v.list = true
-		return nil
+		return v.scored(data)
 	}
 	type entry struct {
 		from, to int32
@@ -172,6 +188,40 @@ func (v *hfVocab) UnmarshalJSON(data []byte) error {
 	for _, e := range entries {
 		v.text[e.id] = all[e.from:e.to]
 	}
+	return nil
+}
+
+// scored reads the vocabulary of a Unigram model: [["text", score], …].
+func (v *hfVocab) scored(data []byte) error {
+	s := &jsonScan{data: data}
+	s.next('[')
+	var ends []int32
+	for i := 0; !s.next(']'); i++ {
+		bad := func() error { return fmt.Errorf("model.vocab: entry %d %w: [\"text\", score]", i, errShape) }
+		if i >= maxTokens {
+			return fmt.Errorf("model.vocab has more than the %d entries that are supported", maxTokens)
+		}
+		if !s.next('[') {
+			return bad()
+		}
+		from, to, err := s.str()
+		if err != nil || !s.next(',') {
+			return bad()
+		}
+		score, err := s.float()
+		if err != nil || !s.next(']') {
+			return bad()
+		}
+		ends = append(ends, int32(from), int32(to))
+		v.score = append(v.score, score)
+		s.next(',')
+	}
+	all := string(s.text)
+	v.text = make([]string, len(v.score))
+	for i := range v.text {
+		v.text[i] = all[ends[2*i]:ends[2*i+1]]
+	}
+	v.n = len(v.text)
 	return nil
 }
 

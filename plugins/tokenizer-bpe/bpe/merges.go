@@ -95,8 +95,8 @@ func (s *symbols) number(text string) int32 {
 func (s *symbols) isToken(id int32) bool { return int(id) < len(s.vocab.text) }
 
 // build makes the table of n merges. Merges of what is no token are refused, as Hugging Face does, unless may accepts the
-// text; with may nil they count, as in llama.cpp.
-func (s *symbols) build(n int, at func(i int) (left, right string, ok bool), may func(text string) bool) (*mergeTable, error) {
+// text; with may nil they count, as in llama.cpp. prefix is what right loses when it joins left.
+func (s *symbols) build(n int, at func(i int) (left, right string, ok bool), prefix string, may func(text string) bool) (*mergeTable, error) {
 	if n > maxMerges {
 		return nil, fmt.Errorf("there are %d merges: at most %d are supported", n, maxMerges)
 	}
@@ -107,7 +107,7 @@ func (s *symbols) build(n int, at func(i int) (left, right string, ok bool), may
 		if !ok {
 			return nil, fmt.Errorf("merge %d is not a pair of two texts", i)
 		}
-		joined = append(append(joined[:0], left...), right...)
+		joined = append(append(joined[:0], left...), right[min(len(prefix), len(right)):]...)
 		id, ok := s.vocab.lookup(string(joined))
 		if !ok {
 			if may != nil && !may(string(joined)) {

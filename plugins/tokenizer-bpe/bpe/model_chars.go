@@ -19,6 +19,8 @@ type charBPE struct {
 	lines    bool       // that holds for runs of line feeds only
 	escape   bool       // spaces become blank first
 	fallback bool       // all bytes of a character must have tokens, otherwise it is unknown
+	prefix   string     // of characters that do not start a word
+	suffix   string     // of the character that ends a word
 }
 
 func (m *charBPE) encode(w *work, s string, _, _ bool) error {
@@ -53,25 +55,41 @@ func (m *charBPE) word(w *work, s string) {
 		}
 	}
 	w.id = w.id[:0]
-	lastUnknown := false
-	for len(s) > 0 {
-		_, n := utf8.DecodeRuneInString(s)
-		id, ok := m.symbol(s[:n])
+	// An unknown token waits until a known character comes, as in the library: bytes overtake it.
+	waiting := false
+	for at := 0; at < len(s); {
+		_, n := utf8.DecodeRuneInString(s[at:])
+		c := s[at : at+n]
+		at += n
+		if m.prefix != "" && at > n {
+			c = m.prefix + c
+		}
+		if m.suffix != "" && at == len(s) {
+			c += m.suffix
+		}
+		id, ok := m.symbol(c)
 		switch {
 		case ok:
+			if waiting {
+				w.id = append(w.id, m.unknown)
+				waiting = false
+			}
 			w.id = append(w.id, id)
-		case m.hasBytes(s[:n]):
-			for _, b := range []byte(s[:n]) {
+		case m.hasBytes(c):
+			for _, b := range []byte(c) {
 				if m.bytes[b] >= 0 {
 					w.id = append(w.id, m.bytes[b])
 				}
 			}
-			ok = true
-		case m.unknown >= 0 && !(m.fuse && lastUnknown):
-			w.id = append(w.id, m.unknown)
+		case m.unknown >= 0:
+			if waiting && !m.fuse {
+				w.id = append(w.id, m.unknown)
+			}
+			waiting = true
 		}
-		lastUnknown = !ok
-		s = s[n:]
+	}
+	if waiting {
+		w.id = append(w.id, m.unknown)
 	}
 	for _, id := range w.merge(byRank{m.merges}) {
 		if m.syms.isToken(id) {

@@ -63,6 +63,17 @@ func byteTokens(v *vocabulary) (ids [256]int32) {
 	return ids
 }
 
+// namedBytes finds the tokens <0x00> to <0xFF>; -1 where there is none.
+func namedBytes(v *vocabulary) (ids [256]int32) {
+	for b := range ids {
+		ids[b] = -1
+		if id, ok := v.lookup(fmt.Sprintf("<0x%02X>", b)); ok {
+			ids[b] = id
+		}
+	}
+	return ids
+}
+
 func (m *scoreBPE) encode(w *work, s string, _, afterToken bool) error {
 	if len(s) >= math.MaxInt32/4 {
 		return fmt.Errorf("bpe: %w: a text of %d bytes is too long", ErrText, len(s))

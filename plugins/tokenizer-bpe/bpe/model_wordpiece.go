@@ -1,19 +1,15 @@
 package bpe
 
-import (
-	"strings"
-	"unicode/utf8"
-)
+import "unicode/utf8"
 
-// wordPiece covers each word with the longest tokens from its start on; a word that cannot be covered is one unknown
+// wordPiece is a GGUF's WordPiece: it covers each word with the longest tokens from its start on; a word that cannot be covered is one unknown
 // token.
 type wordPiece struct {
-	words    func(s string, word func(w string)) // the text's words, normalised
-	texts    index                               // tokens that start a word with blank before them, the others without their "##"
-	longest  int
-	ids      []int32 // by place in texts
-	unknown  int32
-	maxChars int // longer words are unknown; 0: any length
+	words   func(s string, word func(w string)) // the text's words, normalised
+	texts   index                               // tokens that start a word have blank before them
+	longest int
+	ids     []int32 // by place in texts
+	unknown int32
 }
 
 func (m *wordPiece) encode(w *work, s string, _, _ bool) error {
@@ -23,19 +19,17 @@ func (m *wordPiece) encode(w *work, s string, _, _ bool) error {
 
 func (m *wordPiece) word(w *work, word string) {
 	start := len(w.out)
-	if m.maxChars == 0 || utf8.RuneCountInString(word) <= m.maxChars {
-		w.buf = append(append(w.buf[:0], blank...), word...)
-		rest := string(w.buf)
-		for rest != "" {
-			n := m.longestMatch(w, rest)
-			if n == 0 {
-				break
-			}
-			rest = rest[n:]
+	w.buf = append(append(w.buf[:0], blank...), word...)
+	rest := string(w.buf)
+	for rest != "" {
+		n := m.longestMatch(w, rest)
+		if n == 0 {
+			break
 		}
-		if rest == "" {
-			return
-		}
+		rest = rest[n:]
+	}
+	if rest == "" {
+		return
 	}
 	w.out = w.out[:start]
 	if m.unknown >= 0 {
@@ -56,23 +50,12 @@ func (m *wordPiece) longestMatch(w *work, s string) int {
 	return 0
 }
 
-// newWordPiece indexes a vocabulary. With prefix "##", tokens that go on a word start with it; with prefix "" the
-// vocabulary is GGUF's: tokens that start a word have blank before them.
-func newWordPiece(v *vocabulary, prefix string, hide func(id int) bool) *wordPiece {
+// newWordPiece indexes the vocabulary of a GGUF file, in which tokens that start a word have blank before them.
+func newWordPiece(v *vocabulary, hide func(id int) bool) *wordPiece {
 	m := &wordPiece{}
 	texts := make([]string, 0, len(v.text))
 	for id, s := range v.text {
 		if s == "" || hide(id) {
-			continue
-		}
-		if prefix != "" {
-			if rest, ok := strings.CutPrefix(s, prefix); ok {
-				s = rest
-			} else {
-				s = blank + s
-			}
-		}
-		if s == "" {
 			continue
 		}
 		texts = append(texts, s)

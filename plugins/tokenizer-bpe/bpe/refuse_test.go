@@ -13,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"edged/core/model/gguf"
+	"edged/plugins/tokenizer-bpe/bpe/split"
 	"edged/test/oracle"
 )
 
@@ -129,8 +130,12 @@ func TestTokenizerJSONRefusals(t *testing.T) {
 		{"no JSON", []byte("{"), "unexpected end"},
 		{"a list", []byte("[]"), "cannot unmarshal"},
 		{"empty", []byte("{}"), `model.type is ""`},
-		{"unigram", model("vocab", `[["a", 0.5]]`), "Unigram"},
-		{"unknown model", model("type", `"WordLevel"`), `model.type is "WordLevel"`},
+		{"vocabulary of another model", model("vocab", `[["a", 0.5]]`), "not of the form that a BPE model has"},
+		{"unknown model", model("type", `"Oracle"`), `model.type is "Oracle"`},
+		{"unigram without scores", with("model", `{"type":"Unigram","vocab":["a"]}`), "model.vocab: entry 0"},
+		{"unigram of texts", with("model", `{"type":"Unigram","vocab":[["a","b"]]}`), "model.vocab: entry 0"},
+		{"unigram with a foreign unknown token", with("model", `{"type":"Unigram","unk_id":7,"vocab":[["a",-1]]}`), "model.unk_id is 7"},
+		{"unigram with a long token", with("model", `{"type":"Unigram","unk_id":0,"vocab":[["`+strings.Repeat("a", 2000)+`",-1]]}`), "2000 bytes"},
 		{"no vocabulary", model("vocab", `{}`), "model.vocab is empty"},
 		{"vocabulary of texts", model("vocab", `{"a":"b"}`), "model.vocab is not of the expected form"},
 		{"negative id", model("vocab", `{"a":-1}`), `"a" has the id -1`},
@@ -141,23 +146,23 @@ func TestTokenizerJSONRefusals(t *testing.T) {
 		{"merges of numbers", model("merges", `[1]`), "model.merges: entry 0"},
 		{"merge of no token", model("merges", `["a ☃"]`), "which is not in the vocabulary"},
 		{"dropout", model("dropout", `0.1`), "random"},
-		{"end of word", model("end_of_word_suffix", `"</w>"`), "end_of_word_suffix"},
-		{"normalizer", with("normalizer", `{"type":"Nmt"}`), `normalizer: type "Nmt" is not supported`},
+		{"normalizer", with("normalizer", `{"type":"Odd"}`), `normalizer: type "Odd" is not supported`},
 		{"normalizer without a type", with("normalizer", `{}`), "has no type"},
+		{"charsmap that is no base64", with("normalizer", `{"type":"Precompiled","precompiled_charsmap":"?"}`), "not base64"},
+		{"charsmap with a long trie", with("normalizer", `{"type":"Precompiled","precompiled_charsmap":"AAQAAAAA"}`), "longer than the map"},
 		{"charsmap", with("normalizer", `{"type":"Precompiled","precompiled_charsmap":"AAAA"}`), "Precompiled"},
 		{"nested too deep", with("normalizer", deep), "nested deeper"},
 		{"pattern", with("pre_tokenizer", `{"type":"Split","pattern":{"Regex":"("},"behavior":"Isolated","invert":false}`), "pre_tokenizer: Split"},
 		{"intersection", with("pre_tokenizer", `{"type":"Split","pattern":{"Regex":"[a&&b]"},"behavior":"Isolated","invert":false}`), "intersection"},
 		{"behaviour", with("pre_tokenizer", `{"type":"Split","pattern":{"Regex":"a"},"behavior":"Eaten","invert":false}`), `"Eaten" is unknown`},
-		{"pre-tokenizer", with("pre_tokenizer", `{"type":"UnicodeScripts"}`), "UnicodeScripts"},
+		{"pre-tokenizer", with("pre_tokenizer", `{"type":"Odd"}`), `type "Odd" is not supported`},
+		{"length", with("pre_tokenizer", `{"type":"FixedLength","length":0}`), "length 0"},
 		{"metaspace", with("pre_tokenizer", `{"type":"Metaspace","replacement":"__"}`), "not one character"},
-		{"decoder", with("decoder", `{"type":"CTC"}`), `decoder: type "CTC"`},
+		{"decoder", with("decoder", `{"type":"Odd"}`), `decoder: type "Odd"`},
 		{"post-processor", with("post_processor", `{"type":"Odd"}`), `post_processor: type "Odd"`},
 		{"template with a foreign token", with("post_processor", `{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"x","type_id":0}},{"Sequence":{"id":"A","type_id":0}}],"special_tokens":{}}`), `names the token "x"`},
 		{"template with a foreign id", with("post_processor", `{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"x","type_id":0}},{"Sequence":{"id":"A","type_id":0}}],"special_tokens":{"x":{"id":"x","ids":[99999999],"tokens":["x"]}}}`), "99999999 is not in the vocabulary"},
 		{"template without the text", with("post_processor", `{"type":"TemplateProcessing","single":[],"special_tokens":{}}`), "leaves the text out"},
-		{"added token with a foreign id", with("added_tokens", `[{"id":99999999,"content":"<|x|>"}]`), "99999999"},
-		{"added token with a taken id", with("added_tokens", `[{"id":5,"content":"<|x|>"}]`), "which is that of"},
 		{"long added token", with("added_tokens", `[{"id":2048,"content":"`+strings.Repeat("x", 300)+`"}]`), "300 bytes"},
 	}
 	for _, tt := range tests {
@@ -208,15 +213,40 @@ func TestFolders(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 	})
-	t.Run("a class that sets BOS", func(t *testing.T) {
-		for config, want := range map[string]bool{
-			`{"tokenizer_class":"LlamaTokenizerFast","bos_token":"<|im_start|>"}`:                           true,
-			`{"tokenizer_class":"LlamaTokenizer","bos_token":"<|im_start|>","add_bos_token":false}`:         false,
-			`{"tokenizer_class":"PreTrainedTokenizerFast","bos_token":"<|im_start|>","add_bos_token":true}`: false,
+	t.Run("the file's post-processor decides, not the configuration", func(t *testing.T) {
+		for _, config := range []string{
+			`{"tokenizer_class":"LlamaTokenizerFast","bos_token":"<|im_start|>"}`,
+			`{"tokenizer_class":"LlamaTokenizer","bos_token":"<|im_start|>","add_bos_token":true}`,
+			`{"tokenizer_class":"PreTrainedTokenizerFast","bos_token":"<|im_start|>","add_bos_token":true}`,
 		} {
 			tok, err := FromFolder(write(t, map[string]string{"tokenizer.json": demo, "tokenizer_config.json": config}))
-			if err != nil || tok.Info().AddBOS != want {
+			if err != nil || tok.Info().AddBOS || tok.Class() != "" || len(tok.Notes()) > 0 {
 				t.Errorf("%s: %v", config, err)
+			}
+		}
+	})
+	t.Run("a class against the file is named", func(t *testing.T) {
+		for config, want := range map[string]string{
+			`{"tokenizer_class":"GPT2Tokenizer"}`:     "GPT2Tokenizer builds its own pre_tokenizer, other",
+			`{"tokenizer_class":"BertTokenizerFast"}`: "BertTokenizer is a class for a WordPiece model",
+			`{"tokenizer_class":"XLMTokenizer"}`:      "XLMTokenizer does not read tokenizer.json",
+		} {
+			tok, err := FromFolder(write(t, map[string]string{"tokenizer.json": demo, "tokenizer_config.json": config}))
+			if err != nil || len(tok.Notes()) != 1 || !strings.Contains(tok.Notes()[0], want) {
+				t.Errorf("%s: %v, error %v", config, tok.Notes(), err)
+			}
+		}
+	})
+	t.Run("an added token's id is the next one, whatever the file says", func(t *testing.T) {
+		for _, id := range []string{"99999999", "5"} {
+			tok, err := FromFolder(write(t, map[string]string{"tokenizer.json": string(patched(t, []byte(demo), map[string]json.RawMessage{
+				"added_tokens": json.RawMessage(`[{"id":` + id + `,"content":"<|x|>"}]`),
+			}))}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if ids, err := tok.Encode(nil, "<|x|>", Options{}); err != nil || !slices.Equal(ids, []int32{int32(tok.Info().Tokens - 1)}) {
+				t.Errorf("ids %v, error %v", ids, err)
 			}
 		}
 	})
@@ -227,10 +257,9 @@ func TestFolders(t *testing.T) {
 		"empty":              {nil, "no tokenizer.json"},
 		"sentencepiece only": {map[string]string{"tokenizer.model": "x"}, "has tokenizer.model but no tokenizer.json"},
 		"broken config":      {map[string]string{"tokenizer.json": demo, "tokenizer_config.json": `{`}, "tokenizer_config.json"},
-		"odd token":          {map[string]string{"tokenizer.json": demo, "tokenizer_config.json": `{"bos_token":7}`}, "neither a text nor an object"},
+		"odd token":          {map[string]string{"tokenizer.json": demo, "tokenizer_config.json": `{"bos_token":{"content":7}}`}, "neither a text nor an object"},
 		"odd template":       {map[string]string{"tokenizer.json": demo, "tokenizer_config.json": `{"chat_template":7}`}, "chat_template is neither"},
 		"odd ids":            {map[string]string{"tokenizer.json": demo, "generation_config.json": `{"eos_token_id":"x"}`}, "neither a number"},
-		"class without BOS":  {map[string]string{"tokenizer.json": demo, "tokenizer_config.json": `{"tokenizer_class":"LlamaTokenizer"}`}, "there is no BOS id"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := FromFolder(write(t, tt.files))
@@ -294,7 +323,7 @@ func TestSpecialTokens(t *testing.T) {
 // Face's first match wins.
 func TestOverlappingTokens(t *testing.T) {
 	tokens := []added{{id: 1, text: "<ab>"}, {id: 2, text: "b><cde"}, {id: 3, text: "\n"}, {id: 4, text: "\n\n\n"}, {id: 5, text: "x", rstrip: true, lstrip: true}, {id: 6, text: "cde", singleWord: true}}
-	m := newMatcher(tokens)
+	m := newMatcher(tokens, split.NewHuggingFaceClasses())
 	show := func(f []fragment) (ids []int32) {
 		for _, x := range f {
 			ids = append(ids, x.token)

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"unicode"
 	"unicode/utf8"
+
+	"edged/plugins/tokenizer-bpe/bpe/split"
 )
 
 // added is a token that is found in a text before it is cut into words.
@@ -29,7 +31,8 @@ type matcher struct {
 	root    [256]int32 // node after the first byte; 0: none
 	nodes   []node     // nodes[0] is not used
 	lengths []int      // that tokens have, longest first
-	rank    []int      // place of each token's length in lengths
+	classes *split.Classes
+	rank    []int // place of each token's length in lengths
 }
 
 // node is a place in the trie of token texts; its children are a list.
@@ -39,8 +42,9 @@ type node struct {
 	b              byte
 }
 
-func newMatcher(tokens []added) *matcher {
-	m := &matcher{nodes: make([]node, 1)}
+// newMatcher builds a matcher. classes say what a word is, for tokens that stand alone; nil where there are none.
+func newMatcher(tokens []added, classes *split.Classes) *matcher {
+	m := &matcher{nodes: make([]node, 1), classes: classes}
 	for _, t := range tokens {
 		if t.text != "" {
 			m.insert(t)
@@ -148,7 +152,7 @@ func (m *matcher) leftmost(s string, parse func(t *added) bool) []fragment {
 		}
 		from, to := i, i+len(t.text)
 		i = to
-		if from < done || !parse(t) || t.singleWord && (wordBefore(s[:from]) || wordAfter(s[to:])) {
+		if !parse(t) || t.singleWord && (m.wordBefore(s[:from]) || m.wordAfter(s[to:])) {
 			continue
 		}
 		if t.lstrip {
@@ -305,17 +309,12 @@ func trimLeft(s string, drop func(r rune) bool) int {
 	return len(s)
 }
 
-func wordBefore(s string) bool {
+func (m *matcher) wordBefore(s string) bool {
 	r, n := utf8.DecodeLastRuneInString(s)
-	return n > 0 && isWord(r)
+	return n > 0 && m.classes.IsWord(r)
 }
 
-func wordAfter(s string) bool {
+func (m *matcher) wordAfter(s string) bool {
 	r, n := utf8.DecodeRuneInString(s)
-	return n > 0 && isWord(r)
-}
-
-// isWord is \w of Unicode regular expressions.
-func isWord(r rune) bool {
-	return r == '_' || unicode.IsLetter(r) || unicode.IsMark(r) || unicode.Is(unicode.Nd, r) || unicode.Is(unicode.Pc, r)
+	return n > 0 && m.classes.IsWord(r)
 }

@@ -25,6 +25,8 @@ const (
 	KindBPE       = "bpe"       // byte-level BPE
 	KindSPM       = "spm"       // SentencePiece BPE
 	KindWordPiece = "wordpiece" // WordPiece
+	KindUnigram   = "unigram"   // SentencePiece's unigram model
+	KindWordLevel = "wordlevel" // whole words
 )
 
 // Info describes a tokenizer. Ids are -1 where there is no such token.
@@ -70,6 +72,15 @@ type Tokenizer struct {
 	stripSpace bool
 	guard      *guard
 	scratch    sync.Pool
+
+	// What only folders have.
+	class    string          // of transformers; "" where the file is taken as it is
+	notes    []string        // where class and file disagree, in sentences
+	decoder  *hfDecoder      // nil: Decode joins the pieces
+	shown    []string        // texts by id that the decoder reads
+	skipped  map[string]bool // texts of the tokens that Decode leaves out unless it is told to show them
+	cleanUp  bool            // clean_up_tokenization_spaces
+	trimWord string          // the end of a word that becomes a space, after which the ends are trimmed: CLIP
 }
 
 // model turns a text without added tokens into ids.
@@ -85,7 +96,17 @@ type work struct {
 	merger
 	buf []byte
 	wordCache
+	lattice lattice
+	// strict: no model may choose a control token, whatever the text looks like.
+	strict bool
 }
+
+// Class is the class of transformers that a folder's tokenizer follows, "" where it takes tokenizer.json as it is, and for
+// GGUF files.
+func (t *Tokenizer) Class() string { return t.class }
+
+// Notes say in sentences where the files of a folder disagree, and which counts.
+func (t *Tokenizer) Notes() []string { return slices.Clone(t.notes) }
 
 // Info describes the tokenizer.
 func (t *Tokenizer) Info() Info {
@@ -120,12 +141,13 @@ func (t *Tokenizer) Encode(dst []int32, text string, o Options) ([]int32, error)
 	defer func() {
 		w.out = nil
 		w.release()
+		w.lattice.release()
 		if cap(w.buf) > 1<<18 {
 			w.buf = nil
 		}
 		t.scratch.Put(w)
 	}()
-	w.out = dst
+	w.out, w.strict = dst, o.rendered
 	if o.AddSpecial {
 		w.out = append(w.out, t.prefix...)
 	}
@@ -227,16 +249,22 @@ func (t *Tokenizer) encodeText(w *work, s string, first, afterToken, parse bool)
 }
 
 // Decode returns the bytes of ids; they need not be whole characters. Control tokens are left out unless special is set.
+// For a folder they are the text that its decoder makes of all of them together, with U+FFFD for what is no character.
 //
 // The space that a SentencePiece tokenizer puts before a text is taken away where the ids start with text; WordPiece's
 // likewise.
 func (t *Tokenizer) Decode(ids []int32, special bool) ([]byte, error) {
-	var out []byte
-	strip := t.stripSpace
 	for i, id := range ids {
 		if id < 0 || int(id) >= len(t.pieces) {
 			return nil, fmt.Errorf("bpe: %w: id %d at place %d is not in the vocabulary of %d tokens", ErrText, id, i, len(t.pieces))
 		}
+	}
+	if t.decoder != nil {
+		return t.decodeAll(ids, special)
+	}
+	var out []byte
+	strip := t.stripSpace
+	for _, id := range ids {
 		if k := t.vocab.kind[id]; (k.special() || k == unused) && !special {
 			continue
 		}
@@ -250,6 +278,29 @@ func (t *Tokenizer) Decode(ids []int32, special bool) ([]byte, error) {
 		out = append(out, piece...)
 	}
 	return out, nil
+}
+
+// decodeAll runs the decoder of a folder on all ids.
+func (t *Tokenizer) decodeAll(ids []int32, special bool) ([]byte, error) {
+	tokens := make([]string, 0, len(ids))
+	for _, id := range ids {
+		s := t.shown[id]
+		if s == "" && t.vocab.kind[id] == unused || !special && t.skipped[s] {
+			continue
+		}
+		tokens = append(tokens, s)
+	}
+	text, err := t.decoder.text(tokens)
+	if err != nil {
+		return nil, err
+	}
+	if t.trimWord != "" {
+		text = strings.TrimSpace(strings.ReplaceAll(text, t.trimWord, " "))
+	}
+	if t.cleanUp {
+		text = cleanPunctuation(text, false)
+	}
+	return []byte(text), nil
 }
 
 // finish completes a tokenizer whose vocabulary, pieces, ids and matchers are set.

@@ -75,6 +75,9 @@ func (s *Service) Load(ctx context.Context, path string) (tokenizer.Info, error)
 			s.Log.WarnContext(ctx, "chat template cannot be used", "path", path, "err", m.why)
 		}
 	}
+	for _, note := range tok.Notes() {
+		s.Log.WarnContext(ctx, "tokenizer files disagree", "path", path, "note", note)
+	}
 	s.loaded.Store(m)
 	// Reading Gemma's 33 MB of JSON takes 200 MB for a moment; a board of 4 GB has better use for them.
 	debug.FreeOSMemory()

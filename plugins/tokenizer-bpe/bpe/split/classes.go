@@ -18,6 +18,14 @@ const (
 	control                   // \p{C} without what is not assigned
 	upper                     // \p{Lu} and \p{Lt}
 	lower                     // \p{Ll}
+
+	// What only Hugging Face's library knows; see NewHuggingFaceClasses.
+	word       // \w of its regular expressions
+	rustWord   // \w of Rust's
+	rustNumber // Rust's is_numeric
+	bertPunct  // BERT's punctuation
+	accent     // what StripAccents drops
+	bertAccent // what BertNormalizer drops
 )
 
 const pageBits = 7
@@ -31,31 +39,7 @@ type Classes struct {
 
 // NewClasses builds the table from package unicode (Unicode 15.0), brought to 15.1, which is what llama.cpp's table has.
 func NewClasses() *Classes {
-	flat := make([]class, unicode.MaxRune+1)
-	add := func(t *unicode.RangeTable, bit class) {
-		for _, r := range t.R16 {
-			for c := int(r.Lo); c <= int(r.Hi); c += int(r.Stride) {
-				flat[c] |= bit
-			}
-		}
-		for _, r := range t.R32 {
-			for c := int(r.Lo); c <= int(r.Hi); c += int(r.Stride) {
-				flat[c] |= bit
-			}
-		}
-	}
-	add(unicode.L, letter)
-	add(unicode.Lu, upper)
-	add(unicode.Lt, upper)
-	add(unicode.Ll, lower)
-	add(unicode.N, number)
-	add(unicode.M, mark)
-	add(unicode.P, punct)
-	add(unicode.S, symbol)
-	add(unicode.White_Space, space)
-	for _, t := range []*unicode.RangeTable{unicode.Cc, unicode.Cf, unicode.Co, unicode.Cs} { // unicode.C holds Cn too
-		add(t, control)
-	}
+	flat := goClasses()
 	// Unicode 15.1: CJK Extension I, and ideographic description characters.
 	for c := 0x2EBF0; c <= 0x2EE5D; c++ {
 		flat[c] |= letter
@@ -63,7 +47,79 @@ func NewClasses() *Classes {
 	for _, c := range []rune{0x2FFC, 0x2FFD, 0x2FFE, 0x2FFF, 0x31EF} {
 		flat[c] |= symbol
 	}
+	return pack(flat)
+}
 
+// NewHuggingFaceClasses builds the table that Hugging Face's tokenizers library has (0.23): see hf_data.go.
+func NewHuggingFaceClasses() *Classes {
+	flat := goClasses()
+	for _, t := range []*unicode.RangeTable{unicode.L, unicode.M, unicode.Nd, unicode.Nl, unicode.Pc, unicode.Other_Alphabetic} {
+		setClass(flat, t, word|rustWord)
+	}
+	flat[0x200C] |= rustWord // the joiners
+	flat[0x200D] |= rustWord
+	setClass(flat, unicode.N, rustNumber)
+	setClass(flat, unicode.P, bertPunct)
+	setClass(flat, unicode.M, accent)
+	setClass(flat, unicode.Mn, bertAccent)
+	for i := range flat {
+		if flat[i]&control != 0 && unicode.Is(unicode.Cs, rune(i)) {
+			flat[i] &^= control
+		}
+	}
+	changes := hfChanges()
+	for name, bit := range map[string]class{
+		"L": letter, "Lu": upper, "Ll": lower, "N": number, "M": mark, "P": punct, "S": symbol, "word": word, "rust word": rustWord,
+		"rust number": rustNumber, "bert punctuation": bertPunct, "accents": accent, "bert accents": bertAccent, "bert control": control,
+	} {
+		for _, r := range changes[name].add {
+			for c := r.lo; c <= r.hi; c++ {
+				flat[c] |= bit
+			}
+		}
+		for _, r := range changes[name].drop {
+			for c := r.lo; c <= r.hi; c++ {
+				flat[c] &^= bit
+			}
+		}
+	}
+	return pack(flat)
+}
+
+// goClasses are the categories of package unicode by character.
+func goClasses() []class {
+	flat := make([]class, unicode.MaxRune+1)
+	setClass(flat, unicode.L, letter)
+	setClass(flat, unicode.Lu, upper)
+	setClass(flat, unicode.Lt, upper)
+	setClass(flat, unicode.Ll, lower)
+	setClass(flat, unicode.N, number)
+	setClass(flat, unicode.M, mark)
+	setClass(flat, unicode.P, punct)
+	setClass(flat, unicode.S, symbol)
+	setClass(flat, unicode.White_Space, space)
+	for _, t := range []*unicode.RangeTable{unicode.Cc, unicode.Cf, unicode.Co, unicode.Cs} { // unicode.C holds Cn too
+		setClass(flat, t, control)
+	}
+	return flat
+}
+
+// setClass sets a class for the characters of a table.
+func setClass(flat []class, t *unicode.RangeTable, bit class) {
+	for _, r := range t.R16 {
+		for c := int(r.Lo); c <= int(r.Hi); c += int(r.Stride) {
+			flat[c] |= bit
+		}
+	}
+	for _, r := range t.R32 {
+		for c := int(r.Lo); c <= int(r.Hi); c += int(r.Stride) {
+			flat[c] |= bit
+		}
+	}
+}
+
+// pack stores the classes by pages of which equal ones are kept once.
+func pack(flat []class) *Classes {
 	t := &Classes{}
 	copy(t.ascii[:], flat)
 	seen := map[[1 << pageBits]class]uint16{}
@@ -162,3 +218,12 @@ func (t *Classes) IsNumber(r rune) bool { return t.of(r)&number != 0 }
 
 // IsLetter reports whether a character is a letter (category L).
 func (t *Classes) IsLetter(r rune) bool { return t.of(r)&letter != 0 }
+
+// IsAccent reports whether StripAccents drops a character.
+func (t *Classes) IsAccent(r rune) bool { return t.of(r)&accent != 0 }
+
+// IsBERTAccent reports whether BertNormalizer drops a character as an accent.
+func (t *Classes) IsBERTAccent(r rune) bool { return t.of(r)&bertAccent != 0 }
+
+// IsWord reports whether a character is \w of Rust's regular expressions.
+func (t *Classes) IsWord(r rune) bool { return t.of(r)&rustWord != 0 }

@@ -220,7 +220,7 @@ func knownPattern(p string, c *Classes) *known {
 
 // Digits isolates numeric characters, each or in runs.
 func Digits(c *Classes, each bool) Splitter {
-	k := kind{in: number}
+	k := kind{in: rustNumber}
 	if each {
 		k.most = 1
 	}
@@ -237,10 +237,54 @@ func BERT(c *Classes) Splitter {
 	return Chain{Spaces(c), &Delimited{finder: charFinder(func(r rune) bool { return IsPunctuation(c, r) }), behavior: Isolated}}
 }
 
-// IsPunctuation is BERT's idea of punctuation: category P, and every ASCII character that is neither letter, digit, space
-// nor control.
-func IsPunctuation(c *Classes, r rune) bool {
-	return c.IsPunct(r) || r < utf8.RuneSelf && c.IsSymbol(r)
+// IsPunctuation is BERT's idea of punctuation: category P of Unicode 8, and every ASCII character that is neither letter,
+// digit, space nor control.
+func IsPunctuation(c *Classes, r rune) bool { return c.of(r)&bertPunct != 0 }
+
+// Whitespace cuts words of word characters and runs of anything else but white space: the pattern \w+|[^\w\s]+ .
+func Whitespace(c *Classes) Splitter { return &wordRuns{c: c} }
+
+type wordRuns struct{ c *Classes }
+
+// Split implements Splitter.
+func (w *wordRuns) Split(s string, to Sink) error {
+	for i := 0; i < len(s); {
+		class, n := w.c.at(s, i)
+		end := i + n
+		switch {
+		case class&rustWord != 0:
+			end = w.c.run(s, end, rustWord)
+		case class&space == 0:
+			end = w.c.runNot(s, end, rustWord|space)
+		default:
+			i = end
+			continue
+		}
+		to.Word(s[i:end])
+		i = end
+	}
+	return nil
+}
+
+// FixedLength cuts pieces of n characters.
+func FixedLength(n int) Splitter { return fixedLength(n) }
+
+type fixedLength int
+
+// Split implements Splitter.
+func (n fixedLength) Split(s string, to Sink) error {
+	start, count := 0, 0
+	for i := range s {
+		if count == int(n) {
+			to.Word(s[start:i])
+			start, count = i, 0
+		}
+		count++
+	}
+	if start < len(s) {
+		to.Word(s[start:])
+	}
+	return nil
 }
 
 // NameOf returns llama.cpp's name of a published pattern, "" where it has none.

@@ -1,0 +1,422 @@
+package bpe
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"unicode/utf8"
+
+	"edged/plugins/tokenizer-bpe/bpe/split"
+)
+
+// hfDecoder is the decoder of a tokenizer.json. It has two faces: text turns a list of tokens into a text exactly as the
+// library does, and piece says what one token alone is, for answers that are written token by token; what depends on the
+// neighbours (a clean-up, the space that comes off the start) is left out there.
+type hfDecoder struct {
+	steps        []decodeStep
+	byteLevel    bool
+	byteFallback bool
+	stripSpace   bool
+	replace      []func(s string) string
+	prefix       string // WordPiece: of tokens that go on a word
+	suffix       string // BPEDecoder
+	wordPiece    bool
+	chars        *byteChars
+	given        bool // there is a decoder
+}
+
+// decodeStep turns a list of tokens into another.
+type decodeStep func(tokens []string) ([]string, error)
+
+func readDecoder(raw json.RawMessage) (*hfDecoder, error) {
+	d := &hfDecoder{chars: newByteChars(), given: !isNull(raw)}
+	return d, d.read(raw, 0)
+}
+
+// hfDecoderPart holds the fields of every type of decoder.
+type hfDecoderPart struct {
+	Pattern     hfPattern `json:"pattern"` // Replace
+	Content     string    `json:"content"`
+	Replacement string    `json:"replacement"` // Metaspace
+	Scheme      string    `json:"prepend_scheme"`
+	AddPrefix   *bool     `json:"add_prefix_space"`
+	Start       int       `json:"start"` // Strip
+	Stop        int       `json:"stop"`
+	Prefix      *string   `json:"prefix"` // WordPiece
+	Cleanup     *bool     `json:"cleanup"`
+	Suffix      *string   `json:"suffix"`    // BPEDecoder
+	Pad         *string   `json:"pad_token"` // CTC
+	Delimiter   *string   `json:"word_delimiter_token"`
+}
+
+func isSet(b *bool, otherwise bool) bool {
+	if b == nil {
+		return otherwise
+	}
+	return *b
+}
+
+func textOr(s *string, otherwise string) string {
+	if s == nil {
+		return otherwise
+	}
+	return *s
+}
+
+func (d *hfDecoder) read(raw json.RawMessage, depth int) error {
+	if isNull(raw) {
+		return nil
+	}
+	kind, parts, err := hfType(raw, depth, "decoders")
+	if err != nil {
+		return err
+	}
+	for _, part := range parts {
+		if err := d.read(part, depth+1); err != nil {
+			return err
+		}
+	}
+	var f hfDecoderPart
+	if err := json.Unmarshal(raw, &f); err != nil {
+		return fmt.Errorf("%s: %w", kind, err)
+	}
+	switch kind {
+	case "Sequence":
+	case "Fuse":
+		d.add(func(tokens []string) ([]string, error) { return []string{strings.Join(tokens, "")}, nil })
+	case "ByteLevel":
+		d.byteLevel = true
+		d.add(d.joinBytes)
+	case "ByteFallback":
+		d.byteFallback = true
+		d.add(fallbackBytes)
+	case "Replace":
+		return d.replacement(f)
+	case "Metaspace":
+		return d.metaspace(f)
+	case "Strip":
+		if utf8.RuneCountInString(f.Content) != 1 {
+			return fmt.Errorf("a Strip has the content %q, which is not one character", f.Content)
+		}
+		d.stripSpace = d.stripSpace || f.Content == " " && f.Start > 0
+		d.add(each(func(s string, _ int) string { return stripped(s, f.Content, f.Start, f.Stop) }))
+	case "WordPiece":
+		d.wordPiece, d.stripSpace, d.prefix = true, true, textOr(f.Prefix, "##")
+		cleanup, prefix := isSet(f.Cleanup, true), d.prefix
+		d.add(each(func(s string, i int) string {
+			if i > 0 {
+				if rest, ok := strings.CutPrefix(s, prefix); ok {
+					s = rest
+				} else {
+					s = " " + s
+				}
+			}
+			if cleanup {
+				s = cleanPunctuation(s, true)
+			}
+			return s
+		}))
+	case "BPEDecoder":
+		suffix := textOr(f.Suffix, "</w>")
+		d.suffix, d.stripSpace = suffix, true
+		d.add(func(tokens []string) ([]string, error) {
+			for i, s := range tokens {
+				by := " "
+				if i == len(tokens)-1 {
+					by = ""
+				}
+				if suffix != "" {
+					tokens[i] = strings.ReplaceAll(s, suffix, by)
+				}
+			}
+			return tokens, nil
+		})
+	case "CTC":
+		pad, delimiter, cleanup := textOr(f.Pad, "<pad>"), textOr(f.Delimiter, "|"), isSet(f.Cleanup, true)
+		one := func(s string) string { return ctc(s, pad, delimiter, cleanup) }
+		d.replace = append(d.replace, one)
+		d.add(func(tokens []string) ([]string, error) {
+			out := tokens[:0]
+			last, any := "", false
+			for _, s := range tokens {
+				same := any && s == last
+				last, any = s, true
+				if same {
+					continue
+				}
+				if s = one(s); s != "" {
+					out = append(out, s)
+				}
+			}
+			return out, nil
+		})
+	default:
+		return fmt.Errorf("type %q is not supported", kind)
+	}
+	return nil
+}
+
+func (d *hfDecoder) add(s decodeStep) { d.steps = append(d.steps, s) }
+
+// each makes a step of a function of one token and its place.
+func each(f func(s string, i int) string) decodeStep {
+	return func(tokens []string) ([]string, error) {
+		for i, s := range tokens {
+			tokens[i] = f(s, i)
+		}
+		return tokens, nil
+	}
+}
+
+func (d *hfDecoder) replacement(f hfDecoderPart) error {
+	switch {
+	case f.Pattern.String != nil:
+		old := *f.Pattern.String
+		by := func(s string) string {
+			if old == "" {
+				return s
+			}
+			return strings.ReplaceAll(s, old, f.Content)
+		}
+		d.replace = append(d.replace, by)
+		d.add(each(func(s string, _ int) string { return by(s) }))
+		return nil
+	case f.Pattern.Regex != nil:
+		p, err := split.Compile(*f.Pattern.Regex)
+		if err != nil {
+			return err
+		}
+		d.replace = append(d.replace, func(s string) string {
+			if by, err := replaceMatches(p, s, f.Content); err == nil {
+				return by
+			}
+			return s // the pattern took too long on this token
+		})
+		d.add(func(tokens []string) ([]string, error) {
+			for i, s := range tokens {
+				by, err := replaceMatches(p, s, f.Content)
+				if err != nil {
+					return nil, err
+				}
+				tokens[i] = by
+			}
+			return tokens, nil
+		})
+		return nil
+	}
+	return errors.New("a Replace has neither a String nor a Regex")
+}
+
+// replaceMatches replaces the matches of a pattern.
+func replaceMatches(p *split.Pattern, s, by string) (string, error) {
+	var b strings.Builder
+	done := 0
+	err := p.Matches(s, func(from, end int) {
+		b.WriteString(s[done:from])
+		b.WriteString(by)
+		done = end
+	}, func() {})
+	if err != nil {
+		return "", err
+	}
+	if done == 0 && b.Len() == 0 {
+		return s, nil
+	}
+	b.WriteString(s[done:])
+	return b.String(), nil
+}
+
+func (d *hfDecoder) metaspace(f hfDecoderPart) error {
+	if utf8.RuneCountInString(f.Replacement) != 1 {
+		return fmt.Errorf("a Metaspace has the replacement %q, which is not one character", f.Replacement)
+	}
+	prepends := f.Scheme != "never" && isSet(f.AddPrefix, true)
+	d.stripSpace = d.stripSpace || prepends
+	d.replace = append(d.replace, func(s string) string { return strings.ReplaceAll(s, f.Replacement, " ") })
+	d.add(each(func(s string, i int) string {
+		by := " "
+		if i == 0 && prepends {
+			by = "" // all of them go, not the first alone
+		}
+		return strings.ReplaceAll(s, f.Replacement, by)
+	}))
+	return nil
+}
+
+// joinBytes reads the characters of ByteLevel as bytes: one text, in which what is no UTF-8 is U+FFFD. A token with
+// characters that stand for no byte counts as it is written.
+func (d *hfDecoder) joinBytes(tokens []string) ([]string, error) {
+	var all, buf []byte
+	for _, s := range tokens {
+		var ok bool
+		if buf, ok = d.chars.decode(buf[:0], s); ok {
+			all = append(all, buf...)
+		} else {
+			all = append(all, s...)
+		}
+	}
+	return []string{lossy(all)}, nil
+}
+
+// fallbackBytes joins runs of byte tokens where they are characters; the bytes of a run that is none become one U+FFFD each.
+func fallbackBytes(tokens []string) ([]string, error) {
+	var out []string
+	var run []byte
+	flush := func() {
+		if len(run) == 0 {
+			return
+		}
+		if utf8.Valid(run) {
+			out = append(out, string(run))
+		} else {
+			for range run {
+				out = append(out, string(utf8.RuneError))
+			}
+		}
+		run = run[:0]
+	}
+	for _, s := range tokens {
+		if b, ok := parseByte(s); ok {
+			run = append(run, b)
+			continue
+		}
+		flush()
+		out = append(out, s)
+	}
+	flush()
+	return out, nil
+}
+
+// stripped takes up to start and stop repetitions of a character off the ends of a text.
+func stripped(s, content string, start, stop int) string {
+	for ; start > 0 && strings.HasPrefix(s, content); start-- {
+		s = s[len(content):]
+	}
+	for ; stop > 0 && strings.HasSuffix(s, content); stop-- {
+		s = s[:len(s)-len(content)]
+	}
+	return s
+}
+
+func ctc(s, pad, delimiter string, cleanup bool) string {
+	if pad != "" {
+		s = strings.ReplaceAll(s, pad, "")
+	}
+	if cleanup {
+		s = cleanPunctuation(s, true)
+		if delimiter != "" {
+			s = strings.ReplaceAll(s, delimiter, " ")
+		}
+	}
+	return s
+}
+
+// cleanPunctuation takes the space before English punctuation and contractions away. The decoders of tokenizer.json also
+// know "do not"; clean_up_tokenization_spaces of tokenizer_config.json does not.
+func cleanPunctuation(s string, doNot bool) string {
+	if !strings.Contains(s, " ") {
+		return s
+	}
+	pairs := [][2]string{{" .", "."}, {" ?", "?"}, {" !", "!"}, {" ,", ","}, {" ' ", "'"}, {" n't", "n't"}, {" 'm", "'m"}}
+	for _, p := range pairs {
+		s = strings.ReplaceAll(s, p[0], p[1])
+	}
+	if doNot {
+		s = strings.ReplaceAll(s, " do not", " don't")
+	}
+	for _, p := range [][2]string{{" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"}} {
+		s = strings.ReplaceAll(s, p[0], p[1])
+	}
+	return s
+}
+
+// lossy reads bytes as UTF-8 as Rust's from_utf8_lossy does: each longest beginning of a character that is cut off is one
+// U+FFFD.
+func lossy(b []byte) string {
+	if utf8.Valid(b) {
+		return string(b)
+	}
+	var out strings.Builder
+	for len(b) > 0 {
+		r, n := utf8.DecodeRune(b)
+		if r != utf8.RuneError || n > 1 {
+			out.Write(b[:n])
+			b = b[n:]
+			continue
+		}
+		out.WriteRune(utf8.RuneError)
+		b = b[brokenLength(b):]
+	}
+	return out.String()
+}
+
+// brokenLength is how many bytes at the start of b are the beginning of a character and do not complete it; at least one.
+func brokenLength(b []byte) int {
+	in := func(i int, lo, hi byte) bool { return i < len(b) && b[i] >= lo && b[i] <= hi }
+	lo, hi, more := byte(0x80), byte(0xBF), 0
+	switch c := b[0]; {
+	case c >= 0xC2 && c <= 0xDF:
+		more = 1
+	case c >= 0xE0 && c <= 0xEF:
+		more = 2
+		if c == 0xE0 {
+			lo = 0xA0
+		}
+		if c == 0xED {
+			hi = 0x9F
+		}
+	case c >= 0xF0 && c <= 0xF4:
+		more = 3
+		if c == 0xF0 {
+			lo = 0x90
+		}
+		if c == 0xF4 {
+			hi = 0x8F
+		}
+	}
+	n := 1
+	for ; n <= more && in(n, lo, hi); n++ {
+		lo, hi = 0x80, 0xBF
+	}
+	return n
+}
+
+// text turns a list of tokens into what the library makes of it.
+func (d *hfDecoder) text(tokens []string) (string, error) {
+	if !d.given {
+		return strings.Join(tokens, " "), nil
+	}
+	for _, step := range d.steps {
+		var err error
+		if tokens, err = step(tokens); err != nil {
+			return "", fmt.Errorf("bpe: %w: %w", ErrText, err)
+		}
+	}
+	return strings.Join(tokens, ""), nil
+}
+
+// piece appends what a token that is text decodes to.
+func (d *hfDecoder) piece(dst []byte, s string) []byte {
+	if d.byteLevel {
+		if b, ok := d.chars.decode(dst, s); ok {
+			return b
+		}
+		return append(dst, s...)
+	}
+	for _, by := range d.replace {
+		s = by(s)
+	}
+	if d.wordPiece {
+		if rest, ok := strings.CutPrefix(s, d.prefix); ok && d.prefix != "" {
+			return append(dst, rest...)
+		}
+		dst = append(dst, ' ')
+	}
+	if d.suffix != "" {
+		if rest, ok := strings.CutSuffix(s, d.suffix); ok {
+			return append(append(dst, rest...), ' ')
+		}
+	}
+	return append(dst, s...)
+}

@@ -1,0 +1,229 @@
+package bpe
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"unicode/utf8"
+)
+
+// maxUnigramToken bounds a token that the search tries at every place of a text: published ones have at most 48 bytes.
+const maxUnigramToken = 1024
+
+// unknownPenalty is what an unknown character costs beyond the least likely token. Source: SentencePiece,
+// src/unigram_model.cc, kUnkPenalty.
+const unknownPenalty = 10
+
+// unigram covers a text with the tokens whose scores have the greatest sum: SentencePiece's unigram model. The search is
+// Viterbi's over places of the text; of equal sums the one found first counts, as in the reference libraries.
+type unigram struct {
+	trie    *prefixTrie // token ids by their texts
+	score   []float64   // by id
+	control []bool      // by id: tokens that a strict search must not choose
+	unknown int32       // -1: the model has none
+	penalty float64     // the score of an unknown character
+	bytes   [256]int32  // tokens of bytes, for unknown characters; -1: none
+	lookup  *index      // ids by text, for runs of unknown characters
+	ids     []int32     // by place in lookup
+	whole   bool        // a run of unknown characters goes through the byte tokens, if all its bytes have one
+	noUnk   error       // what to say where an unknown character meets a model without an unknown token
+}
+
+// newUnigram builds the model of a list of tokens. Of equal texts the last is found, as in the reference library.
+func newUnigram(text []string, score []float64, unknown int32, control []bool) (*unigram, error) {
+	m := &unigram{score: score, control: control, unknown: unknown, noUnk: errors.New("the model has no unknown token, and the text has a character that it does not know")}
+	least := math.Inf(1)
+	values := make([]int32, len(text))
+	for id, s := range text {
+		if len(s) > maxUnigramToken {
+			return nil, fmt.Errorf("token %d has %d bytes: at most %d are supported in a Unigram model", id, len(s), maxUnigramToken)
+		}
+		values[id] = int32(id)
+		least = min(least, score[id])
+	}
+	m.penalty = least - unknownPenalty
+	m.trie = newPrefixTrie(text, values)
+	last := slices.Clone(text)
+	slices.Reverse(last)
+	m.lookup = &index{}
+	m.lookup.init(last)
+	m.ids = make([]int32, len(last))
+	for i := range last {
+		m.ids[i] = int32(len(text) - 1 - i)
+		if last[i] != "" {
+			m.lookup.add(int32(i))
+		}
+	}
+	for b := range m.bytes {
+		m.bytes[b] = -1
+	}
+	return m, nil
+}
+
+// find returns the id of a text.
+func (m *unigram) find(s string) (int32, bool) {
+	i, ok := m.lookup.find(s)
+	if !ok {
+		return -1, false
+	}
+	return m.ids[i], true
+}
+
+// withBytes sets the tokens of bytes.
+func (m *unigram) withBytes() {
+	m.whole = true
+	for b := range m.bytes {
+		if id, ok := m.find(fmt.Sprintf("<0x%02X>", b)); ok {
+			m.bytes[b] = id
+		}
+	}
+}
+
+// lattice is the scratch of the search: the best way to each place.
+type lattice struct {
+	best []float64
+	from []int32 // where the last token of that way starts; -1: there is none yet
+	id   []int32
+	way  []int32 // ends of tokens, backwards
+}
+
+func (l *lattice) reset(n int) {
+	l.best = slices.Grow(l.best[:0], n)[:n]
+	l.from = slices.Grow(l.from[:0], n)[:n]
+	l.id = slices.Grow(l.id[:0], n)[:n]
+	for i := range l.from {
+		l.from[i] = -1
+	}
+	l.best[0] = 0
+	l.way = l.way[:0]
+}
+
+func (l *lattice) release() {
+	if cap(l.best) > 1<<16 {
+		*l = lattice{}
+	}
+}
+
+// unigramWords encodes word after word.
+type unigramWords struct {
+	m   *unigram
+	w   *work
+	err error
+}
+
+// Word implements split.Sink.
+func (u *unigramWords) Word(s string) {
+	if u.err != nil {
+		return
+	}
+	if ids, ok := u.w.wordCache.get(s); ok && !u.w.strict {
+		u.w.out = append(u.w.out, ids...)
+		return
+	}
+	start := len(u.w.out)
+	u.err = u.m.word(u.w, s)
+	if u.err == nil && !u.w.strict {
+		u.w.wordCache.put(s, u.w.out[start:])
+	}
+}
+
+func (m *unigram) word(w *work, s string) error {
+	if len(s) >= math.MaxInt32/4 {
+		return fmt.Errorf("bpe: %w: a text of %d bytes is too long", ErrText, len(s))
+	}
+	if err := m.search(w, s); err != nil {
+		return err
+	}
+	// The way is known from its end.
+	l := &w.lattice
+	for at := int32(len(s)); at > 0; at = l.from[at] {
+		l.way = append(l.way, at)
+	}
+	from := int32(0)
+	for i := len(l.way) - 1; i >= 0; i-- {
+		end := l.way[i]
+		if m.unknown >= 0 && l.id[end] == m.unknown {
+			for i > 0 && l.id[l.way[i-1]] == m.unknown { // a run is one token
+				i--
+			}
+			end = l.way[i]
+			m.unknownRun(w, s[from:end])
+		} else {
+			w.out = append(w.out, l.id[end])
+		}
+		from = end
+	}
+	return nil
+}
+
+// search fills the lattice.
+func (m *unigram) search(w *work, s string) error {
+	l := &w.lattice
+	l.reset(len(s) + 1)
+	nodes := m.trie.nodes
+	for at := 0; at < len(s); {
+		_, size := utf8.DecodeRuneInString(s[at:])
+		here := l.best[at]
+		single := false
+		i := at + 1
+		for node := m.trie.root[s[at]]; node >= 0; i++ {
+			if id := nodes[node].value; id >= 0 && !(w.strict && m.control[id]) {
+				if i == at+size {
+					single = true
+				}
+				if sum := here + m.score[id]; l.from[i] < 0 || sum > l.best[i] {
+					l.best[i], l.from[i], l.id[i] = sum, int32(at), id
+				}
+			}
+			if i == len(s) {
+				break
+			}
+			node = m.trie.step(node, s[i])
+		}
+		if !single {
+			if m.unknown < 0 {
+				return fmt.Errorf("bpe: %w: %w", ErrText, m.noUnk)
+			}
+			if sum := here + m.penalty; l.from[at+size] < 0 || sum > l.best[at+size] {
+				l.best[at+size], l.from[at+size], l.id[at+size] = sum, int32(at), m.unknown
+			}
+		}
+		at += size
+	}
+	return nil
+}
+
+// unknownRun writes a run of unknown characters.
+func (m *unigram) unknownRun(w *work, s string) {
+	if id, ok := m.find(s); ok && !(w.strict && m.control[id] && id != m.unknown) {
+		w.out = append(w.out, id)
+		return
+	}
+	if m.whole {
+		start := len(w.out)
+		for _, b := range []byte(s) {
+			if m.bytes[b] < 0 {
+				w.out = append(w.out[:start], m.unknown)
+				return
+			}
+			w.out = append(w.out, m.bytes[b])
+		}
+		return
+	}
+	w.out = append(w.out, m.unknown)
+}
+
+// hfUnigram runs the unigram model on a pre-tokenizer's words.
+type hfUnigram struct {
+	model *unigram
+	words hfWords
+}
+
+func (m *hfUnigram) encode(w *work, s string, first, _ bool) error {
+	sink := &unigramWords{m: m.model, w: w}
+	if err := m.words.of(first).Split(s, sink); err != nil {
+		return err
+	}
+	return sink.err
+}
