@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -426,6 +427,22 @@ func TestStalledPlugins(t *testing.T) {
 	n.publish(t, "edged/n/request", `{"id":"b","prompt":"abcdefg","max_tokens":20}`)
 	if last, _ := n.answer(t, "b"); last.Error != nil || *last.Text != shouted("abcdefg", 20) {
 		t.Errorf("after the tokenizer stalled: %+v", last)
+	}
+}
+
+// A plugin that says once that it is not available, and lives on, does not end the service.
+func TestUnavailableOnce(t *testing.T) {
+	c := configure(t)
+	n := start(t, c)
+	for i, file := range []string{"unavailable", "unavailable-tokenizer"} {
+		touch(t, filepath.Join(filepath.Dir(c.Model.Path), file))
+		for _, id := range []string{"a", "b"} { // the one that was told so, and the next
+			id += strconv.Itoa(i)
+			n.publish(t, "edged/n/request", `{"id":"`+id+`","prompt":"abcdefg","max_tokens":20}`)
+			if last, _ := n.answer(t, id); last.Error != nil || *last.Text != shouted("abcdefg", 20) {
+				t.Errorf("%s, %s: %+v", file, id, last)
+			}
+		}
 	}
 }
 

@@ -12,6 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	"edged/core/protocol"
 	"edged/core/protocol/backend"
 	"edged/core/protocol/tokenizer"
@@ -93,6 +96,9 @@ func fakeTokenizer() tokenizer.Tokenizer {
 				return tokenizer.ChatIDs{}, fmt.Errorf("messages: %w", protocol.ErrInvalid)
 			}
 			text := messages[len(messages)-1].Content
+			if stuck(model, "unavailable-tokenizer") {
+				return tokenizer.ChatIDs{}, status.Error(codes.Unavailable, "try again later")
+			}
 			if stuck(model, "stuck-tokenizer") {
 				select {}
 			}
@@ -165,6 +171,9 @@ func fakeBackend() backend.Backend {
 				}
 				if req.ID != "probe" && step == 0 && trouble(model, "slow-start") {
 					time.Sleep(time.Second)
+				}
+				if req.ID != "probe" && step == 3 && stuck(model, "unavailable") {
+					return status.Error(codes.Unavailable, "try again later")
 				}
 				if req.ID != "probe" && step == 3 && stuck(model, "stuck") {
 					select {}

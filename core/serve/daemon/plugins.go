@@ -128,8 +128,16 @@ func (s *supervisor[T]) permanent(err error) bool {
 	return false
 }
 
-// current returns the present life if it is a later one than after, and waits for one that is starting.
+// errDisowned means that a request was told, by a plugin that lives on, that it is not available.
+var errDisowned = errors.New("it told a request that it is not available, and has not ended")
+
+// disownedAfter is how long a plugin that is said to have died may take to end by itself, which tells more.
+const disownedAfter = time.Second
+
+// current returns the present life if it is a later one than after, and waits for one that is starting. A life that after says has
+// died and that is still there is ended: nobody would ever ask it again.
 func (s *supervisor[T]) current(ctx context.Context, after uint64) (life T, number uint64, err error) {
+	var disowned <-chan time.Time
 	for {
 		s.mu.Lock()
 		life, number = s.life, s.number
@@ -140,11 +148,20 @@ func (s *supervisor[T]) current(ctx context.Context, after uint64) (life T, numb
 			return life, number, nil
 		case state.Phase == pluginhost.Stopped:
 			return life, 0, fmt.Errorf("the %s has stopped: %w", s.name, orDied(state.Err))
+		case state.Phase == pluginhost.Ready && disowned == nil:
+			timer := time.NewTimer(disownedAfter)
+			defer timer.Stop()
+			disowned = timer.C
 		case state.Failures >= degradedAfter && state.Phase != pluginhost.Ready:
 			return life, 0, fmt.Errorf("the %s failed %d times in a row: %w", s.name, state.Failures, orDied(state.Err))
 		}
 		select {
 		case <-changed:
+		case <-disowned:
+			if state.Phase == pluginhost.Ready {
+				s.Restart(fmt.Errorf("%s: %w: %w", s.name, protocol.ErrPluginDied, errDisowned))
+			}
+			disowned = nil
 		case <-ctx.Done():
 			return life, 0, ctx.Err()
 		}

@@ -610,6 +610,24 @@ func TestNoBackend(t *testing.T) {
 	}
 }
 
+// A plugin's timer may fire before the job's own: that is the deadline, and no error of the plugin's.
+func TestPluginSeesTheDeadlineFirst(t *testing.T) {
+	for _, c := range []struct {
+		deadline time.Duration
+		code     Code
+	}{{2 * time.Millisecond, CodeDeadline}, {time.Hour, CodeInternal}} {
+		in(t, func(_ *Config, p *plugins) { p.reject = fmt.Errorf("engine: %w", context.DeadlineExceeded) }, func(b *bench) {
+			t := b.t
+			b.submit(t, with(ask("a", "x"), func(r *Request) { r.Deadline = c.deadline }))
+			time.Sleep(time.Second)
+			synctest.Wait()
+			if last := b.s.last(t, "a"); last.Error == nil || last.Error.Code != c.code {
+				t.Errorf("with a deadline of %v: %+v", c.deadline, last.Error)
+			}
+		})
+	}
+}
+
 func TestShutdown(t *testing.T) {
 	in(t, func(c *Config, _ *plugins) { c.Limits.Grace, c.Limits.Running = 500*time.Millisecond, 1 }, func(b *bench) {
 		t := b.t

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"edged/core/protocol"
 	"edged/core/serve/inbox"
@@ -44,8 +45,15 @@ func asError(err error) *Error {
 	}
 }
 
-// ended tells why a job's context ended; nil while it has not.
-func ended(ctx context.Context) error {
+// skew is how much earlier than the job's own clock a plugin's may say that the deadline is over: the call carries what is left
+// of it, and the plugin's timer may be the first to fire.
+const skew = time.Second
+
+// ended tells why a job's context ended; nil while it has not. err is what a call under it returned.
+func ended(ctx context.Context, err error) error {
+	if at, ok := ctx.Deadline(); ok && errors.Is(err, context.DeadlineExceeded) && time.Until(at) < skew {
+		<-ctx.Done()
+	}
 	if ctx.Err() == nil {
 		return nil
 	}

@@ -119,7 +119,7 @@ func (d *Dispatcher) run(ctx context.Context, j *job) (*Last, error) {
 			}
 			return last, nil
 		}
-		if why := ended(ctx); why != nil {
+		if why := ended(ctx, err); why != nil {
 			return nil, why
 		}
 		if !errors.Is(err, protocol.ErrPluginDied) {

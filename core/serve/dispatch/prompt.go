@@ -33,7 +33,7 @@ func (d *Dispatcher) encode(ctx context.Context, j *job) error {
 			err = j.encode(ctx, life)
 			d.clock(j, false)
 		}
-		if why := ended(ctx); why != nil {
+		if why := ended(ctx, err); why != nil {
 			return why
 		}
 		switch {

@@ -119,7 +119,8 @@ type Complaint struct {
 	Error Error  `json:"error"`
 }
 
-// encode writes the event. Prefill progress has a "done" that counts tokens, where the last event has one that is true.
+// encode writes the event. Prefill progress counts tokens in "read": a number in "done" would be taken for the last event by whoever
+// asks `if (e.done)`.
 func (e Event) encode() ([]byte, error) {
 	if e.DoneOf == nil {
 		type plain Event
@@ -130,16 +131,17 @@ func (e Event) encode() ([]byte, error) {
 		Attempt int    `json:"attempt"`
 		Seq     int    `json:"seq"`
 		Stage   string `json:"stage"`
-		Done    int    `json:"done"`
+		Read    int    `json:"read"`
 		Of      int    `json:"of"`
 	}{e.ID, e.Attempt, e.Seq, e.Stage, e.DoneOf.Done, e.DoneOf.Of})
 }
 
-// UnmarshalJSON reads an event.
+// UnmarshalJSON reads an event, an older node's too, whose progress stands in "done".
 func (e *Event) UnmarshalJSON(data []byte) error {
 	var stage struct {
 		Stage string          `json:"stage"`
 		Done  json.RawMessage `json:"done"`
+		Read  int             `json:"read"`
 		Of    int             `json:"of"`
 	}
 	if err := json.Unmarshal(data, &stage); err != nil {
@@ -157,7 +159,7 @@ func (e *Event) UnmarshalJSON(data []byte) error {
 	if err := json.Unmarshal(data, &head); err != nil {
 		return err
 	}
-	of := &Of{Of: stage.Of}
+	of := &Of{Done: stage.Read, Of: stage.Of}
 	if len(stage.Done) > 0 {
 		if err := json.Unmarshal(stage.Done, &of.Done); err != nil {
 			return err

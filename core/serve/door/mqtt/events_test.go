@@ -47,7 +47,7 @@ func TestEvents(t *testing.T) {
 		want string
 	}{
 		{"accepted", dispatch.Request{}, dispatch.Event{Attempt: 1, Accepted: &position}, `{"id":"r","attempt":1,"seq":0,"stage":"accepted","position":0}`},
-		{"prefill", dispatch.Request{}, dispatch.Event{Attempt: 1, Seq: 1, Prefill: &backend.Prefill{Done: 0, Of: 7}}, `{"id":"r","attempt":1,"seq":1,"stage":"prefill","done":0,"of":7}`},
+		{"prefill", dispatch.Request{}, dispatch.Event{Attempt: 1, Seq: 1, Prefill: &backend.Prefill{Done: 0, Of: 7}}, `{"id":"r","attempt":1,"seq":1,"stage":"prefill","read":0,"of":7}`},
 		{"delta", dispatch.Request{}, dispatch.Event{Attempt: 2, Seq: 3, Delta: &dispatch.Delta{Text: "a<b"}}, `{"id":"r","attempt":2,"seq":3,"delta":"a<b"}`},
 		{"delta of a choice", dispatch.Request{Options: dispatch.Options{N: 2}}, dispatch.Event{Attempt: 1, Seq: 3, Delta: &dispatch.Delta{Text: "a"}}, `{"id":"r","attempt":1,"seq":3,"delta":"a","index":0}`},
 		{
@@ -293,5 +293,17 @@ func TestOutboxConvicts(t *testing.T) {
 	}
 	if good != 9 {
 		t.Errorf("%d arrived", good)
+	}
+}
+
+// Progress reads the same from a node of today and from one that said it in "done".
+func TestProgressOfOlderNodes(t *testing.T) {
+	for _, text := range []string{
+		`{"id":"r","attempt":1,"seq":1,"stage":"prefill","read":32,"of":57}`, `{"id":"r","attempt":1,"seq":1,"stage":"prefill","done":32,"of":57}`,
+	} {
+		var e Event
+		if err := json.Unmarshal([]byte(text), &e); err != nil || e.Done || e.DoneOf == nil || *e.DoneOf != (Of{Done: 32, Of: 57}) {
+			t.Errorf("%s: %+v, %v", text, e, err)
+		}
 	}
 }
