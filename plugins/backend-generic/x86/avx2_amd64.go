@@ -3,7 +3,10 @@
 package x86
 
 import (
+	"unsafe"
+
 	"edged/quant"
+	"edged/quant/kernel"
 	"edged/quant/kernel/simd"
 )
 
@@ -84,11 +87,26 @@ func avx2() simd.Set {
 			quant.F16:  {dot1F16Avx2},
 			quant.BF16: {dot1BF16Avx2},
 		},
+		Func: [kernel.FuncKinds]func(x, up unsafe.Pointer, n, a, b, c int){
+			kernel.SiLU:        funcSiLUAvx2,
+			kernel.GELUTanh:    funcGELUTanhAvx2,
+			kernel.GELUErf:     funcGELUErfAvx2,
+			kernel.QuickGELU:   funcQuickAvx2,
+			kernel.ReLU:        funcReLUAvx2,
+			kernel.ReLU2:       funcReLU2Avx2,
+			kernel.XIELU:       funcXIELUAvx2,
+			kernel.ClampedSiLU: funcClampedAvx2,
+			kernel.Sigmoid:     funcSigmoidAvx2,
+			kernel.TanhFunc:    funcTanhAvx2,
+			kernel.Softplus:    funcSoftplusAvx2,
+			kernel.SoftCap:     funcSoftCapAvx2,
+			kernel.Identity:    funcIdentityAvx2,
+		},
 		EvenOdd: evenOddAvx2, ScalesBnB: scalesBnBAvx2, TurnScales: turnScalesAvx2,
-		Prepare: prepareAvx2, RMSNorm: rmsNormAvx2, LayerNorm: layerNormAvx2, SwiGLU: swigluAvx2, GELU: geluAvx2,
+		Prepare: prepareAvx2, RMSNorm: rmsNormAvx2, LayerNorm: layerNormAvx2,
 		Rotate: rotateAvx2, RotatePairs: rotatePairsAvx2, Quantise: quantiseAvx2,
 		ToHalf: toHalfAvx2, FromHalf: fromHalfAvx2, FromQ8: fromQ8Avx2,
-		Weigh: weighAvx2, Scores: scoresAvx2, Mix: mixAvx2, SumBytes: sumAvx2, Combine: combineAvx2,
+		Weigh: weighAvx2, Scores: scoresAvx2, Mix: mixAvx2, Adjust: adjustAvx2, SumBytes: sumAvx2, Combine: combineAvx2,
 		LoRADown1: loraDown1Avx2, LoRAUp: loraUpAvx2,
 	}
 }

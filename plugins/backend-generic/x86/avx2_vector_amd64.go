@@ -16,16 +16,6 @@ func rmsNormAvx2(y unsafe.Pointer, x unsafe.Pointer, w unsafe.Pointer, n int, ep
 //go:noescape
 func layerNormAvx2(y unsafe.Pointer, x unsafe.Pointer, w unsafe.Pointer, b unsafe.Pointer, n int, eps int)
 
-// swigluAvx2 is the kernel of that name in quant/kernel/csrc/vector.c.
-//
-//go:noescape
-func swigluAvx2(gate unsafe.Pointer, up unsafe.Pointer, n int)
-
-// geluAvx2 is the kernel of that name in quant/kernel/csrc/vector.c.
-//
-//go:noescape
-func geluAvx2(x unsafe.Pointer, n int)
-
 // rotateAvx2 is the kernel of that name in quant/kernel/csrc/vector.c.
 //
 //go:noescape
@@ -79,7 +69,7 @@ func scoresAvx2(p unsafe.Pointer, q unsafe.Pointer, k unsafe.Pointer, dim int, n
 // mixAvx2 is the kernel of that name in quant/kernel/csrc/vector.c.
 //
 //go:noescape
-func mixAvx2(o unsafe.Pointer, p unsafe.Pointer, v unsafe.Pointer, dim int, n int)
+func mixAvx2(o unsafe.Pointer, p unsafe.Pointer, v unsafe.Pointer, dim int, n int, stride int)
 
 // dot1F32Avx2 is the kernel of that name in quant/kernel/csrc/vector.c.
 //

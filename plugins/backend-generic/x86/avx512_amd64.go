@@ -6,6 +6,7 @@ import (
 	"unsafe"
 
 	"edged/quant"
+	"edged/quant/kernel"
 	"edged/quant/kernel/simd"
 )
 
@@ -87,11 +88,26 @@ func avx512() simd.Set {
 			quant.F16:  {dot1F16Avx512, dot4F16Avx512},
 			quant.BF16: {dot1BF16Avx512, dot4BF16Avx512},
 		},
+		Func: [kernel.FuncKinds]func(x, up unsafe.Pointer, n, a, b, c int){
+			kernel.SiLU:        funcSiLUAvx512,
+			kernel.GELUTanh:    funcGELUTanhAvx512,
+			kernel.GELUErf:     funcGELUErfAvx512,
+			kernel.QuickGELU:   funcQuickAvx512,
+			kernel.ReLU:        funcReLUAvx512,
+			kernel.ReLU2:       funcReLU2Avx512,
+			kernel.XIELU:       funcXIELUAvx512,
+			kernel.ClampedSiLU: funcClampedAvx512,
+			kernel.Sigmoid:     funcSigmoidAvx512,
+			kernel.TanhFunc:    funcTanhAvx512,
+			kernel.Softplus:    funcSoftplusAvx512,
+			kernel.SoftCap:     funcSoftCapAvx512,
+			kernel.Identity:    funcIdentityAvx512,
+		},
 		EvenOdd: evenOddAvx512, ScalesBnB: scalesBnBAvx512, TurnScales: turnScalesAvx512,
-		Prepare: prepareAvx512, RMSNorm: rmsNormAvx512, LayerNorm: layerNormAvx512, SwiGLU: swigluAvx512, GELU: geluAvx512,
+		Prepare: prepareAvx512, RMSNorm: rmsNormAvx512, LayerNorm: layerNormAvx512,
 		Rotate: rotateAvx512, RotatePairs: rotatePairsAvx512, Quantise: quantiseAvx512,
 		ToHalf: toHalfAvx512, FromHalf: fromHalfAvx512, FromQ8: fromQ8Avx512,
-		Weigh: weighAvx512, Scores: scoresAvx512, Mix: mixAvx512, SumBytes: sumAvx512, Combine: combineAvx512, Weigh4: weigh4Avx512,
+		Weigh: weighAvx512, Scores: scoresAvx512, Mix: mixAvx512, Adjust: adjustAvx512, SumBytes: sumAvx512, Combine: combineAvx512, Weigh4: weigh4Avx512,
 		LoRADown1: loraDown1Avx512, LoRADown4: loraDown4Avx512, LoRAUp: loraUpAvx512,
 		Scores4: [...]func(p, q, k unsafe.Pointer, dim, n, stride int, ahead unsafe.Pointer){scores4F32Avx512, scores4F16Avx512, scores4Q8Avx512},
 		Mix4:    [...]func(o, p, v unsafe.Pointer, dim, n, stride int, ahead unsafe.Pointer){mix4F32Avx512, mix4F16Avx512, mix4Q8Avx512},

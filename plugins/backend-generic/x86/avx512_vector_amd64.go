@@ -16,16 +16,6 @@ func rmsNormAvx512(y unsafe.Pointer, x unsafe.Pointer, w unsafe.Pointer, n int, 
 //go:noescape
 func layerNormAvx512(y unsafe.Pointer, x unsafe.Pointer, w unsafe.Pointer, b unsafe.Pointer, n int, eps int)
 
-// swigluAvx512 is the kernel of that name in quant/kernel/csrc/vector.c.
-//
-//go:noescape
-func swigluAvx512(gate unsafe.Pointer, up unsafe.Pointer, n int)
-
-// geluAvx512 is the kernel of that name in quant/kernel/csrc/vector.c.
-//
-//go:noescape
-func geluAvx512(x unsafe.Pointer, n int)
-
 // rotateAvx512 is the kernel of that name in quant/kernel/csrc/vector.c.
 //
 //go:noescape
@@ -84,7 +74,7 @@ func scoresAvx512(p unsafe.Pointer, q unsafe.Pointer, k unsafe.Pointer, dim int,
 // mixAvx512 is the kernel of that name in quant/kernel/csrc/vector.c.
 //
 //go:noescape
-func mixAvx512(o unsafe.Pointer, p unsafe.Pointer, v unsafe.Pointer, dim int, n int)
+func mixAvx512(o unsafe.Pointer, p unsafe.Pointer, v unsafe.Pointer, dim int, n int, stride int)
 
 // scores4F32Avx512 is the kernel of that name in quant/kernel/csrc/vector.c.
 //

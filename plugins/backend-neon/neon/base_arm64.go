@@ -3,7 +3,10 @@
 package neon
 
 import (
+	"unsafe"
+
 	"edged/quant"
+	"edged/quant/kernel"
 	"edged/quant/kernel/simd"
 )
 
@@ -84,11 +87,26 @@ func base() simd.Set {
 			quant.F16:  {dot1F16Neon},
 			quant.BF16: {dot1BF16Neon},
 		},
+		Func: [kernel.FuncKinds]func(x, up unsafe.Pointer, n, a, b, c int){
+			kernel.SiLU:        funcSiLUNeon,
+			kernel.GELUTanh:    funcGELUTanhNeon,
+			kernel.GELUErf:     funcGELUErfNeon,
+			kernel.QuickGELU:   funcQuickNeon,
+			kernel.ReLU:        funcReLUNeon,
+			kernel.ReLU2:       funcReLU2Neon,
+			kernel.XIELU:       funcXIELUNeon,
+			kernel.ClampedSiLU: funcClampedNeon,
+			kernel.Sigmoid:     funcSigmoidNeon,
+			kernel.TanhFunc:    funcTanhNeon,
+			kernel.Softplus:    funcSoftplusNeon,
+			kernel.SoftCap:     funcSoftCapNeon,
+			kernel.Identity:    funcIdentityNeon,
+		},
 		EvenOdd: evenOddNeon, ScalesBnB: scalesBnBNeon, TurnScales: turnScalesNeon,
-		Prepare: prepareNeon, RMSNorm: rmsNormNeon, LayerNorm: layerNormNeon, SwiGLU: swigluNeon, GELU: geluNeon,
+		Prepare: prepareNeon, RMSNorm: rmsNormNeon, LayerNorm: layerNormNeon,
 		Rotate: rotateNeon, RotatePairs: rotatePairsNeon, Quantise: quantiseNeon,
 		ToHalf: toHalfNeon, FromHalf: fromHalfNeon, FromQ8: fromQ8Neon,
-		Weigh: weighNeon, Scores: scoresNeon, Mix: mixNeon, SumBytes: sumNeon,
+		Weigh: weighNeon, Scores: scoresNeon, Mix: mixNeon, Adjust: adjustNeon, SumBytes: sumNeon,
 		LoRADown1: loraDown1Neon, LoRAUp: loraUpNeon,
 	}
 }

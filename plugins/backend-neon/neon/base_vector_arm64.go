@@ -16,16 +16,6 @@ func rmsNormNeon(y unsafe.Pointer, x unsafe.Pointer, w unsafe.Pointer, n int, ep
 //go:noescape
 func layerNormNeon(y unsafe.Pointer, x unsafe.Pointer, w unsafe.Pointer, b unsafe.Pointer, n int, eps int)
 
-// swigluNeon is the kernel of that name in quant/kernel/csrc/vector.c.
-//
-//go:noescape
-func swigluNeon(gate unsafe.Pointer, up unsafe.Pointer, n int)
-
-// geluNeon is the kernel of that name in quant/kernel/csrc/vector.c.
-//
-//go:noescape
-func geluNeon(x unsafe.Pointer, n int)
-
 // rotateNeon is the kernel of that name in quant/kernel/csrc/vector.c.
 //
 //go:noescape
@@ -74,7 +64,7 @@ func scoresNeon(p unsafe.Pointer, q unsafe.Pointer, k unsafe.Pointer, dim int, n
 // mixNeon is the kernel of that name in quant/kernel/csrc/vector.c.
 //
 //go:noescape
-func mixNeon(o unsafe.Pointer, p unsafe.Pointer, v unsafe.Pointer, dim int, n int)
+func mixNeon(o unsafe.Pointer, p unsafe.Pointer, v unsafe.Pointer, dim int, n int, stride int)
 
 // dot1F32Neon is the kernel of that name in quant/kernel/csrc/vector.c.
 //

@@ -3,7 +3,10 @@
 package neon
 
 import (
+	"unsafe"
+
 	"edged/quant"
+	"edged/quant/kernel"
 	"edged/quant/kernel/simd"
 )
 
@@ -82,11 +85,26 @@ func dot() simd.Set {
 			quant.F16:  {dot1F16Dot},
 			quant.BF16: {dot1BF16Dot},
 		},
+		Func: [kernel.FuncKinds]func(x, up unsafe.Pointer, n, a, b, c int){
+			kernel.SiLU:        funcSiLUDot,
+			kernel.GELUTanh:    funcGELUTanhDot,
+			kernel.GELUErf:     funcGELUErfDot,
+			kernel.QuickGELU:   funcQuickDot,
+			kernel.ReLU:        funcReLUDot,
+			kernel.ReLU2:       funcReLU2Dot,
+			kernel.XIELU:       funcXIELUDot,
+			kernel.ClampedSiLU: funcClampedDot,
+			kernel.Sigmoid:     funcSigmoidDot,
+			kernel.TanhFunc:    funcTanhDot,
+			kernel.Softplus:    funcSoftplusDot,
+			kernel.SoftCap:     funcSoftCapDot,
+			kernel.Identity:    funcIdentityDot,
+		},
 		EvenOdd: evenOddDot, ScalesBnB: scalesBnBDot, TurnScales: turnScalesDot,
-		Prepare: prepareDot, RMSNorm: rmsNormDot, LayerNorm: layerNormDot, SwiGLU: swigluDot, GELU: geluDot,
+		Prepare: prepareDot, RMSNorm: rmsNormDot, LayerNorm: layerNormDot,
 		Rotate: rotateDot, RotatePairs: rotatePairsDot, Quantise: quantiseDot,
 		ToHalf: toHalfDot, FromHalf: fromHalfDot, FromQ8: fromQ8Dot,
-		Weigh: weighDot, Scores: scoresDot, Mix: mixDot, SumBytes: sumDot,
+		Weigh: weighDot, Scores: scoresDot, Mix: mixDot, Adjust: adjustDot, SumBytes: sumDot,
 		LoRADown1: loraDown1Dot, LoRAUp: loraUpDot,
 	}
 }

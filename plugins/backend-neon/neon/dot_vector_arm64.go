@@ -16,16 +16,6 @@ func rmsNormDot(y unsafe.Pointer, x unsafe.Pointer, w unsafe.Pointer, n int, eps
 //go:noescape
 func layerNormDot(y unsafe.Pointer, x unsafe.Pointer, w unsafe.Pointer, b unsafe.Pointer, n int, eps int)
 
-// swigluDot is the kernel of that name in quant/kernel/csrc/vector.c.
-//
-//go:noescape
-func swigluDot(gate unsafe.Pointer, up unsafe.Pointer, n int)
-
-// geluDot is the kernel of that name in quant/kernel/csrc/vector.c.
-//
-//go:noescape
-func geluDot(x unsafe.Pointer, n int)
-
 // rotateDot is the kernel of that name in quant/kernel/csrc/vector.c.
 //
 //go:noescape
@@ -74,7 +64,7 @@ func scoresDot(p unsafe.Pointer, q unsafe.Pointer, k unsafe.Pointer, dim int, n 
 // mixDot is the kernel of that name in quant/kernel/csrc/vector.c.
 //
 //go:noescape
-func mixDot(o unsafe.Pointer, p unsafe.Pointer, v unsafe.Pointer, dim int, n int)
+func mixDot(o unsafe.Pointer, p unsafe.Pointer, v unsafe.Pointer, dim int, n int, stride int)
 
 // dot1F32Dot is the kernel of that name in quant/kernel/csrc/vector.c.
 //

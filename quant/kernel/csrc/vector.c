@@ -3,8 +3,6 @@
 
 KERNEL NAME(rmsNorm)(float *y, const float *x, const float *w, long n, long eps);
 KERNEL NAME(layerNorm)(float *y, const float *x, const float *w, const float *b, long n, long eps);
-KERNEL NAME(swiglu)(float *gate, const float *up, long n);
-KERNEL NAME(gelu)(float *x, long n);
 KERNEL NAME(rotate)(float *lo, float *hi, const float *cosine, const float *sine, long n);
 KERNEL NAME(rotatePairs)(float *x, const float *cosine, const float *sine, long n);
 KERNEL NAME(quantise)(int8_t *q, float *d, const float *x);
@@ -14,7 +12,7 @@ KERNEL NAME(fromHalf)(float *to, const uint8_t *from, long n);
 KERNEL NAME(fromQ8)(float *to, const uint8_t *from, long n);
 KERNEL NAME(weigh)(float *p, float *m, float *l, float *o, long dim, long lo, long hi);
 KERNEL NAME(scores)(float *p, const float *q, const float *k, long dim, long n);
-KERNEL NAME(mix)(float *o, const float *p, const float *v, long dim, long n);
+KERNEL NAME(mix)(float *o, const float *p, const float *v, long dim, long n, long stride);
 KERNEL NAME(dot1F32)(struct dot *a);
 KERNEL NAME(dot1F16)(struct dot *a);
 KERNEL NAME(dot1BF16)(struct dot *a);
@@ -81,25 +79,6 @@ KERNEL NAME(layerNorm)(float *y, const float *x, const float *w, const float *b,
     for (long i = 0; i < n; i += 16) {
         W v = wmul(wsub(wload(x + i), mean), r);
         wstore(y + i, b ? wfma(v, wload(w + i), wload(b + i)) : wmul(v, wload(w + i)));
-    }
-}
-
-KERNEL NAME(swiglu)(float *gate, const float *up, long n) {
-    for (long i = 0; i < n; i += LANES) {
-        F x = P(loadu_ps)(gate + i);
-        F s = divF(x, addF(P(set1_ps)(1), expF(negF(x))));
-        P(storeu_ps)(gate + i, P(mul_ps)(s, P(loadu_ps)(up + i)));
-    }
-}
-
-KERNEL NAME(gelu)(float *x, long n) {
-    for (long i = 0; i < n; i += LANES) {
-        F v = P(loadu_ps)(x + i);
-        F z = P(fmadd_ps)(P(mul_ps)(v, v), P(set1_ps)(0.07135481627260025f), P(set1_ps)(1.5957691216057308f));
-        z = expF(negF(P(mul_ps)(v, z)));
-        FENCE;
-        v = P(loadu_ps)(x + i);
-        P(storeu_ps)(x + i, divF(v, addF(P(set1_ps)(1), z)));
     }
 }
 
@@ -348,19 +327,19 @@ KERNEL NAME(scores)(float *p, const float *q, const float *k, long dim, long n) 
     }
 }
 
-// o = fma(p[s], v[s], o) for n positions in order, N lanes of 16 at a time.
+// o = fma(p[s], v[s], o) for n positions in order, stride numbers apart, N lanes of 16 at a time.
 #define MIXCOLS(N)                                                                                                     \
     for (; left >= 16 * N; left -= 16 * N, o += 16 * N, v += 16 * N) {                                                 \
         W f[N];                                                                                                        \
         UNROLL for (int j = 0; j < N; j++) f[j] = wload(o + 16 * j);                                                   \
         const float *row = v;                                                                                          \
-        for (long s = 0; s < n; s++, row += dim) {                                                                     \
+        for (long s = 0; s < n; s++, row += stride) {                                                                  \
             W x = wset(p[s]);                                                                                          \
             UNROLL for (int j = 0; j < N; j++) f[j] = wfma(x, wload(row + 16 * j), f[j]);                              \
         }                                                                                                              \
         UNROLL for (int j = 0; j < N; j++) wstore(o + 16 * j, f[j]);                                                   \
     }
-KERNEL NAME(mix)(float *o, const float *p, const float *v, long dim, long n) {
+KERNEL NAME(mix)(float *o, const float *p, const float *v, long dim, long n, long stride) {
     long left = dim;
 #if LANES == 16
     MIXCOLS(8)

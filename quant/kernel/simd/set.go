@@ -62,8 +62,7 @@ type Set struct {
 	Prepare     Args
 	RMSNorm     func(y, x, w unsafe.Pointer, n, eps int)
 	LayerNorm   func(y, x, w, b unsafe.Pointer, n, eps int)
-	SwiGLU      func(gate, up unsafe.Pointer, n int)
-	GELU        func(x unsafe.Pointer, n int)
+	Func        [kernel.FuncKinds]func(x, up unsafe.Pointer, n, a, b, c int) // up may be null: no gate
 	Rotate      func(lo, hi, cosine, sine unsafe.Pointer, n int)
 	RotatePairs func(x, cosine, sine unsafe.Pointer, n int)
 	Quantise    func(q, d, x unsafe.Pointer)
@@ -72,7 +71,8 @@ type Set struct {
 	FromQ8      func(to, from unsafe.Pointer, n int)
 	Weigh       func(p, m, l, o unsafe.Pointer, dim, lo, hi int)
 	Scores      func(p, q, k unsafe.Pointer, dim, n int)
-	Mix         func(o, p, v unsafe.Pointer, dim, n int)
+	Mix         func(o, p, v unsafe.Pointer, dim, n, stride int)
+	Adjust      func(p unsafe.Pointer, softCap, slope, first int)
 	// Scores4, Weigh4 and Mix4 do four heads at once on keys and values as they are stored, by KV type; ahead is prefetched. May
 	// be nil.
 	Scores4  [kernel.KVQ8 + 1]func(p, q, k unsafe.Pointer, dim, n, stride int, ahead unsafe.Pointer)

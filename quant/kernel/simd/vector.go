@@ -62,19 +62,37 @@ func (k *Kernels) LayerNorm(y, x, w, b []float32, eps float32) {
 	k.Set.LayerNorm(ptr(y[:n]), ptr(x), ptr(w[:n]), ptr(b), n, int(math.Float32bits(eps)))
 }
 
-// SwiGLU sets gate = silu(gate) · up.
-func (k *Kernels) SwiGLU(gate, up []float32) {
-	n := len(gate) &^ 15
-	k.Set.SwiGLU(ptr(gate), ptr(up[:len(gate)]), n)
-	k.Portable.SwiGLU(gate[n:], up[n:])
+// Activate sets x = f(x).
+func (k *Kernels) Activate(x []float32, f kernel.Func) {
+	n := len(x) &^ 15
+	k.function(x[:n], nil, f)
+	k.Portable.Activate(x[n:], f)
 }
 
-// GELU applies the tanh form in place.
-func (k *Kernels) GELU(x []float32) {
-	n := len(x) &^ 15
-	k.Set.GELU(ptr(x), n)
-	k.Portable.GELU(x[n:])
+// Gate sets gate = f(gate) · up.
+func (k *Kernels) Gate(gate, up []float32, f kernel.Func) {
+	n := len(gate) &^ 15
+	up = up[:len(gate)]
+	if n > 0 {
+		k.function(gate[:n], ptr(up), f)
+	}
+	k.Portable.Gate(gate[n:], up[n:], f)
 }
+
+// function runs the kernel of f on a multiple of 16 values; without up there is no gate.
+func (k *Kernels) function(x []float32, up unsafe.Pointer, f kernel.Func) {
+	kind := f.Kind
+	if kind >= kernel.FuncKinds {
+		kind = kernel.SiLU
+	}
+	k.Func[kind](ptr(x), up, len(x), int(math.Float32bits(f.A)), int(math.Float32bits(f.B)), int(math.Float32bits(f.C)))
+}
+
+// SwiGLU sets gate = silu(gate) · up.
+func (k *Kernels) SwiGLU(gate, up []float32) { k.Gate(gate, up, kernel.Func{}) }
+
+// GELU applies the tanh form in place.
+func (k *Kernels) GELU(x []float32) { k.Activate(x, kernel.Func{Kind: kernel.GELUTanh}) }
 
 // Rotate applies RoPE in place.
 func (k *Kernels) Rotate(x, cos, sin []float32, interleaved bool) {
@@ -110,21 +128,23 @@ func (k *Kernels) PutKV(block []byte, t kernel.KVType, slot int, x []float32) {
 
 // Attend runs page by page, so that a page's keys and values are read from memory once for all heads.
 func (k *Kernels) Attend(dst *kernel.Partial, a *kernel.AttendArgs) {
-	dim := a.HeadDim
-	if dim%16 != 0 || a.Type == kernel.KVQ8 && dim%32 != 0 || dim > kernel.MaxHeadDim || a.Values() != dim || a.Latent ||
-		a.SoftCap != 0 || a.Slopes != nil || a.Bias != nil {
+	dim, vd := a.HeadDim, a.Values()
+	if dim%16 != 0 || vd%16 != 0 || a.Type == kernel.KVQ8 && (dim%32 != 0 || vd%32 != 0) || max(dim, vd) > kernel.MaxHeadDim {
 		k.Portable.Attend(dst, a)
 		return
 	}
 	sc := k.free.get()
 	defer k.free.put(sc)
 	m, l := dst.M[:a.Group], dst.L[:a.Group]
-	o, q := dst.O[:a.Group*dim], a.Q[:a.Group*dim]
+	o, q := dst.O[:a.Group*vd], a.Q[:a.Group*dim]
 	for g := range m {
 		m[g], l[g] = float32(math.Inf(-1)), 0
 	}
 	clear(o)
-	row := a.Type.RowBytes(dim)
+	row, vrow, vOff := a.Type.RowBytes(dim), a.Type.RowBytes(vd), a.VOff
+	if a.Latent {
+		vrow, vOff = row, a.KOff
+	}
 	// Two or three heads beside the fours are taken as four, the last of them of zeros: as fast as one.
 	four, rest := k.Scores4[a.Type] != nil, a.Group%4
 	at := a.Group - rest
@@ -132,66 +152,87 @@ func (k *Kernels) Attend(dst *kernel.Partial, a *kernel.AttendArgs) {
 	if pad {
 		clear(sc.padQ[:4*dim])
 		copy(sc.padQ[:], q[at*dim:])
-		clear(sc.padO[:4*dim])
+		clear(sc.padO[:4*vd])
 		copy(sc.padM[:], m[at:])
 		copy(sc.padL[:], l[at:])
 		for i := rest; i < 4; i++ {
 			sc.padM[i], sc.padL[i] = 0, 0
 		}
 	}
+	pg := pageArgs{a: a, dim: dim, vd: vd, row: row, vrow: vrow}
+	pg.adjusted = a.SoftCap != 0 || a.Slopes != nil || a.Bias != nil
 	for pos := a.Lo; pos < a.Hi; {
 		lo := pos % kernel.BlockPositions
 		n := min(kernel.BlockPositions-lo, a.Hi-pos)
 		page := int(a.Pages[pos/kernel.BlockPositions]) * a.PageBytes
-		pg := pageArgs{
-			keys:   a.Arena[page+a.KOff+lo*row : page+a.KOff+(lo+n)*row],
-			values: a.Arena[page+a.VOff+lo*row : page+a.VOff+(lo+n)*row],
-			kind:   a.Type, dim: dim, row: row, lo: lo, n: n,
-		}
+		pg.pos, pg.lo, pg.n = pos, lo, n
+		pg.keys = a.Arena[page+a.KOff+lo*row : page+a.KOff+(lo+n)*row]
+		pg.values = a.Arena[page+vOff+lo*vrow : page+vOff+(lo+n)*vrow]
 		pg.nextKeys, pg.nextValues = pg.keys, pg.values
 		if i := pos/kernel.BlockPositions + 1; i < len(a.Pages) {
 			next := int(a.Pages[i]) * a.PageBytes
-			pg.nextKeys, pg.nextValues = a.Arena[next+a.KOff:], a.Arena[next+a.VOff:]
+			pg.nextKeys, pg.nextValues = a.Arena[next+a.KOff:], a.Arena[next+vOff:]
 		}
 		g := 0
 		if four {
 			for ; g+4 <= a.Group; g += 4 {
-				k.fourHeads(sc, &pg, q[g*dim:(g+4)*dim], m[g:g+4], l[g:g+4], o[g*dim:(g+4)*dim])
+				k.fourHeads(sc, &pg, g, 4, q[g*dim:(g+4)*dim], m[g:g+4], l[g:g+4], o[g*vd:(g+4)*vd])
 			}
 		}
 		if pad {
-			k.fourHeads(sc, &pg, sc.padQ[:4*dim], sc.padM[:], sc.padL[:], sc.padO[:4*dim])
+			k.fourHeads(sc, &pg, at, rest, sc.padQ[:4*dim], sc.padM[:], sc.padL[:], sc.padO[:4*vd])
 			g = a.Group
 		}
 		for ; g < a.Group; g += maxGroup {
 			h := min(g+maxGroup, a.Group)
-			k.heads(sc, &pg, q[g*dim:h*dim], m[g:h], l[g:h], o[g*dim:h*dim])
+			k.heads(sc, &pg, g, q[g*dim:h*dim], m[g:h], l[g:h], o[g*vd:h*vd])
 		}
 		pos += n
 	}
 	if pad {
 		copy(m[at:], sc.padM[:rest])
 		copy(l[at:], sc.padL[:rest])
-		copy(o[at*dim:], sc.padO[:rest*dim])
+		copy(o[at*vd:], sc.padO[:rest*vd])
 	}
 }
 
 // pageArgs is the visible part of a page.
 type pageArgs struct {
+	a            *kernel.AttendArgs
 	keys, values []byte
-	kind         kernel.KVType
-	dim, row     int // row: bytes of a position
+	dim, row     int // of keys; row: bytes of a position
+	vd, vrow     int // of values
+	pos          int // the first position
 	lo, n        int
+	adjusted     bool // scores are capped, or something is added
 
 	nextKeys, nextValues []byte // of the sequence's next page, to be prefetched
 }
 
-// fourHeads attends with four heads at once.
-func (k *Kernels) fourHeads(s *scratch, p *pageArgs, q, m, l, o []float32) {
-	w := &s.weights
-	k.Scores4[p.kind](ptr(w[0][p.lo:]), ptr(q), ptr(p.keys), p.dim, p.n, p.row, ptr(p.nextKeys))
-	k.Weigh4(ptr(w[:5]), ptr(m[:4]), ptr(l[:4]), ptr(o[:4*p.dim]), p.dim, p.lo, p.lo+p.n)
-	k.Mix4[p.kind](ptr(o), ptr(w[0][p.lo:]), ptr(p.values), p.dim, p.n, p.row, ptr(p.nextValues))
+// fourHeads attends with four heads at once, of which real ones from head g on are the group's.
+func (k *Kernels) fourHeads(s *scratch, p *pageArgs, g, real int, q, m, l, o []float32) {
+	w, kind := &s.weights, p.a.Type
+	k.Scores4[kind](ptr(w[0][p.lo:]), ptr(q), ptr(p.keys), p.dim, p.n, p.row, ptr(p.nextKeys))
+	if p.adjusted {
+		for h := range real {
+			k.adjust(&w[h], p, g+h)
+		}
+	}
+	k.Weigh4(ptr(w[:5]), ptr(m[:4]), ptr(l[:4]), ptr(o[:4*p.vd]), p.vd, p.lo, p.lo+p.n)
+	k.Mix4[kind](ptr(o), ptr(w[0][p.lo:]), ptr(p.values), p.vd, p.n, p.vrow, ptr(p.nextValues))
+}
+
+// adjust caps the scores of head g and adds what is added to them. All 32 places are computed; those that are not visible get no
+// weight.
+func (k *Kernels) adjust(w *[kernel.BlockPositions]float32, p *pageArgs, g int) {
+	a, slope := p.a, float32(0)
+	if a.Slopes != nil {
+		slope = a.Slopes[g]
+	}
+	if a.SoftCap != 0 || slope != 0 {
+		k.Adjust(ptr(w[:]), int(math.Float32bits(a.SoftCap)), int(math.Float32bits(slope)), p.pos-p.lo-a.Pos)
+	}
+	a.AddBias(w[p.lo:p.lo+p.n], g, p.pos)
 }
 
 // Combine merges the state of a later span.
@@ -208,17 +249,23 @@ func (k *Kernels) Combine(dst, src *kernel.Partial) {
 	}
 }
 
-// heads attends with up to maxGroup heads one by one, for which keys and values become float32 once.
-func (k *Kernels) heads(s *scratch, p *pageArgs, q, m, l, o []float32) {
-	w := &s.weights
-	key := k.decode(s, p.kind, p.keys, p.n*p.dim)
+// heads attends with up to maxGroup heads one by one, from head g of the group on, for which keys and values become float32 once.
+func (k *Kernels) heads(s *scratch, p *pageArgs, g int, q, m, l, o []float32) {
+	w, kind, vd := &s.weights, p.a.Type, p.vd
+	key := k.decode(s, kind, p.keys, p.n*p.dim)
 	for h := range m {
 		k.Scores(ptr(w[h][p.lo:]), ptr(q[h*p.dim:(h+1)*p.dim]), key, p.dim, p.n)
-		k.Weigh(ptr(w[h][:]), ptr(m[h:]), ptr(l[h:]), ptr(o[h*p.dim:(h+1)*p.dim]), p.dim, p.lo, p.lo+p.n)
+		if p.adjusted {
+			k.adjust(&w[h], p, g+h)
+		}
+		k.Weigh(ptr(w[h][:]), ptr(m[h:]), ptr(l[h:]), ptr(o[h*vd:(h+1)*vd]), vd, p.lo, p.lo+p.n)
 	}
-	val := k.decode(s, p.kind, p.values, p.n*p.dim)
+	val, stride := key, p.dim
+	if !p.a.Latent {
+		val, stride = k.decode(s, kind, p.values, p.n*vd), vd
+	}
 	for h := range m {
-		k.Mix(ptr(o[h*p.dim:(h+1)*p.dim]), ptr(w[h][p.lo:]), val, p.dim, p.n)
+		k.Mix(ptr(o[h*vd:(h+1)*vd]), ptr(w[h][p.lo:]), val, vd, p.n, stride)
 	}
 }
 
