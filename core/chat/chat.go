@@ -1,10 +1,10 @@
 // Package chat turns a conversation into the text that a model was trained to see, by the model's own Jinja template, as
-// Hugging Face renders it: trim_blocks, lstrip_blocks, loop controls, raise_exception, strftime_now and a tojson that
-// writes what Python's json.dumps(ensure_ascii=False) writes.
+// Hugging Face's transformers 5.24 renders it: package jinja is the language, and this one shows the template what
+// transformers shows it (see Input).
 //
 // A template comes with a model and is untrusted code: it reaches neither files nor network, and its steps, its depth,
-// its memory and its output are bounded. The package knows no tokenizer: what of the text is a control token is decided
-// by its caller. A Template may render concurrently.
+// its memory, its output and its time are bounded. The package knows no tokenizer: what of the text is a control token is
+// decided by its caller. A Template may render concurrently.
 package chat
 
 import (
@@ -14,22 +14,26 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/ardanlabs/jinja"
+	"edged/core/chat/jinja"
 )
 
-// Bounds of a template and of one rendering. The largest template among 70 public ones has 30 kB.
+// Bounds of a template and of one rendering. The largest template among 94 public ones has 30 kB; rendering a
+// conversation of 200 messages by one of them takes 30,000 steps and 2 MB.
 const (
 	MaxSource = 512 << 10 // bytes of a template
 	MaxOutput = 16 << 20  // bytes of a rendered text
-	maxSteps  = 1_000_000 // loop turns, assignments and macro calls of one rendering
-	maxDepth  = 200       // macro calls inside each other
-	maxRange  = 100_000   // elements of one range()
-	maxHeap   = 512 << 20 // bytes by which the heap may grow during one rendering
 	maxTime   = 10 * time.Second
+
+	// A rendering may take so much, and more for every byte of what it is given.
+	baseSteps    = 2_000_000
+	stepsPerByte = 16
+	baseBytes    = 24 << 20
+	bytesPerByte = 64
+	maxBytes     = 512 << 20
 )
 
 // ErrRunaway is returned when a template does not end within its bounds.
-var ErrRunaway = errors.New("the chat template does not end within its bounds")
+var ErrRunaway = jinja.ErrRunaway
 
 // RaisedError is a refusal by the template itself, through raise_exception: the conversation has a form that the model
 // was not trained on.
@@ -41,6 +45,11 @@ func (e *RaisedError) Error() string {
 }
 
 // Input is what a template sees. JSON values keep the order of their keys, since templates print them.
+//
+// As in transformers, tools and documents are always defined (None where there are none), keys of a message whose value
+// is null are not there, and reasoning that a message has as reasoning_content, thinking or reasoning is seen under the
+// first two names. A template that fails over a None of these, as some for tool use do, is rendered once more without
+// them: that is how it was tried when it was written.
 type Input struct {
 	Messages            json.RawMessage // array of objects
 	Tools               json.RawMessage // array; nil: none
@@ -54,20 +63,11 @@ type Input struct {
 type Template struct{ compiled *jinja.Template }
 
 // Compile parses a template. The error names the line where the parser stopped.
-func Compile(source string) (t *Template, err error) {
+func Compile(source string) (*Template, error) {
 	if len(source) > MaxSource {
 		return nil, fmt.Errorf("chat: the template has %d bytes, more than the %d that are allowed", len(source), MaxSource)
 	}
-	defer func() {
-		if r := recover(); r != nil {
-			t, err = nil, fmt.Errorf("chat: the template cannot be parsed: %v", r)
-		}
-	}()
-	instrumented, err := instrument(source)
-	if err != nil {
-		return nil, fmt.Errorf("chat: the template cannot be parsed: %w", err)
-	}
-	compiled, err := jinja.Compile(instrumented)
+	compiled, err := jinja.Compile(source)
 	if err != nil {
 		return nil, fmt.Errorf("chat: the template cannot be parsed: %w", err)
 	}
@@ -75,99 +75,133 @@ func Compile(source string) (t *Template, err error) {
 }
 
 // Render writes the conversation as the model would see it. It returns a *RaisedError where the template refuses the
-// conversation, ErrRunaway (wrapped) where it exceeds its bounds, and ctx's error where that ended first.
+// conversation, ErrRunaway (wrapped) where it exceeds its bounds, and ctx's error where that ended first. Nothing runs on
+// behind it.
 func (t *Template) Render(ctx context.Context, in Input) (string, error) {
-	vars, err := in.values()
+	text, err := t.render(ctx, in, true)
+	if failed, ok := errors.AsType[*jinja.Error](err); ok && failed.Kind == "TypeError" && len(in.Tools) == 0 {
+		if text, err := t.render(ctx, in, false); err == nil {
+			return text, nil
+		}
+	}
+	return text, err
+}
+
+// render renders once, with or without a None for what is not given.
+func (t *Template) render(ctx context.Context, in Input, none bool) (string, error) {
+	vars, err := in.values(none)
 	if err != nil {
 		return "", err
 	}
-	ctx, cancel := context.WithTimeout(ctx, maxTime)
+	now := time.Now
+	if !in.Now.IsZero() {
+		now = func() time.Time { return in.Now }
+	}
+	size := int64(len(in.Messages) + len(in.Tools) + len(in.Variables))
+	limited, cancel := context.WithTimeout(ctx, maxTime)
 	defer cancel()
-	m := newMeter(ctx)
-	m.bind(vars, in.Now)
-
-	type result struct {
-		text string
-		err  error
+	text, err := t.compiled.Render(limited, jinja.Input{Variables: vars, Now: now, Limits: jinja.Limits{
+		Steps:  baseSteps + stepsPerByte*size,
+		Bytes:  min(baseBytes+bytesPerByte*size, maxBytes),
+		Output: MaxOutput,
+	}})
+	if err == nil {
+		return text, nil
 	}
-	// The library has no way to interrupt one expression; what does not come back is left behind, and the process that
-	// renders (the tokenizer plugin) can be killed.
-	done := make(chan result, 1)
-	go func() {
-		defer func() {
-			if r := recover(); r != nil {
-				done <- result{err: fmt.Errorf("chat: the template failed: %v", r)}
-			}
-		}()
-		text, err := t.compiled.RenderValues(vars)
-		done <- result{text, err}
-	}()
-	select {
-	case r := <-done:
-		return finish(r.text, r.err, m)
-	case <-ctx.Done():
-		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			return "", fmt.Errorf("chat: %w: it ran for %v", ErrRunaway, maxTime)
-		}
-		return "", ctx.Err()
+	if raised, ok := errors.AsType[*jinja.Raised](err); ok {
+		return "", &RaisedError{raised.Message}
 	}
-}
-
-func finish(text string, err error, m *meter) (string, error) {
 	switch {
-	case m.stopped != nil:
-		return "", fmt.Errorf("chat: %w", m.stopped)
-	case err != nil:
-		if raised, ok := errors.AsType[*RaisedError](err); ok {
-			return "", raised
-		}
-		if m.raised != nil { // the library may have wrapped it as text
-			return "", m.raised
-		}
-		return "", fmt.Errorf("chat: the template failed: %w", err)
-	case len(text) > MaxOutput:
-		return "", fmt.Errorf("chat: %w: it wrote %d bytes, more than the %d that are allowed", ErrRunaway, len(text), MaxOutput)
+	case errors.Is(err, ErrRunaway):
+		return "", fmt.Errorf("chat: %w", err)
+	case ctx.Err() != nil:
+		return "", ctx.Err()
+	case errors.Is(err, context.DeadlineExceeded):
+		return "", fmt.Errorf("chat: %w: it ran for %v", ErrRunaway, maxTime)
 	}
-	return text, nil
+	return "", fmt.Errorf("chat: the template failed: %w", err)
 }
 
 // values converts the input to template variables.
-func (in *Input) values() (map[string]jinja.Value, error) {
-	vars := map[string]jinja.Value{
-		"bos_token":             jinja.NewString(in.BOS),
-		"eos_token":             jinja.NewString(in.EOS),
-		"add_generation_prompt": jinja.NewBool(in.AddGenerationPrompt),
+func (in *Input) values(none bool) (*jinja.Object, error) {
+	vars := &jinja.Object{}
+	vars.Set("bos_token", jinja.Text(in.BOS))
+	vars.Set("eos_token", jinja.Text(in.EOS))
+	vars.Set("add_generation_prompt", jinja.Bool(in.AddGenerationPrompt))
+	if none {
+		vars.Set("tools", jinja.None())
+		vars.Set("documents", jinja.None())
 	}
-	for name, raw := range map[string]json.RawMessage{"messages": in.Messages, "tools": in.Tools} {
-		if len(raw) == 0 {
+	for _, list := range []struct {
+		name string
+		raw  json.RawMessage
+	}{{"messages", in.Messages}, {"tools", in.Tools}} {
+		if len(list.raw) == 0 {
 			continue
 		}
-		v, err := decode(raw)
+		v, err := jinja.FromJSON(list.raw)
 		if err != nil {
-			return nil, fmt.Errorf("chat: %s: %w", name, err)
+			return nil, fmt.Errorf("chat: %s: %w", list.name, err)
 		}
-		if !v.IsList() && !v.IsNone() {
-			return nil, fmt.Errorf("chat: %s: want an array", name)
+		if _, ok := v.Items(); !ok && !v.IsNone() {
+			return nil, fmt.Errorf("chat: %s: want an array", list.name)
 		}
 		if !v.IsNone() {
-			vars[name] = v
+			vars.Set(list.name, v)
 		}
 	}
 	if len(in.Variables) > 0 {
-		v, err := decode(in.Variables)
+		v, err := jinja.FromJSON(in.Variables)
 		if err != nil {
 			return nil, fmt.Errorf("chat: variables: %w", err)
 		}
-		if !v.IsDict() {
+		given, ok := v.Object()
+		if !ok {
 			return nil, errors.New("chat: variables: want an object")
 		}
-		d := v.AsDict()
-		for _, key := range d.Keys {
-			if len(key) > 1 && key[:2] == "__" { // names of the engine and of the meter
-				return nil, fmt.Errorf("chat: variables: the name %q is reserved", key)
-			}
-			vars[key] = d.Data[key]
-		}
+		given.All(vars.Set)
+	}
+	if messages, ok := vars.Get("messages"); ok {
+		vars.Set("messages", shown(messages))
 	}
 	return vars, nil
+}
+
+// reasoningNames are the keys that a message's reasoning may have. Templates read the first, some the second.
+func reasoningNames() []string { return []string{"reasoning_content", "thinking", "reasoning"} }
+
+// shown makes of messages what transformers shows of them.
+func shown(messages jinja.Value) jinja.Value {
+	list, ok := messages.Items()
+	if !ok {
+		return messages
+	}
+	for i, m := range list {
+		if fields, ok := m.Object(); ok {
+			list[i] = jinja.Dict(message(fields))
+		}
+	}
+	return jinja.List(list)
+}
+
+func message(fields *jinja.Object) *jinja.Object {
+	out := &jinja.Object{}
+	var reasoning jinja.Value
+	found := false
+	for _, name := range reasoningNames() {
+		if v, ok := fields.Get(name); ok && !v.IsNone() {
+			reasoning, found = v, true
+			out.Set("thinking", v) // the first key, whatever it has of its own
+			break
+		}
+	}
+	fields.All(func(key string, v jinja.Value) {
+		if !v.IsNone() {
+			out.Set(key, v)
+		}
+	})
+	if found {
+		out.Set("reasoning_content", reasoning)
+	}
+	return out
 }

@@ -70,6 +70,65 @@ func TestOracle(t *testing.T) {
 	}
 }
 
+// TestTransformers renders what transformers 5.24 was asked to render. Where it failed without the template's own refusal,
+// a text is not wrong.
+func TestTransformers(t *testing.T) {
+	dir := filepath.Join(oracle.Dir(t), "text", "chat")
+	file, err := os.ReadFile(filepath.Join(dir, "cases.jsonl"))
+	if err != nil {
+		t.Skip(err)
+	}
+	scanner := bufio.NewScanner(bytes.NewReader(file))
+	scanner.Buffer(nil, 1<<20)
+	compiled := map[string]*chat.Template{}
+	cases, absent := 0, map[string]bool{}
+	for scanner.Scan() {
+		var c struct {
+			Template, Case, Now string
+			Variables           json.RawMessage
+			Text, Error         *string
+			RefusedByTemplate   bool `json:"refused_by_template"`
+		}
+		if err := json.Unmarshal(scanner.Bytes(), &c); err != nil {
+			t.Fatal(err)
+		}
+		tmpl := compiled[c.Template]
+		if tmpl == nil {
+			source, err := os.ReadFile(filepath.Join(dir, "templates", c.Template+".jinja"))
+			if err != nil {
+				absent[c.Template] = true // its licence keeps it out
+				continue
+			}
+			if tmpl, err = chat.Compile(string(source)); err != nil {
+				t.Errorf("%s: %v", c.Template, err)
+				continue
+			}
+			compiled[c.Template] = tmpl
+		}
+		cases++
+		now, err := time.Parse("2006-01-02T15:04:05", c.Now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := tmpl.Render(t.Context(), chat.Input{Variables: c.Variables, Now: now})
+		switch {
+		case c.Error != nil && c.RefusedByTemplate:
+			var raised *chat.RaisedError
+			if !errors.As(err, &raised) {
+				t.Errorf("%s/%s: got %q, %v; want the refusal %q", c.Template, c.Case, got, err, *c.Error)
+			}
+		case c.Error != nil:
+		case err != nil:
+			t.Errorf("%s/%s: %v", c.Template, c.Case, err)
+		case got != *c.Text:
+			t.Errorf("%s/%s: %s", c.Template, c.Case, cmp.Diff(*c.Text, got))
+		}
+	}
+	if cases < 1000 {
+		t.Errorf("only %d cases", cases)
+	}
+}
+
 func render(t *testing.T, source, vars string) (string, error) {
 	t.Helper()
 	tmpl, err := chat.Compile(source)
@@ -142,7 +201,6 @@ func TestBadInput(t *testing.T) {
 		"syntax":    {Messages: json.RawMessage(`[`)},
 		"trailing":  {Messages: json.RawMessage(`[] []`)},
 		"variables": {Variables: json.RawMessage(`[]`)},
-		"reserved":  {Variables: json.RawMessage(`{"__edged_tick":1}`)},
 		"deep":      {Messages: json.RawMessage(strings.Repeat("[", 1000) + strings.Repeat("]", 1000))},
 	} {
 		if got, err := tmpl.Render(t.Context(), in); err == nil {
@@ -161,4 +219,36 @@ func FuzzCompile(f *testing.F) {
 		}
 		_, _ = tmpl.Render(t.Context(), chat.Input{Messages: json.RawMessage(`[{"role":"user","content":"x"}]`)})
 	})
+}
+
+// BenchmarkRender renders a conversation of 200 messages, compiled once.
+func BenchmarkRender(b *testing.B) {
+	dir := filepath.Join(oracle.Dir(b), "chat", "templates")
+	var messages []map[string]any
+	for range 100 {
+		messages = append(messages, map[string]any{"role": "user", "content": strings.Repeat("Is the front door locked? ", 8)},
+			map[string]any{"role": "assistant", "content": strings.Repeat("It is. ", 20)})
+	}
+	raw, err := json.Marshal(messages)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, name := range []string{"Qwen-Qwen3-0.6B", "Qwen-Qwen2.5-7B-Instruct", "ibm-granite-granite-4.0", "HuggingFaceTB-SmolLM3-3B"} {
+		source, err := os.ReadFile(filepath.Join(dir, name+".jinja"))
+		if err != nil {
+			continue
+		}
+		b.Run(name, func(b *testing.B) {
+			tmpl, err := chat.Compile(string(source))
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := tmpl.Render(b.Context(), chat.Input{Messages: raw, Now: time.Unix(1, 0)}); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
 }

@@ -1,0 +1,75 @@
+package jinja_test
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"edged/core/chat/jinja"
+	"edged/test/oracle"
+)
+
+// input reads the variables of a rendering from JSON.
+func input(t testing.TB, raw []byte) jinja.Input {
+	t.Helper()
+	v, err := jinja.FromJSON(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o, ok := v.Object()
+	if !ok {
+		t.Fatal("the variables are no object")
+	}
+	return jinja.Input{Variables: o}
+}
+
+// check renders one case: text is what Jinja writes, or it errs.
+func check(t *testing.T, in jinja.Input, source, text string, errs bool) {
+	t.Helper()
+	tmpl, err := jinja.Compile(source)
+	got := ""
+	if err == nil {
+		got, err = tmpl.Render(t.Context(), in)
+	}
+	switch {
+	case errs && err == nil:
+		t.Errorf("%s\n gives %q, want an error", source, got)
+	case !errs && err != nil:
+		t.Errorf("%s\n fails: %v; want %q", source, err, text)
+	case got != text:
+		t.Errorf("%s\n gives %q\n want  %q", source, got, text)
+	}
+}
+
+// TestReported renders expressions that were reported to differ, with what jinja2 3.1.6 writes.
+func TestReported(t *testing.T) {
+	dir := filepath.Join(filepath.Dir(oracle.Dir(t)), "cases")
+	context, err := os.ReadFile(filepath.Join(dir, "jinja-context.json"))
+	if err != nil {
+		t.Skip(err)
+	}
+	file, err := os.ReadFile(filepath.Join(dir, "jinja.jsonl"))
+	if err != nil {
+		t.Skip(err)
+	}
+	in := input(t, context)
+	scanner := bufio.NewScanner(bytes.NewReader(file))
+	n := 0
+	for scanner.Scan() {
+		var c struct {
+			Template, Text string
+			Error          bool
+		}
+		if err := json.Unmarshal(scanner.Bytes(), &c); err != nil {
+			t.Fatal(err)
+		}
+		check(t, in, c.Template, c.Text, c.Error)
+		n++
+	}
+	if n < 100 {
+		t.Errorf("only %d cases", n)
+	}
+}

@@ -1,0 +1,428 @@
+package jinja
+
+import (
+	"math"
+	"math/big"
+	"math/bits"
+	"strconv"
+	"strings"
+)
+
+const (
+	// maxDigits is how many digits Python reads or prints of a number.
+	maxDigits = 4300
+	// maxBits bounds whole numbers: 2**131072 has 39,457 digits, which Python would not print.
+	maxBits = 1 << 17
+)
+
+// normal is a whole number in the form that it always has: int64 where it fits.
+func normal(i *big.Int) value {
+	if i.IsInt64() {
+		return i.Int64()
+	}
+	return i
+}
+
+func isNumber(v value) bool {
+	switch v.(type) {
+	case bool, int64, float64, *big.Int:
+		return true
+	}
+	return false
+}
+
+// whole is a value as a Python int (a bool is one), with ok false for others.
+func whole(v value) (i int64, b *big.Int, ok bool) {
+	switch t := v.(type) {
+	case bool:
+		return int64(b2i(t)), nil, true
+	case int64:
+		return t, nil, true
+	case *big.Int:
+		return 0, t, true
+	}
+	return 0, nil, false
+}
+
+func bigOf(i int64, b *big.Int) *big.Int {
+	if b != nil {
+		return b
+	}
+	return big.NewInt(i)
+}
+
+// index is a whole number that fits, clipped where it does not, as slices take it.
+func index(v value) (int64, bool) {
+	i, b, ok := whole(v)
+	if b != nil {
+		if b.Sign() < 0 {
+			return math.MinInt64, true
+		}
+		return math.MaxInt64, true
+	}
+	return i, ok
+}
+
+func (ev *evaluator) float(v value) float64 {
+	switch t := v.(type) {
+	case float64:
+		return t
+	case *big.Int:
+		f, _ := new(big.Float).SetInt(t).Float64()
+		if math.IsInf(f, 0) {
+			ev.fail("OverflowError", "int too large to convert to float")
+		}
+		return f
+	}
+	i, _, _ := whole(v)
+	return float64(i)
+}
+
+// compareNumbers compares exactly, also a float with an int.
+func compareNumbers(a, b value) int {
+	x, xf := a.(float64)
+	y, yf := b.(float64)
+	switch {
+	case xf && yf:
+		switch {
+		case x < y:
+			return -1
+		case x > y:
+			return 1
+		case x == y:
+			return 0
+		}
+		return unordered
+	case xf:
+		c := compareNumbers(b, a)
+		if c == unordered {
+			return c
+		}
+		return -c
+	case yf:
+		switch {
+		case math.IsNaN(y):
+			return unordered
+		case math.IsInf(y, 1):
+			return -1
+		case math.IsInf(y, -1):
+			return 1
+		}
+		i, big1, _ := whole(a)
+		return new(big.Float).SetInt(bigOf(i, big1)).Cmp(big.NewFloat(y))
+	}
+	i, bi, _ := whole(a)
+	j, bj, _ := whole(b)
+	if bi == nil && bj == nil {
+		switch {
+		case i < j:
+			return -1
+		case i > j:
+			return 1
+		}
+		return 0
+	}
+	return bigOf(i, bi).Cmp(bigOf(j, bj))
+}
+
+// arithmetic computes a op b for numbers.
+func (ev *evaluator) arithmetic(op string, a, b value) value {
+	_, af := a.(float64)
+	_, bf := b.(float64)
+	if af || bf {
+		return ev.floats(op, ev.float(a), ev.float(b))
+	}
+	i, bi, _ := whole(a)
+	j, bj, _ := whole(b)
+	if bi == nil && bj == nil {
+		if v, ok := ev.ints(op, i, j); ok {
+			return v
+		}
+	}
+	return ev.bigs(op, bigOf(i, bi), bigOf(j, bj))
+}
+
+// ints computes where nothing overflows.
+func (ev *evaluator) ints(op string, i, j int64) (value, bool) {
+	switch op {
+	case "+":
+		s := i + j
+		return s, (s > i) == (j > 0)
+	case "-":
+		s := i - j
+		return s, (s < i) == (j > 0)
+	case "*":
+		hi, lo := bits.Mul64(uint64(magnitude(i)), uint64(magnitude(j)))
+		return i * j, hi == 0 && lo < 1<<63
+	case "//", "%":
+		if j == 0 {
+			ev.fail("ZeroDivisionError", "integer division or modulo by zero")
+		}
+		if i == math.MinInt64 && j == -1 {
+			return nil, false
+		}
+		q, r := i/j, i%j
+		if r != 0 && (r < 0) != (j < 0) {
+			q--
+			r += j
+		}
+		if op == "//" {
+			return q, true
+		}
+		return r, true
+	case "/":
+		if j == 0 {
+			ev.fail("ZeroDivisionError", "division by zero")
+		}
+		if magnitude(i) < 1<<53 && magnitude(j) < 1<<53 {
+			return float64(i) / float64(j), true
+		}
+	}
+	return nil, false
+}
+
+func magnitude(i int64) uint64 {
+	if i < 0 {
+		return -uint64(i)
+	}
+	return uint64(i)
+}
+
+// bigRoom counts a big number of so many bits before it is made.
+func (ev *evaluator) bigRoom(n int) {
+	if n > maxBits {
+		ev.stop("a whole number of more than %d bits", maxBits)
+	}
+	ev.alloc(int64(n/8) + 64)
+	ev.work(n/64 + n/64*(n/64)/256)
+}
+
+func (ev *evaluator) bigs(op string, a, b *big.Int) value {
+	out := new(big.Int)
+	switch op {
+	case "+":
+		ev.bigRoom(max(a.BitLen(), b.BitLen()) + 1)
+		return normal(out.Add(a, b))
+	case "-":
+		ev.bigRoom(max(a.BitLen(), b.BitLen()) + 1)
+		return normal(out.Sub(a, b))
+	case "*":
+		ev.bigRoom(a.BitLen() + b.BitLen())
+		return normal(out.Mul(a, b))
+	case "//", "%":
+		if b.Sign() == 0 {
+			ev.fail("ZeroDivisionError", "integer division or modulo by zero")
+		}
+		ev.bigRoom(a.BitLen() + b.BitLen())
+		q, r := out.QuoRem(a, b, new(big.Int))
+		if r.Sign() != 0 && (r.Sign() < 0) != (b.Sign() < 0) {
+			q.Sub(q, big.NewInt(1))
+			r.Add(r, b)
+		}
+		if op == "//" {
+			return normal(q)
+		}
+		return normal(r)
+	case "/":
+		if b.Sign() == 0 {
+			ev.fail("ZeroDivisionError", "division by zero")
+		}
+		ev.bigRoom(a.BitLen() + b.BitLen())
+		f, _ := new(big.Rat).SetFrac(a, b).Float64()
+		if math.IsInf(f, 0) {
+			ev.fail("OverflowError", "integer division result too large for a float")
+		}
+		return f
+	}
+	return ev.bigPower(a, b)
+}
+
+func (ev *evaluator) bigPower(a, b *big.Int) value {
+	if b.Sign() < 0 {
+		return ev.floats("**", ev.float(normal(a)), ev.float(normal(b)))
+	}
+	switch {
+	case b.Sign() == 0 || a.IsInt64() && a.Int64() == 1:
+		return int64(1)
+	case a.Sign() == 0:
+		return int64(0)
+	case a.IsInt64() && a.Int64() == -1:
+		return int64(1 - 2*int64(b.Bit(0)))
+	case !b.IsInt64() || b.Int64() > maxBits || (int64(a.BitLen())-1)*b.Int64() > maxBits:
+		ev.stop("a whole number of more than %d bits", maxBits)
+	}
+	n := a.BitLen() * int(b.Int64())
+	ev.bigRoom(min(n, maxBits))
+	return normal(new(big.Int).Exp(a, b, nil))
+}
+
+func (ev *evaluator) floats(op string, x, y float64) value {
+	switch op {
+	case "+":
+		return x + y
+	case "-":
+		return x - y
+	case "*":
+		return x * y
+	case "/":
+		if y == 0 {
+			ev.fail("ZeroDivisionError", "float division by zero")
+		}
+		return x / y
+	case "//", "%":
+		if y == 0 {
+			ev.fail("ZeroDivisionError", "float floor division by zero")
+		}
+		q, r := floorMod(x, y)
+		if op == "//" {
+			return q
+		}
+		return r
+	}
+	switch {
+	case x == 0 && y < 0:
+		ev.fail("ZeroDivisionError", "0.0 cannot be raised to a negative power")
+	case x < 0 && y != math.Trunc(y) && !math.IsInf(x, 0) && !math.IsInf(y, 0) && !math.IsNaN(y):
+		ev.fail("TypeError", "a negative number to a broken power is complex, which is not known here")
+	}
+	p := math.Pow(x, y)
+	if math.IsInf(p, 0) && !math.IsInf(x, 0) && !math.IsInf(y, 0) {
+		ev.fail("OverflowError", "(34, 'Numerical result out of range')")
+	}
+	return p
+}
+
+// floorMod is Python's divmod for floats.
+func floorMod(x, y float64) (q, r float64) {
+	r = math.Mod(x, y)
+	q = (x - r) / y
+	if r != 0 {
+		if (y < 0) != (r < 0) {
+			r += y
+			q--
+		}
+	} else {
+		r = math.Copysign(0, y)
+	}
+	if q == 0 {
+		return math.Copysign(0, x/y), r
+	}
+	f := math.Floor(q)
+	if q-f > 0.5 {
+		f++
+	}
+	return f, r
+}
+
+// formatFloat is Python's repr of a float: the shortest digits that read back, with an exponent below 1e-4 and from 1e16.
+func formatFloat(f float64) string {
+	switch {
+	case math.IsNaN(f):
+		return "nan"
+	case math.IsInf(f, 1):
+		return "inf"
+	case math.IsInf(f, -1):
+		return "-inf"
+	}
+	if a := math.Abs(f); a != 0 && (a < 1e-4 || a >= 1e16) {
+		return strconv.FormatFloat(f, 'e', -1, 64)
+	}
+	s := strconv.FormatFloat(f, 'f', -1, 64)
+	if !strings.Contains(s, ".") {
+		s += ".0"
+	}
+	return s
+}
+
+// formatInt writes a whole number, if it has no more digits than Python prints.
+func (ev *evaluator) formatInt(v value) string {
+	i, b, _ := whole(v)
+	if b == nil {
+		return strconv.FormatInt(i, 10)
+	}
+	if b.BitLen() > maxDigits*10/3+4 {
+		ev.tooManyDigits()
+	}
+	ev.work(b.BitLen())
+	ev.alloc(int64(b.BitLen()))
+	s := b.String()
+	if len(strings.TrimPrefix(s, "-")) > maxDigits {
+		ev.tooManyDigits()
+	}
+	return s
+}
+
+func (ev *evaluator) tooManyDigits() {
+	ev.fail("ValueError", "Exceeds the limit (%d digits) for integer string conversion", maxDigits)
+}
+
+// parseInt is Python's int(text, base).
+func parseInt(s string, base int) (value, bool) {
+	s = strings.TrimFunc(s, isSpace)
+	sign := ""
+	if s != "" && (s[0] == '-' || s[0] == '+') {
+		if s[0] == '-' {
+			sign = "-"
+		}
+		s = s[1:]
+	}
+	if len(s) > 1 && s[0] == '0' {
+		of := map[byte]int{'b': 2, 'o': 8, 'x': 16}[s[1]|0x20]
+		if of != 0 && (base == 0 || base == of) && len(s) > 2 {
+			s = strings.TrimPrefix(s[2:], "_")
+			base = of
+		} else if base == 0 && strings.Trim(s, "0_") != "" {
+			return nil, false
+		}
+	}
+	if base == 0 {
+		base = 10
+	}
+	if s == "" || s[0] == '_' || s[len(s)-1] == '_' || strings.Contains(s, "__") {
+		return nil, false
+	}
+	s = asciiDigits(strings.ReplaceAll(s, "_", ""))
+	if len(s) > maxDigits && base&(base-1) != 0 || len(s) > maxBits {
+		return nil, false
+	}
+	for _, c := range []byte(s) {
+		if digitValue(c) >= base {
+			return nil, false
+		}
+	}
+	i, ok := new(big.Int).SetString(sign+s, base)
+	if !ok {
+		return nil, false
+	}
+	return normal(i), true
+}
+
+// parseFloat is Python's float(text).
+func parseFloat(s string) (float64, bool) {
+	s = strings.TrimFunc(s, isSpace)
+	bare := strings.ToLower(strings.TrimLeft(s, "+-"))
+	if len(s)-len(bare) > 1 {
+		return 0, false
+	}
+	switch bare {
+	case "inf", "infinity":
+		if s[0] == '-' {
+			return math.Inf(-1), true
+		}
+		return math.Inf(1), true
+	case "nan":
+		return math.NaN(), true
+	}
+	if len(s) > 1<<16 || bare == "" || strings.ContainsAny(bare, "xpni") || strings.HasPrefix(bare, "_") || strings.HasSuffix(bare, "_") ||
+		strings.Contains(bare, "__") || strings.Contains(bare, "_.") || strings.Contains(bare, "._") || strings.Contains(bare, "_e") || strings.Contains(bare, "e_") {
+		return 0, false
+	}
+	f, err := strconv.ParseFloat(asciiDigits(strings.ReplaceAll(s, "_", "")), 64)
+	if err != nil && !math.IsInf(f, 0) && f != 0 {
+		return 0, false
+	}
+	if err != nil && !strings.Contains(err.Error(), "range") {
+		return 0, false
+	}
+	return f, true
+}
