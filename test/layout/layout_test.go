@@ -36,6 +36,7 @@ var allowed = map[string][]string{
 	"core/model/gguf":        {"core/model/mmap", "quant"},
 	"core/model/safetensors": {"core/model/mmap"},
 	"core/model/lora":        {"core/model/arch", "core/model/gguf", "core/model/safetensors", "core/model/mmap", "quant"},
+	"core/model/quantize":    {"core/model/gguf", "core/model/mmap", "quant"},
 	"core/model/weights":     {"core/model/arch", "core/model/gguf", "core/model/safetensors", "core/model/lora", "core/model/mmap", "quant"},
 
 	// The infer wing: the plugins' processes.

@@ -3,6 +3,7 @@ package gguf
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -11,14 +12,16 @@ import (
 	"edged/quant"
 )
 
-// Writer builds a small GGUF file (version 3) in memory: for tests and tools. The zero value is ready to use.
+// Writer builds a GGUF file (version 3). A small one is built in memory, with Add; of a large one Declare states the tensors,
+// Header gives what stands before their data, and the caller writes the data. The zero value is ready to use.
 type Writer struct {
-	keys    int
-	meta    bytes.Buffer
-	infos   bytes.Buffer
-	tensors int
-	data    bytes.Buffer
-	err     error
+	keys     int
+	meta     bytes.Buffer
+	infos    bytes.Buffer
+	tensors  int
+	data     bytes.Buffer
+	declared int64 // bytes of data that Declare has given out
+	err      error
 }
 
 // Put adds a metadata pair. v is a string, a bool, a number of fixed width, an int (written as int32), or a slice of one
@@ -34,7 +37,81 @@ func (w *Writer) Put(key string, v any) {
 	w.meta.Write(b.Bytes())
 }
 
-// Add adds a tensor. dims is innermost first, data as the format lays it out.
+// Copy adds a pair of another file as it stands there.
+func (w *Writer) Copy(f *File, key string) {
+	v, ok := f.values[key]
+	if !ok {
+		w.fail(fmt.Errorf("gguf: write: %s: key %q: %w", f.Path, key, ErrMissing))
+		return
+	}
+	putString(&w.meta, key)
+	putScalar(&w.meta, uint32(v.kind))
+	switch v.kind {
+	case typeString:
+		putScalar(&w.meta, uint64(len(v.data)))
+	case typeArray:
+		putScalar(&w.meta, uint32(v.elem))
+		putScalar(&w.meta, v.count)
+	}
+	w.meta.Write(v.data)
+	w.keys++
+}
+
+// Declare adds a tensor whose data the caller writes behind Header: Padded(size) bytes, in the order of the calls. It returns
+// the size of the data.
+func (w *Writer) Declare(name string, t Type, dims []int64) (size int64) {
+	info, ok := t.info()
+	elements := int64(1)
+	for _, d := range dims {
+		elements *= d
+	}
+	if !ok || len(dims) < 1 || len(dims) > maxDims || elements < 1 || dims[0]%info.block != 0 {
+		w.fail(fmt.Errorf("gguf: write: tensor %q: %v of %s cannot be written", name, dims, t))
+		return 0
+	}
+	size = elements / info.block * info.bytes
+	w.info(name, t, dims, w.declared)
+	w.declared += Padded(size)
+	return size
+}
+
+// Padded is how much of the file data of n bytes takes.
+func Padded(n int64) int64 { return (n + 31) &^ 31 }
+
+// Header is everything before the data of declared tensors.
+func (w *Writer) Header() ([]byte, error) {
+	if w.err == nil && w.data.Len() > 0 {
+		w.fail(errors.New("gguf: write: Add and Declare in one file"))
+	}
+	return w.header(), w.err
+}
+
+// info adds a tensor info.
+func (w *Writer) info(name string, t Type, dims []int64, offset int64) {
+	w.tensors++
+	putString(&w.infos, name)
+	putScalar(&w.infos, uint32(len(dims)))
+	for _, d := range dims {
+		putScalar(&w.infos, uint64(d))
+	}
+	putScalar(&w.infos, uint32(t))
+	putScalar(&w.infos, uint64(offset))
+}
+
+// header is everything before the data.
+func (w *Writer) header() []byte {
+	var head bytes.Buffer
+	head.WriteString("GGUF")
+	putScalar(&head, uint32(3))
+	putScalar(&head, uint64(w.tensors))
+	putScalar(&head, uint64(w.keys))
+	head.Write(w.meta.Bytes())
+	head.Write(w.infos.Bytes())
+	pad(&head)
+	return head.Bytes()
+}
+
+// Add adds a tensor with its data. dims is innermost first, data as the format lays it out.
 func (w *Writer) Add(name string, f quant.Format, dims []int64, data []byte) {
 	t, err := TypeOf(f)
 	if err != nil {
@@ -49,14 +126,7 @@ func (w *Writer) Add(name string, f quant.Format, dims []int64, data []byte) {
 		w.fail(fmt.Errorf("gguf: write: tensor %q: %s %v takes %d bytes, not %d", name, f, dims, want, len(data)))
 		return
 	}
-	w.tensors++
-	putString(&w.infos, name)
-	putScalar(&w.infos, uint32(len(dims)))
-	for _, d := range dims {
-		putScalar(&w.infos, uint64(d))
-	}
-	putScalar(&w.infos, uint32(t))
-	putScalar(&w.infos, uint64(w.data.Len()))
+	w.info(name, t, dims, int64(w.data.Len()))
 	w.data.Write(data)
 	pad(&w.data)
 }
@@ -66,15 +136,7 @@ func (w *Writer) WriteTo(out io.Writer) (int64, error) {
 	if w.err != nil {
 		return 0, w.err
 	}
-	var head bytes.Buffer
-	head.WriteString("GGUF")
-	putScalar(&head, uint32(3))
-	putScalar(&head, uint64(w.tensors))
-	putScalar(&head, uint64(w.keys))
-	head.Write(w.meta.Bytes())
-	head.Write(w.infos.Bytes())
-	pad(&head)
-	n, err := out.Write(head.Bytes())
+	n, err := out.Write(w.header())
 	if err != nil {
 		return int64(n), fmt.Errorf("gguf: write: %w", err)
 	}
