@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 
 	"edged/core/infer/grammar"
@@ -23,7 +24,7 @@ func (s *settings) form() (string, error) {
 	if text == "" {
 		return "", nil
 	}
-	if _, err := grammar.Parse(text); err != nil {
+	if _, err := grammar.Parse(context.Background(), text); err != nil {
 		return "", usagef("%v", err)
 	}
 	return text, nil

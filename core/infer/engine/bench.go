@@ -217,7 +217,7 @@ const readFor = 200 * time.Millisecond
 
 // run follows one request to its end.
 func (b *bench) run(ctx context.Context, r backend.Request, single bool) (backend.Timings, *job, error) {
-	j, err := b.job(r)
+	j, err := b.job(ctx, r)
 	if err != nil {
 		return backend.Timings{}, nil, err
 	}
@@ -232,9 +232,9 @@ func (b *bench) run(ctx context.Context, r backend.Request, single bool) (backen
 	return last.Timings, j, err
 }
 
-func (b *bench) job(r backend.Request) (*job, error) {
+func (b *bench) job(ctx context.Context, r backend.Request) (*job, error) {
 	r.ID, r.IgnoreEOS = "bench", true
-	j, err := newJob(r, b.v, b.m.size)
+	j, err := newJob(ctx, r, b.v, b.m.size)
 	if err == nil {
 		j.private = true // a second measurement has the same prompts
 	}
@@ -311,7 +311,7 @@ func (b *bench) crowd(ctx context.Context, repeat, gen, reads int, adapters []ba
 	gen = min(gen, b.m.size.context-b.req.Context)
 	var all []*job
 	for i := range b.req.Streams {
-		j, err := b.job(backend.Request{PromptIDs: b.random(repeat*b.req.Streams+i, b.req.Context), MaxTokens: gen, Adapters: oneOf(adapters, i), Stream: true})
+		j, err := b.job(ctx, backend.Request{PromptIDs: b.random(repeat*b.req.Streams+i, b.req.Context), MaxTokens: gen, Adapters: oneOf(adapters, i), Stream: true})
 		if err != nil {
 			return nil, err
 		}
@@ -319,7 +319,7 @@ func (b *bench) crowd(ctx context.Context, repeat, gen, reads int, adapters []ba
 		all = append(all, j)
 	}
 	if reads > 0 {
-		j, err := b.job(backend.Request{PromptIDs: b.random(-1-repeat, reads), MaxTokens: 1, Adapters: oneOf(adapters, b.req.Streams)})
+		j, err := b.job(ctx, backend.Request{PromptIDs: b.random(-1-repeat, reads), MaxTokens: 1, Adapters: oneOf(adapters, b.req.Streams)})
 		if err != nil {
 			return nil, err
 		}

@@ -228,7 +228,7 @@ func (e *Engine) Generate(ctx context.Context, req backend.Request, emit func(ba
 	if v == nil {
 		return fmt.Errorf("engine: %w: no vocabulary was set", protocol.ErrNotLoaded)
 	}
-	j, err := newJob(req, v, m.size)
+	j, err := newJob(ctx, req, v, m.size)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -27,20 +28,54 @@ type form struct {
 	auto *grammar.Automaton
 }
 
-// form makes a grammar ready. It runs outside of the loop, since a large one takes milliseconds.
-func (v *vocabulary) form(text string) (*grammar.Automaton, error) {
-	v.forms.mu.Lock()
-	defer v.forms.mu.Unlock()
-	f := v.forms
-	if i := slices.IndexFunc(f.recent, func(f form) bool { return f.text == text }); i >= 0 {
-		found := f.recent[i]
-		f.recent = append(slices.Delete(f.recent, i, i+1), found)
-		return found.auto, nil
+// form makes a grammar ready. It runs outside of the loop, since a large one takes milliseconds, and reads outside of the
+// lock, since one that is made to be slow may take 200.
+func (v *vocabulary) form(ctx context.Context, text string) (*grammar.Automaton, error) {
+	if auto := v.forms.find(text); auto != nil {
+		return auto, nil
 	}
-	g, err := grammar.Parse(text)
+	g, err := grammar.Parse(ctx, text)
 	if err != nil {
 		return nil, formError(err)
 	}
+	auto, err := g.Bind(v.forms.vocabulary(v))
+	if err != nil {
+		return nil, formError(err)
+	}
+	return v.forms.keep(text, auto), nil
+}
+
+// find is a grammar that was used before; nil: there is none.
+func (f *forms) find(text string) *grammar.Automaton {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	i := slices.IndexFunc(f.recent, func(f form) bool { return f.text == text })
+	if i < 0 {
+		return nil
+	}
+	found := f.recent[i]
+	f.recent = append(slices.Delete(f.recent, i, i+1), found)
+	return found.auto
+}
+
+// keep remembers a grammar, or returns the one that another request made of the text meanwhile.
+func (f *forms) keep(text string, auto *grammar.Automaton) *grammar.Automaton {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if i := slices.IndexFunc(f.recent, func(f form) bool { return f.text == text }); i >= 0 {
+		return f.recent[i].auto
+	}
+	if len(f.recent) == maxForms {
+		f.recent = slices.Delete(f.recent, 0, 1)
+	}
+	f.recent = append(f.recent, form{text, auto})
+	return auto
+}
+
+// vocabulary is what grammars need to know of the pieces, made for the first of them.
+func (f *forms) vocabulary(v *vocabulary) *grammar.Vocabulary {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	if f.pieces == nil {
 		f.pieces = grammar.NewVocabulary(v.limit, func(id int32) []byte {
 			if v.isEOG(id) {
@@ -49,15 +84,7 @@ func (v *vocabulary) form(text string) (*grammar.Automaton, error) {
 			return v.piece(id)
 		})
 	}
-	auto, err := g.Bind(f.pieces)
-	if err != nil {
-		return nil, formError(err)
-	}
-	if len(f.recent) == maxForms {
-		f.recent = slices.Delete(f.recent, 0, 1)
-	}
-	f.recent = append(f.recent, form{text, auto})
-	return auto, nil
+	return f.pieces
 }
 
 func formError(err error) error {
@@ -68,8 +95,8 @@ func formError(err error) error {
 }
 
 // hold gives every branch of a new job its place in the grammar.
-func (j *job) hold() error {
-	auto, err := j.vocab.form(j.req.Grammar)
+func (j *job) hold(ctx context.Context) error {
+	auto, err := j.vocab.form(ctx, j.req.Grammar)
 	if err != nil {
 		return err
 	}

@@ -147,7 +147,7 @@ func BenchmarkFormSteps(b *testing.B) {
 						if kind == "limited" {
 							req.MaxTokens = tokens
 						}
-						j, err := newJob(req, v, sizes{rows: v.limit, context: 1000})
+						j, err := newJob(b.Context(), req, v, sizes{rows: v.limit, context: 1000})
 						if err != nil {
 							b.Fatal(err)
 						}

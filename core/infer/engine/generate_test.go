@@ -1023,7 +1023,7 @@ func TestTurnAllocatesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range 4 {
-		j, err := newJob(backend.Request{
+		j, err := newJob(t.Context(), backend.Request{
 			PromptIDs: prompt(3, i), IgnoreEOS: true, Stop: []string{"STOP"},
 			Sampling: backend.Sampling{Temperature: 1, TopK: 20, TopP: 0.9, RepeatPenalty: 1.1, Seed: uint64(i)},
 		}, v, f.size)

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -89,7 +90,7 @@ type branch struct {
 }
 
 // newJob checks a request and makes its job, GeneratedIDs replayed.
-func newJob(req backend.Request, v *vocabulary, s sizes) (*job, error) {
+func newJob(ctx context.Context, req backend.Request, v *vocabulary, s sizes) (*job, error) {
 	refuse := func(format string, args ...any) (*job, error) {
 		return nil, fmt.Errorf("engine: %w: %s", protocol.ErrInvalid, fmt.Sprintf(format, args...))
 	}
@@ -156,7 +157,7 @@ func newJob(req backend.Request, v *vocabulary, s sizes) (*job, error) {
 		j.branches = append(j.branches, &branch{job: j, index: i, text: t})
 	}
 	if req.Grammar != "" {
-		if err := j.hold(); err != nil {
+		if err := j.hold(ctx); err != nil {
 			return nil, err
 		}
 	}

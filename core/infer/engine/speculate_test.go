@@ -297,7 +297,7 @@ func TestGuessesPay(t *testing.T) {
 					rows: fakeRows, context: 4096, page: 32, batch: 128, logits: 27, sequences: 8, waiting: 8, lookup: i == 1,
 				}}
 				l := newLoop(f, f.size, make([]float32, f.size.logits*f.size.rows), New(Options{}).opt.Log)
-				j, err := newJob(backend.Request{PromptIDs: c.prompt, ForcedIDs: c.text, MaxTokens: len(c.text), IgnoreEOS: true}, v, f.size)
+				j, err := newJob(t.Context(), backend.Request{PromptIDs: c.prompt, ForcedIDs: c.text, MaxTokens: len(c.text), IgnoreEOS: true}, v, f.size)
 				if err != nil {
 					t.Fatal(err)
 				}

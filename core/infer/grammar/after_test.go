@@ -13,7 +13,7 @@ func TestAfter(t *testing.T) {
 	v, pieces := letters()
 	const whole = "root ::= \"x\" rest\nrest ::= [a-c]{2} \"e\"\n"
 	text := After("<t>\n", "rest", whole)
-	g, err := Parse(text)
+	g, err := Parse(t.Context(), text)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +57,7 @@ func TestAfter(t *testing.T) {
 		"root ::= \"a\"\n%after \"x\" root\n":              "want the name of a rule",
 		"%after \"x\" root\n%after \"y\" root\nroot ::= a": "want the name of a rule",
 	} {
-		if _, err := Parse(text); !errors.Is(err, ErrSyntax) || !strings.Contains(fmt.Sprint(err), says) {
+		if _, err := Parse(t.Context(), text); !errors.Is(err, ErrSyntax) || !strings.Contains(fmt.Sprint(err), says) {
 			t.Errorf("%q: %v, want %q", text, err, says)
 		}
 	}

@@ -19,7 +19,8 @@ type Automaton struct {
 	start  *state
 	last   uint32 // number of the last frame
 	kept   int    // bytes, about
-	work   int    // places looked at since the last set of tokens was begun
+	work   int    // places looked at since the call of a matcher began
+	most   int    // of them that this call may look at
 	found  map[place]struct{}
 	todo   []place
 	path   []*state // scratch of walks
@@ -76,6 +77,7 @@ var dead = &state{dist: never} //nolint:gochecknoglobals // a constant
 func (g *Grammar) Bind(v *Vocabulary) (*Automaton, error) {
 	a := &Automaton{g: g, v: v, dist: g.distances(&v.bytes), found: map[place]struct{}{}}
 	a.path = make([]*state, v.longest+1)
+	a.most = burst
 	a.forget()
 	if a.start == dead {
 		return nil, fmt.Errorf("%w: it is too ambiguous at its beginning, or calls deeper than %d", ErrTooLarge, maxFrames)
@@ -233,17 +235,25 @@ func (a *Automaton) far(p place) int32 {
 	return min(never, a.dist[p.node]+p.stack.dist)
 }
 
-// shortest is the shortest text that completes a state, the first in the order of bytes among them. What is left of it
-// after a piece is the shortest text of the state that the piece leads to.
-func (a *Automaton) shortest(s *state) []byte {
-	out := make([]byte, 0, s.dist)
+// over says that a call has looked at more places than it may.
+func (a *Automaton) over() bool { return a.work > a.most || a.kept > 4*maxKept }
+
+// shortest is the shortest text that completes a state, the first in the order of bytes among them, and the states that
+// it passes, beginning with s. What is left of it after a piece is the shortest text of the state that the piece leads to.
+// nil: a bound was exceeded on the way.
+func (a *Automaton) shortest(s *state) ([]byte, []*state) {
+	const known = 1 << 12 // of the text; longer ones are rare
+	out := make([]byte, 0, min(s.dist, known))
+	passed := append(make([]*state, 0, cap(out)+1), s)
 	for s.dist > 0 {
 		best := 256
 		for _, p := range s.places {
 			if a.far(p) != s.dist {
 				continue
 			}
-			for _, e := range a.g.nodes[p.node].edges {
+			edges := a.g.nodes[p.node].edges
+			a.work += len(edges)
+			for _, e := range edges {
 				if a.far(place{e.to, p.stack}) != s.dist-1 || !a.g.alive[e.to] {
 					continue
 				}
@@ -254,17 +264,18 @@ func (a *Automaton) shortest(s *state) []byte {
 				}
 			}
 		}
-		if best == 256 {
-			return nil // a place was dropped for a bound
+		a.work += len(s.places) + 1
+		if best == 256 || a.over() {
+			return nil, nil // a place was dropped for a bound
 		}
 		to := a.step(s, byte(best))
 		if to.dist >= s.dist {
-			return nil // likewise
+			return nil, nil // likewise
 		}
-		out = append(out, byte(best))
+		out, passed = append(out, byte(best)), append(passed, to)
 		s = to
 	}
-	return out
+	return out, passed
 }
 
 // need is the number of tokens that complete a state: the fewest that write its shortest text.
@@ -275,18 +286,25 @@ func (a *Automaton) need(s *state) int32 {
 	case s.known:
 		return s.tokens
 	}
-	text := a.shortest(s)
-	s.known, s.tokens = true, never
+	text, passed := a.shortest(s)
 	if text == nil {
+		if !a.over() { // another call may look further
+			s.known, s.tokens = true, never
+		}
 		return never
 	}
 	fewest := make([]int32, len(text)+1) // of the text from here on
 	for i := len(text) - 1; i >= 0; i-- {
+		if to := passed[i]; to.known {
+			fewest[i] = to.tokens // as the states of a long text mostly are: one of them was asked for before
+			continue
+		}
 		fewest[i] = never
 		a.v.prefixes(text[i:], func(n int) { fewest[i] = min(fewest[i], 1+fewest[i+n]) })
+		passed[i].known, passed[i].tokens = true, fewest[i]
+		a.work += 8
 	}
-	s.tokens = fewest[0]
-	return s.tokens
+	return fewest[0]
 }
 
 // uniform finds out where easy characters lead.
@@ -296,11 +314,12 @@ func (a *Automaton) uniform(s *state) {
 	}
 	var to *state
 	same := true
-	see := func(n *state) {
+	see := func(n *state) bool {
 		if to == nil {
 			to = n
 		}
-		same = same && to == n
+		same = same && to == n && !a.over()
+		return same
 	}
 	last := -1
 	for b := 0x20; b < 0x80 && same; b++ {
@@ -319,18 +338,16 @@ func (a *Automaton) uniform(s *state) {
 		{0xF1, 0xF3, 0x80, 0xBF},
 		{0xF4, 0xF4, 0x80, 0x8F},
 	} {
-		a.each(s, r[0], r[1], func(n *state) {
-			a.each(n, r[2], r[3], func(n *state) {
+		a.each(s, r[0], r[1], func(n *state) bool {
+			return a.each(n, r[2], r[3], func(n *state) bool {
 				if r[0] < 0xE0 {
-					see(n)
-					return
+					return see(n)
 				}
-				a.each(n, 0x80, 0xBF, func(n *state) {
+				return a.each(n, 0x80, 0xBF, func(n *state) bool {
 					if r[0] < 0xF0 {
-						see(n)
-						return
+						return see(n)
 					}
-					a.each(n, 0x80, 0xBF, see)
+					return a.each(n, 0x80, 0xBF, see)
 				})
 			})
 		})
@@ -339,6 +356,7 @@ func (a *Automaton) uniform(s *state) {
 		}
 	}
 	switch {
+	case a.over(): // not found out
 	case !same:
 		s.uneven = true
 	case to == dead:
@@ -348,13 +366,16 @@ func (a *Automaton) uniform(s *state) {
 	}
 }
 
-// each calls f with the states after the bytes lo to hi, once for each class of them.
-func (a *Automaton) each(s *state, lo, hi byte, f func(*state)) {
+// each calls f with the states after the bytes lo to hi, once for each class of them, until one of the calls is false.
+func (a *Automaton) each(s *state, lo, hi byte, f func(*state) bool) bool {
 	last := -1
 	for b := int(lo); b <= int(hi); b++ {
 		if c := int(a.g.class[b]); c != last {
 			last = c
-			f(a.step(s, byte(b)))
+			if !f(a.step(s, byte(b))) {
+				return false
+			}
 		}
 	}
+	return true
 }

@@ -92,6 +92,9 @@ func (c *compiler) emit(e *expr, from int32) (int32, error) {
 	if c.size > maxNodes {
 		return 0, fmt.Errorf("%w: it has more than %d places: bound its repetitions lower", ErrTooLarge, maxNodes)
 	}
+	if err := c.src.spend(2 + len(e.subs) + len(e.class)); err != nil {
+		return 0, err
+	}
 	c.size++ // also what adds nothing: it may be repeated without end
 	switch e.op {
 	case opLit:
@@ -391,16 +394,17 @@ func (g *Grammar) refuseLeftRecursion() error {
 // nullable says of each rule whether it matches the empty text.
 func (g *Grammar) nullable() []bool {
 	out := make([]bool, len(g.rules))
-	reach := make([]bool, len(g.nodes)) // the end of the node's rule, without text
-	before := make([][]int32, len(g.nodes))
+	reach := make([]bool, len(g.nodes))  // the end of the node's rule, without text
+	type link struct{ from, rule int32 } // rule below 0: without a call
+	before := make([][]link, len(g.nodes))
 	waits := make([][]call, len(g.rules)) // call.rule is the node that waits here
 	for i := range g.nodes {
 		for _, to := range g.nodes[i].eps {
-			before[to] = append(before[to], int32(i))
+			before[to] = append(before[to], link{int32(i), -1})
 		}
 		for _, c := range g.nodes[i].calls {
 			waits[c.rule] = append(waits[c.rule], call{int32(i), c.back})
-			before[c.back] = append(before[c.back], ^int32(i)) // to be looked at again
+			before[c.back] = append(before[c.back], link{int32(i), c.rule})
 		}
 	}
 	starts := map[int32][]int{}
@@ -418,15 +422,9 @@ func (g *Grammar) nullable() []bool {
 	for len(work) > 0 {
 		n := work[len(work)-1]
 		work = work[:len(work)-1]
-		for _, from := range before[n] {
-			if from >= 0 {
-				visit(from)
-				continue
-			}
-			for _, c := range g.nodes[^from].calls {
-				if c.back == n && out[c.rule] {
-					visit(^from)
-				}
+		for _, l := range before[n] {
+			if l.rule < 0 || out[l.rule] {
+				visit(l.from)
 			}
 		}
 		for _, r := range starts[n] {

@@ -21,7 +21,7 @@ func FuzzParse(f *testing.F) {
 		if len(text) > 4096 {
 			return
 		}
-		g, err := Parse(text)
+		g, err := Parse(t.Context(), text)
 		if err != nil {
 			return
 		}
@@ -69,7 +69,7 @@ func FuzzSchema(f *testing.F) {
 		if len(schema) > 4096 || !json.Valid(schema) {
 			return // a request's decoder lets one value through
 		}
-		g, err := Parse(Schema(schema))
+		g, err := Parse(t.Context(), Schema(schema))
 		if err != nil {
 			return
 		}

@@ -191,6 +191,9 @@ func (p *parser) item() (*expr, error) {
 	if p.at >= len(p.text) {
 		return nil, nil
 	}
+	if err := p.src.spend(4); err != nil {
+		return nil, err
+	}
 	switch c := p.text[p.at]; {
 	case c == '"':
 		return p.literal()
@@ -231,6 +234,10 @@ func (p *parser) embedded() (*expr, error) {
 	p.at++
 	kind := p.name()
 	p.space(true)
+	const decoder = 100 // what one takes, in steps
+	if err := p.src.spend(decoder); err != nil {
+		return nil, err
+	}
 	if kind != "json" && kind != "regex" {
 		return nil, p.wrong("%%%s is not known: there are %%json and %%regex", kind)
 	}
@@ -247,7 +254,7 @@ func (p *parser) embedded() (*expr, error) {
 	if err := json.Unmarshal(raw, &pattern); err != nil {
 		return nil, p.wrong("%%regex wants a text in quotes after it")
 	}
-	return regex(pattern, whole, plainChars)
+	return regex(p.src.effort, pattern, whole, plainChars)
 }
 
 // repeated reads what may follow an item.

@@ -26,6 +26,7 @@
 package grammar
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -40,6 +41,8 @@ var (
 	ErrUnsupported = errors.New("grammar: not supported")
 	// ErrTooLarge means that a bound is exceeded.
 	ErrTooLarge = errors.New("grammar: too large")
+	// ErrEffort means that the steps that were allowed did not suffice; it is ErrTooLarge, too.
+	ErrEffort = fmt.Errorf("%w: too much work", ErrTooLarge)
 	// ErrTooShort means that the limit is below the shortest text.
 	ErrTooShort = errors.New("grammar: limit too small")
 	// ErrRefused means that a token is not one of those that may come next.
@@ -55,7 +58,6 @@ const (
 	maxRules   = 1 << 14
 	maxFrames  = 512     // depth of calls
 	maxPlaces  = 4096    // of one state, and what is looked at to find them
-	maxWork    = 8 << 20 // places looked at for one set of tokens
 	maxKept    = 8 << 20 // bytes of states and sets that an automaton keeps
 )
 
@@ -161,12 +163,24 @@ type rule struct {
 	start, end int32
 }
 
-// Parse reads a grammar and proves that it can be followed. The errors are ErrSyntax, ErrUnsupported and ErrTooLarge.
-func Parse(text string) (*Grammar, error) {
+// Parse reads a grammar and proves that it can be followed. The errors are ErrSyntax, ErrUnsupported, ErrTooLarge (with
+// ErrEffort where it is the work) and the context's. It takes 0.2 s at most on a desktop, and 64 MiB, whatever the text.
+func Parse(ctx context.Context, text string) (*Grammar, error) { return parse(ctx, text, maxEffort) }
+
+// ParseQuick is Parse for who cannot wait: it gives up with ErrEffort after some milliseconds, where Parse may still
+// read the grammar.
+func ParseQuick(ctx context.Context, text string) (*Grammar, error) {
+	return parse(ctx, text, maxEffort/32)
+}
+
+func parse(ctx context.Context, text string, steps int) (*Grammar, error) {
 	if len(text) > MaxText {
 		return nil, fmt.Errorf("%w: %d bytes, and at most %d are taken", ErrTooLarge, len(text), MaxText)
 	}
-	s := &source{names: map[string]int{}, classes: map[string]int{}, root: "root"}
+	s := &source{names: map[string]int{}, root: "root", effort: newEffort(ctx, steps)}
+	if err := s.spend(len(text) / 4); err != nil {
+		return nil, err
+	}
 	if err := s.gbnf(text); err != nil {
 		return nil, err
 	}
@@ -176,11 +190,11 @@ func Parse(text string) (*Grammar, error) {
 
 // source is a grammar as expressions, before it becomes a network.
 type source struct {
-	names   map[string]int // of rules
-	rules   []definition
-	classes map[string]int // rules of sets of characters, by their ranges
-	root    string
-	after   string
+	*effort
+	names map[string]int // of rules
+	rules []definition
+	root  string
+	after string
 }
 
 type definition struct {

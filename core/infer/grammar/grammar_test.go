@@ -30,7 +30,7 @@ func jsonPieces() []string {
 
 func bind(tb testing.TB, text string, v *Vocabulary) *Automaton {
 	tb.Helper()
-	g, err := Parse(text)
+	g, err := Parse(tb.Context(), text)
 	if err != nil {
 		tb.Fatalf("%s: %v", text, err)
 	}
@@ -117,7 +117,7 @@ func TestRefusals(t *testing.T) {
 		{`root ::= %regex "a^b"`, ErrUnsupported, "^ and $"},
 		{"root ::= \"\xff\"", ErrSyntax, "UTF-8"},
 	} {
-		_, err := Parse(c.grammar)
+		_, err := Parse(t.Context(), c.grammar)
 		if !errors.Is(err, c.err) || !strings.Contains(fmt.Sprint(err), c.says) {
 			t.Errorf("%.60s: %v, want %v with %q", c.grammar, err, c.err, c.says)
 		}

@@ -24,7 +24,11 @@ func plainChars(spans []span) *expr { return class(spans...) }
 
 // regex reads a regular expression in RE2's syntax (package regexp/syntax), which is what JSON Schema's dialect has in common with it:
 // no look-around, no back references; ^ and $ only at the ends.
-func regex(pattern string, a anchoring, c chars) (*expr, error) {
+func regex(e *effort, pattern string, a anchoring, c chars) (*expr, error) {
+	const set = 700 // about the ranges of the largest
+	if err := e.spend(len(pattern) + set*strings.Count(pattern, `\p`)); err != nil {
+		return nil, err
+	}
 	re, err := syntax.Parse(widenEscapes(pattern), syntax.Perl)
 	if err != nil {
 		return nil, wrong("regular expression %s: %v", short(pattern), err)

@@ -1,6 +1,7 @@
 package grammar
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"math/big"
@@ -33,7 +34,7 @@ func (s *source) schema(raw []byte) (*expr, error) {
 	if err != nil {
 		return nil, wrong("schema: it is not JSON: %v", err)
 	}
-	r := &schemaReader{src: s, root: root, refs: map[string]int{}}
+	r := &schemaReader{src: s, root: root, refs: map[string]int{}, expanded: map[*value][]facts{}, classes: map[string]int{}}
 	return r.read(root, "")
 }
 
@@ -42,6 +43,9 @@ type schemaReader struct {
 	root  *value
 	refs  map[string]int // rules, by pointer
 	depth int
+
+	expanded map[*value][]facts
+	classes  map[string]int // of equal values, by what they are made of
 }
 
 // facts are what one alternative of a schema says: keywords and their values, merged.
@@ -54,6 +58,7 @@ var (
 		"title", "description", "default", "examples", "example", "$schema", "$id", "id", "$comment", "$anchor", "deprecated", "readOnly",
 		"writeOnly", "$defs", "definitions", "contentMediaType", "contentEncoding",
 	}
+	combinations = []string{"$ref", "allOf", "anyOf", "oneOf"}
 	// keywords say of each keyword which type it speaks of; "": of all.
 	keywords = map[string]string{
 		"type": "", "enum": "", "const": "",
@@ -77,6 +82,9 @@ func (r *schemaReader) read(v *value, path string) (*expr, error) {
 		return nil, fmt.Errorf("%w: schema: %s nests deeper than %d", ErrTooLarge, path, maxNesting)
 	}
 	defer func() { r.depth-- }()
+	if err := r.src.spend(8 + len(v.keys)); err != nil {
+		return nil, err
+	}
 	switch key := alone(v); key {
 	case "$ref":
 		return r.reference(v.fields[key], in(path, key))
@@ -189,8 +197,12 @@ func (r *schemaReader) reference(ref *value, path string) (*expr, error) {
 	return call1(number), nil
 }
 
-// expand turns a schema into alternatives without $ref, allOf, anyOf and oneOf at their top.
+// expand turns a schema into alternatives without $ref, allOf, anyOf and oneOf at their top. Each schema is expanded once,
+// however many lead to it: a chain of pairs doubles with each link otherwise.
 func (r *schemaReader) expand(v *value, path string, depth int) ([]facts, error) {
+	if known, ok := r.expanded[v]; ok {
+		return known, nil
+	}
 	switch {
 	case depth > maxNesting:
 		return nil, wrong("schema: %s: $ref, allOf and anyOf run in a circle", path)
@@ -201,41 +213,43 @@ func (r *schemaReader) expand(v *value, path string, depth int) ([]facts, error)
 	case v.kind != 'o':
 		return nil, wrong("schema: %s is neither an object nor true or false", nameOf(path))
 	}
+	if err := r.src.spend(8 + 4*len(v.keys)); err != nil {
+		return nil, err
+	}
 	own := facts{}
+	for _, key := range v.keys {
+		switch _, known := keywords[key]; {
+		case known:
+			own[key] = v.fields[key]
+		case slices.Contains(combinations, key), slices.Contains(annotations, key):
+		default:
+			return nil, unsupported("schema: the keyword %s", in(path, key))
+		}
+	}
 	out := []facts{own}
 	for _, key := range v.keys {
-		sub := v.fields[key]
-		at := in(path, key)
+		if !slices.Contains(combinations, key) {
+			continue
+		}
+		sub, at := v.fields[key], in(path, key)
 		var alternatives []facts
 		var err error
-		switch {
-		case key == "$ref":
+		if key == "$ref" {
 			to, err := r.target(sub, at)
 			if err != nil {
 				return nil, err
 			}
-			alternatives, err = r.expand(to, at, depth+1)
-			if err != nil {
+			if alternatives, err = r.expand(to, at, depth+1); err != nil {
 				return nil, err
 			}
-		case key == "allOf" || key == "anyOf" || key == "oneOf":
-			alternatives, err = r.combine(key, sub, at, depth)
-			if err != nil {
-				return nil, err
-			}
-		case slices.Contains(annotations, key):
-			continue
-		default:
-			if _, ok := keywords[key]; !ok {
-				return nil, unsupported("schema: the keyword %s", at)
-			}
-			own[key] = sub
-			continue
+		} else if alternatives, err = r.combine(key, sub, at, depth); err != nil {
+			return nil, err
 		}
 		if out, err = r.product(out, alternatives, at); err != nil {
 			return nil, err
 		}
 	}
+	r.expanded[v] = out
 	return out, nil
 }
 
@@ -263,6 +277,13 @@ func (r *schemaReader) combine(key string, v *value, path string, depth int) ([]
 	if key != "allOf" {
 		out = nil
 	}
+	apart := false // proven of all at once, where each is a list of values
+	if key == "oneOf" {
+		var err error
+		if apart, err = r.listsApart(groups); err != nil {
+			return nil, err
+		}
+	}
 	for i, g := range groups {
 		if key == "allOf" {
 			var err error
@@ -271,9 +292,11 @@ func (r *schemaReader) combine(key string, v *value, path string, depth int) ([]
 			}
 			continue
 		}
-		if key == "oneOf" {
+		if key == "oneOf" && !apart {
 			for j, other := range groups[:i] {
-				if !disjoint(other, g) {
+				if ok, err := r.disjoint(other, g); err != nil {
+					return nil, err
+				} else if !ok {
 					return nil, unsupported("schema: %s: a value could match both [%d] and [%d]; anyOf is served", path, j, i)
 				}
 			}
@@ -285,8 +308,7 @@ func (r *schemaReader) combine(key string, v *value, path string, depth int) ([]
 	return out, nil
 }
 
-// product joins every alternative of a with every one of b. The facts of a that are still being read may stand in only
-// one result, so the first keeps them.
+// product joins every alternative of a with every one of b.
 func (r *schemaReader) product(a, b []facts, path string) ([]facts, error) {
 	if len(a)*len(b) > maxAlternatives {
 		return nil, fmt.Errorf("%w: schema: %s has more than %d alternatives", ErrTooLarge, path, maxAlternatives)
@@ -305,42 +327,91 @@ func (r *schemaReader) product(a, b []facts, path string) ([]facts, error) {
 }
 
 // disjoint proves that no value matches an alternative of both.
-func disjoint(a, b []facts) bool {
+func (r *schemaReader) disjoint(a, b []facts) (bool, error) {
 	for _, x := range a {
 		for _, y := range b {
-			if !apart(x, y) {
-				return false
+			if ok, err := r.apart(x, y); !ok || err != nil {
+				return false, err
 			}
 		}
 	}
-	return true
+	return true, nil
 }
 
-func apart(a, b facts) bool {
-	ta, tb := a.types(), b.types()
+// listsApart proves of groups that each hold lists of values that no value is in two groups.
+func (r *schemaReader) listsApart(groups [][]facts) (bool, error) {
+	owner := map[int]int{} // group, by class of value
+	for i, g := range groups {
+		for _, f := range g {
+			vs, err := r.values(f)
+			if vs == nil || err != nil {
+				return false, err
+			}
+			for _, v := range vs {
+				n, err := r.class(v)
+				if err != nil {
+					return false, err
+				}
+				if j, there := owner[n]; there && j != i {
+					return false, nil
+				}
+				owner[n] = i
+			}
+		}
+	}
+	return true, nil
+}
+
+// apart proves that no value matches both.
+func (r *schemaReader) apart(a, b facts) (bool, error) {
+	if err := r.src.spend(8 * (1 + len(a) + len(b))); err != nil {
+		return false, err
+	}
+	if va, vb := a["enum"], b["enum"]; va != nil && vb != nil && a["const"] == nil && b["const"] == nil {
+		return r.noneIn(va.items, vb.items)
+	}
+	ta, err := r.types(a)
+	if err != nil {
+		return false, err
+	}
+	tb, err := r.types(b)
+	if err != nil {
+		return false, err
+	}
 	shared := false
 	for _, t := range ta {
 		shared = shared || slices.Contains(tb, t) || t == "integer" && slices.Contains(tb, "number") || t == "number" && slices.Contains(tb, "integer")
 	}
 	if !shared {
-		return true
+		return true, nil
 	}
-	if va, vb := a.values(), b.values(); va != nil && vb != nil {
-		return noneIn(va, vb)
+	va, err := r.values(a)
+	if err != nil {
+		return false, err
+	}
+	vb, err := r.values(b)
+	if err != nil {
+		return false, err
+	}
+	if va != nil && vb != nil {
+		return r.noneIn(va, vb)
 	}
 	if !slices.Equal(ta, []string{"object"}) || !slices.Equal(tb, []string{"object"}) {
-		return false
+		return false, nil
 	}
 	for _, key := range texts(a["required"]) {
 		if !slices.Contains(texts(b["required"]), key) {
 			continue
 		}
 		fa, fb := factsOf(a["properties"].get(key)), factsOf(b["properties"].get(key))
-		if fa != nil && fb != nil && apart(fa, fb) {
-			return true
+		if fa == nil || fb == nil {
+			continue
+		}
+		if ok, err := r.apart(fa, fb); ok || err != nil {
+			return ok, err
 		}
 	}
-	return false
+	return false, nil
 }
 
 // factsOf are the keywords of a schema without combinations; nil where it has some.
@@ -359,73 +430,127 @@ func factsOf(v *value) facts {
 	return out
 }
 
-func noneIn(a, b []*value) bool {
-	for _, x := range a {
-		for _, y := range b {
-			if equal(x, y) {
-				return false
-			}
+// common are those of a that are in b.
+func (r *schemaReader) common(a, b []*value) ([]*value, error) {
+	there := make(map[int]bool, len(b))
+	for _, v := range b {
+		n, err := r.class(v)
+		if err != nil {
+			return nil, err
+		}
+		there[n] = true
+	}
+	out := []*value{}
+	for _, v := range a {
+		n, err := r.class(v)
+		if err != nil {
+			return nil, err
+		}
+		if there[n] {
+			out = append(out, v)
 		}
 	}
-	return true
+	return out, nil
+}
+
+func (r *schemaReader) noneIn(a, b []*value) (bool, error) {
+	if len(a) < len(b) {
+		a, b = b, a
+	}
+	both, err := r.common(a, b)
+	return len(both) == 0, err
 }
 
 // equal compares values; numbers by what they are.
-func equal(a, b *value) bool {
-	if a.kind != b.kind || len(a.items) != len(b.items) || len(a.keys) != len(b.keys) {
-		return false
+func (r *schemaReader) equal(a, b *value) (bool, error) {
+	x, err := r.class(a)
+	if err != nil || a == b {
+		return true, err
 	}
-	switch a.kind {
+	y, err := r.class(b)
+	return x == y, err
+}
+
+// class is a number that equal values have in common and others have not. It is found once for each value, from those of
+// its parts, so that comparing large lists is not a matter of the square of their length.
+func (r *schemaReader) class(v *value) (int, error) {
+	if v.class > 0 {
+		return v.class, nil
+	}
+	if err := r.src.spend(4 + len(v.text)/8 + 2*len(v.keys) + len(v.items)); err != nil {
+		return 0, err
+	}
+	key := []byte{v.kind}
+	switch v.kind {
 	case 's':
-		return a.text == b.text
+		key = append(key, v.text...)
 	case 'n':
-		x, okx := number(a)
-		y, oky := number(b)
-		return a.text == b.text || okx && oky && x.Cmp(y) == 0
-	}
-	for i := range a.items {
-		if !equal(a.items[i], b.items[i]) {
-			return false
+		key = append(key, sameNumber(v.text)...)
+	case 'o':
+		for _, k := range slices.Sorted(slices.Values(v.keys)) {
+			n, err := r.class(v.fields[k])
+			if err != nil {
+				return 0, err
+			}
+			key = strconv.AppendQuote(key, k)
+			key = append(strconv.AppendInt(key, int64(n), 10), ',')
+		}
+	case 'a':
+		for _, it := range v.items {
+			n, err := r.class(it)
+			if err != nil {
+				return 0, err
+			}
+			key = append(strconv.AppendInt(key, int64(n), 10), ',')
 		}
 	}
-	for _, k := range a.keys {
-		if b.fields[k] == nil || !equal(a.fields[k], b.fields[k]) {
-			return false
-		}
+	n, ok := r.classes[string(key)]
+	if !ok {
+		n = len(r.classes) + 1
+		r.classes[string(key)] = n
 	}
-	return true
+	v.class = n
+	return n, nil
 }
 
 // values are those of enum and const; nil: not bound to some.
-func (f facts) values() []*value {
+func (r *schemaReader) values(f facts) ([]*value, error) {
 	var out []*value
 	if e := f["enum"]; e != nil {
-		out = append([]*value{}, e.items...)
+		if out = e.items; out == nil {
+			out = []*value{}
+		}
 	}
 	if c := f["const"]; c != nil {
-		if out != nil && noneIn(out, []*value{c}) {
-			return []*value{}
+		if out != nil {
+			return r.common([]*value{c}, out)
 		}
 		out = []*value{c}
 	}
-	return out
+	return out, nil
 }
 
 // types are those that a value may have: what type says; without it, those that other keywords speak of; without those, all.
-func (f facts) types() []string {
+func (r *schemaReader) types(f facts) ([]string, error) {
 	if v := f["type"]; v != nil {
-		return texts(v)
+		return texts(v), nil
 	}
-	if vs := f.values(); vs != nil {
-		var out []string
+	vs, err := r.values(f)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	if vs != nil {
+		if err := r.src.spend(len(vs)); err != nil {
+			return nil, err
+		}
 		for _, v := range vs {
 			if t := typeOf(v); !slices.Contains(out, t) {
 				out = append(out, t)
 			}
 		}
-		return out
+		return out, nil
 	}
-	var out []string
 	for _, t := range allTypes {
 		for k := range f {
 			if keywords[k] == t {
@@ -435,9 +560,9 @@ func (f facts) types() []string {
 		}
 	}
 	if out == nil {
-		return []string{"object", "array", "string", "number", "boolean", "null"}
+		return []string{"object", "array", "string", "number", "boolean", "null"}, nil
 	}
-	return out
+	return out, nil
 }
 
 func typeOf(v *value) string {
@@ -473,6 +598,14 @@ func texts(v *value) []string {
 	return out
 }
 
+func setOf(all []string) map[string]bool {
+	out := make(map[string]bool, len(all))
+	for _, s := range all {
+		out[s] = true
+	}
+	return out
+}
+
 func listOf(all []string) *value {
 	v := &value{kind: 'a'}
 	for _, t := range all {
@@ -483,8 +616,14 @@ func listOf(all []string) *value {
 
 // merge is what both say.
 func (r *schemaReader) merge(a, b facts, path string) (facts, error) {
-	if len(a) == 0 {
+	switch {
+	case len(a) == 0:
 		return b, nil
+	case len(b) == 0:
+		return a, nil
+	}
+	if err := r.src.spend(8 * (1 + len(a) + len(b))); err != nil {
+		return nil, err
 	}
 	out := facts{}
 	maps.Copy(out, a)
@@ -494,8 +633,11 @@ func (r *schemaReader) merge(a, b facts, path string) (facts, error) {
 			out[k] = y
 			continue
 		}
-		m, err := mergeKeyword(k, x, y)
-		if err != nil {
+		m, err := r.mergeKeyword(k, x, y)
+		switch {
+		case errors.Is(err, ErrTooLarge):
+			return nil, err
+		case err != nil:
 			return nil, unsupported("schema: %s: %v", path, err)
 		}
 		out[k] = m
@@ -524,8 +666,11 @@ func (r *schemaReader) closeObject(a, b, out facts) {
 	}
 }
 
-func mergeKeyword(key string, x, y *value) (*value, error) {
-	if equal(x, y) {
+func (r *schemaReader) mergeKeyword(key string, x, y *value) (*value, error) {
+	switch same, err := r.equal(x, y); {
+	case err != nil:
+		return nil, err
+	case same:
 		return x, nil
 	}
 	both := func(a, b *value) *value {
@@ -547,12 +692,13 @@ func mergeKeyword(key string, x, y *value) (*value, error) {
 		return listOf(kept), nil
 	case "required":
 		all := texts(x)
+		there := setOf(all)
 		for _, t := range texts(y) {
-			if !slices.Contains(all, t) {
+			if !there[t] {
 				all = append(all, t)
 			}
 		}
-		return listOf(all), nil
+		return listOf(all), r.src.spend(2 * len(all))
 	case "properties":
 		out := object()
 		for _, v := range []*value{x, y} {
@@ -566,13 +712,8 @@ func mergeKeyword(key string, x, y *value) (*value, error) {
 		}
 		return out, nil
 	case "enum":
-		out := &value{kind: 'a'}
-		for _, v := range x.items {
-			if !noneIn([]*value{v}, y.items) {
-				out.items = append(out.items, v)
-			}
-		}
-		return out, nil
+		kept, err := r.common(x.items, y.items)
+		return &value{kind: 'a', items: kept}, err
 	case "const":
 		return nil, fmt.Errorf("const is %s and %s", x, y)
 	case "items":
@@ -602,7 +743,11 @@ func mergeKeyword(key string, x, y *value) (*value, error) {
 
 // facts is the expression of one alternative.
 func (r *schemaReader) facts(f facts, path string) (*expr, error) {
-	for _, t := range f.types() {
+	types, err := r.types(f)
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range types {
 		if !slices.Contains(allTypes, t) {
 			return nil, wrong("schema: %s: %s is not a type", in(path, "type"), short(t))
 		}
@@ -612,11 +757,14 @@ func (r *schemaReader) facts(f facts, path string) (*expr, error) {
 			return nil, wrong("schema: %s is not a list", in(path, list))
 		}
 	}
-	if vs := f.values(); vs != nil {
-		return f.listed(vs, path)
+	vs, err := r.values(f)
+	if err != nil {
+		return nil, err
+	}
+	if vs != nil {
+		return r.listed(f, vs, path)
 	}
 	out := alt()
-	types := f.types()
 	for _, t := range types {
 		if t == "integer" && slices.Contains(types, "number") {
 			continue
@@ -649,7 +797,7 @@ func (r *schemaReader) facts(f facts, path string) (*expr, error) {
 }
 
 // listed is one of some values, as far as the other keywords allow them.
-func (f facts) listed(vs []*value, path string) (*expr, error) {
+func (r *schemaReader) listed(f facts, vs []*value, path string) (*expr, error) {
 	for k := range f {
 		switch k {
 		case "enum", "const", "type", "minLength", "maxLength", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum":
@@ -659,6 +807,9 @@ func (f facts) listed(vs []*value, path string) (*expr, error) {
 	}
 	var out []*expr
 	for _, v := range vs {
+		if err := r.src.spend(4); err != nil {
+			return nil, err
+		}
 		if f.allows(v) {
 			out = append(out, lit(v.String()))
 		}
@@ -668,9 +819,9 @@ func (f facts) listed(vs []*value, path string) (*expr, error) {
 
 func (f facts) allows(v *value) bool {
 	t := typeOf(v)
-	if f["type"] != nil && !slices.Contains(f.types(), t) {
+	if types := texts(f["type"]); f["type"] != nil && !slices.Contains(types, t) {
 		n, ok := number(v)
-		if !ok || !n.IsInt() || !slices.Contains(f.types(), "integer") {
+		if !ok || !n.IsInt() || !slices.Contains(types, "integer") {
 			return false
 		}
 	}
@@ -817,44 +968,45 @@ func (r *schemaReader) object(f facts, path string) (*expr, error) {
 	}
 	open := more != nil && more.kind != 'f'
 	required := texts(f["required"])
+	must, listed := setOf(required), map[string]bool{}
 	members := &expr{op: opMember}
 	var names []string
-	add := func(key string, v *value, at string) error {
-		e, err := r.read(v, at)
-		if err != nil {
-			return err
-		}
+	var other *expr // of a required property that is not listed
+	member := func(key string, e *expr) {
 		names = append(names, key)
+		listed[key] = true
 		members.subs = append(members.subs, seq(lit(quote(key)+": "), e))
-		members.must = append(members.must, slices.Contains(required, key))
-		return nil
+		members.must = append(members.must, must[key])
 	}
 	if props != nil {
 		for _, key := range props.keys {
 			v := props.fields[key]
-			if v.kind == 'f' && !slices.Contains(required, key) {
+			if v.kind == 'f' && !must[key] {
 				names = append(names, key) // it must not be there
+				listed[key] = true
 				continue
 			}
-			if err := add(key, v, in(in(path, "properties"), key)); err != nil {
+			e, err := r.read(v, in(in(path, "properties"), key))
+			if err != nil {
 				return nil, err
 			}
+			member(key, e)
 		}
 	}
 	for _, key := range required {
-		if slices.Contains(names, key) {
+		if listed[key] {
 			continue
 		}
 		if !open && more != nil {
 			return nil, wrong("schema: %s: %s is required and not allowed", in(path, "required"), short(key))
 		}
-		v := more
-		if v == nil {
-			v = &value{kind: 't'}
+		if other == nil {
+			var err error
+			if other, err = r.shared(more, in(path, "additionalProperties")); err != nil {
+				return nil, err
+			}
 		}
-		if err := add(key, v, in(path, "additionalProperties")); err != nil {
-			return nil, err
-		}
+		member(key, other)
 	}
 	least, most, err := f.counts("minProperties", "maxProperties", path)
 	switch {

@@ -99,7 +99,7 @@ func TestSchemaRefusals(t *testing.T) {
 		{`{"anyOf":[3]}`, ErrSyntax, "anyOf[0] is neither"},
 		{`{"type":"string","maxLength":200000}`, ErrTooLarge, "places"},
 	} {
-		_, err := Parse(Schema([]byte(c.schema)))
+		_, err := Parse(t.Context(), Schema([]byte(c.schema)))
 		if !errors.Is(err, c.err) || !strings.Contains(fmt.Sprint(err), c.says) {
 			t.Errorf("%s: %v, want %v with %q", c.schema, err, c.err, c.says)
 		}
@@ -148,7 +148,7 @@ func TestRefusedKeywords(t *testing.T) {
 	} {
 		for at, place := range places {
 			text := fmt.Sprintf(place, schema)
-			_, err := Parse(Schema([]byte(text)))
+			_, err := Parse(t.Context(), Schema([]byte(text)))
 			if want := fmt.Sprintf(at, keyword); !errors.Is(err, ErrUnsupported) || !strings.Contains(err.Error(), want) {
 				t.Errorf("%s: %v, want it refused as %s", text, err, want)
 			}
@@ -168,7 +168,7 @@ func TestRandomSchemas(t *testing.T) {
 	for i := range n {
 		schema := grammartest.Schema(uint64(i))
 		rng := rand.New(rand.NewPCG(uint64(i), 8))
-		parsed, err := Parse(Schema([]byte(schema)))
+		parsed, err := Parse(t.Context(), Schema([]byte(schema)))
 		if err != nil {
 			t.Fatalf("schema %d: %s: %v", i, schema, err)
 		}

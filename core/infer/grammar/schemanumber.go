@@ -2,6 +2,7 @@ package grammar
 
 import (
 	"math/big"
+	"strconv"
 	"strings"
 )
 
@@ -20,6 +21,32 @@ func number(v *value) (*big.Rat, bool) {
 		return nil, false
 	}
 	return new(big.Rat).SetString(v.text)
+}
+
+// sameNumber is a text that the spellings of one number have in common: its digits without zeros around them, and the
+// power of ten of the last one.
+func sameNumber(text string) string {
+	digits, exponent := text, 0
+	if i := strings.IndexAny(text, "eE"); i >= 0 {
+		n, err := strconv.Atoi(text[i+1:])
+		if err != nil || n < -1e15 || n > 1e15 {
+			return text
+		}
+		digits, exponent = text[:i], n
+	}
+	sign := ""
+	if rest, ok := strings.CutPrefix(digits, "-"); ok {
+		sign, digits = "-", rest
+	}
+	if before, after, ok := strings.Cut(digits, "."); ok {
+		digits, exponent = before+after, exponent-len(after)
+	}
+	digits = strings.TrimLeft(digits, "0")
+	short := strings.TrimRight(digits, "0")
+	if short == "" {
+		return "0"
+	}
+	return sign + short + "e" + strconv.Itoa(exponent+len(digits)-len(short))
 }
 
 // bound is one end of a range.

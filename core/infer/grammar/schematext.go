@@ -106,7 +106,7 @@ func (r *schemaReader) text(f facts, path string) (*expr, error) {
 		if err != nil {
 			return nil, err
 		}
-		body, err = regex(pattern.text, part, func(spans []span) *expr {
+		body, err = regex(r.src.effort, pattern.text, part, func(spans []span) *expr {
 			if len(spans) == 1 && spans[0] == every()[0] {
 				return everything
 			}
@@ -121,7 +121,7 @@ func (r *schemaReader) text(f facts, path string) (*expr, error) {
 		if !ok {
 			return nil, unsupported("schema: %s: %s", in(path, "format"), short(format.text))
 		}
-		if body, err = regex(known, whole, plainChars); err != nil {
+		if body, err = regex(r.src.effort, known, whole, plainChars); err != nil {
 			return nil, err
 		}
 	}

@@ -5,6 +5,9 @@ import (
 	"math/bits"
 )
 
+// errAmbiguous ends the text whose next tokens are too much to find.
+var errAmbiguous = fmt.Errorf("%w: what may come next is too much to look at: it is too ambiguous", ErrEffort)
+
 // few is how many ids are kept as a list: a bit for each of 152k takes 19 KB.
 const few = 512
 
@@ -41,7 +44,6 @@ func (a *Automaton) tokens(s *state) (*set, error) {
 // fill adds to mask the tokens after a state from which at most limit tokens complete the text. worst is an upper bound of
 // what those need that were added.
 func (a *Automaton) fill(s *state, mask []uint64, limit int32) (worst int32, err error) {
-	a.work = 0
 	at, n, most := s, 0, len(a.v.runs)-1
 	for n < most {
 		a.uniform(at)
@@ -73,6 +75,9 @@ func (a *Automaton) fill(s *state, mask []uint64, limit int32) (worst int32, err
 		}
 		worst = max(worst, w)
 	}
+	if a.over() {
+		return 0, errAmbiguous
+	}
 	return worst, nil
 }
 
@@ -102,8 +107,8 @@ func (a *Automaton) walk(s *state, t tree, mask []uint64, limit int32) (worst in
 			to = from.next[class[br.b]]
 		}
 		if to == nil {
-			if to = a.step(from, br.b); a.work > maxWork || a.kept > 4*maxKept {
-				return 0, fmt.Errorf("%w: what may come next is too much to look at: it is too ambiguous", ErrTooLarge)
+			if to = a.step(from, br.b); a.over() {
+				return 0, errAmbiguous
 			}
 		}
 		if to == dead {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 )
@@ -15,13 +16,18 @@ type value struct {
 	fields map[string]*value
 	items  []*value
 	text   string // of a string; of a number, its digits
+	class  int    // of values that are equal, see schemaReader.class; 0: not known
 }
+
+// maxValues bounds the values of one JSON text: each takes about 150 bytes.
+const maxValues = 1 << 16
 
 // readValue reads a whole JSON text.
 func readValue(raw []byte) (*value, error) {
 	dec := json.NewDecoder(bytes.NewReader(raw))
 	dec.UseNumber()
-	v, err := decodeValue(dec, 0)
+	left := maxValues
+	v, err := decodeValue(dec, 0, &left)
 	if err != nil {
 		return nil, err
 	}
@@ -31,9 +37,12 @@ func readValue(raw []byte) (*value, error) {
 	return v, nil
 }
 
-func decodeValue(dec *json.Decoder, depth int) (*value, error) {
+func decodeValue(dec *json.Decoder, depth int, left *int) (*value, error) {
 	if depth > maxNesting {
 		return nil, errors.New("it nests too deep")
+	}
+	if *left--; *left < 0 {
+		return nil, fmt.Errorf("it has more than %d values", maxValues)
 	}
 	t, err := dec.Token()
 	if err != nil {
@@ -50,12 +59,12 @@ func decodeValue(dec *json.Decoder, depth int) (*value, error) {
 		}
 		return &value{kind: 'f'}, nil
 	case json.Delim:
-		return decodeDelim(dec, t, depth)
+		return decodeDelim(dec, t, depth, left)
 	}
 	return &value{kind: '0'}, nil
 }
 
-func decodeDelim(dec *json.Decoder, d json.Delim, depth int) (*value, error) {
+func decodeDelim(dec *json.Decoder, d json.Delim, depth int, left *int) (*value, error) {
 	v := &value{kind: 'a'}
 	if d == '{' {
 		v = object()
@@ -69,7 +78,7 @@ func decodeDelim(dec *json.Decoder, d json.Delim, depth int) (*value, error) {
 			}
 			key, _ = t.(string) // the decoder gives nothing else here
 		}
-		sub, err := decodeValue(dec, depth+1)
+		sub, err := decodeValue(dec, depth+1, left)
 		if err != nil {
 			return nil, err
 		}

@@ -115,7 +115,7 @@ func BenchmarkNext(b *testing.B) {
 		_, pieces := realPieces(b, name)
 		v := vocabularyOf(pieces)
 		for kind, text := range map[string]string{"schema": Schema([]byte(lightSchema)), "any": Schema([]byte("{}")), "regex": Regex(`[A-Z][a-z]+( [a-z]+){0,30}\.`)} {
-			g, err := Parse(text)
+			g, err := Parse(b.Context(), text)
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -174,7 +174,7 @@ func BenchmarkNext(b *testing.B) {
 
 func bindText(b *testing.B, v *Vocabulary, text string) {
 	b.Helper()
-	g, err := Parse(text)
+	g, err := Parse(b.Context(), text)
 	if err != nil {
 		b.Fatal(err)
 	}

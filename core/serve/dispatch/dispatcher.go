@@ -73,6 +73,10 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
+// maxTaken is how many processes may end over a request whose input they did not get to encode. That takes milliseconds, so
+// one that has met so many ends is their reason, or stands in a queue that is.
+const maxTaken = 8
+
 // maxRemembered bounds the cancels that wait for their request: more than that is no client in a hurry.
 const maxRemembered = 1024
 
@@ -82,6 +86,7 @@ type Dispatcher struct {
 	limits   Limits
 	log      *slog.Logger
 	encoding chan struct{} // holds a value for each encode that runs
+	forming  chan struct{} // and one for each form that is read
 
 	mu      sync.Mutex
 	jobs    map[inbox.Key]*job // accepted and not ended
@@ -142,6 +147,7 @@ func New(o Config) *Dispatcher {
 		o: o, limits: l, log: o.Log,
 		// Two, so that one long conversation does not hold back the next; more would only take turns on a Pi.
 		encoding: make(chan struct{}, 2),
+		forming:  make(chan struct{}, 2),
 		jobs:     map[inbox.Key]*job{},
 		clients:  map[string]int{},
 		queue:    newQueue(l.Ageing),
@@ -211,24 +217,40 @@ func (d *Dispatcher) Replay(ctx context.Context, doors map[string]Sink) (unfinis
 			continue
 		}
 		j := newJob(rec, doors[rec.Request.Door])
-		j.attempt = decodeNote(p.Attempt).Attempt + 1
+		n := decodeNote(p.Attempt)
+		j.attempt, j.taken = n.Attempt+1, n.Taken+1
 		d.mu.Lock()
 		d.enlist(j)
 		d.mu.Unlock()
 		if failed := d.pin(j); failed != nil {
 			j.failed = failed
 		}
+		if j.taken > maxTaken {
+			j.failed = fail(CodeQuarantined, "this node ended %d times in a row before it had read the request, which is not tried again", n.Taken)
+		}
+		d.noteTaken(ctx, j)
 		d.start(ctx, j)
 		unfinished++
 	}
 	return unfinished, unpublished
 }
 
+// noteTaken journals how often a job was taken up in vain, where it was. That of a request that runs for the first time
+// is not written: it would cost each of them a write.
+func (d *Dispatcher) noteTaken(ctx context.Context, j *job) {
+	if j.attempt == 1 {
+		return
+	}
+	if err := d.o.Inbox.Attempt(j.key, note{Attempt: j.attempt, Taken: j.taken}.encode()); err != nil {
+		d.log.WarnContext(ctx, "an attempt was not journalled", "request_id", j.key.ID, "err", err)
+	}
+}
+
 // Submit admits a request or says why not, as an *Error. After nil the sink gets exactly one Last (later, for a durable
 // inbox, when the process ends first). A repeat of a running request joins it; a repeat of a finished one gets its stored
 // last event before Submit returns. The request runs on when ctx ends.
 func (d *Dispatcher) Submit(ctx context.Context, req *Request, sink Sink) error {
-	if err := req.check(); err != nil {
+	if err := req.check(ctx); err != nil {
 		return d.refuse(err)
 	}
 	key := inbox.Key{Client: req.Client, ID: req.ID}

@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,28 +10,22 @@ import (
 	"edged/core/protocol"
 )
 
-// form is the grammar of the answers that the options ask for; "": they are free. A wrong one is refused here, at
-// admission, with the name of the field.
-func (o *Options) form() (string, *Error) {
-	text, field := o.Grammar, "grammar"
+// form is the grammar of the answers that the options ask for, and the field that does; "": they are free. Parse says
+// whether it can be read.
+func (o *Options) form() (text, field string, _ *Error) {
+	text, field = o.Grammar, "grammar"
 	if len(o.ResponseFormat) > 0 {
 		format, err := grammar.Format(o.ResponseFormat)
 		switch {
 		case err != nil:
-			return "", formError("response_format", err)
+			return "", "", formError("response_format", err)
 		case format != "" && text != "":
-			return "", fail(CodeInvalidRequest, "grammar: cannot stand beside a response_format")
+			return "", "", fail(CodeInvalidRequest, "grammar: cannot stand beside a response_format")
 		case format != "":
 			text, field = format, "response_format"
 		}
 	}
-	if text == "" {
-		return "", nil
-	}
-	if _, err := grammar.Parse(text); err != nil {
-		return "", formError(field, err)
-	}
-	return text, nil
+	return text, field, nil
 }
 
 func formError(field string, err error) *Error {
@@ -103,11 +98,17 @@ func (r *Request) offered() (json.RawMessage, *Error) {
 	return nil, fail(CodeInvalidRequest, "tool_choice: there is no tool %q", d.name)
 }
 
-// checkForm refuses what holds the answer to a form in a way that cannot be served.
-func (r *Request) checkForm() *Error {
-	text, err := r.Options.form()
+// checkForm refuses what holds the answer to a form in a way that cannot be served. It runs where requests are admitted,
+// one after the other: a form that takes long to read is left to hold.
+func (r *Request) checkForm(ctx context.Context) *Error {
+	text, field, err := r.Options.form()
 	if err != nil {
 		return err
+	}
+	if text != "" {
+		if _, err := grammar.ParseQuick(ctx, text); err != nil && !errors.Is(err, grammar.ErrEffort) {
+			return formError(field, err)
+		}
 	}
 	d, err := r.Options.demand()
 	switch {
@@ -122,32 +123,83 @@ func (r *Request) checkForm() *Error {
 	return err
 }
 
+// hold sets the form of the answers. One that takes long to read waits for a place of its own and gives up the job's
+// meanwhile, so that it holds up neither what is admitted, nor prompts, nor what could run.
+func (d *Dispatcher) hold(ctx context.Context, j *job) error {
+	if err := j.hold(ctx, grammar.ParseQuick); !errors.Is(err, grammar.ErrEffort) {
+		return err
+	}
+	d.yield(j)
+	select {
+	case d.forming <- struct{}{}:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	err := j.hold(ctx, grammar.Parse)
+	<-d.forming
+	if errors.Is(err, grammar.ErrEffort) {
+		err = j.tooSlow(err)
+	}
+	if err == nil {
+		d.mu.Lock()
+		d.enqueue(j)
+		d.mu.Unlock()
+	}
+	return err
+}
+
 // hold sets the form of the answers: what the request asks for, or the call that tool_choice demands, as the model's
-// template has it.
-func (j *job) hold(calls string) error {
-	text, err := j.req.Options.form()
-	if err != nil {
-		return err
+// template has it in j.calls. The error is grammar.ErrEffort where read gives up.
+func (j *job) hold(ctx context.Context, read func(ctx context.Context, text string) (*grammar.Grammar, error)) error {
+	text, field, failed := j.req.Options.form()
+	if failed != nil {
+		return failed
 	}
-	d, err := j.req.Options.demand()
-	if err != nil {
-		return err
+	d, failed := j.req.Options.demand()
+	if failed != nil {
+		return failed
 	}
-	if j.form = text; !d.call {
+	switch {
+	case d.call:
+		if text, field = grammar.Whole(j.calls), "tools"; text == "" {
+			return fmt.Errorf("dispatch: %w: tool_choice: nobody knows how this model writes calls", protocol.ErrUnsupported)
+		}
+	case text == "":
 		// A call that the model begins by itself is held where it can be told by its beginning, and where the tools'
 		// schemas are served: they may describe what only the caller checks.
-		if _, err := grammar.Parse(calls); text == "" && !d.none && grammar.IsAfter(calls) && err == nil {
-			j.form = calls
+		if d.none || !grammar.IsAfter(j.calls) {
+			return nil
 		}
+		text, field = j.calls, ""
+	}
+	_, err := read(ctx, text)
+	switch why := ended(ctx, err); {
+	case why != nil:
+		return why
+	case err == nil:
+		j.form = text
+	case errors.Is(err, grammar.ErrEffort):
+		return err
+	case field != "":
+		return formError(field, err)
+	}
+	return nil
+}
+
+// tooSlow is the error of a form that cannot be read with all the work that is allowed; nil: it is that of calls which
+// the model would begin by itself, and those are not held then.
+func (j *job) tooSlow(err error) error {
+	text, field, failed := j.req.Options.form()
+	d, wrong := j.req.Options.demand()
+	switch {
+	case failed != nil:
+		return failed
+	case wrong != nil:
+		return wrong
+	case d.call:
+		return formError("tools", err)
+	case text == "":
 		return nil
 	}
-	calls = grammar.Whole(calls)
-	if calls == "" {
-		return fmt.Errorf("dispatch: %w: tool_choice: nobody knows how this model writes calls", protocol.ErrUnsupported)
-	}
-	if _, err := grammar.Parse(calls); err != nil {
-		return formError("tools", err)
-	}
-	j.form = calls
-	return nil
+	return formError(field, err)
 }

@@ -3,10 +3,15 @@ package dispatch
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
+	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"edged/core/infer/grammar"
 	"edged/core/protocol"
+	"edged/core/serve/inbox"
 )
 
 // TestToolChoice: what is demanded holds the whole answer, and what the model begins by itself only behind its mark, as far as
@@ -37,10 +42,138 @@ func TestToolChoice(t *testing.T) {
 		"a form of its own, alone": {format: `{"type":"choice","choices":["a"]}`, want: grammar.Choices([]string{"a"})},
 	} {
 		t.Run(name, func(t *testing.T) {
-			j := &job{req: &Request{Tools: c.tools, Options: Options{ToolChoice: json.RawMessage(c.choice), ResponseFormat: json.RawMessage(c.format)}}}
-			if err := j.hold(c.calls); !errors.Is(err, c.err) || j.form != c.want {
+			j := &job{req: &Request{Tools: c.tools, Options: Options{ToolChoice: json.RawMessage(c.choice), ResponseFormat: json.RawMessage(c.format)}}, calls: c.calls}
+			if err := j.hold(t.Context(), grammar.Parse); !errors.Is(err, c.err) || j.form != c.want {
 				t.Errorf("%q, %v; want %q, %v", j.form, err, c.want, c.err)
 			}
 		})
+	}
+}
+
+// slow is a request whose form takes too long to be read where requests are admitted.
+func slow(id string) *Request {
+	r := ask(id, "x")
+	var schemas []string
+	for i := range 1500 {
+		schemas = append(schemas, fmt.Sprintf(`"p%d":{"type":"boolean"}`, i))
+	}
+	r.Options.ResponseFormat = json.RawMessage(`{"type":"json_schema","schema":{"type":"object","properties":{` + strings.Join(schemas, ",") + `}}}`)
+	return r
+}
+
+// TestFormsHoldUpNobody: a form that takes long is read neither where requests are admitted nor in a place at the tokenizer,
+// and ends with its request.
+func TestFormsHoldUpNobody(t *testing.T) {
+	text, _, failed := slow("x").Options.form()
+	if failed != nil {
+		t.Fatal(failed)
+	}
+	if _, err := grammar.ParseQuick(t.Context(), text); !errors.Is(err, grammar.ErrEffort) {
+		t.Fatalf("it is read at once: %v", err)
+	}
+	in(t, nil, func(b *bench) {
+		t := b.t
+		for range cap(b.forming) { // by forms that are being read
+			b.forming <- struct{}{}
+		}
+		for i := range 2 * cap(b.encoding) {
+			r := slow(fmt.Sprint("slow", i))
+			r.Deadline = time.Minute
+			b.submit(t, r)
+		}
+		b.submit(t, slow("cancelled"))
+		b.submit(t, slow("served"))
+		b.submit(t, ask("plain", "hello"))
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if last := b.s.last(t, "plain"); last.Error != nil {
+			t.Errorf("beside forms that wait: %+v", last)
+		}
+		b.Cancel("", "cancelled")
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if last := b.s.last(t, "slow0"); last.Error == nil || last.Error.Code != CodeDeadline {
+			t.Errorf("after its deadline: %+v", last)
+		}
+		if last := b.s.last(t, "cancelled"); last.Finish != finishCancelled {
+			t.Errorf("cancelled: %+v", last)
+		}
+		for range cap(b.forming) {
+			<-b.forming
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if last := b.s.last(t, "served"); last.Error != nil {
+			t.Errorf("when it is its turn: %+v", last)
+		}
+	})
+}
+
+// TestHostileFormsAreRefused: the schemas that held up whole nodes end with an answer or an error of their own.
+func TestHostileFormsAreRefused(t *testing.T) {
+	chain := `{"allOf":[{"$ref":"#/$defs/n0"},{"type":"string"}],"$defs":{`
+	for i := range 40 {
+		chain += fmt.Sprintf(`"n%d":{"allOf":[{"$ref":"#/$defs/n%d"},{"$ref":"#/$defs/n%d"}]},`, i, i+1, i+1)
+	}
+	chain += `"n40":{"type":"string"}}}`
+	var numbers, more []string
+	for i := range 2000 {
+		numbers, more = append(numbers, fmt.Sprint(i)), append(more, fmt.Sprint(i+1000))
+	}
+	var enums []string
+	for i := range 200 {
+		enums = append(enums, fmt.Sprintf(`{"enum":[%s]}`, strings.ReplaceAll(strings.Join(numbers[:100], ","), ",", fmt.Sprintf(".%d,", i+1))))
+	}
+	in(t, nil, func(b *bench) {
+		for name, schema := range map[string]string{
+			"chain":      chain,
+			"two enums":  `{"allOf":[{"enum":[` + strings.Join(numbers, ",") + `]},{"enum":[` + strings.Join(more, ",") + `]}]}`,
+			"many enums": `{"oneOf":[` + strings.Join(enums, ",") + `]}`,
+		} {
+			r := ask(name, "x")
+			r.Options.ResponseFormat = json.RawMessage(`{"type":"json_schema","schema":` + schema + `}`)
+			if err := b.Submit(b.t.Context(), r, b.s); err != nil {
+				t.Logf("%s: %v", name, err)
+				continue
+			}
+			time.Sleep(time.Second)
+			synctest.Wait()
+			t.Logf("%s: %v", name, b.s.last(b.t, name).Error)
+		}
+	})
+}
+
+// TestTakenUpInVain: a request over which one process after another ends before it has read it is not taken up for ever.
+func TestTakenUpInVain(t *testing.T) {
+	store := durable{inbox.NewMemory(inbox.Limits{})}
+	r := ask("poison", "hello")
+	r.Door = "door"
+	rec := &record{Request: r, Now: time.Now()}
+	entry, err := rec.encode(inbox.Key{Client: r.Client, ID: r.ID})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Accept(t.Context(), entry); err != nil {
+		t.Fatal(err)
+	}
+	for n := range maxTaken { // processes that are gone as soon as they have taken it up
+		d := New(Config{Inbox: store})
+		j := newJob(rec, nil)
+		left := decodeNote(store.Unfinished()[0].Attempt)
+		if left.Taken != n {
+			t.Fatalf("it was taken up %d times, and the journal says %d", n, left.Taken)
+		}
+		j.attempt, j.taken = left.Attempt+1, left.Taken+1
+		d.noteTaken(t.Context(), j)
+	}
+	in(t, func(c *Config, _ *plugins) { c.Inbox = store }, func(b *bench) {
+		b.Replay(t.Context(), map[string]Sink{"door": b.s})
+		synctest.Wait()
+		if last := b.s.last(b.t, "poison"); last.Error == nil || last.Error.Code != CodeQuarantined {
+			b.t.Errorf("%+v", last)
+		}
+	})
+	if left := store.Unfinished(); len(left) > 0 {
+		t.Errorf("%d requests are left in the journal", len(left))
 	}
 }

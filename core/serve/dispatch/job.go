@@ -35,8 +35,10 @@ type job struct {
 	pins      []Adapter
 	failed    *Error // what ends it at once
 	attempt   int
+	taken     int // processes in a row that ended before they had encoded it, this one included; 0: it is encoded
 	seq       int
 	prompt    []int32         // ids
+	calls     string          // grammar of a tool call, as the tokenizer has it; "": none
 	form      string          // grammar of the answers; "": free
 	lists     [][]int32       // Embed: ids of each text
 	messages  json.RawMessage // what shorten left of the conversation; nil: all of it
@@ -103,7 +105,12 @@ func (d *Dispatcher) run(ctx context.Context, j *job) (*Last, error) {
 	if j.failed != nil {
 		return nil, j.failed
 	}
-	if err := d.encode(ctx, j); err != nil {
+	err := d.encode(ctx, j)
+	if j.taken > 0 && (err == nil || errors.Is(err, errShutdown)) {
+		j.taken = 0 // an end that was asked for says nothing about the request
+		d.noteTaken(ctx, j)
+	}
+	if err != nil {
 		return nil, err
 	}
 	for {

@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"context"
 	"math"
 
 	"edged/core/protocol/backend"
@@ -26,7 +27,7 @@ type Defaults struct {
 }
 
 // check refuses what is out of range or not served, naming the field. It needs no model.
-func (r *Request) check() *Error {
+func (r *Request) check(ctx context.Context) *Error {
 	if r.ID == "" {
 		return fail(CodeInvalidRequest, "id: is missing")
 	}
@@ -56,7 +57,7 @@ func (r *Request) check() *Error {
 	if err := r.Options.check(); err != nil {
 		return err
 	}
-	return r.checkForm()
+	return r.checkForm(ctx)
 }
 
 func (r *Request) checkInput() *Error {

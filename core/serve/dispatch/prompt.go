@@ -14,12 +14,20 @@ import (
 // tokenizerTries is how many lives of the tokenizer a request may cost before it is taken for the reason.
 const tokenizerTries = 3
 
-// encode fills in the ids of a job's input.
+// encode fills in the ids of a job's input and the form of its answers.
 func (d *Dispatcher) encode(ctx context.Context, j *job) error {
 	if len(j.req.IDs) > 0 {
 		j.prompt = j.req.IDs
-		return j.hold("")
+		return d.hold(ctx, j)
 	}
+	if err := d.tokenize(ctx, j); err != nil {
+		return err
+	}
+	return d.hold(ctx, j) // the place at the tokenizer is another's by now
+}
+
+// tokenize fills in the ids of a job's input when it is its turn.
+func (d *Dispatcher) tokenize(ctx context.Context, j *job) error {
 	select {
 	case d.encoding <- struct{}{}:
 		defer func() { <-d.encoding }()
@@ -83,10 +91,7 @@ func (j *job) encode(ctx context.Context, life TokenizerLife) error {
 		if err == nil && len(out.IDs) == 0 {
 			err = fail(CodeInvalidRequest, "messages: the chat template made no prompt of them")
 		}
-		j.prompt = out.IDs
-		if err == nil {
-			err = j.hold(out.Grammar)
-		}
+		j.prompt, j.calls = out.IDs, out.Grammar
 		return err
 	default:
 		lists, err := life.Tokenizer.Encode(ctx, []string{j.req.Prompt}, tokenizer.Flags{AddSpecial: true})
@@ -97,7 +102,7 @@ func (j *job) encode(ctx context.Context, life TokenizerLife) error {
 			return fail(CodeInvalidRequest, "prompt: the tokenizer made no token of it")
 		}
 		j.prompt = lists[0]
-		return j.hold("")
+		return nil
 	}
 }
 

@@ -43,6 +43,8 @@ func decodeRecord(in inbox.Record) (*record, error) {
 type note struct {
 	Attempt int
 	Prompt  []int32
+	// Taken is how many processes in a row took the request up and were gone before its input was encoded.
+	Taken int `json:",omitempty"`
 }
 
 func (n note) encode() []byte {

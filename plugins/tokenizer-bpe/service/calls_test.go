@@ -14,7 +14,7 @@ import (
 // follows tells whether a grammar takes a whole text, and whether it then must end.
 func follows(t *testing.T, text, answer string) bool {
 	t.Helper()
-	g, err := grammar.Parse(text)
+	g, err := grammar.Parse(t.Context(), text)
 	if err != nil {
 		t.Fatalf("%s: %v", text, err)
 	}
