@@ -14,6 +14,7 @@ import (
 
 	"edged/core/config"
 	"edged/core/serve/daemon"
+	"edged/core/serve/pluginhost"
 	"edged/core/version"
 )
 
@@ -128,6 +129,9 @@ func (a *app) run(ctx context.Context, f *configFlags) error {
 	}()
 	level := new(slog.LevelVar)
 	log := newLog(&c.Log, level, a.err)
+	if err := pluginhost.Adopt(); err != nil {
+		log.WarnContext(ctx, "what plugins leave behind may outlive this process", "err", err)
+	}
 	err = daemon.Run(ctx, daemon.Options{
 		Config: c, Log: log, Level: level, Reload: reload, Load: f.load, Version: version.Version,
 	})

@@ -38,6 +38,8 @@ type Options struct {
 	Load func() (*config.Config, error)
 	// Online is called once, when the node takes requests; nil: nobody is told.
 	Online func(Address)
+	// Exit ends the process when the end takes longer than it may; nil: os.Exit.
+	Exit func(code int)
 	// Version of this build.
 	Version string
 }
@@ -66,7 +68,10 @@ const inboxBytes = 8 << 20
 // Run serves until ctx ends, which is nil, or until something ends that cannot be mended. A model that cannot be served is
 // an error before anything is published.
 func Run(ctx context.Context, o Options) error {
-	d := &daemon{o: o, c: o.Config, log: o.Log, began: time.Now()}
+	d := &daemon{o: o, c: o.Config, log: o.Log, began: time.Now(), exit: o.Exit}
+	if d.exit == nil {
+		d.exit = os.Exit
+	}
 	if err := d.c.Servable(); err != nil {
 		return err
 	}
@@ -74,6 +79,7 @@ func Run(ctx context.Context, o Options) error {
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(memoryLimit)
 	}
+	defer d.limit(ctx)()
 	return d.run(ctx)
 }
 
@@ -88,6 +94,7 @@ type daemon struct {
 	door    *mqtt.Door
 	status  *status
 	notify  *notifier
+	exit    func(code int)
 }
 
 // group runs parts of the service; the first one that fails ends all.

@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -54,9 +57,48 @@ func runPlugin(mode string) {
 			GRPCServer:       func(o []grpc.ServerOption) *grpc.Server { return grpc.NewServer(o...) },
 		})
 		return
+	case "elsewhere", "elsewhere by a link", "elsewhere by dots", "no socket":
+		dir := os.Getenv("PLUGIN_UNIX_SOCKET_DIR")
+		other, err := os.MkdirTemp("", "else")
+		if err != nil {
+			panic(err)
+		}
+		defer os.RemoveAll(other)
+		path := filepath.Join(other, "s")
+		l, err := net.Listen("unix", path)
+		if err != nil {
+			panic(err)
+		}
+		defer l.Close()
+		switch mode {
+		case "elsewhere by a link":
+			link := filepath.Join(dir, "s")
+			if err := os.Symlink(path, link); err != nil {
+				panic(err)
+			}
+			path = link
+		case "elsewhere by dots":
+			rel, err := filepath.Rel(dir, path)
+			if err != nil {
+				panic(err)
+			}
+			path = dir + "/" + rel
+		case "no socket":
+			path = filepath.Join(dir, "file")
+			if err := os.WriteFile(path, nil, 0o600); err != nil {
+				panic(err)
+			}
+		}
+		fmt.Println("1|1|unix|" + path + "|grpc|")
+		time.Sleep(time.Minute)
+		return
 	case "tcp":
 		fmt.Println("1|1|tcp|127.0.0.1:1234|grpc|")
 		select {}
+	case "ok":
+		if file := os.Getenv("TESTPLUGIN_LEAVES"); file != "" {
+			leave(file)
+		}
 	case "chatty start":
 		fmt.Println("Welcome to my plugin!")
 		fmt.Fprintln(os.Stderr, "warming up")
@@ -67,6 +109,19 @@ func runPlugin(mode string) {
 	}
 	if mode == "slow end" {
 		time.Sleep(time.Hour)
+	}
+}
+
+// leave starts processes in sessions of their own: one with this process as its parent, and one that has none and knows nothing of
+// it. It writes their ids to a file.
+func leave(file string) {
+	script := `setsid sleep 3600 >/dev/null 2>&1 & echo $!; env -i setsid sh -c 'sleep 3600 >/dev/null 2>&1 & echo $!'`
+	out, err := exec.Command("sh", "-c", script).Output()
+	if err != nil {
+		panic(err)
+	}
+	if err := os.WriteFile(file, out, 0o600); err != nil {
+		panic(err)
 	}
 }
 
@@ -129,10 +184,25 @@ func runHost() {
 		o.Command = strings.Split(prefix, "\x1f")
 	}
 	o.RunDir = os.Getenv("TESTHOST_RUNDIR")
+	end := os.Getenv("TESTHOST_END")
+	if end != "" {
+		if err := pluginhost.Adopt(); err != nil {
+			panic(err)
+		}
+		o.Env = append(o.Env, "TESTPLUGIN_LEAVES="+os.Getenv("TESTHOST_LEFT"))
+	}
 	p, err := pluginhost.Start(ctx, o)
 	if err != nil {
 		fmt.Println("error:", err)
 		os.Exit(1)
+	}
+	switch end {
+	case "kill":
+		p.Kill()
+		fmt.Println("ended")
+	case "kill all":
+		pluginhost.KillAll()
+		fmt.Println("ended")
 	}
 	d, err := p.Backend().Describe(ctx)
 	fmt.Println(d.Version, errors.Join(err))

@@ -5,6 +5,7 @@ package pluginhost
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -147,7 +148,7 @@ func Start(ctx context.Context, o Options) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &process{o: o, log: o.Log.With("plugin", FileName(o.Kind, o.Name)), dir: dir}
+	r := &process{o: o, log: o.Log.With("plugin", FileName(o.Kind, o.Name)), dir: dir, mark: rand.Text()}
 	client := goplugin.NewClient(&goplugin.ClientConfig{
 		HandshakeConfig:  protocol.Handshake(),
 		VersionedPlugins: map[int]goplugin.PluginSet{protocol.Version: pluginSet()},

@@ -273,6 +273,10 @@ func TestStartErrors(t *testing.T) {
 		{"exits", with("exit before handshake", nil), nil, []string{"ended before its handshake (exit status 3)", "cannot find libfoo.so"}},
 		{"silent", with("no handshake", func(o *pluginhost.Options) { o.StartTimeout = time.Second }), nil, []string{"no handshake within 1s", "hello there"}},
 		{"version", with("version 2", nil), pluginhost.ErrVersion, []string{"speaks version 2", "wants 1", "update edged"}},
+		{"another's socket", with("elsewhere", nil), nil, []string{"names the socket", "in the folder"}},
+		{"another's socket, by a link", with("elsewhere by a link", nil), nil, []string{"names the socket"}},
+		{"another's socket, by dots", with("elsewhere by dots", nil), nil, []string{"names the socket"}},
+		{"a file for a socket", with("no socket", nil), nil, []string{"names the socket"}},
 		{"network", with("tcp", nil), nil, []string{`listens on "tcp"`, "unix socket"}},
 		{"not a program", with("", func(o *pluginhost.Options) { o.Path = script }), nil, []string{"exec format error", "another kind of machine"}},
 		{"not pinned", with("ok", func(o *pluginhost.Options) {
@@ -442,6 +446,47 @@ func generate(t *testing.T, p *pluginhost.Process, id string) {
 	t.Helper()
 	if err := p.Backend().Generate(t.Context(), backend.Request{ID: id}, func(backend.Event) error { return nil }); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A process that left its plugin's group, and forgot where it came from, ends with the plugin, and with the daemon.
+func TestNothingIsLeftBehind(t *testing.T) {
+	t.Parallel()
+	for _, end := range []string{"kill", "kill all"} {
+		t.Run(end, func(t *testing.T) {
+			t.Parallel()
+			exe, err := os.Executable()
+			if err != nil {
+				t.Fatal(err)
+			}
+			file := filepath.Join(t.TempDir(), "pid")
+			host := exec.Command(exe)
+			host.Env = append(os.Environ(), modeVar+"=host", "TESTHOST_RUNDIR="+runDir(t), "TESTHOST_END="+end, "TESTHOST_LEFT="+file)
+			out, err := host.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := host.Start(); err != nil {
+				t.Fatal(err)
+			}
+			defer host.Wait()
+			defer host.Process.Kill()
+			lines := bufio.NewScanner(out)
+			for lines.Scan() && lines.Text() != "ended" {
+			}
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for field := range strings.FieldsSeq(string(text)) {
+				pid, err := strconv.Atoi(field)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer syscall.Kill(pid, syscall.SIGKILL)
+				gone(t, pid, 2*time.Second)
+			}
+		})
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
@@ -35,6 +36,7 @@ type process struct {
 	o     Options
 	log   *slog.Logger
 	dir   string // holds the socket's folder; removed at the end
+	mark  string // of this life, in the environment of what the plugin starts
 	cmd   *exec.Cmd
 	lines forwarder
 
@@ -96,6 +98,7 @@ func (r *process) prepare(ctx context.Context, env []string) error {
 		r.cmd.Env,
 		protocol.EnvLifeline+"=stdin",
 		pluginlog.EnvLevel+"="+r.lines.level(),
+		envPlugin+"="+r.mark,
 	)
 	r.cmd.Env = append(r.cmd.Env, r.o.Env...)
 	return nil
@@ -125,7 +128,12 @@ func (r *process) Start(context.Context) error {
 // signal comes when the thread that forked ends, and Go ends threads at will otherwise.
 func (r *process) live(started chan<- error) {
 	runtime.LockOSThread()
-	err := r.cmd.Start()
+	err := ours.born(func() (int, error) {
+		if err := r.cmd.Start(); err != nil {
+			return 0, err
+		}
+		return r.cmd.Process.Pid, nil
+	}, r)
 	for _, f := range r.child {
 		_ = f.Close()
 	}
@@ -177,7 +185,10 @@ func (r *process) wait() error {
 		}
 	}
 	_ = unix.Kill(-pid, unix.SIGKILL)
-	return r.cmd.Wait()
+	err := r.cmd.Wait()
+	ours.died(pid)
+	ours.orphans()
+	return err
 }
 
 // readStdout gives go-plugin the handshake line, when it is one that this host can work with, and forwards the rest.
@@ -194,7 +205,7 @@ func (r *process) readStdout() {
 			return
 		}
 		done = true
-		if err := shake.check(r.o); err != nil {
+		if err := shake.check(r.o, r.dir); err != nil {
 			r.refusal.Store(&err)
 			r.killGroup()
 			return
@@ -220,8 +231,8 @@ func parseHandshake(line string) (shake, bool) {
 	return shake{core, version, f[2], f[3], f[4]}, err1 == nil && err2 == nil
 }
 
-// check says why this host cannot work with a plugin.
-func (s shake) check(o Options) error {
+// check says why this host cannot work with a plugin, whose socket must be in a folder.
+func (s shake) check(o Options, dir string) error {
 	switch {
 	case s.core != goplugin.CoreProtocolVersion:
 		return fmt.Errorf("pluginhost: %s: %w: its go-plugin handshake is version %d, wanted is %d", o.Path, ErrVersion, s.core, goplugin.CoreProtocolVersion)
@@ -236,8 +247,24 @@ func (s shake) check(o Options) error {
 	case s.network != "unix":
 		// A port would let every user of the machine talk to the plugin.
 		return fmt.Errorf("pluginhost: %s: it listens on %q, wanted is a unix socket in %s", o.Path, s.network, goplugin.EnvUnixSocketDir)
+	case !within(dir, s.address):
+		// Another's socket would be talked to as if it were the plugin.
+		return fmt.Errorf("pluginhost: %s: it names the socket %q, wanted is one in the folder that %s names", o.Path, s.address, goplugin.EnvUnixSocketDir)
 	}
 	return nil
+}
+
+// within says that a path is that of a socket below a folder, whatever links are on its way.
+func within(dir, path string) bool {
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return false
+	}
+	if dir, err = filepath.EvalSymlinks(dir); err != nil || !filepath.IsLocal(strings.TrimPrefix(real, dir+"/")) || !strings.HasPrefix(real, dir+"/") {
+		return false
+	}
+	st, err := os.Lstat(real)
+	return err == nil && st.Mode().Type() == os.ModeSocket
 }
 
 // Wait waits for the process to end; its exit is in status.

@@ -221,6 +221,7 @@ func (s *Supervised) watch(ctx context.Context, p *Process) error {
 		case err := <-s.restart:
 			return err
 		case <-tick:
+			ours.reap()
 			if err := s.check(ctx, p); err != nil {
 				return err
 			}

@@ -1,0 +1,58 @@
+package daemon_test
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"edged/core/serve/daemon"
+)
+
+// dam is a log whose reader stops when the node shuts down.
+type dam struct {
+	slog.Handler
+	open  chan struct{}
+	stuck atomic.Bool
+}
+
+func (d *dam) Handle(ctx context.Context, r slog.Record) error {
+	if strings.Contains(r.Message, "shutting down") {
+		d.stuck.Store(true)
+	}
+	if d.stuck.Load() {
+		<-d.open
+	}
+	return d.Handler.Handle(ctx, r)
+}
+
+// Whatever hangs at the end, the process ends, and its plugins with it.
+func TestTheEndIsSure(t *testing.T) {
+	c := configure(t)
+	c.Node.ShutdownGrace = 500 * time.Millisecond
+	ctx, cancel := context.WithCancel(t.Context())
+	log := &dam{Handler: slog.NewTextHandler(io.Discard, nil), open: make(chan struct{})}
+	online, cut, ended := make(chan struct{}), make(chan int, 1), make(chan error, 1)
+	go func() {
+		ended <- daemon.Run(ctx, daemon.Options{
+			Config: c, Log: slog.New(log), Online: func(daemon.Address) { close(online) }, Exit: func(code int) { cut <- code },
+		})
+	}()
+	<-online
+	cancel()
+	select {
+	case code := <-cut:
+		if code == 0 {
+			t.Error("it calls that a success")
+		}
+	case err := <-ended:
+		t.Fatal("it did not hang, which is what the test is about:", err)
+	case <-time.After(time.Minute):
+		t.Fatal("it hangs")
+	}
+	close(log.open)
+	<-ended
+}
