@@ -16,6 +16,7 @@ import (
 
 	"edged/core/config"
 	"edged/core/serve/dispatch"
+	"edged/core/serve/door/fields"
 	"edged/core/serve/door/mqtt/link"
 )
 
@@ -127,12 +128,12 @@ func (d *Door) refuse(topic string, p *problem) {
 		d.out.put(&outgoing{topic: p.reply, class: complaint, payload: encodeEvent(e, d.maxPayload())})
 		return
 	}
-	d.complain(Complaint{Topic: short(topic), ID: p.id, Error: *errorOf(p.err)})
+	d.complain(Complaint{Topic: fields.Short(topic), ID: p.id, Error: *errorOf(p.err)})
 }
 
 // complain publishes on the errors topic.
 func (d *Door) complain(c Complaint) {
-	data, err := encodeJSON(c)
+	data, err := fields.Encode(c)
 	if err != nil {
 		return // texts can always be encoded
 	}
@@ -167,7 +168,7 @@ func (d *Door) SetAdapter(name string, a *Adapter) {
 }
 
 func (d *Door) setRetained(topic string, v any) {
-	data, err := encodeJSON(v)
+	data, err := fields.Encode(v)
 	if err != nil {
 		d.log.Error("a state cannot be written as JSON", "topic", topic, "err", err)
 		return
@@ -178,7 +179,7 @@ func (d *Door) setRetained(topic string, v any) {
 // PublishStats publishes figures. They are lost when there is no connection.
 func (d *Door) PublishStats(s Stats) {
 	s.Node = d.o.Node
-	data, err := encodeJSON(s)
+	data, err := fields.Encode(s)
 	if err != nil {
 		d.log.Error("the stats cannot be written as JSON", "err", err)
 		return

@@ -1,7 +1,6 @@
 package mqtt
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -9,6 +8,7 @@ import (
 
 	"edged/core/protocol/backend"
 	"edged/core/serve/dispatch"
+	"edged/core/serve/door/fields"
 )
 
 // The structs of this file are the JSON forms of what edged publishes about requests; docs/mqtt.schema.json describes
@@ -124,9 +124,9 @@ type Complaint struct {
 func (e Event) encode() ([]byte, error) {
 	if e.DoneOf == nil {
 		type plain Event
-		return encodeJSON(plain(e))
+		return fields.Encode(plain(e))
 	}
-	return encodeJSON(struct {
+	return fields.Encode(struct {
 		ID      string `json:"id"`
 		Attempt int    `json:"attempt"`
 		Seq     int    `json:"seq"`
@@ -297,17 +297,6 @@ func encodeEvent(e Event, most int) []byte {
 // failed is the error event that stands in for another.
 func failed(e Event, code dispatch.Code, message string) Event {
 	return Event{ID: e.ID, Attempt: e.Attempt, Seq: e.Seq, Done: true, Error: &Error{Code: code, Message: message}}
-}
-
-// encodeJSON writes a value without the escapes that encoding/json adds for HTML, and without a line end.
-func encodeJSON(v any) ([]byte, error) {
-	var out bytes.Buffer
-	enc := json.NewEncoder(&out)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
-		return nil, err
-	}
-	return bytes.TrimSuffix(out.Bytes(), []byte("\n")), nil
 }
 
 // plainText is the answer to an ask.

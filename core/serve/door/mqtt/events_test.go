@@ -11,6 +11,7 @@ import (
 
 	"edged/core/protocol/backend"
 	"edged/core/serve/dispatch"
+	"edged/core/serve/door/fields"
 )
 
 func answered() *dispatch.Last {
@@ -162,7 +163,7 @@ func TestStateSchemas(t *testing.T) {
 		{"complaint", Complaint{Topic: "edged/pi/request", ID: "a", Error: Error{Code: dispatch.CodeIDConflict, Message: "m"}}},
 		{"complaint", Complaint{Topic: "edged/pi/request", Error: Error{Code: dispatch.CodeInvalidRequest, Message: "m"}}},
 	} {
-		data, err := encodeJSON(test.v)
+		data, err := fields.Encode(test.v)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -180,7 +181,7 @@ func TestCodesAreDocumented(t *testing.T) {
 		dispatch.CodeIDConflict, dispatch.CodeBackendUnavailable, dispatch.CodeQuarantined, dispatch.CodeStorage, dispatch.CodeUnsupported,
 		dispatch.CodeTooLarge, dispatch.CodeShuttingDown, dispatch.CodeInternal,
 	} {
-		data, err := encodeJSON(Error{Code: code, Message: "m"})
+		data, err := fields.Encode(Error{Code: code, Message: "m"})
 		if err != nil {
 			t.Fatal(err)
 		}

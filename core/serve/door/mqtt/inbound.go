@@ -12,6 +12,7 @@ import (
 
 	"edged/core/config"
 	"edged/core/serve/dispatch"
+	"edged/core/serve/door/fields"
 	"edged/core/serve/door/mqtt/link"
 )
 
@@ -118,7 +119,7 @@ func (d *Door) overflow(m incoming) {
 		return
 	}
 	p := &problem{err: full}
-	if checkJSON(m.payload) == nil {
+	if fields.Check(m.payload) == nil {
 		dr := &draft{req: &dispatch.Request{}, given: map[string]bool{}}
 		dr.findID(m.payload)
 		p.id = dr.id
@@ -179,7 +180,7 @@ func (d *Door) takeCancels(ctx context.Context) {
 func (d *Door) cancel(m incoming) {
 	in, wrong, _ := d.topics.parse(m.topic)
 	var id string
-	err := bad("", "%s", wrong)
+	err := fields.Bad("", "%s", wrong)
 	if wrong == "" {
 		id, err = parseCancel(m.payload)
 	}

@@ -1,4 +1,4 @@
-package mqtt
+package fields
 
 import (
 	"bytes"
@@ -30,7 +30,7 @@ const (
 	volatileSeparator = "\n\n" // between the volatile texts and the text of the last user message
 )
 
-// messagesField reads the messages, applies the rule about volatile text, and returns the messages as the model's template
+// Messages reads the messages, applies the rule about volatile text, and returns the messages as the model's template
 // gets them: every content is one text, every other field is as it came and where it came.
 //
 // The rule: what is marked volatile (parts, or whole messages, of system and user messages) is taken out of its place,
@@ -38,11 +38,11 @@ const (
 // has any other text. A message that loses all its text is left out; no role changes. Where there is no such user
 // message, everything stays in its place. So the beginning of a conversation stays the same from one request to the
 // next, and what was computed for it can be used again, although clocks and sensors go on.
-func messagesField(raw []byte) ([]byte, *fieldError) {
+func Messages(raw []byte) ([]byte, *Error) {
 	var messages []message
-	err := array(raw, func(i int, raw []byte) *fieldError {
+	err := Array(raw, func(i int, raw []byte) *Error {
 		if i >= maxMessages {
-			return bad("", "more than %d messages are too many", maxMessages)
+			return Bad("", "more than %d messages are too many", maxMessages)
 		}
 		m, err := readMessage(raw)
 		messages = append(messages, m)
@@ -52,39 +52,39 @@ func messagesField(raw []byte) ([]byte, *fieldError) {
 		return nil, err
 	}
 	if len(messages) == 0 {
-		return nil, bad("", "holds no message")
+		return nil, Bad("", "holds no message")
 	}
 	moveVolatile(messages)
 	return writeMessages(messages), nil
 }
 
 // readMessage reads one message.
-func readMessage(raw []byte) (message, *fieldError) {
+func readMessage(raw []byte) (message, *Error) {
 	m := message{content: -1}
 	whole := false
 	var contentRaw []byte
-	err := object(raw, func(key string, raw []byte) (err *fieldError) {
+	err := Object(raw, func(key string, raw []byte) (err *Error) {
 		switch key {
 		case "role":
 			m.role, err = roleField(raw)
 		case "content":
 			m.content, contentRaw = len(m.fields), raw
 		case "volatile":
-			whole, err = boolField(raw)
+			whole, err = Bool(raw)
 			if err != nil {
-				return err.in(key)
+				return err.In(key)
 			}
 			return nil // not the template's
 		case "name", "tool_call_id", "reasoning_content":
-			_, err = textField(raw, math.MaxInt32)
+			_, err = Text(raw, math.MaxInt32)
 		case "tool_calls":
 			err = callsField(raw)
 		default:
-			return bad(short(key), "is not a field of a message")
+			return Bad(Short(key), "is not a field of a message")
 		}
 		m.fields = append(m.fields, messageField{key, raw})
 		if err != nil {
-			return err.in(key)
+			return err.In(key)
 		}
 		return nil
 	})
@@ -92,23 +92,23 @@ func readMessage(raw []byte) (message, *fieldError) {
 		return m, err
 	}
 	if m.role == "" {
-		return m, bad("role", "is missing")
+		return m, Bad("role", "is missing")
 	}
 	if m.content >= 0 && string(contentRaw) != "null" {
 		if err := m.readContent(contentRaw, whole); err != nil {
-			return m, err.in("content")
+			return m, err.In("content")
 		}
 	} else if m.role != "assistant" {
-		return m, bad("content", "is missing")
+		return m, Bad("content", "is missing")
 	}
 	if (whole || len(m.volatile) > 0) && m.role != "system" && m.role != "developer" && m.role != "user" {
-		return m, bad("volatile", "is for system and user messages, not for role %q", m.role)
+		return m, Bad("volatile", "is for system and user messages, not for role %q", m.role)
 	}
 	return m, nil
 }
 
-func roleField(raw []byte) (string, *fieldError) {
-	s, err := textField(raw, math.MaxInt32)
+func roleField(raw []byte) (string, *Error) {
+	s, err := Text(raw, math.MaxInt32)
 	if err != nil {
 		return "", err
 	}
@@ -116,22 +116,22 @@ func roleField(raw []byte) (string, *fieldError) {
 	case "system", "developer", "user", "assistant", "tool":
 		return s, nil
 	}
-	return "", bad("", "%q is none of \"system\", \"developer\", \"user\", \"assistant\", \"tool\"", short(s))
+	return "", Bad("", "%q is none of \"system\", \"developer\", \"user\", \"assistant\", \"tool\"", Short(s))
 }
 
 // callsField checks the tool calls of an assistant's message; the model's template prints them.
-func callsField(raw []byte) *fieldError {
-	return array(raw, func(i int, raw []byte) *fieldError {
+func callsField(raw []byte) *Error {
+	return Array(raw, func(i int, raw []byte) *Error {
 		if i >= maxToolCalls {
-			return bad("", "more than %d calls are too many", maxToolCalls)
+			return Bad("", "more than %d calls are too many", maxToolCalls)
 		}
-		_, err := objectField(raw)
+		_, err := AnyObject(raw)
 		return err
 	})
 }
 
 // readContent reads a text, or a list of parts, and parts what is volatile from the rest.
-func (m *message) readContent(raw []byte, whole bool) *fieldError {
+func (m *message) readContent(raw []byte, whole bool) *Error {
 	var all, kept []string
 	keep := func(text string, volatile bool) {
 		all = append(all, text)
@@ -143,11 +143,11 @@ func (m *message) readContent(raw []byte, whole bool) *fieldError {
 	}
 	switch raw[0] {
 	case '"':
-		keep(unquote(raw), whole)
+		keep(Unquote(raw), whole)
 	case '[':
-		if err := array(raw, func(i int, raw []byte) *fieldError {
+		if err := Array(raw, func(i int, raw []byte) *Error {
 			if i >= maxParts {
-				return bad("", "more than %d parts are too many", maxParts)
+				return Bad("", "more than %d parts are too many", maxParts)
 			}
 			text, volatile, err := readPart(raw)
 			keep(text, volatile || whole)
@@ -156,7 +156,7 @@ func (m *message) readContent(raw []byte, whole bool) *fieldError {
 			return err
 		}
 	default:
-		return bad("", "wants a text or a list of parts, not %s", kindOf(raw))
+		return Bad("", "wants a text or a list of parts, not %s", KindOf(raw))
 	}
 	m.text, m.whole = strings.Join(kept, partSeparator), strings.Join(all, partSeparator)
 	m.dropped = len(kept) == 0 && len(m.volatile) > 0
@@ -164,38 +164,38 @@ func (m *message) readContent(raw []byte, whole bool) *fieldError {
 }
 
 // readPart reads one typed part.
-func readPart(raw []byte) (text string, volatile bool, err *fieldError) {
+func readPart(raw []byte) (text string, volatile bool, err *Error) {
 	kind, given := "", false
-	err = object(raw, func(key string, raw []byte) (err *fieldError) {
+	err = Object(raw, func(key string, raw []byte) (err *Error) {
 		switch key {
 		case "type":
-			if kind, err = textField(raw, math.MaxInt32); err == nil && kind != "text" {
-				err = bad("", "%q is not served, only \"text\"", short(kind))
+			if kind, err = Text(raw, math.MaxInt32); err == nil && kind != "text" {
+				err = Bad("", "%q is not served, only \"text\"", Short(kind))
 			}
 		case "text":
 			given = true
-			text, err = textField(raw, math.MaxInt32)
+			text, err = Text(raw, math.MaxInt32)
 		case "volatile":
-			volatile, err = boolField(raw)
+			volatile, err = Bool(raw)
 		default:
-			return bad(short(key), "is not a field of a text part")
+			return Bad(Short(key), "is not a field of a text part")
 		}
 		if err != nil {
-			return err.in(key)
+			return err.In(key)
 		}
 		return nil
 	})
 	switch {
 	case err != nil:
 	case kind == "":
-		err = bad("type", "is missing")
+		err = Bad("type", "is missing")
 	case !given:
-		err = bad("text", "is missing")
+		err = Bad("text", "is missing")
 	}
 	return text, volatile, err
 }
 
-// moveVolatile applies the rule that messagesField documents.
+// moveVolatile applies the rule that Messages documents.
 func moveVolatile(messages []message) {
 	var texts []string
 	target := -1
@@ -248,7 +248,7 @@ func writeMessages(messages []message) []byte {
 
 // jsonText encodes a text.
 func jsonText(s string) []byte {
-	data, err := encodeJSON(s)
+	data, err := Encode(s)
 	if err != nil {
 		return []byte(`""`) // a text can always be encoded
 	}

@@ -1,4 +1,10 @@
-package mqtt
+// Package fields reads the JSON that every door takes: it proves that a payload is one bounded JSON value, walks over it, and
+// decodes fields one by one, so that a refusal names the field and says what it wants. The fields that say how an answer is
+// generated, messages, tools and adapters have the same form and the same bounds at every door, and stand here once.
+//
+// It must not know a protocol: what a door calls a field, and which ones it has, is the door's. Everything may be called
+// concurrently.
+package fields
 
 import (
 	"bytes"
@@ -15,21 +21,24 @@ const (
 	maxValues = 1 << 16 // values of any kind
 )
 
-// fieldError is an error about one field of a request.
-type fieldError struct {
+// Error is an error about one field of a request.
+type Error struct {
 	path string // "messages[0].content"; "": the whole
 	why  string
 }
 
-func (e *fieldError) Error() string {
+func (e *Error) Error() string {
 	if e.path == "" {
 		return e.why
 	}
 	return e.path + ": " + e.why
 }
 
-// in puts a path before the error's own.
-func (e *fieldError) in(parent string) *fieldError {
+// Field names the field that the error is about; "": the whole.
+func (e *Error) Field() string { return e.path }
+
+// In puts a path before the error's own.
+func (e *Error) In(parent string) *Error {
 	switch {
 	case e.path == "":
 		e.path = parent
@@ -41,25 +50,26 @@ func (e *fieldError) in(parent string) *fieldError {
 	return e
 }
 
-func bad(path, format string, args ...any) *fieldError {
-	return &fieldError{path, fmt.Sprintf(format, args...)}
+// Bad is an error about the field at path; "": the whole.
+func Bad(path, format string, args ...any) *Error {
+	return &Error{path, fmt.Sprintf(format, args...)}
 }
 
-// checkJSON proves that b is one JSON value that the walkers below can take apart: well-formed UTF-8, within the bounds,
+// Check proves that b is one JSON value that the walkers below can take apart: well-formed UTF-8, within the bounds,
 // and without repeated keys, of which decoders take the first or the last as they like.
-func checkJSON(b []byte) *fieldError {
+func Check(b []byte) *Error {
 	if len(bytes.TrimSpace(b)) == 0 {
-		return bad("", "the payload is empty")
+		return Bad("", "the payload is empty")
 	}
 	if !utf8.Valid(b) {
-		return bad("", "the payload is not UTF-8")
+		return Bad("", "the payload is not UTF-8")
 	}
 	var whole json.RawMessage
 	if err := json.Unmarshal(b, &whole); err != nil {
 		if se, ok := errors.AsType[*json.SyntaxError](err); ok {
-			return bad("", "the payload is not JSON: %v, at byte %d", se, se.Offset)
+			return Bad("", "the payload is not JSON: %v, at byte %d", se, se.Offset)
 		}
-		return bad("", "the payload is not JSON: %v", err)
+		return Bad("", "the payload is not JSON: %v", err)
 	}
 	c := checker{walker: walker{b: b}}
 	c.space()
@@ -129,15 +139,15 @@ func (w *walker) skip() []byte {
 	return w.b[start:w.i]
 }
 
-// object calls f with each key and raw value, in order.
-func object(raw []byte, f func(key string, raw []byte) *fieldError) *fieldError {
+// Object calls f with each key and raw value, in order.
+func Object(raw []byte, f func(key string, raw []byte) *Error) *Error {
 	w := walker{b: raw}
 	w.space()
 	if w.i >= len(raw) || raw[w.i] != '{' {
-		return bad("", "wants an object, not %s", kindOf(raw))
+		return Bad("", "wants an object, not %s", KindOf(raw))
 	}
 	for w.next(); w.i < len(raw) && raw[w.i] != '}'; {
-		key := unquote(w.text())
+		key := Unquote(w.text())
 		w.space()
 		w.next() // ':'
 		value := w.skip()
@@ -151,17 +161,17 @@ func object(raw []byte, f func(key string, raw []byte) *fieldError) *fieldError 
 	return nil
 }
 
-// array calls f with each index and raw value, in order.
-func array(raw []byte, f func(i int, raw []byte) *fieldError) *fieldError {
+// Array calls f with each index and raw value, in order.
+func Array(raw []byte, f func(i int, raw []byte) *Error) *Error {
 	w := walker{b: raw}
 	w.space()
 	if w.i >= len(raw) || raw[w.i] != '[' {
-		return bad("", "wants a list, not %s", kindOf(raw))
+		return Bad("", "wants a list, not %s", KindOf(raw))
 	}
 	w.next()
 	for i := 0; w.i < len(raw) && raw[w.i] != ']'; i++ {
 		if err := f(i, w.skip()); err != nil {
-			return err.in(fmt.Sprintf("[%d]", i))
+			return err.In(fmt.Sprintf("[%d]", i))
 		}
 		if w.space(); w.i < len(raw) && raw[w.i] == ',' {
 			w.next()
@@ -170,20 +180,20 @@ func array(raw []byte, f func(i int, raw []byte) *fieldError) *fieldError {
 	return nil
 }
 
-// unquote decodes a JSON string.
-func unquote(quoted []byte) string {
+// Unquote decodes a JSON string.
+func Unquote(quoted []byte) string {
 	if inner := quoted[1 : len(quoted)-1]; bytes.IndexByte(inner, '\\') < 0 {
 		return string(inner)
 	}
 	var s string
 	if json.Unmarshal(quoted, &s) != nil {
-		return string(quoted) // not well-formed, which checkJSON has ruled out
+		return string(quoted) // not well-formed, which Check has ruled out
 	}
 	return s
 }
 
-// kindOf names a value for a message.
-func kindOf(raw []byte) string {
+// KindOf names a value for a message.
+func KindOf(raw []byte) string {
 	raw = bytes.TrimSpace(raw)
 	if len(raw) == 0 {
 		return "nothing"
@@ -200,17 +210,28 @@ func kindOf(raw []byte) string {
 	case 'n':
 		return "null"
 	default:
-		return "the number " + short(string(raw))
+		return "the number " + Short(string(raw))
 	}
 }
 
-// short keeps what a message quotes from a payload to a line's length.
-func short(s string) string {
+// Short keeps what a message quotes from a payload to a line's length.
+func Short(s string) string {
 	const most = 80
 	if len(s) > most {
 		s = strings.ToValidUTF8(s[:most], "") + "…"
 	}
 	return s
+}
+
+// Encode writes a value without the escapes that encoding/json adds for HTML, and without a line end.
+func Encode(v any) ([]byte, error) {
+	var out bytes.Buffer
+	enc := json.NewEncoder(&out)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(out.Bytes(), []byte("\n")), nil
 }
 
 // checker walks over every value once, for what encoding/json lets pass.
@@ -220,12 +241,12 @@ type checker struct {
 	values int
 }
 
-func (c *checker) value(depth int) *fieldError {
+func (c *checker) value(depth int) *Error {
 	if depth > maxDepth {
-		return bad("", "is nested deeper than %d levels", maxDepth)
+		return Bad("", "is nested deeper than %d levels", maxDepth)
 	}
 	if c.values++; c.values > maxValues {
-		return bad("", "the payload holds more than %d values", maxValues)
+		return Bad("", "the payload holds more than %d values", maxValues)
 	}
 	switch c.b[c.i] {
 	case '{':
@@ -240,12 +261,12 @@ func (c *checker) value(depth int) *fieldError {
 	return nil
 }
 
-func (c *checker) object(depth int) *fieldError {
+func (c *checker) object(depth int) *Error {
 	var seen map[string]struct{}
 	for c.next(); c.b[c.i] != '}'; {
-		key := unquote(c.text())
+		key := Unquote(c.text())
 		if _, twice := seen[key]; twice {
-			return bad(short(key), "is there twice")
+			return Bad(Short(key), "is there twice")
 		}
 		if seen == nil {
 			seen = map[string]struct{}{}
@@ -254,7 +275,7 @@ func (c *checker) object(depth int) *fieldError {
 		c.space()
 		c.next() // ':'
 		if err := c.value(depth + 1); err != nil {
-			return err.in(short(key))
+			return err.In(Short(key))
 		}
 		if c.space(); c.b[c.i] == ',' {
 			c.next()
@@ -264,11 +285,11 @@ func (c *checker) object(depth int) *fieldError {
 	return nil
 }
 
-func (c *checker) array(depth int) *fieldError {
+func (c *checker) array(depth int) *Error {
 	i := 0
 	for c.next(); c.b[c.i] != ']'; i++ {
 		if err := c.value(depth + 1); err != nil {
-			return err.in(fmt.Sprintf("[%d]", i))
+			return err.In(fmt.Sprintf("[%d]", i))
 		}
 		if c.space(); c.b[c.i] == ',' {
 			c.next()

@@ -1,0 +1,83 @@
+package fields
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// TestVolatile states the rule case by case.
+func TestVolatile(t *testing.T) {
+	tests := []struct{ name, messages, want string }{
+		{
+			"a part of the system message goes before the question",
+			`[{"role":"system","content":[{"type":"text","text":"You are a house."},{"type":"text","text":"It is 12:00.","volatile":true}]},{"role":"user","content":"Time?"}]`,
+			`[{"role":"system","content":"You are a house."},{"role":"user","content":"It is 12:00.\n\nTime?"}]`,
+		},
+		{
+			"a whole message goes",
+			`[{"role":"system","content":"S"},{"role":"system","content":"Kitchen 20","volatile":true},{"role":"user","content":"Q"}]`,
+			`[{"role":"system","content":"S"},{"role":"user","content":"Kitchen 20\n\nQ"}]`,
+		},
+		{
+			"several are joined in order, before the last user message only",
+			`[{"role":"system","content":"a","volatile":true},{"role":"user","content":"Q1"},{"role":"assistant","content":"A1"},{"role":"user","content":[{"type":"text","text":"b","volatile":true},{"type":"text","text":"Q2"},{"type":"text","text":"c","volatile":true}]}]`,
+			`[{"role":"user","content":"Q1"},{"role":"assistant","content":"A1"},{"role":"user","content":"a\nb\nc\n\nQ2"}]`,
+		},
+		{
+			"what comes after the last question goes before it too",
+			`[{"role":"user","content":"Q"},{"role":"assistant","content":"A"},{"role":"system","content":"v","volatile":true}]`,
+			`[{"role":"user","content":"v\n\nQ"},{"role":"assistant","content":"A"}]`,
+		},
+		{
+			"a user message that is volatile alone is no question",
+			`[{"role":"user","content":"Q"},{"role":"user","content":"v","volatile":true}]`,
+			`[{"role":"user","content":"v\n\nQ"}]`,
+		},
+		{
+			"without a question everything stays",
+			`[{"role":"system","content":[{"type":"text","text":"v","volatile":true},{"type":"text","text":"S"}]},{"role":"user","content":"Q","volatile":true}]`,
+			`[{"role":"system","content":"v\nS"},{"role":"user","content":"Q"}]`,
+		},
+		{
+			"false marks nothing, and no mark is left",
+			`[{"role":"system","volatile":false,"content":[{"type":"text","text":"S","volatile":false}]},{"role":"user","content":"Q"}]`,
+			`[{"role":"system","content":"S"},{"role":"user","content":"Q"}]`,
+		},
+		{
+			"the order of fields stays",
+			`[{"content":"Q","name":"n","role":"user"},{"volatile":true,"content":"v","role":"system"}]`,
+			`[{"content":"v\n\nQ","name":"n","role":"user"}]`,
+		},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			got, err := Messages([]byte(test.messages))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if string(got) != test.want {
+				t.Errorf("got  %s\nwant %s", got, test.want)
+			}
+		})
+	}
+}
+
+// TestStablePrefix: two requests that differ in a volatile text only have the same beginning.
+func TestStablePrefix(t *testing.T) {
+	at := func(clock string) string {
+		got, err := Messages([]byte(fmt.Sprintf(`[{"role":"system","content":[{"type":"text","text":"It is %s.","volatile":true},{"type":"text","text":"You are a house."}]},{"role":"user","content":"Hello"},{"role":"assistant","content":"Hi"},{"role":"user","content":"Lights?"}]`, clock)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(got)
+	}
+	a, b := at("12:00"), at("13:30")
+	common := 0
+	for common < len(a) && a[common] == b[common] {
+		common++
+	}
+	if want := strings.LastIndex(a, "It is 1"); common < want {
+		t.Errorf("the two part at byte %d, want %d: %s", common, want, a)
+	}
+}
