@@ -92,6 +92,16 @@ func After(mark, rule, text string) string {
 // IsAfter tells whether a grammar is one that After made.
 func IsAfter(text string) bool { return strings.HasPrefix(text, directive) }
 
+// Mark is the mark of a grammar that After made.
+func Mark(text string) (mark string, ok bool) {
+	rest, ok := strings.CutPrefix(text, directive)
+	if !ok {
+		return "", false
+	}
+	err := json.NewDecoder(strings.NewReader(rest)).Decode(&mark)
+	return mark, err == nil && mark != ""
+}
+
 // Whole is a grammar without what After put before it: it holds whole texts, from its rule root on.
 func Whole(text string) string {
 	if !IsAfter(text) {

@@ -249,6 +249,7 @@ func (d *Dispatcher) noteTaken(ctx context.Context, j *job) {
 // Submit admits a request or says why not, as an *Error. After nil the sink gets exactly one Last (later, for a durable
 // inbox, when the process ends first). A repeat of a running request joins it; a repeat of a finished one gets its stored
 // last event before Submit returns. The request runs on when ctx ends.
+// A fleeting request has no place in the journal: its ID must be new, and it ends with the process.
 func (d *Dispatcher) Submit(ctx context.Context, req *Request, sink Sink) error {
 	if err := req.check(ctx); err != nil {
 		return d.refuse(err)
@@ -420,10 +421,13 @@ func (d *Dispatcher) record(req *Request) *record {
 	return r
 }
 
-// admit pins the adapters and journals the request.
+// admit pins the adapters and journals the request, unless it is a fleeting one.
 func (d *Dispatcher) admit(ctx context.Context, j *job) *Error {
 	if err := d.pin(j); err != nil {
 		return err
+	}
+	if j.req.Fleeting {
+		return nil
 	}
 	rec, err := j.rec.encode(j.key)
 	if err != nil {

@@ -28,6 +28,7 @@ type plugins struct {
 	reject   error                                                      // of Generate, at once
 	down     error                                                      // of Backends
 	calls    []ToolCall
+	callForm string // grammar of a call
 
 	mu      sync.Mutex
 	life    uint64
@@ -63,7 +64,7 @@ func (l *lives) Backend(ctx context.Context, after uint64) (BackendLife, error) 
 func (l *lives) Tokenizer(ctx context.Context, after uint64) (TokenizerLife, error) {
 	return TokenizerLife{
 		Life:      after + 1,
-		Tokenizer: &tokenizer.Fake{EncodeFunc: l.p.Encode, EncodeChatFunc: l.p.EncodeChat, ParseToolsFunc: l.p.ParseTools},
+		Tokenizer: &tokenizer.Fake{EncodeFunc: l.p.Encode, VocabularyFunc: l.p.Vocabulary, EncodeChatFunc: l.p.EncodeChat, ParseToolsFunc: l.p.ParseTools},
 		Info:      tokenizer.Info{ChatTemplate: l.p.template},
 	}, ctx.Err()
 }
@@ -92,15 +93,26 @@ func (p *plugins) EncodeChat(_ context.Context, c tokenizer.Chat) (tokenizer.Cha
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.chats = append(p.chats, c)
-	return tokenizer.ChatIDs{IDs: make([]int32, len(c.Messages))}, nil
+	return tokenizer.ChatIDs{IDs: make([]int32, len(c.Messages)), Grammar: p.callForm}, nil
 }
 
 func (p *plugins) ParseTools(_ context.Context, text string) (tokenizer.ToolText, error) {
 	out := tokenizer.ToolText{Text: text}
+	if len(p.calls) > 0 {
+		out.Text = "beside"
+	}
 	for _, c := range p.calls {
 		out.Calls = append(out.Calls, tokenizer.ToolCall{Name: c.Name, Arguments: c.Arguments})
 	}
 	return out, nil
+}
+
+func (p *plugins) Vocabulary(context.Context) (backend.Vocabulary, error) {
+	var v backend.Vocabulary
+	for id := range int32(26) {
+		v.Pieces = append(v.Pieces, []byte(piece(id)))
+	}
+	return v, nil
 }
 
 func token(req backend.Request, choice, step int) int32 {
@@ -172,6 +184,11 @@ func (p *plugins) Generate(ctx context.Context, req backend.Request, emit func(b
 	}
 	for c := range choices {
 		choices[c].Text = pieces(choices[c].IDs)
+		if req.Logprobs {
+			for _, id := range choices[c].IDs {
+				choices[c].Logprobs = append(choices[c].Logprobs, backend.TokenLogprob{ID: id, Logprob: -1, Top: []backend.Alternative{{ID: 25 - id, Logprob: -2}}})
+			}
+		}
 	}
 	return emit(backend.Event{Done: true, Choices: choices, Usage: backend.Usage{PromptTokens: len(req.PromptIDs), CompletionTokens: n * len(choices[0].IDs)}})
 }

@@ -159,6 +159,7 @@ func (j *job) hold(ctx context.Context, read func(ctx context.Context, text stri
 	if failed != nil {
 		return failed
 	}
+	j.mark, _ = grammar.Mark(j.calls)
 	switch {
 	case d.call:
 		if text, field = grammar.Whole(j.calls), "tools"; text == "" {

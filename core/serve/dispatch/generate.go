@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -169,7 +170,7 @@ func (s *stream) flushAll() {
 		s.pending[i].Reset()
 		s.sent = time.Now()
 		if s.shown {
-			s.d.emit(s.j, Event{Delta: &Delta{Index: i, Text: text}})
+			s.d.emit(s.j, Event{Delta: &Delta{Index: i, Text: text, Mark: s.j.mark}})
 		}
 	}
 }
@@ -189,28 +190,37 @@ func (d *Dispatcher) answer(ctx context.Context, j *job, ev *backend.Event, carr
 		clampLogprobs(last.Choices[i].Logprobs)
 	}
 	if j.req.offersTools() {
-		tools, err := d.toolCalls(ctx, last.Choices)
+		tools, beside, err := d.toolCalls(ctx, last.Choices)
 		if err != nil {
 			return nil, err
 		}
-		last.Tools = tools
+		last.Tools, last.Beside = tools, beside
+	}
+	if j.req.Pieces && j.req.Options.Logprobs {
+		pieces, err := d.pieces(ctx, last.Choices)
+		if err != nil {
+			return nil, err
+		}
+		last.Pieces = pieces
 	}
 	return last, nil
 }
 
 // toolCalls finds the calls in each choice; nil where there is none. The texts stay as they were generated.
-func (d *Dispatcher) toolCalls(ctx context.Context, choices []backend.Choice) ([][]ToolCall, error) {
-	calls := make([][]ToolCall, len(choices))
+func (d *Dispatcher) toolCalls(ctx context.Context, choices []backend.Choice) (calls [][]ToolCall, beside []string, err error) {
+	calls, beside = make([][]ToolCall, len(choices)), make([]string, len(choices))
 	found := false
 	for i, c := range choices {
 		for try := 1; ; try++ {
 			life, err := d.tokenizer(ctx)
 			if err != nil {
-				return nil, err
+				return nil, nil, err
 			}
+			beside[i] = c.Text
 			parsed, err := life.Tokenizer.ParseTools(ctx, c.Text)
 			switch {
 			case err == nil:
+				beside[i] = parsed.Text
 				for _, t := range parsed.Calls {
 					calls[i] = append(calls[i], ToolCall{Name: t.Name, Arguments: t.Arguments})
 					found = true
@@ -220,19 +230,60 @@ func (d *Dispatcher) toolCalls(ctx context.Context, choices []backend.Choice) ([
 				if try < tokenizerTries {
 					continue
 				}
-				return nil, fail(CodeQuarantined, "the tokenizer died %d times over this answer", try)
+				return nil, nil, fail(CodeQuarantined, "the tokenizer died %d times over this answer", try)
 			case errors.Is(err, protocol.ErrUnsupported):
 				// A family whose calls nobody knows how to read: the text says it all.
 			default:
-				return nil, err
+				return nil, nil, err
 			}
 			break
 		}
 	}
 	if !found {
-		return nil, nil
+		return nil, nil, nil
 	}
-	return calls, nil
+	return calls, beside, nil
+}
+
+// pieces are the bytes of every token that the choices' log-probabilities name. They come out of the whole vocabulary: one
+// call, where a call for each token would be thousands, but one that holds up to 20 MB until it is done; so only as many
+// run at once as texts are encoded.
+func (d *Dispatcher) pieces(ctx context.Context, choices []backend.Choice) (map[int32][]byte, error) {
+	select {
+	case d.encoding <- struct{}{}:
+		defer func() { <-d.encoding }()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	var vocab backend.Vocabulary
+	for try := 1; ; try++ {
+		life, err := d.tokenizer(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if vocab, err = life.Tokenizer.Vocabulary(ctx); err == nil {
+			break
+		}
+		if !errors.Is(err, protocol.ErrPluginDied) || try == tokenizerTries {
+			return nil, err
+		}
+		d.silent(life.Life)
+	}
+	pieces := map[int32][]byte{}
+	add := func(id int32) {
+		if _, there := pieces[id]; !there && id >= 0 && int(id) < len(vocab.Pieces) {
+			pieces[id] = bytes.Clone(vocab.Pieces[id]) // the vocabulary itself goes
+		}
+	}
+	for _, c := range choices {
+		for _, step := range c.Logprobs {
+			add(step.ID)
+			for _, t := range step.Top {
+				add(t.ID)
+			}
+		}
+	}
+	return pieces, nil
 }
 
 // clampLogprobs keeps log-probabilities within what JSON can say: a token that cannot be sampled has minus infinity.

@@ -40,6 +40,7 @@ type job struct {
 	prompt    []int32         // ids
 	calls     string          // grammar of a tool call, as the tokenizer has it; "": none
 	form      string          // grammar of the answers; "": free
+	mark      string          // what a call begins with, where tools are offered; "": not known
 	lists     [][]int32       // Embed: ids of each text
 	messages  json.RawMessage // what shorten left of the conversation; nil: all of it
 	dropped   int             // messages that it left out
@@ -161,8 +162,10 @@ func (d *Dispatcher) try(ctx context.Context, j *job) (*Last, error) {
 			return nil, err
 		}
 	}
-	if err := d.o.Inbox.Attempt(j.key, note{Attempt: j.attempt, Prompt: j.prompt}.encode()); err != nil {
-		d.log.WarnContext(ctx, "an attempt was not journalled", "request_id", j.key.ID, "err", err)
+	if !j.req.Fleeting {
+		if err := d.o.Inbox.Attempt(j.key, note{Attempt: j.attempt, Prompt: j.prompt}.encode()); err != nil {
+			d.log.WarnContext(ctx, "an attempt was not journalled", "request_id", j.key.ID, "err", err)
+		}
 	}
 	uses := make([]backend.AdapterUse, len(j.pins))
 	for i, p := range j.pins {
@@ -258,7 +261,7 @@ func (d *Dispatcher) excuse(j *job, err error) *Last {
 		}
 		return last
 	case errors.Is(err, errShutdown):
-		if d.o.Inbox.Durable() {
+		if d.o.Inbox.Durable() && !j.req.Fleeting {
 			return nil
 		}
 		err = fail(CodeShuttingDown, "this node shut down before the answer was complete: ask again")
@@ -284,17 +287,9 @@ func (d *Dispatcher) last(j *job) *Last {
 // finish stores the last event, then sends it: a repeat that comes between the two joins, one that comes later finds it.
 func (d *Dispatcher) finish(ctx context.Context, j *job, last *Last) {
 	ev := Event{Attempt: j.attempt, Seq: j.seq, Last: last}
-	data, err := encodeEvent(ev)
-	if err == nil && len(data) > d.limits.AnswerBytes {
-		err = fail(CodeTooLarge, "the answer has %d bytes and the limit is %d", len(data), d.limits.AnswerBytes)
-	}
-	if err != nil {
-		last = &Last{Error: asError(err), Node: d.o.Node}
-		ev.Last = last
-		data, _ = encodeEvent(ev) // an error's event holds nothing that could not be encoded
-	}
-	if err := d.o.Inbox.Finish(j.key, data); err != nil {
-		d.log.ErrorContext(ctx, "an answer was not stored", "request_id", j.key.ID, "err", err)
+	if !j.req.Fleeting {
+		d.keep(ctx, j, &ev)
+		last = ev.Last
 	}
 	d.mu.Lock()
 	sinks := d.delist(j)
@@ -314,6 +309,21 @@ func (d *Dispatcher) finish(ctx context.Context, j *job, last *Last) {
 	}
 	for _, s := range sinks {
 		s.Event(j.req, ev)
+	}
+}
+
+// keep stores a last event. One that cannot be stored becomes an error.
+func (d *Dispatcher) keep(ctx context.Context, j *job, ev *Event) {
+	data, err := encodeEvent(*ev)
+	if err == nil && len(data) > d.limits.AnswerBytes {
+		err = fail(CodeTooLarge, "the answer has %d bytes and the limit is %d", len(data), d.limits.AnswerBytes)
+	}
+	if err != nil {
+		ev.Last = &Last{Error: asError(err), Node: d.o.Node}
+		data, _ = encodeEvent(*ev) // an error's event holds nothing that could not be encoded
+	}
+	if err := d.o.Inbox.Finish(j.key, data); err != nil {
+		d.log.ErrorContext(ctx, "an answer was not stored", "request_id", j.key.ID, "err", err)
 	}
 }
 

@@ -72,6 +72,8 @@ func (r *Request) checkInput() *Error {
 		return fail(CodeInvalidRequest, "messages: only a generation takes them")
 	case r.Kind != Embed && len(r.Texts) > 0:
 		return fail(CodeInvalidRequest, "texts: only an embedding takes them")
+	case r.Raw && (r.Kind != Generate || len(r.Tools) > 0 || len(r.Vars) > 0):
+		return fail(CodeInvalidRequest, "prompt: a prompt that is taken as it is has no template, which tools and template variables are for")
 	case given > 1:
 		return fail(CodeInvalidRequest, "prompt: the request gives its input in more than one way")
 	case given == 0:

@@ -82,7 +82,7 @@ func (j *job) encode(ctx context.Context, life TokenizerLife) error {
 		lists, err := life.Tokenizer.Encode(ctx, texts, tokenizer.Flags{AddSpecial: true})
 		j.lists = lists
 		return err
-	case j.req.Kind == Generate && (len(j.req.Chat) > 0 || life.Info.ChatTemplate != ""):
+	case j.req.Kind == Generate && !j.req.Raw && (len(j.req.Chat) > 0 || life.Info.ChatTemplate != ""):
 		chat, err := j.chat(life.Info)
 		if err != nil {
 			return err

@@ -17,11 +17,13 @@ type Request struct {
 	Door     string          `json:",omitempty"` // "mqtt"; with Reply it says where events go, also after a restart
 	Reply    string          `json:",omitempty"` // the door's own address of the answer (for MQTT: a topic)
 	Plain    bool            `json:",omitempty"` // the door wants the text only (ROOT/ask)
+	Fleeting bool            `json:",omitempty"` // nobody waits for the answer longer than a connection lives: it is not journalled
 	Client   string          `json:",omitempty"` // fairness and dedupe key; "" for none
 	ID       string          // unique per Client
 	Hash     [32]byte        `json:"-"` // of the payload: the same ID with another Hash is an id conflict
 	Kind     Kind            `json:",omitempty"`
-	Prompt   string          `json:",omitempty"` // Generate without a template, Embed and Score: the text
+	Prompt   string          `json:",omitempty"` // the text; of a Generate the one message of a user, where the model has a template
+	Raw      bool            `json:",omitempty"` // Generate: Prompt is what the model reads, also where it has a template
 	Chat     json.RawMessage `json:",omitempty"` // Generate: messages (array); nil where Prompt is set
 	Tools    json.RawMessage `json:",omitempty"` // nil: none
 	Vars     json.RawMessage `json:",omitempty"` // template variables (object); nil: none
@@ -30,6 +32,7 @@ type Request struct {
 	Options  Options
 	Adapters []AdapterRef  // nil: the default adapter; empty and not nil: none
 	Stream   bool          `json:",omitempty"`
+	Pieces   bool          `json:",omitempty"` // log-probabilities come with the bytes of their tokens
 	Deadline time.Duration `json:",omitempty"` // 0: the configured one; counts running time from admission
 	Priority int           `json:",omitempty"` // higher first, -10 to 10
 }
@@ -98,6 +101,7 @@ type Accepted struct{ Position int } // requests before it
 type Delta struct {
 	Index int
 	Text  string
+	Mark  string // where tools are offered: what a call of this model begins with, in a text that is free otherwise; "": not known
 }
 
 // Last is the one last event: an answer or an error.
@@ -112,10 +116,12 @@ type Last struct {
 	Seed     uint64
 	Node     string
 	Logprobs bool
-	Dropped  int          // messages that PolicyKeepSystem left out
-	Tools    [][]ToolCall // per choice; nil: none
-	Vectors  [][]float32  // Embed
-	Scores   []float32    // Score
+	Dropped  int              // messages that PolicyKeepSystem left out
+	Tools    [][]ToolCall     // per choice; nil: none
+	Beside   []string         // per choice: the text without its calls; nil where Tools is
+	Pieces   map[int32][]byte `json:",omitempty"` // Request.Pieces: the bytes of each token that Logprobs name
+	Vectors  [][]float32      // Embed
+	Scores   []float32        // Score
 }
 
 // ToolCall is one parsed call in an answer.
