@@ -31,6 +31,7 @@ type Config struct {
 	Inbox       Inbox       `toml:"inbox"`
 	Plugins     Plugins     `toml:"plugins"`
 	State       State       `toml:"state"`
+	HTTP        HTTP        `toml:"http"`
 	Metrics     Metrics     `toml:"metrics"`
 	Log         Log         `toml:"log"`
 }
@@ -184,6 +185,18 @@ type State struct {
 	Dir string `toml:"dir"`
 }
 
+// HTTP is the listener for programs that talk to OpenAI's or Ollama's servers.
+type HTTP struct {
+	Listen         string        `toml:"listen"`          // host:port; "": none
+	TokenFile      string        `toml:"token_file"`      // "": no credential is asked for
+	Hosts          []string      `toml:"hosts"`           // names of this node, beside its addresses, localhost and node.name
+	MaxBody        Size          `toml:"max_body"`        // largest request that is read
+	MaxConnections int           `toml:"max_connections"` // at once
+	ReadTimeout    time.Duration `toml:"read_timeout"`    // of a request's headers, and of its body
+	WriteTimeout   time.Duration `toml:"write_timeout"`   // of a piece of a stream
+	IdleTimeout    time.Duration `toml:"idle_timeout"`    // between two requests of a connection
+}
+
 // Metrics is the listener for Prometheus and health checks.
 type Metrics struct {
 	Listen string `toml:"listen"` // host:port of the loopback interface; "": none
@@ -251,7 +264,10 @@ func Default() *Config {
 		Draft:       Draft{Lookup: true},
 		Inbox:       Inbox{Store: "disk", DedupeWindow: 10 * time.Minute},
 		Plugins:     Plugins{HealthTimeout: 15 * time.Second, StallTimeout: 5 * time.Minute},
-		State:       State{Dir: "/var/lib/edged"},
-		Log:         Log{Level: "info", Format: "text"},
+		HTTP: HTTP{
+			MaxBody: 1 << 20, MaxConnections: 256, ReadTimeout: 20 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
+		},
+		State: State{Dir: "/var/lib/edged"},
+		Log:   Log{Level: "info", Format: "text"},
 	}
 }

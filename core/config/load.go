@@ -334,6 +334,7 @@ func absolute(base, p string) string {
 func pathKey(key string) bool {
 	switch key {
 	case "mqtt.password_file", "mqtt.ca_file", "mqtt.cert_file", "mqtt.key_file",
+		"http.token_file",
 		"model.path", "draft.model", "adapters.dir", "adapters.gate", "plugins.dir", "state.dir", "prefix_cache.pinned":
 		return true
 	}

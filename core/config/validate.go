@@ -58,6 +58,7 @@ func (c *Config) problems() []problem {
 	if c.State.Dir == "" {
 		v.add("state.dir", "is empty: name a folder that edged may write to")
 	}
+	v.http(&c.HTTP)
 	v.metrics(&c.Metrics)
 	v.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	v.oneOf("log.format", c.Log.Format, "text", "json")
@@ -310,6 +311,30 @@ func (v *validator) prefixCache(p *PrefixCache) {
 	if len(p.Pinned) > 0 && !p.Enabled {
 		v.add("prefix_cache.pinned", "needs prefix_cache.enabled = true")
 	}
+}
+
+// http checks the listener: beyond loopback only with a credential.
+func (v *validator) http(h *HTTP) {
+	switch {
+	case h.Listen == "" && h.TokenFile != "":
+		v.add("http.token_file", "is for http.listen, which is empty")
+	case h.Listen == "":
+	case v.listen("http.listen", h.Listen) && !Loopback(h.Listen) && h.TokenFile == "":
+		v.add("http.listen", "%s can be reached from other machines: edged listens there only with http.token_file set", h.Listen)
+	}
+	if len(h.Hosts) > 64 {
+		v.add("http.hosts", "%d names are more than 64", len(h.Hosts))
+	}
+	for _, name := range h.Hosts {
+		if strings.ContainsAny(name, ":/ ") || name == "" || len(name) > 253 {
+			v.add("http.hosts", "%q is no host name, such as pi.lan", oneLine(name))
+		}
+	}
+	v.size("http.max_body", h.MaxBody, 1<<10, 64<<20)
+	v.integer("http.max_connections", h.MaxConnections, 1, 1<<16)
+	v.duration("http.read_timeout", h.ReadTimeout, 100*time.Millisecond, 10*time.Minute)
+	v.duration("http.write_timeout", h.WriteTimeout, 100*time.Millisecond, 10*time.Minute)
+	v.duration("http.idle_timeout", h.IdleTimeout, time.Second, 24*time.Hour)
 }
 
 // metrics keeps the listener on this machine: it knows no passwords.

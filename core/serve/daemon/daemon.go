@@ -21,6 +21,7 @@ import (
 	"edged/core/serve/adapters"
 	"edged/core/serve/dispatch"
 	"edged/core/serve/door/broker"
+	httpdoor "edged/core/serve/door/http"
 	"edged/core/serve/door/mqtt"
 	"edged/core/serve/inbox"
 	"edged/core/serve/monitor"
@@ -48,6 +49,7 @@ type Options struct {
 type Address struct {
 	Broker string // URL
 	Topics mqtt.Topics
+	HTTP   string // host:port of the HTTP door; "": there is none
 }
 
 // The heap of the daemon holds requests and answers, a few MiB. It is kept tight, since a Pi's memory belongs to the model:
@@ -205,9 +207,14 @@ func (d *daemon) serve(ctx context.Context, n *notifier, cancel context.CancelFu
 		closeDoor()
 		return errors.Join(err, outer.wait())
 	}
+	httpAddress, err := d.openHTTP(doorCtx, outer)
+	if err != nil {
+		closeDoor()
+		return errors.Join(err, outer.wait())
+	}
 	outer.goes(func() error { return d.reloads(doorCtx) })
 	outer.goes(func() error { return n.watchdog(doorCtx, d.pulse) })
-	outer.goes(func() error { return d.announce(ctx, address) })
+	outer.goes(func() error { return d.announce(ctx, address, httpAddress) })
 	n.ready("serving " + filepath.Base(d.c.Model.Path))
 
 	// Told when the drain begins and not when it has ended: what runs may use all of the grace, and systemd must know before
@@ -246,6 +253,22 @@ func (d *daemon) monitor(ctx context.Context, g *group) error {
 	return nil
 }
 
+// openHTTP opens the HTTP door where the configuration wants it, and returns its address.
+func (d *daemon) openHTTP(ctx context.Context, g *group) (string, error) {
+	if d.c.HTTP.Listen == "" {
+		return "", nil
+	}
+	door, err := httpdoor.Listen(ctx, httpdoor.Options{
+		Config: d.c.HTTP, Name: d.c.Node.Name, Version: d.o.Version, Dispatcher: d.work, Node: offers{d}, Log: d.log,
+	})
+	if err != nil {
+		return "", err
+	}
+	d.log.InfoContext(ctx, "the HTTP door is open", "address", door.Addr())
+	g.goes(func() error { return door.Run(ctx) })
+	return door.Addr(), nil
+}
+
 // openInbox opens the journal.
 func (d *daemon) openInbox(ctx context.Context) (inbox.Store, error) {
 	limits := inbox.Limits{Window: d.c.Inbox.DedupeWindow, Bytes: inboxBytes}
@@ -263,7 +286,7 @@ func (d *daemon) openInbox(ctx context.Context) (inbox.Store, error) {
 }
 
 // announce tells when the node is online.
-func (d *daemon) announce(ctx context.Context, address string) error {
+func (d *daemon) announce(ctx context.Context, address, httpAddress string) error {
 	select {
 	case <-d.door.Ready():
 	case <-ctx.Done():
@@ -274,7 +297,7 @@ func (d *daemon) announce(ctx context.Context, address string) error {
 		url = "tcp://" + address
 	}
 	if d.o.Online != nil {
-		d.o.Online(Address{Broker: url, Topics: d.door.Topics()})
+		d.o.Online(Address{Broker: url, Topics: d.door.Topics(), HTTP: httpAddress})
 	}
 	return nil
 }
