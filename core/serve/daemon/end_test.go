@@ -29,12 +29,15 @@ func (d *dam) Handle(ctx context.Context, r slog.Record) error {
 	return d.Handler.Handle(ctx, r)
 }
 
+func (d *dam) WithAttrs([]slog.Attr) slog.Handler { return d }
+func (d *dam) WithGroup(string) slog.Handler      { return d }
+
 // Whatever hangs at the end, the process ends, and its plugins with it.
 func TestTheEndIsSure(t *testing.T) {
 	c := configure(t)
 	c.Node.ShutdownGrace = 500 * time.Millisecond
 	ctx, cancel := context.WithCancel(t.Context())
-	log := &dam{Handler: slog.NewTextHandler(io.Discard, nil), open: make(chan struct{})}
+	log := &dam{Handler: slog.NewTextHandler(io.Discard, &slog.HandlerOptions{Level: slog.LevelDebug}), open: make(chan struct{})}
 	online, cut, ended := make(chan struct{}), make(chan int, 1), make(chan error, 1)
 	go func() {
 		ended <- daemon.Run(ctx, daemon.Options{
