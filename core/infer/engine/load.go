@@ -133,7 +133,7 @@ func (e *Engine) load(ctx context.Context, req backend.LoadRequest, progress fun
 	if err != nil {
 		return m, fmt.Errorf("engine: %w: %w", protocol.ErrNoMemory, err)
 	}
-	m.headEOG = file.Hyper.EOG
+	m.headEOG = file.EOG
 	m.info = backend.ModelInfo{
 		Arch: info.Arch, Name: modelName(file), Hash: hash, Format: strings.ToUpper(info.Format.String()),
 		Layers: info.Layers, Width: info.Width, VocabRows: info.VocabRows,
@@ -194,10 +194,10 @@ func (e *Engine) openDisk(m *loaded, req backend.LoadRequest, hash string) {
 const pageFormat = 1
 
 // diskKey is what the bits of a page depend on beside adapters and tokens: the model with what was requantised, the types,
-// all hyper-parameters, RoPE's among them, and the build. Kernels are not in it: all of them give the same bits.
+// all that its Spec says, RoPE's settings among it, and the build. Kernels are not in it: all of them give the same bits.
 func (e *Engine) diskKey(m *loaded, hash string) string {
 	return fmt.Sprintf("%d %s %s %s %s %s %d %+v", pageFormat, e.opt.Version, hash, m.info.Arch, m.info.KVType, m.info.Precision,
-		m.size.page, m.file.Hyper)
+		m.size.page, *m.file.Spec)
 }
 
 // openDraft maps the model that guesses; it computes in turns with t, on its threads.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"edged/core/infer/transformer"
+	"edged/core/model/arch"
 	"edged/core/model/weights"
 	"edged/core/protocol"
 	"edged/core/protocol/backend"
@@ -71,7 +72,7 @@ func (e *Engine) layout(req backend.LoadRequest) (layout, error) {
 	}
 	defer m.Close() //nolint:errcheck // opened for reading: nothing to lose
 	if req.DraftModel != "" {
-		if err := l.measureDraft(m.Hyper, req); err != nil {
+		if err := l.measureDraft(m.Spec, req); err != nil {
 			return l, err
 		}
 	}
@@ -79,7 +80,7 @@ func (e *Engine) layout(req backend.LoadRequest) (layout, error) {
 	if err := l.requantize(m); err != nil {
 		return l, fmt.Errorf("engine: %w: %w", protocol.ErrModel, err)
 	}
-	if err := l.measure(m.Figures(), m.Hyper, req, availableBytes()); err != nil {
+	if err := l.measure(m.Figures(), m.Spec, req, availableBytes()); err != nil {
 		return l, fmt.Errorf("engine: %s: %w", req.Path, err)
 	}
 	l.plan.HeadSaves = asIs - l.plan.HeadBytes
@@ -159,15 +160,15 @@ func (l *layout) requantize(m *weights.Model) error {
 }
 
 // measure sizes the pool and makes the plan.
-func (l *layout) measure(f weights.Figures, h weights.Hyper, req backend.LoadRequest, available int64) error {
+func (l *layout) measure(f weights.Figures, spec *arch.Spec, req backend.LoadRequest, available int64) error {
 	o := &l.options
 	if o.Context == 0 {
-		o.Context = min(h.Context, defaultContext)
+		o.Context = min(spec.Context, defaultContext)
 	}
-	rowBytes := 4 * int64(max(h.VocabRows, 1))
+	rowBytes := 4 * int64(max(spec.Vocab, 1))
 	l.logitRows = max(l.sequences, int(min(logitBytes/rowBytes, batchRows)))
 	o.MaxRows = max(batchRows, l.sequences+minChunk)
-	page, scratch, err := transformer.PlanMemory(h, *o)
+	page, scratch, err := transformer.PlanMemory(spec, *o)
 	if err != nil {
 		return fmt.Errorf("%w: %w", protocol.ErrInvalid, err)
 	}
@@ -183,7 +184,7 @@ func (l *layout) measure(f weights.Figures, h weights.Hyper, req backend.LoadReq
 	p.HeadBytes = f.Head
 	p.Adapters = min(max(f.Total/16, minAdapterBytes), maxAdapterBytes)
 	// The sampler holds up to 48 bytes for every token of the vocabulary while it looks for a nucleus.
-	p.Scratch = scratch + int64(l.logitRows)*rowBytes + 48*int64(h.VocabRows)
+	p.Scratch = scratch + int64(l.logitRows)*rowBytes + 48*int64(spec.Vocab)
 
 	if onDisk(req) {
 		p.Scratch += diskBytes(page)
@@ -212,8 +213,8 @@ func (l *layout) measure(f weights.Figures, h weights.Hyper, req backend.LoadReq
 // draftRows is the number of rows of one turn of the draft model: what it reads of a prompt at a time is a wait for everybody.
 const draftRows = 64
 
-// measureDraft proves that the draft model has the vocabulary of the model, whose hyper-parameters are h, and sizes it.
-func (l *layout) measureDraft(h weights.Hyper, req backend.LoadRequest) error {
+// measureDraft proves that the draft model has the vocabulary of the model, which computes spec, and sizes it.
+func (l *layout) measureDraft(spec *arch.Spec, req backend.LoadRequest) error {
 	if err := weights.SameVocabulary(req.Path, req.DraftModel); err != nil {
 		return fmt.Errorf("engine: draft model: %w: %w", protocol.ErrModel, err)
 	}
@@ -222,16 +223,16 @@ func (l *layout) measureDraft(h weights.Hyper, req backend.LoadRequest) error {
 		return fmt.Errorf("engine: draft model: %w: %w", protocol.ErrModel, err)
 	}
 	defer m.Close() //nolint:errcheck // opened for reading: nothing to lose
-	d := &draftLayout{options: l.options, rows: m.Hyper.VocabRows}
+	d := &draftLayout{options: l.options, rows: m.Spec.Vocab}
 	o := &d.options
 	if o.Context == 0 {
-		o.Context = min(h.Context, defaultContext)
+		o.Context = min(spec.Context, defaultContext)
 	}
-	o.Context = min(o.Context, m.Hyper.Context)
+	o.Context = min(o.Context, m.Spec.Context)
 	o.MaxRows = max(draftRows, l.sequences)
 	one := (int64(o.Context) + kernel.BlockPositions - 1) / kernel.BlockPositions
 	o.KVPages = int(min(one*int64(l.sequences), 1<<30))
-	page, scratch, err := transformer.PlanMemory(m.Hyper, *o)
+	page, scratch, err := transformer.PlanMemory(m.Spec, *o)
 	if err != nil {
 		return fmt.Errorf("engine: draft model: %s: %w: %w", req.DraftModel, protocol.ErrInvalid, err)
 	}

@@ -93,13 +93,13 @@ func (m *Model) LoadAdapter(a *weights.Adapter) (*Adapter, error) {
 
 // proveInput takes over what an adapter changes before the first layer.
 func (a *Adapter) proveInput(w *weights.Adapter) error {
-	h := &a.model.hyper
+	h := a.model.spec
 	if e := w.Embed; e != nil {
 		switch {
 		case e.A == nil || e.B == nil || e.A.Cols < 1 || e.A.Cols > maxRank || e.B.Cols != e.A.Cols:
 			return fmt.Errorf("transformer: %s: token_embd.weight: its low-rank factors are not two of one rank from 1 to %d", w.Path, maxRank)
-		case e.A.Rows != h.VocabRows || e.B.Rows != h.Width:
-			return fmt.Errorf("transformer: %s: token_embd.weight: factors for an embedding of (%d, %d): the model's is (%d, %d)", w.Path, e.A.Rows, e.B.Rows, h.VocabRows, h.Width)
+		case e.A.Rows != h.Vocab || e.B.Rows != h.Width:
+			return fmt.Errorf("transformer: %s: token_embd.weight: factors for an embedding of (%d, %d): the model's is (%d, %d)", w.Path, e.A.Rows, e.B.Rows, h.Vocab, h.Width)
 		case !finite(e.Scale):
 			return fmt.Errorf("transformer: %s: token_embd.weight: scale %v is not a number", w.Path, e.Scale)
 		}

@@ -3,57 +3,51 @@ package transformer
 import (
 	"math"
 
+	"edged/core/model/arch"
+	"edged/quant"
 	"edged/quant/kernel"
 )
 
-// attentionKind says what an architecture's attention has beside the common part.
-type attentionKind struct {
-	qkvBias   bool // q, k and v must have biases (they are used wherever the file has them)
-	outBias   bool // so must the output
-	headNorm  bool // RMSNorm over each q and k head
-	layerNorm bool // LayerNorm before the block, else RMSNorm
-	window    int  // positions that a row sees, itself included; 0: all
-}
-
 // attention is grouped-query attention (Ainslie et al. 2023) over the paged cache:
-// d = Wo · softmax(q Kᵀ / √HeadDim) V.
+// out = Wo · softmax(scale·q Kᵀ) V, with what arch.Attention says beside.
 type attention struct {
-	norm         norm
+	arch.Attention
 	q, k, v, o   linear
-	qNorm, kNorm []float32 // (HeadDim); nil: none
-	eps          float32
-	window       int
+	qNorm, kNorm headNorm
+	sub          norm
 	scale        float32
-	index        int  // of the block among the attention blocks: the layer in the cache
-	last         bool // of the network: rows that want no logits are done when their keys and values are stored
+	rope         int       // index among the network's; -1: none
+	slopes       []float32 // (Heads) ALiBi's; nil: none
+	sinks        []float32 // (Heads); nil: none
+	index        int       // of the block among the attention blocks: the layer in the cache
+	last         bool      // of the network: rows that want no logits are done when their keys and values are stored
 }
 
-// attention binds the attention block of a layer.
-func (b *builder) attention(layer int, kind attentionKind) *attention {
-	h := b.h
-	q, kv := h.Heads*h.HeadDim, h.KVHeads*h.HeadDim
-	name := func(part string) string { return layerName(layer, part) }
+// headNorm is an arch.QKNorm of queries or keys with its weights.
+type headNorm struct {
+	norm
+	of   arch.QKRange
+	each []float32 // (heads, dim) of EachHead
+}
+
+// attention binds an attention of the layer.
+func (b *builder) attention(op *arch.Attention) *attention {
+	w := b.spec.Width
 	a := &attention{
-		window: kind.window, eps: h.NormEps, index: b.attn,
-		scale: float32(1 / math.Sqrt(float64(h.HeadDim))),
+		Attention: *op, index: b.attn, scale: op.Scale, rope: b.rope(op.Position), slopes: slopes(op.Position, op.Heads),
+		q: b.linear("attn_q", op.Heads*op.KeyDim, w), k: b.linear("attn_k", op.KVHeads*op.KeyDim, w), v: b.linear("attn_v", op.KVHeads*op.ValueDim, w),
+		o:     b.linear("attn_output", w, op.Heads*op.ValueDim),
+		qNorm: b.headNorm("attn_q_norm", &op.QKNorm, op.Heads, op.KeyDim), kNorm: b.headNorm("attn_k_norm", &op.QKNorm, op.KVHeads, op.KeyDim),
+		sub: b.norm(&op.Sub, op.Heads*op.ValueDim),
 	}
-	if kind.layerNorm {
-		a.norm = b.layerNorm(name("attn_norm"))
-	} else {
-		a.norm = b.rms(name("attn_norm"))
+	if a.scale == 0 {
+		a.scale = float32(1 / math.Sqrt(float64(op.KeyDim)))
 	}
-	bind := b.linear
-	if kind.qkvBias {
-		bind = b.biased
+	if op.Sinks {
+		a.sinks = b.required(b.prefix+"attn_sinks.weight", op.Heads)
 	}
-	a.q, a.k, a.v = bind(name("attn_q"), q, h.Width), bind(name("attn_k"), kv, h.Width), bind(name("attn_v"), kv, h.Width)
-	bind = b.linear
-	if kind.outBias {
-		bind = b.biased
-	}
-	a.o = bind(name("attn_output"), h.Width, q)
-	if kind.headNorm {
-		a.qNorm, a.kNorm = b.required(name("attn_q_norm.weight"), h.HeadDim), b.required(name("attn_k_norm.weight"), h.HeadDim)
+	if n := max(op.KeyDim, op.ValueDim); n > kernel.MaxHeadDim {
+		b.fail("heads of %d values: at most %d are supported", n, kernel.MaxHeadDim)
 	}
 	for _, l := range []*linear{&a.q, &a.k, &a.v, &a.o} {
 		b.weigh(l, 1, 1)
@@ -63,17 +57,55 @@ func (b *builder) attention(layer int, kind attentionKind) *attention {
 	return a
 }
 
-// noWindow refuses a sliding window that the architecture does not define.
-func (b *builder) noWindow() {
-	if b.h.Window != 0 {
-		b.fail("a sliding window of %d positions is not supported for this architecture", b.h.Window)
+// headNorm binds the norm of queries or keys.
+func (b *builder) headNorm(part string, n *arch.QKNorm, heads, dim int) headNorm {
+	out := headNorm{norm: norm{kind: n.Kind, eps: n.Eps}, of: n.Of}
+	if n.Of == arch.NoQKNorm || n.Bare {
+		return out
+	}
+	name := b.prefix + part + ".weight"
+	switch n.Of {
+	case arch.PerHead:
+		out.w = b.required(name, dim)
+	case arch.WholeRow:
+		out.w = b.required(name, heads*dim)
+	case arch.EachHead:
+		m := b.matrix(name, heads, dim)
+		if b.err == nil {
+			out.each = make([]float32, heads*dim)
+			for h := range heads {
+				quant.Row(out.each[h*dim:(h+1)*dim], m, h)
+			}
+		}
+	}
+	return out
+}
+
+// row normalises all heads of a row.
+func (n *headNorm) row(k kernel.Kernels, x []float32, dim int) {
+	switch n.of {
+	case arch.NoQKNorm:
+	case arch.WholeRow:
+		n.apply(k, x, x)
+	default:
+		one := n.norm
+		for at := 0; at < len(x); at += dim {
+			if n.each != nil {
+				one.w = n.each[at : at+dim]
+			}
+			one.apply(k, x[at:at+dim], x[at:at+dim])
+		}
 	}
 }
 
+// ld is the number of values of a row of queries, keys and values together.
+func (a *attention) ld() int { return a.q.w.Rows + a.k.w.Rows + a.v.w.Rows }
+
+// group is the number of query heads of a key head.
+func (a *attention) group() int { return a.Heads / a.KVHeads }
+
 func (a *attention) forward(s *step) {
-	q, kv := a.q.w.Rows, a.k.w.Rows
-	ld := q + 2*kv
-	s.normalize(&a.norm)
+	q, kv, ld := a.q.w.Rows, a.k.w.Rows, a.ld()
 	s.queue(&a.q, s.qkv, ld)
 	s.queue(&a.k, s.qkv[q:], ld)
 	s.queue(&a.v, s.qkv[q+kv:], ld)
@@ -85,10 +117,9 @@ func (a *attention) forward(s *step) {
 		}
 	}
 	s.attend(a)
-	s.prepare(s.o, s.t, q)
-	s.queue(&a.o, s.d, s.m.hyper.Width)
+	s.over(&a.sub, s.o, s.t, a.o.w.Cols)
+	s.queue(&a.o, s.out, s.m.spec.Width)
 	s.compute(s.p, s.groups, nothing)
-	s.add = true
 }
 
 // store normalises and rotates the heads of q and k, scales q and puts k and v into the cache.
@@ -110,45 +141,67 @@ func (j *putJob) Do(_, chunk int) {
 }
 
 func (j *putJob) row(t int) {
-	s, a, h := j.s, j.a, &j.s.m.hyper
-	n, kv, hd := h.Heads*h.HeadDim, h.KVHeads*h.HeadDim, h.HeadDim
-	qkv := s.qkv[t*(n+2*kv) : (t+1)*(n+2*kv)]
-	half := h.RopeDim / 2
-	cos, sin := s.cos[t*half:(t+1)*half], s.sin[t*half:(t+1)*half]
-	q := qkv[:n]
-	for at := 0; at < n; at += hd {
-		s.turn(q[at:at+hd], a.qNorm, a.eps, cos, sin)
-	}
-	for i := range q {
-		q[i] *= a.scale
-	}
+	s, a := j.s, j.a
+	nq, nk, ld := a.q.w.Rows, a.k.w.Rows, a.ld()
+	row := s.qkv[t*ld : (t+1)*ld]
+	q, k, v := row[:nq], row[nq:nq+nk], row[nq+nk:]
 	r := &s.rows[t]
+	clip(row, a.Clip)
+	if !a.QKNorm.After {
+		a.qNorm.row(s.k, q, a.KeyDim)
+		a.kNorm.row(s.k, k, a.KeyDim)
+	}
+	if a.rope >= 0 {
+		turn := &s.m.net.ropes[a.rope]
+		cos, sin := s.angles(a.rope, t)
+		for at := 0; at < nq; at += a.KeyDim {
+			s.k.Rotate(q[at:at+turn.of.Dim], cos, sin, turn.of.Adjacent)
+		}
+		for at := 0; at < nk; at += a.KeyDim {
+			s.k.Rotate(k[at:at+turn.of.Dim], cos, sin, turn.of.Adjacent)
+		}
+	}
+	if a.QKNorm.After {
+		a.qNorm.row(s.k, q, a.KeyDim)
+		a.kNorm.row(s.k, k, a.KeyDim)
+	}
+	f := a.scale * a.temper(r.pos)
+	for i := range q {
+		q[i] *= f
+	}
 	kvs := s.m.kv
-	page := int(r.seq.pages[r.pos/kernel.BlockPositions]) * kvs.stride()
+	l := &kvs.layers[a.index]
+	page := int(r.seq.pages[r.pos/kernel.BlockPositions]) * l.stride
 	slot := r.pos % kernel.BlockPositions
-	for head := range h.KVHeads {
-		k := qkv[n+head*hd : n+(head+1)*hd]
-		v := qkv[n+kv+head*hd : n+kv+(head+1)*hd]
-		s.turn(k, a.kNorm, a.eps, cos, sin)
+	for head := range a.KVHeads {
 		kOff, vOff := kvs.offsets(a.index, head)
-		s.k.PutKV(kvs.mem[page+kOff:page+kOff+kvs.subBytes], kvs.kind, slot, k)
-		s.k.PutKV(kvs.mem[page+vOff:page+vOff+kvs.subBytes], kvs.kind, slot, v)
+		s.k.PutKV(kvs.mem[page+kOff:page+kOff+l.keyBytes], kvs.kind, slot, k[head*a.KeyDim:(head+1)*a.KeyDim])
+		s.k.PutKV(kvs.mem[page+vOff:page+vOff+l.valueBytes], kvs.kind, slot, v[head*a.ValueDim:(head+1)*a.ValueDim])
 	}
 }
 
-// turn normalises one head where the architecture does, and rotates it.
-func (s *step) turn(x, norm []float32, eps float32, cos, sin []float32) {
-	if norm != nil {
-		s.k.RMSNorm(x, x, norm, eps)
+// clip bounds values to ±c.
+func clip(x []float32, c float32) {
+	if c == 0 {
+		return
 	}
-	if len(cos) > 0 {
-		s.k.Rotate(x[:2*len(cos)], cos, sin, s.m.hyper.Interleaved)
+	for i, v := range x {
+		x[i] = min(max(v, -c), c)
 	}
+}
+
+// temper is the factor of queries at a position, see arch.Temper.
+func (a *attention) temper(pos int) float32 {
+	t := &a.Temper
+	if t.Beta == 0 || pos < t.Original {
+		return 1
+	}
+	return 1 + float32(t.Beta*float32(ln(float64(1+pos/t.Original))))
 }
 
 // keepWanted moves the rows that want logits to the front and forgets the others.
 func (s *step) keepWanted(q, ld int) {
-	w, n := s.m.hyper.Width, 0
+	w, n := s.m.spec.Width, 0
 	s.sub = s.sub[:0]
 	for _, g := range s.groups {
 		lo := n
@@ -158,7 +211,9 @@ func (s *step) keepWanted(q, ld int) {
 			}
 			if n != t {
 				s.rows[n] = s.rows[t]
-				copy(s.x[n*w:(n+1)*w], s.x[t*w:(t+1)*w])
+				for _, x := range [][]float32{s.x, s.h, s.d} { // h, d: of a part that runs beside this one
+					copy(x[n*w:(n+1)*w], x[t*w:(t+1)*w])
+				}
 				copy(s.qkv[n*ld:n*ld+q], s.qkv[t*ld:t*ld+q])
 			}
 			n++
@@ -178,10 +233,9 @@ const splitItems = 4
 
 // attend computes s.o = softmax(q Kᵀ) V for every row.
 func (s *step) attend(a *attention) {
-	h := &s.m.hyper
 	j := &s.att
 	j.a, j.spans = a, 1
-	items := s.t * h.KVHeads
+	items := s.t * a.KVHeads
 	if items < splitItems*s.threads {
 		for t := range s.rows {
 			lo, hi := j.visible(s.rows[t].pos)
@@ -203,8 +257,8 @@ type attendJob struct {
 
 // visible is the range of positions that a row at pos attends to.
 func (j *attendJob) visible(pos int) (lo, hi int) {
-	if j.a.window > 0 {
-		lo = max(0, pos+1-j.a.window)
+	if j.a.Window > 0 {
+		lo = max(0, pos+1-j.a.Window)
 	}
 	return lo, pos + 1
 }
@@ -223,9 +277,10 @@ func span(lo, hi, i int) (int, int) {
 func (j *attendJob) Do(w, chunk int) {
 	s := j.s
 	item, at := chunk/j.spans, chunk%j.spans
-	lo, hi := j.visible(s.rows[item/s.m.hyper.KVHeads].pos)
+	lo, hi := j.visible(s.rows[item/j.a.KVHeads].pos)
 	n := spanCount(lo, hi)
 	x := &s.workers[w]
+	x.total, x.part = partialOf(x.sums[0], j.a), partialOf(x.sums[1], j.a)
 	if j.spans > 1 {
 		if at < n {
 			x.split = s.partial(chunk)
@@ -243,16 +298,19 @@ func (j *attendJob) Do(w, chunk int) {
 
 // one computes span i of an item.
 func (j *attendJob) one(w, item, i, lo, hi int, dst *kernel.Partial) {
-	s, h := j.s, &j.s.m.hyper
-	t, head := item/h.KVHeads, item%h.KVHeads
-	group := h.Heads / h.KVHeads
-	at := t*(h.Heads+2*h.KVHeads)*h.HeadDim + head*group*h.HeadDim
+	s, a := j.s, j.a
+	t, head := item/a.KVHeads, item%a.KVHeads
+	group := a.group()
+	at := t*a.ld() + head*group*a.KeyDim
 	args := &s.workers[w].args
 	*args = kernel.AttendArgs{
-		Q: s.qkv[at : at+group*h.HeadDim], Group: group, HeadDim: h.HeadDim, Type: s.m.kv.kind,
-		Arena: s.m.kv.mem, PageBytes: s.m.kv.stride(), Pages: s.rows[t].seq.pages,
+		Q: s.qkv[at : at+group*a.KeyDim], Group: group, HeadDim: a.KeyDim, ValueDim: a.ValueDim, Type: s.m.kv.kind,
+		Arena: s.m.kv.mem, PageBytes: s.m.kv.layers[a.index].stride, Pages: s.rows[t].seq.pages, SoftCap: a.Cap,
 	}
-	args.KOff, args.VOff = s.m.kv.offsets(j.a.index, head)
+	if a.slopes != nil {
+		args.Slopes, args.Pos = a.slopes[head*group:(head+1)*group], s.rows[t].pos
+	}
+	args.KOff, args.VOff = s.m.kv.offsets(a.index, head)
 	args.Lo, args.Hi = span(lo, hi, i)
 	s.k.Attend(dst, args)
 }
@@ -262,7 +320,7 @@ type foldJob struct{ s *step }
 
 func (j *foldJob) Do(w, item int) {
 	s := j.s
-	lo, hi := s.att.visible(s.rows[item/s.m.hyper.KVHeads].pos)
+	lo, hi := s.att.visible(s.rows[item/s.att.a.KVHeads].pos)
 	first := item * s.att.spans
 	x := &s.workers[w]
 	x.first = s.partial(first)
@@ -273,26 +331,28 @@ func (j *foldJob) Do(w, item int) {
 	s.finish(item, &x.first)
 }
 
-// newPartial makes room for one partial result.
-func newPartial(group, headDim int) kernel.Partial {
-	f := make([]float32, group*(2+headDim))
-	return partialOf(f, group)
-}
+// partialLen is the number of values of a partial result.
+func (a *attention) partialLen() int { return a.group() * (2 + a.ValueDim) }
 
 // partial is place i for a partial result.
 func (s *step) partial(i int) kernel.Partial {
-	h := &s.m.hyper
-	group := h.Heads / h.KVHeads
-	n := group * (2 + h.HeadDim)
-	return partialOf(s.parts[i*n:(i+1)*n], group)
+	n := s.att.a.partialLen()
+	return partialOf(s.parts[i*n:(i+1)*n], s.att.a)
 }
 
-func partialOf(f []float32, group int) kernel.Partial {
-	return kernel.Partial{M: f[:group], L: f[group : 2*group], O: f[2*group:]}
+// partialOf divides memory that is long enough.
+func partialOf(f []float32, a *attention) kernel.Partial {
+	group, n := a.group(), a.partialLen()
+	return kernel.Partial{M: f[:group], L: f[group : 2*group], O: f[2*group : n]}
 }
 
 // finish writes the attention output of one (row, KV head).
 func (s *step) finish(item int, p *kernel.Partial) {
-	n := len(p.O) // the heads of an item lie together, and items in order
-	kernel.Finish(s.o[item*n:(item+1)*n], p)
+	a, n := s.att.a, len(p.O) // the heads of an item lie together, and items in order
+	var sinks []float32
+	if a.sinks != nil {
+		head := item % a.KVHeads
+		sinks = a.sinks[head*a.group() : (head+1)*a.group()]
+	}
+	kernel.FinishSinks(s.o[item*n:(item+1)*n], p, sinks)
 }

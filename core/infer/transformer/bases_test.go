@@ -15,10 +15,10 @@ import (
 // ofFile is a model's tensors as the reference takes them.
 func ofFile(t *testing.T, w *weights.Model) *memory {
 	t.Helper()
-	if w.Hyper.RopeScaling.Kind != "" || w.Hyper.RopeScaling.FreqFactors != nil {
+	if h := hyperOf(w.Spec); h.RopeScaling.Kind != "" || h.RopeScaling.Factors != nil {
 		t.Fatal("the reference's angles are plain")
 	}
-	s := &memory{arch: w.Arch, h: w.Hyper, m: map[string]*quant.Matrix{}, v: map[string][]float32{}}
+	s := &memory{arch: w.Spec.Family, h: hyperOf(w.Spec), m: map[string]*quant.Matrix{}, v: map[string][]float32{}}
 	for _, name := range append(w.Names(), "output.weight") {
 		if m := w.Matrix(name); m != nil {
 			s.m[name] = m

@@ -12,22 +12,22 @@ import (
 
 // TestRowBits proves that a row's bits depend on its own inputs only, for every architecture and storage type.
 func TestRowBits(t *testing.T) {
-	wide := func(h *weights.Hyper) { h.HeadDim, h.RopeDim = 32, 32 }
+	wide := func(h *transformer.Hyper) { h.HeadDim, h.RopeDim = 32, 32 }
 	for _, c := range []struct {
 		name, arch string
 		format     quant.Format
 		precision  kernel.Precision
 		kv         kernel.KVType
 		positions  int
-		change     func(h *weights.Hyper)
+		change     func(h *transformer.Hyper)
 	}{
 		{"exact", "llama", quant.F32, kernel.Exact, kernel.KVF32, 80, nil},
 		{"exact, quantised", "llama", quant.Q4_0, kernel.Exact, kernel.KVF32, 80, nil},
 		{"fast", "llama", quant.Q4_0, kernel.Fast, kernel.KVF16, 80, nil},
 		{"fast, 8-bit cache", "qwen2", quant.Q8_0, kernel.Fast, kernel.KVQ8, 80, wide},
-		{"long", "llama", quant.Q8_0, kernel.Fast, kernel.KVF16, 1100, func(h *weights.Hyper) { h.Layers = 1 }},
-		{"long window", "mistral", quant.Q8_0, kernel.Fast, kernel.KVQ8, 1060, func(h *weights.Hyper) { h.Layers, h.Window = 1, 530; wide(h) }},
-		{"window", "mistral", quant.Q4_0, kernel.Fast, kernel.KVF16, 80, func(h *weights.Hyper) { h.Window = 20 }},
+		{"long", "llama", quant.Q8_0, kernel.Fast, kernel.KVF16, 1100, func(h *transformer.Hyper) { h.Layers = 1 }},
+		{"long window", "mistral", quant.Q8_0, kernel.Fast, kernel.KVQ8, 1060, func(h *transformer.Hyper) { h.Layers, h.Window = 1, 530; wide(h) }},
+		{"window", "mistral", quant.Q4_0, kernel.Fast, kernel.KVF16, 80, func(h *transformer.Hyper) { h.Window = 20 }},
 		{"qwen3", "qwen3", quant.Q4_0, kernel.Fast, kernel.KVQ8, 80, nil},
 		{"gpt2", "gpt2", quant.Q8_0, kernel.Fast, kernel.KVF16, 80, nil},
 		{"experts", "mixtral", quant.Q4_0, kernel.Fast, kernel.KVF16, 80, nil},

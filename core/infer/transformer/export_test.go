@@ -3,7 +3,6 @@ package transformer
 import (
 	"testing"
 
-	"edged/core/model/weights"
 	"edged/quant"
 )
 
@@ -11,7 +10,7 @@ import (
 type Memory struct{ s *memory }
 
 // NewMemory makes one of the given architecture, its matrices stored in format f.
-func NewMemory(tb testing.TB, arch string, f quant.Format, change func(h *weights.Hyper)) Memory {
+func NewMemory(tb testing.TB, arch string, f quant.Format, change func(h *Hyper)) Memory {
 	tb.Helper()
 	h := tiny(arch)
 	if change != nil {

@@ -40,8 +40,8 @@ func (m *Model) Forward(rows []Row) error {
 	}
 	s := m.step
 	s.begin(rows)
-	for _, b := range m.net.blocks {
-		if b.forward(s); s.t == 0 {
+	for i := range m.net.units {
+		if m.net.units[i].forward(s); s.t == 0 {
 			break
 		}
 	}
@@ -80,20 +80,20 @@ func (m *Model) check(rows []Row) error {
 			last = r.Seq
 		}
 		r.Seq.rows++
-		if int(r.Token) >= m.hyper.VocabRows {
-			return fmt.Errorf("transformer: row %d: token %d: the model has %d", i, r.Token, m.hyper.VocabRows)
+		if int(r.Token) >= m.spec.Vocab {
+			return fmt.Errorf("transformer: row %d: token %d: the model has %d", i, r.Token, m.spec.Vocab)
 		}
 		if n := r.Seq.n + r.Seq.rows; n > m.opt.Context {
 			return fmt.Errorf("%w: row %d makes %d positions of at most %d", ErrContext, i, n, m.opt.Context)
 		}
-		if r.Logits != nil && len(r.Logits) != m.hyper.VocabRows {
-			return fmt.Errorf("transformer: row %d: room for %d logits: the model has %d", i, len(r.Logits), m.hyper.VocabRows)
+		if r.Logits != nil && len(r.Logits) != m.spec.Vocab {
+			return fmt.Errorf("transformer: row %d: room for %d logits: the model has %d", i, len(r.Logits), m.spec.Vocab)
 		}
-		if n := peaks(m.hyper.VocabRows); r.Peaks != nil && (len(r.Peaks) != n || r.Logits == nil) {
+		if n := peaks(m.spec.Vocab); r.Peaks != nil && (len(r.Peaks) != n || r.Logits == nil) {
 			return fmt.Errorf("transformer: row %d: room for %d peaks of %d logits: the model has %d", i, len(r.Peaks), len(r.Logits), n)
 		}
-		if r.Sum != nil && len(r.Sum) != m.hyper.Width {
-			return fmt.Errorf("transformer: row %d: room for %d hidden values: the model has %d", i, len(r.Sum), m.hyper.Width)
+		if r.Sum != nil && len(r.Sum) != m.spec.Width {
+			return fmt.Errorf("transformer: row %d: room for %d hidden values: the model has %d", i, len(r.Sum), m.spec.Width)
 		}
 		if err := m.checkUses(r.Adapters); err != nil {
 			return fmt.Errorf("transformer: row %d: %w", i, err)
@@ -120,7 +120,10 @@ func (s *step) begin(rows []Row) {
 	if len(rows) < DecodeRows {
 		s.threads = s.m.info.ThreadsDecode
 	}
-	s.t, s.add = len(rows), false
+	s.t, s.pending, s.first = len(rows), [2]*unit{}, nil
+	if n := &s.m.net.embedNorm; !n.none() {
+		s.first = n
+	}
 	s.rows, s.groups = s.rows[:len(rows)], s.groups[:0]
 	// Groups in order of their first row; within a group rows keep their order.
 	for i := range rows {
@@ -169,8 +172,8 @@ func (s *step) end() {
 type embedJob struct{ s *step }
 
 func (j *embedJob) Do(worker, chunk int) {
-	s, w := j.s, j.s.m.hyper.Width
-	net, half := &s.m.net, len(s.m.rope.freq)
+	s, w := j.s, j.s.m.spec.Width
+	net := &s.m.net
 	lo, hi := s.rowRange(s.t, chunk)
 	for g := range s.groups {
 		group := &s.groups[g]
@@ -183,15 +186,27 @@ func (j *embedJob) Do(worker, chunk int) {
 			} else {
 				quant.Row(x, net.embed, int(r.token))
 				s.adaptEmbedding(&s.workers[worker], x, r.token, group.uses)
+				scale(x, net.scale)
 			}
 			if net.positions != nil {
 				d := s.d[t*w : (t+1)*w]
-				quant.Row(d, net.positions, r.pos)
+				quant.Row(d, net.positions, r.pos+net.offset)
 				accumulate(x, d)
 			}
-			s.m.rope.fill(s.cos[t*half:(t+1)*half], s.sin[t*half:(t+1)*half], r.pos)
+			for i := range net.ropes {
+				cos, sin := s.angles(i, t)
+				net.ropes[i].fill(cos, sin, r.pos)
+			}
 		}
 	}
+}
+
+// angles are the cosines and sines of rotation i at row t.
+func (s *step) angles(i, t int) (cos, sin []float32) {
+	r := &s.m.net.ropes[i]
+	n := len(r.freq)
+	at := r.at*cap(s.rows) + t*n
+	return s.cos[at : at+n], s.sin[at : at+n]
 }
 
 // adaptEmbedding adds the low-rank part of the embedding of a token: scale·B·A[token].
@@ -212,9 +227,9 @@ func (s *step) adaptEmbedding(w *worker, x []float32, token int32, uses []Use) {
 
 // head computes the logits of the rows that want them, headRows rows at a time.
 func (s *step) head() {
-	w, vocab := s.m.hyper.Width, s.m.hyper.VocabRows
+	w, vocab := s.m.spec.Width, s.m.spec.Vocab
 	net := &s.m.net
-	s.normalize(&net.norm)
+	s.normalize(&net.end)
 	summed := s.sum()
 	for lo := 0; lo < s.t; lo += headRows {
 		hi := min(lo+headRows, s.t)
@@ -260,7 +275,7 @@ func peaks(vocab int) int { return (vocab + sample.PeakLen - 1) / sample.PeakLen
 // sum adds the normalised rows to the sums that want them, and forgets those that want nothing else. It reports whether
 // there were any.
 func (s *step) sum() bool {
-	w, n, any := s.m.hyper.Width, 0, false
+	w, n, any := s.m.spec.Width, 0, false
 	for t := range s.rows {
 		if r := &s.rows[t]; r.sum != nil {
 			accumulate(r.sum, s.h[t*w:(t+1)*w])

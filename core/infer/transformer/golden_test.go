@@ -4,7 +4,7 @@ import (
 	"math"
 	"testing"
 
-	"edged/core/model/weights"
+	"edged/core/model/arch"
 	"edged/quant"
 	"edged/quant/kernel"
 )
@@ -32,7 +32,7 @@ func TestLogitsHaveOneValue(t *testing.T) {
 				h.Window = 540
 			}
 			if h.RopeDim > 0 {
-				h.RopeScaling = weights.RopeScaling{Kind: "llama3", Factor: 8, LowFreq: 1, HighFreq: 4, OrigContext: 64}
+				h.RopeScaling = arch.Scaling{Kind: "llama3", Factor: 8, LowFreq: 1, HighFreq: 4, Original: 64}
 			}
 			s := newMemory(c.arch, h).encode(t, c.format)
 			for _, p := range []struct {

@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"slices"
 
+	"edged/core/model/arch"
 	"edged/core/model/mmap"
-	"edged/core/model/weights"
 	"edged/quant/kernel"
 )
 
@@ -13,7 +13,9 @@ import (
 // the layers and heads do not lie together: each (layer, KV head) has the parts of all pages side by side.
 //
 //	arena     (layers, KVHeads, pages, 2 [K, V]) sub-blocks
-//	sub-block (BlockPositions, HeadDim), row-major by position
+//	sub-block (BlockPositions, KeyDim or ValueDim), row-major by position
+//
+// Each layer has heads and sizes of its own.
 //
 // So what one head of a long sequence attends to is one stream, as far as its pages are neighbours, which they are until
 // sequences of different lengths have come and gone. Whole pages one after the other, 8 KiB of each head in 1 MiB of a 1B
@@ -24,37 +26,61 @@ import (
 // for all types from 32 values. A page belongs to every sequence that holds it; only an owner of a page that nobody else
 // holds writes to it.
 type arena struct {
-	mem      []byte
-	mapping  *mmap.Mapping
-	kind     kernel.KVType
-	subBytes int
-	layers   int
-	heads    int
-	refs     []int32 // (pages) holders of each page
-	free     []int32 // stack of pages without holder
-	kept     []bool  // (pages) one of the holders is the prefix cache
-	idle     int     // kept pages without another holder
+	mem     []byte
+	mapping *mmap.Mapping
+	kind    kernel.KVType
+	layers  []arenaLayer
+	refs    []int32 // (pages) holders of each page
+	free    []int32 // stack of pages without holder
+	kept    []bool  // (pages) one of the holders is the prefix cache
+	idle    int     // kept pages without another holder
 }
 
 // pagesFor is the number of pages that n positions take.
 func pagesFor(n int) int { return (n + kernel.BlockPositions - 1) / kernel.BlockPositions }
 
-// pageBytes is the size of a page.
-func pageBytes(h *weights.Hyper, t kernel.KVType) int64 {
-	sub := int64(kernel.BlockPositions) * int64(t.RowBytes(h.HeadDim))
-	return (int64(h.Layers)*int64(h.KVHeads)*2*sub + 63) &^ 63
+// arenaLayer is the part of one layer.
+type arenaLayer struct {
+	heads                int
+	keyBytes, valueBytes int // of a sub-block
+	stride               int // distance between the parts of two neighbouring pages
+	at                   int // where it begins
 }
 
-func newArena(h *weights.Hyper, o *Options) (*arena, error) {
-	size := pageBytes(h, o.KV)
+// geometry lists the layers of a Spec, and adds up the bytes of a page.
+func geometry(spec *arch.Spec, t kernel.KVType) (layers []arenaLayer, page int64) {
+	for _, c := range arch.Memory(spec) {
+		l := arenaLayer{
+			heads: c.Heads, keyBytes: kernel.BlockPositions * t.RowBytes(c.KeyDim), valueBytes: kernel.BlockPositions * t.RowBytes(c.ValueDim),
+		}
+		l.stride = l.keyBytes + l.valueBytes
+		layers = append(layers, l)
+		page += int64(l.heads) * int64(l.stride)
+	}
+	return layers, page
+}
+
+// pageBytes is the size of a page.
+func pageBytes(spec *arch.Spec, t kernel.KVType) int64 {
+	_, n := geometry(spec, t)
+	return (n + 63) &^ 63
+}
+
+func newArena(spec *arch.Spec, o *Options) (*arena, error) {
+	size := pageBytes(spec, o.KV)
 	mem, mapping, err := reserveBytes(size * int64(o.KVPages))
 	if err != nil {
 		return nil, fmt.Errorf("%d KV pages of %d bytes: %w", o.KVPages, size, err)
 	}
 	a := &arena{
-		mem: mem, mapping: mapping, kind: o.KV, layers: h.Layers, heads: h.KVHeads,
-		subBytes: kernel.BlockPositions * o.KV.RowBytes(h.HeadDim),
-		refs:     make([]int32, o.KVPages), free: make([]int32, o.KVPages), kept: make([]bool, o.KVPages),
+		mem: mem, mapping: mapping, kind: o.KV,
+		refs: make([]int32, o.KVPages), free: make([]int32, o.KVPages), kept: make([]bool, o.KVPages),
+	}
+	a.layers, _ = geometry(spec, o.KV)
+	at := 0
+	for i := range a.layers {
+		a.layers[i].at = at
+		at += a.layers[i].heads * o.KVPages * a.layers[i].stride
 	}
 	for i := range a.free {
 		a.free[i] = int32(o.KVPages - 1 - i) // low pages first: what is never used is never taken from the system
@@ -64,21 +90,21 @@ func newArena(h *weights.Hyper, o *Options) (*arena, error) {
 
 func (a *arena) close() error { return a.mapping.Close() }
 
-// stride is the distance between the parts of two neighbouring pages.
-func (a *arena) stride() int { return 2 * a.subBytes }
-
 // offsets are the places of the K and V sub-blocks of (layer, KV head) of page 0.
 func (a *arena) offsets(layer, head int) (k, v int) {
-	k = (layer*a.heads + head) * len(a.refs) * a.stride()
-	return k, k + a.subBytes
+	l := &a.layers[layer]
+	k = l.at + head*len(a.refs)*l.stride
+	return k, k + l.keyBytes
 }
 
 // copy makes page to hold what page from holds.
 func (a *arena) copy(to, from int32) {
-	n := a.stride()
-	for head := range a.layers * a.heads {
-		k, _ := a.offsets(0, head)
-		copy(a.mem[k+int(to)*n:k+int(to+1)*n], a.mem[k+int(from)*n:k+int(from+1)*n])
+	for layer := range a.layers {
+		n := a.layers[layer].stride
+		for head := range a.layers[layer].heads {
+			k, _ := a.offsets(layer, head)
+			copy(a.mem[k+int(to)*n:k+int(to+1)*n], a.mem[k+int(from)*n:k+int(from+1)*n])
+		}
 	}
 }
 

@@ -1,12 +1,14 @@
 package transformer
 
 import (
+	"cmp"
 	"errors"
 	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
 
+	"edged/core/model/arch"
 	"edged/core/model/weights"
 	"edged/quant"
 	"edged/quant/kernel"
@@ -252,7 +254,7 @@ func TestForwardRefuses(t *testing.T) {
 
 func TestClosedModelRefuses(t *testing.T) {
 	s := newMemory("llama", tiny("llama"))
-	m, err := newModel(s, s.arch, s.h, Options{Kernels: kernel.Portable{}, Context: 32})
+	m, err := newModel(s, s.h.spec(s.arch), Options{Kernels: kernel.Portable{}, Context: 32})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -270,7 +272,6 @@ func TestNewRefuses(t *testing.T) {
 		o      Options
 		change func(s *memory)
 	}{
-		{want: `architecture "rwkv" is not supported`, arch: "rwkv"},
 		{want: "q8_0 stores blocks of 32", o: Options{KV: kernel.KVQ8}},
 		{want: "exact keeps keys and values in float32", o: Options{Precision: kernel.Exact, KV: kernel.KVF16}},
 		{want: "KV type 7", o: Options{KV: 7}},
@@ -282,24 +283,20 @@ func TestNewRefuses(t *testing.T) {
 		{want: "the model has learned 1200", arch: "gpt2", o: Options{Context: 1201}},
 		{want: "blk.1.attn_k.weight: missing", change: func(s *memory) { delete(s.m, "blk.1.attn_k.weight") }},
 		{want: "blk.0.ffn_norm.weight: missing", change: func(s *memory) { delete(s.v, "blk.0.ffn_norm.weight") }},
-		{want: "attn_q.bias: missing", arch: "qwen2", change: func(s *memory) { delete(s.v, "blk.0.attn_q.bias") }},
 		{want: "blk.0.attn_q.weight: shape (64, 64)", change: func(s *memory) { s.h.Heads = 8 }},
 		{want: "blk.0.attn_norm.weight: 64 values", change: func(s *memory) { s.matrix("token_embd.weight", 70, 32, 1); s.h.Width = 32 }},
 		{want: "cannot share", change: func(s *memory) { s.h.KVHeads = 3 }},
 		{want: "layers is 0", change: func(s *memory) { s.h.Layers = 0 }},
-		{want: "norm epsilon", change: func(s *memory) { s.h.NormEps = float32(math.NaN()) }},
-		{want: "heads of 2048", change: func(s *memory) { s.h.HeadDim = 2048 }},
-		{want: "sliding window of 5 positions is not supported", change: func(s *memory) { s.h.Window = 5 }},
-		{want: "0 experts", arch: "mixtral", change: func(s *memory) { s.h.Experts = 0 }},
+		{want: "epsilon", change: func(s *memory) { s.h.NormEps = float32(math.NaN()) }},
+		{want: "heads of 1024", change: func(s *memory) {
+			*s = *newMemory("llama", Hyper{Layers: 1, Width: 32, Heads: 1, KVHeads: 1, HeadDim: 1024, FFN: 32, VocabRows: 32, Context: 32, NormEps: 1e-5})
+		}},
+		{want: "number of experts is 0", arch: "mixtral", change: func(s *memory) { s.h.Experts = 0 }},
 		{want: "RoPE scaling", change: func(s *memory) { s.h.RopeScaling.Kind = "su" }},
-		{want: "does not rotate", arch: "gpt2", change: func(s *memory) { s.h.RopeDim, s.h.RopeTheta = 16, 1e4 }},
 	} {
 		t.Run(c.want, func(t *testing.T) {
-			arch := c.arch
-			if arch == "" {
-				arch = "llama"
-			}
-			s := newMemory(arch, tiny(arch))
+			name := cmp.Or(c.arch, "llama")
+			s := newMemory(name, tiny(name))
 			if c.change != nil {
 				c.change(s)
 			}
@@ -307,7 +304,7 @@ func TestNewRefuses(t *testing.T) {
 		})
 	}
 	s := newMemory("llama", tiny("llama"))
-	_, err := newModel(s, s.arch, s.h, Options{})
+	_, err := newModel(s, s.h.spec(s.arch), Options{})
 	wantError(t, err, "no kernels given")
 }
 
@@ -366,10 +363,10 @@ func TestForwardAllocatesNothing(t *testing.T) {
 }
 
 func TestPlanMemory(t *testing.T) {
-	h := weights.Hyper{ // Llama 3.2 1B
+	h := Hyper{ // Llama 3.2 1B
 		Layers: 16, Width: 2048, Heads: 32, KVHeads: 8, HeadDim: 64, FFN: 8192, VocabRows: 128256, Context: 131072, NormEps: 1e-5,
 	}
-	page, scratch, err := PlanMemory(h, Options{KV: kernel.KVF16, MaxRows: 256, ThreadsPrefill: 2})
+	page, scratch, err := PlanMemory(h.spec("llama"), Options{KV: kernel.KVF16, MaxRows: 256, ThreadsPrefill: 2})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -379,19 +376,19 @@ func TestPlanMemory(t *testing.T) {
 	if scratch < 30<<20 || scratch > 150<<20 {
 		t.Errorf("%d MB of scratch", scratch>>20)
 	}
-	if page, _, err = PlanMemory(h, Options{KV: kernel.KVQ8}); err != nil || page != 16*8*2*32*68 {
+	if page, _, err = PlanMemory(h.spec("llama"), Options{KV: kernel.KVQ8}); err != nil || page != 16*8*2*32*68 {
 		t.Errorf("%d bytes a q8_0 page, error %v", page, err)
 	}
 	h.HeadDim = 80
-	_, _, err = PlanMemory(h, Options{KV: kernel.KVQ8})
+	_, _, err = PlanMemory(h.spec("llama"), Options{KV: kernel.KVQ8})
 	wantError(t, err, "blocks of 32")
-	_, _, err = PlanMemory(weights.Hyper{}, Options{})
+	_, _, err = PlanMemory(&arch.Spec{}, Options{})
 	wantError(t, err, "layers")
 
 	// What is planned is what is reserved.
 	s := newMemory("mixtral", tiny("mixtral"))
 	o := Options{Context: 300, MaxRows: 50, KV: kernel.KVF16}
-	page, scratch, err = PlanMemory(s.h, o)
+	page, scratch, err = PlanMemory(s.h.spec(s.arch), o)
 	if err != nil {
 		t.Fatal(err)
 	}

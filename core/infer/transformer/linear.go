@@ -16,13 +16,14 @@ type linear struct {
 }
 
 // then is what is computed on a product's result while it is in the cache.
-type then uint8
+type then struct {
+	gated bool // of two products: first = f(first) · second
+	plain bool // of each: f
+	f     kernel.Func
+}
 
-const (
-	nothing then = iota
-	swiGLU       // of two products: first = silu(first) · second
-	gelu
-)
+// nothing is done.
+var nothing then
 
 // product is the job of one or more matrix products with the same input (step.act): queue them, then compute. All rows
 // of the batch go through the weights at once; the low-rank parts follow per group of rows with the same adapters.
@@ -66,7 +67,7 @@ func (s *step) compute(p kernel.Precision, groups []rowGroup, then then) {
 	j.p, j.groups, j.then = p, groups, then
 	s.lowRank(j)
 	chunks := 0
-	if then == swiGLU {
+	if then.gated {
 		a := &j.parts[0]
 		s.cut(a, lcm(s.multiple(0), s.multiple(1)))
 		chunks = a.chunks
@@ -112,16 +113,16 @@ func lcm(a, b int) int {
 	return a / x * b
 }
 
-// Do computes a range of rows of one part, or of both parts of a SwiGLU.
+// Do computes a range of rows of one part, or of both parts of a gate.
 func (j *product) Do(_, chunk int) {
-	if j.then == swiGLU {
+	if j.then.gated {
 		gate, up := &j.parts[0], &j.parts[1]
 		lo := chunk * gate.rows
 		hi := min(lo+gate.rows, gate.l.w.Rows)
 		j.multiply(0, lo, hi)
 		j.multiply(1, lo, hi)
 		for t := range j.s.act.Rows {
-			j.s.k.SwiGLU(gate.y[t*gate.ld+lo:t*gate.ld+hi], up.y[t*up.ld+lo:t*up.ld+hi])
+			j.s.k.Gate(gate.y[t*gate.ld+lo:t*gate.ld+hi], up.y[t*up.ld+lo:t*up.ld+hi], j.then.f)
 		}
 		return
 	}
@@ -134,13 +135,14 @@ func (j *product) Do(_, chunk int) {
 	lo := chunk * p.rows
 	hi := min(lo+p.rows, p.l.w.Rows)
 	j.multiply(i, lo, hi)
-	if j.then == gelu {
+	if j.then.plain {
 		for t := range j.s.act.Rows {
-			j.s.k.GELU(p.y[t*p.ld+lo : t*p.ld+hi])
+			j.s.k.Activate(p.y[t*p.ld+lo:t*p.ld+hi], j.then.f)
 		}
 	}
 	for t := range j.outs {
 		r := &j.outs[t]
+		j.s.m.net.finishLogits(j.s.k, p.y[t*p.ld+lo:t*p.ld+hi])
 		if j.copied {
 			copy(r.logits[lo:hi], p.y[t*p.ld+lo:t*p.ld+hi])
 		}

@@ -1,19 +1,23 @@
 package transformer
 
-// swiglu is d = down(silu(gate(h)) · up(h)), h = norm(x) (Shazeer 2020).
-type swiglu struct {
-	norm           norm
+import (
+	"edged/core/model/arch"
+	"edged/quant/kernel"
+)
+
+// glu is out = down(act(gate(h)) · up(h)) (Shazeer 2020).
+type glu struct {
 	gate, up, down linear
+	act            then
+	sub            norm // before down
 }
 
-// swiglu binds the SwiGLU block of a layer.
-func (b *builder) swiglu(layer int) *swiglu {
-	h := b.h
-	l := &swiglu{
-		norm: b.rms(layerName(layer, "ffn_norm")),
-		gate: b.linear(layerName(layer, "ffn_gate"), h.FFN, h.Width),
-		up:   b.linear(layerName(layer, "ffn_up"), h.FFN, h.Width),
-		down: b.linear(layerName(layer, "ffn_down"), h.Width, h.FFN),
+// glu binds a gated network of the layer.
+func (b *builder) glu(op *arch.GLU) *glu {
+	w := b.spec.Width
+	l := &glu{
+		gate: b.linear("ffn_gate", op.Hidden, w), up: b.linear("ffn_up", op.Hidden, w), down: b.linear("ffn_down", w, op.Hidden),
+		act: then{gated: true, f: function(op.Act)}, sub: b.norm(&op.Sub, op.Hidden),
 	}
 	for _, x := range []*linear{&l.gate, &l.up, &l.down} {
 		b.weigh(x, 1, 1)
@@ -21,44 +25,49 @@ func (b *builder) swiglu(layer int) *swiglu {
 	return l
 }
 
-func (l *swiglu) forward(s *step) {
+func (l *glu) forward(s *step) {
 	ffn := l.gate.w.Rows
-	s.normalize(&l.norm)
 	s.queue(&l.gate, s.gate, ffn)
 	s.queue(&l.up, s.up, ffn)
-	s.compute(s.p, s.groups, swiGLU)
-	s.prepare(s.gate, s.t, ffn)
-	s.queue(&l.down, s.d, l.down.w.Rows)
+	s.compute(s.p, s.groups, l.act)
+	s.over(&l.sub, s.gate, s.t, ffn)
+	s.queue(&l.down, s.out, l.down.w.Rows)
 	s.compute(s.p, s.groups, nothing)
-	s.add = true
 }
 
-// geluMLP is d = down(gelu(up(h))), h = LayerNorm(x).
-type geluMLP struct {
-	norm     norm
+// mlp is out = down(act(up(h))).
+type mlp struct {
 	up, down linear
+	act      then
+	sub      norm // before down
 }
 
-// gelu binds the GELU block of a layer.
-func (b *builder) gelu(layer int) *geluMLP {
-	h := b.h
-	l := &geluMLP{
-		norm: b.layerNorm(layerName(layer, "ffn_norm")),
-		up:   b.biased(layerName(layer, "ffn_up"), h.FFN, h.Width),
-		down: b.biased(layerName(layer, "ffn_down"), h.Width, h.FFN),
+// mlp binds a plain network of the layer.
+func (b *builder) mlp(op *arch.MLP) *mlp {
+	w := b.spec.Width
+	l := &mlp{
+		up: b.linear("ffn_up", op.Hidden, w), down: b.linear("ffn_down", w, op.Hidden),
+		act: then{plain: true, f: function(op.Act)}, sub: b.norm(&op.Sub, op.Hidden),
 	}
 	b.weigh(&l.up, 1, 1)
 	b.weigh(&l.down, 1, 1)
 	return l
 }
 
-func (l *geluMLP) forward(s *step) {
+func (l *mlp) forward(s *step) {
 	ffn := l.up.w.Rows
-	s.normalize(&l.norm)
 	s.queue(&l.up, s.up, ffn)
-	s.compute(s.p, s.groups, gelu)
-	s.prepare(s.up, s.t, ffn)
-	s.queue(&l.down, s.d, l.down.w.Rows)
+	s.compute(s.p, s.groups, l.act)
+	s.over(&l.sub, s.up, s.t, ffn)
+	s.queue(&l.down, s.out, l.down.w.Rows)
 	s.compute(s.p, s.groups, nothing)
-	s.add = true
+}
+
+// function is an activation as the kernels know it.
+func function(a arch.Act) kernel.Func {
+	kind := map[arch.ActKind]kernel.FuncKind{
+		arch.SiLU: kernel.SiLU, arch.GELUTanh: kernel.GELUTanh, arch.GELUErf: kernel.GELUErf, arch.QuickGELU: kernel.QuickGELU,
+		arch.ReLU: kernel.ReLU, arch.ReLUSquared: kernel.ReLU2, arch.XIELU: kernel.XIELU, arch.ClampedSiLU: kernel.ClampedSiLU,
+	}[a.Kind]
+	return kernel.Func{Kind: kind, A: a.A, B: a.B, C: a.C}
 }

@@ -1,45 +1,36 @@
 package transformer
 
 import (
-	"fmt"
+	"strconv"
 
+	"edged/core/model/arch"
 	"edged/quant/kernel"
 )
 
-// experts is a mixture of SwiGLU experts: a row goes through the ExpertsUsed experts with the largest router logits, and
-// d is the sum of their results, weighted by the soft-max over the chosen logits (which equals Hugging Face's soft-max
-// over all, normalised over the chosen).
+// experts is a mixture of gated experts: a row goes through those with the largest router logits, and out is the sum of their
+// results, weighted by the soft-max over the chosen logits (which equals Hugging Face's soft-max over all, normalised over the
+// chosen).
 type experts struct {
-	norm   norm
 	router linear
 	all    []expert
 	used   int
+	act    then
 }
 
 type expert struct{ gate, up, down linear }
 
-// experts binds the mixture-of-experts block of a layer.
-func (b *builder) experts(layer int) *experts {
-	h := b.h
-	if h.Experts < 1 || h.ExpertsUsed < 1 || h.ExpertsUsed > h.Experts {
-		b.fail("%d experts of which %d are used: want at least one of each", h.Experts, h.ExpertsUsed)
-		return &experts{}
-	}
-	l := &experts{
-		norm:   b.rms(layerName(layer, "ffn_norm")),
-		router: b.linear(layerName(layer, "ffn_gate_inp"), h.Experts, h.Width),
-		used:   h.ExpertsUsed,
-	}
+// experts binds a mixture of the layer.
+func (b *builder) experts(op *arch.MoE) *experts {
+	w := b.spec.Width
+	l := &experts{router: b.linear("ffn_gate_inp", op.Experts, w), used: op.Used, act: then{gated: true, f: function(op.Act)}}
 	b.weigh(&l.router, 1, 1)
-	for e := range h.Experts {
-		name := func(part string) string { return layerName(layer, fmt.Sprintf("%s.%d", part, e)) }
+	for e := range op.Experts {
+		name := func(part string) string { return part + "." + strconv.Itoa(e) }
 		x := expert{
-			gate: b.linear(name("ffn_gate"), h.FFN, h.Width),
-			up:   b.linear(name("ffn_up"), h.FFN, h.Width),
-			down: b.linear(name("ffn_down"), h.Width, h.FFN),
+			gate: b.linear(name("ffn_gate"), op.Hidden, w), up: b.linear(name("ffn_up"), op.Hidden, w), down: b.linear(name("ffn_down"), w, op.Hidden),
 		}
 		for _, l := range []*linear{&x.gate, &x.up, &x.down} {
-			b.weigh(l, h.ExpertsUsed, h.Experts)
+			b.weigh(l, op.Used, op.Experts)
 		}
 		l.all = append(l.all, x)
 	}
@@ -53,22 +44,20 @@ type pick struct {
 }
 
 func (l *experts) forward(s *step) {
-	h := &s.m.hyper
-	s.normalize(&l.norm)
-	s.queue(&l.router, s.router, h.Experts)
+	n, w := len(l.all), s.m.spec.Width
+	s.queue(&l.router, s.router, n)
 	s.compute(kernel.Exact, s.groups, nothing) // a rounded logit would send rows to other experts
 	for t := range s.t {
-		choose(s.picked[t*l.used:(t+1)*l.used], s.router[t*h.Experts:(t+1)*h.Experts])
+		choose(s.picked[t*l.used:(t+1)*l.used], s.router[t*n:(t+1)*n])
 	}
-	clear(s.d[:s.t*h.Width])
+	clear(s.out[:s.t*w])
 	// Ascending, so that each row adds up its experts in an order of its own.
 	for e := range l.all {
 		if n := s.gatherRows(l, e); n > 0 {
-			l.all[e].forward(s, n)
+			l.all[e].forward(s, n, l.act)
 			s.scatterRows(l, e)
 		}
 	}
-	s.add = true
 }
 
 // choose fills picked with the experts of the largest logits, the lower number first where they are equal.
@@ -107,7 +96,7 @@ func taken(picked []pick, e int) bool {
 // gatherRows copies the normalised rows of expert e together and returns their number. They keep their order, and with
 // it their grouping by adapters.
 func (s *step) gatherRows(l *experts, e int) int {
-	w := s.m.hyper.Width
+	w := s.m.spec.Width
 	s.gt, s.sub = s.gt[:0], s.sub[:0]
 	for _, g := range s.groups {
 		lo := len(s.gt)
@@ -124,13 +113,13 @@ func (s *step) gatherRows(l *experts, e int) int {
 	return len(s.gt)
 }
 
-// forward computes gd = down(silu(gate(gx)) · up(gx)) for n rows.
-func (x *expert) forward(s *step, n int) {
+// forward computes gd = down(act(gate(gx)) · up(gx)) for n rows.
+func (x *expert) forward(s *step, n int, act then) {
 	ffn, w := x.gate.w.Rows, x.down.w.Rows
 	s.prepare(s.gx, n, w)
 	s.queue(&x.gate, s.gate, ffn)
 	s.queue(&x.up, s.up, ffn)
-	s.compute(s.p, s.sub, swiGLU)
+	s.compute(s.p, s.sub, act)
 	s.prepare(s.gate, n, ffn)
 	s.queue(&x.down, s.gd, w)
 	s.compute(s.p, s.sub, nothing)
@@ -138,11 +127,11 @@ func (x *expert) forward(s *step, n int) {
 
 // scatterRows adds the weighted results of expert e to the rows that asked for it.
 func (s *step) scatterRows(l *experts, e int) {
-	w := s.m.hyper.Width
+	w := s.m.spec.Width
 	for i, t := range s.gt {
 		for _, p := range s.picked[int(t)*l.used : (int(t)+1)*l.used] {
 			if p.expert == e {
-				accumulateScaled(s.d[int(t)*w:(int(t)+1)*w], s.gd[i*w:(i+1)*w], p.weight)
+				accumulateScaled(s.out[int(t)*w:(int(t)+1)*w], s.gd[i*w:(i+1)*w], p.weight)
 			}
 		}
 	}

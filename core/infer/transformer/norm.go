@@ -1,49 +1,54 @@
 package transformer
 
-import "edged/quant/kernel"
+import (
+	"edged/core/model/arch"
+	"edged/quant/kernel"
+)
 
-// norm is RMSNorm, or LayerNorm where centred is set.
+// norm is an arch.Norm with its weights.
 type norm struct {
-	w       []float32 // (Width)
-	b       []float32 // (Width), LayerNorm only; nil: none
-	eps     float32
-	centred bool
+	kind arch.NormKind
+	w, b []float32 // (n); nil: 1 and 0
+	eps  float32
 }
 
+// none reports whether the norm changes nothing.
+func (n *norm) none() bool { return n.kind == arch.NoNorm }
+
+// apply sets y = norm(x); y may be x.
 func (n *norm) apply(k kernel.Kernels, y, x []float32) {
-	if n.centred {
+	switch n.kind {
+	case arch.LayerNorm:
 		k.LayerNorm(y, x, n.w, n.b, n.eps)
-		return
+	case arch.RMSNorm:
+		k.RMSNorm(y, x, n.w, n.eps)
+	default:
+		copy(y, x)
 	}
-	k.RMSNorm(y, x, n.w, n.eps)
 }
 
-// normalize adds what the last block left to the residual stream and makes the normalised rows the input of the next
-// products: x += d; h = norm(x).
-func (s *step) normalize(n *norm) {
-	w := s.m.hyper.Width
-	s.act.Rows, s.act.Cols, s.act.X = s.t, w, s.h[:s.t*w]
-	s.norms.n = n
-	s.run(s.rowChunks(s.t), &s.norms)
-	s.add = false
+// over applies the norm in place to n rows of x, and makes them the input of the next products.
+func (s *step) over(n *norm, x []float32, rows, cols int) {
+	if !n.none() {
+		s.inPlace = inPlaceJob{s: s, n: n, x: x, rows: rows, cols: cols}
+		s.run(s.rowChunks(rows), &s.inPlace)
+	}
+	s.prepare(x, rows, cols)
 }
 
-type normJob struct {
-	s *step
-	n *norm
+type inPlaceJob struct {
+	s          *step
+	n          *norm
+	x          []float32
+	rows, cols int
 }
 
-func (j *normJob) Do(_, chunk int) {
-	s, w := j.s, j.s.m.hyper.Width
-	lo, hi := s.rowRange(s.t, chunk)
+func (j *inPlaceJob) Do(_, chunk int) {
+	lo, hi := j.s.rowRange(j.rows, chunk)
 	for t := lo; t < hi; t++ {
-		x := s.x[t*w : (t+1)*w]
-		if s.add {
-			accumulate(x, s.d[t*w:(t+1)*w])
-		}
-		j.n.apply(s.k, s.h[t*w:(t+1)*w], x)
+		x := j.x[t*j.cols : (t+1)*j.cols]
+		j.n.apply(j.s.k, x, x)
 	}
-	s.k.Prepare(&s.act, s.p, lo, hi)
 }
 
 // accumulate adds d to x.

@@ -3,34 +3,36 @@ package transformer
 import (
 	"fmt"
 	"math"
+	"reflect"
+	"slices"
 	"unsafe"
 
+	"edged/core/model/arch"
 	"edged/core/model/mmap"
-	"edged/core/model/weights"
 	"edged/quant/kernel"
 )
 
-// PlanMemory returns the bytes of one KV page and those of the scratch that New would reserve for a model with these
-// hyper-parameters. The scratch is an upper bound: what a batch never touches, the system never hands out. Only o's
+// PlanMemory returns the bytes of one KV page and those of the scratch that New would reserve for a model of this Spec. The scratch is an upper bound: what a batch never touches, the system never hands out. Only o's
 // KV, Context, MaxRows and threads matter.
-func PlanMemory(h weights.Hyper, o Options) (kvBytesPerPage, scratch int64, err error) {
-	if err := checkHyper(&h); err != nil {
+func PlanMemory(spec *arch.Spec, o Options) (kvBytesPerPage, scratch int64, err error) {
+	if err := spec.Check(); err != nil {
 		return 0, 0, fmt.Errorf("transformer: %w", err)
 	}
 	if o.Kernels == nil {
 		o.Kernels = kernel.Portable{}
 	}
-	if o, err = o.resolve(&h); err != nil {
+	if o, err = o.resolve(spec); err != nil {
 		return 0, 0, fmt.Errorf("transformer: %w", err)
 	}
-	z := scratchSizes(&h, &o)
-	return pageBytes(&h, o.KV), z.total(), nil
+	z := scratchSizes(spec, &o)
+	return pageBytes(spec, o.KV), z.total(), nil
 }
 
 // The buffers of step.
 const (
 	bufX = iota
 	bufD
+	bufE
 	bufH
 	bufQKV
 	bufO
@@ -52,31 +54,71 @@ const headRows = 32
 
 // sizes are the dimensions of step's buffers and their lengths in float32 values.
 type sizes struct {
-	rows, used, group, headDim int
-	actCols                    int
-	lens                       [bufs]int64
+	rows, used int
+	partial    int // values of the largest partial result of attention
+	actCols    int
+	lens       [bufs]int64
 }
 
-// scratchSizes computes what a model needs; o is resolved.
-func scratchSizes(h *weights.Hyper, o *Options) sizes {
-	z := sizes{rows: o.MaxRows, used: h.ExpertsUsed, group: h.Heads / h.KVHeads, headDim: h.HeadDim}
-	rows, width, ffn := int64(o.MaxRows), int64(h.Width), int64(h.FFN)
-	q, kv := int64(h.Heads*h.HeadDim), int64(h.KVHeads*h.HeadDim)
+// scratchSizes computes what a model needs: of each buffer the most that one of its operations asks for. o is resolved.
+func scratchSizes(spec *arch.Spec, o *Options) sizes {
+	z := sizes{rows: o.MaxRows, actCols: spec.Width}
+	rows, width := int64(o.MaxRows), int64(spec.Width)
 	spans := int64((o.Context + kernel.SpanPositions - 1) / kernel.SpanPositions)
 	items := int64(max(o.ThreadsPrefill, o.ThreadsDecode) * splitItems)
-	z.actCols = int(max(width, q, ffn))
 	l := &z.lens
-	l[bufX], l[bufD], l[bufH] = rows*width, rows*width, rows*width
-	l[bufQKV], l[bufO] = rows*(q+2*kv), rows*q
-	l[bufGate], l[bufUp] = rows*ffn, rows*ffn
-	l[bufCos], l[bufSin] = rows*int64(h.RopeDim/2), rows*int64(h.RopeDim/2)
-	l[bufLogits] = min(rows, headRows) * int64(h.VocabRows)
-	l[bufLora] = max(rows*max(q+2*kv, 2*ffn, width), l[bufLogits])
-	l[bufParts] = items * spans * int64(z.group) * int64(h.HeadDim+2)
-	if h.Experts > 0 {
-		l[bufRouter], l[bufGX], l[bufGD] = rows*int64(h.Experts), rows*width, rows*width
+	need := func(buf int, n int64) { l[buf] = max(l[buf], n) }
+	need(bufX, rows*width)
+	need(bufD, rows*width)
+	need(bufH, rows*width)
+	need(bufLogits, min(rows, headRows)*int64(spec.Vocab))
+	need(bufLora, max(rows*width, l[bufLogits]))
+	var ropes []arch.Rope
+	for _, layer := range spec.Layers {
+		for i := range layer {
+			if layer[i].Wire != arch.Serial {
+				need(bufE, rows*width)
+			}
+			switch op := layer[i].Op.(type) {
+			case arch.Attention:
+				q, k, v := op.Heads*op.KeyDim, op.KVHeads*op.KeyDim, op.KVHeads*op.ValueDim
+				need(bufQKV, rows*int64(q+k+v))
+				need(bufLora, rows*int64(q+k+v))
+				need(bufO, rows*int64(op.Heads*op.ValueDim))
+				z.actCols = max(z.actCols, op.Heads*op.ValueDim)
+				z.partial = max(z.partial, op.Heads/op.KVHeads*(2+op.ValueDim))
+				if r, ok := op.Position.(arch.Rope); ok && !slices.ContainsFunc(ropes, func(x arch.Rope) bool { return reflect.DeepEqual(x, r) }) {
+					ropes = append(ropes, r)
+					l[bufCos] += rows * int64(r.Dim/2)
+					l[bufSin] += rows * int64(r.Dim/2)
+				}
+			case arch.GLU:
+				z.hidden(rows, op.Hidden, 2)
+			case arch.MLP:
+				z.hidden(rows, op.Hidden, 1)
+			case arch.MoE:
+				z.hidden(rows, op.Hidden, 2)
+				z.used = max(z.used, op.Used)
+				need(bufRouter, rows*int64(op.Experts))
+				need(bufLora, rows*int64(op.Experts))
+				need(bufGX, rows*width)
+				need(bufGD, rows*width)
+			}
+		}
 	}
+	need(bufParts, items*spans*int64(z.partial))
 	return z
+}
+
+// hidden makes room for the rows between the matrices of a feed-forward network, of which so many stand side by side.
+func (z *sizes) hidden(rows int64, n, beside int) {
+	z.actCols = max(z.actCols, n)
+	l := &z.lens
+	if beside > 1 {
+		l[bufGate] = max(l[bufGate], rows*int64(n))
+	}
+	l[bufUp] = max(l[bufUp], rows*int64(n))
+	l[bufLora] = max(l[bufLora], rows*int64(beside*n))
 }
 
 // floats is the length of all buffers together.

@@ -87,7 +87,13 @@ func (a *arena) share(i int32) {
 }
 
 // PageBytes is the size of a page as ReadPage and WritePage know it.
-func (m *Model) PageBytes() int { return m.kv.stride() * m.kv.layers * m.kv.heads }
+func (m *Model) PageBytes() int {
+	n := 0
+	for i := range m.kv.layers {
+		n += m.kv.layers[i].heads * m.kv.layers[i].stride
+	}
+	return n
+}
 
 // Take hands out a free page, which belongs to the caller until Drop; there must be one.
 func (m *Model) Take() int32 { return m.kv.take() }
@@ -108,9 +114,11 @@ func (m *Model) WritePage(page int32, src []byte) {
 
 // each calls f for the parts of a page, in the order of the arena.
 func (a *arena) each(page int32, f func([]byte)) {
-	n := a.stride()
-	for head := range a.layers * a.heads {
-		k, _ := a.offsets(0, head)
-		f(a.mem[k+int(page)*n : k+int(page+1)*n])
+	for layer := range a.layers {
+		n := a.layers[layer].stride
+		for head := range a.layers[layer].heads {
+			k, _ := a.offsets(layer, head)
+			f(a.mem[k+int(page)*n : k+int(page+1)*n])
+		}
 	}
 }

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"edged/core/model/weights"
+	"edged/core/model/arch"
 	"edged/quant"
 	"edged/quant/kernel"
 )
@@ -16,7 +16,7 @@ import (
 // memory is a model in memory, of random weights.
 type memory struct {
 	arch string
-	h    weights.Hyper
+	h    Hyper
 	m    map[string]*quant.Matrix
 	v    map[string][]float32
 	rng  *rand.Rand
@@ -43,7 +43,7 @@ func (s *memory) openErr(tb testing.TB, o Options, want string) *Model {
 	if o.Kernels == nil {
 		o.Kernels = kernel.Portable{}
 	}
-	m, err := newModel(s, s.arch, s.h, o)
+	m, err := newModel(s, s.h.spec(s.arch), o)
 	if want != "" {
 		wantError(tb, err, want)
 		return nil
@@ -60,24 +60,24 @@ func (s *memory) openErr(tb testing.TB, o Options, want string) *Model {
 }
 
 // newMemory makes a model of the architecture with all the tensors it has.
-func newMemory(arch string, h weights.Hyper) *memory {
-	s := &memory{arch: arch, h: h, m: map[string]*quant.Matrix{}, v: map[string][]float32{}, rng: rand.New(rand.NewPCG(1, uint64(len(arch))))}
+func newMemory(family string, h Hyper) *memory {
+	s := &memory{arch: family, h: h, m: map[string]*quant.Matrix{}, v: map[string][]float32{}, rng: rand.New(rand.NewPCG(1, uint64(len(family))))}
 	s.matrix("token_embd.weight", h.VocabRows, h.Width, 1)
 	s.matrix("output.weight", h.VocabRows, h.Width, 1)
 	s.vector("output_norm.weight", h.Width, 1)
-	gpt2 := arch == "gpt2"
+	gpt2 := family == "gpt2"
 	if gpt2 {
 		s.matrix("position_embd.weight", h.Context, h.Width, 0.5)
 		s.vector("output_norm.bias", h.Width, 0)
 	}
 	q, kv := h.Heads*h.HeadDim, h.KVHeads*h.HeadDim
 	for i := range h.Layers {
-		n := func(part string) string { return layerName(i, part) }
+		n := func(part string) string { return arch.LayerName(i, part) }
 		s.vector(n("attn_norm.weight"), h.Width, 1)
 		s.vector(n("ffn_norm.weight"), h.Width, 1)
-		s.linear(n("attn_q"), q, h.Width, gpt2 || arch == "qwen2")
-		s.linear(n("attn_k"), kv, h.Width, gpt2 || arch == "qwen2")
-		s.linear(n("attn_v"), kv, h.Width, gpt2 || arch == "qwen2")
+		s.linear(n("attn_q"), q, h.Width, gpt2 || family == "qwen2")
+		s.linear(n("attn_k"), kv, h.Width, gpt2 || family == "qwen2")
+		s.linear(n("attn_v"), kv, h.Width, gpt2 || family == "qwen2")
 		s.linear(n("attn_output"), h.Width, q, gpt2)
 		switch {
 		case gpt2:
@@ -85,7 +85,7 @@ func newMemory(arch string, h weights.Hyper) *memory {
 			s.vector(n("ffn_norm.bias"), h.Width, 0)
 			s.linear(n("ffn_up"), h.FFN, h.Width, true)
 			s.linear(n("ffn_down"), h.Width, h.FFN, true)
-		case arch == "mixtral":
+		case family == "mixtral":
 			s.linear(n("ffn_gate_inp"), h.Experts, h.Width, false)
 			for e := range h.Experts {
 				s.linear(n(fmt.Sprintf("ffn_gate.%d", e)), h.FFN, h.Width, false)
@@ -93,7 +93,7 @@ func newMemory(arch string, h weights.Hyper) *memory {
 				s.linear(n(fmt.Sprintf("ffn_down.%d", e)), h.Width, h.FFN, false)
 			}
 		default:
-			if arch == "qwen3" {
+			if family == "qwen3" {
 				s.vector(n("attn_q_norm.weight"), h.HeadDim, 1)
 				s.vector(n("attn_k_norm.weight"), h.HeadDim, 1)
 			}
@@ -214,7 +214,7 @@ func (s *memory) referenceBehind(before [][]float64, ids []int32, freq []float64
 	for i := range h.Layers {
 		s.refAttention(i, x, freq, amp)
 		for p := range x {
-			n := s.refNorm(x[p], layerName(i, "ffn_norm"))
+			n := s.refNorm(x[p], arch.LayerName(i, "ffn_norm"))
 			addTo(x[p], s.refMLP(i, n))
 		}
 	}
@@ -262,7 +262,7 @@ func (s *memory) refNorm(x []float64, name string) []float64 {
 
 func (s *memory) refAttention(layer int, x [][]float64, freq []float64, amp float64) {
 	h := &s.h
-	n := func(part string) string { return layerName(layer, part) }
+	n := func(part string) string { return arch.LayerName(layer, part) }
 	var q, k, v [][]float64
 	for p := range x {
 		y := s.refNorm(x[p], n("attn_norm"))
@@ -314,7 +314,7 @@ func (s *memory) refAttention(layer int, x [][]float64, freq []float64, amp floa
 }
 
 func (s *memory) refMLP(layer int, x []float64) []float64 {
-	n := func(part string) string { return layerName(layer, part) }
+	n := func(part string) string { return arch.LayerName(layer, part) }
 	switch s.arch {
 	case "gpt2":
 		y := s.refLinear(n("ffn_up"), x)
@@ -368,8 +368,8 @@ func addTo(x, d []float64) {
 }
 
 // tiny returns small hyper-parameters for an architecture.
-func tiny(arch string) weights.Hyper {
-	h := weights.Hyper{
+func tiny(arch string) Hyper {
+	h := Hyper{
 		Layers: 2, Width: 64, Heads: 4, KVHeads: 2, HeadDim: 16, FFN: 96, VocabRows: 70, Context: 1200, NormEps: 1e-5,
 		RopeDim: 16, RopeTheta: 10000,
 	}
@@ -387,7 +387,7 @@ func tiny(arch string) weights.Hyper {
 }
 
 // plainFreq is base^(-2i/dim).
-func plainFreq(h *weights.Hyper) []float64 {
+func plainFreq(h *Hyper) []float64 {
 	f := make([]float64, h.RopeDim/2)
 	for i := range f {
 		f[i] = math.Pow(h.RopeTheta, -2*float64(i)/float64(h.RopeDim))
@@ -410,25 +410,25 @@ func TestReference(t *testing.T) {
 	type variant struct {
 		name, arch string
 		n          int
-		change     func(h *weights.Hyper)
+		change     func(h *Hyper)
 	}
 	for _, v := range []variant{
 		{"llama", "llama", 40, nil},
-		{"llama long", "llama", 1100, func(h *weights.Hyper) { h.Layers = 1 }},
-		{"llama interleaved", "llama", 40, func(h *weights.Hyper) { h.Interleaved = true }},
-		{"llama half rotated", "llama", 40, func(h *weights.Hyper) { h.RopeDim = 8 }},
-		{"llama yarn", "llama", 70, func(h *weights.Hyper) {
-			h.RopeScaling = weights.RopeScaling{Kind: "yarn", Factor: 4, OrigContext: 32, BetaFast: 32, BetaSlow: 1}
+		{"llama long", "llama", 1100, func(h *Hyper) { h.Layers = 1 }},
+		{"llama interleaved", "llama", 40, func(h *Hyper) { h.Interleaved = true }},
+		{"llama half rotated", "llama", 40, func(h *Hyper) { h.RopeDim = 8 }},
+		{"llama yarn", "llama", 70, func(h *Hyper) {
+			h.RopeScaling = arch.Scaling{Kind: "yarn", Factor: 4, Original: 32, BetaFast: 32, BetaSlow: 1}
 		}},
 		{"mistral", "mistral", 40, nil},
-		{"mistral window 1", "mistral", 40, func(h *weights.Hyper) { h.Window = 1 }},
-		{"mistral window 7", "mistral", 70, func(h *weights.Hyper) { h.Window = 7 }},
-		{"mistral window 600", "mistral", 1150, func(h *weights.Hyper) { h.Window, h.Layers = 600, 1 }},
+		{"mistral window 1", "mistral", 40, func(h *Hyper) { h.Window = 1 }},
+		{"mistral window 7", "mistral", 70, func(h *Hyper) { h.Window = 7 }},
+		{"mistral window 600", "mistral", 1150, func(h *Hyper) { h.Window, h.Layers = 600, 1 }},
 		{"qwen2", "qwen2", 40, nil},
 		{"qwen3", "qwen3", 40, nil},
 		{"gpt2", "gpt2", 40, nil},
 		{"mixtral", "mixtral", 40, nil},
-		{"mixtral window", "mixtral", 40, func(h *weights.Hyper) { h.Window, h.ExpertsUsed = 5, 3 }},
+		{"mixtral window", "mixtral", 40, func(h *Hyper) { h.Window, h.ExpertsUsed = 5, 3 }},
 	} {
 		t.Run(v.name, func(t *testing.T) {
 			h := tiny(v.arch)

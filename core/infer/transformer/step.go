@@ -19,19 +19,23 @@ type step struct {
 	sub    []rowGroup // the groups of a part of the rows
 
 	x    []float32 // (t, Width) residual stream
-	d    []float32 // (t, Width) what the last block adds to x
-	add  bool      // d is still to be added
+	d    []float32 // (t, Width) what the last part adds to x
+	e    []float32 // (t, Width) what a part beside it adds
+	out  []float32 // d or e: the result of the present part
 	h    []float32 // (t, Width) normalised x
-	qkv  []float32 // (t, Heads·HeadDim + 2·KVHeads·HeadDim)
-	o    []float32 // (t, Heads·HeadDim) attention's result
-	gate []float32 // (t, FFN)
-	up   []float32 // (t, FFN)
-	cos  []float32 // (t, RopeDim/2)
-	sin  []float32 // (t, RopeDim/2)
+	qkv  []float32 // (t, attention.ld) queries, keys and values
+	o    []float32 // (t, Heads·ValueDim) attention's result
+	gate []float32 // (t, Hidden)
+	up   []float32 // (t, Hidden)
+	cos  []float32 // for each rotation: (t, Dim/2)
+	sin  []float32 // for each rotation: (t, Dim/2)
+
+	pending [2]*unit // the parts whose d and e are still to be added; nil: none
+	first   *norm    // of the embedding, still to be applied; nil: none
 
 	logits []float32 // (headRows, VocabRows)
 	lora   []float32 // (t, widest product) low-rank part of a product
-	parts  []float32 // partial attention: (items, spans, Group·(2+HeadDim))
+	parts  []float32 // partial attention: (items, spans, attention.partialLen)
 	router []float32 // (t, Experts)
 	picked []pick    // (t, ExpertsUsed)
 	gx     []float32 // (t, Width) rows of one expert
@@ -43,12 +47,14 @@ type step struct {
 
 	embed embedJob
 	norms normJob
-	prep  prepareJob
-	mul   product
-	low   lowRank
-	put   putJob
-	att   attendJob
-	fold  foldJob
+
+	inPlace inPlaceJob
+	prep    prepareJob
+	mul     product
+	low     lowRank
+	put     putJob
+	att     attendJob
+	fold    foldJob
 }
 
 // row is one row of the batch.
@@ -70,6 +76,7 @@ type rowGroup struct {
 // worker is the scratch of one thread.
 type worker struct {
 	args  kernel.AttendArgs
+	sums  [2][]float32   // memory of part and total
 	part  kernel.Partial // of one span
 	total kernel.Partial // of the spans so far
 	split kernel.Partial // view of step.parts
@@ -85,7 +92,7 @@ type worker struct {
 func newStep(m *Model, z *sizes, mem []float32) *step {
 	s := &step{m: m, k: m.k, p: m.opt.Precision}
 	for i, dst := range [bufs]*[]float32{
-		bufX: &s.x, bufD: &s.d, bufH: &s.h, bufQKV: &s.qkv, bufO: &s.o, bufGate: &s.gate, bufUp: &s.up, bufCos: &s.cos,
+		bufX: &s.x, bufD: &s.d, bufE: &s.e, bufH: &s.h, bufQKV: &s.qkv, bufO: &s.o, bufGate: &s.gate, bufUp: &s.up, bufCos: &s.cos,
 		bufSin: &s.sin, bufLogits: &s.logits, bufLora: &s.lora, bufParts: &s.parts, bufRouter: &s.router, bufGX: &s.gx,
 		bufGD: &s.gd,
 	} {
@@ -100,8 +107,9 @@ func newStep(m *Model, z *sizes, mem []float32) *step {
 	s.k.Grow(&s.act, z.rows, z.actCols)
 	s.workers = make([]worker, m.pool.Threads())
 	for i := range s.workers {
-		s.workers[i].part = newPartial(z.group, z.headDim)
-		s.workers[i].total = newPartial(z.group, z.headDim)
+		for k := range s.workers[i].sums {
+			s.workers[i].sums[k] = make([]float32, z.partial)
+		}
 	}
 	s.low.k = kernel.LowRank(kernel.Portable{})
 	if k, ok := m.k.(kernel.LowRank); ok {

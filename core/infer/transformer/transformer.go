@@ -1,8 +1,9 @@
 // Package transformer is the forward pass of decoder-only language models: token ids in, logits out, over a paged cache
 // of keys and values and with LoRA adapters beside the unchanged weights.
 //
-// An architecture is a file (llama.go, gpt2.go, …) that lists its blocks; the blocks are shared: attention, SwiGLU and
-// GELU layers, mixture of experts. A new architecture is one more file, and a new block where it has one.
+// What a model computes is data, an arch.Spec: compile makes a unit of each part of a layer by the type of its operation, and
+// the operations stand in a file each (attention.go, mlp.go, moe.go). A family that is made of known operations needs nothing
+// here.
 //
 // It must not know requests, sampling, text or files: weights come as a weights.Model, arithmetic as kernel.Kernels. A
 // Model and all that hangs on it (sequences, adapters) are used by one goroutine at a time, but for LoadAdapter; the worker
@@ -18,6 +19,7 @@ import (
 	"sync"
 
 	"edged/core/infer/transformer/pool"
+	"edged/core/model/arch"
 	"edged/core/model/mmap"
 	"edged/core/model/weights"
 	"edged/quant"
@@ -55,7 +57,7 @@ const (
 )
 
 // resolve fills in the defaults and refuses what cannot be served.
-func (o Options) resolve(h *weights.Hyper) (Options, error) {
+func (o Options) resolve(spec *arch.Spec) (Options, error) {
 	if o.Kernels == nil {
 		return o, errors.New("no kernels given")
 	}
@@ -71,14 +73,16 @@ func (o Options) resolve(h *weights.Hyper) (Options, error) {
 	switch o.KV {
 	case kernel.KVF32, kernel.KVF16:
 	case kernel.KVQ8:
-		if h.HeadDim%32 != 0 {
-			return o, fmt.Errorf("KV type q8_0 stores blocks of 32 values, and this model's heads have %d: use f16", h.HeadDim)
+		for _, c := range arch.Memory(spec) {
+			if n := c.KeyDim; n%32 != 0 || c.ValueDim%32 != 0 {
+				return o, fmt.Errorf("KV type q8_0 stores blocks of 32 values, and this model's heads have %d: use f16", n)
+			}
 		}
 	default:
 		return o, fmt.Errorf("KV type %d is not known", o.KV)
 	}
 	if o.Context == 0 {
-		o.Context = min(h.Context, defaultContext)
+		o.Context = min(spec.Context, defaultContext)
 	}
 	if o.Context < 1 || o.Context > maxContext {
 		return o, fmt.Errorf("a context of %d positions: want 1 to %d", o.Context, maxContext)
@@ -112,11 +116,10 @@ func (o Options) resolve(h *weights.Hyper) (Options, error) {
 // Model is a model that is ready to compute.
 type Model struct {
 	info    Info
-	hyper   weights.Hyper
+	spec    *arch.Spec
 	opt     Options
 	k       kernel.Kernels
 	net     network
-	rope    rope
 	kv      *arena
 	pool    *pool.Pool
 	step    *step
@@ -159,7 +162,7 @@ type source interface {
 // New binds the tensors of m, proves their shapes and reserves all memory that Forward needs. The Model reads m's
 // tensors until Close; the caller closes m after that. Errors name the file and what is wrong with it.
 func New(m *weights.Model, o Options) (*Model, error) {
-	model, err := newModel(m, m.Arch, m.Hyper, o)
+	model, err := newModel(m, m.Spec, o)
 	if err != nil {
 		return nil, fmt.Errorf("transformer: %s: %w", m.Path, err)
 	}
@@ -167,31 +170,30 @@ func New(m *weights.Model, o Options) (*Model, error) {
 	return model, nil
 }
 
-func newModel(src source, arch string, h weights.Hyper, o Options) (*Model, error) {
-	if err := checkHyper(&h); err != nil {
+func newModel(src source, spec *arch.Spec, o Options) (*Model, error) {
+	if err := spec.Check(); err != nil {
 		return nil, err
 	}
-	if p := src.Matrix("position_embd.weight"); p != nil {
-		h.Context = min(h.Context, p.Rows) // what the default of Options.Context follows
+	if p := src.Matrix(arch.PositionName); p != nil && p.Rows-spec.Embed.Offset < spec.Context {
+		short := *spec
+		short.Context = p.Rows - spec.Embed.Offset // what the default of Options.Context follows
+		spec = &short
 	}
-	o, err := o.resolve(&h)
+	o, err := o.resolve(spec)
 	if err != nil {
 		return nil, err
 	}
-	m := &Model{hyper: h, opt: o, k: o.Kernels}
-	if m.rope, err = newRope(&h); err != nil {
+	m := &Model{spec: spec, opt: o, k: o.Kernels}
+	if m.net, err = compile(src, spec, o.Kernels); err != nil {
 		return nil, err
 	}
-	if m.net, err = build(src, arch, &h, o.Kernels); err != nil {
+	if n := m.net.positions; n != nil && o.Context > n.Rows-m.net.offset {
+		return nil, fmt.Errorf("a context of %d positions: the model has learned %d", o.Context, n.Rows-m.net.offset)
+	}
+	if m.kv, err = newArena(spec, &o); err != nil {
 		return nil, err
 	}
-	if n := m.net.positions; n != nil && o.Context > n.Rows {
-		return nil, fmt.Errorf("a context of %d positions: the model has learned %d", o.Context, n.Rows)
-	}
-	if m.kv, err = newArena(&h, &o); err != nil {
-		return nil, err
-	}
-	sizes := scratchSizes(&h, &o)
+	sizes := scratchSizes(spec, &o)
 	mem, mapping, err := reserve(sizes.floats())
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("scratch: %w", err), m.kv.close())
@@ -204,50 +206,13 @@ func newModel(src source, arch string, h weights.Hyper, o Options) (*Model, erro
 	}
 	m.step = newStep(m, &sizes, mem)
 	m.info = m.net.info
-	m.info.Arch, m.info.Layers, m.info.Width = arch, h.Layers, h.Width
-	m.info.VocabRows, m.info.Context, m.info.TrainContext = h.VocabRows, o.Context, h.Context
-	m.info.PageBytes, m.info.ScratchBytes = pageBytes(&h, o.KV), sizes.total()
+	m.info.Arch, m.info.Layers, m.info.Width = spec.Family, len(spec.Layers), spec.Width
+	m.info.VocabRows, m.info.Context, m.info.TrainContext = spec.Vocab, o.Context, spec.Context
+	m.info.PageBytes, m.info.ScratchBytes = pageBytes(spec, o.KV), sizes.total()
 	m.info.Precision, m.info.KV, m.info.MaxRows = o.Precision, o.KV, o.MaxRows
 	m.info.ThreadsPrefill = min(o.ThreadsPrefill, m.pool.Threads())
 	m.info.ThreadsDecode = min(o.ThreadsDecode, m.pool.Threads())
 	return m, nil
-}
-
-// checkHyper refuses hyper-parameters that no tensor shape would contradict.
-func checkHyper(h *weights.Hyper) error {
-	for _, v := range []struct {
-		name string
-		n    int
-	}{
-		{"layers", h.Layers},
-		{"width", h.Width},
-		{"heads", h.Heads},
-		{"KV heads", h.KVHeads},
-		{"head size", h.HeadDim},
-		{"FFN width", h.FFN},
-		{"vocabulary", h.VocabRows},
-		{"context", h.Context},
-	} {
-		if v.n < 1 || v.n > 1<<24 {
-			return fmt.Errorf("%s is %d: want 1 to %d", v.name, v.n, 1<<24)
-		}
-	}
-	if h.Heads%h.KVHeads != 0 {
-		return fmt.Errorf("%d heads cannot share %d KV heads evenly", h.Heads, h.KVHeads)
-	}
-	if h.HeadDim > kernel.MaxHeadDim {
-		return fmt.Errorf("heads of %d values: at most %d are supported", h.HeadDim, kernel.MaxHeadDim)
-	}
-	if int64(h.Heads)*int64(h.HeadDim) > 1<<24 {
-		return fmt.Errorf("%d heads of %d: more than %d values", h.Heads, h.HeadDim, 1<<24)
-	}
-	if !(h.NormEps >= 0) || math.IsInf(float64(h.NormEps), 0) {
-		return fmt.Errorf("norm epsilon is %v: want a number of at least 0", h.NormEps)
-	}
-	if h.Window < 0 {
-		return fmt.Errorf("sliding window is %d: want at least 0", h.Window)
-	}
-	return nil
 }
 
 // Info describes the model.

@@ -29,9 +29,9 @@ func (m *Model) Tune(ctx context.Context, prefill, decode bool) error {
 	defer seq.Free()
 	rows := make([]Row, min(tuneRows, m.opt.MaxRows, m.opt.Context))
 	for i := range rows {
-		rows[i] = Row{Seq: seq, Token: int32(i % m.hyper.VocabRows)}
+		rows[i] = Row{Seq: seq, Token: int32(i % m.spec.Vocab)}
 	}
-	one := []Row{{Seq: seq, Logits: make([]float32, m.hyper.VocabRows)}}
+	one := []Row{{Seq: seq, Logits: make([]float32, m.spec.Vocab)}}
 	try := func(batch []Row, threads *int, n int) (time.Duration, error) {
 		if err := ctx.Err(); err != nil {
 			return 0, err

@@ -6,6 +6,7 @@ import (
 	"math"
 	"strings"
 
+	"edged/core/model/arch"
 	"edged/core/model/mmap"
 	"edged/quant"
 )
@@ -86,8 +87,8 @@ func adapterError(path string, kind error, format string, args ...any) error {
 
 // fill proves every module of f against m and adds it.
 func (a *Adapter) fill(f *adapterFile, m *Model) error {
-	if f.arch != "" && family(f.arch) != family(m.Arch) {
-		return a.fail(ErrMismatch, "it is for the architecture %s, but the model is %s", f.arch, m.Arch)
+	if f.arch != "" && arch.Stored(f.arch) != arch.Stored(m.Spec.Family) {
+		return a.fail(ErrMismatch, "it is for the architecture %s, but the model is %s", f.arch, m.Spec.Family)
 	}
 	if f.prompt.rows > 0 {
 		if err := a.addPrompt(&f.prompt, m); err != nil {
@@ -98,15 +99,15 @@ func (a *Adapter) fill(f *adapterFile, m *Model) error {
 		l := &f.loras[i]
 		name, ok := l.module, true
 		if !f.gguf {
-			name, ok = toGGUF(m.Arch, l.module)
+			name, ok = m.family.ToGGUF(l.module)
 		}
 		name = strings.TrimSuffix(name, ".weight") + ".weight"
 		switch {
 		case !ok:
-			return a.fail(ErrMismatch, "module %s is none that the %s model has", l.module, m.Arch)
-		case name == "position_embd.weight":
+			return a.fail(ErrMismatch, "module %s is none that the %s model has", l.module, m.Spec.Family)
+		case name == arch.PositionName:
 			return a.fail(ErrUnsupported, "module %s: LoRA on learned positions%s", l.module, f.beside(l.module))
-		case l.embed != (name == embedName):
+		case l.embed != (name == arch.EmbedName):
 			return a.fail(ErrMismatch, "module %s: tensors %s (%d, %d) and %s (%d, %d) are not those of %s: an embedding has lora_embedding_A and lora_embedding_B, a linear layer lora_A and lora_B",
 				l.module, l.a.name, l.a.rows, l.a.cols, l.b.name, l.b.rows, l.b.cols, name)
 		}
@@ -119,9 +120,9 @@ func (a *Adapter) fill(f *adapterFile, m *Model) error {
 			}
 			continue
 		}
-		pattern, numbers := splitNumbers(name)
-		if pattern == "blk.N.attn_qkv.weight" && m.Arch == "gpt2" {
-			if err := a.addFused(l, m, numbers[0]); err != nil {
+		pattern, numbers := arch.SplitNumbers(strings.TrimSuffix(name, ".weight"))
+		if split := m.Spec.SplitOf(pattern); split != nil {
+			if err := a.addFused(l, m, split, numbers, f.gguf); err != nil {
 				return err
 			}
 			continue
@@ -131,16 +132,6 @@ func (a *Adapter) fill(f *adapterFile, m *Model) error {
 		}
 	}
 	return nil
-}
-
-// family joins the names under which one tensor layout goes.
-func family(arch string) string {
-	switch arch {
-	case "mistral", "mixtral":
-		return "llama"
-	default:
-		return arch
-	}
 }
 
 // finite refuses values with which every answer would be noise.
@@ -160,22 +151,30 @@ func (a *Adapter) finite(tensors ...*rawTensor) error {
 	return nil
 }
 
-// addFused cuts an adapter of GPT-2's fused projection into q, k and v, which share A.
-func (a *Adapter) addFused(l *rawLoRA, m *Model, layer string) error {
-	parts := []string{"q", "k", "v"}
-	if l.b.rows%len(parts) != 0 {
-		return a.fail(ErrMismatch, "tensor %s has shape (%d, %d): the model's fused projection has 3 × %d rows", l.b.name, l.b.rows, l.b.cols, m.Hyper.Width)
+// addFused cuts an adapter of a fused matrix as the matrix was cut: the parts share A.
+func (a *Adapter) addFused(l *rawLoRA, m *Model, split *arch.Split, numbers []string, fromGGUF bool) error {
+	b := builder{m: &Model{Path: m.Path, Spec: m.Spec, arena: a.arena}}
+	parts, groups, err := b.parts(split, numbers, ".weight", l.b.rows)
+	if err != nil {
+		return a.fail(ErrMismatch, "tensor %s has shape (%d, %d): the rows of the model's fused matrix are another number", l.b.name, l.b.rows, l.b.cols)
 	}
-	n := len(l.b.data) / len(parts)
-	for i, part := range parts {
-		cut := *l
-		cut.b.rows /= len(parts)
-		cut.b.data = l.b.data[i*n : (i+1)*n]
-		if sizes := len(l.size.data) / len(parts); sizes > 0 {
-			cut.size.rows /= len(parts)
-			cut.size.data = l.size.data[i*sizes : (i+1)*sizes]
+	rows, err := b.gather(parts, groups, len(l.b.data)/l.b.rows, l.b.data)
+	if err != nil {
+		return fmt.Errorf("weights: adapter %s: tensor %s: %w", a.Path, l.b.name, err)
+	}
+	var sizes [][]byte
+	if l.size.rows > 0 {
+		if sizes, err = b.gather(parts, groups, len(l.size.data)/l.size.rows, l.size.data); err != nil {
+			return fmt.Errorf("weights: adapter %s: tensor %s: %w", a.Path, l.size.name, err)
 		}
-		if err := a.add(&cut, m, "blk."+layer+".attn_"+part+".weight", false); err != nil {
+	}
+	for i, p := range parts {
+		cut := *l
+		cut.b.rows, cut.b.data = p.rows, rows[i]
+		if sizes != nil {
+			cut.size.rows, cut.size.data = p.rows, sizes[i]
+		}
+		if err := a.add(&cut, m, p.name, fromGGUF); err != nil {
 			return err
 		}
 	}
@@ -199,15 +198,15 @@ func (a *Adapter) add(l *rawLoRA, m *Model, name string, fromGGUF bool) error {
 		return err
 	}
 	b, size := l.b, l.size
-	interleavedB := fromGGUF && family(m.Arch) == "llama"
-	if heads := qkHeads(name, &m.Hyper); heads > 0 && interleavedB != m.Hyper.Interleaved && m.Hyper.RopeDim > 0 {
-		data, err := a.permuted(&b, heads, m.Hyper.Interleaved)
+	permutedB := fromGGUF && m.family.Permuted
+	if heads := m.tensors[name].Heads; heads > 0 && permutedB != m.Spec.Permuted {
+		data, err := a.permuted(&b, heads, m.Spec.Permuted)
 		if err != nil {
 			return fmt.Errorf("weights: adapter %s: tensor %s: %w", a.Path, b.name, err)
 		}
 		b.data = data
 		if size.rows > 0 {
-			if size.data, err = a.permuted(&size, heads, m.Hyper.Interleaved); err != nil {
+			if size.data, err = a.permuted(&size, heads, m.Spec.Permuted); err != nil {
 				return fmt.Errorf("weights: adapter %s: tensor %s: %w", a.Path, size.name, err)
 			}
 		}
@@ -242,19 +241,19 @@ func (a *Adapter) scaling(l *rawLoRA) (float32, error) {
 
 // addEmbedding proves an adapter of the token embedding and adds it, A with a row for each token: that is what a token reads.
 func (a *Adapter) addEmbedding(l *rawLoRA, m *Model, fromGGUF bool) error {
-	base := m.Matrix(embedName)
+	base := m.Matrix(arch.EmbedName)
 	tokens := l.a.cols
 	if fromGGUF {
 		tokens = l.a.rows
 	}
 	switch {
 	case base == nil:
-		return a.fail(ErrMismatch, "module %s: the model has no tensor %s", l.module, embedName)
+		return a.fail(ErrMismatch, "module %s: the model has no tensor %s", l.module, arch.EmbedName)
 	case a.Embed != nil:
 		return a.fail(ErrInvalid, "module %s appears twice", l.module)
 	case tokens != base.Rows || l.b.rows != base.Cols:
 		return a.fail(ErrMismatch, "module %s: A is (%d, %d) and B is (%d, %d), but the model's %s is (%d, %d): it was trained on another model or with more tokens",
-			l.module, l.a.rows, l.a.cols, l.b.rows, l.b.cols, embedName, base.Rows, base.Cols)
+			l.module, l.a.rows, l.a.cols, l.b.rows, l.b.cols, arch.EmbedName, base.Rows, base.Cols)
 	}
 	scale, err := a.scaling(l)
 	if err != nil {
@@ -266,11 +265,11 @@ func (a *Adapter) addEmbedding(l *rawLoRA, m *Model, fromGGUF bool) error {
 			return fmt.Errorf("weights: adapter %s: tensor %s: %w", a.Path, l.a.name, err)
 		}
 	}
-	A, err := a.place(&t, embedName+".lora_a")
+	A, err := a.place(&t, arch.EmbedName+".lora_a")
 	if err != nil {
 		return err
 	}
-	B, err := a.place(&l.b, embedName+".lora_b")
+	B, err := a.place(&l.b, arch.EmbedName+".lora_b")
 	if err != nil {
 		return err
 	}
@@ -296,9 +295,9 @@ func (a *Adapter) turned(t *rawTensor) (rawTensor, error) {
 
 // addPrompt proves a soft prompt and adds it.
 func (a *Adapter) addPrompt(t *rawTensor, m *Model) error {
-	if t.cols != m.Hyper.Width {
+	if t.cols != m.Spec.Width {
 		return a.fail(ErrMismatch, "tensor %s is (%d, %d), but the model's %s is (%d, %d): it was trained on another model",
-			t.name, t.rows, t.cols, embedName, m.Hyper.VocabRows, m.Hyper.Width)
+			t.name, t.rows, t.cols, arch.EmbedName, m.Spec.Vocab, m.Spec.Width)
 	}
 	err := a.finite(t)
 	if err == nil {
@@ -317,18 +316,6 @@ func (a *Adapter) place(t *rawTensor, name string) (*quant.Matrix, error) {
 	}
 	m.Data = data
 	return m, nil
-}
-
-// qkHeads is the number of heads whose rows RoPE pairs up in the named matrix, 0 for any but q and k.
-func qkHeads(name string, h *Hyper) int {
-	switch {
-	case strings.HasSuffix(name, ".attn_q.weight"):
-		return h.Heads
-	case strings.HasSuffix(name, ".attn_k.weight"):
-		return h.KVHeads
-	default:
-		return 0
-	}
 }
 
 // permuted returns the rows of t in the other order of RoPE pairs: to adjacent pairs (row 2i+s of a head was row

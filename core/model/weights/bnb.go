@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"edged/core/model/arch"
 	"edged/core/model/safetensors"
 	"edged/quant"
 )
@@ -145,38 +146,52 @@ func (b *builder) bnb(files *safetensors.Folder, t *safetensors.Tensor, name str
 	return m, err
 }
 
-// hfBnB adds a bitsandbytes matrix. GPT-2's are (outputs, inputs) already: bitsandbytes turns a Conv1D before it
-// quantises it. Its fused projection is cut where the blocks of its scales allow.
+// hfBnB adds a bitsandbytes matrix. Where a matrix is stored transposed otherwise, bitsandbytes has turned it before it
+// quantised it. A fused one is cut where the blocks of its scales allow.
 func (b *builder) hfBnB(m *quant.Matrix, name string) error {
-	pattern, numbers := splitNumbers(name)
-	if !strings.HasPrefix(pattern, "blk.N.attn_qkv.") {
+	module, suffix := cutSuffix(name)
+	pattern, numbers := arch.SplitNumbers(module)
+	split := b.m.Spec.SplitOf(pattern)
+	if split == nil {
 		if b.m.matrices[name] != nil {
 			return b.fail(ErrInvalid, "tensor %s appears twice", name)
 		}
 		b.m.matrices[name] = m
 		return nil
 	}
-	s := m.BnB
-	n := m.Rows / 3 * m.Cols
-	blocks := n / s.BlockSize
-	if m.Rows%3 != 0 || n%s.BlockSize != 0 || s.AbsmaxQ != nil && blocks%s.NestedBlock != 0 {
-		return b.fail(ErrUnsupported, "tensor %s (%d, %d): its q, k and v share blocks of scales; use a GGUF file of this model", b.say(name), m.Rows, m.Cols)
+	parts, groups, err := b.parts(split, numbers, suffix, m.Rows)
+	if err != nil {
+		return err
 	}
-	for i, part := range []string{"q", "k", "v"} {
-		scale := *s
-		if s.AbsmaxQ != nil {
-			scale.AbsmaxQ = s.AbsmaxQ[i*blocks : (i+1)*blocks]
-			if s.NestedAbsmax != nil {
-				k := blocks / s.NestedBlock
-				scale.NestedAbsmax = s.NestedAbsmax[i*k : (i+1)*k]
-			}
-		} else if s.Absmax != nil {
-			scale.Absmax = s.Absmax[i*blocks : (i+1)*blocks]
+	at := 0
+	for _, p := range parts {
+		piece := b.bnbRows(m, at, p.rows)
+		if piece == nil || groups > 1 {
+			return b.fail(ErrUnsupported, "tensor %s (%d, %d): its parts share blocks of scales; use a GGUF file of this model", b.say(name), m.Rows, m.Cols)
 		}
-		to := "blk." + numbers[0] + ".attn_" + part + ".weight"
-		b.m.matrices[to] = &quant.Matrix{
-			Name: to, Format: m.Format, Rows: m.Rows / 3, Cols: m.Cols, Data: m.Data[i*n/2 : (i+1)*n/2], BnB: &scale,
-		}
+		piece.Name = p.name
+		b.m.matrices[p.name] = piece
+		at += p.rows
 	}
 	return nil
+}
+
+// bnbRows is a view of some rows, nil where a block of scales does not begin and end with them.
+func (b *builder) bnbRows(m *quant.Matrix, from, rows int) *quant.Matrix {
+	s := m.BnB
+	lo, n := from*m.Cols, rows*m.Cols
+	block, blocks := lo/s.BlockSize, n/s.BlockSize
+	if lo%s.BlockSize != 0 || n%s.BlockSize != 0 || s.AbsmaxQ != nil && (block%s.NestedBlock != 0 || blocks%s.NestedBlock != 0) {
+		return nil
+	}
+	scale := *s
+	if s.AbsmaxQ != nil {
+		scale.AbsmaxQ = s.AbsmaxQ[block : block+blocks]
+		if s.NestedAbsmax != nil {
+			scale.NestedAbsmax = s.NestedAbsmax[block/s.NestedBlock : (block+blocks)/s.NestedBlock]
+		}
+	} else if s.Absmax != nil {
+		scale.Absmax = s.Absmax[block : block+blocks]
+	}
+	return &quant.Matrix{Format: m.Format, Rows: rows, Cols: m.Cols, Data: m.Data[lo/2 : (lo+n)/2], BnB: &scale}
 }

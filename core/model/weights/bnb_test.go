@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"edged/core/model/arch"
 	"edged/core/model/safetensors"
 	"edged/core/model/weights"
 	"edged/quant"
@@ -118,7 +119,7 @@ func TestBnB(t *testing.T) {
 			if weights.MatrixBytes(x) != int64(len(x.Data)+4*len(x.BnB.Absmax)+len(x.BnB.AbsmaxQ)+4*len(x.BnB.NestedAbsmax)) {
 				t.Errorf("%s nested %v: %d bytes", kind, nested, weights.MatrixBytes(x))
 			}
-			if err := weights.Requantize(m, func(n string) bool { return n == to }, quant.F32); err != nil {
+			if err := weights.Requantize(m, func(x arch.Tensor) bool { return x.Name == to }, quant.F32); err != nil {
 				t.Fatal(err)
 			}
 			if !equal(decode(m.Matrix(to)), want) {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"edged/core/model/arch"
 	"edged/core/model/safetensors"
 	"edged/core/model/weights"
 )
@@ -22,28 +23,29 @@ func TestConfigHF(t *testing.T) {
 		name  string
 		arch  string
 		edit  func(m *tinyModel)
-		want  string                     // part of the error; "": opens
-		check func(h weights.Hyper) bool // of what opens
+		want  string             // part of the error; "": opens
+		check func(h hyper) bool // of what opens, by its first layer
+		last  int                // window of the last layer
 	}{
-		{name: "llama", check: func(h weights.Hyper) bool {
+		{name: "llama", check: func(h hyper) bool {
 			return h.Heads == 4 && h.KVHeads == 2 && h.HeadDim == 16 && h.RopeDim == 16 && !h.Tied && !h.Interleaved &&
 				h.VocabRows == tinyVocab && h.BOS == 1 && h.EOS == 2 && cmp.Equal(h.EOG, []int32{2, 3}) && h.Window == 0
 		}},
-		{name: "window of llama", edit: func(m *tinyModel) { m.config["sliding_window"] = 32 }, check: func(h weights.Hyper) bool { return h.Window == 0 }},
-		{name: "window of mistral", arch: "mistral", edit: func(m *tinyModel) { m.config["sliding_window"] = 32 }, check: func(h weights.Hyper) bool { return h.Window == 32 }},
-		{name: "null window", arch: "mistral", edit: func(m *tinyModel) { m.config["sliding_window"] = nil }, check: func(h weights.Hyper) bool { return h.Window == 0 }},
-		{name: "qwen2 window off", arch: "qwen2", edit: func(m *tinyModel) { m.config["sliding_window"] = 32 }, check: func(h weights.Hyper) bool { return h.Window == 0 }},
+		{name: "window of llama", edit: func(m *tinyModel) { m.config["sliding_window"] = 32 }, check: func(h hyper) bool { return h.Window == 0 }},
+		{name: "window of mistral", arch: "mistral", edit: func(m *tinyModel) { m.config["sliding_window"] = 32 }, check: func(h hyper) bool { return h.Window == 32 }},
+		{name: "null window", arch: "mistral", edit: func(m *tinyModel) { m.config["sliding_window"] = nil }, check: func(h hyper) bool { return h.Window == 0 }},
+		{name: "qwen2 window off", arch: "qwen2", edit: func(m *tinyModel) { m.config["sliding_window"] = 32 }, check: func(h hyper) bool { return h.Window == 0 }},
 		{name: "qwen2 window on", arch: "qwen2", edit: func(m *tinyModel) {
 			m.config["sliding_window"], m.config["use_sliding_window"], m.config["max_window_layers"] = 32, true, 0
-		}, check: func(h weights.Hyper) bool { return h.Window == 32 }},
+		}, check: func(h hyper) bool { return h.Window == 32 }},
 		{name: "qwen2 window in some", arch: "qwen2", edit: func(m *tinyModel) {
 			m.config["sliding_window"], m.config["use_sliding_window"], m.config["max_window_layers"] = 32, true, 1
-		}, want: "1 of 2 layers"},
+		}, check: func(h hyper) bool { return h.Window == 0 }, last: 32},
 		{name: "layer types", arch: "qwen3", edit: func(m *tinyModel) {
 			m.config["sliding_window"], m.config["layer_types"] = 32, []string{"full_attention", "sliding_attention"}
-		}, want: "1 of 2 layers"},
-		{name: "other layer types", arch: "qwen3", edit: func(m *tinyModel) { m.config["layer_types"] = []string{"linear_attention"} }, want: "linear_attention"},
-		{name: "qwen3", arch: "qwen3", check: func(h weights.Hyper) bool { return h.HeadDim == 16 }},
+		}, check: func(h hyper) bool { return h.Window == 0 }, last: 32},
+		{name: "other layer types", arch: "qwen3", edit: func(m *tinyModel) { m.config["layer_types"] = []string{"linear_attention", "full_attention"} }, want: "linear_attention"},
+		{name: "qwen3", arch: "qwen3", check: func(h hyper) bool { return h.HeadDim == 16 }},
 		{
 			name: "qwen3 without norms", arch: "qwen3", edit: func(m *tinyModel) { delete(m.tensors, "model.layers.1.self_attn.k_norm.weight") },
 			want: "model.layers.1.self_attn.k_norm.weight (blk.1.attn_k_norm.weight) is missing",
@@ -51,8 +53,8 @@ func TestConfigHF(t *testing.T) {
 		{name: "qwen2 without bias", arch: "qwen2", edit: func(m *tinyModel) { delete(m.tensors, "model.layers.0.self_attn.v_proj.bias") }, want: "v_proj.bias"},
 		{name: "llama with a bias", edit: func(m *tinyModel) { m.tensors["model.layers.0.self_attn.o_proj.bias"] = []int64{tinyWidth} }},
 		{name: "llama must have a bias", edit: func(m *tinyModel) { m.config["mlp_bias"] = true }, want: "mlp.gate_proj.bias"},
-		{name: "tied", edit: func(m *tinyModel) { m.config["tie_word_embeddings"] = true; delete(m.tensors, "lm_head.weight") }, check: func(h weights.Hyper) bool { return h.Tied }},
-		{name: "tied with a copy", edit: func(m *tinyModel) { m.config["tie_word_embeddings"] = true }, check: func(h weights.Hyper) bool { return h.Tied }},
+		{name: "tied", edit: func(m *tinyModel) { m.config["tie_word_embeddings"] = true; delete(m.tensors, "lm_head.weight") }, check: func(h hyper) bool { return h.Tied }},
+		{name: "tied with a head of its own", edit: func(m *tinyModel) { m.config["tie_word_embeddings"] = true }, check: func(h hyper) bool { return !h.Tied }},
 		{name: "untied without head", edit: func(m *tinyModel) { delete(m.tensors, "lm_head.weight") }, want: "lm_head.weight (output.weight) is missing"},
 		{name: "base model names", edit: func(m *tinyModel) {
 			for name, shape := range m.tensors {
@@ -63,45 +65,45 @@ func TestConfigHF(t *testing.T) {
 			}
 		}},
 		{name: "old inverse frequencies", edit: func(m *tinyModel) { m.tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] = []int64{8} }},
-		{name: "head_dim computed", edit: func(m *tinyModel) { delete(m.config, "head_dim") }, check: func(h weights.Hyper) bool { return h.HeadDim == 16 }},
-		{name: "eos alone", edit: func(m *tinyModel) { m.config["eos_token_id"] = 9; m.config["bos_token_id"] = nil }, check: func(h weights.Hyper) bool {
+		{name: "head_dim computed", edit: func(m *tinyModel) { delete(m.config, "head_dim") }, check: func(h hyper) bool { return h.HeadDim == 16 }},
+		{name: "eos alone", edit: func(m *tinyModel) { m.config["eos_token_id"] = 9; m.config["bos_token_id"] = nil }, check: func(h hyper) bool {
 			return h.EOS == 9 && h.BOS == -1 && cmp.Equal(h.EOG, []int32{9})
 		}},
 
-		{name: "linear", edit: func(m *tinyModel) { m.config["rope_scaling"] = obj{"type": "linear", "factor": 4.0} }, check: func(h weights.Hyper) bool {
+		{name: "linear", edit: func(m *tinyModel) { m.config["rope_scaling"] = obj{"type": "linear", "factor": 4.0} }, check: func(h hyper) bool {
 			return h.RopeScaling.Kind == "linear" && h.RopeScaling.Factor == 4 && h.Context == tinyContext
 		}},
 		{name: "llama3", edit: func(m *tinyModel) {
 			m.config["rope_scaling"] = obj{"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 64}
-		}, check: func(h weights.Hyper) bool {
+		}, check: func(h hyper) bool {
 			s := h.RopeScaling
-			return s.Kind == "llama3" && s.Factor == 8 && s.LowFreq == 1 && s.HighFreq == 4 && s.OrigContext == 64
+			return s.Kind == "llama3" && s.Factor == 8 && s.LowFreq == 1 && s.HighFreq == 4 && s.Original == 64
 		}},
 		{name: "yarn", arch: "qwen2", edit: func(m *tinyModel) {
 			m.config["rope_scaling"] = obj{"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 128}
-		}, check: func(h weights.Hyper) bool {
+		}, check: func(h hyper) bool {
 			s := h.RopeScaling
-			return s.Kind == "yarn" && s.Factor == 4 && s.BetaFast == 32 && s.BetaSlow == 1 && s.AttnFactor == 0 && s.OrigContext == 128 && h.Context == 512
+			return s.Kind == "yarn" && s.Factor == 4 && s.BetaFast == 32 && s.BetaSlow == 1 && s.Amplitude == 0 && s.Original == 128 && h.Context == 512
 		}},
 		{name: "rope_parameters", edit: func(m *tinyModel) {
 			delete(m.config, "rope_theta")
 			m.config["rope_parameters"] = obj{"rope_type": "yarn", "factor": 2.0, "rope_theta": 5e5, "attention_factor": 1.5, "beta_fast": 16.0, "beta_slow": 2.0}
-		}, check: func(h weights.Hyper) bool {
+		}, check: func(h hyper) bool {
 			s := h.RopeScaling
-			return h.RopeTheta == 5e5 && s.Kind == "yarn" && s.AttnFactor == 1.5 && s.BetaFast == 16 && s.BetaSlow == 2 && s.OrigContext == tinyContext && h.Context == tinyContext
+			return h.RopeTheta == 5e5 && s.Kind == "yarn" && s.Amplitude == 1.5 && s.BetaFast == 16 && s.BetaSlow == 2 && s.Original == tinyContext && h.Context == tinyContext
 		}},
 		{name: "default rope", edit: func(m *tinyModel) {
 			m.config["rope_scaling"] = nil
 			m.config["rope_parameters"] = obj{"rope_type": "default", "rope_theta": 5e5}
-		}, check: func(h weights.Hyper) bool { return h.RopeTheta == 5e5 && h.RopeScaling.Kind == "" }},
-		{name: "partial rotary", edit: func(m *tinyModel) { m.config["partial_rotary_factor"] = 0.5 }, check: func(h weights.Hyper) bool { return h.RopeDim == 8 }},
+		}, check: func(h hyper) bool { return h.RopeTheta == 5e5 && h.RopeScaling.Kind == "" }},
+		{name: "partial rotary", edit: func(m *tinyModel) { m.config["partial_rotary_factor"] = 0.5 }, check: func(h hyper) bool { return h.RopeDim == 8 }},
 		{name: "dynamic", edit: func(m *tinyModel) { m.config["rope_scaling"] = obj{"type": "dynamic", "factor": 4.0} }, want: `"dynamic"`},
 		{name: "per layer", edit: func(m *tinyModel) { m.config["rope_parameters"] = obj{"full_attention": obj{}} }, want: "each kind of layer"},
 		{name: "no factor", edit: func(m *tinyModel) { m.config["rope_scaling"] = obj{"type": "linear"} }, want: "factor is missing"},
 		{name: "small factor", edit: func(m *tinyModel) { m.config["rope_scaling"] = obj{"type": "linear", "factor": 0.5} }, want: "factor is 0.5"},
 		{name: "scaling is text", edit: func(m *tinyModel) { m.config["rope_scaling"] = "linear" }, want: "rope_scaling"},
 		{name: "llama3 without frequencies", edit: func(m *tinyModel) { m.config["rope_scaling"] = obj{"type": "llama3", "factor": 4.0} }, want: "frequency factors"},
-		{name: "mscale", edit: func(m *tinyModel) { m.config["rope_scaling"] = obj{"type": "yarn", "factor": 4.0, "mscale": 1.0} }, want: "mscale"},
+		{name: "mscale", edit: func(m *tinyModel) { m.config["rope_scaling"] = obj{"type": "yarn", "factor": 4.0, "mscale": -1.0} }, want: "mscale"},
 		{name: "base 0", edit: func(m *tinyModel) { m.config["rope_theta"] = 0.0 }, want: "RoPE base is 0"},
 
 		{name: "no model_type", edit: func(m *tinyModel) { delete(m.config, "model_type") }, want: "no model_type"},
@@ -129,17 +131,13 @@ func TestConfigHF(t *testing.T) {
 		{name: "unknown tensor", edit: func(m *tinyModel) { m.tensors["model.layers.0.mlp.router.weight"] = []int64{4} }, want: "tensor model.layers.0.mlp.router.weight is none"},
 		{name: "vector for matrix", edit: func(m *tinyModel) { m.tensors["model.layers.0.mlp.up_proj.weight"] = []int64{96} }, want: "(96)"},
 		{name: "three dimensions", edit: func(m *tinyModel) { m.tensors["model.layers.0.mlp.up_proj.weight"] = []int64{96, 8, 8} }, want: "[96 8 8]"},
-		{name: "no rows", edit: func(m *tinyModel) { m.tensors["model.embed_tokens.weight"] = []int64{0, 64} }, want: "(0, 64)"},
+		{name: "no rows", edit: func(m *tinyModel) { m.tensors["model.embed_tokens.weight"] = []int64{0, 64} }, want: "embedding rows is 0"},
 		{name: "experts in llama", edit: func(m *tinyModel) {
 			m.tensors["model.layers.0.block_sparse_moe.gate.weight"] = []int64{8, 64}
 		}, want: "block_sparse_moe.gate.weight"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			arch := c.arch
-			if arch == "" {
-				arch = "llama"
-			}
-			m := tiny(arch)
+			m := tiny(or(c.arch, "llama"))
 			if c.edit != nil {
 				c.edit(m)
 			}
@@ -156,8 +154,11 @@ func TestConfigHF(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer w.Close()
-			if c.check != nil && !c.check(w.Hyper) {
-				t.Errorf("%+v", w.Hyper)
+			if c.check != nil && !c.check(hyperOf(w)) {
+				t.Errorf("%+v", hyperOf(w))
+			}
+			if a := w.Spec.Layers[len(w.Spec.Layers)-1][0].Op.(arch.Attention); c.last != 0 && a.Window != c.last {
+				t.Errorf("the last layer's window is %d", a.Window)
 			}
 			if w.Matrix("output.weight") == nil || w.Matrix("blk.1.ffn_down.weight").Rows != tinyWidth {
 				t.Error("matrices are missing")
@@ -173,15 +174,15 @@ func TestConfigGGUF(t *testing.T) {
 		arch  string
 		edit  func(m *tinyModel)
 		want  string
-		check func(h weights.Hyper) bool
+		check func(h hyper) bool
 	}{
-		{name: "llama", check: func(h weights.Hyper) bool {
+		{name: "llama", check: func(h hyper) bool {
 			return h.Interleaved && h.RopeDim == 16 && h.HeadDim == 16 && !h.Tied && h.BOS == -1 && h.EOS == 2 && cmp.Equal(h.EOG, []int32{2, 3})
 		}},
-		{name: "qwen3", arch: "qwen3", check: func(h weights.Hyper) bool { return !h.Interleaved }},
-		{name: "qwen2", arch: "qwen2", check: func(h weights.Hyper) bool { return !h.Interleaved }},
-		{name: "mistral", arch: "mistral", edit: func(m *tinyModel) { m.keys["mistral.attention.sliding_window"] = uint32(32) }, check: func(h weights.Hyper) bool { return h.Interleaved && h.Window == 32 }},
-		{name: "tied", edit: func(m *tinyModel) { delete(m.gguf, "output.weight") }, check: func(h weights.Hyper) bool { return h.Tied }},
+		{name: "qwen3", arch: "qwen3", check: func(h hyper) bool { return !h.Interleaved }},
+		{name: "qwen2", arch: "qwen2", check: func(h hyper) bool { return !h.Interleaved }},
+		{name: "mistral", arch: "mistral", edit: func(m *tinyModel) { m.keys["mistral.attention.sliding_window"] = uint32(32) }, check: func(h hyper) bool { return h.Interleaved && h.Window == 32 }},
+		{name: "tied", edit: func(m *tinyModel) { delete(m.gguf, "output.weight") }, check: func(h hyper) bool { return h.Tied }},
 		{name: "defaults", edit: func(m *tinyModel) {
 			delete(m.keys, "llama.attention.head_count_kv")
 			delete(m.keys, "llama.rope.freq_base")
@@ -189,21 +190,21 @@ func TestConfigGGUF(t *testing.T) {
 				m.gguf["blk."+n+".attn_k.weight"] = []int64{64, 64}
 				m.gguf["blk."+n+".attn_v.weight"] = []int64{64, 64}
 			}
-		}, check: func(h weights.Hyper) bool { return h.KVHeads == 4 && h.RopeTheta == 10000 }},
-		{name: "heads by layer", edit: func(m *tinyModel) { m.keys["llama.attention.head_count_kv"] = []uint32{2, 2} }, check: func(h weights.Hyper) bool { return h.KVHeads == 2 }},
+		}, check: func(h hyper) bool { return h.KVHeads == 4 && h.RopeTheta == 10000 }},
+		{name: "heads by layer", edit: func(m *tinyModel) { m.keys["llama.attention.head_count_kv"] = []uint32{2, 2} }, check: func(h hyper) bool { return h.KVHeads == 2 }},
 		{name: "uneven heads by layer", edit: func(m *tinyModel) { m.keys["llama.attention.head_count_kv"] = []uint32{2, 4} }, want: "different sizes"},
 		{name: "linear", edit: func(m *tinyModel) {
 			m.keys["llama.rope.scaling.type"], m.keys["llama.rope.scaling.factor"] = "linear", float32(4)
-		}, check: func(h weights.Hyper) bool { return h.RopeScaling.Kind == "linear" && h.RopeScaling.Factor == 4 }},
-		{name: "old linear", edit: func(m *tinyModel) { m.keys["llama.rope.scale_linear"] = float32(4) }, check: func(h weights.Hyper) bool { return h.RopeScaling.Kind == "linear" && h.RopeScaling.Factor == 4 }},
-		{name: "no scaling", edit: func(m *tinyModel) { m.keys["llama.rope.scaling.type"] = "none" }, check: func(h weights.Hyper) bool { return h.RopeScaling.Kind == "" }},
+		}, check: func(h hyper) bool { return h.RopeScaling.Kind == "linear" && h.RopeScaling.Factor == 4 }},
+		{name: "old linear", edit: func(m *tinyModel) { m.keys["llama.rope.scale_linear"] = float32(4) }, check: func(h hyper) bool { return h.RopeScaling.Kind == "linear" && h.RopeScaling.Factor == 4 }},
+		{name: "no scaling", edit: func(m *tinyModel) { m.keys["llama.rope.scaling.type"] = "none" }, check: func(h hyper) bool { return h.RopeScaling.Kind == "" }},
 		{name: "yarn", edit: func(m *tinyModel) {
 			m.keys["llama.rope.scaling.type"], m.keys["llama.rope.scaling.factor"] = "yarn", float32(4)
 			m.keys["llama.rope.scaling.original_context_length"] = uint32(32)
 			m.keys["llama.rope.scaling.attn_factor"] = float32(2)
-		}, check: func(h weights.Hyper) bool {
+		}, check: func(h hyper) bool {
 			s := h.RopeScaling
-			return s.Kind == "yarn" && s.OrigContext == 32 && math.Abs(s.AttnFactor-2*(1+0.1*math.Log(4))) < 1e-9 && s.BetaFast == 32 && s.BetaSlow == 1
+			return s.Kind == "yarn" && s.Original == 32 && math.Abs(s.Amplitude-2*(1+0.1*math.Log(4))) < 1e-9 && s.BetaFast == 32 && s.BetaSlow == 1
 		}},
 		{name: "longrope", edit: func(m *tinyModel) { m.keys["llama.rope.scaling.type"] = "longrope" }, want: `"longrope"`},
 		{name: "frequency factors", edit: func(m *tinyModel) { m.gguf["rope_freqs.weight"] = []int64{8} }, want: "value"}, // noise: some are negative
@@ -233,11 +234,7 @@ func TestConfigGGUF(t *testing.T) {
 		{name: "four dimensions", edit: func(m *tinyModel) { m.gguf["blk.0.ffn_up.weight"] = []int64{8, 8, 48, 2} }, want: "4 dimensions"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			arch := c.arch
-			if arch == "" {
-				arch = "llama"
-			}
-			m := tiny(arch)
+			m := tiny(or(c.arch, "llama"))
 			c0 := c.edit
 			if c0 != nil {
 				c0(m)
@@ -254,8 +251,8 @@ func TestConfigGGUF(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer w.Close()
-			if c.check != nil && !c.check(w.Hyper) {
-				t.Errorf("%+v", w.Hyper)
+			if c.check != nil && !c.check(hyperOf(w)) {
+				t.Errorf("%+v", hyperOf(w))
 			}
 		})
 	}
@@ -264,8 +261,8 @@ func TestConfigGGUF(t *testing.T) {
 func TestGPT2Folder(t *testing.T) {
 	m := tinyGPT2()
 	w := open(t, m.writeHF(t))
-	if len(w.Names()) != 3+1+16 || w.Hyper.FFN != 4*tinyWidth || !w.Hyper.Tied {
-		t.Errorf("%d tensors %v, %+v", len(w.Names()), w.Names(), w.Hyper)
+	if len(w.Names()) != 3+1+16 || hyperOf(w).FFN != 4*tinyWidth || !hyperOf(w).Tied {
+		t.Errorf("%d tensors %v, %+v", len(w.Names()), w.Names(), hyperOf(w))
 	}
 	for config, want := range map[string]any{"activation_function": "relu", "scale_attn_by_inverse_layer_idx": true, "n_head": 5, "n_inner": 100} {
 		m := tinyGPT2()
@@ -275,7 +272,7 @@ func TestGPT2Folder(t *testing.T) {
 		}
 	}
 	m.tensors["h.0.attn.c_attn.weight"] = []int64{tinyWidth, 3*tinyWidth + 1}
-	if _, err := weights.Open(m.writeHF(t)); err == nil || !strings.Contains(err.Error(), "multiple of 3") {
+	if _, err := weights.Open(m.writeHF(t)); err == nil || !strings.Contains(err.Error(), "has 193 rows, but its parts take 192") {
 		t.Errorf("193 columns: %v", err)
 	}
 }

@@ -21,8 +21,8 @@ func TestDemo(t *testing.T) {
 	}
 	for _, path := range []string{"hf-nf4", "gguf/hearth-4m-q4_0.gguf"} {
 		m := open(t, filepath.Join(demo, path))
-		if m.Hyper.Layers != 6 || m.Hyper.EOS != 2 || !m.Hyper.Tied {
-			t.Errorf("%s: %+v", path, m.Hyper)
+		if hyperOf(m).Layers != 6 || hyperOf(m).EOS != 2 || !hyperOf(m).Tied {
+			t.Errorf("%s: %+v", path, hyperOf(m))
 		}
 		for _, a := range adapters {
 			got, err := weights.OpenAdapter(a, m)
@@ -97,13 +97,13 @@ func TestFrequencyFactors(t *testing.T) {
 	m := tiny("llama")
 	m.positive = "rope_freqs.weight"
 	m.gguf[m.positive] = []int64{tinyHeadDim / 2}
-	got := open(t, m.writeGGUF(t)).Hyper.RopeScaling
-	if len(got.FreqFactors) != tinyHeadDim/2 || got.Kind != "" {
+	got := hyperOf(open(t, m.writeGGUF(t))).RopeScaling
+	if len(got.Factors) != tinyHeadDim/2 || got.Kind != "" {
 		t.Fatalf("%+v", got)
 	}
-	for _, x := range got.FreqFactors {
+	for _, x := range got.Factors {
 		if !(x > 0 && x < 3) || math.IsNaN(float64(x)) {
-			t.Errorf("%v", got.FreqFactors)
+			t.Errorf("%v", got.Factors)
 		}
 	}
 }

@@ -4,24 +4,29 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
 
+	"edged/core/model/arch"
 	"edged/core/model/safetensors"
 	"edged/quant"
 )
 
 // openHF fills the model from a Hugging Face folder.
 func (b *builder) openHF(dir string) error {
-	c, err := b.readConfig(dir)
+	config, err := b.readConfig(dir)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("%w: a model folder holds config.json and model*.safetensors", err)
 		}
 		return err
 	}
-	b.foreign = func(name string) string { return toHF(b.m.Arch, name) }
+	b.foreign = func(name string) string {
+		module, suffix := cutSuffix(name)
+		return b.m.family.ToHF(b.m.Spec, module) + suffix
+	}
 	files, err := safetensors.OpenFolder(dir)
 	if err != nil {
 		return fmt.Errorf("weights: %w", err)
@@ -37,22 +42,41 @@ func (b *builder) openHF(dir string) error {
 		b.keep(f.Mapping())
 		b.m.files = append(b.m.files, File{Name: filepath.Base(f.Path), Path: f.Path, mapping: f.Mapping()})
 	}
-	if err := b.hfTensors(files); err != nil {
+	shapes := map[string][]int{}
+	for _, name := range files.Names() {
+		if to, ok := b.canonical(name); ok {
+			shapes[to] = sizes(files.Tensor(name).Shape)
+		}
+	}
+	k := arch.Config(config, func(name string) []int { return shapes[name] })
+	if err := b.read(k); err != nil {
 		return err
 	}
-	h := &b.m.Hyper
-	embed := b.m.matrices[embedName]
-	if embed == nil {
-		return b.fail(ErrInvalid, "tensor %s is missing or no matrix", b.say(embedName))
+	if v := k.IntOr("|vocab_size", b.m.Spec.Vocab); v != b.m.Spec.Vocab {
+		return b.fail(ErrInvalid, "config.json has vocab_size %d, but tensor %s has %d rows", v, b.say(arch.EmbedName), b.m.Spec.Vocab)
 	}
-	h.VocabRows = embed.Rows
-	if c.Vocab != nil && *c.Vocab != embed.Rows {
-		return b.fail(ErrInvalid, "config.json has vocab_size %d, but tensor %s has %d rows", *c.Vocab, b.say(embedName), embed.Rows)
+	return b.hfTensors(files)
+}
+
+// sizes makes ints of a shape.
+func sizes(shape []int64) []int {
+	out := make([]int, len(shape))
+	for i, n := range shape {
+		out[i] = int(min(n, math.MaxInt32))
 	}
-	if h.Tied {
-		delete(b.m.matrices, outputName) // a copy that some writers save
+	return out
+}
+
+// canonical is the name here of a Hugging Face tensor.
+func (b *builder) canonical(name string) (string, bool) {
+	module, suffix := cutSuffix(name)
+	if suffix == ".weight" || suffix == ".bias" {
+		if to, ok := b.m.family.ToGGUF(module); ok {
+			return to + suffix, true
+		}
 	}
-	return b.validate()
+	to, ok := b.m.family.ToGGUF(name) // a parameter that is no module's
+	return to + ".weight", ok
 }
 
 func exists(path string) bool {
@@ -70,15 +94,11 @@ func (b *builder) hfTensors(files *safetensors.Folder) error {
 		if b.skipped(files, name) {
 			continue
 		}
-		module, suffix := name, ""
-		if i := strings.LastIndexByte(name, '.'); i >= 0 {
-			module, suffix = name[:i], name[i:]
+		to, ok := b.canonical(name)
+		if !ok {
+			return b.fail(ErrUnsupported, "tensor %s is none that a %s model has", name, b.m.Spec.Family)
 		}
-		to, ok := toGGUF(b.m.Arch, module)
-		if !ok || suffix != ".weight" && suffix != ".bias" {
-			return b.fail(ErrUnsupported, "tensor %s is none that a %s model has", name, b.m.Arch)
-		}
-		if err := b.hfTensor(files, files.Tensor(name), to+suffix); err != nil {
+		if err := b.hfTensor(files, files.Tensor(name), to); err != nil {
 			return err
 		}
 	}
@@ -93,10 +113,7 @@ func (b *builder) skipped(files *safetensors.Folder, name string) bool {
 			return true
 		}
 	}
-	if b.m.Arch == "gpt2" {
-		return strings.HasSuffix(name, ".attn.masked_bias") || strings.HasSuffix(name, ".attn.bias")
-	}
-	return strings.HasSuffix(name, ".rotary_emb.inv_freq")
+	return b.m.family.Skips(name)
 }
 
 // hfTensor adds one tensor under its canonical name or names.
@@ -111,36 +128,19 @@ func (b *builder) hfTensor(files *safetensors.Folder, t *safetensors.Tensor, nam
 	if !ok {
 		return b.fail(ErrUnsupported, "tensor %s is %s; the supported types are F32, F16, BF16 and bitsandbytes 4-bit", t.Name, t.DType)
 	}
-	pattern, numbers := splitNumbers(name)
-	fused := strings.HasPrefix(pattern, "blk.N.attn_qkv.")
 	switch len(t.Shape) {
 	case 1:
 		_, n, err := b.dims(t.Name, 1, t.Shape[0])
-		switch {
-		case err != nil:
+		if err != nil {
 			return err
-		case fused:
-			return b.splitQKVBias(numbers[0], format, n, t.Data)
-		default:
-			return b.vector(name, format, n, t.Data)
 		}
+		return b.place(name, format, 0, n, t.Data)
 	case 2:
 		rows, cols, err := b.dims(t.Name, t.Shape[0], t.Shape[1])
 		if err != nil {
 			return err
 		}
-		data := t.Data
-		if b.m.Arch == "gpt2" && strings.HasPrefix(pattern, "blk.N.") {
-			// Conv1D stores (inputs, outputs).
-			if data, err = b.transposed(format, data, rows, cols); err != nil {
-				return fmt.Errorf("weights: %s: tensor %s: %w", b.m.Path, t.Name, err)
-			}
-			rows, cols = cols, rows
-		}
-		if fused {
-			return b.splitQKV(numbers[0], format, rows, cols, data)
-		}
-		return b.matrix(name, format, rows, cols, data)
+		return b.place(name, format, rows, cols, t.Data)
 	default:
 		return b.fail(ErrUnsupported, "tensor %s has shape %v: want a vector or a matrix", t.Name, t.Shape)
 	}

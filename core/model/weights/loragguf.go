@@ -5,6 +5,7 @@ import (
 	"math"
 	"strings"
 
+	"edged/core/model/arch"
 	"edged/core/model/gguf"
 )
 
@@ -18,17 +19,14 @@ func (f *adapterFile) readGGUF(path string) error {
 	}
 	f.maps = append(f.maps, g.Mapping())
 	f.files[0].mapping = g.Mapping() // what is hashed is what is served
-	r := &keyReader{f: g}
-	kind, lora := r.str("general.type"), r.str("adapter.type")
-	f.arch = r.str("general.architecture")
-	f.base = r.str("general.base_model.0.name")
-	alpha := 0.0
-	if g.Has("adapter.lora.alpha") && r.err == nil {
-		alpha, r.err = g.Float("adapter.lora.alpha")
-	}
+	k := arch.GGUF("adapter", func(key string) (any, bool) { return ggufValue(g, key) }, nil)
+	kind, lora := k.String("general.type|"), k.String("type|")
+	f.arch = k.String("general.architecture|")
+	f.base = k.String("general.base_model.0.name|")
+	alpha := k.FloatOr("lora.alpha|", 0)
 	switch {
-	case r.err != nil:
-		return fmt.Errorf("weights: adapter: %w", r.err)
+	case k.Err() != nil:
+		return fmt.Errorf("weights: adapter: %s: %w", path, k.Err())
 	case kind != "adapter":
 		return adapterError(path, ErrInvalid, "general.type is %q, not adapter: it is a model, not an adapter", kind)
 	case lora != "lora":
@@ -59,7 +57,7 @@ func (f *adapterFile) readGGUF(path string) error {
 	}
 	for i := range f.loras {
 		l := &f.loras[i]
-		l.target = lastWord(strings.TrimSuffix(toHF(family(f.arch), l.module), ".weight"))
+		l.target = lastWord(arch.HFName(f.arch, strings.TrimSuffix(l.module, ".weight")))
 		// As llama.cpp: without an alpha, or with 0, the scaling is 1.
 		l.scale = 1
 		if alpha != 0 {
@@ -77,7 +75,7 @@ func addGGUF(path string, t *gguf.Tensor, module string, which half, into map[st
 	}
 	prefix, experts := strings.CutSuffix(module, "_exps.weight")
 	n, dims := 1, t.Dims
-	if experts && len(dims) == 3 && dims[2] <= maxExperts {
+	if experts && len(dims) == 3 && dims[2] <= arch.MaxExperts {
 		n, dims = int(dims[2]), dims[:2]
 	}
 	if len(dims) != 2 || dims[0] > math.MaxInt32 || dims[1] > math.MaxInt32 {
@@ -90,7 +88,7 @@ func addGGUF(path string, t *gguf.Tensor, module string, which half, into map[st
 			name = fmt.Sprintf("%s.%d.weight", prefix, e)
 		}
 		if into[name] == nil {
-			into[name] = &parts{embed: name == embedName}
+			into[name] = &parts{embed: name == arch.EmbedName}
 		}
 		part := &into[name].t[which]
 		if part.rows > 0 || dims[0] < 1 || dims[1] < 1 {

@@ -11,6 +11,7 @@ import (
 	"maps"
 	"slices"
 
+	"edged/core/model/arch"
 	"edged/core/model/mmap"
 	"edged/quant"
 )
@@ -18,57 +19,26 @@ import (
 // Errors that callers can act on.
 var (
 	// ErrUnsupported means that the files are sound, but of a kind that edged does not serve.
-	ErrUnsupported = errors.New("not supported")
+	ErrUnsupported = arch.ErrUnsupported
 	// ErrInvalid means that the files are damaged or contradict each other.
-	ErrInvalid = errors.New("invalid file")
+	ErrInvalid = arch.ErrInvalid
 	// ErrMismatch means that an adapter belongs to another model.
 	ErrMismatch = errors.New("does not fit the model")
 )
 
-// Hyper holds the hyper-parameters of a decoder. Fields that an architecture does not have are zero.
-type Hyper struct {
-	Layers      int
-	Width       int // hidden size
-	Heads       int
-	KVHeads     int
-	HeadDim     int
-	FFN         int
-	VocabRows   int // rows of the embedding matrix
-	Context     int // trained context
-	NormEps     float32
-	RopeDim     int // rotated dimensions of a head; 0: no RoPE
-	RopeTheta   float64
-	RopeScaling RopeScaling
-	Interleaved bool // q and k rows are stored for RoPE over adjacent pairs (GGUF llama family); else rotate-half
-	Window      int  // sliding window, 0: none
-	Experts     int
-	ExpertsUsed int
-	Tied        bool    // the output head is the embedding matrix
-	BOS, EOS    int32   // -1: none
-	EOG         []int32 // end-of-generation ids that config or generation_config name
-}
-
-// RopeScaling is a context extension method.
-type RopeScaling struct {
-	Kind        string // "", "linear", "llama3", "yarn"
-	Factor      float64
-	LowFreq     float64   // llama3
-	HighFreq    float64   // llama3
-	OrigContext int       // llama3, yarn
-	AttnFactor  float64   // yarn; 0: computed
-	BetaFast    float64   // yarn
-	BetaSlow    float64   // yarn
-	FreqFactors []float32 // GGUF rope_freqs.weight: divides the inverse frequencies; nil: none
-}
-
 // Model is an open model. Tensor names are GGUF's: token_embd.weight, blk.N.attn_q.weight, blk.N.ffn_gate.weight,
-// output.weight… Experts stand one by one as blk.N.ffn_gate.E.weight, fused projections (GPT-2 attn_qkv) are split into
-// attn_q, attn_k and attn_v. Matrices are (outputs, inputs); the data of float formats is aligned to its element size.
+// output.weight… Experts stand one by one as blk.N.ffn_gate.E.weight, fused projections (attn_qkv) are split into attn_q, attn_k
+// and attn_v. Matrices are (outputs, inputs); the data of float formats is aligned to its element size.
 type Model struct {
-	Path  string
-	Arch  string // "llama", "mistral", "qwen2", "qwen3", "gpt2", "mixtral"
-	Name  string
-	Hyper Hyper
+	Path string
+	Name string
+	Spec *arch.Spec // what it computes
+	BOS  int32      // -1: none
+	EOS  int32      // -1: none
+	EOG  []int32    // end-of-generation ids that the file, config.json or generation_config.json name
+
+	family  *arch.Family
+	tensors map[string]arch.Tensor // of matrices and vectors
 
 	matrices    map[string]*quant.Matrix
 	vectors     map[string]*quant.Matrix // one row each
@@ -86,11 +56,14 @@ func (m *Model) Matrix(name string) *quant.Matrix {
 	if x := m.matrices[name]; x != nil {
 		return x
 	}
-	if name == outputName && m.Hyper.Tied {
-		return m.matrices[embedName]
+	if name == arch.HeadName && m.Spec.Head.Tied {
+		return m.matrices[arch.EmbedName]
 	}
 	return nil
 }
+
+// Tensor says what a matrix or vector of the model is; the zero Tensor for one that it has not got.
+func (m *Model) Tensor(name string) arch.Tensor { return m.tensors[name] }
 
 // Vector returns a norm weight or a bias as float32, a new slice on each call; nil, nil where the model has none.
 func (m *Model) Vector(name string) ([]float32, error) {
@@ -118,16 +91,26 @@ func (m *Model) Names() []string {
 func (m *Model) Products() []*quant.Matrix {
 	var out []*quant.Matrix
 	for _, name := range m.matrixNames() {
-		w := m.matrices[name]
-		if name == embedName && m.Matrix(outputName) != w || name == positionName {
-			continue
+		switch w := m.matrices[name]; m.tensors[name].Role {
+		case arch.Product, arch.Expert, arch.Router, arch.HeadRole:
+			out = append(out, w)
+		case arch.Embedding:
+			if m.Matrix(arch.HeadName) == w {
+				out = append(out, w)
+			}
 		}
-		out = append(out, w)
 	}
 	return out
 }
 
 func (m *Model) matrixNames() []string { return slices.Sorted(maps.Keys(m.matrices)) }
+
+// addEOG adds an end-of-generation id once.
+func (m *Model) addEOG(id int32) {
+	if id >= 0 && !slices.Contains(m.EOG, id) {
+		m.EOG = append(m.EOG, id)
+	}
+}
 
 // Advise tells the system how the files are going to be read, for example mmap.WillNeed before the first token. It is a
 // hint: its failure changes nothing but time.
@@ -147,11 +130,3 @@ func (m *Model) Close() error {
 	}
 	return errors.Join(append(errs, m.arena.close())...)
 }
-
-// Names of tensors that the code asks for.
-const (
-	embedName  = "token_embd.weight"
-	outputName = "output.weight"
-	// positionName is added to the embedding, not multiplied.
-	positionName = "position_embd.weight"
-)

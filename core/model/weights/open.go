@@ -14,13 +14,13 @@ import (
 )
 
 // Open opens a model: a GGUF file, or a Hugging Face folder (named by itself, by its config.json or by a .safetensors
-// file in it). Weights are mapped, not read; what the layout of the file does not allow to serve in place (the transposed
-// matrices of a GPT-2 folder) is copied to memory off the Go heap.
+// file in it). Weights are mapped, not read; what the layout of the file does not allow to serve in place (matrices
+// that are stored transposed) is copied to memory off the Go heap.
 //
 // Errors name the file and the tensor or field; they wrap ErrUnsupported, ErrInvalid, or the error of the container.
 func Open(path string) (*Model, error) { return open(path, false) }
 
-// OpenHeaders is Open without any copy: Hyper, names, formats, shapes and sizes are there, but matrices whose data would
+// OpenHeaders is Open without any copy: Spec, names, formats, shapes and sizes are there, but matrices whose data would
 // have to be laid out anew have none, and Requantize and Vector refuse. It is for memory plans.
 func OpenHeaders(path string) (*Model, error) { return open(path, true) }
 
@@ -58,7 +58,6 @@ func open(path string, headersOnly bool) (*Model, error) {
 // A builder fills a Model from a container.
 type builder struct {
 	m       *Model
-	biases  biases
 	foreign func(name string) string // the container's own name of a tensor, for messages; nil: the same
 }
 

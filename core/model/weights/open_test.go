@@ -26,7 +26,7 @@ func TestOpenOracles(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer m.Close()
-			t.Logf("%s %q %+v", m.Arch, m.Name, m.Hyper)
+			t.Logf("%s %q %+v", m.Spec.Family, m.Name, hyperOf(m))
 			if len(m.Names()) == 0 || m.Matrix("output.weight") == nil {
 				t.Errorf("%d tensors, output %v", len(m.Names()), m.Matrix("output.weight"))
 			}

@@ -172,7 +172,7 @@ func TestSameWeights(t *testing.T) {
 			if a, b := strings.Join(hf.Names(), " "), strings.Join(gg.Names(), " "); a != b {
 				t.Fatalf("names differ:\n%s\n%s", a, b)
 			}
-			a, b := hf.Hyper, gg.Hyper
+			a, b := hyperOf(hf), hyperOf(gg)
 			a.Interleaved = b.Interleaved
 			if aj, bj := mustJSON(t, a), mustJSON(t, b); aj != bj {
 				t.Errorf("hyper-parameters differ:\n%s\n%s", aj, bj)
@@ -189,8 +189,8 @@ func TestSameWeights(t *testing.T) {
 					}
 				} else {
 					xs, ys = decode(x), decode(y)
-					heads := map[string]int{"attn_q": hf.Hyper.Heads, "attn_k": hf.Hyper.KVHeads}[strings.Split(n+"..", ".")[2]]
-					if gg.Hyper.Interleaved && heads > 0 {
+					heads := map[string]int{"attn_q": hyperOf(hf).Heads, "attn_k": hyperOf(hf).KVHeads}[strings.Split(n+"..", ".")[2]]
+					if hyperOf(gg).Interleaved && heads > 0 {
 						xs = interleave(xs, heads, x.Rows/heads, x.Cols)
 					}
 				}

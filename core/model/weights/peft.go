@@ -193,7 +193,7 @@ func (f *adapterFile) beside(tensor string) string {
 	}
 	module := strings.TrimPrefix(tensor, "base_model.model.")
 	for module != "" {
-		name, ok := toGGUF(f.model.Arch, module)
+		name, ok := f.model.family.ToGGUF(module)
 		if f.gguf {
 			name, ok = strings.TrimSuffix(module, ".weight"), true
 		}

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"edged/core/model/arch"
 )
 
 // Limits of adapter_config.json. A list may name every module of a model, but expressions are compiled, and their
@@ -206,7 +208,7 @@ func (c *peftConfig) inLayers(module string) bool {
 	if c.layers == nil {
 		return true
 	}
-	_, numbers := splitNumbers(module)
+	_, numbers := arch.SplitNumbers(module)
 	if len(numbers) == 0 {
 		return false
 	}

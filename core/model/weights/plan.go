@@ -1,9 +1,7 @@
 package weights
 
 import (
-	"strconv"
-	"strings"
-
+	"edged/core/model/arch"
 	"edged/quant"
 )
 
@@ -18,29 +16,25 @@ type Figures struct {
 // Figures computes them.
 func (m *Model) Figures() Figures {
 	f := Figures{Derived: m.derived}
-	experts := int64(0)
 	for name, x := range m.matrices {
 		n := MatrixBytes(x)
 		f.Total += n
-		switch {
-		case name == embedName || name == "position_embd.weight":
+		switch t := m.tensors[name]; t.Role {
+		case arch.Embedding, arch.Positions:
 			f.PerToken += n / int64(x.Rows)
-		case name == outputName: // below
-		case isExpert(name):
-			experts += n
+		case arch.HeadRole: // below
+		case arch.Expert:
+			f.PerToken += n * int64(t.Used) / int64(t.Experts)
 		default:
 			f.PerToken += n
 		}
-	}
-	if m.Hyper.Experts > 0 {
-		f.PerToken += experts * int64(m.Hyper.ExpertsUsed) / int64(m.Hyper.Experts)
 	}
 	for _, x := range m.vectors {
 		n := MatrixBytes(x)
 		f.Total += n
 		f.PerToken += n
 	}
-	if head := m.Matrix(outputName); head != nil {
+	if head := m.Matrix(arch.HeadName); head != nil {
 		f.Head = MatrixBytes(head)
 		f.PerToken += f.Head
 	}
@@ -59,14 +53,4 @@ func MatrixBytes(x *quant.Matrix) int64 {
 		}
 	}
 	return n
-}
-
-// isExpert reports whether name is blk.N.ffn_….E.weight.
-func isExpert(name string) bool {
-	parts := strings.Split(name, ".")
-	if len(parts) != 5 {
-		return false
-	}
-	_, err := strconv.Atoi(parts[3])
-	return err == nil
 }

@@ -43,7 +43,7 @@ func TestRequantizeAsGGML(t *testing.T) {
 			compared := 0
 			for _, name := range want.Names() {
 				w := want.Matrix(name)
-				if w == nil || w.Format != c.format || !weights.LinearLayers(name) {
+				if w == nil || w.Format != c.format || !weights.LinearLayers(m.Tensor(name)) {
 					continue
 				}
 				compared++

@@ -1,0 +1,219 @@
+package arch
+
+import (
+	"fmt"
+	"math"
+)
+
+// Bounds of hyper-parameters: twice and more of the largest published models, and small enough that no product of them
+// overflows.
+const (
+	maxLayers  = 1 << 10
+	maxWidth   = 1 << 17
+	maxHeads   = 1 << 10
+	maxHeadDim = 1 << 11
+	maxFFN     = 1 << 20
+	maxVocab   = 1 << 24
+	maxContext = 1 << 28
+	maxExperts = 1 << 10
+)
+
+// MaxExperts bounds the experts of a layer.
+const MaxExperts = maxExperts
+
+// MaxHeadDim bounds the size of a head.
+const MaxHeadDim = maxHeadDim
+
+// Check proves the numbers of a Spec by themselves, once for everything that derives from it; the shapes of tensors are proved
+// against Tensors.
+func (s *Spec) Check() error { return s.check() }
+
+func (s *Spec) check() error {
+	c := checker{}
+	c.within("number of layers", len(s.Layers), 1, maxLayers)
+	c.within("hidden size", s.Width, 1, maxWidth)
+	c.within("number of embedding rows", s.Vocab, 1, maxVocab)
+	c.within("context length", s.Context, 1, maxContext)
+	c.within("number of learned positions", s.Embed.Positions, 0, maxContext)
+	c.within("offset of learned positions", s.Embed.Offset, 0, 1<<10)
+	c.number("embedding scale", s.Embed.Scale)
+	c.number("logit scale", s.Head.Scale)
+	c.bound("cap of the logits", s.Head.Cap)
+	c.norm(&s.Embed.Norm)
+	c.norm(&s.Norm)
+	attends := false
+	for _, layer := range s.Layers {
+		for i := range layer {
+			sub := &layer[i]
+			c.norm(&sub.Pre)
+			c.norm(&sub.Post)
+			c.norm(&sub.After)
+			c.number("residual scale", sub.Scale)
+			c.number("residual scale", sub.Keep)
+			switch op := sub.Op.(type) {
+			case Attention:
+				attends = true
+				c.attention(&op)
+			case GLU:
+				c.within("feed-forward size", op.Hidden, 1, maxFFN)
+				c.norm(&op.Sub)
+			case MLP:
+				c.within("feed-forward size", op.Hidden, 1, maxFFN)
+				c.norm(&op.Sub)
+			case MoE:
+				c.experts(&op)
+			default:
+				c.fail(ErrUnsupported, "a layer with an operation of the unknown kind %T", op)
+			}
+			if c.err != nil {
+				return c.err
+			}
+		}
+	}
+	if !attends && c.err == nil {
+		c.fail(ErrUnsupported, "a model without attention")
+	}
+	return c.err
+}
+
+// checker keeps the first thing that is wrong.
+type checker struct{ err error }
+
+func (c *checker) fail(kind error, format string, args ...any) {
+	if c.err == nil {
+		c.err = fmt.Errorf("%w: %s", kind, fmt.Sprintf(format, args...))
+	}
+}
+
+func (c *checker) within(name string, v, lo, hi int) {
+	if v < lo || v > hi {
+		c.fail(ErrInvalid, "the %s is %d: want %d to %d", name, v, lo, hi)
+	}
+}
+
+func (c *checker) number(name string, v float32) {
+	if v-v != 0 {
+		c.fail(ErrInvalid, "the %s is %g: want a number", name, v)
+	}
+}
+
+func (c *checker) bound(name string, v float32) {
+	if !(v >= 0 && v <= math.MaxFloat32) {
+		c.fail(ErrInvalid, "the %s is %g: want a positive number", name, v)
+	}
+}
+
+func (c *checker) norm(n *Norm) {
+	if n.Kind != NoNorm {
+		c.eps(n.Eps)
+	}
+}
+
+func (c *checker) eps(eps float32) {
+	if !(eps > 0 && eps < 1) {
+		c.fail(ErrInvalid, "the norm's epsilon is %g: want a small positive number", eps)
+	}
+}
+
+func (c *checker) attention(a *Attention) {
+	c.within("number of attention heads", a.Heads, 1, maxHeads)
+	c.within("number of key/value heads", a.KVHeads, 1, maxHeads)
+	c.within("head dimension", a.KeyDim, 1, maxHeadDim)
+	c.within("head dimension", a.ValueDim, 1, maxHeadDim)
+	c.within("sliding window", a.Window, 0, maxContext)
+	if c.err != nil {
+		return
+	}
+	if a.Heads%a.KVHeads != 0 {
+		c.fail(ErrInvalid, "%d attention heads cannot share %d key/value heads evenly", a.Heads, a.KVHeads)
+	}
+	c.number("attention scale", a.Scale)
+	c.bound("clip of queries, keys and values", a.Clip)
+	c.bound("cap of the attention scores", a.Cap)
+	c.norm(&a.Sub)
+	if a.QKNorm.Of != NoQKNorm {
+		c.eps(a.QKNorm.Eps)
+	}
+	if a.Temper.Beta != 0 {
+		c.number("attention temperature", a.Temper.Beta)
+		c.within("original context length", a.Temper.Original, 1, maxContext)
+	}
+	switch p := a.Position.(type) {
+	case Rope:
+		c.rope(&p, a.KeyDim)
+	case ALiBi:
+		c.bound("largest ALiBi bias", p.Max)
+	}
+}
+
+func (c *checker) experts(m *MoE) {
+	c.within("number of experts", m.Experts, 1, maxExperts)
+	c.within("feed-forward size", m.Hidden, 1, maxFFN)
+	if m.Used < 1 || m.Used > m.Experts {
+		c.fail(ErrInvalid, "%d of %d experts are to be used", m.Used, m.Experts)
+	}
+}
+
+func (c *checker) rope(r *Rope, head int) {
+	if r.Dim < 2 || r.Dim%2 != 0 || r.Dim > head {
+		c.fail(ErrInvalid, "RoPE turns %d dimensions of a head of %d: want an even number within the head", r.Dim, head)
+		return
+	}
+	if !(r.Base >= 1 && r.Base <= 1e15) {
+		c.fail(ErrInvalid, "the RoPE base is %g: want 1 to 1e15", r.Base)
+		return
+	}
+	s := &r.Scaling
+	c.factors("tensor rope_freqs.weight", s.Factors, r.Dim/2)
+	if s.Kind == NoScaling {
+		return
+	}
+	if !(s.Factor >= 1 && s.Factor <= 1e6) {
+		c.fail(ErrInvalid, "the RoPE scaling factor is %g: want 1 or more", s.Factor)
+	}
+	if s.Kind != Linear {
+		if s.Original < 1 || s.Original > maxContext {
+			c.fail(ErrInvalid, "RoPE scaling %s: the original context length is %d", s.Kind, s.Original)
+		}
+	}
+	if !(s.Amplitude >= 0 && s.Amplitude <= 1e3) {
+		c.fail(ErrInvalid, "RoPE scaling %s: attention factor %g", s.Kind, s.Amplitude)
+	}
+	switch s.Kind {
+	case Linear, Dynamic:
+	case Llama3:
+		if !(s.LowFreq > 0 && s.HighFreq > s.LowFreq && s.HighFreq <= 1e6) {
+			c.fail(ErrInvalid, "RoPE scaling llama3: frequency factors %g and %g: want a low one and a higher one", s.LowFreq, s.HighFreq)
+		}
+	case YaRN:
+		if !(s.BetaSlow > 0 && s.BetaFast > s.BetaSlow && s.BetaFast <= 1e6) {
+			c.fail(ErrInvalid, "RoPE scaling yarn: beta_fast %g and beta_slow %g: want a slow one and a higher, fast one", s.BetaFast, s.BetaSlow)
+		}
+		for _, m := range []float64{s.MScale, s.MScaleAll} {
+			if !(m >= 0 && m <= 1e3) {
+				c.fail(ErrInvalid, "RoPE scaling yarn: mscale %g and mscale_all_dim %g: want positive numbers", s.MScale, s.MScaleAll)
+			}
+		}
+	case LongRope:
+		c.factors("the short factors of RoPE scaling longrope", s.Short, r.Dim/2)
+		c.factors("the long factors of RoPE scaling longrope", s.Long, r.Dim/2)
+	default:
+		c.fail(ErrUnsupported, "RoPE scaling %q", s.Kind)
+	}
+}
+
+func (c *checker) factors(what string, f []float32, pairs int) {
+	if f == nil {
+		return
+	}
+	if len(f) != pairs {
+		c.fail(ErrInvalid, "%s has %d values, want one for each of %d pairs", what, len(f), pairs)
+		return
+	}
+	for i, x := range f {
+		if !(x > 0 && x <= math.MaxFloat32) {
+			c.fail(ErrInvalid, "%s: value %d is %g: want a positive number", what, i, x)
+			return
+		}
+	}
+}

@@ -1,0 +1,89 @@
+package arch
+
+import (
+	"slices"
+	"strings"
+)
+
+// Family is a kind of model, as a folder's model_type or a file's general.architecture names it.
+type Family struct {
+	Names []string // model_type and general.architecture; the first is what it is called
+	// GGUF is the architecture under which llama.cpp's converter writes it; "": its first name.
+	GGUF    string
+	Modules Modules
+	Base    string // what names of a model saved without its head lack; "": "model."
+	// Ignored are Hugging Face tensors that follow from the configuration, by the end of their name.
+	Ignored []string
+	// Permuted says that llama.cpp's converter puts the rows of q and k pair by pair.
+	Permuted bool
+	read     func(k *Keys) Spec
+}
+
+// families is the table.
+func families() []Family {
+	return []Family{
+		llama(),
+		mistral(),
+		qwen2(),
+		qwen3(),
+		gpt2(),
+		mixtral(),
+	}
+}
+
+// Find returns the family of a name, nil where there is none.
+func Find(name string) *Family {
+	for _, f := range families() {
+		if slices.Contains(f.Names, name) {
+			return &f
+		}
+	}
+	return nil
+}
+
+// Names lists the families that are served, for messages.
+func Names() string {
+	var names []string
+	for _, f := range families() {
+		names = append(names, f.Names[0])
+	}
+	return strings.Join(names, ", ")
+}
+
+// Stored is the architecture under which llama.cpp's converter writes a family's models and adapters; a name that is not in
+// the table stands for itself.
+func Stored(name string) string {
+	if f := Find(name); f != nil && f.GGUF != "" {
+		return f.GGUF
+	}
+	return name
+}
+
+// Skips reports whether a Hugging Face tensor is no weight but a buffer that follows from the configuration.
+func (f *Family) Skips(name string) bool {
+	for _, end := range append([]string{".rotary_emb.inv_freq"}, f.Ignored...) {
+		if strings.HasSuffix(name, end) {
+			return true
+		}
+	}
+	return false
+}
+
+// Read makes the Spec of a model of this family and proves it. Errors wrap ErrInvalid or ErrUnsupported and name the file's own
+// key.
+func (f *Family) Read(k *Keys) (*Spec, error) {
+	s := f.read(k)
+	if k.err != nil {
+		return nil, k.err
+	}
+	if s.Family == "" {
+		s.Family = f.Names[0]
+	}
+	s.Vocab = k.vocab
+	s.Context = max(s.Context, k.reach)
+	s.Permuted = f.Permuted && k.gguf != nil
+	if err := s.check(); err != nil {
+		return nil, err
+	}
+	return &s, nil
+}

@@ -1,0 +1,64 @@
+package arch
+
+// Fix is a repair of tensors whose bytes are not what their name promises: one of the structs of this file. Patterns are
+// module names with N for the layer and E for the expert, without .weight and .bias ("blk.N.attn_qkv").
+type Fix interface{ fix() }
+
+// Transpose: the matrix is stored (inputs, outputs), as GPT-2's Conv1D does. bitsandbytes turns such a matrix before it packs
+// it, so that packed ones stay.
+type Transpose struct{ Of []string }
+
+// Split: the rows of several matrices (and the values of their biases) are stored in one. It consists of Groups equal groups
+// (0: 1), and in each the parts follow one another, each with its share of its rows: one group is [q k v]; with a group for
+// each head it is [q k v] of one head after the other.
+type Split struct {
+	Of     string
+	Into   []string
+	Groups int
+}
+
+// AddOne: the vector is stored as w where 1 + w is meant.
+type AddOne struct{ Of []string }
+
+func (Transpose) fix() {}
+func (Split) fix()     {}
+func (AddOne) fix()    {}
+
+// SplitOf is the Split of a module pattern, nil where there is none.
+func (s *Spec) SplitOf(pattern string) *Split {
+	for _, f := range s.Fixes {
+		if x, ok := f.(Split); ok && x.Of == pattern {
+			return &x
+		}
+	}
+	return nil
+}
+
+// Transposed reports whether matrices of a module pattern are stored (inputs, outputs).
+func (s *Spec) Transposed(pattern string) bool {
+	for _, f := range s.Fixes {
+		if x, ok := f.(Transpose); ok && contains(x.Of, pattern) {
+			return true
+		}
+	}
+	return false
+}
+
+// OneAdded reports whether vectors of a module pattern are stored without their 1.
+func (s *Spec) OneAdded(pattern string) bool {
+	for _, f := range s.Fixes {
+		if x, ok := f.(AddOne); ok && contains(x.Of, pattern) {
+			return true
+		}
+	}
+	return false
+}
+
+func contains(all []string, s string) bool {
+	for _, x := range all {
+		if x == s {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,22 @@
+package arch
+
+// Cache is what one attention keeps of every position: for each of Heads a key and a value.
+type Cache struct {
+	Layer            int // that it is of
+	Heads            int
+	KeyDim, ValueDim int
+	Window           int // positions that are still seen; 0: all
+}
+
+// Memory lists what a sequence keeps, in the order of the operations.
+func Memory(s *Spec) []Cache {
+	var out []Cache
+	for n, layer := range s.Layers {
+		for i := range layer {
+			if a, ok := layer[i].Op.(Attention); ok {
+				out = append(out, Cache{Layer: n, Heads: a.KVHeads, KeyDim: a.KeyDim, ValueDim: a.ValueDim, Window: a.Window})
+			}
+		}
+	}
+	return out
+}

@@ -1,0 +1,44 @@
+package arch
+
+// mixtral is mistral with a mixture of experts in place of each SwiGLU network (Jiang et al. 2024): a row goes through the
+// experts with the largest router logits, weighted by the soft-max over the chosen.
+func mixtral() Family {
+	return Family{
+		Names:    []string{"mixtral"},
+		GGUF:     "llama",
+		Modules:  mixtralModules(),
+		Permuted: true,
+		read: func(k *Keys) Spec {
+			s := k.llamaLike(likeLlama{
+				qkvBias: k.given("|attention_bias"), outBias: k.given("|attention_bias"), adjacent: k.IsGGUF(), theta: mixtralTheta(k),
+				window: k.windows(func(int) bool { return true }),
+				ffn: func(d *Dims) Op {
+					return MoE{
+						Experts: k.IntOr("expert_count|num_local_experts", 8), Used: k.IntOr("expert_used_count|num_experts_per_tok", 2),
+						Hidden: k.IntOr("expert_feed_forward_length|", d.FFN),
+					}
+				},
+			})
+			s.Family = "mixtral"
+			return s
+		},
+	}
+}
+
+// mixtralModules are also those of llama and mistral, since a GGUF file of these names may be a mixture.
+func mixtralModules() Modules {
+	return decoderModules().With(
+		".block_sparse_moe.gate", "ffn_gate_inp",
+		".block_sparse_moe.experts.E.w1", "ffn_gate.E",
+		".block_sparse_moe.experts.E.w2", "ffn_down.E",
+		".block_sparse_moe.experts.E.w3", "ffn_up.E",
+	)
+}
+
+// mixtralTheta is the base that transformers takes for a missing one.
+func mixtralTheta(k *Keys) float64 {
+	if k.IsGGUF() {
+		return 1e4
+	}
+	return 1e6
+}

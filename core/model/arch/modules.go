@@ -1,0 +1,138 @@
+package arch
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Module is a module's name in a Hugging Face folder and in GGUF, without .weight or .bias; N stands for the layer and E for
+// the expert. Sources: transformers' modeling files; llama.cpp's gguf-py/gguf/tensor_mapping.py for the correspondence.
+type Module struct{ HF, GGUF string }
+
+// Modules are those of a family. The first that fits counts.
+type Modules []Module
+
+// With returns the modules with others put before them: pairs of a Hugging Face name and a GGUF name. Names that begin with a
+// dot are those of a layer.
+func (m Modules) With(pairs ...string) Modules {
+	own := make(Modules, 0, len(pairs)/2+len(m))
+	for i := 0; i+1 < len(pairs); i += 2 {
+		hf, gguf := pairs[i], pairs[i+1]
+		if strings.HasPrefix(hf, ".") {
+			hf, gguf = "model.layers.N"+hf, "blk.N."+gguf
+		}
+		own = append(own, Module{hf, gguf})
+	}
+	return append(own, m...)
+}
+
+// decoderModules are the names that most families since Llama use.
+func decoderModules() Modules {
+	return Modules{
+		{"model.embed_tokens", "token_embd"},
+		{"model.norm", "output_norm"},
+		{"lm_head", "output"},
+		{"model.layers.N.input_layernorm", "blk.N.attn_norm"},
+		{"model.layers.N.self_attn.q_proj", "blk.N.attn_q"},
+		{"model.layers.N.self_attn.k_proj", "blk.N.attn_k"},
+		{"model.layers.N.self_attn.v_proj", "blk.N.attn_v"},
+		{"model.layers.N.self_attn.o_proj", "blk.N.attn_output"},
+		{"model.layers.N.self_attn.q_norm", "blk.N.attn_q_norm"},
+		{"model.layers.N.self_attn.k_norm", "blk.N.attn_k_norm"},
+		{"model.layers.N.post_attention_layernorm", "blk.N.ffn_norm"},
+		{"model.layers.N.mlp.gate_proj", "blk.N.ffn_gate"},
+		{"model.layers.N.mlp.up_proj", "blk.N.ffn_up"},
+		{"model.layers.N.mlp.down_proj", "blk.N.ffn_down"},
+	}
+}
+
+// SplitNumbers replaces the parts of a dotted name that are numbers by N and E, in this order.
+func SplitNumbers(name string) (pattern string, numbers []string) {
+	parts := strings.Split(name, ".")
+	for i, p := range parts {
+		n, err := strconv.ParseUint(p, 10, 31)
+		if err != nil || strconv.FormatUint(n, 10) != p || len(numbers) == 2 {
+			continue
+		}
+		parts[i] = [...]string{"N", "E"}[len(numbers)]
+		numbers = append(numbers, p)
+	}
+	return strings.Join(parts, "."), numbers
+}
+
+// JoinNumbers puts numbers back into a pattern of SplitNumbers.
+func JoinNumbers(pattern string, numbers []string) string {
+	parts := strings.Split(pattern, ".")
+	for i, p := range parts {
+		switch {
+		case p == "N" && len(numbers) > 0:
+			parts[i] = numbers[0]
+		case p == "E" && len(numbers) > 1:
+			parts[i] = numbers[1]
+		}
+	}
+	return strings.Join(parts, ".")
+}
+
+// prefixes are what a text model's names have inside a folder of another kind: a bare model lacks its first part, and one that
+// sees or hears has another part before it.
+func (f *Family) candidates(pattern string) []string {
+	base := f.Base
+	if base == "" {
+		base = "model."
+	}
+	out := []string{pattern, base + pattern}
+	for _, outer := range []string{"model.language_model.", "language_model."} {
+		if rest, ok := strings.CutPrefix(pattern, outer); ok {
+			out = append(out, rest, base+rest)
+		}
+	}
+	return out
+}
+
+// ToGGUF translates the name of a Hugging Face module; ok is false where the family has none of that name.
+func (f *Family) ToGGUF(module string) (name string, ok bool) {
+	pattern, numbers := SplitNumbers(module)
+	for _, p := range f.candidates(pattern) {
+		for _, m := range f.Modules {
+			if m.HF == p {
+				return JoinNumbers(m.GGUF, numbers), true
+			}
+		}
+	}
+	return "", false
+}
+
+// HFName is ToHF for a model of which only the architecture's name is known.
+func HFName(architecture, module string) string {
+	f := Find(architecture)
+	if f == nil {
+		f = &Family{Modules: decoderModules()}
+	}
+	return f.ToHF(nil, module)
+}
+
+func fixesOf(s *Spec) []Fix {
+	if s == nil {
+		return nil
+	}
+	return s.Fixes
+}
+
+// ToHF translates a GGUF module name back, for messages; parts of a fused matrix have its name, where s is not nil. An unknown
+// name stays as it is.
+func (f *Family) ToHF(s *Spec, module string) string {
+	pattern, numbers := SplitNumbers(module)
+	for _, x := range fixesOf(s) {
+		if x, ok := x.(Split); ok && slices.Contains(x.Into, pattern) && !slices.ContainsFunc(f.Modules, func(m Module) bool { return m.GGUF == pattern }) {
+			pattern = x.Of
+		}
+	}
+	for _, m := range f.Modules {
+		if m.GGUF == pattern {
+			return JoinNumbers(m.HF, numbers)
+		}
+	}
+	return module
+}

@@ -1,0 +1,98 @@
+package arch
+
+// Op is an operation of a layer: one of the structs of this file, which hold sizes and switches only. A field is added with the
+// reference results of a published model that needs it.
+type Op interface{ op() }
+
+// Attention is soft-max attention over keys and values of the positions before (Vaswani et al. 2017; Ainslie et al. 2023 for
+// heads that share keys). Tensors: attn_q, attn_k, attn_v, attn_output.
+type Attention struct {
+	Heads, KVHeads   int
+	KeyDim, ValueDim int      // of a head
+	Scale            float32  // of the scores; 0: 1/√KeyDim
+	Position         Position // how scores know distances; nil: they do not
+	Window           int      // positions that a row sees, itself included; 0: all before it
+	QKNorm           QKNorm
+	Clip             float32 // bound of the values of q, k and v; 0: none
+	Cap              float32 // scores become Cap·tanh(score/Cap); 0: as they are
+	Sinks            bool    // attn_sinks.weight: a logit for each head in the soft-max's denominator only
+	Sub              Norm    // before attn_output (attn_sub_norm); zero: none
+	QKVBias, OutBias Presence
+	Temper           Temper
+}
+
+// QKNorm normalises queries and keys: attn_q_norm and attn_k_norm.
+type QKNorm struct {
+	Of    QKRange
+	Kind  NormKind
+	Eps   float32
+	After bool // after the rotation, else before it
+	Bare  bool // without weights
+}
+
+// QKRange is what a QKNorm takes its mean over.
+type QKRange uint8
+
+// The ranges.
+const (
+	NoQKNorm QKRange = iota
+	PerHead          // each head alone, all with one weight (HeadDim)
+	EachHead         // each head alone, with a weight of its own (Heads, HeadDim)
+	WholeRow         // all heads of a row together (Heads·HeadDim)
+)
+
+// Temper scales the queries of far positions: q·(1 + Beta·ln(1 + ⌊pos/Original⌋)) (Llama 4). Zero: none.
+type Temper struct {
+	Beta     float32
+	Original int
+}
+
+// GLU is the gated feed-forward network down(act(gate(h)) · up(h)) (Shazeer 2020). Tensors: ffn_gate, ffn_up, ffn_down.
+type GLU struct {
+	Hidden int
+	Act    Act
+	Sub    Norm     // before ffn_down (ffn_sub_norm); zero: none
+	Bias   Presence // of all three
+}
+
+// MLP is the plain feed-forward network down(act(up(h))). Tensors: ffn_up, ffn_down.
+type MLP struct {
+	Hidden int
+	Act    Act
+	Sub    Norm // before ffn_down; zero: none
+	Bias   Presence
+}
+
+// Act is the function between the matrices of a feed-forward network. The zero value is SiLU.
+type Act struct {
+	Kind    ActKind
+	A, B, C float32 // parameters, see the kinds
+}
+
+// ActKind names a function.
+type ActKind uint8
+
+// The functions.
+const (
+	SiLU        ActKind = iota // x·σ(x)
+	GELUTanh                   // GELU by its tanh formula ("gelu_new", "gelu_pytorch_tanh")
+	GELUErf                    // GELU ("gelu")
+	QuickGELU                  // x·σ(A·x)
+	ReLU                       // max(x, 0)
+	ReLUSquared                // max(x, 0)²
+	XIELU                      // A·x² + C·x where x > 0, B·(eˣ − 1 − x) + C·x elsewhere (Huang and Schlag 2025)
+	ClampedSiLU                // gate min(g, B)·σ(A·min(g, B)), times the input clamped to ±B plus 1 (gpt-oss)
+)
+
+// MoE is a mixture of gated experts behind a router (Shazeer et al. 2017). Tensors: ffn_gate_inp, ffn_gate.E, ffn_up.E,
+// ffn_down.E.
+type MoE struct {
+	Experts, Used int
+	Hidden        int
+	Act           Act
+}
+
+func (Attention) op() {}
+func (GLU) op()       {}
+func (MLP) op()       {}
+func (MoE) op()       {}

@@ -1,0 +1,54 @@
+package arch
+
+// Position is how attention knows distances: Rope or ALiBi.
+type Position interface{ position() }
+
+// Rope is the rotary position embedding (Su et al. 2021): pair i of the first Dim values of a head is turned by the angle
+// position·Base^(−2i/Dim).
+type Rope struct {
+	Dim      int // of a head, even; the values behind stay
+	Base     float64
+	Adjacent bool // pairs are (2i, 2i+1), else (i, i+Dim/2)
+	Reverse  bool // turned the other way round
+	Scaling  Scaling
+}
+
+// Scaling is a method to reach beyond the context of training. The zero value is none.
+type Scaling struct {
+	Kind     ScalingKind
+	Factor   float64
+	Original int // context of training: Llama3, YaRN, Dynamic, LongRope
+
+	LowFreq, HighFreq float64 // Llama3
+
+	// YaRN. Amplitude multiplies sines and cosines; 0: what the factor and the two mscales say, see YaRN in package transformer.
+	Amplitude          float64 // and LongRope
+	BetaFast, BetaSlow float64
+	MScale, MScaleAll  float64
+	Unrounded          bool // the range of interpolated pairs is not rounded to whole pairs
+
+	Short, Long []float32 // LongRope: divide the frequencies below and above Original
+	Factors     []float32 // rope_freqs.weight: divide the frequencies, whatever the kind; nil: none
+}
+
+// ScalingKind is one of the methods.
+type ScalingKind string
+
+// The methods.
+const (
+	NoScaling ScalingKind = ""
+	Linear    ScalingKind = "linear"   // positions are divided by the factor (Chen et al. 2023)
+	Dynamic   ScalingKind = "dynamic"  // the base grows with the length beyond Original
+	Llama3    ScalingKind = "llama3"   // by wave length, as Llama 3.1 publishes it
+	YaRN      ScalingKind = "yarn"     // NTK by parts (Peng et al. 2023)
+	LongRope  ScalingKind = "longrope" // a factor for each pair (Ding et al. 2024)
+)
+
+// ALiBi subtracts slope·distance from the scores, each head with a slope of its own (Press et al. 2022): 2^(−Max·h/n) for
+// head h of n, where n is a power of two.
+type ALiBi struct {
+	Max float32 // 8 in all published models
+}
+
+func (Rope) position()  {}
+func (ALiBi) position() {}

@@ -1,0 +1,105 @@
+package arch
+
+// Spec is what a model computes: every layer with its geometry, the norms and scales between them, and how its tensors differ
+// from what their names promise. It is made by Read and then only read.
+type Spec struct {
+	Family  string // a name of the table: "llama", "gpt2", …
+	Width   int    // hidden size
+	Vocab   int    // rows of the embedding
+	Context int    // positions that the model was made for
+	Embed   Embed
+	Layers  []Layer
+	Norm    Norm // before the head; zero: none
+	Head    Head
+
+	Fixes []Fix // what the container's tensors need, see fix.go
+	// Permuted says that the rows of q and k stand in the order that llama.cpp's converter gives them (pair by pair), where the
+	// model's own order is one half after the other. An adapter from the other container is turned.
+	Permuted bool
+}
+
+// Layer is what one block of a model does, in order: most have two parts, attention and a feed-forward network.
+type Layer []Sub
+
+// Sub is one part of a layer, x being the residual stream:
+//
+//	h = Pre(x)
+//	x = After(Keep·x + Scale·Post(Op(h)))
+//
+// Zero norms change nothing, and zero factors are 1.
+type Sub struct {
+	Pre   Norm
+	Op    Op
+	Post  Norm
+	After Norm
+	Scale float32 // of the part's result (Granite's residual multiplier)
+	Keep  float32 // of the residual stream
+	Wire  Wire
+	// FromNorm takes the residual from the normalised input: x = Keep·h + …
+	FromNorm bool
+}
+
+// Wire says what the input of a part is.
+type Wire uint8
+
+// The wires.
+const (
+	Serial   Wire = iota // x with the results of all parts before
+	Parallel             // x as the part before has read it, through a norm of its own (GPT-NeoX)
+	Shared               // the normalised input of the part before (GPT-J, Cohere; Falcon-H1's two mixers)
+)
+
+// Embed is what happens before the first layer.
+type Embed struct {
+	Scale     float32 // of the token's row; 0: 1
+	Norm      Norm    // over the sum; zero: none
+	Positions int     // rows of position_embd.weight, which is added; 0: none
+	Offset    int     // row of position 0 (2 in OPT)
+}
+
+// Head makes logits of the normalised stream: cap(Scale·(W·h + bias)).
+type Head struct {
+	Tied  bool     // W is the embedding
+	Bias  Presence // of output.bias
+	Scale float32  // 0: 1
+	Cap   float32  // cap(y) = Cap·tanh(y/Cap); 0: none
+}
+
+// Presence says whether a tensor that a part can do without has to be there.
+type Presence uint8
+
+// The kinds of presence. What is optional is used wherever the file has it.
+const (
+	Optional Presence = iota
+	Required
+	Absent
+)
+
+// Norm is a normalisation over the last dimension of its input.
+type Norm struct {
+	Kind NormKind
+	Name string   // of its tensors NAME.weight and NAME.bias, without the layer's prefix; "": it has no weight
+	Bias Presence // of NAME.bias; RMS norms have none
+	Eps  float32
+}
+
+// NormKind is the formula of a norm.
+type NormKind uint8
+
+// The kinds of norm.
+const (
+	NoNorm    NormKind = iota
+	RMSNorm            // x / √(mean(x²) + eps) · w (Zhang and Sennrich 2019)
+	LayerNorm          // (x − mean(x)) / √(var(x) + eps) · w + b (Ba et al. 2016)
+)
+
+// RMS is an RMSNorm whose weight is name.weight.
+func RMS(name string, eps float32) Norm { return Norm{Kind: RMSNorm, Name: name, Eps: eps} }
+
+// LN is a LayerNorm whose weight is name.weight and whose bias, where it has one, is name.bias.
+func LN(name string, eps float32, bias Presence) Norm {
+	return Norm{Kind: LayerNorm, Name: name, Eps: eps, Bias: bias}
+}
+
+// Add appends a layer.
+func (s *Spec) Add(subs ...Sub) { s.Layers = append(s.Layers, subs) }

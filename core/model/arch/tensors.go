@@ -1,0 +1,179 @@
+package arch
+
+import "strconv"
+
+// Names of tensors outside the layers.
+const (
+	EmbedName    = "token_embd.weight"
+	PositionName = "position_embd.weight"
+	HeadName     = "output.weight"
+)
+
+// Role is what a tensor is for.
+type Role uint8
+
+// The roles. Vectors (norms, biases, sinks) are small and always served as float32.
+const (
+	Vector    Role = iota
+	Embedding      // a row is read for each token
+	Positions      // a row is added for each token
+	Product        // matrix of a linear layer
+	Expert         // matrix of one expert: a token reads Used of Experts of its kind
+	Router         // chooses experts: small, and a rounded logit sends a row elsewhere
+	HeadRole       // the output head
+)
+
+// Tensor is one that a model has: a matrix (Rows, Cols), or with Rows == 0 a vector of Cols.
+type Tensor struct {
+	Name       string
+	Rows, Cols int
+	Role       Role
+	Optional   bool
+	Heads      int // heads whose rows a rotation pairs up: of q and k; 0: of no other
+
+	Used, Experts int // of an expert
+}
+
+// Tensors visits every tensor that a model may have, until visit returns an error: the only list of tensors there is. What is
+// not visited is refused, since a model with a tensor more computes something else. The list is not built: a hostile file may
+// claim a million experts.
+func Tensors(s *Spec, visit func(Tensor) error) error {
+	l := lister{visit: visit, width: s.Width}
+	l.add(Tensor{Name: EmbedName, Rows: s.Vocab, Cols: s.Width, Role: Embedding})
+	if s.Embed.Positions > 0 {
+		l.add(Tensor{Name: PositionName, Rows: s.Embed.Positions, Cols: s.Width, Role: Positions})
+	}
+	l.norm(&s.Embed.Norm, s.Width)
+	for n := range s.Layers {
+		l.layer(n, s.Layers[n])
+	}
+	l.norm(&s.Norm, s.Width)
+	l.add(Tensor{Name: HeadName, Rows: s.Vocab, Cols: s.Width, Role: HeadRole, Optional: s.Head.Tied})
+	l.bias("output", s.Vocab, s.Head.Bias)
+	return l.err
+}
+
+// LayerTensors visits those of layer n alone.
+func LayerTensors(s *Spec, n int, visit func(Tensor) error) error {
+	l := lister{visit: visit, width: s.Width}
+	l.layer(n, s.Layers[n])
+	return l.err
+}
+
+// LayerName is the name of a module of a layer: "blk.N.PART".
+func LayerName(layer int, part string) string { return "blk." + strconv.Itoa(layer) + "." + part }
+
+// lister carries the state of a visit.
+type lister struct {
+	visit  func(Tensor) error
+	width  int
+	prefix string // of the layer
+	err    error
+}
+
+func (l *lister) layer(n int, layer Layer) {
+	if l.err != nil {
+		return
+	}
+	l.prefix = LayerName(n, "")
+	defer func() { l.prefix = "" }()
+	for i := range layer {
+		sub := &layer[i]
+		l.norm(&sub.Pre, l.width)
+		switch op := sub.Op.(type) {
+		case Attention:
+			l.attention(&op)
+		case GLU:
+			l.linear("ffn_gate", op.Hidden, l.width, op.Bias)
+			l.linear("ffn_up", op.Hidden, l.width, op.Bias)
+			l.norm(&op.Sub, op.Hidden)
+			l.linear("ffn_down", l.width, op.Hidden, op.Bias)
+		case MLP:
+			l.linear("ffn_up", op.Hidden, l.width, op.Bias)
+			l.norm(&op.Sub, op.Hidden)
+			l.linear("ffn_down", l.width, op.Hidden, op.Bias)
+		case MoE:
+			l.experts(&op)
+		}
+		l.norm(&sub.Post, l.width)
+		l.norm(&sub.After, l.width)
+	}
+}
+
+func (l *lister) attention(a *Attention) {
+	q, k, v := a.Heads*a.KeyDim, a.KVHeads*a.KeyDim, a.KVHeads*a.ValueDim
+	_, turned := a.Position.(Rope)
+	matrix := func(name string, rows, heads int) {
+		t := Tensor{Name: name + ".weight", Rows: rows, Cols: l.width, Role: Product}
+		if turned {
+			t.Heads = heads
+		}
+		l.add(t)
+		l.bias(name, rows, a.QKVBias)
+	}
+	matrix("attn_q", q, a.Heads)
+	matrix("attn_k", k, a.KVHeads)
+	matrix("attn_v", v, 0)
+	if n := &a.QKNorm; !n.Bare {
+		for _, x := range []struct {
+			name  string
+			heads int
+		}{{"attn_q_norm.weight", a.Heads}, {"attn_k_norm.weight", a.KVHeads}} {
+			switch n.Of {
+			case PerHead:
+				l.vector(x.name, a.KeyDim)
+			case EachHead:
+				l.add(Tensor{Name: x.name, Rows: x.heads, Cols: a.KeyDim, Role: Vector})
+			case WholeRow:
+				l.vector(x.name, x.heads*a.KeyDim)
+			}
+		}
+	}
+	if a.Sinks {
+		l.vector("attn_sinks.weight", a.Heads)
+	}
+	l.norm(&a.Sub, a.Heads*a.ValueDim)
+	l.linear("attn_output", l.width, a.Heads*a.ValueDim, a.OutBias)
+}
+
+func (l *lister) experts(m *MoE) {
+	l.add(Tensor{Name: "ffn_gate_inp.weight", Rows: m.Experts, Cols: l.width, Role: Router})
+	for e := 0; e < m.Experts && l.err == nil; e++ {
+		of := func(name string, rows, cols int) {
+			l.add(Tensor{Name: name + "." + strconv.Itoa(e) + ".weight", Rows: rows, Cols: cols, Role: Expert, Used: m.Used, Experts: m.Experts})
+		}
+		of("ffn_gate", m.Hidden, l.width)
+		of("ffn_up", m.Hidden, l.width)
+		of("ffn_down", l.width, m.Hidden)
+	}
+}
+
+func (l *lister) linear(name string, rows, cols int, bias Presence) {
+	l.add(Tensor{Name: name + ".weight", Rows: rows, Cols: cols, Role: Product})
+	l.bias(name, rows, bias)
+}
+
+func (l *lister) norm(n *Norm, width int) {
+	if n.Kind == NoNorm || n.Name == "" {
+		return
+	}
+	l.vector(n.Name+".weight", width)
+	if n.Kind == LayerNorm {
+		l.bias(n.Name, width, n.Bias)
+	}
+}
+
+func (l *lister) bias(name string, n int, p Presence) {
+	if p != Absent {
+		l.add(Tensor{Name: name + ".bias", Cols: n, Optional: p == Optional})
+	}
+}
+
+func (l *lister) vector(name string, n int) { l.add(Tensor{Name: name, Cols: n}) }
+
+func (l *lister) add(t Tensor) {
+	if l.err == nil {
+		t.Name = l.prefix + t.Name
+		l.err = l.visit(t)
+	}
+}

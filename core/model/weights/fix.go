@@ -1,0 +1,170 @@
+package weights
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"strings"
+
+	"edged/core/model/arch"
+	"edged/quant"
+)
+
+// place adds a tensor of the container under its canonical name, after what the Spec says its bytes need: a (rows, cols) matrix,
+// or with rows == 0 a vector of cols.
+func (b *builder) place(name string, f quant.Format, rows, cols int, data []byte) error {
+	module, suffix := cutSuffix(name)
+	pattern, numbers := arch.SplitNumbers(module)
+	if rows > 0 && suffix == ".weight" && b.m.Spec.Transposed(pattern) {
+		var err error
+		if data, err = b.transposed(f, data, rows, cols); err != nil {
+			return fmt.Errorf("weights: %s: tensor %s: %w", b.m.Path, b.say(name), err)
+		}
+		rows, cols = cols, rows
+	}
+	if split := b.m.Spec.SplitOf(pattern); split != nil {
+		return b.split(split, numbers, suffix, f, rows, cols, data)
+	}
+	if rows > 0 {
+		return b.matrix(name, f, rows, cols, data)
+	}
+	if suffix == ".weight" && b.m.Spec.OneAdded(pattern) {
+		var err error
+		if data, err = b.oneAdded(f, cols, data); err != nil {
+			return fmt.Errorf("weights: %s: tensor %s: %w", b.m.Path, b.say(name), err)
+		}
+		f = quant.F32
+	}
+	return b.vector(name, f, cols, data)
+}
+
+// cutSuffix divides a tensor's name into the module's and ".weight" or ".bias".
+func cutSuffix(name string) (module, suffix string) {
+	if i := strings.LastIndexByte(name, '.'); i >= 0 {
+		return name[:i], name[i:]
+	}
+	return name, ""
+}
+
+// part is what one tensor gets of a fused one.
+type part struct {
+	name string
+	rows int // or values, of a vector
+}
+
+// parts lists what the Spec asks of the tensors that a fused one of total rows holds, and proves that they take all of it.
+func (b *builder) parts(split *arch.Split, numbers []string, suffix string, total int) ([]part, int, error) {
+	groups := max(split.Groups, 1)
+	fused := arch.JoinNumbers(split.Of, numbers) + suffix
+	layer, out, sum := -1, make([]part, len(split.Into)), 0
+	if len(numbers) > 0 {
+		if _, err := fmt.Sscan(numbers[0], &layer); err != nil || layer >= len(b.m.Spec.Layers) {
+			return nil, 0, b.fail(ErrUnsupported, "tensor %s is none that a %s model of %d layers has", b.say(fused), b.m.Spec.Family, len(b.m.Spec.Layers))
+		}
+	}
+	for i, into := range split.Into {
+		out[i].name = arch.JoinNumbers(into, numbers)
+	}
+	_ = arch.LayerTensors(b.m.Spec, layer, func(t arch.Tensor) error {
+		for i := range out {
+			if t.Name == out[i].name+".weight" {
+				out[i].rows = t.Rows
+			}
+		}
+		return nil
+	})
+	for _, p := range out {
+		if p.rows == 0 || p.rows%groups != 0 {
+			return nil, 0, b.fail(ErrInvalid, "tensor %s cannot be cut into %d groups of %s", b.say(fused), groups, strings.Join(split.Into, ", "))
+		}
+		sum += p.rows
+	}
+	if sum != total {
+		return nil, 0, b.fail(ErrInvalid, "tensor %s has %d rows, but its parts take %d", b.say(fused), total, sum)
+	}
+	for i := range out {
+		out[i].name += suffix
+	}
+	return out, groups, nil
+}
+
+// split cuts a fused tensor: one group is cut where it lies, of several the rows are gathered off the heap.
+func (b *builder) split(split *arch.Split, numbers []string, suffix string, f quant.Format, rows, cols int, data []byte) error {
+	total, width := rows, cols
+	if rows == 0 {
+		total, width = cols, 1
+	}
+	parts, groups, err := b.parts(split, numbers, suffix, total)
+	if err != nil {
+		return err
+	}
+	if rows == 0 && f.BlockSize() != 1 {
+		return b.fail(ErrUnsupported, "tensor %s is %s: a vector that is cut must hold floats", b.say(arch.JoinNumbers(split.Of, numbers)+suffix), f)
+	}
+	pieces, err := b.gather(parts, groups, f.RowBytes(width), data)
+	if err != nil {
+		return fmt.Errorf("weights: %s: tensor %s: %w", b.m.Path, arch.JoinNumbers(split.Of, numbers)+suffix, err)
+	}
+	for i, p := range parts {
+		if rows == 0 {
+			err = b.vector(p.name, f, p.rows, pieces[i])
+		} else {
+			err = b.matrix(p.name, f, p.rows, cols, pieces[i])
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// gather returns the bytes of each part, rowBytes to a row. Data is nil where only headers are wanted of what was laid out anew.
+func (b *builder) gather(parts []part, groups, rowBytes int, data []byte) ([][]byte, error) {
+	out := make([][]byte, len(parts))
+	at := 0
+	if groups == 1 {
+		for i, p := range parts {
+			if data != nil {
+				out[i] = data[at : at+p.rows*rowBytes]
+			}
+			at += p.rows * rowBytes
+		}
+		return out, nil
+	}
+	for i, p := range parts {
+		n := p.rows * rowBytes
+		b.m.derived += int64(n)
+		if b.m.headersOnly || data == nil {
+			continue
+		}
+		var err error
+		if out[i], err = b.m.arena.alloc(n); err != nil {
+			return nil, err
+		}
+	}
+	if b.m.headersOnly || data == nil {
+		return out, nil
+	}
+	for g := range groups {
+		for i, p := range parts {
+			n := p.rows / groups * rowBytes
+			copy(out[i][g*n:(g+1)*n], data[at:])
+			at += n
+		}
+	}
+	return out, nil
+}
+
+// oneAdded returns 1 + w as float32.
+func (b *builder) oneAdded(f quant.Format, n int, data []byte) ([]byte, error) {
+	x := make([]float32, n)
+	quant.Decode(f, x, data)
+	out, err := b.m.arena.alloc(4 * n)
+	if err != nil {
+		return nil, err
+	}
+	for i, v := range x {
+		binary.LittleEndian.PutUint32(out[4*i:], math.Float32bits(1+v))
+	}
+	return out, nil
+}
