@@ -73,6 +73,11 @@ test: go-version deps ## run every test
 test-brokers: go-version deps ## the end-to-end set against mosquitto, RabbitMQ and nats-server (BROKERS=nats)
 	@scripts/test-brokers
 
+.PHONY: test-pi
+test-pi: go-version ## install, upgrade and purge the packages in roots of Debian (SUITES='bookworm trixie'); needs root
+	@command -v debootstrap lintian >/dev/null || scripts/test-deps debootstrap lintian
+	@scripts/test-packages $(SUITES)
+
 .PHONY: soak
 soak: build ## the long sets: an hour or more (EDGED_SOAK=1)
 	EDGED_SOAK=1 $(GO) test -count=1 -v -timeout 3h ./test/...
