@@ -50,7 +50,7 @@ func (f *clientFlags) dial(ctx context.Context) (*askclient.Client, error) {
 		return nil, err
 	}
 	if f.broker != "" {
-		c.MQTT.Broker = f.broker
+		c.MQTT.Broker = config.BrokerURL(f.broker)
 		if err := c.Validate(); err != nil {
 			return nil, &usageError{oneSentence(err)}
 		}

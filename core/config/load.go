@@ -259,8 +259,20 @@ func (s *settings) overrides(overrides []string) []error {
 	return errs
 }
 
+// BrokerURL writes a broker's URL with the schemes that edged uses: mqtt:// is tcp://, and mqtts:// and ssl:// are tls://, as other
+// programs name them.
+func BrokerURL(broker string) string {
+	for _, alias := range [][2]string{{"mqtt://", "tcp://"}, {"mqtts://", "tls://"}, {"ssl://", "tls://"}} {
+		if len(broker) > len(alias[0]) && strings.EqualFold(broker[:len(alias[0])], alias[0]) {
+			return alias[1] + broker[len(alias[0]):]
+		}
+	}
+	return broker
+}
+
 // derive fills in what follows from other settings.
 func (s *settings) derive() {
+	s.c.MQTT.Broker = BrokerURL(s.c.MQTT.Broker)
 	if s.c.Node.Name == "" {
 		host, err := os.Hostname()
 		if err != nil {

@@ -30,11 +30,13 @@ type Request struct {
 	IDs      []int32         `json:",omitempty"` // Generate and Score: ids instead of a text; nil: none
 	Texts    []string        `json:",omitempty"` // Embed: several texts; nil: Prompt
 	Options  Options
-	Adapters []AdapterRef  // nil: the default adapter; empty and not nil: none
-	Stream   bool          `json:",omitempty"`
-	Pieces   bool          `json:",omitempty"` // log-probabilities come with the bytes of their tokens
-	Deadline time.Duration `json:",omitempty"` // 0: the configured one; counts running time from admission
-	Priority int           `json:",omitempty"` // higher first, -10 to 10
+	Adapters []AdapterRef    // nil: the default adapter; empty and not nil: none
+	Stream   bool            `json:",omitempty"`
+	LastOnly bool            `json:",omitempty"` // the door publishes the last event alone
+	Echo     json.RawMessage `json:",omitempty"` // the client's own value, which the door puts into each event; nil: none
+	Pieces   bool            `json:",omitempty"` // log-probabilities come with the bytes of their tokens
+	Deadline time.Duration   `json:",omitempty"` // 0: the configured one; counts running time from admission
+	Priority int             `json:",omitempty"` // higher first, -10 to 10
 }
 
 // Kind is what a request asks for.

@@ -31,11 +31,12 @@ func Bool(raw []byte) (bool, *Error) {
 	return false, Bad("", "wants true or false, not %s", KindOf(raw))
 }
 
-func isNumber(raw []byte) bool { return raw[0] == '-' || raw[0] >= '0' && raw[0] <= '9' }
+// IsNumber reports whether a JSON value is a number.
+func IsNumber(raw []byte) bool { return raw[0] == '-' || raw[0] >= '0' && raw[0] <= '9' }
 
 // Int takes whole numbers, also those that a client writes as 64.0 or 6.4e1.
 func Int(raw []byte, least, most int64) (int64, *Error) {
-	if !isNumber(raw) {
+	if !IsNumber(raw) {
 		return 0, Bad("", "wants a whole number, not %s", KindOf(raw))
 	}
 	n, err := strconv.ParseInt(string(raw), 10, 64)
@@ -57,7 +58,7 @@ func Int(raw []byte, least, most int64) (int64, *Error) {
 
 // Seed takes any 64-bit number.
 func Seed(raw []byte) (uint64, *Error) {
-	if !isNumber(raw) {
+	if !IsNumber(raw) {
 		return 0, Bad("", "wants a whole number, not %s", KindOf(raw))
 	}
 	if n, err := strconv.ParseUint(string(raw), 10, 64); err == nil {
@@ -72,7 +73,7 @@ func Seed(raw []byte) (uint64, *Error) {
 
 // Float takes a number within bounds.
 func Float(raw []byte, least, most float32) (float32, *Error) {
-	if !isNumber(raw) {
+	if !IsNumber(raw) {
 		return 0, Bad("", "wants a number, not %s", KindOf(raw))
 	}
 	f, err := strconv.ParseFloat(string(raw), 64)

@@ -80,8 +80,10 @@ func TestAccessList(t *testing.T) {
 	must(t, garden.Publish("edged/pi/request/kitchen", 1, false, `{"id":"forged","prompt":"x"}`))
 	must(t, garden.Publish("edged/pi/availability", 1, true, "offline"))
 	must(t, kitchen.Publish("edged/pi/request/kitchen", 1, false, `{"id":"r1","prompt":"x","unknown":1}`)) // refused at once: an answer
+	must(t, kitchen.Publish("edged/pi/request/kitchen", 1, false, `{"id":`))                               // nothing that an answer could go to
 	must(t, garden.Publish("edged/pi/request/garden", 1, false, `{"id":"r2","prompt":"x","unknown":1}`))
 
+	heard := map[string]bool{}
 	follow := func(name string, got chan message, own string) {
 		t.Helper()
 		timeout := time.After(30 * time.Second)
@@ -90,6 +92,10 @@ func TestAccessList(t *testing.T) {
 			case msg := <-got:
 				if strings.Contains(msg.payload, "forged") || msg.payload == "offline" {
 					t.Errorf("%s sees what a client had no right to publish: %s %s", name, msg.topic, msg.payload)
+				}
+				if mistake := "edged/pi/errors/" + name; msg.topic == mistake {
+					heard[name] = true
+					continue
 				}
 				if msg.topic == own {
 					var ev struct{ Done bool }
@@ -107,5 +113,10 @@ func TestAccessList(t *testing.T) {
 		}
 	}
 	follow("kitchen", toKitchen, "edged/pi/response/kitchen/r1")
+	must(t, kitchen.Publish("edged/pi/request/kitchen", 1, false, `{"id":"r3","prompt":"x","unknown":1}`))
+	follow("kitchen", toKitchen, "edged/pi/response/kitchen/r3") // by then its mistake was told
 	follow("garden", toGarden, "edged/pi/response/garden/r2")
+	if !heard["kitchen"] || heard["garden"] {
+		t.Errorf("heard of mistakes: %v; the kitchen made one", heard)
+	}
 }

@@ -57,6 +57,7 @@ type Door struct {
 	in       *inbound
 
 	retained *retained
+	seen     seenSet       // retained inputs that were told of
 	ready    chan struct{} // closed when online for the first time
 	once     sync.Once
 	online   atomic.Bool
@@ -99,6 +100,9 @@ func (d *Door) maxPayload() int { return int(d.o.Config.MaxPayload) }
 // Event publishes an event of a request. It never blocks: what waits is bounded by what dispatch admits, and deltas and
 // progress are dropped when too much does.
 func (d *Door) Event(req *dispatch.Request, ev dispatch.Event) {
+	if req.LastOnly && ev.Last == nil {
+		return
+	}
 	m := &outgoing{topic: req.Reply, class: passing, client: req.Client, id: req.ID}
 	if ev.Last != nil {
 		m.class, m.last = kept, true
@@ -115,7 +119,7 @@ func (d *Door) Event(req *dispatch.Request, ev dispatch.Event) {
 		m.class = kept
 	}
 	if m.last {
-		m.event = &Event{ID: e.ID, Attempt: e.Attempt, Seq: e.Seq}
+		m.event = &Event{ID: e.ID, Attempt: e.Attempt, Seq: e.Seq, User: e.User}
 	}
 	m.payload = encodeEvent(e, d.maxPayload())
 	d.out.put(m)
@@ -124,20 +128,25 @@ func (d *Door) Event(req *dispatch.Request, ev dispatch.Event) {
 // refuse publishes why a message was not taken as a request.
 func (d *Door) refuse(topic string, p *problem) {
 	if p.reply != "" {
-		e := Event{ID: p.id, Attempt: 1, Done: true, Error: errorOf(p.err)}
+		e := Event{ID: p.id, Attempt: 1, User: p.user, Done: true, Error: errorOf(p.err)}
 		d.out.put(&outgoing{topic: p.reply, class: complaint, payload: encodeEvent(e, d.maxPayload())})
 		return
 	}
-	d.complain(Complaint{Topic: fields.Short(topic), ID: p.id, Error: *errorOf(p.err)})
+	// Beside those of the client that published: the access list of docs/security.md lets it read its own alone.
+	client := ""
+	if in, wrong, ok := d.topics.parse(topic); ok && wrong == "" && in.level != levelAsk {
+		client = in.name
+	}
+	d.complain(client, Complaint{Topic: fields.Short(topic), ID: p.id, User: p.user, Error: *errorOf(p.err)})
 }
 
-// complain publishes on the errors topic.
-func (d *Door) complain(c Complaint) {
+// complain publishes on the errors topic of a client; "" for none.
+func (d *Door) complain(client string, c Complaint) {
 	data, err := fields.Encode(c)
 	if err != nil {
 		return // texts can always be encoded
 	}
-	d.out.put(&outgoing{topic: d.topics.Errors(), class: complaint, payload: data})
+	d.out.put(&outgoing{topic: d.topics.Errors(client), class: complaint, payload: data})
 }
 
 // answerPlain answers an ask that was not taken.
@@ -188,8 +197,8 @@ func (d *Door) PublishStats(s Stats) {
 }
 
 // newID is an id for requests that came without one.
-func newID() string {
+func newID(prefix string) string {
 	var b [16]byte
 	_, _ = rand.Read(b[:]) // it never fails
-	return "ask-" + hex.EncodeToString(b[:])
+	return prefix + hex.EncodeToString(b[:])
 }

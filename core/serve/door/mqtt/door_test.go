@@ -404,7 +404,7 @@ func TestConversation(t *testing.T) {
 				}
 				f.mu.Unlock()
 				l.publish(t, "edged/pi/request/c", `{"id":"same","prompt":"x"}`)
-				if got := l.until(t, "edged/pi/errors", 1, 10*time.Second)[0].payload; got != `{"topic":"edged/pi/request/c","id":"same","error":{"code":"id_conflict","message":"conflict"}}` {
+				if got := l.until(t, "edged/pi/errors/c", 1, 10*time.Second)[0].payload; got != `{"topic":"edged/pi/request/c","id":"same","error":{"code":"id_conflict","message":"conflict"}}` {
 					t.Errorf("got %s", got)
 				}
 				if got := l.on("edged/pi/response/c/same"); len(got) > 0 {
@@ -601,7 +601,7 @@ func TestOversize(t *testing.T) {
 				l.forget()
 				runtime.ReadMemStats(&before)
 				l.publish(t, "edged/pi/request/c", payload)
-				got := l.until(t, "edged/pi/errors", 1, 3*time.Minute)[0].payload
+				got := l.until(t, "edged/pi/errors/c", 1, 3*time.Minute)[0].payload
 				runtime.ReadMemStats(&after)
 				if want := fmt.Sprintf("the payload has %d bytes, and mqtt.max_payload is 65536", size); !strings.Contains(got, want) {
 					t.Errorf("%d bytes: %s", size, got)

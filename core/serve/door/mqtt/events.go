@@ -16,9 +16,10 @@ import (
 
 // Event is one event of a request: exactly one of Stage, Delta and Done is set.
 type Event struct {
-	ID      string `json:"id"`
-	Attempt int    `json:"attempt"` // from 1
-	Seq     int    `json:"seq"`     // from 0 within the attempt
+	ID      string          `json:"id"`
+	Attempt int             `json:"attempt"`        // from 1
+	Seq     int             `json:"seq"`            // from 0 within the attempt
+	User    json.RawMessage `json:"user,omitempty"` // the request's own "user"
 
 	Stage    string `json:"stage,omitempty"`    // "accepted", "prefill"
 	Position *int   `json:"position,omitempty"` // accepted: requests before it
@@ -114,9 +115,10 @@ type Error struct {
 
 // Complaint is what is published on ROOT/errors.
 type Complaint struct {
-	Topic string `json:"topic"`        // that the message came on
-	ID    string `json:"id,omitempty"` // where it could be read
-	Error Error  `json:"error"`
+	Topic string          `json:"topic"`          // that the message came on
+	ID    string          `json:"id,omitempty"`   // where it could be read
+	User  json.RawMessage `json:"user,omitempty"` // likewise
+	Error Error           `json:"error"`
 }
 
 // encode writes the event. Prefill progress counts tokens in "read": a number in "done" would be taken for the last event by whoever
@@ -127,13 +129,14 @@ func (e Event) encode() ([]byte, error) {
 		return fields.Encode(plain(e))
 	}
 	return fields.Encode(struct {
-		ID      string `json:"id"`
-		Attempt int    `json:"attempt"`
-		Seq     int    `json:"seq"`
-		Stage   string `json:"stage"`
-		Read    int    `json:"read"`
-		Of      int    `json:"of"`
-	}{e.ID, e.Attempt, e.Seq, e.Stage, e.DoneOf.Done, e.DoneOf.Of})
+		ID      string          `json:"id"`
+		Attempt int             `json:"attempt"`
+		Seq     int             `json:"seq"`
+		User    json.RawMessage `json:"user,omitempty"`
+		Stage   string          `json:"stage"`
+		Read    int             `json:"read"`
+		Of      int             `json:"of"`
+	}{e.ID, e.Attempt, e.Seq, e.User, e.Stage, e.DoneOf.Done, e.DoneOf.Of})
 }
 
 // UnmarshalJSON reads an event, an older node's too, whose progress stands in "done".
@@ -152,9 +155,10 @@ func (e *Event) UnmarshalJSON(data []byte) error {
 		return json.Unmarshal(data, (*plain)(e))
 	}
 	head := struct {
-		ID      string `json:"id"`
-		Attempt int    `json:"attempt"`
-		Seq     int    `json:"seq"`
+		ID      string          `json:"id"`
+		Attempt int             `json:"attempt"`
+		Seq     int             `json:"seq"`
+		User    json.RawMessage `json:"user"`
 	}{}
 	if err := json.Unmarshal(data, &head); err != nil {
 		return err
@@ -165,7 +169,7 @@ func (e *Event) UnmarshalJSON(data []byte) error {
 			return err
 		}
 	}
-	*e = Event{ID: head.ID, Attempt: head.Attempt, Seq: head.Seq, Stage: stage.Stage, DoneOf: of}
+	*e = Event{ID: head.ID, Attempt: head.Attempt, Seq: head.Seq, User: head.User, Stage: stage.Stage, DoneOf: of}
 	return nil
 }
 
@@ -177,7 +181,7 @@ const (
 
 // eventOf turns dispatch's event of a request into the published form.
 func eventOf(req *dispatch.Request, ev dispatch.Event) Event {
-	e := Event{ID: req.ID, Attempt: max(ev.Attempt, 1), Seq: ev.Seq}
+	e := Event{ID: req.ID, Attempt: max(ev.Attempt, 1), Seq: ev.Seq, User: req.Echo}
 	switch {
 	case ev.Accepted != nil:
 		e.Stage, e.Position = stageAccepted, &ev.Accepted.Position
@@ -296,7 +300,7 @@ func encodeEvent(e Event, most int) []byte {
 
 // failed is the error event that stands in for another.
 func failed(e Event, code dispatch.Code, message string) Event {
-	return Event{ID: e.ID, Attempt: e.Attempt, Seq: e.Seq, Done: true, Error: &Error{Code: code, Message: message}}
+	return Event{ID: e.ID, Attempt: e.Attempt, Seq: e.Seq, User: e.User, Done: true, Error: &Error{Code: code, Message: message}}
 }
 
 // plainText is the answer to an ask.

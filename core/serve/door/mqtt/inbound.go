@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 	"unicode/utf8"
@@ -83,7 +84,7 @@ func (d *Door) receive(_ paho.Client, m paho.Message) {
 		// It came from the broker's store at a subscription, not from a client: its time was when it was
 		// published, and taking it again at every reconnect would answer it for ever.
 		m.Ack()
-		d.log.Debug("a retained message on an input topic is ignored", "topic", m.Topic())
+		d.retainedInput(in, m.Topic(), m.Payload())
 		return
 	}
 	msg := incoming{topic: m.Topic(), payload: m.Payload(), qos: m.Qos(), ack: m.Ack}
@@ -100,6 +101,53 @@ func (d *Door) receive(_ paho.Client, m paho.Message) {
 		d.overflow(msg)
 		m.Ack()
 	}
+}
+
+// retainedInput tells, once for each message, that a message which a broker had kept is not taken: who published it with the
+// retain flag before the node was there would wait for ever.
+func (d *Door) retainedInput(in input, topic string, payload []byte) {
+	if len(payload) == 0 || !d.seen.add(hashOf(topic, payload)) {
+		return
+	}
+	d.log.Info("a retained message on an input topic is not taken", "topic", topic)
+	err := invalid("a retained message is not taken, since every start would take it again: publish it without the retain flag")
+	if in.level == levelAsk {
+		d.answerPlain(validName(in.name), err)
+		return
+	}
+	p := &problem{err: err}
+	if fields.Check(payload) == nil {
+		dr := &draft{req: &dispatch.Request{}, given: map[string]bool{}}
+		dr.findID(payload)
+		p.id, p.user = dr.id, dr.req.Echo
+	}
+	if name := validName(in.name); p.id != "" && name == in.name {
+		p.reply = d.topics.response(in.group, name, p.id)
+	}
+	d.refuse(topic, p)
+}
+
+// maxSeen bounds the retained messages that are remembered as told of.
+const maxSeen = 256
+
+// seenSet remembers digests, up to maxSeen. The zero value is empty.
+type seenSet struct {
+	mu  sync.Mutex
+	set map[[32]byte]bool
+}
+
+// add reports whether a digest is new; when the set is full none is.
+func (s *seenSet) add(h [32]byte) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.set[h] || len(s.set) >= maxSeen {
+		return false
+	}
+	if s.set == nil {
+		s.set = map[[32]byte]bool{}
+	}
+	s.set[h] = true
+	return true
 }
 
 // stale removes a retained state of an adapter that is there no longer.
@@ -122,7 +170,7 @@ func (d *Door) overflow(m incoming) {
 	if fields.Check(m.payload) == nil {
 		dr := &draft{req: &dispatch.Request{}, given: map[string]bool{}}
 		dr.findID(m.payload)
-		p.id = dr.id
+		p.id, p.user = dr.id, dr.req.Echo
 	}
 	if name := validName(in.name); p.id != "" && name == in.name {
 		p.reply = d.topics.response(in.group, name, p.id)
@@ -215,7 +263,7 @@ func (d *Door) admit(ctx context.Context, m incoming) bool {
 		if err.Code == dispatch.CodeShuttingDown && m.qos > 0 {
 			return false // the broker keeps it for the next start
 		}
-		p = &problem{err: err, id: req.ID, reply: req.Reply}
+		p = &problem{err: err, id: req.ID, user: req.Echo, reply: req.Reply}
 		if err.Code == dispatch.CodeIDConflict {
 			// On the response topic it would be taken for the last event of the request that has the id.
 			p.reply = ""
@@ -243,9 +291,15 @@ func (d *Door) ask(in input, m incoming) (*dispatch.Request, *problem) {
 	case !utf8.Valid(m.payload):
 		return nil, &problem{err: invalid("the prompt is not UTF-8")}
 	}
+	// A TAG is a client: each gets a fair share of the node, as CLIENTs of requests do. What `echo` and editors put behind a text
+	// is no part of the question.
+	prompt := strings.TrimSuffix(strings.TrimSuffix(string(m.payload), "\n"), "\r")
+	if prompt == "" {
+		return nil, &problem{err: invalid("the prompt is empty")}
+	}
 	return &dispatch.Request{
-		Door: DoorName, Reply: d.topics.Answer(in.name), Plain: true, ID: newID(),
-		Prompt: string(m.payload), Hash: hashOf(m.topic, m.payload),
+		Door: DoorName, Client: in.name, Reply: d.topics.Answer(in.name), Plain: true, ID: newID("ask-"),
+		Prompt: prompt, Hash: hashOf(m.topic, m.payload),
 	}, nil
 }
 

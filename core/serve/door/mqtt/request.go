@@ -4,12 +4,17 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"math"
+	"slices"
+	"strconv"
 	"time"
 
 	"edged/core/config"
 	"edged/core/serve/dispatch"
 	"edged/core/serve/door/fields"
 )
+
+// maxUser bounds what a client may have brought back in each event.
+const maxUser = 1 << 10
 
 // limits are the settings that the parser needs.
 type limits struct {
@@ -20,6 +25,7 @@ type limits struct {
 type problem struct {
 	err   *dispatch.Error
 	id    string // "": none that can be used
+	user  []byte // the request's own "user"; nil: none
 	reply string // response topic; "": the errors topic
 }
 
@@ -50,7 +56,7 @@ func (t Topics) parseRequest(in input, topic string, payload []byte, l limits) (
 		}
 	}
 	if err != nil {
-		p := &problem{err: &dispatch.Error{Code: dispatch.CodeInvalidRequest, Message: err.Error()}, id: d.id}
+		p := &problem{err: &dispatch.Error{Code: dispatch.CodeInvalidRequest, Message: err.Error()}, id: d.id, user: d.req.Echo}
 		if d.id != "" {
 			p.reply = t.response(in.group, in.name, d.id)
 		}
@@ -87,13 +93,49 @@ func kindOfLevel(level string) dispatch.Kind {
 // findID reads the id alone, if it can be used.
 func (d *draft) findID(payload []byte) {
 	_ = fields.Object(payload, func(key string, raw []byte) *fields.Error {
-		if key == "id" && raw[0] == '"' {
-			if id := fields.Unquote(raw); config.ValidName(id) {
+		switch key {
+		case "id":
+			if id, ok := idText(raw); ok {
 				d.id = id
 			}
+		case "user":
+			d.req.Echo, _ = userField(raw)
 		}
 		return nil
 	})
+}
+
+// idText reads an id: a text that may stand in a topic, or a whole number, which is taken as its text.
+func idText(raw []byte) (string, bool) {
+	text := ""
+	switch {
+	case raw[0] == '"':
+		text = fields.Unquote(raw)
+	case fields.IsNumber(raw):
+		n, err := fields.Int(raw, math.MinInt64, math.MaxInt64)
+		if err != nil {
+			return "", false
+		}
+		text = strconv.FormatInt(n, 10)
+	}
+	return text, config.ValidName(text)
+}
+
+// userField takes any value, which comes back in each event of the request.
+func userField(raw []byte) ([]byte, *fields.Error) {
+	if len(raw) > maxUser {
+		return nil, fields.Bad("", "has %d bytes, more than %d", len(raw), maxUser)
+	}
+	return slices.Clone(raw), nil
+}
+
+// eventsField takes "all" or "last".
+func eventsField(raw []byte) (last bool, err *fields.Error) {
+	text, err := fields.Text(raw, 64)
+	if err == nil && text != "all" && text != "last" {
+		err = fields.Bad("", "%q is neither \"all\" nor \"last\"", fields.Short(text))
+	}
+	return text == "last", err
 }
 
 // field reads one field.
@@ -128,9 +170,17 @@ func (d *draft) field(key string, raw []byte) *fields.Error {
 func (d *draft) commonField(key string, raw []byte) (known bool, err *fields.Error) {
 	switch key {
 	case "id":
-		if _, err = fields.Text(raw, math.MaxInt32); err == nil && d.id == "" {
+		switch {
+		case d.id != "":
+		case raw[0] == '"':
 			err = fields.Bad("", "must match [A-Za-z0-9._-]{1,64}")
+		default:
+			err = fields.Bad("", "wants a text or a whole number, not %s", fields.KindOf(raw))
 		}
+	case "user":
+		d.req.Echo, err = userField(raw)
+	case "events":
+		d.req.LastOnly, err = eventsField(raw)
 	case "adapter":
 		d.req.Adapters, err = fields.Adapters(raw)
 	case "deadline_ms":
@@ -210,7 +260,10 @@ func (d *draft) generateField(key string, raw []byte) (known bool, err *fields.E
 // complete checks what several fields say together.
 func (d *draft) complete() *fields.Error {
 	if d.id == "" {
-		return fields.Bad("id", "is missing")
+		d.id = newID("req-") // its events say which; who wants to repeat a request gives it an id
+	}
+	if d.req.LastOnly && d.req.Stream {
+		return fields.Bad("events", "\"last\" contradicts stream")
 	}
 	o := &d.req.Options
 	inputs := map[dispatch.Kind][]string{
@@ -251,12 +304,9 @@ func parseCancel(payload []byte) (id string, err *fields.Error) {
 		if key != "id" {
 			return fields.Bad(fields.Short(key), "is not a field of a cancel")
 		}
-		var err *fields.Error
-		if id, err = fields.Text(raw, math.MaxInt32); err == nil && !config.ValidName(id) {
-			err = fields.Bad("", "must match [A-Za-z0-9._-]{1,64}")
-		}
-		if err != nil {
-			return err.In("id")
+		var ok bool
+		if id, ok = idText(raw); !ok {
+			return fields.Bad("id", "must match [A-Za-z0-9._-]{1,64}")
 		}
 		return nil
 	})

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
+	"edged/core/config"
 	"edged/core/serve/dispatch"
 )
 
@@ -185,11 +186,14 @@ func refusals() []refusal {
 		{"many values", `{"id":"a","prompt":"x","template_vars":{"v":[` + strings.Repeat("0,", 70000) + `0]}}`, "template_vars.v[65531]: the payload holds more than 65536 values", true},
 		{"key twice", `{"id":"a","prompt":"x","prompt":"y"}`, "prompt: is there twice", true},
 		{"key twice, escaped", `{"id":"a","prompt":"x","template_vars":{"k":{"a":1,"\u0061":2}}}`, "template_vars.k.a: is there twice", true},
-		{"no id", `{"prompt":"x"}`, "id: is missing", false},
 		{"bad id", `{"id":"a/b","prompt":"x"}`, "id: must match [A-Za-z0-9._-]{1,64}", false},
 		{"wildcard id", `{"id":"+","prompt":"x"}`, "id: must match [A-Za-z0-9._-]{1,64}", false},
 		{"long id", `{"id":"` + strings.Repeat("a", 65) + `","prompt":"x"}`, "id: must match [A-Za-z0-9._-]{1,64}", false},
-		{"number id", `{"id":7,"prompt":"x"}`, "id: wants a text, not the number 7", false},
+		{"fraction as id", `{"id":7.5,"prompt":"x"}`, "id: wants a text or a whole number, not the number 7.5", false},
+		{"list as id", `{"id":[7],"prompt":"x"}`, "id: wants a text or a whole number, not a list", false},
+		{"events", `{"id":"a","prompt":"x","events":"some"}`, `events: "some" is neither "all" nor "last"`, false},
+		{"events and stream", `{"id":"a","prompt":"x","events":"last","stream":true}`, `events: "last" contradicts stream`, true},
+		{"long user", `{"id":"a","prompt":"x","user":"` + strings.Repeat("u", 1100) + `"}`, "user: has 1102 bytes, more than 1024", true},
 		{"unknown field", `{"id":"a","prompt":"x","temprature":1}`, "temprature: is not a field of this request", false},
 		{"no input", `{"id":"a"}`, "messages: is missing: the request needs messages or prompt", false},
 		{"two inputs", `{"id":"a","prompt":"x","messages":[{"role":"user","content":"x"}]}`, "prompt: cannot stand beside messages", false},
@@ -329,7 +333,7 @@ func TestCancelPayload(t *testing.T) {
 	s := schema(t, "cancel")
 	for payload, want := range map[string]string{
 		"abc": "abc", `{"id":"abc"}`: "abc", ` {"id" : "a.b"} `: "a.b",
-		"": "!a cancel is an id, plain or as {\"id\":…}: the payload is empty", "a b": "!a cancel is an id", `{"id":1}`: "!id: wants a text", `{"id":"a/b"}`: "!id: must match",
+		"": "!a cancel is an id, plain or as {\"id\":…}: the payload is empty", "a b": "!a cancel is an id", `{"id":1}`: "1", `{"id":1.5}`: "!id: must match", `{"id":"a/b"}`: "!id: must match",
 		`{}`: "!id: is missing", `{"id":"a","x":1}`: "!x: is not a field of a cancel", `"abc"`: "!wants an object, not a text", "a\xff": "!a cancel is an id",
 	} {
 		id, err := parseCancel([]byte(payload))
@@ -411,4 +415,34 @@ func page(tb testing.TB) string {
 		tb.Fatal(err)
 	}
 	return string(text)
+}
+
+// TestIDs: a number is an id, a request without one gets one, and what the client sent beside it comes back.
+func TestIDs(t *testing.T) {
+	for payload, want := range map[string]string{
+		`{"id":7,"prompt":"x"}`:                            "7",
+		`{"id":7.0,"prompt":"x"}`:                          "7",
+		`{"id":-3,"prompt":"x"}`:                           "-3",
+		`{"id":1700000000123,"prompt":"x"}`:                "1700000000123",
+		`{"id":"a.b","prompt":"x"}`:                        "a.b",
+		`{"user":{"transaction":4},"id":"u","prompt":"x"}`: "u",
+	} {
+		topic := "edged/pi/request/c"
+		in, _, _ := testTopics.parse(topic)
+		req, p := testTopics.parseRequest(in, topic, []byte(payload), limits{})
+		if p != nil || req.ID != want || req.Reply != "edged/pi/response/c/"+want {
+			t.Errorf("%s: %+v, %+v", payload, req, p)
+			continue
+		}
+		if want == "u" && string(eventOf(req, dispatch.Event{Accepted: &dispatch.Accepted{}}).User) != `{"transaction":4}` {
+			t.Errorf("%s: its own value does not come back", payload)
+		}
+	}
+	topic := "edged/pi/request"
+	in, _, _ := testTopics.parse(topic)
+	one, p := testTopics.parseRequest(in, topic, []byte(`{"prompt":"x","events":"last"}`), limits{})
+	other, q := testTopics.parseRequest(in, topic, []byte(`{"prompt":"x"}`), limits{})
+	if p != nil || q != nil || !config.ValidName(one.ID) || one.ID == other.ID || one.Reply != "edged/pi/response/"+one.ID || !one.LastOnly {
+		t.Errorf("without an id: %+v, %+v", one, other)
+	}
 }

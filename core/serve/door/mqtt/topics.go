@@ -59,8 +59,9 @@ func (t Topics) response(group bool, client, id string) string {
 // Answer is where the plain answers to asks go; tag "" is the form without one.
 func (t Topics) Answer(tag string) string { return join(t.root(false), levelAnswer, tag) }
 
-// Errors is where complaints go that have no response topic.
-func (t Topics) Errors() string { return join(t.root(false), levelErrors) }
+// Errors is where complaints go that have no response topic: about what a client published, or with client "" about what came
+// on a topic without one.
+func (t Topics) Errors(client string) string { return join(t.root(false), levelErrors, client) }
 
 // Availability holds "online" or "offline".
 func (t Topics) Availability() string { return join(t.root(false), levelAvailability) }

@@ -124,7 +124,8 @@ func Dial(ctx context.Context, o Options) (*Client, error) {
 	}
 	filters := map[string]byte{
 		c.topics.Response(o.Client, "+"): 1,
-		c.topics.Errors():                1,
+		c.topics.Errors(o.Client):        1,
+		c.topics.Errors(""):              1, // of a node of the first version, and of what it could not tell the client of
 		c.topics.Availability():          1,
 	}
 	conn.Expect(len(filters))
@@ -175,7 +176,7 @@ func (c *Client) receive(_ paho.Client, m paho.Message) {
 		return
 	}
 	id := m.Topic()[strings.LastIndexByte(m.Topic(), '/')+1:]
-	if m.Topic() == c.topics.Errors() {
+	if m.Topic() == c.topics.Errors("") || m.Topic() == c.topics.Errors(c.o.Client) {
 		var complaint mqtt.Complaint
 		if json.Unmarshal(m.Payload(), &complaint) != nil || complaint.Topic != c.topics.Request(c.o.Client) {
 			return
