@@ -77,6 +77,9 @@ test-brokers: go-version deps ## the end-to-end set against mosquitto, RabbitMQ 
 test-pi: go-version ## install, upgrade and purge the packages in roots of Debian (SUITES='bookworm trixie'); needs root
 	@command -v debootstrap lintian >/dev/null || scripts/test-deps debootstrap lintian
 	@scripts/test-packages $(SUITES)
+.PHONY: test-clients
+test-clients: build ## unchanged HTTP clients in Python and JavaScript against the built edged (installs them in .cache)
+	@test/clients/run
 
 .PHONY: soak
 soak: build ## the long sets: an hour or more (EDGED_SOAK=1)
