@@ -32,6 +32,7 @@ type Config struct {
 	Plugins     Plugins     `toml:"plugins"`
 	State       State       `toml:"state"`
 	HTTP        HTTP        `toml:"http"`
+	Home        Home        `toml:"homeassistant"`
 	Metrics     Metrics     `toml:"metrics"`
 	Log         Log         `toml:"log"`
 }
@@ -197,6 +198,12 @@ type HTTP struct {
 	IdleTimeout    time.Duration `toml:"idle_timeout"`    // between two requests of a connection
 }
 
+// Home says what Home Assistant is told, over MQTT.
+type Home struct {
+	Discovery bool   `toml:"discovery"` // the node appears there as a device
+	Prefix    string `toml:"prefix"`    // of its discovery topics
+}
+
 // Metrics is the listener for Prometheus and health checks.
 type Metrics struct {
 	Listen string `toml:"listen"` // host:port of the loopback interface; "": none
@@ -268,6 +275,7 @@ func Default() *Config {
 			MaxBody: 1 << 20, MaxConnections: 256, ReadTimeout: 20 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
 		},
 		State: State{Dir: "/var/lib/edged"},
+		Home:  Home{Prefix: "homeassistant"},
 		Log:   Log{Level: "info", Format: "text"},
 	}
 }

@@ -163,6 +163,7 @@ func TestBadFiles(t *testing.T) {
 		{"http_open", "FILE:2: http.listen: 0.0.0.0:8080 can be reached from other machines: edged listens there only with http.token_file set"},
 		{"http_token", "FILE:2: http.token_file: is for http.listen, which is empty"},
 		{"http_hosts", "FILE:2: http.hosts: \"pi.lan:8080\" is no host name, such as pi.lan"},
+		{"home_prefix", "FILE:2: homeassistant.prefix: \"home/#\" is no beginning of a topic such as homeassistant"},
 		{"metrics_listen", "FILE:2: metrics.listen: \"9090\" is no address to listen on, such as 127.0.0.1:1883"},
 		{"metrics_public", "FILE:2: metrics.listen: 0.0.0.0:9109 can be reached from other machines: it must be an address of the loopback interface, such as 127.0.0.1:9109; let a proxy that asks for a password pass it on"},
 		{"metrics_pprof", "FILE:2: metrics.pprof: profiles are served on metrics.listen, which is empty"},

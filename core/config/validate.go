@@ -59,6 +59,9 @@ func (c *Config) problems() []problem {
 		v.add("state.dir", "is empty: name a folder that edged may write to")
 	}
 	v.http(&c.HTTP)
+	if p := c.Home.Prefix; p == "" || len(p) > 256 || strings.ContainsAny(p, "+#$") || strings.HasPrefix(p, "/") || strings.HasSuffix(p, "/") || strings.HasPrefix(p, "edged") {
+		v.add("homeassistant.prefix", "%q is no beginning of a topic such as homeassistant", oneLine(p))
+	}
 	v.metrics(&c.Metrics)
 	v.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	v.oneOf("log.format", c.Log.Format, "text", "json")

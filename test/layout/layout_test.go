@@ -58,6 +58,7 @@ var allowed = map[string][]string{
 	"core/serve/dispatch":            {"core/protocol", "core/protocol/backend", "core/protocol/tokenizer", "core/serve/inbox", "core/infer/grammar"},
 	"core/serve/adapters":            {"core/model/weights", "core/model/lora", "core/model/gguf", "core/model/safetensors", "core/protocol", "core/protocol/backend"},
 	"core/serve/monitor":             {"core/serve/dispatch", "core/machine", "core/protocol/backend"},
+	"core/serve/door/home":           {},
 	"core/serve/door/broker":         {},
 	"core/serve/door/fields":         {"core/serve/dispatch", "core/config"},
 	"core/serve/door/mqtt":           {"core/serve/door/mqtt/*", "core/serve/door/fields", "core/serve/dispatch", "core/config", "core/protocol/backend"},

@@ -21,6 +21,7 @@ import (
 	"edged/core/serve/adapters"
 	"edged/core/serve/dispatch"
 	"edged/core/serve/door/broker"
+	"edged/core/serve/door/home"
 	httpdoor "edged/core/serve/door/http"
 	"edged/core/serve/door/mqtt"
 	"edged/core/serve/inbox"
@@ -186,7 +187,11 @@ func (d *daemon) serve(ctx context.Context, n *notifier, cancel context.CancelFu
 	}()
 	d.work = dispatch.New(d.dispatchConfig(store))
 	d.plugins.work.Store(d.work)
-	d.door = mqtt.New(mqtt.Options{Node: d.c.Node.Name, Config: d.c.MQTT, Embedded: address, Dispatcher: d.work, Log: d.log})
+	device, err := d.device()
+	if err != nil {
+		return err
+	}
+	d.door = mqtt.New(mqtt.Options{Node: d.c.Node.Name, Config: d.c.MQTT, Embedded: address, Device: device, Dispatcher: d.work, Log: d.log})
 
 	// The door outlives the dispatcher: last events are published after the work has ended.
 	doorCtx, closeDoor := context.WithCancel(context.WithoutCancel(ctx))
@@ -251,6 +256,22 @@ func (d *daemon) monitor(ctx context.Context, g *group) error {
 	d.log.InfoContext(ctx, "metrics are served", "address", l.Addr())
 	g.goes(func() error { return l.Run(ctx) })
 	return nil
+}
+
+// device is what Home Assistant is told of the node, where the configuration wants it; nil otherwise.
+func (d *daemon) device() (*mqtt.Device, error) {
+	if !d.c.Home.Discovery {
+		return nil, nil
+	}
+	t := mqtt.Topics{Node: d.c.Node.Name}
+	payload, err := home.Message(home.Node{
+		Name: d.c.Node.Name, Version: d.o.Version, NoStats: d.c.MQTT.StatsInterval == 0,
+		Availability: t.Availability(), Status: t.Status(), Stats: t.Stats(), Ask: t.Ask(home.Tag), Answer: t.Answer(home.Tag), Cancel: t.Cancel(""),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &mqtt.Device{Topic: home.Topic(d.c.Home.Prefix, d.c.Node.Name), Payload: payload, Birth: home.Birth(d.c.Home.Prefix)}, nil
 }
 
 // openHTTP opens the HTTP door where the configuration wants it, and returns its address.

@@ -327,6 +327,21 @@ func (d *Dispatcher) Cancel(client, id string) bool {
 	return false
 }
 
+// CancelAll ends every request of a client as Cancel does; "": those of all clients. It returns how many there were.
+func (d *Dispatcher) CancelAll(client string) int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n := 0
+	for key, j := range d.jobs {
+		if client == "" || key.Client == client {
+			j.overtaken = true // where its goroutine has not started yet
+			j.cancel(errCancelled)
+			n++
+		}
+	}
+	return n
+}
+
 // Published says that the door's receiver acknowledged the last event of a request.
 func (d *Dispatcher) Published(client, id string) error {
 	return d.o.Inbox.Published(inbox.Key{Client: client, ID: id})

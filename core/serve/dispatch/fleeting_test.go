@@ -93,3 +93,33 @@ func TestPieces(t *testing.T) {
 		}
 	})
 }
+
+// TestCancelAll proves that all requests of a client end, or all that there are, each with its text so far.
+func TestCancelAll(t *testing.T) {
+	in(t, func(c *Config, p *plugins) { p.tick = time.Second; c.Limits.Running = 2 }, func(b *bench) {
+		for _, id := range []string{"a", "b", "c", "d"} {
+			b.submit(t, with(ask(id, "x"), func(r *Request) {
+				if r.Client = "one"; id > "b" {
+					r.Client = "two"
+				}
+			}))
+		}
+		synctest.Wait()
+		if n := b.CancelAll("one"); n != 2 {
+			t.Errorf("%d requests of one client were cancelled", n)
+		}
+		synctest.Wait()
+		if ended := len(b.s.ended()); ended != 2 {
+			t.Errorf("%d have ended", ended)
+		}
+		if n := b.CancelAll(""); n != 2 {
+			t.Errorf("%d others were cancelled", n)
+		}
+		synctest.Wait()
+		for _, id := range []string{"a", "b", "c", "d"} {
+			if l := b.s.last(t, id); l.Finish != finishCancelled {
+				t.Errorf("%s ended with %+v", id, l)
+			}
+		}
+	})
+}

@@ -37,11 +37,24 @@ type Publisher interface {
 	Published(client, id string) error
 }
 
+// AllCanceller is what a Dispatcher may also be: it can end every request of a client, or all that there are.
+type AllCanceller interface {
+	CancelAll(client string) int // "": of all clients
+}
+
+// Device is what is said about the node below a discovery prefix of Home Assistant.
+type Device struct {
+	Topic   string
+	Payload []byte
+	Birth   string // where Home Assistant says "online" when it has started: then the device is published again
+}
+
 // Options is what a Door is built from.
 type Options struct {
 	Node       string      // config's node.name
 	Config     config.MQTT // section mqtt
 	Embedded   string      // address of the embedded broker, where Config says that there is one
+	Device     *Device     // nil: nobody is told
 	Dispatcher Dispatcher
 	Log        *slog.Logger
 }
@@ -72,7 +85,7 @@ func New(o Options) *Door {
 		o.Config.MaxPayload = config.Default().MQTT.MaxPayload
 	}
 	out := newOutbox()
-	return &Door{
+	d := &Door{
 		o:        o,
 		topics:   Topics{Node: o.Node, Group: o.Config.ShareGroup},
 		settings: link.From(&o.Config, o.Embedded),
@@ -83,6 +96,10 @@ func New(o Options) *Door {
 		retained: newRetained(out.signal),
 		ready:    make(chan struct{}),
 	}
+	if o.Device != nil {
+		d.retained.set(o.Device.Topic, o.Device.Payload)
+	}
+	return d
 }
 
 // Topics returns the node's topics.

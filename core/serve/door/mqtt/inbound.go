@@ -77,6 +77,14 @@ func (d *Door) receive(_ paho.Client, m paho.Message) {
 	in, _, ok := d.topics.parse(m.Topic())
 	if !ok {
 		m.Ack()
+		if v := d.o.Device; v != nil && m.Topic() == v.Birth {
+			// Its birth is retained where somebody set it so, and then comes at each of this node's connections too; the
+			// device does so as well.
+			if string(m.Payload()) == online && !m.Retained() {
+				d.retained.again(v.Topic)
+			}
+			return
+		}
 		d.stale(m)
 		return
 	}
@@ -234,6 +242,14 @@ func (d *Door) cancel(m incoming) {
 	}
 	if err != nil {
 		d.refuse(m.topic, &problem{err: invalid(err.Error())})
+		return
+	}
+	if id == cancelAll {
+		n := 0
+		if all, ok := d.o.Dispatcher.(AllCanceller); ok {
+			n = all.CancelAll(in.name)
+		}
+		d.log.Info("every request was cancelled", "client", in.name, "requests", n)
 		return
 	}
 	known := d.o.Dispatcher.Cancel(in.name, id)

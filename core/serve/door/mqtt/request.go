@@ -292,9 +292,12 @@ func (d *draft) complete() *fields.Error {
 	return nil
 }
 
+// cancelAll in place of an id means every request: of the CLIENT of the topic, or of all where it has none.
+const cancelAll = "*"
+
 // parseCancel reads the id of a cancel: plain, or an object with it.
 func parseCancel(payload []byte) (id string, err *fields.Error) {
-	if text := string(payload); config.ValidName(text) {
+	if text := string(payload); config.ValidName(text) || text == cancelAll {
 		return text, nil
 	}
 	if err := fields.Check(payload); err != nil {

@@ -332,7 +332,7 @@ func TestHash(t *testing.T) {
 func TestCancelPayload(t *testing.T) {
 	s := schema(t, "cancel")
 	for payload, want := range map[string]string{
-		"abc": "abc", `{"id":"abc"}`: "abc", ` {"id" : "a.b"} `: "a.b",
+		"*": "*", "abc": "abc", `{"id":"abc"}`: "abc", ` {"id" : "a.b"} `: "a.b",
 		"": "!a cancel is an id, plain or as {\"id\":…}: the payload is empty", "a b": "!a cancel is an id", `{"id":1}`: "1", `{"id":1.5}`: "!id: must match", `{"id":"a/b"}`: "!id: must match",
 		`{}`: "!id: is missing", `{"id":"a","x":1}`: "!x: is not a field of a cancel", `"abc"`: "!wants an object, not a text", "a\xff": "!a cancel is an id",
 	} {

@@ -40,6 +40,16 @@ func (r *retained) set(topic string, payload []byte) {
 	r.wake()
 }
 
+// again makes a topic one to be sent, though the broker has it.
+func (r *retained) again(topic string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if t := r.topics[topic]; t != nil {
+		t.version++
+		r.wake()
+	}
+}
+
 // known reports whether a topic is set to something.
 func (r *retained) known(topic string) bool {
 	r.mu.Lock()

@@ -132,7 +132,7 @@ func (s *session) run(ctx context.Context) error {
 		return err
 	}
 	defer s.close()
-	if err := s.subscribe(ctx, d.topics.Filters()); err != nil {
+	if err := s.subscribe(ctx, d.filters()); err != nil {
 		// The DISCONNECT that follows keeps the broker from publishing the last will.
 		_ = s.say(context.WithoutCancel(ctx), offline, farewellTime) // err says what is wrong
 		return err
@@ -242,6 +242,15 @@ func (s *session) wait(ctx context.Context, t paho.Token, most time.Duration, wh
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// filters are the subscriptions that the node needs, and that to Home Assistant's birth where it is told of the node.
+func (d *Door) filters() map[string]byte {
+	f := d.topics.Filters()
+	if d.o.Device != nil {
+		f[d.o.Device.Birth] = 1
+	}
+	return f
 }
 
 // subscribe asks for the inputs, and fails unless all are granted.

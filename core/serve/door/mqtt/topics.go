@@ -56,6 +56,9 @@ func (t Topics) response(group bool, client, id string) string {
 	return join(join(t.root(group), levelResponse, client), id)
 }
 
+// Ask is where a client publishes a plain prompt; tag "" is the form without one.
+func (t Topics) Ask(tag string) string { return join(t.root(false), levelAsk, tag) }
+
 // Answer is where the plain answers to asks go; tag "" is the form without one.
 func (t Topics) Answer(tag string) string { return join(t.root(false), levelAnswer, tag) }
 
