@@ -25,6 +25,7 @@ type network struct {
 	ropes     []rope         // those that differ
 	linears   []linear       // all of them, by id
 	ids       map[string]int // by GGUF name of the weight
+	mixture   bool           // some part chooses experts
 	info      Info
 }
 
@@ -70,6 +71,7 @@ func (b *builder) unit(sub *arch.Sub) {
 		u.op = b.mlp(&op)
 	case arch.MoE:
 		u.op = b.experts(&op)
+		b.net.mixture = true
 	default:
 		b.fail("an operation of the kind %T is not supported", op)
 	}

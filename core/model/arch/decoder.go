@@ -132,6 +132,7 @@ type RopeOf struct {
 	Partial  float64 // default share of a head that turns; 0: all of it
 	Adjacent bool
 	Plain    bool // flat scaling settings belong to the layers of another kind
+	Tuned    bool // llama.cpp reads this family's yarn_beta_fast and yarn_beta_slow
 }
 
 // Rope reads a rotation.
@@ -177,12 +178,14 @@ func (k *Keys) ropeGGUF(o RopeOf) Rope {
 		s.Kind = YaRN
 		s.Factor = k.FloatOr("rope.scaling.factor|", 1)
 		s.Original = k.IntOr("rope.scaling.original_context_length|", k.IntOr("context_length|", 0))
-		s.BetaFast = k.FloatOr("rope.scaling.yarn_beta_fast|", 32)
-		s.BetaSlow = k.FloatOr("rope.scaling.yarn_beta_slow|", 1)
-		if k.Has("rope.scaling.attn_factor|") || k.Has("rope.scaling.yarn_attn_factor|") {
-			// llama.cpp multiplies this factor by the computed one; Amplitude is their product.
-			own := k.FloatOr("rope.scaling.attn_factor|", k.FloatOr("rope.scaling.yarn_attn_factor|", 1))
-			s.Amplitude = own * (1 + 0.1*math.Log(max(s.Factor, 1)))
+		s.BetaFast, s.BetaSlow = 32, 1 // llama.cpp reads the file's for a few families only
+		if o.Tuned {
+			s.BetaFast = k.FloatOr("rope.scaling.yarn_beta_fast|", 32)
+			s.BetaSlow = k.FloatOr("rope.scaling.yarn_beta_slow|", 1)
+		}
+		if k.Has("rope.scaling.attn_factor|") {
+			// llama.cpp multiplies this factor by the computed one; Amplitude is their product. It has no use for yarn_attn_factor.
+			s.Amplitude = k.FloatOr("rope.scaling.attn_factor|", 1) * (1 + 0.1*math.Log(max(s.Factor, 1)))
 		}
 	default:
 		k.Unsupported("RoPE scaling %q; the supported ones are linear, yarn and rope_freqs.weight", kind)
