@@ -29,6 +29,17 @@ func (k *Keys) Decoder() Dims {
 	return d
 }
 
+// attention is the plain one of these sizes.
+func (d *Dims) attention(position Position) Attention {
+	return Attention{Heads: d.Heads, KVHeads: d.KVHeads, KeyDim: d.HeadDim, ValueDim: d.HeadDim, Position: position}
+}
+
+// decoderSpec is a Spec without layers yet: with the norm before the head, and the head tied to the embedding where the container
+// has none and a folder says so, or says nothing and tied is what its class means.
+func (k *Keys) decoderSpec(d *Dims, norm Norm, tied bool) Spec {
+	return Spec{Width: d.Width, Context: d.Context, Norm: norm, Head: Head{Tied: k.Tied(tied), Bias: Absent}}
+}
+
 // headDim reads the size of a head, which is width / heads where the file does not say.
 func (k *Keys) headDim(width, heads int) int {
 	const names = "attention.key_length|head_dim"
@@ -103,15 +114,19 @@ func (k *Keys) Kinds(layers int) []string {
 	return kinds
 }
 
-// Sliding reads which layers have a window: from layer_types, else from def. A kind that is neither is refused.
+// Sliding reads which layers have a window: from a folder's layer_types or a file's sliding_window_pattern, else from def. A kind
+// that is neither is refused.
 func (k *Keys) Sliding(layers int, def func(layer int) bool) []bool {
 	if k.err != nil || layers < 1 || layers > maxLayers {
 		return make([]bool, max(0, min(layers, maxLayers)))
 	}
 	out := make([]bool, layers)
 	kinds := k.Kinds(layers)
+	pattern := k.pattern("attention.sliding_window_pattern|", layers)
 	for i := range out {
 		switch {
+		case pattern != nil:
+			out[i] = pattern[i]
 		case kinds == nil:
 			out[i] = def(i)
 		case kinds[i] == "sliding_attention":
@@ -121,6 +136,62 @@ func (k *Keys) Sliding(layers int, def func(layer int) bool) []bool {
 		}
 	}
 	return out
+}
+
+// pattern reads a truth value for each layer, or a number p: every p-th layer is false. nil for a missing key.
+func (k *Keys) pattern(names string, layers int) []bool {
+	v, name, ok := k.find(names)
+	if !ok || k.err != nil {
+		return nil
+	}
+	if list, ok := v.([]bool); ok {
+		if !k.length(name, len(list), layers) {
+			return nil
+		}
+		return list
+	}
+	if list, ok := v.([]int64); ok && len(list) != 1 { // truth values as numbers
+		if !k.length(name, len(list), layers) {
+			return nil
+		}
+		out := make([]bool, layers)
+		for i := range out {
+			out[i] = list[i] != 0
+		}
+		return out
+	}
+	every, out := everyNth(k.toInt(name, v)), make([]bool, layers)
+	for i := range out {
+		out[i] = every(i)
+	}
+	return out
+}
+
+// everyNth is true for all layers but each p-th, which sees all positions.
+func everyNth(p int) func(layer int) bool {
+	return func(layer int) bool { return p > 0 && (layer+1)%p != 0 }
+}
+
+// Windows reads the window of each layer, 0 for one without; def says which have it where the container does not.
+func (k *Keys) Windows(layers int, def func(layer int) bool) []int {
+	out := make([]int, k.layers(layers))
+	window := k.IntOr("attention.sliding_window|sliding_window", 0)
+	if window == 0 {
+		return out
+	}
+	for i, sliding := range k.Sliding(layers, def) {
+		if sliding {
+			out[i] = window
+		}
+	}
+	return out
+}
+
+// Defaults are what a class of transformers takes for keys that config.json has not got.
+func (k *Keys) Defaults(values map[string]any) {
+	if !k.IsGGUF() {
+		k.trees = append(k.trees, values)
+	}
 }
 
 // RopeOf says where the settings of a rotation stand and what is meant where they do not.

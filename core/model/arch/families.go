@@ -28,6 +28,8 @@ func families() []Family {
 		qwen3(),
 		gpt2(),
 		mixtral(),
+		olmo2(),
+		granite(),
 	}
 }
 

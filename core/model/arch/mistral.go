@@ -20,18 +20,7 @@ func mistral() Family {
 	}
 }
 
-// windows reads the window of each layer, 0 for one without; def says which have it where a folder's layer_types do not.
+// windows is Windows where the number of layers has not been read yet.
 func (k *Keys) windows(def func(layer int) bool) []int {
-	layers := k.layers(k.IntOr("block_count|num_hidden_layers", 0))
-	window := k.IntOr("attention.sliding_window|sliding_window", 0)
-	if window == 0 {
-		def = func(int) bool { return false }
-	}
-	out := make([]int, layers)
-	for i, sliding := range k.Sliding(layers, def) {
-		if sliding {
-			out[i] = window
-		}
-	}
-	return out
+	return k.Windows(k.IntOr("block_count|num_hidden_layers", 0), def)
 }
