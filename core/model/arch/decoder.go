@@ -176,10 +176,7 @@ func everyNth(p int) func(layer int) bool {
 func (k *Keys) Windows(layers int, def func(layer int) bool) []int {
 	out := make([]int, k.layers(layers))
 	window := k.IntOr("attention.sliding_window|sliding_window", 0)
-	if window == 0 {
-		return out
-	}
-	for i, sliding := range k.Sliding(layers, def) {
+	for i, sliding := range k.Sliding(layers, def) { // which also proves the names of the kinds
 		if sliding {
 			out[i] = window
 		}
