@@ -13,7 +13,6 @@ type batch struct {
 	prefill  int // the other rows
 	units    []unit
 	prompts  []unit // scratch
-	skip     int    // where the next turn begins among units that want one row of logits
 }
 
 // want is a row whose logits are wanted: those after token pos of b's history, which is id unless that was a wrong guess.
@@ -64,13 +63,17 @@ func (l *loop) form() bool {
 			b.units = append(b.units, u)
 		}
 	})
-	// More branches than rows of logits take turns.
+	// More branches than rows of logits take turns, and clients beside each other, see deal.
 	n := min(len(b.units), l.size.logits, l.size.batch)
-	if n < len(b.units) {
-		turn := b.skip % len(b.units)
-		b.skip = (turn + n) % len(b.units)
-		rotated := slices.Concat(b.units[turn:], b.units[:turn])
-		b.units = append(b.units[:0], rotated[:n]...)
+	if severalClients(b.units) {
+		n = min(n, l.size.sequences)
+	}
+	if n < len(b.units) || len(l.debts) > 0 {
+		b.units = l.deal(b.units, n)
+		n = len(b.units)
+	}
+	for _, u := range b.units {
+		u.b.served = l.count.Steps + 1
 	}
 	// Beside a chunk of a prompt nobody guesses: such a turn is long enough for those who wait for their next token.
 	left := 0

@@ -60,9 +60,10 @@ type loop struct {
 	prefixes *prefixes     // nil: off
 	count    backend.Stats // counters; the rest of it is filled in by publish
 
-	disk    *disk          // nil: nothing outlives the process
-	pins    map[string]seq // pinned prefixes, by name
-	stalled bool           // all that runs waits for the disk
+	disk    *disk                    // nil: nothing outlives the process
+	pins    map[string]seq           // pinned prefixes, by name
+	stalled bool                     // all that runs waits for the disk
+	debts   map[string]time.Duration // of clients whose grammars kept the others waiting, see spend
 
 	mu       sync.Mutex // guards snapshot
 	snapshot backend.Stats
@@ -331,6 +332,9 @@ func (l *loop) turn() {
 	if l.proving() == 0 {
 		l.pace.observe(len(l.batch.rows)-l.batch.prefill, l.batch.prefill, took)
 		l.governor.observe(len(l.batch.rows)-l.batch.prefill, l.batch.prefill, took, time.Now())
+	}
+	if len(l.debts) > 0 {
+		l.repay(took)
 	}
 	l.judge(nil)
 	l.count.Steps++

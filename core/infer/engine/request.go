@@ -87,6 +87,7 @@ type branch struct {
 	released        int                    // ids that no stop string can cut away any more
 	finish          backend.FinishReason   // "": not yet
 	guess           guess
+	served          uint64 // number of the last turn that computed a next token for it
 }
 
 // newJob checks a request and makes its job, GeneratedIDs replayed.

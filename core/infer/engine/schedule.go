@@ -8,7 +8,7 @@ import (
 	"edged/core/protocol"
 )
 
-// Who runs. A job waits until its pages and its branches fit beside those that run; the first in the queue is never
+// Who runs. A job waits until its pages and its branches fit beside those that run; the next in the queue (see first) is never
 // overtaken by a smaller one behind it, so that none waits for ever. When pages run out all the same, because answers
 // grow, the youngest job is set aside: its pages are freed and it queues again, in its old place, with what it has
 // generated.
@@ -35,11 +35,13 @@ func (l *loop) admit() {
 		l.restart(j)
 	}
 	for len(l.waiting) > 0 {
-		j := l.waiting[0]
-		if len(l.running) > 0 && !l.fits(j) {
+		next := l.first()
+		j := l.waiting[next]
+		if len(l.running) > 0 && !l.fits(j) && !l.giveWay(j) {
 			return
 		}
-		l.waiting = slices.Delete(l.waiting, 0, 1)
+		next = slices.Index(l.waiting, j) // others may have been set aside
+		l.waiting = slices.Delete(l.waiting, next, next+1)
 		at, _ := slices.BinarySearchFunc(l.running, j, precedence)
 		l.running = slices.Insert(l.running, at, j)
 		if j.started.IsZero() {
@@ -57,7 +59,7 @@ func (l *loop) fits(j *job) bool {
 	for _, r := range l.running {
 		active += r.alive()
 	}
-	if active+j.alive() > l.size.sequences {
+	if active+j.alive() > l.size.sequences && !l.newcomer(j) {
 		return false
 	}
 	short := l.pagesOf(j) + active - (l.available() - l.promised())
@@ -119,14 +121,7 @@ func (l *loop) fork(j *job) {
 // makeRoom sets the youngest job aside; where there is only one, its last branch; where that is the only one, it fails.
 func (l *loop) makeRoom() {
 	if n := len(l.running); n > 1 {
-		j := l.running[n-1]
-		l.running = slices.Delete(l.running, n-1, n)
-		j.drop()
-		l.enqueue(j)
-		l.asides++
-		if j.asides++; j.asides == 1 {
-			l.log.Info("request set aside: no free pages", "request_id", j.req.ID, "tokens", j.branches[0].history())
-		}
+		l.setAside(l.running[n-1])
 		return
 	}
 	j := l.running[0]
@@ -142,6 +137,17 @@ func (l *loop) makeRoom() {
 	}
 	l.fail(j, fmt.Errorf("engine: %w: the pool of %d KV pages does not hold the %d tokens of one sequence",
 		protocol.ErrNoMemory, l.model.totalPages(), j.branches[0].history()))
+}
+
+// setAside takes a running job's pages and puts it into the queue again.
+func (l *loop) setAside(j *job) {
+	l.running = slices.DeleteFunc(l.running, func(o *job) bool { return o == j })
+	j.drop()
+	l.enqueue(j)
+	l.asides++
+	if j.asides++; j.asides == 1 {
+		l.log.Info("request set aside: no free pages", "request_id", j.req.ID, "tokens", j.branches[0].history())
+	}
 }
 
 // restart gives a branch that was set aside alone its sequence again, once there is room for all of it.

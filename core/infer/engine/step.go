@@ -42,6 +42,10 @@ func (l *loop) take(w want) {
 		return
 	}
 	held := b.form != nil
+	if held {
+		began := time.Now()
+		defer func() { l.spend(j.req.Client, time.Since(began)) }()
+	}
 	id, err := l.draw(b, w, index)
 	switch {
 	case errors.Is(err, sample.ErrNone) && held:

@@ -93,6 +93,7 @@ type Dispatcher struct {
 	clients map[string]int     // of jobs
 	queue   *queue
 	running int
+	places  int  // that those take
 	alone   *job // a suspect that runs; nothing runs beside it
 	crash   crash
 	mute    uint64                  // the latest life of the tokenizer that is known to be dead
@@ -524,18 +525,29 @@ func (d *Dispatcher) start(ctx context.Context, j *job) {
 
 // schedule grants places to waiting jobs. d.mu is held.
 //
+// A request of n choices takes n places. Where all are taken, and somebody has more than one, a client that has none gets one all the
+// same: the backend gives each client its share of every turn, and an answer of sixteen choices may take minutes.
+//
 // After a crash the suspects run one by one with nothing beside them, before all others.
 func (d *Dispatcher) schedule() {
-	for d.started && d.alone == nil && d.running < d.limits.Running {
+	for d.started && d.alone == nil {
 		suspects := d.queue.suspects()
 		if suspects && d.running > 0 {
 			return
 		}
-		j := d.queue.next(suspects)
-		if j == nil {
+		c := d.queue.first(suspects, false)
+		if c.job != nil && d.running > 0 && d.places+c.job.places > d.limits.Running {
+			if suspects || d.running >= 2*d.limits.Running || !d.queue.crowded() {
+				return
+			}
+			c = d.queue.first(false, true)
+		}
+		if c.job == nil {
 			return
 		}
+		j := d.queue.grant(c)
 		d.running++
+		d.places += j.places
 		if j.suspect {
 			d.alone = j
 		}
@@ -547,6 +559,7 @@ func (d *Dispatcher) schedule() {
 // enqueue makes a job wait for a place. d.mu is held.
 func (d *Dispatcher) enqueue(j *job) {
 	j.granted = make(chan struct{})
+	j.places = min(max(j.req.choices(), j.req.Options.BestOf), d.limits.Running)
 	d.queue.push(j)
 	d.schedule()
 }
@@ -572,7 +585,8 @@ func (d *Dispatcher) leave(j *job) {
 	if j.runs {
 		j.runs, j.life = false, 0
 		d.running--
-		d.queue.done(j.req.Client)
+		d.places -= j.places
+		d.queue.done(j)
 	} else {
 		d.queue.remove(j)
 	}

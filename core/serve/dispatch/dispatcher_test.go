@@ -366,6 +366,32 @@ func TestFairness(t *testing.T) {
 	})
 }
 
+// Choices count as places, and a client that has none gets one beside a full house.
+func TestChoicesArePlaces(t *testing.T) {
+	in(t, func(c *Config, p *plugins) { c.Limits.Running, p.tick = 8, 100*time.Millisecond }, func(b *bench) {
+		t := b.t
+		long := func(r *Request) { n := 100; r.Options.MaxTokens, r.Options.N = &n, 4 }
+		for i := range 4 {
+			b.submit(t, with(ask(fmt.Sprint("many", i), "x"), long))
+		}
+		synctest.Wait()
+		if running := b.Stats().Running; running != 2 {
+			t.Errorf("%d requests of four choices run in eight places", running)
+		}
+		n := 5
+		b.submit(t, with(ask("few", "x"), func(r *Request) { r.Client, r.Options.MaxTokens = "other", &n }))
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if last := b.s.last(t, "few"); last.Error != nil {
+			t.Errorf("the other client's: %+v", last)
+		}
+		if running := b.Stats().Running; running != 2 {
+			t.Errorf("%d requests run afterwards", running)
+		}
+		time.Sleep(time.Minute)
+	})
+}
+
 func TestPrioritiesAge(t *testing.T) {
 	in(t, func(c *Config, p *plugins) {
 		c.Limits.Running, c.Limits.Ageing = 1, 10*time.Second

@@ -27,6 +27,7 @@ type job struct {
 	overtaken bool // cancelled before its goroutine started
 	granted   chan struct{}
 	runs      bool
+	places    int    // that it takes where it runs: one for each choice
 	life      uint64 // of the backend; 0: not in it
 	suspect   bool   // the backend died while it ran
 	crashedAt int    // generated tokens then

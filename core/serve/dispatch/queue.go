@@ -26,7 +26,7 @@ type queue struct {
 // line is what one client waits for.
 type line struct {
 	waiting []*job
-	running int
+	running int    // places
 	granted uint64 // number of its last grant; 0: never
 }
 
@@ -63,10 +63,14 @@ func (q *queue) remove(j *job) {
 	}
 }
 
-// next takes the job that is served next, or nil. With suspects set only those are looked at.
-func (q *queue) next(suspects bool) *job {
+// first is the job that is served next; its job is nil where there is none. With suspects set only those are looked at, with
+// newcomers only those of clients that run nothing.
+func (q *queue) first(suspects, newcomers bool) candidate {
 	var best candidate
 	for _, l := range q.lines {
+		if newcomers && l.running > 0 {
+			continue
+		}
 		for _, j := range l.waiting {
 			if suspects && !j.suspect {
 				continue
@@ -76,14 +80,26 @@ func (q *queue) next(suspects bool) *job {
 			}
 		}
 	}
-	if best.job == nil {
-		return nil
-	}
-	best.line.running++ // before remove, which drops lines without work
+	return best
+}
+
+// grant takes a job out that gets its places.
+func (q *queue) grant(c candidate) *job {
+	c.line.running += c.job.places // before remove, which drops lines without work
 	q.grants++
-	best.line.granted = q.grants
-	q.remove(best.job)
-	return best.job
+	c.line.granted = q.grants
+	q.remove(c.job)
+	return c.job
+}
+
+// crowded reports whether a client has more than one place.
+func (q *queue) crowded() bool {
+	for _, l := range q.lines {
+		if l.running > 1 {
+			return true
+		}
+	}
+	return false
 }
 
 // suspects reports whether any waiting job is a suspect.
@@ -104,11 +120,11 @@ func (q *queue) priority(j *job) int64 {
 	return p
 }
 
-// done says that a granted job of a client runs no longer.
-func (q *queue) done(client string) {
-	l := q.line(client)
-	l.running--
-	q.drop(client, l)
+// done says that a granted job runs no longer.
+func (q *queue) done(j *job) {
+	l := q.line(j.req.Client)
+	l.running -= j.places
+	q.drop(j.req.Client, l)
 }
 
 // drop forgets a line without work, so that clients that come and go leave nothing behind. Its place in the turn is lost
