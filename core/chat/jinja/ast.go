@@ -33,7 +33,10 @@ type (
 		of   expr
 		name string
 	}
-	itemExpr  struct{ of, key expr }
+	itemExpr struct {
+		of, key expr
+		folded  bool // Jinja computes it when it compiles, where a slice of what has none is undefined
+	}
 	sliceExpr struct{ from, to, step expr } // nil: absent
 	callExpr  struct {
 		of   expr
@@ -144,6 +147,8 @@ type (
 		varargs  *variable
 		export   []exported
 		explicit bool // has a parameter caller
+
+		anonymous bool // the caller of a call block
 
 		usesCaller, usesKwargs, usesVarargs bool
 	}

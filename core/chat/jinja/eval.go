@@ -506,12 +506,7 @@ func (s *loaderStmt) exec(ev *evaluator, f *frame) flow {
 
 func (s jumpStmt) exec(*evaluator, *frame) flow { return s.flow }
 
-func (ev *evaluator) truth(v value) bool {
-	if u, ok := v.(*undefined); ok && u.unsafe {
-		ev.used(u)
-	}
-	return truth(v)
-}
+func (ev *evaluator) truth(v value) bool { return truth(v) }
 
 func (e *constant) eval(*evaluator, *frame) value { return e.v }
 
@@ -572,7 +567,7 @@ func (e *itemExpr) eval(ev *evaluator, f *frame) value {
 	of := e.of.eval(ev, f)
 	var v value
 	if s, ok := e.key.(*sliceExpr); ok {
-		v = ev.slice(of, s, f)
+		v = ev.slice(of, s, f, e.folded)
 	} else {
 		v = ev.item(of, e.key.eval(ev, f))
 	}

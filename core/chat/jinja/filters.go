@@ -156,14 +156,16 @@ func filterAbs(ev *evaluator, v value, a *args) value {
 }
 
 func filterAttr(ev *evaluator, v value, a *args) value {
-	name, ok := text(ev.bind("attr", a, []string{"name"}, 1)[0])
-	if u, isUndefined := v.(*undefined); isUndefined {
+	p := ev.bind("attr", a, []string{"name"}, 1)
+	name, ok := text(p[0])
+	if !ok {
+		ev.fail("TypeError", "attribute name must be string, not '%s'", typeName(p[0]))
+	}
+	if u, isUndefined := v.(*undefined); isUndefined && !dunder(name) {
 		ev.used(u)
 	}
-	if ok {
-		if v, ok := ev.attribute(v, name); ok {
-			return v
-		}
+	if v, ok := ev.attribute(v, name); ok {
+		return v
 	}
 	return &undefined{name: name, of: v, has: true}
 }
@@ -307,7 +309,7 @@ func filterDictsort(ev *evaluator, v value, a *args) value {
 
 // sorted orders items by their keys.
 func (ev *evaluator) sorted(items, keys []value, reverse value) []value {
-	backwards := reverse != missing && ev.truth(reverse)
+	backwards := reverse != missing && ev.wholeArg("reverse", reverse) != 0
 	out := ev.room(len(items))
 	ev.sort(len(items), func(i, j int) bool {
 		if backwards {
@@ -508,7 +510,10 @@ func filterInt(ev *evaluator, v value, a *args) value {
 	if !ok {
 		return none
 	}
-	base := ev.wholeArg("base", or(p[1], int64(10)))
+	base, isWhole := index(or(p[1], int64(10)))
+	if !isWhole {
+		base = 1 // none: the text is tried as a float
+	}
 	ev.work(len(s) / 4)
 	ev.alloc(int64(len(s)))
 	if base == 0 || base >= 2 && base <= 36 {

@@ -48,6 +48,7 @@ func (ev *evaluator) percent(format string, v value, safe func(value) markup) st
 		w.add(format[:i])
 		format = format[i+1:]
 		ev.work(1)
+		bare := strings.HasPrefix(format, "%")
 		var named value = missing
 		if strings.HasPrefix(format, "(") {
 			depth, end := 0, -1
@@ -134,7 +135,7 @@ func (ev *evaluator) percent(format string, v value, safe func(value) markup) st
 		_, n := utf8.DecodeRuneInString(format)
 		verb := format[:n]
 		format = format[n:]
-		if s.verb == '%' {
+		if s.verb == '%' && bare {
 			w.add("%")
 			continue
 		}
@@ -148,12 +149,9 @@ func (ev *evaluator) percent(format string, v value, safe func(value) markup) st
 		w.add(ev.percentItem(&s, item, zero, safe))
 	}
 	w.add(format)
-	if used < len(items) && !isMap && !isList && !isSpan {
-		if _, isNS := v.(*namespace); !isNS {
-			if isTuple || used == 0 {
-				ev.fail("TypeError", "not all arguments converted during string formatting")
-			}
-		}
+	_, isUndefined := v.(*undefined)
+	if used < len(items) && !isMap && !isList && !isSpan && !isUndefined {
+		ev.fail("TypeError", "not all arguments converted during string formatting")
 	}
 	return w.String()
 }

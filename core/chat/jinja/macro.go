@@ -117,6 +117,9 @@ func (m *macro) call(ev *evaluator, a *args) value {
 func (m *macro) attr(ev *evaluator, name string) (value, bool) {
 	switch name {
 	case "name":
+		if m.m.anonymous {
+			return nil, true
+		}
 		return m.m.name, true
 	case "arguments":
 		items := ev.room(len(m.m.params))

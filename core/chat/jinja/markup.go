@@ -82,10 +82,7 @@ func filterURLize(ev *evaluator, v value, a *args) value {
 			schemes = append(schemes, s)
 		}
 	}
-	limit := int64(-1)
-	if l := or(p[0], nil); l != nil {
-		limit = ev.wholeArg("trim_url_limit", l)
-	}
+	limit := or(p[0], nil)
 	s := string(ev.escape(v))
 	ev.work(len(s))
 	ev.alloc(int64(len(s)))
@@ -102,7 +99,7 @@ func filterURLize(ev *evaluator, v value, a *args) value {
 	return marked(w.String(), ev.autoescape)
 }
 
-func (ev *evaluator) urlizeWord(word, attrs string, schemes []string, limit int64) string {
+func (ev *evaluator) urlizeWord(word, attrs string, schemes []string, limit value) string {
 	head := opening.FindString(word)
 	middle := word[len(head):]
 	tail := closing.FindString(middle)
@@ -120,8 +117,9 @@ func (ev *evaluator) urlizeWord(word, attrs string, schemes []string, limit int6
 		}
 	}
 	shown := middle
-	if limit >= 0 && int64(ev.count(middle)) > limit {
-		shown = ev.cut(middle, limit) + "..."
+	if limit != nil && httpURL.MatchString(middle) && ev.holds(">", int64(ev.count(middle)), limit) {
+		_, _, _, n := ev.span(nil, limit, nil, int64(ev.count(middle)))
+		shown = ev.cut(middle, n) + "..."
 	}
 	ev.alloc(3*int64(len(word)) + int64(len(attrs)) + 64)
 	switch {

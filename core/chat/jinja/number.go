@@ -285,11 +285,33 @@ func (ev *evaluator) floats(op string, x, y float64) value {
 	case x < 0 && y != math.Trunc(y) && !math.IsInf(x, 0) && !math.IsInf(y, 0) && !math.IsNaN(y):
 		ev.fail("TypeError", "a negative number to a broken power is complex, which is not known here")
 	}
-	p := math.Pow(x, y)
+	p := power(x, y)
 	if math.IsInf(p, 0) && !math.IsInf(x, 0) && !math.IsInf(y, 0) {
 		ev.fail("OverflowError", "(34, 'Numerical result out of range')")
 	}
 	return p
+}
+
+// power is x to y. Python's C library rounds once; Go's Pow is off by some of the last bits, so whole powers are computed
+// with more digits.
+func power(x, y float64) float64 {
+	n := math.Abs(y)
+	if n != math.Trunc(n) || n > 1024 || n < 2 || math.IsNaN(x) || math.IsInf(x, 0) || x == 0 {
+		return math.Pow(x, y)
+	}
+	const digits = 400
+	out, base := big.NewFloat(1).SetPrec(digits), big.NewFloat(x).SetPrec(digits)
+	for k := uint64(n); k > 0; k >>= 1 {
+		if k&1 == 1 {
+			out.Mul(out, base)
+		}
+		base.Mul(base, base)
+	}
+	if y < 0 {
+		out.Quo(big.NewFloat(1).SetPrec(digits), out)
+	}
+	f, _ := out.Float64()
+	return f
 }
 
 // floorMod is Python's divmod for floats.

@@ -111,6 +111,12 @@ func (ev *evaluator) times(a, b value) (value, bool) {
 	if !ok {
 		return nil, false
 	}
+	if _, isBig := b.(*big.Int); isBig {
+		switch a.(type) {
+		case string, markup, *list, *tuple:
+			ev.fail("OverflowError", "cannot fit 'int' into an index-sized integer")
+		}
+	}
 	n = max(n, 0)
 	switch x := a.(type) {
 	case string:
@@ -155,6 +161,9 @@ func (ev *evaluator) repeatItems(items []value, n int64) []value {
 // attr is x.name: an attribute, or else the item of that name.
 func (ev *evaluator) attr(of value, name string) value {
 	if u, ok := of.(*undefined); ok {
+		if dunder(name) {
+			return ev.unsafe(of, name)
+		}
 		ev.used(u)
 	}
 	if v, ok := ev.attribute(of, name); ok {
@@ -537,7 +546,7 @@ func byteIndex(s string, i, n int) int {
 }
 
 // slice is x[from:to:step].
-func (ev *evaluator) slice(of value, s *sliceExpr, f *frame) value {
+func (ev *evaluator) slice(of value, s *sliceExpr, f *frame, folded bool) value {
 	part := func(e expr) value {
 		if e == nil {
 			return nil
@@ -552,12 +561,21 @@ func (ev *evaluator) slice(of value, s *sliceExpr, f *frame) value {
 	switch of.(type) {
 	case string, markup, *list, *tuple, *span:
 		n = ev.length(of)
+		if folded && (!bound(from) || !bound(to) || !bound(by)) {
+			return undef("a slice by something else than whole numbers")
+		}
 	case *dict:
+		if folded {
+			return undef("a dict has no slices")
+		}
 		ev.fail("TypeError", "unhashable type: 'slice'")
 	default:
+		if folded {
+			return undef("'" + typeName(of) + "' has no slices")
+		}
 		ev.fail("TypeError", "'%s' object is not subscriptable", typeName(of))
 	}
-	start, step, count := ev.span(from, to, by, int64(n))
+	start, stop, step, count := ev.span(from, to, by, int64(n))
 	switch t := of.(type) {
 	case *list:
 		return ev.newList(ev.stride(t.items, start, step, count))
@@ -565,7 +583,7 @@ func (ev *evaluator) slice(of value, s *sliceExpr, f *frame) value {
 		ev.alloc(sizeList)
 		return &tuple{items: ev.stride(t.items, start, step, count)}
 	case *span:
-		return &span{t.start + start*t.step, t.start + (start+count*step)*t.step, t.step * step, count}
+		return &span{t.start + start*t.step, t.start + stop*t.step, t.step * step, count}
 	}
 	text, _ := text(of)
 	cut := ev.strideText(text, n, start, step, count)
@@ -575,8 +593,14 @@ func (ev *evaluator) slice(of value, s *sliceExpr, f *frame) value {
 	return cut
 }
 
-// span gives the first position, the step and the number of items of a slice.
-func (ev *evaluator) span(from, to, by value, n int64) (start, step, count int64) {
+// bound says whether a value can be a slice's bound.
+func bound(v value) bool {
+	_, ok := index(v)
+	return ok || v == nil
+}
+
+// span gives the first position, the end, the step and the number of items of a slice.
+func (ev *evaluator) span(from, to, by value, n int64) (start, stop, step, count int64) {
 	number := func(v value, none int64) int64 {
 		if v == nil {
 			return none
@@ -611,18 +635,18 @@ func (ev *evaluator) span(from, to, by value, n int64) (start, step, count int64
 	}
 	if step > 0 {
 		start = clip(from, 0)
-		stop := clip(to, n)
+		stop = clip(to, n)
 		if stop > start {
 			count = (stop-start-1)/step + 1
 		}
-		return start, step, count
+		return start, stop, step, count
 	}
 	start = clip(from, n-1)
-	stop := clip(to, -1)
+	stop = clip(to, -1)
 	if start > stop {
 		count = (start-stop-1)/(-step) + 1
 	}
-	return start, step, count
+	return start, stop, step, count
 }
 
 func (ev *evaluator) stride(items []value, start, step, count int64) []value {

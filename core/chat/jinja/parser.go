@@ -132,7 +132,11 @@ func (p *parser) statements(ends ...string) []stmt {
 			add(&dataPart{p.next().text}, line)
 		case kVarBegin:
 			p.next()
-			add(p.tuple(true, nil, false), line)
+			e := p.tuple(true, nil, false)
+			if fixed(e, maxNesting) {
+				fold(e)
+			}
+			add(e, line)
 			p.expectKind(kVarEnd, "}}")
 		case kBlockBegin:
 			out = nil
@@ -198,7 +202,7 @@ func (p *parser) statement() stmt {
 		return out
 	case "generation":
 		p.next()
-		m := &macroStmt{line: t.line, name: "caller"}
+		m := &macroStmt{line: t.line, name: "caller", anonymous: true}
 		p.macroBody(m, "endgeneration")
 		return &callBlock{line: t.line, macro: m}
 	case "break", "continue":
@@ -430,7 +434,7 @@ func (p *parser) parseMacro() stmt {
 }
 
 func (p *parser) parseCallBlock() stmt {
-	s := &callBlock{line: p.next().line, macro: &macroStmt{name: "caller"}}
+	s := &callBlock{line: p.next().line, macro: &macroStmt{name: "caller", anonymous: true}}
 	s.macro.line = s.line
 	if p.cur.op("(") {
 		p.signature(s.macro)
@@ -749,7 +753,7 @@ func (p *parser) subscript(e expr) expr {
 		case kName:
 			return &attrExpr{e, t.text}
 		case kInt:
-			return &itemExpr{e, &constant{t.num}}
+			return &itemExpr{of: e, key: &constant{t.num}}
 		}
 		p.fail(t.line, "expected a name or a number, got '%s'", t)
 	}
@@ -763,9 +767,9 @@ func (p *parser) subscript(e expr) expr {
 	}
 	p.expectOp("]")
 	if len(items) == 1 {
-		return &itemExpr{e, items[0]}
+		return &itemExpr{of: e, key: items[0]}
 	}
-	return &itemExpr{e, &tupleExpr{items}}
+	return &itemExpr{of: e, key: &tupleExpr{items}}
 }
 
 func (p *parser) subscribed() expr {
@@ -872,4 +876,26 @@ func (p *parser) test(e expr) expr {
 		return &notExpr{t}
 	}
 	return t
+}
+
+// fixed says whether an expression names nothing, so that Jinja computes it when it compiles.
+func fixed(e expr, depth int) bool {
+	if depth == 0 {
+		return false
+	}
+	switch e.(type) {
+	case *nameExpr, *callExpr:
+		return false
+	}
+	ok := true
+	eachPart(e, func(part expr) { ok = ok && fixed(part, depth-1) })
+	return ok
+}
+
+// fold marks the slices of an expression that Jinja computes when it compiles.
+func fold(e expr) {
+	if item, ok := e.(*itemExpr); ok {
+		item.folded = true
+	}
+	eachPart(e, fold)
 }

@@ -55,9 +55,6 @@ func (ev *evaluator) str(v value) string {
 	case float64:
 		return formatFloat(t)
 	case *undefined:
-		if t.unsafe {
-			ev.used(t)
-		}
 		return ""
 	}
 	return ev.repr(v)
@@ -111,13 +108,14 @@ func (w *writer) repr(v value) {
 			w.add(fmt.Sprintf("range(%d, %d, %d)", t.start, t.stop, t.step))
 		}
 	case *undefined:
-		if t.unsafe {
-			ev.used(t)
-		}
 		w.add("Undefined")
 	case int64:
 		w.add(strconv.FormatInt(t, 10))
 	case *macro:
+		if t.m.anonymous {
+			w.add("<Macro anonymous>")
+			break
+		}
 		w.add("<Macro ")
 		w.quote(t.m.name)
 		w.add(">")

@@ -30,11 +30,13 @@ func testCalled(name string) testFunc {
 		return is(func(_ *evaluator, v value) bool { _, ok := v.(*undefined); return ok })
 	case "filter":
 		return is(func(ev *evaluator, v value) bool {
+			ev.hash(v)
 			name, ok := text(v)
 			return ok && filterCalled(name) != nil
 		})
 	case "test":
 		return is(func(ev *evaluator, v value) bool {
+			ev.hash(v)
 			name, ok := text(v)
 			return ok && testCalled(name) != nil
 		})
@@ -66,11 +68,9 @@ func testCalled(name string) testFunc {
 		return is(func(_ *evaluator, v value) bool { return isNumber(v) })
 	case "sequence":
 		return is(func(_ *evaluator, v value) bool {
-			switch t := v.(type) {
-			case string, markup, *list, *tuple, *dict, *span:
+			switch v.(type) {
+			case string, markup, *list, *tuple, *dict, *span, *undefined:
 				return true
-			case *undefined:
-				return !t.unsafe
 			}
 			return false
 		})

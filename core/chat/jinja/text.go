@@ -156,7 +156,7 @@ func textMethodNamed(name string) textMethod {
 	case "splitlines":
 		return func(ev *evaluator, s string, _ bool, name string, a *args) value {
 			p := ev.bind(name, a, []string{"keepends"}, 0)
-			return ev.newList(ev.lines(s, p[0] != missing && ev.truth(p[0])))
+			return ev.newList(ev.lines(s, p[0] != missing && ev.wholeArg("keepends", p[0]) != 0))
 		}
 	case "replace":
 		return func(ev *evaluator, s string, safe bool, name string, a *args) value {
@@ -724,9 +724,6 @@ func (ev *evaluator) joinItems(sep string, next func() (value, bool), item func(
 		ev.work(1)
 		if i > 0 {
 			w.add(sep)
-		}
-		if u, ok := v.(*undefined); ok && u.unsafe {
-			ev.used(u)
 		}
 		w.add(item(v))
 	}

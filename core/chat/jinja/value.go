@@ -433,14 +433,9 @@ func (ev *evaluator) iter(v value) func() (value, bool) {
 			return ev.pair(item, t), true
 		}
 	case *undefined:
-		if t.unsafe {
-			ev.used(t)
-		}
 		return func() (value, bool) { return nil, false }
 	}
 	if s, ok := text(v); ok {
-		_, safe := v.(markup)
-		_ = safe
 		return func() (value, bool) {
 			if s == "" {
 				return nil, false
@@ -520,9 +515,6 @@ func (ev *evaluator) length(v value) int {
 	case *loop:
 		return t.length()
 	case *undefined:
-		if t.unsafe {
-			ev.used(t)
-		}
 		return 0
 	}
 	return -1
