@@ -151,6 +151,11 @@ func messages(raw json.RawMessage, guard func(string) string, anyRole bool) (jso
 				if err := json.Unmarshal(f.value, &role); err != nil || !anyRole && !slices.Contains(roles(), role) {
 					return nil, invalidf("tokenizer: messages[%d].role is %s: it must be one of %s", i, f.value, strings.Join(roles(), ", "))
 				}
+			} else if f.key == "tool_calls" {
+				fields[j] = field{f.key, withObjects(f.value)}
+				if fields[j], err = fields[j].guarded(guard); err != nil {
+					return nil, invalidf("tokenizer: messages[%d].%s: %w", i, f.key, err)
+				}
 			} else if fields[j], err = f.guarded(guard); err != nil {
 				return nil, invalidf("tokenizer: messages[%d].%s: %w", i, f.key, err)
 			}
@@ -162,6 +167,61 @@ func messages(raw json.RawMessage, guard func(string) string, anyRole bool) (jso
 	}
 	out.WriteByte(']')
 	return out.Bytes(), nil
+}
+
+// withObjects puts objects in the place of arguments that are the text of one, as edged itself writes them in its answers:
+// templates print arguments as JSON, and would print such a text as a text. One with blanks in it was written by somebody
+// else, and is shown as transformers shows it.
+func withObjects(calls json.RawMessage) json.RawMessage {
+	var list []json.RawMessage
+	if json.Unmarshal(calls, &list) != nil {
+		return calls
+	}
+	var out bytes.Buffer
+	out.WriteByte('[')
+	for i, call := range list {
+		if i > 0 {
+			out.WriteByte(',')
+		}
+		fields, err := object(call)
+		if err != nil {
+			return calls
+		}
+		for j, f := range fields {
+			switch f.key {
+			case "arguments":
+				fields[j].value = asObject(f.value)
+			case "function":
+				inner, err := object(f.value)
+				if err != nil {
+					continue
+				}
+				for k, g := range inner {
+					if g.key == "arguments" {
+						inner[k].value = asObject(g.value)
+					}
+				}
+				var b bytes.Buffer
+				writeObject(&b, inner)
+				fields[j].value = b.Bytes()
+			}
+		}
+		writeObject(&out, fields)
+	}
+	out.WriteByte(']')
+	return out.Bytes()
+}
+
+func asObject(raw json.RawMessage) json.RawMessage {
+	var text string
+	if json.Unmarshal(raw, &text) != nil || !strings.HasPrefix(text, "{") {
+		return raw
+	}
+	var compact bytes.Buffer
+	if json.Compact(&compact, []byte(text)) != nil || compact.String() != text {
+		return raw
+	}
+	return json.RawMessage(text)
 }
 
 // variables sets the clock, the model's own tokens and the guarded variables.

@@ -9,14 +9,15 @@ import (
 	"edged/core/protocol/tokenizer"
 )
 
-// ParseTools finds the calls in what a model wrote, in the forms of three families:
+// ParseTools finds the calls in what a model wrote, in the forms of the families:
 //
 //	Hermes, Qwen   <tool_call>{"name": …, "arguments": {…}}</tool_call>, any number, between other text
 //	Mistral        [TOOL_CALLS] [{"name": …, "arguments": {…}}, …] or [TOOL_CALLS]name[ARGS]{…}; the mark is a control
 //	               token and may have been left out
 //	Llama 3        {"name": …, "parameters": {…}} as the whole text, several apart by ";" or a line end
+//	others         marks of their own around JSON, tags or Python's calls: see forms
 //
-// What cannot be read stays text. What a model thought, up to </think>, is never a call.
+// A marked call without arguments, or with null or an empty text for them, has none: {}. What cannot be read stays text. What a model thought, up to </think>, is never a call.
 func (s *Service) ParseTools(_ context.Context, text string) (tokenizer.ToolText, error) {
 	if len(text) > MaxText {
 		return tokenizer.ToolText{}, invalidf("tokenizer: the text has %d bytes: at most %d are taken", len(text), MaxText)
@@ -25,7 +26,7 @@ func (s *Service) ParseTools(_ context.Context, text string) (tokenizer.ToolText
 	if i := strings.LastIndex(text, thinkEnd); i >= 0 {
 		thought, said = text[:i+len(thinkEnd)], text[i+len(thinkEnd):]
 	}
-	for _, parse := range []func(string) (string, []tokenizer.ToolCall){hermes, mistral, bare} {
+	for _, parse := range []func(string) (string, []tokenizer.ToolCall){marked, mistral, harmony, functions, fenced, bare, python} {
 		if rest, calls := parse(said); len(calls) > 0 {
 			return tokenizer.ToolText{Text: thought + rest, Calls: calls}, nil
 		}
@@ -41,33 +42,6 @@ const (
 	argsMark  = "[ARGS]"
 	pythonTag = "<|python_tag|>"
 )
-
-// hermes takes marked calls out of a text.
-func hermes(text string) (string, []tokenizer.ToolCall) {
-	var calls []tokenizer.ToolCall
-	var rest strings.Builder
-	for {
-		before, after, ok := strings.Cut(text, callStart)
-		if !ok {
-			break
-		}
-		body, next, closed := strings.Cut(after, callEnd)
-		if !closed {
-			next = ""
-		}
-		call, ok := readCall([]byte(body))
-		if !ok {
-			rest.WriteString(before + callStart)
-			text = after
-			continue
-		}
-		calls = append(calls, call)
-		rest.WriteString(before)
-		text = strings.TrimLeft(next, " \t\r\n")
-	}
-	rest.WriteString(text)
-	return strings.TrimRight(rest.String(), " \t\r\n"), calls
-}
 
 // mistral reads a list of calls.
 func mistral(text string) (string, []tokenizer.ToolCall) {
@@ -85,7 +59,7 @@ func mistral(text string) (string, []tokenizer.ToolCall) {
 	}
 	var calls []tokenizer.ToolCall
 	for _, raw := range list {
-		call, ok := readCall(raw)
+		call, ok := readCall(raw, marked)
 		if !ok {
 			return text, nil
 		}
@@ -99,6 +73,7 @@ func named(text string) []tokenizer.ToolCall {
 	var calls []tokenizer.ToolCall
 	for part := range strings.SplitSeq(text, callsMark) {
 		name, args, ok := strings.Cut(part, argsMark)
+		name, _, _ = strings.Cut(name, "[CALL_ID]")
 		name = strings.TrimSpace(name)
 		raw, isObject := arguments(json.RawMessage(strings.TrimSpace(args)))
 		if !ok || !isObject || name == "" {
@@ -119,7 +94,7 @@ func bare(text string) (string, []tokenizer.ToolCall) {
 		if dec.Decode(&raw) != nil {
 			return text, nil
 		}
-		call, ok := readCall(raw)
+		call, ok := readCall(raw, false)
 		if !ok {
 			return text, nil
 		}
@@ -129,8 +104,9 @@ func bare(text string) (string, []tokenizer.ToolCall) {
 	return "", calls
 }
 
-// readCall reads one call. Nothing but a name and arguments may be in it: other objects are answers.
-func readCall(raw []byte) (tokenizer.ToolCall, bool) {
+// readCall reads one call. Nothing but a name and arguments may be in it: other objects are answers. Where a mark says that
+// it is a call, the arguments may be missing.
+func readCall(raw []byte, marked bool) (tokenizer.ToolCall, bool) {
 	fields, err := object(bytes.TrimSpace(raw))
 	if err != nil {
 		return tokenizer.ToolCall{}, false
@@ -149,16 +125,28 @@ func readCall(raw []byte) (tokenizer.ToolCall, bool) {
 			}
 			call.Arguments = args
 		case "id", "type":
+		case "function": // as the request's own history has it
+			inner, ok := readCall(f.value, marked)
+			if !ok || call.Name != "" || call.Arguments != nil {
+				return call, false
+			}
+			call = inner
 		default:
 			return call, false
 		}
 	}
+	if call.Arguments == nil && marked {
+		call.Arguments = json.RawMessage("{}")
+	}
 	return call, call.Name != "" && call.Arguments != nil
 }
 
-// arguments returns an object, also one that is written in a string.
+// arguments returns an object, also one that is written in a string; null and an empty text are an empty one.
 func arguments(raw json.RawMessage) (json.RawMessage, bool) {
 	var inner string
+	if isNull(raw) || json.Unmarshal(raw, &inner) == nil && strings.TrimSpace(inner) == "" {
+		return json.RawMessage("{}"), true
+	}
 	if json.Unmarshal(raw, &inner) == nil {
 		raw = json.RawMessage(inner)
 	}

@@ -53,6 +53,50 @@ func TestParseTools(t *testing.T) {
 			"mistral, named", `Well.[TOOL_CALLS]a[ARGS]{"x":1}[TOOL_CALLS]b[ARGS]{}`,
 			tokenizer.ToolText{Text: "Well.", Calls: []tokenizer.ToolCall{call("a", `{"x":1}`), call("b", `{}`)}},
 		},
+		{"no arguments", "<tool_call>\n{\"name\": \"now\"}\n</tool_call>", tokenizer.ToolText{Calls: []tokenizer.ToolCall{call("now", `{}`)}}},
+		{"empty arguments", `<tool_call>{"name":"now","arguments":""}</tool_call>`, tokenizer.ToolText{Calls: []tokenizer.ToolCall{call("now", `{}`)}}},
+		{"null arguments", `<tool_call>{"name":"now","arguments":null}</tool_call>`, tokenizer.ToolText{Calls: []tokenizer.ToolCall{call("now", `{}`)}}},
+		{"null parameters alone", `{"name":"now","parameters":null}`, tokenizer.ToolText{Calls: []tokenizer.ToolCall{call("now", `{}`)}}},
+		{"a name that is an answer", `{"name":"Ada"}`, tokenizer.ToolText{Text: `{"name":"Ada"}`}},
+		{
+			"Python's spelling in JSON", `<tool_call>{'name': 'lamp', "arguments": {"on": True, "level": 1.0, "room": None}}</tool_call>`,
+			tokenizer.ToolText{Calls: []tokenizer.ToolCall{call("lamp", `{"on":true,"level":1.0,"room":null}`)}},
+		},
+		{
+			"several objects in one block", "<tool_call>\n{\"name\":\"a\",\"arguments\":{}}\n{\"name\":\"b\",\"arguments\":{}}\n</tool_call>",
+			tokenizer.ToolText{Calls: []tokenizer.ToolCall{call("a", `{}`), call("b", `{}`)}},
+		},
+		{
+			"a mark inside a text", `<tool_call>{"name":"a","arguments":{"x":"</tool_call>"}}</tool_call>`,
+			tokenizer.ToolText{Calls: []tokenizer.ToolCall{call("a", `{"x":"</tool_call>"}`)}},
+		},
+		{
+			"fenced", "```json\n{\"name\": \"lamp\", \"arguments\": {\"on\": true}}\n```",
+			tokenizer.ToolText{Calls: []tokenizer.ToolCall{call("lamp", `{"on":true}`)}},
+		},
+		{"a fence that is an answer", "```json\n{\"age\": 36}\n```", tokenizer.ToolText{Text: "```json\n{\"age\": 36}\n```"}},
+		{
+			"tags", "I see.\n<tool_call>\n<function=lamp>\n<parameter=on>\nTrue\n</parameter>\n<parameter=room>\nthe hall\n</parameter>\n</function>\n</tool_call>",
+			tokenizer.ToolText{Text: "I see.", Calls: []tokenizer.ToolCall{call("lamp", `{"on":true,"room":"the hall"}`)}},
+		},
+		{
+			"keys and values", "<tool_call>lamp\n<arg_key>on</arg_key>\n<arg_value>false</arg_value>\n</tool_call>",
+			tokenizer.ToolText{Calls: []tokenizer.ToolCall{call("lamp", `{"on":false}`)}},
+		},
+		{
+			"Python's call", `<|tool_call_start|>[lamp(room='it's "on"', on=True), now()]<|tool_call_end|>`,
+			tokenizer.ToolText{Calls: []tokenizer.ToolCall{call("lamp", `{"room":"it's \"on\"","on":true}`), call("now", `{}`)}},
+		},
+		{"Python's call alone", `[lamp(on=False)]`, tokenizer.ToolText{Calls: []tokenizer.ToolCall{call("lamp", `{"on":false}`)}}},
+		{
+			"harmony", `<|channel|>commentary to=functions.lamp <|constrain|>json<|message|>{"on": true}<|call|>`,
+			tokenizer.ToolText{Calls: []tokenizer.ToolCall{call("lamp", `{"on":true}`)}},
+		},
+		{
+			"gemma", `<|tool_call>call:lamp{on:true,room:<|"|>hall<|"|>,x:None}<tool_call|>`,
+			tokenizer.ToolText{Calls: []tokenizer.ToolCall{call("lamp", `{"on":true,"room":"hall","x":null}`)}},
+		},
+		{"a tag that is not closed", "<tool_call><function=a", tokenizer.ToolText{Text: "<tool_call><function=a"}},
 		{"a list that is an answer", `[{"name":"a"}]`, tokenizer.ToolText{Text: `[{"name":"a"}]`}},
 		{"llama", ` {"name": "lamp", "parameters": {"on": true}} `, tokenizer.ToolText{Calls: []tokenizer.ToolCall{call("lamp", `{"on":true}`)}}},
 		{

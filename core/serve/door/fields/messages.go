@@ -31,7 +31,9 @@ const (
 )
 
 // Messages reads the messages, applies the rule about volatile text, and returns the messages as the model's template
-// gets them: every content is one text, every other field is as it came and where it came.
+// gets them: every content is one text, the arguments of a call are an object also where they came as its text, and every
+// other field is as it came and where it came. What an answer of other servers has and says nothing (null, an empty list
+// of calls or annotations, an empty refusal) is left out, so that it can be sent back as it came.
 //
 // The rule: what is marked volatile (parts, or whole messages, of system and user messages) is taken out of its place,
 // joined in its order with line ends, and put, with an empty line after it, before the text of the last user message that
@@ -64,6 +66,9 @@ func readMessage(raw []byte) (message, *Error) {
 	whole := false
 	var contentRaw []byte
 	err := Object(raw, func(key string, raw []byte) (err *Error) {
+		if saysNothing(key, raw) {
+			return nil
+		}
 		switch key {
 		case "role":
 			m.role, err = roleField(raw)
@@ -75,10 +80,10 @@ func readMessage(raw []byte) (message, *Error) {
 				return err.In(key)
 			}
 			return nil // not the template's
-		case "name", "tool_call_id", "reasoning_content":
+		case "name", "tool_call_id", "reasoning_content", "reasoning", "thinking":
 			_, err = Text(raw, math.MaxInt32)
 		case "tool_calls":
-			err = callsField(raw)
+			raw, err = callsField(raw)
 		default:
 			return Bad(Short(key), "is not a field of a message")
 		}
@@ -94,7 +99,7 @@ func readMessage(raw []byte) (message, *Error) {
 	if m.role == "" {
 		return m, Bad("role", "is missing")
 	}
-	if m.content >= 0 && string(contentRaw) != "null" {
+	if m.content >= 0 {
 		if err := m.readContent(contentRaw, whole); err != nil {
 			return m, err.In("content")
 		}
@@ -119,15 +124,61 @@ func roleField(raw []byte) (string, *Error) {
 	return "", Bad("", "%q is none of \"system\", \"developer\", \"user\", \"assistant\", \"tool\"", Short(s))
 }
 
-// callsField checks the tool calls of an assistant's message; the model's template prints them.
-func callsField(raw []byte) *Error {
-	return Array(raw, func(i int, raw []byte) *Error {
+// saysNothing reports fields that are in a message's history although they are not used. Its role is always looked at.
+func saysNothing(key string, raw []byte) bool {
+	switch string(bytes.Join(bytes.Fields(raw), nil)) {
+	case "null":
+		return key != "role"
+	case "[]":
+		return key == "tool_calls" || key == "annotations"
+	case `""`:
+		return key == "refusal"
+	}
+	return false
+}
+
+// callsField checks the tool calls of an assistant's message, which the model's template prints, and puts an object in
+// the place of arguments that are the text of one.
+func callsField(raw []byte) ([]byte, *Error) {
+	var out bytes.Buffer
+	out.WriteByte('[')
+	err := Array(raw, func(i int, raw []byte) *Error {
 		if i >= maxToolCalls {
 			return Bad("", "more than %d calls are too many", maxToolCalls)
 		}
-		_, err := AnyObject(raw)
-		return err
+		if i > 0 {
+			out.WriteByte(',')
+		}
+		return writeCall(&out, raw)
 	})
+	out.WriteByte(']')
+	return out.Bytes(), err
+}
+
+// writeCall writes a call, or the function in it.
+func writeCall(out *bytes.Buffer, raw []byte) *Error {
+	out.WriteByte('{')
+	first := true
+	err := Object(raw, func(key string, raw []byte) *Error {
+		if !first {
+			out.WriteByte(',')
+		}
+		first = false
+		out.Write(jsonText(key))
+		out.WriteByte(':')
+		switch {
+		case key == "function" && raw[0] == '{':
+			return writeCall(out, raw)
+		case key == "arguments" && raw[0] == '"':
+			if text := bytes.TrimSpace([]byte(Unquote(raw))); len(text) > 0 && text[0] == '{' && Check(text) == nil {
+				raw = text
+			}
+		}
+		out.Write(raw)
+		return nil
+	})
+	out.WriteByte('}')
+	return err
 }
 
 // readContent reads a text, or a list of parts, and parts what is volatile from the rest.
@@ -235,7 +286,7 @@ func writeMessages(messages []message) []byte {
 				out.WriteByte(',')
 			}
 			raw := f.raw
-			if i == m.content && string(raw) != "null" {
+			if i == m.content {
 				raw = jsonText(m.text)
 			}
 			fmt.Fprintf(&out, "%s:%s", jsonText(f.key), raw)

@@ -138,8 +138,11 @@ func eventsField(raw []byte) (last bool, err *fields.Error) {
 	return text == "last", err
 }
 
-// field reads one field.
+// field reads one field. A null asks for nothing.
 func (d *draft) field(key string, raw []byte) *fields.Error {
+	if string(raw) == "null" && key != "id" {
+		return nil // what a client has and does not set: as if it were absent
+	}
 	d.given[key] = true
 	var known bool
 	var err *fields.Error

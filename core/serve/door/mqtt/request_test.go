@@ -97,9 +97,37 @@ func TestAccepted(t *testing.T) {
 			`{"id":"a","messages":[{"role":"user","content":"x"},{"role":"assistant","content":null,"tool_calls":[{"id":"1","type":"function","function":{"name":"f","arguments":{"z":1,"a":2}}}]},{"role":"tool","tool_call_id":"1","content":"y"}],"tools":[{"type":"function","function":{"name":"f","parameters":{"z":{},"a":{}}}}],"tool_choice":"auto"}`,
 			dispatch.Request{
 				ID: "a", Reply: "edged/pi/response/a",
-				Chat:    json.RawMessage(`[{"role":"user","content":"x"},{"role":"assistant","content":null,"tool_calls":[{"id":"1","type":"function","function":{"name":"f","arguments":{"z":1,"a":2}}}]},{"role":"tool","tool_call_id":"1","content":"y"}]`),
+				Chat:    json.RawMessage(`[{"role":"user","content":"x"},{"role":"assistant","tool_calls":[{"id":"1","type":"function","function":{"name":"f","arguments":{"z":1,"a":2}}}]},{"role":"tool","tool_call_id":"1","content":"y"}]`),
 				Tools:   json.RawMessage(`[{"type":"function","function":{"name":"f","parameters":{"z":{},"a":{}}}}]`),
 				Options: dispatch.Options{ToolChoice: json.RawMessage(`"auto"`)},
+			},
+		},
+		{
+			"null is absent", "edged/pi/request",
+			`{"id":"a","messages":[{"role":"user","content":"x"}],"max_tokens":12,"temperature":null,"stop":null,"tools":null,"response_format":null,"seed":null,
+			  "tool_choice":null,"logit_bias":null,"adapter":null,"deadline_ms":null,"reply_to":null}`,
+			dispatch.Request{
+				ID: "a", Reply: "edged/pi/response/a", Chat: json.RawMessage(`[{"role":"user","content":"x"}]`),
+				Options: dispatch.Options{MaxTokens: new(12)},
+			},
+		},
+		{
+			"a history as clients keep it", "edged/pi/request",
+			`{"id":"a","messages":[{"role":"user","content":"Hi"},{"role":"assistant","content":"Hello.","refusal":null,"annotations":[],"audio":null,
+			  "function_call":null,"tool_calls":null,"name":null},{"role":"user","content":"Lamp?","volatile":null}]}`,
+			dispatch.Request{
+				ID: "a", Reply: "edged/pi/response/a",
+				Chat: json.RawMessage(`[{"role":"user","content":"Hi"},{"role":"assistant","content":"Hello."},{"role":"user","content":"Lamp?"}]`),
+			},
+		},
+		{
+			"an answer of its own", "edged/pi/request",
+			`{"id":"a","messages":[{"role":"user","content":"x"},{"role":"assistant","content":"","tool_calls":[{"id":"call_0_0","type":"function",
+			  "function":{"name":"f","arguments":"{\"z\":1, \"a\":[]}"}}]},{"role":"tool","tool_call_id":"call_0_0","content":"y"}]}`,
+			dispatch.Request{
+				ID: "a", Reply: "edged/pi/response/a",
+				Chat: json.RawMessage(`[{"role":"user","content":"x"},{"role":"assistant","content":"","tool_calls":[{"id":"call_0_0","type":"function",` +
+					`"function":{"name":"f","arguments":{"z":1, "a":[]}}}]},{"role":"tool","tool_call_id":"call_0_0","content":"y"}]`),
 			},
 		},
 		{
@@ -198,13 +226,16 @@ func refusals() []refusal {
 		{"no input", `{"id":"a"}`, "messages: is missing: the request needs messages or prompt", false},
 		{"two inputs", `{"id":"a","prompt":"x","messages":[{"role":"user","content":"x"}]}`, "prompt: cannot stand beside messages", false},
 		{"empty prompt", `{"id":"a","prompt":""}`, "prompt: is empty", false},
-		{"null prompt", `{"id":"a","prompt":null}`, "prompt: wants a text, not null", false},
+		{"null prompt", `{"id":"a","prompt":null}`, "messages: is missing: the request needs messages or prompt", false},
 		{"no messages", `{"id":"a","messages":[]}`, "messages: holds no message", false},
 		{"messages of another kind", `{"id":"a","messages":{"role":"user"}}`, "messages: wants a list, not an object", false},
 		{"message of another kind", `{"id":"a","messages":["x"]}`, "messages[0]: wants an object, not a text", false},
 		{"no role", `{"id":"a","messages":[{"content":"x"}]}`, "messages[0].role: is missing", false},
 		{"bad role", `{"id":"a","messages":[{"role":"wizard","content":"x"}]}`, `messages[0].role: "wizard" is none of "system", "developer", "user", "assistant", "tool"`, false},
 		{"no content", `{"id":"a","messages":[{"role":"user","content":"x"},{"role":"user"}]}`, "messages[1].content: is missing", false},
+		{"null role", `{"id":"a","messages":[{"role":null,"content":"x"}]}`, "messages[0].role: wants a text, not null", false},
+		{"null id", `{"id":null,"prompt":"x"}`, "id: wants a text or a whole number, not null", false},
+		{"a refusal", `{"id":"a","messages":[{"role":"assistant","content":"x","refusal":"no"}]}`, "messages[0].refusal: is not a field of a message", false},
 		{"null content", `{"id":"a","messages":[{"role":"user","content":null}]}`, "messages[0].content: is missing", false},
 		{"bad content", `{"id":"a","messages":[{"role":"user","content":3}]}`, "messages[0].content: wants a text or a list of parts, not the number 3", false},
 		{"message field", `{"id":"a","messages":[{"role":"user","content":"x","mood":"y"}]}`, "messages[0].mood: is not a field of a message", false},
