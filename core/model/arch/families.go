@@ -3,6 +3,7 @@ package arch
 import (
 	"slices"
 	"strings"
+	"sync"
 )
 
 // Family is a kind of model, as a folder's model_type or a file's general.architecture names it.
@@ -19,7 +20,10 @@ type Family struct {
 	read     func(k *Keys) Spec
 }
 
-// families is the table.
+// table is families, made once.
+var table = sync.OnceValue(families)
+
+// families lists them all.
 func families() []Family {
 	return []Family{
 		llama(),
@@ -30,14 +34,31 @@ func families() []Family {
 		mixtral(),
 		olmo2(),
 		granite(),
+		gemma(),
+		gemma2(),
+		vaultgemma(),
+		gemma3(),
+		phi3(),
+		phi(),
+		smollm3(),
+		cohere(),
+		cohere2(),
+		glm4(),
+		glm(),
+		stablelm(),
+		starcoder2(),
+		gptneox(),
+		gptj(),
+		codegen(),
 	}
 }
 
 // Find returns the family of a name, nil where there is none.
 func Find(name string) *Family {
-	for _, f := range families() {
-		if slices.Contains(f.Names, name) {
-			return &f
+	all := table()
+	for i := range all {
+		if slices.Contains(all[i].Names, name) {
+			return &all[i]
 		}
 	}
 	return nil
@@ -46,7 +67,7 @@ func Find(name string) *Family {
 // Names lists the families that are served, for messages.
 func Names() string {
 	var names []string
-	for _, f := range families() {
+	for _, f := range table() {
 		names = append(names, f.Names[0])
 	}
 	return strings.Join(names, ", ")
