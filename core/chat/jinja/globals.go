@@ -177,7 +177,7 @@ func (ev *evaluator) strftime(format string, t time.Time) string {
 	return w.String()
 }
 
-var layouts = map[byte]string{
+var layouts = map[byte]string{ //nolint:gochecknoglobals // a table
 	'a': "Mon", 'A': "Monday", 'b': "Jan", 'B': "January", 'h': "Jan", 'd': "02", 'e': "_2", 'm': "01", 'y': "06", 'Y': "2006",
 	'H': "15", 'I': "03", 'M': "04", 'S': "05", 'p': "PM", 'D': "01/02/06", 'F': "2006-01-02", 'P': "pm",
 	'T': "15:04:05", 'R': "15:04", 'r': "03:04:05 PM", 'c': "Mon Jan _2 15:04:05 2006", 'x': "01/02/06", 'X': "15:04:05",

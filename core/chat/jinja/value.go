@@ -58,7 +58,7 @@ type (
 	absent struct{}
 )
 
-var missing value = absent{}
+var missing value = absent{} //nolint:gochecknoglobals // a sentinel
 
 // dict keeps the order in which keys came. Nothing is ever taken out.
 type dict struct {

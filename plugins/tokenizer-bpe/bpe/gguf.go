@@ -45,6 +45,7 @@ const (
 	keySeparator    = "tokenizer.ggml.seperator_token_id" // so spelt in the files
 	keyPad          = "tokenizer.ggml.padding_token_id"
 	keyTemplate     = "tokenizer.chat_template"
+	keyToolTemplate = "tokenizer.chat_template.tool_use"
 	keyName         = "general.name"
 	keyArchitecture = "general.architecture"
 )
@@ -98,6 +99,9 @@ func (l *ggufLoader) load() (*Tokenizer, error) {
 	}
 	t := &Tokenizer{byLength: true}
 	t.info = Info{Kind: m.kind, ChatTemplate: l.string(keyTemplate)}
+	if tools := l.string(keyToolTemplate); tools != "" {
+		t.info.NamedTemplates = map[string]string{"tool_use": tools}
+	}
 	v, err := l.vocabulary(t, m)
 	if err != nil {
 		return nil, err

@@ -201,7 +201,7 @@ func (b *hfBuilder) build() error {
 		return fmt.Errorf("post_processor: %w", err)
 	}
 	b.decoding()
-	b.t.info.ChatTemplate = b.config.template
+	b.t.info.ChatTemplate, b.t.info.NamedTemplates = b.config.template, b.config.templates
 	return b.t.finish()
 }
 

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // folderConfig is what the files beside tokenizer.json say.
@@ -17,6 +18,7 @@ type folderConfig struct {
 	bosID        *int64
 	eosIDs       []*int64
 	template     string
+	templates    map[string]string   // other chat templates by their names
 	tokens       map[string]*hfAdded // special tokens by their key; nil: the file says that there is none
 	otherNames   []string            // keys of special tokens beyond tokenNames, in the file's order
 	extra        []hfAdded           // extra_special_tokens
@@ -123,15 +125,45 @@ func readFolderConfig(dir string) (*folderConfig, error) {
 		c.bosID = model.BOS
 	}
 	c.eosIDs = append(append(c.eosIDs, generation.EOS...), model.EOS...)
-	c.template = either(template.Template, config.Template)
-	data, err := readFile(filepath.Join(dir, "chat_template.jinja"), maxConfigFile)
-	switch {
-	case err == nil:
-		c.template = string(data)
-	case !errors.Is(err, fs.ErrNotExist):
+	if err := c.readTemplates(dir, template.Template, config.Template); err != nil {
 		return nil, err
 	}
 	return c, nil
+}
+
+// maxTemplates bounds how many files with chat templates are read.
+const maxTemplates = 32
+
+// readTemplates takes the chat templates of the JSON files or, where there are any, those that are files of their own:
+// chat_template.jinja and the named ones of additional_chat_templates.
+func (c *folderConfig) readTemplates(dir string, lists ...templateText) error {
+	for _, l := range lists {
+		if c.template == "" {
+			c.template, c.templates = l.text, l.named
+		}
+	}
+	data, err := readFile(filepath.Join(dir, "chat_template.jinja"), maxConfigFile)
+	switch {
+	case err == nil:
+		c.template, c.templates = string(data), nil
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "additional_chat_templates", "*.jinja"))
+	if err != nil || len(files) > maxTemplates {
+		return fmt.Errorf("%s: more than %d chat templates", filepath.Join(dir, "additional_chat_templates"), maxTemplates)
+	}
+	for _, f := range files {
+		data, err := readFile(f, maxConfigFile)
+		if err != nil {
+			return err
+		}
+		if c.templates == nil {
+			c.templates = map[string]string{}
+		}
+		c.templates[strings.TrimSuffix(filepath.Base(f), ".jinja")] = string(data)
+	}
+	return nil
 }
 
 // plainJSON drops a byte order mark.
@@ -275,22 +307,18 @@ func (a *autoMap) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-func either[T ~string](a, b T) string {
-	if a != "" {
-		return string(a)
-	}
-	return string(b)
+// templateText is a chat template: a text, or a list of named ones, of which "default" (or else the first) is the text.
+type templateText struct {
+	text  string
+	named map[string]string
 }
-
-// templateText is a chat template: a text, or a list of named ones, of which "default" counts.
-type templateText string
 
 // UnmarshalJSON implements json.Unmarshaler.
 func (t *templateText) UnmarshalJSON(data []byte) error {
 	var s *string
 	if json.Unmarshal(data, &s) == nil {
 		if s != nil {
-			*t = templateText(*s)
+			*t = templateText{text: *s}
 		}
 		return nil
 	}
@@ -301,9 +329,13 @@ func (t *templateText) UnmarshalJSON(data []byte) error {
 	if err := json.Unmarshal(data, &list); err != nil {
 		return errors.New("chat_template is neither a text nor a list of named texts")
 	}
+	t.named = map[string]string{}
 	for i, n := range list {
 		if i == 0 || n.Name == "default" {
-			*t = templateText(n.Template)
+			t.text = n.Template
+		}
+		if n.Name != "default" {
+			t.named[n.Name] = n.Template
 		}
 	}
 	return nil

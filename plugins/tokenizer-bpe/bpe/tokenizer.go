@@ -43,7 +43,9 @@ type Info struct {
 	AddBOS       bool
 	AddEOS       bool
 	ChatTemplate string
-	Hash         string // sha256 over pieces, control flags, EOG and BOS
+	// NamedTemplates are the model's other chat templates: "tool_use" is for conversations with tools.
+	NamedTemplates map[string]string
+	Hash           string // sha256 over pieces, control flags, EOG and BOS
 }
 
 // Options of Encode. The zero value takes the text as typed text: no tokens around it, none parsed in it.

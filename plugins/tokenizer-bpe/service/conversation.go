@@ -54,7 +54,7 @@ func (s *Service) EncodeChat(ctx context.Context, c tokenizer.Chat) (tokenizer.C
 	}
 	source := c.Template
 	if source == "" {
-		source = m.info.ChatTemplate
+		source = m.choose(c).source
 	}
 	calls, err := callGrammar(source, c.Tools)
 	return tokenizer.ChatIDs{IDs: ids, Text: text, Grammar: calls}, err
@@ -115,14 +115,23 @@ func unguarded(err error, m *model) error {
 	return err
 }
 
+// choose takes the template for conversations with tools where there is one and there are tools.
+func (m *model) choose(c tokenizer.Chat) compiled {
+	if m.tools.source != "" && len(c.Tools) > 0 && !isNull(c.Tools) {
+		return m.tools
+	}
+	return m.template
+}
+
 func (s *Service) template(m *model, c tokenizer.Chat) (*chat.Template, error) {
-	switch {
-	case c.Template != "":
+	if c.Template != "" {
 		return s.given.get(c.Template)
-	case m.template != nil:
-		return m.template, nil
-	case m.why != nil:
-		return nil, &failure{fmt.Errorf("tokenizer: the model's chat template cannot be used: %w", m.why), protocol.ErrModel}
+	}
+	switch own := m.choose(c); {
+	case own.t != nil:
+		return own.t, nil
+	case own.why != nil:
+		return nil, &failure{fmt.Errorf("tokenizer: the model's chat template cannot be used: %w", own.why), protocol.ErrModel}
 	}
 	return nil, &failure{errors.New("tokenizer: this model has no chat template: send a plain prompt, or give a template"), protocol.ErrUnsupported}
 }

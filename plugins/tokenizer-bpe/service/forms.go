@@ -51,7 +51,7 @@ func forms() []form {
 }
 
 // prefixes stand inside the tags of some families and say nothing.
-var prefixes = strings.NewReplacer("｜DSML｜", "", ":opensource>", ">")
+var prefixes = strings.NewReplacer("｜DSML｜", "", ":opensource>", ">") //nolint:gochecknoglobals // a table
 
 // marked takes the calls of any marked form out of a text.
 func marked(text string) (string, []tokenizer.ToolCall) {

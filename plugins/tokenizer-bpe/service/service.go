@@ -42,8 +42,26 @@ var _ tokenizer.Tokenizer = (*Service)(nil)
 type model struct {
 	tok      *bpe.Tokenizer
 	info     bpe.Info
-	template *chat.Template // nil: there is none, or it cannot be used
-	why      error          // why it cannot be used
+	template compiled // of conversations
+	tools    compiled // of those with tools; without a source: the same
+}
+
+// compiled is a template of a model.
+type compiled struct {
+	source string         // empty: there is none
+	t      *chat.Template // nil: there is none, or it cannot be used
+	why    error          // why it cannot be used
+}
+
+func (s *Service) compile(ctx context.Context, path, source string) compiled {
+	c := compiled{source: source}
+	if source == "" {
+		return c
+	}
+	if c.t, c.why = chat.Compile(source); c.why != nil {
+		s.Log.WarnContext(ctx, "chat template cannot be used", "path", path, "err", c.why)
+	}
+	return c
 }
 
 // failure is an error with a sentinel of the protocol, and a sentence that needs no second one.
@@ -69,12 +87,8 @@ func (s *Service) Load(ctx context.Context, path string) (tokenizer.Info, error)
 		return tokenizer.Info{}, err
 	}
 	m := &model{tok: tok, info: tok.Info()}
-	if m.info.ChatTemplate != "" {
-		m.template, m.why = chat.Compile(m.info.ChatTemplate)
-		if m.why != nil {
-			s.Log.WarnContext(ctx, "chat template cannot be used", "path", path, "err", m.why)
-		}
-	}
+	m.template = s.compile(ctx, path, m.info.ChatTemplate)
+	m.tools = s.compile(ctx, path, m.info.NamedTemplates["tool_use"])
 	for _, note := range tok.Notes() {
 		s.Log.WarnContext(ctx, "tokenizer files disagree", "path", path, "note", note)
 	}
