@@ -77,6 +77,11 @@ test-brokers: go-version deps ## the end-to-end set against mosquitto, RabbitMQ 
 test-pi: go-version ## install, upgrade and purge the packages in roots of Debian (SUITES='bookworm trixie'); needs root
 	@command -v debootstrap lintian >/dev/null || scripts/test-deps debootstrap lintian
 	@scripts/test-packages $(SUITES)
+
+.PHONY: test-page
+test-page: build ## the page in a real Chromium, with axe-core (SHOTS=docs/images: screenshots)
+	@test/page/run
+
 .PHONY: test-clients
 test-clients: build ## unchanged HTTP clients in Python and JavaScript against the built edged (installs them in .cache)
 	@test/clients/run

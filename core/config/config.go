@@ -190,6 +190,7 @@ type State struct {
 type HTTP struct {
 	Listen         string        `toml:"listen"`          // host:port; "": none
 	TokenFile      string        `toml:"token_file"`      // "": no credential is asked for
+	Page           bool          `toml:"page"`            // a page for people at /
 	Hosts          []string      `toml:"hosts"`           // names of this node, beside its addresses, localhost and node.name
 	MaxBody        Size          `toml:"max_body"`        // largest request that is read
 	MaxConnections int           `toml:"max_connections"` // at once
@@ -272,6 +273,7 @@ func Default() *Config {
 		Inbox:       Inbox{Store: "disk", DedupeWindow: 10 * time.Minute},
 		Plugins:     Plugins{HealthTimeout: 15 * time.Second, StallTimeout: 5 * time.Minute},
 		HTTP: HTTP{
+			Page:    true,
 			MaxBody: 1 << 20, MaxConnections: 256, ReadTimeout: 20 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
 		},
 		State: State{Dir: "/var/lib/edged"},

@@ -280,7 +280,7 @@ func (d *daemon) openHTTP(ctx context.Context, g *group) (string, error) {
 		return "", nil
 	}
 	door, err := httpdoor.Listen(ctx, httpdoor.Options{
-		Config: d.c.HTTP, Name: d.c.Node.Name, Version: d.o.Version, Dispatcher: d.work, Node: offers{d}, Log: d.log,
+		Config: d.c.HTTP, Name: d.c.Node.Name, Version: d.o.Version, Dispatcher: d.work, Node: offers{d}, State: d.shown, Log: d.log,
 	})
 	if err != nil {
 		return "", err

@@ -1,11 +1,13 @@
 package daemon
 
 import (
+	"context"
 	"path/filepath"
 	"regexp"
 	"strings"
 
 	httpdoor "edged/core/serve/door/http"
+	"edged/core/serve/door/mqtt"
 )
 
 // offers tells the HTTP door what a request's model may name.
@@ -48,4 +50,27 @@ func modelName(path string) string {
 		return '-'
 	}, name)
 	return name
+}
+
+// shown is what the page shows: what is published on MQTT, at this moment.
+func (d *daemon) shown(ctx context.Context) any {
+	type adapter struct {
+		Name string `json:"name"`
+		mqtt.Adapter
+	}
+	list := []adapter{}
+	for _, a := range d.folder.States() {
+		list = append(list, adapter{a.Name, adapterOf(a)})
+	}
+	status := mqtt.Status{State: mqtt.StateStarting, Version: d.o.Version}
+	if last := d.status.last.Load(); last != nil {
+		status = *last
+	}
+	status.API, status.Node = 1, d.c.Node.Name
+	if status.Adapters == nil {
+		status.Adapters = []mqtt.StatusAdapter{}
+	}
+	stats := statsOf(d.figures(ctx), d.folder.Counts(), 0)
+	stats.Node = d.c.Node.Name
+	return map[string]any{"status": status, "stats": stats, "adapters": list}
 }

@@ -9,12 +9,14 @@ import (
 	"time"
 
 	"edged/core/machine"
+	"edged/core/serve/adapters"
 	"edged/core/serve/door/mqtt"
 	"edged/core/serve/pluginhost"
 )
 
 // status publishes what the node is about: its state and its adapters, retained, and figures from time to time.
 type status struct {
+	last  atomic.Pointer[mqtt.Status] // as it was published; nil: nothing was yet
 	d     *daemon
 	wake  chan struct{}
 	power *mqtt.StatusPower // as it was looked at last
@@ -122,9 +124,8 @@ func (s *status) publish() {
 		if a.Served() {
 			out.Adapters = append(out.Adapters, mqtt.StatusAdapter{Name: a.Name, Generation: a.Generation, SHA256: a.SHA256})
 		}
-		d.door.SetAdapter(a.Name, &mqtt.Adapter{
-			State: a.State, Generation: a.Generation, SHA256: a.SHA256, Kind: a.Kind, Rank: a.Rank, Virtual: a.Virtual, Targets: a.Targets, Bytes: a.Bytes, Error: a.Error,
-		})
+		shown := adapterOf(a)
+		d.door.SetAdapter(a.Name, &shown)
 	}
 	for name := range s.known {
 		if !now[name] {
@@ -132,7 +133,15 @@ func (s *status) publish() {
 		}
 	}
 	s.known = now
+	s.last.Store(&out)
 	d.door.SetStatus(out)
+}
+
+// adapterOf is the state of an adapter as it is published.
+func adapterOf(a adapters.State) mqtt.Adapter {
+	return mqtt.Adapter{
+		State: a.State, Generation: a.Generation, SHA256: a.SHA256, Kind: a.Kind, Rank: a.Rank, Virtual: a.Virtual, Targets: a.Targets, Bytes: a.Bytes, Error: a.Error,
+	}
 }
 
 // judge tells the state of the node, and why it is not ready.

@@ -63,7 +63,9 @@ type Options struct {
 	Version    string      // of edged
 	Dispatcher Dispatcher
 	Node       Node
-	Log        *slog.Logger
+	// State is what the page shows of the node, as a value that can be written as JSON; nil: there is no page.
+	State func(ctx context.Context) any
+	Log   *slog.Logger
 }
 
 // Door is a listener and the requests that came through it.

@@ -17,7 +17,7 @@ type route struct {
 }
 
 // routes maps paths. OpenAI's have the prefix /v1, which some clients leave out.
-func routes(path string) (route, bool) {
+func (d *Door) routes(path string) (route, bool) {
 	get, post := []string{http.MethodGet, http.MethodHead}, []string{http.MethodPost}
 	v1 := strings.TrimPrefix(path, "/v1")
 	if path == "/v1" {
@@ -41,6 +41,14 @@ func routes(path string) (route, bool) {
 		return route{openAI, get, false, (*Door).models}, true
 	case "/health":
 		return route{openAI, get, true, (*Door).health}, true
+	}
+	if d.o.Config.Page {
+		switch path {
+		case "/page.js", "/page.css":
+			return route{openAI, get, true, (*Door).pageFile}, true
+		case "/edged/node":
+			return route{openAI, get, false, (*Door).node}, d.o.State != nil
+		}
 	}
 	switch path {
 	case "/":
@@ -76,7 +84,7 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if len(path) > 1 {
 		path = strings.TrimSuffix(path, "/")
 	}
-	to, ok := routes(path)
+	to, ok := d.routes(path)
 	f := to.form
 	if strings.HasPrefix(path, "/api/") {
 		f = ollama
@@ -97,12 +105,6 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		to.serve(d, w, r)
 	}
-}
-
-// root tells that somebody is there, which Ollama's clients ask.
-func (d *Door) root(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	_, _ = w.Write([]byte("edged is running\n")) // who asked may have gone
 }
 
 // health tells whether requests are answered now.
