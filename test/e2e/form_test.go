@@ -96,8 +96,8 @@ func TestFormsFromTheCommandLine(t *testing.T) {
 			t.Errorf("%v: exit %d, %q, %s", c.args, code, text, errs)
 		}
 	}
-	_, errs, code := edged(t, "generate", "--model", model, "--prompt", "x", "--json-schema", write("bad.json", `{"properties":{"a":{"multipleOf":2}}}`))
-	if code != 2 || !strings.Contains(errs, "properties.a.multipleOf") {
+	_, errs, code := edged(t, "generate", "--model", model, "--prompt", "x", "--json-schema", write("bad.json", `{"properties":{"a":{"divisibleBy":2}}}`))
+	if code != 2 || !strings.Contains(errs, "properties.a.divisibleBy") {
 		t.Errorf("exit %d, %s", code, errs)
 	}
 	_, errs, code = edged(t, "generate", "--model", model, "--prompt", "x", "--json-schema", write("more.json", `{}"more"`))

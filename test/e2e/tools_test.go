@@ -125,12 +125,12 @@ func TestToolCalls(t *testing.T) {
 	}
 
 	// A tool that is not served is refused by name where a call is demanded, and only there.
-	bad := `"tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object","properties":{"n":{"type":"integer","multipleOf":2}}}}}]`
+	bad := `"tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object","properties":{"n":{"type":"integer","divisibleBy":2}}}}}]`
 	for id, choice := range map[string]string{"bad-required": "required", "bad-auto": "auto"} {
 		s.publish("edged/test/request", fmt.Sprintf(`{"id":%q,"max_tokens":5,"messages":[%s],%s,"tool_choice":%q}`, id, user, bad, choice))
 		events := s.last("edged/test/response/" + id)
 		failed := events[len(events)-1].Error
-		if choice == "auto" && failed != nil || choice == "required" && (failed == nil || failed.Code != "unsupported" || !strings.Contains(failed.Message, "n.multipleOf")) {
+		if choice == "auto" && failed != nil || choice == "required" && (failed == nil || failed.Code != "unsupported" || !strings.Contains(failed.Message, "n.divisibleBy")) {
 			t.Errorf("%s: %+v", choice, failed)
 		}
 	}

@@ -48,7 +48,7 @@ func (r *rig) form(rng *rand.Rand) form {
 	case inSchema:
 		schema := grammartest.Schema(seed)
 		if rng.IntN(20) == 0 {
-			schema = `{"type":"integer","multipleOf":3}`
+			schema = `{"type":"integer","divisibleBy":3}`
 		}
 		return form{kind, grammar.Schema([]byte(schema)), func(text string) error { return grammartest.Validate(schema, []byte(text)) }}
 	case inRegex:

@@ -12,8 +12,9 @@ import (
 type compiler struct {
 	src     *source
 	g       Grammar
-	size    int // nodes and edges
-	classes map[string]int32
+	size    int              // nodes and edges
+	classes map[string]int32 // rules of sets of characters, by their ranges
+	same    map[*span]int32  // and by where the ranges stand
 }
 
 // never is the distance of what has no end.
@@ -24,7 +25,7 @@ func (c *compiler) compile() (*Grammar, error) {
 	if !ok {
 		return nil, wrong("there is no rule %s", c.src.root)
 	}
-	c.classes = map[string]int32{}
+	c.classes, c.same = map[string]int32{}, map[*span]int32{}
 	for i := range c.src.rules {
 		d := &c.src.rules[i]
 		if d.body == nil {
@@ -130,10 +131,15 @@ func (c *compiler) emit(e *expr, from int32) (int32, error) {
 		return c.emitRepeat(e, from)
 	case opRule:
 		to := c.node()
-		c.call(from, int32(e.rule), to)
+		c.call(from, e.rule, to)
 		return to, nil
 	case opMember:
+		if e.counted {
+			return c.emitCounted(e, from)
+		}
 		return c.emitMembers(e, from)
+	case opMachine:
+		return c.emitMachine(e, from)
 	}
 	return from, nil
 }
@@ -207,6 +213,129 @@ func (c *compiler) emitMembers(e *expr, from int32) (int32, error) {
 	return to, nil
 }
 
+// emitCounted is emitMembers where the number of members has bounds: a row of places for each number of members that were
+// written. The subs are single places, such as calls.
+func (c *compiler) emitCounted(e *expr, from int32) (int32, error) {
+	last := e.max // the greatest number that is told apart
+	if last < 0 {
+		last = max(e.min, 1)
+	}
+	rows := make([]int32, last+1) // after so many; below 0: out of reach
+	for i := range rows {
+		rows[i] = -1
+	}
+	rows[0] = from
+	// write adds one more member to a row.
+	write := func(sub *expr, row, n int32) (int32, error) {
+		if n > 0 {
+			var err error
+			if row, err = c.emit(lit(", "), row); err != nil {
+				return 0, err
+			}
+		} else {
+			begin := c.node()
+			c.eps(row, begin)
+			row = begin
+		}
+		return c.emit(sub, row)
+	}
+	for i, sub := range e.subs {
+		next := make([]int32, len(rows))
+		for n := range next {
+			next[n] = -1
+		}
+		join := func(n int, row int32) {
+			if next[n] < 0 {
+				next[n] = c.node()
+			}
+			c.eps(row, next[n])
+		}
+		for n, row := range rows {
+			if row < 0 {
+				continue
+			}
+			if !e.must[i] {
+				join(n, row)
+			}
+			if n == last && e.max >= 0 {
+				continue
+			}
+			after, err := write(sub, row, int32(n))
+			if err != nil {
+				return 0, err
+			}
+			join(min(n+1, last), after)
+		}
+		rows = next
+	}
+	to := c.node()
+	for n := range rows {
+		row := rows[n]
+		if row < 0 {
+			continue
+		}
+		if n >= e.min {
+			c.eps(row, to)
+		}
+		if e.rest == nil || n < e.min-1 || n == last && e.max >= 0 { // what is repeated may repeat itself, and counts once
+			continue
+		}
+		after, err := write(e.rest, row, int32(n))
+		if err != nil {
+			return 0, err
+		}
+		if n < last {
+			if rows[n+1] < 0 {
+				rows[n+1] = c.node()
+			}
+			c.eps(after, rows[n+1])
+			continue
+		}
+		loop := c.node()
+		c.eps(after, loop)
+		again, err := write(e.rest, loop, 1)
+		if err != nil {
+			return 0, err
+		}
+		c.eps(again, loop)
+		c.eps(loop, to)
+	}
+	return to, nil
+}
+
+// emitMachine has a node for each state.
+func (c *compiler) emitMachine(e *expr, from int32) (int32, error) {
+	states := make([]int32, len(e.moves))
+	for i := range states {
+		states[i] = c.node()
+	}
+	to := c.node()
+	c.eps(from, states[0])
+	for i, moves := range e.moves {
+		if err := c.src.spend(2 + len(moves)); err != nil {
+			return 0, err
+		}
+		for _, m := range moves {
+			if m.on.op == opClass {
+				if err := c.src.spend(len(m.on.class)); err != nil {
+					return 0, err
+				}
+				c.chars(m.on.class, states[i], states[m.to])
+				continue
+			}
+			last, err := c.emit(m.on, states[i])
+			if err != nil {
+				return 0, err
+			}
+			c.eps(last, states[m.to])
+		}
+		if e.ends[i] {
+			c.eps(states[i], to)
+		}
+	}
+	return to, nil
+}
+
 // chars adds edges for one character of some spans. What is beyond ASCII is a rule of its own, once for each set: a set
 // like "all but the quote" takes 14 edges, and a string of 1,000 of them must not take 14,000.
 func (c *compiler) chars(spans []span, from, to int32) {
@@ -222,8 +351,13 @@ func (c *compiler) chars(spans []span, from, to int32) {
 	if len(wide) == 0 {
 		return
 	}
+	number, ok := c.same[&spans[0]] // one set that is repeated
+	if ok {
+		c.call(from, number, to)
+		return
+	}
 	key := fmt.Sprint(wide)
-	number, ok := c.classes[key]
+	number, ok = c.classes[key]
 	if !ok {
 		r := rule{name: "a set of characters", start: c.node(), end: c.node()}
 		c.g.nodes[r.end].end = true
@@ -235,6 +369,7 @@ func (c *compiler) chars(spans []span, from, to int32) {
 			sequences(s.lo, s.hi, func(seq []byteSpan) { c.sequence(seq, r.start, tails) })
 		}
 	}
+	c.same[&spans[0]] = number
 	c.call(from, number, to)
 }
 

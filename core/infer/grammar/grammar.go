@@ -216,25 +216,36 @@ type definition struct {
 type op uint8
 
 const (
-	opEmpty  op = iota // the empty text
-	opLit              // lit
-	opClass            // one character of class
-	opSeq              // subs, one after the other
-	opAlt              // one of subs
-	opRepeat           // subs[0], min to max times; max below 0: without end
-	opRule             // a text of rule
-	opMember           // subs in their order, between them ", "; must says which cannot be left out
+	opEmpty   op = iota // the empty text
+	opLit               // lit
+	opClass             // one character of class
+	opSeq               // subs, one after the other
+	opAlt               // one of subs
+	opRepeat            // subs[0], min to max times; max below 0: without end
+	opRule              // a text of rule
+	opMember            // subs in their order, between them ", "; must says which cannot be left out; see emitMembers
+	opMachine           // a text that leads along moves from state 0 to one of ends
 )
 
-// expr is an expression. Expressions may share parts.
+// expr is an expression. Expressions may share parts. There may be a hundred thousand of them, so that what few have stands
+// apart.
 type expr struct {
 	op       op
+	rule     int32
 	lit      string
 	class    []span
 	subs     []*expr
-	must     []bool
 	min, max int
-	rule     int
+	*parts   // of opMember and opMachine
+}
+
+// parts are what only the two largest expressions have.
+type parts struct {
+	must    []bool
+	rest    *expr    // of opMember: one more member, repeated; nil: there are no others
+	counted bool     // of opMember: there are min to max members
+	moves   [][]move // of opMachine, by state
+	ends    []bool   // of opMachine, by state
 }
 
 // span is a range of code points.
@@ -252,7 +263,7 @@ func repeat(sub *expr, least, most int) *expr {
 	return &expr{op: opRepeat, subs: []*expr{sub}, min: least, max: most}
 }
 
-func call1(rule int) *expr { return &expr{op: opRule, rule: rule} }
+func call1(rule int) *expr { return &expr{op: opRule, rule: int32(rule)} }
 
 // rule is the number of a rule, which need not be defined yet.
 func (s *source) rule(name string) (int, error) {

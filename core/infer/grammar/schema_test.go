@@ -72,19 +72,18 @@ func TestSchemaRefusals(t *testing.T) {
 		err    error
 		says   string
 	}{
-		{`{"type":"object","properties":{"a":{"type":"integer","multipleOf":3}}}`, ErrUnsupported, "the keyword properties.a.multipleOf"},
-		{`{"type":"array","items":{"type":"object","patternProperties":{}}}`, ErrUnsupported, "the keyword items.patternProperties"},
-		{`{"not":{}}`, ErrUnsupported, "the keyword not"},
-		{`{"if":{}}`, ErrUnsupported, "the keyword if"},
+		{`{"not":{}}`, ErrSyntax, "no text ever completes"},
+		{`{"type":"integer","multipleOf":0}`, ErrSyntax, "want a number above 0"},
+		{`{"type":"integer","multipleOf":7,"minimum":1,"maximum":6}`, ErrSyntax, "no multiple is within"},
+		{`{"type":"string","minLength":3000000}`, ErrTooLarge, "at most 1048576 is served"},
+		{`{"type":"string","pattern":"^a$","not":{"const":"a"}}`, ErrSyntax, "no text keeps to it"},
 		{`{"type":"array","uniqueItems":true}`, ErrUnsupported, "uniqueItems"},
-		{`{"oneOf":[{"type":"integer"},{"type":"number"}]}`, ErrUnsupported, "oneOf: a value could match both [0] and [1]"},
+		{`{"oneOf":[{"type":"integer"},{"type":"number"}]}`, ErrSyntax, "no text ever completes"},
 		{`{"$ref":"https://example.org/x"}`, ErrUnsupported, "points outside"},
 		{`{"$ref":"#/$defs/x"}`, ErrSyntax, "is not there"},
 		{`{"$ref":"#"}`, ErrSyntax, "can begin with itself"},
 		{`{"allOf":[{"$ref":"#"},{"type":"object"}]}`, ErrSyntax, "run in a circle"},
-		{`{"type":"string","format":"color"}`, ErrUnsupported, `format: "color"`},
-		{`{"type":"string","pattern":"a*","maxLength":3}`, ErrUnsupported, "pattern beside minLength or maxLength"},
-		{`{"type":"string","pattern":"(?!a)"}`, ErrSyntax, "regular expression"},
+		{`{"type":"string","pattern":"(?<a"}`, ErrSyntax, "regular expression"},
 		{`{"type":"strnig"}`, ErrSyntax, `"strnig" is not a type`},
 		{`{"type":"integer","minimum":5,"maximum":4}`, ErrSyntax, "no number is within"},
 		{`{"type":"array","minItems":2,"maxItems":1}`, ErrSyntax, "maxItems is below minItems"},
@@ -97,7 +96,6 @@ func TestSchemaRefusals(t *testing.T) {
 		{`{"type":"object","properties":[]}`, ErrSyntax, "properties is not an object"},
 		{`{"anyOf":{}}`, ErrSyntax, "anyOf is not a list"},
 		{`{"anyOf":[3]}`, ErrSyntax, "anyOf[0] is neither"},
-		{`{"type":"string","maxLength":200000}`, ErrTooLarge, "places"},
 	} {
 		_, err := Parse(t.Context(), Schema([]byte(c.schema)))
 		if !errors.Is(err, c.err) || !strings.Contains(fmt.Sprint(err), c.says) {
@@ -106,8 +104,8 @@ func TestSchemaRefusals(t *testing.T) {
 	}
 }
 
-// TestRefusedKeywords: whatever JSON Schema has, or others have added to it, and is not served is refused by its name and
-// place, wherever in a schema it stands.
+// TestRefusedKeywords: whatever some draft of JSON Schema holds and is not served is refused by its name and place, wherever in a
+// schema it stands.
 func TestRefusedKeywords(t *testing.T) {
 	places := map[string]string{
 		"%s":                      `%s`,
@@ -120,31 +118,13 @@ func TestRefusedKeywords(t *testing.T) {
 		"#/$defs/d.%s": `{"$ref":"#/$defs/d","$defs":{"d":%s}}`,
 	}
 	for keyword, schema := range map[string]string{
-		"not":                   `{"type":"object","not":{}}`,
-		"if":                    `{"type":"object","if":{}}`,
-		"then":                  `{"type":"object","then":{}}`,
-		"else":                  `{"type":"object","else":{}}`,
-		"dependentSchemas":      `{"type":"object","dependentSchemas":{}}`,
-		"dependentRequired":     `{"type":"object","dependentRequired":{}}`,
-		"dependencies":          `{"type":"object","dependencies":{}}`,
-		"patternProperties":     `{"type":"object","patternProperties":{}}`,
-		"propertyNames":         `{"type":"object","propertyNames":{}}`,
-		"unevaluatedProperties": `{"type":"object","unevaluatedProperties":false}`,
-		"unevaluatedItems":      `{"type":"array","unevaluatedItems":false}`,
-		"additionalItems":       `{"type":"array","additionalItems":false}`,
-		"contains":              `{"type":"array","contains":{}}`,
-		"minContains":           `{"type":"array","minContains":1}`,
-		"maxContains":           `{"type":"array","maxContains":1}`,
-		"uniqueItems":           `{"type":"array","uniqueItems":true}`,
-		"multipleOf":            `{"type":"number","multipleOf":2}`,
-		"contentSchema":         `{"type":"string","contentSchema":{}}`,
-		"$dynamicRef":           `{"$dynamicRef":"#a"}`,
-		"$recursiveRef":         `{"$recursiveRef":"#"}`,
-		"$vocabulary":           `{"type":"null","$vocabulary":{}}`,
-		"nullable":              `{"type":"string","nullable":true}`,
-		"discriminator":         `{"type":"object","discriminator":{}}`,
-		"x-mine":                `{"type":"string","x-mine":1}`,
-		"format":                `{"type":"string","format":"uri-template"}`,
+		"maxContains":   `{"type":"array","contains":{},"maxContains":1}`,
+		"uniqueItems":   `{"type":"array","uniqueItems":true}`,
+		"$dynamicRef":   `{"$dynamicRef":"#a"}`,
+		"$recursiveRef": `{"$recursiveRef":"#"}`,
+		"divisibleBy":   `{"type":"number","divisibleBy":2}`,
+		"disallow":      `{"disallow":"string"}`,
+		"extends":       `{"extends":{"type":"string"}}`,
 	} {
 		for at, place := range places {
 			text := fmt.Sprintf(place, schema)

@@ -2,6 +2,7 @@ package grammar
 
 import (
 	"math/big"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -14,7 +15,7 @@ const (
 
 // number reads a JSON number that is not out of all proportion.
 func number(v *value) (*big.Rat, bool) {
-	if v == nil || v.kind != 'n' || len(v.text) > 64 {
+	if v == nil || v.kind != 'n' || len(v.text) > 400 {
 		return nil, false
 	}
 	if i := strings.IndexAny(v.text, "eE"); i >= 0 && len(strings.TrimLeft(v.text[i+1:], "+-0")) > 3 {
@@ -55,43 +56,134 @@ type bound struct {
 	open bool // at itself is outside
 }
 
-// numberOf is the expression of a number within the bounds that the schema sets.
-func numberOf(f facts, path string, whole bool) (*expr, error) {
-	bounded := false
-	lo := bound{at: new(big.Rat).SetInt64(-1e15)}
-	hi := bound{at: new(big.Rat).SetInt64(1e15)}
+// bounds are those that a schema sets, or those that numbers have here.
+func bounds(f facts, path string) (lo, hi bound, err error) {
+	lo, hi = bound{at: new(big.Rat).SetInt64(-1e15)}, bound{at: new(big.Rat).SetInt64(1e15)}
+	low, high := false, false // set by the schema
 	for _, k := range []string{"minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum"} {
 		v := f[k]
-		if v == nil {
-			continue
+		if v == nil || v.kind == 't' || v.kind == 'f' {
+			continue // of draft 4: it is about the bound beside it
 		}
 		n, ok := number(v)
-		switch {
-		case (v.kind == 't' || v.kind == 'f'):
-			return nil, unsupported("schema: %s as true or false: write the bound itself", in(path, k))
-		case !ok:
-			return nil, wrong("schema: %s is %s: want a number", in(path, k), short(v.String()))
+		if !ok {
+			return lo, hi, wrong("schema: %s is %s: want a number", nameOf(in(path, k)), short(v.String()))
 		}
-		bounded = true
+		least := k == "minimum" || k == "exclusiveMinimum"
 		b := bound{n, strings.HasPrefix(k, "exclusive")}
-		if least := k == "minimum" || k == "exclusiveMinimum"; least {
-			if c := n.Cmp(lo.at); c > 0 || c == 0 && b.open {
-				lo = b
+		if open := f["exclusive"+strings.ToUpper(k[:1])+k[1:]]; open != nil && open.kind == 't' {
+			b.open = true
+		}
+		if least {
+			if c := n.Cmp(lo.at); !low || c > 0 || c == 0 && b.open {
+				lo, low = b, true
 			}
-		} else if c := n.Cmp(hi.at); c < 0 || c == 0 && b.open {
-			hi = b
+		} else if c := n.Cmp(hi.at); !high || c < 0 || c == 0 && b.open {
+			hi, high = b, true
+		}
+	}
+	// Numbers have at most 15 digits, unless a bound leaves none of those.
+	usual := new(big.Rat).SetInt64(1e15)
+	minus := new(big.Rat).Neg(usual)
+	ten := new(big.Rat).SetInt64(10)
+	if !low && hi.at.Cmp(minus) < 0 {
+		lo = bound{at: new(big.Rat).Mul(hi.at, ten)}
+	} else if lo.at.Cmp(minus) < 0 && hi.at.Cmp(minus) >= 0 {
+		lo = bound{at: minus}
+	}
+	if !high && lo.at.Cmp(usual) > 0 {
+		hi = bound{at: new(big.Rat).Mul(lo.at, ten)}
+	} else if hi.at.Cmp(usual) > 0 && lo.at.Cmp(usual) <= 0 {
+		hi = bound{at: usual}
+	}
+	return lo, hi, nil
+}
+
+// number is the expression of a number within the bounds that the schema sets.
+func (r *schemaReader) number(f facts, path string, whole bool) (*expr, error) {
+	for _, name := range texts(f["format"]) { // of OpenAPI
+		if limit := map[string]string{"int32": "2147483647", "int64": "999999999999999"}[name]; limit != "" {
+			whole = true
+			least, most := object(), object()
+			least.set("minimum", &value{kind: 'n', text: "-" + limit})
+			most.set("maximum", &value{kind: 'n', text: limit})
+			merged, err := r.merge(facts{"minimum": least.fields["minimum"], "maximum": most.fields["maximum"]}, f, path)
+			if err != nil {
+				return nil, err
+			}
+			f = merged
+		}
+	}
+	bounded := false
+	for _, k := range []string{"minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum"} {
+		bounded = bounded || f[k] != nil
+	}
+	lo, hi, err := bounds(f, path)
+	if err != nil {
+		return nil, err
+	}
+	var not []*big.Rat // numbers that are excluded
+	if v := f["!enum"]; v != nil {
+		for _, it := range v.items {
+			if n, ok := number(it); ok {
+				not = append(not, n)
+			}
+		}
+	}
+	if m := f["multipleOf"]; m != nil {
+		step, ok := number(m)
+		if !ok || step.Sign() <= 0 {
+			return nil, wrong("schema: %s is %s: want a number above 0", nameOf(in(path, "multipleOf")), short(m.String()))
+		}
+		if len(not) > 0 {
+			return nil, unsupported("schema: %s beside numbers that not excludes", nameOf(in(path, "multipleOf")))
+		}
+		if !whole || !step.IsInt() || step.Num().Cmp(big.NewInt(1)) != 0 {
+			return r.multiples(lo, hi, step, whole, path)
 		}
 	}
 	digit := class(span{'0', '9'})
 	minus := repeat(lit("-"), 0, 1)
 	body := alt(lit("0"), seq(class(span{'1', '9'}), repeat(digit, 0, maxWhole-1)))
 	switch {
-	case !bounded && whole:
+	case bounded || len(not) > 0:
+	case whole:
 		return seq(minus, body), nil
-	case !bounded:
+	default:
 		exponent := seq(class(span{'E', 'E'}, span{'e', 'e'}), repeat(class(span{'+', '+'}, span{'-', '-'}), 0, 1), repeat(digit, 1, 2))
 		return seq(minus, body, repeat(seq(lit("."), repeat(digit, 1, maxFraction)), 0, 1), repeat(exponent, 0, 1)), nil
 	}
+	slices.SortFunc(not, func(a, b *big.Rat) int { return a.Cmp(b) })
+	out := alt()
+	for _, n := range append(not, nil) { // the ranges between those that are excluded
+		to := hi
+		if n != nil {
+			if n.Cmp(lo.at) < 0 || n.Cmp(hi.at) > 0 {
+				continue
+			}
+			to = bound{n, true}
+		}
+		if err := r.src.spend(40); err != nil {
+			return nil, err
+		}
+		if e := within2(lo, to, whole); e != nil {
+			out.subs = append(out.subs, e)
+		}
+		if n != nil {
+			lo = bound{n, true}
+		}
+	}
+	switch len(out.subs) {
+	case 0:
+		return nil, wrong("schema: %s: no number is within its bounds", nameOf(path))
+	case 1:
+		return out.subs[0], nil
+	}
+	return out, nil
+}
+
+// within2 is a number from lo to hi; nil: there is none.
+func within2(lo, hi bound, whole bool) *expr {
 	zero := new(big.Rat)
 	out := alt()
 	if hi.at.Sign() >= 0 { // the part from zero on
@@ -105,7 +197,7 @@ func numberOf(f facts, path string, whole bool) (*expr, error) {
 	}
 	if lo.at.Sign() < 0 { // the part below zero, which is written by its distance from it
 		from := bound{zero, true}
-		if hi.at.Sign() < 0 {
+		if hi.at.Sign() < 0 || hi.at.Sign() == 0 && hi.open {
 			from = bound{new(big.Rat).Neg(hi.at), hi.open}
 		}
 		if e := positive(from, bound{new(big.Rat).Neg(lo.at), lo.open}, whole); e != nil {
@@ -113,9 +205,158 @@ func numberOf(f facts, path string, whole bool) (*expr, error) {
 		}
 	}
 	if len(out.subs) == 0 {
-		return nil, wrong("schema: %s: no number is within its bounds", nameOf(path))
+		return nil
 	}
-	return out, nil
+	return out
+}
+
+// maxMultiples bounds the multiples that are listed one by one.
+const maxMultiples = 1000
+
+// multiples are the numbers from lo to hi that are multiples of step: one by one where they are few, and otherwise by
+// what is left of their digits when they are divided. Of a step that leaves too much, those are written that are nearest to zero.
+func (r *schemaReader) multiples(lo, hi bound, step *big.Rat, whole bool, path string) (*expr, error) {
+	if whole && !step.IsInt() {
+		step = new(big.Rat).SetInt(step.Num())
+	}
+	one := big.NewInt(1)
+	from, to := quotient(lo.at, step, true), quotient(hi.at, step, false)
+	if lo.open && new(big.Rat).Mul(new(big.Rat).SetInt(from), step).Cmp(lo.at) == 0 {
+		from.Add(from, one)
+	}
+	if hi.open && new(big.Rat).Mul(new(big.Rat).SetInt(to), step).Cmp(hi.at) == 0 {
+		to.Sub(to, one)
+	}
+	if from.Cmp(to) > 0 {
+		return nil, wrong("schema: %s: no multiple is within its bounds", nameOf(in(path, "multipleOf")))
+	}
+	places := 0
+	for scaled := new(big.Rat).Set(step); !scaled.IsInt(); places++ {
+		if places == maxFraction {
+			return nil, unsupported("schema: %s with more than %d decimal places", nameOf(in(path, "multipleOf")), maxFraction)
+		}
+		scaled.Mul(scaled, new(big.Rat).SetInt64(10))
+	}
+	few := big.NewInt(maxMultiples)
+	if new(big.Int).Sub(to, from).Cmp(few) > 0 {
+		scaled := new(big.Rat).Mul(step, new(big.Rat).SetInt(new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(places)), nil)))
+		const residues = 128
+		if n := scaled.Num(); n.IsInt64() && n.Int64() <= residues {
+			return r.divisible(lo, hi, int(n.Int64()), places, path)
+		}
+		switch half := big.NewInt(maxMultiples / 2); {
+		case from.Sign() >= 0:
+			to = new(big.Int).Add(from, few)
+		case to.Sign() <= 0:
+			from = new(big.Int).Sub(to, few)
+		default:
+			if low := new(big.Int).Neg(half); from.Cmp(low) < 0 {
+				from = low
+			}
+			if to.Cmp(half) > 0 {
+				to = half
+			}
+		}
+	}
+	var all []*expr
+	for n := new(big.Int).Set(from); n.Cmp(to) <= 0; n.Add(n, one) {
+		if err := r.src.spend(20); err != nil {
+			return nil, err
+		}
+		all = append(all, lit(decimal(new(big.Rat).Mul(new(big.Rat).SetInt(n), step))))
+	}
+	return oneOf(all), nil
+}
+
+// quotient is a/b rounded up, or down.
+func quotient(a, b *big.Rat, up bool) *big.Int {
+	q := new(big.Rat).Quo(a, b)
+	n, rest := new(big.Int).DivMod(q.Num(), q.Denom(), new(big.Int))
+	if up && rest.Sign() > 0 {
+		n.Add(n, big.NewInt(1))
+	}
+	return n
+}
+
+// divisible are the numbers from lo to hi with at most so many decimal places whose digits, read as a whole number with all of
+// those places, are divisible by n.
+func (r *schemaReader) divisible(lo, hi bound, n, places int, path string) (*expr, error) {
+	e := within2(lo, hi, places == 0)
+	if e == nil {
+		return nil, wrong("schema: %s: no multiple is within its bounds", nameOf(in(path, "multipleOf")))
+	}
+	l := newLanguage(r.src.effort)
+	m, err := l.machine(l.expr(e))
+	if err != nil {
+		return nil, tooMany(err, "schema: "+nameOf(in(path, "multipleOf")))
+	}
+	type state struct {
+		at, rest int
+		after    int // digits behind the point; -1: there is none
+	}
+	// ended says that what is left of the digits is 0 once the places that are not written are.
+	ended := func(s state) bool {
+		rest := s.rest
+		for range places - max(s.after, 0) {
+			rest = rest * 10 % n
+		}
+		return rest == 0
+	}
+	out := &machine{}
+	number := map[state]int32{{after: -1}: 0}
+	todo := []state{{after: -1}}
+	for d := '0'; d <= '9'; d++ {
+		out.classes = append(out.classes, []span{{d, d}})
+	}
+	out.classes = append(out.classes, []span{{'-', '-'}}, []span{{'.', '.'}})
+	class := func(c rune) int {
+		return slices.IndexFunc(m.classes, func(set []span) bool {
+			return slices.ContainsFunc(set, func(s span) bool { return s.lo <= c && c <= s.hi })
+		})
+	}
+	for i := 0; i < len(todo); i++ {
+		s := todo[i]
+		row := make([]int32, len(out.classes))
+		if err := r.src.spend(4 + 2*len(row)); err != nil {
+			return nil, err
+		}
+		for k := range row {
+			c := out.classes[k][0].lo
+			row[k] = -1
+			from := class(c)
+			if from < 0 || m.next[s.at][from] < 0 {
+				continue
+			}
+			next := state{int(m.next[s.at][from]), s.rest, s.after}
+			switch {
+			case c == '.':
+				next.after = 0
+			case c == '-':
+			case s.after == places:
+				continue // no further places
+			default:
+				next.rest = (s.rest*10 + int(c-'0')) % n
+				if s.after >= 0 {
+					next.after++
+				}
+			}
+			to, ok := number[next]
+			if !ok {
+				to = int32(len(todo))
+				number[next] = to
+				todo = append(todo, next)
+			}
+			row[k] = to
+		}
+		out.next, out.ends = append(out.next, row), append(out.ends, m.ends[s.at] && ended(s) && s.after != 0)
+		if len(todo) > 2*maxStates {
+			return nil, tooMany(errStates, "schema: "+nameOf(in(path, "multipleOf")))
+		}
+	}
+	if out, err = out.trim(); err != nil {
+		return nil, tooMany(err, "schema: "+nameOf(in(path, "multipleOf")))
+	}
+	return out.expr(plainChars), nil
 }
 
 // positive is a number from lo to hi, neither of which is below zero; nil: there is none.

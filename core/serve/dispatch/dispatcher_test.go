@@ -213,8 +213,8 @@ func TestRefusals(t *testing.T) {
 			{"grammar", func(r *Request) { r.Options.Grammar = "root ::= nobody" }, CodeInvalidRequest, "grammar:"},
 			{"response_format", func(r *Request) { r.Options.ResponseFormat = json.RawMessage(`{"type":"yaml"}`) }, CodeUnsupported, "response_format:"},
 			{"schema", func(r *Request) {
-				r.Options.ResponseFormat = json.RawMessage(`{"type":"json_schema","json_schema":{"schema":{"properties":{"a":{"multipleOf":2}}}}}`)
-			}, CodeUnsupported, "response_format: grammar: not supported: schema: the keyword properties.a.multipleOf"},
+				r.Options.ResponseFormat = json.RawMessage(`{"type":"json_schema","json_schema":{"schema":{"properties":{"a":{"divisibleBy":2}}}}}`)
+			}, CodeUnsupported, "response_format: grammar: not supported: schema: the keyword properties.a.divisibleBy"},
 			{"two forms", func(r *Request) {
 				r.Options.ResponseFormat, r.Options.Grammar = json.RawMessage(`{"type":"json_object"}`), `root ::= "x"`
 			}, CodeInvalidRequest, "grammar: cannot stand beside"},

@@ -31,7 +31,7 @@ func TestToolChoice(t *testing.T) {
 		"no choice":                {calls: marked, tools: tools, want: marked},
 		"auto, no mark":            {choice: `"auto"`, calls: calls, tools: tools},
 		"auto, unknown form":       {choice: `"auto"`, tools: tools},
-		"auto, schema not served":  {choice: `"auto"`, calls: grammar.After("<t>", "root", `root ::= %json {"multipleOf":2}`), tools: tools},
+		"auto, schema not served":  {choice: `"auto"`, calls: grammar.After("<t>", "root", `root ::= %json {"divisibleBy":2}`), tools: tools},
 		"auto, a form of its own":  {choice: `"auto"`, format: `{"type":"choice","choices":["a"]}`, calls: marked, tools: tools, want: grammar.Choices([]string{"a"})},
 		"none":                     {choice: `"none"`, calls: marked, tools: tools},
 		"required":                 {choice: `"required"`, calls: marked, tools: tools, want: calls},

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/dlclark/regexp2/v2"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
@@ -28,6 +29,10 @@ func Validate(schema string, text []byte) error {
 	}
 	c := jsonschema.NewCompiler()
 	c.AssertFormat()
+	if strings.Contains(schema, `imum":true`) || strings.Contains(schema, `imum": true`) {
+		c.DefaultDraft(jsonschema.Draft4) // as OpenAPI 3.0 has it
+	}
+	c.UseRegexpEngine(ecmaScript)
 	if err := c.AddResource("mem:///s.json", doc); err != nil {
 		return err
 	}
@@ -40,6 +45,27 @@ func Validate(schema string, text []byte) error {
 		return err
 	}
 	return compiled.Validate(got)
+}
+
+// ecmaScript compiles the patterns of schemas as JavaScript reads them, which Go's own package does not know: look-ahead, \uHHHH.
+func ecmaScript(pattern string) (jsonschema.Regexp, error) {
+	re, err := regexp2.Compile(pattern, regexp2.ECMAScript|regexp2.Unicode)
+	if err != nil {
+		re, err = regexp2.Compile(pattern, regexp2.None)
+	}
+	return engine{re, pattern}, err
+}
+
+type engine struct {
+	re   *regexp2.Regexp
+	text string
+}
+
+func (e engine) String() string { return e.text }
+
+func (e engine) MatchString(s string) bool {
+	ok, err := e.re.MatchString(s)
+	return ok && err == nil
 }
 
 // schemaMaker makes one schema.
