@@ -251,6 +251,8 @@ func (k *Keys) ropeGGUF(o RopeOf) Rope {
 			s.BetaFast = k.FloatOr("rope.scaling.yarn_beta_fast|", 32)
 			s.BetaSlow = k.FloatOr("rope.scaling.yarn_beta_slow|", 1)
 		}
+		s.MScale = k.FloatOr("rope.scaling.yarn_log_multiplier|", 0)
+		s.MScaleAll = s.MScale // such files have an amplitude of 1
 		if k.Has("rope.scaling.attn_factor|") {
 			// llama.cpp multiplies this factor by the computed one; Amplitude is their product. It has no use for yarn_attn_factor.
 			s.Amplitude = k.FloatOr("rope.scaling.attn_factor|", 1) * (1 + 0.1*math.Log(max(s.Factor, 1)))
@@ -309,6 +311,13 @@ func (k *Keys) ropeConfig(o RopeOf) Rope {
 	original := k.FloatOr(name("original_max_position_embeddings")+"|original_max_position_embeddings", float64(context))
 	switch kind {
 	case "", "default":
+		return r
+	case "dynamic":
+		if alpha := k.FloatOr(name("alpha"), 0); alpha > 0 && r.Dim > 2 { // HunYuan's: a base of its own, whatever the length
+			r.Base *= math.Pow(alpha, float64(r.Dim)/float64(r.Dim-2))
+			return r
+		}
+		k.Unsupported("%s: type %q without alpha; the supported ones are linear, llama3 and yarn", at, kind)
 		return r
 	case "linear":
 	case "llama3":

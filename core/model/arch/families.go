@@ -15,6 +15,8 @@ type Family struct {
 	Base    string // what names of a model saved without its head lack; "": "model."
 	// Ignored are Hugging Face tensors that follow from the configuration, by the end of their name.
 	Ignored []string
+	// Settings are modules, by their names here, whose few values are read as hyper-parameters and not as tensors.
+	Settings []string
 	// Permuted says that llama.cpp's converter puts the rows of q and k pair by pair.
 	Permuted bool
 	read     func(k *Keys) Spec
@@ -50,6 +52,27 @@ func families() []Family {
 		gptneox(),
 		gptj(),
 		codegen(),
+		falcon(),
+		olmo(),
+		exaone4(),
+		hunyuan(),
+		ernie(),
+		helium(),
+		nemotron(),
+		arcee(),
+		apertus(),
+		seedoss(),
+		ministral(),
+		mistral3(),
+		bloom(),
+		mpt(),
+		opt(),
+		openaigpt(),
+		bitnet(),
+		cwm(),
+		graniteswa(),
+		internlm2(),
+		minicpm(),
 	}
 }
 
@@ -90,6 +113,12 @@ func (f *Family) Skips(name string) bool {
 		}
 	}
 	return false
+}
+
+// IsSetting reports whether a tensor, by its name here, is one of Settings.
+func (f *Family) IsSetting(name string) bool {
+	pattern, _ := SplitNumbers(strings.TrimSuffix(name, ".weight"))
+	return slices.Contains(f.Settings, pattern)
 }
 
 // Read makes the Spec of a model of this family and proves it. Errors wrap ErrInvalid or ErrUnsupported and name the file's own

@@ -24,6 +24,7 @@ type Keys struct {
 	arch  string                       // prefix of GGUF keys
 	trees []map[string]any             // config.json: the text part first, where there is one
 	shape func(name string) []int
+	value func(name string) []float32
 	vocab int
 	reach int // context that a scaling promises
 	err   error
@@ -59,6 +60,17 @@ func ModelType(config map[string]any) string {
 
 // SetVocab says how many rows the embedding has.
 func (k *Keys) SetVocab(rows int) { k.vocab = rows }
+
+// SetValues gives access to the values of small tensors, by name here; nil for one that the container has not got.
+func (k *Keys) SetValues(values func(name string) []float32) { k.value = values }
+
+// values are those of a tensor that is a setting, see Family.Settings; nil where the container has none.
+func (k *Keys) values(name string) []float32 {
+	if k.value == nil || k.err != nil {
+		return nil
+	}
+	return k.value(name)
+}
 
 // SetFactors hands over rope_freqs.weight.
 func (k *Keys) SetFactors(f []float32) { k.factors = f }
@@ -110,8 +122,10 @@ func (k *Keys) Say(names string) string {
 }
 
 func (k *Keys) full(key string) string {
-	if strings.HasPrefix(key, "general.") || strings.HasPrefix(key, "tokenizer.") {
-		return key
+	for _, common := range []string{"general.", "tokenizer.", "xielu."} {
+		if strings.HasPrefix(key, common) {
+			return key
+		}
 	}
 	return k.arch + "." + key
 }

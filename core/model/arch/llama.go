@@ -23,6 +23,7 @@ type likeLlama struct {
 	qkvBias, outBias, mlpBias Presence
 	qkNorm                    bool
 	adjacent                  bool
+	tuned                     bool  // see RopeOf
 	window                    []int // by layer; nil: none
 	theta                     float64
 	ffn                       func(d *Dims) Op // nil: SwiGLU
@@ -39,8 +40,7 @@ func (k *Keys) given(names string) Presence {
 func (k *Keys) llamaLike(o likeLlama) Spec {
 	d := k.Decoder()
 	eps := k.RMSEps()
-	act := k.ActOf("|hidden_act", SiLU)
-	rope := k.Rope(RopeOf{HeadDim: d.HeadDim, Theta: o.theta, Adjacent: o.adjacent})
+	rope := k.Rope(RopeOf{HeadDim: d.HeadDim, Theta: o.theta, Adjacent: o.adjacent, Tuned: o.tuned})
 	a := Attention{
 		Heads: d.Heads, KVHeads: d.KVHeads, KeyDim: d.HeadDim, ValueDim: d.HeadDim, Position: rope,
 		QKVBias: o.qkvBias, OutBias: o.outBias,
@@ -48,9 +48,11 @@ func (k *Keys) llamaLike(o likeLlama) Spec {
 	if o.qkNorm {
 		a.QKNorm = QKNorm{Of: PerHead, Kind: RMSNorm, Eps: eps}
 	}
-	var ffn Op = GLU{Hidden: d.FFN, Act: act, Bias: o.mlpBias}
+	var ffn Op
 	if o.ffn != nil {
 		ffn = o.ffn(&d)
+	} else {
+		ffn = GLU{Hidden: d.FFN, Act: k.ActOf("|hidden_act", SiLU), Bias: o.mlpBias}
 	}
 	s := Spec{Width: d.Width, Context: d.Context, Norm: RMS("output_norm", eps), Head: Head{Tied: k.Tied(false), Bias: Absent}}
 	for i := range k.layers(d.Layers) {

@@ -49,6 +49,7 @@ func (b *builder) openHF(dir string) error {
 		}
 	}
 	k := arch.Config(config, func(name string) []int { return shapes[name] })
+	k.SetValues(func(name string) []float32 { return b.hfValues(files, name) })
 	if err := b.read(k); err != nil {
 		return err
 	}
@@ -56,6 +57,24 @@ func (b *builder) openHF(dir string) error {
 		return b.fail(ErrInvalid, "config.json has vocab_size %d, but tensor %s has %d rows", v, b.say(arch.EmbedName), b.m.Spec.Vocab)
 	}
 	return b.hfTensors(files)
+}
+
+// hfValues are the values of a small tensor; nil where there is none.
+func (b *builder) hfValues(files *safetensors.Folder, want string) []float32 {
+	for _, name := range files.Names() {
+		if to, ok := b.canonical(name); !ok || to != want {
+			continue
+		}
+		t := files.Tensor(name)
+		format, ok := floatFormat(t.DType)
+		if n := t.Elements(); !ok || n < 1 || n > maxList {
+			return nil
+		}
+		out := make([]float32, t.Elements())
+		quant.Decode(format, out, t.Data)
+		return out
+	}
+	return nil
 }
 
 // sizes makes ints of a shape.
@@ -97,6 +116,9 @@ func (b *builder) hfTensors(files *safetensors.Folder) error {
 		to, ok := b.canonical(name)
 		if !ok {
 			return b.fail(ErrUnsupported, "tensor %s is none that a %s model has", name, b.m.Spec.Family)
+		}
+		if b.m.family.IsSetting(to) {
+			continue
 		}
 		if err := b.hfTensor(files, files.Tensor(name), to); err != nil {
 			return err

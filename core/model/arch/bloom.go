@@ -1,0 +1,49 @@
+package arch
+
+// bloom is BLOOM (Workshop, BigScience 2022): ALiBi, LayerNorm, also over the embedding, a GELU network and biases everywhere. A
+// folder holds q, k and v of one head after the other, and may take residuals from behind the norms; a file does not say that.
+func bloom() Family {
+	return Family{
+		Names: []string{"bloom"},
+		Base:  "transformer.",
+		Modules: Modules{
+			{"transformer.word_embeddings", "token_embd"},
+			{"transformer.word_embeddings_layernorm", "token_embd_norm"},
+			{"transformer.ln_f", "output_norm"},
+			{"lm_head", "output"},
+			{"transformer.h.N.input_layernorm", "blk.N.attn_norm"},
+			{"transformer.h.N.self_attention.query_key_value", "blk.N.attn_qkv"},
+			{"transformer.h.N.self_attention.dense", "blk.N.attn_output"},
+			{"transformer.h.N.post_attention_layernorm", "blk.N.ffn_norm"},
+			{"transformer.h.N.mlp.dense_h_to_4h", "blk.N.ffn_up"},
+			{"transformer.h.N.mlp.dense_4h_to_h", "blk.N.ffn_down"},
+		},
+		read: func(k *Keys) Spec {
+			width := k.Int("embedding_length|hidden_size|n_embed")
+			k.Defaults(map[string]any{"intermediate_size": int64(4 * min(width, maxWidth)), "max_position_embeddings": int64(k.IntOr("|seq_length", 2048))})
+			d := Dims{
+				Layers: k.Int("block_count|n_layer|num_hidden_layers"), Width: width, Heads: k.Int("attention.head_count|n_head|num_attention_heads"),
+				FFN: k.Int("feed_forward_length|intermediate_size"), Context: k.Int("context_length|max_position_embeddings"),
+			}
+			d.KVHeads, d.HeadDim = d.Heads, k.headDim(d.Width, d.Heads)
+			eps := k.LNEps(1e-5)
+			s := k.decoderSpec(&d, LN("output_norm", eps, Required), true)
+			s.Embed.Norm = LN("token_embd_norm", eps, Required)
+			groups := d.Heads
+			if k.IsGGUF() {
+				groups = 1
+			}
+			s.Fixes = []Fix{splitQKV(groups)}
+			a := d.attention(ALiBi{Max: 8})
+			a.QKVBias, a.OutBias = Required, Required
+			behind := k.Bool("|apply_residual_connection_post_layernorm", false)
+			for range k.layers(d.Layers) {
+				s.Add(
+					Sub{Pre: LN("attn_norm", eps, Required), Op: a, FromNorm: behind},
+					Sub{Pre: LN("ffn_norm", eps, Required), Op: MLP{Hidden: d.FFN, Act: Act{Kind: GELUTanh}, Bias: Required}, FromNorm: behind},
+				)
+			}
+			return s
+		},
+	}
+}

@@ -1,0 +1,71 @@
+package arch
+
+// falcon is Falcon (Almazrouei et al. 2023): rotated heads, a GELU network beside the attention, LayerNorm. The 7B has one norm for
+// both and one key head, the 40B a norm for each and groups of key heads, [q k v] group by group in a folder; the oldest run one after
+// the other.
+func falcon() Family {
+	return Family{
+		Names: []string{"falcon"},
+		Base:  "transformer.",
+		Modules: Modules{
+			{"transformer.word_embeddings", "token_embd"},
+			{"transformer.ln_f", "output_norm"},
+			{"lm_head", "output"},
+			{"transformer.h.N.input_layernorm", "blk.N.attn_norm"},
+			{"transformer.h.N.ln_attn", "blk.N.attn_norm_2"},
+			{"transformer.h.N.ln_mlp", "blk.N.attn_norm"},
+			{"transformer.h.N.post_attention_layernorm", "blk.N.ffn_norm"},
+			{"transformer.h.N.self_attention.query_key_value", "blk.N.attn_qkv"},
+			{"transformer.h.N.self_attention.dense", "blk.N.attn_output"},
+			{"transformer.h.N.mlp.dense_h_to_4h", "blk.N.ffn_up"},
+			{"transformer.h.N.mlp.dense_4h_to_h", "blk.N.ffn_down"},
+		},
+		read: func(k *Keys) Spec {
+			width := k.Int("embedding_length|hidden_size|n_embed")
+			k.Defaults(map[string]any{"ffn_hidden_size": int64(4 * min(width, maxWidth)), "max_position_embeddings": int64(2048)})
+			d := Dims{
+				Layers: k.Int("block_count|num_hidden_layers|n_layer"), Width: width, Heads: k.Int("attention.head_count|num_attention_heads|n_head"),
+				FFN: k.Int("feed_forward_length|ffn_hidden_size"), Context: k.Int("context_length|max_position_embeddings"),
+			}
+			d.HeadDim = k.headDim(d.Width, d.Heads)
+			d.KVHeads = k.falconHeads(&d)
+			eps := k.LNEps(1e-5)
+			s := k.decoderSpec(&d, LN("output_norm", eps, Required), true)
+			groups := d.KVHeads
+			if k.IsGGUF() {
+				groups = 1
+			}
+			s.Fixes = []Fix{splitQKV(groups)}
+			if k.Bool("|alibi", false) {
+				k.Unsupported("alibi")
+			}
+			attn := Sub{Pre: LN("attn_norm", eps, Required), Op: d.attention(k.Rope(RopeOf{HeadDim: d.HeadDim}))}
+			net := Sub{Op: MLP{Hidden: d.FFN, Act: k.Act("|activation", GELUErf)}, Wire: Shared}
+			switch {
+			case k.HasTensor("blk.0.attn_norm_2.weight"):
+				attn.Pre = LN("attn_norm_2", eps, Required)
+				net.Pre, net.Wire = LN("attn_norm", eps, Required), Parallel
+			case k.HasTensor("blk.0.ffn_norm.weight"):
+				net.Pre, net.Wire = LN("ffn_norm", eps, Required), Serial
+			}
+			for range k.layers(d.Layers) {
+				s.Add(attn, net)
+			}
+			return s
+		},
+	}
+}
+
+// falconHeads is the number of key heads: num_kv_heads counts in the new architecture only.
+func (k *Keys) falconHeads(d *Dims) int {
+	switch {
+	case k.IsGGUF():
+		return k.IntOr("attention.head_count_kv|", d.Heads)
+	case k.Bool("|new_decoder_architecture", false):
+		return k.IntOr("|num_kv_heads|n_head_kv", d.Heads)
+	case k.Bool("|multi_query", true):
+		return 1
+	default:
+		return d.Heads
+	}
+}

@@ -1,0 +1,31 @@
+package arch
+
+// internlm2 is InternLM 2 (Cai et al. 2024): llama; a folder holds queries, keys and values in one matrix, for each key head its
+// queries, then the key, then the value.
+func internlm2() Family {
+	return Family{
+		Names: []string{"internlm2"},
+		Modules: Modules{
+			{"model.tok_embeddings", "token_embd"},
+			{"model.norm", "output_norm"},
+			{"output", "output"},
+			{"model.layers.N.attention_norm", "blk.N.attn_norm"},
+			{"model.layers.N.attention.wqkv", "blk.N.attn_qkv"},
+			{"model.layers.N.attention.wo", "blk.N.attn_output"},
+			{"model.layers.N.ffn_norm", "blk.N.ffn_norm"},
+			{"model.layers.N.feed_forward.w1", "blk.N.ffn_gate"},
+			{"model.layers.N.feed_forward.w3", "blk.N.ffn_up"},
+			{"model.layers.N.feed_forward.w2", "blk.N.ffn_down"},
+		},
+		Permuted: true,
+		read: func(k *Keys) Spec {
+			s := k.llamaLike(likeLlama{adjacent: k.IsGGUF()})
+			if len(s.Layers) > 0 && !k.IsGGUF() {
+				if a, ok := s.Layers[0][0].Op.(Attention); ok {
+					s.Fixes = []Fix{splitQKV(a.KVHeads)}
+				}
+			}
+			return s
+		},
+	}
+}
