@@ -85,14 +85,15 @@ type Dispatcher struct {
 	o        Config
 	limits   Limits
 	log      *slog.Logger
-	encoding chan struct{} // holds a value for each encode that runs
-	forming  chan struct{} // and one for each form that is read
+	encoding *turnstile // of those whose texts are encoded
+	forming  *turnstile // and of those whose forms are read
 
 	mu      sync.Mutex
 	jobs    map[inbox.Key]*job // accepted and not ended
 	clients map[string]int     // of jobs
 	queue   *queue
 	running int
+	plain   int  // jobs that are plain questions
 	places  int  // that those take
 	alone   *job // a suspect that runs; nothing runs beside it
 	crash   crash
@@ -147,8 +148,8 @@ func New(o Config) *Dispatcher {
 	return &Dispatcher{
 		o: o, limits: l, log: o.Log,
 		// Two, so that one long conversation does not hold back the next; more would only take turns on a Pi.
-		encoding: make(chan struct{}, 2),
-		forming:  make(chan struct{}, 2),
+		encoding: newTurnstile(2),
+		forming:  newTurnstile(2),
 		jobs:     map[inbox.Key]*job{},
 		clients:  map[string]int{},
 		queue:    newQueue(l.Ageing),
@@ -286,7 +287,7 @@ func (d *Dispatcher) Submit(ctx context.Context, req *Request, sink Sink) error 
 		return d.refuse(fail(CodeStorage, "the journal holds this request, and it cannot be run"))
 	case inbox.Unknown:
 	}
-	if err := d.room(req.Client); err != nil {
+	if err := d.room(req.Client, req.Plain); err != nil {
 		d.mu.Unlock()
 		return d.refuse(err)
 	}
@@ -371,8 +372,9 @@ func conflict(id string) *Error {
 	return fail(CodeIDConflict, "id: %q was used for another request within the dedupe window", id)
 }
 
-// room tells whether one more request of a client may be accepted. d.mu is held.
-func (d *Dispatcher) room(client string) *Error {
+// room tells whether one more request of a client may be accepted. A plain question's client is whatever its topic ends in, so that
+// somebody who makes one up for each would have the whole queue: all of them together have half of it. d.mu is held.
+func (d *Dispatcher) room(client string, plain bool) *Error {
 	if d.closed {
 		return fail(CodeShuttingDown, "this node is shutting down")
 	}
@@ -381,6 +383,8 @@ func (d *Dispatcher) room(client string) *Error {
 	switch {
 	case waiting >= d.limits.Queued:
 		e = fail(CodeQueueFull, "%d requests wait already", waiting)
+	case plain && d.plain >= d.limits.Queued/2:
+		e = fail(CodeQueueFull, "%d plain questions wait or run already: the other places are for clients with a name", d.plain)
 	case d.clients[client] >= d.limits.PerClient:
 		e = fail(CodeQueueFull, "%d requests of this client wait or run already", d.clients[client])
 	default:
@@ -402,12 +406,18 @@ func (d *Dispatcher) enlist(j *job) {
 	j.number = d.numbers
 	d.jobs[j.key] = j
 	d.clients[j.key.Client]++
+	if j.req.Plain {
+		d.plain++
+	}
 	d.work.Add(1)
 }
 
 // delist forgets a job and returns everybody who waits for its last event. d.mu is held.
 func (d *Dispatcher) delist(j *job) []Sink {
 	delete(d.jobs, j.key)
+	if j.req.Plain {
+		d.plain--
+	}
 	if d.clients[j.key.Client]--; d.clients[j.key.Client] <= 0 {
 		delete(d.clients, j.key.Client)
 	}

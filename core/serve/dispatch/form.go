@@ -130,13 +130,11 @@ func (d *Dispatcher) hold(ctx context.Context, j *job) error {
 		return err
 	}
 	d.yield(j)
-	select {
-	case d.forming <- struct{}{}:
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	if err := d.forming.enter(ctx, j.key.Client); err != nil {
+		return err
 	}
 	err := j.hold(ctx, grammar.Parse)
-	<-d.forming
+	d.forming.leave(j.key.Client)
 	if errors.Is(err, grammar.ErrEffort) {
 		err = j.tooSlow(err)
 	}

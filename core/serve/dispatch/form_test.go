@@ -73,10 +73,12 @@ func TestFormsHoldUpNobody(t *testing.T) {
 	}
 	in(t, nil, func(b *bench) {
 		t := b.t
-		for range cap(b.forming) { // by forms that are being read
-			b.forming <- struct{}{}
+		for i := range b.forming.size { // by forms that are being read
+			if err := b.forming.enter(t.Context(), fmt.Sprint("other", i)); err != nil {
+				t.Fatal(err)
+			}
 		}
-		for i := range 2 * cap(b.encoding) {
+		for i := range 2 * b.encoding.size {
 			r := slow(fmt.Sprint("slow", i))
 			r.Deadline = time.Minute
 			b.submit(t, r)
@@ -98,8 +100,8 @@ func TestFormsHoldUpNobody(t *testing.T) {
 		if last := b.s.last(t, "cancelled"); last.Finish != finishCancelled {
 			t.Errorf("cancelled: %+v", last)
 		}
-		for range cap(b.forming) {
-			<-b.forming
+		for i := range b.forming.size {
+			b.forming.leave(fmt.Sprint("other", i))
 		}
 		time.Sleep(time.Second)
 		synctest.Wait()

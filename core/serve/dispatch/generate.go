@@ -197,7 +197,7 @@ func (d *Dispatcher) answer(ctx context.Context, j *job, ev *backend.Event, carr
 		last.Tools, last.Beside = tools, beside
 	}
 	if j.req.Pieces && j.req.Options.Logprobs {
-		pieces, err := d.pieces(ctx, last.Choices)
+		pieces, err := d.pieces(ctx, j.key.Client, last.Choices)
 		if err != nil {
 			return nil, err
 		}
@@ -248,13 +248,11 @@ func (d *Dispatcher) toolCalls(ctx context.Context, choices []backend.Choice) (c
 // pieces are the bytes of every token that the choices' log-probabilities name. They come out of the whole vocabulary: one
 // call, where a call for each token would be thousands, but one that holds up to 20 MB until it is done; so only as many
 // run at once as texts are encoded.
-func (d *Dispatcher) pieces(ctx context.Context, choices []backend.Choice) (map[int32][]byte, error) {
-	select {
-	case d.encoding <- struct{}{}:
-		defer func() { <-d.encoding }()
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+func (d *Dispatcher) pieces(ctx context.Context, client string, choices []backend.Choice) (map[int32][]byte, error) {
+	if err := d.encoding.enter(ctx, client); err != nil {
+		return nil, err
 	}
+	defer d.encoding.leave(client)
 	var vocab backend.Vocabulary
 	for try := 1; ; try++ {
 		life, err := d.tokenizer(ctx)

@@ -28,12 +28,10 @@ func (d *Dispatcher) encode(ctx context.Context, j *job) error {
 
 // tokenize fills in the ids of a job's input when it is its turn.
 func (d *Dispatcher) tokenize(ctx context.Context, j *job) error {
-	select {
-	case d.encoding <- struct{}{}:
-		defer func() { <-d.encoding }()
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	if err := d.encoding.enter(ctx, j.key.Client); err != nil {
+		return err
 	}
+	defer d.encoding.leave(j.key.Client)
 	for try := 1; ; try++ {
 		life, err := d.tokenizer(ctx)
 		if err == nil {

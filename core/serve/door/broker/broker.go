@@ -199,7 +199,7 @@ func (b *Broker) owes() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, s := range b.sessions {
-		if s.conn != nil && len(s.queue)+len(s.inflight) > 0 {
+		if s.conn != nil && s.waiting+len(s.inflight) > 0 {
 			return true
 		}
 	}

@@ -342,8 +342,8 @@ func (c *conn) next(batch []piece) (_ []piece, final bool) {
 		batch = append(batch, piece{head: publishHead(s.version, d, max(left, 1)), payload: d.m.payload})
 		bytes += d.m.size()
 	}
-	for bytes < chunk && len(s.queue) > 0 && len(batch) < 256 {
-		d := s.queue[0]
+	for bytes < chunk && s.waiting > 0 && len(batch) < 256 {
+		d := s.next()
 		if d.qos > 0 && len(s.inflight) >= s.window {
 			break
 		}

@@ -161,8 +161,11 @@ func TestTimes(t *testing.T) {
 		t.Error("a retained message lives on after its time")
 	}
 	queued := func() (out []string) {
-		for _, d := range b.sessions["away"].queue {
-			out = append(out, string(d.m.payload))
+		s := b.sessions["away"]
+		for _, l := range s.turns {
+			for _, d := range l.queue {
+				out = append(out, string(d.m.payload))
+			}
 		}
 		return out
 	}
@@ -212,4 +215,36 @@ func TestFilters(t *testing.T) {
 			t.Errorf("%q is accepted", bad)
 		}
 	}
+}
+
+// Going away drops what was of QoS 0 and keeps the rest in each publisher's order.
+func TestAwayKeepsTheOrder(t *testing.T) {
+	b := offline(Options{})
+	s := &session{id: "s", keeps: time.Hour, lines: map[string]*line{}}
+	b.sessions["s"] = s
+	b.connected = 1
+	b.held += sessionOverhead + len(s.id)
+	for i, text := range []string{"a1", "a2", "b0", "a3", "a0", "a4", "b1"} {
+		m := &message{topic: "t", payload: []byte(text), from: text[:1], number: uint64(i)}
+		b.hold(m)
+		b.held += deliveryOverhead
+		s.held += m.size() + deliveryOverhead
+		d := &delivery{m: m, qos: 1}
+		if text[1] == '0' {
+			d.qos = 0
+		}
+		s.push(d)
+	}
+	b.drop(s, s.take()) // so that the turns do not begin with a
+	b.away(s, true)
+	got := map[string]string{}
+	for _, l := range s.turns {
+		for _, d := range l.queue {
+			got[l.from] += string(d.m.payload)
+		}
+	}
+	if got["a"] != "a2a3a4" || got["b"] != "b1" || s.waiting != 4 {
+		t.Errorf("%v, %d wait", got, s.waiting)
+	}
+	b.balance(t)
 }

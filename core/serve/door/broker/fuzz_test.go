@@ -133,7 +133,7 @@ func scripted(b *Broker, said ...[]byte) []byte {
 		owed := func() bool {
 			b.mu.Lock()
 			defer b.mu.Unlock()
-			return c.waiting > 0 || c.session != nil && len(c.session.queue) > 0
+			return c.waiting > 0 || c.session != nil && c.session.waiting > 0
 		}
 		for deadline := time.Now().Add(10 * time.Second); owed() && time.Now().Before(deadline); {
 			time.Sleep(time.Millisecond)

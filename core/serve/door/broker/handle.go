@@ -93,7 +93,7 @@ func (b *Broker) attach(c *conn, p *connectPacket) (*session, bool, error) {
 		if err := b.place(id); err != nil {
 			return nil, false, err
 		}
-		s = &session{id: id, subs: map[string]*subscription{}, from: map[string]share{}, incoming: map[uint16]struct{}{}}
+		s = &session{id: id, subs: map[string]*subscription{}, lines: map[string]*line{}, incoming: map[uint16]struct{}{}}
 		b.sessions[id] = s
 		b.held += sessionOverhead + len(id)
 	}
@@ -158,17 +158,17 @@ func (b *Broker) detach(c *conn, err error) {
 func (b *Broker) away(s *session, now bool) {
 	s.conn, s.left = nil, time.Now()
 	b.connected--
-	kept := s.queue[:0:0]
-	for len(s.queue) > 0 { // QoS 0 is not for those who are away
-		if d := s.take(); d.qos == 0 {
-			b.drop(s, d)
-		} else {
-			kept = append(kept, d)
-			used := s.from[d.m.from]
-			s.from[d.m.from] = share{used.n + 1, used.bytes + d.m.size() + deliveryOverhead}
+	lines := s.turns
+	s.lines, s.turns, s.waiting = map[string]*line{}, nil, 0
+	for _, l := range lines {
+		for _, d := range l.queue {
+			if d.qos == 0 { // not for those who are away
+				b.drop(s, d)
+			} else {
+				s.push(d)
+			}
 		}
 	}
-	s.queue = kept
 	if m := s.will; m != nil {
 		if now {
 			b.hold(m)

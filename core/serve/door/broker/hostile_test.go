@@ -346,6 +346,30 @@ func TestBacklogInOrder(t *testing.T) {
 	}
 }
 
+// What two publishers sent comes from each in its order, in turns, and what was of QoS 0 does not outlive the connection.
+func TestPublishersTakeTurns(t *testing.T) {
+	b := start(t, broker.Options{})
+	c := as(t, b, "away", persistent)
+	c.subscribe("a/#")
+	_ = c.Close()
+	for _, m := range []string{"a1", "a2", "a3", "a4", "b1", "c1", "c2", "c3"} {
+		wait(t, connect(t, options(b, m[:1])).Publish("a/x", 1, false, m))
+	}
+	for range 2 { // the first does not stay
+		c = as(t, b, "away", persistent)
+		var got []string
+		for len(got) < 8 {
+			if p, ok := c.receive().(*packets.PublishPacket); ok {
+				got = append(got, string(p.Payload))
+			}
+		}
+		if text := strings.Join(got, " "); text != "a1 b1 c1 a2 c2 a3 c3 a4" {
+			t.Error(text)
+		}
+		_ = c.Close()
+	}
+}
+
 // A client that floods another's queue leaves room in it for a third.
 func TestFloodLeavesRoomInAQueue(t *testing.T) {
 	b := start(t, broker.Options{MaxQueued: 40})

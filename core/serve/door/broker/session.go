@@ -64,8 +64,15 @@ type subscription struct {
 	bytes      int
 }
 
-// share is what a client's messages take in another's queue.
+// share is what a client's retained messages take.
 type share struct{ n, bytes int }
+
+// line is what one publisher has waiting for one client, oldest first.
+type line struct {
+	from  string
+	queue []*delivery
+	bytes int
+}
 
 // session is what the broker knows of a client, connected or away. Everything in it is guarded by Broker.mu.
 type session struct {
@@ -77,13 +84,14 @@ type session struct {
 	gone    bool          // forgotten: nothing must be put into it any more
 	subs    map[string]*subscription
 
-	queue    []*delivery      // to be sent, oldest first
+	lines    map[string]*line // to be sent, by publisher; none is empty
+	turns    []*line          // the same; the first is whose turn it is
+	waiting  int              // messages in lines
 	inflight []*delivery      // sent and not acknowledged, in the order of sending
 	resent   int              // as many of inflight were sent on this connection
 	window   int              // most in flight
 	largest  int              // most bytes of a packet that the client takes; 0: any
 	lastID   uint16           // of a message to the client
-	from     map[string]share // what queue holds, by publisher
 	incoming map[uint16]struct{}
 
 	will      *message
@@ -148,9 +156,12 @@ func (b *Broker) put(s *session, m *message, qos byte, retain bool, identifiers 
 		return false
 	}
 	// A publisher may fill half of the room that others leave, so that one who floods a queue leaves room in it for all.
-	cost, used := m.size()+deliveryOverhead, s.from[m.from]
-	if used.n >= b.o.MaxQueued-len(s.queue) || len(s.queue) > 0 && s.held+used.bytes+cost > b.o.MaxClientMemory {
-		b.warn("embedded broker drops messages for a client that has too many waiting", "client", s.id, "waiting", len(s.queue))
+	cost, mine, bytes := m.size()+deliveryOverhead, 0, 0
+	if l := s.lines[m.from]; l != nil {
+		mine, bytes = len(l.queue), l.bytes
+	}
+	if mine >= b.o.MaxQueued-s.waiting || s.waiting > 0 && s.held+bytes+cost > b.o.MaxClientMemory {
+		b.warn("embedded broker drops messages for a client that has too many waiting", "client", s.id, "waiting", s.waiting)
 		return false
 	}
 	need := deliveryOverhead
@@ -163,8 +174,7 @@ func (b *Broker) put(s *session, m *message, qos byte, retain bool, identifiers 
 	b.hold(m)
 	b.held += deliveryOverhead
 	s.held += cost
-	s.from[m.from] = share{used.n + 1, used.bytes + cost}
-	s.queue = append(s.queue, &delivery{m: m, qos: qos, retain: retain, subscriptions: identifiers})
+	s.push(&delivery{m: m, qos: qos, retain: retain, subscriptions: identifiers})
 	if s.conn != nil {
 		s.conn.wakes()
 	}
@@ -178,27 +188,48 @@ func (b *Broker) drop(s *session, d *delivery) {
 	b.release(d.m)
 }
 
-// take takes the first of the queue.
-func (s *session) take() *delivery {
-	d := s.queue[0]
-	s.queue[0] = nil
-	if s.queue = s.queue[1:]; len(s.queue) == 0 {
-		s.queue = nil // a long queue's array goes with it
+// push appends a delivery to its publisher's line.
+func (s *session) push(d *delivery) {
+	l := s.lines[d.m.from]
+	if l == nil {
+		l = &line{from: d.m.from}
+		s.lines[d.m.from] = l
+		s.turns = append(s.turns, l)
 	}
-	used := s.from[d.m.from]
-	used.n--
-	used.bytes -= d.m.size() + deliveryOverhead
-	if used.n == 0 {
-		delete(s.from, d.m.from)
+	l.queue = append(l.queue, d)
+	l.bytes += d.m.size() + deliveryOverhead
+	s.waiting++
+}
+
+// next is what take takes; nil: nothing waits.
+func (s *session) next() *delivery {
+	if len(s.turns) == 0 {
+		return nil
+	}
+	return s.turns[0].queue[0]
+}
+
+// take takes the oldest of the publisher whose turn it is. Publishers take turns, so that one who floods a client does not keep
+// another's message waiting behind all of its own; MQTT promises an order only for what one of them publishes.
+func (s *session) take() *delivery {
+	l := s.turns[0]
+	s.turns = s.turns[1:]
+	d := l.queue[0]
+	l.queue[0] = nil
+	l.queue = l.queue[1:]
+	l.bytes -= d.m.size() + deliveryOverhead
+	s.waiting--
+	if len(l.queue) == 0 {
+		delete(s.lines, l.from)
 	} else {
-		s.from[d.m.from] = used
+		s.turns = append(s.turns, l)
 	}
 	return d
 }
 
 // empty drops what waits for a session and what it has not acknowledged.
 func (b *Broker) empty(s *session) {
-	for len(s.queue) > 0 {
+	for s.waiting > 0 {
 		b.drop(s, s.take())
 	}
 	for _, d := range s.inflight {

@@ -33,43 +33,91 @@ const (
 
 // inbound holds messages between the client library's reader, which must never wait, and the goroutines that take the
 // requests in, which wait for the journal.
+//
+// Clients take turns: reading a request may take a while, and one who sends many must not keep another's waiting behind them
+// all. What one client sent stays in its order. For the same reason one may fill half of the room that the others leave.
 type inbound struct {
-	messages chan incoming
-	cancels  chan incoming
+	some    chan struct{} // there may be a message
+	cancels chan incoming
 
-	mu    sync.Mutex
-	bytes int // of waiting payloads
-	most  int
+	mu     sync.Mutex
+	lines  map[string]*line
+	turns  []*line // that are not empty; the first is next
+	length int
+	bytes  int // of waiting payloads
+	most   int
+}
+
+// line is what one client sent.
+type line struct {
+	client   string
+	messages []incoming
+	bytes    int
 }
 
 func newInbound(maxPayload int) *inbound {
 	return &inbound{
-		messages: make(chan incoming, maxIncoming),
-		cancels:  make(chan incoming, maxCancels),
-		most:     max(4*maxPayload, 1<<20),
+		some:    make(chan struct{}, 1),
+		cancels: make(chan incoming, maxCancels),
+		lines:   map[string]*line{},
+		most:    max(4*maxPayload, 1<<20),
 	}
 }
 
-// put queues a message, or reports that there is no room.
-func (q *inbound) put(m incoming) bool {
+// put queues a message of a client, or reports that there is no room.
+func (q *inbound) put(client string, m incoming) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.bytes+len(m.payload) > q.most {
+	l := q.lines[client]
+	if l == nil {
+		l = &line{client: client}
+	}
+	if l.bytes+len(m.payload) > q.most-q.bytes || len(l.messages) >= maxIncoming-q.length {
 		return false
 	}
+	if len(l.messages) == 0 {
+		q.lines[client] = l
+		q.turns = append(q.turns, l)
+	}
+	l.messages = append(l.messages, m)
+	l.bytes += len(m.payload)
+	q.length++
+	q.bytes += len(m.payload)
 	select {
-	case q.messages <- m:
-		q.bytes += len(m.payload)
-		return true
+	case q.some <- struct{}{}:
 	default:
-		return false
 	}
+	return true
 }
 
-func (q *inbound) took(m incoming) {
+// next takes the next message; false: there is none.
+func (q *inbound) next() (incoming, bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if len(q.turns) == 0 {
+		return incoming{}, false
+	}
+	l := q.turns[0]
+	q.turns = q.turns[1:]
+	m := l.messages[0]
+	l.messages = l.messages[1:]
+	l.bytes -= len(m.payload)
+	q.length--
 	q.bytes -= len(m.payload)
+	if len(l.messages) == 0 {
+		delete(q.lines, l.client)
+	} else {
+		q.turns = append(q.turns, l)
+	}
+	return m, true
+}
+
+// sender is whose turn a message takes: its CLIENT's. Plain questions share one, since their tags are whatever somebody thinks up.
+func (in input) sender() string {
+	if in.level == levelAsk {
+		return ""
+	}
+	return "/" + in.name
 }
 
 // receive is called by the client library for every message. It never blocks.
@@ -105,7 +153,7 @@ func (d *Door) receive(_ paho.Client, m paho.Message) {
 		}
 		return
 	}
-	if !d.in.put(msg) {
+	if !d.in.put(in.sender(), msg) {
 		d.overflow(msg)
 		m.Ack()
 	}
@@ -208,14 +256,20 @@ func (d *Door) tooLarge(size int) string {
 // take reads the queued messages until ctx ends.
 func (d *Door) take(ctx context.Context) {
 	for {
-		select {
-		case m := <-d.in.messages:
-			d.in.took(m)
-			if d.admit(ctx, m) {
-				// Only now: what is acknowledged is journalled or refused.
-				m.ack()
+		m, some := d.in.next()
+		if !some {
+			select {
+			case <-d.in.some:
+				continue
+			case <-ctx.Done():
+				return
 			}
-		case <-ctx.Done():
+		}
+		if d.admit(ctx, m) {
+			// Only now: what is acknowledged is journalled or refused.
+			m.ack()
+		}
+		if ctx.Err() != nil {
 			return
 		}
 	}

@@ -1,0 +1,80 @@
+package dispatch
+
+import (
+	"context"
+	"slices"
+	"sync"
+)
+
+// turnstile bounds what runs at once, and shares it among clients: whoever holds the fewest places goes first, then who came first, and
+// the last free place is for a client that holds none. So one client's slow prompts, or forms, do not keep another's waiting.
+type turnstile struct {
+	mu      sync.Mutex
+	free    int
+	size    int
+	held    map[string]int
+	waiting []*ticket // in the order in which they came
+}
+
+type ticket struct {
+	client string
+	let    chan struct{}
+}
+
+func newTurnstile(size int) *turnstile {
+	return &turnstile{free: size, size: size, held: map[string]int{}}
+}
+
+// enter waits for a place, which leave gives back.
+func (s *turnstile) enter(ctx context.Context, client string) error {
+	t := &ticket{client, make(chan struct{})}
+	s.mu.Lock()
+	s.waiting = append(s.waiting, t)
+	s.admit()
+	s.mu.Unlock()
+	select {
+	case <-t.let:
+		return nil
+	case <-ctx.Done():
+	}
+	s.mu.Lock()
+	i := slices.Index(s.waiting, t)
+	if i >= 0 {
+		s.waiting = slices.Delete(s.waiting, i, i+1)
+	}
+	s.mu.Unlock()
+	if i < 0 { // it was let in just now
+		s.leave(client)
+	}
+	return context.Cause(ctx)
+}
+
+func (s *turnstile) leave(client string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.free++
+	if s.held[client]--; s.held[client] <= 0 {
+		delete(s.held, client)
+	}
+	s.admit()
+}
+
+// admit lets in whoever may. s.mu is held.
+func (s *turnstile) admit() {
+	for s.free > 0 && len(s.waiting) > 0 {
+		best := 0
+		for i, t := range s.waiting {
+			if s.held[t.client] < s.held[s.waiting[best].client] {
+				best = i
+			}
+		}
+		t := s.waiting[best]
+		if s.size > 1 && s.free == 1 && s.held[t.client] > 0 {
+			return
+		}
+		s.waiting = slices.Delete(s.waiting, best, best+1)
+		s.free--
+		s.held[t.client]++
+		close(t.let)
+	}
+}

@@ -1,0 +1,44 @@
+package mqtt
+
+import (
+	"strings"
+	"testing"
+)
+
+// Clients take turns, each keeps its order, and one that sends many leaves room for others.
+func TestInboundTakesTurns(t *testing.T) {
+	q := newInbound(1 << 20)
+	put := func(client, text string) bool {
+		return q.put(client, incoming{payload: []byte(text)})
+	}
+	for _, m := range []string{"a1", "a2", "a3", "b1", "c1", "b2"} {
+		if !put(m[:1], m) {
+			t.Fatalf("no room for %s", m)
+		}
+	}
+	var got []string
+	for m, some := q.next(); some; m, some = q.next() {
+		got = append(got, string(m.payload))
+	}
+	if text := strings.Join(got, " "); text != "a1 b1 c1 a2 b2 a3" {
+		t.Error(text)
+	}
+	n := 0
+	for put("flood", "x") {
+		n++
+	}
+	if n != maxIncoming/2 || !put("other", "x") {
+		t.Errorf("a flood of %d leaves no room", n)
+	}
+	big := strings.Repeat("x", 1<<20)
+	for n = 0; put("large", big); n++ {
+	}
+	if n != 2 || !put("other", big) {
+		t.Errorf("%d large ones leave no room", n)
+	}
+	for _, some := q.next(); some; _, some = q.next() {
+	}
+	if q.bytes != 0 || q.length != 0 || len(q.lines) != 0 || len(q.turns) != 0 {
+		t.Errorf("afterwards: %d bytes, %d messages, %d lines", q.bytes, q.length, len(q.lines))
+	}
+}
