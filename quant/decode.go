@@ -16,11 +16,15 @@ func Row(dst []float32, m *Matrix, row int) {
 		Flat(dst, m, row*m.Cols)
 		return
 	}
+	if m.Format.IsGroup() {
+		GroupRow(dst, m, row, 0)
+		return
+	}
 	n := m.Format.RowBytes(m.Cols)
 	Decode(m.Format, dst, m.Data[row*n:row*n+n])
 }
 
-// Decode decodes len(dst) weights of a block format (any but NF4 and FP4) from src. len(dst) is a multiple of the block
+// Decode decodes len(dst) weights of a block format (any but NF4, FP4 and those with a Group) from src. len(dst) is a multiple of the block
 // size and src holds as many blocks; Decode panics on a shorter one.
 func Decode(f Format, dst []float32, src []byte) {
 	switch f {

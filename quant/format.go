@@ -50,6 +50,9 @@ var layouts = [...]layout{
 	Q2_0:    {"q2_0", 64, 2 + 16},                                                                   // d, qs
 	Q8_1:    {"q8_1", 32, 2 + 2 + 32},                                                               // d, sum, qs
 	Q8_K:    {"q8_k", superBlock, 4 + superBlock + superBlock/8},                                    // d f32, qs, sums
+	Group2:  {"group2", 4, 1},                                                                       // codes; scales in Group
+	Group4:  {"group4", 2, 1},                                                                       // codes; scales in Group
+	Group8:  {"group8", 1, 1},                                                                       // codes; scales in Group
 	NF4:     {"nf4", 2, 1},                                                                          // two nibbles; scales in BnBScale
 	FP4:     {"fp4", 2, 1},                                                                          // two nibbles; scales in BnBScale
 }

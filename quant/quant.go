@@ -42,8 +42,11 @@ const (
 	Q2_0
 	Q8_1
 	Q8_K
-	NF4 // bitsandbytes, plain or with nested absmax
-	FP4 // bitsandbytes, plain or with nested absmax
+	Group2 // 2-bit codes in groups, see Group
+	Group4 // 4-bit codes
+	Group8 // 8-bit codes
+	NF4    // bitsandbytes, plain or with nested absmax
+	FP4    // bitsandbytes, plain or with nested absmax
 )
 
 // Matrix is a weight matrix (Rows, Cols), row-major, in one format. Data is usually a read-only mapping and is owned by
@@ -55,6 +58,7 @@ type Matrix struct {
 	Cols   int
 	Data   []byte    // Rows × RowBytes for block formats; ceil(Rows × Cols / 2) packed nibbles for NF4 and FP4
 	BnB    *BnBScale // set for NF4 and FP4
+	Group  *Group    // set for Group2, Group4 and Group8
 	Tile   Tile      // optional copy in another order, see package tile
 }
 

@@ -14,7 +14,7 @@ import (
 var allFormats = []quant.Format{
 	quant.F32, quant.F16, quant.BF16, quant.Q8_0, quant.Q4_0, quant.Q4_1, quant.Q5_0, quant.Q5_1, quant.Q2_K, quant.Q3_K, quant.Q4_K,
 	quant.Q5_K, quant.Q6_K, quant.IQ4_NL, quant.IQ4_XS, quant.MXFP4, quant.IQ1_S, quant.IQ1_M, quant.IQ2_XXS, quant.IQ2_XS, quant.IQ2_S,
-	quant.IQ3_XXS, quant.IQ3_S, quant.NVFP4, quant.TQ1_0, quant.TQ2_0, quant.Q1_0, quant.Q2_0, quant.Q8_1, quant.Q8_K, quant.NF4, quant.FP4,
+	quant.IQ3_XXS, quant.IQ3_S, quant.NVFP4, quant.TQ1_0, quant.TQ2_0, quant.Q1_0, quant.Q2_0, quant.Q8_1, quant.Q8_K, quant.Group2, quant.Group4, quant.Group8, quant.NF4, quant.FP4,
 }
 
 // TestLayout holds the table to the sizes that ggml-common.h asserts.
@@ -26,6 +26,7 @@ func TestLayout(t *testing.T) {
 		quant.NF4: {2, 1}, quant.FP4: {2, 1}, quant.IQ1_S: {256, 50}, quant.IQ1_M: {256, 56}, quant.IQ2_XXS: {256, 66},
 		quant.IQ2_XS: {256, 74}, quant.IQ2_S: {256, 82}, quant.IQ3_XXS: {256, 98}, quant.IQ3_S: {256, 110}, quant.NVFP4: {64, 36},
 		quant.TQ1_0: {256, 54}, quant.TQ2_0: {256, 66}, quant.Q1_0: {128, 18}, quant.Q2_0: {64, 18}, quant.Q8_1: {32, 36}, quant.Q8_K: {256, 292},
+		quant.Group2: {4, 1}, quant.Group4: {2, 1}, quant.Group8: {1, 1},
 	}
 	if len(published) != len(allFormats) {
 		t.Fatalf("%d formats published, %d listed", len(published), len(allFormats))
@@ -317,6 +318,9 @@ func TestRowAllocatesNothing(t *testing.T) {
 		if f.IsBnB() {
 			m.BnB = &quant.BnBScale{BlockSize: 64, Absmax: make([]float32, 16)}
 		}
+		if f.IsGroup() {
+			m.Group = plainGroup(512, 2)
+		}
 		if n := testing.AllocsPerRun(10, func() { quant.Row(dst, m, 1) }); n != 0 {
 			t.Errorf("%s: %v allocations", f, n)
 		}
@@ -390,6 +394,9 @@ func FuzzDecode(f *testing.F) {
 		if format.IsBnB() {
 			m.BnB = &quant.BnBScale{BlockSize: 64, Code: quant.FP4Code(), Absmax: make([]float32, (n+63)/64)}
 		}
+		if format.IsGroup() {
+			m.Group = plainGroup(n, 1)
+		}
 		y := make([]float32, n+1)
 		y[n] = 42
 		quant.Row(y, m, 0)
@@ -440,6 +447,9 @@ func BenchmarkRow(b *testing.B) {
 		if f.IsBnB() {
 			m.BnB = &quant.BnBScale{BlockSize: 64, Absmax: make([]float32, 64)}
 		}
+		if f.IsGroup() {
+			m.Group = plainGroup(4096, 1)
+		}
 		b.Run(f.String(), func(b *testing.B) {
 			b.SetBytes(4 * 4096)
 			for b.Loop() {
@@ -466,4 +476,10 @@ func BenchmarkEncode(b *testing.B) {
 			}
 		})
 	}
+}
+
+// plainGroup has 256 values, enough for each of the three.
+func plainGroup(cols, rows int) *quant.Group {
+	n := (cols + 63) / 64
+	return &quant.Group{Values: quant.IntegerValues(8), Size: 64, Count: n, Span: 1, Zero: 8, Scales: make([]byte, 4*n*rows)}
 }

@@ -30,11 +30,12 @@
 //	Q6_K Q3_K                     s = d, v = sc·q, sc of its 16 columns, q signed
 //	Q2_K                          s = d, v = sc·q, and an offset m = -(dmin·min) for each half of the block
 //	IQ2_XXS … Q8_K                s and v of quant.Integers
+//	Group2 Group4 Group8          s and v of quant.GroupBlock, and an offset where zeros are no integers
 //	NF4 FP4                       c = max |code|; s = absmax·(c/16256), v = round(code·16256/c)
 //
 // All of these products but the last are exact. From acc = +0, blocks in order: acc = fma(Σ v·q, s·d, acc), where the
 // integer sum is exact and rounded once to float32; then acc = fma(m, g, acc) where there is an offset, in Q2_K once
-// for each half with that half's g. NVFP4 has a scale for each half of a block: acc = fma(Σ v·q, s·d, acc) is done for
+// for each half with that half's g. NVFP4 and groups of 16 have a scale for each half of a block: acc = fma(Σ v·q, s·d, acc) is done for
 // columns 0…15 and then for 16…31.
 //
 // The 16256 = 127·128 of the bitsandbytes formats lets an implementation use two int8 tables, v = 128·h + l. One int8

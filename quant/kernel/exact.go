@@ -72,6 +72,8 @@ func (u *unpacker) floats(dst []float32, row, col int) {
 		}
 	case quant.NF4, quant.FP4:
 		quant.Flat(dst, u.w, i)
+	case quant.Group2, quant.Group4, quant.Group8:
+		quant.GroupRow(dst, u.w, row, col)
 	default:
 		var c chunk
 		u.unpack(&c, row, col/32, len(dst)/32)

@@ -19,7 +19,8 @@ func (Portable) Name() string { return "portable" }
 func (Portable) RowMultiple(*quant.Matrix) int { return 1 }
 
 // Quantised tells whether Fast multiplies w with activations of 8 bits. It does for all block formats but IQ1_S and IQ1_M,
-// and for NF4 and FP4 unless their scales change within a block of 32 columns.
+// for NF4 and FP4 unless their scales change within a block of 32 columns, and for groups whose codes are integers and whose
+// scales change at every 16th column or at multiples of 32 (see quant.Group.Integers).
 //
 // IQ1_S and IQ1_M keep activations in float32: a sum of ±1 with hardly any scale averages nothing out, and with 8 bits the
 // logits of the reference file fell to a cosine of 0.9945 at one position, where the other types stay above 0.998.
@@ -29,6 +30,9 @@ func Quantised(w *quant.Matrix) bool {
 		return false
 	case quant.NF4, quant.FP4:
 		return w.Cols%32 == 0 && w.BnB.BlockSize%32 == 0
+	case quant.Group2, quant.Group4, quant.Group8:
+		_, ok := w.Group.Integers(w.Cols)
+		return ok
 	default:
 		return true
 	}

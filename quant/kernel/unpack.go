@@ -22,6 +22,7 @@ type unpacker struct {
 	row   int // bytes of a row
 	table [16]int16
 	unit  float32 // bitsandbytes: what absmax is multiplied with
+	group quant.GroupInts
 }
 
 // newUnpacker prepares the tables of w's format.
@@ -38,6 +39,8 @@ func newUnpacker(w *quant.Matrix) unpacker {
 		for i, v := range quant.MXFP4Values() {
 			u.table[i] = int16(v)
 		}
+	case quant.Group2, quant.Group4, quant.Group8:
+		u.group, _ = w.Group.Integers(w.Cols)
 	default:
 	}
 	u.row = w.Format.RowBytes(w.Cols)
@@ -67,6 +70,10 @@ func BnBTable(s *quant.BnBScale) (v [16]int16, unit float32) {
 func (u *unpacker) unpack(c *chunk, r, b0, n int) {
 	if u.w.Format.IsBnB() {
 		u.bnb(c, r*u.w.Cols+b0*32, n)
+		return
+	}
+	if u.w.Format.IsGroup() {
+		u.groups(c, r, b0, n)
 		return
 	}
 	f := u.w.Format
@@ -148,6 +155,23 @@ func (c *chunk) integers(f quant.Format, src []byte, n int) {
 	c.halves = span == 16
 	for i := 0; i < n*32; i += size {
 		quant.Integers(f, c.v[i:], c.s[i/span:], src[i/size*bytes:])
+	}
+}
+
+// groups unpacks blocks [b0, b0+n) of row r of a matrix with a Group.
+func (u *unpacker) groups(c *chunk, r, b0, n int) {
+	c.halves = u.w.Group.Size == 16
+	c.offsets = 0
+	if u.w.Group.ZerosF != nil {
+		c.offsets = 1
+	}
+	for b := range n {
+		s, m := quant.GroupBlock((*[32]int16)(c.v[b*32:]), u.w, &u.group, r, (b0+b)*32)
+		if c.halves {
+			c.s[2*b], c.s[2*b+1] = s[0], s[1]
+		} else {
+			c.s[b], c.m[b] = s[0], m
+		}
 	}
 }
 

@@ -15,6 +15,9 @@ func Matrix(r *rand.Rand, f quant.Format, rows, cols int, edge bool) *quant.Matr
 	if f.IsBnB() {
 		return bnb(r, m, edge)
 	}
+	if f.IsGroup() {
+		return group(r, m, edge)
+	}
 	m.Data = make([]byte, rows*f.RowBytes(cols))
 	for i := range m.Data {
 		m.Data[i] = byte(r.Uint32())
@@ -133,6 +136,60 @@ func bnb(r *rand.Rand, m *quant.Matrix, edge bool) *quant.Matrix {
 		s.NestedAbsmax = Floats(r, (blocks+255)/256, false)
 	}
 	m.BnB = s
+	return m
+}
+
+// group fills a matrix of one of the kinds that folders have.
+func group(r *rand.Rand, m *quant.Matrix, edge bool) *quant.Matrix {
+	m.Data = make([]byte, m.Rows*m.Format.RowBytes(m.Cols))
+	for i := range m.Data {
+		m.Data[i] = byte(r.Uint32())
+	}
+	bits := map[quant.Format]int{quant.Group2: 2, quant.Group4: 4, quant.Group8: 8}[m.Format]
+	g := &quant.Group{Values: quant.IntegerValues(bits), Size: 32 << r.IntN(3), Span: 1, Zero: float32(int(1) << (bits - 1)), ScaleFormat: quant.ScaleFormat(r.IntN(3))}
+	kind := r.IntN(5)
+	switch {
+	case kind == 0 && bits == 4: // NVFP4
+		g.Values, g.Zero, g.Size, g.ScaleFormat, g.Divide, g.Narrow = quant.E2M1Values(), 0, 16, quant.ScaleE4M3, 3000, true
+	case kind == 0 && bits == 8: // FP8, in blocks of rows
+		g.Values, g.Zero, g.Span, g.Size = quant.E4M3Values(), 0, 5, 128
+	case kind == 1 && bits == 4: // MXFP4
+		g.Values, g.Zero, g.Size, g.ScaleFormat = quant.E2M1Values(), 0, 32, quant.ScaleE8M0
+	case kind == 1 && bits == 8: // int8
+		g.Values, g.Zero, g.Over, g.Size = quant.SignedValues(), 0, 127, m.Cols
+	}
+	g.Count = (m.Cols + g.Size - 1) / g.Size
+	n := (m.Rows + g.Span - 1) / g.Span * g.Count
+	switch {
+	case kind == 2:
+		g.Zeros = make([]byte, n)
+		for i := range g.Zeros {
+			g.Zeros[i] = byte(r.IntN(1 << bits))
+		}
+	case kind == 3:
+		g.ZerosF = Floats(r, n, false)
+	case kind == 4: // act order
+		g.Index = make([]uint16, m.Cols)
+		for i := range g.Index {
+			g.Index[i] = uint16(r.IntN(g.Count))
+		}
+	}
+	g.Scales = make([]byte, n*g.ScaleFormat.Bytes())
+	for i := range n {
+		switch g.ScaleFormat {
+		case quant.ScaleF32:
+			binary.LittleEndian.PutUint32(g.Scales[4*i:], math.Float32bits(quant.HalfToFloat(scale(r, edge))*1.25))
+		case quant.ScaleF16:
+			binary.LittleEndian.PutUint16(g.Scales[2*i:], scale(r, edge))
+		case quant.ScaleBF16:
+			binary.LittleEndian.PutUint16(g.Scales[2*i:], quant.FloatToBFloat(quant.HalfToFloat(scale(r, edge))))
+		case quant.ScaleE8M0:
+			g.Scales[i] = byte(110 + r.IntN(16))
+		case quant.ScaleE4M3:
+			g.Scales[i] = byte(r.IntN(0x78))
+		}
+	}
+	m.Group = g
 	return m
 }
 

@@ -31,6 +31,8 @@ func cols(f quant.Format) []int {
 	switch {
 	case f.IsBnB():
 		return []int{64, 192, 576, 100, 33}
+	case f.IsGroup():
+		return []int{32, 64, 192, 576, 100, 256}
 	case f.BlockSize() == 1:
 		return []int{1, 15, 16, 17, 63, 256, 300, 520}
 	case f.BlockSize() < 256: // 32, 64 or 128
