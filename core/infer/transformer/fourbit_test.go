@@ -39,3 +39,30 @@ func TestOracleFourBitGGUF(t *testing.T) {
 		t.Fatalf("no files in %s", dir)
 	}
 }
+
+// TestOracleFourBitFolders runs a folder of each quantised kind that transformers' libraries write.
+func TestOracleFourBitFolders(t *testing.T) {
+	dir := filepath.Join(oracle.Dir(t), "fourbit")
+	cases, err := filepath.Glob(filepath.Join(dir, "*", "case.json"))
+	if err != nil || len(cases) == 0 {
+		t.Fatal(err, len(cases))
+	}
+	for _, c := range cases {
+		base := filepath.Dir(c)
+		stem := filepath.Join(base, "oracle", "hf")
+		var want oracleFile
+		readJSON(t, stem+".json", &want)
+		for name, o := range precisions() {
+			t.Run(filepath.Base(base)+"/"+name, func(t *testing.T) {
+				if strings.HasSuffix(base, "-gptoss") {
+					t.Skip("its experts are not read yet")
+				}
+				l := limitsFor("llama", name, true)
+				r, _ := openRunner(t, filepath.Join(base, "hf"), o)
+				res := r.prompts(&want, stem, l)
+				t.Logf("oracle: %s, %s: %v", filepath.Base(base), name, res)
+				res.check(t, l)
+			})
+		}
+	}
+}

@@ -51,19 +51,26 @@ const (
 	I16  DType = "I16"
 	I8   DType = "I8"
 	U8   DType = "U8"
+	U64  DType = "U64"
+	U32  DType = "U32"
+	U16  DType = "U16"
 	Bool DType = "BOOL"
+
+	F8E4M3 DType = "F8_E4M3" // 4 bits of exponent, no infinities
+	F8E5M2 DType = "F8_E5M2"
+	F8E8M0 DType = "F8_E8M0" // a power of two
 )
 
 // Size is the number of bytes of an element, 0 for an unknown type.
 func (d DType) Size() int64 {
 	switch d {
-	case F64, I64:
+	case F64, I64, U64:
 		return 8
-	case F32, I32:
+	case F32, I32, U32:
 		return 4
-	case F16, BF16, I16:
+	case F16, BF16, I16, U16:
 		return 2
-	case I8, U8, Bool:
+	case I8, U8, Bool, F8E4M3, F8E5M2, F8E8M0:
 		return 1
 	default:
 		return 0

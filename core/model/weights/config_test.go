@@ -108,10 +108,9 @@ func TestConfigHF(t *testing.T) {
 
 		{name: "no model_type", edit: func(m *tinyModel) { delete(m.config, "model_type") }, want: "no model_type"},
 		{name: "another architecture", edit: func(m *tinyModel) { m.config["model_type"] = "mamba" }, want: `"mamba"; the supported ones are llama, mistral, qwen2, qwen3, gpt2, mixtral`},
-		{name: "gptq", edit: func(m *tinyModel) { m.config["quantization_config"] = obj{"quant_method": "gptq"} }, want: `"gptq"`},
-		{name: "8 bit", edit: func(m *tinyModel) {
-			m.config["quantization_config"] = obj{"quant_method": "bitsandbytes", "load_in_8bit": true}
-		}, want: "8-bit"},
+		{name: "quip", edit: func(m *tinyModel) { m.config["quantization_config"] = obj{"quant_method": "quip"} }, want: `"quip"`},
+		{name: "gptq of 3 bits", edit: func(m *tinyModel) { m.config["quantization_config"] = obj{"quant_method": "gptq", "bits": 3} }, want: "GPTQ with 3 bits"},
+		{name: "awq for one kernel", edit: func(m *tinyModel) { m.config["quantization_config"] = obj{"quant_method": "awq", "version": "gemv"} }, want: `"gemv"`},
 		{name: "gelu", edit: func(m *tinyModel) { m.config["hidden_act"] = "gelu" }, want: `"gelu"`},
 		{name: "no layers", edit: func(m *tinyModel) { m.config["num_hidden_layers"] = 0 }, want: "number of layers is 0"},
 		{name: "negative layers", edit: func(m *tinyModel) { m.config["num_hidden_layers"] = -1 }, want: "number of layers is -1"},

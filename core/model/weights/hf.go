@@ -42,10 +42,22 @@ func (b *builder) openHF(dir string) error {
 		b.keep(f.Mapping())
 		b.m.files = append(b.m.files, File{Name: filepath.Base(f.Path), Path: f.Path, mapping: f.Mapping()})
 	}
+	modules, consumed := b.packed(files)
 	shapes := map[string][]int{}
 	for _, name := range files.Names() {
-		if to, ok := b.canonical(name); ok {
+		if to, ok := b.canonical(name); ok && !consumed[name] {
 			shapes[to] = sizes(files.Tensor(name).Shape)
+		}
+	}
+	weights := make([]*quant.Matrix, len(modules))
+	for i := range modules {
+		m, err := b.module(&modules[i])
+		if err != nil {
+			return err
+		}
+		weights[i] = m
+		if to, ok := b.canonical(modules[i].name + ".weight"); ok {
+			shapes[to] = []int{m.Rows, m.Cols}
 		}
 	}
 	k := arch.Config(config, func(name string) []int { return shapes[name] })
@@ -56,7 +68,16 @@ func (b *builder) openHF(dir string) error {
 	if v := k.IntOr("|vocab_size", b.m.Spec.Vocab); v != b.m.Spec.Vocab {
 		return b.fail(ErrInvalid, "config.json has vocab_size %d, but tensor %s has %d rows", v, b.say(arch.EmbedName), b.m.Spec.Vocab)
 	}
-	return b.hfTensors(files)
+	for i, p := range modules {
+		to, ok := b.canonical(p.name + ".weight")
+		if !ok {
+			return b.fail(ErrUnsupported, "module %s is none that a %s model has", p.name, b.m.Spec.Family)
+		}
+		if err := b.placeRows(weights[i], to); err != nil {
+			return err
+		}
+	}
+	return b.hfTensors(files, consumed)
 }
 
 // hfValues are the values of a small tensor; nil where there is none.
@@ -108,9 +129,9 @@ func bnbSuffixes() []string {
 	return []string{".absmax", ".quant_map", ".nested_absmax", ".nested_quant_map", bnbState + "nf4", bnbState + "fp4"}
 }
 
-func (b *builder) hfTensors(files *safetensors.Folder) error {
+func (b *builder) hfTensors(files *safetensors.Folder, consumed map[string]bool) error {
 	for _, name := range files.Names() {
-		if b.skipped(files, name) {
+		if consumed[name] || b.skipped(files, name) {
 			continue
 		}
 		to, ok := b.canonical(name)
@@ -148,7 +169,8 @@ func (b *builder) hfTensor(files *safetensors.Folder, t *safetensors.Tensor, nam
 	}
 	format, ok := floatFormat(t.DType)
 	if !ok {
-		return b.fail(ErrUnsupported, "tensor %s is %s; the supported types are F32, F16, BF16 and bitsandbytes 4-bit", t.Name, t.DType)
+		return b.fail(ErrUnsupported, "tensor %s is %s, and nothing beside it tells how to read it; "+
+			"the supported types are F32, F16, BF16 and the quantised kinds of docs/formats.md", t.Name, t.DType)
 	}
 	switch len(t.Shape) {
 	case 1:

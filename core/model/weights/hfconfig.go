@@ -99,15 +99,9 @@ func (b *builder) readConfig(dir string) (map[string]any, error) {
 		}
 		b.m.Name = filepath.Base(abs)
 	}
-	if k.Has("|quantization_config") {
-		method := k.String("|quantization_config.quant_method")
-		eight := k.Bool("|quantization_config.load_in_8bit", false)
-		if method != "bitsandbytes" && method != "" || eight {
-			if eight {
-				method = "bitsandbytes 8-bit"
-			}
-			return nil, b.fail(ErrUnsupported, "quantization_config: method %q; the supported one is bitsandbytes 4-bit (nf4, fp4)", method)
-		}
+	var err error
+	if b.scheme, err = b.readScheme(config); err != nil {
+		return nil, err
 	}
 	if err := k.Err(); err != nil {
 		return nil, fmt.Errorf("weights: %s: %w", b.m.Path, err)

@@ -58,6 +58,7 @@ func open(path string, headersOnly bool) (*Model, error) {
 // A builder fills a Model from a container.
 type builder struct {
 	m       *Model
+	scheme  *scheme                  // of a quantised folder; nil: none
 	foreign func(name string) string // the container's own name of a tensor, for messages; nil: the same
 }
 

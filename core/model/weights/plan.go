@@ -52,5 +52,15 @@ func MatrixBytes(x *quant.Matrix) int64 {
 			n += 4 * blocks
 		}
 	}
+	if g := x.Group; g != nil {
+		scales := int64((x.Rows+g.Span-1)/g.Span) * int64(g.Count)
+		n += scales * int64(g.ScaleFormat.Bytes())
+		if g.Zeros != nil {
+			n += scales
+		}
+		if g.ZerosF != nil {
+			n += 4 * scales
+		}
+	}
 	return n
 }
