@@ -134,6 +134,7 @@ type hfBuilder struct {
 	decode  *hfDecoder
 	words   hfWords
 	found   *addedTokens
+	hidden  []bool // by id: tokens that the model must not choose
 }
 
 // chooseClass sets the class that builds the tokenizer. A class over a file of another sort of model cannot; then the file
@@ -148,7 +149,7 @@ func (b *hfBuilder) chooseClass(name string) {
 	switch {
 	case spec == nil:
 		b.note("%s does not read tokenizer.json, which is taken as it is: ids may differ from those of transformers", name)
-	case spec.model != kind:
+	case spec.model != "" && spec.model != kind:
 		b.note("%s is a class for a %s model and tokenizer.json holds a %s model, which is taken as it is", name, spec.model, kind)
 	default:
 		b.spec = spec
@@ -196,6 +197,7 @@ func (b *hfBuilder) build() error {
 	if err = b.model(); err != nil {
 		return fmt.Errorf("model: %w", err)
 	}
+	b.t.firstMatters = b.words.firstMatters
 	b.addedTokens()
 	if err = b.around(); err != nil {
 		return fmt.Errorf("post_processor: %w", err)
@@ -221,6 +223,7 @@ func (b *hfBuilder) decoding() {
 	t.cleanUp = c.flag("clean_up_tokenization_spaces", false) &&
 		(b.file.Model.Type != "BPE" || c.flag("clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output", false))
 	t.trimWord = b.parts.trimWord
+	t.grouped = b.spec != nil && b.spec.grouped
 }
 
 // rebuild puts what the class builds in the place of the file's parts, and notes where that changes anything.
@@ -231,6 +234,9 @@ func (b *hfBuilder) rebuild() error {
 	f, m := b.file, &b.file.Model
 	b.class = &classConfig{folderConfig: b.config, spec: b.spec, vocab: &m.Vocab, charsmap: precompiled(f.Normalizer)}
 	p := &b.parts
+	if b.spec.keepsFile {
+		return nil
+	}
 	b.spec.build(b.class, p)
 	var changed []string
 	for _, part := range []struct {
@@ -376,7 +382,13 @@ func (b *hfBuilder) vocabulary() error {
 	if err := b.meanings(text, kinds); err != nil {
 		return err
 	}
-	b.t.vocab, err = newVocabulary(text, kinds, func(id int) bool { return kinds[id] == control })
+	// The model knows nothing of tokens that were added to it, and control tokens are never what a text becomes.
+	b.hidden = make([]bool, len(text))
+	for id := range b.hidden {
+		own := id < len(b.file.Model.Vocab.text) && b.file.Model.Vocab.text[id] != ""
+		b.hidden[id] = kinds[id] == control || !own
+	}
+	b.t.vocab, err = newVocabulary(text, kinds, func(id int) bool { return b.hidden[id] })
 	return err
 }
 
@@ -455,11 +467,14 @@ func first(ids ...int32) int32 {
 
 // model sets up the model.
 func (b *hfBuilder) model() error {
+	if b.words.bytes && b.file.Model.Type != "BPE" { // these models take ByteLevel's characters as they are
+		b.words = b.words.mapped()
+	}
 	switch b.file.Model.Type {
 	case "WordPiece":
 		return b.wordPiece()
 	case "WordLevel":
-		b.t.model = &hfWordLevel{model: &wordLevel{vocab: b.t.vocab, unknown: b.t.info.Unknown}, words: b.words}
+		b.t.model = &hfWordLevel{model: newWordLevel(b.t.vocab, b.file.Model.Vocab.text, b.t.info.Unknown), words: b.words}
 		return nil
 	case "Unigram":
 		return b.unigram()
@@ -469,7 +484,7 @@ func (b *hfBuilder) model() error {
 
 func (b *hfBuilder) wordPiece() error {
 	m, t := &b.file.Model, b.t
-	w := newSubwords(t.vocab, textOr(m.Prefix, "##"))
+	w := newSubwords(t.vocab, b.hidden, textOr(m.Prefix, "##"))
 	w.unknown = t.info.Unknown
 	if w.unknown < 0 { // the library's name of it
 		if id, ok := b.found.id("[UNK]"); ok {
@@ -579,7 +594,7 @@ func (b *hfBuilder) addedTokens() {
 // around sets what AddSpecial puts around a text: what the class says, else what the file says. add_bos_token and
 // add_eos_token of tokenizer_config.json count for nothing beside a tokenizer.json.
 func (b *hfBuilder) around() error {
-	if b.spec == nil || b.spec.post == nil {
+	if silent := isNull(b.file.PostProcessor); b.spec == nil || b.spec.post == nil || b.spec.postIf == postIfSilent && !silent || b.spec.postIf == postIfGiven && silent {
 		p := hfPostProcessors{t: b.t}
 		if err := p.read(b.file.PostProcessor, 0); err != nil {
 			return err

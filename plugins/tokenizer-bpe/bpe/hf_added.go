@@ -2,22 +2,21 @@ package bpe
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
 
 // addedTokens is the library's list of tokens that are found in a text before it is cut into words, kept as the library
-// keeps it: what was added first stays, being special can come later, and ids of tokens that the model does not know are
-// given in the order in which they are added.
+// keeps it: a token that is added again with other flags has those from then on; being special can come later and never
+// goes; ids of tokens that the model does not know are given in the order in which they are added.
 type addedTokens struct {
-	model    *index // ids of the model's tokens by text
-	size     int64  // of the model's vocabulary
-	specials []hfAdded
-	others   []hfAdded
-	isSpec   map[string]bool
-	ids      map[string]int64
-	byID     map[int64]hfAdded
-	top      int64 // the greatest id among added tokens; -1: there is none
+	model  *index // ids of the model's tokens by text
+	size   int64  // of the model's vocabulary
+	isSpec map[string]bool
+	ids    map[string]int64
+	byID   map[int64]hfAdded
+	top    int64 // the greatest id among added tokens; -1: there is none
 }
 
 func newAddedTokens(model *index, size int) *addedTokens {
@@ -36,16 +35,15 @@ func (a *addedTokens) id(text string) (int64, bool) {
 // add adds tokens in order.
 func (a *addedTokens) add(list []hfAdded) {
 	for _, t := range list {
-		if t.Special && t.Content != "" && !a.isSpec[t.Content] {
-			a.specials = append(a.specials, t)
+		if t.Special && t.Content != "" {
 			a.isSpec[t.Content] = true
 		}
 	}
 	for _, t := range list {
-		if _, known := a.ids[t.Content]; known || t.Content == "" {
+		id, ok := a.id(t.Content)
+		if old, known := a.byID[id]; t.Content == "" || ok && known && old.same(t) {
 			continue
 		}
-		id, ok := a.id(t.Content)
 		if !ok {
 			id = a.size
 			if a.top >= a.size {
@@ -56,10 +54,13 @@ func (a *addedTokens) add(list []hfAdded) {
 		a.ids[t.Content] = id
 		a.byID[id] = t
 		a.top = max(a.top, id)
-		if !a.isSpec[t.Content] {
-			a.others = append(a.others, t)
-		}
 	}
+}
+
+// same reports whether two tokens are equal but for their ids.
+func (t hfAdded) same(o hfAdded) bool {
+	t.ID, o.ID = 0, 0
+	return t == o
 }
 
 // mark makes tokens special, and adds those that there are not yet.
@@ -95,22 +96,18 @@ func (a *addedTokens) extend(text []string) ([]string, error) {
 	return text, nil
 }
 
-// lists are the tokens that are searched in the text as it is, and those that are searched in the normalised text: the
-// text, its id and its flags. A token that was added twice may be in both.
+// lists are the tokens that are searched in the text as it is, and those that are searched in the normalised text.
 func (a *addedTokens) lists(isControl func(id int64) bool) (raw, late []added) {
-	for _, list := range [][]hfAdded{a.specials, a.others} {
-		for _, t := range list {
-			id := a.ids[t.Content]
-			flags := a.byID[id]
-			x := added{
-				id: int32(id), text: t.Content, special: a.isSpec[flags.Content] || isControl(id),
-				lstrip: flags.LStrip, rstrip: flags.RStrip, singleWord: flags.SingleWord,
-			}
-			if t.Normalized {
-				late = append(late, x)
-			} else {
-				raw = append(raw, x)
-			}
+	for _, id := range slices.Sorted(maps.Keys(a.byID)) {
+		t := a.byID[id]
+		x := added{
+			id: int32(id), text: t.Content, special: a.isSpec[t.Content] || isControl(id),
+			lstrip: t.LStrip, rstrip: t.RStrip, singleWord: t.SingleWord,
+		}
+		if t.Normalized {
+			late = append(late, x)
+		} else {
+			raw = append(raw, x)
 		}
 	}
 	return raw, late
@@ -121,7 +118,7 @@ func (a *addedTokens) lists(isControl func(id int64) bool) (raw, late []added) {
 // builds its own tokenizer, the file's tokens are added in the order of their ids.
 func (b *hfBuilder) folderTokens(a *addedTokens) {
 	c, spec := b.config, b.spec
-	if spec == nil {
+	if spec == nil || spec.keepsFile {
 		a.add(b.file.Added)
 	}
 	decoder := map[int64]hfAdded{}
@@ -136,7 +133,18 @@ func (b *hfBuilder) folderTokens(a *addedTokens) {
 		ids = append(ids, id)
 	}
 	slices.Sort(ids)
+	byText := map[string]hfAdded{}
+	for _, list := range []map[int64]hfAdded{c.addedDecoder, decoder} {
+		for _, id := range slices.Sorted(maps.Keys(list)) {
+			byText[list[id].Content] = list[id]
+		}
+	}
 	named := c.namedTokens(spec)
+	for i, t := range named { // one that the configuration names keeps the flags it was added with
+		if a, ok := byText[t.Content]; ok && c.names(t.Content) {
+			named[i] = a
+		}
+	}
 	isNamed := map[string]bool{}
 	for _, t := range named {
 		isNamed[t.Content] = true
@@ -202,6 +210,16 @@ func (c *folderConfig) named(name string, spec *classSpec) *hfAdded {
 		return nil
 	}
 	return &hfAdded{Content: text, Special: true, LStrip: name == "mask_token" && spec.maskTakesSpace}
+}
+
+// names reports whether the configuration itself names a special token.
+func (c *folderConfig) names(text string) bool {
+	for _, t := range c.tokens {
+		if t != nil && t.Content == text {
+			return true
+		}
+	}
+	return false
 }
 
 // extraTokens are further special tokens.

@@ -107,7 +107,19 @@ type classSpec struct {
 	extra          func(c *folderConfig) []string
 	build          func(c *classConfig, p *hfParts)
 	post           func(c *classConfig) (before, after []string) // token texts; nil: the file's
+	postIf         postCondition
+	keepsFile      bool // the class takes the file as it is, and sets the post-processor only
+	grouped        bool // decoding drops padding and tokens that repeat the one before
 }
+
+// postCondition says when a class's post-processor counts.
+type postCondition uint8
+
+const (
+	postAlways   postCondition = iota
+	postIfSilent               // where the file has none
+	postIfGiven                // where the file has one; else nothing goes around a text
+)
 
 // classConfig is what a class sees.
 type classConfig struct {

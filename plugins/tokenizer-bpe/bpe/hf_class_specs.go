@@ -123,7 +123,9 @@ func classSpecs() map[string]*classSpec {
 		},
 		"BertTokenizer":       bert(),
 		"LayoutLMv2Tokenizer": bert(),
-		"SplinterTokenizer":   {model: "WordPiece", tokens: bertTokens(), build: wordPieceParts, post: nothingAround},
+		"SplinterTokenizer":   {model: "WordPiece", tokens: bertTokens(), build: wordPieceParts, post: bertAround()},
+		"ConvBertTokenizer":   {model: "WordPiece", tokens: bertTokens(), keepsFile: true, post: bertAround()},
+		"ParakeetTokenizer":   {keepsFile: true, grouped: true},
 		"FunnelTokenizer": {
 			model: "WordPiece", build: wordPieceParts, post: bertAround(),
 			tokens: named("unk", "<unk>", "sep", "<sep>", "pad", "<pad>", "cls", "<cls>", "mask", "<mask>", "bos", "<s>", "eos", "</s>"),
@@ -151,7 +153,7 @@ func classSpecs() map[string]*classSpec {
 		},
 		"T5Tokenizer":         {model: "Unigram", tokens: t5Tokens, extra: sentinels, build: unigramParts(always, true, onlyCharsmap, fixed(2)), post: eosAfter()},
 		"VideoPrismTokenizer": {model: "Unigram", tokens: t5Tokens, extra: sentinels, build: unigramParts(always, true, onlyCharsmap, fixed(2))},
-		"LasrTokenizer":       {model: "Unigram", tokens: t5Tokens, extra: sentinels, build: unigramParts(always, true, onlyCharsmap, fixed(3)), post: eosAfter()},
+		"LasrTokenizer":       {model: "Unigram", tokens: t5Tokens, extra: sentinels, build: unigramParts(always, true, onlyCharsmap, fixed(3)), post: eosAfter(), grouped: true},
 		"UdopTokenizer": {
 			model: "Unigram", tokens: named("eos", "</s>", "sep", "</s>", "unk", "<unk>", "pad", "<pad>"),
 			build: unigramParts(always, true, func(*classConfig) any { return nil }, unknownByText(false, fixed(2))), post: eosAfter(),
@@ -165,6 +167,7 @@ func classSpecs() map[string]*classSpec {
 		"AlbertTokenizer": {
 			model: "Unigram", tokens: named("bos", "[CLS]", "eos", "[SEP]", "unk", "<unk>", "sep", "[SEP]", "pad", "<pad>", "cls", "[CLS]", "mask", "[MASK]"),
 			build: unigramParts(byPrefix, true, albertNormalizer(false, true), fixed(1)),
+			post:  bertAround(), postIf: postIfSilent,
 		},
 		"XLNetTokenizer": {
 			model: "Unigram", maskTakesSpace: true,
@@ -176,7 +179,7 @@ func classSpecs() map[string]*classSpec {
 		},
 		"RemBertTokenizer": {
 			model: "Unigram", tokens: named("bos", "[CLS]", "eos", "[SEP]", "unk", "<unk>", "sep", "[SEP]", "pad", "<pad>", "cls", "[CLS]", "mask", "[MASK]"),
-			markAll: true, post: bertAround(),
+			markAll: true, post: bertAround(), postIf: postIfGiven,
 			build: unigramParts(byPrefix, false, func(c *classConfig) any {
 				steps := append(quotes(), spaces...)
 				if !c.flag("keep_accents", true) {

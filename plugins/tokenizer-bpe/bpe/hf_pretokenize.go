@@ -16,6 +16,8 @@ type hfWords struct {
 	rest  split.Chain // after an added token
 	bytes bool        // words are bytes, which the model's tokens write as GPT-2's characters
 	name  string      // llama.cpp's name of it; "" where it has none or it is not known
+	// firstMatters: the start of a text is treated otherwise than what follows.
+	firstMatters bool
 }
 
 // mapped is the pre-tokenizer of a model that takes ByteLevel's characters as they are.
@@ -170,6 +172,7 @@ func (h hfPreTokenizers) metaspace(w *hfWords, f hfPreTokenizer) error {
 		start, rest = withPrefix, withPrefix
 	case "first":
 		start, rest = withPrefix, space
+		w.firstMatters = true
 		if len(w.start) > 0 {
 			start = &firstWord{before: w.start, first: withPrefix, others: space}
 			w.start = nil

@@ -15,12 +15,12 @@ type subwords struct {
 	maxChars int // longer words are unknown
 }
 
-// newSubwords indexes a vocabulary. With an empty prefix every token can stand everywhere.
-func newSubwords(v *vocabulary, prefix string) *subwords {
+// newSubwords indexes a vocabulary but for hidden tokens. With an empty prefix every token can stand everywhere.
+func newSubwords(v *vocabulary, hidden []bool, prefix string) *subwords {
 	var starts, rest []string
 	var startIDs, restIDs []int32
 	for id, s := range v.text {
-		if s == "" || v.kind[id] == control {
+		if s == "" || hidden[id] {
 			continue
 		}
 		starts, startIDs = append(starts, s), append(startIDs, int32(id))

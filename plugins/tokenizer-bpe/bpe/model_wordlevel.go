@@ -6,6 +6,18 @@ import "fmt"
 type wordLevel struct {
 	vocab   *vocabulary
 	unknown int32 // -1: there is none
+	// control are the words that are control tokens: a plain text may have them, as in the library, a conversation not.
+	control map[string]int32
+}
+
+func newWordLevel(v *vocabulary, own []string, unknown int32) *wordLevel {
+	m := &wordLevel{vocab: v, unknown: unknown, control: map[string]int32{}}
+	for id, s := range own {
+		if v.kind[id] == control && s != "" {
+			m.control[s] = int32(id)
+		}
+	}
+	return m
 }
 
 // hfWordLevel runs it on a pre-tokenizer's words.
@@ -32,6 +44,9 @@ type levelWords struct {
 // Word implements split.Sink.
 func (l *levelWords) Word(s string) {
 	id, ok := l.m.vocab.lookup(s)
+	if !ok && !l.w.strict {
+		id, ok = l.m.control[s]
+	}
 	if !ok {
 		if id = l.m.unknown; id < 0 {
 			if l.err == nil {

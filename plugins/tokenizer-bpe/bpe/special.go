@@ -164,7 +164,9 @@ func (m *matcher) leftmost(s string, parse func(t *added) bool) []fragment {
 		if done < from {
 			out = append(out, fragment{from: done, to: from, token: -1})
 		}
-		out = append(out, fragment{from: from, to: to, token: t.id})
+		if from < to { // else the token before took all of it
+			out = append(out, fragment{from: from, to: to, token: t.id})
+		}
 		done = to
 	}
 	if done < len(s) {

@@ -67,9 +67,11 @@ type Tokenizer struct {
 	byLength  bool     // llama.cpp's order of added tokens
 	rawBytes  bool     // the model takes invalid UTF-8 as it is
 	normalize func(s string) string
-	model     model
-	prefix    []int32 // what AddSpecial puts before a text
-	suffix    []int32 // and after it
+	// firstMatters: the model treats the start of a text otherwise than what follows.
+	firstMatters bool
+	model        model
+	prefix       []int32 // what AddSpecial puts before a text
+	suffix       []int32 // and after it
 	// stripSpace: the space before a text is the tokenizer's own, and decoding takes it away.
 	stripSpace bool
 	guard      *guard
@@ -82,6 +84,7 @@ type Tokenizer struct {
 	shown    []string        // texts by id that the decoder reads
 	skipped  map[string]bool // texts of the tokens that Decode leaves out unless it is told to show them
 	cleanUp  bool            // clean_up_tokenization_spaces
+	grouped  bool            // Decode drops padding and what repeats the token before
 	trimWord string          // the end of a word that becomes a space, after which the ends are trimmed: CLIP
 }
 
@@ -228,6 +231,10 @@ func (t *Tokenizer) split(m *matcher, s string, parse bool) []fragment {
 // encodeText encodes what stands between added tokens.
 func (t *Tokenizer) encodeText(w *work, s string, first, afterToken, parse bool) error {
 	if t.normalize != nil {
+		if first && t.firstMatters { // what the normalizer drops at the start moves the rest from there
+			_, n := utf8.DecodeRuneInString(s)
+			first = t.normalize(s[:n]) != ""
+		}
 		s = t.normalize(s)
 	}
 	if s == "" {
@@ -285,7 +292,10 @@ func (t *Tokenizer) Decode(ids []int32, special bool) ([]byte, error) {
 // decodeAll runs the decoder of a folder on all ids.
 func (t *Tokenizer) decodeAll(ids []int32, special bool) ([]byte, error) {
 	tokens := make([]string, 0, len(ids))
-	for _, id := range ids {
+	for i, id := range ids {
+		if t.grouped && (i > 0 && id == ids[i-1] || id == t.info.Pad) {
+			continue
+		}
 		s := t.shown[id]
 		if s == "" && t.vocab.kind[id] == unused || !special && t.skipped[s] {
 			continue

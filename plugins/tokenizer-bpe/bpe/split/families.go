@@ -88,7 +88,7 @@ const (
 )
 
 func byPattern(p string) func(c *Classes) (Splitter, error) {
-	return func(*Classes) (Splitter, error) { return Compile(p) }
+	return func(*Classes) (Splitter, error) { return compileLlama(p) }
 }
 
 func falcon(c *Classes) Splitter {
@@ -134,7 +134,7 @@ func deepseekCoder(c *Classes) Splitter {
 }
 
 func deepseek3(c *Classes) (Splitter, error) {
-	words, err := Compile(deepseek3Words)
+	words, err := compileLlama(deepseek3Words)
 	return Chain{
 		newRuns(c, kind{in: number, most: 3}),
 		newRuns(c, kind{spans: []span{{0x3040, 0x30FF}, {0x4E00, 0x9FA5}}, dull: true}),

@@ -3,7 +3,6 @@ package split
 import (
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -17,9 +16,6 @@ const (
 	patternLength = 16 << 10
 )
 
-// newLetters are the letters that Unicode 15.1 has and package unicode has not.
-const newLetters = "\U0002EBF0-\U0002EE5D"
-
 // ErrPattern is a pattern that cannot be used, or that took too long on a text.
 var ErrPattern = errors.New("pattern")
 
@@ -29,16 +25,26 @@ type Pattern struct{ re *regexp2.Regexp }
 
 // Compile translates a pattern of Oniguruma's Ruby syntax, which Hugging Face's tokenizers use. What has no counterpart is
 // refused.
-func Compile(pattern string) (*Pattern, error) {
+func Compile(pattern string) (*Pattern, error) { return compile(pattern, hfChanges()) }
+
+// compileLlama is Compile with the sets of characters that llama.cpp has: those of Unicode 15.1.
+func compileLlama(pattern string) (*Pattern, error) {
+	ideographs := []span{{0x2EBF0, 0x2EE5D}}
+	return compile(pattern, map[string]change{
+		"L": {add: ideographs}, "Lo": {add: ideographs}, "word": {add: ideographs}, "alpha": {add: ideographs}, "S": {add: []span{{0x2FFC, 0x2FFF}, {0x31EF, 0x31EF}}},
+	})
+}
+
+func compile(pattern string, changes map[string]change) (*Pattern, error) {
 	if len(pattern) > patternLength {
 		return nil, fmt.Errorf("%w of %d bytes is too long: at most %d", ErrPattern, len(pattern), patternLength)
 	}
 	if !utf8.ValidString(pattern) {
 		return nil, fmt.Errorf("%w %q is not valid UTF-8", ErrPattern, pattern)
 	}
-	translated, err := translate(pattern)
+	translated, err := translate(pattern, changes)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w %q: %w", ErrPattern, pattern, err)
 	}
 	re, err := regexp2.Compile(translated, regexp2.Multiline)
 	if err != nil {
@@ -77,11 +83,13 @@ func (p *Pattern) Matches(s string, match func(from, end int), end func()) error
 		}
 		return offset
 	}
+	last := -1 // where the match before ended
 	err := p.re.FindRunesMatches(runes, 0, func(m regexp2.MatchView) bool {
 		i, n, ok := m.GroupRange(0)
-		if ok {
+		if ok && (n > 0 || i != last) { // an empty match right behind another does not count
 			from := advance(i)
 			match(from, advance(i+n))
+			last = i + n
 		}
 		return true
 	})
@@ -90,115 +98,4 @@ func (p *Pattern) Matches(s string, match func(from, end int), end func()) error
 	}
 	end()
 	return nil
-}
-
-// translate turns possessive quantifiers, which regexp2 does not know, into atomic groups, brings letters to Unicode 15.1
-// as Classes has them, and refuses intersections of classes, which regexp2 would read as two ampersands.
-func translate(p string) (string, error) {
-	var out strings.Builder
-	atom := -1       // where the last atom starts in out
-	var groups []int // starts of open groups in out
-	for i := 0; i < len(p); {
-		switch c := p[i]; c {
-		case '\\':
-			n := escapeLength(p[i:])
-			atom = out.Len()
-			switch e := p[i : i+n]; e {
-			case `\p{L}`, `\p{Lo}`:
-				out.WriteString("[" + e + newLetters + "]")
-			case `\P{L}`, `\P{Lo}`:
-				out.WriteString(`[^\p` + e[2:] + newLetters + "]")
-			default:
-				out.WriteString(e)
-			}
-			i += n
-		case '[':
-			n, err := classLength(p[i:])
-			if err != nil {
-				return "", err
-			}
-			atom = out.Len()
-			class := p[i : i+n]
-			for _, name := range []string{`\p{L}`, `\p{Lo}`} {
-				class = strings.Replace(class, name, name+newLetters, 1)
-			}
-			out.WriteString(class)
-			i += n
-		case '(':
-			groups = append(groups, out.Len())
-			out.WriteByte(c)
-			atom = -1
-			i++
-		case ')':
-			if len(groups) > 0 {
-				atom = groups[len(groups)-1]
-				groups = groups[:len(groups)-1]
-			}
-			out.WriteByte(c)
-			i++
-		case '?', '*', '+':
-			if i+1 < len(p) && p[i+1] == '+' && atom >= 0 {
-				body := out.String()
-				out.Reset()
-				out.WriteString(body[:atom] + "(?>" + body[atom:] + string(c) + ")")
-				atom = -1
-				i += 2
-				continue
-			}
-			out.WriteByte(c)
-			i++
-			if i < len(p) && p[i] == '?' {
-				out.WriteByte('?')
-				i++
-			}
-			atom = -1
-		case '|':
-			out.WriteByte(c)
-			atom = -1
-			i++
-		default:
-			_, n := utf8.DecodeRuneInString(p[i:])
-			atom = out.Len()
-			out.WriteString(p[i : i+n])
-			i += n
-		}
-	}
-	return out.String(), nil
-}
-
-// escapeLength is the length of the escape at the start of p.
-func escapeLength(p string) int {
-	if len(p) >= 3 && (p[1] == 'p' || p[1] == 'P') && p[2] == '{' {
-		if end := strings.IndexByte(p, '}'); end > 0 {
-			return end + 1
-		}
-	}
-	if len(p) < 2 {
-		return len(p)
-	}
-	_, n := utf8.DecodeRuneInString(p[1:])
-	return 1 + n
-}
-
-// classLength is the length of the bracketed class at the start of p.
-func classLength(p string) (int, error) {
-	i := 1
-	if i < len(p) && p[i] == '^' {
-		i++
-	}
-	for first := true; i < len(p); first = false {
-		switch {
-		case p[i] == '\\':
-			i += escapeLength(p[i:])
-		case p[i] == ']' && !first:
-			return i + 1, nil
-		case p[i] == '[' && !strings.HasPrefix(p[i:], "[:"):
-			return 0, fmt.Errorf("%w has a class within a class, which is not supported: %q", ErrPattern, p)
-		case strings.HasPrefix(p[i:], "&&"):
-			return 0, fmt.Errorf("%w has an intersection of classes, which is not supported: %q", ErrPattern, p)
-		default:
-			i++
-		}
-	}
-	return 0, fmt.Errorf("%w has a class that does not end: %q", ErrPattern, p)
 }

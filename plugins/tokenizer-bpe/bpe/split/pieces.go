@@ -44,9 +44,7 @@ func (d *Delimited) Split(s string, to Sink) error {
 		if done < from {
 			pieces = append(pieces, piece{done, from, d.invert})
 		}
-		if from < end {
-			pieces = append(pieces, piece{from, end, !d.invert})
-		}
+		pieces = append(pieces, piece{from, end, !d.invert}) // an empty match counts for what merges
 		done = end
 	})
 	if err != nil {
@@ -56,7 +54,7 @@ func (d *Delimited) Split(s string, to Sink) error {
 		pieces = append(pieces, piece{done, len(s), d.invert})
 	}
 	for _, p := range d.join(pieces) {
-		if d.behavior != Removed || !p.match {
+		if p.from < p.to && (d.behavior != Removed || !p.match) {
 			to.Word(s[p.from:p.to])
 		}
 	}
