@@ -1,7 +1,7 @@
 """Makes folders with tokenizers of many kinds and the ids that transformers gives for them.
 
     python -m venv v && v/bin/pip install transformers==5.24.0 tokenizers==0.23.3 sentencepiece==0.2.3 protobuf tiktoken
-    v/bin/python make.py OUT [SEED]
+    v/bin/python make.py OUT [SEED [files]]
     EDGED_TOKENIZER_KINDS=OUT go test ./plugins/tokenizer-bpe/bpe -run Kinds
 
 Each folder has tokenizer.json, tokenizer_config.json, config.json and cases.jsonl, as the oracle's have. The vocabularies are
@@ -300,8 +300,72 @@ def main():
         write(f"mix-{i}", t, n=20)
 
 
+def spm(kind="unigram", rule="nmt_nfkc", **kw):
+    import io, sentencepiece as sp
+    b = io.BytesIO()
+    sp.SentencePieceTrainer.train(sentence_iterator=iter(TRAIN * 3), model_writer=b, vocab_size=kw.pop("vocab_size", 360), model_type=kind, normalization_rule_name=rule, hard_vocab_limit=False, minloglevel=2, **kw)
+    return b.getvalue()
+
+
+def files():
+    """Folders without a tokenizer.json."""
+    bpe = spm("bpe", "identity", byte_fallback=True, vocab_size=600, remove_extra_whitespaces=False, user_defined_symbols=["<X>", "lazy"])
+    bpe2 = spm("bpe", "nmt_nfkc", vocab_size=400)
+    uni, uni_fb = spm(), spm("unigram", "identity", byte_fallback=True, vocab_size=600)
+    uni_t5 = spm(pad_id=0, eos_id=1, unk_id=2, bos_id=-1)
+    for name, data in {"bpe": bpe, "bpe2": bpe2, "uni": uni, "uni-fb": uni_fb, "uni-user": spm(user_defined_symbols=["<X>", "dog"])}.items():
+        for legacy in (None, True, False):
+            write(f"file-spm-{name}-{legacy}", None, {"tokenizer_class": "PreTrainedTokenizerFast", "legacy": legacy} if legacy is not None else {}, family="mistral", more={"tokenizer.model": data}, n=20)
+    for legacy in (True, False):
+        for bos in (True, False):
+            write(f"file-llama-{legacy}-{bos}", None, {"tokenizer_class": "LlamaTokenizer", "legacy": legacy, "add_bos_token": bos, "add_eos_token": not bos}, more={"tokenizer.model": bpe}, n=15)
+    write("file-gemma", None, {"tokenizer_class": "GemmaTokenizer", "add_bos_token": True, "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}, family="gemma2", more={"tokenizer.model": bpe})
+    write("file-t5", None, {"tokenizer_class": "T5Tokenizer"}, family="t5", more={"spiece.model": uni_t5})
+    write("file-t5-10", None, {"tokenizer_class": "T5Tokenizer", "extra_ids": 10}, family="t5", more={"spiece.model": uni_t5})
+    write("file-xlmr", None, {"tokenizer_class": "XLMRobertaTokenizer"}, family="xlm-roberta", more={"sentencepiece.bpe.model": uni})
+    write("file-camembert", None, {"tokenizer_class": "CamembertTokenizer"}, family="camembert", more={"sentencepiece.bpe.model": uni})
+    write("file-albert", None, {"tokenizer_class": "AlbertTokenizer", "unk_token": "<unk>"}, family="albert", more={"spiece.model": spm(user_defined_symbols=["[CLS]", "[SEP]", "[MASK]"])})
+    write("file-nllb", None, {"tokenizer_class": "NllbTokenizer"}, family="nllb", more={"sentencepiece.bpe.model": spm("bpe", user_defined_symbols=["eng_Latn"])})
+    import base64
+    rs = json.loads(byte_bpe([], 600).to_str())["model"]["vocab"]
+    dec = {c: b for b, c in bytes_chars().items()}
+    tik = "".join(base64.b64encode(bytes(dec[c] for c in t)).decode() + f" {i}\n" for t, i in sorted(rs.items(), key=lambda x: x[1]))
+    write("file-tiktoken", None, {}, family="mistral", more={"tiktoken.model": tik})
+    write("file-tiktoken-named", None, {"added_tokens_decoder": {"603": {"content": "<|end|>", "special": True, "normalized": False, "lstrip": False, "rstrip": False, "single_word": False}}, "eos_token": "<|end|>"}, family="mistral", more={"tokenizer.model": tik})
+    t = json.loads(byte_bpe(COMMON, 600).to_str())["model"]
+    more = {"vocab.json": json.dumps(t["vocab"]), "merges.txt": "#version: 0.2\n" + "\n".join(" ".join(m) for m in t["merges"]) + "\n"}
+    for cl, fam in {"GPT2Tokenizer": "gpt2", "RobertaTokenizer": "roberta", "Qwen2Tokenizer": "qwen2", "BartTokenizer": "bart"}.items():
+        write("file-merges-" + cl, None, {"tokenizer_class": cl}, family=fam, more=more, n=15)
+        write("file-merges-none-" + cl, None, {"tokenizer_class": ..., "add_prefix_space": True}, family=fam, more=more, n=15)
+    w = json.loads(wordpiece().to_str())["model"]["vocab"]
+    more = {"vocab.txt": "\n".join(t for t, _ in sorted(w.items(), key=lambda x: x[1])) + "\n"}
+    for cl, fam in {"BertTokenizer": "bert", "DistilBertTokenizer": "distilbert", "ElectraTokenizer": "electra"}.items():
+        write("file-words-" + cl, None, {"tokenizer_class": cl, "do_lower_case": cl != "BertTokenizer"}, family=fam, more=more, n=15)
+    # Marian: two models, one vocabulary or two.
+    import sentencepiece as sp
+    for sep in (False, True):
+        src, tgt = spm(), spm(vocab_size=300)
+        vocab = {"</s>": 0, "<unk>": 1, ">>deu<<": 2}
+        for d in (src, tgt):
+            p = sp.SentencePieceProcessor(); p.LoadFromSerializedProto(d)
+            for i in range(p.get_piece_size()):
+                vocab.setdefault(p.id_to_piece(i), len(vocab))
+        vocab["<pad>"] = len(vocab)
+        more = {"source.spm": src, "target.spm": tgt, "vocab.json": json.dumps(vocab)}
+        if sep:
+            more["target_vocab.json"] = json.dumps({k: i for i, k in enumerate(reversed(list(vocab)))})
+        write(f"file-marian-{sep}", None, {"tokenizer_class": "MarianTokenizer", "separate_vocabs": sep}, family="marian", more=more)
+    # Old files that the class reads, tokens in added_tokens.json.
+
+
+def bytes_chars():
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+    return bytes_to_unicode()
+
+
 special_b, special_c = byte_bpe(COMMON, 600), char_bpe(["<pad>", "<eos>", "<bos>"] + COMMON, 500)
-main()
+main() if len(sys.argv) < 4 else None
+files()
 print(made, "kinds;", len(failed), "not made:")
 for f in failed:
     print("  ", *f)

@@ -256,7 +256,7 @@ func (l *ggufLoader) bpe(t *Tokenizer, pre string) error {
 			}
 		}
 		return "", "", true // llama.cpp: a merge of nothing
-	}, "", nil)
+	}, nil, "", nil)
 	if err != nil {
 		return fmt.Errorf("%s: %w", keyMerges, err)
 	}

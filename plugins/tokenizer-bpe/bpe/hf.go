@@ -6,9 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -55,34 +53,6 @@ type hfModel struct {
 	MaxChars     *int     `json:"max_input_chars_per_word"`
 	Vocab        hfVocab  `json:"vocab"`
 	Merges       hfMerges `json:"merges"`
-}
-
-// FromFolder reads the tokenizer of a Hugging Face folder as transformers 5.24 does: tokenizer.json, and what
-// tokenizer_config.json, special_tokens_map.json, generation_config.json, config.json and chat_template.jinja add. The class
-// that these name may build parts of the tokenizer itself: see classSpec.
-func FromFolder(dir string) (*Tokenizer, error) {
-	path := filepath.Join(dir, "tokenizer.json")
-	data, err := readFile(path, maxTokenizerFile)
-	if errors.Is(err, fs.ErrNotExist) {
-		for _, other := range []string{"tokenizer.model", "vocab.json", "vocab.txt"} {
-			if _, err := os.Stat(filepath.Join(dir, other)); err == nil {
-				return nil, fmt.Errorf("bpe: %s: %w: the folder has %s but no tokenizer.json, which transformers' save_pretrained writes", dir, ErrModel, other)
-			}
-		}
-		return nil, fmt.Errorf("bpe: %s: %w: the folder has no tokenizer.json", dir, ErrModel)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("bpe: %w: %w", ErrModel, err)
-	}
-	c, err := readFolderConfig(dir)
-	if err != nil {
-		return nil, fmt.Errorf("bpe: %w: %w", ErrModel, err)
-	}
-	t, err := fromJSON(data, c)
-	if err != nil {
-		return nil, fmt.Errorf("bpe: %s: %w: %w", path, ErrModel, err)
-	}
-	return t, nil
 }
 
 // readFile reads a regular file of limited size.
@@ -135,6 +105,7 @@ type hfBuilder struct {
 	words   hfWords
 	found   *addedTokens
 	hidden  []bool // by id: tokens that the model must not choose
+	alone   bool   // there is no tokenizer.json
 }
 
 // chooseClass sets the class that builds the tokenizer. A class over a file of another sort of model cannot; then the file
@@ -253,7 +224,7 @@ func (b *hfBuilder) rebuild() error {
 		}
 		*part.file = own
 	}
-	if len(changed) > 0 {
+	if len(changed) > 0 && !b.alone {
 		b.note("%s builds its own %s, other than what tokenizer.json has: transformers goes by the class, and so do these ids", b.t.class, strings.Join(changed, " and "))
 	}
 	m.Type = b.spec.model
@@ -528,7 +499,7 @@ func (b *hfBuilder) bpe() error {
 	prefix, suffix := textOr(m.Prefix, ""), textOr(m.Suffix, "")
 	merges, err := syms.build(len(m.Merges.pairs), func(i int) (left, right string, ok bool) {
 		return m.Merges.pairs[i][0], m.Merges.pairs[i][1], true
-	}, prefix, func(s string) bool { return hidden[s] })
+	}, m.Merges.ranks, prefix, func(s string) bool { return hidden[s] })
 	if err != nil {
 		return err
 	}
@@ -595,6 +566,9 @@ func (b *hfBuilder) addedTokens() {
 // add_eos_token of tokenizer_config.json count for nothing beside a tokenizer.json.
 func (b *hfBuilder) around() error {
 	if silent := isNull(b.file.PostProcessor); b.spec == nil || b.spec.post == nil || b.spec.postIf == postIfSilent && !silent || b.spec.postIf == postIfGiven && silent {
+		if b.alone {
+			return b.flags()
+		}
 		p := hfPostProcessors{t: b.t}
 		if err := p.read(b.file.PostProcessor, 0); err != nil {
 			return err
@@ -614,6 +588,17 @@ func (b *hfBuilder) around() error {
 			}
 			*side.ids = append(*side.ids, int32(id))
 		}
+	}
+	return nil
+}
+
+// flags sets what add_bos_token and add_eos_token say.
+func (b *hfBuilder) flags() error {
+	if b.config.flag("add_bos_token", false) && b.t.info.BOS >= 0 {
+		b.t.prefix = []int32{b.t.info.BOS}
+	}
+	if b.config.flag("add_eos_token", false) && b.t.info.EOS >= 0 {
+		b.t.suffix = []int32{b.t.info.EOS}
 	}
 	return nil
 }

@@ -226,7 +226,10 @@ func (v *hfVocab) scored(data []byte) error {
 }
 
 // hfMerges are the merges of a BPE model: "left right" or ["left", "right"].
-type hfMerges struct{ pairs [][2]string }
+type hfMerges struct {
+	pairs [][2]string
+	ranks []uint32 // nil: the places in the list
+}
 
 // UnmarshalJSON implements json.Unmarshaler.
 func (m *hfMerges) UnmarshalJSON(data []byte) error {

@@ -95,8 +95,9 @@ func (s *symbols) number(text string) int32 {
 func (s *symbols) isToken(id int32) bool { return int(id) < len(s.vocab.text) }
 
 // build makes the table of n merges. Merges of what is no token are refused, as Hugging Face does, unless may accepts the
-// text; with may nil they count, as in llama.cpp. prefix is what right loses when it joins left.
-func (s *symbols) build(n int, at func(i int) (left, right string, ok bool), prefix string, may func(text string) bool) (*mergeTable, error) {
+// text; with may nil they count, as in llama.cpp. ranks, if given, take the place of
+// the merges' own places. prefix is what right loses when it joins left.
+func (s *symbols) build(n int, at func(i int) (left, right string, ok bool), ranks []uint32, prefix string, may func(text string) bool) (*mergeTable, error) {
 	if n > maxMerges {
 		return nil, fmt.Errorf("there are %d merges: at most %d are supported", n, maxMerges)
 	}
@@ -119,7 +120,11 @@ func (s *symbols) build(n int, at func(i int) (left, right string, ok bool), pre
 		if may != nil && (!s.isToken(l) && !may(left) || !s.isToken(r) && !may(right)) {
 			return nil, fmt.Errorf("merge %d joins %q and %q, which are not both in the vocabulary", i, left, right)
 		}
-		table.add(l, r, merge{rank: uint32(i), id: id})
+		rank := uint32(i)
+		if ranks != nil {
+			rank = ranks[i]
+		}
+		table.add(l, r, merge{rank: rank, id: id})
 	}
 	return table, nil
 }

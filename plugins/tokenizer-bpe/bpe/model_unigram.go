@@ -22,6 +22,7 @@ type unigram struct {
 	score   []float64   // by id
 	control []bool      // by id: tokens that a strict search must not choose
 	unknown int32       // -1: the model has none
+	single  bool        // sums are rounded to single precision, as SentencePiece has them
 	penalty float64     // the score of an unknown character
 	bytes   [256]int32  // tokens of bytes, for unknown characters; -1: none
 	lookup  *index      // ids by text, for runs of unknown characters
@@ -129,6 +130,17 @@ func (u *unigramWords) Word(s string) {
 }
 
 func (m *unigram) word(w *work, s string) error {
+	return m.walk(w, s, func(id int32, text string) {
+		if id == m.unknown {
+			m.unknownRun(w, text)
+		} else {
+			w.out = append(w.out, id)
+		}
+	})
+}
+
+// walk calls f with the tokens of s and their texts; a run of unknown characters is one.
+func (m *unigram) walk(w *work, s string, f func(id int32, text string)) error {
 	if len(s) >= math.MaxInt32/4 {
 		return fmt.Errorf("bpe: %w: a text of %d bytes is too long", ErrText, len(s))
 	}
@@ -144,14 +156,12 @@ func (m *unigram) word(w *work, s string) error {
 	for i := len(l.way) - 1; i >= 0; i-- {
 		end := l.way[i]
 		if m.unknown >= 0 && l.id[end] == m.unknown {
-			for i > 0 && l.id[l.way[i-1]] == m.unknown { // a run is one token
+			for i > 0 && l.id[l.way[i-1]] == m.unknown {
 				i--
 			}
 			end = l.way[i]
-			m.unknownRun(w, s[from:end])
-		} else {
-			w.out = append(w.out, l.id[end])
 		}
+		f(l.id[end], s[from:end])
 		from = end
 	}
 	return nil
@@ -172,7 +182,11 @@ func (m *unigram) search(w *work, s string) error {
 				if i == at+size {
 					single = true
 				}
-				if sum := here + m.score[id]; l.from[i] < 0 || sum > l.best[i] {
+				sum := here + m.score[id]
+				if m.single {
+					sum = float64(float32(sum))
+				}
+				if l.from[i] < 0 || sum > l.best[i] {
 					l.best[i], l.from[i], l.id[i] = sum, int32(at), id
 				}
 			}
@@ -185,7 +199,11 @@ func (m *unigram) search(w *work, s string) error {
 			if m.unknown < 0 {
 				return fmt.Errorf("bpe: %w: %w", ErrText, m.noUnk)
 			}
-			if sum := here + m.penalty; l.from[at+size] < 0 || sum > l.best[at+size] {
+			sum := here + m.penalty
+			if m.single {
+				sum = float64(float32(sum))
+			}
+			if l.from[at+size] < 0 || sum > l.best[at+size] {
 				l.best[at+size], l.from[at+size], l.id[at+size] = sum, int32(at), m.unknown
 			}
 		}

@@ -255,7 +255,7 @@ func TestFolders(t *testing.T) {
 		want  string
 	}{
 		"empty":              {nil, "no tokenizer.json"},
-		"sentencepiece only": {map[string]string{"tokenizer.model": "x"}, "has tokenizer.model but no tokenizer.json"},
+		"sentencepiece only": {map[string]string{"tokenizer.model": "x"}, "it is no SentencePiece model"},
 		"broken config":      {map[string]string{"tokenizer.json": demo, "tokenizer_config.json": `{`}, "tokenizer_config.json"},
 		"odd token":          {map[string]string{"tokenizer.json": demo, "tokenizer_config.json": `{"bos_token":{"content":7}}`}, "neither a text nor an object"},
 		"odd template":       {map[string]string{"tokenizer.json": demo, "tokenizer_config.json": `{"chat_template":7}`}, "chat_template is neither"},

@@ -52,8 +52,8 @@ type Info struct {
 type Options struct {
 	AddSpecial   bool // what the model wants around a text: BOS, EOS, [CLS] and [SEP]
 	ParseSpecial bool // control tokens that are written in the text are those tokens
-	// rendered: see EncodeRendered.
-	rendered bool
+	// written says that a template wrote the text, rendered that what was typed in it is guarded: see EncodeRendered.
+	written, rendered bool
 }
 
 // Tokenizer turns text into ids and back.
@@ -76,6 +76,9 @@ type Tokenizer struct {
 	stripSpace bool
 	guard      *guard
 	scratch    sync.Pool
+
+	// typedOnly: control tokens are found in what a template wrote only, whatever Options say (Mistral's tekken.json).
+	typedOnly bool
 
 	// What only folders have.
 	class    string          // of transformers; "" where the file is taken as it is
@@ -171,7 +174,7 @@ func (t *Tokenizer) Encode(dst []int32, text string, o Options) ([]int32, error)
 // no sense and is left out.
 func (t *Tokenizer) EncodeRendered(dst []int32, text string, guarded bool) ([]int32, error) {
 	start := len(dst)
-	ids, err := t.Encode(append(dst, t.prefix...), text, Options{ParseSpecial: true, rendered: guarded})
+	ids, err := t.Encode(append(dst, t.prefix...), text, Options{ParseSpecial: true, written: true, rendered: guarded})
 	if err != nil {
 		return dst, err
 	}
@@ -186,7 +189,7 @@ func (t *Tokenizer) encode(w *work, text string, o Options) error {
 	if !t.rawBytes {
 		text = validUTF8(text)
 	}
-	parse := o.ParseSpecial || o.rendered
+	parse := o.ParseSpecial && (o.written || !t.typedOnly) || o.rendered
 	found := t.split(t.matcherFor(o), text, parse)
 	afterToken := true
 	for i, f := range found {
