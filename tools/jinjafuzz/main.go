@@ -1,4 +1,5 @@
-// Command jinjafuzz compares core/chat/jinja with what generate.py, beside it, has from Python's jinja2.
+// Command jinjafuzz compares core/chat/jinja with what generate.py, beside it, has from Python's jinja2, and core/chat with
+// what templates.py has from transformers.
 //
 //	go run ./tools/jinjafuzz cases.jsonl [most]
 package main
@@ -13,6 +14,7 @@ import (
 	"strconv"
 	"time"
 
+	"edged/core/chat"
 	"edged/core/chat/jinja"
 )
 
@@ -42,6 +44,35 @@ type line struct {
 	Template string
 	Text     *string
 	Error    string
+
+	// of templates.py
+	File, Case, Now string
+	Variables       json.RawMessage
+	Refused         bool
+}
+
+// chatCase renders a conversation by a template of a file.
+func (l *line) chatCase(compiled map[string]*chat.Template) (string, error) {
+	t, ok := compiled[l.File]
+	if !ok {
+		source, err := os.ReadFile(l.File)
+		if err != nil {
+			return "", err
+		}
+		t, err = chat.Compile(string(source))
+		if err != nil {
+			fmt.Fprintln(os.Stderr, l.File, err)
+		}
+		compiled[l.File] = t
+	}
+	if t == nil {
+		return "", errors.New("the template does not compile")
+	}
+	now, err := time.Parse("2006-01-02T15:04:05", l.Now)
+	if err != nil {
+		return "", err
+	}
+	return t.Render(context.Background(), chat.Input{Variables: l.Variables, Now: now})
 }
 
 func compare(path string, most int) (differ int, err error) {
@@ -54,6 +85,7 @@ func compare(path string, most int) (differ int, err error) {
 	scanner.Buffer(nil, 64<<20)
 	var vars *jinja.Object
 	cases, texts := 0, 0
+	compiled := map[string]*chat.Template{}
 	var slowest time.Duration
 	slow := ""
 	for scanner.Scan() {
@@ -71,7 +103,17 @@ func compare(path string, most int) (differ int, err error) {
 		}
 		cases++
 		started := time.Now()
-		got, err := render(l.Template, vars)
+		var got string
+		var err error
+		if l.File != "" {
+			got, err = l.chatCase(compiled)
+			if l.Text == nil && !l.Refused {
+				continue // an error of Python on the way: a renderer that is more lenient is not wrong
+			}
+			l.Template = l.File + ": " + l.Case
+		} else {
+			got, err = render(l.Template, vars)
+		}
 		if took := time.Since(started); took > slowest {
 			slowest, slow = took, l.Template
 		}
@@ -89,6 +131,14 @@ func compare(path string, most int) (differ int, err error) {
 			want = strconv.Quote(*l.Text)
 		}
 		have := strconv.Quote(got)
+		if l.Text != nil && err == nil && len(got) > 200 { // show where they part
+			at := 0
+			for at < min(len(got), len(*l.Text)) && got[at] == (*l.Text)[at] {
+				at++
+			}
+			at = max(at-40, 0)
+			want, have = strconv.Quote((*l.Text)[at:]), strconv.Quote(got[at:])
+		}
 		if err != nil {
 			have = "error " + err.Error()
 		}
