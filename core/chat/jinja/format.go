@@ -307,12 +307,16 @@ func general(f float64, precision int, alt bool) string {
 		mantissa := s[:i]
 		if !alt {
 			mantissa = bareFraction(mantissa)
+		} else if precision == 1 {
+			mantissa += "."
 		}
 		return mantissa + s[i:]
 	}
 	s = strconv.FormatFloat(f, 'f', precision-1-exp, 64)
 	if !alt {
 		s = bareFraction(s)
+	} else if !strings.Contains(s, ".") {
+		s += "."
 	}
 	return s
 }
@@ -756,6 +760,7 @@ func (ev *evaluator) grouped(digits, pre string, s *spec, every int) string {
 				break
 			}
 			ev.alloc(int64(len(head)) + 1)
+			ev.work(len(head) / 4)
 			head = "0" + head
 		}
 		return sign + pre + groups(head, every, s.group) + tail

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"edged/core/chat/jinja"
 	"edged/test/oracle"
@@ -41,6 +42,40 @@ func check(t *testing.T, in jinja.Input, source, text string, errs bool) {
 		t.Errorf("%s\n fails: %v; want %q", source, err, text)
 	case got != text:
 		t.Errorf("%s\n gives %q\n want  %q", source, got, text)
+	}
+}
+
+// TestFound renders what the comparison with jinja2 found, and a thousand templates that were made up (tools/jinjafuzz).
+func TestFound(t *testing.T) {
+	file, err := os.ReadFile(filepath.Join("testdata", "jinja2.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var in jinja.Input
+	n := 0
+	for raw := range bytes.Lines(file) {
+		var c struct {
+			Context  json.RawMessage
+			Template string
+			Text     *string
+		}
+		if err := json.Unmarshal(raw, &c); err != nil {
+			t.Fatal(err)
+		}
+		if c.Context != nil {
+			in = input(t, c.Context)
+			in.Now = time.Now
+			continue
+		}
+		want := ""
+		if c.Text != nil {
+			want = *c.Text
+		}
+		check(t, in, c.Template, want, c.Text == nil)
+		n++
+	}
+	if n < 900 {
+		t.Errorf("only %d cases", n)
 	}
 }
 

@@ -84,7 +84,7 @@ func filterURLize(ev *evaluator, v value, a *args) value {
 	}
 	limit := or(p[0], nil)
 	s := string(ev.escape(v))
-	ev.work(len(s))
+	ev.work(8 * len(s)) // four patterns for each word
 	ev.alloc(int64(len(s)))
 	w := &writer{ev: ev}
 	for s != "" {

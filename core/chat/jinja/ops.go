@@ -1,6 +1,7 @@
 package jinja
 
 import (
+	"math"
 	"math/big"
 	"slices"
 	"strings"
@@ -412,7 +413,7 @@ func (ev *evaluator) numberMethod(of value, name string) (value, bool) {
 		}
 		return ev.method(name, func(ev *evaluator, a *args) value {
 			ev.bind(name, a, nil, 0)
-			return f == float64(int64(f)) || f != f+0.5 && f == f && f-f == 0 && (f > 1<<53 || f < -(1<<53))
+			return f == math.Trunc(f) && !math.IsInf(f, 0)
 		}), true
 	case "numerator":
 		if isFloat {
@@ -499,6 +500,9 @@ func (ev *evaluator) at(of value, i int64) (value, bool) {
 	if i < 0 || i >= n {
 		return nil, false
 	}
+	if int(n) != len(s) {
+		ev.work(int(i) / 8)
+	}
 	from := byteIndex(s, int(i), int(n))
 	c := s[from : from+runeLength(s[from:])]
 	if _, safe := of.(markup); safe {
@@ -519,7 +523,7 @@ func pick(items []value, i int64) (value, bool) {
 
 // count is how many characters a text has.
 func (ev *evaluator) count(s string) int {
-	ev.work(len(s) / 64)
+	ev.work(len(s) / 32)
 	return utf8.RuneCountInString(s)
 }
 

@@ -161,9 +161,11 @@ func textMethodNamed(name string) textMethod {
 	case "replace":
 		return func(ev *evaluator, s string, safe bool, name string, a *args) value {
 			p := ev.bind(name, a, []string{"", "", ""}, 2)
-			old, with := ev.textArg("old", p[0]), ev.textArg("new", p[1])
+			old, with := ev.textArg("old", p[0]), ""
 			if safe {
 				with = string(ev.escape(p[1]))
+			} else {
+				with = ev.textArg("new", p[1])
 			}
 			count := int64(-1)
 			if p[2] != missing {
@@ -451,7 +453,7 @@ func strip(ev *evaluator, s string, chars value, left, right bool) string {
 	in := isSpace
 	if chars != missing && chars != nil {
 		set := ev.textArg("strip", chars)
-		ev.work(len(s) / 64 * min(len(set), 64))
+		ev.work(len(s) / 8 * max(min(len(set), 64)/8, 1))
 		in = func(r rune) bool { return strings.ContainsRune(set, r) }
 	}
 	if left {
