@@ -29,11 +29,7 @@ func bloom() Family {
 			eps := k.LNEps(1e-5)
 			s := k.decoderSpec(&d, LN("output_norm", eps, Required), true)
 			s.Embed.Norm = LN("token_embd_norm", eps, Required)
-			groups := d.Heads
-			if k.IsGGUF() {
-				groups = 1
-			}
-			s.Fixes = []Fix{splitQKV(groups)}
+			s.Fixes = []Fix{splitQKV(d.Heads)}
 			a := d.attention(ALiBi{Max: 8})
 			a.QKVBias, a.OutBias = Required, Required
 			behind := k.Bool("|apply_residual_connection_post_layernorm", false)

@@ -31,11 +31,7 @@ func falcon() Family {
 			d.KVHeads = k.falconHeads(&d)
 			eps := k.LNEps(1e-5)
 			s := k.decoderSpec(&d, LN("output_norm", eps, Required), true)
-			groups := d.KVHeads
-			if k.IsGGUF() {
-				groups = 1
-			}
-			s.Fixes = []Fix{splitQKV(groups)}
+			s.Fixes = []Fix{splitQKV(d.KVHeads)}
 			if k.Bool("|alibi", false) {
 				k.Unsupported("alibi")
 			}

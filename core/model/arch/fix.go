@@ -1,6 +1,7 @@
 package arch
 
-// Fix is a repair of tensors whose bytes are not what their name promises: one of the structs of this file. Patterns are
+// Fix is a repair of tensors whose bytes are not what their name promises: one of the structs of this file. They say what a
+// Hugging Face folder holds. llama.cpp's converter has made all of them but Splits, which it makes one group of. Patterns are
 // module names with N for the layer and E for the expert, without .weight and .bias ("blk.N.attn_qkv").
 type Fix interface{ fix() }
 
@@ -17,12 +18,16 @@ type Split struct {
 	Groups int
 }
 
+// Join: the rows of a matrix of vectors stand one by one, as Of.0, Of.1, …
+type Join struct{ Of string }
+
 // AddOne: the vector is stored as w where 1 + w is meant.
 type AddOne struct{ Of []string }
 
 func (Transpose) fix() {}
 func (Split) fix()     {}
 func (AddOne) fix()    {}
+func (Join) fix()      {}
 
 // SplitOf is the Split of a module pattern, nil where there is none.
 func (s *Spec) SplitOf(pattern string) *Split {
@@ -32,6 +37,16 @@ func (s *Spec) SplitOf(pattern string) *Split {
 		}
 	}
 	return nil
+}
+
+// JoinOf reports whether a module pattern, ending in ".E", is a row of a Join.
+func (s *Spec) JoinOf(pattern string) bool {
+	for _, f := range s.Fixes {
+		if x, ok := f.(Join); ok && x.Of+".E" == pattern {
+			return true
+		}
+	}
+	return false
 }
 
 // Transposed reports whether matrices of a module pattern are stored (inputs, outputs).

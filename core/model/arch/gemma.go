@@ -12,10 +12,7 @@ func gemmaModules() Modules {
 }
 
 // gemmaOnes are the norms that a Gemma folder stores as what is added to 1; a GGUF file holds the sums.
-func gemmaOnes(k *Keys) []Fix {
-	if k.IsGGUF() {
-		return nil
-	}
+func gemmaOnes() []Fix {
 	return []Fix{AddOne{Of: []string{
 		"output_norm", "blk.N.attn_norm", "blk.N.post_attention_norm", "blk.N.ffn_norm", "blk.N.post_ffw_norm", "blk.N.attn_q_norm", "blk.N.attn_k_norm",
 	}}}
@@ -31,7 +28,7 @@ func gemma() Family {
 		read: func(k *Keys) Spec {
 			d, eps := k.Decoder(), k.RMSEps()
 			s := k.decoderSpec(&d, RMS("output_norm", eps), true)
-			s.Embed.Scale, s.Fixes = float32(math.Sqrt(float64(d.Width))), gemmaOnes(k)
+			s.Embed.Scale, s.Fixes = float32(math.Sqrt(float64(d.Width))), gemmaOnes()
 			a := d.attention(k.Rope(RopeOf{HeadDim: d.HeadDim}))
 			for range k.layers(d.Layers) {
 				s.Add(Sub{Pre: RMS("attn_norm", eps), Op: a}, Sub{Pre: RMS("ffn_norm", eps), Op: GLU{Hidden: d.FFN, Act: Act{Kind: GELUTanh}}})

@@ -20,7 +20,7 @@ func gemma2() Family {
 func (k *Keys) gemma2(large int) Spec {
 	d, eps := k.Decoder(), k.RMSEps()
 	s := k.decoderSpec(&d, RMS("output_norm", eps), true)
-	s.Embed.Scale, s.Fixes = float32(math.Sqrt(float64(d.Width))), gemmaOnes(k)
+	s.Embed.Scale, s.Fixes = float32(math.Sqrt(float64(d.Width))), gemmaOnes()
 	s.Head.Cap = k.cap("final_logit_softcapping|final_logit_softcapping", 30)
 	a := d.attention(k.Rope(RopeOf{HeadDim: d.HeadDim}))
 	a.Cap = k.cap("attn_logit_softcapping|attn_logit_softcapping", 50)

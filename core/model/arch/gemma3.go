@@ -19,7 +19,7 @@ func gemma3() Family {
 			})
 			d, eps := k.Decoder(), k.RMSEps()
 			s := k.decoderSpec(&d, RMS("output_norm", eps), true)
-			s.Embed.Scale, s.Fixes = float32(math.Sqrt(float64(d.Width))), gemmaOnes(k)
+			s.Embed.Scale, s.Fixes = float32(math.Sqrt(float64(d.Width))), gemmaOnes()
 			s.Head.Cap = k.cap("final_logit_softcapping|final_logit_softcapping", 0)
 			full := k.Rope(RopeOf{HeadDim: d.HeadDim, Kind: "full_attention", Theta: 1e6})
 			near := k.Rope(RopeOf{HeadDim: d.HeadDim, Kind: "sliding_attention", Base: "rope.freq_base_swa|rope_local_base_freq", Plain: true})

@@ -35,10 +35,7 @@ func gpt2() Family {
 			s := Spec{
 				Width: width, Context: context, Embed: Embed{Positions: context},
 				Norm: LN("output_norm", eps, Required), Head: Head{Tied: k.Tied(true), Bias: Absent},
-				Fixes: []Fix{Split{Of: "blk.N.attn_qkv", Into: []string{"blk.N.attn_q", "blk.N.attn_k", "blk.N.attn_v"}}},
-			}
-			if !k.IsGGUF() {
-				s.Fixes = append(s.Fixes, Transpose{Of: []string{"blk.N.attn_qkv", "blk.N.attn_output", "blk.N.ffn_up", "blk.N.ffn_down"}})
+				Fixes: []Fix{splitQKV(1), Transpose{Of: []string{"blk.N.attn_qkv", "blk.N.attn_output", "blk.N.ffn_up", "blk.N.ffn_down"}}},
 			}
 			for range k.layers(layers) {
 				s.Add(

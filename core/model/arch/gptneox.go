@@ -23,11 +23,7 @@ func gptneox() Family {
 		read: func(k *Keys) Spec {
 			d, eps := k.Decoder(), k.LNEps(1e-5)
 			s := k.decoderSpec(&d, LN("output_norm", eps, Required), false)
-			groups := d.Heads
-			if k.IsGGUF() {
-				groups = 1
-			}
-			s.Fixes = []Fix{splitQKV(groups)}
+			s.Fixes = []Fix{splitQKV(d.Heads)}
 			a := d.attention(k.Rope(RopeOf{HeadDim: d.HeadDim, Partial: 0.25}))
 			net := Sub{Pre: LN("ffn_norm", eps, Required), Op: MLP{Hidden: d.FFN, Act: k.Act("|hidden_act", GELUErf)}}
 			if k.Bool("use_parallel_residual|use_parallel_residual", true) {

@@ -20,7 +20,7 @@ func internlm2() Family {
 		Permuted: true,
 		read: func(k *Keys) Spec {
 			s := k.llamaLike(likeLlama{adjacent: k.IsGGUF()})
-			if len(s.Layers) > 0 && !k.IsGGUF() {
+			if len(s.Layers) > 0 {
 				if a, ok := s.Layers[0][0].Op.(Attention); ok {
 					s.Fixes = []Fix{splitQKV(a.KVHeads)}
 				}

@@ -9,9 +9,7 @@ func nemotron() Family {
 		read: func(k *Keys) Spec {
 			d, eps := k.Decoder(), k.LNEps(1e-5)
 			s := k.decoderSpec(&d, LN("output_norm", eps, Required), false)
-			if !k.IsGGUF() {
-				s.Fixes = []Fix{AddOne{Of: []string{"output_norm", "blk.N.attn_norm", "blk.N.ffn_norm"}}}
-			}
+			s.Fixes = []Fix{AddOne{Of: []string{"output_norm", "blk.N.attn_norm", "blk.N.ffn_norm"}}}
 			a := d.attention(k.Rope(RopeOf{HeadDim: d.HeadDim, Partial: 0.5}))
 			a.QKVBias = k.given("|attention_bias")
 			a.OutBias = a.QKVBias

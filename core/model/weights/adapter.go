@@ -153,7 +153,7 @@ func (a *Adapter) finite(tensors ...*rawTensor) error {
 
 // addFused cuts an adapter of a fused matrix as the matrix was cut: the parts share A.
 func (a *Adapter) addFused(l *rawLoRA, m *Model, split *arch.Split, numbers []string, fromGGUF bool) error {
-	b := builder{m: &Model{Path: m.Path, Spec: m.Spec, arena: a.arena}}
+	b := builder{folder: !fromGGUF, m: &Model{Path: m.Path, Spec: m.Spec, arena: a.arena}}
 	parts, groups, err := b.parts(split, numbers, ".weight", l.b.rows)
 	if err != nil {
 		return a.fail(ErrMismatch, "tensor %s has shape (%d, %d): the rows of the model's fused matrix are another number", l.b.name, l.b.rows, l.b.cols)

@@ -163,10 +163,15 @@ func (b *builder) hfBnB(m *quant.Matrix, name string) error {
 	if err != nil {
 		return err
 	}
+	if groups > 1 || b.bnbRows(m, 0, parts[0].rows) == nil {
+		if m, err = b.bnbGather(m, parts, groups); err != nil {
+			return fmt.Errorf("weights: %s: tensor %s: %w", b.m.Path, b.say(name), err)
+		}
+	}
 	at := 0
 	for _, p := range parts {
 		piece := b.bnbRows(m, at, p.rows)
-		if piece == nil || groups > 1 {
+		if piece == nil {
 			return b.fail(ErrUnsupported, "tensor %s (%d, %d): its parts share blocks of scales; use a GGUF file of this model", b.say(name), m.Rows, m.Cols)
 		}
 		piece.Name = p.name
@@ -174,6 +179,49 @@ func (b *builder) hfBnB(m *quant.Matrix, name string) error {
 		at += p.rows
 	}
 	return nil
+}
+
+// bnbGather puts the rows of each part together, with scales that are no longer nested, so that each part has its own. Where blocks
+// of scales do not end with rows it changes nothing.
+func (b *builder) bnbGather(m *quant.Matrix, parts []part, groups int) (*quant.Matrix, error) {
+	s := m.BnB
+	if m.Cols%s.BlockSize != 0 || m.Cols%2 != 0 {
+		return m, nil
+	}
+	per := m.Cols / s.BlockSize // blocks of a row
+	blocks := m.Rows * per
+	out := &quant.Matrix{Name: m.Name, Format: m.Format, Rows: m.Rows, Cols: m.Cols, BnB: &quant.BnBScale{BlockSize: s.BlockSize, Code: s.Code}}
+	b.m.derived += int64(len(m.Data)) + 4*int64(blocks)
+	if b.m.headersOnly {
+		out.Data = m.Data // of another order: nobody reads it
+		return out, nil
+	}
+	var err error
+	if out.Data, err = b.m.arena.alloc(len(m.Data)); err != nil {
+		return nil, err
+	}
+	scales, err := b.m.arena.alloc(4 * blocks)
+	if err != nil {
+		return nil, err
+	}
+	if out.BnB.Absmax, err = b.floats(scales); err != nil {
+		return nil, err
+	}
+	from := 0 // row of m
+	for g := range groups {
+		first := 0 // row of the part in out
+		for _, p := range parts {
+			n := p.rows / groups
+			to := first + g*n
+			copy(out.Data[to*m.Cols/2:(to+n)*m.Cols/2], m.Data[from*m.Cols/2:])
+			for i := range n * per {
+				out.BnB.Absmax[to*per+i] = s.Scale(from*per + i)
+			}
+			from += n
+			first += p.rows
+		}
+	}
+	return out, nil
 }
 
 // bnbRows is a view of some rows, nil where a block of scales does not begin and end with them.

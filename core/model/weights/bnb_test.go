@@ -129,25 +129,55 @@ func TestBnB(t *testing.T) {
 	}
 }
 
-// TestBnBFused cuts the fused projection of a quantised GPT-2, where the blocks of its scales allow.
+// TestBnBFused cuts the fused projections of quantised models: where the blocks of scales allow, in place, else with scales of their
+// own; and one whose q, k and v stand head by head.
 func TestBnBFused(t *testing.T) {
-	for _, nested := range []bool{false, true} {
-		dir := tinyGPT2().writeHF(t)
-		const name = "h.0.attn.c_attn.weight"
-		tensors, want := bnbTensors(rand.New(rand.NewPCG(1, 1)), name, "nf4", 3*tinyWidth, tinyWidth, nested)
-		replaceTensors(t, dir, name, tensors)
-		if nested {
-			// 64 × 64 weights have 64 blocks: the three share one nested block.
-			if _, err := weights.Open(dir); err == nil || !strings.Contains(err.Error(), "share blocks") {
-				t.Errorf("nested: %v", err)
-			}
-			continue
+	neox := func() *tinyModel {
+		m := tinyGPT2()
+		m.config = map[string]any{
+			"model_type": "gpt_neox", "hidden_size": tinyWidth, "num_hidden_layers": 1, "num_attention_heads": tinyHeads, "intermediate_size": tinyFFN,
+			"max_position_embeddings": tinyContext, "vocab_size": tinyVocab, "rotary_pct": 0.5, "layer_norm_eps": 1e-5,
 		}
-		m := open(t, dir)
-		for i, part := range []string{"q", "k", "v"} {
-			n := tinyWidth * tinyWidth
-			if !equal(decode(m.Matrix("blk.0.attn_"+part+".weight")), want[i*n:(i+1)*n]) {
-				t.Errorf("%s differs", part)
+		m.tensors = map[string][]int64{
+			"gpt_neox.embed_in.weight": {tinyVocab, tinyWidth}, "embed_out.weight": {tinyVocab, tinyWidth},
+			"gpt_neox.layers.0.attention.query_key_value.weight": {3 * tinyWidth, tinyWidth}, "gpt_neox.layers.0.attention.query_key_value.bias": {3 * tinyWidth},
+			"gpt_neox.layers.0.attention.dense.weight": {tinyWidth, tinyWidth}, "gpt_neox.layers.0.mlp.dense_h_to_4h.weight": {tinyFFN, tinyWidth},
+			"gpt_neox.layers.0.mlp.dense_4h_to_h.weight": {tinyWidth, tinyFFN},
+		}
+		for _, name := range []string{"final_layer_norm", "layers.0.input_layernorm", "layers.0.post_attention_layernorm"} {
+			m.tensors["gpt_neox."+name+".weight"], m.tensors["gpt_neox."+name+".bias"] = []int64{tinyWidth}, []int64{tinyWidth}
+		}
+		return m
+	}
+	for _, c := range []struct {
+		model  *tinyModel
+		name   string
+		groups int
+	}{{tinyGPT2(), "h.0.attn.c_attn.weight", 1}, {neox(), "gpt_neox.layers.0.attention.query_key_value.weight", tinyHeads}} {
+		for _, nested := range []bool{false, true} {
+			dir := c.model.writeHF(t)
+			tensors, want := bnbTensors(rand.New(rand.NewPCG(1, 1)), c.name, "nf4", 3*tinyWidth, tinyWidth, nested)
+			replaceTensors(t, dir, c.name, tensors)
+			m := open(t, dir)
+			for i, part := range []string{"q", "k", "v"} {
+				var rows []float32
+				n := tinyWidth * tinyWidth / c.groups
+				for g := range c.groups {
+					rows = append(rows, want[(3*g+i)*n:(3*g+i+1)*n]...)
+				}
+				if !equal(decode(m.Matrix("blk.0.attn_"+part+".weight")), rows) {
+					t.Errorf("%s nested %v: %s differs", c.name, nested, part)
+				}
+			}
+			headers, err := weights.OpenHeaders(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if a, b := m.Figures(), headers.Figures(); a != b {
+				t.Errorf("%s nested %v: figures %+v, by headers %+v", c.name, nested, a, b)
+			}
+			if err := headers.Close(); err != nil {
+				t.Error(err)
 			}
 		}
 	}

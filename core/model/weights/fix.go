@@ -3,7 +3,10 @@ package weights
 import (
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
+	"strconv"
 	"strings"
 
 	"edged/core/model/arch"
@@ -15,7 +18,7 @@ import (
 func (b *builder) place(name string, f quant.Format, rows, cols int, data []byte) error {
 	module, suffix := cutSuffix(name)
 	pattern, numbers := arch.SplitNumbers(module)
-	if rows > 0 && suffix == ".weight" && b.m.Spec.Transposed(pattern) {
+	if rows > 0 && suffix == ".weight" && b.folder && b.m.Spec.Transposed(pattern) {
 		var err error
 		if data, err = b.transposed(f, data, rows, cols); err != nil {
 			return fmt.Errorf("weights: %s: tensor %s: %w", b.m.Path, b.say(name), err)
@@ -28,7 +31,15 @@ func (b *builder) place(name string, f quant.Format, rows, cols int, data []byte
 	if rows > 0 {
 		return b.matrix(name, f, rows, cols, data)
 	}
-	if suffix == ".weight" && b.m.Spec.OneAdded(pattern) {
+	if suffix == ".weight" && b.folder && b.m.Spec.JoinOf(pattern) {
+		module, number, _ := cutLast(module)
+		if b.rows == nil {
+			b.rows = map[string][]joined{}
+		}
+		b.rows[module] = append(b.rows[module], joined{number, f, cols, data})
+		return nil
+	}
+	if suffix == ".weight" && b.folder && b.m.Spec.OneAdded(pattern) {
 		var err error
 		if data, err = b.oneAdded(f, cols, data); err != nil {
 			return fmt.Errorf("weights: %s: tensor %s: %w", b.m.Path, b.say(name), err)
@@ -36,6 +47,51 @@ func (b *builder) place(name string, f quant.Format, rows, cols int, data []byte
 		f = quant.F32
 	}
 	return b.vector(name, f, cols, data)
+}
+
+// joined is a row of a matrix that stands row by row.
+type joined struct {
+	number int
+	format quant.Format
+	cols   int
+	data   []byte
+}
+
+// join makes the matrices that stand row by row, in float32.
+func (b *builder) join() error {
+	for _, module := range slices.Sorted(maps.Keys(b.rows)) {
+		rows := b.rows[module]
+		slices.SortFunc(rows, func(x, y joined) int { return x.number - y.number })
+		cols := rows[0].cols
+		data, err := b.m.arena.alloc(4 * len(rows) * cols)
+		if err != nil {
+			return fmt.Errorf("weights: %s: tensor %s: %w", b.m.Path, b.say(module+".weight"), err)
+		}
+		x := make([]float32, cols)
+		for i, r := range rows {
+			if r.number != i || r.cols != cols {
+				return b.fail(ErrInvalid, "tensor %s: its rows are not %d of one length", b.say(module+".weight"), len(rows))
+			}
+			quant.Decode(r.format, x, r.data)
+			for c, v := range x {
+				binary.LittleEndian.PutUint32(data[4*(i*cols+c):], math.Float32bits(v))
+			}
+		}
+		if err := b.matrix(module+".weight", quant.F32, len(rows), cols, data); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// cutLast divides a name that ends in a number.
+func cutLast(name string) (rest string, number int, ok bool) {
+	i := strings.LastIndexByte(name, '.')
+	if i < 0 {
+		return name, 0, false
+	}
+	n, err := strconv.Atoi(name[i+1:])
+	return name[:i], n, err == nil
 }
 
 // cutSuffix divides a tensor's name into the module's and ".weight" or ".bias".
@@ -54,7 +110,10 @@ type part struct {
 
 // parts lists what the Spec asks of the tensors that a fused one of total rows holds, and proves that they take all of it.
 func (b *builder) parts(split *arch.Split, numbers []string, suffix string, total int) ([]part, int, error) {
-	groups := max(split.Groups, 1)
+	groups := 1
+	if b.folder {
+		groups = max(split.Groups, 1)
+	}
 	fused := arch.JoinNumbers(split.Of, numbers) + suffix
 	layer, out, sum := -1, make([]part, len(split.Into)), 0
 	if len(numbers) > 0 {

@@ -23,6 +23,7 @@ func (b *builder) openHF(dir string) error {
 		}
 		return err
 	}
+	b.folder = true
 	b.foreign = func(name string) string {
 		module, suffix := cutSuffix(name)
 		return b.m.family.ToHF(b.m.Spec, module) + suffix

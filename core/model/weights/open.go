@@ -47,6 +47,9 @@ func open(path string, headersOnly bool) (*Model, error) {
 		err = b.openGGUF(path)
 	}
 	if err == nil {
+		err = b.join()
+	}
+	if err == nil {
 		err = b.prove()
 	}
 	if err != nil {
@@ -59,6 +62,8 @@ func open(path string, headersOnly bool) (*Model, error) {
 type builder struct {
 	m       *Model
 	scheme  *scheme                  // of a quantised folder; nil: none
+	folder  bool                     // a Hugging Face folder, whose tensors need all of the Spec's fixes
+	rows    map[string][]joined      // of matrices that stand row by row
 	foreign func(name string) string // the container's own name of a tensor, for messages; nil: the same
 }
 
