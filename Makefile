@@ -82,6 +82,10 @@ test-pi: go-version ## install, upgrade and purge the packages in roots of Debia
 test-page: build ## the page in a real Chromium, with axe-core (SHOTS=docs/images: screenshots)
 	@test/page/run
 
+.PHONY: test-home
+test-home: build ## what Home Assistant is told, by its own schemas and templates (wants Python 3.13)
+	@test/home/run
+
 .PHONY: test-clients
 test-clients: build ## unchanged HTTP clients in Python and JavaScript against the built edged (installs them in .cache)
 	@test/clients/run
