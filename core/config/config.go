@@ -32,6 +32,7 @@ type Config struct {
 	Plugins     Plugins     `toml:"plugins"`
 	State       State       `toml:"state"`
 	HTTP        HTTP        `toml:"http"`
+	Wyoming     Wyoming     `toml:"wyoming"`
 	Home        Home        `toml:"homeassistant"`
 	Metrics     Metrics     `toml:"metrics"`
 	Log         Log         `toml:"log"`
@@ -199,6 +200,14 @@ type HTTP struct {
 	IdleTimeout    time.Duration `toml:"idle_timeout"`    // between two requests of a connection
 }
 
+// Wyoming is the listener for voice assistants.
+type Wyoming struct {
+	Listen    string   `toml:"listen"`    // host:port; "": none
+	Allow     []string `toml:"allow"`     // addresses, or networks such as 192.168.1.0/24, that are served beside loopback
+	System    string   `toml:"system"`    // what the model is told before each question; "": nothing
+	Languages []string `toml:"languages"` // that are told to who asks
+}
+
 // Home says what Home Assistant is told, over MQTT.
 type Home struct {
 	Discovery bool   `toml:"discovery"` // the node appears there as a device
@@ -277,7 +286,11 @@ func Default() *Config {
 			MaxBody: 1 << 20, MaxConnections: 256, ReadTimeout: 20 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
 		},
 		State: State{Dir: "/var/lib/edged"},
-		Home:  Home{Prefix: "homeassistant"},
-		Log:   Log{Level: "info", Format: "text"},
+		Wyoming: Wyoming{
+			System:    "Answer in one or two short sentences, which are spoken aloud: no lists, no marks.",
+			Languages: []string{"en"},
+		},
+		Home: Home{Prefix: "homeassistant"},
+		Log:  Log{Level: "info", Format: "text"},
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"net"
+	"net/netip"
 	"net/url"
 	"path/filepath"
 	"slices"
@@ -59,6 +60,7 @@ func (c *Config) problems() []problem {
 		v.add("state.dir", "is empty: name a folder that edged may write to")
 	}
 	v.http(&c.HTTP)
+	v.wyoming(&c.Wyoming)
 	if p := c.Home.Prefix; p == "" || len(p) > 256 || strings.ContainsAny(p, "+#$") || strings.HasPrefix(p, "/") || strings.HasSuffix(p, "/") || strings.HasPrefix(p, "edged") {
 		v.add("homeassistant.prefix", "%q is no beginning of a topic such as homeassistant", oneLine(p))
 	}
@@ -338,6 +340,44 @@ func (v *validator) http(h *HTTP) {
 	v.duration("http.read_timeout", h.ReadTimeout, 100*time.Millisecond, 10*time.Minute)
 	v.duration("http.write_timeout", h.WriteTimeout, 100*time.Millisecond, 10*time.Minute)
 	v.duration("http.idle_timeout", h.IdleTimeout, time.Second, 24*time.Hour)
+}
+
+// wyoming checks the listener: the protocol has no credentials, so beyond loopback it serves named addresses only.
+func (v *validator) wyoming(w *Wyoming) {
+	if w.Listen != "" && v.listen("wyoming.listen", w.Listen) && !Loopback(w.Listen) && len(w.Allow) == 0 {
+		v.add("wyoming.listen", "%s can be reached from other machines, and the Wyoming protocol has no passwords: name in wyoming.allow who is served there", w.Listen)
+	}
+	if len(w.Allow) > 64 {
+		v.add("wyoming.allow", "%d addresses are more than 64", len(w.Allow))
+	}
+	for _, a := range w.Allow {
+		if _, err := ParsePrefix(a); err != nil {
+			v.add("wyoming.allow", "%q is neither an address nor a network such as 192.168.1.0/24", oneLine(a))
+		}
+	}
+	if len(w.System) > 16<<10 {
+		v.add("wyoming.system", "%d bytes are more than %d", len(w.System), 16<<10)
+	}
+	if len(w.Languages) > 256 {
+		v.add("wyoming.languages", "%d are more than 256", len(w.Languages))
+	}
+	for _, l := range w.Languages {
+		if !ValidName(l) {
+			v.add("wyoming.languages", "%q is no language such as en or de-CH", oneLine(l))
+		}
+	}
+}
+
+// ParsePrefix reads an address, or a network such as 192.168.1.0/24.
+func ParsePrefix(s string) (netip.Prefix, error) {
+	if a, err := netip.ParseAddr(s); err == nil && a.Zone() == "" {
+		return netip.PrefixFrom(a.Unmap(), a.Unmap().BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(s)
+	if err == nil {
+		p = p.Masked()
+	}
+	return p, err
 }
 
 // metrics keeps the listener on this machine: it knows no passwords.

@@ -1,5 +1,6 @@
 """Unchanged Python clients against a running edged. run starts it; every check is one thing that a user of a client does."""
 
+import asyncio
 import json
 import os
 import sys
@@ -12,6 +13,9 @@ import ollama
 import openai
 from langchain_core.messages import HumanMessage, ToolMessage
 from pydantic import BaseModel
+from wyoming.asr import Transcript
+from wyoming.client import AsyncTcpClient
+from wyoming.info import Describe, Info
 
 URL = os.environ["EDGED_URL"]  # an open door
 LOCKED = os.environ["EDGED_LOCKED_URL"]  # one with a token and room for one request of a client
@@ -248,8 +252,27 @@ def litellm_all():
         raise AssertionError("a model that is not there answers")
 
 
+def wyoming_all():
+    async def talk():
+        async with AsyncTcpClient("127.0.0.1", int(os.environ["EDGED_WYOMING"])) as c:
+            await c.write_event(Describe().event())
+            program = Info.from_event(await c.read_event()).handle[0]
+            assert program.installed and program.supports_handled_streaming and program.models[0].languages == ["en"], program
+        async with AsyncTcpClient("127.0.0.1", int(os.environ["EDGED_WYOMING"])) as c:
+            await c.write_event(Transcript(text="Turn on the hallway light.", language="en").event())
+            kinds, chunks, whole = [], "", None
+            while not kinds or kinds[-1] != "handled-stop":
+                event = await c.read_event()
+                kinds.append(event.type)
+                chunks += event.data["text"] if event.type == "handled-chunk" else ""
+                whole = event.data["text"] if event.type == "handled" else whole
+            assert kinds[0] == "handled-start" and kinds[-2] == "handled" and whole and chunks == whole, (kinds, chunks, whole)
+
+    asyncio.run(talk())
+
+
 def main():
-    checks = [v for k, v in globals().items() if callable(v) and k.startswith(("openai_", "ollama_", "langchain_", "litellm_"))]
+    checks = [v for k, v in globals().items() if callable(v) and k.startswith(("openai_", "ollama_", "langchain_", "litellm_", "wyoming_"))]
     failed = 0
     for check in checks:
         try:

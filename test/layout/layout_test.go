@@ -59,12 +59,14 @@ var allowed = map[string][]string{
 	"core/serve/adapters":            {"core/model/weights", "core/model/lora", "core/model/gguf", "core/model/safetensors", "core/protocol", "core/protocol/backend"},
 	"core/serve/monitor":             {"core/serve/dispatch", "core/machine", "core/protocol/backend"},
 	"core/serve/door/home":           {},
+	"core/serve/door/stream":         {"core/serve/dispatch"},
+	"core/serve/door/wyoming":        {"core/serve/door/fields", "core/serve/door/stream", "core/serve/dispatch", "core/config"},
 	"core/serve/door/broker":         {},
 	"core/serve/door/fields":         {"core/serve/dispatch", "core/config"},
 	"core/serve/door/mqtt":           {"core/serve/door/mqtt/*", "core/serve/door/fields", "core/serve/dispatch", "core/config", "core/protocol/backend"},
 	"core/serve/door/mqtt/link":      {"core/config"},
 	"core/serve/door/mqtt/askclient": {"core/serve/door/mqtt", "core/serve/door/mqtt/link"},
-	"core/serve/door/http":           {"core/serve/door/http/*", "core/serve/door/fields", "core/serve/dispatch", "core/config", "core/protocol/backend"},
+	"core/serve/door/http":           {"core/serve/door/http/*", "core/serve/door/fields", "core/serve/door/stream", "core/serve/dispatch", "core/config", "core/protocol/backend"},
 	"core/serve/daemon":              {"core/config", "core/machine", "core/protocol", "core/protocol/backend", "core/protocol/tokenizer", "core/serve/adapters", "core/serve/dispatch", "core/serve/door/*", "core/serve/inbox", "core/serve/monitor", "core/serve/pluginhost"},
 
 	// Formats and kernels.

@@ -24,6 +24,7 @@ import (
 	"edged/core/serve/door/home"
 	httpdoor "edged/core/serve/door/http"
 	"edged/core/serve/door/mqtt"
+	"edged/core/serve/door/wyoming"
 	"edged/core/serve/inbox"
 	"edged/core/serve/monitor"
 )
@@ -217,6 +218,10 @@ func (d *daemon) serve(ctx context.Context, n *notifier, cancel context.CancelFu
 		closeDoor()
 		return errors.Join(err, outer.wait())
 	}
+	if err := d.openWyoming(doorCtx, outer); err != nil {
+		closeDoor()
+		return errors.Join(err, outer.wait())
+	}
 	outer.goes(func() error { return d.reloads(doorCtx) })
 	outer.goes(func() error { return n.watchdog(doorCtx, d.pulse) })
 	outer.goes(func() error { return d.announce(ctx, address, httpAddress) })
@@ -255,6 +260,22 @@ func (d *daemon) monitor(ctx context.Context, g *group) error {
 	}
 	d.log.InfoContext(ctx, "metrics are served", "address", l.Addr())
 	g.goes(func() error { return l.Run(ctx) })
+	return nil
+}
+
+// openWyoming opens the Wyoming door where the configuration wants it.
+func (d *daemon) openWyoming(ctx context.Context, g *group) error {
+	if d.c.Wyoming.Listen == "" {
+		return nil
+	}
+	door, err := wyoming.Listen(ctx, wyoming.Options{
+		Config: d.c.Wyoming, Name: d.c.Node.Name, Version: d.o.Version, Dispatcher: d.work, Model: func() string { return modelName(d.c.Model.Path) }, Log: d.log,
+	})
+	if err != nil {
+		return err
+	}
+	d.log.InfoContext(ctx, "the Wyoming door is open", "address", door.Addr())
+	g.goes(func() error { return door.Run(ctx) })
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"edged/core/serve/dispatch"
+	"edged/core/serve/door/stream"
 )
 
 // client is who a request is counted for: the address that it comes from.
@@ -20,15 +21,15 @@ func client(r *http.Request) string {
 
 // submit gives a request to the dispatcher. What it returns must be called when nobody waits any more: it cancels a request
 // that has not ended.
-func (d *Door) submit(r *http.Request, req *dispatch.Request) (s *sink, leave func(), err *dispatch.Error) {
+func (d *Door) submit(r *http.Request, req *dispatch.Request) (s *stream.Sink, leave func(), err *dispatch.Error) {
 	req.Door, req.Fleeting = DoorName, true
 	req.Client, req.ID = client(r), newID("http-")
-	s = newSink(req.Options.N)
+	s = stream.New(req.Options.N)
 	if err := d.o.Dispatcher.Submit(r.Context(), req, s); err != nil {
 		return nil, func() {}, asError(err)
 	}
 	return s, func() {
-		if s.take().last == nil {
+		if s.Take().Last == nil {
 			d.o.Dispatcher.Cancel(req.Client, req.ID)
 		}
 	}, nil
@@ -43,9 +44,9 @@ func (d *Door) wait(r *http.Request, req *dispatch.Request) (*dispatch.Last, *di
 	defer leave()
 	for {
 		select {
-		case <-s.wake:
-			if n := s.take(); n.last != nil {
-				return n.last, failure(n.last)
+		case <-s.Wake():
+			if n := s.Take(); n.Last != nil {
+				return n.Last, failure(n.Last)
 			}
 		case <-r.Context().Done():
 			return nil, nil
@@ -112,10 +113,10 @@ func (d *Door) stream(w http.ResponseWriter, r *http.Request, f form, req *dispa
 	}
 	for {
 		select {
-		case <-s.wake:
-			n := s.take()
-			if n.last != nil {
-				if err := failure(n.last); err != nil {
+		case <-s.Wake():
+			n := s.Take()
+			if n.Last != nil {
+				if err := failure(n.Last); err != nil {
 					if !o.opened {
 						refuseError(w, f, err)
 						return
@@ -125,25 +126,25 @@ func (d *Door) stream(w http.ResponseWriter, r *http.Request, f form, req *dispa
 					return
 				}
 			}
-			if n.began || n.last != nil {
+			if n.Began || n.Last != nil {
 				begin()
 			}
-			for i, text := range n.texts {
-				if text = veils[i].pass(text, n.mark); text != "" {
+			for i, text := range n.Texts {
+				if text = veils[i].pass(text, n.Mark); text != "" {
 					sh.text(o, i, text)
 				}
 			}
-			if n.last != nil {
-				for i := range min(len(veils), len(n.last.Choices)) {
-					whole := n.last.Choices[i].Text
-					if i < len(n.last.Beside) {
-						whole = n.last.Beside[i]
+			if n.Last != nil {
+				for i := range min(len(veils), len(n.Last.Choices)) {
+					whole := n.Last.Choices[i].Text
+					if i < len(n.Last.Beside) {
+						whole = n.Last.Beside[i]
 					}
 					if text := veils[i].rest(whole); text != "" {
 						sh.text(o, i, text)
 					}
 				}
-				sh.end(o, n.last)
+				sh.end(o, n.Last)
 				o.flush()
 				return
 			}

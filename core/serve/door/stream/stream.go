@@ -1,17 +1,19 @@
-package http
+// Package stream keeps the events of one request for a door whose client waits on a connection: the text as it comes, once,
+// whatever attempts it took, and the last event.
+//
+// It must not know what a door makes of them.
+package stream
 
 import (
-	"crypto/rand"
-	"encoding/hex"
 	"strings"
 	"sync"
 
 	"edged/core/serve/dispatch"
 )
 
-// sink keeps the events of one request until its connection takes them. What waits is never more than the answer's text,
+// Sink keeps the events of one request until its connection takes them. What waits is never more than the answer's text,
 // and nothing of it is dropped: unlike a broker's clients, who waits here has one try only.
-type sink struct {
+type Sink struct {
 	wake chan struct{} // holds a value when something has come
 
 	mu      sync.Mutex
@@ -29,12 +31,13 @@ type choiceText struct {
 	fresh strings.Builder // that nobody has taken
 }
 
-func newSink(n int) *sink {
-	return &sink{wake: make(chan struct{}, 1), attempt: 1, choices: make([]choiceText, max(n, 1))}
+// New returns a Sink for a request of n choices; 0 is 1.
+func New(n int) *Sink {
+	return &Sink{wake: make(chan struct{}, 1), attempt: 1, choices: make([]choiceText, max(n, 1))}
 }
 
 // Event is dispatch.Sink's. It never blocks.
-func (s *sink) Event(_ *dispatch.Request, ev dispatch.Event) {
+func (s *Sink) Event(_ *dispatch.Request, ev dispatch.Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if ev.Attempt != s.attempt {
@@ -66,39 +69,25 @@ func (s *sink) Event(_ *dispatch.Request, ev dispatch.Event) {
 	}
 }
 
-// news is what has come since it was asked for last.
-type news struct {
-	began bool
-	texts []string // per choice
-	mark  string
-	last  *dispatch.Last
+// Wake holds a value when something has come since Take.
+func (s *Sink) Wake() <-chan struct{} { return s.wake }
+
+// News is what has come since it was asked for last.
+type News struct {
+	Began bool     // the backend has begun to read the prompt
+	Texts []string // new, per choice
+	Mark  string   // what a call begins with; "": not known
+	Last  *dispatch.Last
 }
 
-func (s *sink) take() news {
+// Take returns the news.
+func (s *Sink) Take() News {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n := news{began: s.began, mark: s.mark, last: s.last, texts: make([]string, len(s.choices))}
+	n := News{Began: s.began, Mark: s.mark, Last: s.last, Texts: make([]string, len(s.choices))}
 	for i := range s.choices {
-		n.texts[i] = s.choices[i].fresh.String()
+		n.Texts[i] = s.choices[i].fresh.String()
 		s.choices[i].fresh.Reset()
 	}
 	return n
-}
-
-// newID is an identifier with a prefix, that nobody can guess.
-func newID(prefix string) string {
-	var b [12]byte
-	_, _ = rand.Read(b[:]) // it never fails
-	return prefix + hex.EncodeToString(b[:])
-}
-
-// newCallID is the identifier of a tool call: nine letters and digits, since there are templates that take no other.
-func newCallID() string {
-	const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
-	var b [9]byte
-	_, _ = rand.Read(b[:]) // it never fails
-	for i, c := range b {
-		b[i] = letters[int(c)%len(letters)]
-	}
-	return string(b[:])
 }
