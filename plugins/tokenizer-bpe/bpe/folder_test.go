@@ -170,3 +170,15 @@ func TestUnigramInConversations(t *testing.T) {
 		t.Errorf("in a plain text, as in the library: ids %v, want %v, error %v", ids, want, err)
 	}
 }
+
+// TestRWKV: the longest token at each place, over bytes that the file writes with escapes.
+func TestRWKV(t *testing.T) {
+	tok := fakeMeta{keyModel: "rwkv", keyTokens: []string{"<s>", `\x00`, `\xe2\x82`, `\xac`, "a", "ab", "abc", "b", `\n`}}.mustLoad(t)
+	ids, err := tok.Encode(nil, "ab€\x00abcb\n", Options{AddSpecial: true})
+	if want := []int32{5, 2, 3, 1, 6, 7, 8}; err != nil || !slices.Equal(ids, want) {
+		t.Fatalf("ids %v, want %v, error %v", ids, want, err)
+	}
+	if text, err := tok.Decode(ids, true); err != nil || string(text) != "ab€\x00abcb\n" {
+		t.Errorf("%q, error %v", text, err)
+	}
+}

@@ -34,6 +34,8 @@ const (
 	keyMerges       = "tokenizer.ggml.merges"
 	keyAddBOS       = "tokenizer.ggml.add_bos_token"
 	keyAddEOS       = "tokenizer.ggml.add_eos_token"
+	keyExtraSpaces  = "tokenizer.ggml.remove_extra_whitespaces"
+	keyCharsmap     = "tokenizer.ggml.precompiled_charsmap"
 	keySpacePrefix  = "tokenizer.ggml.add_space_prefix"
 	keyLowercase    = "tokenizer.ggml.normalizer.lowercase"
 	keyStripAccents = "tokenizer.ggml.normalizer.strip_accents"
@@ -61,6 +63,8 @@ func ggufModels() map[string]ggufModel {
 		"llama":  {kind: KindSPM, bos: 1, eos: 2, unk: 0, sep: -1, pad: -1},
 		"gpt2":   {kind: KindBPE, bos: -1, eos: -1, unk: -1, sep: -1, pad: -1},
 		"gemma4": {kind: KindSPM, bos: -1, eos: -1, unk: -1, sep: -1, pad: -1},
+		"t5":     {kind: KindUnigram, bos: -1, eos: 1, unk: 2, sep: -1, pad: 0},
+		"rwkv":   {kind: KindRWKV, bos: -1, eos: -1, unk: -1, sep: -1, pad: -1},
 		"bert":   {kind: KindWordPiece, bos: 101, eos: -1, unk: 100, sep: 102, pad: 0},
 	}
 }
@@ -92,7 +96,7 @@ func (l *ggufLoader) load() (*Tokenizer, error) {
 	}
 	m, ok := ggufModels()[modelName]
 	if !ok {
-		return nil, fmt.Errorf("%s is %q: supported are gpt2 (byte-level BPE), llama and gemma4 (SentencePiece BPE) and bert (WordPiece)", keyModel, modelName)
+		return nil, fmt.Errorf("%s is %q: supported are gpt2 (byte-level BPE), llama and gemma4 (SentencePiece BPE), t5 (SentencePiece unigram), bert (WordPiece) and rwkv", keyModel, modelName)
 	}
 	if modelName == "gemma4" {
 		pre = "gemma4"
@@ -112,6 +116,10 @@ func (l *ggufLoader) load() (*Tokenizer, error) {
 		err = l.spm(t)
 	case modelName == "bert":
 		err = l.bert(t)
+	case modelName == "t5":
+		err = l.unigram(t)
+	case modelName == "rwkv":
+		err = l.rwkv(t)
 	default:
 		err = l.bpe(t, pre)
 	}
@@ -163,7 +171,7 @@ func (l *ggufLoader) vocabulary(t *Tokenizer, m ggufModel) (*vocabulary, error) 
 		}
 	}
 	var scores []float32
-	if l.meta.Has(keyScores) && m.kind == KindSPM {
+	if l.meta.Has(keyScores) && (m.kind == KindSPM || m.kind == KindUnigram) {
 		list := l.floats(keyScores)
 		if len(list) < len(text) && l.err == nil {
 			return nil, fmt.Errorf("%s has %d entries for %d tokens", keyScores, len(list), len(text))
@@ -240,10 +248,13 @@ func (l *ggufLoader) bpe(t *Tokenizer, pre string) error {
 		return fmt.Errorf("%s: %w", keyPre, err)
 	}
 	t.info.Pre = pre
-	if !l.meta.Has(keyMerges) {
+	var merges []string
+	switch {
+	case l.meta.Has(keyMerges):
+		merges = l.strings(keyMerges)
+	case pre != "kimi-k2": // llama.cpp takes those without merges
 		return fmt.Errorf("the file has no %s", keyMerges)
 	}
-	merges := l.strings(keyMerges)
 	if l.err != nil {
 		return l.err
 	}
@@ -262,7 +273,7 @@ func (l *ggufLoader) bpe(t *Tokenizer, pre string) error {
 	}
 	if family.Raw {
 		t.info.Kind = KindSPM
-		t.model = &charBPE{splitter: family.Splitter, syms: syms, merges: table, bytes: byteTokens(t.vocab), unknown: -1, lines: true, escape: true}
+		t.model = &charBPE{splitter: family.Splitter, syms: syms, merges: table, bytes: byteTokens(t.vocab), unknown: -1, lines: family.Lines, escape: true}
 		t.pieces = pieces(t.vocab, unblank)
 	} else {
 		t.info.Kind = KindBPE
@@ -281,7 +292,7 @@ func (l *ggufLoader) bpe(t *Tokenizer, pre string) error {
 		})
 	}
 	l.around(t, family.AddBOS, t.info.EOS)
-	if pre == "gemma4" {
+	if pre == "gemma4" || pre == "granite-embed-multi-311m" {
 		// The files say that no BOS is wanted, and the model is useless without (llama.cpp corrects it too).
 		t.prefix = []int32{t.info.BOS}
 	}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"edged/test/oracle"
@@ -111,4 +112,100 @@ func TestOracleKinds(t *testing.T) {
 			}
 		})
 	}
+}
+
+// encoderCase is a line of encoders/NAME/oracle/tokens.jsonl.
+type encoderCase struct {
+	Text   string  `json:"text"`
+	Pair   *string `json:"pair"`
+	Target bool    `json:"target"`
+	IDs    []int32 `json:"ids"`
+	Bare   []int32 `json:"ids_bare"`
+}
+
+// TestOracleEncoders: the tokenizers of encoders and encoder-decoders: the folder's ids by transformers, the GGUF file's by
+// llama.cpp, which splits some texts otherwise.
+func TestOracleEncoders(t *testing.T) {
+	files, err := filepath.Glob(filepath.Join(oracle.Dir(t), "encoders", "*", "oracle", "tokens.jsonl"))
+	if err != nil || len(files) == 0 {
+		t.Skipf("there are no encoders, error %v", err)
+	}
+	for _, file := range files {
+		dir := filepath.Dir(filepath.Dir(file))
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var cases []encoderCase
+		for line := range bytes.Lines(data) {
+			var c encoderCase
+			if err := json.Unmarshal(line, &c); err != nil {
+				t.Fatal(err)
+			}
+			if c.Pair == nil && !c.Target {
+				cases = append(cases, c)
+			}
+		}
+		check := func(t *testing.T, tok *Tokenizer, differ map[string][]int32) {
+			for _, c := range cases {
+				for _, special := range []bool{true, false} {
+					want := c.Bare
+					if special {
+						want = c.IDs
+						if d, ok := differ[c.Text]; ok {
+							want = d
+						}
+					} else if _, ok := differ[c.Text]; ok || want == nil {
+						continue
+					}
+					got, err := tok.Encode(nil, c.Text, Options{AddSpecial: special, ParseSpecial: true})
+					if err != nil || !slices.Equal(got, want) {
+						t.Errorf("%q, special %t, error %v:\nwant %v\ngot  %v", c.Text, special, err, want, got)
+					}
+				}
+			}
+		}
+		t.Run(filepath.Base(dir)+"/hf", func(t *testing.T) {
+			tok, err := FromFolder(filepath.Join(dir, "hf"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			check(t, tok, nil)
+		})
+		ggufs, _ := filepath.Glob(filepath.Join(dir, "*.gguf"))
+		if len(ggufs) == 0 || strings.HasSuffix(dir, "-rank") { // llama.cpp's ids are not recorded for these
+			continue
+		}
+		t.Run(filepath.Base(dir)+"/gguf", func(t *testing.T) {
+			check(t, loadGGUF(t, ggufs[0]), tokensDiffer(t, dir))
+		})
+	}
+}
+
+// tokensDiffer are the texts that llama.cpp splits otherwise, with its ids.
+func tokensDiffer(t *testing.T, dir string) map[string][]int32 {
+	t.Helper()
+	out := map[string][]int32{}
+	files, _ := filepath.Glob(filepath.Join(dir, "oracle", "*.json"))
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var o struct {
+			GGUF struct {
+				Differ []struct {
+					Text string  `json:"text"`
+					IDs  []int32 `json:"ids_gguf"`
+				} `json:"tokens_differ"`
+			} `json:"gguf"`
+		}
+		if err := json.Unmarshal(data, &o); err != nil {
+			continue
+		}
+		for _, d := range o.GGUF.Differ {
+			out[d.Text] = d.IDs
+		}
+	}
+	return out
 }

@@ -42,7 +42,9 @@ func TestGGUFRefusals(t *testing.T) {
 		want string
 	}{
 		{"no vocabulary", m.without(keyModel), "no tokenizer.ggml.model"},
-		{"unknown model", m.with(keyModel, "t5"), `tokenizer.ggml.model is "t5": supported are`},
+		{"unknown model", m.with(keyModel, "plamo2"), `tokenizer.ggml.model is "plamo2": supported are`},
+		{"unigram without scores", m.with(keyModel, "t5"), "no tokenizer.ggml.scores"},
+		{"unigram with a broken map", m.with(keyModel, "t5").with(keyScores, make([]float64, 261)).with(keyCharsmap, []int64{1, 2}), "shorter than its header"},
 		{"model of another type", m.with(keyModel, true), keyModel},
 		{"unknown pre-tokenizer", m.with(keyPre, "klingon"), `unknown pre-tokenizer "klingon": known are`},
 		{"no tokens", m.without(keyTokens), keyTokens},

@@ -27,6 +27,7 @@ const (
 	KindWordPiece = "wordpiece" // WordPiece
 	KindUnigram   = "unigram"   // SentencePiece's unigram model
 	KindWordLevel = "wordlevel" // whole words
+	KindRWKV      = "rwkv"      // the longest token at each place
 )
 
 // Info describes a tokenizer. Ids are -1 where there is no such token.

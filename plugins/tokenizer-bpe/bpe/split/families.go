@@ -13,13 +13,14 @@ type Family struct {
 	IgnoreMerges bool // a word that is a token as a whole is that token
 	AddBOS       bool // unless the file says otherwise
 	Raw          bool // merges run on characters with spaces as U+2581, not on GPT-2's byte characters
+	Lines        bool // a run of line feeds that is a token is that token (Gemma 4)
 }
 
 // ByName builds the family of a pre-tokenizer name. The error lists the names there are.
 func ByName(name string, c *Classes) (Family, error) {
 	for _, f := range families() {
 		if slices.Contains(f.names, name) {
-			fam := Family{IgnoreMerges: f.ignoreMerges, AddBOS: f.addBOS, Raw: f.raw}
+			fam := Family{IgnoreMerges: f.ignoreMerges, AddBOS: f.addBOS, Raw: f.raw, Lines: f.raw && !f.noLines}
 			var err error
 			fam.Splitter, err = f.build(c)
 			return fam, err
@@ -42,6 +43,7 @@ type family struct {
 	names                     []string
 	build                     func(c *Classes) (Splitter, error)
 	ignoreMerges, addBOS, raw bool
+	noLines                   bool
 }
 
 func families() []family {
@@ -77,6 +79,24 @@ func families() []family {
 		{names: []string{"ufakzeka"}, build: byPattern(`[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`)},
 		{names: []string{"bailingmoe", "bailingmoe2", "llada-moe"}, build: byPattern(`'(?:[sSdDmMtT]|[lL][lL]|[vV][eE]|[rR][eE])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+`)},
 		{names: []string{"tekken"}, build: plain(func(c *Classes) Splitter { return Cased{C: c, MaxDigits: 1, Loose: true} }), ignoreMerges: true, addBOS: true},
+		{names: []string{"jais-2"}, build: byPattern(contractions + `[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+` + cascade)},
+		{names: []string{"spark2_5"}, build: byPatterns(`\p{N}{1,3}`, "[一-龥\u3040-ゟ゠-ヿ]+", sparkWords, `\p{N}`)},
+		{names: []string{"youtu"}, build: byPatterns(youtuScripts, anyLetters+contracted+"|"+anyLetters+contracted+`|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+`), ignoreMerges: true},
+		{names: []string{"granite-embed-multi-97m"}, build: byPattern(markedWords + `|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+`), ignoreMerges: true},
+		{names: []string{"poro-chat", "bloom", "gpt3-finnish"}, build: byPattern(bloomWords)},
+		{names: []string{"viking"}, build: byPatterns(bloomWords, `\p{N}`)},
+		{names: []string{"exaone-moe"}, build: byPattern(contractions + `[^\r\n\p{L}\p{N}]?(?:\p{L}\p{M}*(?: \p{L}\p{M}*)*)+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]?|\s*[\r\n]|\s+(?!\S)|\s+`)},
+		{names: []string{"chameleon"}, build: chameleon, addBOS: true},
+		{names: []string{"tiny_aya", "cohere2moe"}, build: byPatterns(
+			`[0-9]{1,3}(?=(?:[0-9]{3})*(?![0-9A-Za-z_]))`,
+			anyLetters+contracted+`|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+`,
+		)},
+		{names: []string{"superbpe"}, build: byPatterns(`\p{N}+`, `(?=(?:[0-9]{3})+(?![0-9]))`)},
+		{names: []string{"kimi-k2"}, build: byPattern(`[` + hanRanges + `]+|[^\r\n\p{L}\p{N}]?[\p{L}&&[^` + hanRanges + `]]+` + contracted +
+			`|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`)},
+		{names: []string{"afmoe"}, build: afmoe},
+		{names: []string{"granite-embed-multi-311m"}, build: plain(func(*Classes) Splitter { return Lines{} }), addBOS: true, raw: true},
+		{names: []string{"sarvam-moe"}, build: plain(func(*Classes) Splitter { return Lines{} }), raw: true, noLines: true},
 		{names: []string{"gemma4"}, build: plain(func(*Classes) Splitter { return Lines{} }), addBOS: true, raw: true},
 	}
 }
@@ -86,6 +106,81 @@ const (
 	contractions   = `(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|`
 	deepseek3Words = "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
 )
+
+// More patterns of llama.cpp, which reads the letters' subcategories (\p{Lu}, \p{Ll} and so on) as \p{L}.
+const (
+	contracted   = `(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])?`
+	anyLetters   = `[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+`
+	cascade      = `|\s{512}(?!\S)|\s{256}(?!\S)|\s{128}(?!\S)|\s{64}(?!\S)|\s{32}(?!\S)|\s{16}(?!\S)|\s{8}(?!\S)|\s{4}(?!\S)|\s{1,2}(?!\S)|\s{1}`
+	bloomWords   = ` ?[^(\s|.,!?…。，、।۔،)]+`
+	youtuScripts = "[가-힣ㄱ-ㆎ]+|[！…“”‘’—：；，、-〿︰-﹏]+|[ㄅ-ㄯ]+|[一-龥\u3040-ゟ゠-ヿ]+"
+	sparkWords   = "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+|[\\r\\n]|\\s+(?!\\S)|\\s+"
+	asianScripts = "[一-鿿㐀-䶿豈-\uFAFF\u3040-ゟ゠-ヿ･-ﾟ⼀-\u2FDFเ-\u0E7F\u0E80-\u0EFFក-\u17FFက-႟ꩠ-ꩿꧠ-\uA9FF가-\uD7AFᄀ-ᇿ]+"
+	hanRanges    = "\u4E00-\u9FFF\u3400-\u4DBF\U00020000-\U0002A6DF\U0002A700-\U0002B73F\U0002B740-\U0002B81F\U0002B820-\U0002CEAF\U0002CEB0-\U0002EBEF\uF900-\uFAFF\U0002F800-\U0002FA1F"
+	markedWords  = `[^\r\n\p{L}\p{N}]?(?:(?=[\p{L}\p{M}])[^a-z])*(?:(?=[\p{L}\p{M}])[^A-Z])+` + contracted +
+		`|[^\r\n\p{L}\p{N}]?(?:(?=[\p{L}\p{M}])[^a-z])+(?:(?=[\p{L}\p{M}])[^A-Z])*` + contracted
+)
+
+// byPatterns cuts by one pattern after the other.
+func byPatterns(patterns ...string) func(c *Classes) (Splitter, error) {
+	return func(*Classes) (Splitter, error) {
+		var chain Chain
+		for _, p := range patterns {
+			s, err := compileLlama(p)
+			if err != nil {
+				return nil, err
+			}
+			chain = append(chain, s)
+		}
+		return chain, nil
+	}
+}
+
+func chameleon(c *Classes) (Splitter, error) {
+	first, err := byPatterns(`<sentinel:[0-9]+>`, `(?:IMGIMG)(?:(?:A|B|C|D|E|F|G|H|I){1,4})Z`, `(?:[\t\n]|    |  )`, `\p{N}`, "[\\p{P}!-/:-@\\[-`{-~]")(c)
+	return Chain{first, GPT2{C: c}}, err
+}
+
+func afmoe(c *Classes) (Splitter, error) {
+	rest, err := byPatterns(asianScripts, deepseek3Words)(c)
+	return Chain{digitGroups{c}, rest}, err
+}
+
+// digitGroups cuts numbers into groups of three from their end. What stands before a number belongs to its first group, as
+// llama.cpp has it for AFMoE.
+type digitGroups struct{ c *Classes }
+
+// Split implements Splitter.
+func (d digitGroups) Split(s string, to Sink) error {
+	done := 0
+	for i := 0; i < len(s); {
+		class, n := d.c.at(s, i)
+		if class&number == 0 {
+			i += n
+			continue
+		}
+		count := 0
+		for end := i; end < len(s); count++ {
+			class, n := d.c.at(s, end)
+			if class&number == 0 {
+				break
+			}
+			end += n
+		}
+		for ; count > 0; count-- {
+			_, n := d.c.at(s, i)
+			i += n
+			if (count-1)%3 == 0 {
+				to.Word(s[done:i])
+				done = i
+			}
+		}
+	}
+	if done < len(s) {
+		to.Word(s[done:])
+	}
+	return nil
+}
 
 func byPattern(p string) func(c *Classes) (Splitter, error) {
 	return func(*Classes) (Splitter, error) { return compileLlama(p) }

@@ -276,3 +276,20 @@ func BenchmarkNewClasses(b *testing.B) {
 		NewClasses()
 	}
 }
+
+// TestGroupsOfDigits: pre-tokenizers that group digits from the end of a number.
+func TestGroupsOfDigits(t *testing.T) {
+	for name, want := range map[string][]string{
+		"afmoe":    {"n", " =", " ", "12", "345", "678"},
+		"superbpe": {"n = ", "12", "345", "678"},
+		"tiny_aya": {"n", " =", " ", "12", "345", "678"},
+	} {
+		f, err := ByName(name, NewClasses())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, cut(t, f.Splitter, "n = 12345678")); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+}
