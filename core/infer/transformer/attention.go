@@ -146,11 +146,11 @@ func (j *putJob) row(t int) {
 	row := s.qkv[t*ld : (t+1)*ld]
 	q, k, v := row[:nq], row[nq:nq+nk], row[nq+nk:]
 	r := &s.rows[t]
-	clip(row, a.Clip)
 	if !a.QKNorm.After {
 		a.qNorm.row(s.k, q, a.KeyDim)
 		a.kNorm.row(s.k, k, a.KeyDim)
 	}
+	clip(row, a.Clip) // OLMoE: behind the norms; others that clip have none
 	if a.rope >= 0 {
 		turn := &s.m.net.ropes[a.rope]
 		cos, sin := s.angles(a.rope, t)

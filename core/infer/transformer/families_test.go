@@ -16,13 +16,13 @@ import (
 // every family that is added.
 var notYet = []string{
 	"bamba", "deepseek_v2", "deepseek_v2_lite", "deepseek_v3",
-	"deepseek_v3_old", "ernie4_5_moe", "falcon_h1", "falcon_mamba",
-	"gemma3n", "gemma4", "gemma4_moe", "gemma4_old", "glm4_moe", "glm4_moe_lite",
-	"gpt_oss", "gpt_oss_mxfp4", "granitemoehybrid", "granitemoehybrid_old",
-	"jamba", "kimi_linear", "lfm2", "lfm2_moe", "lfm2_old", "llama-dynamic", "mamba", "mamba2", "minimax_m2",
-	"nemotron_h", "nemotron_h_moe", "nemotron_h_moe_old", "olmoe",
-	"phi3-longrope", "phi3-longrope-crossing", "phimoe", "qwen2_moe", "qwen3_5", "qwen3_5_composite", "qwen3_5_moe",
-	"qwen3_moe", "qwen3_next", "recurrent_gemma",
+	"deepseek_v3_old", "falcon_h1", "falcon_mamba",
+	"gemma3n", "gemma4", "gemma4_moe", "gemma4_old", "glm4_moe_lite",
+	"gpt_oss_mxfp4", "granitemoehybrid", "granitemoehybrid_old",
+	"jamba", "kimi_linear", "lfm2", "lfm2_moe", "lfm2_old", "llama-dynamic", "mamba", "mamba2",
+	"nemotron_h", "nemotron_h_moe", "nemotron_h_moe_old",
+	"phi3-longrope", "phi3-longrope-crossing", "phimoe", "qwen3_5", "qwen3_5_composite", "qwen3_5_moe",
+	"qwen3_next", "recurrent_gemma",
 }
 
 // familyInfo is what families.json says about a reference model.

@@ -7,14 +7,17 @@ import (
 	"edged/quant/kernel"
 )
 
-// experts is a mixture of gated experts: a row goes through those with the largest router logits, and out is the sum of their
-// results, weighted by the soft-max over the chosen logits (which equals Hugging Face's soft-max over all, normalised over the
-// chosen).
+// experts is a mixture of gated experts: a row goes through those that its router chooses (see route.go), and out is the sum of
+// their results, weighted, on top of that of the shared expert where there is one.
 type experts struct {
-	router linear
-	all    []expert
-	used   int
-	act    then
+	router    linear
+	how       arch.Router
+	corrected []float32 // (Experts) added to scores for choosing; nil: none
+	all       []expert
+	used      int
+	act       then
+	shared    *expert   // nil: none
+	gate      []float32 // (Width) of the shared expert's weight; nil: 1
 }
 
 type expert struct{ gate, up, down linear }
@@ -22,8 +25,22 @@ type expert struct{ gate, up, down linear }
 // experts binds a mixture of the layer.
 func (b *builder) experts(op *arch.MoE) *experts {
 	w := b.spec.Width
-	l := &experts{router: b.linear("ffn_gate_inp", op.Experts, w), used: op.Used, act: then{gated: true, f: function(op.Act)}}
+	l := &experts{router: b.linear("ffn_gate_inp", op.Experts, w), how: op.Router, used: op.Used, act: then{gated: true, f: function(op.Act)}}
 	b.weigh(&l.router, 1, 1)
+	if op.Router.Corrected {
+		l.corrected = b.required(b.prefix+"exp_probs_b.bias", op.Experts)
+	}
+	if op.Shared > 0 {
+		l.shared = &expert{
+			gate: b.linear("ffn_gate_shexp", op.Shared, w), up: b.linear("ffn_up_shexp", op.Shared, w), down: b.linear("ffn_down_shexp", w, op.Shared),
+		}
+		for _, x := range []*linear{&l.shared.gate, &l.shared.up, &l.shared.down} {
+			b.weigh(x, 1, 1)
+		}
+		if op.SharedGate {
+			l.gate = b.required(b.prefix+"ffn_gate_inp_shexp.weight", w)
+		}
+	}
 	for e := range op.Experts {
 		name := func(part string) string { return part + "." + strconv.Itoa(e) }
 		x := expert{
@@ -44,13 +61,13 @@ type pick struct {
 }
 
 func (l *experts) forward(s *step) {
-	n, w := len(l.all), s.m.spec.Width
+	n := len(l.all)
 	s.queue(&l.router, s.router, n)
 	s.compute(kernel.Exact, s.groups, nothing) // a rounded logit would send rows to other experts
 	for t := range s.t {
-		choose(s.picked[t*l.used:(t+1)*l.used], s.router[t*n:(t+1)*n])
+		l.choose(s.picked[t*l.used:(t+1)*l.used], s.router[t*n:(t+1)*n], s.scores)
 	}
-	clear(s.out[:s.t*w])
+	l.together(s)
 	// Ascending, so that each row adds up its experts in an order of its own.
 	for e := range l.all {
 		if n := s.gatherRows(l, e); n > 0 {
@@ -60,37 +77,27 @@ func (l *experts) forward(s *step) {
 	}
 }
 
-// choose fills picked with the experts of the largest logits, the lower number first where they are equal.
-func choose(picked []pick, logits []float32) {
-	for i := range picked {
-		best := -1
-		for e, v := range logits {
-			if taken(picked[:i], e) {
-				continue
-			}
-			if best < 0 || v > logits[best] {
-				best = e
-			}
-		}
-		picked[i] = pick{expert: best, weight: logits[best]}
+// together sets out to what every row gets beside its own experts: the shared expert's result, or nothing. It runs first, while
+// the normalised rows are still the input that is prepared.
+func (l *experts) together(s *step) {
+	w := s.m.spec.Width
+	if l.shared == nil {
+		clear(s.out[:s.t*w])
+		return
 	}
-	top, sum := picked[0].weight, float32(0)
-	for i := range picked {
-		picked[i].weight = kernel.Exp(picked[i].weight - top)
-		sum += picked[i].weight
+	ffn := l.shared.gate.w.Rows
+	s.queue(&l.shared.gate, s.gate, ffn)
+	s.queue(&l.shared.up, s.up, ffn)
+	s.compute(s.p, s.groups, l.act)
+	s.prepare(s.gate, s.t, ffn)
+	s.queue(&l.shared.down, s.out, w)
+	s.compute(s.p, s.groups, nothing)
+	if l.gate == nil {
+		return
 	}
-	for i := range picked {
-		picked[i].weight /= sum
+	for t := range s.t {
+		scale(s.out[t*w:(t+1)*w], sigmoid(dot(l.gate, s.h[t*w:(t+1)*w])))
 	}
-}
-
-func taken(picked []pick, e int) bool {
-	for _, p := range picked {
-		if p.expert == e {
-			return true
-		}
-	}
-	return false
 }
 
 // gatherRows copies the normalised rows of expert e together and returns their number. They keep their order, and with

@@ -54,10 +54,12 @@ const headRows = 32
 
 // sizes are the dimensions of step's buffers and their lengths in float32 values.
 type sizes struct {
-	rows, used int
-	partial    int // values of the largest partial result of attention
-	actCols    int
-	lens       [bufs]int64
+	rows    int
+	used    int // experts of a row
+	experts int // of a layer
+	partial int // values of the largest partial result of attention
+	actCols int
+	lens    [bufs]int64
 }
 
 // scratchSizes computes what a model needs: of each buffer the most that one of its operations asks for. o is resolved.
@@ -98,7 +100,10 @@ func scratchSizes(spec *arch.Spec, o *Options) sizes {
 				z.hidden(rows, op.Hidden, 1)
 			case arch.MoE:
 				z.hidden(rows, op.Hidden, 2)
-				z.used = max(z.used, op.Used)
+				if op.Shared > 0 {
+					z.hidden(rows, op.Shared, 2)
+				}
+				z.used, z.experts = max(z.used, op.Used), max(z.experts, op.Experts)
 				need(bufRouter, rows*int64(op.Experts))
 				need(bufLora, rows*int64(op.Experts))
 				need(bufGX, rows*width)

@@ -38,6 +38,7 @@ type step struct {
 	parts  []float32 // partial attention: (items, spans, attention.partialLen)
 	router []float32 // (t, Experts)
 	picked []pick    // (t, ExpertsUsed)
+	scores []float32 // (Experts) of one row, for choosing
 	gx     []float32 // (t, Width) rows of one expert
 	gd     []float32 // (t, Width) result of one expert
 	gt     []int32   // (t) their rows
@@ -102,7 +103,7 @@ func newStep(m *Model, z *sizes, mem []float32) *step {
 	s.rows = make([]row, 0, z.rows)
 	s.groups = make([]rowGroup, 0, 8)
 	s.sub = make([]rowGroup, 0, 8)
-	s.picked = make([]pick, z.rows*z.used)
+	s.picked, s.scores = make([]pick, z.rows*z.used), make([]float32, z.experts)
 	s.gt = make([]int32, 0, z.rows)
 	s.k.Grow(&s.act, z.rows, z.actCols)
 	s.workers = make([]worker, m.pool.Threads())

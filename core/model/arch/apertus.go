@@ -23,7 +23,7 @@ func apertus() Family {
 			k.ActOf("|hidden_act", XIELU)
 			bias := k.given("|attention_bias")
 			s := k.llamaLike(likeLlama{
-				qkvBias: bias, outBias: bias, qkNorm: true, ffn: func(d *Dims) Op { return MLP{Hidden: d.FFN, Act: Act{Kind: XIELU}, Bias: k.given("|mlp_bias")} },
+				qkvBias: bias, outBias: bias, qkNorm: true, ffn: func(d *Dims, _ int) Op { return MLP{Hidden: d.FFN, Act: Act{Kind: XIELU}, Bias: k.given("|mlp_bias")} },
 			})
 			for i, layer := range s.Layers {
 				if m, ok := layer[1].Op.(MLP); ok {

@@ -11,7 +11,7 @@ func arcee() Family {
 			act := k.ActOf("|hidden_act", ReLUSquared)
 			return k.llamaLike(likeLlama{
 				qkvBias: bias, outBias: bias, adjacent: k.IsGGUF(),
-				ffn: func(d *Dims) Op { return MLP{Hidden: d.FFN, Act: act, Bias: k.given("|mlp_bias")} },
+				ffn: func(d *Dims, _ int) Op { return MLP{Hidden: d.FFN, Act: act, Bias: k.given("|mlp_bias")} },
 			})
 		},
 	}

@@ -18,6 +18,9 @@ const (
 	maxExperts = 1 << 10
 )
 
+// MaxGroups bounds the groups that experts are divided into.
+const MaxGroups = 64
+
 // MaxExperts bounds the experts of a layer.
 const MaxExperts = maxExperts
 
@@ -149,8 +152,23 @@ func (c *checker) attention(a *Attention) {
 func (c *checker) experts(m *MoE) {
 	c.within("number of experts", m.Experts, 1, maxExperts)
 	c.within("feed-forward size", m.Hidden, 1, maxFFN)
+	c.within("shared expert's feed-forward size", m.Shared, 0, maxFFN)
 	if m.Used < 1 || m.Used > m.Experts {
 		c.fail(ErrInvalid, "%d of %d experts are to be used", m.Used, m.Experts)
+	}
+	r := &m.Router
+	c.bound("scale of the experts' weights", r.Scale)
+	c.bound("router's jitter", r.Jitter)
+	if r.Groups > 1 {
+		switch {
+		case r.Groups > MaxGroups || m.Experts%max(r.Groups, 1) != 0:
+			c.fail(ErrInvalid, "%d experts cannot be divided into %d groups (at most %d)", m.Experts, r.Groups, MaxGroups)
+		case r.UsedGroups < 1 || r.UsedGroups > r.Groups || r.UsedGroups*(m.Experts/r.Groups) < m.Used:
+			c.fail(ErrInvalid, "%d experts are to be chosen from %d of %d groups of %d", m.Used, r.UsedGroups, r.Groups, m.Experts/r.Groups)
+		}
+	}
+	if r.Kind == SparseMixer && m.Used != 2 {
+		c.fail(ErrUnsupported, "a sparse mixer that chooses %d experts: it chooses two", m.Used)
 	}
 }
 

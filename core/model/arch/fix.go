@@ -24,7 +24,17 @@ type Join struct{ Of string }
 // AddOne: the vector is stored as w where 1 + w is meant.
 type AddOne struct{ Of []string }
 
+// Stack: the matrices of all experts are stored in one tensor (Experts, rows, columns), and their biases in one (Experts, rows).
+// Of several matrices in it the rows follow one another, or alternate.
+type Stack struct {
+	Of          string
+	Into        []string // "blk.N.ffn_gate.E", …
+	Alternating bool     // row 0 is the first one's, row 1 the second's, …
+	Transposed  bool     // stored (Experts, columns, rows); biases are not
+}
+
 func (Transpose) fix() {}
+func (Stack) fix()     {}
 func (Split) fix()     {}
 func (AddOne) fix()    {}
 func (Join) fix()      {}
@@ -47,6 +57,16 @@ func (s *Spec) JoinOf(pattern string) bool {
 		}
 	}
 	return false
+}
+
+// StackOf is the Stack of a module pattern, nil where there is none.
+func (s *Spec) StackOf(pattern string) *Stack {
+	for _, f := range s.Fixes {
+		if x, ok := f.(Stack); ok && x.Of == pattern {
+			return &x
+		}
+	}
+	return nil
 }
 
 // Transposed reports whether matrices of a module pattern are stored (inputs, outputs).

@@ -23,10 +23,12 @@ type likeLlama struct {
 	qkvBias, outBias, mlpBias Presence
 	qkNorm                    bool
 	adjacent                  bool
-	tuned                     bool  // see RopeOf
-	window                    []int // by layer; nil: none
-	theta                     float64
-	ffn                       func(d *Dims) Op // nil: SwiGLU
+	tuned                     bool                        // see RopeOf
+	window                    []int                       // by layer; nil: none
+	theta, partial            float64                     // of the rotation; 0: usual
+	ffn                       func(d *Dims, layer int) Op // nil: SwiGLU
+	wholeNorm                 bool                        // q and k are normalised as whole rows
+	clip                      float32
 }
 
 // given is whether a switch of a folder makes biases a must. Biases that are not announced are taken where they are.
@@ -40,7 +42,7 @@ func (k *Keys) given(names string) Presence {
 func (k *Keys) llamaLike(o likeLlama) Spec {
 	d := k.Decoder()
 	eps := k.RMSEps()
-	rope := k.Rope(RopeOf{HeadDim: d.HeadDim, Theta: o.theta, Adjacent: o.adjacent, Tuned: o.tuned})
+	rope := k.Rope(RopeOf{HeadDim: d.HeadDim, Theta: o.theta, Partial: o.partial, Adjacent: o.adjacent, Tuned: o.tuned})
 	a := Attention{
 		Heads: d.Heads, KVHeads: d.KVHeads, KeyDim: d.HeadDim, ValueDim: d.HeadDim, Position: rope,
 		QKVBias: o.qkvBias, OutBias: o.outBias,
@@ -48,16 +50,21 @@ func (k *Keys) llamaLike(o likeLlama) Spec {
 	if o.qkNorm {
 		a.QKNorm = QKNorm{Of: PerHead, Kind: RMSNorm, Eps: eps}
 	}
+	if o.wholeNorm {
+		a.QKNorm = QKNorm{Of: WholeRow, Kind: RMSNorm, Eps: eps}
+	}
+	a.Clip = o.clip
 	var ffn Op
-	if o.ffn != nil {
-		ffn = o.ffn(&d)
-	} else {
+	if o.ffn == nil {
 		ffn = GLU{Hidden: d.FFN, Act: k.ActOf("|hidden_act", SiLU), Bias: o.mlpBias}
 	}
 	s := Spec{Width: d.Width, Context: d.Context, Norm: RMS("output_norm", eps), Head: Head{Tied: k.Tied(false), Bias: Absent}}
 	for i := range k.layers(d.Layers) {
 		if o.window != nil {
 			a.Window = o.window[i]
+		}
+		if o.ffn != nil {
+			ffn = o.ffn(&d, i)
 		}
 		s.Add(Sub{Pre: RMS("attn_norm", eps), Op: a}, Sub{Pre: RMS("ffn_norm", eps), Op: ffn})
 	}

@@ -12,7 +12,7 @@ func mixtral() Family {
 			s := k.llamaLike(likeLlama{
 				qkvBias: k.given("|attention_bias"), outBias: k.given("|attention_bias"), adjacent: k.IsGGUF(), theta: mixtralTheta(k),
 				window: k.windows(func(int) bool { return true }),
-				ffn: func(d *Dims) Op {
+				ffn: func(d *Dims, _ int) Op {
 					k.ActOf("|hidden_act", SiLU)
 					return MoE{
 						Experts: k.IntOr("expert_count|num_local_experts", 8), Used: k.IntOr("expert_used_count|num_experts_per_tok", 2),

@@ -85,12 +85,42 @@ const (
 )
 
 // MoE is a mixture of gated experts behind a router (Shazeer et al. 2017). Tensors: ffn_gate_inp, ffn_gate.E, ffn_up.E,
-// ffn_down.E.
+// ffn_down.E; ffn_gate_shexp, ffn_up_shexp, ffn_down_shexp of the shared expert.
 type MoE struct {
 	Experts, Used int
 	Hidden        int
 	Act           Act
+	Bias          Presence // of the experts' matrices
+	Router        Router
+	Shared        int  // width of an expert that every row goes through; 0: none
+	SharedGate    bool // its result is multiplied by σ(ffn_gate_inp_shexp · h)
 }
+
+// Router says how the logits of ffn_gate_inp become experts and weights. The zero value is Mixtral's: the largest logits are
+// chosen, and the weights are the soft-max over the chosen.
+type Router struct {
+	Kind        RouterKind
+	Bias        Presence // of ffn_gate_inp: added to the logits
+	Corrected   bool     // exp_probs_b is added to the scores for choosing only (DeepSeek-V3's correction)
+	Groups      int      // experts are chosen from UsedGroups of so many groups; 0 or 1: from all
+	UsedGroups  int
+	BestOfGroup int     // a group's score is the sum of so many of its best scores: 1 (DeepSeek-V2) or 2 (V3)
+	Normalise   bool    // divide the weights of the chosen by their sum …
+	Add, Least  float32 // … plus Add, or by Least where it is larger
+	Scale       float32 // of the weights at the end; 0: 1
+	Jitter      float32 // of SparseMixer: half the relative distance to the best beyond which a logit is cut
+}
+
+// RouterKind is how logits become scores.
+type RouterKind uint8
+
+// The kinds of router.
+const (
+	SoftmaxChosen RouterKind = iota // the soft-max over the chosen
+	Softmax                         // over all experts
+	Sigmoid                         // of each
+	SparseMixer                     // two experts by two soft-maxes cut at a threshold (PhiMoE; Liu et al. 2023)
+)
 
 func (Attention) op() {}
 func (GLU) op()       {}

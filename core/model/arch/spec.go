@@ -7,6 +7,7 @@ type Spec struct {
 	Width   int    // hidden size
 	Vocab   int    // rows of the embedding
 	Context int    // positions that the model was made for
+	Drafts  int    // layers behind the last that guess further tokens; their tensors are passed over
 	Embed   Embed
 	Layers  []Layer
 	Norm    Norm // before the head; zero: none

@@ -19,7 +19,7 @@ const (
 	Positions      // a row is added for each token
 	Product        // matrix of a linear layer
 	Expert         // matrix of one expert: a token reads Used of Experts of its kind
-	Router         // chooses experts: small, and a rounded logit sends a row elsewhere
+	Routing        // chooses experts: small, and a rounded logit sends a row elsewhere
 	HeadRole       // the output head
 )
 
@@ -137,10 +137,24 @@ func (l *lister) attention(a *Attention) {
 }
 
 func (l *lister) experts(m *MoE) {
-	l.add(Tensor{Name: "ffn_gate_inp.weight", Rows: m.Experts, Cols: l.width, Role: Router})
+	l.add(Tensor{Name: "ffn_gate_inp.weight", Rows: m.Experts, Cols: l.width, Role: Routing})
+	l.bias("ffn_gate_inp", m.Experts, m.Router.Bias)
+	if m.Router.Corrected {
+		l.vector("exp_probs_b.bias", m.Experts)
+	}
+	if m.Shared > 0 {
+		if m.SharedGate {
+			l.vector("ffn_gate_inp_shexp.weight", l.width)
+		}
+		l.linear("ffn_gate_shexp", m.Shared, l.width, Absent)
+		l.linear("ffn_up_shexp", m.Shared, l.width, Absent)
+		l.linear("ffn_down_shexp", l.width, m.Shared, Absent)
+	}
 	for e := 0; e < m.Experts && l.err == nil; e++ {
 		of := func(name string, rows, cols int) {
-			l.add(Tensor{Name: name + "." + strconv.Itoa(e) + ".weight", Rows: rows, Cols: cols, Role: Expert, Used: m.Used, Experts: m.Experts})
+			name += "." + strconv.Itoa(e)
+			l.add(Tensor{Name: name + ".weight", Rows: rows, Cols: cols, Role: Expert, Used: m.Used, Experts: m.Experts})
+			l.bias(name, rows, m.Bias)
 		}
 		of("ffn_gate", m.Hidden, l.width)
 		of("ffn_up", m.Hidden, l.width)

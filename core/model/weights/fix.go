@@ -18,6 +18,12 @@ import (
 func (b *builder) place(name string, f quant.Format, rows, cols int, data []byte) error {
 	module, suffix := cutSuffix(name)
 	pattern, numbers := arch.SplitNumbers(module)
+	if rows == 1 && b.wantsVector(name) { // some are saved with a dimension of 1 before them
+		rows = 0
+	}
+	if stack := b.m.Spec.StackOf(pattern); stack != nil && suffix == ".bias" && rows > 0 {
+		return b.stack(stack, numbers, suffix, f, rows, cols, 1, data)
+	}
 	if rows > 0 && suffix == ".weight" && b.folder && b.m.Spec.Transposed(pattern) {
 		var err error
 		if data, err = b.transposed(f, data, rows, cols); err != nil {

@@ -24,6 +24,9 @@ func (b *builder) openGGUF(path string) error {
 		return err
 	}
 	for i := range f.Tensors() {
+		if b.drafting(f.Tensors()[i].Name) {
+			continue
+		}
 		if err := b.ggufTensor(&f.Tensors()[i]); err != nil {
 			return err
 		}
@@ -169,8 +172,9 @@ func (b *builder) ggufTensor(t *gguf.Tensor) error {
 	if !format.Valid() {
 		return b.fail(ErrUnsupported, "tensor %s is %s; the supported types are %s", t.Name, t.Type, quant.Names())
 	}
+	stack, numbers, suffix := expertsOf(t.Name)
 	dims := t.Dims
-	for len(dims) > 2 && dims[len(dims)-1] == 1 && !strings.HasSuffix(t.Name, "_exps.weight") {
+	for len(dims) > 2 && dims[len(dims)-1] == 1 && stack == nil {
 		dims = dims[:len(dims)-1]
 	}
 	cols64, rows64 := dims[0], int64(1)
@@ -182,8 +186,10 @@ func (b *builder) ggufTensor(t *gguf.Tensor) error {
 		return err
 	}
 	switch {
-	case len(dims) == 3 && strings.HasSuffix(t.Name, "_exps.weight"):
-		return b.splitExperts(strings.TrimSuffix(t.Name, "_exps.weight"), format, dims, t.Data)
+	case stack != nil && len(dims) == 3 && suffix == ".weight":
+		return b.stack(stack, numbers, suffix, format, int(dims[2]), int(dims[1]), int(dims[0]), t.Data)
+	case stack != nil && len(dims) == 2 && suffix == ".bias":
+		return b.stack(stack, numbers, suffix, format, int(dims[1]), int(dims[0]), 1, t.Data)
 	case len(dims) == 1:
 		return b.place(t.Name, format, 0, cols, t.Data)
 	case len(dims) == 2:
@@ -193,16 +199,17 @@ func (b *builder) ggufTensor(t *gguf.Tensor) error {
 	}
 }
 
-// splitExperts cuts a stack of experts (experts, rows, cols) into matrices PREFIX.E.weight.
-func (b *builder) splitExperts(prefix string, f quant.Format, dims []int64, data []byte) error {
-	if dims[2] > arch.MaxExperts {
-		return b.fail(ErrInvalid, "tensor %s_exps.weight holds %d experts, at most %d are allowed", prefix, dims[2], arch.MaxExperts)
+// expertsOf says how llama.cpp's converter stacks the matrices of all experts: NAME_exps holds NAME of each, and ffn_gate_up_exps
+// the rows of both. nil: the tensor is no stack.
+func expertsOf(name string) (stack *arch.Stack, numbers []string, suffix string) {
+	module, suffix := cutSuffix(name)
+	pattern, numbers := arch.SplitNumbers(module)
+	one, ok := strings.CutSuffix(pattern, "_exps")
+	if !ok {
+		return nil, nil, suffix
 	}
-	n := len(data) / int(dims[2])
-	for e := range int(dims[2]) {
-		if err := b.matrix(fmt.Sprintf("%s.%d.weight", prefix, e), f, int(dims[1]), int(dims[0]), data[e*n:(e+1)*n]); err != nil {
-			return err
-		}
+	if into, fused := strings.CutSuffix(one, "ffn_gate_up"); fused {
+		return &arch.Stack{Of: pattern, Into: []string{into + "ffn_gate.E", into + "ffn_up.E"}}, numbers, suffix
 	}
-	return nil
+	return &arch.Stack{Of: pattern, Into: []string{one + ".E"}}, numbers, suffix
 }

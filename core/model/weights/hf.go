@@ -117,6 +117,9 @@ func (b *builder) canonical(name string) (string, bool) {
 		}
 	}
 	to, ok := b.m.family.ToGGUF(name) // a parameter that is no module's
+	if strings.HasSuffix(to, ".bias") {
+		return to, ok
+	}
 	return to + ".weight", ok
 }
 
@@ -132,7 +135,7 @@ func bnbSuffixes() []string {
 
 func (b *builder) hfTensors(files *safetensors.Folder, consumed map[string]bool) error {
 	for _, name := range files.Names() {
-		if consumed[name] || b.skipped(files, name) {
+		if consumed[name] || b.skipped(files, name) || b.drafting(name) {
 			continue
 		}
 		to, ok := b.canonical(name)
@@ -186,9 +189,19 @@ func (b *builder) hfTensor(files *safetensors.Folder, t *safetensors.Tensor, nam
 			return err
 		}
 		return b.place(name, format, rows, cols, t.Data)
-	default:
-		return b.fail(ErrUnsupported, "tensor %s has shape %v: want a vector or a matrix", t.Name, t.Shape)
+	case 3:
+		module, suffix := cutSuffix(name)
+		pattern, numbers := arch.SplitNumbers(module)
+		stack := b.m.Spec.StackOf(pattern)
+		rows, cols, err := b.dims(t.Name, t.Shape[1], t.Shape[2])
+		if err != nil {
+			return err
+		}
+		if stack != nil && t.Shape[0] <= arch.MaxExperts {
+			return b.stack(stack, numbers, suffix, format, int(t.Shape[0]), rows, cols, t.Data)
+		}
 	}
+	return b.fail(ErrUnsupported, "tensor %s has shape %v: want a vector or a matrix", t.Name, t.Shape)
 }
 
 func floatFormat(d safetensors.DType) (quant.Format, bool) {

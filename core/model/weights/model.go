@@ -92,7 +92,7 @@ func (m *Model) Products() []*quant.Matrix {
 	var out []*quant.Matrix
 	for _, name := range m.matrixNames() {
 		switch w := m.matrices[name]; m.tensors[name].Role {
-		case arch.Product, arch.Expert, arch.Router, arch.HeadRole:
+		case arch.Product, arch.Expert, arch.Routing, arch.HeadRole:
 			out = append(out, w)
 		case arch.Embedding:
 			if m.Matrix(arch.HeadName) == w {

@@ -1,0 +1,87 @@
+package arch
+
+// mixture reads what families with a mixture of experts have in common: sizes, and for files what llama.cpp's converter writes of
+// the router. HF spells a count or a width in many ways; the names here are all of them.
+func (k *Keys) mixture(d *Dims, how Router) MoE {
+	m := MoE{
+		Experts: k.Int("expert_count|num_experts|num_local_experts|n_routed_experts|moe_num_experts"),
+		Used:    k.Int("expert_used_count|num_experts_per_tok|moe_k"),
+		Hidden:  k.IntOr("expert_feed_forward_length|moe_intermediate_size", d.FFN),
+		Act:     k.ActOf("|hidden_act", SiLU),
+		Router:  how,
+	}
+	if !k.IsGGUF() {
+		return m
+	}
+	r := &m.Router
+	switch g := k.IntOr("expert_gating_func|", 0); g {
+	case 0:
+	case 1:
+		r.Kind = Softmax
+	case 2:
+		r.Kind = Sigmoid
+	case 3:
+		r.Kind = SoftmaxChosen
+	default:
+		k.Unsupported("%s %d", k.Say("expert_gating_func|"), g)
+	}
+	r.Normalise = k.Bool("expert_weights_norm|", r.Normalise)
+	if r.Scale = float32(k.FloatOr("expert_weights_scale|", float64(r.Scale))); r.Scale == 0 {
+		r.Scale = 1 // a file's 0 is none, as llama.cpp reads it
+	}
+	return m
+}
+
+// shared is the width of the experts that every row goes through: as the file's tensor has it, which no setting spells out for
+// every family.
+func (k *Keys) shared(layer int) int {
+	if shape := k.Shape(LayerName(layer, "ffn_gate_shexp.weight")); len(shape) == 2 {
+		return shape[0]
+	}
+	return 0
+}
+
+// sparse says which layers of Qwen's mixtures have experts: every decoder_sparse_step-th but those of mlp_only_layers.
+func (k *Keys) sparse() func(layer int) bool {
+	if k.IsGGUF() {
+		return func(int) bool { return true }
+	}
+	step := k.IntOr("|decoder_sparse_step", 1)
+	var only map[int]bool
+	if v, _, ok := k.find("|mlp_only_layers"); ok {
+		if list, isList := v.([]any); isList {
+			only = make(map[int]bool, len(list))
+			for _, x := range list {
+				if f, isNumber := toFloat(x); isNumber {
+					only[int(f)] = true
+				}
+			}
+		}
+	}
+	return func(layer int) bool { return step > 0 && (layer+1)%step == 0 && !only[layer] }
+}
+
+// qwenExperts are the names of experts that most families use.
+func qwenExperts() []string {
+	return []string{
+		".mlp.gate", "ffn_gate_inp",
+		".mlp.experts.E.gate_proj", "ffn_gate.E",
+		".mlp.experts.E.up_proj", "ffn_up.E",
+		".mlp.experts.E.down_proj", "ffn_down.E",
+	}
+}
+
+// deepseekExperts are those of DeepSeek's line: the same with shared experts and a correction.
+func deepseekExperts() []string {
+	return append(qwenExperts(),
+		".mlp.gate.e_score_correction_bias", "exp_probs_b.bias",
+		".mlp.shared_experts.gate_proj", "ffn_gate_shexp",
+		".mlp.shared_experts.up_proj", "ffn_up_shexp",
+		".mlp.shared_experts.down_proj", "ffn_down_shexp",
+	)
+}
+
+// leadingDense is the number of layers at the beginning that have no experts.
+func (k *Keys) leadingDense() int {
+	return k.IntOr("leading_dense_block_count|first_k_dense_replace", 0)
+}
