@@ -149,7 +149,7 @@ func fitIQ4(x, w []float32) float32 {
 		}
 		var qx, q2 float32
 		for i, v := range x {
-			q := float32(iq4Values[iq4Index(inv*v)])
+			q := float32(iq4Values[iq4Index(float32(inv*v))])
 			qx += float32(float32(w[i]*q) * v)
 			q2 += float32(float32(w[i]*q) * q)
 		}
@@ -174,18 +174,18 @@ func weighIQ4(w, x, imp []float32, sigma2 float32) {
 		return
 	}
 	for i, v := range x {
-		w[i] = v * v
+		w[i] = float32(v * v)
 	}
 }
 
 // encodeIQ4NL encodes a block of 32.
 func encodeIQ4NL(b []byte, x, imp []float32) bool {
 	var w [32]float32
-	weighIQ4(w[:], x, imp, squares(x)*(2.0/32))
+	weighIQ4(w[:], x, imp, float32(squares(x)*(2.0/32)))
 	d := fitIQ4(x, w[:])
 	inv := inverse(d)
 	for j := range 16 {
-		b[2+j] = iq4Index(inv*x[j]) | iq4Index(inv*x[j+16])<<4
+		b[2+j] = iq4Index(float32(inv*x[j])) | iq4Index(float32(inv*x[j+16]))<<4
 	}
 	return putHalf(b, d)
 }
@@ -196,7 +196,7 @@ func encodeIQ4XS(b []byte, x, imp []float32) bool {
 		w      [32]float32
 		scales [8]float32
 	)
-	sigma2 := squares(x) * (2.0 / 256)
+	sigma2 := float32(squares(x) * (2.0 / 256))
 	for g := range 8 {
 		var part []float32
 		if imp != nil {
@@ -214,7 +214,7 @@ func encodeIQ4XS(b []byte, x, imp []float32) bool {
 		l := max(-32, min(31, nearest(inv*s)))
 		invL := inverse(d * float32(l))
 		for j := range 16 {
-			b[8+16*g+j] = iq4Index(invL*x[32*g+j]) | iq4Index(invL*x[32*g+16+j])<<4
+			b[8+16*g+j] = iq4Index(float32(invL*x[32*g+j])) | iq4Index(float32(invL*x[32*g+16+j]))<<4
 		}
 		b[4+g/2] |= byte(l+32) & 15 << (4 * (g % 2))
 		high |= uint16(l+32) >> 4 << (2 * g)

@@ -11,7 +11,8 @@ const tinyBlock = 1e-15
 
 // nearest rounds to the nearest even integer; |x| is below 2²². (A float32 near 3·2²² has integers for its last places.)
 func nearest(x float32) int32 {
-	return int32(math.Float32bits(x+roundMagic)&0x007fffff) - 0x00400000
+	// The conversion keeps arm64 from adding unrounded products.
+	return int32(math.Float32bits(float32(x)+roundMagic)&0x007fffff) - 0x00400000
 }
 
 const roundMagic = 12582912
@@ -52,7 +53,7 @@ func fitSymmetric(q []uint8, x, w []float32, n int32) float32 {
 		var xl, ll float32
 		for i, v := range x {
 			l := float32(max(-n, min(n-1, nearest(inv*v))))
-			weight := v * v
+			weight := float32(v * v)
 			if w != nil {
 				weight = w[i]
 			}
@@ -91,14 +92,14 @@ func fitSymmetricStepwise(q []uint8, x []float32, n int32) float32 {
 	var xl, ll float32
 	for i, v := range x {
 		l[i] = max(-n, min(n-1, nearest(inv*v)))
-		w := v * v
+		w := float32(v * v)
 		xl += float32(float32(w*v) * float32(l[i]))
 		ll += float32(float32(w*float32(l[i])) * float32(l[i]))
 	}
 	for range 5 {
 		moved := false
 		for i, v := range x {
-			w := v * v
+			w := float32(v * v)
 			old := float32(l[i])
 			sx := xl - float32(float32(w*v)*old)
 			if !(sx > 0) {
@@ -141,7 +142,7 @@ type offsetSearch struct {
 func fitOffset(q []uint8, x, w []float32, s offsetSearch) (scale, minimum float32) {
 	low, high := x[0], x[0]
 	sumW := w[0]
-	sumX := sumW * x[0]
+	sumX := float32(sumW * x[0])
 	for i := 1; i < len(x); i++ {
 		v := x[i]
 		low, high = min(low, v), max(high, v)
@@ -170,7 +171,7 @@ func fitOffset(q []uint8, x, w []float32, s offsetSearch) (scale, minimum float3
 		for i, v := range x {
 			l := max(0, min(s.n, nearest(inv*(v-low))))
 			try[i] = uint8(l)
-			wl := w[i] * float32(l)
+			wl := float32(w[i] * float32(l))
 			sumL += wl
 			sumLL += float32(wl * float32(l))
 			sumXL += float32(wl * v)
@@ -202,7 +203,7 @@ func (s *offsetSearch) distance(d float32) float32 {
 	if s.absolute {
 		return float32(math.Abs(float64(d)))
 	}
-	return d * d
+	return float32(d * d)
 }
 
 // fitPositive finds a scale for x[i] ≈ scale·q[i], x ≥ 0, q in [0, n], that makes the squared error weighted by w small: nine
@@ -277,7 +278,7 @@ func fitPositive(q []uint8, x, w []float32, n int32) float32 {
 // spread weighs x by its importance and its size among its neighbours': imp·√(sigma2 + x²).
 func spread(w, x, importance []float32, sigma2 float32) {
 	for i, v := range x {
-		w[i] = importance[i] * root(sigma2+float32(v*v))
+		w[i] = float32(importance[i] * root(sigma2+float32(v*v)))
 	}
 }
 
