@@ -47,6 +47,41 @@ func newUnpacker(w *quant.Matrix) unpacker {
 	return u
 }
 
+// An Unpacker turns stored blocks of 32 weights into integers and scales, w = s·v, for kernels that want them in an order of
+// their own. It is for formats of Unpacks.
+type Unpacker struct{ u unpacker }
+
+// Unpacks tells whether w's blocks have one scale each and no offset, and within how much its integers stay.
+func Unpacks(w *quant.Matrix) (limit int, ok bool) {
+	switch w.Format {
+	case quant.IQ2_XXS, quant.IQ3_XXS, quant.IQ3_S, quant.TQ1_0, quant.TQ2_0, quant.Q1_0, quant.Q2_0, quant.Q8_1, quant.Q8_K:
+		return 128, true
+	case quant.IQ2_XS, quant.IQ2_S, quant.Q3_K:
+		return 4096, true
+	case quant.Group2, quant.Group4, quant.Group8:
+		if g := w.Group; g.Size == 16 || g.ZerosF != nil || !Quantised(w) {
+			return 0, false
+		}
+		if w.Format == quant.Group8 {
+			return 4096, true
+		}
+		return 128, true
+	default:
+		return 0, false
+	}
+}
+
+// NewUnpacker makes one for w.
+func NewUnpacker(w *quant.Matrix) Unpacker { return Unpacker{newUnpacker(w)} }
+
+// Blocks unpacks blocks [b0, b0+n) of row r, n at most 8 and b0 a multiple of 8.
+func (u *Unpacker) Blocks(v *[256]int16, s *[8]float32, r, b0, n int) {
+	var c chunk
+	u.u.unpack(&c, r, b0, n)
+	*v = c.v
+	copy(s[:], c.s[:8])
+}
+
 // BnBTable returns the integers v of a bitsandbytes code, within ±16256, and the unit c/16256 that goes with them. A code
 // that is not finite gives NaN.
 func BnBTable(s *quant.BnBScale) (v [16]int16, unit float32) {

@@ -5,6 +5,7 @@
 package simd
 
 import (
+	"encoding/binary"
 	"unsafe"
 
 	"edged/quant"
@@ -14,7 +15,7 @@ import (
 // MatMul runs rows in groups of Lanes. A last group that is not full begins earlier and computes some rows twice, to the same
 // bits; fewer rows in all are left to portable Go.
 func (k *Kernels) MatMul(y []float32, ldy int, w *quant.Matrix, a *kernel.Activations, p kernel.Precision, lo, hi int) {
-	if p == kernel.Fast && hi-lo >= k.Lanes && k.takes(w) {
+	if p == kernel.Fast && hi-lo >= k.Lanes && k.takes(w) && (a.Rows >= leastUnpacked || k.Pack[w.Format] != nil) {
 		k.fast(y, ldy, w, a, lo, hi)
 		return
 	}
@@ -25,9 +26,17 @@ func (k *Kernels) MatMul(y []float32, ldy int, w *quant.Matrix, a *kernel.Activa
 	k.Portable.MatMul(y, ldy, w, a, p, lo, hi)
 }
 
+// leastUnpacked is how many tokens must share a panel that portable Go makes, of formats without a kernel that does: one token
+// alone is multiplied as fast by portable Go wholly.
+const leastUnpacked = 4
+
 // takes tells whether there is a kernel for w.
 func (k *Kernels) takes(w *quant.Matrix) bool {
-	if k.Pack[w.Format] == nil || !kernel.Quantised(w) {
+	if k.Pack[w.Format] == nil {
+		_, ok := kernel.Unpacks(w)
+		return ok
+	}
+	if !kernel.Quantised(w) {
 		return false
 	}
 	if !w.Format.IsBnB() {
@@ -246,6 +255,10 @@ func (k *Kernels) packGroup(s *scratch, w *quant.Matrix, r, b, n, g int) []byte 
 		k.Panel[w.Format](unsafe.Pointer(&s.pack))
 		return panel
 	}
+	if k.Pack[w.Format] == nil {
+		k.unpackGroup(s, w, r, b, n, at, panel)
+		return panel
+	}
 	if w.Format.IsBnB() {
 		k.fillScales(s, w, r, 1)
 		s.pack = packArgs{
@@ -264,6 +277,48 @@ func (k *Kernels) packGroup(s *scratch, w *quant.Matrix, r, b, n, g int) []byte 
 	}
 	k.Pack[w.Format](unsafe.Pointer(&s.pack))
 	return panel
+}
+
+// unpackGroup is packGroup in portable Go, to panel and the scales from block at on: it costs some nanoseconds a weight, which all
+// tokens share.
+func (k *Kernels) unpackGroup(s *scratch, w *quant.Matrix, r, b, n, at int, panel []byte) {
+	var (
+		v      [256]int16
+		scales [8]float32
+	)
+	two := k.variantOf(w.Format) == TwoPart
+	size := 32 * k.Lanes // of a part of a block
+	u := kernel.NewUnpacker(w)
+	bias := uint32(k.Bias) * 0x01010101
+	for lane := range k.Lanes {
+		for b0 := 0; b0 < n; b0 += 8 {
+			m := min(8, n-b0)
+			u.Blocks(&v, &scales, r+lane, b+b0, m)
+			for i := range m {
+				s.s[(at+b0+i)*k.Lanes+lane] = scales[i]
+				block := v[32*i : 32*i+32]
+				if !two {
+					to := panel[(b0+i)*size+4*lane:]
+					for c := range 8 {
+						binary.LittleEndian.PutUint32(to[c*4*k.Lanes:], four(block[4*c], block[4*c+1], block[4*c+2], block[4*c+3])^bias)
+					}
+					continue
+				}
+				to := panel[(b0+i)*2*size+4*lane:]
+				for c := range 8 {
+					x0, x1, x2, x3 := block[4*c], block[4*c+1], block[4*c+2], block[4*c+3]
+					h0, h1, h2, h3 := (x0+64)>>7, (x1+64)>>7, (x2+64)>>7, (x3+64)>>7
+					binary.LittleEndian.PutUint32(to[c*4*k.Lanes:], four(h0, h1, h2, h3)^bias)
+					binary.LittleEndian.PutUint32(to[size+c*4*k.Lanes:], four(x0-h0<<7, x1-h1<<7, x2-h2<<7, x3-h3<<7)^bias)
+				}
+			}
+		}
+	}
+}
+
+// four puts four bytes into a word.
+func four(a, b, c, d int16) uint32 {
+	return uint32(uint8(a)) | uint32(uint8(b))<<8 | uint32(uint8(c))<<16 | uint32(uint8(d))<<24
 }
 
 // tile multiplies group g of the panel, blocks [b, b+n) of nb, with the tile of tokens that begins at t.
@@ -338,7 +393,7 @@ func (k *Kernels) variantOf(f quant.Format) Variant {
 		return Offsets
 	case quant.Q5_1, quant.Q5_K:
 		return Offsets
-	case quant.Q6_K, quant.NF4, quant.FP4:
+	case quant.Q6_K, quant.NF4, quant.FP4, quant.IQ2_XS, quant.IQ2_S, quant.Q3_K, quant.Group8:
 		return TwoPart
 	default:
 		return Plain
