@@ -17,16 +17,16 @@ import (
 	"edged/core/chat/jinja"
 )
 
-// Bounds of a template and of one rendering. The largest template among 94 public ones has 30 kB; rendering a
-// conversation of 200 messages by one of them takes 30,000 steps and 2 MB.
+// Bounds of a template and of one rendering. The largest template among 94 public ones has 30 kB; rendering a conversation
+// of 200 messages (41 kB) by one of 78 takes 101,000 steps and 1 MB at most, and some look at every message for each.
 const (
 	MaxSource = 512 << 10 // bytes of a template
 	MaxOutput = 16 << 20  // bytes of a rendered text
 	maxTime   = 10 * time.Second
 
 	// A rendering may take so much, and more for every byte of what it is given.
-	baseSteps    = 2_000_000
-	stepsPerByte = 16
+	baseSteps    = 1_000_000
+	stepsPerByte = 64
 	baseBytes    = 24 << 20
 	bytesPerByte = 64
 	maxBytes     = 512 << 20

@@ -49,7 +49,7 @@ func newEvaluator(ctx context.Context, in Input) *evaluator {
 		ev.vars = &in.Variables.d
 	}
 	if ev.maxSteps == 0 {
-		ev.maxSteps = 2_000_000
+		ev.maxSteps = 1_000_000
 	}
 	if ev.maxBytes == 0 {
 		ev.maxBytes = 24 << 20

@@ -917,6 +917,12 @@ func filterRound(ev *evaluator, v value, a *args) value {
 		if !isNumber(v) {
 			ev.fail("TypeError", "type %s doesn't define __round__ method", typeName(v))
 		}
+		if precision == nil { // round(v, None): a whole number
+			if f, ok := v.(float64); ok {
+				return ev.truncate(math.RoundToEven(f))
+			}
+			precision = int64(0)
+		}
 		n := max(min(ev.wholeArg("precision", precision), 1000), -1000)
 		if f, ok := v.(float64); ok {
 			return ev.round(f, int(n))

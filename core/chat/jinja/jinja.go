@@ -49,7 +49,7 @@ func syntaxError(line int, format string, args ...any) *Error {
 
 // Limits bound one rendering. Zero values mean the defaults that are named.
 type Limits struct {
-	Steps  int64 // expressions evaluated, items passed and 64-byte pieces of texts looked at; 0: 2,000,000
+	Steps  int64 // expressions evaluated, items passed and 64-byte pieces of texts looked at; 0: 1,000,000
 	Bytes  int64 // of all that is made, kept or not; 0: 24 MiB
 	Output int   // bytes of the text; 0: 16 MiB
 }

@@ -222,6 +222,11 @@ func toJSON(ev *evaluator, v value, a *args) value {
 	p := ev.bind("tojson", a, []string{"ensure_ascii", "indent", "separators", "sort_keys"}, 0)
 	f := jsonForm{item: ", ", key: ": "}
 	f.ascii = p[0] != missing && ev.truth(p[0])
+	if s, ok := text(v); ok { // Python does not look at the other arguments then
+		w := &writer{ev: ev}
+		w.jsonText(s, f.ascii)
+		return w.String()
+	}
 	f.sorted = p[3] != missing && ev.truth(p[3])
 	if p[1] != missing && p[1] != nil {
 		f.lines, f.item = true, ","

@@ -183,7 +183,7 @@ func messages(raw json.RawMessage, guard func(string) string, anyRole bool) (jso
 // else, and is shown as transformers shows it.
 func withObjects(calls json.RawMessage) json.RawMessage {
 	var list []json.RawMessage
-	if json.Unmarshal(calls, &list) != nil {
+	if json.Unmarshal(calls, &list) != nil || len(list) == 0 {
 		return calls
 	}
 	var out bytes.Buffer

@@ -34,6 +34,19 @@ func TestOwnAnswers(t *testing.T) {
 	}
 }
 
+// TestNoCalls: what is no list of calls stays what it is.
+func TestNoCalls(t *testing.T) {
+	for calls, want := range map[string]string{`null`: "undefined", `[]`: "[]", `7`: "7", `[null]`: "[null]"} {
+		got, err := newService(t).Render(t.Context(), tokenizer.Chat{
+			Template: `{{ messages[0].tool_calls | tojson if messages[0].tool_calls is defined else 'undefined' }}`,
+			Messages: json.RawMessage(`[{"role":"assistant","content":"x","tool_calls":` + calls + `}]`),
+		})
+		if err != nil || got != want {
+			t.Errorf("%s gives %q, %v; want %q", calls, got, err, want)
+		}
+	}
+}
+
 // TestReportedHistories renders the reported conversations.
 func TestReportedHistories(t *testing.T) {
 	dir := oracle.Dir(t)
