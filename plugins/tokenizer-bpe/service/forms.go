@@ -21,6 +21,9 @@ type bodyReader func(body string, whole bool) ([]tokenizer.ToolCall, bool)
 // maxEnds is how many end marks are tried for one call: an argument may hold the text of one.
 const maxEnds = 8
 
+// maxTries is how many marks of a form may begin what is no call, before the rest is text: each costs a look at the rest.
+const maxTries = 64
+
 // forms are tried in this order; the first that finds a call is taken. A control token among the marks is there only where
 // the text was decoded with its control tokens.
 func forms() []form {
@@ -71,13 +74,14 @@ func marked(text string) (string, []tokenizer.ToolCall) {
 func (f form) find(text string) (string, []tokenizer.ToolCall) {
 	var calls []tokenizer.ToolCall
 	var rest strings.Builder
-	for {
+	for tries := 0; tries < maxTries; {
 		before, after, ok := strings.Cut(text, f.begin)
 		if !ok {
 			break
 		}
 		found, next, ok := f.read(after)
 		if !ok {
+			tries++
 			rest.WriteString(before + f.begin)
 			text = after
 			continue
