@@ -546,6 +546,7 @@ func TestHostileClients(t *testing.T) {
 		bound *= 6
 	}
 	t.Logf("quiet: %v, bound %v", quiet, bound)
+	outer := t
 	for _, h := range hostilities() {
 		if !h.short && !soaking() {
 			continue
@@ -572,7 +573,13 @@ func TestHostileClients(t *testing.T) {
 			}
 			if soaking() { // the end comes beside it
 				r.ends(t, grace)
+				f.end()
 				up()
+				number := good.number
+				good.client.Disconnect(50)
+				good = newFriend(outer, "tcp://"+addr) // what the broker knew is gone with it
+				good.number = number
+				return
 			}
 			f.end()
 		})

@@ -7,6 +7,7 @@ package daemon
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -99,6 +100,7 @@ type daemon struct {
 	status  *status
 	notify  *notifier
 	exit    func(code int)
+	secret  string // of the embedded broker, for this node's client id; "": there is none
 }
 
 // group runs parts of the service; the first one that fails ends all.
@@ -192,7 +194,7 @@ func (d *daemon) serve(ctx context.Context, n *notifier, cancel context.CancelFu
 	if err != nil {
 		return err
 	}
-	d.door = mqtt.New(mqtt.Options{Node: d.c.Node.Name, Config: d.c.MQTT, Embedded: address, Device: device, Dispatcher: d.work, Log: d.log})
+	d.door = mqtt.New(mqtt.Options{Node: d.c.Node.Name, Config: d.c.MQTT, Embedded: address, Secret: d.secret, Device: device, Dispatcher: d.work, Log: d.log})
 
 	// The door outlives the dispatcher: last events are published after the work has ended.
 	doorCtx, closeDoor := context.WithCancel(context.WithoutCancel(ctx))
@@ -355,9 +357,11 @@ func (d *daemon) startBroker(ctx context.Context) (address string, closer func()
 			return "", nil, fmt.Errorf("mqtt: password: %w", err)
 		}
 	}
+	d.secret = rand.Text()
 	c := &d.c.Broker
 	b, err := broker.Start(ctx, broker.Options{
 		Listen: d.c.MQTT.Listen, Username: d.c.MQTT.Username, Password: password,
+		OwnID: mqtt.ClientID(d.c.Node.Name), OwnSecret: []byte(d.secret),
 		MaxPacket: int(d.c.MQTT.MaxPayload), MaxClients: c.MaxClients, MaxSessions: c.MaxSessions,
 		MaxMemory: int(c.MaxMemory), MaxClientMemory: int(c.MaxClientMemory), MaxRetained: c.MaxRetained, MaxQueued: c.MaxQueued,
 		MaxSubscriptions: c.MaxSubscriptions, MaxLevels: c.MaxLevels, MaxRate: c.MaxRate, WriteTimeout: c.WriteTimeout,

@@ -25,6 +25,8 @@ type Options struct {
 	Listen           string        // host:port; port 0 takes any free port
 	Username         string        // "": everybody may connect; only on loopback
 	Password         []byte        // with Username
+	OwnID            string        // client id of the one who runs the broker; "": nobody. It has a place beside MaxClients, and is never who gives way
+	OwnSecret        []byte        // with OwnID: the password without which nobody gets that id
 	MaxPacket        int           // bytes of a packet; 0: 1 MiB and what a header takes
 	MaxClients       int           // connected at once; 0: 128
 	MaxSessions      int           // connected or remembered; 0: 4 × MaxClients. The one away for longest leaves
@@ -122,6 +124,10 @@ func Start(ctx context.Context, o Options) (*Broker, error) {
 	if a, ok := ln.Addr().(*net.TCPAddr); o.Username == "" && (!ok || !a.IP.IsLoopback()) {
 		_ = ln.Close()
 		return nil, fmt.Errorf("broker: %s: %w", o.Listen, ErrOpen)
+	}
+	if o.OwnID != "" && len(o.OwnSecret) == 0 {
+		_ = ln.Close()
+		return nil, errors.New("broker: a client id of its own needs a secret")
 	}
 	b := newBroker(o)
 	b.listener = newListener(ln, o.MaxClients+16, o.Log)

@@ -63,6 +63,8 @@ func (r reason) Error() string {
 		return "this version of MQTT is not spoken here"
 	case reasonClientID:
 		return "the client id is not usable"
+	case reasonNotAuthorized:
+		return "this client id is the node's own"
 	case reasonCredentials:
 		return "the user name or the password is wrong"
 	case reasonBusy:

@@ -16,7 +16,14 @@ func (b *Broker) connect(c *conn, body []byte) error {
 		b.pool.put(len(body))
 	}
 	c.version = p.version
-	if err == nil && b.o.Username != "" && same(p.username, []byte(b.o.Username))&same(p.password, b.o.Password) == 0 {
+	switch {
+	case err != nil:
+	case b.own(p.id):
+		// Who takes the node's id would end it: a broker gives the session to whoever comes last.
+		if same(p.password, b.o.OwnSecret) == 0 {
+			err = reasonNotAuthorized
+		}
+	case b.o.Username != "" && same(p.username, []byte(b.o.Username))&same(p.password, b.o.Password) == 0:
 		err = reasonCredentials
 	}
 	if err == nil && (len(p.id) > maxClientID || p.will != nil && !b.fits(p.will.topic)) {
@@ -51,6 +58,9 @@ func (b *Broker) connect(c *conn, body []byte) error {
 	return nil
 }
 
+// own says that a client id is that of the one who runs the broker.
+func (b *Broker) own(id string) bool { return b.o.OwnID != "" && id == b.o.OwnID }
+
 // fits says that a topic is within the caps.
 func (b *Broker) fits(topic string) bool {
 	return len(topic) <= maxTopic && strings.Count(topic, "/") < b.o.MaxLevels
@@ -72,7 +82,7 @@ func (b *Broker) attach(c *conn, p *connectPacket) (*session, bool, error) {
 		id = rand.Text()
 	}
 	s := b.sessions[id]
-	if s == nil && b.connected >= b.o.MaxClients || s != nil && s.conn == nil && b.connected >= b.o.MaxClients {
+	if (s == nil || s.conn == nil) && b.connected >= b.o.MaxClients && !b.own(id) {
 		b.warn("embedded broker is full: a client is refused", "client", id, "clients", b.connected)
 		return nil, false, reasonBusy
 	}
@@ -123,9 +133,12 @@ func (b *Broker) place(id string) error {
 	for len(b.sessions) >= b.o.MaxSessions {
 		var oldest *session
 		for _, s := range b.sessions {
-			if s.conn == nil && (oldest == nil || s.left.Before(oldest.left)) {
+			if s.conn == nil && !b.own(s.id) && (oldest == nil || s.left.Before(oldest.left)) {
 				oldest = s
 			}
+		}
+		if oldest == nil && b.own(id) {
+			break
 		}
 		if oldest == nil {
 			return reasonBusy

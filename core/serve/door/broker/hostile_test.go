@@ -292,6 +292,32 @@ func TestOldestSessionLeaves(t *testing.T) {
 	}
 }
 
+// Nobody but who knows the secret gets the id of the one who runs the broker, and that one gets in when all places are taken.
+func TestOwnID(t *testing.T) {
+	b := start(t, broker.Options{MaxClients: 2, OwnID: "node", OwnSecret: []byte("secret")})
+	for i := range 2 {
+		connect(t, options(b, strconv.Itoa(i)))
+	}
+	own := func(password string) *paho.ClientOptions {
+		return options(b, "node").SetUsername("x").SetPassword(password)
+	}
+	lost := make(chan struct{})
+	connect(t, own("secret").SetConnectionLostHandler(func(paho.Client, error) { close(lost) }))
+	for _, o := range []*paho.ClientOptions{options(b, "node"), own("guess"), options(b, "third")} {
+		token := paho.NewClient(o).Connect()
+		if !token.WaitTimeout(10*time.Second) || token.Error() == nil {
+			t.Error("somebody was let in")
+		}
+	}
+	select {
+	case <-lost:
+		t.Error("the node was pushed out")
+	default:
+	}
+	connect(t, own("secret")) // it comes back
+	<-lost
+}
+
 // Connections that never say who they are do not keep out who does.
 func TestSilentConnectionsLeaveRoom(t *testing.T) {
 	b := start(t, broker.Options{MaxClients: 4})

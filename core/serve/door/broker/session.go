@@ -128,7 +128,7 @@ func (b *Broker) room(need int, s *session) bool {
 		}
 		var most *session
 		for _, other := range b.sessions {
-			if other != s && other.held > mine && (most == nil || other.held > most.held) {
+			if other != s && !b.own(other.id) && other.held > mine && (most == nil || other.held > most.held) {
 				most = other
 			}
 		}

@@ -54,6 +54,7 @@ type Options struct {
 	Node       string      // config's node.name
 	Config     config.MQTT // section mqtt
 	Embedded   string      // address of the embedded broker, where Config says that there is one
+	Secret     string      // that it wants for this node's client id; "": none
 	Device     *Device     // nil: nobody is told
 	Dispatcher Dispatcher
 	Log        *slog.Logger
@@ -96,6 +97,7 @@ func New(o Options) *Door {
 		retained: newRetained(out.signal),
 		ready:    make(chan struct{}),
 	}
+	d.settings.Secret = o.Secret
 	if o.Device != nil {
 		d.retained.set(o.Device.Topic, o.Device.Payload)
 	}

@@ -25,6 +25,7 @@ type Settings struct {
 	URL          string // tcp, tls, ws or wss
 	Username     string
 	PasswordFile string
+	Secret       string // of the embedded broker, for the node's own client id; "": none
 	CAFile       string
 	CertFile     string
 	KeyFile      string
@@ -100,6 +101,9 @@ func (s Settings) Options(ctx context.Context, id string, dialled func(*Conn)) (
 			return nil, fmt.Errorf("mqtt: password: %w", err)
 		}
 		o.SetPassword(string(password))
+	}
+	if s.Secret != "" {
+		o.SetUsername("edged").SetPassword(s.Secret)
 	}
 	var tlsConfig *tls.Config
 	if u.Scheme == "tls" || u.Scheme == "wss" {
