@@ -30,7 +30,7 @@ func sameNumber(text string) string {
 	digits, exponent := text, 0
 	if i := strings.IndexAny(text, "eE"); i >= 0 {
 		n, err := strconv.Atoi(text[i+1:])
-		if err != nil || n < -1e15 || n > 1e15 {
+		if err != nil || n < -1e9 || n > 1e9 {
 			return text
 		}
 		digits, exponent = text[:i], n

@@ -108,7 +108,7 @@ func FuzzPackets(f *testing.F) {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
 		began := processor(t)
-		b := offline(Options{MaxMemory: 1 << 20, MaxPacket: 64 << 10, MaxSessions: 4, MaxRate: 1 << 40})
+		b := offline(Options{MaxMemory: 1 << 20, MaxPacket: 64 << 10, MaxSessions: 4, MaxRate: 1 << 30})
 		for _, said := range [][]byte{first, second} {
 			_ = newConn(b, &tape{Reader: bytes.NewReader(said)}).run()
 		}
