@@ -307,6 +307,15 @@ func (a *Automaton) need(s *state) int32 {
 	return fewest[0]
 }
 
+// atLeast is a number of tokens below which no text completes a state: all of them as long as the longest piece.
+func (a *Automaton) atLeast(s *state) int {
+	if s.dist >= never {
+		return never
+	}
+	longest := max(a.v.longest, 1)
+	return (int(s.dist) + longest - 1) / longest
+}
+
 // uniform finds out where easy characters lead.
 func (a *Automaton) uniform(s *state) {
 	if s.even != nil || s.uneven || s.stuck {

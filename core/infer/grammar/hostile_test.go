@@ -124,3 +124,40 @@ func lead(t *testing.T, text string, v *Vocabulary, pieces [][]byte) {
 	}
 	t.Log(err)
 }
+
+// TestTooAmbiguous: a text whose next tokens take ever new work to find has burst of it and refill for each token, and
+// then ends by a clear error; another text goes on.
+func TestTooAmbiguous(t *testing.T) {
+	more := jsonPieces()
+	for a := 'a'; a <= 'z'; a++ {
+		for b := 'a'; b <= 'z'; b++ {
+			more = append(more, string(a)+string(b), string(a)+string(b)+"e")
+		}
+	}
+	v, pieces := letters(more...)
+	a := bind(t, "root ::= (w{6} \".\")*\nw ::= x x? | [a-z]{1,60}\nx ::= [a-m]{2,40} | [b-z]{3,50} | [a-z] x\n", v)
+	m, err := a.Start(10_000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	looked, n := 0, 0
+	for ; err == nil && n < 5000; n++ {
+		before := m.credit
+		var st Step
+		if st, err = m.Next(); err == nil {
+			looked += before - m.credit
+			id := int32('a' + n%26)
+			if st.Mask[id>>6]>>(id&63)&1 == 0 {
+				id = '.'
+			}
+			err = m.Advance(id, pieces[id])
+		}
+	}
+	if !errors.Is(err, ErrEffort) {
+		t.Fatalf("%d tokens looked at %d places: %v", n, looked, err)
+	}
+	if most := burst + n*refill; looked > most {
+		t.Errorf("%d tokens looked at %d places, and may at %d", n, looked, most)
+	}
+	t.Logf("%d tokens, %d places: %v", n, looked, err)
+}

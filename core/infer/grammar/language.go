@@ -16,7 +16,7 @@ import (
 const maxStates = 5000
 
 // maxTerms bounds the terms of one language.
-const maxTerms = 60_000
+const maxTerms = 24_000
 
 type termOp uint8
 

@@ -45,6 +45,9 @@ func (a *Automaton) Start(limit int) (*Matcher, error) {
 	m := &Matcher{a: a, at: a.start, left: limit, credit: burst}
 	m.begin()
 	defer m.settle()
+	if n := a.atLeast(a.start); n > limit { // without a look at a text that may have a hundred thousand bytes
+		return nil, fmt.Errorf("%w: the shortest text takes %d tokens or more, and %d may be written", ErrTooShort, n, limit)
+	}
 	switch n := a.need(a.start); {
 	case a.over():
 		return nil, errAmbiguous

@@ -434,6 +434,17 @@ func (r *schemaReader) merge(a, b facts, path string) (facts, error) {
 // closeObject gives each side's additionalProperties its meaning: it is about what that side does not list.
 func (r *schemaReader) closeObject(a, b, out facts, path string) error {
 	for _, side := range [2][2]facts{{a, b}, {b, a}} {
+		if more, theirs := side[0]["additionalProperties"], side[1]["patternProperties"]; more != nil && more.kind != 't' && theirs != nil && theirs.kind == 'o' {
+			kept := object()
+			for _, k := range out["patternProperties"].keys {
+				v := out["patternProperties"].fields[k]
+				if theirs.fields[k] != nil && side[0]["patternProperties"].get(k) == nil {
+					v = both(v, more)
+				}
+				kept.set(k, v)
+			}
+			out["patternProperties"] = kept
+		}
 		more, theirs := side[0]["additionalProperties"], side[1]["properties"]
 		if more == nil || more.kind == 't' || theirs == nil || theirs.kind != 'o' {
 			continue
