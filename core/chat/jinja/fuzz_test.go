@@ -5,7 +5,9 @@ package jinja_test
 import (
 	"errors"
 	"flag"
+	"maps"
 	"runtime"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -25,8 +27,9 @@ const fuzzContext = `{"messages":[{"role":"user","content":"Hi <x>"},{"role":"as
 
 // FuzzRender: whatever a template is, it ends within its bounds, in time and in memory, with a text or an error.
 func FuzzRender(f *testing.F) {
-	for _, source := range hostile() {
-		f.Add(source)
+	named := hostile()
+	for _, name := range slices.Sorted(maps.Keys(named)) {
+		f.Add(named[name])
 	}
 	for _, source := range []string{
 		`{% for m in messages %}{{ m['content'] | trim }}{% if not loop.last %}, {% endif %}{% endfor %}`,
@@ -66,7 +69,7 @@ func FuzzRender(f *testing.F) {
 			t.Errorf("the heap grew by %d MiB", grown>>20)
 		}
 		if *slow > 0 && took > *slow {
-			t.Errorf("took %v", took)
+			t.Errorf("took %v: %.200q", took, source)
 		}
 	})
 }

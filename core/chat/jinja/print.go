@@ -168,7 +168,7 @@ func (w *writer) dict(d *dict) {
 
 // quote writes a text as Python does: in single quotes unless it holds those and no double ones.
 func (w *writer) quote(s string) {
-	w.ev.work(len(s) / 16)
+	w.ev.work(len(s) / 4)
 	q := "'"
 	if strings.Contains(s, "'") && !strings.Contains(s, `"`) {
 		q = `"`

@@ -203,7 +203,7 @@ func textMethodNamed(name string) textMethod {
 	case "expandtabs":
 		return func(ev *evaluator, s string, _ bool, name string, a *args) value {
 			size := ev.wholeArg("tabsize", or(ev.bind(name, a, []string{"tabsize"}, 0)[0], int64(8)))
-			ev.work(len(s) / 16)
+			ev.work(len(s) / 4)
 			w := &writer{ev: ev}
 			column := int64(0)
 			for _, r := range s {
