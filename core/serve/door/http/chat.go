@@ -90,10 +90,10 @@ func (d *Door) chat(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if a.stream {
-		d.stream(w, r, openAI, a.req, len(a.req.Tools) > 0, &chatStream{a: a})
+		d.stream(w, r, openAI, a.req, mayCall(a.req), &chatStream{a: a})
 		return
 	}
-	l, err := d.wait(r, a.req)
+	l, err := d.wait(w, r, a.req)
 	switch {
 	case err != nil:
 		refuseError(w, openAI, err)

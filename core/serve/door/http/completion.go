@@ -41,7 +41,7 @@ func (d *Door) completion(w http.ResponseWriter, r *http.Request) {
 		d.stream(w, r, openAI, a.req, false, &textStream{a: a})
 		return
 	}
-	l, err := d.wait(r, a.req)
+	l, err := d.wait(w, r, a.req)
 	switch {
 	case err != nil:
 		refuseError(w, openAI, err)

@@ -17,10 +17,10 @@ import (
 const maxTexts = 4096
 
 // embedded asks for the vectors of texts. nil, nil: the client has gone.
-func (d *Door) embedded(r *http.Request, texts []string) (vectors [][]float32, tokens int, err *dispatch.Error) {
+func (d *Door) embedded(w http.ResponseWriter, r *http.Request, texts []string) (vectors [][]float32, tokens int, err *dispatch.Error) {
 	for len(texts) > 0 {
 		n := min(len(texts), fields.MaxInputs)
-		l, err := d.wait(r, &dispatch.Request{Kind: dispatch.Embed, Texts: texts[:n]})
+		l, err := d.wait(w, r, &dispatch.Request{Kind: dispatch.Embed, Texts: texts[:n]})
 		if err != nil || l == nil {
 			return nil, 0, err
 		}
@@ -96,7 +96,7 @@ func (d *Door) embeddings(w http.ResponseWriter, r *http.Request) {
 	if want == nil {
 		return
 	}
-	vectors, tokens, err := d.embedded(r, want.texts)
+	vectors, tokens, err := d.embedded(w, r, want.texts)
 	if err != nil {
 		refuseError(w, openAI, err)
 		return
@@ -216,7 +216,7 @@ func (d *Door) rerank(w http.ResponseWriter, r *http.Request) {
 	if want == nil {
 		return
 	}
-	vectors, tokens, err := d.embedded(r, want.texts)
+	vectors, tokens, err := d.embedded(w, r, want.texts)
 	if err != nil {
 		refuseError(w, openAI, err)
 		return

@@ -332,10 +332,10 @@ func (d *Door) ollamaAnswer(w http.ResponseWriter, r *http.Request, read func([]
 		writeJSON(w, http.StatusOK, a)
 		return
 	case dr.stream:
-		d.stream(w, r, ollama, dr.req, len(dr.req.Tools) > 0, s)
+		d.stream(w, r, ollama, dr.req, mayCall(dr.req), s)
 		return
 	}
-	l, err := d.wait(r, dr.req)
+	l, err := d.wait(w, r, dr.req)
 	switch {
 	case err != nil:
 		refuseError(w, ollama, err)
@@ -399,7 +399,7 @@ func (d *Door) ollamaVectors(w http.ResponseWriter, r *http.Request, field strin
 	if want == nil {
 		return nil, nil, 0
 	}
-	vectors, tokens, err := d.embedded(r, want.texts)
+	vectors, tokens, err := d.embedded(w, r, want.texts)
 	if err != nil {
 		refuseError(w, ollama, err)
 	}

@@ -122,6 +122,12 @@ func (d *draft) common(key string, raw []byte) (known bool, err *fields.Error) {
 		d.req.Stream = d.stream
 	case "stream_options":
 		err = d.streamOptions(raw)
+	case "max_tokens", "max_completion_tokens", "max_output_tokens":
+		if raw[0] == '-' { // "as many as there are", for some
+			_, err = fields.Int(raw, -2, -1)
+			return true, err
+		}
+		return fields.Option(&d.req.Options, "max_tokens", raw)
 	case "seed":
 		if raw[0] == '-' { // "any", for some
 			_, err = fields.Int(raw, math.MinInt32, -1)
@@ -195,8 +201,6 @@ func (d *draft) conversation(key string, raw []byte) (known bool, err *fields.Er
 		var on bool
 		on, err = fields.Bool(raw)
 		d.single = !on
-	case "max_completion_tokens":
-		return fields.Option(&d.req.Options, "max_tokens", raw)
 	case "template_vars", "chat_template_kwargs":
 		d.req.Vars, err = fields.Vars(raw)
 	case "reasoning_effort":
@@ -245,18 +249,32 @@ func (d *Door) chatBody(body []byte) (*asked, *dispatch.Error) {
 		return nil, invalid(err)
 	}
 	dr.req.Pieces = o.Logprobs
-	dropAuto(dr.req)
+	dropDefaults(dr.req)
 	if err := dr.resolve(d); err != nil {
 		return nil, err
 	}
 	return &dr.asked, nil
 }
 
-// dropAuto forgets a tool_choice that asks for nothing: clients send "auto" without tools.
-func dropAuto(req *dispatch.Request) {
+// dropDefaults forgets what says in words what is so anyway: clients send "auto" without tools, and a format that is text.
+func dropDefaults(req *dispatch.Request) {
 	if c := string(req.Options.ToolChoice); c == `"auto"` || c == `"none"` && len(req.Tools) == 0 {
 		req.Options.ToolChoice = nil
 	}
+	if len(req.Options.ResponseFormat) > 0 {
+		_ = fields.Object(req.Options.ResponseFormat, func(key string, raw []byte) *fields.Error {
+			if key == "type" && string(raw) == `"text"` {
+				req.Options.ResponseFormat = nil
+			}
+			return nil
+		})
+	}
+}
+
+// mayCall tells whether the answer may be a tool call: tools are shown, and no form holds the answer to something else.
+func mayCall(req *dispatch.Request) bool {
+	o := &req.Options
+	return len(req.Tools) > 0 && len(o.ResponseFormat) == 0 && o.Grammar == "" && string(o.ToolChoice) != `"none"`
 }
 
 // completionBody reads the body of a completion of a text as it is.

@@ -1,6 +1,7 @@
 package http
 
 import (
+	"bufio"
 	"encoding/base64"
 	"encoding/json"
 	"net/http"
@@ -56,9 +57,12 @@ func TestFields(t *testing.T) {
 	if req.Deadline != 5*time.Second || req.Priority != 2 || string(req.Vars) != `{"enable_thinking":false,"a":1}` {
 		t.Errorf("deadline %v, priority %d, variables %s", req.Deadline, req.Priority, req.Vars)
 	}
-	h.post("/v1/chat/completions", `{`+hello+`,"seed":-1,"stop":""}`)
-	if o := h.fake.last(t).Options; o.Seed != nil || o.Stop != nil {
-		t.Errorf("a seed of -1 and an empty stop are %v and %q", o.Seed, o.Stop)
+	h.post("/v1/chat/completions", `{`+hello+`,"seed":-1,"stop":"","max_tokens":-1,"response_format":{"type":"text"}}`)
+	if o := h.fake.last(t).Options; o.Seed != nil || o.Stop != nil || o.MaxTokens != nil || o.ResponseFormat != nil {
+		t.Errorf("what asks for nothing is %+v", o)
+	}
+	if resp, _ := h.do(http.MethodPost, "/v1/chat/completions", `{`+hello+`}`); resp.Header.Get("X-Request-Id") != h.fake.last(t).ID {
+		t.Errorf("the answer has the id %q", resp.Header.Get("X-Request-Id"))
 	}
 	h.post("/v1/chat/completions", `{"model":"pirate:latest",`+hello+`}`)
 	if a := h.fake.last(t).Adapters; len(a) != 1 || a[0].Name != "pirate" || a[0].Scale != 1 {
@@ -467,4 +471,33 @@ func TestResponses(t *testing.T) {
 	if at(t, last, "type") != "response.incomplete" || at(t, last, "response.output.0.content.0.text") != "Hello" {
 		t.Errorf("%s", text)
 	}
+}
+
+// TestFormStreams proves that an answer that is held to a form streams also where tools are offered, since it is no call.
+func TestFormStreams(t *testing.T) {
+	h := open(t, nil)
+	first := make(chan struct{})
+	h.fake.play = func(req *dispatch.Request, s dispatch.Sink) {
+		s.Event(req, dispatch.Event{Attempt: 1, Delta: &dispatch.Delta{Text: `{"a":`, Mark: "<call>"}})
+		<-first
+		answers(`{"a":`, `1}`)(req, s)
+	}
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, h.url+"/v1/chat/completions", strings.NewReader(
+		`{`+hello+`,"stream":true,"tools":[{"type":"function","function":{"name":"lamp"}}],"response_format":{"type":"json_object"}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	lines := bufio.NewScanner(resp.Body)
+	for lines.Scan() {
+		if strings.Contains(lines.Text(), `{\"a\":`) {
+			close(first) // it came before the answer was whole
+			return
+		}
+	}
+	t.Error("nothing came before the end")
 }

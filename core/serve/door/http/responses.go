@@ -18,10 +18,10 @@ func (d *Door) responses(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if a.stream {
-		d.stream(w, r, openAI, a.req, len(a.req.Tools) > 0, &responseStream{a: a, item: newID("msg_")})
+		d.stream(w, r, openAI, a.req, mayCall(a.req), &responseStream{a: a, item: newID("msg_")})
 		return
 	}
-	l, err := d.wait(r, a.req)
+	l, err := d.wait(w, r, a.req)
 	switch {
 	case err != nil:
 		refuseError(w, openAI, err)

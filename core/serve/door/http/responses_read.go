@@ -40,8 +40,6 @@ func (d *Door) responsesBody(body []byte) (*responsesAsked, *dispatch.Error) {
 		case "instructions":
 			_, err = fields.Text(raw, math.MaxInt32)
 			instructions = raw
-		case "max_output_tokens":
-			return fields.Option(&dr.req.Options, "max_tokens", raw)
 		case "text":
 			err = dr.textFormat(raw)
 		case "tools":
@@ -83,7 +81,7 @@ func (d *Door) responsesBody(body []byte) (*responsesAsked, *dispatch.Error) {
 	if err != nil {
 		return nil, invalid(err)
 	}
-	dropAuto(dr.req)
+	dropDefaults(dr.req)
 	if err := dr.resolve(d); err != nil {
 		return nil, err
 	}

@@ -21,9 +21,10 @@ func client(r *http.Request) string {
 
 // submit gives a request to the dispatcher. What it returns must be called when nobody waits any more: it cancels a request
 // that has not ended.
-func (d *Door) submit(r *http.Request, req *dispatch.Request) (s *stream.Sink, leave func(), err *dispatch.Error) {
+func (d *Door) submit(w http.ResponseWriter, r *http.Request, req *dispatch.Request) (s *stream.Sink, leave func(), err *dispatch.Error) {
 	req.Door, req.Fleeting = DoorName, true
 	req.Client, req.ID = client(r), newID("http-")
+	w.Header().Set("X-Request-Id", req.ID) // the log's request_id
 	s = stream.New(req.Options.N)
 	if err := d.o.Dispatcher.Submit(r.Context(), req, s); err != nil {
 		return nil, func() {}, asError(err)
@@ -36,8 +37,8 @@ func (d *Door) submit(r *http.Request, req *dispatch.Request) (s *stream.Sink, l
 }
 
 // wait runs a request to its last event. nil, nil: the client has gone.
-func (d *Door) wait(r *http.Request, req *dispatch.Request) (*dispatch.Last, *dispatch.Error) {
-	s, leave, err := d.submit(r, req)
+func (d *Door) wait(w http.ResponseWriter, r *http.Request, req *dispatch.Request) (*dispatch.Last, *dispatch.Error) {
+	s, leave, err := d.submit(w, r, req)
 	if err != nil {
 		return nil, err
 	}
@@ -88,7 +89,7 @@ const (
 // stream runs a request and writes its answer as it comes. Until the backend has begun to read the prompt, an error is an
 // answer of its own with a status; from then on, and after a sign of life, it is part of the stream.
 func (d *Door) stream(w http.ResponseWriter, r *http.Request, f form, req *dispatch.Request, tools bool, sh shape) {
-	s, leave, err := d.submit(r, req)
+	s, leave, err := d.submit(w, r, req)
 	if err != nil {
 		refuseError(w, f, err)
 		return
