@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -286,15 +287,37 @@ func (d *daemon) device() (*mqtt.Device, error) {
 	if !d.c.Home.Discovery {
 		return nil, nil
 	}
-	t := mqtt.Topics{Node: d.c.Node.Name}
-	payload, err := home.Message(home.Node{
-		Name: d.c.Node.Name, Version: d.o.Version, NoStats: d.c.MQTT.StatsInterval == 0,
-		Availability: t.Availability(), Status: t.Status(), Stats: t.Stats(), Ask: t.Ask(home.Tag), Answer: t.Answer(home.Tag), Cancel: t.Cancel(""),
-	})
+	payload, err := d.announcement(nil)
 	if err != nil {
 		return nil, err
 	}
-	return &mqtt.Device{Topic: home.Topic(d.c.Home.Prefix, d.c.Node.Name), Payload: payload, Birth: home.Birth(d.c.Home.Prefix)}, nil
+	return &mqtt.Device{
+		Topic: home.Topic(d.c.Home.Prefix, d.c.Node.Name), Payload: payload, Birth: home.Birth(d.c.Home.Prefix),
+		Select: mqtt.Topics{Node: d.c.Node.Name}.Default(), Choose: d.choose,
+	}, nil
+}
+
+// announcement is the device with the adapters that can be chosen.
+func (d *daemon) announcement(adapters []string) ([]byte, error) {
+	t := mqtt.Topics{Node: d.c.Node.Name}
+	return home.Message(home.Node{
+		Name: d.c.Node.Name, Version: d.o.Version, NoStats: d.c.MQTT.StatsInterval == 0, Adapters: adapters,
+		Availability: t.Availability(), Status: t.Status(), Stats: t.Stats(), Ask: t.Ask(home.Tag), Answer: t.Answer(home.Tag), Cancel: t.Cancel(""), Default: t.Default(),
+	})
+}
+
+// choose makes an adapter that is served the default one, or the bare model. What else is asked for changes nothing.
+func (d *daemon) choose(name string) {
+	if name == home.NoAdapter {
+		name = ""
+	}
+	if name != "" && !slices.ContainsFunc(d.folder.States(), func(a adapters.State) bool { return a.Served() && a.Name == name }) {
+		d.log.Warn("the adapter that was to be the default is not served", "adapter", name)
+		return
+	}
+	d.work.SetDefaultAdapter(name)
+	d.log.Info("another adapter is the default until the service ends", "adapter", name)
+	d.status.changed()
 }
 
 // openHTTP opens the HTTP door where the configuration wants it, and returns its address.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -133,8 +134,29 @@ func (s *status) publish() {
 		}
 	}
 	s.known = now
+	out.Default = d.work.DefaultAdapter()
+	if d.c.Home.Discovery {
+		s.announce(out)
+	}
 	s.last.Store(&out)
 	d.door.SetStatus(out)
+}
+
+// announce tells Home Assistant which adapters can be chosen.
+func (s *status) announce(now mqtt.Status) {
+	var names []string
+	for _, a := range now.Adapters {
+		names = append(names, a.Name)
+	}
+	if now.Default != "" && !slices.Contains(names, now.Default) {
+		names = append(names, now.Default)
+	}
+	payload, err := s.d.announcement(names)
+	if err != nil {
+		s.d.log.Error("the device cannot be written as JSON", "err", err)
+		return
+	}
+	s.d.door.SetDevice(payload)
 }
 
 // adapterOf is the state of an adapter as it is published.

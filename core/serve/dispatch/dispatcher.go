@@ -105,6 +105,7 @@ type Dispatcher struct {
 	stopped bool // and nothing runs on
 	numbers uint64
 	work    sync.WaitGroup // one for each job
+	adapter string         // of requests that name none; "": the bare model
 	stats   Stats
 	service time.Duration // moving average of what a request takes in the backend
 }
@@ -155,6 +156,7 @@ func New(o Config) *Dispatcher {
 		queue:    newQueue(l.Ageing),
 		early:    map[inbox.Key]time.Time{},
 		encodes:  map[*job]time.Time{},
+		adapter:  o.Defaults.Adapter,
 	}
 }
 
@@ -344,6 +346,20 @@ func (d *Dispatcher) CancelAll(client string) int {
 	return n
 }
 
+// DefaultAdapter is the adapter of requests that name none; "": the bare model.
+func (d *Dispatcher) DefaultAdapter() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.adapter
+}
+
+// SetDefaultAdapter changes it, for requests that come from now on, until the process ends.
+func (d *Dispatcher) SetDefaultAdapter(name string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.adapter = name
+}
+
 // Published says that the door's receiver acknowledged the last event of a request.
 func (d *Dispatcher) Published(client, id string) error {
 	return d.o.Inbox.Published(inbox.Key{Client: client, ID: id})
@@ -439,8 +455,8 @@ func (d *Dispatcher) record(req *Request) *record {
 		r.Deadline = d.limits.MaxDeadline
 	}
 	refs := req.Adapters
-	if refs == nil && req.Kind != Embed && d.o.Defaults.Adapter != "" {
-		refs = []AdapterRef{{Name: d.o.Defaults.Adapter, Scale: 1}}
+	if refs == nil && req.Kind != Embed && d.adapter != "" {
+		refs = []AdapterRef{{Name: d.adapter, Scale: 1}}
 	}
 	for _, ref := range refs {
 		r.Adapters = append(r.Adapters, UsedAdapter{Name: ref.Name, Scale: ref.Scale})

@@ -123,3 +123,20 @@ func TestCancelAll(t *testing.T) {
 		}
 	})
 }
+
+// TestDefaultAdapter proves that another default is that of the requests that come after it.
+func TestDefaultAdapter(t *testing.T) {
+	in(t, func(c *Config, p *plugins) { c.Defaults.Adapter = "x" }, func(b *bench) {
+		b.refused(t, ask("a", "x"), CodeAdapterNotFound)
+		b.SetDefaultAdapter("")
+		b.submit(t, ask("b", "x"))
+		b.SetDefaultAdapter("y")
+		if e := b.refused(t, ask("c", "x"), CodeAdapterNotFound); b.DefaultAdapter() != "y" || e.Message != `adapter: "y" is not there: this node serves no adapters` {
+			t.Errorf("%s, %q", e.Message, b.DefaultAdapter())
+		}
+		time.Sleep(time.Second)
+		if l := b.s.last(t, "b"); l.Error != nil || len(l.Adapters) != 0 {
+			t.Errorf("%+v", l)
+		}
+	})
+}

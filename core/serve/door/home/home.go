@@ -17,13 +17,18 @@ const Tag = "homeassistant"
 // CancelAll is what the cancel button sends.
 const CancelAll = "*"
 
+// NoAdapter is what the select of the default adapter calls the bare model. No adapter has a space in its name.
+const NoAdapter = "no adapter"
+
 // Node is what a device is made of. Topics are whole.
 type Node struct {
 	Name    string
 	Version string // of edged
 	Page    string // URL of the node's page; "": none
 
-	Availability, Status, Stats, Ask, Answer, Cancel string
+	Availability, Status, Stats, Ask, Answer, Cancel, Default string
+
+	Adapters []string // that are served
 
 	NoStats bool // the stats topic is silent
 }
@@ -140,6 +145,11 @@ func (n *Node) actions(add adder) {
 		"state_topic": n.Answer, "event_types": []string{"answer", "error"},
 		// The state of an event is its time: its text is an attribute.
 		"value_template": "{{ {'event_type': 'error' if value.startswith('error: ') else 'answer', 'text': value} | tojson }}",
+	})
+	// Options are what a state may be: the default is always among them, also while its adapter is not served.
+	add("default_adapter", "select", "Default adapter", "mdi:puzzle-star", component{
+		"state_topic": n.Status, "value_template": "{{ value_json.default_adapter | default('" + NoAdapter + "') }}",
+		"command_topic": n.Default, "options": append([]string{NoAdapter}, n.Adapters...), "qos": 1,
 	})
 	add("cancel", "button", "Cancel all", "mdi:cancel", component{"command_topic": n.Cancel, "payload_press": CancelAll, "qos": 1})
 }

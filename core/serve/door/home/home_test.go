@@ -10,7 +10,7 @@ import (
 func node() Node {
 	return Node{
 		Name: "Pi.5", Version: "1.2", Availability: "edged/Pi.5/availability", Status: "edged/Pi.5/status", Stats: "edged/Pi.5/stats",
-		Ask: "edged/Pi.5/ask/homeassistant", Answer: "edged/Pi.5/answer/homeassistant", Cancel: "edged/Pi.5/cancel",
+		Ask: "edged/Pi.5/ask/homeassistant", Answer: "edged/Pi.5/answer/homeassistant", Cancel: "edged/Pi.5/cancel", Default: "edged/Pi.5/default_adapter", Adapters: []string{"pirate"},
 	}
 }
 
@@ -43,7 +43,7 @@ func TestMessage(t *testing.T) {
 	if !slices.Equal(d.Device.Identifiers, []string{"edged-Pi.5"}) || d.Origin["name"] != "edged" || d.Availability[0]["topic"] != "edged/Pi.5/availability" {
 		t.Errorf("%+v", d)
 	}
-	topics := []string{"edged/Pi.5/status", "edged/Pi.5/stats", "edged/Pi.5/ask/homeassistant", "edged/Pi.5/answer/homeassistant", "edged/Pi.5/cancel"}
+	topics := []string{"edged/Pi.5/status", "edged/Pi.5/stats", "edged/Pi.5/ask/homeassistant", "edged/Pi.5/answer/homeassistant", "edged/Pi.5/cancel", "edged/Pi.5/default_adapter"}
 	seen := map[any]bool{}
 	for id, c := range d.Components {
 		if c["unique_id"] != "edged-Pi.5-"+id || seen[c["name"]] || c["default_entity_id"] != c["platform"].(string)+".edged_pi_5_"+id {
@@ -59,7 +59,7 @@ func TestMessage(t *testing.T) {
 			t.Errorf("%s has no template", id)
 		}
 	}
-	for _, id := range []string{"state", "problem", "model", "adapters", "tokens_per_s", "first_token", "waiting", "running", "temperature", "throttled", "ask", "answer", "cancel"} {
+	for _, id := range []string{"state", "problem", "model", "adapters", "tokens_per_s", "first_token", "waiting", "running", "temperature", "throttled", "ask", "answer", "cancel", "default_adapter"} {
 		if d.Components[id] == nil {
 			t.Errorf("there is no %s", id)
 		}

@@ -31,10 +31,12 @@ func TestDevice(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := start(t)
 			const topic, payload = "homeassistant/device/edged-pi/config", `{"device":{}}`
-			d := &all{}
+			d, chosen := &all{}, make(chan string, 4)
 			door := mqtt.New(mqtt.Options{
 				Node: "pi", Config: settings(s.address()), Dispatcher: d,
-				Device: &mqtt.Device{Topic: topic, Payload: []byte(payload), Birth: "homeassistant/status"},
+				Device: &mqtt.Device{
+					Topic: topic, Payload: []byte(payload), Birth: "homeassistant/status", Select: "edged/pi/default_adapter", Choose: func(name string) { chosen <- name },
+				},
 			})
 			ctx, cancel := context.WithCancel(t.Context())
 			done := make(chan error, 1)
@@ -59,6 +61,10 @@ func TestDevice(t *testing.T) {
 			if h := late.until(t, topic, 1, 15*time.Second)[0]; !h.retained || h.payload != payload {
 				t.Errorf("%+v", h)
 			}
+			ha.publish(t, "edged/pi/default_adapter", "pirate")
+			if got := <-chosen; got != "pirate" {
+				t.Errorf("%q was chosen", got)
+			}
 			ha.publish(t, "edged/pi/cancel", "*")
 			ha.publish(t, "edged/pi/cancel/kitchen", "*")
 			eventually(t, "all are cancelled", func() bool {
@@ -69,6 +75,8 @@ func TestDevice(t *testing.T) {
 			if n := len(ha.on(topic)); n != 2 {
 				t.Errorf("the device came %d times, want 2", n)
 			}
+			door.SetDevice([]byte(`{"device":{"name":"new"}}`))
+			ha.payload(t, topic, `{"device":{"name":"new"}}`)
 		})
 	}
 }

@@ -47,6 +47,9 @@ type Device struct {
 	Topic   string
 	Payload []byte
 	Birth   string // where Home Assistant says "online" when it has started: then the device is published again
+	Select  string // where it says which adapter is to be the default
+	// Choose takes what was said on Select. It must not block.
+	Choose func(name string)
 }
 
 // Options is what a Door is built from.
@@ -180,6 +183,13 @@ func (d *Door) SetStatus(s Status) {
 		s.Adapters = []StatusAdapter{}
 	}
 	d.setRetained(d.topics.Status(), s)
+}
+
+// SetDevice publishes what Home Assistant is told, where it is told anything.
+func (d *Door) SetDevice(payload []byte) {
+	if d.o.Device != nil {
+		d.retained.set(d.o.Device.Topic, payload)
+	}
 }
 
 // SetAdapter publishes the state of one adapter, retained; nil: it was removed.

@@ -125,6 +125,12 @@ func (d *Door) receive(_ paho.Client, m paho.Message) {
 	in, _, ok := d.topics.parse(m.Topic())
 	if !ok {
 		m.Ack()
+		if v := d.o.Device; v != nil && m.Topic() == v.Select {
+			if !m.Retained() { // one that was would undo at each connection what was chosen since
+				v.Choose(string(m.Payload()))
+			}
+			return
+		}
 		if v := d.o.Device; v != nil && m.Topic() == v.Birth {
 			// Its birth is retained where somebody set it so, and then comes at each of this node's connections too; the
 			// device does so as well.

@@ -249,6 +249,7 @@ func (d *Door) filters() map[string]byte {
 	f := d.topics.Filters()
 	if d.o.Device != nil {
 		f[d.o.Device.Birth] = 1
+		f[d.o.Device.Select] = 1
 	}
 	return f
 }

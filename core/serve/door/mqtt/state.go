@@ -22,6 +22,7 @@ type Status struct {
 	Model    *StatusModel    `json:"model,omitempty"`
 	Backend  *StatusBackend  `json:"backend,omitempty"`
 	Adapters []StatusAdapter `json:"adapters"`
+	Default  string          `json:"default_adapter,omitempty"` // of requests that name none; "": the bare model
 	Queue    StatusQueue     `json:"queue"`
 	Power    *StatusPower    `json:"power,omitempty"` // while the processor's clock is held down
 	Since    string          `json:"since"`           // RFC 3339: when the state began, by the machine's clock

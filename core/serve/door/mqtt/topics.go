@@ -59,6 +59,9 @@ func (t Topics) response(group bool, client, id string) string {
 // Ask is where a client publishes a plain prompt; tag "" is the form without one.
 func (t Topics) Ask(tag string) string { return join(t.root(false), levelAsk, tag) }
 
+// Default is where another default adapter is named, on nodes that Home Assistant is told of.
+func (t Topics) Default() string { return join(t.root(false), "default_adapter") }
+
 // Answer is where the plain answers to asks go; tag "" is the form without one.
 func (t Topics) Answer(tag string) string { return join(t.root(false), levelAnswer, tag) }
 
