@@ -20,6 +20,8 @@ type attention struct {
 	slopes       []float32 // (Heads) ALiBi's; nil: none
 	sinks        []float32 // (Heads); nil: none
 	index        int       // of the block among the attention blocks: the layer in the cache
+	row          int       // values of a row of queries that lie in step.qkv by themselves; 0: beside keys and values
+	latent       bool      // values are the first part of keys
 	last         bool      // of the network: rows that want no logits are done when their keys and values are stored
 }
 
@@ -99,7 +101,12 @@ func (n *headNorm) row(k kernel.Kernels, x []float32, dim int) {
 }
 
 // ld is the number of values of a row of queries, keys and values together.
-func (a *attention) ld() int { return a.q.w.Rows + a.k.w.Rows + a.v.w.Rows }
+func (a *attention) ld() int {
+	if a.row > 0 {
+		return a.row
+	}
+	return a.q.w.Rows + a.k.w.Rows + a.v.w.Rows
+}
 
 // group is the number of query heads of a key head.
 func (a *attention) group() int { return a.Heads / a.KVHeads }
@@ -311,6 +318,7 @@ func (j *attendJob) one(w, item, i, lo, hi int, dst *kernel.Partial) {
 		args.Slopes, args.Pos = a.slopes[head*group:(head+1)*group], s.rows[t].pos
 	}
 	args.KOff, args.VOff = s.m.kv.offsets(a.index, head)
+	args.Latent = a.latent
 	args.Lo, args.Hi = span(lo, hi, i)
 	s.k.Attend(dst, args)
 }

@@ -65,6 +65,8 @@ func (b *builder) unit(sub *arch.Sub) {
 	switch op := sub.Op.(type) {
 	case arch.Attention:
 		u.op = b.attention(&op)
+	case arch.Latent:
+		u.op = b.latent(&op)
 	case arch.GLU:
 		u.op = b.glu(&op)
 	case arch.MLP:

@@ -89,11 +89,19 @@ func scratchSizes(spec *arch.Spec, o *Options) sizes {
 				need(bufO, rows*int64(op.Heads*op.ValueDim))
 				z.actCols = max(z.actCols, op.Heads*op.ValueDim)
 				z.partial = max(z.partial, op.Heads/op.KVHeads*(2+op.ValueDim))
-				if r, ok := op.Position.(arch.Rope); ok && !slices.ContainsFunc(ropes, func(x arch.Rope) bool { return reflect.DeepEqual(x, r) }) {
-					ropes = append(ropes, r)
-					l[bufCos] += rows * int64(r.Dim/2)
-					l[bufSin] += rows * int64(r.Dim/2)
+				if r, ok := op.Position.(arch.Rope); ok {
+					ropes = z.rope(r, ropes, rows)
 				}
+			case arch.Latent:
+				row := op.KVRank + op.RopeDim
+				need(bufQKV, rows*int64(op.Heads*max(row, op.ValueDim)))
+				need(bufO, rows*int64(op.Heads*max(op.KVRank, op.NopeDim+op.RopeDim)))
+				z.hidden(rows, max(op.QRank, row), 2)
+				need(bufGX, rows*int64(max(op.KVRank, op.NopeDim)))
+				need(bufLora, rows*int64(op.Heads*(op.NopeDim+op.RopeDim)))
+				z.actCols = max(z.actCols, op.Heads*op.ValueDim, op.KVRank)
+				z.partial = max(z.partial, op.Heads*(2+op.KVRank))
+				ropes = z.rope(op.Position, ropes, rows)
 			case arch.GLU:
 				z.hidden(rows, op.Hidden, 2)
 			case arch.MLP:
@@ -113,6 +121,16 @@ func scratchSizes(spec *arch.Spec, o *Options) sizes {
 	}
 	need(bufParts, items*spans*int64(z.partial))
 	return z
+}
+
+// rope makes room for the angles of a rotation that is not among those of other layers.
+func (z *sizes) rope(r arch.Rope, others []arch.Rope, rows int64) []arch.Rope {
+	if slices.ContainsFunc(others, func(x arch.Rope) bool { return reflect.DeepEqual(x, r) }) {
+		return others
+	}
+	z.lens[bufCos] += rows * int64(r.Dim/2)
+	z.lens[bufSin] += rows * int64(r.Dim/2)
+	return append(others, r)
 }
 
 // hidden makes room for the rows between the matrices of a feed-forward network, of which so many stand side by side.

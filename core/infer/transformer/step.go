@@ -54,6 +54,8 @@ type step struct {
 	mul     product
 	low     lowRank
 	put     putJob
+	cached  latentJob
+	scaled  scaleJob
 	att     attendJob
 	fold    foldJob
 }

@@ -57,6 +57,9 @@ func (s *Spec) check() error {
 			case Attention:
 				attends = true
 				c.attention(&op)
+			case Latent:
+				attends = true
+				c.latent(&op)
 			case GLU:
 				c.within("feed-forward size", op.Hidden, 1, maxFFN)
 				c.norm(&op.Sub)
@@ -146,6 +149,20 @@ func (c *checker) attention(a *Attention) {
 		c.rope(&p, a.KeyDim)
 	case ALiBi:
 		c.bound("largest ALiBi bias", p.Max)
+	}
+}
+
+func (c *checker) latent(a *Latent) {
+	c.within("number of attention heads", a.Heads, 1, maxHeads)
+	c.within("rank of the queries", a.QRank, 0, maxWidth)
+	c.within("rank of the keys and values", a.KVRank, 1, maxHeadDim)
+	c.within("size of the part of a head that does not turn", a.NopeDim, 1, maxHeadDim)
+	c.within("size of a value", a.ValueDim, 1, maxHeadDim)
+	c.within("size of a cached row", a.KVRank+a.RopeDim, 1, maxHeadDim)
+	c.number("attention scale", a.Scale)
+	c.eps(a.Eps)
+	if c.err == nil {
+		c.rope(&a.Position, a.RopeDim)
 	}
 }
 

@@ -33,6 +33,15 @@ type Stack struct {
 	Transposed  bool     // stored (Experts, columns, rows); biases are not
 }
 
+// Expand: the rows that turn a compressed row into the keys and values of all heads are stored in one matrix, for each head Keys rows
+// and then Values rows. Keys become NAME.HEAD (inputs by outputs, for queries), values NAME.HEAD.
+type Expand struct {
+	Of                   string
+	IntoKeys, IntoValues string // "blk.N.attn_k_b.E", "blk.N.attn_v_b.E"
+	Keys, Values         int
+}
+
+func (Expand) fix()    {}
 func (Transpose) fix() {}
 func (Stack) fix()     {}
 func (Split) fix()     {}
@@ -57,6 +66,16 @@ func (s *Spec) JoinOf(pattern string) bool {
 		}
 	}
 	return false
+}
+
+// ExpandOf is the Expand of a module pattern, nil where there is none.
+func (s *Spec) ExpandOf(pattern string) *Expand {
+	for _, f := range s.Fixes {
+		if x, ok := f.(Expand); ok && x.Of == pattern {
+			return &x
+		}
+	}
+	return nil
 }
 
 // StackOf is the Stack of a module pattern, nil where there is none.

@@ -13,8 +13,11 @@ func Memory(s *Spec) []Cache {
 	var out []Cache
 	for n, layer := range s.Layers {
 		for i := range layer {
-			if a, ok := layer[i].Op.(Attention); ok {
+			switch a := layer[i].Op.(type) {
+			case Attention:
 				out = append(out, Cache{Layer: n, Heads: a.KVHeads, KeyDim: a.KeyDim, ValueDim: a.ValueDim, Window: a.Window})
+			case Latent: // the value is the first part of the key
+				out = append(out, Cache{Layer: n, Heads: 1, KeyDim: a.KVRank + a.RopeDim})
 			}
 		}
 	}

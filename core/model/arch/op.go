@@ -122,7 +122,24 @@ const (
 	SparseMixer                     // two experts by two soft-maxes cut at a threshold (PhiMoE; Liu et al. 2023)
 )
 
+// Latent is multi-head latent attention (DeepSeek-V2, 2024): of a position only a compressed row of KVRank values and one rotated key
+// of RopeDim values are cached; a head's keys and values are linear in the compressed row, so that its queries are turned into that
+// space instead (attn_k_b) and its result back (attn_v_b). Tensors: attn_q, or attn_q_a, attn_q_a_norm and attn_q_b;
+// attn_kv_a_mqa, attn_kv_a_norm, attn_k_b.HEAD, attn_v_b.HEAD, attn_output.
+type Latent struct {
+	Heads    int
+	QRank    int // 0: queries are not compressed
+	KVRank   int
+	NopeDim  int // of a head's query: values that do not turn
+	RopeDim  int // and those that do
+	ValueDim int
+	Scale    float32 // of the scores; 0: 1/√(NopeDim+RopeDim)
+	Position Rope
+	Eps      float32 // of the norms of the compressed rows
+}
+
 func (Attention) op() {}
+func (Latent) op()    {}
 func (GLU) op()       {}
 func (MLP) op()       {}
 func (MoE) op()       {}

@@ -83,6 +83,8 @@ func (l *lister) layer(n int, layer Layer) {
 		switch op := sub.Op.(type) {
 		case Attention:
 			l.attention(&op)
+		case Latent:
+			l.latent(&op)
 		case GLU:
 			l.linear("ffn_gate", op.Hidden, l.width, op.Bias)
 			l.linear("ffn_up", op.Hidden, l.width, op.Bias)
@@ -134,6 +136,24 @@ func (l *lister) attention(a *Attention) {
 	}
 	l.norm(&a.Sub, a.Heads*a.ValueDim)
 	l.linear("attn_output", l.width, a.Heads*a.ValueDim, a.OutBias)
+}
+
+func (l *lister) latent(a *Latent) {
+	q := a.Heads * (a.NopeDim + a.RopeDim)
+	if a.QRank > 0 {
+		l.linear("attn_q_a", a.QRank, l.width, Optional)
+		l.vector("attn_q_a_norm.weight", a.QRank)
+		l.linear("attn_q_b", q, a.QRank, Absent)
+	} else {
+		l.linear("attn_q", q, l.width, Absent)
+	}
+	l.linear("attn_kv_a_mqa", a.KVRank+a.RopeDim, l.width, Optional)
+	l.vector("attn_kv_a_norm.weight", a.KVRank)
+	for h := 0; h < a.Heads && l.err == nil; h++ {
+		l.linear("attn_k_b."+strconv.Itoa(h), a.KVRank, a.NopeDim, Absent)
+		l.linear("attn_v_b."+strconv.Itoa(h), a.ValueDim, a.KVRank, Absent)
+	}
+	l.linear("attn_output", l.width, a.Heads*a.ValueDim, Optional)
 }
 
 func (l *lister) experts(m *MoE) {

@@ -18,6 +18,9 @@ import (
 func (b *builder) place(name string, f quant.Format, rows, cols int, data []byte) error {
 	module, suffix := cutSuffix(name)
 	pattern, numbers := arch.SplitNumbers(module)
+	if x := b.m.Spec.ExpandOf(pattern); x != nil && suffix == ".weight" && rows > 0 {
+		return b.expand(x, numbers, f, rows, cols, data)
+	}
 	if rows == 1 && b.wantsVector(name) { // some are saved with a dimension of 1 before them
 		rows = 0
 	}

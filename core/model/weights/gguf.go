@@ -205,6 +205,9 @@ func expertsOf(name string) (stack *arch.Stack, numbers []string, suffix string)
 	module, suffix := cutSuffix(name)
 	pattern, numbers := arch.SplitNumbers(module)
 	one, ok := strings.CutSuffix(pattern, "_exps")
+	if strings.HasSuffix(pattern, ".attn_k_b") || strings.HasSuffix(pattern, ".attn_v_b") { // of all heads
+		one, ok = pattern, true
+	}
 	if !ok {
 		return nil, nil, suffix
 	}

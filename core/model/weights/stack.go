@@ -1,7 +1,9 @@
 package weights
 
 import (
+	"encoding/binary"
 	"fmt"
+	"math"
 	"strconv"
 
 	"edged/core/model/arch"
@@ -98,4 +100,61 @@ func (b *builder) drafting(name string) bool {
 		layer, _ = strconv.Atoi(numbers[0])
 	}
 	return layer >= len(b.m.Spec.Layers) && layer < len(b.m.Spec.Layers)+b.m.Spec.Drafts
+}
+
+// expand cuts the matrix that makes keys and values of a compressed row, (heads·(keys+values), rank), into one of each for a head.
+// The keys' are turned; blocks that run along their rows cannot be, so that they become float32.
+func (b *builder) expand(x *arch.Expand, numbers []string, f quant.Format, rows, cols int, data []byte) error {
+	heads := rows / (x.Keys + x.Values)
+	fail := func(err error) error {
+		return fmt.Errorf("weights: %s: tensor %s: %w", b.m.Path, b.say(arch.JoinNumbers(x.Of, numbers)+".weight"), err)
+	}
+	if heads*(x.Keys+x.Values) != rows {
+		return b.fail(ErrInvalid, "tensor %s has %d rows, which are no whole number of heads of %d and %d",
+			b.say(arch.JoinNumbers(x.Of, numbers)+".weight"), rows, x.Keys, x.Values)
+	}
+	rowBytes, at := f.RowBytes(cols), 0
+	next := func(n int) (part []byte) {
+		if data != nil {
+			part = data[at : at+n*rowBytes]
+		}
+		at += n * rowBytes
+		return part
+	}
+	for h := range heads {
+		number := append(numbers[:1:1], strconv.Itoa(h))
+		keys, format := next(x.Keys), f
+		if f.BlockSize() != 1 {
+			var err error
+			if keys, err = b.asFloats(f, keys, x.Keys*cols); err != nil {
+				return fail(err)
+			}
+			format = quant.F32
+		}
+		turned, err := b.transposed(format, keys, x.Keys, cols)
+		if err != nil {
+			return fail(err)
+		}
+		if err := b.matrix(arch.JoinNumbers(x.IntoKeys, number)+".weight", format, cols, x.Keys, turned); err != nil {
+			return err
+		}
+		if err := b.matrix(arch.JoinNumbers(x.IntoValues, number)+".weight", f, x.Values, cols, next(x.Values)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// asFloats decodes n values; nil for headers only.
+func (b *builder) asFloats(f quant.Format, data []byte, n int) ([]byte, error) {
+	if b.m.headersOnly || data == nil {
+		return nil, nil
+	}
+	x := make([]float32, n)
+	quant.Decode(f, x, data)
+	out := make([]byte, 4*n)
+	for i, v := range x {
+		binary.LittleEndian.PutUint32(out[4*i:], math.Float32bits(v))
+	}
+	return out, nil
 }
