@@ -73,7 +73,7 @@ func families() []Family {
 		graniteswa(),
 		internlm2(),
 		minicpm(),
-		qwen2moe(), qwen3moe(), olmoe(), phimoe(), ernie45moe(), glm4moe(), minimaxm2(), gptoss(), deepseek(), deepseek2(),
+		qwen2moe(), qwen3moe(), olmoe(), phimoe(), ernie45moe(), glm4moe(), minimaxm2(), gptoss(), deepseek(), deepseek2(), granitemoe(),
 	}
 }
 
