@@ -151,6 +151,7 @@ func FuzzRegex(f *testing.F) {
 	}
 	v, pieces := letters(jsonPieces()...)
 	f.Add("(?:(\xff\xff\x80\x00){99}){99}") // 67 MiB once
+	f.Add("(?:(?:a?){99}){9999}}")
 	f.Fuzz(func(t *testing.T, pattern string) {
 		if len(pattern) > 1<<12 {
 			return
