@@ -359,7 +359,9 @@ d ::= [a-z ]{0,8} d? | [a-z ]*`)
 			say(f.connect("asleep"), subscription(1, "edged/test/response/foe/#"))
 			f.requests(5*time.Millisecond, many+`,"n":16,"stream":true,"logprobs":true,"top_logprobs":20`)
 		}},
-		{"the highest priority", false, func(f *foe) { f.requests(5*time.Millisecond, many+`,"stream":true`) }},
+		{"the highest priority", true, func(f *foe) {
+			f.requests(5*time.Millisecond, many+`,"stream":true,"priority":10`, many+`,"n":16,"priority":10`)
+		}},
 		{"long prompts", true, func(f *foe) {
 			f.requests(20*time.Millisecond, `"max_tokens":4,"prompt":`+quoted(strings.Repeat("All work and no play. ", 60)), `"max_tokens":4,"prompt":`+quoted(strings.Repeat("x y ", 100_000)))
 		}},

@@ -112,8 +112,8 @@ func (l *loop) form() bool {
 	return len(b.rows) > 0
 }
 
-// byTurns puts prompts into the order in which they get rows: the highest priority first, then the client whose prompts were
-// read longest ago, then by precedence. So a long prompt of one client does not keep a short one of another waiting to its end,
+// byTurns puts prompts into the order in which they get rows: the client first whose prompts were read longest ago, of one client
+// the highest priority, then by precedence. So a long prompt of one client does not keep a short one of another waiting to its end,
 // and since a turn's rows go to one of them as far as it takes them, what prompts have in common is computed once: the next
 // client finds the pages of this turn.
 func (l *loop) byTurns(prompts []unit) {
@@ -130,10 +130,12 @@ func (l *loop) byTurns(prompts []unit) {
 		return last
 	}
 	slices.SortStableFunc(prompts, func(a, b unit) int {
-		if c := cmp.Compare(b.job.req.Priority, a.job.req.Priority); c != 0 || a.job.req.Client == b.job.req.Client {
-			return c
+		if a.job.req.Client != b.job.req.Client {
+			if c := cmp.Compare(read(a), read(b)); c != 0 {
+				return c
+			}
 		}
-		return cmp.Compare(read(a), read(b))
+		return cmp.Compare(b.job.req.Priority, a.job.req.Priority)
 	})
 }
 

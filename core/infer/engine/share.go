@@ -17,13 +17,17 @@ import (
 //
 // With one client nothing of it applies.
 
-// first is the index of the waiting job that runs next: of the highest priority, of the client that runs the fewest branches, and
-// of those the one that came first. Only a client that runs less overtakes, so that none waits for ever.
+// first is the index of the waiting job that runs next: of a client that runs nothing, else of the highest priority; of those, of the
+// client that runs the fewest branches; and of those the one that came first. Only a client that runs less overtakes, so that none waits
+// for ever, and a priority orders what others have waiting, but keeps nobody out.
 func (l *loop) first() int {
 	best, fewest := 0, l.runs(l.waiting[0].req.Client)
 	for i, j := range l.waiting {
-		if j.req.Priority != l.waiting[0].req.Priority {
+		if fewest == 0 {
 			break
+		}
+		if j.req.Priority != l.waiting[0].req.Priority && l.runs(j.req.Client) > 0 {
+			continue
 		}
 		if j.req.Client == l.waiting[best].req.Client {
 			continue
@@ -80,7 +84,7 @@ func (l *loop) shrink(newcomer *job) bool {
 	var most *job // the youngest of the client that runs the most
 	held := 0
 	for _, j := range l.running {
-		if n := l.runs(j.req.Client); n >= held && n > newcomer.alive() && j.req.Priority <= newcomer.req.Priority {
+		if n := l.runs(j.req.Client); n >= held && n > newcomer.alive() {
 			most, held = j, n
 		}
 	}

@@ -18,11 +18,13 @@ func TestManyChoicesOfAnotherClient(t *testing.T) {
 		pages   int
 		tokens  int
 		choices int
+		prio    int
 	}{
-		{"room for all", 2000, 100, 16},
-		{"pages for one request", 160, 60, 16},
-		{"pages for a few choices", 60, 60, 16},
-		{"many requests of one choice", 80, 60, 1},
+		{"room for all", 2000, 100, 16, 0},
+		{"room for all, with the highest priority", 2000, 60, 16, 10},
+		{"pages for one request", 160, 60, 16, 0},
+		{"pages for a few choices", 60, 60, 16, 10},
+		{"many requests of one choice", 80, 60, 1, 10},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			e, f := serve(t, withPages(c.pages), withTurn(100*time.Microsecond))
@@ -38,7 +40,7 @@ func TestManyChoicesOfAnotherClient(t *testing.T) {
 				return nil
 			}
 			many := backend.Request{
-				ID: "many", Client: "a", PromptIDs: prompt(20, 1), MaxTokens: c.tokens, N: c.choices, IgnoreEOS: true,
+				ID: "many", Client: "a", Priority: c.prio, PromptIDs: prompt(20, 1), MaxTokens: c.tokens, N: c.choices, IgnoreEOS: true,
 				Sampling: backend.Sampling{Temperature: 1, Seed: 3},
 			}
 			var wg sync.WaitGroup

@@ -392,6 +392,34 @@ func TestChoicesArePlaces(t *testing.T) {
 	})
 }
 
+// However many tags somebody thinks up, a client with a name gets a place beside them.
+func TestTagsAreOneCrowd(t *testing.T) {
+	in(t, func(c *Config, p *plugins) { c.Limits.Running, c.Limits.Queued, p.tick = 4, 40, 100*time.Millisecond }, func(b *bench) {
+		t := b.t
+		long := 1000
+		full := 0
+		for i := range 30 {
+			r := with(ask(fmt.Sprint("plain", i), "x"), func(r *Request) {
+				r.Client, r.Plain, r.Options.MaxTokens = fmt.Sprint("tag", i), true, &long
+			})
+			if err := b.Submit(t.Context(), r, b.s); err != nil {
+				full++
+			}
+		}
+		if full != 10 {
+			t.Errorf("%d of 30 plain questions found no place in half of 40", full)
+		}
+		n := 5
+		b.submit(t, with(ask("named", "x"), func(r *Request) { r.Client, r.Options.MaxTokens = "named", &n }))
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if last := b.s.last(t, "named"); last.Error != nil {
+			t.Errorf("the client with a name: %+v", last)
+		}
+		time.Sleep(time.Hour)
+	})
+}
+
 func TestPrioritiesAge(t *testing.T) {
 	in(t, func(c *Config, p *plugins) {
 		c.Limits.Running, c.Limits.Ageing = 1, 10*time.Second

@@ -32,7 +32,7 @@ func (d *Dispatcher) generate(ctx context.Context, j *job, life BackendLife, use
 		Logprobs:    o.Logprobs,
 		TopLogprobs: o.TopLogprobs,
 		Priority:    j.req.Priority,
-		Client:      j.req.Client,
+		Client:      j.sharer(),
 		Stream:      true, // also where the client does not want it: the ids so far are what another attempt starts from
 	}
 	set(&req.MaxTokens, o.MaxTokens)
@@ -70,6 +70,14 @@ func (d *Dispatcher) generate(ctx context.Context, j *job, life BackendLife, use
 	default:
 		return nil, fmt.Errorf("dispatch: the backend ended %q without a last event", j.key.ID)
 	}
+}
+
+// sharer is whose share of the backend a request takes: its client's, and that of all together where it was asked plainly.
+func (j *job) sharer() string {
+	if j.req.Plain {
+		return "/ask"
+	}
+	return j.req.Client
 }
 
 // stream is what has come of one attempt.

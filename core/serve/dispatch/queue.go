@@ -21,6 +21,7 @@ type queue struct {
 	lines  map[string]*line
 	length int
 	grants uint64
+	plain  int // plain questions that run
 }
 
 // line is what one client waits for.
@@ -72,7 +73,7 @@ func (q *queue) first(suspects, newcomers bool) candidate {
 			continue
 		}
 		for _, j := range l.waiting {
-			if suspects && !j.suspect {
+			if suspects && !j.suspect || newcomers && j.req.Plain && q.plain > 0 {
 				continue
 			}
 			if c := (candidate{j, l, q.priority(j)}); best.job == nil || c.before(best) {
@@ -87,13 +88,20 @@ func (q *queue) first(suspects, newcomers bool) candidate {
 func (q *queue) grant(c candidate) *job {
 	c.line.running += c.job.places // before remove, which drops lines without work
 	q.grants++
+	if c.job.req.Plain {
+		q.plain++
+	}
 	c.line.granted = q.grants
 	q.remove(c.job)
 	return c.job
 }
 
-// crowded reports whether a client has more than one place.
+// crowded reports whether a client has more than one place. Those who ask plainly are one here: their names are tags that anybody may
+// make up.
 func (q *queue) crowded() bool {
+	if q.plain > 1 {
+		return true
+	}
 	for _, l := range q.lines {
 		if l.running > 1 {
 			return true
@@ -124,6 +132,9 @@ func (q *queue) priority(j *job) int64 {
 func (q *queue) done(j *job) {
 	l := q.line(j.req.Client)
 	l.running -= j.places
+	if j.req.Plain {
+		q.plain--
+	}
 	q.drop(j.req.Client, l)
 }
 
