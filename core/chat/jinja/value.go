@@ -1,6 +1,7 @@
 package jinja
 
 import (
+	"cmp"
 	"math"
 	"math/big"
 	"slices"
@@ -650,7 +651,7 @@ func (ev *evaluator) compareItems(x, y []value, op string) int {
 			return ev.compare(x[i], y[i], op)
 		}
 	}
-	return len(x) - len(y)
+	return cmp.Compare(len(x), len(y))
 }
 
 // contains is Python's "item in of".
