@@ -115,6 +115,10 @@ bench: go-version ## kernel and engine benchmarks on this machine
 bench-peers: build ## edged against llama.cpp on MODEL=FILE.gguf or a shape, in turns (THREADS=2 REPEATS=5)
 	@scripts/bench-peers "$(MODEL)"
 
+.PHONY: generate-check
+generate-check: go-version ## compile the C kernels anew with the pinned compilers (apt) and compare every byte
+	@scripts/generate-check
+
 .PHONY: fuzz-short
 fuzz-short: go-version ## every fuzz target for FUZZTIME (default 10s)
 	@scripts/fuzz $(FUZZTIME)

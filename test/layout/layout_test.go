@@ -73,7 +73,7 @@ var allowed = map[string][]string{
 	"quant":                   {},
 	"quant/kernel":            {"quant"},
 	"quant/kernel/simd":       {"quant", "quant/kernel"},
-	"quant/kernel/kerneltest": {"quant", "quant/kernel", "quant/tile"},
+	"quant/kernel/kerneltest": {"quant", "quant/kernel", "quant/kernel/simd", "quant/tile"},
 	"quant/tile":              {"quant", "quant/kernel", "core/model/mmap"},
 
 	// The programs.

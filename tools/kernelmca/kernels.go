@@ -43,12 +43,6 @@ func kernels() []kernel {
 		{"gemvIQ4XS", 8, 17},
 		// Two blocks in one step; the scales are counted at 4 bytes for 64 columns.
 		{"rowsBnB", 4, 18},
-		{"tileQ40", 2, 18},
-		{"tileQ80", 2, 34},
-		{"tileIQ4NL", 2, 18},
-		{"tileQ4K", 8, 18},
-		{"tileQ6K", 8, 26.5},
-		{"tileBnB", 2, 18},
 	}
 	sets := []struct {
 		suffix string

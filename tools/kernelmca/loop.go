@@ -13,7 +13,7 @@ import (
 )
 
 // readFolder returns the instructions of all functions in the generated files of dir.
-func readFolder(dir string) (map[string][]string, error) {
+func readFolder(dir string) (map[string][]uint32, error) {
 	names, err := filepath.Glob(filepath.Join(dir, "*_arm64.s"))
 	if err != nil {
 		return nil, err
@@ -21,7 +21,7 @@ func readFolder(dir string) (map[string][]string, error) {
 	if len(names) == 0 {
 		return nil, fmt.Errorf("%s: no assembly", dir)
 	}
-	funcs := map[string][]string{}
+	funcs := map[string][]uint32{}
 	for _, name := range names {
 		text, err := os.ReadFile(name)
 		if err != nil {
@@ -34,45 +34,56 @@ func readFolder(dir string) (map[string][]string, error) {
 
 var (
 	funcLine = regexp.MustCompile(`^TEXT ·(\w+)\(SB\)`)
-	insnLine = regexp.MustCompile(`^\tWORD \$0x[0-9a-f]{8} // (.*)$`)
-	target   = regexp.MustCompile(`0x[0-9a-f]+ <\w+(?:\+(0x[0-9a-f]+))?>$`)
+	word     = regexp.MustCompile(`WORD \$0x([0-9a-f]{8})`)
 )
 
-// readFunctions adds the functions of one file: lines of instructions as llvm-objdump wrote them.
-func readFunctions(funcs map[string][]string, text string) {
+// readFunctions adds the functions of one file: their words up to the constants.
+func readFunctions(funcs map[string][]uint32, text string) {
 	name := ""
 	for l := range strings.SplitSeq(text, "\n") {
 		if g := funcLine.FindStringSubmatch(l); g != nil {
 			name = g[1]
-		} else if g := insnLine.FindStringSubmatch(l); g != nil {
-			funcs[name] = append(funcs[name], g[1])
+		} else if strings.HasPrefix(l, "\t// constants") {
+			name = ""
 		}
+		if name == "" {
+			continue
+		}
+		for _, g := range word.FindAllStringSubmatch(l, -1) {
+			if w, err := strconv.ParseUint(g[1], 16, 32); err == nil {
+				funcs[name] = append(funcs[name], uint32(w))
+			}
+		}
+	}
+}
+
+// jump tells how many instructions further w jumps; false: it is no jump.
+func jump(w uint32) (int, bool) {
+	switch {
+	case w>>26 == 0x05: // B
+		return int(int32(w<<6) >> 6), true //nolint:gosec // a signed field
+	case w>>24 == 0x54 && w&0x10 == 0, w>>24&0x7e == 0x34: // B.cond, CBZ, CBNZ
+		return int(int32(w<<8) >> 13), true //nolint:gosec // a signed field
+	case w>>24&0x7e == 0x36: // TBZ, TBNZ
+		return int(int32(w<<13) >> 18), true //nolint:gosec // a signed field
+	default:
+		return 0, false
 	}
 }
 
 // loop is the body of a loop; its last instruction jumps to the first.
 type loop struct {
-	insns []string
+	insns []uint32
 }
 
 // innermost finds the longest loop that holds no other: what remains of a kernel besides it is short.
-func innermost(insns []string) (loop, error) {
+func innermost(insns []uint32) (loop, error) {
 	var best loop
 	after := 0 // a loop that begins earlier holds another one
 	for i, in := range insns {
-		g := target.FindStringSubmatch(in)
-		if g == nil {
-			continue
-		}
-		off, err := strconv.ParseInt("0"+g[1], 0, 64)
-		if g[1] != "" {
-			off, err = strconv.ParseInt(g[1], 0, 64)
-		}
-		if err != nil {
-			return loop{}, err
-		}
-		to := int(off / 4)
-		if to > i || to < after {
+		off, ok := jump(in)
+		to := i + off
+		if !ok || off > 0 || to < after {
 			continue
 		}
 		after = i + 1
@@ -86,23 +97,49 @@ func innermost(insns []string) (loop, error) {
 	return best, nil
 }
 
-// text is the loop for an assembler.
-func (l loop) text() string {
+var target = regexp.MustCompile(`#-\d+$`)
+
+// text is the loop for an assembler, by llvm-mc.
+func (l loop) text(ctx context.Context, tool string) (string, error) {
+	var in strings.Builder
+	for _, w := range l.insns {
+		fmt.Fprintf(&in, "0x%02x 0x%02x 0x%02x 0x%02x\n", w&255, w>>8&255, w>>16&255, w>>24)
+	}
+	cmd := exec.CommandContext(ctx, tool, "--disassemble", "--triple=aarch64", "--mattr=+all") //nolint:gosec // the tool is the user's choice
+	cmd.Stdin = strings.NewReader(in.String())
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", tool, err)
+	}
 	var b strings.Builder
 	b.WriteString("loop:\n")
-	for _, in := range l.insns {
-		b.WriteString("\t" + target.ReplaceAllString(in, "loop") + "\n")
+	n := 0
+	for line := range strings.SplitSeq(string(out), "\n") {
+		line, _, _ = strings.Cut(line, "//")
+		line = strings.Join(strings.Fields(line), " ")
+		if line == "" || strings.HasPrefix(line, ".") {
+			continue
+		}
+		n++
+		if n == len(l.insns) {
+			line = target.ReplaceAllString(line, "loop")
+		}
+		b.WriteString("\t" + line + "\n")
 	}
-	return b.String()
+	if n != len(l.insns) {
+		return "", fmt.Errorf("%s: %d instructions of %d words", tool, n, len(l.insns))
+	}
+	return b.String(), nil
 }
 
 var totalCycles = regexp.MustCompile(`(?m)^Total Cycles:\s+(\d+)`)
 
 // cycles returns what one iteration takes in the steady state: the difference of a long and a short run.
-func (c core) cycles(ctx context.Context, tool string, l loop) (float64, error) {
+func (c core) cycles(ctx context.Context, tool, text string) (float64, error) {
 	total := func(iterations int) (float64, error) {
 		cmd := exec.CommandContext(ctx, tool, "-march=aarch64", "-mcpu="+c.cpu, "-mattr="+c.attrs, "-iterations="+strconv.Itoa(iterations)) //nolint:gosec // the tool is the user's choice
-		cmd.Stdin = strings.NewReader(l.text())
+		cmd.Stdin = strings.NewReader(text)
 		cmd.Stderr = os.Stderr
 		out, err := cmd.Output()
 		if err != nil {

@@ -1,38 +1,48 @@
 package main
 
 import (
-	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 )
 
 func TestInnermost(t *testing.T) {
+	const (
+		nop  = 0xd503201f
+		ret  = 0xd65f03c0
+		next = 1<<19 - 1 // -1 of 19 bits
+	)
+	ne := func(off int) uint32 { return 0x54000001 | uint32(off)&next<<5 }
+	cbnz := func(off int) uint32 { return 0xb5000000 | uint32(off)&next<<5 }
+	tbz := func(off int) uint32 { return 0x36000000 | uint32(off)&0x3fff<<5 }
+	b := func(off int) uint32 { return 0x14000000 | uint32(off)&0x3ffffff }
 	for _, c := range []struct {
-		name  string
-		insns string
-		want  string
+		name     string
+		insns    []uint32
+		from, to int // the loop; nothing: none
 	}{
-		{"one", "mov x0, x1|add x0, x0, #1|cbnz x0, 0x104 <f+0x4>|ret", "add x0, x0, #1|cbnz x0, 0x104 <f+0x4>"},
-		{"from the start", "add x0, x0, #1|b.ne 0x100 <f>|ret", "add x0, x0, #1|b.ne 0x100 <f>"},
-		{"the inner one", "nop|mov x2, x3|add x0, x0, #1|b.ne 0x108 <f+0x8>|subs x1, x1, #1|b.ne 0x104 <f+0x4>|ret", "add x0, x0, #1|b.ne 0x108 <f+0x8>"},
-		{"the longest", "nop|b.ne 0x0 <f>|nop|nop|b.ne 0x8 <f+0x8>|nop|b.ne 0x14 <f+0x14>|ret", "nop|nop|b.ne 0x8 <f+0x8>"},
-		{"forward only", "cbz x0, 0x8 <f+0x8>|nop|ret", ""},
+		{"one", []uint32{nop, nop, cbnz(-1), ret}, 1, 3},
+		{"from the start", []uint32{nop, ne(-1), ret}, 0, 2},
+		{"of one bit", []uint32{nop, nop, tbz(-2), ret}, 0, 3},
+		{"without a condition", []uint32{nop, nop, b(-2), ret}, 0, 3},
+		{"the inner one", []uint32{nop, nop, nop, ne(-1), nop, ne(-4), ret}, 2, 4},
+		{"the longest", []uint32{nop, ne(-1), nop, nop, nop, ne(-2), nop, ne(-1), ret}, 3, 6},
+		{"forward only", []uint32{cbnz(2), nop, ret}, 0, 0},
 	} {
-		l, err := innermost(strings.Split(c.insns, "|"))
-		if (err != nil) != (c.want == "") {
+		l, err := innermost(c.insns)
+		if (err != nil) != (c.to == 0) {
 			t.Errorf("%s: %v", c.name, err)
 		}
-		if d := cmp.Diff(c.want, strings.Join(l.insns, "|")); d != "" {
+		if d := cmp.Diff(c.insns[c.from:c.to], append([]uint32{}, l.insns...)); d != "" {
 			t.Errorf("%s: %s", c.name, d)
 		}
 	}
 }
 
 func TestReadFunctions(t *testing.T) {
-	funcs := map[string][]string{}
-	readFunctions(funcs, "// func a\nTEXT ·a(SB), NOSPLIT|NOFRAME, $0-8\n\tMOVD a+0(FP), R0\n\tPCALIGN $64\n\tWORD $0xd65f03c0 // ret\n\tWORD $0xd503201f\n")
-	if d := cmp.Diff(map[string][]string{"a": {"ret"}}, funcs); d != "" {
+	funcs := map[string][]uint32{}
+	readFunctions(funcs, "// func a\nTEXT ·a(SB), NOSPLIT|NOFRAME, $0-8\n\tMOVD a+0(FP), R0\n\tPCALIGN $64\n\tWORD $0xd503201f; WORD $0xd65f03c0\n\t// constants\n\tWORD $0x00000001\n")
+	if d := cmp.Diff(map[string][]uint32{"a": {0xd503201f, 0xd65f03c0}}, funcs); d != "" {
 		t.Error(d)
 	}
 }

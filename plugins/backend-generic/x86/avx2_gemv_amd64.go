@@ -6,11 +6,6 @@ package x86
 
 import "unsafe"
 
-// gemvQ40Avx2 is the kernel of that name in quant/kernel/csrc/gemv.c.
-//
-//go:noescape
-func gemvQ40Avx2(a unsafe.Pointer)
-
 // gemvQ41Avx2 is the kernel of that name in quant/kernel/csrc/gemv.c.
 //
 //go:noescape
@@ -26,15 +21,20 @@ func gemvQ50Avx2(a unsafe.Pointer)
 //go:noescape
 func gemvQ51Avx2(a unsafe.Pointer)
 
-// gemvIQ4NLAvx2 is the kernel of that name in quant/kernel/csrc/gemv.c.
-//
-//go:noescape
-func gemvIQ4NLAvx2(a unsafe.Pointer)
-
 // gemvMXFP4Avx2 is the kernel of that name in quant/kernel/csrc/gemv.c.
 //
 //go:noescape
 func gemvMXFP4Avx2(a unsafe.Pointer)
+
+// gemvQ40Avx2 is the kernel of that name in quant/kernel/csrc/gemv.c.
+//
+//go:noescape
+func gemvQ40Avx2(a unsafe.Pointer)
+
+// gemvIQ4NLAvx2 is the kernel of that name in quant/kernel/csrc/gemv.c.
+//
+//go:noescape
+func gemvIQ4NLAvx2(a unsafe.Pointer)
 
 // gemvQ80Avx2 is the kernel of that name in quant/kernel/csrc/gemv.c.
 //

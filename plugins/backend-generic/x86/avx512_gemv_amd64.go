@@ -6,11 +6,6 @@ package x86
 
 import "unsafe"
 
-// gemvQ40Avx512 is the kernel of that name in quant/kernel/csrc/gemv.c.
-//
-//go:noescape
-func gemvQ40Avx512(a unsafe.Pointer)
-
 // gemvQ41Avx512 is the kernel of that name in quant/kernel/csrc/gemv.c.
 //
 //go:noescape
@@ -26,15 +21,20 @@ func gemvQ50Avx512(a unsafe.Pointer)
 //go:noescape
 func gemvQ51Avx512(a unsafe.Pointer)
 
-// gemvIQ4NLAvx512 is the kernel of that name in quant/kernel/csrc/gemv.c.
-//
-//go:noescape
-func gemvIQ4NLAvx512(a unsafe.Pointer)
-
 // gemvMXFP4Avx512 is the kernel of that name in quant/kernel/csrc/gemv.c.
 //
 //go:noescape
 func gemvMXFP4Avx512(a unsafe.Pointer)
+
+// gemvQ40Avx512 is the kernel of that name in quant/kernel/csrc/gemv.c.
+//
+//go:noescape
+func gemvQ40Avx512(a unsafe.Pointer)
+
+// gemvIQ4NLAvx512 is the kernel of that name in quant/kernel/csrc/gemv.c.
+//
+//go:noescape
+func gemvIQ4NLAvx512(a unsafe.Pointer)
 
 // gemvQ80Avx512 is the kernel of that name in quant/kernel/csrc/gemv.c.
 //

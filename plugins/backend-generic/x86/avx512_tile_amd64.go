@@ -36,11 +36,6 @@ func tileQ4KAvx512(a unsafe.Pointer)
 //go:noescape
 func tileQ6KAvx512(a unsafe.Pointer)
 
-// panelQ40Avx512 is the kernel of that name in quant/kernel/csrc/tile.c.
-//
-//go:noescape
-func panelQ40Avx512(a unsafe.Pointer)
-
 // panelIQ4NLAvx512 is the kernel of that name in quant/kernel/csrc/tile.c.
 //
 //go:noescape

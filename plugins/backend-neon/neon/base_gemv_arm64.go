@@ -6,11 +6,6 @@ package neon
 
 import "unsafe"
 
-// gemvQ40Neon is the kernel of that name in quant/kernel/csrc/gemv.c.
-//
-//go:noescape
-func gemvQ40Neon(a unsafe.Pointer)
-
 // gemvQ41Neon is the kernel of that name in quant/kernel/csrc/gemv.c.
 //
 //go:noescape
@@ -26,20 +21,10 @@ func gemvQ50Neon(a unsafe.Pointer)
 //go:noescape
 func gemvQ51Neon(a unsafe.Pointer)
 
-// gemvIQ4NLNeon is the kernel of that name in quant/kernel/csrc/gemv.c.
-//
-//go:noescape
-func gemvIQ4NLNeon(a unsafe.Pointer)
-
 // gemvMXFP4Neon is the kernel of that name in quant/kernel/csrc/gemv.c.
 //
 //go:noescape
 func gemvMXFP4Neon(a unsafe.Pointer)
-
-// gemvQ80Neon is the kernel of that name in quant/kernel/csrc/gemv.c.
-//
-//go:noescape
-func gemvQ80Neon(a unsafe.Pointer)
 
 // gemvQ5KNeon is the kernel of that name in quant/kernel/csrc/gemv.c.
 //
@@ -51,17 +36,7 @@ func gemvQ5KNeon(a unsafe.Pointer)
 //go:noescape
 func gemvQ4KNeon(a unsafe.Pointer)
 
-// gemvQ6KNeon is the kernel of that name in quant/kernel/csrc/gemv.c.
-//
-//go:noescape
-func gemvQ6KNeon(a unsafe.Pointer)
-
 // gemvIQ4XSNeon is the kernel of that name in quant/kernel/csrc/gemv.c.
 //
 //go:noescape
 func gemvIQ4XSNeon(a unsafe.Pointer)
-
-// gemvBnBNeon is the kernel of that name in quant/kernel/csrc/gemv.c.
-//
-//go:noescape
-func gemvBnBNeon(a unsafe.Pointer)

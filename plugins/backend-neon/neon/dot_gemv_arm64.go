@@ -6,11 +6,6 @@ package neon
 
 import "unsafe"
 
-// gemvQ40Dot is the kernel of that name in quant/kernel/csrc/gemv.c.
-//
-//go:noescape
-func gemvQ40Dot(a unsafe.Pointer)
-
 // gemvQ41Dot is the kernel of that name in quant/kernel/csrc/gemv.c.
 //
 //go:noescape
@@ -26,20 +21,10 @@ func gemvQ50Dot(a unsafe.Pointer)
 //go:noescape
 func gemvQ51Dot(a unsafe.Pointer)
 
-// gemvIQ4NLDot is the kernel of that name in quant/kernel/csrc/gemv.c.
-//
-//go:noescape
-func gemvIQ4NLDot(a unsafe.Pointer)
-
 // gemvMXFP4Dot is the kernel of that name in quant/kernel/csrc/gemv.c.
 //
 //go:noescape
 func gemvMXFP4Dot(a unsafe.Pointer)
-
-// gemvQ80Dot is the kernel of that name in quant/kernel/csrc/gemv.c.
-//
-//go:noescape
-func gemvQ80Dot(a unsafe.Pointer)
 
 // gemvQ5KDot is the kernel of that name in quant/kernel/csrc/gemv.c.
 //
@@ -51,17 +36,7 @@ func gemvQ5KDot(a unsafe.Pointer)
 //go:noescape
 func gemvQ4KDot(a unsafe.Pointer)
 
-// gemvQ6KDot is the kernel of that name in quant/kernel/csrc/gemv.c.
-//
-//go:noescape
-func gemvQ6KDot(a unsafe.Pointer)
-
 // gemvIQ4XSDot is the kernel of that name in quant/kernel/csrc/gemv.c.
 //
 //go:noescape
 func gemvIQ4XSDot(a unsafe.Pointer)
-
-// gemvBnBDot is the kernel of that name in quant/kernel/csrc/gemv.c.
-//
-//go:noescape
-func gemvBnBDot(a unsafe.Pointer)

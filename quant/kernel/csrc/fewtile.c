@@ -63,10 +63,8 @@ KERNEL NAME(tilesQ6Kx8)(struct few *a);
 INLINE F halvesAt(const uint8_t *p) {
 #if LANES == 16
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
-#elif LANES == 8
-    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
 #else
-    return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16((const uint16_t *)p)));
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
 #endif
 }
 
@@ -156,11 +154,8 @@ INLINE void scales4(float *s, float *m, const uint8_t *p, int negative) {
 INLINE V widened(const uint8_t *p) {
 #if LANES == 16
     return _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p));
-#elif LANES == 8
-    return _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p));
 #else
-    int32x2_t w = vld1_dup_s32((const int32_t *)p);
-    return vmovl_s16(vget_low_s16(vmovl_s8(vreinterpret_s8_s32(w))));
+    return _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p));
 #endif
 }
 // Word 4h + k of block j = 4n + i, as v + 32.

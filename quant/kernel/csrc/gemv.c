@@ -4,18 +4,20 @@
 // with AVX-512 where a plain sum reads 30.)
 #include "rows.h"
 
-KERNEL NAME(gemvQ40)(struct gemv *a);
 KERNEL NAME(gemvQ41)(struct gemv *a);
 KERNEL NAME(gemvQ50)(struct gemv *a);
 KERNEL NAME(gemvQ51)(struct gemv *a);
-KERNEL NAME(gemvQ80)(struct gemv *a);
-KERNEL NAME(gemvIQ4NL)(struct gemv *a);
 KERNEL NAME(gemvMXFP4)(struct gemv *a);
 KERNEL NAME(gemvQ4K)(struct gemv *a);
 KERNEL NAME(gemvQ5K)(struct gemv *a);
-KERNEL NAME(gemvQ6K)(struct gemv *a);
 KERNEL NAME(gemvIQ4XS)(struct gemv *a);
+#if LANES > 4 // NEON has these in rows.c
+KERNEL NAME(gemvQ40)(struct gemv *a);
+KERNEL NAME(gemvQ80)(struct gemv *a);
+KERNEL NAME(gemvIQ4NL)(struct gemv *a);
+KERNEL NAME(gemvQ6K)(struct gemv *a);
 KERNEL NAME(gemvBnB)(struct gemv *a);
+#endif
 
 // LANES · n bytes of the rows to come. The fence also keeps what a points to in memory: there are no registers for it.
 #define PREFETCH(n)                                                                                                    \
@@ -125,13 +127,6 @@ INLINE V rowsNibbles(enum kind kind, const struct rows *r, long at, const int8_t
     }
     return kind == TABLE ? foldBytes(t) : foldNumbers(s);
 }
-// Four rows of 32 bytes.
-INLINE V rowsBytes(const struct rows *r, long at, const int8_t *q) {
-    int8x16_t x = vld1q_s8(q), z = vld1q_s8(q + 16);
-    T t[4];
-    UNROLL for (int i = 0; i < 4; i++) t[i] = rowBytes(vld1q_s8((const int8_t *)ROWAT(i) + at), vld1q_s8((const int8_t *)ROWAT(i) + at + 16), x, z);
-    return foldBytes(t);
-}
 // Four rows of two blocks, in the low and the high nibbles of 32 bytes.
 INLINE void rowsPair(V *low, V *high, const struct rows *r, long at, const int8_t *q) {
     S s[4], t[4];
@@ -184,22 +179,15 @@ INLINE V startOf(enum kind kind, int shift, const int32_t *c) {
         b++;                                                                                                           \
     })
 #define SMALL(name, ...) SMALL_(name, __VA_ARGS__)
-SMALL(gemvQ40, Q40)
 SMALL(gemvQ41, Q41)
 SMALL(gemvQ50, Q50)
 SMALL(gemvQ51, Q51)
-SMALL(gemvIQ4NL, IQ4NL)
 SMALL(gemvMXFP4, MXFP4)
 
-#if LANES == 4
-GROUPS(gemvQ80, {
-    f = scaled(f, rowsBytes(&r, 2, q), halves(&r, 0), a->d + b);
-    PREFETCH(34)
-    advance(&r, 34);
-    q += 32;
-    b++;
-})
-#else
+#if LANES > 4
+SMALL(gemvQ40, Q40)
+SMALL(gemvIQ4NL, IQ4NL)
+
 GROUPS(gemvQ80, {
     V t[4];
     V i = start(a->c + b);
@@ -263,6 +251,7 @@ SUPER(gemvQ4K, 144, 2, scales4(a->buf, a->buf + 8 * LANES, &r, 0), {
     f = P(fnmadd_ps)(OFFSET(j + 1), P(set1_ps)(a->g[b + j + 1]), f);
 })
 
+#if LANES > 4
 // A block of Q6_K has two scales: they multiply the sums of its halves, as integers.
 SUPER(gemvQ6K, 210, 1, scales6((int32_t *)a->buf, &r), {
     V w[4];
@@ -276,6 +265,8 @@ SUPER(gemvQ6K, 210, 1, scales6((int32_t *)a->buf, &r), {
     f = scaled(f, P(add_epi32)(i0, i1), halves(&r, 208), a->d + b + j);
 })
 
+#endif
+
 SUPER(gemvIQ4XS, 136, 1, scalesXS(a->buf, &r), {
     V t[4];
     load16(t, &r, 8 + 16 * j);
@@ -283,6 +274,7 @@ SUPER(gemvIQ4XS, 136, 1, scalesXS(a->buf, &r), {
     f = scaled(f, i, SCALE(j), a->d + b + j);
 })
 
+#if LANES > 4
 // bitsandbytes: 16 bytes hold 32 columns, the even one of a pair in the high nibble; q comes with the even columns of
 // each 8 before the odd ones. Two tables, v = 128·h + l, and one scale for 64 columns.
 INLINE V dotBnB(V c, const V t[4], V h, V l, const int8_t *q) {
@@ -320,3 +312,4 @@ GROUPS(gemvBnB, {
     q += 64;
     b += 2;
 })
+#endif

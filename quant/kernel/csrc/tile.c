@@ -14,8 +14,9 @@ KERNEL NAME(multiply1Q40)(const struct gemm *a);
 KERNEL NAME(multiply2Q40)(const struct gemm *a);
 KERNEL NAME(multiply4Q40)(const struct gemm *a);
 KERNEL NAME(multiply8Q40)(const struct gemm *a);
-#endif
+#else
 KERNEL NAME(panelQ40)(const struct pack *a);
+#endif
 KERNEL NAME(panelQ80)(const struct pack *a);
 KERNEL NAME(panelIQ4NL)(const struct pack *a);
 KERNEL NAME(panelQ4K)(const struct pack *a);
@@ -24,13 +25,8 @@ KERNEL NAME(panelBnB)(const struct pack *a);
 
 #define WORD (4 * LANES) // bytes of a word of all rows
 
-// x86 prefetches one stream best by itself: asked to as well, a Zen 4 reads Q4_0 at 20 to 24 GB/s instead of 28 (and where
-// tiles were read out of order, Q6_K at 10, asked or not).
-#if LANES == 4
-#define STREAM(from, bytes) UNROLL for (long o = 0; o < LANES * (bytes); o += 64) __builtin_prefetch(p + 2048 + LANES * (from) + o, 0, 2);
-#else
-#define STREAM(from, bytes)
-#endif
+// Nothing is prefetched: x86 prefetches one stream best by itself. Asked to as well, a Zen 4 reads Q4_0 at 20 to 24 GB/s instead of 28
+// (and where tiles were read out of order, Q6_K at 10, asked or not).
 
 // One tile of COLS columns and LANES·BYTES bytes: p is the tile, q, d, g, c and h the token's blocks.
 #define TILES(name, COLS, BYTES, ...)                                                                                  \
@@ -63,10 +59,8 @@ KERNEL NAME(panelBnB)(const struct pack *a);
 INLINE F halvesAt(const uint8_t *p) {
 #if LANES == 16
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
-#elif LANES == 8
-    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
 #else
-    return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16((const uint16_t *)p)));
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
 #endif
 }
 INLINE F scaled(F f, V i, F s, const float *d) { return P(fmadd_ps)(P(cvtepi32_ps)(i), P(mul_ps)(s, P(set1_ps)(*d)), f); }
@@ -96,7 +90,6 @@ INLINE V numbers(V i, const uint8_t *w, const int8_t *q) {
 
 // Q4_0: { d f16 [2]; nibbles [2][16]byte }.
 TILES(tileQ40, 64, 36, {
-    STREAM(0, 36)
     f = scaled(f, numbers(P(srai_epi32)(same(c), 4), p + WORD, q), halvesAt(p), d);
     f = scaled(f, numbers(P(srai_epi32)(same(c + 1), 4), p + 5 * WORD, q + 32), halvesAt(p + WORD / 2), d + 1);
 })
@@ -114,7 +107,6 @@ INLINE V places(V i, const uint8_t *w, V table, const int8_t *q) {
     return P(add_epi32)(i, j);
 }
 TILES(tileIQ4NL, 64, 36, {
-    STREAM(0, 36)
     f = scaled(f, places(start(c), p + WORD, table16(a->table), q), halvesAt(p), d);
     f = scaled(f, places(start(c + 1), p + 5 * WORD, table16(a->table), q + 32), halvesAt(p + WORD / 2), d + 1);
 })
@@ -132,7 +124,6 @@ INLINE V signedBytes(V i, const uint8_t *w, const int8_t *q) {
     return P(add_epi32)(i, j);
 }
 TILES(tileQ80, 64, 68, {
-    STREAM(0, 68)
     f = scaled(f, signedBytes(start(c), p + WORD, q), halvesAt(p), d);
     f = scaled(f, signedBytes(start(c + 1), p + 9 * WORD, q + 32), halvesAt(p + WORD / 2), d + 1);
 })
@@ -157,7 +148,6 @@ INLINE V pairs(V c, const uint8_t *w, V h, V l, const int8_t *q) {
     return P(add_epi32)(P(slli_epi32)(i, 7), j);
 }
 TILES(tileBnB, 64, 36, {
-    STREAM(0, 36)
     f = scaled(f, pairs(start(c), p + WORD, table16(a->table), table16(a->table + 16), q), P(loadu_ps)((const float *)p), d);
     if (LANES < 16) FENCE;
     f = scaled(f, pairs(start(c + 1), p + 5 * WORD, table16(a->table), table16(a->table + 16), q + 32), P(loadu_ps)((const float *)p), d + 1);
@@ -186,7 +176,6 @@ TILES(tileQ4K, 256, 144, {
     scales4(a->buf, a->buf + 8 * LANES, p, 0);
     UNROLL for (int j = 0; j < 4; j++) {
         const uint8_t *w = p + WORD * (4 + 8 * j);
-        STREAM(36 * j, 36)
 #if SMALLER
         A x = smallZero(), y = smallZero();
         UNROLL for (int k = 0; k < 8; k++) {
@@ -218,11 +207,8 @@ TILES(tileQ4K, 256, 144, {
 INLINE V widened(const uint8_t *p) {
 #if LANES == 16
     return _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p));
-#elif LANES == 8
-    return _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p));
 #else
-    int32x2_t w = vld1_dup_s32((const int32_t *)p);
-    return vmovl_s16(vget_low_s16(vmovl_s8(vreinterpret_s8_s32(w))));
+    return _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p));
 #endif
 }
 // Word 4h + k of block j = 4n + i, as v + 32.
@@ -249,7 +235,6 @@ TILES(tileQ6K, 256, 212, {
         V i1 = sixteen(P(srai_epi32)(same(h + 2 * j + 1), 2), p, j, 1, q + 32 * j + 16);
         V i = P(add_epi32)(P(mullo_epi32)(i0, widened(sc + 2 * LANES * j)), P(mullo_epi32)(i1, widened(sc + 2 * LANES * j + LANES)));
         f = scaled(f, i, P(loadu_ps)((const float *)p), d + j);
-        STREAM(26 * j, 26)
         FENCE;
     }
 })
@@ -272,6 +257,7 @@ TILES(tileQ6K, 256, 212, {
     }
 #define EACHBLOCK UNROLL for (int b = 0; b < 2; b++)
 
+#if LANES == 8 // AVX-512 multiplies these tiles as they are
 // 4-bit numbers stay 0 … 15 where gemm has kernels for them.
 PANELS(panelQ40, 64, 36, {
     EACHBLOCK {
@@ -284,6 +270,7 @@ PANELS(panelQ40, 64, 36, {
         w += BLOCK;
     }
 })
+#endif
 PANELS(panelIQ4NL, 64, 36, {
     const V table = table16(a->table);
     EACHBLOCK {
