@@ -17,6 +17,7 @@ type kernel struct {
 	blocks float64 // rows × blocks of 32 columns that one iteration reads
 	bytes  float64 // of a block as stored; 0: a panel in the cache
 	tokens float64
+	inner  int // iterations of the inner loop in one of the loop around it; 1: the inner loop is all
 }
 
 const header = `| kernel | core | instructions | cycles | cycles for 32 weights | bytes/cycle | GB/s a core | multiply-adds/cycle |
@@ -29,20 +30,21 @@ func kernels() []kernel {
 		name   string
 		blocks float64
 		bytes  float64
+		inner  int
 	}{
-		{"rowsQ40", 8, 18},
-		{"gemvQ41", 1, 20},
-		{"gemvQ50", 1, 22},
-		{"gemvQ51", 1, 24},
-		{"rowsQ80", 8, 34},
-		{"rowsIQ4NL", 8, 18},
-		{"gemvMXFP4", 1, 17},
-		{"gemvQ4K", 8, 18},
-		{"gemvQ5K", 8, 22},
-		{"rowsQ6K", 8, 26.25},
-		{"gemvIQ4XS", 8, 17},
+		{"rowsQ40", 8, 18, 1},
+		{"gemvQ41", 1, 20, 1},
+		{"gemvQ50", 1, 22, 1},
+		{"gemvQ51", 1, 24, 1},
+		{"rowsQ80", 8, 34, 1},
+		{"rowsIQ4NL", 8, 18, 1},
+		{"gemvMXFP4", 1, 17, 1},
+		{"gemvQ4K", 8, 18, 1},
+		{"gemvQ5K", 8, 22, 4},
+		{"rowsQ6K", 8, 26.25, 1},
+		{"gemvIQ4XS", 8, 17, 1},
 		// Two blocks in one step; the scales are counted at 4 bytes for 64 columns.
-		{"rowsBnB", 4, 18},
+		{"rowsBnB", 4, 18, 1},
 	}
 	sets := []struct {
 		suffix string
@@ -57,14 +59,14 @@ func kernels() []kernel {
 	var ks []kernel
 	for _, s := range sets {
 		for _, f := range formats {
-			ks = append(ks, kernel{f.name + s.suffix, s.core, lanes * f.blocks, f.bytes, 1})
+			ks = append(ks, kernel{f.name + s.suffix, s.core, lanes * f.blocks, f.bytes, 1, f.inner})
 		}
 		for _, g := range s.gemms {
-			ks = append(ks, kernel{g + s.suffix, s.core, lanes, 0, float64(g[4] - '0')})
+			ks = append(ks, kernel{g + s.suffix, s.core, lanes, 0, float64(g[4] - '0'), 1})
 		}
 	}
 	for _, g := range []string{"gemm8Dot", "gemm8OffDot", "gemm8TwoDot", "gemm8Mmla", "gemm8OffMmla", "gemm8TwoMmla"} {
-		ks = append(ks, kernel{g, newer, lanes, 0, 8})
+		ks = append(ks, kernel{g, newer, lanes, 0, 8, 1})
 	}
 	return ks
 }

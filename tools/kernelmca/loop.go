@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -95,6 +96,27 @@ func innermost(insns []uint32) (loop, error) {
 		return loop{}, errors.New("no loop")
 	}
 	return best, nil
+}
+
+// around is the loop around the innermost one, with n times the inner one written out in it, less its jumps: a super-block.
+func around(insns []uint32, n int) (loop, error) {
+	inner, err := innermost(insns)
+	if err != nil || n == 1 {
+		return inner, err
+	}
+	at := cap(insns) - cap(inner.insns) // where it stands
+	end := at + len(inner.insns)
+	for i := end; i < len(insns); i++ {
+		off, ok := jump(insns[i])
+		if to := i + off; ok && off < 0 && to <= at {
+			l := slices.Clone(insns[to:at])
+			for range n {
+				l = append(l, inner.insns[:len(inner.insns)-1]...)
+			}
+			return loop{append(l, insns[end:i+1]...)}, nil
+		}
+	}
+	return loop{}, errors.New("no loop around the inner one")
 }
 
 var target = regexp.MustCompile(`#-\d+$`)

@@ -39,6 +39,19 @@ func TestInnermost(t *testing.T) {
 	}
 }
 
+// TestAround: a loop of two in a loop, written out.
+func TestAround(t *testing.T) {
+	const a, b, c, d, ret = 0xd503201f, 0xd503203f, 0xd503205f, 0xd503207f, 0xd65f03c0
+	insns := []uint32{a, b, c, 0x54ffffe1, d, 0x54ffff61, ret} // b, c jumps to c; d jumps to b's place or before
+	l, err := around(insns, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]uint32{a, b, c, c, c, d, 0x54ffff61}, l.insns); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestReadFunctions(t *testing.T) {
 	funcs := map[string][]uint32{}
 	readFunctions(funcs, "// func a\nTEXT ·a(SB), NOSPLIT|NOFRAME, $0-8\n\tMOVD a+0(FP), R0\n\tPCALIGN $64\n\tWORD $0xd503201f; WORD $0xd65f03c0\n\t// constants\n\tWORD $0x00000001\n")
@@ -54,7 +67,7 @@ func TestAllThere(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, k := range kernels() {
-		if _, err := innermost(funcs[k.name]); err != nil {
+		if _, err := around(funcs[k.name], k.inner); err != nil {
 			t.Errorf("%s: %v", k.name, err)
 		}
 	}

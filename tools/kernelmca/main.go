@@ -46,7 +46,7 @@ func run(ctx context.Context, out io.Writer, dir, mca, mc string, asm bool, word
 		if !wanted(k.name, words) {
 			continue
 		}
-		loop, err := innermost(funcs[k.name])
+		loop, err := around(funcs[k.name], k.inner)
 		if err != nil {
 			return fmt.Errorf("%s: %w", k.name, err)
 		}

@@ -40,12 +40,15 @@ struct gemv {
     long stride;
     long nb;
     long groups;
-    float *buf; // 32 · LANES floats: scales of a super-block, or f
+    float *buf; // 40 · LANES floats: scales of a super-block, the upper bits of its numbers, f
     // The kernel's own: there are too few registers to keep these elsewhere.
     float *out;
     const uint8_t *row;
     const float *srow;
     long left;
+    float *scale;
+    long back;
+    const uint8_t *next;
 };
 
 // nb blocks of LANES rows to a panel.

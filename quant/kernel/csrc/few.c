@@ -162,9 +162,9 @@ KERNEL NAME(fewQ6Kx8)(struct few *a);
     } while (a->scale != a->buf + 8 * LANES); advance(&r, 16);)
 #endif
 
-// A half of a block of Q6_K: its scale multiplies the sum as an integer.
+// A half of block 4n+j of Q6_K: its scale multiplies the sum as an integer.
 #define HALFQ6K(T, j, half, to)                                                                                        \
-    halfQ6K(w, &r, j, half);                                                                                           \
+    halfQ6K(w, &r, a->buf + 24 * LANES, j, half);                                                                      \
     {                                                                                                                  \
         const int32_t *h = a->h + 2 * a->at + half * a->tw;                                                            \
         UNROLL for (int t = 0; t < T; t++) to[t] = P(srai_epi32)(same(h + t), 2);                                      \
@@ -176,19 +176,29 @@ KERNEL NAME(fewQ6Kx8)(struct few *a);
         }                                                                                                              \
         if (LANES < 16) FENCE;                                                                                         \
     }                                                                                                                  \
-    UNROLL for (int t = 0; t < T; t++) to[t] = P(mullo_epi32)(to[t], load(a->buf + 2 * LANES * j + half * LANES));     \
+    {                                                                                                                  \
+        V s = load(a->scale + 2 * LANES * j + half * LANES);                                                           \
+        UNROLL for (int t = 0; t < T; t++) to[t] = P(mullo_epi32)(to[t], s);                                           \
+    }                                                                                                                  \
     FENCE;
 
-#define FEWQ6K(name, T)                                                                                                   \
-    GROUPS(name, T, scales6((int32_t *)a->buf, &r); UNROLL for (int j = 0; j < 8; j++) {                               \
-        V w[4], i[T], x[T];                                                                                            \
-        HALFQ6K(T, j, 0, i)                                                                                            \
-        HALFQ6K(T, j, 1, x)                                                                                            \
-        UNROLL for (int t = 0; t < T; t++) i[t] = P(add_epi32)(i[t], x[t]);                                            \
-        SCALED(T, i, halves(&r, 208))                                                                                  \
-        PREFETCH(26)                                                                                                   \
-        NEXT                                                                                                           \
-    } advance(&r, 210);)
+#define FEWQ6K(name, T)                                                                                                \
+    GROUPS(name, T, scales6((int32_t *)a->buf, &r); P(storeu_ps)(a->buf + 32 * LANES, halves(&r, 208)); a->scale = a->buf; a->back = 0; FENCE; do { \
+        upper6(a->buf + 24 * LANES, &r, a->back);                                                                      \
+        UNROLL for (int j = 0; j < 4; j++) {                                                                           \
+            V w[4], i[T], x[T];                                                                                        \
+            HALFQ6K(T, j, 0, i)                                                                                        \
+            HALFQ6K(T, j, 1, x)                                                                                        \
+            UNROLL for (int t = 0; t < T; t++) i[t] = P(add_epi32)(i[t], x[t]);                                        \
+            SCALED(T, i, P(loadu_ps)(a->buf + 32 * LANES))                                                             \
+            PREFETCH(26)                                                                                               \
+            NEXT                                                                                                       \
+        }                                                                                                              \
+        move(&r, 64);                                                                                                  \
+        a->scale += 8 * LANES;                                                                                         \
+        a->back += 32;                                                                                                 \
+        FENCE;                                                                                                         \
+    } while (a->back != 64); move(&r, 82);)
 
 #define EACH(KIND, name)                                                                                               \
     KIND(name##x1, 1)                                                                                                  \

@@ -16,12 +16,12 @@ struct few {
     long tw;
     long nb;
     long groups;
-    float *buf; // 32 · LANES floats: scales of a super-block, and from 16 · LANES on the running sums
+    float *buf; // 40 · LANES floats: scales of a super-block, from 16 · LANES on the running sums, then upper bits
     // The kernel's own.
     float *out;
     const uint8_t *row, *next;
     const float *scale;
-    long left, at, end;
+    long left, at, end, back;
 };
 
 #define SUMS (a->buf + 16 * LANES)

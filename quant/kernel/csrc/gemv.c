@@ -35,6 +35,7 @@ KERNEL NAME(gemvBnB)(struct gemv *a);
         do {                                                                                                           \
             struct rows r = rowsAt(a->row, a->stride);                                                                 \
             const uint8_t *pf = a->row + LANES * a->stride;                                                            \
+            a->next = pf;                                                                                              \
             const int8_t *q = a->q;                                                                                    \
             F f = P(set1_ps)(0);                                                                                       \
             long b = 0;                                                                                                \
@@ -204,74 +205,109 @@ GROUPS(gemvQ80, {
 })
 #endif
 
-// Super-blocks of 256: the last argument does block j. Scales go to memory first, there are too few registers for them.
-#define SUPER(name, bytes, STEP, scales, ...)                                                                          \
-    GROUPS(name, scales; UNROLL for (int j = 0; j < 8; j += STEP) {                                                    \
+// Super-blocks of 256: the last argument does the next STEP blocks, whose scales a->scale points to, SKIP bytes of each row further than
+// the ones before. Scales go to memory first, there are too few registers for them.
+#define SUPER(name, bytes, STEP, SKIP, before, ...)                                                                    \
+    GROUPS(name, before; a->scale = a->buf; a->back = 8; FENCE; do {                          \
         __VA_ARGS__                                                                                                    \
-        PREFETCH(bytes / 8 * STEP)                                                                                     \
-    } advance(&r, bytes); q += 256; b += 8;)
-#define SCALE(j) P(loadu_ps)(a->buf + LANES * (j))
-#define OFFSET(j) P(loadu_ps)(a->buf + 8 * LANES + LANES * (j))
-
-SUPER(gemvQ5K, 176, 1, scales4(a->buf, a->buf + 8 * LANES, &r, 0), {
-    V w[4];
-    V i = zero();
-    halfQ5K(w, &r, j, 0);
-    i = dotHalf(i, w, q + 32 * j);
+        AHEAD(bytes / 8 * STEP)                                                                                        \
+        move(&r, SKIP);                                                                                                \
+        q += 32 * STEP;                                                                                                \
+        b += STEP;                                                                                                     \
+        if (STEP == 8) break;                                                                                          \
+        FENCE;                                                                                                         \
+    } while (a->back -= STEP); move(&r, bytes - 8 / STEP * SKIP);)
+// PREFETCH with the address in memory.
+#define AHEAD(n)                                                                                                       \
+    {                                                                                                                  \
+        const uint8_t *next = a->next;                                                                                 \
+        UNROLL for (long o = 0; o < LANES * (n); o += 64) PREFETCH_L2(next + o);                                       \
+        a->next = next + LANES * (n);                                                                                  \
+    }                                                                                                                  \
     FENCE;
-    halfQ5K(w, &r, j, 1);
-    i = dotHalf(i, w, q + 32 * j + 16);
-    f = scaled(f, i, SCALE(j), a->d + b + j);
-    f = P(fnmadd_ps)(OFFSET(j), P(set1_ps)(a->g[b + j]), f);
+#define SCALE(j) P(loadu_ps)(a->scale + LANES * (j))
+#define OFFSET(j) P(loadu_ps)(a->scale + 8 * LANES + LANES * (j))
+#define UPPER (a->buf + 16 * LANES)
+
+SUPER(gemvQ5K, 176, 2, 32, scales4(a->buf, a->buf + 8 * LANES, &r, 0); keep32(UPPER, &r, 16), {
+    UNROLL for (int j = 0; j < 2; j++) {
+        V w[4];
+        V i = zero();
+        halfQ5K(w, &r, UPPER, j, 0);
+        i = dotHalf(i, w, q + 32 * j);
+        FENCE;
+        halfQ5K(w, &r, UPPER, j, 1);
+        i = dotHalf(i, w, q + 32 * j + 16);
+        f = scaled(f, i, SCALE(j), a->d + b + j);
+        f = P(fnmadd_ps)(OFFSET(j), P(set1_ps)(a->g[b + j]), f);
+        FENCE;
+    }
+    a->scale += 2 * LANES;
 })
 
+// Q4_K has two blocks in the nibbles of the same 32 bytes: they are taken together. NEON, whose blocks take few instructions, does
+// all eight in one step, and so of IQ4_XS: counting steps would cost it 3 %.
 #if LANES == 4
-#define ROWSPAIR(j) rowsPair(&i0, &i1, &r, 16 + 16 * j, q + 32 * j);
+#define STEP4K 8
+#define STEPXS 8
+#define ROWSPAIR(p) rowsPair(&i0, &i1, &r, 16 + 32 * p, q + 64 * p);
 #else
-#define ROWSPAIR(j)
+#define STEP4K 2
+#define STEPXS 1
+#define ROWSPAIR(p)
 #endif
-// Q4_K has two blocks in the nibbles of the same 32 bytes: they are taken together.
-SUPER(gemvQ4K, 144, 2, scales4(a->buf, a->buf + 8 * LANES, &r, 0), {
-    V i0 = zero(), i1 = zero();
-    ROWSPAIR(j)
-    UNROLL for (int h = 0; h < 2 && LANES > 4; h++) {
-        V t[4];
-        load16(t, &r, 16 + 16 * j + 16 * h);
-        UNROLL for (int k = 0; k < 4; k++) {
-            i0 = dotU(i0, low(t[k]), q + 32 * j, 4 * h + k);
-            i1 = dotU(i1, high(t[k]), q + 32 * j + 32, 4 * h + k);
-            if (LANES < 16) PIN(i0);
-            if (LANES < 16) PIN(i1);
+SUPER(gemvQ4K, 144, STEP4K, 16 * STEP4K, scales4(a->buf, a->buf + 8 * LANES, &r, 0), {
+    UNROLL for (int p = 0; p < STEP4K / 2; p++) {
+        V i0 = zero(), i1 = zero();
+        ROWSPAIR(p)
+        UNROLL for (int h = 0; h < 2 && LANES > 4; h++) {
+            V t[4];
+            load16(t, &r, 16 + 16 * h);
+            UNROLL for (int k = 0; k < 4; k++) {
+                i0 = dotU(i0, low(t[k]), q, 4 * h + k);
+                i1 = dotU(i1, high(t[k]), q + 32, 4 * h + k);
+                if (LANES < 16) PIN(i0);
+                if (LANES < 16) PIN(i1);
+            }
+            if (LANES < 16) FENCE;
         }
-        if (LANES < 16) FENCE;
+        f = scaled(f, i0, SCALE(2 * p), a->d + b + 2 * p);
+        f = P(fnmadd_ps)(OFFSET(2 * p), P(set1_ps)(a->g[b + 2 * p]), f);
+        f = scaled(f, i1, SCALE(2 * p + 1), a->d + b + 2 * p + 1);
+        f = P(fnmadd_ps)(OFFSET(2 * p + 1), P(set1_ps)(a->g[b + 2 * p + 1]), f);
+        if (LANES == 4) FENCE;
     }
-    f = scaled(f, i0, SCALE(j), a->d + b + j);
-    f = P(fnmadd_ps)(OFFSET(j), P(set1_ps)(a->g[b + j]), f);
-    f = scaled(f, i1, SCALE(j + 1), a->d + b + j + 1);
-    f = P(fnmadd_ps)(OFFSET(j + 1), P(set1_ps)(a->g[b + j + 1]), f);
+    a->scale += STEP4K * LANES;
 })
 
 #if LANES > 4
 // A block of Q6_K has two scales: they multiply the sums of its halves, as integers.
-SUPER(gemvQ6K, 210, 1, scales6((int32_t *)a->buf, &r), {
-    V w[4];
-    halfQ6K(w, &r, j, 0);
-    V i0 = dotHalf(P(srai_epi32)(same(a->h + 2 * (b + j)), 2), w, q + 32 * j);
-    i0 = P(mullo_epi32)(i0, load(a->buf + 2 * LANES * j));
-    FENCE;
-    halfQ6K(w, &r, j, 1);
-    V i1 = dotHalf(P(srai_epi32)(same(a->h + 2 * (b + j) + 1), 2), w, q + 32 * j + 16);
-    i1 = P(mullo_epi32)(i1, load(a->buf + 2 * LANES * j + LANES));
-    f = scaled(f, P(add_epi32)(i0, i1), halves(&r, 208), a->d + b + j);
+SUPER(gemvQ6K, 210, 4, 64, scales6((int32_t *)a->buf, &r); P(storeu_ps)(a->buf + 24 * LANES, halves(&r, 208)), {
+    upper6(UPPER, &r, 32 * (2 - a->back / 4));
+    UNROLL for (int j = 0; j < 4; j++) {
+        V w[4];
+        halfQ6K(w, &r, UPPER, j, 0);
+        V i0 = dotHalf(P(srai_epi32)(same(a->h + 2 * (b + j)), 2), w, q + 32 * j);
+        i0 = P(mullo_epi32)(i0, load(a->scale + 2 * LANES * j));
+        FENCE;
+        halfQ6K(w, &r, UPPER, j, 1);
+        V i1 = dotHalf(P(srai_epi32)(same(a->h + 2 * (b + j) + 1), 2), w, q + 32 * j + 16);
+        i1 = P(mullo_epi32)(i1, load(a->scale + 2 * LANES * j + LANES));
+        f = scaled(f, P(add_epi32)(i0, i1), P(loadu_ps)(a->buf + 24 * LANES), a->d + b + j);
+        FENCE;
+    }
+    a->scale += 8 * LANES;
 })
-
 #endif
 
-SUPER(gemvIQ4XS, 136, 1, scalesXS(a->buf, &r), {
-    V t[4];
-    load16(t, &r, 8 + 16 * j);
-    V i = dotNibbles(TABLE, start(a->c + b + j), t, table16(a->table), t[0], q + 32 * j);
-    f = scaled(f, i, SCALE(j), a->d + b + j);
+SUPER(gemvIQ4XS, 136, STEPXS, 16 * STEPXS, scalesXS(a->buf, &r), {
+    UNROLL for (int j = 0; j < STEPXS; j++) {
+        V t[4];
+        load16(t, &r, 8 + 16 * j);
+        V i = dotNibbles(TABLE, start(a->c + b + j), t, table16(a->table), t[0], q + 32 * j);
+        f = scaled(f, i, SCALE(j), a->d + b + j);
+    }
+    a->scale += STEPXS * LANES;
 })
 
 #if LANES > 4

@@ -79,63 +79,80 @@ KERNEL NAME(packQ80)(const struct pack *a) {
     })
 }
 
-// Super-blocks: the last argument does block j.
-#define PACKSUPER(name, bytes, size, scales, ...)                                                                      \
+// Super-blocks: the last argument does the next STEP blocks, number j/UNIT of 8 the first, SKIP bytes of each row further than the ones before; s
+// goes AFTER on behind them.
+#define PACKSUPER(name, bytes, STEP, UNIT, SKIP, AFTER, before, ...)                                                         \
     KERNEL NAME(name)(const struct pack *a) {                                                                          \
         LOOP({                                                                                                         \
-            scales;                                                                                                    \
-            UNROLL for (int j = 0; j < 8; j++) {                                                                       \
+            before;                                                                                                    \
+            long j = 0;                                                                                                \
+            do {                                                                                                       \
                 __VA_ARGS__                                                                                            \
-                w += size;                                                                                             \
+                move(&r, SKIP);                                                                                        \
                 FENCE;                                                                                                 \
-            }                                                                                                          \
-            advance(&r, bytes);                                                                                        \
-            s += 8 * LANES;                                                                                            \
+                j += STEP * UNIT;                                                                                      \
+                __asm__("" : "+r"(j)); /* or gcc writes two rounds out */                                              \
+            } while (j < 8 * UNIT);                                                                                    \
+            move(&r, bytes - 8 / STEP * SKIP);                                                                         \
+            s += AFTER;                                                                                                \
             b += 8;                                                                                                    \
         })                                                                                                             \
     }
 
-PACKSUPER(packQ4K, 144, BLOCK, scales4(s, a->m + LANES * b, &r, 1), {
+PACKSUPER(packQ4K, 144, 2, 1, 32, 8 * LANES, scales4(s, a->m + LANES * b, &r, 1), {
     UNROLL for (int h = 0; h < 2; h++) {
         V t[4];
-        load16(t, &r, 16 + 32 * (j / 2) + 16 * h);
-        UNROLL for (int k = 0; k < 4; k++)
-            put(w + HALF * h + CHUNK * k, P(add_epi8)(j % 2 ? high(t[k]) : low(t[k]), bytes(BIAS))); // BIAS or 0: small
+        load16(t, &r, 16 + 16 * h);
+        UNROLL for (int k = 0; k < 4; k++) {
+            put(w + HALF * h + CHUNK * k, P(add_epi8)(low(t[k]), bytes(BIAS))); // BIAS or 0: small
+            put(w + BLOCK + HALF * h + CHUNK * k, P(add_epi8)(high(t[k]), bytes(BIAS)));
+        }
         FENCE;
+    }
+    w += 2 * BLOCK;
+})
+
+PACKSUPER(packQ5K, 176, 2, 1, 32, 8 * LANES, scales4(s, a->m + LANES * b, &r, 1); keep32(a->buf, &r, 16), {
+    UNROLL for (int odd = 0; odd < 2; odd++) {
+        UNROLL for (int h = 0; h < 2; h++) {
+            V t[4];
+            halfQ5K(t, &r, a->buf, odd, h);
+            UNROLL for (int k = 0; k < 4; k++) put(w + HALF * h + CHUNK * k, P(add_epi8)(t[k], bytes(BIAS)));
+            FENCE;
+        }
+        w += BLOCK;
     }
 })
 
-PACKSUPER(packQ5K, 176, BLOCK, scales4(s, a->m + LANES * b, &r, 1), {
-    UNROLL for (int h = 0; h < 2; h++) {
-        V t[4];
-        halfQ5K(t, &r, j, h);
-        UNROLL for (int k = 0; k < 4; k++) put(w + HALF * h + CHUNK * k, P(add_epi8)(t[k], bytes(BIAS)));
-        FENCE;
-    }
-})
-
-PACKSUPER(packIQ4XS, 136, BLOCK, scalesXS(s, &r), {
+PACKSUPER(packIQ4XS, 136, 1, 1, 16, 8 * LANES, scalesXS(s, &r), {
     V t[4];
-    load16(t, &r, 8 + 16 * j);
+    load16(t, &r, 8);
     UNROLL for (int k = 0; k < 8; k++) {
         put(w + CHUNK * k, chunk(TABLE, t, table16(a->table), t[0], k));
         FENCE;
     }
+    w += BLOCK;
 })
 
-PACKSUPER(packQ6K, 210, 2 * BLOCK, scales6((int32_t *)a->buf, &r), {
-    UNROLL for (int h = 0; h < 2; h++) {
-        V t[4];
-        halfQ6K(t, &r, j, h);
-        UNROLL for (int k = 0; k < 4; k++) {
+PACKSUPER(packQ6K, 210, 4, 8, 64, 0, scales6((int32_t *)a->buf, &r); P(storeu_ps)(a->buf + 24 * LANES, halves(&r, 208)), {
+    upper6(a->buf + 16 * LANES, &r, j);
+    UNROLL for (int i = 0; i < 4; i++) {
+        UNROLL for (int h = 0; h < 2; h++) {
+            V t[4];
+            halfQ6K(t, &r, a->buf + 16 * LANES, i, h);
             // The scale in both 16-bit halves of a lane.
-            V sc = load(a->buf + LANES * (2 * j + h));
+            V sc = load(a->buf + LANES / 4 * j + LANES * (2 * i + h));
             sc = P(mullo_epi32)(AND(sc, many(0xffff)), many(0x00010001));
-            split(w + HALF * h + CHUNK * k, t[k], sc);
-            FENCE;
+            if (LANES == 8) PIN(sc);
+            UNROLL for (int k = 0; k < 4; k++) {
+                split(w + HALF * h + CHUNK * k, t[k], sc);
+                FENCE;
+            }
         }
+        P(storeu_ps)(s, P(loadu_ps)(a->buf + 24 * LANES));
+        s += LANES;
+        w += 2 * BLOCK;
     }
-    P(storeu_ps)(s + LANES * j, halves(&r, 208));
 })
 
 // bitsandbytes, 64 columns at a time: columns 2j and 2j+1 are the high and the low nibble of byte j.

@@ -19,6 +19,16 @@ INLINE void advance(struct rows *r, long n) {
     UNROLL for (int i = 0; i < LANES / 4; i++) r->at[i] += n;
 }
 
+// The same where it stands, and nowhere else: clang would hold the addresses from before and those from after at once.
+INLINE void move(struct rows *r, long n) {
+#if LANES == 4
+    advance(r, n);
+#else
+    FENCE;
+    UNROLL for (int i = 0; i < LANES / 4; i++) __asm__ volatile("add %1, %0" : "+r"(r->at[i]) : "er"(n) : "cc");
+#endif
+}
+
 // t[j] holds bytes o+4j … o+4j+3 of row r in its 32-bit lane r: a 4 × 4 transposition in each 128-bit lane.
 INLINE void load16(V t[4], const struct rows *r, long o) {
     V u0 = beside(r->at, o), u1 = beside(r->at, r->stride + o);
@@ -122,16 +132,27 @@ INLINE void scales4(float *s, float *m, const struct rows *r, int negative) {
     FENCE;
 }
 
-// Columns 16h … 16h+15 of block j, whose low 4 bits are the low or high nibbles of 32 bytes and whose fifth is bit j of qh.
-INLINE void halfQ5K(V w[4], const struct rows *r, int j, int h) {
-    V x[4];
-    load16(w, r, 48 + 32 * (j / 2) + 16 * h);
-    UNROLL for (int k = 0; k < 4; k++) w[k] = j % 2 ? high(w[k]) : low(w[k]);
+// The 32 bytes at offset o of each row, as 8 words that stay in memory: more than one block has its upper bits there.
+INLINE void keep32(float *to, const struct rows *r, long o) {
+    UNROLL for (int h = 0; h < 2; h++) {
+        V x[4];
+        load16(x, r, o + 16 * h);
+        UNROLL for (int k = 0; k < 4; k++) put(to + LANES * (4 * h + k), x[k]);
+        if (LANES == 8) FENCE;
+    }
+    FENCE;
+}
+
+// Columns 16h … 16h+15 of one of the two blocks in the nibbles of 32 bytes at offset 48; their fifth bits are bits 0 and 1 of the
+// words at x, which move down for the next two.
+INLINE void halfQ5K(V w[4], const struct rows *r, float *x, int odd, int h) {
+    load16(w, r, 48 + 16 * h);
+    UNROLL for (int k = 0; k < 4; k++) w[k] = odd ? high(w[k]) : low(w[k]);
     if (LANES == 8) FENCE;
-    load16(x, r, 16 + 16 * h);
     UNROLL for (int k = 0; k < 4; k++) {
-        V b = j < 4 ? shiftLeft(x[k], 4 - j) : shiftRight(x[k], j - 4);
-        w[k] = OR(w[k], AND(b, bytes(16)));
+        V u = load(x + LANES * (4 * h + k));
+        if (odd) put(x + LANES * (4 * h + k), shiftRight(u, 2));
+        w[k] = OR(w[k], AND(shiftLeft(u, 4 - odd), bytes(16)));
     }
 }
 
@@ -146,18 +167,21 @@ INLINE void scales6(int32_t *to, const struct rows *r) {
     }
     FENCE;
 }
-// Columns 16h … 16h+15 of block j = 4n+i, as v + 32: the low 4 bits are nibble i/2 of ql[64n+32(i%2)…], the others bits 2i
-// and 2i+1 of qh[32n…].
-INLINE void halfQ6K(V w[4], const struct rows *r, int j, int h) {
-    int n = j / 4, i = j % 4;
-    V x[4];
-    load16(w, r, 64 * n + 32 * (i % 2) + 16 * h);
+// The upper bits of blocks 4n … 4n+3 of Q6_K, qh[32n…]; r stands at 64n, which is 32n = back too far.
+INLINE void upper6(float *to, struct rows *r, long back) {
+    move(r, -back);
+    keep32(to, r, 128);
+    move(r, back);
+}
+// Columns 16h … 16h+15 of block 4n+i, as v + 32: the low 4 bits are nibble i/2 of ql[64n+32(i%2)…], where r stands, the others bits 2i
+// and 2i+1 of upper6's words at x.
+INLINE void halfQ6K(V w[4], const struct rows *r, const float *x, int i, int h) {
+    load16(w, r, 32 * (i % 2) + 16 * h);
     UNROLL for (int k = 0; k < 4; k++) w[k] = i < 2 ? low(w[k]) : high(w[k]);
     if (LANES == 8) FENCE;
-    load16(x, r, 128 + 32 * n + 16 * h);
     UNROLL for (int k = 0; k < 4; k++) {
-        V b = i < 2 ? shiftLeft(x[k], 4 - 2 * i) : shiftRight(x[k], 2 * i - 4);
-        w[k] = OR(w[k], AND(b, bytes(48)));
+        V u = load(x + LANES * (4 * h + k));
+        w[k] = OR(w[k], AND(i < 2 ? shiftLeft(u, 4 - 2 * i) : shiftRight(u, 2 * i - 4), bytes(48)));
     }
 }
 

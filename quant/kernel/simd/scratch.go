@@ -58,7 +58,7 @@ type gemvArgs struct {
 	nb     int
 	groups int
 	buf    unsafe.Pointer
-	own    [4]uintptr // no pointers for the garbage collector: they end up behind the matrix
+	own    [7]uintptr // no pointers for the garbage collector: they end up behind the matrix
 }
 
 // fewArgs is struct few of csrc/few.c.
@@ -76,7 +76,7 @@ type fewArgs struct {
 	nb     int
 	groups int
 	buf    unsafe.Pointer
-	own    [7]uintptr // as in gemvArgs
+	own    [8]uintptr // as in gemvArgs
 }
 
 // packArgs is struct pack of csrc/args.h.
@@ -105,7 +105,7 @@ type scratch struct {
 	table   [32]byte           // v + 128, or h + 128 and l + 128
 	code    [maxBnBCols]int8   // bitsandbytes: activations, even columns before odd ones; or tokens turned
 	bnb     [bnbScales]float32 // bitsandbytes: scales of 64 columns, turned
-	buf     [32 * maxLanes]float32
+	buf     [40 * maxLanes]float32
 	panels  [panelRows / minLanes][]byte // what the groups of a panel are read from
 	next    [panelRows / minLanes][]byte // of the tiles, what is not prefetched yet, by group
 	// Of query heads that are padded to four.
