@@ -27,9 +27,10 @@ const fuzzContext = `{"messages":[{"role":"user","content":"Hi <x>"},{"role":"as
 
 // FuzzRender: whatever a template is, it ends within its bounds, in time and in memory, with a text or an error.
 func FuzzRender(f *testing.F) {
-	named := hostile()
-	for _, name := range slices.Sorted(maps.Keys(named)) {
-		f.Add(named[name])
+	if named := hostile(); *slow > 0 { // tests run them in TestHostile
+		for _, name := range slices.Sorted(maps.Keys(named)) {
+			f.Add(named[name])
+		}
 	}
 	for _, source := range []string{
 		`{% for m in messages %}{{ m['content'] | trim }}{% if not loop.last %}, {% endif %}{% endfor %}`,
