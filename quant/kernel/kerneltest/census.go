@@ -60,21 +60,23 @@ func count(v reflect.Value, name string, reached map[string]bool) {
 // drive calls everything with the sizes that models and batches have.
 func drive(k *simd.Kernels) {
 	r := rand.New(rand.NewPCG(16, 1))
-	const rows, cols, most = 64, 512, 47
+	const rows, cols, most = 16, 256, 40
 	y := make([]float32, most*rows)
 	x := Activation(r, most, cols, false, false)
 	for _, f := range Formats() {
 		// bitsandbytes' scales are nested or not: as chance will have it, so more than once.
-		for range 1 + 7*btoi(f.IsBnB()) {
+		for range 1 + 3*btoi(f.IsBnB()) {
 			w := Matrix(r, f, rows, cols, false)
 			for _, tiles := range []bool{false, true} {
 				if tiles && (!k.WantsTiles() || !Tile(k, w)) {
 					continue
 				}
-				for _, n := range []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 33, 34, 36, 40, most} {
-					for _, p := range []kernel.Precision{kernel.Fast, kernel.Exact} {
-						a := activations(k, p, x[:n*cols], n, cols)
-						k.MatMul(y, rows, w, a, p, 0, rows)
+				for _, n := range []int{1, 2, 3, 4, 5, 7, 8, 9, 10, 12, 33, 34, 36, most} {
+					a := activations(k, kernel.Fast, x[:n*cols], n, cols)
+					k.MatMul(y, rows, w, a, kernel.Fast, 0, rows)
+					if n < 5 && f.BlockSize() == 1 {
+						a = activations(k, kernel.Exact, x[:n*cols], n, cols)
+						k.MatMul(y, rows, w, a, kernel.Exact, 0, rows)
 					}
 				}
 			}
