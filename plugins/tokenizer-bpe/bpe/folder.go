@@ -78,7 +78,7 @@ func escapeGlob(s string) string {
 
 // fromFile builds a tokenizer of a file that is no tokenizer.json: then add_bos_token and add_eos_token count.
 func fromFile(f *hfFile, c *folderConfig, class string) (*Tokenizer, error) {
-	b := &hfBuilder{file: f, config: c, t: &Tokenizer{}, classes: split.NewHuggingFaceClasses(), alone: true}
+	b := &hfBuilder{file: f, config: c, t: &Tokenizer{}, classes: split.HuggingFaceClasses(), alone: true}
 	b.chooseClass(class)
 	if err := b.build(); err != nil {
 		return nil, err

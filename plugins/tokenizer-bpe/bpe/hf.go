@@ -84,7 +84,7 @@ func fromJSON(data []byte, c *folderConfig) (*Tokenizer, error) {
 	if err := json.Unmarshal(data, &f); err != nil {
 		return nil, err
 	}
-	b := &hfBuilder{file: &f, config: c, t: &Tokenizer{}, classes: split.NewHuggingFaceClasses()}
+	b := &hfBuilder{file: &f, config: c, t: &Tokenizer{}, classes: split.HuggingFaceClasses()}
 	b.chooseClass(c.pickClass(bytes.Contains(data, []byte(`"ByteLevel"`))))
 	if err := b.build(); err != nil {
 		return nil, err

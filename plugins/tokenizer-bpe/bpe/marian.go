@@ -62,7 +62,7 @@ func fromMarian(dir string, data []byte, c *folderConfig) (*Tokenizer, error) {
 	}
 	names := map[string]string{"unk_token": "<unk>", "eos_token": "</s>", "pad_token": "<pad>"}
 	spec := &classSpec{tokens: names}
-	b := &hfBuilder{file: &hfFile{}, config: c, spec: spec, t: &Tokenizer{class: "MarianTokenizer"}, classes: split.NewHuggingFaceClasses(), alone: true}
+	b := &hfBuilder{file: &hfFile{}, config: c, spec: spec, t: &Tokenizer{class: "MarianTokenizer"}, classes: split.HuggingFaceClasses(), alone: true}
 	b.file.Model = hfModel{Type: "WordLevel", Vocab: *vocab}
 	unk := c.tokenText("unk_token", spec)
 	b.file.Model.Unknown = &unk

@@ -325,7 +325,7 @@ func TestSpecialTokens(t *testing.T) {
 // Face's first match wins.
 func TestOverlappingTokens(t *testing.T) {
 	tokens := []added{{id: 1, text: "<ab>"}, {id: 2, text: "b><cde"}, {id: 3, text: "\n"}, {id: 4, text: "\n\n\n"}, {id: 5, text: "x", rstrip: true, lstrip: true}, {id: 6, text: "cde", singleWord: true}}
-	m := newMatcher(tokens, split.NewHuggingFaceClasses())
+	m := newMatcher(tokens, split.HuggingFaceClasses())
 	show := func(f []fragment) (ids []int32) {
 		for _, x := range f {
 			ids = append(ids, x.token)

@@ -1,6 +1,7 @@
 package split
 
 import (
+	"sync"
 	"unicode"
 	"unicode/utf8"
 )
@@ -19,7 +20,7 @@ const (
 	upper                     // \p{Lu} and \p{Lt}
 	lower                     // \p{Ll}
 
-	// What only Hugging Face's library knows; see NewHuggingFaceClasses.
+	// What only Hugging Face's library knows; see HuggingFaceClasses.
 	word       // \w of its regular expressions
 	rustWord   // \w of Rust's
 	rustNumber // Rust's is_numeric
@@ -50,8 +51,13 @@ func NewClasses() *Classes {
 	return pack(flat)
 }
 
-// NewHuggingFaceClasses builds the table that Hugging Face's tokenizers library has (0.23): see hf_data.go.
-func NewHuggingFaceClasses() *Classes {
+// huggingFace is the table of HuggingFaceClasses, which no tokenizer changes.
+var huggingFace = sync.OnceValue(newHuggingFaceClasses)
+
+// HuggingFaceClasses is the table that Hugging Face's tokenizers library has (0.23): see hf_data.go. It is built once.
+func HuggingFaceClasses() *Classes { return huggingFace() }
+
+func newHuggingFaceClasses() *Classes {
 	flat := goClasses()
 	for _, t := range []*unicode.RangeTable{unicode.L, unicode.M, unicode.Nd, unicode.Nl, unicode.Pc, unicode.Other_Alphabetic} {
 		setClass(flat, t, word|rustWord)
