@@ -120,19 +120,28 @@ func iq4Index(x float32) uint8 {
 	if x >= float32(iq4Values[15]) {
 		return 15
 	}
-	lo, hi := 0, 15
-	for hi-lo > 1 {
-		if mid := (lo + hi) / 2; x < float32(iq4Values[mid]) {
-			hi = mid
-		} else {
-			lo = mid
+	whole := int(x)
+	if float32(whole) > x {
+		whole-- // the conversion cuts off towards zero
+	}
+	lo := iq4Below[whole+127]
+	if x-float32(iq4Values[lo]) < float32(iq4Values[lo+1])-x {
+		return lo
+	}
+	return lo + 1
+}
+
+// iq4Below is, for every integer from the table's first on, the index of the largest value that is not above it.
+//
+//nolint:gochecknoglobals // a table
+var iq4Below = func() (below [240]uint8) {
+	for i := range below {
+		for below[i] < 14 && int(iq4Values[below[i]+1]) <= i-127 {
+			below[i]++
 		}
 	}
-	if x-float32(iq4Values[lo]) < float32(iq4Values[hi])-x {
-		return uint8(lo)
-	}
-	return uint8(hi)
-}
+	return below
+}()
 
 // fitIQ4 finds a scale for x ≈ scale·table[q]: sixteen scales about the one that puts the largest value at the table's end.
 func fitIQ4(x, w []float32) float32 {

@@ -17,6 +17,19 @@ func nearest(x float32) int32 {
 
 const roundMagic = 12582912
 
+// rounded is nearest within [low, high], as a float. (Branches that hardly ever go one way are cheaper here than min and max, which
+// must think of NaN, and there is no conversion from integers.)
+func rounded(x, low, high float32) float32 {
+	l := float32(x) + roundMagic - roundMagic
+	if l < low {
+		return low
+	}
+	if l > high {
+		return high
+	}
+	return l
+}
+
 // largest returns the value of the largest magnitude, the first of several, and that magnitude.
 func largest(x []float32) (value, magnitude float32) {
 	for _, v := range x {
@@ -36,6 +49,10 @@ func fitSymmetric(q []uint8, x, w []float32, n int32) float32 {
 		clear(q)
 		return 0
 	}
+	if w != nil {
+		w = w[:len(x)]
+	}
+	low, high := -float32(n), float32(n-1)
 	var scale, best float32
 	for try := int32(0); try < 19; try++ {
 		step := try // 0, -9 … -1, 1 … 9
@@ -52,7 +69,7 @@ func fitSymmetric(q []uint8, x, w []float32, n int32) float32 {
 		}
 		var xl, ll float32
 		for i, v := range x {
-			l := float32(max(-n, min(n-1, nearest(inv*v))))
+			l := rounded(inv*v, low, high)
 			weight := float32(v * v)
 			if w != nil {
 				weight = w[i]
@@ -162,18 +179,19 @@ func fitOffset(q []uint8, x, w []float32, s offsetSearch) (scale, minimum float3
 		q[i] = uint8(l)
 		best += float32(w[i] * s.distance(float32(scale*float32(l))+low-v))
 	}
-	var codes [32]uint8
+	var codes [32]float32
+	try, n := codes[:len(x)], float32(s.n)
+	w = w[:len(x)]
 	for k := int32(0); k <= s.steps; k++ {
 		// From the minimum that is the best so far.
-		inv := (s.from + float32(s.step*float32(k)) + float32(s.n)) / (high - low)
+		inv := (s.from + float32(s.step*float32(k)) + n) / (high - low)
 		var sumL, sumLL, sumXL float32
-		try := codes[:len(x)]
 		for i, v := range x {
-			l := max(0, min(s.n, nearest(inv*(v-low))))
-			try[i] = uint8(l)
-			wl := float32(w[i] * float32(l))
+			l := rounded(inv*(v-low), 0, n)
+			try[i] = l
+			wl := float32(w[i] * l)
 			sumL += wl
-			sumLL += float32(wl * float32(l))
+			sumLL += float32(wl * l)
 			sumXL += float32(wl * v)
 		}
 		d := float32(sumW*sumLL) - float32(sumL*sumL)
@@ -187,11 +205,20 @@ func fitOffset(q []uint8, x, w []float32, s offsetSearch) (scale, minimum float3
 			newScale = sumXL / sumLL
 		}
 		var e float32
-		for i, v := range x {
-			e += float32(w[i] * s.distance(float32(newScale*float32(try[i]))+newLow-v))
+		if s.absolute {
+			for i, v := range x {
+				e += float32(w[i] * abs(float32(newScale*try[i])+newLow-v))
+			}
+		} else {
+			for i, v := range x {
+				d := float32(newScale*try[i]) + newLow - v
+				e += float32(w[i] * float32(d*d))
+			}
 		}
 		if e < best {
-			copy(q, try)
+			for i, l := range try {
+				q[i] = uint8(l)
+			}
 			best, scale, low = e, newScale, newLow
 		}
 	}
