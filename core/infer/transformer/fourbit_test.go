@@ -54,9 +54,6 @@ func TestOracleFourBitFolders(t *testing.T) {
 		readJSON(t, stem+".json", &want)
 		for name, o := range precisions() {
 			t.Run(filepath.Base(base)+"/"+name, func(t *testing.T) {
-				if strings.HasSuffix(base, "-gptoss") {
-					t.Skip("its experts are not read yet")
-				}
 				l := limitsFor("llama", name, true)
 				r, _ := openRunner(t, filepath.Join(base, "hf"), o)
 				res := r.prompts(&want, stem, l)

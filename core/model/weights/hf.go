@@ -52,6 +52,9 @@ func (b *builder) openHF(dir string) error {
 	}
 	weights := make([]*quant.Matrix, len(modules))
 	for i := range modules {
+		if b.scheme.method == "mxfp4" {
+			break // they are experts of a shape that the Spec tells
+		}
 		m, err := b.module(&modules[i])
 		if err != nil {
 			return err
@@ -70,6 +73,12 @@ func (b *builder) openHF(dir string) error {
 		return b.fail(ErrInvalid, "config.json has vocab_size %d, but tensor %s has %d rows", v, b.say(arch.EmbedName), b.m.Spec.Vocab)
 	}
 	for i, p := range modules {
+		if b.scheme.method == "mxfp4" {
+			if err := b.placeMXFP4(&p); err != nil {
+				return err
+			}
+			continue
+		}
 		to, ok := b.canonical(p.name + ".weight")
 		if !ok {
 			return b.fail(ErrUnsupported, "module %s is none that a %s model has", p.name, b.m.Spec.Family)

@@ -7,6 +7,7 @@ import (
 	"math"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -114,6 +115,8 @@ func (s *scheme) partSuffixes() []string {
 		return []string{".W_q", ".scale", ".zero", ".shape", ".axis", ".channel_wise", ".compute_dtype", ".encoded_state_dict", ".group_size", ".nbits",
 			".offload_meta", ".optimize", ".packing", ".quant_scale", ".quant_zero", ".round_zero", ".stores_quant_config", ".unpack_view_dtype",
 			".view_as_float", ".meta"}
+	case "mxfp4":
+		return []string{"_blocks", "_scales"}
 	case "fp8":
 		return []string{".weight_scale_inv", ".activation_scale", ".input_scale"}
 	case "bitsandbytes":
@@ -700,4 +703,62 @@ func rowsOf(m *quant.Matrix, lo, n int) (piece *quant.Matrix, ok bool) {
 		g.ZerosF = g.ZerosF[from:to]
 	}
 	return piece, true
+}
+
+// placeMXFP4 adds gpt-oss' experts: NAME_blocks (experts, rows, groups, 16), two E2M1 codes a byte, and NAME_scales (experts, rows,
+// groups) in E8M0. They are (outputs, inputs), where the same matrices in floats are stored (inputs, outputs). Each becomes a matrix
+// in ggml's MXFP4 blocks, which hold the same codes and scales in another order.
+func (b *builder) placeMXFP4(p *packedModule) error {
+	q, err := b.part(p, "_blocks", 4, safetensors.U8)
+	if err != nil {
+		return err
+	}
+	scales, err := b.part(p, "_scales", 3, safetensors.U8)
+	if err != nil {
+		return err
+	}
+	if q.Shape[3] != 16 || !slices.Equal(q.Shape[:3], scales.Shape) || q.Shape[0] > arch.MaxExperts {
+		return b.fail(ErrInvalid, "tensors %s %v and %s %v do not go together: want (experts, rows, groups, 16) and (experts, rows, groups)", q.Name, q.Shape, scales.Name, scales.Shape)
+	}
+	rows, cols, err := b.dims(q.Name, q.Shape[1], q.Shape[2]*32)
+	if err != nil {
+		return err
+	}
+	to, ok := b.canonical(p.name)
+	module, suffix := cutSuffix(to)
+	pattern, numbers := arch.SplitNumbers(module)
+	stack := b.m.Spec.StackOf(pattern)
+	if !ok || stack == nil || len(numbers) == 0 {
+		return b.fail(ErrUnsupported, "module %s is none that holds the experts of a %s model", p.name, b.m.Spec.Family)
+	}
+	n := rows / len(stack.Into)
+	if n*len(stack.Into) != rows {
+		return b.fail(ErrInvalid, "tensor %s has %d rows, which are no whole number for each of %d matrices", q.Name, rows, len(stack.Into))
+	}
+	if !b.m.headersOnly && slices.Contains(scales.Data, 255) {
+		return b.fail(ErrInvalid, "tensor %s holds a scale that is no number (255)", scales.Name)
+	}
+	size := quant.MXFP4.RowBytes(cols)
+	groups := cols / 32
+	for e := range int(q.Shape[0]) {
+		m := &quant.Matrix{Format: quant.Group4, Rows: rows, Cols: cols, Data: q.Data[e*rows*groups*16 : (e+1)*rows*groups*16], Group: &quant.Group{
+			Values: quant.E2M1Values(), Size: 32, Count: groups, Span: 1, Scales: scales.Data[e*rows*groups : (e+1)*rows*groups], ScaleFormat: quant.ScaleE8M0,
+		}}
+		for i, into := range stack.Into {
+			first, step := i*n, 1
+			if stack.Alternating {
+				first, step = i, len(stack.Into)
+			}
+			data, err := b.make(n*size, func(out []byte) {
+				each(n, func(r int) { quant.PutBlocks(out[r*size:(r+1)*size], quant.MXFP4, m, first+r*step) })
+			})
+			if err != nil {
+				return err
+			}
+			if err := b.matrix(arch.JoinNumbers(into, append(numbers[:1:1], strconv.Itoa(e)))+suffix, quant.MXFP4, n, cols, data); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
