@@ -515,8 +515,8 @@ func (f *friend) ask() time.Duration {
 		if e.Error != nil {
 			f.t.Errorf("another client's request got %+v", *e.Error)
 		}
-	case <-time.After(2 * time.Minute):
-		f.t.Errorf("another client's request was not answered in two minutes")
+	case <-time.After(time.Minute):
+		f.t.Errorf("another client's request was not answered in a minute")
 	}
 	return time.Since(began)
 }
@@ -530,9 +530,14 @@ func TestHostileClients(t *testing.T) {
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
 	r := &rig{t: t, dir: t.TempDir(), seen: map[int]bool{}}
 	r.configure("embedded", "mqtt.listen="+addr, fmt.Sprintf("node.shutdown_grace=%v", grace), "inbox.dedupe_window=1s")
+	lives := 0
 	up := func() {
 		r.start()
-		eventually(t, "the node is online", func() bool { return r.logged("online") })
+		lives++
+		eventually(t, "the node is online", func() bool {
+			data, _ := os.ReadFile(r.log)
+			return bytes.Count(data, []byte("msg=online ")) >= lives
+		})
 	}
 	up()
 	good := newFriend(t, "tcp://"+addr)

@@ -344,7 +344,8 @@ func (c *conn) next(batch []piece) (_ []piece, final bool) {
 	}
 	for bytes < chunk && s.waiting > 0 && len(batch) < 256 {
 		d := s.next()
-		if d.qos > 0 && len(s.inflight) >= s.window {
+		// A part of the memory alone: what is in flight is nobody's share of the queue, and must not fill it.
+		if d.qos > 0 && (len(s.inflight) >= s.window || len(s.inflight) > 0 && s.flying+d.m.size() > b.o.MaxClientMemory/4) {
 			break
 		}
 		s.take()
@@ -364,6 +365,7 @@ func (c *conn) next(batch []piece) (_ []piece, final bool) {
 		p := piece{head: head, payload: d.m.payload}
 		if d.qos > 0 {
 			s.inflight = append(s.inflight, d)
+			s.flying += d.m.size()
 			s.resent = len(s.inflight)
 		} else {
 			p.released = d

@@ -419,6 +419,28 @@ func TestFloodLeavesRoomInAQueue(t *testing.T) {
 	}
 }
 
+// Large messages of one client, of which the receiver acknowledges none, leave room for a small one of another.
+func TestLargeMessagesLeaveRoom(t *testing.T) {
+	b := start(t, broker.Options{MaxPacket: 64 << 10, MaxMemory: 4 << 20, MaxClientMemory: 1 << 20, MaxRate: 1 << 20})
+	c := as(t, b, "slow", nil)
+	c.subscribe("a/#")
+	flood := connect(t, options(b, "flood"))
+	for range 100 {
+		wait(t, flood.Publish("a/flood", 1, false, bytes.Repeat([]byte("x"), 60<<10)))
+	}
+	wait(t, connect(t, options(b, "polite")).Publish("a/polite", 1, false, "x"))
+	for polite := false; !polite; {
+		p, ok := c.receive().(*packets.PublishPacket)
+		if !ok {
+			continue
+		}
+		polite = p.TopicName == "a/polite"
+		ack := packets.NewControlPacket(packets.Puback).(*packets.PubackPacket)
+		ack.MessageID = p.MessageID
+		c.send(ack)
+	}
+}
+
 // Close ends within seconds whatever clients do, and says so to those who listen.
 func TestCloseBesideNonReaders(t *testing.T) {
 	b, err := broker.Start(t.Context(), broker.Options{Listen: "127.0.0.1:0", Log: discard()})

@@ -88,6 +88,7 @@ type session struct {
 	turns    []*line          // the same; the first is whose turn it is
 	waiting  int              // messages in lines
 	inflight []*delivery      // sent and not acknowledged, in the order of sending
+	flying   int              // bytes of inflight
 	resent   int              // as many of inflight were sent on this connection
 	window   int              // most in flight
 	largest  int              // most bytes of a packet that the client takes; 0: any
@@ -160,7 +161,7 @@ func (b *Broker) put(s *session, m *message, qos byte, retain bool, identifiers 
 	if l := s.lines[m.from]; l != nil {
 		mine, bytes = len(l.queue), l.bytes
 	}
-	if mine >= b.o.MaxQueued-s.waiting || s.waiting > 0 && s.held+bytes+cost > b.o.MaxClientMemory {
+	if mine >= b.o.MaxQueued-s.waiting || s.waiting+len(s.inflight) > 0 && s.held+bytes+cost > b.o.MaxClientMemory {
 		b.warn("embedded broker drops messages for a client that has too many waiting", "client", s.id, "waiting", s.waiting)
 		return false
 	}
@@ -235,7 +236,7 @@ func (b *Broker) empty(s *session) {
 	for _, d := range s.inflight {
 		b.drop(s, d)
 	}
-	s.inflight, s.resent = nil, 0
+	s.inflight, s.resent, s.flying = nil, 0, 0
 }
 
 // forget ends a session. A will that waits is published by the janitor, since whoever forgets may be in the middle of
@@ -295,6 +296,7 @@ func (b *Broker) acknowledged(s *session, kind byte, a ackPacket) bool {
 		return true
 	}
 	s.inflight = slices.Delete(s.inflight, i, i+1)
+	s.flying -= d.m.size()
 	if i < s.resent {
 		s.resent--
 	}
