@@ -252,7 +252,7 @@ func free(ctx context.Context, address string) error {
 func (k *checker) model(ctx context.Context) {
 	c := k.c
 	p := pluginFlags{dir: c.Plugins.Dir, backend: c.Backend.Name, pins: c.Plugins.Pins()}
-	log := p.log(k.a.streams)
+	log := p.warnings(k.a.streams)
 	s, err := p.startTokenizer(ctx, log, "")
 	if err != nil {
 		k.problem("tokenizer", err, "")
