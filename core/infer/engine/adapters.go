@@ -129,6 +129,7 @@ func (l *loop) acquire(j *job) error {
 		l.dismiss(j)
 		return err
 	}
+	j.stretched = l.model.stretch(len(j.req.PromptIDs))
 	return nil
 }
 

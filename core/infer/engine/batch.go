@@ -57,6 +57,7 @@ func (l *loop) form() bool {
 	clear(b.units)
 	b.rows, b.wants, b.units = b.rows[:0], b.wants[:0], b.units[:0]
 	b.decoding, b.prefill = 0, 0
+	l.stretchAll()
 	l.reuse()
 	l.each(func(u unit) {
 		if u.b != nil && u.to-u.from == 1 && !u.job.fetching {
@@ -82,6 +83,7 @@ func (l *loop) form() bool {
 	}
 	l.speculate(b.units, left == 0)
 	for _, u := range b.units {
+		u.b.guess.taken = l.withinBorder(u.job, u.b.history(), u.b.guess.taken)
 		l.add(u, 1)
 		l.addDraft(u.b)
 	}

@@ -172,7 +172,7 @@ func (d *disk) name(j *job) {
 	if j.names != nil || j.private {
 		return
 	}
-	n := pagestore.Root(d.key + "\x00" + j.set)
+	n := pagestore.Root(d.key + "\x00" + j.setOf(j.stretched))
 	var scratch []byte
 	full := len(j.req.PromptIDs) / d.page
 	j.names = make([]pagestore.Name, full)
@@ -234,7 +234,7 @@ func (l *loop) fetched(f *fetch) {
 	for _, n := range f.names {
 		delete(d.fetching, n)
 	}
-	l.prefixes.insert(f.job.set, f.job, f.from, f.pages[:f.read])
+	l.prefixes.insert(f.job.setOf(f.job.stretched), f.job, f.from, f.pages[:f.read])
 	for _, p := range f.pages {
 		l.model.drop(p)
 	}

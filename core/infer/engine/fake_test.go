@@ -40,6 +40,7 @@ type fake struct {
 	eager   bool   // every guess is tried
 	draft   *fake  // guesses
 	salt    uint64 // makes some logits others
+	border  int    // beyond it sequences are stretched; 0: none
 
 	turns   atomic.Int64
 	widest  atomic.Int64 // largest number of sequences in one batch
@@ -61,6 +62,23 @@ type fakeSeq struct {
 	n     int
 	pages []*fakePage
 	freed bool
+	how   int
+}
+
+func (f *fake) stretch(n int) int {
+	if f.border > 0 && n > f.border {
+		return 1
+	}
+	return 0
+}
+
+func (s *fakeSeq) Stretched() int { return s.how }
+
+func (s *fakeSeq) Stretch(how int) {
+	if s.n > 0 && how != s.how {
+		s.m.t.Error("a sequence that is not empty is stretched")
+	}
+	s.how = how
 }
 
 func (f *fake) newSeq() seq {
@@ -247,7 +265,7 @@ func (f *fake) fill(page int32, src []byte) {
 
 func (s *fakeSeq) Fork() seq {
 	n := s.m.newSeq().(*fakeSeq)
-	n.n, n.pages = s.n, slices.Clone(s.pages)
+	n.n, n.how, n.pages = s.n, s.how, slices.Clone(s.pages)
 	for _, p := range n.pages {
 		p.refs++
 	}
@@ -363,6 +381,12 @@ func (f *fake) forward(rows []row) error {
 			state = next(state>>56, r.token, r.bound)>>8 | uint64(r.token)<<56
 		} else {
 			state = next(state, r.token, r.bound)
+		}
+		if f.border > 0 && s.n >= f.border && s.how == 0 {
+			f.t.Errorf("position %d of a sequence that is not stretched", s.n)
+		}
+		if s.how != 0 && s.n == 0 {
+			state ^= uint64(s.how) << 32
 		}
 		p := s.pages[s.n/f.size.page]
 		if p.refs > 1 {

@@ -1059,10 +1059,12 @@ type stillSeq struct {
 	n int
 }
 
-func (s *stillSeq) Len() int     { return s.n }
-func (s *stillSeq) Pages() int   { return 1 }
-func (s *stillSeq) Need(int) int { return 0 }
-func (s *stillSeq) Free()        {}
+func (s *stillSeq) Len() int       { return s.n }
+func (s *stillSeq) Pages() int     { return 1 }
+func (s *stillSeq) Need(int) int   { return 0 }
+func (s *stillSeq) Free()          {}
+func (s *stillSeq) Stretch(int)    {}
+func (s *stillSeq) Stretched() int { return 0 }
 
 func (m still) newSeq() seq { return &stillSeq{} }
 

@@ -9,6 +9,8 @@ import (
 // it is used by one goroutine at a time.
 type model interface {
 	newSeq() seq
+	// stretch is how a sequence of n positions is turned, see transformer.Model.Stretch; 0: as it is from the first position on.
+	stretch(n int) int
 	// forward computes rows; rows of one sequence are consecutive and append to it. transformer.ErrNoPages leaves every
 	// sequence unchanged.
 	forward(rows []row) error
@@ -41,6 +43,8 @@ type seq interface {
 	Copy(page int32, n int)
 	Swap(i int, page int32)
 	Truncate(n int)
+	Stretch(how int)
+	Stretched() int
 	Fork() seq
 	Free()
 }
@@ -78,6 +82,8 @@ type sequence struct{ *transformer.Seq }
 func (s sequence) Fork() seq { return sequence{s.Seq.Fork()} }
 
 func (c *computer) newSeq() seq { return sequence{c.m.NewSeq()} }
+
+func (c *computer) stretch(n int) int { return c.m.Stretch(n) }
 
 func (c *computer) forward(rows []row) error {
 	c.rows = c.rows[:0]

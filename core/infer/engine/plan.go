@@ -229,6 +229,9 @@ func (l *layout) measureDraft(spec *arch.Spec, req backend.LoadRequest) error {
 		o.Context = min(spec.Context, defaultContext)
 	}
 	o.Context = min(o.Context, m.Spec.Context)
+	if n := m.Spec.Border(); n > 0 { // what it guesses beyond would be computed anew
+		o.Context = min(o.Context, n)
+	}
 	o.MaxRows = max(draftRows, l.sequences)
 	one := (int64(o.Context) + kernel.BlockPositions - 1) / kernel.BlockPositions
 	o.KVPages = int(min(one*int64(l.sequences), 1<<30))

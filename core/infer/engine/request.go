@@ -44,24 +44,25 @@ type job struct {
 	out     *mailbox
 	arrived time.Time
 	// ---
-	order    uint64 // of arrival: the first has 1
-	branches []*branch
-	root     seq // the prompt without its last token, which the branches fork; nil: not there yet, or given away
-	forked   bool
-	adapters []*adapter
-	bound    any
-	virtual  int         // the first tokens of req.PromptIDs: those of soft prompts
-	started  time.Time   // when it first ran
-	first    time.Time   // when its first token was drawn
-	read     uint64      // number of the last turn that computed a part of its prompt
-	reported int         // prompt tokens of the last progress event
-	asides   int         // how often it was set aside
-	set      string      // the adapters as the prefix cache knows them
-	hit      bool        // it found something there
-	cached   int         // prompt tokens that it did not compute
-	drafted  int         // guessed tokens that were computed
-	accepted int         // and those that were drawn
-	times    []time.Time // of its tokens, where they are watched
+	order     uint64 // of arrival: the first has 1
+	branches  []*branch
+	root      seq // the prompt without its last token, which the branches fork; nil: not there yet, or given away
+	forked    bool
+	adapters  []*adapter
+	bound     any
+	virtual   int         // the first tokens of req.PromptIDs: those of soft prompts
+	started   time.Time   // when it first ran
+	first     time.Time   // when its first token was drawn
+	read      uint64      // number of the last turn that computed a part of its prompt
+	reported  int         // prompt tokens of the last progress event
+	asides    int         // how often it was set aside
+	set       string      // the adapters as the prefix cache knows them
+	stretched int         // how the prompt is turned, see stretch.go
+	hit       bool        // it found something there
+	cached    int         // prompt tokens that it did not compute
+	drafted   int         // guessed tokens that were computed
+	accepted  int         // and those that were drawn
+	times     []time.Time // of its tokens, where they are watched
 
 	found    int              // pages of the prompt that were there
 	names    []pagestore.Name // of the prompt's full pages; nil: not wanted

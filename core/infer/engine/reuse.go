@@ -35,7 +35,7 @@ func (l *loop) reuse() {
 // skip lets one sequence of a job adopt what is known of its tokens before limit.
 func (l *loop) skip(j *job, s seq, h history, limit int) {
 	from := s.Len()
-	n := l.prefixes.adopt(j.set, s, h, limit)
+	n := l.prefixes.adopt(j.setOf(s.Stretched()), s, h, limit)
 	if n == 0 {
 		return
 	}
@@ -59,9 +59,9 @@ func (l *loop) keep() {
 		switch u := &l.batch.units[i]; {
 		case u.job.private:
 		case u.b == nil:
-			u.job.private = !l.prefixes.keep(u.job.set, u.seq, u.job, u.seq.Len())
+			u.job.private = !l.prefixes.keep(u.job.setOf(u.seq.Stretched()), u.seq, u.job, u.seq.Len())
 		default:
-			u.job.private = !l.prefixes.keep(u.job.set, u.seq, u.b, u.seq.Len()-u.b.guess.taken)
+			u.job.private = !l.prefixes.keep(u.job.setOf(u.seq.Stretched()), u.seq, u.b, u.seq.Len()-u.b.guess.taken)
 		}
 	}
 }
@@ -74,10 +74,10 @@ func (l *loop) retire(b *branch, n int) {
 		n = min(n, b.history())
 		if b.guess.taken > 0 {
 			b.seq.Truncate(n)
-			b.job.private = !l.prefixes.keep(b.job.set, b.seq, b, n)
+			b.job.private = !l.prefixes.keep(b.job.setOf(b.seq.Stretched()), b.seq, b, n)
 		}
 		if !b.job.private {
-			l.prefixes.keepRest(b.job.set, b.seq, b, n)
+			l.prefixes.keepRest(b.job.setOf(b.seq.Stretched()), b.seq, b, n)
 		}
 	}
 	b.drop()
@@ -121,9 +121,9 @@ func (l *loop) pin(j *job) {
 		old.Free()
 		delete(l.pins, j.req.Pin)
 	}
-	s := l.model.newSeq()
+	s := l.sequence(j, len(j.req.PromptIDs))
 	full := len(j.req.PromptIDs) / l.size.page * l.size.page
-	l.prefixes.adopt(j.set, s, j, full)
+	l.prefixes.adopt(j.setOf(s.Stretched()), s, j, full)
 	s.Truncate(s.Len() / l.size.page * l.size.page)
 	n := s.Pages()
 	for _, other := range l.pins {
@@ -154,7 +154,7 @@ func (l *loop) shared(j *job, h history, limit int) int {
 	if l.prefixes == nil || j.private {
 		return 0
 	}
-	return l.prefixes.held(j.set, h, limit)
+	return l.prefixes.held(j.setOf(l.stretch(j, limit+1)), h, limit)
 }
 
 // describe names the adapters of a job as the cache knows them: by content and scale, in their order. A job with an

@@ -91,13 +91,13 @@ func (l *loop) pages(tokens int) int { return (tokens + l.size.page - 1) / l.siz
 func (l *loop) start(j *job) {
 	clear(j.sum) // it may have been set aside
 	if j.alive() > 1 && len(j.req.PromptIDs) > 1 {
-		j.root = l.model.newSeq()
+		j.root = l.sequence(j, len(j.req.PromptIDs))
 		return
 	}
 	j.forked = true
 	for _, b := range j.branches {
 		if b.live() {
-			b.seq = l.model.newSeq()
+			b.seq = l.sequence(j, b.history())
 		}
 	}
 }
@@ -171,7 +171,7 @@ func (l *loop) restart(j *job) {
 				return
 			}
 		}
-		b.seq = l.model.newSeq()
+		b.seq = l.sequence(j, b.history())
 		active++
 	}
 }

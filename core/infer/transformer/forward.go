@@ -86,6 +86,9 @@ func (m *Model) check(rows []Row) error {
 		if n := r.Seq.n + r.Seq.rows; n > m.opt.Context {
 			return fmt.Errorf("%w: row %d makes %d positions of at most %d", ErrContext, i, n, m.opt.Context)
 		}
+		if n := r.Seq.n + r.Seq.rows; m.border > 0 && n > m.border && r.Seq.stretch == 0 {
+			return fmt.Errorf("transformer: row %d: its sequence grows beyond %d positions and is not stretched", i, m.border)
+		}
 		if r.Logits != nil && len(r.Logits) != m.spec.Vocab {
 			return fmt.Errorf("transformer: row %d: room for %d logits: the model has %d", i, len(r.Logits), m.spec.Vocab)
 		}
@@ -143,6 +146,9 @@ func (s *step) begin(rows []Row) {
 	for i := range rows {
 		if r := &rows[i]; r.Seq != seq {
 			seq, pos = r.Seq, r.Seq.n
+			for i := range s.m.net.ropes {
+				s.m.net.ropes[i].prepare(seq.stretch)
+			}
 		}
 		g := &s.groups[s.group(rows[i].Adapters)]
 		s.rows[g.hi] = row{seq: seq, pos: pos, token: rows[i].Token, logits: rows[i].Logits, peaks: rows[i].Peaks, sum: rows[i].Sum}
@@ -195,7 +201,7 @@ func (j *embedJob) Do(worker, chunk int) {
 			}
 			for i := range net.ropes {
 				cos, sin := s.angles(i, t)
-				net.ropes[i].fill(cos, sin, r.pos)
+				net.ropes[i].fill(cos, sin, r.pos, r.seq.stretch)
 			}
 		}
 	}

@@ -138,7 +138,9 @@ type Seq struct {
 	pages []int32
 	n     int
 	turn  uint64 // the batch that it was last part of
-	rows  int    // thereof
+
+	stretch int // how it is turned, see Model.Stretch
+	rows    int // thereof
 }
 
 // NewSeq returns an empty sequence. It holds no page until its first Forward.
@@ -148,6 +150,17 @@ func (m *Model) NewSeq() *Seq {
 
 // Len is the number of cached positions.
 func (s *Seq) Len() int { return s.n }
+
+// Stretch says how an empty sequence is going to be turned, see Model.Stretch. Where it is not empty, it must be truncated first.
+func (s *Seq) Stretch(how int) {
+	if s.n > 0 && how != s.stretch {
+		panic("transformer: Stretch: the sequence has positions that were turned in another way")
+	}
+	s.stretch = how
+}
+
+// Stretched is what Stretch was told; 0: nothing.
+func (s *Seq) Stretched() int { return s.stretch }
 
 // Pages is the number of pages that s holds, shared ones included.
 func (s *Seq) Pages() int { return len(s.pages) }
@@ -172,7 +185,7 @@ func (s *Seq) Fork() *Seq {
 		return &Seq{}
 	}
 	f := s.m.NewSeq()
-	f.n = s.n
+	f.n, f.stretch = s.n, s.stretch
 	f.pages = append(f.pages, s.pages...)
 	for _, p := range f.pages {
 		s.m.kv.share(p)

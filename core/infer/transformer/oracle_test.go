@@ -144,8 +144,14 @@ type runner struct {
 
 // logits runs ids through a new sequence in pieces and returns the logits of every position, and the sequence.
 func (r *runner) logits(ids []int32) ([]float32, *Seq) {
+	return r.stretched(ids, r.m.Stretch(len(ids)))
+}
+
+// stretched is logits of a sequence that is turned in a given way.
+func (r *runner) stretched(ids []int32, how int) ([]float32, *Seq) {
 	r.t.Helper()
 	seq, vocab := r.m.NewSeq(), r.m.Info().VocabRows
+	seq.Stretch(how)
 	out := make([]float32, len(ids)*vocab)
 	for lo := 0; lo < len(ids); lo += r.m.Info().MaxRows {
 		hi := min(lo+r.m.Info().MaxRows, len(ids))
@@ -167,8 +173,18 @@ func (r *runner) logits(ids []int32) ([]float32, *Seq) {
 func (r *runner) prompt(res *result, ids, want []int32, margins []float64, l limits) []float32 {
 	r.t.Helper()
 	vocab := r.m.Info().VocabRows
-	all, seq := r.logits(slices.Concat(ids, want[:len(want)-1]))
+	whole := slices.Concat(ids, want[:len(want)-1])
+	how := r.m.Stretch(len(ids))
+	if how == 0 {
+		how = r.m.Stretch(len(whole))
+	}
+	all, seq := r.stretched(whole, how)
 	defer seq.Free()
+	if b := r.m.border; b > 0 && len(ids) <= b && len(whole) > b { // beyond the border all is computed anew
+		near, seq := r.stretched(whole[:b], 0)
+		defer seq.Free()
+		copy(all, near)
+	}
 	next := all[(len(ids)-1)*vocab:]
 	res.steps += len(want)
 	for i, id := range want {

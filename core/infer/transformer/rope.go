@@ -3,6 +3,7 @@ package transformer
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"edged/core/model/arch"
 )
@@ -14,7 +15,10 @@ type rope struct {
 	of    arch.Rope
 	freq  []float64 // (Dim/2)
 	scale float64   // multiplies sine and cosine (YaRN's attention factor), else 1
-	at    int       // pairs of the rotations before this one
+
+	far      map[int][]float64 // frequencies of sequences that are stretched, by how far, see Model.Stretch
+	farScale float64
+	at       int // pairs of the rotations before this one
 }
 
 // newRope computes the frequencies base^(-2i/dim) with the context extension that the model was made with:
@@ -24,6 +28,8 @@ type rope struct {
 //     Original/HighFreq kept, those between interpolated;
 //   - yarn: NTK by parts with a ramp between the dimensions that turn BetaFast and BetaSlow times in Original
 //     positions, and an attention factor of 0.1·ln(factor) + 1 (Peng et al. 2023);
+//   - longrope: each pair has a factor, and another one in sequences beyond Original (Ding et al. 2024);
+//   - dynamic: as it is up to Original, beyond with a base that grows with the length (NTK);
 //   - factors (GGUF's rope_freqs.weight) divide the frequencies (llama.cpp stores llama3's scaling so).
 //
 // The numbers were proved by arch.
@@ -44,8 +50,24 @@ func newRope(of *arch.Rope) (rope, error) {
 		llama3(r.freq, sc)
 	case arch.YaRN:
 		r.scale = yarn(r.freq, sc, base)
+	case arch.LongRope:
+		far := slices.Clone(r.freq)
+		for i := range far {
+			r.freq[i] /= float64(sc.Short[i])
+			far[i] /= float64(sc.Long[i])
+		}
+		r.far = map[int][]float64{1: far}
+		r.scale, r.farScale = sc.Amplitude, sc.LongAmplitude
+		if r.scale == 0 {
+			r.scale = 1
+		}
+		if r.farScale == 0 {
+			r.farScale = r.scale
+		}
+	case arch.Dynamic:
+		r.far, r.farScale = map[int][]float64{}, 1
 	default:
-		return rope{}, fmt.Errorf("RoPE scaling %q is not supported: linear, llama3 and yarn are", sc.Kind)
+		return rope{}, fmt.Errorf("RoPE scaling %q is not supported", sc.Kind)
 	}
 	for i, f := range sc.Factors {
 		r.freq[i] /= float64(f)
@@ -112,11 +134,54 @@ func yarnScale(factor, mscale float64) float64 {
 	return float64(float64(0.1*mscale)*ln(factor)) + 1
 }
 
-// fill computes the cosines and sines of one position into two slices of Dim/2.
-func (r *rope) fill(cos, sin []float32, pos int) {
-	for i, f := range r.freq {
+// Stretch is how a sequence of n positions is turned, which Seq.Stretch takes: 0 as long as its model's first way of turning
+// holds. Beyond a border that some models have, all positions of a sequence are turned in another way, so that what was computed
+// before is of no use: longrope has one other way, dynamic one for each length.
+func (m *Model) Stretch(n int) int {
+	most := 0
+	for i := range m.net.ropes {
+		switch sc := &m.net.ropes[i].of.Scaling; {
+		case n <= sc.Original:
+		case sc.Kind == arch.LongRope:
+			most = max(most, 1)
+		case sc.Kind == arch.Dynamic:
+			most = max(most, n)
+		}
+	}
+	return most
+}
+
+// maxStretches bounds the ways of turning that are remembered; each is some values that are computed anew in microseconds.
+const maxStretches = 64
+
+// prepare makes the frequencies of a sequence that is stretched.
+func (r *rope) prepare(stretch int) {
+	sc := &r.of.Scaling
+	if stretch == 0 || sc.Kind != arch.Dynamic || r.far[stretch] != nil {
+		return
+	}
+	if len(r.far) >= maxStretches {
+		clear(r.far)
+	}
+	// transformers, modeling_rope_utils.py: base · (factor·n/original − (factor − 1))^(dim/(dim − 2)).
+	grown := float64(sc.Factor*float64(stretch))/float64(sc.Original) - (sc.Factor - 1)
+	base := ln(r.of.Base) + float64(ln(max(grown, 1))*float64(r.of.Dim)/float64(max(r.of.Dim-2, 1)))
+	freq := make([]float64, len(r.freq))
+	for i := range freq {
+		freq[i] = exp(-float64(base * float64(2*i) / float64(r.of.Dim)))
+	}
+	r.far[stretch] = freq
+}
+
+// fill computes the cosines and sines of one position of a sequence into two slices of Dim/2.
+func (r *rope) fill(cos, sin []float32, pos, stretch int) {
+	freq, scale := r.freq, r.scale
+	if far := r.far[stretch]; far != nil {
+		freq, scale = far, r.farScale
+	}
+	for i, f := range freq {
 		s, c := sincos(float64(float64(pos) * f))
-		cos[i], sin[i] = float32(c*r.scale), float32(s*r.scale)
+		cos[i], sin[i] = float32(c*scale), float32(s*scale)
 		if r.of.Reverse {
 			sin[i] = -sin[i]
 		}

@@ -104,7 +104,7 @@ func TestRopeScaling(t *testing.T) {
 			}
 			cos, sin := make([]float32, 64), make([]float32, 64)
 			for _, pos := range []int{0, 1, 17, 4095, 131071} {
-				r.fill(cos, sin, pos)
+				r.fill(cos, sin, pos, 0)
 				for i, f := range want {
 					if e := math.Abs(r.freq[i]/f - 1); e > 1e-14 {
 						t.Fatalf("frequency %d is %v, want %v", i, r.freq[i], f)
@@ -163,7 +163,7 @@ func TestAnglesHaveOneValue(t *testing.T) {
 	}
 	cos, sin := make([]float32, 64), make([]float32, 64)
 	for pos := 0; pos < 131072; pos += 61 {
-		r.fill(cos, sin, pos)
+		r.fill(cos, sin, pos, 0)
 		for i := range cos {
 			add(uint64(math.Float32bits(cos[i])))
 			add(uint64(math.Float32bits(sin[i])))

@@ -117,6 +117,7 @@ func (o Options) resolve(spec *arch.Spec) (Options, error) {
 type Model struct {
 	info    Info
 	spec    *arch.Spec
+	border  int // see arch.Spec.Border
 	opt     Options
 	k       kernel.Kernels
 	net     network
@@ -183,7 +184,7 @@ func newModel(src source, spec *arch.Spec, o Options) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Model{spec: spec, opt: o, k: o.Kernels}
+	m := &Model{spec: spec, border: spec.Border(), opt: o, k: o.Kernels}
 	if m.net, err = compile(src, spec, o.Kernels); err != nil {
 		return nil, err
 	}

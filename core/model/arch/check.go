@@ -211,8 +211,8 @@ func (c *checker) rope(r *Rope, head int) {
 			c.fail(ErrInvalid, "RoPE scaling %s: the original context length is %d", s.Kind, s.Original)
 		}
 	}
-	if !(s.Amplitude >= 0 && s.Amplitude <= 1e3) {
-		c.fail(ErrInvalid, "RoPE scaling %s: attention factor %g", s.Kind, s.Amplitude)
+	if !(s.Amplitude >= 0 && s.Amplitude <= 1e3 && s.LongAmplitude >= 0 && s.LongAmplitude <= 1e3) {
+		c.fail(ErrInvalid, "RoPE scaling %s: attention factors %g and %g", s.Kind, s.Amplitude, s.LongAmplitude)
 	}
 	switch s.Kind {
 	case Linear, Dynamic:

@@ -232,6 +232,13 @@ func (k *Keys) ropeGGUF(o RopeOf) Rope {
 	}
 	s := &r.Scaling
 	s.Factors = k.factors
+	if s.Short, s.Long = k.values("rope_factors_short.weight"), k.values("rope_factors_long.weight"); s.Short != nil && s.Long != nil {
+		// llama.cpp takes the long set by the context that is configured; here as in a folder by the length of the sequence.
+		s.Kind, s.Factor = LongRope, 1
+		s.Original = k.IntOr("rope.scaling.original_context_length|", k.IntOr("context_length|", 0))
+		s.Amplitude = k.FloatOr("rope.scaling.attn_factor|", 1)
+		return r
+	}
 	kind := k.String("rope.scaling.type|")
 	if kind == "" && k.Has("rope.scale_linear|") { // an older name
 		s.Factor = k.FloatOr("rope.scale_linear|", 1)
@@ -261,6 +268,15 @@ func (k *Keys) ropeGGUF(o RopeOf) Rope {
 		k.Unsupported("RoPE scaling %q; the supported ones are linear, yarn and rope_freqs.weight", kind)
 	}
 	return r
+}
+
+// factorList reads one factor for each pair of a rotation.
+func (k *Keys) factorList(names string) []float32 {
+	var out []float32
+	for _, f := range k.Floats(names) {
+		out = append(out, float32(f))
+	}
+	return out
 }
 
 // ropeConfig reads rope_parameters (transformers 5), or rope_scaling with the keys beside it. Source: modeling_rope_utils.py.
@@ -317,18 +333,26 @@ func (k *Keys) ropeConfig(o RopeOf) Rope {
 			r.Base *= math.Pow(alpha, float64(r.Dim)/float64(r.Dim-2))
 			return r
 		}
-		k.Unsupported("%s: type %q without alpha; the supported ones are linear, llama3 and yarn", at, kind)
-		return r
 	case "linear":
 	case "llama3":
 		s.LowFreq, s.HighFreq = k.FloatOr(name("low_freq_factor"), 0), k.FloatOr(name("high_freq_factor"), 0)
+	case "longrope", "su":
+		kind = "longrope"
+		s.Short, s.Long = k.factorList(name("short_factor")), k.factorList(name("long_factor"))
+		factor := math.Max(float64(context)/original, 1)
+		s.Amplitude = k.FloatOr(name("attention_factor"), math.Sqrt(1+math.Log(factor)/math.Log(math.Max(original, 2))))
+		s.Amplitude, s.LongAmplitude = k.FloatOr(name("short_mscale"), s.Amplitude), k.FloatOr(name("long_mscale"), s.Amplitude)
+		if s.Short == nil || s.Long == nil {
+			k.Invalid("%s: short_factor or long_factor is missing", at)
+			return r
+		}
 	case "yarn":
 		s.BetaFast, s.BetaSlow = k.FloatOr(name("beta_fast"), 32), k.FloatOr(name("beta_slow"), 1)
 		s.Amplitude = k.FloatOr(name("attention_factor"), 0)
 		s.MScale, s.MScaleAll = k.FloatOr(name("mscale"), 0), k.FloatOr(name("mscale_all_dim"), 0)
 		s.Unrounded = !k.Bool(name("truncate"), true)
 	default:
-		k.Unsupported("%s: type %q; the supported ones are linear, llama3 and yarn", at, kind)
+		k.Unsupported("%s: type %q; the supported ones are linear, dynamic, llama3, yarn and longrope", at, kind)
 		return r
 	}
 	s.Kind = ScalingKind(kind)
@@ -339,11 +363,18 @@ func (k *Keys) ropeConfig(o RopeOf) Rope {
 	if s.Kind != Linear {
 		s.Original = int(original)
 	}
+	if s.Kind == LongRope {
+		s.Factor = 1
+		return r
+	}
 	if !k.Has(name("factor")) {
 		k.Invalid("%s: factor is missing", at)
 		return r
 	}
 	s.Factor = k.Float(name("factor"))
+	if s.Kind == Dynamic {
+		k.reach = int(math.Min(maxContext, original*math.Max(s.Factor, 1)))
+	}
 	if s.Kind == YaRN && k.Has(name("original_max_position_embeddings")) {
 		// Models that leave the extension to whoever wants it (Qwen2.5) still declare their original length.
 		k.reach = int(math.Min(maxContext, math.Max(float64(context), original*s.Factor)))

@@ -22,7 +22,8 @@ type Scaling struct {
 	LowFreq, HighFreq float64 // Llama3
 
 	// YaRN. Amplitude multiplies sines and cosines; 0: what the factor and the two mscales say, see YaRN in package transformer.
-	Amplitude          float64 // and LongRope
+	Amplitude          float64 // also of LongRope
+	LongAmplitude      float64 // LongRope, of the long factors; 0: Amplitude
 	BetaFast, BetaSlow float64
 	MScale, MScaleAll  float64
 	Unrounded          bool // the range of interpolated pairs is not rounded to whole pairs
@@ -38,11 +39,29 @@ type ScalingKind string
 const (
 	NoScaling ScalingKind = ""
 	Linear    ScalingKind = "linear"   // positions are divided by the factor (Chen et al. 2023)
-	Dynamic   ScalingKind = "dynamic"  // the base grows with the length beyond Original
+	Dynamic   ScalingKind = "dynamic"  // NTK: the base grows with the length beyond Original
 	Llama3    ScalingKind = "llama3"   // by wave length, as Llama 3.1 publishes it
 	YaRN      ScalingKind = "yarn"     // NTK by parts (Peng et al. 2023)
 	LongRope  ScalingKind = "longrope" // a factor for each pair (Ding et al. 2024)
 )
+
+// Border is the number of positions beyond which a sequence is turned in another way, from its first position on; 0: none.
+func (s *Spec) Border() int {
+	border := 0
+	for _, layer := range s.Layers {
+		for i := range layer {
+			a, ok := layer[i].Op.(Attention)
+			if !ok {
+				continue
+			}
+			r, ok := a.Position.(Rope)
+			if sc := &r.Scaling; ok && (sc.Kind == LongRope || sc.Kind == Dynamic) && (border == 0 || sc.Original < border) {
+				border = sc.Original
+			}
+		}
+	}
+	return border
+}
 
 // ALiBi subtracts slope·distance from the scores, each head with a slope of its own (Press et al. 2022): 2^(−Max·h/n) for
 // head h of n, where n is a power of two.

@@ -97,7 +97,11 @@ func TestConfigHF(t *testing.T) {
 			m.config["rope_parameters"] = obj{"rope_type": "default", "rope_theta": 5e5}
 		}, check: func(h hyper) bool { return h.RopeTheta == 5e5 && h.RopeScaling.Kind == "" }},
 		{name: "partial rotary", edit: func(m *tinyModel) { m.config["partial_rotary_factor"] = 0.5 }, check: func(h hyper) bool { return h.RopeDim == 8 }},
-		{name: "dynamic", edit: func(m *tinyModel) { m.config["rope_scaling"] = obj{"type": "dynamic", "factor": 4.0} }, want: `"dynamic"`},
+		{name: "dynamic", edit: func(m *tinyModel) { m.config["rope_scaling"] = obj{"type": "dynamic", "factor": 4.0} }, check: func(h hyper) bool {
+			return h.RopeScaling.Kind == "dynamic" && h.RopeScaling.Original == tinyContext && h.Context == 4*tinyContext
+		}},
+		{name: "another scaling", edit: func(m *tinyModel) { m.config["rope_scaling"] = obj{"type": "ntk", "factor": 4.0} }, want: `"ntk"`},
+		{name: "longrope without factors", edit: func(m *tinyModel) { m.config["rope_scaling"] = obj{"type": "longrope"} }, want: "short_factor or long_factor is missing"},
 		{name: "per layer", edit: func(m *tinyModel) { m.config["rope_parameters"] = obj{"full_attention": obj{}} }, want: "each kind of layer"},
 		{name: "no factor", edit: func(m *tinyModel) { m.config["rope_scaling"] = obj{"type": "linear"} }, want: "factor is missing"},
 		{name: "small factor", edit: func(m *tinyModel) { m.config["rope_scaling"] = obj{"type": "linear", "factor": 0.5} }, want: "factor is 0.5"},

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"edged/core/model/arch"
@@ -144,28 +145,34 @@ func token(k *arch.Keys, name string) int32 {
 	return int32(v)
 }
 
-// ggufFactors hands over rope_freqs.weight, which is a setting in the form of a tensor.
+// ggufFactors hands over rope_freqs.weight and its like, which are settings in the form of tensors.
 func (b *builder) ggufFactors(f *gguf.File, k *arch.Keys) error {
-	t := f.Tensor(factorsName)
-	if t == nil {
-		return nil
+	all := map[string][]float32{}
+	for _, name := range factorNames() {
+		t := f.Tensor(name)
+		if t == nil {
+			continue
+		}
+		format := t.Type.Format()
+		if !format.Valid() || len(t.Dims) != 1 || t.Dims[0] < 1 || t.Dims[0] > arch.MaxHeadDim {
+			return b.fail(ErrInvalid, "tensor %s has shape %v: want one row", t.Name, t.Dims)
+		}
+		all[name] = make([]float32, t.Dims[0])
+		quant.Decode(format, all[name], t.Data)
 	}
-	format := t.Type.Format()
-	if !format.Valid() || len(t.Dims) != 1 || t.Dims[0] < 1 || t.Dims[0] > arch.MaxHeadDim {
-		return b.fail(ErrInvalid, "tensor %s has shape %v: want one row", t.Name, t.Dims)
-	}
-	factors := make([]float32, t.Dims[0])
-	quant.Decode(format, factors, t.Data)
-	k.SetFactors(factors)
+	k.SetFactors(all[factorNames()[0]])
+	k.SetValues(func(name string) []float32 { return all[name] })
 	return nil
 }
 
-// factorsName is the tensor that divides the frequencies of a rotation.
-const factorsName = "rope_freqs.weight"
+// factorNames are tensors that divide the frequencies of a rotation.
+func factorNames() []string {
+	return []string{"rope_freqs.weight", "rope_factors_short.weight", "rope_factors_long.weight"}
+}
 
 // ggufTensor adds one tensor under its canonical name or names.
 func (b *builder) ggufTensor(t *gguf.Tensor) error {
-	if t.Name == factorsName {
+	if slices.Contains(factorNames(), t.Name) {
 		return nil
 	}
 	format := t.Type.Format()

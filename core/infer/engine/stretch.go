@@ -1,0 +1,57 @@
+package engine
+
+import "strconv"
+
+// Some models turn all positions of a sequence in another way once it is longer than a border (longrope, dynamic scaling): what was
+// computed before is of no use then. It is decided so, with the prefix cache and without: a prompt that is longer than the border is
+// turned by its own length from the first position on, to the end of its answer; an answer that grows beyond the border is computed
+// anew once, turned for the whole context. Pages of one way of turning are never taken for those of another.
+
+// stretch is how a sequence of n tokens of a job is turned.
+func (l *loop) stretch(j *job, n int) int {
+	if j.stretched != 0 || l.model.stretch(n) == 0 {
+		return j.stretched
+	}
+	return l.model.stretch(l.size.context)
+}
+
+// sequence is a new one for n tokens of a job.
+func (l *loop) sequence(j *job, n int) seq {
+	s := l.model.newSeq()
+	s.Stretch(l.stretch(j, n))
+	return s
+}
+
+// stretchAll gives up what branches have computed that are about to cross the border.
+func (l *loop) stretchAll() {
+	if l.model.stretch(l.size.context) == 0 {
+		return
+	}
+	for _, j := range l.running {
+		for _, b := range j.branches {
+			if b.seq == nil || !b.live() {
+				continue
+			}
+			if how := l.stretch(j, b.history()); how != b.seq.Stretched() {
+				b.seq.Truncate(0)
+				b.seq.Stretch(how)
+			}
+		}
+	}
+}
+
+// withinBorder is how many of so many guesses behind n tokens of a job stay on this side of the border.
+func (l *loop) withinBorder(j *job, n, guesses int) int {
+	for guesses > 0 && l.stretch(j, n+guesses) != l.stretch(j, n) {
+		guesses--
+	}
+	return guesses
+}
+
+// setOf names what the pages of a sequence depend on beside its tokens: adapters, and how it is turned.
+func (j *job) setOf(how int) string {
+	if how == 0 {
+		return j.set
+	}
+	return j.set + "\x00stretched " + strconv.Itoa(how)
+}
