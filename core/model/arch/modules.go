@@ -91,6 +91,21 @@ func (f *Family) candidates(pattern string) []string {
 	return out
 }
 
+// Tower is the part of a model that sees or hears which a Hugging Face tensor belongs to: "vision_tower"; "" for a tensor of the text
+// part. A folder that holds such parts has a text_config.
+func Tower(name string) string {
+	name = strings.TrimPrefix(name, "model.")
+	for _, t := range []string{
+		"vision_tower", "vision_model", "vision_embed_tokens", "visual", "multi_modal_projector", "mm_projector", "audio_tower", "audio_model", "audio_projector",
+		"embed_vision", "embed_audio", "vision_projection", "image_newline", "patch_merger",
+	} {
+		if name == t || strings.HasPrefix(name, t+".") {
+			return t
+		}
+	}
+	return ""
+}
+
 // ToGGUF translates the name of a Hugging Face module; ok is false where the family has none of that name.
 func (f *Family) ToGGUF(module string) (name string, ok bool) {
 	pattern, numbers := SplitNumbers(module)

@@ -3,9 +3,11 @@ package weights_test
 import (
 	"errors"
 	"io/fs"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -20,12 +22,13 @@ import (
 func TestConfigHF(t *testing.T) {
 	type obj = map[string]any
 	for _, c := range []struct {
-		name  string
-		arch  string
-		edit  func(m *tinyModel)
-		want  string             // part of the error; "": opens
-		check func(h hyper) bool // of what opens, by its first layer
-		last  int                // window of the last layer
+		name   string
+		arch   string
+		edit   func(m *tinyModel)
+		want   string             // part of the error; "": opens
+		check  func(h hyper) bool // of what opens, by its first layer
+		last   int                // window of the last layer
+		towers int
 	}{
 		{name: "llama", check: func(h hyper) bool {
 			return h.Heads == 4 && h.KVHeads == 2 && h.HeadDim == 16 && h.RopeDim == 16 && !h.Tied && !h.Interleaved &&
@@ -64,6 +67,16 @@ func TestConfigHF(t *testing.T) {
 				}
 			}
 		}},
+		{name: "a part of a model that sees", arch: "mistral", edit: func(m *tinyModel) {
+			text := maps.Clone(m.config)
+			m.config = obj{"model_type": "mistral3", "text_config": text, "vision_config": obj{"hidden_size": 8}, "eos_token_id": 2}
+			for _, name := range slices.Collect(maps.Keys(m.tensors)) {
+				m.tensors["language_model."+name] = m.tensors[name]
+				delete(m.tensors, name)
+			}
+			m.tensors["vision_tower.patch_conv.weight"], m.tensors["multi_modal_projector.linear_1.weight"] = []int64{2, 3, 4, 4}, []int64{8, 8}
+		}, check: func(h hyper) bool { return h.FFN == tinyFFN && !h.Tied }, towers: 2},
+		{name: "eyes without a text part", edit: func(m *tinyModel) { m.tensors["vision_tower.patch_conv.weight"] = []int64{8} }, want: "vision_tower.patch_conv.weight is none"},
 		{name: "old inverse frequencies", edit: func(m *tinyModel) { m.tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] = []int64{8} }},
 		{name: "head_dim computed", edit: func(m *tinyModel) { delete(m.config, "head_dim") }, check: func(h hyper) bool { return h.HeadDim == 16 }},
 		{name: "eos alone", edit: func(m *tinyModel) { m.config["eos_token_id"] = 9; m.config["bos_token_id"] = nil }, check: func(h hyper) bool {
@@ -159,6 +172,9 @@ func TestConfigHF(t *testing.T) {
 			defer w.Close()
 			if c.check != nil && !c.check(hyperOf(w)) {
 				t.Errorf("%+v", hyperOf(w))
+			}
+			if len(w.Towers()) != c.towers {
+				t.Errorf("passed over: %v", w.Towers())
 			}
 			if a := w.Spec.Layers[len(w.Spec.Layers)-1][0].Op.(arch.Attention); c.last != 0 && a.Window != c.last {
 				t.Errorf("the last layer's window is %d", a.Window)

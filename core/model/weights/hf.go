@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"edged/core/model/arch"
@@ -24,6 +25,7 @@ func (b *builder) openHF(dir string) error {
 		return err
 	}
 	b.folder = true
+	_, b.composite = config["text_config"]
 	b.foreign = func(name string) string {
 		module, suffix := cutSuffix(name)
 		return b.m.family.ToHF(b.m.Spec, module) + suffix
@@ -168,6 +170,12 @@ func (b *builder) skipped(files *safetensors.Folder, name string) bool {
 		if base, ok := strings.CutSuffix(name, s); ok && files.Tensor(base) != nil {
 			return true
 		}
+	}
+	if tower := arch.Tower(name); tower != "" && b.composite {
+		if !slices.Contains(b.m.towers, tower) {
+			b.m.towers = append(b.m.towers, tower)
+		}
+		return true
 	}
 	return b.m.family.Skips(name)
 }

@@ -38,6 +38,7 @@ type Model struct {
 	EOG  []int32    // end-of-generation ids that the file, config.json or generation_config.json name
 
 	family  *arch.Family
+	towers  []string
 	tensors map[string]arch.Tensor // of matrices and vectors
 
 	matrices    map[string]*quant.Matrix
@@ -78,6 +79,9 @@ func (m *Model) Vector(name string) ([]float32, error) {
 	quant.Row(out, x, 0)
 	return out, nil
 }
+
+// Towers are the parts of a folder's model that see or hear, of which nothing is loaded: "vision_tower".
+func (m *Model) Towers() []string { return m.towers }
 
 // Names lists all matrices and vectors that are stored, sorted. The head of a tied model is not among them.
 func (m *Model) Names() []string {

@@ -60,11 +60,12 @@ func open(path string, headersOnly bool) (*Model, error) {
 
 // A builder fills a Model from a container.
 type builder struct {
-	m       *Model
-	scheme  *scheme                  // of a quantised folder; nil: none
-	folder  bool                     // a Hugging Face folder, whose tensors need all of the Spec's fixes
-	rows    map[string][]joined      // of matrices that stand row by row
-	foreign func(name string) string // the container's own name of a tensor, for messages; nil: the same
+	m         *Model
+	scheme    *scheme                  // of a quantised folder; nil: none
+	folder    bool                     // a Hugging Face folder, whose tensors need all of the Spec's fixes
+	composite bool                     // its configuration says that the text is a part of the model
+	rows      map[string][]joined      // of matrices that stand row by row
+	foreign   func(name string) string // the container's own name of a tensor, for messages; nil: the same
 }
 
 // fail makes an error that names the model.
