@@ -1,12 +1,15 @@
 package arch
 
 import (
+	"encoding/json"
 	"errors"
 	"go/ast"
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"maps"
 	"math"
+	"math/rand/v2"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -163,5 +166,86 @@ func TestTensors(t *testing.T) {
 		"output_norm.weight output.weight?"
 	if strings.Join(got, " ") != want {
 		t.Errorf("%s\nwant %s", strings.Join(got, " "), want)
+	}
+}
+
+// TestReadAtRandom reads every family from metadata of random kinds and sizes: nothing panics, and what is accepted is within bounds.
+func TestReadAtRandom(t *testing.T) {
+	rng := rand.New(rand.NewPCG(5, 5))
+	sound := map[string]any{
+		"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "intermediate_size": 96, "vocab_size": 40,
+		"max_position_embeddings": 128, "rms_norm_eps": 1e-5, "rope_theta": 1e4, "n_embd": 64, "n_layer": 3, "n_head": 4, "n_positions": 128, "n_inner": 96, "d_model": 64,
+		"n_heads": 4, "n_layers": 3, "max_seq_len": 128, "ffn_dim": 96, "ffn_hidden_size": 96, "sliding_window": 16, "layer_norm_eps": 1e-5,
+		"embedding_length": 64, "block_count": 3, "context_length": 128, "feed_forward_length": 96, "attention.head_count": 4, "attention.head_count_kv": 2,
+		"attention.layer_norm_rms_epsilon": 1e-5, "attention.layer_norm_epsilon": 1e-5, "attention.sliding_window": 16,
+	}
+	odd := []string{
+		"layer_types", "rope_scaling", "rope_parameters", "hidden_act", "hidden_activation", "activation_function", "no_rope_layers", "layer_rope_theta",
+		"partial_rotary_factor", "attention_bias", "logit_scale", "logits_scaling", "query_pre_attn_scalar", "expert_count", "attn_config", "expansion_ratio",
+		"sliding_window_pattern", "attention.sliding_window_pattern", "rope.dimension_count", "rope.scaling.type", "rope.scaling.factor", "attention.rope_pattern",
+		"attention.value_length", "attention.key_length", "xielu.alpha_p", "alibi", "new_decoder_architecture", "num_kv_heads", "word_embed_proj_dim",
+		"no_rope_layer_interval", "scale_depth", "dim_model_base", "final_logit_softcapping", "rotary_dim", "num_local_experts", "num_experts_per_tok",
+	}
+	values := func(gguf bool) any {
+		all := []any{int64(0), int64(-1), int64(1), int64(2), int64(3), int64(1 << 30), int64(1 << 50), 0.5, -1.0, 1e30, math.NaN(), true, false, "gelu", "yarn", "longrope", "nonsense", nil}
+		if gguf {
+			all = append(all, []int64{1, 0, 1}, []int64{}, []bool{true, false, true}, []float64{1}, []string{"x"}, uint64(1<<63))
+		} else {
+			all = append(all, []any{json.Number("1"), json.Number("0"), json.Number("1")}, []any{"sliding_attention", "full_attention", "full_attention"}, []any{},
+				json.Number("3"), map[string]any{"rope_type": "yarn", "factor": json.Number("2")}, map[string]any{"__float__": "Infinity"},
+				map[string]any{"type": "longrope", "short_factor": []any{json.Number("1")}, "long_factor": []any{json.Number("1")}},
+				map[string]any{"type": "dynamic", "alpha": json.Number("3")}, map[string]any{"full_attention": map[string]any{}, "sliding_attention": nil})
+		}
+		return all[rng.IntN(len(all))]
+	}
+	opened := 0
+	for _, f := range families() {
+		for range 600 {
+			gguf := rng.IntN(2) == 0
+			keys := map[string]any{}
+			for name, v := range sound {
+				switch v := v.(type) {
+				case int:
+					keys[name] = int64(v)
+				default:
+					keys[name] = v
+				}
+			}
+			for range rng.IntN(4) {
+				name := odd[rng.IntN(len(odd))]
+				if rng.IntN(3) == 0 {
+					names := slices.Sorted(maps.Keys(sound))
+					name = names[rng.IntN(len(names))]
+				}
+				keys[name] = values(gguf)
+			}
+			shape := func(string) []int { return nil }
+			if rng.IntN(2) == 0 {
+				shape = func(string) []int { return []int{40, 64} }
+			}
+			k := Config(keys, shape)
+			if gguf {
+				k = GGUF("x", func(key string) (any, bool) {
+					v, ok := keys[strings.TrimPrefix(key, "x.")]
+					return v, ok && v != nil
+				}, shape)
+			}
+			k.SetVocab(40)
+			s, err := f.Read(k)
+			if err != nil {
+				if !errors.Is(err, ErrInvalid) && !errors.Is(err, ErrUnsupported) || strings.Contains(err.Error(), "\n") {
+					t.Errorf("%s: %v", f.Names[0], err)
+				}
+				continue
+			}
+			opened++
+			n := 0
+			if err := Tensors(s, func(Tensor) error { n++; return nil }); err != nil || n == 0 || len(s.Layers) > maxLayers {
+				t.Errorf("%s: %d tensors of %d layers, %v", f.Names[0], n, len(s.Layers), err)
+			}
+		}
+	}
+	if opened < 2000 {
+		t.Errorf("only %d were accepted: the test does not test", opened)
 	}
 }

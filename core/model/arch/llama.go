@@ -71,8 +71,12 @@ func (k *Keys) llamaLike(o likeLlama) Spec {
 	return s
 }
 
-// layers is the number of layers to describe: nothing is built for a number that is out of bounds, which is an error.
+// layers is the number of layers to describe: nothing is built for a number that is out of bounds, which is an error, nor after
+// another error.
 func (k *Keys) layers(n int) int {
+	if k.err != nil {
+		return 0
+	}
 	if n < 1 || n > maxLayers {
 		k.fail(ErrInvalid, "the number of layers is %d: want 1 to %d", n, maxLayers)
 		return 0
