@@ -21,7 +21,7 @@ var notYet = []string{
 	"granitemoehybrid", "granitemoehybrid_old",
 	"jamba", "kimi_linear", "lfm2", "lfm2_moe", "lfm2_old", "mamba", "mamba2",
 	"nemotron_h", "nemotron_h_moe", "nemotron_h_moe_old",
-	"phimoe", "qwen3_5", "qwen3_5_composite", "qwen3_5_moe",
+	"qwen3_5", "qwen3_5_composite", "qwen3_5_moe",
 	"qwen3_next", "recurrent_gemma",
 }
 
