@@ -393,7 +393,7 @@ func TestDurableInboxGoesOnAfterARestart(t *testing.T) {
 }
 
 func TestModelThatCannotBeServed(t *testing.T) {
-	for file, says := range map[string]string{"bad-model": "cut off at byte 7", "no-tokenizer": "no vocabulary", "few-rows": "256 pieces and its embedding only 200 rows"} {
+	for file, says := range map[string]string{"bad-model": "cut off at byte 7", "no-tokenizer": "no vocabulary", "few-rows": "256 pieces and its embedding only 100 rows"} {
 		t.Run(file, func(t *testing.T) {
 			c := configure(t, file)
 			err := daemon.Run(t.Context(), daemon.Options{Config: c, Log: slog.New(slog.DiscardHandler), Online: func(daemon.Address) { t.Error("online") }})

@@ -141,7 +141,7 @@ func fakeBackend() backend.Backend {
 			}
 			rows := 256
 			if trouble(model, "few-rows") {
-				rows = 200
+				rows = 100
 			}
 			return backend.ModelInfo{Name: "shouting", Arch: "fake", VocabRows: rows, Context: 10_000}, nil
 		},

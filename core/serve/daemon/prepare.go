@@ -37,11 +37,27 @@ func LoadBackend(ctx context.Context, b backend.Backend, t tokenizer.Tokenizer, 
 	if err != nil {
 		return info, err
 	}
-	if info.VocabRows > 0 && len(vocab.Pieces) > info.VocabRows {
+	if surplus(vocab, info.VocabRows) > maxSurplus {
 		return info, fmt.Errorf("%s: %w: its vocabulary has %d pieces and its embedding only %d rows: the files do not belong together",
 			req.Path, protocol.ErrModel, len(vocab.Pieces), info.VocabRows)
 	}
 	return info, b.SetVocabulary(ctx, vocab)
+}
+
+// maxSurplus is how many pieces of ordinary text may stand behind the last row of an embedding before the tokenizer is taken for
+// another model's. Trainers add a few tokens, mostly a <pad>, without making the embedding longer; such ids are never sampled, and a
+// prompt that holds one is refused by the backend.
+const maxSurplus = 64
+
+// surplus counts the pieces of ordinary text for which an embedding has no row.
+func surplus(v backend.Vocabulary, rows int) int {
+	n := 0
+	for i := max(rows, 0); rows > 0 && i < len(v.Pieces); i++ {
+		if i >= len(v.Control) || !v.Control[i] {
+			n++
+		}
+	}
+	return n
 }
 
 // CacheDir is where derived files are kept outside `edged run`: a folder of the user's cache; "" where there is none.
