@@ -235,6 +235,7 @@ func (d *daemon) serve(ctx context.Context, n *notifier, cancel context.CancelFu
 	forget := context.AfterFunc(ctx, func() {
 		d.log.InfoContext(doorCtx, "shutting down", "grace", d.c.Node.ShutdownGrace)
 		n.stopping(d.c.Node.ShutdownGrace)
+		d.door.Leave()
 		d.status.ends(mqtt.StateStopping)
 	})
 	defer forget()

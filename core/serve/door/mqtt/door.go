@@ -77,6 +77,9 @@ type Door struct {
 	seen     seenSet       // retained inputs that were told of
 	ready    chan struct{} // closed when online for the first time
 	once     sync.Once
+	leaving  chan struct{} // closed: the node takes no more of its group's requests
+	leave    sync.Once
+	strays   chan string // groups that a message came from, though the node is in them no longer
 	online   atomic.Bool
 }
 
@@ -99,6 +102,8 @@ func New(o Options) *Door {
 		in:       newInbound(int(o.Config.MaxPayload)),
 		retained: newRetained(out.signal),
 		ready:    make(chan struct{}),
+		leaving:  make(chan struct{}),
+		strays:   make(chan string, 16),
 	}
 	d.settings.Secret = o.Secret
 	if o.Device != nil {
@@ -115,6 +120,20 @@ func (d *Door) Ready() <-chan struct{} { return d.ready }
 
 // Online reports whether the node is connected and every subscription is acknowledged.
 func (d *Door) Online() bool { return d.online.Load() }
+
+// Leave has the node take no more of its group's requests, so that the others get all of them: for a node that is about to
+// stop. What it was dealt already it keeps. It does not wait. Without a group it does nothing.
+func (d *Door) Leave() { d.leave.Do(func() { close(d.leaving) }) }
+
+// left reports whether Leave was called.
+func (d *Door) left() bool {
+	select {
+	case <-d.leaving:
+		return true
+	default:
+		return false
+	}
+}
 
 // maxPayload is the largest payload that is taken and sent.
 func (d *Door) maxPayload() int { return int(d.o.Config.MaxPayload) }

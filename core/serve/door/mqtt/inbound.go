@@ -142,6 +142,16 @@ func (d *Door) receive(_ paho.Client, m paho.Message) {
 		d.stale(m)
 		return
 	}
+	if in.group != "" && in.group != d.topics.Group {
+		select {
+		case d.strays <- in.group: // the session unsubscribes; this one is answered, since nobody else was dealt it
+		default: // more will come
+		}
+		if m.Retained() {
+			m.Ack()
+			return
+		}
+	}
 	if m.Retained() {
 		// It came from the broker's store at a subscription, not from a client: its time was when it was
 		// published, and taking it again at every reconnect would answer it for ever.

@@ -116,6 +116,7 @@ func (r *reconnect) pause() time.Duration {
 type session struct {
 	door    *Door
 	adopted bool // stale retained topics have been looked for already
+	apart   bool // it has unsubscribed from the requests of the node's group
 	client  paho.Client
 	conn    atomic.Pointer[link.Conn]
 	up      bool // it was online
@@ -132,7 +133,11 @@ func (s *session) run(ctx context.Context) error {
 		return err
 	}
 	defer s.close()
-	if err := s.subscribe(ctx, d.filters()); err != nil {
+	filters := d.filters()
+	if d.left() {
+		delete(filters, d.topics.shared(d.topics.Group))
+	}
+	if err := s.subscribe(ctx, filters); err != nil {
 		// The DISCONNECT that follows keeps the broker from publishing the last will.
 		_ = s.say(context.WithoutCancel(ctx), offline, farewellTime) // err says what is wrong
 		return err
@@ -159,6 +164,7 @@ func (s *session) run(ctx context.Context) error {
 	sender.Go(func() { s.send(sending) })
 	err := s.watch(ctx)
 	if err == nil { // ctx ended
+		_ = s.part(context.WithoutCancel(ctx), farewellTime) // a connection that ends here ends anyhow
 		s.flush()
 	}
 	stop()
@@ -319,13 +325,48 @@ func (s *session) say(ctx context.Context, word string, most time.Duration) erro
 	return s.wait(ctx, token, most, "publishing "+word)
 }
 
+// part unsubscribes from the requests of the node's group, once. A persistent session would keep its share of them, with the
+// node gone.
+func (s *session) part(ctx context.Context, most time.Duration) error {
+	group := s.door.topics.Group
+	if group == "" || s.apart {
+		return nil
+	}
+	s.apart = true
+	return s.wait(ctx, s.client.Unsubscribe(s.door.topics.leave(group)...), most, "leaving the group")
+}
+
+// maxForeign bounds the groups that a connection unsubscribes from.
+const maxForeign = 64
+
+// depart unsubscribes from a group that the session has from an earlier start under other settings.
+func (s *session) depart(ctx context.Context, group string) error {
+	s.door.log.InfoContext(ctx, "the broker still deals requests of a group to this node, which is in it no longer: they are answered, and the group is left",
+		"group", group)
+	return s.wait(ctx, s.client.Unsubscribe(s.door.topics.leaveAll(group)...), ackTimeout, "leaving a group")
+}
+
 // watch waits for the end: of the connection (an error) or of ctx (nil).
 func (s *session) watch(ctx context.Context) error {
 	d := s.door
 	drops := time.NewTicker(dropsEvery)
 	defer drops.Stop()
+	leaving, foreign := d.leaving, map[string]bool{}
 	for {
 		select {
+		case <-leaving:
+			leaving = nil
+			if err := s.part(ctx, ackTimeout); err != nil && ctx.Err() == nil {
+				return err
+			}
+		case group := <-d.strays:
+			if foreign[group] || len(foreign) >= maxForeign {
+				continue
+			}
+			foreign[group] = true
+			if err := s.depart(ctx, group); err != nil && ctx.Err() == nil {
+				return err
+			}
 		case err := <-s.lost:
 			return d.settings.ExplainEnd(err)
 		case <-ctx.Done():

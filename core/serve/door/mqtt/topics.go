@@ -31,61 +31,61 @@ type Topics struct {
 	Group string // "": none
 }
 
-// root is edged/NODE, or edged/@GROUP where group is set. '@' is no character of a name, so the two cannot meet.
-func (t Topics) root(group bool) string {
-	if group {
-		return prefix + "@" + t.Group
+// root is edged/NODE, or edged/@GROUP where group is not "". '@' is no character of a name, so the two cannot meet.
+func (t Topics) root(group string) string {
+	if group != "" {
+		return prefix + "@" + group
 	}
 	return prefix + t.Node
 }
 
 // Request is where a client publishes requests; client "" is the form without one.
 func (t Topics) Request(client string) string {
-	return join(t.root(false), levelRequest, client)
+	return join(t.root(""), levelRequest, client)
 }
 
 // Cancel is where a client publishes the id of a request that it no longer wants.
 func (t Topics) Cancel(client string) string {
-	return join(t.root(false), levelCancel, client)
+	return join(t.root(""), levelCancel, client)
 }
 
 // Response is where the events of a request go.
-func (t Topics) Response(client, id string) string { return t.response(false, client, id) }
+func (t Topics) Response(client, id string) string { return t.response("", client, id) }
 
-func (t Topics) response(group bool, client, id string) string {
+func (t Topics) response(group, client, id string) string {
 	return join(join(t.root(group), levelResponse, client), id)
 }
 
 // Ask is where a client publishes a plain prompt; tag "" is the form without one.
-func (t Topics) Ask(tag string) string { return join(t.root(false), levelAsk, tag) }
+func (t Topics) Ask(tag string) string { return join(t.root(""), levelAsk, tag) }
 
 // Default is where another default adapter is named, on nodes that Home Assistant is told of.
-func (t Topics) Default() string { return join(t.root(false), "default_adapter") }
+func (t Topics) Default() string { return join(t.root(""), "default_adapter") }
 
 // Answer is where the plain answers to asks go; tag "" is the form without one.
-func (t Topics) Answer(tag string) string { return join(t.root(false), levelAnswer, tag) }
+func (t Topics) Answer(tag string) string { return join(t.root(""), levelAnswer, tag) }
 
 // Errors is where complaints go that have no response topic: about what a client published, or with client "" about what came
 // on a topic without one.
-func (t Topics) Errors(client string) string { return join(t.root(false), levelErrors, client) }
+func (t Topics) Errors(client string) string { return join(t.root(""), levelErrors, client) }
 
 // Availability holds "online" or "offline".
-func (t Topics) Availability() string { return join(t.root(false), levelAvailability) }
+func (t Topics) Availability() string { return join(t.root(""), levelAvailability) }
 
 // Status holds a Status.
-func (t Topics) Status() string { return join(t.root(false), levelStatus) }
+func (t Topics) Status() string { return join(t.root(""), levelStatus) }
 
 // Adapter holds an Adapter; name "+" is the filter for all.
-func (t Topics) Adapter(name string) string { return join(t.root(false), levelAdapters, name) }
+func (t Topics) Adapter(name string) string { return join(t.root(""), levelAdapters, name) }
 
 // Stats carries Stats.
-func (t Topics) Stats() string { return join(t.root(false), levelStats) }
+func (t Topics) Stats() string { return join(t.root(""), levelStats) }
 
 // Filters are the subscriptions that a node needs, with their QoS. '#' takes a level's plain form too, and topics with
 // levels too many, so that these are told so. Cancels come at QoS 0: an in-flight window that is full of requests must
 // not hold them back.
 func (t Topics) Filters() map[string]byte {
-	root := t.root(false)
+	root := t.root("")
 	f := map[string]byte{
 		root + "/" + levelAsk + "/#":     1,
 		root + "/" + levelRequest + "/#": 1,
@@ -94,36 +94,53 @@ func (t Topics) Filters() map[string]byte {
 		root + "/" + levelCancel + "/#":  0,
 	}
 	if t.Group != "" {
-		root = t.root(true)
-		f["$share/"+t.Group+"/"+root+"/"+levelRequest+"/#"] = 1
-		f[root+"/"+levelCancel+"/#"] = 0
+		f[t.shared(t.Group)] = 1
+		f[t.root(t.Group)+"/"+levelCancel+"/#"] = 0
 	}
 	return f
+}
+
+// shared is the filter by which the nodes of a group share its requests.
+func (t Topics) shared(group string) string {
+	return "$share/" + group + "/" + t.root(group) + "/" + levelRequest + "/#"
+}
+
+// leave are the filters to unsubscribe from so that a group's requests no longer come. Without $share too: a broker that keeps a
+// shared subscription under its plain filter would let the node have all of them.
+func (t Topics) leave(group string) []string {
+	return []string{t.shared(group), t.root(group) + "/" + levelRequest + "/#"}
+}
+
+// leaveAll are the filters of leave, and that of the group's cancels.
+func (t Topics) leaveAll(group string) []string {
+	return append(t.leave(group), t.root(group)+"/"+levelCancel+"/#")
 }
 
 // input is what a topic that a client published on means.
 type input struct {
 	level string // levelAsk, levelRequest, levelEmbed, levelScore or levelCancel
 	name  string // CLIENT, or TAG of an ask; "": none
-	group bool   // on the group's topics
+	group string // on the topics of this group; "": on the node's own
 }
 
 // parse reads the topic of an incoming message. The problem names what is wrong with it; ok is false for topics that
-// are no input of this node.
+// are no input of this node. The topics of every group are: what a broker delivers on those of another group than the node's
+// was dealt to it by a subscription of an earlier start, and nobody else gets it.
 func (t Topics) parse(topic string) (in input, problem string, ok bool) {
-	rest, ok := strings.CutPrefix(topic, t.root(false)+"/")
-	if !ok && t.Group != "" {
-		rest, ok = strings.CutPrefix(topic, t.root(true)+"/")
-		in.group = ok
-	}
+	rest, ok := strings.CutPrefix(topic, t.root("")+"/")
 	if !ok {
-		return input{}, "", false
+		if rest, ok = strings.CutPrefix(topic, prefix+"@"); ok {
+			in.group, rest, ok = strings.Cut(rest, "/")
+		}
+		if !ok || !config.ValidName(in.group) {
+			return input{}, "", false
+		}
 	}
 	level, name, named := strings.Cut(rest, "/")
 	switch level {
 	case levelRequest, levelCancel:
 	case levelAsk, levelEmbed, levelScore:
-		if in.group {
+		if in.group != "" {
 			return input{}, "", false
 		}
 	default:

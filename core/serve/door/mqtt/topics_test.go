@@ -23,10 +23,14 @@ func TestParseTopic(t *testing.T) {
 		{"edged/pi/cancel/c", input{level: "cancel", name: "c"}, "", true},
 		{"edged/pi/embed", input{level: "embed"}, "", true},
 		{"edged/pi/score/c", input{level: "score", name: "c"}, "", true},
-		{"edged/@g/request/c", input{level: "request", name: "c", group: true}, "", true},
-		{"edged/@g/cancel", input{level: "cancel", group: true}, "", true},
+		{"edged/@g/request/c", input{level: "request", name: "c", group: "g"}, "", true},
+		{"edged/@g/cancel", input{level: "cancel", group: "g"}, "", true},
 		{"edged/@g/ask", input{}, "", false},
-		{"edged/@h/request", input{}, "", false},
+		{"edged/@h/request", input{level: "request", group: "h"}, "", true}, // of a group that was left
+		{"edged/@h/status", input{}, "", false},
+		{"edged/@h", input{}, "", false},
+		{"edged/@a b/request", input{}, "", false},
+		{"edged/@/request", input{}, "", false},
 		{"edged/pi/response/a", input{}, "", false},
 		{"edged/pi/requests", input{}, "", false},
 		{"edged/pi", input{}, "", false},
@@ -38,9 +42,6 @@ func TestParseTopic(t *testing.T) {
 		if got != test.want || problem != test.problem || ok != test.ok {
 			t.Errorf("%s: %+v, %q, %v", test.topic, got, problem, ok)
 		}
-	}
-	if _, _, ok := (Topics{Node: "pi"}).parse("edged/@/request"); ok {
-		t.Error("a node without a group reads a group's topics")
 	}
 }
 

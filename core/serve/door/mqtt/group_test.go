@@ -1,0 +1,126 @@
+package mqtt_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	paho "github.com/eclipse/paho.mqtt.golang"
+
+	"edged/core/config"
+	"edged/core/serve/door/mqtt"
+)
+
+// member is a node of a group.
+type member struct {
+	*mqtt.Door
+	*fake
+
+	stop func()
+}
+
+// join starts a node and waits until it is online.
+func join(t *testing.T, node string, c config.MQTT) *member {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	f := &fake{}
+	m := &member{Door: mqtt.New(mqtt.Options{Node: node, Config: c, Dispatcher: f}), fake: f}
+	done := make(chan struct{})
+	go func() { defer close(done); _ = m.Run(ctx) }()
+	m.stop = func() { cancel(); <-done }
+	t.Cleanup(m.stop)
+	select {
+	case <-m.Ready():
+	case <-time.After(30 * time.Second):
+		t.Fatalf("%s is not online", node)
+	}
+	return m
+}
+
+// askGroup publishes n requests to the group and waits for the last event of each.
+func askGroup(t *testing.T, l *listener, name string, n int) {
+	t.Helper()
+	for i := range n {
+		l.publish(t, "edged/@house/request/c", fmt.Sprintf(`{"id":"%s%d","prompt":"x"}`, name, i))
+	}
+	for i := range n {
+		l.lastEvent(t, fmt.Sprintf("edged/@house/response/c/%s%d", name, i))
+	}
+}
+
+// TestGroupLeft: what a group is asked after one of its nodes was told to stop is answered by the others: none waits in the
+// session of the node that is away, nor comes to it while it ends its work.
+func TestGroupLeft(t *testing.T) {
+	t.Parallel()
+	for name, start := range brokers() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := start(t)
+			c := settings(s.address())
+			c.ShareGroup = "house"
+			l := listen(t, s.address())
+			stays, leaves, stops := join(t, "stays", c), join(t, "leaves", c), join(t, "stops", c)
+			stops.stop()
+			leaves.Leave()
+			eventually(t, "the group is left", func() bool {
+				before := leaves.count()
+				askGroup(t, l, fmt.Sprintf("try%d-", time.Now().UnixNano()), 6)
+				return leaves.count() == before
+			})
+			askGroup(t, l, "g", 20)
+			if n := stays.countOf("g0") + stays.countOf("g19"); n != 2 {
+				t.Errorf("the node that stays has %d of the first and the last request", n)
+			}
+			before := stops.count()
+			back := join(t, "stops", c)
+			askGroup(t, l, "back", 20)
+			if stops.count() != before || back.countOf("g0") != 0 {
+				t.Error("a request waited for the node that was away")
+			}
+		})
+	}
+}
+
+// TestGroupForgotten: a node that is started without its group, or in another, while its session still holds the group's
+// subscription, answers what it is dealt and unsubscribes.
+func TestGroupForgotten(t *testing.T) {
+	t.Parallel()
+	for name, start := range brokers() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := start(t)
+			old := paho.NewClient(paho.NewClientOptions().AddBroker("tcp://" + s.address()).SetClientID(mqtt.ClientID("pi")).
+				SetCleanSession(false).SetAutoReconnect(false))
+			for _, token := range []func() paho.Token{
+				old.Connect,
+				func() paho.Token { return old.Subscribe("$share/house/edged/@house/request/#", 1, nil) },
+			} {
+				if tok := token(); !tok.WaitTimeout(20*time.Second) || tok.Error() != nil {
+					t.Fatal(tok.Error())
+				}
+			}
+			old.Disconnect(100) // its session stays
+			l := listen(t, s.address())
+			c := settings(s.address())
+			c.ShareGroup = "garden"
+			pi := join(t, "pi", c)
+			c.ShareGroup = "house"
+			other := join(t, "other", c)
+			askGroup(t, l, "g", 20)
+			eventually(t, "the node leaves the group", func() bool {
+				before := pi.count()
+				askGroup(t, l, fmt.Sprintf("try%d-", time.Now().UnixNano()), 6)
+				return pi.count() == before
+			})
+			if other.count() == 0 {
+				t.Error("the node of the group got nothing")
+			}
+			for i := range 6 { // its own group stays
+				id := fmt.Sprintf("o%d", i)
+				l.publish(t, "edged/@garden/request/c", fmt.Sprintf(`{"id":%q,"prompt":"x"}`, id))
+				l.lastEvent(t, "edged/@garden/response/c/"+id)
+			}
+		})
+	}
+}
