@@ -1,0 +1,102 @@
+package transformer
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"edged/core/model/weights"
+	"edged/test/oracle"
+)
+
+// notServed are the folders of the reference that are refused today. A folder that is served must go from here: the list
+// only shrinks. The second group is refused for good.
+var notServed = []string{
+	"adaption-prompt", "adalora-pruned", "alora", "alora-twice", "all-linear-mixtral", "all-linear-qwen3moe", "bias-all", "bias-lora-only",
+	"boft", "boft-1", "c3a", "c3a-pattern", "cpt", "dora-embed", "embed-lora", "exclude-list", "exclude-regex", "experts-mixtral-attn",
+	"experts-pattern", "experts-qwen3moe", "experts-qwen3moe-down", "fourierft", "head-lora-tied", "head-lora-untied", "hra", "hra-gs",
+	"ia3", "ia3-default", "ia3-gpt2", "ia3-nf4", "ln-tuning", "ln-tuning-gpt2", "loha", "lokr", "lokr-both", "lokr-factor", "lokr-full",
+	"lora-bd", "lora-bias-b-qwen", "lora-kasa", "miss", "miss-bat", "miss-mini", "mts-both-tied", "mts-head-tied", "mts-norm",
+	"oft", "oft-nf4", "oft-r", "oft-share", "prefix", "prefix-gpt2", "prefix-nf4", "prefix-proj", "prefix-qwen", "randlora-noproj",
+	"router-mixtral", "tokens-dict", "tokens-ensure", "tokens-list", "tokens-untied", "tokens-untied-both", "trainable-tokens",
+	"vblora", "vblora-topk", "vera", "vera-mlp", "vera-noproj", "waveft", "x-road",
+	// They change the base by a decomposition that PEFT draws or computes anew whenever it loads them.
+	"init-olora", "init-pissa", "init-pissa_niter_4",
+}
+
+// TestOraclePEFT: what PEFT saves is served with PEFT's logits, or refused by a sentence of ours; never anything else.
+func TestOraclePEFT(t *testing.T) {
+	dir := oracle.Dir(t)
+	folders, err := os.ReadDir(filepath.Join(dir, "adapters", "peft"))
+	if err != nil {
+		t.Skip(err)
+	}
+	right := 0
+	for _, f := range folders {
+		t.Run(f.Name(), func(t *testing.T) {
+			base := filepath.Join(dir, "adapters", "peft", f.Name())
+			var want struct {
+				Base    string         `json:"base"`
+				Prompts []oraclePrompt `json:"prompts"`
+			}
+			readJSON(t, filepath.Join(base, "hf.json"), &want)
+			model := filepath.Join(dir, want.Base)
+			if strings.HasPrefix(want.Base, "bases/") {
+				model = filepath.Join(dir, "adapters", want.Base)
+			}
+			r, w := openRunner(t, model, precisions()["exact"])
+			a, err := weights.OpenAdapter(filepath.Join(base, "adapter"), w)
+			refused := slices.Contains(notServed, f.Name())
+			switch {
+			case err != nil && !refused:
+				t.Fatal(err)
+			case err != nil:
+				if !errors.Is(err, weights.ErrUnsupported) && !errors.Is(err, weights.ErrInvalid) && !errors.Is(err, weights.ErrMismatch) || strings.Contains(err.Error(), "\n") {
+					t.Errorf("refused by %q: no sentence of ours", err)
+				}
+				return
+			}
+			if err := a.Close(); err != nil {
+				t.Fatal(err)
+			}
+			r.use(w, filepath.Join(base, "adapter"), 1)
+			l := limits{maxAbs: 0.016, margin: 0.008, stop: true}
+			if strings.Contains(want.Base, "gpt2") {
+				l.maxAbs, l.margin = 0.02, 0.02
+			}
+			res := r.behind(want.Prompts, base, l)
+			t.Logf("oracle: %s: %v", f.Name(), res)
+			res.check(t, l)
+			if refused && !t.Failed() {
+				t.Error("it is served and right: take it from the list of what is not")
+			}
+			right++
+		})
+	}
+	t.Logf("%d of %d folders are served", right, len(folders))
+}
+
+// behind compares prompts behind the virtual tokens of the adapters, of whose positions the reference says nothing.
+func (r *runner) behind(prompts []oraclePrompt, dir string, l limits) *result {
+	r.t.Helper()
+	res := &result{cosine: 1}
+	vocab := r.m.Info().VocabRows
+	last := readNPY(r.t, filepath.Join(dir, "hf.ref.last.npy"))
+	var virtual []int32
+	for _, u := range r.uses {
+		for range u.Adapter.Virtual() {
+			virtual = append(virtual, int32(-1-len(virtual)))
+		}
+	}
+	for i, p := range prompts {
+		got := r.prompt(res, slices.Concat(virtual, p.IDs), p.RefGreedy, p.RefMargins, l)[len(virtual)*vocab:]
+		if i == 0 {
+			res.compare(got, readNPY(r.t, filepath.Join(dir, "hf.ref.p0.npy")), vocab, true)
+		}
+		res.compare(got[len(got)-vocab:], last[i*vocab:(i+1)*vocab], vocab, false)
+	}
+	return res
+}
