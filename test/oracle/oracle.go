@@ -22,6 +22,12 @@ func Demo(tb testing.TB) string {
 	return shared(tb, "demo")
 }
 
+// Cases returns the folder of inputs that failed for somebody, or skips the test where it is absent.
+func Cases(tb testing.TB) string {
+	tb.Helper()
+	return shared(tb, "cases")
+}
+
 // Vocabulary unpacks the vocabulary-only GGUF of a public tokenizer, qwen2 for instance, or skips the test. It is gone when
 // the test has ended.
 func Vocabulary(tb testing.TB, name string) (path string) {

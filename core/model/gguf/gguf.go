@@ -14,6 +14,9 @@
 // A string is its length (uint64) and its bytes. An array is its element type (uint32), its length (uint64) and its
 // elements. Source: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
 //
+// A large file may have been split: PREFIX-00001-of-00003.gguf and so on, each a file of its own with the pairs split.no,
+// split.count and split.tensors.count; the other pairs stand in the first. Opening any opens all of them as one.
+//
 // The package must not know what keys and tensors mean. Files are hostile: every count, length and offset is checked
 // before it is used, and opening allocates no more than in proportion to the file's header. A File may be read
 // concurrently until Close.
@@ -49,7 +52,7 @@ type File struct {
 	values  map[string]value
 	tensors []Tensor
 	byName  map[string]int
-	mapping *mmap.Mapping
+	parts   []Part
 }
 
 // Tensor describes one tensor and views its data.
@@ -57,8 +60,9 @@ type Tensor struct {
 	Name   string
 	Type   Type
 	Dims   []int64 // 1 to 4, the innermost (row length) first
-	Offset int64   // from the start of the file
-	Data   []byte  // in the file's mapping
+	Part   int     // the file that it stands in, an index of Parts
+	Offset int64   // from the start of that file
+	Data   []byte  // in its mapping
 }
 
 // Elements is the number of weights.
@@ -70,8 +74,22 @@ func (t *Tensor) Elements() int64 {
 	return n
 }
 
-// Open maps the file at path and reads its header.
+// Open maps the file at path and reads its header. Where it is a part of a split file, all parts are opened, whichever path
+// names; those that cannot be found are named by an error that wraps fs.ErrNotExist.
 func Open(path string) (*File, error) {
+	f, err := openOne(path)
+	if err != nil {
+		return nil, err
+	}
+	whole, err := f.join()
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return whole, nil
+}
+
+// openOne opens one file.
+func openOne(path string) (*File, error) {
 	m, err := mmap.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("gguf: %w", err)
@@ -80,22 +98,21 @@ func Open(path string) (*File, error) {
 	if err != nil {
 		return nil, errors.Join(err, m.Close())
 	}
-	f.mapping = m
+	f.parts = []Part{{path, m}}
 	return f, nil
 }
 
-// Close unmaps the file; tensor data is gone then. Metadata that getters returned stays. A parsed File needs no Close.
+// Close unmaps the file or its parts; tensor data is gone then. Metadata that getters returned stays. A parsed File needs no
+// Close.
 func (f *File) Close() error {
-	if f.mapping == nil {
-		return nil
+	var errs []error
+	for _, p := range f.parts {
+		errs = append(errs, p.Mapping.Close())
 	}
-	return f.mapping.Close()
+	return errors.Join(errs...)
 }
 
-// Mapping is the file's mapping, for advice; nil for a parsed File.
-func (f *File) Mapping() *mmap.Mapping { return f.mapping }
-
-// Tensors lists all tensors in file order. The slice is the file's own.
+// Tensors lists all tensors in file order, part by part. The slice is the file's own.
 func (f *File) Tensors() []Tensor { return f.tensors }
 
 // Tensor finds a tensor by name, nil where there is none.

@@ -71,11 +71,13 @@ func File(ctx context.Context, dst, src string, o Options) (res *Result, err err
 		return nil, fmt.Errorf("quantize: %w", err)
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	if same, err := sameFile(dst, src); err != nil || same {
-		if err == nil {
-			err = fmt.Errorf("quantize: %s: %w: source and result are the same file", dst, ErrUnsupported)
+	for _, p := range f.Parts() {
+		if same, err := sameFile(dst, p.Path); err != nil || same {
+			if err == nil {
+				err = fmt.Errorf("quantize: %s: %w: source and result are the same file", dst, ErrUnsupported)
+			}
+			return nil, err
 		}
-		return nil, err
 	}
 	jobs, err := plan(f, &o)
 	if err != nil {
@@ -140,9 +142,6 @@ type job struct {
 func plan(f *gguf.File, o *Options) ([]job, error) {
 	if kind, err := f.String("general.type"); err == nil && kind != "model" {
 		return nil, fmt.Errorf("quantize: %s: %w: general.type is %q: only models are quantised", f.Path, ErrUnsupported, kind)
-	}
-	if n, err := f.Uint("split.count"); err == nil && n > 1 {
-		return nil, fmt.Errorf("quantize: %s: %w: it is one of %d parts; join them with llama-gguf-split --merge first", f.Path, ErrUnsupported, n)
 	}
 	jobs := make([]job, 0, len(f.Tensors()))
 	for i := range f.Tensors() {
@@ -351,7 +350,7 @@ func (e *encoder) slab(j *job, dst []byte, first, n, cols int) error {
 
 // forget lets go of pages of the source that have been read, so that it does not fill the memory. It is a hint.
 func forget(f *gguf.File, t *gguf.Tensor, off, n int) {
-	if m := f.Mapping(); m != nil {
-		_ = m.AdviseRange(int(t.Offset)+off, n, mmap.DontNeed)
+	if parts := f.Parts(); t.Part < len(parts) {
+		_ = parts[t.Part].Mapping.AdviseRange(int(t.Offset)+off, n, mmap.DontNeed)
 	}
 }

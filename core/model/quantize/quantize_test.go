@@ -348,3 +348,36 @@ func FuzzImportance(f *testing.F) {
 		}
 	})
 }
+
+// TestSplitSource: a model in parts becomes one file, that of the whole model; none of its parts may be the result.
+func TestSplitSource(t *testing.T) {
+	mixture, err := quantize.ParseMixture("q4_0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	part := filepath.Join(oracle.Cases(t), "B1", "q-00001-of-00002.gguf")
+	other := filepath.Join(oracle.Cases(t), "B1", "q-00002-of-00002.gguf")
+	o := quantize.Options{Mixture: mixture, Threads: 1, Again: true}
+	var digests []string
+	for _, src := range []string{filepath.Join(oracle.Dir(t), "models/qwen2/qwen2-Q8_0.gguf"), part} {
+		dst := filepath.Join(t.TempDir(), "out.gguf")
+		if _, err := quantize.File(t.Context(), dst, src, o); err != nil {
+			t.Fatal(err)
+		}
+		f, err := gguf.Open(dst)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if f.Has("split.count") || len(f.Parts()) != 1 {
+			t.Errorf("%s: the result says that it is a part", src)
+		}
+		_ = f.Close()
+		digests = append(digests, digest(t, dst))
+	}
+	if digests[0] != digests[1] {
+		t.Errorf("digests %v differ", digests)
+	}
+	if _, err := quantize.File(t.Context(), other, part, o); !errors.Is(err, quantize.ErrUnsupported) {
+		t.Errorf("a part as the result: %v", err)
+	}
+}

@@ -19,8 +19,15 @@ func (b *builder) openGGUF(path string) error {
 	if err != nil {
 		return fmt.Errorf("weights: %w", err)
 	}
-	b.keep(f.Mapping())
-	b.m.files = []File{{Name: "model.gguf", Path: path, mapping: f.Mapping()}}
+	parts := f.Parts()
+	for i, p := range parts {
+		name := "model.gguf"
+		if len(parts) > 1 {
+			name = fmt.Sprintf("model-%05d-of-%05d.gguf", i+1, len(parts))
+		}
+		b.keep(p.Mapping)
+		b.m.files = append(b.m.files, File{Name: name, Path: p.Path, mapping: p.Mapping})
+	}
 	if err := b.ggufSpec(f); err != nil {
 		return err
 	}
@@ -52,7 +59,11 @@ func (b *builder) ggufSpec(f *gguf.File) error {
 		return b.fail(ErrInvalid, "it has no tensors: it is a vocabulary, not a model")
 	}
 	if b.m.Name = k.String("general.name|"); b.m.Name == "" {
-		b.m.Name = strings.TrimSuffix(filepath.Base(b.m.Path), ".gguf")
+		file := b.m.Path
+		if prefix, _, _, ok := gguf.SplitName(file); ok {
+			file = prefix
+		}
+		b.m.Name = strings.TrimSuffix(filepath.Base(file), ".gguf")
 	}
 	if b.m.family = arch.Find(name); b.m.family == nil {
 		return b.unsupportedArch(name)

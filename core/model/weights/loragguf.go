@@ -17,8 +17,13 @@ func (f *adapterFile) readGGUF(path string) error {
 	if err != nil {
 		return fmt.Errorf("weights: adapter: %w", err)
 	}
-	f.maps = append(f.maps, g.Mapping())
-	f.files[0].mapping = g.Mapping() // what is hashed is what is served
+	for _, p := range g.Parts() {
+		f.maps = append(f.maps, p.Mapping)
+	}
+	if n := len(g.Parts()); n > 1 { // an adapter is copied, checked and replaced as one file
+		return adapterError(path, ErrUnsupported, "it is one of %d parts: join them with llama-gguf-split --merge", n)
+	}
+	f.files[0].mapping = g.Parts()[0].Mapping // what is hashed is what is served
 	k := arch.GGUF("adapter", func(key string) (any, bool) { return ggufValue(g, key) }, nil)
 	kind, lora := k.String("general.type|"), k.String("type|")
 	f.arch = k.String("general.architecture|")

@@ -36,8 +36,8 @@ func (o offers) Models() []httpdoor.Model {
 	return list
 }
 
-// part is what the name of the first file of a split model ends with.
-var part = regexp.MustCompile(`-0*1-of-[0-9]+$`)
+// part is what the name of a file of a split model ends with.
+var part = regexp.MustCompile(`-[0-9]+-of-[0-9]+$`)
 
 // modelName is the name of a model's file or folder, as clients write it.
 func modelName(path string) string {
