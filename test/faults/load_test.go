@@ -40,7 +40,8 @@ type event struct {
 	Delta   string `json:"delta"`
 	Done    any    `json:"done"` // a count in prefill events, true in the last one
 	Text    string `json:"text"`
-	Error   *struct{ Code, Message string }
+	Error   *struct{ Code, Message string 	Stored bool `json:"stored"`
+}
 }
 
 // load is a client that keeps requests open, and publishes an id again until it has its last event.
@@ -140,7 +141,9 @@ func (l *load) take(_ mqtt.Client, m mqtt.Message) {
 		}
 		if e.Stage == "accepted" {
 			a.accepted = true
-			a.announced++
+			if !e.Stored { // a repeat is told that its answer is stored; that is no second acceptance
+				a.announced++
+			}
 		}
 		a.deltas[[2]int{e.Attempt, e.Seq}] = e.Delta
 		return

@@ -277,7 +277,7 @@ func (d *Dispatcher) Submit(ctx context.Context, req *Request, sink Sink) error 
 		if err != nil {
 			return fail(CodeInternal, "the stored answer cannot be read: %v", err)
 		}
-		sink.Event(req, Event{Attempt: ev.Attempt, Accepted: &Accepted{}}) // it is journalled: a repeat is told so too
+		sink.Event(req, Event{Attempt: ev.Attempt, Accepted: &Accepted{Stored: true}}) // it is journalled: a repeat is told so too
 		sink.Event(req, ev)
 		return nil
 	case inbox.Conflict:

@@ -97,7 +97,10 @@ type Event struct {
 }
 
 // Accepted means that the request is journalled.
-type Accepted struct{ Position int } // requests before it
+type Accepted struct {
+	Position int  // requests before it
+	Stored   bool // it was answered before: the last event, which follows, is the stored one
+}
 
 // Delta is new text of one choice.
 type Delta struct {

@@ -23,6 +23,7 @@ type Event struct {
 
 	Stage    string `json:"stage,omitempty"`    // "accepted", "prefill"
 	Position *int   `json:"position,omitempty"` // accepted: requests before it
+	Stored   bool   `json:"stored,omitempty"`   // accepted: a repeat, whose stored answer follows
 	DoneOf   *Of    `json:"-"`                  // prefill: see encode
 
 	Delta string `json:"delta,omitempty"` // new text
@@ -184,7 +185,7 @@ func eventOf(req *dispatch.Request, ev dispatch.Event) Event {
 	e := Event{ID: req.ID, Attempt: max(ev.Attempt, 1), Seq: ev.Seq, User: req.Echo}
 	switch {
 	case ev.Accepted != nil:
-		e.Stage, e.Position = stageAccepted, &ev.Accepted.Position
+		e.Stage, e.Position, e.Stored = stageAccepted, &ev.Accepted.Position, ev.Accepted.Stored
 	case ev.Prefill != nil:
 		e.Stage, e.DoneOf = stagePrefill, &Of{ev.Prefill.Done, ev.Prefill.Of}
 	case ev.Delta != nil:
