@@ -40,8 +40,8 @@ type event struct {
 	Delta   string `json:"delta"`
 	Done    any    `json:"done"` // a count in prefill events, true in the last one
 	Text    string `json:"text"`
-	Error   *struct{ Code, Message string 	Stored bool `json:"stored"`
-}
+	Error   *struct{ Code, Message string }
+	Stored  bool `json:"stored"`
 }
 
 // load is a client that keeps requests open, and publishes an id again until it has its last event.
