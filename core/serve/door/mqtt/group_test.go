@@ -3,6 +3,8 @@ package mqtt_test
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -122,5 +124,41 @@ func TestGroupForgotten(t *testing.T) {
 				l.lastEvent(t, "edged/@garden/response/c/"+id)
 			}
 		})
+	}
+}
+
+// TestGroupTurned: at a broker that makes ordinary subscriptions of a client's shared ones when it unsubscribes from anything,
+// each request of a group is still run by one node, also after one has left a group of an earlier start.
+func TestGroupTurned(t *testing.T) {
+	t.Parallel()
+	s := startQuirky(t, quirks{turns: true})
+	c := settings(s.address())
+	c.ShareGroup = "house"
+	a, b := join(t, "a", c), join(t, "b", c)
+	l := listen(t, s.address())
+	askGroup(t, l, "g", 20)
+	if n := a.count() + b.count(); n != 20 {
+		t.Errorf("20 requests were run %d times", n)
+	}
+	// A stray request has one of them unsubscribe.
+	s.mu.Lock()
+	s.clients[mqtt.ClientID("a")].filters = append(s.clients[mqtt.ClientID("a")].filters, "$share/old/edged/@old/request/#")
+	s.mu.Unlock()
+	l.publish(t, "edged/@old/request/c", `{"id":"stray","prompt":"x"}`)
+	l.lastEvent(t, "edged/@old/response/c/stray")
+	eventually(t, "the old group is left", func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for _, f := range s.clients[mqtt.ClientID("a")].filters {
+			if filterMatches("edged/@old/#", strings.TrimPrefix(f, "$share/old/")) {
+				return false
+			}
+		}
+		return slices.Contains(s.clients[mqtt.ClientID("a")].filters, "$share/house/edged/@house/request/#")
+	})
+	before := a.count() + b.count()
+	askGroup(t, l, "h", 20)
+	if n := a.count() + b.count() - before; n != 20 {
+		t.Errorf("after leaving another group 20 requests were run %d times", n)
 	}
 }

@@ -3,7 +3,6 @@ package mqtt
 import (
 	"context"
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -133,17 +132,10 @@ func (s *session) run(ctx context.Context) error {
 		return err
 	}
 	defer s.close()
-	filters := d.filters()
-	if d.left() {
-		delete(filters, d.topics.shared(d.topics.Group))
-	}
-	if err := s.subscribe(ctx, filters); err != nil {
+	if err := s.enter(ctx); err != nil {
 		// The DISCONNECT that follows keeps the broker from publishing the last will.
 		_ = s.say(context.WithoutCancel(ctx), offline, farewellTime) // err says what is wrong
 		return err
-	}
-	if !s.adopted {
-		s.adopt(ctx)
 	}
 	if err := s.say(ctx, online, ackTimeout); err != nil {
 		// It may have arrived, and only its acknowledgement not: nobody may be left with it.
@@ -250,7 +242,28 @@ func (s *session) wait(ctx context.Context, t paho.Token, most time.Duration, wh
 	}
 }
 
-// filters are the subscriptions that the node needs, and that to Home Assistant's birth where it is told of the node.
+// enter makes the node's subscriptions. Those to its group come last: rumqttd 0.20 makes ordinary subscriptions of the shared
+// ones of a client that unsubscribes from anything, and each node would run every request; subscribing once more mends it.
+func (s *session) enter(ctx context.Context) error {
+	if err := s.subscribe(ctx, s.door.filters()); err != nil {
+		return err
+	}
+	if !s.adopted {
+		s.adopt(ctx)
+	}
+	return s.joinGroup(ctx)
+}
+
+// joinGroup subscribes to the requests of the node's group, where it is in one and stays.
+func (s *session) joinGroup(ctx context.Context) error {
+	t := s.door.topics
+	if t.Group == "" || s.door.left() {
+		return nil
+	}
+	return s.subscribe(ctx, map[string]byte{t.shared(t.Group): 1})
+}
+
+// filters are the subscriptions that the node needs, but for the shared one of its group, and that to Home Assistant's birth where it is told of the node.
 func (d *Door) filters() map[string]byte {
 	f := d.topics.Filters()
 	if d.o.Device != nil {
@@ -343,7 +356,10 @@ const maxForeign = 64
 func (s *session) depart(ctx context.Context, group string) error {
 	s.door.log.InfoContext(ctx, "the broker still deals requests of a group to this node, which is in it no longer: they are answered, and the group is left",
 		"group", group)
-	return s.wait(ctx, s.client.Unsubscribe(s.door.topics.leaveAll(group)...), ackTimeout, "leaving a group")
+	if err := s.wait(ctx, s.client.Unsubscribe(s.door.topics.leaveAll(group)...), ackTimeout, "leaving a group"); err != nil {
+		return err
+	}
+	return s.joinGroup(ctx) // as in enter
 }
 
 // watch waits for the end: of the connection (an error) or of ctx (nil).
@@ -510,12 +526,7 @@ func Probe(ctx context.Context, o Options) error {
 		return d.settings.Explain(err)
 	}
 	defer client.Disconnect(250)
-	filters := maps.Clone(d.topics.Filters())
-	for f := range filters {
-		if strings.HasPrefix(f, "$share/") { // it would take requests away from the group's nodes
-			delete(filters, f)
-		}
-	}
+	filters := d.topics.Filters()
 	token = client.SubscribeMultiple(filters, nil)
 	timeout := time.NewTimer(ackTimeout)
 	defer timeout.Stop()

@@ -81,7 +81,7 @@ func (t Topics) Adapter(name string) string { return join(t.root(""), levelAdapt
 // Stats carries Stats.
 func (t Topics) Stats() string { return join(t.root(""), levelStats) }
 
-// Filters are the subscriptions that a node needs, with their QoS. '#' takes a level's plain form too, and topics with
+// Filters are the subscriptions that a node needs, with their QoS, but for the one that it shares with its group. '#' takes a level's plain form too, and topics with
 // levels too many, so that these are told so. Cancels come at QoS 0: an in-flight window that is full of requests must
 // not hold them back.
 func (t Topics) Filters() map[string]byte {
@@ -94,7 +94,6 @@ func (t Topics) Filters() map[string]byte {
 		root + "/" + levelCancel + "/#":  0,
 	}
 	if t.Group != "" {
-		f[t.shared(t.Group)] = 1
 		f[t.root(t.Group)+"/"+levelCancel+"/#"] = 0
 	}
 	return f
