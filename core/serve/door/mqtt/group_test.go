@@ -84,6 +84,22 @@ func TestGroupLeft(t *testing.T) {
 	}
 }
 
+// leaveSession leaves a persistent session with subscriptions at a broker.
+func leaveSession(t *testing.T, address, id string, filters ...string) {
+	t.Helper()
+	old := paho.NewClient(paho.NewClientOptions().AddBroker("tcp://" + address).SetClientID(id).SetCleanSession(false).SetAutoReconnect(false))
+	steps := []func() paho.Token{old.Connect}
+	for _, f := range filters {
+		steps = append(steps, func() paho.Token { return old.Subscribe(f, 1, nil) })
+	}
+	for _, step := range steps {
+		if token := step(); !token.WaitTimeout(20*time.Second) || token.Error() != nil {
+			t.Fatal(token.Error())
+		}
+	}
+	old.Disconnect(100)
+}
+
 // TestGroupForgotten: a node that is started without its group, or in another, while its session still holds the group's
 // subscription, answers what it is dealt and unsubscribes.
 func TestGroupForgotten(t *testing.T) {
@@ -92,24 +108,14 @@ func TestGroupForgotten(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := start(t)
-			old := paho.NewClient(paho.NewClientOptions().AddBroker("tcp://" + s.address()).SetClientID(mqtt.ClientID("pi")).
-				SetCleanSession(false).SetAutoReconnect(false))
-			for _, token := range []func() paho.Token{
-				old.Connect,
-				func() paho.Token { return old.Subscribe("$share/house/edged/@house/request/#", 1, nil) },
-			} {
-				if tok := token(); !tok.WaitTimeout(20*time.Second) || tok.Error() != nil {
-					t.Fatal(tok.Error())
-				}
-			}
-			old.Disconnect(100) // its session stays
+			leaveSession(t, s.address(), mqtt.ClientID("pi"), "$share/edged-house/edged/@house/request/#", "$share/house/edged/@house/request/#")
 			l := listen(t, s.address())
 			c := settings(s.address())
 			c.ShareGroup = "garden"
 			pi := join(t, "pi", c)
 			c.ShareGroup = "house"
 			other := join(t, "other", c)
-			askGroup(t, l, "g", 20)
+			askGroup(t, l, "g", 20) // the first ones come twice, by both shares
 			eventually(t, "the node leaves the group", func() bool {
 				before := pi.count()
 				askGroup(t, l, fmt.Sprintf("try%d-", time.Now().UnixNano()), 6)
@@ -154,11 +160,53 @@ func TestGroupTurned(t *testing.T) {
 				return false
 			}
 		}
-		return slices.Contains(s.clients[mqtt.ClientID("a")].filters, "$share/house/edged/@house/request/#")
+		return slices.Contains(s.clients[mqtt.ClientID("a")].filters, "$share/edged-house/edged/@house/request/#")
 	})
 	before := a.count() + b.count()
 	askGroup(t, l, "h", 20)
 	if n := a.count() + b.count() - before; n != 20 {
 		t.Errorf("after leaving another group 20 requests were run %d times", n)
+	}
+}
+
+// TestGroupRenamed: a session that holds the group under the share name of earlier versions is rid of it, and no request comes twice.
+func TestGroupRenamed(t *testing.T) {
+	t.Parallel()
+	for name, start := range brokers() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := start(t)
+			leaveSession(t, s.address(), mqtt.ClientID("a"), "$share/house/edged/@house/request/#")
+			c := settings(s.address())
+			c.ShareGroup = "house"
+			a, b := join(t, "a", c), join(t, "b", c)
+			l := listen(t, s.address())
+			askGroup(t, l, "g", 20)
+			if n := a.count() + b.count(); n != 20 {
+				t.Errorf("20 requests were run %d times", n)
+			}
+		})
+	}
+}
+
+// TestGroupNamesake: whoever shares other topics under the group's name takes nothing away, not even where a broker goes by the
+// share name alone.
+func TestGroupNamesake(t *testing.T) {
+	t.Parallel()
+	s := startQuirky(t, quirks{byName: true})
+	c := settings(s.address())
+	c.ShareGroup = "house"
+	a := join(t, "a", c)
+	lights := paho.NewClient(paho.NewClientOptions().AddBroker("tcp://" + s.address()).SetClientID("lights"))
+	for _, step := range []func() paho.Token{lights.Connect, func() paho.Token { return lights.Subscribe("$share/house/lights/#", 1, nil) }} {
+		if token := step(); !token.WaitTimeout(20*time.Second) || token.Error() != nil {
+			t.Fatal(token.Error())
+		}
+	}
+	defer lights.Disconnect(0)
+	l := listen(t, s.address())
+	askGroup(t, l, "g", 10)
+	if a.count() != 10 {
+		t.Errorf("%d of 10 requests", a.count())
 	}
 }

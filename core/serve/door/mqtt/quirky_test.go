@@ -14,6 +14,7 @@ import (
 // quirks are what real brokers were seen to do, each by itself.
 type quirks struct {
 	turns     bool // an UNSUBSCRIBE makes ordinary subscriptions of the client's shared ones (rumqttd 0.20)
+	byName    bool // a share is known by its name alone, whatever its members' filters are (rumqttd 0.20)
 	literal   bool // $share is granted and taken for the name of a topic (Moquette 0.17, amqtt 0.12, aedes 1.2)
 	noFlag    bool // what was retained is delivered without the retain flag (Moquette 0.17)
 	maxPacket int  // a larger PUBLISH closes its sender's connection; 0: any size
@@ -175,6 +176,8 @@ func (b *quirky) publish(p *packets.PublishPacket) {
 				rest, shared = f, false
 			}
 			switch {
+			case shared && b.byName && c.conn != nil:
+				members[group] = append(members[group], c)
 			case c.conn == nil || !filterMatches(rest, p.TopicName):
 			case shared:
 				members[group+" "+rest] = append(members[group+" "+rest], c)
@@ -185,7 +188,10 @@ func (b *quirky) publish(p *packets.PublishPacket) {
 	}
 	for key, list := range members {
 		b.turn[key]++
-		list[b.turn[key]%len(list)].deliver(p.TopicName, p.Payload, false)
+		c := list[b.turn[key]%len(list)]
+		if slices.ContainsFunc(c.filters, func(f string) bool { _, _, rest := shareOf(f); return filterMatches(rest, p.TopicName) }) {
+			c.deliver(p.TopicName, p.Payload, false)
+		}
 	}
 }
 

@@ -314,9 +314,20 @@ func refused(settings link.Settings, token paho.Token, filters map[string]byte) 
 	return fmt.Errorf("mqtt: broker %s: refuses, %s, the subscriptions to %s: %s", settings.URL, user, strings.Join(list, ", "), hint)
 }
 
-// adopt looks for retained topics of adapters that are there no longer, from an earlier life of this node, and has them
-// removed. It is done once, and nothing depends on it.
+// adopt clears away what an earlier life of this node left at the broker: retained topics of adapters that are there no longer, and
+// a subscription to the group under the share name of earlier versions. It is done once.
 func (s *session) adopt(ctx context.Context) {
+	t := s.door.topics
+	s.sweep(ctx)
+	filters := []string{t.Adapter("+")}
+	if t.Group != "" {
+		filters = append(filters, t.sharedOnce(t.Group))
+	}
+	_ = s.wait(ctx, s.client.Unsubscribe(filters...), ackTimeout, "unsubscribing") // a lost connection shows soon enough
+}
+
+// sweep looks for retained topics of adapters, and has those removed that nobody set in this life.
+func (s *session) sweep(ctx context.Context) {
 	filter := s.door.topics.Adapter("+")
 	s.conn.Load().Expect(1)
 	token := s.client.Subscribe(filter, 0, nil)
@@ -329,7 +340,6 @@ func (s *session) adopt(ctx context.Context) {
 	case <-ctx.Done():
 		enough.Stop()
 	}
-	_ = s.wait(ctx, s.client.Unsubscribe(filter), ackTimeout, "unsubscribing") // a lost connection shows soon enough
 }
 
 // say publishes the availability.

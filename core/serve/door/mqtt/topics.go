@@ -99,15 +99,21 @@ func (t Topics) Filters() map[string]byte {
 	return f
 }
 
-// shared is the filter by which the nodes of a group share its requests.
+// shared is the filter by which the nodes of a group share its requests. The share name is not the bare group, which others may
+// have thought of too: rumqttd 0.20 knows a share by its name alone, and deals each a part of the other's messages.
 func (t Topics) shared(group string) string {
+	return "$share/edged-" + group + "/" + t.root(group) + "/" + levelRequest + "/#"
+}
+
+// sharedOnce is the filter that versions until 0.1 shared a group by. Sessions may still hold it.
+func (t Topics) sharedOnce(group string) string {
 	return "$share/" + group + "/" + t.root(group) + "/" + levelRequest + "/#"
 }
 
 // leave are the filters to unsubscribe from so that a group's requests no longer come. Without $share too: a broker that keeps a
 // shared subscription under its plain filter would let the node have all of them.
 func (t Topics) leave(group string) []string {
-	return []string{t.shared(group), t.root(group) + "/" + levelRequest + "/#"}
+	return []string{t.shared(group), t.sharedOnce(group), t.root(group) + "/" + levelRequest + "/#"}
 }
 
 // leaveAll are the filters of leave, and that of the group's cancels.
