@@ -71,6 +71,9 @@ func (e *Engine) layout(req backend.LoadRequest) (layout, error) {
 		return l, fmt.Errorf("engine: %w: %w", protocol.ErrModel, err)
 	}
 	defer m.Close() //nolint:errcheck // opened for reading: nothing to lose
+	if m.Spec.Kind != arch.Decoder {
+		return l, fmt.Errorf("engine: %w: %s is an %s, and this backend serves decoders", protocol.ErrModel, req.Path, m.Spec.Kind)
+	}
 	if req.DraftModel != "" {
 		if err := l.measureDraft(m.Spec, req); err != nil {
 			return l, err

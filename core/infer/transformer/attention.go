@@ -245,7 +245,7 @@ func (s *step) attend(a *attention) {
 	items := s.t * a.KVHeads
 	if items < splitItems*s.threads {
 		for t := range s.rows {
-			lo, hi := j.visible(s.rows[t].pos)
+			lo, hi := j.visible(&s.rows[t])
 			j.spans = max(j.spans, spanCount(lo, hi))
 		}
 	}
@@ -262,12 +262,20 @@ type attendJob struct {
 	spans int // places for partial results of each (row, KV head)
 }
 
-// visible is the range of positions that a row at pos attends to.
-func (j *attendJob) visible(pos int) (lo, hi int) {
-	if j.a.Window > 0 {
-		lo = max(0, pos+1-j.a.Window)
+// visible is the range of positions that a row attends to: to both sides all of its sequence that stands in the batch, which of an
+// encoder is the whole text.
+func (j *attendJob) visible(r *row) (lo, hi int) {
+	if j.a.Both {
+		hi = r.seq.n + r.seq.rows
+		if j.a.Window > 0 {
+			lo, hi = max(0, r.pos-j.a.Window), min(hi, r.pos+j.a.Window+1)
+		}
+		return lo, hi
 	}
-	return lo, pos + 1
+	if j.a.Window > 0 {
+		lo = max(0, r.pos+1-j.a.Window)
+	}
+	return lo, r.pos + 1
 }
 
 // spanCount is the number of spans that [lo, hi) touches: spans are cut at multiples of SpanPositions.
@@ -284,7 +292,7 @@ func span(lo, hi, i int) (int, int) {
 func (j *attendJob) Do(w, chunk int) {
 	s := j.s
 	item, at := chunk/j.spans, chunk%j.spans
-	lo, hi := j.visible(s.rows[item/j.a.KVHeads].pos)
+	lo, hi := j.visible(&s.rows[item/j.a.KVHeads])
 	n := spanCount(lo, hi)
 	x := &s.workers[w]
 	x.total, x.part = partialOf(x.sums[0], j.a), partialOf(x.sums[1], j.a)
@@ -328,7 +336,7 @@ type foldJob struct{ s *step }
 
 func (j *foldJob) Do(w, item int) {
 	s := j.s
-	lo, hi := s.att.visible(s.rows[item/s.att.a.KVHeads].pos)
+	lo, hi := s.att.visible(&s.rows[item/s.att.a.KVHeads])
 	first := item * s.att.spans
 	x := &s.workers[w]
 	x.first = s.partial(first)

@@ -17,6 +17,7 @@ type network struct {
 	embedNorm norm
 	positions *quant.Matrix // (positions, Width), learned; nil where there are none
 	offset    int           // row of position 0
+	types     *quant.Matrix // (types, Width), added by a token's type; nil where there are none
 	units     []unit
 	end       unit           // the norm before the head
 	head      linear         // (Vocab, Width)
@@ -39,6 +40,9 @@ func compile(src source, spec *arch.Spec, k kernel.Kernels) (network, error) {
 	if spec.Embed.Positions > 0 {
 		net.positions, net.offset = b.positions(), spec.Embed.Offset
 	}
+	if spec.Embed.Types > 0 {
+		net.types = b.matrix(arch.TypesName, spec.Embed.Types, spec.Width)
+	}
 	for n, layer := range spec.Layers {
 		b.prefix = arch.LayerName(n, "")
 		for i := range layer {
@@ -47,6 +51,9 @@ func compile(src source, spec *arch.Spec, k kernel.Kernels) (network, error) {
 	}
 	b.prefix = ""
 	net.end = unit{pre: b.norm(&spec.Norm, spec.Width), keep: 1, scale: 1}
+	if spec.Kind == arch.Encoder {
+		return b.finish()
+	}
 	net.head = b.linear("output", spec.Vocab, spec.Width)
 	net.head.multiple = lcm(net.head.multiple, sample.PeakLen) // a peak is found by one thread
 	net.headScale, net.headCap = factor(spec.Head.Scale), spec.Head.Cap
@@ -257,8 +264,10 @@ func (b *builder) finish() (network, error) {
 			most, b.net.info.Format = n, f
 		}
 	}
-	b.net.info.HeadBytes = matrixBytes(b.net.head.w)
-	b.net.info.WeightBytes += b.net.info.HeadBytes
+	if b.net.head.w != nil {
+		b.net.info.HeadBytes = matrixBytes(b.net.head.w)
+		b.net.info.WeightBytes += b.net.info.HeadBytes
+	}
 	return b.net, nil
 }
 

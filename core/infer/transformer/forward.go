@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"edged/core/infer/sample"
+	"edged/core/model/arch"
 	"edged/quant"
 	"edged/quant/kernel"
 )
@@ -14,6 +15,7 @@ import (
 type Row struct {
 	Seq      *Seq
 	Token    int32     // below 0: a virtual token of the adapters' soft prompts, see Adapter.Virtual
+	Type     int32     // of the token, where the model has token types: see arch.Embed
 	Adapters []Use     // applied in this order; the order is part of what makes two rows' bits equal
 	Logits   []float32 // (VocabRows), filled with the logits of the next token; nil: not wanted. Owned by the caller
 	// Sum (Width) is added the row's hidden state behind the last norm, in the order of the sequence's rows, so that its bits
@@ -98,6 +100,12 @@ func (m *Model) check(rows []Row) error {
 		if r.Sum != nil && len(r.Sum) != m.spec.Width {
 			return fmt.Errorf("transformer: row %d: room for %d hidden values: the model has %d", i, len(r.Sum), m.spec.Width)
 		}
+		if r.Type < 0 || int(r.Type) >= max(m.spec.Embed.Types, 1) {
+			return fmt.Errorf("transformer: row %d: token type %d: the model has %d", i, r.Type, m.spec.Embed.Types)
+		}
+		if m.spec.Kind == arch.Encoder && (r.Logits != nil || r.Seq.n > 0) {
+			return fmt.Errorf("transformer: row %d: an encoder reads whole texts and has no logits", i)
+		}
 		if err := m.checkUses(r.Adapters); err != nil {
 			return fmt.Errorf("transformer: row %d: %w", i, err)
 		}
@@ -151,7 +159,7 @@ func (s *step) begin(rows []Row) {
 			}
 		}
 		g := &s.groups[s.group(rows[i].Adapters)]
-		s.rows[g.hi] = row{seq: seq, pos: pos, token: rows[i].Token, logits: rows[i].Logits, peaks: rows[i].Peaks, sum: rows[i].Sum}
+		s.rows[g.hi] = row{seq: seq, pos: pos, token: rows[i].Token, kind: rows[i].Type, logits: rows[i].Logits, peaks: rows[i].Peaks, sum: rows[i].Sum}
 		g.hi++
 		pos++
 	}
@@ -197,6 +205,11 @@ func (j *embedJob) Do(worker, chunk int) {
 			if net.positions != nil {
 				d := s.d[t*w : (t+1)*w]
 				quant.Row(d, net.positions, r.pos+net.offset)
+				accumulate(x, d)
+			}
+			if net.types != nil {
+				d := s.d[t*w : (t+1)*w]
+				quant.Row(d, net.types, int(r.kind))
 				accumulate(x, d)
 			}
 			for i := range net.ropes {

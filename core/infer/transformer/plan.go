@@ -73,7 +73,9 @@ func scratchSizes(spec *arch.Spec, o *Options) sizes {
 	need(bufX, rows*width)
 	need(bufD, rows*width)
 	need(bufH, rows*width)
-	need(bufLogits, min(rows, headRows)*int64(spec.Vocab))
+	if spec.Kind == arch.Decoder {
+		need(bufLogits, min(rows, headRows)*int64(spec.Vocab))
+	}
 	need(bufLora, max(rows*width, l[bufLogits]))
 	var ropes []arch.Rope
 	for _, layer := range spec.Layers {

@@ -65,6 +65,7 @@ type row struct {
 	seq    *Seq
 	pos    int
 	token  int32
+	kind   int32     // type of the token
 	logits []float32 // the caller's; nil: not wanted
 	peaks  []float32 // the caller's; nil: not wanted
 	sum    []float32 // the caller's; nil: not wanted

@@ -39,6 +39,7 @@ func (s *Spec) check() error {
 	c.within("context length", s.Context, 1, maxContext)
 	c.within("number of learned positions", s.Embed.Positions, 0, maxContext)
 	c.within("offset of learned positions", s.Embed.Offset, 0, 1<<10)
+	c.within("number of token types", s.Embed.Types, 0, 1<<10)
 	c.number("embedding scale", s.Embed.Scale)
 	c.number("logit scale", s.Head.Scale)
 	c.bound("cap of the logits", s.Head.Cap)
@@ -57,8 +58,14 @@ func (s *Spec) check() error {
 			case Attention:
 				attends = true
 				c.attention(&op)
+				if op.Both != (s.Kind == Encoder) {
+					c.fail(ErrUnsupported, "%s with attention of the other kind", s.Kind)
+				}
 			case Latent:
 				attends = true
+				if s.Kind == Encoder {
+					c.fail(ErrUnsupported, "an encoder with latent attention")
+				}
 				c.latent(&op)
 			case GLU:
 				c.within("feed-forward size", op.Hidden, 1, maxFFN)

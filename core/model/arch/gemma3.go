@@ -17,6 +17,9 @@ func gemma3() Family {
 				"num_attention_heads": json.Number("8"), "num_key_value_heads": json.Number("4"), "head_dim": json.Number("256"),
 				"max_position_embeddings": json.Number("131072"), "rms_norm_eps": json.Number("1e-6"), "query_pre_attn_scalar": json.Number("256"),
 			})
+			if k.Bool("|use_bidirectional_attention", false) {
+				k.Unsupported("use_bidirectional_attention: an encoder of this family")
+			}
 			d, eps := k.Decoder(), k.RMSEps()
 			s := k.decoderSpec(&d, RMS("output_norm", eps), true)
 			s.Embed.Scale, s.Fixes = float32(math.Sqrt(float64(d.Width))), gemmaOnes()

@@ -12,6 +12,7 @@ type Attention struct {
 	Scale            float32  // of the scores; 0: 1/√KeyDim
 	Position         Position // how scores know distances; nil: they do not
 	Window           int      // positions that a row sees, itself included; 0: all before it
+	Both             bool     // a row sees the positions behind it too; Window are then those to each side, without itself; 0: all
 	QKNorm           QKNorm
 	Clip             float32 // bound of the values of q, k and v; 0: none
 	Cap              float32 // scores become Cap·tanh(score/Cap); 0: as they are

@@ -3,6 +3,7 @@ package arch
 // Spec is what a model computes: every layer with its geometry, the norms and scales between them, and how its tensors differ
 // from what their names promise. It is made by Read and then only read.
 type Spec struct {
+	Kind    Kind
 	Family  string // a name of the table: "llama", "gpt2", …
 	Width   int    // hidden size
 	Vocab   int    // rows of the embedding
@@ -11,13 +12,48 @@ type Spec struct {
 	Embed   Embed
 	Layers  []Layer
 	Norm    Norm // before the head; zero: none
-	Head    Head
+	Head    Head // of a decoder; an encoder has none
+	Pool    Pool // of an encoder
 
 	Fixes []Fix // what the container's tensors need, see fix.go
 	// Permuted says that the rows of q and k stand in the order that llama.cpp's converter gives them (pair by pair), where the
 	// model's own order is one half after the other. An adapter from the other container is turned.
 	Permuted bool
 }
+
+// Kind is what a model is for.
+type Kind uint8
+
+// The kinds of models.
+const (
+	Decoder Kind = iota // goes on with a text
+	Encoder             // reads whole texts, every position seeing all others, and gives a vector of each or of the text
+)
+
+// String is the kind's name in messages.
+func (k Kind) String() string {
+	if k == Encoder {
+		return "encoder"
+	}
+	return "decoder"
+}
+
+// Pool says how the states of a text's tokens become one vector.
+type Pool struct {
+	Kind      PoolKind
+	Normalize bool // the vector is scaled to length 1
+}
+
+// PoolKind is which states count.
+type PoolKind uint8
+
+// The kinds of pooling.
+const (
+	PoolNone PoolKind = iota // the rows of all tokens, as they are
+	PoolMean                 // of all tokens
+	PoolCLS                  // the first token's
+	PoolLast                 // the last token's
+)
 
 // Layer is what one block of a model does, in order: most have two parts, attention and a feed-forward network.
 type Layer []Sub
@@ -56,6 +92,7 @@ type Embed struct {
 	Norm      Norm    // over the sum; zero: none
 	Positions int     // rows of position_embd.weight, which is added; 0: none
 	Offset    int     // row of position 0 (2 in OPT)
+	Types     int     // rows of token_types.weight, of which each token's type chooses one that is added; 0: none
 }
 
 // Head makes logits of the normalised stream: cap(Scale·(W·h + bias)).

@@ -6,6 +6,7 @@ import "strconv"
 const (
 	EmbedName    = "token_embd.weight"
 	PositionName = "position_embd.weight"
+	TypesName    = "token_types.weight"
 	HeadName     = "output.weight"
 )
 
@@ -17,6 +18,7 @@ const (
 	Vector    Role = iota
 	Embedding      // a row is read for each token
 	Positions      // a row is added for each token
+	Types          // a row is added by the token's type
 	Product        // matrix of a linear layer
 	Expert         // matrix of one expert: a token reads Used of Experts of its kind
 	Routing        // chooses experts: small, and a rounded logit sends a row elsewhere
@@ -43,13 +45,18 @@ func Tensors(s *Spec, visit func(Tensor) error) error {
 	if s.Embed.Positions > 0 {
 		l.add(Tensor{Name: PositionName, Rows: s.Embed.Positions, Cols: s.Width, Role: Positions})
 	}
+	if s.Embed.Types > 0 {
+		l.add(Tensor{Name: TypesName, Rows: s.Embed.Types, Cols: s.Width, Role: Types})
+	}
 	l.norm(&s.Embed.Norm, s.Width)
 	for n := range s.Layers {
 		l.layer(n, s.Layers[n])
 	}
 	l.norm(&s.Norm, s.Width)
-	l.add(Tensor{Name: HeadName, Rows: s.Vocab, Cols: s.Width, Role: HeadRole, Optional: s.Head.Tied})
-	l.bias("output", s.Vocab, s.Head.Bias)
+	if s.Kind == Decoder {
+		l.add(Tensor{Name: HeadName, Rows: s.Vocab, Cols: s.Width, Role: HeadRole, Optional: s.Head.Tied})
+		l.bias("output", s.Vocab, s.Head.Bias)
+	}
 	return l.err
 }
 

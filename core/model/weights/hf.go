@@ -71,6 +71,11 @@ func (b *builder) openHF(dir string) error {
 	if err := b.read(k); err != nil {
 		return err
 	}
+	if b.m.Spec.Kind == arch.Encoder {
+		if err := b.pooling(dir); err != nil {
+			return err
+		}
+	}
 	if v := k.IntOr("|vocab_size", b.m.Spec.Vocab); v != b.m.Spec.Vocab {
 		return b.fail(ErrInvalid, "config.json has vocab_size %d, but tensor %s has %d rows", v, b.say(arch.EmbedName), b.m.Spec.Vocab)
 	}

@@ -1,0 +1,118 @@
+package arch
+
+// bert is BERT (Devlin et al. 2019) and the embedders made of it (MiniLM, e5, bge, gte): learned positions and token types, a
+// LayerNorm over their sum and one behind each half of a layer. A GGUF file of this name may hold a RoBERTa, whose first two positions the
+// converter has left out.
+func bert() Family {
+	return Family{
+		Names:   []string{"bert"},
+		Base:    "bert.",
+		Modules: bertModules("bert."),
+		Ignored: bertIgnored(),
+		read:    func(k *Keys) Spec { return k.bert(0) },
+	}
+}
+
+// roberta is RoBERTa and XLM-RoBERTa (Liu et al. 2019; Conneau et al. 2020: multilingual-e5, bge-m3): BERT whose positions begin
+// behind the row of the padding token.
+func roberta() Family {
+	return Family{
+		Names:   []string{"roberta", "xlm-roberta"},
+		GGUF:    "bert",
+		Base:    "roberta.",
+		Modules: bertModules("roberta."),
+		Ignored: bertIgnored(),
+		read: func(k *Keys) Spec {
+			return k.bert(k.IntOr("|pad_token_id", 1) + 1)
+		},
+	}
+}
+
+// bertModules are the names of BERT's modules below a prefix.
+func bertModules(prefix string) Modules {
+	layer := prefix + "encoder.layer.N."
+	return Modules{
+		{prefix + "embeddings.word_embeddings", "token_embd"},
+		{prefix + "embeddings.position_embeddings", "position_embd"},
+		{prefix + "embeddings.token_type_embeddings", "token_types"},
+		{prefix + "embeddings.LayerNorm", "token_embd_norm"},
+		{layer + "attention.self.query", "blk.N.attn_q"},
+		{layer + "attention.self.key", "blk.N.attn_k"},
+		{layer + "attention.self.value", "blk.N.attn_v"},
+		{layer + "attention.output.dense", "blk.N.attn_output"},
+		{layer + "attention.output.LayerNorm", "blk.N.attn_output_norm"},
+		{layer + "intermediate.dense", "blk.N.ffn_up"},
+		{layer + "output.dense", "blk.N.ffn_down"},
+		{layer + "output.LayerNorm", "blk.N.layer_output_norm"},
+	}
+}
+
+// bertIgnored are the pooler of the pretraining task, which no pooling of states reads, and a buffer that older folders hold.
+func bertIgnored() []string {
+	return []string{"pooler.dense.weight", "pooler.dense.bias", "embeddings.position_ids"}
+}
+
+// bert reads BERT's Spec; offset is the row of position 0 in a folder.
+func (k *Keys) bert(offset int) Spec {
+	d := k.Decoder()
+	eps := k.LNEps(1e-12)
+	if kind := k.String("|position_embedding_type"); kind != "" && kind != "absolute" {
+		k.Unsupported("position_embedding_type %q: the positions that are served are absolute", kind)
+	}
+	if k.Bool("|is_decoder", false) || k.Bool("|add_cross_attention", false) {
+		k.Unsupported("is_decoder or add_cross_attention: this family is served as an encoder")
+	}
+	if k.IsGGUF() {
+		offset = 0
+	}
+	if d.Context <= offset {
+		k.Invalid("max_position_embeddings is %d, but positions begin at %d", d.Context, offset)
+	}
+	s := k.encoderSpec(&d)
+	s.Context = d.Context - offset
+	s.Embed.Positions, s.Embed.Offset = d.Context, offset
+	s.Embed.Norm = LN("token_embd_norm", eps, Required)
+	a := d.attention(nil)
+	a.Both, a.QKVBias, a.OutBias = true, Required, Required
+	// A file does not name its activation; models of this family have the exact GELU.
+	ffn := MLP{Hidden: d.FFN, Act: k.Act("|hidden_act", GELUErf), Bias: Required}
+	for range k.layers(d.Layers) {
+		s.Add(
+			Sub{Op: a, After: LN("attn_output_norm", eps, Required)},
+			Sub{Op: ffn, After: LN("layer_output_norm", eps, Required)},
+		)
+	}
+	return s
+}
+
+// encoderSpec is the Spec of an encoder without layers yet.
+func (k *Keys) encoderSpec(d *Dims) Spec {
+	s := Spec{Kind: Encoder, Width: d.Width, Context: d.Context, Pool: k.pool()}
+	if types := k.Shape(TypesName); len(types) > 0 {
+		s.Embed.Types = types[0]
+	}
+	if k.Has("attention.causal|") && k.Bool("attention.causal|", false) {
+		k.Unsupported("%s is true: this family is served as an encoder", k.Say("attention.causal|"))
+	}
+	return s
+}
+
+// pool reads a file's pooling, of which a vector of length 1 is made, as llama.cpp's programs do. What a folder means stands beside
+// its config.json, where package weights reads it.
+func (k *Keys) pool() Pool {
+	p := Pool{Kind: PoolMean, Normalize: k.IsGGUF()}
+	switch n := k.IntOr("pooling_type|", 1); n {
+	case 0:
+		p.Kind = PoolNone
+	case 1:
+	case 2:
+		p.Kind = PoolCLS
+	case 3:
+		p.Kind = PoolLast
+	case 4:
+		k.Unsupported("%s is 4: a model that ranks pairs of texts", k.Say("pooling_type|"))
+	default:
+		k.Unsupported("%s is %d: the known ones are 0 to 4", k.Say("pooling_type|"), n)
+	}
+	return p
+}
