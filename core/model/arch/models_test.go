@@ -1,0 +1,116 @@
+package arch
+
+import (
+	"flag"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "write docs/models.md anew")
+
+// unjudged are the families for which no reference results are at hand: they were built from the reference's source, and nothing was
+// compared.
+var unjudged = map[string]bool{
+	"vaultgemma": true, "helium": true, "codegen": true, "internlm2": true, "minicpm": true, "deepseek": true, "granitemoe": true,
+}
+
+const (
+	tableBegin = "<!-- The table is written by: go test ./core/model/arch -run TestModelsDocument -update -->\n"
+	tableEnd   = "<!-- end -->\n"
+)
+
+// TestModelsDocument holds the table of docs/models.md to the families: their names, and what the comment of each says.
+func TestModelsDocument(t *testing.T) {
+	path := filepath.Join("..", "..", "..", "docs", "models.md")
+	page, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, rest, ok := strings.Cut(string(page), tableBegin)
+	_, tail, ok2 := strings.Cut(rest, tableEnd)
+	if !ok || !ok2 {
+		t.Fatal("docs/models.md has lost the marks around its table")
+	}
+	want := head + tableBegin + familyTable(t) + tableEnd + tail
+	if want == string(page) {
+		return
+	}
+	if !*update {
+		t.Fatal("docs/models.md is not what the families say: run this test with -update")
+	}
+	if err := os.WriteFile(path, []byte(want), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// familyTable is a line for each family, in the order of families.go.
+func familyTable(t *testing.T) string {
+	t.Helper()
+	calls, docs := familySources(t)
+	all := families()
+	if len(calls) != len(all) {
+		t.Fatalf("families.go calls %d functions for %d families", len(calls), len(all))
+	}
+	var b strings.Builder
+	b.WriteString("| `model_type` of a folder, architecture of a GGUF file | what it is | compared with the reference |\n|---|---|---|\n")
+	for i, f := range all {
+		text := strings.Join(strings.Fields(docs[calls[i]]), " ")
+		_, text, ok := strings.Cut(text, " is ")
+		if !ok {
+			t.Errorf("the comment of %s does not say what it is: %q", calls[i], docs[calls[i]])
+		}
+		names := f.Names
+		if f.GGUF != "" && f.GGUF != names[0] && !contains(names, f.GGUF) {
+			names = append(names[:len(names):len(names)], f.GGUF)
+		}
+		compared := "yes"
+		if unjudged[f.Names[0]] {
+			compared = "no"
+		}
+		b.WriteString("| `" + strings.Join(names, "`, `") + "` | " + strings.ReplaceAll(text, "|", "\\|") + " | " + compared + " |\n")
+	}
+	return b.String()
+}
+
+// familySources reads which functions families calls, in order, and the comments of all functions.
+func familySources(t *testing.T) (calls []string, docs map[string]string) {
+	t.Helper()
+	docs = map[string]string{}
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range files {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range file.Decls {
+			f, ok := d.(*ast.FuncDecl)
+			if !ok || f.Recv != nil {
+				continue
+			}
+			docs[f.Name.Name] = f.Doc.Text()
+			if f.Name.Name != "families" {
+				continue
+			}
+			ast.Inspect(f, func(n ast.Node) bool {
+				if c, ok := n.(*ast.CallExpr); ok {
+					if id, ok := c.Fun.(*ast.Ident); ok {
+						calls = append(calls, id.Name)
+					}
+				}
+				return true
+			})
+		}
+	}
+	return calls, docs
+}
