@@ -81,6 +81,9 @@ func (m *loaded) loadAdapter(ctx context.Context, req backend.AdapterRequest, lo
 	if !sameBase(info.Base, m.info.Name) {
 		log.WarnContext(ctx, "adapter names another base model than the one that is loaded", "adapter", req.Name, "base", info.Base, "model", m.info.Name)
 	}
+	for _, note := range file.Notes {
+		log.WarnContext(ctx, "adapter files disagree", "adapter", req.Name, "note", note)
+	}
 	log.InfoContext(ctx, "adapter loaded", "adapter", req.Name, "id", id, "kind", info.Kind, "rank", info.Rank, "virtual_tokens", info.Virtual, "bytes", info.Bytes)
 	return info, nil
 }

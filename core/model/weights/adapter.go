@@ -1,6 +1,7 @@
 package weights
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math"
@@ -24,6 +25,7 @@ type Adapter struct {
 	Mods    map[string]*LoRA // by the base's tensor name, for example "blk.0.attn_q.weight"
 	Embed   *LoRA            // of the token embedding: A (tokens, r), a row a token, and B (width, r); nil: none
 	Prompt  *quant.Matrix    // a soft prompt: (virtual tokens, width); nil: none
+	Notes   []string         // what is odd about its files and passed over
 
 	maps  []*mmap.Mapping
 	arena *arena
@@ -52,6 +54,7 @@ func OpenAdapter(path string, m *Model) (*Adapter, error) {
 	if err := a.fill(f, m); err != nil {
 		return nil, errors.Join(err, a.Close())
 	}
+	a.Notes = f.notes
 	if a.SHA256, err = HashFiles(f.files); err != nil {
 		return nil, errors.Join(err, a.Close())
 	}
@@ -95,6 +98,11 @@ func (a *Adapter) fill(f *adapterFile, m *Model) error {
 			return err
 		}
 	}
+	for i := range f.copies {
+		if err := a.unchanged(f, &f.copies[i], m); err != nil {
+			return err
+		}
+	}
 	for i := range f.loras {
 		l := &f.loras[i]
 		name, ok := l.module, true
@@ -132,6 +140,60 @@ func (a *Adapter) fill(f *adapterFile, m *Model) error {
 		}
 	}
 	return nil
+}
+
+// unchanged proves that a weight which is saved with an adapter is the model's own. Where the model's is quantised, it may be as
+// far from it as the quantisation is, no nearer can be told.
+func (a *Adapter) unchanged(f *adapterFile, c *baseCopy, m *Model) error {
+	name, ok := m.family.ToGGUF(c.module)
+	base := m.Matrix(name + ".weight")
+	if !ok || base == nil {
+		return a.fail(ErrMismatch, "tensor %s (%d, %d) is none that the %s model has", c.t.name, c.t.rows, c.t.cols, m.Spec.Family)
+	}
+	if base.Rows != c.t.rows || base.Cols != c.t.cols {
+		return a.fail(ErrUnsupported, "tensor %s is (%d, %d)%s: whole trained modules and added tokens are not served", c.t.name, c.t.rows, c.t.cols, f.beside(c.t.name))
+	}
+	f.note("tensor %s is passed over: it is the model's own", c.t.name)
+	if base.Format == c.t.format && bytes.Equal(base.Data, c.t.data) {
+		return nil
+	}
+	exact := base.Format.BlockSize() == 1
+	theirs := c.t.matrix(c.t.name)
+	x, y := make([]float32, base.Cols), make([]float32, base.Cols)
+	var apart, size float64
+	for r := range base.Rows {
+		quant.Row(x, base, r)
+		quant.Row(y, theirs, r)
+		for i, v := range x {
+			if exact && !sameFloat(base.Format, c.t.format, v, y[i]) {
+				return a.fail(ErrUnsupported, "tensor %s differs from the model's own in row %d (%g, %g): whole trained modules are not served; train with LoRA only", c.t.name, r, y[i], v)
+			}
+			d := float64(y[i]) - float64(v)
+			apart += d * d
+			size += float64(v) * float64(v)
+		}
+	}
+	// What a quantiser does to a weight's root mean square is about two steps' length: 0.9 % with Q8_0, 9 % with Q4_0.
+	bits := float64(base.Format.RowBytes(base.Cols)) * 8 / float64(base.Cols)
+	if limit := min(0.8, 6*math.Exp2(-bits)); !exact && !(math.Sqrt(apart) <= limit*math.Sqrt(size)) {
+		return a.fail(ErrUnsupported, "tensor %s differs from the model's own by %.0f %%: whole trained modules are not served; train with LoRA only", c.t.name, 100*math.Sqrt(apart/size))
+	}
+	return nil
+}
+
+// sameFloat reports whether two values are one, but for the rounding to the format of either.
+func sameFloat(f, g quant.Format, v, w float32) bool {
+	return v == w || rounded(g, v) == w || v == rounded(f, w)
+}
+
+// rounded is v as a format of floats holds it.
+func rounded(f quant.Format, v float32) float32 {
+	var b [4]byte
+	x := [1]float32{v}
+	if quant.Encode(f, b[:f.RowBytes(1)], x[:]) == nil {
+		quant.Decode(f, x[:], b[:f.RowBytes(1)])
+	}
+	return x[0]
 }
 
 // finite refuses values with which every answer would be noise.

@@ -114,8 +114,26 @@ type adapterFile struct {
 	arch   string
 	loras  []rawLoRA
 	prompt rawTensor // a soft prompt (virtual tokens, width); no rows: none
+	copies []baseCopy
+	notes  []string
 	files  []File
 	maps   []*mmap.Mapping
+}
+
+// A baseCopy is a weight of the base that is saved with an adapter.
+type baseCopy struct {
+	module string
+	t      rawTensor
+}
+
+// maxNotes bounds what is said about one adapter.
+const maxNotes = 8
+
+// note keeps what is passed over.
+func (f *adapterFile) note(format string, args ...any) {
+	if len(f.notes) < maxNotes {
+		f.notes = append(f.notes, fmt.Sprintf(format, args...))
+	}
 }
 
 // A rawLoRA is one module. Its shapes agree with each other; nothing is known of the base.

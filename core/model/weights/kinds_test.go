@@ -121,7 +121,9 @@ func TestKinds(t *testing.T) {
 		}},
 		{name: "DoRA as a layer", edit: func(a *tinyAdapter) { a.dora(".default.weight") }, check: func(a *weights.Adapter) bool { return a.Kind == weights.KindDoRA }},
 		{name: "DoRA without magnitudes", edit: func(a *tinyAdapter) { a.config["use_dora"] = true }, want: "has no lora_magnitude_vector, but use_dora", kind: weights.ErrInvalid},
-		{name: "magnitudes without DoRA", edit: func(a *tinyAdapter) { a.dora(""); a.config["use_dora"] = false }, want: "lora_magnitude_vector is DoRA's, but use_dora", kind: weights.ErrInvalid},
+		{name: "magnitudes without DoRA", edit: func(a *tinyAdapter) { a.dora(""); a.config["use_dora"] = false }, check: func(a *weights.Adapter) bool {
+			return a.Kind == weights.KindLoRA && a.Mods["blk.0.attn_q.weight"].Magnitude == nil && noted(a, "q_proj.lora_magnitude_vector is passed over")
+		}},
 		{
 			name: "short magnitudes", edit: func(a *tinyAdapter) { a.dora(""); a.tensors[q0+".lora_magnitude_vector"] = []int64{60} },
 			want: "lora_magnitude_vector has 60 magnitudes, but base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight is (64, 4)", kind: weights.ErrInvalid,

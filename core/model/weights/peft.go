@@ -46,6 +46,14 @@ func (f *adapterFile) readPEFT(dir string) error {
 	modules := map[string]*parts{}
 	for i := range file.Tensors() {
 		t := &file.Tensors()[i]
+		if module, ok := copyOf(t.Name); ok {
+			raw, err := peftTensor(dir, t, false)
+			if err != nil {
+				return err
+			}
+			f.copies = append(f.copies, baseCopy{module, raw})
+			continue
+		}
 		n, err := f.peftName(dir, t)
 		if err != nil {
 			return err
@@ -98,6 +106,18 @@ func (f *adapterFile) readPrompt(dir string, c *peftConfig, file *safetensors.Fi
 		return adapterError(dir, ErrInvalid, "tensor prompt_embeddings is (%d, %d), but token_dim of %s is %g", p.rows, p.cols, adapterConfigName, *c.Width)
 	}
 	return nil
+}
+
+// copyOf tells whether a tensor is an embedding's or an output head's own weight. PEFT saves it beside their LoRA, changed or
+// not, and puts it in the base's place when it loads the adapter.
+func copyOf(name string) (module string, ok bool) {
+	module, ok = strings.CutPrefix(name, "base_model.model.")
+	if !ok {
+		return "", false
+	}
+	module, ok = strings.CutSuffix(module, ".weight")
+	module = strings.TrimSuffix(module, ".base_layer")
+	return module, ok && (isEmbedding(module) || lastWord(module) == "lm_head" || lastWord(module) == "embed_out")
 }
 
 // A tensorName is what the name of a LoRA tensor says.
@@ -210,20 +230,28 @@ func (f *adapterFile) beside(tensor string) string {
 	return ""
 }
 
-// applyConfig gives every module its scaling and holds the tensors against what the configuration claims.
+// applyConfig gives every module its scaling and holds the tensors against what the configuration claims. What PEFT does not
+// apply either is passed over with a note; a rank that the configuration does not give is refused, as there.
 func (f *adapterFile) applyConfig(dir string, c *peftConfig) error {
 	hit := make([]bool, len(c.targets.list))
+	kept := f.loras[:0]
 	for i := range f.loras {
 		l := &f.loras[i]
-		if !c.targets.match(l.module, hit) {
-			return adapterError(dir, ErrInvalid, "module %s has tensors, but target_modules of %s does not name it", l.module, adapterConfigName)
+		over := ""
+		switch {
+		case !c.targets.match(l.module, hit):
+			over = "target_modules does not name it"
+		case c.excluded.set() && !c.excluded.any && c.excluded.match(l.module, nil):
+			over = "exclude_modules names it"
+		case !c.inLayers(l.module):
+			over = "layers_to_transform leaves its layer out"
 		}
-		if c.excluded.set() && c.excluded.match(l.module, nil) {
-			return adapterError(dir, ErrInvalid, "module %s has tensors, but exclude_modules of %s names it", l.module, adapterConfigName)
+		if over != "" { // as PEFT, which finds no place for them
+			f.note("tensors of module %s are passed over: %s", l.module, over)
+			continue
 		}
-		if !c.inLayers(l.module) {
-			return adapterError(dir, ErrInvalid, "module %s has tensors, but layers_to_transform of %s leaves its layer out", l.module, adapterConfigName)
-		}
+		kept = append(kept, *l)
+		l = &kept[len(kept)-1]
 		rank, alpha := c.ranks.find(l.module, c.Rank), c.alphas.find(l.module, c.Alpha)
 		if float64(l.rank()) != rank {
 			return adapterError(dir, ErrInvalid, "tensor %s is (%d, %d), but %s gives its module rank %g", l.a.name, l.a.rows, l.a.cols, adapterConfigName, rank)
@@ -237,14 +265,19 @@ func (f *adapterFile) applyConfig(dir string, c *peftConfig) error {
 		case c.DoRA && l.size.rows == 0:
 			return adapterError(dir, ErrInvalid, "module %s has no lora_magnitude_vector, but use_dora of %s is set", l.module, adapterConfigName)
 		case !c.DoRA && l.size.rows > 0:
-			return adapterError(dir, ErrInvalid, "tensor %s is DoRA's, but use_dora of %s is not set", l.size.name, adapterConfigName)
+			f.note("tensor %s is passed over: it is DoRA's, and use_dora is not set", l.size.name)
+			l.size = rawTensor{}
 		case c.Tying && (l.embed || lastWord(l.module) == "lm_head"):
 			return adapterError(dir, ErrUnsupported, "module %s: ensure_weight_tying, which gives embedding and head one adapter; name them one by one", l.module)
 		}
 	}
+	if len(kept) == 0 && len(f.loras) > 0 {
+		return adapterError(dir, ErrInvalid, "target_modules, exclude_modules and layers_to_transform of %s leave none of its %d modules, such as %s", adapterConfigName, len(f.loras), f.loras[0].module)
+	}
+	f.loras = kept
 	for i, ok := range hit {
 		if !ok {
-			return adapterError(dir, ErrInvalid, "target_modules of %s names %q, but no tensor belongs to it", adapterConfigName, c.targets.list[i])
+			f.note("target_modules names %q, but no tensor belongs to it", c.targets.list[i])
 		}
 	}
 	return nil

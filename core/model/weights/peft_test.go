@@ -77,6 +77,11 @@ func (a *tinyAdapter) write(tb testing.TB) string {
 	return dir
 }
 
+// noted reports whether one of an adapter's notes holds a text.
+func noted(a *weights.Adapter, text string) bool {
+	return slices.ContainsFunc(a.Notes, func(note string) bool { return strings.Contains(note, text) })
+}
+
 func TestPEFT(t *testing.T) {
 	base := open(t, tiny("llama").writeHF(t))
 	const q0, q1, down = "blk.0.attn_q.weight", "blk.1.attn_q.weight", "blk.0.ffn_down.weight"
@@ -143,7 +148,9 @@ func TestPEFT(t *testing.T) {
 			a.config["modules_to_save"] = []string{"lm_head"}
 			a.tensors[pre+"lm_head.weight"] = []int64{41, 64}
 		}, want: "(its tensor base_model.model.lm_head.weight is [41 64], the model's output.weight is (40, 64))", kind: weights.ErrUnsupported},
-		{name: "saved tensor", edit: func(a *tinyAdapter) { a.tensors[pre+"lm_head.weight"] = []int64{40, 64} }, want: "base_model.model.lm_head.weight [40 64] is no lora_A or lora_B weight; whole trained modules are not served, the model's output.weight is (40, 64)", kind: weights.ErrUnsupported},
+		{name: "saved tensor", edit: func(a *tinyAdapter) { a.tensors[pre+"lm_head.weight"] = []int64{40, 64} }, want: "base_model.model.lm_head.weight differs from the model's own in row 0", kind: weights.ErrUnsupported},
+		{name: "another saved tensor", edit: func(a *tinyAdapter) { a.tensors[pre+"model.layers.0.self_attn.v_proj.weight"] = []int64{32, 64} }, want: "v_proj.weight [32 64] is no lora_A or lora_B weight; whole trained modules are not served, the model's blk.0.attn_v.weight is (32, 64)", kind: weights.ErrUnsupported},
+		{name: "added tokens", edit: func(a *tinyAdapter) { a.tensors[pre+"model.embed_tokens.weight"] = []int64{41, 64} }, want: "embed_tokens.weight is (41, 64), the model's token_embd.weight is (40, 64): whole trained modules and added tokens are not served", kind: weights.ErrUnsupported},
 		{name: "embedding as module", edit: func(a *tinyAdapter) {
 			a.module("model.embed_tokens", 4, 40, 64)
 			a.config["target_modules"] = "all-linear"
@@ -170,10 +177,31 @@ func TestPEFT(t *testing.T) {
 		{name: "pattern list", edit: func(a *tinyAdapter) { a.config["alpha_pattern"] = []int{1} }, want: "want an object", kind: weights.ErrInvalid},
 		{name: "targets number", edit: func(a *tinyAdapter) { a.config["target_modules"] = 3 }, want: "target_modules", kind: weights.ErrInvalid},
 		{name: "layers text", edit: func(a *tinyAdapter) { a.config["layers_to_transform"] = "all" }, want: "layers_to_transform", kind: weights.ErrInvalid},
-		{name: "layer left out", edit: func(a *tinyAdapter) { a.config["layers_to_transform"] = 0 }, want: "leaves its layer out", kind: weights.ErrInvalid},
-		{name: "module not targeted", edit: func(a *tinyAdapter) { a.config["target_modules"] = []string{"q_proj"} }, want: "model.layers.0.mlp.down_proj", kind: weights.ErrInvalid},
-		{name: "target without tensors", edit: func(a *tinyAdapter) { a.config["target_modules"] = []string{"q_proj", "down_proj", "v_proj"} }, want: `"v_proj", but no tensor`, kind: weights.ErrInvalid},
-		{name: "excluded", edit: func(a *tinyAdapter) { a.config["exclude_modules"] = []string{"layers.0.mlp.down_proj"} }, want: "exclude_modules", kind: weights.ErrInvalid},
+		{name: "layer left out", edit: func(a *tinyAdapter) { a.config["layers_to_transform"] = 0 }, check: func(a *weights.Adapter) bool {
+			return len(a.Mods) == 2 && a.Mods[q1] == nil && noted(a, "model.layers.1.mlp.down_proj are passed over: layers_to_transform leaves its layer out")
+		}},
+		{name: "module not targeted", edit: func(a *tinyAdapter) { a.config["target_modules"] = []string{"q_proj"} }, check: func(a *weights.Adapter) bool {
+			return len(a.Mods) == 2 && a.Mods[q0] != nil && noted(a, "model.layers.0.mlp.down_proj are passed over: target_modules does not name it")
+		}},
+		{name: "target without tensors", edit: func(a *tinyAdapter) {
+			a.config["target_modules"] = []string{"q_proj", "down_proj", "query_key_value"}
+		}, check: func(a *weights.Adapter) bool {
+			return len(a.Mods) == 4 && noted(a, `target_modules names "query_key_value", but no tensor belongs to it`)
+		}},
+		{name: "excluded", edit: func(a *tinyAdapter) { a.config["exclude_modules"] = []string{"layers.0.mlp.down_proj"} }, check: func(a *weights.Adapter) bool {
+			return len(a.Mods) == 3 && a.Mods[down] == nil && noted(a, "model.layers.0.mlp.down_proj are passed over: exclude_modules names it")
+		}},
+		{name: "excluded by Python's expression", edit: func(a *tinyAdapter) { a.config["exclude_modules"] = `(?<!x)lm_head` }, check: func(a *weights.Adapter) bool {
+			return len(a.Mods) == 4 && len(a.Notes) == 0
+		}},
+		{name: "nothing left", edit: func(a *tinyAdapter) { a.config["layers_to_transform"] = 7 }, want: "leave none of its 4 modules, such as model.layers.0.mlp.down_proj", kind: weights.ErrInvalid},
+		{name: "block-diagonal", edit: func(a *tinyAdapter) {
+			a.config["use_bdlora"] = obj{"nblocks": 2, "target_modules_bd_a": []string{"q_proj"}}
+			a.tensors[pre+"model.layers.0.self_attn.q_proj.lora_A.weight"] = []int64{4, 32}
+		}, want: "use_bdlora: block-diagonal", kind: weights.ErrUnsupported},
+		{name: "LoRA-GA", edit: func(a *tinyAdapter) { a.config["init_lora_weights"] = "lora_ga" }, want: "lora_ga", kind: weights.ErrUnsupported},
+		{name: "eva", edit: func(a *tinyAdapter) { a.config["init_lora_weights"] = "eva" }},
+		{name: "gaussian", edit: func(a *tinyAdapter) { a.config["init_lora_weights"] = "gaussian" }},
 		{name: "no B", edit: func(a *tinyAdapter) { delete(a.tensors, pre+"model.layers.0.self_attn.q_proj.lora_B.weight") }, want: "has no B", kind: weights.ErrInvalid},
 		{name: "no A", edit: func(a *tinyAdapter) { delete(a.tensors, pre+"model.layers.0.self_attn.q_proj.lora_A.weight") }, want: "has no A", kind: weights.ErrInvalid},
 		{name: "two ranks", edit: func(a *tinyAdapter) {

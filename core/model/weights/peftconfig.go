@@ -32,6 +32,7 @@ type peftConfig struct {
 	RSLoRA     bool            `json:"use_rslora"`
 	DoRA       bool            `json:"use_dora"`
 	QALoRA     bool            `json:"use_qalora"`
+	BDLoRA     json.RawMessage `json:"use_bdlora"`
 	Bias       *string         `json:"bias"`
 	LoRABias   bool            `json:"lora_bias"`
 	Init       json.RawMessage `json:"init_lora_weights"`
@@ -162,6 +163,8 @@ func (c *peftConfig) refuse() error {
 		why = "arrow_config: routing between adapters is not served"
 	case c.QALoRA:
 		why = "use_qalora"
+	case given(c.BDLoRA):
+		why = "use_bdlora: block-diagonal LoRA is not served"
 	case c.Bias != nil && *c.Bias != "none":
 		why = fmt.Sprintf("bias %q: trained biases are not served; train with bias \"none\"", *c.Bias)
 	case c.LoRABias:
@@ -176,7 +179,7 @@ func (c *peftConfig) refuse() error {
 		why = "layer_replication"
 	case len(c.LoftQ) > 0:
 		why = "loftq_config: LoftQ changes the base model; serve the base that it wrote"
-	case strings.HasPrefix(init, "pissa"), strings.HasPrefix(init, "corda"), init == "olora", init == "loftq":
+	case strings.HasPrefix(init, "pissa"), strings.HasPrefix(init, "corda"), init == "olora", init == "loftq", init == "lora_ga":
 		why = fmt.Sprintf("init_lora_weights %q changes the base model: convert the adapter to a plain one when saving it", init)
 	default:
 		return nil
