@@ -96,7 +96,7 @@ func (a *app) checkCommand() *cobra.Command {
 		GroupID: "service",
 		Short:   "Verify everything that can be verified without serving",
 		Long: `Reads the configuration, starts the plugins, loads the model and every adapter, and tries the broker. Each line says ok or problem,
-and how to mend it. Nothing is published, and a running service is not disturbed. The exit code is 1 where there is a problem.
+and how to mend it. Nothing is published but short probes on edged/NODE/probe, and a running service is not disturbed. The exit code is 1 where there is a problem.
 
 What the service may read and write is not what you may: as root, the check of the installed service's settings runs as the service
 would, with its user and its unit's restrictions. As another user it says "unseen" of what only the service may look at.
@@ -231,11 +231,19 @@ func (k *checker) broker(ctx context.Context) {
 	}
 	probe, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	if err := mqtt.Probe(probe, mqtt.Options{Node: k.c.Node.Name, Config: *m}); err != nil {
+	lacks, err := mqtt.Probe(probe, mqtt.Options{Node: k.c.Node.Name, Config: *m})
+	if err != nil {
 		k.problem("broker", err, "mqtt.broker, mqtt.username, mqtt.password_file and the broker's own settings decide this")
 		return
 	}
 	k.ok("broker", "%s takes the connection and all subscriptions", m.Broker)
+	for _, l := range lacks {
+		if l.Grave {
+			k.problem("broker", errors.New(l.Text), l.Fix)
+		} else {
+			k.add(finding{OK: true, Unseen: true, What: "broker", Detail: l.Text, Fix: l.Fix})
+		}
+	}
 }
 
 // free tells whether an address can be listened on.

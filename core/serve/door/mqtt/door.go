@@ -79,6 +79,7 @@ type Door struct {
 	once     sync.Once
 	leaving  chan struct{} // closed: the node takes no more of its group's requests
 	leave    sync.Once
+	proved   atomic.Bool // the broker deals to a shared subscription, or that could not be tried
 	strays   chan string // groups that a message came from, though the node is in them no longer
 	online   atomic.Bool
 }

@@ -907,7 +907,7 @@ func TestAccess(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			c := settings(m.address())
 			test.change(&c)
-			err := mqtt.Probe(t.Context(), mqtt.Options{Node: "pi", Config: c})
+			_, err := mqtt.Probe(t.Context(), mqtt.Options{Node: "pi", Config: c})
 			if got := fmt.Sprint(err); test.want == "" && err != nil || test.want != "" && got != test.want {
 				t.Fatalf("got  %s\nwant %s", got, test.want)
 			}

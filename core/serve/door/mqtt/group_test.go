@@ -3,6 +3,8 @@ package mqtt_test
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -208,5 +210,63 @@ func TestGroupNamesake(t *testing.T) {
 	askGroup(t, l, "g", 10)
 	if a.count() != 10 {
 		t.Errorf("%d of 10 requests", a.count())
+	}
+}
+
+// TestGroupProof: a broker that grants $share and delivers nothing is named, by a check and by the node itself; one that deals is not,
+// and where an access list keeps the probe back nothing is claimed.
+func TestGroupProof(t *testing.T) {
+	t.Parallel()
+	const lacks = "delivers nothing to them"
+	for _, test := range []struct {
+		name  string
+		start func(*testing.T) string
+		want  string // of the check; "": nothing
+		grave bool
+	}{
+		{"literal", func(t *testing.T) string { t.Helper(); return startQuirky(t, quirks{literal: true}).address() }, lacks, true},
+		{"deals", func(t *testing.T) string { t.Helper(); return startQuirky(t, quirks{}).address() }, "", false},
+		{"mosquitto", func(t *testing.T) string { t.Helper(); return startMosquitto(t, "allow_anonymous true").address() }, "", false},
+		{"kept back", func(t *testing.T) string {
+			t.Helper()
+			acl := filepath.Join(t.TempDir(), "acl")
+			if err := os.WriteFile(acl, []byte("topic readwrite edged/pi/availability\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			return startMosquitto(t, "allow_anonymous true", "acl_file "+acl).address()
+		}, "could not be tried", false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			c := settings(test.start(t))
+			c.ShareGroup = "house"
+			found, err := mqtt.Probe(t.Context(), mqtt.Options{Node: "pi", Config: c})
+			if err != nil {
+				t.Fatal(err)
+			}
+			text := ""
+			for _, f := range found {
+				text += f.Text
+				if f.Grave != test.grave || !test.grave == strings.Contains(f.Fix, "mqtt.share_group") {
+					t.Errorf("%+v", f)
+				}
+			}
+			if !strings.Contains(text, test.want) || test.want == "" && text != "" {
+				t.Errorf("the check says %q", text)
+			}
+			node := open(t, c, &fake{}, true)
+			if test.grave {
+				eventually(t, "the log names mqtt.share_group", func() bool {
+					return strings.Contains(node.log.String(), lacks) && strings.Contains(node.log.String(), "mqtt.share_group")
+				})
+				return
+			}
+			eventually(t, "the node has tried", func() bool {
+				return strings.Contains(node.log.String(), "deals to shared subscriptions") // or whether it does could not be tried
+			})
+			if text := node.log.String(); strings.Contains(text, lacks) || !strings.Contains(text, test.want) {
+				t.Errorf("the node says %s", text)
+			}
+		})
 	}
 }

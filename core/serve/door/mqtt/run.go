@@ -154,6 +154,7 @@ func (s *session) run(ctx context.Context) error {
 	sending, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var sender sync.WaitGroup
 	sender.Go(func() { s.send(sending) })
+	sender.Go(func() { d.proveGroup(sending) })
 	err := s.watch(ctx)
 	if err == nil { // ctx ended
 		_ = s.part(context.WithoutCancel(ctx), farewellTime) // a connection that ends here ends anyhow
@@ -516,39 +517,4 @@ func (d *Door) convict(guilty []*outgoing) {
 			client: m.client, id: m.id, last: m.last, replaced: true,
 		})
 	}
-}
-
-// Probe tries what Run would need, under a client id of its own, and leaves no trace: it connects, subscribes and
-// disconnects. The error is a sentence for a person.
-func Probe(ctx context.Context, o Options) error {
-	d := New(o)
-	opts, err := d.settings.Options(ctx, ClientID(o.Node)+"-check", func(c *link.Conn) {
-		c.Expect(len(d.topics.Filters()))
-	})
-	if err != nil {
-		return err
-	}
-	opts.SetCleanSession(true).SetDefaultPublishHandler(func(paho.Client, paho.Message) {})
-	client := paho.NewClient(opts)
-	token := client.Connect()
-	<-token.Done()
-	if err := token.Error(); err != nil {
-		return d.settings.Explain(err)
-	}
-	defer client.Disconnect(250)
-	filters := d.topics.Filters()
-	token = client.SubscribeMultiple(filters, nil)
-	timeout := time.NewTimer(ackTimeout)
-	defer timeout.Stop()
-	select {
-	case <-token.Done():
-	case <-timeout.C:
-		return fmt.Errorf("mqtt: broker %s: subscribing: no answer within %v", d.settings.URL, ackTimeout)
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	if err := token.Error(); err != nil {
-		return d.settings.Explain(err)
-	}
-	return refused(d.settings, token, filters)
 }

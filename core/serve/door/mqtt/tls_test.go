@@ -16,7 +16,7 @@ import (
 // probe tries a configuration and compares the sentence.
 func probe(t *testing.T, c config.MQTT, want string) {
 	t.Helper()
-	err := mqtt.Probe(t.Context(), mqtt.Options{Node: "pi", Config: c})
+	_, err := mqtt.Probe(t.Context(), mqtt.Options{Node: "pi", Config: c})
 	got := ""
 	if err != nil {
 		got = strings.TrimPrefix(err.Error(), "mqtt: broker "+c.Broker+": ")
@@ -54,7 +54,7 @@ func TestTLS(t *testing.T) {
 	t.Run("no client certificate", func(t *testing.T) {
 		c := good
 		c.CertFile, c.KeyFile = "", ""
-		err := mqtt.Probe(t.Context(), mqtt.Options{Node: "pi", Config: c})
+		_, err := mqtt.Probe(t.Context(), mqtt.Options{Node: "pi", Config: c})
 		if err == nil || !strings.Contains(err.Error(), "for a client certificate") || !strings.Contains(err.Error(), "mqtt.cert_file") {
 			t.Errorf("got %v", err)
 		}
@@ -62,7 +62,7 @@ func TestTLS(t *testing.T) {
 	t.Run("a stranger's client certificate", func(t *testing.T) {
 		c := good
 		c.CertFile, c.KeyFile = strangeCert, strangeKey
-		err := mqtt.Probe(t.Context(), mqtt.Options{Node: "pi", Config: c})
+		_, err := mqtt.Probe(t.Context(), mqtt.Options{Node: "pi", Config: c})
 		if err == nil || !strings.Contains(err.Error(), "refuse") || !strings.Contains(err.Error(), "mqtt.cert_file") {
 			t.Errorf("got %v", err)
 		}
@@ -76,7 +76,7 @@ func TestTLS(t *testing.T) {
 		plain := startMosquitto(t, "allow_anonymous true")
 		c := good
 		c.Broker = "tls://" + plain.address()
-		err := mqtt.Probe(t.Context(), mqtt.Options{Node: "pi", Config: c})
+		_, err := mqtt.Probe(t.Context(), mqtt.Options{Node: "pi", Config: c})
 		if err == nil || !strings.Contains(err.Error(), "it does not speak TLS on this port") && !strings.Contains(err.Error(), "it closed the connection") {
 			t.Errorf("got %v", err)
 		}
@@ -105,7 +105,7 @@ func TestTLS(t *testing.T) {
 		probe(t, c, "mqtt: ca_file: "+c.CAFile+" holds no certificate in PEM form")
 		c = good
 		c.KeyFile = strangeKey
-		err := mqtt.Probe(t.Context(), mqtt.Options{Node: "pi", Config: c})
+		_, err := mqtt.Probe(t.Context(), mqtt.Options{Node: "pi", Config: c})
 		if err == nil || !strings.Contains(err.Error(), "private key does not match") {
 			t.Errorf("got %v", err)
 		}
@@ -137,7 +137,7 @@ func TestWebsocket(t *testing.T) {
 	plain := startMosquitto(t, "allow_anonymous true")
 	c = settings(plain.address())
 	c.Broker = "ws://" + plain.address()
-	err := mqtt.Probe(t.Context(), mqtt.Options{Node: "pi", Config: c})
+	_, err := mqtt.Probe(t.Context(), mqtt.Options{Node: "pi", Config: c})
 	if err == nil {
 		t.Error("a WebSocket to plain MQTT works")
 	}

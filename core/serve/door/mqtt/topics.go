@@ -20,6 +20,7 @@ const (
 	levelStatus       = "status"
 	levelAdapters     = "adapters"
 	levelStats        = "stats"
+	levelProbe        = "probe"
 )
 
 // prefix begins every topic of every node.
@@ -80,6 +81,9 @@ func (t Topics) Adapter(name string) string { return join(t.root(""), levelAdapt
 
 // Stats carries Stats.
 func (t Topics) Stats() string { return join(t.root(""), levelStats) }
+
+// probe is below what a node publishes to see what the broker makes of it. who is one of the clients that do so at the same time.
+func (t Topics) probe(who, what string) string { return join(t.root(""), levelProbe, who, what) }
 
 // Filters are the subscriptions that a node needs, with their QoS, but for the one that it shares with its group. '#' takes a level's plain form too, and topics with
 // levels too many, so that these are told so. Cancels come at QoS 0: an in-flight window that is full of requests must

@@ -1,0 +1,225 @@
+package mqtt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	paho "github.com/eclipse/paho.mqtt.golang"
+
+	"edged/core/serve/door/mqtt/link"
+)
+
+// probeWait is how long a probe's message may take from the broker back to its sender.
+const probeWait = 2 * time.Second
+
+// Who probes, as a part of client ids and topics: a check beside a running service must not push its probe out.
+const (
+	byCheck   = "check"
+	byService = "probe"
+)
+
+// Shortcoming is something that edged could use and that the broker lacks. Both are sentences for a person.
+type Shortcoming struct {
+	Text  string
+	Fix   string // "": nothing need be done
+	Grave bool   // the configuration as it is does not work
+}
+
+// Probe tries what Run would need, under a client id of its own: it connects, subscribes, and publishes on edged/NODE/probe/check, where
+// nothing is left. The error says why the node would not come online; the shortcomings are what it would miss then.
+func Probe(ctx context.Context, o Options) ([]Shortcoming, error) {
+	d := New(o)
+	p, err := d.dialProbe(ctx, byCheck)
+	if err != nil {
+		return nil, err
+	}
+	defer p.close()
+	filters := d.topics.Filters()
+	if err := p.subscribe(ctx, filters); err != nil {
+		return nil, err
+	}
+	var found []Shortcoming
+	if d.topics.Group != "" {
+		s, err := p.share(ctx)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, s...)
+	}
+	return found, nil
+}
+
+// proveGroup tries whether the broker deals anything to a shared subscription, and says so in the log where it does not: three of
+// eight brokers grant the subscription and deliver nothing. edged's own broker needs no proof.
+func (d *Door) proveGroup(ctx context.Context) {
+	if d.topics.Group == "" || d.o.Config.Embedded() || d.proved.Load() {
+		return
+	}
+	p, err := d.dialProbe(ctx, byService)
+	if err != nil {
+		d.log.DebugContext(ctx, "the broker's shared subscriptions were not tried", "err", err)
+		return
+	}
+	defer p.close()
+	found, err := p.share(ctx)
+	if err != nil {
+		d.log.DebugContext(ctx, "the broker's shared subscriptions were not tried", "err", err)
+		return
+	}
+	grave := false
+	for _, s := range found {
+		if grave = grave || s.Grave; s.Grave {
+			d.log.ErrorContext(ctx, s.Text, "fix", s.Fix)
+		} else {
+			d.log.WarnContext(ctx, s.Text, "fix", s.Fix)
+		}
+	}
+	if len(found) == 0 {
+		d.log.DebugContext(ctx, "the broker deals to shared subscriptions")
+	}
+	d.proved.Store(!grave) // else said again with the next connection, as long as it is so
+}
+
+// prober is a connection that sends messages to itself.
+type prober struct {
+	door   *Door
+	who    string
+	client paho.Client
+	conn   *link.Conn
+	got    chan paho.Message
+	stop   func() bool
+}
+
+// dialProbe connects with a clean session.
+func (d *Door) dialProbe(ctx context.Context, who string) (*prober, error) {
+	p := &prober{door: d, who: who, got: make(chan paho.Message, 16)}
+	opts, err := d.settings.Options(ctx, ClientID(d.o.Node)+"-"+who, func(c *link.Conn) {
+		p.conn = c
+		p.stop = context.AfterFunc(ctx, func() { _ = c.Close() })
+	})
+	if err != nil {
+		return nil, err
+	}
+	opts.SetCleanSession(true).SetDefaultPublishHandler(func(_ paho.Client, m paho.Message) {
+		select {
+		case p.got <- m:
+		default: // not one of a probe's few
+		}
+	})
+	p.client = paho.NewClient(opts)
+	token := p.client.Connect()
+	<-token.Done()
+	if err := token.Error(); err != nil {
+		p.release()
+		return nil, d.settings.Explain(err)
+	}
+	return p, nil
+}
+
+func (p *prober) close() {
+	p.client.Disconnect(250)
+	p.release()
+}
+
+func (p *prober) release() {
+	if p.stop != nil {
+		p.stop()
+	}
+}
+
+// wait waits for the library's answer.
+func (p *prober) wait(ctx context.Context, token paho.Token, what string) error {
+	timeout := time.NewTimer(ackTimeout)
+	defer timeout.Stop()
+	select {
+	case <-token.Done():
+		return p.door.settings.Explain(token.Error())
+	case <-timeout.C:
+		return fmt.Errorf("mqtt: broker %s: %s: no answer within %v", p.door.settings.URL, what, ackTimeout)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// errRefused says that the broker answers a SUBSCRIBE with a refusal.
+var errRefused = errors.New("refused")
+
+// subscribe subscribes, and fails unless all is granted.
+func (p *prober) subscribe(ctx context.Context, filters map[string]byte) error {
+	p.conn.Expect(len(filters))
+	token := p.client.SubscribeMultiple(filters, nil)
+	if err := p.wait(ctx, token, "subscribing"); err != nil {
+		return err
+	}
+	if err := refused(p.door.settings, token, filters); err != nil {
+		return &explained{err.Error(), errRefused}
+	}
+	return nil
+}
+
+// explained is an error with a sentence of its own.
+type explained struct {
+	text string
+	err  error
+}
+
+func (e *explained) Error() string { return e.text }
+func (e *explained) Unwrap() error { return e.err }
+
+// share tries a shared subscription, beside an ordinary one that tells a broker without them from an access list that keeps the
+// probe's messages back.
+func (p *prober) share(ctx context.Context) ([]Shortcoming, error) {
+	t, nonce := p.door.topics, newID("")
+	plain, shared := t.probe(p.who, "plain"), t.probe(p.who, "shared")
+	lacks := Shortcoming{
+		Text: "the broker grants shared subscriptions ($share) and delivers nothing to them: no request of the group would reach this node",
+		Fix:  "leave mqtt.share_group empty, or use a broker that knows them (docs/mqtt.md)", Grave: true,
+	}
+	untried := Shortcoming{
+		Text: "whether the broker deals to shared subscriptions could not be tried, since it does not deliver what this node publishes on " + t.probe("", "") + "/#",
+		Fix:  "let the broker's access list have it read and write that (docs/mqtt.md)",
+	}
+	switch err := p.subscribe(ctx, map[string]byte{plain: 1}); {
+	case errors.Is(err, errRefused):
+		return []Shortcoming{untried}, nil
+	case err != nil:
+		return nil, err
+	}
+	switch err := p.subscribe(ctx, map[string]byte{"$share/edged-" + p.who + "-" + t.Node + "/" + shared: 1}); {
+	case errors.Is(err, errRefused):
+		lacks.Text = "the broker refuses shared subscriptions ($share): the node would not come online in its group"
+		return []Shortcoming{lacks}, nil
+	case err != nil:
+		return nil, err
+	}
+	for _, topic := range []string{shared, plain} {
+		if err := p.wait(ctx, p.client.Publish(topic, 1, false, nonce), "publishing"); err != nil {
+			return nil, err
+		}
+	}
+	heard := map[string]bool{}
+	timeout := time.NewTimer(probeWait)
+	defer timeout.Stop()
+	for len(heard) < 2 {
+		select {
+		case m := <-p.got:
+			if string(m.Payload()) == nonce {
+				heard[m.Topic()] = true
+			}
+			continue
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-timeout.C:
+		}
+		break
+	}
+	switch {
+	case heard[shared]:
+		return nil, nil
+	case heard[plain]:
+		return []Shortcoming{lacks}, nil
+	}
+	return []Shortcoming{untried}, nil
+}
