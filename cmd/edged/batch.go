@@ -71,9 +71,17 @@ func (a *app) generateBatch(ctx context.Context, s *session, f *generateFlags) e
 	case err != nil:
 		return err
 	case failed:
-		return errors.New("some lines could not be answered: see the \"error\" objects in the output")
+		return errSomeLines
 	}
 	return nil
+}
+
+// errSomeLines is the end of a batch with lines that failed.
+var errSomeLines = errors.New("some lines could not be answered: see the \"error\" objects in the output")
+
+// fatal reports whether no further line can be answered.
+func fatal(ctx context.Context, err error) bool {
+	return ctx.Err() != nil || errors.Is(err, protocol.ErrPluginDied)
 }
 
 func (s *session) answerLine(ctx context.Context, f *generateFlags, line []byte) outcome {
@@ -95,7 +103,7 @@ func (s *session) answerLine(ctx context.Context, f *generateFlags, line []byte)
 			return outcome{value: result(last, req)}
 		}
 	}
-	if ctx.Err() != nil || errors.Is(err, protocol.ErrPluginDied) {
+	if fatal(ctx, err) {
 		return outcome{fatal: err}
 	}
 	return outcome{failed: true, value: struct {

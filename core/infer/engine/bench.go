@@ -40,6 +40,9 @@ func (e *Engine) Bench(ctx context.Context, req backend.BenchRequest, progress f
 	if err != nil {
 		return out, err
 	}
+	if err := m.decodes("this measurement"); err != nil {
+		return out, err
+	}
 	v := m.vocab.Load()
 	if v == nil {
 		return out, fmt.Errorf("engine: %w: no vocabulary was set", protocol.ErrNotLoaded)

@@ -18,12 +18,17 @@ var errNoDirection = errors.New("its hidden states have no direction")
 // the last token's state, since the models that are served were trained to go on with a text and not to end it with its
 // sense; models that were trained for embeddings with a last token give a worse vector so.
 //
+// An encoder's vector is what its files say: see encode.
+//
 // The lists' rows share batches with whatever else runs, list after list. Nothing of the prefix cache is used: it holds keys
 // and values, and every hidden state is wanted.
 func (e *Engine) Embed(ctx context.Context, lists [][]int32) ([][]float32, error) {
 	m, err := e.current()
 	if err != nil {
 		return nil, err
+	}
+	if m.encoder != nil {
+		return m.encode(ctx, lists)
 	}
 	out := make([][]float32, len(lists))
 	for i, list := range lists {

@@ -59,6 +59,8 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"edged/core/infer/transformer"
+	"edged/core/model/arch"
 	"edged/core/model/mmap"
 	"edged/core/model/weights"
 	"edged/core/protocol"
@@ -100,6 +102,7 @@ type loaded struct {
 	info      backend.ModelInfo
 	size      sizes
 	model     model
+	encoder   *transformer.Model // of model, where it is an encoder: nothing is generated; nil: a decoder
 	loop      *loop
 	logits    *mmap.Mapping // nil in tests
 	tiles     *tile.File    // nil: none
@@ -108,6 +111,14 @@ type loaded struct {
 }
 
 var _ backend.Backend = (*Engine)(nil)
+
+// decodes refuses what is asked of a decoder where the model is an encoder; what is the thing that was asked for.
+func (m *loaded) decodes(what string) error {
+	if m.encoder == nil {
+		return nil
+	}
+	return fmt.Errorf("engine: %w: the model is an %s, which gives embeddings, and %s needs a %s", protocol.ErrUnsupported, arch.Encoder, what, arch.Decoder)
+}
 
 // width is the length of a hidden state.
 func (m *loaded) width() int { return m.info.Width }
@@ -199,6 +210,9 @@ func (e *Engine) LoadAdapter(ctx context.Context, req backend.AdapterRequest) (b
 	if err != nil {
 		return backend.AdapterInfo{}, err
 	}
+	if err := m.decodes("an adapter"); err != nil {
+		return backend.AdapterInfo{}, err
+	}
 	e.adapterMu.Lock()
 	defer e.adapterMu.Unlock()
 	return m.loadAdapter(ctx, req, e.opt.Log)
@@ -224,6 +238,9 @@ func (e *Engine) Generate(ctx context.Context, req backend.Request, emit func(ba
 	if err != nil {
 		return err
 	}
+	if err := m.decodes("generation"); err != nil {
+		return err
+	}
 	v := m.vocab.Load()
 	if v == nil {
 		return fmt.Errorf("engine: %w: no vocabulary was set", protocol.ErrNotLoaded)
@@ -240,6 +257,9 @@ func (e *Engine) Generate(ctx context.Context, req backend.Request, emit func(ba
 func (e *Engine) Score(ctx context.Context, req backend.ScoreRequest) ([]backend.ScoreResult, error) {
 	m, err := e.current()
 	if err != nil {
+		return nil, err
+	}
+	if err := m.decodes("scoring"); err != nil {
 		return nil, err
 	}
 	results := make([]backend.ScoreResult, len(req.Lists))

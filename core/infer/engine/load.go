@@ -13,6 +13,7 @@ import (
 	"edged/core/infer/engine/pagestore"
 	"edged/core/infer/sample"
 	"edged/core/infer/transformer"
+	"edged/core/model/arch"
 	"edged/core/model/mmap"
 	"edged/core/model/weights"
 	"edged/core/protocol"
@@ -120,7 +121,9 @@ func (e *Engine) load(ctx context.Context, req backend.LoadRequest, progress fun
 	if err := stage("tune", 0, 0); err != nil {
 		return m, err
 	}
-	if err := e.tune(ctx, t, req, hash); err != nil {
+	if file.Spec.Kind == arch.Encoder {
+		m.encoder = t
+	} else if err := e.tune(ctx, t, req, hash); err != nil {
 		return m, err
 	}
 	info := t.Info()
@@ -153,7 +156,7 @@ func (e *Engine) load(ctx context.Context, req backend.LoadRequest, progress fun
 			return m, err
 		}
 	}
-	if onDisk(req) {
+	if onDisk(req) && m.encoder == nil {
 		e.openDisk(m, req, hash)
 	}
 	m.loop.count.ThreadsDecode = info.ThreadsDecode

@@ -71,10 +71,10 @@ func (e *Engine) layout(req backend.LoadRequest) (layout, error) {
 		return l, fmt.Errorf("engine: %w: %w", protocol.ErrModel, err)
 	}
 	defer m.Close() //nolint:errcheck // opened for reading: nothing to lose
-	if m.Spec.Kind != arch.Decoder {
-		return l, fmt.Errorf("engine: %w: %s is an %s, and this backend serves decoders", protocol.ErrModel, req.Path, m.Spec.Kind)
-	}
 	if req.DraftModel != "" {
+		if m.Spec.Kind != arch.Decoder {
+			return l, fmt.Errorf("engine: draft_model: %w: the model is an %s, which draws no tokens", protocol.ErrInvalid, m.Spec.Kind)
+		}
 		if err := l.measureDraft(m.Spec, req); err != nil {
 			return l, err
 		}
@@ -171,6 +171,10 @@ func (l *layout) measure(f weights.Figures, spec *arch.Spec, req backend.LoadReq
 	rowBytes := 4 * int64(max(spec.Vocab, 1))
 	l.logitRows = max(l.sequences, int(min(logitBytes/rowBytes, batchRows)))
 	o.MaxRows = max(batchRows, l.sequences+minChunk)
+	if spec.Kind == arch.Encoder { // a whole text is one batch, and nothing of it is kept
+		l.sequences, l.logitRows = 1, 1
+		o.MaxRows = max(o.Context, batchRows)
+	}
 	page, scratch, err := transformer.PlanMemory(spec, *o)
 	if err != nil {
 		return fmt.Errorf("%w: %w", protocol.ErrInvalid, err)
@@ -226,6 +230,9 @@ func (l *layout) measureDraft(spec *arch.Spec, req backend.LoadRequest) error {
 		return fmt.Errorf("engine: draft model: %w: %w", protocol.ErrModel, err)
 	}
 	defer m.Close() //nolint:errcheck // opened for reading: nothing to lose
+	if m.Spec.Kind != arch.Decoder {
+		return fmt.Errorf("engine: draft model: %w: %s is an %s, which draws no tokens", protocol.ErrModel, req.DraftModel, m.Spec.Kind)
+	}
 	d := &draftLayout{options: l.options, rows: m.Spec.Vocab}
 	o := &d.options
 	if o.Context == 0 {
