@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"edged/core/model/mmap"
 	"edged/core/protocol"
 	"edged/core/protocol/backend"
 	"edged/core/protocol/tokenizer"
@@ -172,7 +173,7 @@ func (m *modelFlags) open(ctx context.Context, log *slog.Logger, sequences int) 
 		return nil, err
 	}
 	if _, err := os.Stat(m.path); err != nil {
-		return nil, err
+		return nil, mmap.Explain(m.path, err)
 	}
 	uses, paths, err := m.adapterUses()
 	if err != nil {
@@ -263,7 +264,7 @@ func (m *modelFlags) adapterUses() (uses []backend.AdapterUse, paths []string, e
 			return nil, nil, err
 		}
 		if _, err := os.Stat(path); err != nil {
-			return nil, nil, err
+			return nil, nil, mmap.Explain(path, err)
 		}
 		uses, paths = append(uses, use), append(paths, path)
 	}

@@ -239,19 +239,19 @@ func (k *Keys) ropeGGUF(o RopeOf) Rope {
 		s.Amplitude = k.FloatOr("rope.scaling.attn_factor|", 1)
 		return r
 	}
-	kind := k.String("rope.scaling.type|")
-	if kind == "" && k.Has("rope.scale_linear|") { // an older name
-		s.Factor = k.FloatOr("rope.scale_linear|", 1)
-		kind = "linear"
-	}
-	switch kind {
-	case "", "none":
-	case "linear":
-		s.Kind = Linear
-		s.Factor = k.FloatOr("rope.scaling.factor|", max(s.Factor, 1))
+	// As llama.cpp: a factor without a type is linear, and one of 0 is none. The second key is an older name.
+	factor := k.FloatOr("rope.scaling.factor|", k.FloatOr("rope.scale_linear|", 0))
+	switch kind := k.String("rope.scaling.type|"); kind {
+	case "none":
+	case "", "linear":
+		if factor != 0 {
+			s.Kind, s.Factor = Linear, factor
+		}
 	case "yarn":
 		s.Kind = YaRN
-		s.Factor = k.FloatOr("rope.scaling.factor|", 1)
+		if s.Factor = factor; factor == 0 {
+			s.Factor = 1
+		}
 		s.Original = k.IntOr("rope.scaling.original_context_length|", k.IntOr("context_length|", 0))
 		s.BetaFast, s.BetaSlow = 32, 1 // llama.cpp reads the file's for a few families only
 		if o.Tuned {

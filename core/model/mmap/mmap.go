@@ -39,7 +39,7 @@ type Mapping struct {
 func Open(path string) (*Mapping, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("mmap: %w", err)
+		return nil, fmt.Errorf("mmap: %w", Explain(path, err))
 	}
 	defer f.Close() //nolint:errcheck // opened for reading: nothing to lose
 	return Map(f)

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"edged/core/model/mmap"
 )
 
 // Names of the files of a folder.
@@ -45,6 +47,13 @@ func OpenFolder(dir string) (*Folder, error) {
 		f.index = filepath.Join(dir, IndexName)
 		if where, err = readIndex(f.index); err != nil {
 			if errors.Is(err, fs.ErrNotExist) {
+				for _, name := range []string{SingleName, IndexName} {
+					path := filepath.Join(dir, name)
+					var link *mmap.DanglingLink
+					if errors.As(mmap.Explain(path, fs.ErrNotExist), &link) {
+						return nil, fmt.Errorf("safetensors: %w", link)
+					}
+				}
 				return nil, fmt.Errorf("safetensors: %s: neither %s nor %s is there: %w", dir, SingleName, IndexName, fs.ErrNotExist)
 			}
 			return nil, err
@@ -60,7 +69,8 @@ func OpenFolder(dir string) (*Folder, error) {
 func (f *Folder) open(names []string, where map[string]string) error {
 	for i, name := range names {
 		file, err := OpenFile(filepath.Join(f.Path, name))
-		if errors.Is(err, fs.ErrNotExist) {
+		var link *mmap.DanglingLink
+		if errors.Is(err, fs.ErrNotExist) && !errors.As(err, &link) {
 			return fmt.Errorf("safetensors: %s: shard %s (%d of %d) is missing: copy it into the folder: %w",
 				f.Path, name, i+1, len(names), fs.ErrNotExist)
 		}

@@ -71,6 +71,10 @@ func AdapterFiles(path string) ([]File, error) {
 	for _, name := range []string{adapterConfigName, adapterModelName} {
 		file := filepath.Join(path, name)
 		if _, err := os.Stat(file); err != nil {
+			var link *mmap.DanglingLink
+			if errors.As(mmap.Explain(file, err), &link) {
+				return nil, fmt.Errorf("weights: adapter: %w", link)
+			}
 			if name == adapterModelName && exists(filepath.Join(path, "adapter_model.bin")) {
 				return nil, adapterError(path, ErrUnsupported, "adapter_model.bin is a Python pickle, which can run code when it is read: load it with PEFT and save it with save_pretrained(…, safe_serialization=True), which writes %s", adapterModelName)
 			}

@@ -216,6 +216,15 @@ func TestConfigGGUF(t *testing.T) {
 			m.keys["llama.rope.scaling.type"], m.keys["llama.rope.scaling.factor"] = "linear", float32(4)
 		}, check: func(h hyper) bool { return h.RopeScaling.Kind == "linear" && h.RopeScaling.Factor == 4 }},
 		{name: "old linear", edit: func(m *tinyModel) { m.keys["llama.rope.scale_linear"] = float32(4) }, check: func(h hyper) bool { return h.RopeScaling.Kind == "linear" && h.RopeScaling.Factor == 4 }},
+		{name: "factor without a type", edit: func(m *tinyModel) { m.keys["llama.rope.scaling.factor"] = float32(4) }, check: func(h hyper) bool { return h.RopeScaling.Kind == "linear" && h.RopeScaling.Factor == 4 }},
+		{name: "factor 0", edit: func(m *tinyModel) {
+			m.keys["llama.rope.scaling.type"], m.keys["llama.rope.scaling.factor"] = "linear", float32(0)
+		}, check: func(h hyper) bool { return h.RopeScaling.Kind == "" }},
+		{name: "factor 0 without a type", edit: func(m *tinyModel) { m.keys["llama.rope.scaling.factor"] = float32(0) }, check: func(h hyper) bool { return h.RopeScaling.Kind == "" }},
+		{name: "linear without a factor", edit: func(m *tinyModel) { m.keys["llama.rope.scaling.type"] = "linear" }, check: func(h hyper) bool { return h.RopeScaling.Kind == "" }},
+		{name: "yarn with factor 0", edit: func(m *tinyModel) {
+			m.keys["llama.rope.scaling.type"], m.keys["llama.rope.scaling.factor"] = "yarn", float32(0)
+		}, check: func(h hyper) bool { return h.RopeScaling.Kind == "yarn" && h.RopeScaling.Factor == 1 }},
 		{name: "no scaling", edit: func(m *tinyModel) { m.keys["llama.rope.scaling.type"] = "none" }, check: func(h hyper) bool { return h.RopeScaling.Kind == "" }},
 		{name: "yarn", edit: func(m *tinyModel) {
 			m.keys["llama.rope.scaling.type"], m.keys["llama.rope.scaling.factor"] = "yarn", float32(4)

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"edged/core/model/arch"
+	"edged/core/model/mmap"
 	"edged/core/model/safetensors"
 	"edged/quant"
 )
@@ -19,7 +20,8 @@ import (
 func (b *builder) openHF(dir string) error {
 	config, err := b.readConfig(dir)
 	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
+		var link *mmap.DanglingLink
+		if errors.Is(err, fs.ErrNotExist) && !errors.As(err, &link) {
 			return fmt.Errorf("%w: a model folder holds config.json and model*.safetensors", err)
 		}
 		return err

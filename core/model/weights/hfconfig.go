@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 
 	"edged/core/model/arch"
+	"edged/core/model/mmap"
 )
 
 // Names of the JSON files of a Hugging Face folder.
@@ -26,7 +27,7 @@ const maxConfig = 1 << 20
 func readJSON(path string, v any) error {
 	info, err := os.Stat(path)
 	if err != nil {
-		return fmt.Errorf("weights: %w", err)
+		return fmt.Errorf("weights: %w", mmap.Explain(path, err))
 	}
 	if info.Size() > maxConfig {
 		return fmt.Errorf("weights: %s: %w: %d bytes, more than the %d allowed", path, ErrInvalid, info.Size(), maxConfig)
@@ -34,6 +35,11 @@ func readJSON(path string, v any) error {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return fmt.Errorf("weights: %w", err)
+	}
+	for _, mark := range []string{"\xEF\xBB\xBF", "\xFF\xFE", "\xFE\xFF"} { // of UTF-8 and UTF-16: editors on Windows write them
+		if bytes.HasPrefix(data, []byte(mark)) {
+			return fmt.Errorf("weights: %s: %w: it begins with a byte order mark, which JSON does not allow: save it as UTF-8 without one", path, ErrInvalid)
+		}
 	}
 	dec := json.NewDecoder(bytes.NewReader(quoted(data)))
 	dec.UseNumber()

@@ -27,7 +27,7 @@ func OpenHeaders(path string) (*Model, error) { return open(path, true) }
 func open(path string, headersOnly bool) (*Model, error) {
 	info, err := os.Stat(path)
 	if err != nil {
-		return nil, fmt.Errorf("weights: %w", err)
+		return nil, fmt.Errorf("weights: %w", mmap.Explain(path, err))
 	}
 	b := &builder{
 		m: &Model{

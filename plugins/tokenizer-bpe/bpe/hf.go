@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"edged/core/model/mmap"
 	"edged/plugins/tokenizer-bpe/bpe/split"
 )
 
@@ -59,7 +60,7 @@ type hfModel struct {
 func readFile(path string, limit int64) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, err
+		return nil, mmap.Explain(path, err)
 	}
 	defer func() { _ = f.Close() }() // it was only read
 	s, err := f.Stat()

@@ -18,6 +18,7 @@ import (
 
 	"edged/core/chat"
 	"edged/core/model/gguf"
+	"edged/core/model/mmap"
 	"edged/core/protocol"
 	"edged/core/protocol/backend"
 	"edged/core/protocol/tokenizer"
@@ -106,6 +107,10 @@ func (s *Service) Load(ctx context.Context, path string) (tokenizer.Info, error)
 func read(path string) (*bpe.Tokenizer, error) {
 	st, err := os.Stat(path)
 	if err != nil {
+		var link *mmap.DanglingLink
+		if errors.As(mmap.Explain(path, err), &link) {
+			return nil, fmt.Errorf("tokenizer: %w", link)
+		}
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("tokenizer: %s: there is no such file or folder", path)
 		}

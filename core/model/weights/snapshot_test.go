@@ -1,0 +1,47 @@
+package weights_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"edged/core/model/weights"
+)
+
+// TestCopiedSnapshot: links of a downloader's cache that lead nowhere, and byte order marks, are named as what they are.
+func TestCopiedSnapshot(t *testing.T) {
+	check := func(path, name, want string) {
+		t.Helper()
+		_, err := weights.Open(path)
+		if err == nil || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "a model folder holds") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for _, name := range []string{"config.json", "model.safetensors"} {
+		dir := tiny("llama").writeHF(t)
+		path := filepath.Join(dir, name)
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink("../../blobs/0a1b", path); err != nil {
+			t.Skip(err)
+		}
+		check(dir, name, "is a link to ../../blobs/0a1b, which is not there")
+	}
+	file := filepath.Join(t.TempDir(), "m.gguf")
+	if err := os.Symlink("/nowhere/0a1b", file); err != nil {
+		t.Fatal(err)
+	}
+	check(file, "m.gguf", "is a link to /nowhere/0a1b")
+	for _, mark := range []string{"\xEF\xBB\xBF", "\xFF\xFE"} {
+		dir := tiny("llama").writeHF(t)
+		path := filepath.Join(dir, "config.json")
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		write(t, path, append([]byte(mark), text...))
+		check(dir, "config.json", "begins with a byte order mark")
+	}
+}
