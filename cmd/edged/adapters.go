@@ -148,7 +148,9 @@ func madeOf(kind string, rank, virtual int, targets []string) string {
 		return fmt.Sprintf("a soft prompt of %d virtual tokens", virtual)
 	case "dora":
 		return fmt.Sprintf("DoRA of rank %d on %s", rank, strings.Join(targets, ", "))
-	default:
+	case "lora", "":
 		return fmt.Sprintf("rank %d on %s", rank, strings.Join(targets, ", "))
+	default:
+		return fmt.Sprintf("%s on %s", kind, strings.Join(targets, ", "))
 	}
 }

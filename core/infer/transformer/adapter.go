@@ -48,18 +48,22 @@ func (m *Model) LoadAdapter(a *weights.Adapter) (*Adapter, error) {
 		}
 		w := m.net.linears[id].w
 		switch {
-		case mod == nil || mod.A == nil || mod.B == nil:
+		case mod == nil || mod.B == nil || mod.A == nil && mod.Magnitude != nil:
 			return nil, fmt.Errorf("transformer: %s: %s: a low-rank factor is missing", a.Path, name)
+		case mod.A == nil && (mod.B.Cols != w.Cols || mod.B.Rows != w.Rows):
+			return nil, fmt.Errorf("transformer: %s: %s: a change of (%d, %d): the model's is (%d, %d)", a.Path, name, mod.B.Rows, mod.B.Cols, w.Rows, w.Cols)
+		case mod.A == nil:
 		case mod.A.Rows < 1 || mod.A.Rows > maxRank || mod.B.Cols != mod.A.Rows:
 			return nil, fmt.Errorf("transformer: %s: %s: ranks %d and %d of the factors: want equal ones from 1 to %d", a.Path, name, mod.A.Rows, mod.B.Cols, maxRank)
 		case mod.A.Cols != w.Cols || mod.B.Rows != w.Rows:
 			return nil, fmt.Errorf("transformer: %s: %s: factors for a layer of (%d, %d): the model's is (%d, %d)", a.Path, name, mod.B.Rows, mod.A.Cols, w.Rows, w.Cols)
 		case mod.Magnitude != nil && len(mod.Magnitude) != w.Rows:
 			return nil, fmt.Errorf("transformer: %s: %s: %d magnitudes for the %d rows of (%d, %d)", a.Path, name, len(mod.Magnitude), w.Rows, w.Rows, w.Cols)
-		case !finite(mod.Scale):
+		}
+		if !finite(mod.Scale) {
 			return nil, fmt.Errorf("transformer: %s: %s: scale %v is not a number", a.Path, name, mod.Scale)
 		}
-		l := &lora{rank: mod.A.Rows, a: mod.A, b: mod.B, scale: mod.Scale}
+		l := &lora{rank: mod.B.Cols, a: mod.A, b: mod.B, scale: mod.Scale}
 		out.mods[id] = l
 		if n, ok := l.packable(); ok && m.opt.Precision == kernel.Fast {
 			size += n
@@ -213,7 +217,9 @@ func (s *step) lowRank(j *product) {
 				for lo := g.lo; lo < g.hi; lo += termRows {
 					hi := min(lo+termRows, g.hi)
 					w.terms = append(w.terms, term{part: i, lo: lo, hi: hi, l: l, scale: u.Scale * l.scale, use: u.Scale})
-					total += (hi - lo) * l.ld()
+					if l.a != nil {
+						total += (hi - lo) * l.ld()
+					}
 				}
 			}
 		}
@@ -227,6 +233,10 @@ func (s *step) lowRank(j *product) {
 		t := &w.terms[i]
 		n, cols, ld := t.hi-t.lo, s.act.Cols, t.l.ld()
 		t.in = kernel.Activations{Rows: n, Cols: cols, X: s.act.X[t.lo*cols : t.hi*cols]}
+		if t.l.a == nil { // B is the whole change
+			t.mid = t.in
+			continue
+		}
 		t.mid = kernel.Activations{Rows: n, Cols: ld, X: mid[:n*ld]}
 		mid = mid[n*ld:]
 		groups, each := 1, 1

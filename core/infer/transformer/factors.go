@@ -19,7 +19,7 @@ type lora struct {
 	rank     int
 	scale    float32
 	f        kernel.Factors // Rank 0: a and b are used
-	a, b     *quant.Matrix  // (rank, in), (out, rank)
+	a, b     *quant.Matrix  // (rank, in), (out, rank); no a: b is (out, in), a change of no low rank
 	dora     *dora          // nil: plain LoRA
 	multiple int            // where ranges over the outputs may start
 }
@@ -31,7 +31,10 @@ func (l *lora) packed() bool { return l.f.Rank > 0 }
 func (l *lora) bytes() int64 {
 	n := int64(len(l.f.A)) + int64(len(l.f.B))
 	if !l.packed() {
-		n = matrixBytes(l.a) + matrixBytes(l.b)
+		n = matrixBytes(l.b)
+		if l.a != nil {
+			n += matrixBytes(l.a)
+		}
 	}
 	if l.dora != nil {
 		n += doraBytes(len(l.dora.gain))
@@ -51,6 +54,9 @@ func (l *lora) pack(mem *store) {
 
 // packable tells whether the shape can be laid out, and how many bytes it takes.
 func (l *lora) packable() (int64, bool) {
+	if l.a == nil {
+		return 0, false
+	}
 	a, b, ok := kernel.LoRASizes(l.rank, l.a.Cols, l.b.Rows)
 	return storeAlign(a) + storeAlign(b), ok
 }

@@ -12,7 +12,7 @@ import (
 	"edged/quant"
 )
 
-// Adapter is an open LoRA adapter that was proved against one model: every module exists there and has the shape that
+// Adapter is an open adapter that was proved against one model: every module exists there and has the shape that
 // the adapter was trained on, and every value is finite. It is immutable and lives until Close.
 type Adapter struct {
 	Path    string
@@ -29,13 +29,14 @@ type Adapter struct {
 
 	maps  []*mmap.Mapping
 	arena *arena
+	dense int64 // bytes of changes of no low rank
 }
 
 // LoRA is the low-rank change of one matrix W (out, in): y = W·x + Scale · s · B·(A·x), where s is the scale that a request
-// asks for. Rows of B are in the order of W's rows.
+// asks for. Rows of B are in the order of W's rows. Without A it is of no low rank: y = W·x + Scale · s · B·x.
 type LoRA struct {
-	A     *quant.Matrix // (r, in)
-	B     *quant.Matrix // (out, r)
+	A     *quant.Matrix // (r, in); nil: B is the whole change
+	B     *quant.Matrix // (out, r), or (out, in)
 	Scale float32       // alpha / r, or alpha / √r with rank-stabilised LoRA
 	// Magnitude (out) makes it DoRA: y = Magnitude / ‖W + Scale·s·B·A‖ · (W·x + Scale · s · B·(A·x)), the norm of each row.
 	Magnitude []float32
@@ -119,6 +120,11 @@ func (a *Adapter) fill(f *adapterFile, m *Model) error {
 			return a.fail(ErrMismatch, "module %s: tensors %s (%d, %d) and %s (%d, %d) are not those of %s: an embedding has lora_embedding_A and lora_embedding_B, a linear layer lora_A and lora_B",
 				l.module, l.a.name, l.a.rows, l.a.cols, l.b.name, l.b.rows, l.b.cols, name)
 		}
+		if l.made != nil {
+			if err := a.make(l, m, name); err != nil {
+				return err
+			}
+		}
 		if err := a.finite(&l.a, &l.b, &l.size); err != nil {
 			return err
 		}
@@ -199,6 +205,9 @@ func rounded(f quant.Format, v float32) float32 {
 // finite refuses values with which every answer would be noise.
 func (a *Adapter) finite(tensors ...*rawTensor) error {
 	for _, t := range tensors {
+		if t.data == nil { // made row by row, when all that it is made of was proved
+			continue
+		}
 		m := t.matrix(t.name)
 		row := make([]float32, m.Cols)
 		for r := range m.Rows {
@@ -261,7 +270,11 @@ func (a *Adapter) add(l *rawLoRA, m *Model, name string, fromGGUF bool) error {
 	}
 	b, size := l.b, l.size
 	permutedB := fromGGUF && m.family.Permuted
-	if heads := m.tensors[name].Heads; heads > 0 && permutedB != m.Spec.Permuted {
+	if l.made != nil && l.made.times != nil {
+		if b.data, err = a.times(l, m, name); err != nil {
+			return err
+		}
+	} else if heads := m.tensors[name].Heads; heads > 0 && permutedB != m.Spec.Permuted {
 		data, err := a.permuted(&b, heads, m.Spec.Permuted)
 		if err != nil {
 			return fmt.Errorf("weights: adapter %s: tensor %s: %w", a.Path, b.name, err)
@@ -273,9 +286,11 @@ func (a *Adapter) add(l *rawLoRA, m *Model, name string, fromGGUF bool) error {
 			}
 		}
 	}
-	A, err := a.place(&l.a, name+".lora_a")
-	if err != nil {
-		return err
+	var A *quant.Matrix
+	if l.a.rows > 0 {
+		if A, err = a.place(&l.a, name+".lora_a"); err != nil {
+			return err
+		}
 	}
 	B, err := a.place(&b, name+".lora_b")
 	if err != nil {

@@ -24,7 +24,8 @@ const (
 // Kind is what an adapter consists of.
 type Kind string
 
-// The kinds. An adapter of which one module is DoRA is of that kind.
+// The kinds. An adapter of which one module is DoRA is of that kind. Other kinds of PEFT have its peft_type in small letters:
+// "loha".
 const (
 	KindLoRA   Kind = "lora"
 	KindDoRA   Kind = "dora"
@@ -45,7 +46,7 @@ type AdapterHeader struct {
 }
 
 // ReadAdapterHeader reads and checks an adapter's configuration and tensor names, shapes and types: all that can be
-// checked without the model. Tensor data is not read.
+// checked without the model. Of LoRA and soft prompts tensor data is not read.
 func ReadAdapterHeader(path string) (*AdapterHeader, error) {
 	f, err := readAdapter(path, nil)
 	if err != nil {
@@ -116,6 +117,7 @@ type adapterFile struct {
 	model  *Model // that it is to be proved against, for messages; nil: none is open
 	base   string
 	arch   string
+	other  Kind // of peftKinds; "": LoRA or a prompt
 	loras  []rawLoRA
 	prompt rawTensor // a soft prompt (virtual tokens, width); no rows: none
 	copies []baseCopy
@@ -148,10 +150,28 @@ type rawLoRA struct {
 	a, b   rawTensor
 	size   rawTensor // DoRA's magnitudes (out, 1); no rows: plain LoRA
 	scale  float64
+	made   *made // nil: a and b are as the file has them
 }
 
-// rank is the number of columns of B, which all containers agree on.
-func (l *rawLoRA) rank() int { return l.b.cols }
+// made is a change of a kind beside LoRA, computed when the matrix that it is for is known.
+type made struct {
+	dense  bool // B is all of Δ (out, in), and there is no A
+	byRow  bool // times depends on the row
+	whole  int  // the columns of W must be a multiple of it; 0: any
+	widest int  // and no more than these; 0: any
+	blocks int  // the rows of W must be a multiple of it; 0: any
+
+	derive func(a, b []float32, in int)    // fills both factors, or A alone where times is set; nil: nothing to fill
+	times  func(row int, w, dst []float32) // makes a row of B of a row of W; nil: derive does
+}
+
+// rank is the number of columns of B, which all containers agree on; 0 where the change has no low rank.
+func (l *rawLoRA) rank() int {
+	if l.made != nil && l.made.dense {
+		return 0
+	}
+	return l.b.cols
+}
 
 // A rawTensor is (rows, cols) in the container's bytes.
 type rawTensor struct {
@@ -180,7 +200,7 @@ func readAdapter(path string, m *Model) (*adapterFile, error) {
 		err = f.readGGUF(path)
 	}
 	if err == nil && len(f.loras) == 0 && f.prompt.rows == 0 {
-		err = adapterError(path, ErrInvalid, "it has no LoRA tensors and no prompt_embeddings")
+		err = adapterError(path, ErrInvalid, "it has no tensors of an adapter, such as lora_A and lora_B or prompt_embeddings")
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.close())
@@ -250,6 +270,8 @@ func (f *adapterFile) kind() Kind {
 	switch {
 	case f.prompt.rows > 0:
 		return KindPrompt
+	case f.other != "":
+		return f.other
 	case slices.ContainsFunc(f.loras, func(l rawLoRA) bool { return l.size.rows > 0 }):
 		return KindDoRA
 	default:
@@ -279,6 +301,9 @@ func (f *adapterFile) bytes() int64 {
 	for i := range f.loras {
 		l := &f.loras[i]
 		n += int64(len(l.a.data)) + int64(len(l.b.data)) + int64(len(l.size.data))
+		if l.made != nil && l.a.data == nil && l.b.data == nil {
+			n += 4 * (int64(l.a.rows)*int64(l.a.cols) + int64(l.b.rows)*int64(l.b.cols))
+		}
 	}
 	return n
 }

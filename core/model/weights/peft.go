@@ -43,6 +43,10 @@ func (f *adapterFile) readPEFT(dir string) error {
 	if c.isPrompt() {
 		return f.readPrompt(dir, c, file)
 	}
+	if c.isKind() {
+		f.other = Kind(strings.ToLower(c.Type))
+		return f.readKind(dir, c, file)
+	}
 	modules := map[string]*parts{}
 	for i := range file.Tensors() {
 		t := &file.Tensors()[i]

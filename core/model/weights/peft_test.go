@@ -132,7 +132,7 @@ func TestPEFT(t *testing.T) {
 		}, check: func(a *weights.Adapter) bool { return a.Mods["output.weight"] != nil }},
 		{name: "negative alpha", edit: func(a *tinyAdapter) { a.config["lora_alpha"] = -8 }, check: func(a *weights.Adapter) bool { return a.Mods[q0].Scale == -2 }},
 
-		{name: "IA3", edit: func(a *tinyAdapter) { a.config["peft_type"] = "IA3" }, want: `"IA3"; the supported ones are LORA, PROMPT_TUNING and P_TUNING (its tensor base_model.model.model.layers.0.mlp.down_proj.lora_A.weight is [4 96], the model's blk.0.ffn_down.weight is (64, 96))`, kind: weights.ErrUnsupported},
+		{name: "IA3", edit: func(a *tinyAdapter) { a.config["peft_type"] = "IA3" }, want: `"IA3"; the supported ones are LORA, PROMPT_TUNING, P_TUNING, ADALORA, BOFT, C3A, HRA, LOHA, LOKR, MISS, OFT, VBLORA, VERA (its tensor base_model.model.model.layers.0.mlp.down_proj.lora_A.weight is [4 96], the model's blk.0.ffn_down.weight is (64, 96))`, kind: weights.ErrUnsupported},
 		{name: "IA3 tensors", edit: func(a *tinyAdapter) {
 			a.config["peft_type"] = "IA3"
 			a.tensors[pre+"model.layers.1.mlp.down_proj.ia3_l"] = []int64{1, 96}
@@ -211,7 +211,7 @@ func TestPEFT(t *testing.T) {
 			a.tensors[pre+"model.layers.0.self_attn.q_proj.lora_A.default.weight"] = []int64{4, 64}
 		}, want: "twice", kind: weights.ErrInvalid},
 		{name: "vector", edit: func(a *tinyAdapter) { a.tensors[pre+"model.layers.0.self_attn.q_proj.lora_A.weight"] = []int64{64} }, want: "[64]", kind: weights.ErrInvalid},
-		{name: "no tensors", edit: func(a *tinyAdapter) { a.tensors = nil; a.config["target_modules"] = nil }, want: "no LoRA tensors", kind: weights.ErrInvalid},
+		{name: "no tensors", edit: func(a *tinyAdapter) { a.tensors = nil; a.config["target_modules"] = nil }, want: "no tensors of an adapter", kind: weights.ErrInvalid},
 		{name: "NaN", edit: func(a *tinyAdapter) {
 			b := make([]byte, 4*4*64)
 			copy(b[4*70:], []byte{0, 0, 0xc0, 0x7f})
@@ -418,7 +418,7 @@ func TestAdapterGGUF(t *testing.T) {
 		{"control vector", with("adapter.type", "control"), good, `"control"`, 0},
 		{"other architecture", with("general.architecture", "qwen2"), good, "qwen2, but the model is llama", 0},
 		{"no architecture", with("general.architecture", nil), good, "architecture is missing", 0},
-		{"no tensors", keys, nil, "no LoRA tensors", 0},
+		{"no tensors", keys, nil, "no tensors of an adapter", 0},
 		{"no b", keys, good[:1], "has no B", 0},
 		{"other tensor", keys, append(slices.Clone(good), tensor{"blk.0.attn_norm.weight", quant.F32, []int64{64}}), "attn_norm.weight is none", 0},
 		{"other shape", keys, []tensor{{a, quant.F16, []int64{32, 4}}, {b, quant.F16, []int64{4, 32}}}, "A is (4, 32)", 0},

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"regexp"
 	"slices"
@@ -50,6 +51,18 @@ type peftConfig struct {
 	Arrow      json.RawMessage `json:"arrow_config"`
 	Tying      bool            `json:"ensure_weight_tying"`
 
+	// Of other kinds.
+	InitRank     float64         `json:"init_r"`       // AdaLoRA
+	LycorisAlpha float64         `json:"alpha"`        // LoHa, LoKr
+	TopK         float64         `json:"topk"`         // VB-LoRA
+	InitWeights  json.RawMessage `json:"init_weights"` // MiSS: its form
+	GramSchmidt  bool            `json:"apply_GS"`     // HRA
+	COFT         bool            `json:"coft"`         // OFT
+	Epsilon      float64         `json:"eps"`          // OFT
+	BlockShare   bool            `json:"block_share"`  // OFT
+	Neumann      *bool           `json:"use_cayley_neumann"`
+	NeumannTerms *float64        `json:"num_cayley_neumann_terms"`
+
 	// Of a soft prompt: PromptLearningConfig of src/peft/config.py.
 	Virtual *float64 `json:"num_virtual_tokens"`
 	Width   *float64 `json:"token_dim"`
@@ -78,6 +91,12 @@ func readPEFTConfig(path string) (*peftConfig, error) {
 // kinds are the same to who serves them.
 func (c *peftConfig) isPrompt() bool { return c.Type == "PROMPT_TUNING" || c.Type == "P_TUNING" }
 
+// isKind tells whether it is one of peftKinds.
+func (c *peftConfig) isKind() bool {
+	_, ok := peftKinds()[c.Type]
+	return ok
+}
+
 // A refusal is a configuration of a kind that is not served; modules are those that it names.
 type refusal struct {
 	why     string
@@ -90,7 +109,7 @@ func (r *refusal) Unwrap() error { return ErrUnsupported }
 
 // parsePEFTConfig reads and checks a configuration.
 func parsePEFTConfig(data []byte) (*peftConfig, error) {
-	c := &peftConfig{Type: "LORA", Rank: 8, Alpha: 8}
+	c := &peftConfig{Type: "LORA", Rank: 8, Alpha: 8, InitRank: 12, LycorisAlpha: 8, TopK: 2, Epsilon: 6e-5}
 	if err := json.Unmarshal(data, c); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
@@ -99,6 +118,9 @@ func parsePEFTConfig(data []byte) (*peftConfig, error) {
 	}
 	if c.isPrompt() {
 		return c, nil
+	}
+	if c.Type == "ADALORA" {
+		c.RankPat = nil // which ranks were kept; the tensors have no others
 	}
 	for _, err := range []error{
 		field("target_modules", c.targets.parse(c.Targets)),
@@ -112,10 +134,14 @@ func parsePEFTConfig(data []byte) (*peftConfig, error) {
 		}
 	}
 	switch {
-	case !isRank(c.Rank):
+	case !isRank(c.Rank) && (!c.isKind() || c.Type == "LOHA" || c.Type == "LOKR"): // of the others it is only how they began
 		return nil, fmt.Errorf("%w: r is %g: want a whole number from 1 to %d", ErrInvalid, c.Rank, maxRank)
 	case math.Abs(c.Alpha) > 1e6:
 		return nil, fmt.Errorf("%w: lora_alpha is %g", ErrInvalid, c.Alpha)
+	case c.Type == "ADALORA" && !isRank(c.InitRank):
+		return nil, fmt.Errorf("%w: init_r is %g: want a whole number from 1 to %d", ErrInvalid, c.InitRank, maxRank)
+	case math.Abs(c.LycorisAlpha) > 1e6:
+		return nil, fmt.Errorf("%w: alpha is %g", ErrInvalid, c.LycorisAlpha)
 	}
 	for _, p := range c.ranks {
 		if !isRank(p.value) {
@@ -155,8 +181,12 @@ func (c *peftConfig) refuse() error {
 		why = fmt.Sprintf("num_transformer_submodules %g: soft prompts are served for decoders, which have one", *c.Halves)
 	case c.isPrompt():
 		return nil
+	case c.isKind():
+		if why = c.refuseKind(); why == "" {
+			return nil
+		}
 	case c.Type != "LORA":
-		why = fmt.Sprintf("peft_type %q; the supported ones are LORA, PROMPT_TUNING and P_TUNING", c.Type)
+		why = fmt.Sprintf("peft_type %q; the supported ones are LORA, PROMPT_TUNING, P_TUNING, %s", c.Type, strings.Join(slices.Sorted(maps.Keys(peftKinds())), ", "))
 	case given(c.Invocation):
 		why = "alora_invocation_tokens: an adapter that switches itself on inside a text is not served"
 	case given(c.Arrow):

@@ -161,7 +161,7 @@ type AdapterInfo struct {
 	Rank    int
 	Targets []string // module names, for example "q_proj"
 	Bytes   int64    // of memory
-	Kind    string   // "lora", "dora" or "soft_prompt"
+	Kind    string   // "lora", "dora", "soft_prompt" or a peft_type in small letters
 	Virtual int      // virtual tokens, of a soft prompt
 	Base    string   // what its files say it was trained on; "" where they do not
 }

@@ -80,7 +80,7 @@ type Adapter struct {
 	State      string   `json:"state"`
 	Generation int      `json:"generation"` // 0: none is served
 	SHA256     string   `json:"sha256,omitempty"`
-	Kind       string   `json:"kind,omitempty"` // "lora", "dora" or "soft_prompt"
+	Kind       string   `json:"kind,omitempty"` // "lora", "dora", "soft_prompt" or a peft_type in small letters
 	Rank       int      `json:"rank,omitempty"` // of a soft prompt there is none
 	Virtual    int      `json:"virtual_tokens,omitempty"`
 	Targets    []string `json:"targets,omitempty"` // modules, such as "q_proj"

@@ -1,0 +1,99 @@
+package weights
+
+import (
+	"strings"
+	"unsafe"
+
+	"edged/core/model/arch"
+	"edged/quant"
+)
+
+// maxDense bounds the memory of an adapter's changes that have no low rank, which take four bytes for each weight.
+const maxDense = 2 << 30
+
+// make computes the factors of l, as far as they do not depend on the weights, for the matrix name, which may be a fused one.
+func (a *Adapter) make(l *rawLoRA, m *Model, name string) error {
+	out, in, fused := 0, 0, false
+	pattern, numbers := arch.SplitNumbers(strings.TrimSuffix(name, ".weight"))
+	if split := m.Spec.SplitOf(pattern); split != nil {
+		fused = true
+		for _, into := range split.Into {
+			if w := m.Matrix(arch.JoinNumbers(into, numbers) + ".weight"); w != nil {
+				out, in = out+w.Rows, w.Cols
+			}
+		}
+	} else if w := m.Matrix(name); w != nil {
+		out, in = w.Rows, w.Cols
+	}
+	how := l.made
+	switch {
+	case out == 0:
+		return a.fail(ErrMismatch, "module %s: the model has no tensor %s", l.module, name)
+	case l.b.rows != 0 && l.b.rows != out || how.blocks > 0 && out%how.blocks != 0 ||
+		l.a.cols != 0 && l.a.cols != in || how.whole > 0 && in%how.whole != 0 || how.widest > 0 && in > how.widest:
+		return a.fail(ErrMismatch, "module %s: the shapes of its tensors do not fit the model's %s, which is (%d, %d): it was trained on another model", l.module, name, out, in)
+	case how.byRow && fused:
+		return a.fail(ErrUnsupported, "module %s: an adapter of the kind %s on a fused matrix; merge it into the model with PEFT", l.module, a.Kind)
+	}
+	l.a.cols, l.b.rows = in, out
+	if how.dense {
+		l.b.cols = in
+		if a.dense += 4 * int64(out) * int64(in); a.dense > maxDense {
+			return a.fail(ErrUnsupported, "its changes have no low rank and take more than %d MiB with module %s: merge it into the model with PEFT", maxDense>>20, l.module)
+		}
+	}
+	var A, B []float32
+	var err error
+	if l.a.rows > 0 {
+		if A, l.a.data, err = a.floats(l.a.rows * in); err != nil {
+			return err
+		}
+	}
+	if how.times == nil {
+		if B, l.b.data, err = a.floats(out * l.b.cols); err != nil {
+			return err
+		}
+	}
+	if how.derive != nil {
+		how.derive(A, B, in)
+	}
+	return nil
+}
+
+// times makes B of the rows of the model's matrix name, in their order.
+func (a *Adapter) times(l *rawLoRA, m *Model, name string) ([]byte, error) {
+	w, heads := m.Matrix(name), 0
+	if m.Spec.Permuted {
+		heads = m.tensors[name].Heads
+	}
+	B, data, err := a.floats(w.Rows * l.b.cols)
+	if err != nil {
+		return nil, err
+	}
+	row := make([]float32, w.Cols)
+	for r := range w.Rows {
+		quant.Row(row, w, r)
+		l.made.times(apart(r, w.Rows, heads), row, B[r*l.b.cols:(r+1)*l.b.cols])
+	}
+	t := rawTensor{name: l.b.name, format: quant.F32, rows: w.Rows, cols: l.b.cols, data: data}
+	return data, a.finite(&t)
+}
+
+// apart is where row r of a matrix, whose RoPE pairs are adjacent, was before; heads is 0 where nothing was moved.
+func apart(r, rows, heads int) int {
+	if heads == 0 {
+		return r
+	}
+	dim := rows / heads
+	i := r % dim
+	return r - i + i%2*(dim/2) + i/2
+}
+
+// floats are n zeros off the heap, and their bytes.
+func (a *Adapter) floats(n int) ([]float32, []byte, error) {
+	b, err := a.arena.alloc(4 * n)
+	if err != nil {
+		return nil, nil, a.fail(err, "%d values of a change of no low rank", n)
+	}
+	return unsafe.Slice((*float32)(unsafe.Pointer(unsafe.SliceData(b))), n), b, nil
+}
