@@ -28,6 +28,7 @@ type finding struct {
 	Detail string `json:"detail"`
 	Fix    string `json:"fix,omitempty"`
 	Unseen bool   `json:"unseen,omitempty"` // it could not be looked at: neither ok nor a problem
+	Note   bool   `json:"note,omitempty"`   // it works, with something missing
 }
 
 // checker gathers findings.
@@ -67,6 +68,8 @@ func (k *checker) add(f finding) {
 	switch {
 	case f.Unseen:
 		word = "unseen"
+	case f.Note:
+		word = "note"
 	case !f.OK:
 		word = "problem"
 	}
@@ -95,7 +98,7 @@ func (a *app) checkCommand() *cobra.Command {
 		Use:     "check [--config FILE]",
 		GroupID: "service",
 		Short:   "Verify everything that can be verified without serving",
-		Long: `Reads the configuration, starts the plugins, loads the model and every adapter, and tries the broker. Each line says ok or problem,
+		Long: `Reads the configuration, starts the plugins, loads the model and every adapter, and tries the broker. Each line says ok, note or problem,
 and how to mend it. Nothing is published but short probes on edged/NODE/probe, and a running service is not disturbed. The exit code is 1 where there is a problem.
 
 What the service may read and write is not what you may: as root, the check of the installed service's settings runs as the service
@@ -229,7 +232,7 @@ func (k *checker) broker(ctx context.Context) {
 		k.ok("broker", "embedded, %s is free", m.Listen)
 		return
 	}
-	probe, cancel := context.WithTimeout(ctx, 30*time.Second)
+	probe, cancel := context.WithTimeout(ctx, 90*time.Second)
 	defer cancel()
 	lacks, err := mqtt.Probe(probe, mqtt.Options{Node: k.c.Node.Name, Config: *m})
 	if err != nil {
@@ -238,11 +241,7 @@ func (k *checker) broker(ctx context.Context) {
 	}
 	k.ok("broker", "%s takes the connection and all subscriptions", m.Broker)
 	for _, l := range lacks {
-		if l.Grave {
-			k.problem("broker", errors.New(l.Text), l.Fix)
-		} else {
-			k.add(finding{OK: true, Unseen: true, What: "broker", Detail: l.Text, Fix: l.Fix})
-		}
+		k.add(finding{OK: !l.Grave, Unseen: l.Untried, Note: !l.Grave && !l.Untried, What: "broker", Detail: l.Text, Fix: l.Fix})
 	}
 }
 

@@ -79,8 +79,9 @@ type Door struct {
 	once     sync.Once
 	leaving  chan struct{} // closed: the node takes no more of its group's requests
 	leave    sync.Once
-	proved   atomic.Bool // the broker deals to a shared subscription, or that could not be tried
-	strays   chan string // groups that a message came from, though the node is in them no longer
+	proved   atomic.Bool                 // the broker deals to a shared subscription, or that could not be tried
+	learned  atomic.Pointer[packetLimit] // nil: the broker has taken what came
+	strays   chan string                 // groups that a message came from, though the node is in them no longer
 	online   atomic.Bool
 }
 
@@ -151,7 +152,7 @@ func (d *Door) Event(req *dispatch.Request, ev dispatch.Event) {
 	}
 	if req.Plain {
 		if ev.Last != nil {
-			m.payload = plainText(ev.Last, d.maxPayload())
+			m.payload, m.plain = plainText(ev.Last, d.maxPayload()), true
 			d.out.put(m)
 		}
 		return

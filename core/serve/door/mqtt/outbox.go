@@ -31,6 +31,8 @@ type outgoing struct {
 	client   string // with id: whose event it is
 	id       string
 	last     bool // the request's last event
+	plain    bool // the answer to an ask
+	size     int  // of the packet that it stands for, where that was refused; 0: it stands for none
 	sent     time.Time
 	losses   int // connections that ended soon after it was sent, unacknowledged
 	alone    int // of them, while nothing else was in flight

@@ -22,9 +22,10 @@ const (
 
 // Shortcoming is something that edged could use and that the broker lacks. Both are sentences for a person.
 type Shortcoming struct {
-	Text  string
-	Fix   string // "": nothing need be done
-	Grave bool   // the configuration as it is does not work
+	Text    string
+	Fix     string // "": nothing need be done
+	Grave   bool   // the configuration as it is does not work
+	Untried bool   // it could not be found out
 }
 
 // Probe tries what Run would need, under a client id of its own: it connects, subscribes, and publishes on edged/NODE/probe/check, where
@@ -48,7 +49,8 @@ func Probe(ctx context.Context, o Options) ([]Shortcoming, error) {
 		}
 		found = append(found, s...)
 	}
-	return found, nil
+	s, err := p.limit(ctx)
+	return append(found, s...), err
 }
 
 // proveGroup tries whether the broker deals anything to a shared subscription, and says so in the log where it does not: three of
@@ -89,12 +91,13 @@ type prober struct {
 	client paho.Client
 	conn   *link.Conn
 	got    chan paho.Message
+	lost   chan error
 	stop   func() bool
 }
 
 // dialProbe connects with a clean session.
 func (d *Door) dialProbe(ctx context.Context, who string) (*prober, error) {
-	p := &prober{door: d, who: who, got: make(chan paho.Message, 16)}
+	p := &prober{door: d, who: who, got: make(chan paho.Message, 16), lost: make(chan error, 1)}
 	opts, err := d.settings.Options(ctx, ClientID(d.o.Node)+"-"+who, func(c *link.Conn) {
 		p.conn = c
 		p.stop = context.AfterFunc(ctx, func() { _ = c.Close() })
@@ -108,6 +111,7 @@ func (d *Door) dialProbe(ctx context.Context, who string) (*prober, error) {
 		default: // not one of a probe's few
 		}
 	})
+	opts.SetConnectionLostHandler(func(_ paho.Client, err error) { p.lost <- err })
 	p.client = paho.NewClient(opts)
 	token := p.client.Connect()
 	<-token.Done()
@@ -179,7 +183,7 @@ func (p *prober) share(ctx context.Context) ([]Shortcoming, error) {
 	}
 	untried := Shortcoming{
 		Text: "whether the broker deals to shared subscriptions could not be tried, since it does not deliver what this node publishes on " + t.probe("", "") + "/#",
-		Fix:  "let the broker's access list have it read and write that (docs/mqtt.md)",
+		Fix:  "let the broker's access list have it read and write that (docs/mqtt.md)", Untried: true,
 	}
 	switch err := p.subscribe(ctx, map[string]byte{plain: 1}); {
 	case errors.Is(err, errRefused):
@@ -222,4 +226,81 @@ func (p *prober) share(ctx context.Context) ([]Shortcoming, error) {
 		return []Shortcoming{lacks}, nil
 	}
 	return []Shortcoming{untried}, nil
+}
+
+// Steps of the search for a broker's limit.
+const (
+	leastProbe  = 512 // bytes; who takes less takes nothing of edged's
+	probeHalves = 5   // after the halving: the limit is known to 3 %
+)
+
+// limit finds the largest payload that the broker takes and delivers, up to mqtt.max_payload.
+func (p *prober) limit(ctx context.Context) ([]Shortcoming, error) {
+	most := p.door.maxPayload()
+	passes, err := p.pass(ctx, most)
+	if passes || err != nil {
+		return nil, err
+	}
+	if passes, err = p.pass(ctx, 1); !passes || err != nil {
+		return []Shortcoming{{
+			Text: "which payloads the broker takes could not be tried, since it does not deliver what this node publishes on " + p.door.topics.probe("", "") + "/#",
+			Fix:  "let the broker's access list have it read and write that (docs/mqtt.md)", Untried: true,
+		}}, err
+	}
+	good, bad := most/2, most
+	for ; good > leastProbe; good, bad = good/2, good {
+		if passes, err = p.pass(ctx, good); passes || err != nil {
+			break
+		}
+	}
+	for i := 0; i < probeHalves && err == nil; i++ {
+		middle := good + (bad-good)/2
+		if passes, err = p.pass(ctx, middle); passes {
+			good = middle
+		} else {
+			bad = middle
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return []Shortcoming{{
+		Text: fmt.Sprintf("the broker delivers payloads of %d bytes and none of %d, and mqtt.max_payload is %d: larger requests never reach this node, and larger answers become answer_too_large or are lost",
+			good, bad, most),
+		Fix: fmt.Sprintf("raise the broker's limit, or set mqtt.max_payload to %d", good),
+	}}, nil
+}
+
+// pass reports whether a payload of a size comes back. It has a connection of its own, since brokers close it over a packet that is
+// too large for them; mosquitto acknowledges such a one and drops it.
+func (p *prober) pass(ctx context.Context, size int) (bool, error) {
+	own, err := p.door.dialProbe(ctx, p.who+"-size")
+	if err != nil {
+		return false, err
+	}
+	defer own.close()
+	topic := p.door.topics.probe(p.who, "size")
+	switch err := own.subscribe(ctx, map[string]byte{topic: 1}); {
+	case errors.Is(err, errRefused):
+		return false, nil
+	case err != nil:
+		return false, err
+	}
+	own.client.Publish(topic, 1, false, make([]byte, size))
+	timeout := time.NewTimer(probeWait + time.Duration(size)*time.Microsecond) // 1 MB/s both ways
+	defer timeout.Stop()
+	for {
+		select {
+		case m := <-own.got:
+			if m.Topic() == topic && len(m.Payload()) == size {
+				return true, nil
+			}
+		case <-own.lost:
+			return false, ctx.Err()
+		case <-timeout.C:
+			return false, nil
+		case <-ctx.Done():
+			return false, ctx.Err()
+		}
+	}
 }

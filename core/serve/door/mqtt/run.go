@@ -12,7 +12,6 @@ import (
 
 	paho "github.com/eclipse/paho.mqtt.golang"
 
-	"edged/core/serve/dispatch"
 	"edged/core/serve/door/mqtt/link"
 )
 
@@ -458,11 +457,13 @@ func (s *session) sendOne(ctx context.Context, m *outgoing) {
 		s.client.Publish(m.topic, 0, false, m.payload)
 		return
 	}
+	s.door.spare(m)
 	token := s.client.Publish(m.topic, 1, false, m.payload)
 	s.waits.Go(func() {
 		if !s.acknowledged(ctx, token) {
 			return
 		}
+		s.door.learn(m)
 		s.door.out.acknowledged(m)
 		s.door.published(m)
 	})
@@ -496,25 +497,5 @@ func (d *Door) published(m *outgoing) {
 	}
 	if err := p.Published(m.client, m.id); err != nil {
 		d.log.Debug("an acknowledged answer is not in the inbox", "request_id", m.id, "client", m.client, "err", err)
-	}
-}
-
-// convict deals with messages under which the broker closes the connection: too large for it, or on a topic that its
-// access list closes connections over. An answer is replaced by an error once; after that, and anything else, is given up.
-func (d *Door) convict(guilty []*outgoing) {
-	for _, m := range guilty {
-		if m.event == nil || m.replaced {
-			d.log.Error("the broker closes the connection over a message that is given up now: its access list forbids the topic",
-				"topic", m.topic, "bytes", len(m.payload))
-			continue
-		}
-		d.log.Error("the broker closes the connection over an answer: it is larger than the broker takes, or its access list forbids the topic",
-			"topic", m.topic, "bytes", len(m.payload), "request_id", m.id)
-		e := failed(*m.event, dispatch.CodeTooLarge,
-			fmt.Sprintf("the broker does not take the answer, which has %d bytes", len(m.payload)))
-		d.out.put(&outgoing{
-			topic: m.topic, class: kept, payload: encodeEvent(e, d.maxPayload()),
-			client: m.client, id: m.id, last: m.last, replaced: true,
-		})
 	}
 }
