@@ -139,6 +139,9 @@ func (e *Engine) load(ctx context.Context, req backend.LoadRequest, progress fun
 	if parts := file.Towers(); len(parts) > 0 {
 		e.opt.Log.InfoContext(ctx, "the text part is served; the parts of the model that see or hear are passed over", "path", req.Path, "parts", parts)
 	}
+	for _, note := range file.Notes() {
+		e.opt.Log.WarnContext(ctx, "model files disagree", "path", req.Path, "note", note)
+	}
 	m.headEOG = file.EOG
 	m.info = backend.ModelInfo{
 		Arch: info.Arch, Name: modelName(file), Hash: hash, Format: strings.ToUpper(info.Format.String()),

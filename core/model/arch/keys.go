@@ -195,6 +195,9 @@ func describe(v any) string {
 	case json.Number:
 		return v.String()
 	case map[string]any:
+		if f, ok := toFloat(v); ok {
+			return fmt.Sprint(f)
+		}
 		return "an object"
 	case []any, []int64, []float64, []bool, []string:
 		return "a list"

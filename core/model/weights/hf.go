@@ -1,6 +1,7 @@
 package weights
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -96,7 +97,31 @@ func (b *builder) openHF(dir string) error {
 			return err
 		}
 	}
-	return b.hfTensors(files, consumed)
+	if err := b.hfTensors(files, consumed); err != nil {
+		return err
+	}
+	b.twoHeads(k)
+	return nil
+}
+
+// twoHeads notes that a head counts, as in transformers 5, although the configuration says that the embedding is the head.
+func (b *builder) twoHeads(k *arch.Keys) {
+	head, embed := b.m.matrices[arch.HeadName], b.m.matrices[arch.EmbedName]
+	if head == nil || embed == nil || !k.Bool("|tie_word_embeddings", false) || sameEnds(head, embed) {
+		return
+	}
+	b.m.notes = append(b.m.notes, fmt.Sprintf("config.json has tie_word_embeddings, but %s is there and is not the embedding: it is the head", b.say(arch.HeadName)))
+}
+
+// sameEnds compares the first and last rows of two matrices: one that was trained differs everywhere, and reading all of both takes
+// a board half a minute.
+func sameEnds(a, b *quant.Matrix) bool {
+	const most = 1 << 20 // bytes
+	if a.Format != b.Format || len(a.Data) != len(b.Data) {
+		return false
+	}
+	n := min(most, len(a.Data))
+	return bytes.Equal(a.Data[:n], b.Data[:n]) && bytes.Equal(a.Data[len(a.Data)-n:], b.Data[len(b.Data)-n:])
 }
 
 // hfValues are the values of a small tensor; nil where there is none.

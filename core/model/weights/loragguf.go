@@ -50,6 +50,10 @@ func (f *adapterFile) readGGUF(path string) error {
 			which = halfB
 			module, ok = strings.CutSuffix(t.Name, ".lora_b")
 		}
+		if strings.HasSuffix(t.Name, "_norm.weight") { // the converter writes them, and llama.cpp has no use for them
+			f.note("tensor %s is passed over: trained norms are not served, by llama.cpp neither", t.Name)
+			continue
+		}
 		if !ok || !strings.HasSuffix(module, ".weight") {
 			return adapterError(path, ErrUnsupported, "tensor %s is none of NAME.weight.lora_a and NAME.weight.lora_b%s", t.Name, f.beside(t.Name))
 		}

@@ -39,6 +39,7 @@ type Model struct {
 
 	family  *arch.Family
 	towers  []string
+	notes   []string
 	tensors map[string]arch.Tensor // of matrices and vectors
 
 	matrices    map[string]*quant.Matrix
@@ -82,6 +83,9 @@ func (m *Model) Vector(name string) ([]float32, error) {
 
 // Towers are the parts of a folder's model that see or hear, of which nothing is loaded: "vision_tower".
 func (m *Model) Towers() []string { return m.towers }
+
+// Notes says where the files contradict each other, and what counts.
+func (m *Model) Notes() []string { return m.notes }
 
 // Names lists all matrices and vectors that are stored, sorted. The head of a tied model is not among them.
 func (m *Model) Names() []string {

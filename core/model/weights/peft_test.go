@@ -420,7 +420,8 @@ func TestAdapterGGUF(t *testing.T) {
 		{"no architecture", with("general.architecture", nil), good, "architecture is missing", 0},
 		{"no tensors", keys, nil, "no tensors of an adapter", 0},
 		{"no b", keys, good[:1], "has no B", 0},
-		{"other tensor", keys, append(slices.Clone(good), tensor{"blk.0.attn_norm.weight", quant.F32, []int64{64}}), "attn_norm.weight is none", 0},
+		{"other tensor", keys, append(slices.Clone(good), tensor{"blk.0.attn_q.bias", quant.F32, []int64{64}}), "attn_q.bias is none", 0},
+		{"norm", keys, append(slices.Clone(good), tensor{"blk.0.attn_norm.weight", quant.F32, []int64{64}}), "", 2},
 		{"other shape", keys, []tensor{{a, quant.F16, []int64{32, 4}}, {b, quant.F16, []int64{4, 32}}}, "A is (4, 32)", 0},
 		{"vector", keys, []tensor{{a, quant.F16, []int64{64}}, {b, quant.F16, []int64{4, 32}}}, "want a matrix", 0},
 		{"embedding the other way", keys, []tensor{{"token_embd.weight.lora_a", quant.F16, []int64{64, 4}}, {"token_embd.weight.lora_b", quant.F16, []int64{4, 40}}}, "of different ranks", 0},
@@ -453,6 +454,9 @@ func TestAdapterGGUF(t *testing.T) {
 		if err != nil {
 			t.Errorf("%s: %v", c.name, err)
 			continue
+		}
+		if (c.name == "norm") != noted(got, "blk.0.attn_norm.weight is passed over") {
+			t.Errorf("%s: notes %q", c.name, got.Notes)
 		}
 		if got.Mods["blk.0.attn_v.weight"].Scale != c.scale || len(got.SHA256) != 64 {
 			t.Errorf("%s: %+v", c.name, got.Mods["blk.0.attn_v.weight"])

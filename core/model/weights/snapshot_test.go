@@ -45,3 +45,17 @@ func TestCopiedSnapshot(t *testing.T) {
 		check(dir, "config.json", "begins with a byte order mark")
 	}
 }
+
+// TestStoredHead: a head that stands beside an embedding which the configuration calls the head counts, and is named where it is
+// another one.
+func TestStoredHead(t *testing.T) {
+	tied := tiny("llama")
+	tied.config["tie_word_embeddings"] = true
+	m := open(t, tied.writeHF(t))
+	if m.Spec.Head.Tied || len(m.Notes()) != 1 || !strings.Contains(m.Notes()[0], "lm_head.weight") {
+		t.Errorf("tied %v, notes %q", m.Spec.Head.Tied, m.Notes())
+	}
+	if m := open(t, tiny("llama").writeHF(t)); len(m.Notes()) != 0 {
+		t.Errorf("notes %q", m.Notes())
+	}
+}

@@ -104,7 +104,8 @@ func fromTekken(_ string, data []byte, c *folderConfig) (*Tokenizer, error) {
 		t.prefix = []int32{t.info.BOS}
 	}
 	t.typedOnly = true
-	return t, t.finish()
+	t.finish()
+	return t, nil
 }
 
 // fromModelFile reads a SentencePiece model or a tiktoken file.

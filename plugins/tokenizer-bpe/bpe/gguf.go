@@ -136,7 +136,8 @@ func (l *ggufLoader) load() (*Tokenizer, error) {
 		}
 	}
 	t.added = newMatcher(list, nil)
-	return t, t.finish()
+	t.finish()
+	return t, nil
 }
 
 // vocabulary reads tokens, types and the ids with a meaning, and corrects the types as llama.cpp does.

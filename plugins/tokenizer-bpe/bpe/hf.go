@@ -176,7 +176,8 @@ func (b *hfBuilder) build() error {
 	}
 	b.decoding()
 	b.t.info.ChatTemplate, b.t.info.NamedTemplates = b.config.template, b.config.templates
-	return b.t.finish()
+	b.t.finish()
+	return nil
 }
 
 // decoding sets up Decode.

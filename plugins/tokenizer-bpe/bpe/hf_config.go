@@ -86,7 +86,7 @@ func readFolderConfig(dir string) (*folderConfig, error) {
 		if err != nil {
 			return nil, err
 		}
-		data = plainJSON(data)
+		data = finiteJSON(plainJSON(data))
 		for _, into := range f.into {
 			if err := json.Unmarshal(data, into); err != nil {
 				return nil, fmt.Errorf("%s: %w", filepath.Join(dir, f.name), err)
@@ -168,6 +168,39 @@ func (c *folderConfig) readTemplates(dir string, lists ...templateText) error {
 
 // plainJSON drops a byte order mark.
 func plainJSON(data []byte) []byte { return bytes.TrimPrefix(data, []byte("\xEF\xBB\xBF")) }
+
+// finiteJSON puts null for the bare Infinity and NaN that Python writes where JSON has no number, none of which is asked for here.
+func finiteJSON(data []byte) []byte {
+	if !bytes.Contains(data, []byte("Infinity")) && !bytes.Contains(data, []byte("NaN")) {
+		return data
+	}
+	var out []byte
+	text := false
+	for i := 0; i < len(data); i++ {
+		if !text {
+			word := 0
+			for _, w := range []string{"-Infinity", "Infinity", "NaN"} {
+				if bytes.HasPrefix(data[i:], []byte(w)) {
+					word = len(w)
+					break
+				}
+			}
+			if word > 0 {
+				out = append(out, "null"...)
+				i += word - 1
+				continue
+			}
+		} else if data[i] == '\\' && i+1 < len(data) {
+			out = append(out, data[i])
+			i++
+			out = append(out, data[i])
+			continue
+		}
+		text = text != (data[i] == '"')
+		out = append(out, data[i])
+	}
+	return out
+}
 
 // readTokens reads the special tokens that keys like bos_token name. A token that was added keeps the flags it was added
 // with.

@@ -127,7 +127,8 @@ func fromMarian(dir string, data []byte, c *folderConfig) (*Tokenizer, error) {
 		return []string{strings.TrimSpace(out.String())}, nil
 	})
 	t.info.ChatTemplate = c.template
-	return t, t.finish()
+	t.finish()
+	return t, nil
 }
 
 func readVocabJSON(path string) (*hfVocab, error) {

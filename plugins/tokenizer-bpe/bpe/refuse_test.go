@@ -54,8 +54,6 @@ func TestGGUFRefusals(t *testing.T) {
 		{"too few types", m.with(keyTypes, []int64{1}), "1 entries for 261 tokens"},
 		{"no merges", m.without(keyMerges), "no tokenizer.ggml.merges"},
 		{"merges of numbers", m.with(keyMerges, []int64{1}), keyMerges},
-		{"BOS wanted, not given", m.with(keyAddBOS, true), "there is no BOS id"},
-		{"EOS wanted, not given", m.with(keyAddEOS, true), "there is no EOS id"},
 		{"long control token", m.with(keyTokens, append(slices.Clone(m[keyTokens].([]string)[:258]), strings.Repeat("x", 300), "<|user|>", "keep")), "300 bytes"},
 		{"scores too few", fakeMeta{keyModel: "llama", keyTokens: []string{"<unk>", "<s>", "</s>", "a"}, keyScores: []float64{1}}, "1 entries for 4 tokens"},
 	}
@@ -66,6 +64,40 @@ func TestGGUFRefusals(t *testing.T) {
 				t.Errorf("error %v, want %q", err, tt.want)
 			}
 		})
+	}
+}
+
+// TestNoSuchEnds: a file that wants a BOS or EOS and names none is served without, and says so.
+func TestNoSuchEnds(t *testing.T) {
+	m := small()
+	plain, err := m.mustLoad(t).Encode(nil, "ab c", Options{AddSpecial: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for key, want := range map[string]string{keyAddBOS: "there is no BOS id", keyAddEOS: "there is no EOS id"} {
+		tok := m.with(key, true).mustLoad(t)
+		ids, err := tok.Encode(nil, "ab c", Options{AddSpecial: true})
+		if err != nil || !slices.Equal(ids, plain) {
+			t.Errorf("%s: ids %v, want %v (%v)", key, ids, plain, err)
+		}
+		if notes := tok.Notes(); len(notes) != 1 || !strings.Contains(notes[0], want) {
+			t.Errorf("%s: notes %q", key, notes)
+		}
+		if i := tok.Info(); i.AddBOS || i.AddEOS {
+			t.Errorf("%s: %+v", key, i)
+		}
+	}
+}
+
+// TestBareNumbers: what Python writes where JSON has no number is no error in the files beside a tokenizer.json.
+func TestBareNumbers(t *testing.T) {
+	for in, want := range map[string]string{
+		`{"a": Infinity, "b": [-Infinity,NaN], "c": "NaN \\" , "d": "\"Infinity"}`: `{"a": null, "b": [null,null], "c": "NaN \\" , "d": "\"Infinity"}`,
+		`{"a": 1}`: `{"a": 1}`, `"NaN\`: `"NaN\`, `NaN`: `null`, ``: ``,
+	} {
+		if got := string(finiteJSON([]byte(in))); got != want {
+			t.Errorf("%s: %s, want %s", in, got, want)
+		}
 	}
 }
 
@@ -207,6 +239,14 @@ func TestFolders(t *testing.T) {
 		i := tok.Info()
 		if i.BOS != 1 || i.EOS != 2 || i.Pad != -1 || i.ChatTemplate != "D" || !slices.Equal(i.EOG, []int32{0, 2, 7, 9}) || i.AddBOS || i.Kind != KindBPE || i.Pre != "qwen2" {
 			t.Errorf("%+v", i)
+		}
+	})
+	t.Run("bare Infinity", func(t *testing.T) {
+		tok, err := FromFolder(write(t, map[string]string{
+			"tokenizer.json": demo, "tokenizer_config.json": `{"model_max_length": Infinity}`, "config.json": `{"model_type": "llama", "x": -Infinity, "bos_token_id": 3}`,
+		}))
+		if err != nil || tok.Info().BOS != 3 {
+			t.Errorf("%v", err)
 		}
 	})
 	t.Run("a template of its own", func(t *testing.T) {

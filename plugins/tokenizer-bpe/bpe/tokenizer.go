@@ -320,16 +320,15 @@ func (t *Tokenizer) decodeAll(ids []int32, special bool) ([]byte, error) {
 }
 
 // finish completes a tokenizer whose vocabulary, pieces, ids and matchers are set.
-func (t *Tokenizer) finish() error {
-	for _, id := range t.prefix {
-		if id < 0 {
-			return errors.New("the model wants a token before every text, and does not say which: there is no BOS id")
-		}
+func (t *Tokenizer) finish() {
+	missing := func(id int32) bool { return id < 0 }
+	if slices.ContainsFunc(t.prefix, missing) {
+		t.prefix = slices.DeleteFunc(slices.Clone(t.prefix), missing)
+		t.notes = append(t.notes, "the model wants a token before every text and does not say which, since there is no BOS id: none is added")
 	}
-	for _, id := range t.suffix {
-		if id < 0 {
-			return errors.New("the model wants a token after every text, and does not say which: there is no EOS id")
-		}
+	if slices.ContainsFunc(t.suffix, missing) {
+		t.suffix = slices.DeleteFunc(slices.Clone(t.suffix), missing)
+		t.notes = append(t.notes, "the model wants a token after every text and does not say which, since there is no EOS id: none is added")
 	}
 	t.info.Tokens = len(t.vocab.text)
 	t.info.AddBOS, t.info.AddEOS = len(t.prefix) > 0, len(t.suffix) > 0
@@ -337,7 +336,6 @@ func (t *Tokenizer) finish() error {
 	t.info.EOG = slices.Compact(t.info.EOG)
 	t.guard = newGuard(t)
 	t.info.Hash = t.hash()
-	return nil
 }
 
 // hash identifies the vocabulary: two models with equal hashes encode to ids that mean the same.
