@@ -8,7 +8,10 @@ import (
 	"edged/core/protocol/backend"
 )
 
-var _ backend.Embedder = (*Engine)(nil)
+var (
+	_ backend.Embedder    = (*Engine)(nil)
+	_ backend.TextEncoder = (*Engine)(nil)
+)
 
 // errNoDirection is what a sum of zeros, or of what is no number, has.
 var errNoDirection = errors.New("its hidden states have no direction")
@@ -28,7 +31,7 @@ func (e *Engine) Embed(ctx context.Context, lists [][]int32) ([][]float32, error
 		return nil, err
 	}
 	if m.encoder != nil {
-		return m.encode(ctx, lists)
+		return m.encode(ctx, backend.EmbedRequest{Lists: lists})
 	}
 	out := make([][]float32, len(lists))
 	for i, list := range lists {

@@ -77,10 +77,72 @@ func TestEncoderEmbeds(t *testing.T) {
 			if _, err := e.Embed(t.Context(), [][]int32{make([]int32, info.Context+1)}); !errors.Is(err, protocol.ErrContextLength) {
 				t.Errorf("a text beyond the context: %v", err)
 			}
+			rows, err := e.EmbedTexts(t.Context(), backend.EmbedRequest{Lists: lists[:1], Pooling: backend.PoolNone})
+			if err != nil {
+				t.Fatal(err)
+			}
+			states := floats(t, filepath.Join(dir, name, "oracle/hf.hidden.p0.npy"), len(lists[0])*info.Width)
+			if len(rows[0]) != len(states) {
+				t.Fatalf("%d values of all tokens, want %d", len(rows[0]), len(states))
+			}
+			for at := 0; at < len(states); at += info.Width {
+				if c := cosineOf(rows[0][at:at+info.Width], states[at:at+info.Width]); !(c >= 0.99999) {
+					t.Errorf("token %d: cosine %.7f", at/info.Width, c)
+				}
+			}
+			no := false
+			raw, err := e.EmbedTexts(t.Context(), backend.EmbedRequest{Lists: lists[:1], Pooling: "last", Normalize: &no})
+			if err != nil || !slices.Equal(raw[0], rows[0][len(rows[0])-info.Width:]) {
+				t.Errorf("the last token's vector is another one than that of all tokens: %v", err)
+			}
+			for _, bad := range []backend.EmbedRequest{
+				{Lists: lists, Pooling: "max"}, {Lists: lists, Types: lists[:1]}, {Lists: lists[:1], Types: [][]int32{{0}}},
+				{Lists: lists[1:2], Types: [][]int32{slices.Repeat([]int32{9}, len(lists[1]))}},
+			} {
+				if _, err := e.EmbedTexts(t.Context(), bad); !errors.Is(err, protocol.ErrInvalid) {
+					t.Errorf("pooling %q, %d types: %v, want invalid", bad.Pooling, len(bad.Types), err)
+				}
+			}
 			if st, err := e.Stats(t.Context()); err != nil || st.PromptTokens == 0 || st.KVPagesUsed != 0 {
 				t.Errorf("%+v, %v: want tokens counted and no page held", st, err)
 			}
 		})
+	}
+}
+
+// TestEncoderTypes: the types of tokens reach the network, and no pooling of an encoder is asked of a decoder.
+func TestEncoderTypes(t *testing.T) {
+	skipUnderRace(t)
+	dir := filepath.Join(oracle.Dir(t), "encoders/bert-mean")
+	e, info := load(t, backend.LoadRequest{Path: filepath.Join(dir, "hf"), Precision: backend.Exact})
+	var want struct {
+		Typed struct {
+			IDs   []int32 `json:"ids"`
+			Types []int32 `json:"types"`
+		} `json:"typed"`
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "oracle/enc.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(text, &want); err != nil {
+		t.Fatal(err)
+	}
+	rows, err := e.EmbedTexts(t.Context(), backend.EmbedRequest{
+		Lists: [][]int32{want.Typed.IDs}, Types: [][]int32{want.Typed.Types}, Pooling: backend.PoolNone,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	states := floats(t, filepath.Join(dir, "oracle/hf.typed.npy"), len(want.Typed.IDs)*info.Width)
+	for i := range states {
+		if e := math.Abs(float64(rows[0][i]) - float64(states[i])); !(e <= 2e-3) {
+			t.Fatalf("value %d is %v, want %v", i, rows[0][i], states[i])
+		}
+	}
+	d, _ := load(t, backend.LoadRequest{Path: filepath.Join(oracle.Repo(t), "demo/gguf/hearth-4m-q4_0.gguf"), Context: 64, MaxSequences: 1})
+	if _, err := d.EmbedTexts(t.Context(), backend.EmbedRequest{Lists: [][]int32{{1}}, Pooling: "cls"}); !errors.Is(err, protocol.ErrUnsupported) {
+		t.Errorf("pooling of a decoder: %v", err)
 	}
 }
 

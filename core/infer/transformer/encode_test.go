@@ -17,7 +17,7 @@ import (
 // encodersNotYet are reference models that are not served as encoders yet. Those that are of a kind of their own must be refused, so
 // that the list shrinks with every one that is added.
 var encodersNotYet = []string{
-	"eurobert-cls", "gemma-embed", "t5-encoder", // further embedders
+	"gemma-embed", "t5-encoder", // further embedders
 	"bert-mlm", "modernbert-mlm", "roberta-mlm", // that fill masks
 	"bert-rank", "modernbert-rank", "xlmr-rank", // that rank pairs
 	"bart", "flan-t5", "marian", "mt5", "pegasus", "t5", // encoder-decoders

@@ -74,7 +74,7 @@ func families() []Family {
 		internlm2(),
 		minicpm(),
 		qwen2moe(), qwen3moe(), olmoe(), phimoe(), ernie45moe(), glm4moe(), minimaxm2(), gptoss(), deepseek(), deepseek2(), granitemoe(),
-		bert(), roberta(), modernbert(), nomicbert(),
+		bert(), roberta(), modernbert(), nomicbert(), eurobert(),
 	}
 }
 

@@ -44,6 +44,27 @@ type Embedder interface {
 	Embed(ctx context.Context, lists [][]int32) ([][]float32, error)
 }
 
+// TextEncoder is an optional ability beside Embedder: embeddings in another way than the model's files say. What a model or a backend
+// cannot do is protocol.ErrUnsupported.
+type TextEncoder interface {
+	// EmbedTexts returns one vector for each list, or with PoolNone the vectors of all its tokens, one behind the other.
+	EmbedTexts(ctx context.Context, req EmbedRequest) ([][]float32, error)
+}
+
+// EmbedRequest says what to embed. Zero values are what the model's files say.
+type EmbedRequest struct {
+	Lists     [][]int32
+	Types     [][]int32 // of the tokens, a list for each of Lists; nil: all 0
+	Pooling   string    // "mean", "cls", "last", or PoolNone
+	Normalize *bool     // whether vectors are scaled to length 1
+}
+
+// PoolNone asks for the vectors of all tokens.
+const PoolNone = "none"
+
+// plain reports whether an Embedder gives what is asked for.
+func (r *EmbedRequest) plain() bool { return r.Types == nil && r.Pooling == "" && r.Normalize == nil }
+
 // Bencher is an optional ability: measuring the loaded model.
 type Bencher interface {
 	Bench(ctx context.Context, req BenchRequest, progress func(done, total int)) (BenchResult, error)

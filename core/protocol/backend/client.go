@@ -15,9 +15,10 @@ import (
 type client struct{ rpc edgedpb.BackendClient }
 
 var (
-	_ Backend  = (*client)(nil)
-	_ Embedder = (*client)(nil)
-	_ Bencher  = (*client)(nil)
+	_ Backend     = (*client)(nil)
+	_ Embedder    = (*client)(nil)
+	_ TextEncoder = (*client)(nil)
+	_ Bencher     = (*client)(nil)
 )
 
 func (c *client) Describe(ctx context.Context) (Description, error) {
@@ -161,22 +162,35 @@ func (c *client) Score(ctx context.Context, req ScoreRequest) ([]ScoreResult, er
 }
 
 func (c *client) Embed(ctx context.Context, lists [][]int32) ([][]float32, error) {
+	return c.EmbedTexts(ctx, EmbedRequest{Lists: lists})
+}
+
+func (c *client) EmbedTexts(ctx context.Context, req EmbedRequest) ([][]float32, error) {
 	call, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stream, err := c.rpc.Embed(call)
 	if err != nil {
 		return nil, protocol.FromStatus(ctx, err)
 	}
-	err = sendLists(lists, func(lists []*edgedpb.IdList, _ bool) error {
-		return stream.Send(&edgedpb.EmbedRequest{Lists: lists})
+	err = sendLists(req.Lists, func(lists []*edgedpb.IdList, first bool) error {
+		part := &edgedpb.EmbedRequest{Lists: lists}
+		if first {
+			part.Pooling, part.Normalize = req.Pooling, req.Normalize
+		}
+		return stream.Send(part)
 	})
+	if err == nil && req.Types != nil {
+		err = sendLists(req.Types, func(lists []*edgedpb.IdList, _ bool) error {
+			return stream.Send(&edgedpb.EmbedRequest{Types: lists})
+		})
+	}
 	if err := sent(err); err != nil {
 		return nil, protocol.FromStatus(ctx, err)
 	}
 	if err := stream.CloseSend(); err != nil {
 		return nil, protocol.FromStatus(ctx, err)
 	}
-	return receiveFloats(ctx, stream.Recv, len(lists))
+	return receiveFloats(ctx, stream.Recv, len(req.Lists))
 }
 
 func (c *client) Bench(ctx context.Context, req BenchRequest, progress func(done, total int)) (BenchResult, error) {

@@ -466,3 +466,46 @@ func TestVocabularyBounds(t *testing.T) {
 		}
 	}
 }
+
+// texts is a Fake that embeds as a request says.
+type texts struct {
+	backend.Fake
+	got backend.EmbedRequest
+}
+
+func (e *texts) EmbedTexts(_ context.Context, req backend.EmbedRequest) ([][]float32, error) {
+	e.got = req
+	out := make([][]float32, len(req.Lists))
+	for i, list := range req.Lists {
+		out[i] = make([]float32, len(list))
+	}
+	return out, nil
+}
+
+// TestEmbedTexts: what an EmbedRequest says comes through, and a backend that cannot hear it refuses it.
+func TestEmbedTexts(t *testing.T) {
+	t.Parallel()
+	impl, yes, no := &texts{}, true, false
+	b := dial(t, impl)
+	large := slices.Repeat([]int32{1}, 1<<20)
+	for _, want := range []backend.EmbedRequest{
+		{Lists: [][]int32{{1, 2}, {3}}},
+		{Lists: [][]int32{{1, 2}, {3}}, Types: [][]int32{{0, 1}, {1}}, Pooling: "cls", Normalize: &yes},
+		{Lists: [][]int32{large, {3}}, Types: [][]int32{large, {1}}, Pooling: backend.PoolNone, Normalize: &no},
+	} {
+		vectors, err := b.(backend.TextEncoder).EmbedTexts(t.Context(), want)
+		if err != nil || len(vectors) != 2 || len(vectors[0]) != len(want.Lists[0]) {
+			t.Fatalf("%d vectors, %v", len(vectors), err)
+		}
+		if diff := cmp.Diff(want, impl.got); diff != "" {
+			t.Error(diff[:min(len(diff), 500)])
+		}
+	}
+	plain := dial(t, &backend.Fake{EmbedFunc: func(context.Context, [][]int32) ([][]float32, error) { return [][]float32{{1}}, nil }})
+	if _, err := plain.(backend.TextEncoder).EmbedTexts(t.Context(), backend.EmbedRequest{Lists: [][]int32{{1}}}); err != nil {
+		t.Error(err)
+	}
+	if _, err := plain.(backend.TextEncoder).EmbedTexts(t.Context(), backend.EmbedRequest{Lists: [][]int32{{1}}, Pooling: "cls"}); !errors.Is(err, protocol.ErrUnsupported) {
+		t.Errorf("%v, want unsupported", err)
+	}
+}

@@ -123,16 +123,52 @@ func (s *server) Score(stream grpc.BidiStreamingServer[edgedpb.ScoreRequest, edg
 	return sendFloats(out, stream.Send)
 }
 
+// receiveEmbed reads the parts of an EmbedRequest: ids and their types are joined each by themselves.
+func receiveEmbed(recv func() (*edgedpb.EmbedRequest, error)) (EmbedRequest, error) {
+	var req EmbedRequest
+	var types parts.Joiner[int32]
+	typed := false
+	lists, err := receiveLists(recv, func(part *edgedpb.EmbedRequest, first bool) []*edgedpb.IdList {
+		if first {
+			req.Pooling, req.Normalize = part.Pooling, part.Normalize
+		}
+		return part.Lists
+	}, func(part *edgedpb.EmbedRequest) error {
+		for _, l := range part.Types {
+			typed = true
+			if err := types.Add(l.Ids, l.Last, 4); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return req, err
+	}
+	req.Lists = lists
+	if typed {
+		req.Types, err = types.Lists()
+	}
+	return req, err
+}
+
 func (s *server) Embed(stream grpc.BidiStreamingServer[edgedpb.EmbedRequest, edgedpb.FloatsPart]) error {
 	impl, ok := s.impl.(Embedder)
 	if !ok {
 		return protocol.ToStatus(fmt.Errorf("backend: embed: %w by this backend", protocol.ErrUnsupported))
 	}
-	lists, err := receiveLists(stream.Recv, func(part *edgedpb.EmbedRequest, _ bool) []*edgedpb.IdList { return part.Lists })
+	req, err := receiveEmbed(stream.Recv)
 	if err != nil {
 		return protocol.ToStatus(err)
 	}
-	vectors, err := impl.Embed(stream.Context(), lists)
+	var vectors [][]float32
+	if texts, ok := s.impl.(TextEncoder); ok {
+		vectors, err = texts.EmbedTexts(stream.Context(), req)
+	} else if req.plain() {
+		vectors, err = impl.Embed(stream.Context(), req.Lists)
+	} else {
+		err = fmt.Errorf("backend: embed: types, pooling and normalize: %w by this backend", protocol.ErrUnsupported)
+	}
 	if err != nil {
 		return protocol.ToStatus(err)
 	}
@@ -164,7 +200,7 @@ func (s *server) Stats(ctx context.Context, _ *edgedpb.StatsRequest) (*edgedpb.S
 }
 
 // receiveLists reads all parts of a request; lists takes what it needs from each and gives the lists in it.
-func receiveLists[T any](recv func() (T, error), lists func(part T, first bool) []*edgedpb.IdList) ([][]int32, error) {
+func receiveLists[T any](recv func() (T, error), lists func(part T, first bool) []*edgedpb.IdList, also ...func(part T) error) ([][]int32, error) {
 	var j parts.Joiner[int32]
 	for first := true; ; first = false {
 		part, err := recv()
@@ -173,6 +209,11 @@ func receiveLists[T any](recv func() (T, error), lists func(part T, first bool) 
 		}
 		if err != nil {
 			return nil, err
+		}
+		for _, f := range also {
+			if err := f(part); err != nil {
+				return nil, err
+			}
 		}
 		for _, l := range lists(part, first) {
 			if err := j.Add(l.Ids, l.Last, 4); err != nil {

@@ -2171,7 +2171,8 @@ func (x *ScoreRequest) GetAdapters() []*AdapterUse {
 }
 
 // FloatsPart is a part of lists of numbers, in the order of the lists asked about.
-// Score: ln p(list[i+1] | list[:i+1]) at index i, so n ids give n-1 values. Embed: a vector of ModelInfo.width values.
+// Score: ln p(list[i+1] | list[:i+1]) at index i, so n ids give n-1 values. Embed: a vector of ModelInfo.width values, or with
+// pooling "none" one for each token.
 type FloatsPart struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Lists         []*FloatList           `protobuf:"bytes,1,rep,name=lists,proto3" json:"lists,omitempty"`
@@ -2272,8 +2273,15 @@ func (x *FloatList) GetLast() bool {
 
 // EmbedRequest is a part of the lists to embed.
 type EmbedRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Lists         []*IdList              `protobuf:"bytes,1,rep,name=lists,proto3" json:"lists,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Lists []*IdList              `protobuf:"bytes,1,rep,name=lists,proto3" json:"lists,omitempty"`
+	// First part. How the states of an encoder's tokens become a vector: "mean", "cls", "last", or "none" for all of them, one behind the
+	// other; empty: as the model's files say.
+	Pooling string `protobuf:"bytes,2,opt,name=pooling,proto3" json:"pooling,omitempty"`
+	// First part. Whether vectors are scaled to length 1; absent: as the model's files say.
+	Normalize *bool `protobuf:"varint,3,opt,name=normalize,proto3,oneof" json:"normalize,omitempty"`
+	// Types of the tokens, a list for each of lists, or none at all.
+	Types         []*IdList `protobuf:"bytes,4,rep,name=types,proto3" json:"types,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2311,6 +2319,27 @@ func (*EmbedRequest) Descriptor() ([]byte, []int) {
 func (x *EmbedRequest) GetLists() []*IdList {
 	if x != nil {
 		return x.Lists
+	}
+	return nil
+}
+
+func (x *EmbedRequest) GetPooling() string {
+	if x != nil {
+		return x.Pooling
+	}
+	return ""
+}
+
+func (x *EmbedRequest) GetNormalize() bool {
+	if x != nil && x.Normalize != nil {
+		return *x.Normalize
+	}
+	return false
+}
+
+func (x *EmbedRequest) GetTypes() []*IdList {
+	if x != nil {
+		return x.Types
 	}
 	return nil
 }
@@ -3192,9 +3221,14 @@ const file_edged_v1_backend_proto_rawDesc = "" +
 	"\x05lists\x18\x01 \x03(\v2\x13.edged.v1.FloatListR\x05lists\"7\n" +
 	"\tFloatList\x12\x16\n" +
 	"\x06values\x18\x01 \x03(\x02R\x06values\x12\x12\n" +
-	"\x04last\x18\x02 \x01(\bR\x04last\"6\n" +
+	"\x04last\x18\x02 \x01(\bR\x04last\"\xa9\x01\n" +
 	"\fEmbedRequest\x12&\n" +
-	"\x05lists\x18\x01 \x03(\v2\x10.edged.v1.IdListR\x05lists\"\xf2\x01\n" +
+	"\x05lists\x18\x01 \x03(\v2\x10.edged.v1.IdListR\x05lists\x12\x18\n" +
+	"\apooling\x18\x02 \x01(\tR\apooling\x12!\n" +
+	"\tnormalize\x18\x03 \x01(\bH\x00R\tnormalize\x88\x01\x01\x12&\n" +
+	"\x05types\x18\x04 \x03(\v2\x10.edged.v1.IdListR\x05typesB\f\n" +
+	"\n" +
+	"_normalize\"\xf2\x01\n" +
 	"\fBenchRequest\x12#\n" +
 	"\rprompt_tokens\x18\x01 \x01(\x05R\fpromptTokens\x12\x1d\n" +
 	"\n" +
@@ -3346,36 +3380,37 @@ var file_edged_v1_backend_proto_depIdxs = []int32{
 	12, // 15: edged.v1.ScoreRequest.adapters:type_name -> edged.v1.AdapterUse
 	25, // 16: edged.v1.FloatsPart.lists:type_name -> edged.v1.FloatList
 	34, // 17: edged.v1.EmbedRequest.lists:type_name -> edged.v1.IdList
-	12, // 18: edged.v1.BenchRequest.adapters:type_name -> edged.v1.AdapterUse
-	29, // 19: edged.v1.BenchEvent.progress:type_name -> edged.v1.BenchProgress
-	30, // 20: edged.v1.BenchEvent.result:type_name -> edged.v1.BenchResult
-	0,  // 21: edged.v1.Backend.Describe:input_type -> edged.v1.DescribeRequest
-	2,  // 22: edged.v1.Backend.Plan:input_type -> edged.v1.LoadRequest
-	2,  // 23: edged.v1.Backend.Load:input_type -> edged.v1.LoadRequest
-	35, // 24: edged.v1.Backend.SetVocabulary:input_type -> edged.v1.VocabularyPart
-	8,  // 25: edged.v1.Backend.LoadAdapter:input_type -> edged.v1.AdapterRequest
-	10, // 26: edged.v1.Backend.UnloadAdapter:input_type -> edged.v1.UnloadAdapterRequest
-	14, // 27: edged.v1.Backend.Generate:input_type -> edged.v1.GenerateRequest
-	23, // 28: edged.v1.Backend.Score:input_type -> edged.v1.ScoreRequest
-	26, // 29: edged.v1.Backend.Embed:input_type -> edged.v1.EmbedRequest
-	27, // 30: edged.v1.Backend.Bench:input_type -> edged.v1.BenchRequest
-	31, // 31: edged.v1.Backend.Stats:input_type -> edged.v1.StatsRequest
-	1,  // 32: edged.v1.Backend.Describe:output_type -> edged.v1.Description
-	3,  // 33: edged.v1.Backend.Plan:output_type -> edged.v1.MemoryPlan
-	4,  // 34: edged.v1.Backend.Load:output_type -> edged.v1.LoadEvent
-	7,  // 35: edged.v1.Backend.SetVocabulary:output_type -> edged.v1.SetVocabularyResponse
-	9,  // 36: edged.v1.Backend.LoadAdapter:output_type -> edged.v1.AdapterInfo
-	11, // 37: edged.v1.Backend.UnloadAdapter:output_type -> edged.v1.UnloadAdapterResponse
-	15, // 38: edged.v1.Backend.Generate:output_type -> edged.v1.GenerateEvent
-	24, // 39: edged.v1.Backend.Score:output_type -> edged.v1.FloatsPart
-	24, // 40: edged.v1.Backend.Embed:output_type -> edged.v1.FloatsPart
-	28, // 41: edged.v1.Backend.Bench:output_type -> edged.v1.BenchEvent
-	32, // 42: edged.v1.Backend.Stats:output_type -> edged.v1.StatsResponse
-	32, // [32:43] is the sub-list for method output_type
-	21, // [21:32] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	34, // 18: edged.v1.EmbedRequest.types:type_name -> edged.v1.IdList
+	12, // 19: edged.v1.BenchRequest.adapters:type_name -> edged.v1.AdapterUse
+	29, // 20: edged.v1.BenchEvent.progress:type_name -> edged.v1.BenchProgress
+	30, // 21: edged.v1.BenchEvent.result:type_name -> edged.v1.BenchResult
+	0,  // 22: edged.v1.Backend.Describe:input_type -> edged.v1.DescribeRequest
+	2,  // 23: edged.v1.Backend.Plan:input_type -> edged.v1.LoadRequest
+	2,  // 24: edged.v1.Backend.Load:input_type -> edged.v1.LoadRequest
+	35, // 25: edged.v1.Backend.SetVocabulary:input_type -> edged.v1.VocabularyPart
+	8,  // 26: edged.v1.Backend.LoadAdapter:input_type -> edged.v1.AdapterRequest
+	10, // 27: edged.v1.Backend.UnloadAdapter:input_type -> edged.v1.UnloadAdapterRequest
+	14, // 28: edged.v1.Backend.Generate:input_type -> edged.v1.GenerateRequest
+	23, // 29: edged.v1.Backend.Score:input_type -> edged.v1.ScoreRequest
+	26, // 30: edged.v1.Backend.Embed:input_type -> edged.v1.EmbedRequest
+	27, // 31: edged.v1.Backend.Bench:input_type -> edged.v1.BenchRequest
+	31, // 32: edged.v1.Backend.Stats:input_type -> edged.v1.StatsRequest
+	1,  // 33: edged.v1.Backend.Describe:output_type -> edged.v1.Description
+	3,  // 34: edged.v1.Backend.Plan:output_type -> edged.v1.MemoryPlan
+	4,  // 35: edged.v1.Backend.Load:output_type -> edged.v1.LoadEvent
+	7,  // 36: edged.v1.Backend.SetVocabulary:output_type -> edged.v1.SetVocabularyResponse
+	9,  // 37: edged.v1.Backend.LoadAdapter:output_type -> edged.v1.AdapterInfo
+	11, // 38: edged.v1.Backend.UnloadAdapter:output_type -> edged.v1.UnloadAdapterResponse
+	15, // 39: edged.v1.Backend.Generate:output_type -> edged.v1.GenerateEvent
+	24, // 40: edged.v1.Backend.Score:output_type -> edged.v1.FloatsPart
+	24, // 41: edged.v1.Backend.Embed:output_type -> edged.v1.FloatsPart
+	28, // 42: edged.v1.Backend.Bench:output_type -> edged.v1.BenchEvent
+	32, // 43: edged.v1.Backend.Stats:output_type -> edged.v1.StatsResponse
+	33, // [33:44] is the sub-list for method output_type
+	22, // [22:33] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_edged_v1_backend_proto_init() }
@@ -3394,6 +3429,7 @@ func file_edged_v1_backend_proto_init() {
 		(*GenerateEvent_Choice)(nil),
 		(*GenerateEvent_Done)(nil),
 	}
+	file_edged_v1_backend_proto_msgTypes[26].OneofWrappers = []any{}
 	file_edged_v1_backend_proto_msgTypes[28].OneofWrappers = []any{
 		(*BenchEvent_Progress)(nil),
 		(*BenchEvent_Result)(nil),

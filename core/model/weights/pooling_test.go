@@ -1,0 +1,82 @@
+package weights
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"edged/core/model/arch"
+	"edged/test/oracle"
+)
+
+// TestPooling: what sentence-transformers' files beside an encoder say, in both spellings, and what is refused.
+func TestPooling(t *testing.T) {
+	from := filepath.Join(oracle.Dir(t), "encoders/bert-cls/hf")
+	steps := func(kinds ...string) string {
+		out := "["
+		for i, k := range kinds {
+			if i > 0 {
+				out += ","
+			}
+			out += `{"path":"","type":"sentence_transformers.models.` + k + `"}`
+		}
+		return out + "]"
+	}
+	with := func(path string) string {
+		return `[{"path":"","type":"x.Transformer"},{"path":"` + path + `","type":"x.Pooling"}]`
+	}
+	for _, c := range []struct {
+		name, modules, pooling string // "": the file is absent
+		want                   arch.Pool
+		err                    error
+	}{
+		{name: "no files", want: arch.Pool{Kind: arch.PoolMean}},
+		{name: "transformer alone", modules: steps("Transformer"), want: arch.Pool{Kind: arch.PoolMean}},
+		{name: "mode", modules: with("1_Pooling"), pooling: `{"pooling_mode":"lasttoken"}`, want: arch.Pool{Kind: arch.PoolLast}},
+		{name: "flag", modules: with("1_Pooling"), pooling: `{"pooling_mode_cls_token":true,"pooling_mode_mean_tokens":false}`, want: arch.Pool{Kind: arch.PoolCLS}},
+		{name: "two flags", modules: with("1_Pooling"), pooling: `{"pooling_mode_cls_token":true,"pooling_mode_mean_tokens":true}`, err: ErrUnsupported},
+		{name: "max", modules: with("1_Pooling"), pooling: `{"pooling_mode":"max"}`, err: ErrUnsupported},
+		{name: "nothing", modules: with("1_Pooling"), pooling: `{}`, err: ErrUnsupported},
+		{name: "outside", modules: with("../1_Pooling"), pooling: `{"pooling_mode":"mean"}`, err: ErrInvalid},
+		{name: "absent", modules: with("1_Pooling"), err: os.ErrNotExist},
+		{name: "another step", modules: steps("Transformer", "Dense"), err: ErrUnsupported},
+		{name: "another order", modules: steps("Normalize", "Transformer"), err: ErrUnsupported},
+		{name: "no list", modules: `{}`, err: ErrInvalid},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := t.TempDir()
+			for _, name := range []string{"config.json", "model.safetensors"} {
+				if err := os.Symlink(filepath.Join(from, name), filepath.Join(dir, name)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for name, text := range map[string]string{"modules.json": c.modules, "1_Pooling/config.json": c.pooling} {
+				path := filepath.Join(dir, name)
+				if text == "" {
+					continue
+				}
+				if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			m, err := OpenHeaders(dir)
+			if c.err != nil {
+				if !errors.Is(err, c.err) {
+					t.Errorf("%v, want %v", err, c.err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer m.Close() //nolint:errcheck // opened for reading: nothing to lose
+			if m.Spec.Pool != c.want {
+				t.Errorf("%+v, want %+v", m.Spec.Pool, c.want)
+			}
+		})
+	}
+}
