@@ -18,7 +18,8 @@ func (a *app) askCommand() *cobra.Command {
 		Use:     "ask [--adapter NAME] TEXT",
 		GroupID: "client",
 		Short:   "Send a prompt to a running service",
-		Long: `Publishes a prompt over MQTT and writes the answer as it comes. Without TEXT, or with -, the prompt is read from standard input.
+		Long: `Publishes a prompt over MQTT and writes the answer as it comes. Without TEXT, or with -, the prompt is read from standard input;
+a line end behind it is cut.
 Ctrl-C cancels the request at the node.
 
 The broker and the node's name are those of the configuration; --broker and --node name others.
@@ -36,6 +37,7 @@ With --json the last event of the answer is printed as one JSON object instead, 
 			}
 			text = string(data)
 		}
+		text = withoutLineEnd(text)
 		if strings.TrimSpace(text) == "" {
 			return usagef("the prompt is empty")
 		}
@@ -68,6 +70,15 @@ With --json the last event of the answer is printed as one JSON object instead, 
 	c.Flags().BoolVar(&asJSON, "json", false, "print the last event as one JSON object")
 	c.Flags().BoolVar(&stats, "stats", false, "tell on standard error how fast the answer came")
 	return c
+}
+
+// withoutLineEnd cuts the one line end that echo and editors put behind a text: it is no part of the question, as on the topic ask.
+func withoutLineEnd(text string) string {
+	cut, ok := strings.CutSuffix(text, "\n")
+	if !ok {
+		return text
+	}
+	return strings.TrimSuffix(cut, "\r")
 }
 
 func (a *app) askJSON(ctx context.Context, client *askclient.Client, r askclient.Request) error {
