@@ -48,6 +48,8 @@ func (m *Model) LoadAdapter(a *weights.Adapter) (*Adapter, error) {
 		}
 		w := m.net.linears[id].w
 		switch {
+		case mod != nil && mod.Bias != nil && (len(mod.Bias) != w.Rows || mod.Magnitude != nil):
+			return nil, fmt.Errorf("transformer: %s: %s: a bias of %d values for the %d rows of (%d, %d), or one beside DoRA", a.Path, name, len(mod.Bias), w.Rows, w.Rows, w.Cols)
 		case mod == nil || mod.B == nil || mod.A == nil && mod.Magnitude != nil:
 			return nil, fmt.Errorf("transformer: %s: %s: a low-rank factor is missing", a.Path, name)
 		case mod.A == nil && (mod.B.Cols != w.Cols || mod.B.Rows != w.Rows):
@@ -63,7 +65,7 @@ func (m *Model) LoadAdapter(a *weights.Adapter) (*Adapter, error) {
 		if !finite(mod.Scale) {
 			return nil, fmt.Errorf("transformer: %s: %s: scale %v is not a number", a.Path, name, mod.Scale)
 		}
-		l := &lora{rank: mod.B.Cols, a: mod.A, b: mod.B, scale: mod.Scale}
+		l := &lora{rank: mod.B.Cols, a: mod.A, b: mod.B, scale: mod.Scale, bias: mod.Bias}
 		out.mods[id] = l
 		if n, ok := l.packable(); ok && m.opt.Precision == kernel.Fast {
 			size += n

@@ -21,6 +21,7 @@ type lora struct {
 	f        kernel.Factors // Rank 0: a and b are used
 	a, b     *quant.Matrix  // (rank, in), (out, rank); no a: b is (out, in), a change of no low rank
 	dora     *dora          // nil: plain LoRA
+	bias     []float32      // (out), added times the use's scale; nil: none
 	multiple int            // where ranges over the outputs may start
 }
 
@@ -36,6 +37,7 @@ func (l *lora) bytes() int64 {
 			n += matrixBytes(l.a)
 		}
 	}
+	n += 4 * int64(len(l.bias))
 	if l.dora != nil {
 		n += doraBytes(len(l.dora.gain))
 	}

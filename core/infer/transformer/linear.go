@@ -185,6 +185,12 @@ func (j *product) adapt(m *term, p *part, lo, hi int) {
 			accumulateScaled(y[lo:hi], z[t*j.width+lo:t*j.width+hi], m.scale)
 		}
 	}
+	if m.l.bias != nil {
+		for t := range m.hi - m.lo {
+			y := p.y[(m.lo+t)*p.ld:]
+			accumulateScaled(y[lo:hi], m.l.bias[lo:hi], m.use)
+		}
+	}
 	if m.l.dora != nil {
 		for t := range m.hi - m.lo {
 			y := p.y[(m.lo+t)*p.ld:]

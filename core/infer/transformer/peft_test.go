@@ -15,11 +15,11 @@ import (
 // notServed are the folders of the reference that are refused today. A folder that is served must go from here: the list
 // only shrinks. The second group is refused for good.
 var notServed = []string{
-	"adaption-prompt", "alora", "alora-twice", "all-linear-mixtral", "all-linear-qwen3moe", "bias-all", "bias-lora-only",
-	"cpt", "dora-embed", "embed-lora", "exclude-list", "exclude-regex", "experts-mixtral-attn",
-	"experts-pattern", "experts-qwen3moe", "experts-qwen3moe-down", "fourierft", "head-lora-tied", "head-lora-untied",
-	"ia3", "ia3-default", "ia3-gpt2", "ia3-nf4", "ln-tuning", "ln-tuning-gpt2",
-	"lora-bd", "lora-bias-b-qwen", "lora-kasa", "mts-both-tied", "mts-head-tied", "mts-norm",
+	"adaption-prompt", "alora", "alora-twice", "all-linear-mixtral", "all-linear-qwen3moe",
+	"cpt", "dora-embed", "experts-mixtral-attn",
+	"experts-pattern", "experts-qwen3moe", "experts-qwen3moe-down", "fourierft",
+	"ln-tuning", "ln-tuning-gpt2",
+	"lora-bd", "lora-kasa", "mts-both-tied", "mts-head-tied", "mts-norm",
 	"prefix", "prefix-gpt2", "prefix-nf4", "prefix-proj", "prefix-qwen", "randlora-noproj",
 	"router-mixtral", "tokens-dict", "tokens-ensure", "tokens-list", "tokens-untied", "tokens-untied-both", "trainable-tokens",
 	"vera-noproj", "waveft", "x-road",
@@ -143,4 +143,4 @@ func TestPEFTKindsTogether(t *testing.T) {
 }
 
 // kindsTogether are folders of one base and of different kinds.
-var kindsTogether = []string{"lora-plain", "hra", "c3a", "loha", "miss-bat", "vera", "lokr", "vblora"}
+var kindsTogether = []string{"lora-plain", "hra", "ia3", "loha", "miss-bat", "vera", "lokr", "vblora"}

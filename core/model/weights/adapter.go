@@ -40,6 +40,8 @@ type LoRA struct {
 	Scale float32       // alpha / r, or alpha / √r with rank-stabilised LoRA
 	// Magnitude (out) makes it DoRA: y = Magnitude / ‖W + Scale·s·B·A‖ · (W·x + Scale · s · B·(A·x)), the norm of each row.
 	Magnitude []float32
+	// Bias (out) is added times s, without Scale; nil: none.
+	Bias []float32
 }
 
 // OpenAdapter opens a PEFT folder or a GGUF adapter for m. An error names the file and what does not fit, with both
@@ -125,7 +127,7 @@ func (a *Adapter) fill(f *adapterFile, m *Model) error {
 				return err
 			}
 		}
-		if err := a.finite(&l.a, &l.b, &l.size); err != nil {
+		if err := a.finite(&l.a, &l.b, &l.size, &l.bias); err != nil {
 			return err
 		}
 		if l.embed {
@@ -239,8 +241,19 @@ func (a *Adapter) addFused(l *rawLoRA, m *Model, split *arch.Split, numbers []st
 			return fmt.Errorf("weights: adapter %s: tensor %s: %w", a.Path, l.size.name, err)
 		}
 	}
+	var biases [][]byte
+	if l.bias.rows > 0 {
+		if biases, err = b.gather(parts, groups, len(l.bias.data)/l.bias.rows, l.bias.data); err != nil {
+			return fmt.Errorf("weights: adapter %s: tensor %s: %w", a.Path, l.bias.name, err)
+		}
+	}
+	first := 0
 	for i, p := range parts {
 		cut := *l
+		cut.first, first = first, first+p.rows
+		if biases != nil {
+			cut.bias.rows, cut.bias.data = p.rows, biases[i]
+		}
 		cut.b.rows, cut.b.data = p.rows, rows[i]
 		if sizes != nil {
 			cut.size.rows, cut.size.data = p.rows, sizes[i]
@@ -268,22 +281,21 @@ func (a *Adapter) add(l *rawLoRA, m *Model, name string, fromGGUF bool) error {
 	if err != nil {
 		return err
 	}
-	b, size := l.b, l.size
+	b, size, bias := l.b, l.size, l.bias
 	permutedB := fromGGUF && m.family.Permuted
+	if heads := m.tensors[name].Heads; heads > 0 && permutedB != m.Spec.Permuted {
+		for _, t := range []*rawTensor{&b, &size, &bias} {
+			if t.data == nil {
+				continue
+			}
+			if t.data, err = a.permuted(t, heads, m.Spec.Permuted); err != nil {
+				return fmt.Errorf("weights: adapter %s: tensor %s: %w", a.Path, t.name, err)
+			}
+		}
+	}
 	if l.made != nil && l.made.times != nil {
 		if b.data, err = a.times(l, m, name); err != nil {
 			return err
-		}
-	} else if heads := m.tensors[name].Heads; heads > 0 && permutedB != m.Spec.Permuted {
-		data, err := a.permuted(&b, heads, m.Spec.Permuted)
-		if err != nil {
-			return fmt.Errorf("weights: adapter %s: tensor %s: %w", a.Path, b.name, err)
-		}
-		b.data = data
-		if size.rows > 0 {
-			if size.data, err = a.permuted(&size, heads, m.Spec.Permuted); err != nil {
-				return fmt.Errorf("weights: adapter %s: tensor %s: %w", a.Path, size.name, err)
-			}
 		}
 	}
 	var A *quant.Matrix
@@ -298,13 +310,42 @@ func (a *Adapter) add(l *rawLoRA, m *Model, name string, fromGGUF bool) error {
 	}
 	mod := &LoRA{A: A, B: B, Scale: scale}
 	if size.rows > 0 {
-		mod.Magnitude = make([]float32, size.rows)
-		column := size.matrix(size.name)
-		column.Rows, column.Cols = 1, size.rows
-		quant.Row(mod.Magnitude, column, 0)
+		mod.Magnitude = size.column()
+	}
+	if bias.rows > 0 {
+		if mod.Bias, err = a.biasOf(l, &bias, m, name); err != nil {
+			return err
+		}
 	}
 	a.Mods[name] = mod
 	return nil
+}
+
+// biasOf is what an adapter adds to the products of the matrix name, of which bias holds what l.how says.
+func (a *Adapter) biasOf(l *rawLoRA, bias *rawTensor, m *Model, name string) ([]float32, error) {
+	out := bias.column()
+	own, err := m.Vector(strings.TrimSuffix(name, ".weight") + ".bias")
+	switch {
+	case err != nil:
+		return nil, err
+	case l.how == biasAdded:
+		for i := range out {
+			out[i] *= float32(l.scale)
+		}
+		return out, nil
+	case l.how == biasGain && own == nil:
+		return nil, nil
+	case len(own) != len(out):
+		return nil, a.fail(ErrMismatch, "tensor %s has %d values, but the model's bias of %s has %d: it was trained on another model", bias.name, len(out), name, len(own))
+	}
+	for i, v := range own {
+		if l.how == biasGain {
+			out[i] = v * (out[i] - 1)
+		} else {
+			out[i] -= v
+		}
+	}
+	return out, nil
 }
 
 // scaling is a module's, which must be a number.

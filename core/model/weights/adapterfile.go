@@ -149,9 +149,21 @@ type rawLoRA struct {
 	embed  bool   // of an embedding: A has a column for each token, or, in GGUF, a row
 	a, b   rawTensor
 	size   rawTensor // DoRA's magnitudes (out, 1); no rows: plain LoRA
+	bias   rawTensor // (out, 1), what it is says how; no rows: none
+	how    biasKind
+	first  int // row of the fused matrix that B begins at
 	scale  float64
 	made   *made // nil: a and b are as the file has them
 }
+
+// A biasKind is what the bias of a module does to the product.
+type biasKind uint8
+
+const (
+	biasAdded biasKind = iota // it is added, times the module's scaling
+	biasWhole                 // it replaces the base's
+	biasGain                  // the base's is multiplied by it
+)
 
 // made is a change of a kind beside LoRA, computed when the matrix that it is for is known.
 type made struct {
@@ -183,6 +195,14 @@ type rawTensor struct {
 
 func (t *rawTensor) matrix(name string) *quant.Matrix {
 	return &quant.Matrix{Name: name, Format: t.format, Rows: t.rows, Cols: t.cols, Data: t.data}
+}
+
+// column returns the values of a tensor of one column.
+func (t *rawTensor) column() []float32 {
+	out, m := make([]float32, t.rows), t.matrix(t.name)
+	m.Rows, m.Cols = 1, t.rows
+	quant.Row(out, m, 0)
+	return out
 }
 
 // readAdapter reads either container. m is the model that it is for, where one is open: what is refused is named beside the
@@ -222,7 +242,9 @@ type half uint8
 const (
 	halfA half = iota
 	halfB
-	halfSize // DoRA's magnitudes
+	halfSize  // DoRA's magnitudes
+	halfBias  // that of lora_B
+	halfTrain // the base's own bias, trained
 	halves
 )
 
@@ -237,11 +259,24 @@ func (f *adapterFile) pairUp(path string, modules map[string]*parts) error {
 	for _, m := range slices.Sorted(maps.Keys(modules)) {
 		p := modules[m]
 		a, b, size := &p.t[halfA], &p.t[halfB], &p.t[halfSize]
+		bias, how := &p.t[halfBias], biasAdded
+		if trained := &p.t[halfTrain]; trained.rows > 0 {
+			if bias.rows > 0 {
+				return adapterError(path, ErrUnsupported, "tensors %s and %s are two biases of one module; train one of them", bias.name, trained.name)
+			}
+			bias, how = trained, biasWhole
+		}
 		rank := a.rows
 		if p.embed && f.gguf {
 			rank = a.cols
 		}
 		switch {
+		case a.rows == 0 && b.rows == 0 && bias.rows > 0:
+			return adapterError(path, ErrUnsupported, "tensor %s (%d): the trained bias of a module without LoRA%s; train with bias \"lora_only\" or \"none\"", bias.name, bias.rows, f.beside(bias.name))
+		case bias.rows > 0 && (size.rows > 0 || p.embed):
+			return adapterError(path, ErrUnsupported, "tensor %s (%d): a trained bias beside DoRA or of an embedding; train with bias \"none\"", bias.name, bias.rows)
+		case bias.rows > 0 && bias.rows != b.rows:
+			return adapterError(path, ErrInvalid, "tensor %s has %d values, but %s is (%d, %d)", bias.name, bias.rows, b.name, b.rows, b.cols)
 		case a.rows == 0 && b.rows == 0:
 			return adapterError(path, ErrInvalid, "tensor %s has no A and B beside it", size.name)
 		case a.rows == 0:
@@ -258,7 +293,7 @@ func (f *adapterFile) pairUp(path string, modules map[string]*parts) error {
 		case size.rows > 0 && size.rows != b.rows:
 			return adapterError(path, ErrInvalid, "tensor %s has %d magnitudes, but %s is (%d, %d)", size.name, size.rows, b.name, b.rows, b.cols)
 		}
-		f.loras = append(f.loras, rawLoRA{module: m, target: lastWord(m), embed: p.embed, a: *a, b: *b, size: *size})
+		f.loras = append(f.loras, rawLoRA{module: m, target: lastWord(m), embed: p.embed, a: *a, b: *b, size: *size, bias: *bias, how: how})
 	}
 	return nil
 }

@@ -16,7 +16,7 @@ func (a *Adapter) make(l *rawLoRA, m *Model, name string) error {
 	out, in, fused := 0, 0, false
 	pattern, numbers := arch.SplitNumbers(strings.TrimSuffix(name, ".weight"))
 	if split := m.Spec.SplitOf(pattern); split != nil {
-		fused = true
+		fused = split.Groups > 1
 		for _, into := range split.Into {
 			if w := m.Matrix(arch.JoinNumbers(into, numbers) + ".weight"); w != nil {
 				out, in = out+w.Rows, w.Cols
@@ -33,7 +33,7 @@ func (a *Adapter) make(l *rawLoRA, m *Model, name string) error {
 		l.a.cols != 0 && l.a.cols != in || how.whole > 0 && in%how.whole != 0 || how.widest > 0 && in > how.widest:
 		return a.fail(ErrMismatch, "module %s: the shapes of its tensors do not fit the model's %s, which is (%d, %d): it was trained on another model", l.module, name, out, in)
 	case how.byRow && fused:
-		return a.fail(ErrUnsupported, "module %s: an adapter of the kind %s on a fused matrix; merge it into the model with PEFT", l.module, a.Kind)
+		return a.fail(ErrUnsupported, "module %s: an adapter of the kind %s on a matrix whose parts are fused in groups; merge it into the model with PEFT", l.module, a.Kind)
 	}
 	l.a.cols, l.b.rows = in, out
 	if how.dense {
@@ -73,7 +73,7 @@ func (a *Adapter) times(l *rawLoRA, m *Model, name string) ([]byte, error) {
 	row := make([]float32, w.Cols)
 	for r := range w.Rows {
 		quant.Row(row, w, r)
-		l.made.times(apart(r, w.Rows, heads), row, B[r*l.b.cols:(r+1)*l.b.cols])
+		l.made.times(l.first+apart(r, w.Rows, heads), row, B[r*l.b.cols:(r+1)*l.b.cols])
 	}
 	t := rawTensor{name: l.b.name, format: quant.F32, rows: w.Rows, cols: l.b.cols, data: data}
 	return data, a.finite(&t)

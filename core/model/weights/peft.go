@@ -18,7 +18,7 @@ const (
 )
 
 // readPEFT reads a PEFT folder: tensors base_model.model.MODULE.lora_A.weight (r, in) and .lora_B.weight (out, r), with DoRA
-// .lora_magnitude_vector (out); of an embedding .lora_embedding_A (r, tokens) and .lora_embedding_B (width, r); or the one
+// .lora_magnitude_vector (out), with biases .lora_B.bias (out) or .base_layer.bias (out); of an embedding .lora_embedding_A (r, tokens) and .lora_embedding_B (width, r); or the one
 // tensor prompt_embeddings (virtual tokens, width). Source: huggingface/peft, src/peft/tuners/{lora,prompt_tuning} and
 // src/peft/utils/save_and_load.py.
 func (f *adapterFile) readPEFT(dir string) error {
@@ -62,7 +62,7 @@ func (f *adapterFile) readPEFT(dir string) error {
 		if err != nil {
 			return err
 		}
-		raw, err := peftTensor(dir, t, n.which == halfSize)
+		raw, err := peftTensor(dir, t, n.which >= halfSize)
 		if err != nil {
 			return err
 		}
@@ -145,6 +145,8 @@ func (f *adapterFile) peftName(dir string, t *safetensors.Tensor) (tensorName, e
 	}{
 		{".lora_A", []string{".weight", ".default.weight"}, tensorName{which: halfA}},
 		{".lora_B", []string{".weight", ".default.weight"}, tensorName{which: halfB}},
+		{".lora_B", []string{".bias", ".default.bias"}, tensorName{which: halfBias}},
+		{".base_layer", []string{".bias"}, tensorName{which: halfTrain}},
 		{".lora_embedding_A", []string{"", ".default"}, tensorName{which: halfA, embed: true}},
 		{".lora_embedding_B", []string{"", ".default"}, tensorName{which: halfB, embed: true}},
 		{".lora_magnitude_vector", []string{"", ".default", ".weight", ".default.weight"}, tensorName{which: halfSize}},
@@ -262,6 +264,13 @@ func (f *adapterFile) applyConfig(dir string, c *peftConfig) error {
 		}
 		if l.scale = alpha / rank; c.RSLoRA {
 			l.scale = alpha / math.Sqrt(rank)
+		}
+		switch added := l.bias.rows > 0 && l.how == biasAdded; {
+		case c.LoRABias && !added && !l.embed:
+			return adapterError(dir, ErrInvalid, "module %s has no lora_B.bias, but lora_bias of %s is set", l.module, adapterConfigName)
+		case !c.LoRABias && added:
+			f.note("tensor %s is passed over: it is a bias of LoRA, and lora_bias is not set", l.bias.name)
+			l.bias = rawTensor{}
 		}
 		switch {
 		case c.DoRA && l.size.rows == 0 && l.embed:

@@ -132,17 +132,37 @@ func TestPEFT(t *testing.T) {
 		}, check: func(a *weights.Adapter) bool { return a.Mods["output.weight"] != nil }},
 		{name: "negative alpha", edit: func(a *tinyAdapter) { a.config["lora_alpha"] = -8 }, check: func(a *weights.Adapter) bool { return a.Mods[q0].Scale == -2 }},
 
-		{name: "IA3", edit: func(a *tinyAdapter) { a.config["peft_type"] = "IA3" }, want: `"IA3"; the supported ones are LORA, PROMPT_TUNING, P_TUNING, ADALORA, BOFT, C3A, HRA, LOHA, LOKR, MISS, OFT, VBLORA, VERA (its tensor base_model.model.model.layers.0.mlp.down_proj.lora_A.weight is [4 96], the model's blk.0.ffn_down.weight is (64, 96))`, kind: weights.ErrUnsupported},
+		{name: "another kind", edit: func(a *tinyAdapter) { a.config["peft_type"] = "POLY" }, want: `"POLY"; the supported ones are LORA, PROMPT_TUNING, P_TUNING, ADALORA, BOFT, C3A, HRA, IA3, LOHA, LOKR, MISS, OFT, VBLORA, VERA (its tensor base_model.model.model.layers.0.mlp.down_proj.lora_A.weight is [4 96], the model's blk.0.ffn_down.weight is (64, 96))`, kind: weights.ErrUnsupported},
 		{name: "IA3 tensors", edit: func(a *tinyAdapter) {
 			a.config["peft_type"] = "IA3"
 			a.tensors[pre+"model.layers.1.mlp.down_proj.ia3_l"] = []int64{1, 96}
-		}, want: "(its tensor base_model.model.model.layers.1.mlp.down_proj.ia3_l is [1 96], the model's blk.1.ffn_down.weight is (64, 96))", kind: weights.ErrUnsupported},
+		}, want: "tensor base_model.model.model.layers.0.mlp.down_proj.lora_A.weight [4 96]: none of those that a IA3 adapter has", kind: weights.ErrUnsupported},
 		{name: "bottleneck", edit: func(a *tinyAdapter) { a.config["peft_type"] = "ADAPTION_PROMPT" }, want: `"ADAPTION_PROMPT"`, kind: weights.ErrUnsupported},
 		{name: "activated", edit: func(a *tinyAdapter) { a.config["alora_invocation_tokens"] = []int{1, 2} }, want: "alora_invocation_tokens", kind: weights.ErrUnsupported},
 		{name: "arrow", edit: func(a *tinyAdapter) { a.config["arrow_config"] = obj{"top_k": 3} }, want: "arrow_config", kind: weights.ErrUnsupported},
-		{name: "bias", edit: func(a *tinyAdapter) { a.config["bias"] = "lora_only" }, want: `bias "lora_only"`, kind: weights.ErrUnsupported},
+		{name: "bias", edit: func(a *tinyAdapter) { a.config["bias"] = "some" }, want: `bias "some"`, kind: weights.ErrUnsupported},
+		{name: "bias of the base", edit: func(a *tinyAdapter) {
+			a.config["bias"] = "lora_only"
+			a.tensors[pre+"model.layers.0.self_attn.q_proj.base_layer.bias"] = []int64{64}
+		}, want: "the model's bias of blk.0.attn_q.weight has 0", kind: weights.ErrMismatch},
+		{name: "bias without LoRA", edit: func(a *tinyAdapter) {
+			a.config["bias"] = "all"
+			a.tensors[pre+"model.layers.0.self_attn.v_proj.base_layer.bias"] = []int64{64}
+		}, want: "the trained bias of a module without LoRA", kind: weights.ErrUnsupported},
+		{name: "biases", edit: func(a *tinyAdapter) {
+			a.config["lora_bias"], a.config["target_modules"] = true, []string{"q_proj", "down_proj"}
+			for name := range maps.Clone(a.tensors) {
+				if module, ok := strings.CutSuffix(name, ".lora_B.weight"); ok {
+					a.tensors[module+".lora_B.bias"] = []int64{64}
+				}
+			}
+		}, check: func(a *weights.Adapter) bool { return len(a.Mods[q0].Bias) == 64 }},
+		{name: "short bias", edit: func(a *tinyAdapter) {
+			a.config["lora_bias"] = true
+			a.tensors[pre+"model.layers.0.self_attn.q_proj.lora_B.bias"] = []int64{60}
+		}, want: "has 60 values, but", kind: weights.ErrInvalid},
 		{name: "bias tensor", edit: func(a *tinyAdapter) { a.tensors[pre+"model.layers.0.self_attn.q_proj.bias"] = []int64{64} }, want: "trained bias", kind: weights.ErrUnsupported},
-		{name: "lora bias", edit: func(a *tinyAdapter) { a.config["lora_bias"] = true }, want: "lora_bias", kind: weights.ErrUnsupported},
+		{name: "no bias", edit: func(a *tinyAdapter) { a.config["lora_bias"] = true }, want: "has no lora_B.bias, but lora_bias", kind: weights.ErrInvalid},
 		{name: "saved modules", edit: func(a *tinyAdapter) { a.config["modules_to_save"] = []string{"lm_head"} }, want: `["lm_head"]`, kind: weights.ErrUnsupported},
 		{name: "saved module's tensor", edit: func(a *tinyAdapter) {
 			a.config["modules_to_save"] = []string{"lm_head"}

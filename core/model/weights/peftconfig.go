@@ -195,10 +195,8 @@ func (c *peftConfig) refuse() error {
 		why = "use_qalora"
 	case given(c.BDLoRA):
 		why = "use_bdlora: block-diagonal LoRA is not served"
-	case c.Bias != nil && *c.Bias != "none":
-		why = fmt.Sprintf("bias %q: trained biases are not served; train with bias \"none\"", *c.Bias)
-	case c.LoRABias:
-		why = "lora_bias: trained biases are not served"
+	case c.Bias != nil && *c.Bias != "none" && *c.Bias != "all" && *c.Bias != "lora_only":
+		why = fmt.Sprintf("bias %q: the served ones are none, all and lora_only", *c.Bias)
 	case len(c.Save) > 0:
 		why = fmt.Sprintf("modules_to_save %q: whole trained modules are not served; train with LoRA only", c.Save)
 	case len(c.Parameters) > 0:

@@ -38,6 +38,7 @@ func peftKinds() map[string]peftKind {
 		"HRA":  {parts: []string{"hra_u"}, build: (*kindReader).hra},
 		"C3A":  {parts: []string{"c3a_kernel"}, build: (*kindReader).c3a},
 		"OFT":  {parts: []string{"oft_R"}, build: (*kindReader).oft},
+		"IA3":  {parts: []string{"ia3_l"}, build: (*kindReader).ia3},
 		"BOFT": {parts: []string{"boft_R", "boft_s"}, build: (*kindReader).boft},
 	}
 }
@@ -870,6 +871,44 @@ func (r *kindReader) boft(module string) (rawLoRA, error) {
 				rotate(dst, w, turns, n)
 				for i := range dst {
 					dst[i] = scales.x[row]*(dst[i]+w[i]) - w[i]
+				}
+			},
+		},
+	}, nil
+}
+
+// ia3 multiplies what comes out of a layer, (out, 1), or goes into it, (1, in), by a vector (Liu et al. 2022).
+func (r *kindReader) ia3(module string) (rawLoRA, error) {
+	m, err := r.matrix(module, "ia3_l")
+	if err != nil {
+		return rawLoRA{}, err
+	}
+	if m.rows == 1 {
+		return rawLoRA{
+			a: rawTensor{cols: m.cols}, scale: 1,
+			made: &made{
+				dense: true,
+				times: func(_ int, w, dst []float32) {
+					for i, v := range w {
+						dst[i] = v * (m.x[i] - 1)
+					}
+				},
+			},
+		}, nil
+	}
+	if m.cols != 1 {
+		return rawLoRA{}, adapterError(r.dir, ErrInvalid, "module %s: ia3_l is (%d, %d): want one row or one column", module, m.rows, m.cols)
+	}
+	t := r.t["ia3_l"]
+	format, _ := floatFormat(t.DType) // matrix has read it
+	return rawLoRA{
+		b: rawTensor{rows: m.rows}, scale: 1,
+		bias: rawTensor{name: t.Name, format: format, rows: m.rows, cols: 1, data: t.Data}, how: biasGain,
+		made: &made{
+			dense: true, byRow: true,
+			times: func(row int, w, dst []float32) {
+				for i, v := range w {
+					dst[i] = v * (m.x[row] - 1)
 				}
 			},
 		},
