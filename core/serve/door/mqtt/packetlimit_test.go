@@ -88,3 +88,23 @@ func TestLimitProbed(t *testing.T) {
 		})
 	}
 }
+
+// TestRetainProbed: a check names a broker that delivers retained messages without the flag, and leaves none there.
+func TestRetainProbed(t *testing.T) {
+	t.Parallel()
+	for name, without := range map[string]bool{"with": false, "without": true} {
+		s := startQuirky(t, quirks{noFlag: without})
+		found, err := mqtt.Probe(t.Context(), mqtt.Options{Node: "pi", Config: settings(s.address())})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if said := len(found) == 1 && strings.Contains(found[0].Text, "without the retain flag"); said != without || !without && len(found) > 0 {
+			t.Errorf("%s: %+v", name, found)
+		}
+		eventually(t, "the retained probe is removed", func() bool {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return len(s.retained) == 0
+		})
+	}
+}

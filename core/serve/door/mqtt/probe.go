@@ -49,8 +49,13 @@ func Probe(ctx context.Context, o Options) ([]Shortcoming, error) {
 		}
 		found = append(found, s...)
 	}
-	s, err := p.limit(ctx)
-	return append(found, s...), err
+	for _, try := range []func(context.Context) ([]Shortcoming, error){p.limit, p.retain} {
+		s, err := try(ctx)
+		if found = append(found, s...); err != nil {
+			return nil, err
+		}
+	}
+	return found, nil
 }
 
 // proveGroup tries whether the broker deals anything to a shared subscription, and says so in the log where it does not: three of
@@ -303,4 +308,68 @@ func (p *prober) pass(ctx context.Context, size int) (bool, error) {
 			return false, ctx.Err()
 		}
 	}
+}
+
+// stored is what a broker does with a retained message.
+type stored uint8
+
+const (
+	untold   stored = iota // nothing came
+	flagged                // it is delivered with the retain flag
+	flagless               // it is delivered like any other
+)
+
+// retained publishes a retained message, looks how it comes to a later subscription, and removes it.
+func (p *prober) retained(ctx context.Context) (stored, error) {
+	topic, nonce := p.door.topics.probe(p.who, "retained"), newID("")
+	if err := p.wait(ctx, p.client.Publish(topic, 1, true, nonce), "publishing"); err != nil {
+		return untold, err
+	}
+	defer p.client.Publish(topic, 0, true, "")
+	switch err := p.subscribe(ctx, map[string]byte{topic: 1}); {
+	case errors.Is(err, errRefused):
+		return untold, nil
+	case err != nil:
+		return untold, err
+	}
+	timeout := time.NewTimer(probeWait)
+	defer timeout.Stop()
+	for {
+		select {
+		case m := <-p.got:
+			switch {
+			case m.Topic() != topic || string(m.Payload()) != nonce:
+			case m.Retained():
+				return flagged, nil
+			default:
+				return flagless, nil
+			}
+		case <-timeout.C:
+			return untold, nil
+		case <-ctx.Done():
+			return untold, ctx.Err()
+		}
+	}
+}
+
+// retain tells what is wrong with the broker's retained messages. Where its access list keeps every probe back, limit has told so.
+func (p *prober) retain(ctx context.Context) ([]Shortcoming, error) {
+	how, err := p.retained(ctx)
+	if err != nil {
+		return nil, err
+	}
+	switch how {
+	case flagless:
+		return []Shortcoming{{
+			Text: "the broker delivers retained messages without the retain flag: a question or request that was published retained may be answered again at each start",
+			Fix:  "publish questions and requests without the retain flag, or use a broker that keeps it (docs/mqtt.md)",
+		}}, nil
+	case untold:
+		return []Shortcoming{{
+			Text: "whether the broker keeps retained messages could not be seen: none came back on " + p.door.topics.probe(p.who, "retained"),
+			Fix:  "let the broker keep retained messages, and its access list have this node read and write " + p.door.topics.probe("", "") + "/#", Untried: true,
+		}}, nil
+	case flagged:
+	}
+	return nil, nil
 }
