@@ -92,7 +92,22 @@ func (k *Keys) HasHead() bool { return k.HasTensor(HeadName) }
 
 // Tied is whether the head is the embedding: where the file has none. def is what a folder means that does not say.
 func (k *Keys) Tied(def bool) bool {
-	return !k.HasHead() && (k.IsGGUF() || k.Bool("|tie_word_embeddings", def))
+	return !k.HasHead() && (k.IsGGUF() || k.Bool("|tie_word_embeddings", def) || k.Headless())
+}
+
+// Headless reports whether a folder holds a network without an output head, whose class is then called Qwen3Model and the like: an
+// embedder. The embedding stands in for its head.
+func (k *Keys) Headless() bool {
+	if k.IsGGUF() || k.HasHead() {
+		return false
+	}
+	v, _, _ := k.find("|architectures")
+	list, _ := v.([]any)
+	if len(list) == 0 {
+		return false
+	}
+	class, _ := list[0].(string)
+	return strings.HasSuffix(class, "Model")
 }
 
 // Invalid records a contradiction.

@@ -100,13 +100,18 @@ func (b *builder) openHF(dir string) error {
 	if err := b.hfTensors(files, consumed); err != nil {
 		return err
 	}
-	b.twoHeads(k)
+	b.noteHead(k)
 	return nil
 }
 
-// twoHeads notes that a head counts, as in transformers 5, although the configuration says that the embedding is the head.
-func (b *builder) twoHeads(k *arch.Keys) {
+// noteHead notes that a head counts, as in transformers 5, although the configuration says that the embedding is the head, or that
+// there is none.
+func (b *builder) noteHead(k *arch.Keys) {
 	head, embed := b.m.matrices[arch.HeadName], b.m.matrices[arch.EmbedName]
+	if b.m.Spec.Kind != arch.Encoder && k.Headless() && !k.Bool("|tie_word_embeddings", false) {
+		b.m.notes = append(b.m.notes, "the class that config.json names has no output head, and none is stored: it is for embeddings, and what it generates means nothing")
+		return
+	}
 	if head == nil || embed == nil || !k.Bool("|tie_word_embeddings", false) || sameEnds(head, embed) {
 		return
 	}

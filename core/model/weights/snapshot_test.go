@@ -1,6 +1,7 @@
 package weights_test
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -57,5 +58,30 @@ func TestStoredHead(t *testing.T) {
 	}
 	if m := open(t, tiny("llama").writeHF(t)); len(m.Notes()) != 0 {
 		t.Errorf("notes %q", m.Notes())
+	}
+}
+
+// TestHeadless: an embedder's folder has neither a head nor a prefix of its names; without its class a head is missing.
+func TestHeadless(t *testing.T) {
+	m := tiny("qwen3")
+	delete(m.tensors, "lm_head.weight")
+	for name, shape := range maps.Clone(m.tensors) {
+		delete(m.tensors, name)
+		m.tensors[strings.TrimPrefix(name, "model.")] = shape
+	}
+	check := func(class string) (*weights.Model, error) {
+		m.config["architectures"] = []string{class}
+		return weights.Open(m.writeHF(t))
+	}
+	w, err := check("Qwen3Model")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close() //nolint:errcheck // read only
+	if !w.Spec.Head.Tied || len(w.Notes()) != 1 || !strings.Contains(w.Notes()[0], "no output head") {
+		t.Errorf("tied %v, notes %q", w.Spec.Head.Tied, w.Notes())
+	}
+	if _, err := check("Qwen3ForCausalLM"); err == nil || !strings.Contains(err.Error(), "lm_head.weight") {
+		t.Errorf("%v: want a missing head", err)
 	}
 }
