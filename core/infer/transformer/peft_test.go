@@ -21,7 +21,7 @@ var notServed = []string{
 	"ln-tuning", "ln-tuning-gpt2",
 	"lora-bd", "lora-kasa", "mts-both-tied", "mts-head-tied", "mts-norm",
 	"prefix", "prefix-gpt2", "prefix-nf4", "prefix-proj", "prefix-qwen", "randlora-noproj",
-	"router-mixtral", "tokens-dict", "tokens-ensure", "tokens-list", "tokens-untied", "tokens-untied-both", "trainable-tokens",
+	"router-mixtral",
 	"vera-noproj", "waveft", "x-road",
 	// They change the base by a decomposition that PEFT draws or computes anew whenever it loads them.
 	"init-olora", "init-pissa", "init-pissa_niter_4",

@@ -147,7 +147,7 @@ func (a *Adapter) fill(f *adapterFile, m *Model) error {
 			return err
 		}
 	}
-	return nil
+	return a.addTokens(f, m)
 }
 
 // unchanged proves that a weight which is saved with an adapter is the model's own. Where the model's is quantised, it may be as

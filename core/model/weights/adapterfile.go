@@ -121,6 +121,7 @@ type adapterFile struct {
 	loras  []rawLoRA
 	prompt rawTensor // a soft prompt (virtual tokens, width); no rows: none
 	copies []baseCopy
+	tokens []trainedTokens
 	notes  []string
 	files  []File
 	maps   []*mmap.Mapping
@@ -219,7 +220,7 @@ func readAdapter(path string, m *Model) (*adapterFile, error) {
 		f.gguf = true
 		err = f.readGGUF(path)
 	}
-	if err == nil && len(f.loras) == 0 && f.prompt.rows == 0 {
+	if err == nil && len(f.loras) == 0 && f.prompt.rows == 0 && len(f.tokens) == 0 {
 		err = adapterError(path, ErrInvalid, "it has no tensors of an adapter, such as lora_A and lora_B or prompt_embeddings")
 	}
 	if err != nil {
@@ -327,12 +328,18 @@ func (f *adapterFile) targets() []string {
 	for i := range f.loras {
 		out = append(out, f.loras[i].target)
 	}
+	for i := range f.tokens {
+		out = append(out, lastWord(f.tokens[i].module))
+	}
 	slices.Sort(out)
 	return slices.Compact(out)
 }
 
 func (f *adapterFile) bytes() int64 {
 	n := int64(len(f.prompt.data))
+	for i := range f.tokens {
+		n += int64(len(f.tokens[i].rows.data))
+	}
 	for i := range f.loras {
 		l := &f.loras[i]
 		n += int64(len(l.a.data)) + int64(len(l.b.data)) + int64(len(l.size.data))

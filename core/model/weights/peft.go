@@ -58,6 +58,12 @@ func (f *adapterFile) readPEFT(dir string) error {
 			f.copies = append(f.copies, baseCopy{module, raw})
 			continue
 		}
+		if module, ok := tokensOf(t.Name); ok {
+			if err := f.addToken(dir, c, module, t); err != nil {
+				return err
+			}
+			continue
+		}
 		n, err := f.peftName(dir, t)
 		if err != nil {
 			return err
@@ -81,6 +87,16 @@ func (f *adapterFile) readPEFT(dir string) error {
 	}
 	if err := f.pairUp(dir, modules); err != nil {
 		return err
+	}
+	if len(f.tokens) == 0 && (len(c.tokens) > 0 || len(c.tokensBy) > 0) {
+		return adapterError(dir, ErrInvalid, "%s names trained tokens (trainable_token_indices), but the file has no trainable_tokens_delta", adapterConfigName)
+	}
+	if c.Type == "TRAINABLE_TOKENS" {
+		f.other = "trainable_tokens"
+		if len(f.loras) > 0 {
+			return adapterError(dir, ErrInvalid, "tensor %s is LoRA's, but the peft_type of %s is %s", f.loras[0].a.name, adapterConfigName, c.Type)
+		}
+		return nil
 	}
 	return f.applyConfig(dir, c)
 }

@@ -132,7 +132,7 @@ func TestPEFT(t *testing.T) {
 		}, check: func(a *weights.Adapter) bool { return a.Mods["output.weight"] != nil }},
 		{name: "negative alpha", edit: func(a *tinyAdapter) { a.config["lora_alpha"] = -8 }, check: func(a *weights.Adapter) bool { return a.Mods[q0].Scale == -2 }},
 
-		{name: "another kind", edit: func(a *tinyAdapter) { a.config["peft_type"] = "POLY" }, want: `"POLY"; the supported ones are LORA, PROMPT_TUNING, P_TUNING, ADALORA, BOFT, C3A, HRA, IA3, LOHA, LOKR, MISS, OFT, VBLORA, VERA (its tensor base_model.model.model.layers.0.mlp.down_proj.lora_A.weight is [4 96], the model's blk.0.ffn_down.weight is (64, 96))`, kind: weights.ErrUnsupported},
+		{name: "another kind", edit: func(a *tinyAdapter) { a.config["peft_type"] = "POLY" }, want: `"POLY"; the supported ones are LORA, PROMPT_TUNING, P_TUNING, TRAINABLE_TOKENS, ADALORA, BOFT, C3A, HRA, IA3, LOHA, LOKR, MISS, OFT, VBLORA, VERA (its tensor base_model.model.model.layers.0.mlp.down_proj.lora_A.weight is [4 96], the model's blk.0.ffn_down.weight is (64, 96))`, kind: weights.ErrUnsupported},
 		{name: "IA3 tensors", edit: func(a *tinyAdapter) {
 			a.config["peft_type"] = "IA3"
 			a.tensors[pre+"model.layers.1.mlp.down_proj.ia3_l"] = []int64{1, 96}
@@ -177,7 +177,23 @@ func TestPEFT(t *testing.T) {
 		}, want: "an embedding has lora_embedding_A", kind: weights.ErrMismatch},
 		{name: "loftq", edit: func(a *tinyAdapter) { a.config["loftq_config"] = obj{"loftq_bits": 4} }, want: "LoftQ", kind: weights.ErrUnsupported},
 		{name: "pissa", edit: func(a *tinyAdapter) { a.config["init_lora_weights"] = "pissa_niter_16" }, want: "pissa_niter_16", kind: weights.ErrUnsupported},
-		{name: "token indices", edit: func(a *tinyAdapter) { a.config["trainable_token_indices"] = []int{1} }, want: "trainable_token_indices", kind: weights.ErrUnsupported},
+		{name: "token indices", edit: func(a *tinyAdapter) { a.config["trainable_token_indices"] = []int{1} }, want: "trainable_token_indices", kind: weights.ErrInvalid},
+		{name: "trained tokens", edit: func(a *tinyAdapter) {
+			a.config["trainable_token_indices"] = obj{"embed_tokens": []int{1, 7}}
+			a.tensors[pre+"model.embed_tokens.token_adapter.trainable_tokens_delta"] = []int64{2, 64}
+		}, check: func(a *weights.Adapter) bool { return a.Embed != nil && a.Embed.A.Cols == 2 }},
+		{name: "trained token outside", edit: func(a *tinyAdapter) {
+			a.config["trainable_token_indices"] = []int{4000}
+			a.tensors[pre+"model.embed_tokens.token_adapter.trainable_tokens_delta"] = []int64{1, 64}
+		}, want: "token 4000 is trained", kind: weights.ErrMismatch},
+		{name: "trained token twice", edit: func(a *tinyAdapter) {
+			a.config["trainable_token_indices"] = []int{4, 4}
+			a.tensors[pre+"model.embed_tokens.token_adapter.trainable_tokens_delta"] = []int64{2, 64}
+		}, want: "token 4 is named twice", kind: weights.ErrInvalid},
+		{name: "trained tokens of another number", edit: func(a *tinyAdapter) {
+			a.config["trainable_token_indices"] = []int{4}
+			a.tensors[pre+"model.embed_tokens.token_adapter.trainable_tokens_delta"] = []int64{2, 64}
+		}, want: "names 1 tokens for it", kind: weights.ErrInvalid},
 		{name: "layer replication", edit: func(a *tinyAdapter) { a.config["layer_replication"] = [][]int{{0, 1}} }, want: "layer_replication", kind: weights.ErrUnsupported},
 		{name: "parameters", edit: func(a *tinyAdapter) { a.config["target_parameters"] = []string{"x"} }, want: "target_parameters", kind: weights.ErrUnsupported},
 		{name: "other prefix", edit: func(a *tinyAdapter) { a.tensors["model.layers.0.self_attn.q_proj.lora_A.weight"] = []int64{4, 64} }, want: "does not start with", kind: weights.ErrUnsupported},

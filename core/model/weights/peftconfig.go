@@ -52,14 +52,15 @@ type peftConfig struct {
 	Tying      bool            `json:"ensure_weight_tying"`
 
 	// Of other kinds.
-	InitRank     float64         `json:"init_r"`       // AdaLoRA
-	LycorisAlpha float64         `json:"alpha"`        // LoHa, LoKr
-	TopK         float64         `json:"topk"`         // VB-LoRA
-	InitWeights  json.RawMessage `json:"init_weights"` // MiSS: its form
-	GramSchmidt  bool            `json:"apply_GS"`     // HRA
-	COFT         bool            `json:"coft"`         // OFT
-	Epsilon      float64         `json:"eps"`          // OFT
-	BlockShare   bool            `json:"block_share"`  // OFT
+	TokenIndices json.RawMessage `json:"token_indices"` // TRAINABLE_TOKENS
+	InitRank     float64         `json:"init_r"`        // AdaLoRA
+	LycorisAlpha float64         `json:"alpha"`         // LoHa, LoKr
+	TopK         float64         `json:"topk"`          // VB-LoRA
+	InitWeights  json.RawMessage `json:"init_weights"`  // MiSS: its form
+	GramSchmidt  bool            `json:"apply_GS"`      // HRA
+	COFT         bool            `json:"coft"`          // OFT
+	Epsilon      float64         `json:"eps"`           // OFT
+	BlockShare   bool            `json:"block_share"`   // OFT
 	Neumann      *bool           `json:"use_cayley_neumann"`
 	NeumannTerms *float64        `json:"num_cayley_neumann_terms"`
 
@@ -68,6 +69,8 @@ type peftConfig struct {
 	Width   *float64 `json:"token_dim"`
 	Halves  *float64 `json:"num_transformer_submodules"`
 
+	tokens   []int            // of trainable_token_indices
+	tokensBy map[string][]int // the same by module
 	targets  moduleSet
 	excluded moduleSet
 	layers   []int // nil: all
@@ -125,6 +128,7 @@ func parsePEFTConfig(data []byte) (*peftConfig, error) {
 	for _, err := range []error{
 		field("target_modules", c.targets.parse(c.Targets)),
 		field("exclude_modules", c.excluded.parse(c.Excluded)),
+		field("trainable_token_indices", c.parseTokens()),
 		field("layers_to_transform", c.parseLayers()),
 		field("rank_pattern", c.ranks.parse(c.RankPat)),
 		field("alpha_pattern", c.alphas.parse(c.AlphaPat)),
@@ -185,8 +189,10 @@ func (c *peftConfig) refuse() error {
 		if why = c.refuseKind(); why == "" {
 			return nil
 		}
+	case c.Type == "TRAINABLE_TOKENS":
+		return nil
 	case c.Type != "LORA":
-		why = fmt.Sprintf("peft_type %q; the supported ones are LORA, PROMPT_TUNING, P_TUNING, %s", c.Type, strings.Join(slices.Sorted(maps.Keys(peftKinds())), ", "))
+		why = fmt.Sprintf("peft_type %q; the supported ones are LORA, PROMPT_TUNING, P_TUNING, TRAINABLE_TOKENS, %s", c.Type, strings.Join(slices.Sorted(maps.Keys(peftKinds())), ", "))
 	case given(c.Invocation):
 		why = "alora_invocation_tokens: an adapter that switches itself on inside a text is not served"
 	case given(c.Arrow):
@@ -201,8 +207,6 @@ func (c *peftConfig) refuse() error {
 		why = fmt.Sprintf("modules_to_save %q: whole trained modules are not served; train with LoRA only", c.Save)
 	case len(c.Parameters) > 0:
 		why = "target_parameters"
-	case given(c.Tokens):
-		why = "trainable_token_indices"
 	case given(c.Layered):
 		why = "layer_replication"
 	case len(c.LoftQ) > 0:
