@@ -19,7 +19,7 @@ var notServed = []string{
 	"cpt", "dora-embed", "experts-mixtral-attn",
 	"experts-pattern", "experts-qwen3moe", "experts-qwen3moe-down", "fourierft",
 	"ln-tuning", "ln-tuning-gpt2",
-	"lora-bd", "lora-kasa", "mts-both-tied", "mts-head-tied", "mts-norm",
+	"lora-bd", "lora-kasa", "mts-norm",
 	"prefix", "prefix-gpt2", "prefix-nf4", "prefix-proj", "prefix-qwen", "randlora-noproj",
 	"router-mixtral",
 	"vera-noproj", "waveft", "x-road",

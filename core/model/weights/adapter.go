@@ -102,7 +102,11 @@ func (a *Adapter) fill(f *adapterFile, m *Model) error {
 		}
 	}
 	for i := range f.copies {
-		if err := a.unchanged(f, &f.copies[i], m); err != nil {
+		prove := a.unchanged
+		if f.copies[i].trained {
+			prove = a.addTable
+		}
+		if err := prove(f, &f.copies[i], m); err != nil {
 			return err
 		}
 	}

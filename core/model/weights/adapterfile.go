@@ -129,8 +129,9 @@ type adapterFile struct {
 
 // A baseCopy is a weight of the base that is saved with an adapter.
 type baseCopy struct {
-	module string
-	t      rawTensor
+	trained bool // modules_to_save names it: it takes the base's place
+	module  string
+	t       rawTensor
 }
 
 // maxNotes bounds what is said about one adapter.

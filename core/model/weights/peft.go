@@ -55,7 +55,7 @@ func (f *adapterFile) readPEFT(dir string) error {
 			if err != nil {
 				return err
 			}
-			f.copies = append(f.copies, baseCopy{module, raw})
+			f.copies = append(f.copies, baseCopy{trained: c.saves(module), module: module, t: raw})
 			continue
 		}
 		if module, ok := tokensOf(t.Name); ok {
@@ -87,6 +87,9 @@ func (f *adapterFile) readPEFT(dir string) error {
 	}
 	if err := f.pairUp(dir, modules); err != nil {
 		return err
+	}
+	if len(c.Save) > 0 && !slices.ContainsFunc(f.copies, func(c baseCopy) bool { return c.trained }) {
+		return adapterError(dir, ErrInvalid, "modules_to_save of %s is %q, but the file has no weight of them", adapterConfigName, c.Save)
 	}
 	if len(f.tokens) == 0 && (len(c.tokens) > 0 || len(c.tokensBy) > 0) {
 		return adapterError(dir, ErrInvalid, "%s names trained tokens (trainable_token_indices), but the file has no trainable_tokens_delta", adapterConfigName)

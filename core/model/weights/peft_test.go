@@ -163,11 +163,18 @@ func TestPEFT(t *testing.T) {
 		}, want: "has 60 values, but", kind: weights.ErrInvalid},
 		{name: "bias tensor", edit: func(a *tinyAdapter) { a.tensors[pre+"model.layers.0.self_attn.q_proj.bias"] = []int64{64} }, want: "trained bias", kind: weights.ErrUnsupported},
 		{name: "no bias", edit: func(a *tinyAdapter) { a.config["lora_bias"] = true }, want: "has no lora_B.bias, but lora_bias", kind: weights.ErrInvalid},
-		{name: "saved modules", edit: func(a *tinyAdapter) { a.config["modules_to_save"] = []string{"lm_head"} }, want: `["lm_head"]`, kind: weights.ErrUnsupported},
+		{name: "saved modules", edit: func(a *tinyAdapter) { a.config["modules_to_save"] = []string{"lm_head"} }, want: `["lm_head"], but the file has no weight`, kind: weights.ErrInvalid},
+		{name: "saved head", edit: func(a *tinyAdapter) {
+			a.config["modules_to_save"] = []string{"lm_head"}
+			a.tensors[pre+"lm_head.weight"] = []int64{tinyVocab, tinyWidth}
+		}, check: func(a *weights.Adapter) bool {
+			return a.Mods["output.weight"].A == nil && a.Mods["output.weight"].B.Cols == tinyWidth
+		}},
+		{name: "saved norm", edit: func(a *tinyAdapter) { a.config["modules_to_save"] = []string{"norm"} }, want: `["norm"]`, kind: weights.ErrUnsupported},
 		{name: "saved module's tensor", edit: func(a *tinyAdapter) {
 			a.config["modules_to_save"] = []string{"lm_head"}
 			a.tensors[pre+"lm_head.weight"] = []int64{41, 64}
-		}, want: "(its tensor base_model.model.lm_head.weight is [41 64], the model's output.weight is (40, 64))", kind: weights.ErrUnsupported},
+		}, want: "tensor base_model.model.lm_head.weight is (41, 64), the model's output.weight is (40, 64): added tokens", kind: weights.ErrUnsupported},
 		{name: "saved tensor", edit: func(a *tinyAdapter) { a.tensors[pre+"lm_head.weight"] = []int64{40, 64} }, want: "base_model.model.lm_head.weight differs from the model's own in row 0", kind: weights.ErrUnsupported},
 		{name: "another saved tensor", edit: func(a *tinyAdapter) { a.tensors[pre+"model.layers.0.self_attn.v_proj.weight"] = []int64{32, 64} }, want: "v_proj.weight [32 64] is no lora_A or lora_B weight; whole trained modules are not served, the model's blk.0.attn_v.weight is (32, 64)", kind: weights.ErrUnsupported},
 		{name: "added tokens", edit: func(a *tinyAdapter) { a.tensors[pre+"model.embed_tokens.weight"] = []int64{41, 64} }, want: "embed_tokens.weight is (41, 64), the model's token_embd.weight is (40, 64): whole trained modules and added tokens are not served", kind: weights.ErrUnsupported},

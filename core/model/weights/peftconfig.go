@@ -94,6 +94,16 @@ func readPEFTConfig(path string) (*peftConfig, error) {
 // kinds are the same to who serves them.
 func (c *peftConfig) isPrompt() bool { return c.Type == "PROMPT_TUNING" || c.Type == "P_TUNING" }
 
+// isTable tells whether a module of that name is a token embedding or an output head.
+func isTable(module string) bool {
+	return isEmbedding(module) || lastWord(module) == "lm_head" || lastWord(module) == "embed_out"
+}
+
+// saves tells whether modules_to_save names an embedding or a head.
+func (c *peftConfig) saves(module string) bool {
+	return slices.ContainsFunc(c.Save, func(m string) bool { return module == m || strings.HasSuffix(module, "."+m) })
+}
+
 // isKind tells whether it is one of peftKinds.
 func (c *peftConfig) isKind() bool {
 	_, ok := peftKinds()[c.Type]
@@ -203,8 +213,8 @@ func (c *peftConfig) refuse() error {
 		why = "use_bdlora: block-diagonal LoRA is not served"
 	case c.Bias != nil && *c.Bias != "none" && *c.Bias != "all" && *c.Bias != "lora_only":
 		why = fmt.Sprintf("bias %q: the served ones are none, all and lora_only", *c.Bias)
-	case len(c.Save) > 0:
-		why = fmt.Sprintf("modules_to_save %q: whole trained modules are not served; train with LoRA only", c.Save)
+	case len(c.Save) > 0 && slices.ContainsFunc(c.Save, func(m string) bool { return !isTable(m) }):
+		why = fmt.Sprintf("modules_to_save %q: whole trained modules are served of embedding and output head only; train the others with LoRA", c.Save)
 	case len(c.Parameters) > 0:
 		why = "target_parameters"
 	case given(c.Layered):
