@@ -44,6 +44,9 @@ func readJSON(path string, v any) error {
 	dec := json.NewDecoder(bytes.NewReader(quoted(data)))
 	dec.UseNumber()
 	if err := dec.Decode(v); err != nil {
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			return fmt.Errorf("weights: %s: %w: its JSON is cut off", path, ErrInvalid)
+		}
 		return fmt.Errorf("weights: %s: %w: %w", path, ErrInvalid, err)
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {

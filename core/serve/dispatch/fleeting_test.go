@@ -42,6 +42,7 @@ func TestRaw(t *testing.T) {
 		b.submit(t, with(ask("raw", "as it is"), func(r *Request) { r.Raw = true }))
 		b.submit(t, ask("chat", "as a message"))
 		time.Sleep(time.Second)
+		synctest.Wait()
 		if !slices.Equal(b.p.encoded, []string{"as it is"}) || len(b.p.chats) != 1 {
 			t.Errorf("encoded %q and %d conversations", b.p.encoded, len(b.p.chats))
 		}
