@@ -27,7 +27,7 @@ func (a *app) embedCommand() *cobra.Command {
 		Long: `Loads a model into plugins of its own and gives a vector for each text: texts of like sense have vectors of like direction.
 
 An encoder (BERT and its kin) pools and normalises as its files say: modules.json and 1_Pooling of a folder, pooling_type of a GGUF
-file. Of a decoder it is the mean over all tokens, scaled to length 1.
+file. Of a decoder it is the mean over all tokens, or the first or last token's state where these files say so, scaled to length 1.
 
 --batch reads JSON Lines, {"text":"…"} or {"ids":[…],"type_ids":[…]} (the types of the tokens, for models that tell two texts apart by
 them; without: 0), and writes one object for each, in the order of the input: {"embedding":[…],"tokens":n}. With --pooling none the

@@ -171,7 +171,10 @@ func (l *loop) each(f func(unit)) {
 func (l *loop) add(u unit, n int) int {
 	b := &l.batch
 	for i := u.from; i < u.from+n; i++ {
-		r := row{seq: u.seq, bound: u.job.bound, sum: u.job.sum}
+		r := row{seq: u.seq, bound: u.job.bound}
+		if u.job.pools(i) {
+			r.sum = u.job.sum
+		}
 		if u.b == nil {
 			r.token = u.job.req.PromptIDs[i]
 		} else {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 
+	"edged/core/model/arch"
 	"edged/core/protocol/backend"
 )
 
@@ -18,8 +19,9 @@ var errNoDirection = errors.New("its hidden states have no direction")
 
 // Embed returns a vector of the model's width for each list: the mean of the hidden states behind the last norm over all
 // tokens of the list, scaled to length 1, so that the product of two vectors is the cosine of their angle. The mean, and not
-// the last token's state, since the models that are served were trained to go on with a text and not to end it with its
-// sense; models that were trained for embeddings with a last token give a worse vector so.
+// the last token's state, since most models that are served were trained to go on with a text and not to end it with its
+// sense. Of those that were trained for embeddings the files say which state counts (pooling_type of a GGUF file, 1_Pooling of a
+// folder).
 //
 // An encoder's vector is what its files say: see encode.
 //
@@ -35,7 +37,11 @@ func (e *Engine) Embed(ctx context.Context, lists [][]int32) ([][]float32, error
 	}
 	out := make([][]float32, len(lists))
 	for i, list := range lists {
-		j, err := newEmbedding(list, m.width(), m.size)
+		pool := arch.PoolMean
+		if m.file != nil {
+			pool = m.file.Spec.Pool.Kind
+		}
+		j, err := newEmbedding(list, pool, m.width(), m.size)
 		if err != nil {
 			return nil, err
 		}
@@ -48,6 +54,20 @@ func (e *Engine) Embed(ctx context.Context, lists [][]int32) ([][]float32, error
 		out[i] = j.sum
 	}
 	return out, nil
+}
+
+// pools reports whether the state of token i is wanted for the job's vector.
+func (j *job) pools(i int) bool {
+	switch {
+	case j.sum == nil:
+		return false
+	case j.pool == arch.PoolCLS:
+		return i == 0
+	case j.pool == arch.PoolLast:
+		return i == len(j.req.PromptIDs)-1
+	default:
+		return true
+	}
 }
 
 // normalize scales a vector to length 1; false: it has no direction.

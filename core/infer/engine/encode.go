@@ -76,7 +76,7 @@ func (m *loaded) encode(ctx context.Context, req backend.EmbedRequest) ([][]floa
 	}
 	w := m.width()
 	for _, list := range req.Lists {
-		if _, err := newEmbedding(list, w, m.size); err != nil {
+		if _, err := newEmbedding(list, pool.Kind, w, m.size); err != nil {
 			return nil, err
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"edged/core/infer/grammar"
 	"edged/core/infer/sample"
 	"edged/core/infer/text"
+	"edged/core/model/arch"
 	"edged/core/protocol"
 	"edged/core/protocol/backend"
 )
@@ -36,6 +37,7 @@ type job struct {
 	best    bool
 	scoring bool
 	sum     []float32          // (Width) of an embedding: of the hidden states so far; nil: none
+	pool    arch.PoolKind      // which states sum is of
 	private bool               // neither finds nor leaves anything in the prefix cache
 	single  bool               // nothing is guessed
 	watch   bool               // times of its tokens are kept
@@ -205,7 +207,7 @@ func newScoring(list []int32, adapters []backend.AdapterUse, s sizes) (*job, err
 }
 
 // newEmbedding makes the job of one list: all of it is the prompt, and nothing is drawn.
-func newEmbedding(list []int32, width int, s sizes) (*job, error) {
+func newEmbedding(list []int32, pool arch.PoolKind, width int, s sizes) (*job, error) {
 	if err := checkIDs("list", list, s.rows); err != nil {
 		return nil, err
 	}
@@ -218,6 +220,7 @@ func newEmbedding(list []int32, width int, s sizes) (*job, error) {
 	j := &job{
 		req:     backend.Request{PromptIDs: list},
 		sum:     make([]float32, width),
+		pool:    pool,
 		private: true, // every row's hidden state is wanted: nothing could be skipped
 		out:     newMailbox(),
 		arrived: time.Now(),

@@ -116,3 +116,16 @@ func (k *Keys) pool() Pool {
 	}
 	return p
 }
+
+// decoderPool is how a decoder's states become a vector: the mean, unless the file of one that was trained for embeddings says
+// otherwise. A reranker's is for another purpose.
+func (k *Keys) decoderPool() PoolKind {
+	switch k.FloatOr("pooling_type|", 1) {
+	case 2:
+		return PoolCLS
+	case 3:
+		return PoolLast
+	default:
+		return PoolMean
+	}
+}

@@ -133,6 +133,9 @@ func (f *Family) Read(k *Keys) (*Spec, error) {
 	if s.Family == "" {
 		s.Family = f.Names[0]
 	}
+	if s.Kind == Decoder {
+		s.Pool = Pool{Kind: k.decoderPool(), Normalize: true}
+	}
 	s.Vocab = k.vocab
 	s.Context = max(s.Context, k.reach)
 	s.Permuted = f.Permuted && k.gguf != nil

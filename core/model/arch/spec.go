@@ -13,7 +13,7 @@ type Spec struct {
 	Layers  []Layer
 	Norm    Norm // before the head; zero: none
 	Head    Head // of a decoder; an encoder has none
-	Pool    Pool // of an encoder
+	Pool    Pool // what a text's vector is
 
 	Fixes []Fix // what the container's tensors need, see fix.go
 	// Permuted says that the rows of q and k stand in the order that llama.cpp's converter gives them (pair by pair), where the

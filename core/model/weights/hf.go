@@ -74,10 +74,19 @@ func (b *builder) openHF(dir string) error {
 	if err := b.read(k); err != nil {
 		return err
 	}
-	if b.m.Spec.Kind == arch.Encoder {
+	switch {
+	case b.m.Spec.Kind == arch.Encoder:
 		if err := b.pooling(dir); err != nil {
 			return err
 		}
+	case exists(filepath.Join(dir, "modules.json")): // an embedder, which generates all the same
+		if err := b.pooling(dir); errors.Is(err, ErrUnsupported) {
+			b.m.notes = append(b.m.notes, "embeddings are the mean over all tokens: "+err.Error())
+			b.m.Spec.Pool.Kind = arch.PoolMean
+		} else if err != nil {
+			return err
+		}
+		b.m.Spec.Pool.Normalize = true
 	}
 	if v := k.IntOr("|vocab_size", b.m.Spec.Vocab); v != b.m.Spec.Vocab {
 		return b.fail(ErrInvalid, "config.json has vocab_size %d, but tensor %s has %d rows", v, b.say(arch.EmbedName), b.m.Spec.Vocab)

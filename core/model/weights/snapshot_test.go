@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"edged/core/model/arch"
 	"edged/core/model/weights"
 )
 
@@ -83,5 +84,32 @@ func TestHeadless(t *testing.T) {
 	}
 	if _, err := check("Qwen3ForCausalLM"); err == nil || !strings.Contains(err.Error(), "lm_head.weight") {
 		t.Errorf("%v: want a missing head", err)
+	}
+}
+
+// TestEmbedderFolder: what sentence-transformers says about pooling counts for decoders; steps that are not served do not keep them
+// from generating.
+func TestEmbedderFolder(t *testing.T) {
+	const transformer, pooling = `{"idx":0,"path":"","type":"sentence_transformers.models.Transformer"}`, `{"idx":1,"path":"1_Pooling","type":"sentence_transformers.models.Pooling"}`
+	for _, c := range []struct {
+		name, modules, pooling string
+		want                   arch.PoolKind
+		notes                  int
+	}{
+		{"last", "[" + transformer + "," + pooling + "]", `{"pooling_mode_lasttoken": true}`, arch.PoolLast, 0},
+		{"first", "[" + transformer + "," + pooling + "]", `{"pooling_mode": "cls"}`, arch.PoolCLS, 0},
+		{"greatest", "[" + transformer + "," + pooling + "]", `{"pooling_mode_max_tokens": true}`, arch.PoolMean, 1},
+		{"dense", "[" + transformer + "," + pooling + `,{"idx":2,"path":"2_Dense","type":"sentence_transformers.models.Dense"}]`, `{"pooling_mode_lasttoken": true}`, arch.PoolMean, 1},
+	} {
+		dir := tiny("llama").writeHF(t)
+		if err := os.Mkdir(filepath.Join(dir, "1_Pooling"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		write(t, filepath.Join(dir, "modules.json"), []byte(c.modules))
+		write(t, filepath.Join(dir, "1_Pooling", "config.json"), []byte(c.pooling))
+		m := open(t, dir)
+		if m.Spec.Pool.Kind != c.want || !m.Spec.Pool.Normalize || len(m.Notes()) != c.notes {
+			t.Errorf("%s: %+v, notes %q", c.name, m.Spec.Pool, m.Notes())
+		}
 	}
 }
