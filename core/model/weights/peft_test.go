@@ -132,13 +132,14 @@ func TestPEFT(t *testing.T) {
 		}, check: func(a *weights.Adapter) bool { return a.Mods["output.weight"] != nil }},
 		{name: "negative alpha", edit: func(a *tinyAdapter) { a.config["lora_alpha"] = -8 }, check: func(a *weights.Adapter) bool { return a.Mods[q0].Scale == -2 }},
 
-		{name: "another kind", edit: func(a *tinyAdapter) { a.config["peft_type"] = "POLY" }, want: `"POLY"; the supported ones are LORA, PROMPT_TUNING, P_TUNING, TRAINABLE_TOKENS, ADALORA, BOFT, C3A, HRA, IA3, LOHA, LOKR, MISS, OFT, VBLORA, VERA (its tensor base_model.model.model.layers.0.mlp.down_proj.lora_A.weight is [4 96], the model's blk.0.ffn_down.weight is (64, 96))`, kind: weights.ErrUnsupported},
+		{name: "another kind", edit: func(a *tinyAdapter) { a.config["peft_type"] = "POLY" }, want: `"POLY"; the supported ones are LORA, PROMPT_TUNING, P_TUNING, TRAINABLE_TOKENS, ADALORA, BOFT, C3A, HRA, IA3, LOHA, LOKR, MISS, OFT, VBLORA, VERA; merge it into the model with PEFT's merge_and_unload (its tensor base_model.model.model.layers.0.mlp.down_proj.lora_A.weight is [4 96], the model's blk.0.ffn_down.weight is (64, 96))`, kind: weights.ErrUnsupported},
 		{name: "IA3 tensors", edit: func(a *tinyAdapter) {
 			a.config["peft_type"] = "IA3"
 			a.tensors[pre+"model.layers.1.mlp.down_proj.ia3_l"] = []int64{1, 96}
 		}, want: "tensor base_model.model.model.layers.0.mlp.down_proj.lora_A.weight [4 96]: none of those that a IA3 adapter has", kind: weights.ErrUnsupported},
 		{name: "bottleneck", edit: func(a *tinyAdapter) { a.config["peft_type"] = "ADAPTION_PROMPT" }, want: `"ADAPTION_PROMPT"`, kind: weights.ErrUnsupported},
 		{name: "activated", edit: func(a *tinyAdapter) { a.config["alora_invocation_tokens"] = []int{1, 2} }, want: "alora_invocation_tokens", kind: weights.ErrUnsupported},
+		{name: "KaSA", edit: func(a *tinyAdapter) { a.config["kasa_config"] = obj{"beta": 1} }, want: "kasa_config", kind: weights.ErrUnsupported},
 		{name: "arrow", edit: func(a *tinyAdapter) { a.config["arrow_config"] = obj{"top_k": 3} }, want: "arrow_config", kind: weights.ErrUnsupported},
 		{name: "bias", edit: func(a *tinyAdapter) { a.config["bias"] = "some" }, want: `bias "some"`, kind: weights.ErrUnsupported},
 		{name: "bias of the base", edit: func(a *tinyAdapter) {

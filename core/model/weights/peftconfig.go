@@ -52,6 +52,7 @@ type peftConfig struct {
 	Tying      bool            `json:"ensure_weight_tying"`
 
 	// Of other kinds.
+	KaSA         json.RawMessage `json:"kasa_config"`
 	TokenIndices json.RawMessage `json:"token_indices"` // TRAINABLE_TOKENS
 	InitRank     float64         `json:"init_r"`        // AdaLoRA
 	LycorisAlpha float64         `json:"alpha"`         // LoHa, LoKr
@@ -202,7 +203,7 @@ func (c *peftConfig) refuse() error {
 	case c.Type == "TRAINABLE_TOKENS":
 		return nil
 	case c.Type != "LORA":
-		why = fmt.Sprintf("peft_type %q; the supported ones are LORA, PROMPT_TUNING, P_TUNING, TRAINABLE_TOKENS, %s", c.Type, strings.Join(slices.Sorted(maps.Keys(peftKinds())), ", "))
+		why = fmt.Sprintf("peft_type %q; the supported ones are LORA, PROMPT_TUNING, P_TUNING, TRAINABLE_TOKENS, %s; merge it into the model with PEFT's merge_and_unload", c.Type, strings.Join(slices.Sorted(maps.Keys(peftKinds())), ", "))
 	case given(c.Invocation):
 		why = "alora_invocation_tokens: an adapter that switches itself on inside a text is not served"
 	case given(c.Arrow):
@@ -217,6 +218,8 @@ func (c *peftConfig) refuse() error {
 		why = fmt.Sprintf("modules_to_save %q: whole trained modules are served of embedding and output head only; train the others with LoRA", c.Save)
 	case len(c.Parameters) > 0:
 		why = "target_parameters"
+	case given(c.KaSA):
+		why = "kasa_config: KaSA cuts the base's weights when it is loaded; merge it into the model with PEFT's merge_and_unload"
 	case given(c.Layered):
 		why = "layer_replication"
 	case len(c.LoftQ) > 0:
