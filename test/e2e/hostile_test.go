@@ -528,7 +528,7 @@ func (h *hostile) kinds() []hostileKind {
 		{what: "a pipe", says: "not a regular file", drop: func(path string) { h.must(syscall.Mkfifo(path+".gguf", 0o600)) }},
 		{what: "a device", says: "not a regular file", drop: func(path string) { h.must(os.Symlink("/dev/zero", path+".gguf")) }},
 		onePart("tensors that are a folder", "not a regular file", func(part string) { h.must(os.Mkdir(part, 0o700)) }),
-		onePart("tensors that are a link to nothing", "is missing", func(part string) { h.must(os.Symlink("nothing", part)) }),
+		onePart("tensors that are a link to nothing", "is a link to nothing", func(part string) { h.must(os.Symlink("nothing", part)) }),
 		onePart("tensors that are a link to themselves", "adapter_model.safetensors", func(part string) { h.must(os.Symlink(filepath.Base(part), part)) }),
 		onePart("tensors that cannot be read", "adapter_model.safetensors", h.unreadable),
 		{what: "a folder full of rubbish", says: "adapter_config.json is missing", drop: func(path string) {
