@@ -89,7 +89,7 @@ func newLoad(t *testing.T, url string) *load {
 
 // connected subscribes and publishes what is open once more.
 func (l *load) connected(c mqtt.Client) {
-	token := c.SubscribeMultiple(map[string]byte{"edged/test/response/load/+": 1, "edged/test/availability": 1, "edged/test/errors": 1, "edged/test/answer/#": 1}, l.take)
+	token := c.SubscribeMultiple(map[string]byte{"edged/test/response/load/+": 1, "edged/test/availability": 1, "edged/test/errors/#": 1, "edged/test/answer/#": 1}, l.take)
 	if !token.WaitTimeout(patience) || token.Error() != nil {
 		return // the connection is lost again
 	}

@@ -399,7 +399,7 @@ func (r *rig) complaints() (n int) {
 	defer r.mu.Unlock()
 	for topic, all := range r.texts {
 		for _, text := range all {
-			if topic == "edged/test/errors" || strings.Contains(text, `"error"`) || strings.HasPrefix(text, "error: ") {
+			if strings.HasPrefix(topic, "edged/test/errors") || strings.Contains(text, `"error"`) || strings.HasPrefix(text, "error: ") {
 				n++
 			}
 		}
