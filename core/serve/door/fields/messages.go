@@ -137,8 +137,9 @@ func saysNothing(key string, raw []byte) bool {
 	return false
 }
 
-// callsField checks the tool calls of an assistant's message, which the model's template prints, and puts an object in
-// the place of arguments that are the text of one.
+// callsField checks the tool calls of an assistant's message, which the model's template prints. Arguments that are the text of an
+// object become that object, and none at all an empty one; nulls leave, since templates test whether a field is there, and so does
+// the index that a stream counts calls by.
 func callsField(raw []byte) ([]byte, *Error) {
 	var out bytes.Buffer
 	out.WriteByte('[')
@@ -160,25 +161,45 @@ func writeCall(out *bytes.Buffer, raw []byte) *Error {
 	out.WriteByte('{')
 	first := true
 	err := Object(raw, func(key string, raw []byte) *Error {
+		if key == "arguments" {
+			raw = Arguments(raw)
+		}
+		if string(raw) == "null" || key == "index" {
+			return nil
+		}
 		if !first {
 			out.WriteByte(',')
 		}
 		first = false
 		out.Write(jsonText(key))
 		out.WriteByte(':')
-		switch {
-		case key == "function" && raw[0] == '{':
+		if key == "function" && raw[0] == '{' {
 			return writeCall(out, raw)
-		case key == "arguments" && raw[0] == '"':
-			if text := bytes.TrimSpace([]byte(Unquote(raw))); len(text) > 0 && text[0] == '{' && Check(text) == nil {
-				raw = text
-			}
 		}
 		out.Write(raw)
 		return nil
 	})
 	out.WriteByte('}')
 	return err
+}
+
+// Arguments are those of a call as templates want them: an object, also where it came as a text or not at all. A text that holds none
+// stays as it is.
+func Arguments(raw []byte) []byte {
+	if string(raw) == "null" {
+		return []byte("{}")
+	}
+	if raw[0] != '"' {
+		return raw
+	}
+	text := bytes.TrimSpace([]byte(Unquote(raw)))
+	switch {
+	case len(text) == 0:
+		return []byte("{}")
+	case text[0] == '{' && Check(text) == nil:
+		return text
+	}
+	return raw
 }
 
 // readContent reads a text, or a list of parts, and parts what is volatile from the rest.

@@ -81,3 +81,19 @@ func TestStablePrefix(t *testing.T) {
 		t.Errorf("the two part at byte %d, want %d: %s", common, want, a)
 	}
 }
+
+// TestCalls: calls of a history reach the template as templates want them, whoever wrote them down.
+func TestCalls(t *testing.T) {
+	for given, want := range map[string]string{
+		`{"id":"c","type":"function","function":{"name":"lamp","arguments":"{\"on\":true}"}}`: `{"id":"c","type":"function","function":{"name":"lamp","arguments":{"on":true}}}`,
+		`{"index":0,"id":null,"function":{"name":"now","arguments":""}}`:                      `{"function":{"name":"now","arguments":{}}}`,
+		`{"function":{"name":"now","arguments":null}}`:                                        `{"function":{"name":"now","arguments":{}}}`,
+		`{"name":"flat","arguments":"{}"}`:                                                    `{"name":"flat","arguments":{}}`,
+		`{"function":{"name":"odd","arguments":"not JSON"}}`:                                  `{"function":{"name":"odd","arguments":"not JSON"}}`,
+	} {
+		got, err := Messages([]byte(`[{"role":"assistant","tool_calls":[` + given + `]},{"role":"user","content":"x"}]`))
+		if whole := `[{"role":"assistant","tool_calls":[` + want + `]},{"role":"user","content":"x"}]`; err != nil || string(got) != whole {
+			t.Errorf("%s: %v, got %s, want %s", given, err, got, whole)
+		}
+	}
+}

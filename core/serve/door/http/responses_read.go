@@ -276,7 +276,7 @@ func (w *itemWriter) call(got map[string][]byte) *fields.Error {
 		w.out.WriteByte(',')
 	}
 	w.calls++
-	w.out.WriteString(`{"id":` + string(got["call_id"]) + `,"type":"function","function":{"name":` + string(got["name"]) + `,"arguments":` + string(objectOf(got["arguments"])) + `}}`)
+	w.out.WriteString(`{"id":` + string(got["call_id"]) + `,"type":"function","function":{"name":` + string(got["name"]) + `,"arguments":` + string(fields.Arguments(got["arguments"])) + `}}`)
 	return nil
 }
 
