@@ -12,13 +12,9 @@ import (
 // TestSurplusToken: a trainer added <pad> to the tokenizer and no row to the embedding. The model is served all the same; the id is refused
 // in a prompt by a sentence.
 func TestSurplusToken(t *testing.T) {
-	shared := filepath.Dir(oracle.Dir(t))
-	added := filepath.Join(shared, "cases", "B2")
-	if _, err := os.Stat(added); err != nil {
-		t.Skip("there is no ../shared/cases/B2")
-	}
+	base, added := oracle.Path(t, oracle.Dir(t), "models", "llama-tied", "hf"), oracle.Path(t, oracle.Cases(t), "B2")
 	folder := t.TempDir()
-	for _, dir := range []string{filepath.Join(shared, "oracle", "models", "llama-tied", "hf"), added} {
+	for _, dir := range []string{base, added} {
 		entries, err := os.ReadDir(dir)
 		if err != nil {
 			t.Fatal(err)
@@ -34,7 +30,7 @@ func TestSurplusToken(t *testing.T) {
 	if err := os.Remove(filepath.Join(folder, "config.json")); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Symlink(filepath.Join(shared, "oracle", "models", "llama-tied", "hf", "config.json"), filepath.Join(folder, "config.json")); err != nil {
+	if err := os.Symlink(filepath.Join(base, "config.json"), filepath.Join(folder, "config.json")); err != nil {
 		t.Fatal(err)
 	}
 	out, errs, code := edged(t, "generate", "--model", folder, "--prompt", "hello", "--max-tokens", "40", "--temperature", "1.5", "--output", "ids")

@@ -4,7 +4,9 @@ package oracle
 
 import (
 	"compress/gzip"
+	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
@@ -72,6 +74,29 @@ func Repo(tb testing.TB) string {
 		}
 		dir = parent
 	}
+}
+
+// Path is a file or folder below a folder of reference data. It skips the test, by the name of what is missing, where that is absent.
+func Path(tb testing.TB, dir string, parts ...string) string {
+	tb.Helper()
+	path := filepath.Join(append([]string{dir}, parts...)...)
+	switch _, err := os.Stat(path); {
+	case errors.Is(err, fs.ErrNotExist):
+		tb.Skipf("reference data not found at %s", path)
+	case err != nil:
+		tb.Fatal(err)
+	}
+	return path
+}
+
+// Read is the content of such a file.
+func Read(tb testing.TB, dir string, parts ...string) []byte {
+	tb.Helper()
+	data, err := os.ReadFile(Path(tb, dir, parts...))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return data
 }
 
 func shared(tb testing.TB, name string) string {

@@ -81,15 +81,8 @@ func TestFound(t *testing.T) {
 
 // TestReported renders expressions that were reported to differ, with what jinja2 3.1.6 writes.
 func TestReported(t *testing.T) {
-	dir := filepath.Join(filepath.Dir(oracle.Dir(t)), "cases")
-	context, err := os.ReadFile(filepath.Join(dir, "jinja-context.json"))
-	if err != nil {
-		t.Skip(err)
-	}
-	file, err := os.ReadFile(filepath.Join(dir, "jinja.jsonl"))
-	if err != nil {
-		t.Skip(err)
-	}
+	dir := oracle.Cases(t)
+	context, file := oracle.Read(t, dir, "jinja-context.json"), oracle.Read(t, dir, "jinja.jsonl")
 	in := input(t, context)
 	scanner := bufio.NewScanner(bytes.NewReader(file))
 	n := 0

@@ -7,7 +7,6 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"slices"
 	"testing"
 
@@ -43,11 +42,7 @@ func answers(t *testing.T, schema string, v *Vocabulary, pieces [][]byte, n int)
 
 // TestSharedCases: the schemas that zod 4 prints are served, and every answer is valid.
 func TestSharedCases(t *testing.T) {
-	raw, err := os.ReadFile(filepath.Join(oracle.Dir(t), "..", "cases", "schemas.json"))
-	if err != nil {
-		t.Skip(err)
-	}
-	served(t, raw)
+	served(t, oracle.Read(t, oracle.Cases(t), "schemas.json"))
 }
 
 // TestSchemasOf does the same with a file of schemas by name, as tools/schemas makes them, where EDGED_SCHEMAS names one. The

@@ -15,7 +15,7 @@ func TestDanglingLink(t *testing.T) {
 	dir := t.TempDir()
 	link, missing := filepath.Join(dir, "link"), filepath.Join(dir, "missing")
 	if err := os.Symlink("../blobs/0a1b", link); err != nil {
-		t.Skip(err)
+		t.Fatal(err)
 	}
 	var dangling *mmap.DanglingLink
 	_, err := mmap.Open(link)

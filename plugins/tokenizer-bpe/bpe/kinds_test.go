@@ -53,10 +53,7 @@ func TestOracleAddedTokens(t *testing.T) {
 		{"C1", "hi <|eot_id|> you", 511},
 		{"B2", "hi <pad> you", 512},
 	} {
-		dir := filepath.Join(filepath.Dir(oracle.Dir(t)), "cases", tt.dir)
-		if _, err := os.Stat(dir); err != nil {
-			t.Skip(err)
-		}
+		dir := oracle.Path(t, oracle.Cases(t), tt.dir)
 		tok, err := FromFolder(dir)
 		if err != nil {
 			t.Fatal(err)

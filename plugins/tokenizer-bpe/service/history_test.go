@@ -2,7 +2,6 @@ package service
 
 import (
 	"encoding/json"
-	"os"
 	"path/filepath"
 	"testing"
 
@@ -50,13 +49,7 @@ func TestNoCalls(t *testing.T) {
 // TestReportedHistories renders the reported conversations.
 func TestReportedHistories(t *testing.T) {
 	dir := oracle.Dir(t)
-	read := func(parts ...string) []byte {
-		data, err := os.ReadFile(filepath.Join(append([]string{filepath.Dir(dir)}, parts...)...))
-		if err != nil {
-			t.Skip(err)
-		}
-		return data
-	}
+	read := func(parts ...string) []byte { return oracle.Read(t, filepath.Dir(dir), parts...) }
 	render := func(template, talk []byte) string {
 		var in struct{ Messages, Tools json.RawMessage }
 		if err := json.Unmarshal(talk, &in); err != nil {

@@ -13,11 +13,8 @@ import (
 
 // TestNamedTemplates: with tools the template for them is taken, in the list of tokenizer_config.json and as a file.
 func TestNamedTemplates(t *testing.T) {
-	cases := filepath.Join(filepath.Dir(oracle.Dir(t)), "cases", "D1")
-	talk, err := os.ReadFile(filepath.Join(cases, "talk.json"))
-	if err != nil {
-		t.Skip(err)
-	}
+	cases := oracle.Path(t, oracle.Cases(t), "D1")
+	talk := oracle.Read(t, cases, "talk.json")
 	var in struct{ Messages, Tools json.RawMessage }
 	if err := json.Unmarshal(talk, &in); err != nil {
 		t.Fatal(err)

@@ -104,16 +104,24 @@ func TestSubscriberThatStopsReading(t *testing.T) {
 // It is disconnected when it takes nothing for the write timeout.
 func TestNonReaderIsDisconnected(t *testing.T) {
 	b := start(t, broker.Options{WriteTimeout: 50 * time.Millisecond})
-	asleep := as(t, b, "asleep", nil)
+	asleep := as(t, b, "asleep", func(p *packets.ConnectPacket) {
+		p.WillFlag, p.WillTopic, p.WillMessage = true, "gone", []byte("asleep")
+	})
 	asleep.subscribe("a")
 	pub := connect(t, options(b, "pub"))
+	gone := make(chan struct{})
+	wait(t, pub.Subscribe("gone", 1, func(paho.Client, paho.Message) { close(gone) }))
 	payload := strings.Repeat("x", 512<<10)
 	for range 32 {
 		wait(t, pub.Publish("a", 0, false, payload))
 	}
-	// The broker closed while it had unread bytes or none: either is an end.
+	select {
+	case <-gone: // its will says that the broker has closed the connection
+	case <-time.After(10 * time.Second):
+		t.Fatal("it is still connected")
+	}
+	// What is left unread may come before the end or not.
 	var ne net.Error
-	time.Sleep(200 * time.Millisecond)
 	_ = asleep.SetReadDeadline(time.Now().Add(10 * time.Second))
 	if _, err := io.Copy(io.Discard, asleep); errors.As(err, &ne) && ne.Timeout() {
 		t.Error("it is still connected")

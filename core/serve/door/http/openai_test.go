@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/base64"
 	"encoding/json"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -271,16 +272,27 @@ func TestNewAttempt(t *testing.T) {
 // TestFailureInStream proves that an error after the beginning is the data that every client raises.
 func TestFailureInStream(t *testing.T) {
 	h := open(t, nil)
+	begun := make(chan struct{})
 	h.fake.play = func(req *dispatch.Request, s dispatch.Sink) {
 		s.Event(req, dispatch.Event{Attempt: 1, Delta: &dispatch.Delta{Text: "Hel"}})
-		time.Sleep(20 * time.Millisecond) // so that the stream begins; where it does not, the test sees a status
+		<-begun
 		s.Event(req, dispatch.Event{Attempt: 1, Last: &dispatch.Last{Error: &dispatch.Error{Code: dispatch.CodeInternal, Message: "broken"}}})
 	}
-	resp, text := h.do(http.MethodPost, "/v1/chat/completions", `{`+hello+`,"stream":true}`)
-	if resp.StatusCode != http.StatusOK {
-		t.Skip("the error came before the stream had begun")
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, h.url+"/v1/chat/completions", strings.NewReader(`{`+hello+`,"stream":true}`))
+	if err != nil {
+		t.Fatal(err)
 	}
-	list := events(t, text, false)
+	resp, err := http.DefaultClient.Do(req) // returns with the stream's head
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	close(begun)
+	text, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("%d, %v: %s", resp.StatusCode, err, text)
+	}
+	list := events(t, string(text), false)
 	if v := decode(t, list[len(list)-1]); at(t, v, "error.message") != "broken" {
 		t.Errorf("%s", text)
 	}
