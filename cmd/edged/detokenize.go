@@ -43,12 +43,7 @@ tokenizer is a folder's, and as the bytes that it is where it is a GGUF file's.
 }
 
 func (a *app) detokenize(ctx context.Context, f *detokenizeFlags, args []string) error {
-	given := len(args)
-	for _, s := range []string{f.file, f.batch} {
-		if s != "" {
-			given++
-		}
-	}
+	given := len(args) + countSet(f.file, f.batch)
 	switch {
 	case f.path == "":
 		return usagef("--model is missing: name a .gguf file or a Hugging Face folder")
@@ -109,9 +104,7 @@ func (a *app) detokenizeBatch(ctx context.Context, s *session, f *detokenizeFlag
 		if err != nil {
 			return s.dead(err)
 		}
-		e := json.NewEncoder(a.out)
-		e.SetEscapeHTML(false)
-		return e.Encode(struct {
+		return encoder(a.out).Encode(struct {
 			Text string `json:"text"`
 		}{string(text)})
 	})

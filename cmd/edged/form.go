@@ -32,12 +32,7 @@ func (s *settings) form() (string, error) {
 
 // readForm reads the files of --grammar and --json-schema.
 func (a *app) readForm(f *generateFlags) error {
-	given := 0
-	for _, v := range []string{f.grammar, f.schema, f.regex} {
-		if v != "" {
-			given++
-		}
-	}
+	given := countSet(f.grammar, f.schema, f.regex)
 	if given > 1 {
 		return usagef("give one of --grammar, --json-schema and --regex")
 	}

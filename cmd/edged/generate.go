@@ -169,12 +169,7 @@ func (f *generateFlags) parse(logprobs int, seed, stopIDs string) error {
 	if f.parallel < 1 || f.parallel > 64 {
 		return usagef("--parallel %d is outside 1 to 64", f.parallel)
 	}
-	given := 0
-	for _, v := range []string{f.prompt, f.file, f.ids, f.batch} {
-		if v != "" {
-			given++
-		}
-	}
+	given := countSet(f.prompt, f.file, f.ids, f.batch)
 	switch {
 	case given != 1:
 		return usagef("give one of --prompt, --file, --ids and --batch")

@@ -51,12 +51,7 @@ stays text, unless --parse-special is given.
 }
 
 func (a *app) tokenize(ctx context.Context, f *tokenizeFlags, args []string) error {
-	given := len(args)
-	for _, s := range []string{f.file, f.batch} {
-		if s != "" {
-			given++
-		}
-	}
+	given := len(args) + countSet(f.file, f.batch)
 	switch {
 	case f.path == "":
 		return usagef("--model is missing: name a .gguf file or a Hugging Face folder")

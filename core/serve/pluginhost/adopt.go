@@ -69,7 +69,9 @@ func (f *family) orphans() {
 	if !f.adopts {
 		return
 	}
-	for end := time.Now().Add(time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(time.Second); time.Now().Before(end); <-tick.C {
 		strangers := 0
 		for _, pid := range children() {
 			if _, member := f.members.Load(pid); member || f.living(pid) {
