@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"edged/core/config"
+	"edged/core/model/gguf"
 	"edged/core/serve/door/mqtt/askclient"
 	"edged/core/serve/door/mqtt/link"
 )
@@ -324,19 +325,18 @@ type part struct {
 func filesOf(path string, info fs.FileInfo) ([]part, error) {
 	base := filepath.Dir(path)
 	if !info.IsDir() {
-		paths := []string{path}
-		if i := strings.LastIndex(path, "-of-"); i > 6 && strings.HasSuffix(path, ".gguf") && path[i-6] == '-' {
-			if all, err := filepath.Glob(globQuote(path[:i-5]) + "?????" + globQuote(path[i:])); err == nil && len(all) > 0 {
-				paths = all
-			}
+		prefix, _, count, split := gguf.SplitName(path)
+		if !split {
+			return []part{{filepath.Base(path), info.Size()}}, nil
 		}
 		var list []part
-		for _, p := range paths {
-			st, err := os.Stat(p)
+		for no := range count {
+			name := gguf.PartName(prefix, no+1, count)
+			st, err := os.Stat(name)
 			if err != nil {
-				return nil, err
+				return nil, fmt.Errorf("model %s: part %s: %w", path, filepath.Base(name), unwrapPath(err))
 			}
-			list = append(list, part{filepath.Base(p), st.Size()})
+			list = append(list, part{filepath.Base(name), st.Size()})
 		}
 		return list, nil
 	}
@@ -361,11 +361,6 @@ func filesOf(path string, info fs.FileInfo) ([]part, error) {
 		return err
 	})
 	return list, err
-}
-
-// globQuote escapes what filepath.Match would read as a pattern.
-func globQuote(s string) string {
-	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(s)
 }
 
 // copyModelFile copies one file under a temporary name, and gives it its own when all of it is on the disk.

@@ -209,4 +209,7 @@ func TestSetupCopiesWhole(t *testing.T) {
 			t.Errorf("copied %v, want %v", have, want)
 		}
 	}
+	if _, err := s.place(t.Context(), filepath.Join(home, "big-other-00001-of-00003.gguf")); err == nil || !strings.Contains(err.Error(), "part big-other-00002-of-00003.gguf: no such file") {
+		t.Errorf("a part is missing: %v", err)
+	}
 }

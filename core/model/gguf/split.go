@@ -46,14 +46,14 @@ func SplitName(path string) (prefix string, no, count int, ok bool) {
 	end := path[at:]
 	no, err := strconv.Atoi(end[1:6])
 	count, err2 := strconv.Atoi(end[10:15])
-	if err != nil || err2 != nil || no < 1 || no > count || end != partName("", no, count) {
+	if err != nil || err2 != nil || no < 1 || no > count || end != PartName("", no, count) {
 		return "", 0, 0, false
 	}
 	return path[:at], no, count, true
 }
 
-// partName is the name that all writers give to part no of count.
-func partName(prefix string, no, count int) string {
+// PartName is the name that all writers give to part no of count.
+func PartName(prefix string, no, count int) string {
 	return fmt.Sprintf("%s-%05d-of-%05d.gguf", prefix, no, count)
 }
 
@@ -75,7 +75,7 @@ func (f *File) join() (*File, error) {
 		return nil, fmt.Errorf("gguf: %s: %w: it is part %d of %d, counted from 0", f.Path, ErrFormat, no, count)
 	}
 	prefix, _, _, ok := SplitName(f.Path)
-	if want := partName("", int(no)+1, int(count)); !ok || !strings.HasSuffix(f.Path, want) {
+	if want := PartName("", int(no)+1, int(count)); !ok || !strings.HasSuffix(f.Path, want) {
 		return nil, fmt.Errorf("gguf: %s: it is part %d of %d of a split file, and the others are found by its name: that must end with %s",
 			f.Path, no+1, count, want)
 	}
@@ -94,7 +94,7 @@ func (f *File) join() (*File, error) {
 	}
 	for i := range files {
 		if files[i] == nil {
-			if files[i], err = openPart(partName(prefix, i+1, int(count)), i); err != nil {
+			if files[i], err = openPart(PartName(prefix, i+1, int(count)), i); err != nil {
 				return closing(err)
 			}
 		}
@@ -111,7 +111,7 @@ func complete(path, prefix string, count int) error {
 	var missing []string
 	n := 0
 	for i := range count {
-		name := partName(prefix, i+1, count)
+		name := PartName(prefix, i+1, count)
 		if _, err := os.Stat(name); !errors.Is(err, fs.ErrNotExist) {
 			continue // one that cannot be looked at says why when it is opened
 		}
