@@ -12,7 +12,6 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
@@ -104,6 +103,11 @@ func (s *setup) run(ctx context.Context) error {
 	}
 	if err := s.questions(before); err != nil {
 		return err
+	}
+	if s.model != "" {
+		if s.model, err = filepath.Abs(s.model); err != nil { // the file of settings has another folder than this command
+			return err
+		}
 	}
 	if s.model != "" && !s.keep {
 		if s.model, err = s.place(ctx, s.model); err != nil {
@@ -207,7 +211,7 @@ func (s *setup) write() (*config.Config, error) {
 		if set.value == "" {
 			continue
 		}
-		if out, err = config.Set(out, set.key, tomlText(set.value)); err != nil {
+		if out, err = config.Set(out, set.key, config.Quote(set.value)); err != nil {
 			return nil, err
 		}
 	}
@@ -219,7 +223,11 @@ func (s *setup) write() (*config.Config, error) {
 		return nil, fmt.Errorf("nothing was written: %w", err)
 	}
 	if out != string(text) {
-		if err := replaceFile(s.configFile, []byte(out), 0o644); err != nil {
+		mode := fs.FileMode(0o644)
+		if info, err := os.Stat(s.configFile); err == nil {
+			mode = info.Mode().Perm()
+		}
+		if err := replaceFile(s.configFile, []byte(out), mode); err != nil {
 			return nil, err
 		}
 	}
@@ -232,12 +240,6 @@ func (s *setup) write() (*config.Config, error) {
 		return nil, fmt.Errorf("a file in %s sets model.path or mqtt.broker otherwise: `edged config` shows which", filepath.Join(filepath.Dir(s.configFile), "config.d"))
 	}
 	return real, nil
-}
-
-// tomlText quotes a text for a configuration file.
-func tomlText(s string) string {
-	q := strconv.Quote(s)
-	return strings.NewReplacer(`\x`, `\u00`).Replace(q)
 }
 
 // replaceFile writes a file in one step: a power cut leaves the old or the new one.
@@ -268,11 +270,7 @@ func replaceFile(path string, data []byte, mode fs.FileMode) error {
 
 // place copies a model to where the service may read it, and returns the path there. What is there already under the same
 // name with the same sizes stays.
-func (s *setup) place(ctx context.Context, model string) (string, error) {
-	from, err := filepath.Abs(model)
-	if err != nil {
-		return "", err
-	}
+func (s *setup) place(ctx context.Context, from string) (string, error) {
 	info, err := os.Stat(from)
 	if err != nil {
 		return "", fmt.Errorf("model %s: %w", from, unwrapPath(err))

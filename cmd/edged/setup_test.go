@@ -107,6 +107,33 @@ func TestSetup(t *testing.T) {
 	}
 }
 
+// TestSetupKeeps: a model that stays where it is is named by its whole path, and the file of settings keeps its mode.
+func TestSetupKeeps(t *testing.T) {
+	s, _, model, _ := newSetup(t, "")
+	t.Chdir(filepath.Dir(model))
+	s.broker, s.model, s.keep, s.node = "embedded", "small.gguf", true, "quo\"te"
+	if err := os.MkdirAll(filepath.Dir(s.configFile), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(s.configFile, nil, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.run(t.Context()); err == nil || !strings.Contains(err.Error(), `node.name: "quo\"te" must match`) {
+		t.Errorf("a name with a quote: %v", err)
+	}
+	s.node = "attic"
+	if err := s.run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	c, err := config.Load(s.configFile, nil, nil)
+	if err != nil || c.Model.Path != model {
+		t.Errorf("%v, model %q, want %q", err, c.Model.Path, model)
+	}
+	if info, err := os.Stat(s.configFile); err != nil || info.Mode().Perm() != 0o640 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+}
+
 func TestSetupAsks(t *testing.T) {
 	s, _, model, said := newSetup(t, "tcp://broker\n"+"MODEL\n")
 	s.in = bufio.NewReader(strings.NewReader("tcp://broker\n" + model + "\n"))

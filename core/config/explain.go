@@ -43,6 +43,14 @@ func (f *field) text() string {
 	if f.value.Kind() == reflect.Slice && f.value.IsNil() {
 		return "[]"
 	}
+	return written(v)
+}
+
+// Quote writes a text as a configuration file does.
+func Quote(s string) string { return written(s) }
+
+// written is a value as a configuration file writes it.
+func written(v any) string {
 	var b bytes.Buffer
 	if err := toml.NewEncoder(&b).Encode(map[string]any{"v": v}); err != nil {
 		return ""
