@@ -107,6 +107,8 @@ type hfBuilder struct {
 	found   *addedTokens
 	hidden  []bool // by id: tokens that the model must not choose
 	alone   bool   // there is no tokenizer.json
+	// patterns is what the added tokens' texts have for the normalizer.
+	patterns split.Budget
 }
 
 // chooseClass sets the class that builds the tokenizer. A class over a file of another sort of model cannot; then the file
@@ -170,33 +172,43 @@ func (b *hfBuilder) build() error {
 		return fmt.Errorf("model: %w", err)
 	}
 	b.t.firstMatters = b.words.firstMatters
-	b.addedTokens()
+	if err = b.addedTokens(); err != nil {
+		return fmt.Errorf("normalizer: %w", err)
+	}
 	if err = b.around(); err != nil {
 		return fmt.Errorf("post_processor: %w", err)
 	}
-	b.decoding()
+	if err = b.decoding(); err != nil {
+		return err
+	}
 	b.t.info.ChatTemplate, b.t.info.NamedTemplates = b.config.template, b.config.templates
 	b.t.finish()
 	return nil
 }
 
 // decoding sets up Decode.
-func (b *hfBuilder) decoding() {
+func (b *hfBuilder) decoding() error {
 	t, c := b.t, b.config
-	t.pieces = pieces(t.vocab, b.decode.piece)
+	var err error
+	if t.pieces, err = b.decode.pieces(t.vocab); err != nil {
+		return fmt.Errorf("decoder: %w", err)
+	}
 	t.decoder = b.decode
 	t.skipped = b.found.isSpec
 	t.shown = slices.Clone(t.vocab.text)
 	for id, a := range b.found.byID {
 		t.shown[id] = a.Content
 		if a.Normalized && t.normalize != nil { // shown as it is searched, and then not even known as special
-			t.shown[id] = t.normalize(a.Content)
+			if t.shown[id], err = t.normalize(a.Content, &b.patterns); err != nil {
+				return fmt.Errorf("normalizer: %w", err)
+			}
 		}
 	}
 	t.cleanUp = c.flag("clean_up_tokenization_spaces", false) &&
 		(b.file.Model.Type != "BPE" || c.flag("clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output", false))
 	t.trimWord = b.parts.trimWord
 	t.grouped = b.spec != nil && b.spec.grouped
+	return nil
 }
 
 // rebuild puts what the class builds in the place of the file's parts, and notes where that changes anything.
@@ -545,8 +557,13 @@ func (b *hfBuilder) bpe() error {
 }
 
 // addedTokens sets up the matchers.
-func (b *hfBuilder) addedTokens() {
+func (b *hfBuilder) addedTokens() error {
 	t := b.t
+	size := 0
+	for _, a := range b.found.byID {
+		size += len(a.Content)
+	}
+	b.patterns = split.NewBudget(size)
 	raw, late := b.found.lists(func(id int64) bool { return t.vocab.kind[id].special() })
 	everywhere := slices.Clone(raw)
 	for i := range late {
@@ -554,7 +571,10 @@ func (b *hfBuilder) addedTokens() {
 			everywhere = append(everywhere, late[i])
 		}
 		if t.normalize != nil {
-			late[i].text = t.normalize(late[i].text)
+			var err error
+			if late[i].text, err = t.normalize(late[i].text, &b.patterns); err != nil {
+				return err
+			}
 		}
 	}
 	t.added = newMatcher(raw, b.classes)
@@ -562,6 +582,7 @@ func (b *hfBuilder) addedTokens() {
 		t.late = newMatcher(late, b.classes)
 		t.parseAll = newMatcher(everywhere, b.classes)
 	}
+	return nil
 }
 
 // around sets what AddSpecial puts around a text: what the class says, else what the file says. add_bos_token and

@@ -2,7 +2,6 @@ package bpe
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strings"
 	"unicode/utf8"
@@ -18,16 +17,16 @@ type hfDecoder struct {
 	byteLevel    bool
 	byteFallback bool
 	stripSpace   bool
-	replace      []func(s string) string
-	prefix       string // WordPiece: of tokens that go on a word
-	suffix       string // BPEDecoder
+	replace      []normalizer // what becomes of each token alone
+	prefix       string       // WordPiece: of tokens that go on a word
+	suffix       string       // BPEDecoder
 	wordPiece    bool
 	chars        *byteChars
 	given        bool // there is a decoder
 }
 
 // decodeStep turns a list of tokens into another.
-type decodeStep func(tokens []string) ([]string, error)
+type decodeStep func(tokens []string, patterns *split.Budget) ([]string, error)
 
 func readDecoder(raw json.RawMessage) (*hfDecoder, error) {
 	d := &hfDecoder{chars: newByteChars(), given: !isNull(raw)}
@@ -84,7 +83,9 @@ func (d *hfDecoder) read(raw json.RawMessage, depth int) error {
 	switch kind {
 	case "Sequence":
 	case "Fuse":
-		d.add(func(tokens []string) ([]string, error) { return []string{strings.Join(tokens, "")}, nil })
+		d.add(func(tokens []string, _ *split.Budget) ([]string, error) {
+			return []string{strings.Join(tokens, "")}, nil
+		})
 	case "ByteLevel":
 		d.byteLevel = true
 		d.add(d.joinBytes)
@@ -92,7 +93,19 @@ func (d *hfDecoder) read(raw json.RawMessage, depth int) error {
 		d.byteFallback = true
 		d.add(fallbackBytes)
 	case "Replace":
-		return d.replacement(f)
+		by, err := replacement(f.Pattern, f.Content)
+		if err != nil {
+			return err
+		}
+		d.replace = append(d.replace, by)
+		d.add(func(tokens []string, patterns *split.Budget) (_ []string, err error) {
+			for i, s := range tokens {
+				if tokens[i], err = by(s, patterns); err != nil {
+					return nil, err
+				}
+			}
+			return tokens, nil
+		})
 	case "Metaspace":
 		return d.metaspace(f)
 	case "Strip":
@@ -120,7 +133,7 @@ func (d *hfDecoder) read(raw json.RawMessage, depth int) error {
 	case "BPEDecoder":
 		suffix := textOr(f.Suffix, "</w>")
 		d.suffix, d.stripSpace = suffix, true
-		d.add(func(tokens []string) ([]string, error) {
+		d.add(func(tokens []string, _ *split.Budget) ([]string, error) {
 			for i, s := range tokens {
 				by := " "
 				if i == len(tokens)-1 {
@@ -135,8 +148,8 @@ func (d *hfDecoder) read(raw json.RawMessage, depth int) error {
 	case "CTC":
 		pad, delimiter, cleanup := textOr(f.Pad, "<pad>"), textOr(f.Delimiter, "|"), isSet(f.Cleanup, true)
 		one := func(s string) string { return ctc(s, pad, delimiter, cleanup) }
-		d.replace = append(d.replace, one)
-		d.add(func(tokens []string) ([]string, error) {
+		d.replace = append(d.replace, pure(one))
+		d.add(func(tokens []string, _ *split.Budget) ([]string, error) {
 			out := tokens[:0]
 			last, any := "", false
 			for _, s := range tokens {
@@ -161,70 +174,12 @@ func (d *hfDecoder) add(s decodeStep) { d.steps = append(d.steps, s) }
 
 // each makes a step of a function of one token and its place.
 func each(f func(s string, i int) string) decodeStep {
-	return func(tokens []string) ([]string, error) {
+	return func(tokens []string, _ *split.Budget) ([]string, error) {
 		for i, s := range tokens {
 			tokens[i] = f(s, i)
 		}
 		return tokens, nil
 	}
-}
-
-func (d *hfDecoder) replacement(f hfDecoderPart) error {
-	switch {
-	case f.Pattern.String != nil:
-		old := *f.Pattern.String
-		by := func(s string) string {
-			if old == "" {
-				return s
-			}
-			return strings.ReplaceAll(s, old, f.Content)
-		}
-		d.replace = append(d.replace, by)
-		d.add(each(func(s string, _ int) string { return by(s) }))
-		return nil
-	case f.Pattern.Regex != nil:
-		p, err := split.Compile(*f.Pattern.Regex)
-		if err != nil {
-			return err
-		}
-		d.replace = append(d.replace, func(s string) string {
-			if by, err := replaceMatches(p, s, f.Content); err == nil {
-				return by
-			}
-			return s // the pattern took too long on this token
-		})
-		d.add(func(tokens []string) ([]string, error) {
-			for i, s := range tokens {
-				by, err := replaceMatches(p, s, f.Content)
-				if err != nil {
-					return nil, err
-				}
-				tokens[i] = by
-			}
-			return tokens, nil
-		})
-		return nil
-	}
-	return errors.New("a Replace has neither a String nor a Regex")
-}
-
-// replaceMatches replaces the matches of a pattern.
-func replaceMatches(p *split.Pattern, s, by string) (string, error) {
-	var b strings.Builder
-	done := 0
-	err := p.Matches(s, func(from, end int) {
-		b.WriteString(s[done:from])
-		b.WriteString(by)
-		done = end
-	}, func() {})
-	if err != nil {
-		return "", err
-	}
-	if done == 0 && b.Len() == 0 {
-		return s, nil
-	}
-	b.WriteString(s[done:])
-	return b.String(), nil
 }
 
 func (d *hfDecoder) metaspace(f hfDecoderPart) error {
@@ -233,7 +188,7 @@ func (d *hfDecoder) metaspace(f hfDecoderPart) error {
 	}
 	prepends := f.Scheme != "never" && isSet(f.AddPrefix, true)
 	d.stripSpace = d.stripSpace || prepends
-	d.replace = append(d.replace, func(s string) string { return strings.ReplaceAll(s, f.Replacement, " ") })
+	d.replace = append(d.replace, pure(func(s string) string { return strings.ReplaceAll(s, f.Replacement, " ") }))
 	d.add(each(func(s string, i int) string {
 		by := " "
 		if i == 0 && prepends {
@@ -246,7 +201,7 @@ func (d *hfDecoder) metaspace(f hfDecoderPart) error {
 
 // joinBytes reads the characters of ByteLevel as bytes: one text, in which what is no UTF-8 is U+FFFD. A token with
 // characters that stand for no byte counts as it is written.
-func (d *hfDecoder) joinBytes(tokens []string) ([]string, error) {
+func (d *hfDecoder) joinBytes(tokens []string, _ *split.Budget) ([]string, error) {
 	var all, buf []byte
 	for _, s := range tokens {
 		var ok bool
@@ -260,7 +215,7 @@ func (d *hfDecoder) joinBytes(tokens []string) ([]string, error) {
 }
 
 // fallbackBytes joins runs of byte tokens where they are characters; the bytes of a run that is none become one U+FFFD each.
-func fallbackBytes(tokens []string) ([]string, error) {
+func fallbackBytes(tokens []string, _ *split.Budget) ([]string, error) {
 	var out []string
 	var run []byte
 	flush := func() {
@@ -387,36 +342,62 @@ func (d *hfDecoder) text(tokens []string) (string, error) {
 	if !d.given {
 		return strings.Join(tokens, " "), nil
 	}
+	size := 0
+	for _, s := range tokens {
+		size += len(s)
+	}
+	patterns := split.NewBudget(size)
 	for _, step := range d.steps {
 		var err error
-		if tokens, err = step(tokens); err != nil {
+		if tokens, err = step(tokens, &patterns); err != nil {
 			return "", fmt.Errorf("bpe: %w: %w", ErrText, err)
 		}
 	}
 	return strings.Join(tokens, ""), nil
 }
 
+// pieces returns what every token of a vocabulary decodes to alone.
+func (d *hfDecoder) pieces(v *vocabulary) ([][]byte, error) {
+	size := 0
+	for _, s := range v.text {
+		size += len(s)
+	}
+	patterns := split.NewBudget(size)
+	var failed error
+	all := pieces(v, func(dst []byte, s string) []byte {
+		if failed != nil {
+			return dst
+		}
+		dst, failed = d.piece(dst, s, &patterns)
+		return dst
+	})
+	return all, failed
+}
+
 // piece appends what a token that is text decodes to.
-func (d *hfDecoder) piece(dst []byte, s string) []byte {
+func (d *hfDecoder) piece(dst []byte, s string, patterns *split.Budget) ([]byte, error) {
 	if d.byteLevel {
 		if b, ok := d.chars.decode(dst, s); ok {
-			return b
+			return b, nil
 		}
-		return append(dst, s...)
+		return append(dst, s...), nil
 	}
 	for _, by := range d.replace {
-		s = by(s)
+		var err error
+		if s, err = by(s, patterns); err != nil {
+			return dst, err
+		}
 	}
 	if d.wordPiece {
 		if rest, ok := strings.CutPrefix(s, d.prefix); ok && d.prefix != "" {
-			return append(dst, rest...)
+			return append(dst, rest...), nil
 		}
 		dst = append(dst, ' ')
 	}
 	if d.suffix != "" {
 		if rest, ok := strings.CutSuffix(s, d.suffix); ok {
-			return append(append(dst, rest...), ' ')
+			return append(append(dst, rest...), ' '), nil
 		}
 	}
-	return append(dst, s...)
+	return append(dst, s...), nil
 }

@@ -39,8 +39,16 @@ type hfPattern struct {
 	Regex  *string `json:"Regex"`
 }
 
-// read returns the function, nil where there is nothing to do.
-func (n hfNormalizers) read(raw json.RawMessage, depth int) (func(s string) string, error) {
+// normalizer changes a text before it is cut into words. The error is that of a pattern which took too long.
+type normalizer func(s string, patterns *split.Budget) (string, error)
+
+// pure makes a normalizer of a function that never fails.
+func pure(f func(s string) string) normalizer {
+	return func(s string, _ *split.Budget) (string, error) { return f(s), nil }
+}
+
+// read returns the normalizer, nil where there is nothing to do.
+func (n hfNormalizers) read(raw json.RawMessage, depth int) (normalizer, error) {
 	if isNull(raw) {
 		return nil, nil
 	}
@@ -57,19 +65,19 @@ func (n hfNormalizers) read(raw json.RawMessage, depth int) (func(s string) stri
 	}
 	switch kind {
 	case "NFC":
-		return norm.NFC.String, nil
+		return pure(norm.NFC.String), nil
 	case "NFD":
-		return normalForm(norm.NFD), nil
+		return pure(normalForm(norm.NFD)), nil
 	case "NFKC":
-		return normalForm(norm.NFKC), nil
+		return pure(normalForm(norm.NFKC)), nil
 	case "NFKD":
-		return normalForm(norm.NFKD), nil
+		return pure(normalForm(norm.NFKD)), nil
 	case "Nmt":
-		return nmt, nil
+		return pure(nmt), nil
 	case "Lowercase":
-		return lower, nil
+		return pure(lower), nil
 	case "Strip":
-		return func(s string) string {
+		return pure(func(s string) string {
 			if f.Left {
 				s = strings.TrimLeftFunc(s, unicode.IsSpace)
 			}
@@ -77,23 +85,23 @@ func (n hfNormalizers) read(raw json.RawMessage, depth int) (func(s string) stri
 				s = strings.TrimRightFunc(s, unicode.IsSpace)
 			}
 			return s
-		}, nil
+		}), nil
 	case "StripAccents":
-		return func(s string) string { return without(s, n.classes.IsAccent) }, nil
+		return pure(func(s string) string { return without(s, n.classes.IsAccent) }), nil
 	case "Prepend":
-		return func(s string) string {
+		return pure(func(s string) string {
 			if s == "" {
 				return s
 			}
 			return f.Prepend + s
-		}, nil
+		}), nil
 	case "Replace":
-		return n.replace(f)
+		return replacement(f.Pattern, f.Content)
 	case "BertNormalizer":
-		return n.bert(f), nil
+		return pure(n.bert(f)), nil
 	case "ByteLevel":
 		chars := newByteChars()
-		return func(s string) string { return string(chars.encode(nil, s)) }, nil
+		return pure(func(s string) string { return string(chars.encode(nil, s)) }), nil
 	case "Precompiled":
 		if f.Charsmap == nil || *f.Charsmap == "" {
 			return nil, nil
@@ -106,13 +114,13 @@ func (n hfNormalizers) read(raw json.RawMessage, depth int) (func(s string) stri
 		if err != nil {
 			return nil, fmt.Errorf("Precompiled: %w", err)
 		}
-		return m.byCluster, nil
+		return pure(m.byCluster), nil
 	}
 	return nil, fmt.Errorf("type %q is not supported", kind)
 }
 
-func (n hfNormalizers) sequence(parts []json.RawMessage, depth int) (func(s string) string, error) {
-	var steps []func(s string) string
+func (n hfNormalizers) sequence(parts []json.RawMessage, depth int) (normalizer, error) {
+	var steps []normalizer
 	for _, p := range parts {
 		step, err := n.read(p, depth+1)
 		if err != nil {
@@ -128,36 +136,30 @@ func (n hfNormalizers) sequence(parts []json.RawMessage, depth int) (func(s stri
 	case 1:
 		return steps[0], nil
 	}
-	return func(s string) string {
+	return func(s string, patterns *split.Budget) (_ string, err error) {
 		for _, step := range steps {
-			s = step(s)
+			if s, err = step(s, patterns); err != nil {
+				return "", err
+			}
 		}
-		return s
+		return s, nil
 	}, nil
 }
 
-func (n hfNormalizers) replace(f hfNormalizer) (func(s string) string, error) {
+// replacement is a Replace, which normalizers and decoders have.
+func replacement(pattern hfPattern, by string) (normalizer, error) {
 	switch {
-	case f.Pattern.String != nil:
-		old := *f.Pattern.String
-		return func(s string) string {
-			if old == "" {
-				return s
-			}
-			return strings.ReplaceAll(s, old, f.Content)
-		}, nil
-	case f.Pattern.Regex != nil:
-		p, err := split.Compile(*f.Pattern.Regex)
+	case pattern.String != nil && *pattern.String == "":
+		return pure(func(s string) string { return s }), nil
+	case pattern.String != nil:
+		old := *pattern.String
+		return pure(func(s string) string { return strings.ReplaceAll(s, old, by) }), nil
+	case pattern.Regex != nil:
+		p, err := split.Compile(*pattern.Regex)
 		if err != nil {
 			return nil, err
 		}
-		return func(s string) string {
-			by, err := replaceMatches(p, s, f.Content)
-			if err != nil {
-				return s // it took too long
-			}
-			return by
-		}, nil
+		return func(s string, patterns *split.Budget) (string, error) { return p.Replace(s, by, patterns) }, nil
 	}
 	return nil, errors.New("a Replace has neither a String nor a Regex")
 }

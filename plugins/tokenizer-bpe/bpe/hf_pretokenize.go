@@ -200,20 +200,21 @@ type firstWord struct {
 }
 
 // Split implements split.Splitter.
-func (f *firstWord) Split(s string, to split.Sink) error {
-	sink := &firstSink{f: f, text: s, to: to}
-	if err := f.before.Split(s, sink); err != nil {
+func (f *firstWord) Split(s string, to split.Sink, b *split.Budget) error {
+	sink := &firstSink{f: f, text: s, to: to, budget: b}
+	if err := f.before.Split(s, sink, b); err != nil {
 		return err
 	}
 	return sink.err
 }
 
 type firstSink struct {
-	f    *firstWord
-	text string
-	to   split.Sink
-	n    int
-	err  error
+	f      *firstWord
+	text   string
+	to     split.Sink
+	budget *split.Budget
+	n      int
+	err    error
 }
 
 // Word implements split.Sink.
@@ -226,14 +227,14 @@ func (f *firstSink) Word(s string) {
 		use = f.f.first
 	}
 	f.n++
-	f.err = use.Split(s, f.to)
+	f.err = use.Split(s, f.to, f.budget)
 }
 
 // prefixed puts a text before words that do not start with it.
 type prefixed string
 
 // Split implements split.Splitter.
-func (p prefixed) Split(s string, to split.Sink) error {
+func (p prefixed) Split(s string, to split.Sink, _ *split.Budget) error {
 	if s != "" && !strings.HasPrefix(s, string(p)) {
 		s = string(p) + s
 	}
@@ -247,7 +248,7 @@ func (p prefixed) Split(s string, to split.Sink) error {
 type replaced struct{ old, by string }
 
 // Split implements split.Splitter.
-func (r replaced) Split(s string, to split.Sink) error {
+func (r replaced) Split(s string, to split.Sink, _ *split.Budget) error {
 	if s != "" {
 		to.Word(strings.ReplaceAll(s, r.old, r.by))
 	}
@@ -258,7 +259,7 @@ func (r replaced) Split(s string, to split.Sink) error {
 type toChars struct{ chars *byteChars }
 
 // Split implements split.Splitter.
-func (c toChars) Split(s string, to split.Sink) error {
+func (c toChars) Split(s string, to split.Sink, _ *split.Budget) error {
 	if s != "" {
 		to.Word(string(c.chars.encode(nil, s)))
 	}
@@ -269,7 +270,7 @@ func (c toChars) Split(s string, to split.Sink) error {
 type fromChars struct{ chars *byteChars }
 
 // Split implements split.Splitter.
-func (c fromChars) Split(s string, to split.Sink) error {
+func (c fromChars) Split(s string, to split.Sink, _ *split.Budget) error {
 	if s != "" {
 		b, _ := c.chars.decode(nil, s)
 		to.Word(string(b))
@@ -284,7 +285,7 @@ type hfBytes struct {
 }
 
 func (m *hfBytes) encode(w *work, s string, first, _ bool) error {
-	return m.words.of(first).Split(s, &byteWords{m: m.model, w: w})
+	return m.words.of(first).Split(s, &byteWords{m: m.model, w: w}, &w.patterns)
 }
 
 // hfChars runs BPE on the characters of a pre-tokenizer's words.
@@ -299,7 +300,7 @@ func (m *hfChars) encode(w *work, s string, first, _ bool) error {
 	if m.cut {
 		sink = &cutter{to: sink}
 	}
-	return m.words.of(first).Split(s, sink)
+	return m.words.of(first).Split(s, sink, &w.patterns)
 }
 
 // cutter cuts words at blanks.
@@ -307,7 +308,7 @@ type cutter struct{ to split.Sink }
 
 // Word implements split.Sink.
 func (c *cutter) Word(s string) {
-	_ = split.Blanks{}.Split(s, c.to) // it never fails
+	_ = split.Blanks{}.Split(s, c.to, nil) // it never fails
 }
 
 // hfSubwords runs WordPiece on a pre-tokenizer's words.
@@ -317,5 +318,5 @@ type hfSubwords struct {
 }
 
 func (m *hfSubwords) encode(w *work, s string, first, _ bool) error {
-	return m.words.of(first).Split(s, &subwordSink{m: m.model, w: w})
+	return m.words.of(first).Split(s, &subwordSink{m: m.model, w: w}, &w.patterns)
 }

@@ -90,11 +90,15 @@ func fromMarian(dir string, data []byte, c *folderConfig) (*Tokenizer, error) {
 		}
 	}
 	t.model = m
-	b.addedTokens()
+	if err := b.addedTokens(); err != nil {
+		return nil, err
+	}
 	if t.info.EOS >= 0 {
 		t.suffix = []int32{t.info.EOS}
 	}
-	b.decoding()
+	if err := b.decoding(); err != nil {
+		return nil, err
+	}
 	for id, text := range shown.text {
 		if _, ok := b.found.byID[int64(id)]; !ok && id < len(t.shown) {
 			t.shown[id] = text
@@ -106,7 +110,7 @@ func fromMarian(dir string, data []byte, c *folderConfig) (*Tokenizer, error) {
 		mute[spm.text[id]] = k == control
 	}
 	t.decoder = &hfDecoder{given: true}
-	t.decoder.add(func(tokens []string) ([]string, error) {
+	t.decoder.add(func(tokens []string, _ *split.Budget) ([]string, error) {
 		var out strings.Builder
 		group := ""
 		flush := func() {

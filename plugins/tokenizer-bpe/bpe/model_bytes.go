@@ -14,7 +14,7 @@ type byteBPE struct {
 }
 
 func (m *byteBPE) encode(w *work, s string, _, _ bool) error {
-	return m.splitter.Split(s, &byteWords{m: m, w: w})
+	return m.splitter.Split(s, &byteWords{m: m, w: w}, &w.patterns)
 }
 
 // byteWords encodes word after word.

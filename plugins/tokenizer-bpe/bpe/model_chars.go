@@ -27,7 +27,7 @@ func (m *charBPE) encode(w *work, s string, _, _ bool) error {
 	if m.escape {
 		s = strings.ReplaceAll(s, " ", blank)
 	}
-	return m.splitter.Split(s, &charWords{m: m, w: w})
+	return m.splitter.Split(s, &charWords{m: m, w: w}, &w.patterns)
 }
 
 // charWords encodes word after word.

@@ -85,7 +85,7 @@ func (m *scoreBPE) encode(w *work, s string, _, afterToken bool) error {
 	if !utf8.ValidString(s) {
 		words = split.Chain{} // a broken character may swallow a part of a blank
 	}
-	return words.Split(strings.ReplaceAll(s, " ", blank), &scoreWords{m: m, w: w})
+	return words.Split(strings.ReplaceAll(s, " ", blank), &scoreWords{m: m, w: w}, nil)
 }
 
 // scoreWords encodes word after word.

@@ -240,7 +240,7 @@ type hfUnigram struct {
 
 func (m *hfUnigram) encode(w *work, s string, first, _ bool) error {
 	sink := &unigramWords{m: m.model, w: w}
-	if err := m.words.of(first).Split(s, sink); err != nil {
+	if err := m.words.of(first).Split(s, sink, &w.patterns); err != nil {
 		return err
 	}
 	return sink.err

@@ -28,7 +28,7 @@ type hfWordLevel struct {
 
 func (m *hfWordLevel) encode(w *work, s string, first, _ bool) error {
 	sink := &levelWords{m: m.model, w: w}
-	if err := m.words.of(first).Split(s, sink); err != nil {
+	if err := m.words.of(first).Split(s, sink, &w.patterns); err != nil {
 		return err
 	}
 	return sink.err

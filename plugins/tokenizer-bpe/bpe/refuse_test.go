@@ -587,3 +587,41 @@ func FuzzGGUF(f *testing.F) {
 		}
 	})
 }
+
+// TestPatternsThatTakeTooLong: a text or a token on which a pattern of the file takes too long is refused; taken as it is
+// it would be another text.
+func TestPatternsThatTakeTooLong(t *testing.T) {
+	const regex = `{"type":"Replace","pattern":{"Regex":"a+b"},"content":"c"}`
+	var spent split.Budget
+	n := hfNormalizers{classes: split.HuggingFaceClasses()}
+	for _, raw := range []string{regex, `{"type":"Sequence","normalizers":[{"type":"NFC"},` + regex + `,{"type":"Lowercase"}]}`} {
+		normalize, err := n.read(json.RawMessage(raw), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s, err := normalize("aab", &spent); !errors.Is(err, split.ErrPattern) {
+			t.Errorf("%s: %q, %v", raw, s, err)
+		}
+		b := split.NewBudget(3)
+		if s, err := normalize("aab", &b); err != nil || s != "c" {
+			t.Errorf("%s: %q, %v", raw, s, err)
+		}
+	}
+	d, err := readDecoder(json.RawMessage(regex))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s, err := d.piece(nil, "aab", &spent); !errors.Is(err, split.ErrPattern) {
+		t.Errorf("a piece is %q, %v", s, err)
+	}
+	if _, err := d.steps[0]([]string{"aab"}, &spent); !errors.Is(err, split.ErrPattern) {
+		t.Errorf("decoding: %v", err)
+	}
+	tok, err := fromJSON([]byte(`{"model":{"type":"WordLevel","unk_token":"u","vocab":{"u":0,"x":1}},"normalizer":{"type":"Replace","pattern":{"Regex":"(?:a|aa)+b"},"content":"c"}}`), &folderConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ids, err := tok.Encode(nil, strings.Repeat("a", 60), Options{}); !errors.Is(err, ErrText) || !errors.Is(err, split.ErrPattern) {
+		t.Errorf("a text without end: %v, %v", ids, err)
+	}
+}

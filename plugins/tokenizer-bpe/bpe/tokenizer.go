@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"unicode/utf8"
+
+	"edged/plugins/tokenizer-bpe/bpe/split"
 )
 
 // Errors that callers can act on.
@@ -67,7 +69,7 @@ type Tokenizer struct {
 	parseAll  *matcher // added with all control tokens of late, for rendered texts; nil: added
 	byLength  bool     // llama.cpp's order of added tokens
 	rawBytes  bool     // the model takes invalid UTF-8 as it is
-	normalize func(s string) string
+	normalize normalizer
 	// firstMatters: the model treats the start of a text otherwise than what follows.
 	firstMatters bool
 	model        model
@@ -105,7 +107,8 @@ type work struct {
 	merger
 	buf []byte
 	wordCache
-	lattice lattice
+	lattice  lattice
+	patterns split.Budget // of the text
 	// strict: no model may choose a control token, whatever the text looks like.
 	strict bool
 }
@@ -156,7 +159,7 @@ func (t *Tokenizer) Encode(dst []int32, text string, o Options) ([]int32, error)
 		}
 		t.scratch.Put(w)
 	}()
-	w.out, w.strict = dst, o.rendered
+	w.out, w.strict, w.patterns = dst, o.rendered, split.NewBudget(len(text))
 	if o.AddSpecial {
 		w.out = append(w.out, t.prefix...)
 	}
@@ -237,9 +240,16 @@ func (t *Tokenizer) encodeText(w *work, s string, first, afterToken, parse bool)
 	if t.normalize != nil {
 		if first && t.firstMatters { // what the normalizer drops at the start moves the rest from there
 			_, n := utf8.DecodeRuneInString(s)
-			first = t.normalize(s[:n]) != ""
+			start, err := t.normalize(s[:n], &w.patterns)
+			if err != nil {
+				return fmt.Errorf("bpe: %w: %w", ErrText, err)
+			}
+			first = start != ""
 		}
-		s = t.normalize(s)
+		var err error
+		if s, err = t.normalize(s, &w.patterns); err != nil {
+			return fmt.Errorf("bpe: %w: %w", ErrText, err)
+		}
 	}
 	if s == "" {
 		return nil

@@ -11,7 +11,7 @@ const blank = "\u2581"
 type Blanks struct{}
 
 // Split implements Splitter.
-func (Blanks) Split(s string, to Sink) error {
+func (Blanks) Split(s string, to Sink, _ *Budget) error {
 	for len(s) > 0 {
 		i := 0
 		for strings.HasPrefix(s[i:], blank) {

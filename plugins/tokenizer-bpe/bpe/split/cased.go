@@ -26,7 +26,7 @@ type Cased struct {
 }
 
 // Split implements Splitter.
-func (k Cased) Split(s string, to Sink) error {
+func (k Cased) Split(s string, to Sink, _ *Budget) error {
 	for len(s) > 0 {
 		n := k.next(s)
 		to.Word(s[:n])

@@ -151,7 +151,7 @@ func afmoe(c *Classes) (Splitter, error) {
 type digitGroups struct{ c *Classes }
 
 // Split implements Splitter.
-func (d digitGroups) Split(s string, to Sink) error {
+func (d digitGroups) Split(s string, to Sink, _ *Budget) error {
 	done := 0
 	for i := 0; i < len(s); {
 		class, n := d.c.at(s, i)

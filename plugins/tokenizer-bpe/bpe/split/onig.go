@@ -21,16 +21,23 @@ func translate(p string, changes map[string]change) (string, error) {
 	if t.at < len(p) {
 		return "", errors.New("a parenthesis closes that none opened")
 	}
-	return t.out.String(), nil
+	return string(t.out), nil
 }
 
 const maxPatternDepth = 200
 
+// maxTranslated bounds what a pattern becomes: sets are written out, so that a few characters may become kilobytes. The
+// largest published one, of Kimi K2, becomes 27 KB.
+const maxTranslated = 256 << 10
+
+var errLarge = fmt.Errorf("its sets of characters have more than %d bytes when they are written out", maxTranslated)
+
 type translator struct {
 	in      string
 	at      int
-	out     strings.Builder
+	out     []byte
 	changes map[string]change // of the sets of package unicode
+	word    string            // wordText, once it was needed
 	// fold says that letters match without regard to case, free that white space and comments do not count.
 	fold, free bool
 }
@@ -54,7 +61,7 @@ func (t *translator) alternatives(depth int) error {
 	for t.at < len(t.in) && t.next() != ')' {
 		if t.next() == '|' {
 			t.at++
-			t.out.WriteByte('|')
+			t.out = append(t.out, '|')
 			continue
 		}
 		if t.free && (strings.IndexByte(" \t\r\n\f\v", t.next()) >= 0) {
@@ -78,10 +85,13 @@ func (t *translator) alternatives(depth int) error {
 
 // piece reads an atom and its quantifiers.
 func (t *translator) piece(depth int) error {
-	start := t.out.Len()
+	start := len(t.out)
 	canRepeat, err := t.atom(depth)
 	if err != nil {
 		return err
+	}
+	if len(t.out) > maxTranslated {
+		return errLarge
 	}
 	if !canRepeat {
 		return nil
@@ -91,18 +101,29 @@ func (t *translator) piece(depth int) error {
 		if !ok {
 			return nil
 		}
-		whole := t.out.String()
-		body := whole[start:]
 		if repeated { // .NET takes one quantifier only
-			body = "(?:" + body + ")"
+			t.enclose(start, "(?:")
 		}
-		body += q
+		t.write(q)
 		if possessive {
-			body = "(?>" + body + ")"
+			t.enclose(start, "(?>")
 		}
-		t.out.Reset()
-		t.out.WriteString(whole[:start] + body)
 	}
+}
+
+func (t *translator) write(s string) { t.out = append(t.out, s...) }
+
+// enclose puts what was written from start on into a group.
+func (t *translator) enclose(start int, open string) {
+	t.out = append(slices.Insert(t.out, start, []byte(open)...), ')')
+}
+
+// wordText is \w in a class.
+func (t *translator) wordText() string {
+	if t.word == "" {
+		t.word = wordText(t.changes)
+	}
+	return t.word
 }
 
 // quantifier reads one quantifier. Ruby knows no possessive intervals: {1,3}+ repeats what {1,3} repeats.
@@ -161,13 +182,13 @@ func (t *translator) atom(depth int) (canRepeat bool, err error) {
 		if text == "" {
 			text = set.text()
 		}
-		t.out.WriteString(text)
+		t.write(text)
 		return true, nil
 	case '\\':
 		return t.escape()
 	case '^', '$':
 		t.at++
-		t.out.WriteByte(c)
+		t.out = append(t.out, c)
 		return true, nil
 	}
 	r, n := utf8.DecodeRuneInString(t.in[t.at:])
@@ -180,15 +201,15 @@ func (t *translator) atom(depth int) (canRepeat bool, err error) {
 func (t *translator) literal(r rune) {
 	switch {
 	case t.fold && (r == 's' || r == 'S'):
-		t.out.WriteString("[s\u017F]")
+		t.write("[s\u017F]")
 	case t.fold && (r == 'k' || r == 'K'):
-		t.out.WriteString("[k\u212A]")
+		t.write("[k\u212A]")
 	case r == '.':
-		t.out.WriteByte('.')
+		t.out = append(t.out, '.')
 	case r == '{' || r == '}' || r == '#' || r == ' ':
-		t.out.WriteString(`\` + string(r))
+		t.write(`\` + string(r))
 	default:
-		t.out.WriteRune(r)
+		t.out = utf8.AppendRune(t.out, r)
 	}
 }
 
@@ -204,17 +225,17 @@ func (t *translator) group(depth int) (bool, error) {
 			return false, errors.New("a parenthesis is not closed")
 		}
 		t.at++
-		t.out.WriteByte(')')
+		t.out = append(t.out, ')')
 		return true, nil
 	}
 	if !t.has("?") {
-		t.out.WriteByte('(')
+		t.out = append(t.out, '(')
 		return closed()
 	}
 	for _, kind := range []string{"?:", "?=", "?!", "?<=", "?<!", "?>"} {
 		if t.has(kind) {
 			t.at += len(kind)
-			t.out.WriteString("(" + kind)
+			t.write("(" + kind)
 			return closed()
 		}
 	}
@@ -233,7 +254,7 @@ func (t *translator) group(depth int) (bool, error) {
 		}
 		name := t.in[t.at+2 : t.at+2+end]
 		t.at += end + 3
-		t.out.WriteString("(?<" + name + ">")
+		t.write("(?<" + name + ">")
 		return closed()
 	}
 	// Options, for a group or for what follows.
@@ -270,18 +291,18 @@ func (t *translator) group(depth int) (bool, error) {
 			}
 			on2 = set + clear
 			if c == ')' { // until the group around it ends, its other alternatives included
-				t.out.WriteString("(?:")
+				t.write("(?:")
 				if on2 != "" {
-					t.out.WriteString("(?" + on2 + ")")
+					t.write("(?" + on2 + ")")
 				}
 				if err := t.alternatives(depth + 1); err != nil {
 					return false, err
 				}
-				t.out.WriteByte(')')
+				t.out = append(t.out, ')')
 				t.fold, t.free = fold, free
 				return false, nil
 			}
-			t.out.WriteString("(?" + on2 + ":")
+			t.write("(?" + on2 + ":")
 			ok, err := closed()
 			t.fold, t.free = fold, free
 			return ok, err
@@ -298,23 +319,23 @@ func (t *translator) escape() (bool, error) {
 		return false, errors.New("it ends with a backslash")
 	}
 	c := t.in[t.at+1]
-	word := "[" + wordText(t.changes) + "]"
 	switch c {
 	case 'b', 'B':
 		t.at += 2
+		word := "[" + t.wordText() + "]"
 		if c == 'b' {
-			t.out.WriteString("(?:(?<=" + word + ")(?!" + word + ")|(?<!" + word + ")(?=" + word + "))")
+			t.write("(?:(?<=" + word + ")(?!" + word + ")|(?<!" + word + ")(?=" + word + "))")
 		} else {
-			t.out.WriteString("(?:(?<=" + word + ")(?=" + word + ")|(?<!" + word + ")(?!" + word + "))")
+			t.write("(?:(?<=" + word + ")(?=" + word + ")|(?<!" + word + ")(?!" + word + "))")
 		}
 		return true, nil
 	case 'A', 'z', 'Z', 'G':
 		t.at += 2
-		t.out.WriteString(`\` + string(c))
+		t.write(`\` + string(c))
 		return true, nil
 	case 'R':
 		t.at += 2
-		t.out.WriteString("(?>\\r\\n|[\\n-\\r\u0085\u2028\u2029])")
+		t.write("(?>\\r\\n|[\\n-\\r\u0085\u2028\u2029])")
 		return true, nil
 	case 'X', 'K', 'g', 'y', 'Y', 'O', 'N':
 		return false, fmt.Errorf(`\%c is not supported`, c)
@@ -323,7 +344,7 @@ func (t *translator) escape() (bool, error) {
 		if !strings.HasPrefix(t.in[t.at:], `\k<`) || end < 0 {
 			return false, errors.New(`\k is not followed by a name`)
 		}
-		t.out.WriteString(t.in[t.at : t.at+end+1])
+		t.write(t.in[t.at : t.at+end+1])
 		t.at += end + 1
 		return true, nil
 	}
@@ -332,7 +353,7 @@ func (t *translator) escape() (bool, error) {
 		for end < len(t.in) && t.in[end] >= '0' && t.in[end] <= '9' {
 			end++
 		}
-		t.out.WriteString(`(?:\` + t.in[t.at+1:end] + ")")
+		t.write(`(?:\` + t.in[t.at+1:end] + ")")
 		t.at = end
 		return true, nil
 	}
@@ -341,11 +362,11 @@ func (t *translator) escape() (bool, error) {
 	case err != nil:
 		return false, err
 	case text != "":
-		t.out.WriteString("[" + text + "]")
+		t.write("[" + text + "]")
 	case set != nil:
-		t.out.WriteString(set.text())
+		t.write(set.text())
 	case strings.ContainsRune(`\.+*?()|[]{}^$# `, r):
-		t.out.WriteString(`\` + string(r))
+		t.write(`\` + string(r))
 	default:
 		t.literal(r)
 	}
@@ -463,6 +484,8 @@ func (t *translator) class(depth int) (set runeSet, text string, err error) {
 		switch {
 		case t.at >= len(t.in):
 			return nil, "", errors.New("a class does not end")
+		case b.Len() > maxTranslated || len(set) > maxTranslated:
+			return nil, "", errLarge
 		case t.next() == ']' && !first:
 			t.at++
 			set = set.sorted()
@@ -534,7 +557,7 @@ func (t *translator) classItem(add func(s runeSet, text string)) error {
 		return err
 	}
 	if set != nil {
-		if text == wordText(t.changes) { // in a class \w is [:word:], which has no fractions
+		if text == t.wordText() { // in a class \w is [:word:], which has no fractions
 			set, text, err = posix("word", t.changes)
 		}
 		add(set, text)
@@ -606,10 +629,12 @@ func (s runeSet) and(o runeSet) runeSet {
 // folded adds the other case of every character.
 func (s runeSet) folded() runeSet {
 	out := slices.Clone(s)
-	for _, x := range s {
-		for r := x.lo; r <= x.hi && r < 0x1F000; r++ {
-			for f := unicode.SimpleFold(r); f != r; f = unicode.SimpleFold(f) {
-				out = append(out, span{f, f})
+	for _, c := range append([]unicode.CaseRange{{Lo: 'ß', Hi: 'ß'}}, unicode.CaseRanges...) { // no other has another case
+		for _, x := range s {
+			for r := max(x.lo, rune(c.Lo)); r <= min(x.hi, rune(c.Hi)); r++ {
+				for f := unicode.SimpleFold(r); f != r; f = unicode.SimpleFold(f) {
+					out = append(out, span{f, f})
+				}
 			}
 		}
 	}

@@ -3,6 +3,7 @@ package split
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -12,12 +13,27 @@ import (
 const (
 	// patternTime bounds one search: a tokenizer.json is not trusted, and its pattern may backtrack for ever.
 	patternTime = 2 * time.Second
+	// patternTimePerByte is what a text's budget has for each of its bytes beside patternTime: a hundred times what
+	// published patterns need (11 MB/s were measured), since a small board under load is slow.
+	patternTimePerByte = 10 * time.Microsecond
 	// patternLength bounds a pattern; the longest published one has about 800 bytes.
 	patternLength = 16 << 10
 )
 
 // ErrPattern is a pattern that cannot be used, or that took too long on a text.
 var ErrPattern = errors.New("pattern")
+
+var errBudget = errors.New("the patterns of the tokenizer took too long on this text together")
+
+// Budget is the time that patterns may take on one text, all of them and all of their searches together; what the words
+// are used for between them does not count. The zero value has no time left; a nil one has no
+// end. One goroutine at a time may use it.
+type Budget struct{ left time.Duration }
+
+// NewBudget is a budget for a text of so many bytes.
+func NewBudget(bytes int) Budget {
+	return Budget{left: patternTime + time.Duration(bytes)*patternTimePerByte}
+}
 
 // Pattern isolates the matches of a regular expression: the fallback for pre-tokenizers that have no splitter written by
 // hand, about twenty times slower.
@@ -55,25 +71,55 @@ func compile(pattern string, changes map[string]change) (*Pattern, error) {
 }
 
 // Split implements Splitter.
-func (p *Pattern) Split(s string, to Sink) error {
+func (p *Pattern) Split(s string, to Sink, b *Budget) error {
+	// The matches are collected first, so that what the sink does is not taken for the pattern's time.
+	var matches []piece
+	err := p.find(s, b, func(from, end int) { matches = append(matches, piece{from: from, to: end}) })
+	if err != nil {
+		return err
+	}
 	start := 0
-	return p.Matches(s, func(from, end int) {
-		if start < from {
-			to.Word(s[start:from])
+	for _, m := range matches {
+		if start < m.from {
+			to.Word(s[start:m.from])
 		}
-		if from < end {
-			to.Word(s[from:end])
+		if m.from < m.to {
+			to.Word(s[m.from:m.to])
 		}
-		start = end
-	}, func() {
-		if start < len(s) {
-			to.Word(s[start:])
-		}
-	})
+		start = m.to
+	}
+	if start < len(s) {
+		to.Word(s[start:])
+	}
+	return nil
 }
 
-// Matches calls match for the byte range of each match in order, and end after the last.
-func (p *Pattern) Matches(s string, match func(from, end int), end func()) error {
+// Replace puts a text in the place of each match.
+func (p *Pattern) Replace(s, by string, b *Budget) (string, error) {
+	var out strings.Builder
+	done, any := 0, false
+	err := p.find(s, b, func(from, end int) {
+		out.WriteString(s[done:from])
+		out.WriteString(by)
+		done, any = end, true
+	})
+	if err != nil || !any {
+		return s, err
+	}
+	out.WriteString(s[done:])
+	return out.String(), nil
+}
+
+// find implements finder. It calls match with the byte range of each match in order.
+func (p *Pattern) find(s string, b *Budget, match func(from, end int)) error {
+	failed := func(why error) error {
+		return fmt.Errorf("%w %.200q on a text of %d bytes: %w", ErrPattern, p.re.String(), len(s), why)
+	}
+	start := time.Now()
+	over := func() bool { return b != nil && (b.left <= 0 || time.Since(start) > b.left) }
+	if over() {
+		return failed(errBudget)
+	}
 	runes := []rune(s)
 	at, offset := 0, 0 // a character and its byte
 	advance := func(to int) int {
@@ -84,6 +130,7 @@ func (p *Pattern) Matches(s string, match func(from, end int), end func()) error
 		return offset
 	}
 	last := -1 // where the match before ended
+	late := false
 	err := p.re.FindRunesMatches(runes, 0, func(m regexp2.MatchView) bool {
 		i, n, ok := m.GroupRange(0)
 		if ok && (n > 0 || i != last) { // an empty match right behind another does not count
@@ -91,11 +138,17 @@ func (p *Pattern) Matches(s string, match func(from, end int), end func()) error
 			match(from, advance(i+n))
 			last = i + n
 		}
-		return true
+		late = over() // the library's own bound is for each search alone
+		return !late
 	})
-	if err != nil {
-		return fmt.Errorf("%w %q on a text of %d bytes: %w", ErrPattern, p.re.String(), len(s), err)
+	if b != nil {
+		b.left -= time.Since(start)
 	}
-	end()
+	switch {
+	case err != nil:
+		return failed(err)
+	case late:
+		return failed(errBudget)
+	}
 	return nil
 }

@@ -20,7 +20,7 @@ const (
 
 // finder finds delimiters: it calls match for each in order. Delimiters do not overlap.
 type finder interface {
-	find(s string, match func(from, end int)) error
+	find(s string, b *Budget, match func(from, end int)) error
 }
 
 // Delimited cuts a text at delimiters.
@@ -37,10 +37,10 @@ type piece struct {
 }
 
 // Split implements Splitter.
-func (d *Delimited) Split(s string, to Sink) error {
+func (d *Delimited) Split(s string, to Sink, b *Budget) error {
 	var pieces []piece
 	done := 0
-	err := d.finder.find(s, func(from, end int) {
+	err := d.finder.find(s, b, func(from, end int) {
 		if done < from {
 			pieces = append(pieces, piece{done, from, d.invert})
 		}
@@ -102,7 +102,7 @@ func (d *Delimited) join(p []piece) []piece {
 // charFinder finds single characters.
 type charFinder func(r rune) bool
 
-func (f charFinder) find(s string, match func(from, end int)) error {
+func (f charFinder) find(s string, _ *Budget, match func(from, end int)) error {
 	for i, r := range s {
 		if f(r) {
 			match(i, i+utf8.RuneLen(r))
@@ -114,7 +114,7 @@ func (f charFinder) find(s string, match func(from, end int)) error {
 // literal finds a text.
 type literal string
 
-func (l literal) find(s string, match func(from, end int)) error {
+func (l literal) find(s string, _ *Budget, match func(from, end int)) error {
 	if l == "" {
 		return nil
 	}
@@ -126,10 +126,6 @@ func (l literal) find(s string, match func(from, end int)) error {
 		match(at+i, at+i+len(l))
 		at += i + len(l)
 	}
-}
-
-func (p *Pattern) find(s string, match func(from, end int)) error {
-	return p.Matches(s, match, func() {})
 }
 
 // At cuts at a text.
@@ -245,7 +241,7 @@ func Whitespace(c *Classes) Splitter { return &wordRuns{c: c} }
 type wordRuns struct{ c *Classes }
 
 // Split implements Splitter.
-func (w *wordRuns) Split(s string, to Sink) error {
+func (w *wordRuns) Split(s string, to Sink, _ *Budget) error {
 	for i := 0; i < len(s); {
 		class, n := w.c.at(s, i)
 		end := i + n
@@ -270,7 +266,7 @@ func FixedLength(n int) Splitter { return fixedLength(n) }
 type fixedLength int
 
 // Split implements Splitter.
-func (n fixedLength) Split(s string, to Sink) error {
+func (n fixedLength) Split(s string, to Sink, _ *Budget) error {
 	start, count := 0, 0
 	for i := range s {
 		if count == int(n) {

@@ -40,7 +40,7 @@ func newRuns(c *Classes, k kind) *Runs {
 }
 
 // Split implements Splitter.
-func (r *Runs) Split(s string, to Sink) error {
+func (r *Runs) Split(s string, to Sink, _ *Budget) error {
 	start, i := 0, 0
 	for i < len(s) {
 		end, next := r.match(s, i)
@@ -127,7 +127,7 @@ func within(spans []span, c rune) bool {
 type Tail struct{ C *Classes }
 
 // Split implements Splitter.
-func (t Tail) Split(s string, to Sink) error {
+func (t Tail) Split(s string, to Sink, _ *Budget) error {
 	i := len(s)
 	for i > 0 {
 		r, n := utf8.DecodeLastRuneInString(s[:i])

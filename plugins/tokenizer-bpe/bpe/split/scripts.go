@@ -112,7 +112,7 @@ func (s *Scripts) of(r rune) uint8 {
 }
 
 // Split implements Splitter.
-func (s *Scripts) Split(text string, to Sink) error {
+func (s *Scripts) Split(text string, to Sink, _ *Budget) error {
 	start := -1
 	var last uint8
 	seen := false

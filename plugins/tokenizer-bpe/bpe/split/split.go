@@ -16,15 +16,15 @@ type Sink interface {
 // Splitter cuts a text into words.
 type Splitter interface {
 	// Split hands each word of s to the sink. The error is a pattern's that took too long; splitters written by hand
-	// return none.
-	Split(s string, to Sink) error
+	// return none and need no budget.
+	Split(s string, to Sink, b *Budget) error
 }
 
 // Chain applies its stages one after the other: each cuts the words that the one before made.
 type Chain []Splitter
 
 // Split implements Splitter.
-func (c Chain) Split(s string, to Sink) error {
+func (c Chain) Split(s string, to Sink, b *Budget) error {
 	switch len(c) {
 	case 0:
 		if s != "" {
@@ -32,14 +32,14 @@ func (c Chain) Split(s string, to Sink) error {
 		}
 		return nil
 	case 1:
-		return c[0].Split(s, to)
+		return c[0].Split(s, to, b)
 	}
 	links := make([]link, len(c)-1)
 	for i := len(links) - 1; i >= 0; i-- {
-		links[i] = link{next: c[i+1], to: to}
+		links[i] = link{next: c[i+1], to: to, budget: b}
 		to = &links[i]
 	}
-	err := c[0].Split(s, to)
+	err := c[0].Split(s, to, b)
 	for i := range links {
 		if err == nil {
 			err = links[i].err
@@ -50,13 +50,14 @@ func (c Chain) Split(s string, to Sink) error {
 
 // link is the sink of one stage and the source of the next.
 type link struct {
-	next Splitter
-	to   Sink
-	err  error
+	next   Splitter
+	to     Sink
+	budget *Budget
+	err    error
 }
 
 func (l *link) Word(w string) {
 	if l.err == nil {
-		l.err = l.next.Split(w, l.to)
+		l.err = l.next.Split(w, l.to, l.budget)
 	}
 }

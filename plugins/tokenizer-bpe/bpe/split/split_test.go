@@ -1,10 +1,12 @@
 package split
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
@@ -17,7 +19,7 @@ func (w *words) Word(s string) { *w = append(*w, s) }
 func cut(tb testing.TB, s Splitter, text string) []string {
 	tb.Helper()
 	var w words
-	if err := s.Split(text, &w); err != nil {
+	if err := s.Split(text, &w, nil); err != nil {
 		tb.Fatal(err)
 	}
 	return w
@@ -205,6 +207,10 @@ func TestCompile(t *testing.T) {
 		{pattern: `[ab`, err: "does not end"},
 		{pattern: `(`, err: "pattern"},
 		{pattern: strings.Repeat("a", 20000), err: "too long"},
+		{pattern: strings.Repeat(`[\w]+`, 3000), err: "when they are written out"}, // a quantifier's cost is its own
+		{pattern: strings.Repeat(`\b`, 8000), err: "when they are written out"},
+		{pattern: "[" + strings.Repeat(`\w`, 8000) + "]", err: "when they are written out"},
+		{pattern: `(?i)[\x{17F}ß&&\p{L}]`, text: "1s2ẞ3", want: []string{"1", "s", "2", "ẞ", "3"}},
 	}
 	for _, tt := range tests {
 		re, err := Compile(tt.pattern)
@@ -237,7 +243,7 @@ func TestHostileTexts(t *testing.T) {
 		for _, unit := range []string{"a", " ", "\n", "😀", "1", "'", " \n", "\u00a0", "!", "é", "\u0301", "字", " a", "' "} {
 			var n count
 			text := strings.Repeat(unit, 1<<20/len(unit))
-			if err := p.hand.Split(text, &n); err != nil {
+			if err := p.hand.Split(text, &n, nil); err != nil {
 				t.Fatal(err)
 			}
 			if int(n) != len(text) {
@@ -263,7 +269,7 @@ func BenchmarkSplit(b *testing.B) {
 			b.ReportAllocs()
 			var n count
 			for b.Loop() {
-				if err := f.Splitter.Split(text, &n); err != nil {
+				if err := f.Splitter.Split(text, &n, nil); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -291,5 +297,40 @@ func TestGroupsOfDigits(t *testing.T) {
 		if diff := cmp.Diff(want, cut(t, f.Splitter, "n = 12345678")); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
+	}
+}
+
+// TestBudget: the searches of a text have one budget, so that a text on which each of them takes its time ends too.
+func TestBudget(t *testing.T) {
+	p, err := Compile(`(?:a|aa)+b|X`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	slow := strings.Repeat(strings.Repeat("a", 20)+"X", 2000)
+	numbers, err := AtPattern(`Y`, Removed, false, HuggingFaceClasses())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, s := range map[string]Splitter{
+		"alone":      p,
+		"in a chain": Chain{GPT2{C: HuggingFaceClasses()}, p},
+		"words":      Chain{&Delimited{finder: literal("X"), behavior: MergedWithPrevious}, p}, // short each
+		"delimiters": &Delimited{finder: p, behavior: Removed},
+	} {
+		var n count
+		b := &Budget{left: time.Millisecond}
+		if err := s.Split(slow, &n, b); !errors.Is(err, ErrPattern) {
+			t.Errorf("%s: the error is %v", name, err)
+		}
+		if err := numbers.Split("xYx", &n, b); !errors.Is(err, ErrPattern) {
+			t.Errorf("%s: a budget that is spent lets another pattern search: %v", name, err)
+		}
+	}
+	if by, err := p.Replace("aab XX", "-", &Budget{}); !errors.Is(err, ErrPattern) {
+		t.Errorf("Replace without time gives %q, %v", by, err)
+	}
+	b := NewBudget(6)
+	if by, err := p.Replace("aab XX", "-", &b); err != nil || by != "- --" {
+		t.Errorf("Replace gives %q, %v", by, err)
 	}
 }

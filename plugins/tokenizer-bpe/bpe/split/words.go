@@ -16,7 +16,7 @@ const (
 type GPT2 struct{ C *Classes }
 
 // Split implements Splitter.
-func (g GPT2) Split(s string, to Sink) error {
+func (g GPT2) Split(s string, to Sink, _ *Budget) error {
 	for len(s) > 0 {
 		n := g.next(s)
 		to.Word(s[:n])
@@ -60,7 +60,7 @@ type Modern struct {
 }
 
 // Split implements Splitter.
-func (m Modern) Split(s string, to Sink) error {
+func (m Modern) Split(s string, to Sink, _ *Budget) error {
 	for len(s) > 0 {
 		n := m.next(s)
 		to.Word(s[:n])
@@ -213,7 +213,7 @@ func newlines(s string, i int) int {
 type Lines struct{}
 
 // Split implements Splitter.
-func (Lines) Split(s string, to Sink) error {
+func (Lines) Split(s string, to Sink, _ *Budget) error {
 	for len(s) > 0 {
 		i, feed := 1, s[0] == '\n'
 		for i < len(s) && (s[i] == '\n') == feed {
