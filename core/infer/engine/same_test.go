@@ -22,16 +22,26 @@ import (
 // log-probabilities one by one without cache and guesses, one by one with each of them, all at once, a second time with a warm cache,
 // and with so few pages that some are set aside.
 func TestSameIDs(t *testing.T) {
+	sameIDs(t, filepath.Join(oracle.Repo(t), "demo/gguf/hearth-4m-q4_0.gguf"), " 1", 300)
+}
+
+// TestSameIDsOfFamilies: so it is for experts that each row chooses, and for a cache of latent rows.
+func TestSameIDsOfFamilies(t *testing.T) {
+	for _, family := range []string{"qwen3_moe", "deepseek_v3"} {
+		t.Run(family, func(t *testing.T) { sameIDs(t, filepath.Join(oracle.Dir(t), "families", family, "hf"), " 1", 100) })
+	}
+}
+
+func sameIDs(t *testing.T, path, stop string, first int32) {
+	t.Helper()
 	if raceEnabled {
 		t.Skip("the arithmetic of a whole model: it runs without the race detector, which makes it ten times slower and finds nothing in it")
 	}
-	repo := oracle.Repo(t)
-	path := filepath.Join(repo, "demo/gguf/hearth-4m-q4_0.gguf")
 	var reqs []backend.Request
 	for i := range 8 {
 		line := make([]int32, 9+i)
 		for k := range line {
-			line[k] = int32(mix(uint64(i/2*1000+k))%400) + 300 // requests 0 and 1 begin alike, 2 and 3, …
+			line[k] = int32(mix(uint64(i/2*1000+k))%400) + first // requests 0 and 1 begin alike, 2 and 3, …
 		}
 		r := backend.Request{
 			ID: strconv.Itoa(i), PromptIDs: slices.Concat(line, line[2:], line[:5]), MaxTokens: 24, IgnoreEOS: true, Logprobs: i == 5,
@@ -41,7 +51,7 @@ func TestSameIDs(t *testing.T) {
 		case 3:
 			r.N = 2
 		case 4:
-			r.Stop = []string{" 1"}
+			r.Stop = []string{stop}
 		case 6:
 			r.ForcedIDs = slices.Concat(line, line)
 		case 7:
