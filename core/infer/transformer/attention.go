@@ -48,9 +48,6 @@ func (b *builder) attention(op *arch.Attention) *attention {
 	if op.Sinks {
 		a.sinks = b.required(b.prefix+"attn_sinks.weight", op.Heads)
 	}
-	if n := max(op.KeyDim, op.ValueDim); n > kernel.MaxHeadDim {
-		b.fail("heads of %d values: at most %d are supported", n, kernel.MaxHeadDim)
-	}
 	for _, l := range []*linear{&a.q, &a.k, &a.v, &a.o} {
 		b.weigh(l, 1, 1)
 	}

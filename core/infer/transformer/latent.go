@@ -55,9 +55,6 @@ func (b *builder) latent(op *arch.Latent) *latent {
 	}
 	b.weigh(&l.kvA, 1, 1)
 	b.weigh(&l.out, 1, 1)
-	if row > kernel.MaxHeadDim {
-		b.fail("cached rows of %d values: at most %d are supported", row, kernel.MaxHeadDim)
-	}
 	b.attn++
 	b.last = &l.core
 	return l

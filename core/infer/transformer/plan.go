@@ -101,7 +101,7 @@ func scratchSizes(spec *arch.Spec, o *Options) sizes {
 				z.hidden(rows, max(op.QRank, row), 2)
 				need(bufGX, rows*int64(max(op.KVRank, op.NopeDim)))
 				need(bufLora, rows*int64(op.Heads*(op.NopeDim+op.RopeDim)))
-				z.actCols = max(z.actCols, op.Heads*op.ValueDim, op.KVRank)
+				z.actCols = max(z.actCols, op.Heads*op.ValueDim, op.KVRank, op.NopeDim)
 				z.partial = max(z.partial, op.Heads*(2+op.KVRank))
 				ropes = z.rope(op.Position, ropes, rows)
 			case arch.GLU:

@@ -61,6 +61,11 @@ func (o Options) resolve(spec *arch.Spec) (Options, error) {
 	if o.Kernels == nil {
 		return o, errors.New("no kernels given")
 	}
+	for _, c := range arch.Memory(spec) {
+		if n := max(c.KeyDim, c.ValueDim); n > kernel.MaxHeadDim {
+			return o, fmt.Errorf("layer %d keeps heads of %d values: at most %d are supported", c.Layer, n, kernel.MaxHeadDim)
+		}
+	}
 	switch o.Precision {
 	case kernel.Fast:
 	case kernel.Exact:
@@ -74,8 +79,10 @@ func (o Options) resolve(spec *arch.Spec) (Options, error) {
 	case kernel.KVF32, kernel.KVF16:
 	case kernel.KVQ8:
 		for _, c := range arch.Memory(spec) {
-			if n := c.KeyDim; n%32 != 0 || c.ValueDim%32 != 0 {
-				return o, fmt.Errorf("KV type q8_0 stores blocks of 32 values, and this model's heads have %d: use f16", n)
+			for _, n := range []int{c.KeyDim, c.ValueDim, c.Latent} {
+				if n%32 != 0 {
+					return o, fmt.Errorf("KV type q8_0 stores blocks of 32 values, and this model's heads have %d: use f16", n)
+				}
 			}
 		}
 	default:

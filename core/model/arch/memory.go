@@ -6,6 +6,7 @@ type Cache struct {
 	Heads            int
 	KeyDim, ValueDim int
 	Window           int // positions that are still seen; 0: all
+	Latent           int // values at the head of a key that are the value too, so that ValueDim is 0; 0: none
 }
 
 // Memory lists what a sequence keeps, in the order of the operations.
@@ -16,8 +17,8 @@ func Memory(s *Spec) []Cache {
 			switch a := layer[i].Op.(type) {
 			case Attention:
 				out = append(out, Cache{Layer: n, Heads: a.KVHeads, KeyDim: a.KeyDim, ValueDim: a.ValueDim, Window: a.Window})
-			case Latent: // the value is the first part of the key
-				out = append(out, Cache{Layer: n, Heads: 1, KeyDim: a.KVRank + a.RopeDim})
+			case Latent:
+				out = append(out, Cache{Layer: n, Heads: 1, KeyDim: a.KVRank + a.RopeDim, Latent: a.KVRank})
 			}
 		}
 	}
