@@ -26,7 +26,8 @@ func deepseek2() Family {
 			a := k.latent(&d, eps)
 			s := Spec{Width: d.Width, Context: d.Context, Drafts: k.drafts(), Norm: RMS("output_norm", eps), Head: Head{Tied: k.Tied(false), Bias: Absent}}
 			s.Fixes = []Fix{Expand{
-				Of: "blk.N.attn_kv_b", IntoKeys: "blk.N.attn_k_b.E", IntoValues: "blk.N.attn_v_b.E", Keys: a.NopeDim, Values: a.ValueDim,
+				Of: "blk.N.attn_kv_b", IntoKeys: "blk.N.attn_k_b.E", IntoValues: "blk.N.attn_v_b.E",
+				Heads: a.Heads, Keys: a.NopeDim, Values: a.ValueDim,
 			}}
 			network := k.deepseekNetwork
 			if k.choosesBySoftmax() {

@@ -38,7 +38,7 @@ type Stack struct {
 type Expand struct {
 	Of                   string
 	IntoKeys, IntoValues string // "blk.N.attn_k_b.E", "blk.N.attn_v_b.E"
-	Keys, Values         int
+	Heads, Keys, Values  int
 }
 
 func (Expand) fix()    {}

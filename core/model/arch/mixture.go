@@ -33,10 +33,16 @@ func (k *Keys) mixture(d *Dims, how Router) MoE {
 }
 
 // shared is the width of the experts that every row goes through: as the file's tensor has it, which no setting spells out for
-// every family.
+// every family. Where a setting promises them, they must be there.
 func (k *Keys) shared(layer int) int {
-	if shape := k.Shape(LayerName(layer, "ffn_gate_shexp.weight")); len(shape) == 2 {
+	const announced = "expert_shared_count|n_shared_experts|moe_num_shared_experts|shared_expert_intermediate_size"
+	name := LayerName(layer, "ffn_gate_shexp.weight")
+	if shape := k.Shape(name); len(shape) == 2 {
 		return shape[0]
+	}
+	if n := k.IntOr(announced, 0); n > 0 {
+		_, promise, _ := k.find(announced)
+		k.Invalid("%s is %d, but tensor %s is missing or no matrix", promise, n, name)
 	}
 	return 0
 }

@@ -62,12 +62,29 @@ func parseQuantState(data []byte) (*quantState, error) {
 	return s, nil
 }
 
+// stateOf finds what describes a bitsandbytes weight; nil where the tensor is none.
+func stateOf(files *safetensors.Folder, name string) (kind string, state *safetensors.Tensor) {
+	for _, kind := range []string{"nf4", "fp4"} {
+		if state := files.Tensor(name + bnbState + kind); state != nil {
+			return kind, state
+		}
+	}
+	return "", nil
+}
+
+// shapeIn is the shape of a tensor, of a bitsandbytes weight that of the matrix: what is stored of it is a column of bytes.
+func shapeIn(files *safetensors.Folder, name string) []int {
+	if _, state := stateOf(files, name); state != nil {
+		if s, err := parseQuantState(state.Data); err == nil { // else bnb says what is wrong
+			return sizes(s.Shape)
+		}
+	}
+	return sizes(files.Tensor(name).Shape)
+}
+
 // bnb makes a matrix of a bitsandbytes weight; nil where t is none.
 func (b *builder) bnb(files *safetensors.Folder, t *safetensors.Tensor, name string) (*quant.Matrix, error) {
-	kind, state := "nf4", files.Tensor(t.Name+bnbState+"nf4")
-	if state == nil {
-		kind, state = "fp4", files.Tensor(t.Name+bnbState+"fp4")
-	}
+	kind, state := stateOf(files, t.Name)
 	if state == nil {
 		return nil, nil
 	}
@@ -151,6 +168,9 @@ func (b *builder) bnb(files *safetensors.Folder, t *safetensors.Tensor, name str
 func (b *builder) hfBnB(m *quant.Matrix, name string) error {
 	module, suffix := cutSuffix(name)
 	pattern, numbers := arch.SplitNumbers(module)
+	if x := b.m.Spec.ExpandOf(pattern); x != nil {
+		return b.expandPacked(x, numbers, m)
+	}
 	split := b.m.Spec.SplitOf(pattern)
 	if split == nil {
 		if b.m.matrices[name] != nil {

@@ -52,7 +52,7 @@ func (b *builder) openHF(dir string) error {
 	shapes := map[string][]int{}
 	for _, name := range files.Names() {
 		if to, ok := b.canonical(name); ok && !consumed[name] {
-			shapes[to] = sizes(files.Tensor(name).Shape)
+			shapes[to] = shapeIn(files, name)
 		}
 	}
 	weights := make([]*quant.Matrix, len(modules))
@@ -282,7 +282,7 @@ func floatFormat(d safetensors.DType) (quant.Format, bool) {
 
 // transposed returns a (cols, rows) copy of a (rows, cols) matrix of floats, off the heap; nil for headers only.
 func (b *builder) transposed(f quant.Format, data []byte, rows, cols int) ([]byte, error) {
-	b.m.derived += int64(len(data))
+	b.m.derived += f.Bytes(int64(rows), int64(cols)) // not len(data): of what is decoded first, headers only have none
 	if b.m.headersOnly {
 		return nil, nil
 	}

@@ -65,6 +65,7 @@ type builder struct {
 	folder    bool                     // a Hugging Face folder, whose tensors need all of the Spec's fixes
 	composite bool                     // its configuration says that the text is a part of the model
 	rows      map[string][]joined      // of matrices that stand row by row
+	wanted    []map[string]bool        // by layer: patterns of its vectors, once one was asked for
 	foreign   func(name string) string // the container's own name of a tensor, for messages; nil: the same
 }
 

@@ -356,6 +356,9 @@ func (b *builder) placeRows(m *quant.Matrix, name string) error {
 		b.m.matrices[name] = m
 		return nil
 	}
+	if x := b.m.Spec.ExpandOf(pattern); x != nil {
+		return b.expandPacked(x, numbers, m)
+	}
 	split := b.m.Spec.SplitOf(pattern)
 	if split == nil {
 		return add(name, m)

@@ -10,21 +10,31 @@ import (
 	"edged/quant"
 )
 
-// wantsVector reports whether the Spec has a vector of a layer under this name.
-func (b *builder) wantsVector(name string) (yes bool) {
-	_, numbers := arch.SplitNumbers(name)
-	layer := -1
+// wantsVector reports whether the Spec has a vector of a layer under this name. What a layer asks for is listed once: a hostile file may
+// have a hundred thousand tensors of one row, and claim as many experts.
+func (b *builder) wantsVector(name string) bool {
+	pattern, numbers := arch.SplitNumbers(name)
 	if len(numbers) == 0 {
 		return false
 	}
-	if _, err := fmt.Sscan(numbers[0], &layer); err != nil || layer < 0 || layer >= len(b.m.Spec.Layers) {
+	layer, err := strconv.Atoi(numbers[0])
+	if err != nil || layer < 0 || layer >= len(b.m.Spec.Layers) {
 		return false
 	}
-	_ = arch.LayerTensors(b.m.Spec, layer, func(t arch.Tensor) error {
-		yes = yes || t.Name == name && t.Rows == 0
-		return nil
-	})
-	return yes
+	if b.wanted == nil {
+		b.wanted = make([]map[string]bool, len(b.m.Spec.Layers))
+	}
+	if b.wanted[layer] == nil {
+		b.wanted[layer] = map[string]bool{}
+		_ = arch.LayerTensors(b.m.Spec, layer, func(t arch.Tensor) error {
+			if t.Rows == 0 {
+				of, _ := arch.SplitNumbers(t.Name)
+				b.wanted[layer][of] = true
+			}
+			return nil
+		})
+	}
+	return b.wanted[layer][pattern]
 }
 
 // stack cuts a tensor of all experts' matrices, (n, rows, cols), into matrices; of biases cols is 1.
@@ -105,13 +115,12 @@ func (b *builder) drafting(name string) bool {
 // expand cuts the matrix that makes keys and values of a compressed row, (heads·(keys+values), rank), into one of each for a head.
 // The keys' are turned; blocks that run along their rows cannot be, so that they become float32.
 func (b *builder) expand(x *arch.Expand, numbers []string, f quant.Format, rows, cols int, data []byte) error {
-	heads := rows / (x.Keys + x.Values)
 	fail := func(err error) error {
 		return fmt.Errorf("weights: %s: tensor %s: %w", b.m.Path, b.say(arch.JoinNumbers(x.Of, numbers)+".weight"), err)
 	}
-	if heads*(x.Keys+x.Values) != rows {
-		return b.fail(ErrInvalid, "tensor %s has %d rows, which are no whole number of heads of %d and %d",
-			b.say(arch.JoinNumbers(x.Of, numbers)+".weight"), rows, x.Keys, x.Values)
+	if x.Heads*(x.Keys+x.Values) != rows {
+		return b.fail(ErrInvalid, "tensor %s has %d rows, but the hyper-parameters ask for %d heads of %d and %d",
+			b.say(arch.JoinNumbers(x.Of, numbers)+".weight"), rows, x.Heads, x.Keys, x.Values)
 	}
 	rowBytes, at := f.RowBytes(cols), 0
 	next := func(n int) (part []byte) {
@@ -121,7 +130,7 @@ func (b *builder) expand(x *arch.Expand, numbers []string, f quant.Format, rows,
 		at += n * rowBytes
 		return part
 	}
-	for h := range heads {
+	for h := range x.Heads {
 		number := append(numbers[:1:1], strconv.Itoa(h))
 		keys, format := next(x.Keys), f
 		if f.BlockSize() != 1 {
@@ -143,6 +152,16 @@ func (b *builder) expand(x *arch.Expand, numbers []string, f quant.Format, rows,
 		}
 	}
 	return nil
+}
+
+// expandPacked is expand of a matrix whose scales stand beside it: it becomes float32 first, since neither kind of scales can follow
+// its rows into matrices of single heads.
+func (b *builder) expandPacked(x *arch.Expand, numbers []string, m *quant.Matrix) error {
+	floats, err := b.m.recode(m, quant.F32)
+	if err != nil {
+		return fmt.Errorf("weights: %s: tensor %s: %w", b.m.Path, b.say(arch.JoinNumbers(x.Of, numbers)+".weight"), err)
+	}
+	return b.expand(x, numbers, quant.F32, m.Rows, m.Cols, floats.Data)
 }
 
 // asFloats decodes n values; nil for headers only.
