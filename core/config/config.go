@@ -196,7 +196,7 @@ type HTTP struct {
 	MaxBody        Size          `toml:"max_body"`        // largest request that is read
 	MaxConnections int           `toml:"max_connections"` // at once
 	ReadTimeout    time.Duration `toml:"read_timeout"`    // of a request's headers, and of its body
-	WriteTimeout   time.Duration `toml:"write_timeout"`   // of a piece of a stream
+	WriteTimeout   time.Duration `toml:"write_timeout"`   // of a piece of an answer
 	IdleTimeout    time.Duration `toml:"idle_timeout"`    // between two requests of a connection
 }
 

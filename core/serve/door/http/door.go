@@ -106,6 +106,9 @@ func Listen(ctx context.Context, o Options) (*Door, error) {
 	d.ln = limit(ln, o.Config.MaxConnections)
 	d.server = &http.Server{
 		Handler: d, ReadHeaderTimeout: o.Config.ReadTimeout, IdleTimeout: o.Config.IdleTimeout,
+		// For what sets no time of its own, the page's files and the ends of streams: an answer may begin long after this has passed, and
+		// sets it anew for each of its writes.
+		WriteTimeout:   o.Config.WriteTimeout,
 		MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
 	}
 	return d, nil

@@ -143,7 +143,6 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	w.WriteHeader(status)
 	_, _ = w.Write(data) // who asked may have gone
 	_ = control.Flush()
-	_ = control.SetWriteDeadline(time.Time{})
 }
 
 // answerTime is how long a whole answer may take to leave.

@@ -3,6 +3,7 @@ package http
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -163,6 +164,28 @@ func TestConnections(t *testing.T) {
 			t.Fatal("a place is not given back")
 		}
 		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// TestNotRead proves that nobody keeps a connection by asking and not reading, not even who has no token.
+func TestNotRead(t *testing.T) {
+	for _, path := range []string{"/page.js", "/"} {
+		t.Run(path, func(t *testing.T) {
+			h := open(t, func(o *Options) {
+				o.Config.TokenFile, o.Config.Page = write(t, "secret"), true
+				o.Config.MaxConnections, o.Config.WriteTimeout = 1, 100*time.Millisecond
+			})
+			c := dial(t, h)
+			ask := []byte(strings.Repeat("GET "+path+" HTTP/1.1\r\nHost: localhost\r\n\r\n", 1024))
+			for { // until the server closes: a full socket alone ends after the deadline of dial, which is long
+				if _, err := c.Write(ask); err != nil {
+					if ne := net.Error(nil); errors.As(err, &ne) && ne.Timeout() {
+						t.Fatal("the connection is kept")
+					}
+					return
+				}
+			}
+		})
 	}
 }
 

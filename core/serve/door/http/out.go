@@ -79,5 +79,4 @@ func (o *out) flush() {
 	if err != nil {
 		o.gone()
 	}
-	_ = o.control.SetWriteDeadline(time.Time{})
 }
