@@ -104,8 +104,11 @@ func (s *setup) run(ctx context.Context) error {
 	if err := s.questions(before); err != nil {
 		return err
 	}
-	if s.model != "" {
-		if s.model, err = filepath.Abs(s.model); err != nil { // the file of settings has another folder than this command
+	for _, path := range []*string{&s.model, &s.password} {
+		if *path == "" {
+			continue
+		}
+		if *path, err = filepath.Abs(*path); err != nil { // the file of settings has another folder than this command
 			return err
 		}
 	}

@@ -107,11 +107,12 @@ func TestSetup(t *testing.T) {
 	}
 }
 
-// TestSetupKeeps: a model that stays where it is is named by its whole path, and the file of settings keeps its mode.
+// TestSetupKeeps: files that stay where they are are named by their whole paths, and the file of settings keeps its mode.
 func TestSetupKeeps(t *testing.T) {
 	s, _, model, _ := newSetup(t, "")
 	t.Chdir(filepath.Dir(model))
 	s.broker, s.model, s.keep, s.node = "embedded", "small.gguf", true, "quo\"te"
+	s.username, s.password = "edged", "secret"
 	if err := os.MkdirAll(filepath.Dir(s.configFile), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -128,6 +129,9 @@ func TestSetupKeeps(t *testing.T) {
 	c, err := config.Load(s.configFile, nil, nil)
 	if err != nil || c.Model.Path != model {
 		t.Errorf("%v, model %q, want %q", err, c.Model.Path, model)
+	}
+	if want := filepath.Join(filepath.Dir(model), "secret"); c.MQTT.PasswordFile != want {
+		t.Errorf("password file %q, want %q", c.MQTT.PasswordFile, want)
 	}
 	if info, err := os.Stat(s.configFile); err != nil || info.Mode().Perm() != 0o640 {
 		t.Errorf("mode %v, %v", info.Mode(), err)
