@@ -102,7 +102,7 @@ func (a *app) checkCommand() *cobra.Command {
 and how to mend it. Nothing is published but short probes on edged/NODE/probe, and a running service is not disturbed. The exit code is 1 where there is a problem.
 
 What the service may read and write is not what you may: as root, the check of the installed service's settings runs as the service
-would, with its user and its unit's restrictions. As another user it says "unseen" of what only the service may look at.
+would, with its user, its credentials and its unit's restrictions. As another user it says "unseen" of what only the service may look at.
 
 With --systemd-limits it prints instead a drop-in for edged.service with memory limits that follow from the model's memory plan; run it
 again after the model or the context has changed, while the service is stopped: where backend.kv_memory is 0, the plan takes what is free.`,
@@ -182,6 +182,7 @@ func (k *checker) run(ctx context.Context, f *configFlags) {
 		}
 		return
 	}
+	seeCredentials(c)
 	k.c = c
 	where := c.File
 	if where == "" {

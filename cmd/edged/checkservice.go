@@ -8,7 +8,10 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
+
+	"edged/core/config"
 )
 
 // unitName is the service that the packages install.
@@ -17,11 +20,16 @@ const unitName = "edged.service"
 // insideVariable marks a check that runs as the service would: with its user and its unit's restrictions.
 const insideVariable = "EDGED_CHECK_INSIDE"
 
-// restrictions are the properties of the unit that decide what the service may read, write and use.
+// credentials is where the service sees the secrets of LoadCredential=.
+const credentials = "/run/credentials/" + unitName + "/"
+
+// restrictions are the properties of the unit that decide what the service may read, write and use, and which settings it has from
+// its environment. StateDirectoryMode must be among them: systemd sets a folder's mode at each start, and its default lets all read.
 func restrictions() []string {
 	return []string{
 		"User", "Group", "UMask", "NoNewPrivileges", "ProtectSystem", "ProtectHome", "PrivateTmp", "PrivateDevices", "PrivateUsers",
-		"ReadWritePaths", "ReadOnlyPaths", "InaccessiblePaths", "BindPaths", "BindReadOnlyPaths", "StateDirectory", "LoadCredential", "MemoryMax",
+		"ReadWritePaths", "ReadOnlyPaths", "InaccessiblePaths", "BindPaths", "BindReadOnlyPaths", "StateDirectory", "StateDirectoryMode", "MemoryMax",
+		"Environment",
 	}
 }
 
@@ -59,7 +67,8 @@ func (a *app) asService(ctx context.Context, unit map[string]string, args []stri
 	if err != nil {
 		return false, err
 	}
-	cmd := exec.CommandContext(ctx, tool, append(runArguments(unit), append([]string{self, "check"}, args...)...)...)
+	run := append(runArguments(unit), readCredentials(ctx)...)
+	cmd := exec.CommandContext(ctx, tool, append(run, append([]string{self, "check"}, args...)...)...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = a.in, a.out, a.err
 	err = cmd.Run()
 	var exit *exec.ExitError
@@ -67,6 +76,43 @@ func (a *app) asService(ctx context.Context, unit map[string]string, args []stri
 		return true, errReported // it has said what is wrong
 	}
 	return true, err
+}
+
+// readCredentials are the unit's credentials as arguments of systemd-run. They are read from its files: `systemctl show` has no form
+// for them, and says "[unprintable]".
+func readCredentials(ctx context.Context) []string {
+	var out bytes.Buffer
+	cmd := exec.CommandContext(ctx, "systemctl", "cat", unitName)
+	cmd.Stdout = &out
+	if cmd.Run() != nil {
+		return nil
+	}
+	set := map[string][]string{}
+	for line := range strings.Lines(out.String()) {
+		name, value, _ := strings.Cut(line, "=")
+		name, value = strings.TrimSpace(name), strings.TrimSpace(value)
+		switch {
+		case name != "LoadCredential" && name != "LoadCredentialEncrypted":
+		case value == "":
+			set[name] = nil // as in a unit: what stood before does not count
+		default:
+			set[name] = append(set[name], "--property="+name+"="+value)
+		}
+	}
+	return append(set["LoadCredential"], set["LoadCredentialEncrypted"]...)
+}
+
+// seeCredentials has files that are credentials of the service read where a check that runs as the service sees its own copies.
+func seeCredentials(c *config.Config) {
+	dir := os.Getenv("CREDENTIALS_DIRECTORY")
+	if dir == "" || os.Getenv(insideVariable) == "" {
+		return
+	}
+	for _, file := range []*string{&c.MQTT.PasswordFile, &c.MQTT.CAFile, &c.MQTT.CertFile, &c.MQTT.KeyFile, &c.HTTP.TokenFile} {
+		if name, ok := strings.CutPrefix(*file, credentials); ok {
+			*file = filepath.Join(dir, name)
+		}
+	}
 }
 
 // runArguments are systemd-run's.
