@@ -197,6 +197,12 @@ func (d *daemon) serve(ctx context.Context, n *notifier, cancel context.CancelFu
 	}
 	d.door = mqtt.New(mqtt.Options{Node: d.c.Node.Name, Config: d.c.MQTT, Embedded: address, Secret: d.secret, Device: device, Dispatcher: d.work, Log: d.log})
 
+	// Before anything runs: an address that is taken ends the start.
+	beside, err := d.listen(ctx)
+	if err != nil {
+		return err
+	}
+
 	// The door outlives the dispatcher: last events are published after the work has ended.
 	doorCtx, closeDoor := context.WithCancel(context.WithoutCancel(ctx))
 	defer closeDoor()
@@ -212,22 +218,12 @@ func (d *daemon) serve(ctx context.Context, n *notifier, cancel context.CancelFu
 	defer endStatus()
 	statusEnded := make(chan struct{})
 	outer.goes(func() error { defer close(statusEnded); return d.status.run(statusCtx) })
-	if err := d.monitor(doorCtx, outer); err != nil {
-		closeDoor()
-		return errors.Join(err, outer.wait())
-	}
-	httpAddress, err := d.openHTTP(doorCtx, outer)
-	if err != nil {
-		closeDoor()
-		return errors.Join(err, outer.wait())
-	}
-	if err := d.openWyoming(doorCtx, outer); err != nil {
-		closeDoor()
-		return errors.Join(err, outer.wait())
+	for _, run := range beside.runs {
+		outer.goes(func() error { return run(doorCtx) })
 	}
 	outer.goes(func() error { return d.reloads(doorCtx) })
 	outer.goes(func() error { return n.watchdog(doorCtx, d.pulse) })
-	outer.goes(func() error { return d.announce(ctx, address, httpAddress) })
+	outer.goes(func() error { return d.announce(ctx, address, beside.http) })
 	n.ready("serving " + filepath.Base(d.c.Model.Path))
 
 	// Told when the drain begins and not when it has ended: what runs may use all of the grace, and systemd must know before
@@ -251,36 +247,55 @@ func (d *daemon) serve(ctx context.Context, n *notifier, cancel context.CancelFu
 	return err
 }
 
-// monitor starts the metrics listener where the configuration wants it.
-func (d *daemon) monitor(ctx context.Context, g *group) error {
-	if d.c.Metrics.Listen == "" {
-		return nil
-	}
-	l, err := monitor.Listen(ctx, monitor.Options{
-		Listen: d.c.Metrics.Listen, PProf: d.c.Metrics.PProf, Version: d.o.Version, Figures: d.figures, Log: d.log,
-	})
-	if err != nil {
-		return err
-	}
-	d.log.InfoContext(ctx, "metrics are served", "address", l.Addr())
-	g.goes(func() error { return l.Run(ctx) })
-	return nil
+// listeners are what is open beside MQTT.
+type listeners struct {
+	runs []func(ctx context.Context) error // each serves until its ctx ends, and closes its address then
+	http string                            // address of the HTTP door; "": there is none
 }
 
-// openWyoming opens the Wyoming door where the configuration wants it.
-func (d *daemon) openWyoming(ctx context.Context, g *group) error {
-	if d.c.Wyoming.Listen == "" {
-		return nil
+// listen opens the addresses that the configuration names, all or none. Nobody is answered there yet.
+func (d *daemon) listen(ctx context.Context) (l listeners, err error) {
+	defer func() {
+		if err == nil {
+			return
+		}
+		ended, end := context.WithCancel(ctx)
+		end()
+		for _, run := range l.runs {
+			_ = run(ended) // err says what is wrong
+		}
+	}()
+	if d.c.Metrics.Listen != "" {
+		m, err := monitor.Listen(ctx, monitor.Options{
+			Listen: d.c.Metrics.Listen, PProf: d.c.Metrics.PProf, Version: d.o.Version, Figures: d.figures, Log: d.log,
+		})
+		if err != nil {
+			return l, err
+		}
+		d.log.InfoContext(ctx, "metrics are served", "address", m.Addr())
+		l.runs = append(l.runs, m.Run)
 	}
-	door, err := wyoming.Listen(ctx, wyoming.Options{
-		Config: d.c.Wyoming, Name: d.c.Node.Name, Version: d.o.Version, Dispatcher: d.work, Model: func() string { return modelName(d.c.Model.Path) }, Log: d.log,
-	})
-	if err != nil {
-		return err
+	if d.c.HTTP.Listen != "" {
+		door, err := httpdoor.Listen(ctx, httpdoor.Options{
+			Config: d.c.HTTP, Name: d.c.Node.Name, Version: d.o.Version, Dispatcher: d.work, Node: offers{d}, State: d.shown, Log: d.log,
+		})
+		if err != nil {
+			return l, err
+		}
+		d.log.InfoContext(ctx, "the HTTP door is open", "address", door.Addr())
+		l.runs, l.http = append(l.runs, door.Run), door.Addr()
 	}
-	d.log.InfoContext(ctx, "the Wyoming door is open", "address", door.Addr())
-	g.goes(func() error { return door.Run(ctx) })
-	return nil
+	if d.c.Wyoming.Listen != "" {
+		door, err := wyoming.Listen(ctx, wyoming.Options{
+			Config: d.c.Wyoming, Name: d.c.Node.Name, Version: d.o.Version, Dispatcher: d.work, Model: func() string { return modelName(d.c.Model.Path) }, Log: d.log,
+		})
+		if err != nil {
+			return l, err
+		}
+		d.log.InfoContext(ctx, "the Wyoming door is open", "address", door.Addr())
+		l.runs = append(l.runs, door.Run)
+	}
+	return l, nil
 }
 
 // device is what Home Assistant is told of the node, where the configuration wants it; nil otherwise.
@@ -319,22 +334,6 @@ func (d *daemon) choose(name string) {
 	d.work.SetDefaultAdapter(name)
 	d.log.Info("another adapter is the default until the service ends", "adapter", name)
 	d.status.changed()
-}
-
-// openHTTP opens the HTTP door where the configuration wants it, and returns its address.
-func (d *daemon) openHTTP(ctx context.Context, g *group) (string, error) {
-	if d.c.HTTP.Listen == "" {
-		return "", nil
-	}
-	door, err := httpdoor.Listen(ctx, httpdoor.Options{
-		Config: d.c.HTTP, Name: d.c.Node.Name, Version: d.o.Version, Dispatcher: d.work, Node: offers{d}, State: d.shown, Log: d.log,
-	})
-	if err != nil {
-		return "", err
-	}
-	d.log.InfoContext(ctx, "the HTTP door is open", "address", door.Addr())
-	g.goes(func() error { return door.Run(ctx) })
-	return door.Addr(), nil
 }
 
 // openInbox opens the journal.

@@ -4,11 +4,13 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"net"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"edged/core/config"
 	"edged/core/serve/daemon"
 )
 
@@ -31,6 +33,50 @@ func (d *dam) Handle(ctx context.Context, r slog.Record) error {
 
 func (d *dam) WithAttrs([]slog.Attr) slog.Handler { return d }
 func (d *dam) WithGroup(string) slog.Handler      { return d }
+
+// An address that is taken ends the start with a sentence, and the others are free again.
+func TestAddressTaken(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	free := func() string {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		return l.Addr().String()
+	}()
+	for key, set := range map[string]func(c *config.Config){
+		"metrics.listen": func(c *config.Config) { c.Metrics.Listen = taken.Addr().String() },
+		"http.listen":    func(c *config.Config) { c.Metrics.Listen, c.HTTP.Listen = free, taken.Addr().String() },
+		"wyoming.listen": func(c *config.Config) { c.HTTP.Listen, c.Wyoming.Listen = free, taken.Addr().String() },
+	} {
+		c := configure(t)
+		set(c)
+		ended := make(chan error, 1)
+		go func() {
+			ended <- daemon.Run(t.Context(), daemon.Options{
+				Config: c, Log: slog.New(slog.DiscardHandler), Online: func(daemon.Address) { t.Error("online") },
+			})
+		}()
+		select {
+		case err := <-ended:
+			if err == nil || !strings.Contains(err.Error(), key) {
+				t.Errorf("%s: %v", key, err)
+			}
+		case <-time.After(time.Minute):
+			t.Fatalf("%s is taken, and the start hangs", key)
+		}
+		l, err := net.Listen("tcp", free)
+		if err != nil {
+			t.Fatalf("%s: the other address is held: %v", key, err)
+		}
+		l.Close()
+	}
+}
 
 // Whatever hangs at the end, the process ends, and its plugins with it.
 func TestTheEndIsSure(t *testing.T) {
