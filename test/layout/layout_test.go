@@ -134,10 +134,11 @@ func rule(pkg string) (list []string, ok bool) {
 }
 
 func TestImportsFollowTheDiagram(t *testing.T) {
+	module := goList(t, "-m")[0] + "/"
 	seen := 0
 	for _, line := range goList(t, "-f", "{{.ImportPath}}{{range .Imports}} {{.}}{{end}}", "./...") {
 		fields := strings.Fields(line)
-		pkg := strings.TrimPrefix(fields[0], "edged/")
+		pkg := strings.TrimPrefix(fields[0], module)
 		may, ok := rule(pkg)
 		if !ok {
 			t.Errorf("%s stands in no wing: give it a line in the table of this test", pkg)
@@ -145,7 +146,7 @@ func TestImportsFollowTheDiagram(t *testing.T) {
 		}
 		seen++
 		for _, imp := range fields[1:] {
-			imp, own := strings.CutPrefix(imp, "edged/")
+			imp, own := strings.CutPrefix(imp, module)
 			if own && !matches(may, imp) {
 				t.Errorf("%s imports %s: not an arrow of the diagram", pkg, imp)
 			}
@@ -157,6 +158,7 @@ func TestImportsFollowTheDiagram(t *testing.T) {
 }
 
 func TestProcessesStayApart(t *testing.T) {
+	module := goList(t, "-m")[0] + "/"
 	for root, forbidden := range map[string][]string{
 		"./cmd/edged":               pluginSide,
 		"./plugins/tokenizer-bpe":   append([]string{"core/infer/engine", "core/infer/transformer"}, daemonSide...),
@@ -164,7 +166,7 @@ func TestProcessesStayApart(t *testing.T) {
 		"./plugins/backend-neon":    daemonSide,
 	} {
 		for _, dep := range goList(t, "-deps", root) {
-			dep, own := strings.CutPrefix(dep, "edged/")
+			dep, own := strings.CutPrefix(dep, module)
 			if own && matches(forbidden, dep) {
 				t.Errorf("%s reaches %s, which runs in another process", root, dep)
 			}
