@@ -40,7 +40,7 @@ func spread(all []time.Duration) string {
 	return fmt.Sprintf("median %v, longest %v of %d", all[len(all)/2].Round(time.Millisecond), all[len(all)-1].Round(time.Millisecond), len(all))
 }
 
-// TestKills kills each process of a node at random moments under load.
+// TestKills kills each process of a node at random moments under load. -run TestKills/broker kills only that one.
 func TestKills(t *testing.T) {
 	r := newRig(t)
 	r.calibrate()
@@ -48,39 +48,107 @@ func TestKills(t *testing.T) {
 	r.settle()
 	r.work(false)
 	r.idle()
-	n := rounds(5, 1000)
+	n, deaths := rounds(5, 1000), 0
 
 	before := usage(t, r.daemon.Process.Pid)
 	plugin := map[string]use{"backend": usage(t, r.plugin("backend")), "tokenizer": usage(t, r.plugin("tokenizer"))}
 	for stream, kind := range []string{"backend", "tokenizer"} {
-		rng := dice(uint64(stream))
-		var back []time.Duration
+		r.part(kind, func(t *testing.T) {
+			back := r.killPlugin(kind, n, dice(uint64(stream)))
+			deaths += n
+			t.Logf("%s: %d times kill -9; so far %s", kind, n, r.verify())
+			if kind == "backend" {
+				t.Logf("from a death of the backend to the next token of what it took along: %s", spread(back))
+			}
+		})
+	}
+	r.part("broker", func(t *testing.T) {
+		back := r.killBroker(n, dice(2))
+		deaths += n
+		t.Logf("broker: %d times kill -9; so far %s", n, r.verify())
+		t.Logf("from the broker's return to online, every subscription granted: %s", spread(back))
+	})
+
+	// What the daemon has been through must not show.
+	eventually(t, "descriptors and memory are what they were", func() bool {
+		u := usage(t, r.daemon.Process.Pid)
+		return u.files <= before.files+2 && u.memory <= before.memory+24<<10
+	})
+	after := usage(t, r.daemon.Process.Pid)
+	t.Logf("daemon: %d descriptors and %d kB before, %d and %d kB after %d deaths around it",
+		before.files, before.memory, after.files, after.memory, deaths)
+	for kind, was := range plugin {
+		is := usage(t, r.plugin(kind))
+		if is.files > was.files+4 {
+			t.Errorf("%s: %d descriptors, %d before", kind, is.files, was.files)
+		}
+	}
+	used := r.goroutines()
+	r.start()
+	r.part("daemon", func(t *testing.T) {
+		rng := dice(3)
 		r.work(true)
 		for range n {
 			r.settle()
 			moment(rng, 200*time.Millisecond)
-			pid := r.plugin(kind)
-			r.mu.Lock()
-			r.fresh = time.Time{}
-			r.mu.Unlock()
-			killed := time.Now()
-			_ = syscall.Kill(pid, syscall.SIGKILL)
+			r.kill()
+			r.start()
 			r.settle()
-			r.mu.Lock()
-			if next := r.fresh.Sub(killed); next > 0 && kind == "backend" {
-				back = append(back, next)
-			}
-			r.mu.Unlock()
 		}
 		r.work(false)
 		r.idle()
-		t.Logf("%s: %d times kill -9; so far %s", kind, n, r.verify())
-		if kind == "backend" {
-			t.Logf("from a death of the backend to the next token of what it took along: %s", spread(back))
-		}
+		t.Logf("daemon: %d times kill -9; in all %s", n, r.verify())
+	})
+	r.orphans()
+	r.work(true)
+	r.settle()
+	r.work(false)
+	r.idle()
+	if unused := r.goroutines(); used > unused+n/2+4 {
+		t.Errorf("%d goroutines after %d deaths, %d in a fresh daemon", used, deaths, unused)
+	} else {
+		t.Logf("goroutines: %d after %d deaths, %d in a fresh daemon", used, deaths, unused)
 	}
-	rng := dice(2)
-	var back []time.Duration
+}
+
+// part is a sub-test on the node of a test.
+func (r *rig) part(name string, do func(t *testing.T)) {
+	whole := r.t
+	whole.Run(name, func(t *testing.T) {
+		r.t, r.load.t = t, t
+		defer func() { r.t, r.load.t = whole, whole }()
+		do(t)
+	})
+}
+
+// killPlugin kills a plugin n times under load, and returns how long each time its death kept tokens away.
+func (r *rig) killPlugin(kind string, n int, rng *rand.Rand) (back []time.Duration) {
+	r.t.Helper()
+	r.work(true)
+	for range n {
+		r.settle()
+		moment(rng, 200*time.Millisecond)
+		pid := r.plugin(kind)
+		r.mu.Lock()
+		r.fresh = time.Time{}
+		r.mu.Unlock()
+		killed := time.Now()
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+		r.settle()
+		r.mu.Lock()
+		if next := r.fresh.Sub(killed); next > 0 {
+			back = append(back, next)
+		}
+		r.mu.Unlock()
+	}
+	r.work(false)
+	r.idle()
+	return back
+}
+
+// killBroker kills the broker n times under load, and returns how long each time the node took to be back at it.
+func (r *rig) killBroker(n int, rng *rand.Rand) (back []time.Duration) {
+	r.t.Helper()
 	r.work(true)
 	for range n {
 		r.settle()
@@ -97,43 +165,7 @@ func TestKills(t *testing.T) {
 	}
 	r.work(false)
 	r.idle()
-	t.Logf("broker: %d times kill -9; so far %s", n, r.verify())
-	t.Logf("from the broker's return to online, every subscription granted: %s", spread(back))
-
-	// What the daemon has been through must not show.
-	eventually(t, "descriptors and memory are what they were", func() bool {
-		u := usage(t, r.daemon.Process.Pid)
-		return u.files <= before.files+2 && u.memory <= before.memory+24<<10
-	})
-	after := usage(t, r.daemon.Process.Pid)
-	t.Logf("daemon: %d descriptors and %d kB before, %d and %d kB after %d deaths around it", before.files, before.memory, after.files, after.memory, 3*n)
-	for kind, was := range plugin {
-		is := usage(t, r.plugin(kind))
-		if is.files > was.files+4 {
-			t.Errorf("%s: %d descriptors, %d before", kind, is.files, was.files)
-		}
-	}
-	used := r.goroutines()
-
-	rng = dice(3)
-	r.start()
-	r.work(true)
-	for range n {
-		r.settle()
-		moment(rng, 200*time.Millisecond)
-		r.kill()
-		r.start()
-		r.settle()
-	}
-	r.work(false)
-	r.idle()
-	t.Logf("daemon: %d times kill -9; in all %s", n, r.verify())
-	r.orphans()
-	if unused := r.goroutines(); used > unused+n/2+4 {
-		t.Errorf("%d goroutines after %d deaths, %d in a fresh daemon", used, 3*n, unused)
-	} else {
-		t.Logf("goroutines: %d after %d deaths, %d in a fresh daemon", used, 3*n, unused)
-	}
+	return back
 }
 
 // TestPowerCut kills broker and node together. The client publishes an id again only until it was accepted.
