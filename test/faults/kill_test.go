@@ -1,14 +1,19 @@
 package faults
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"edged/core/serve/inbox"
 )
 
 // number reads a number from the environment.
@@ -166,6 +171,76 @@ func (r *rig) killBroker(n int, rng *rand.Rand) (back []time.Duration) {
 	r.work(false)
 	r.idle()
 	return back
+}
+
+// TestKillsOverOneMessage: a message that the broker brings again, because the node ended while it read it, is refused unread and
+// acknowledged after the eighth time. One end is real; the others are noted as the node notes them.
+func TestKillsOverOneMessage(t *testing.T) {
+	r := newRig(t)
+	r.calibrate()
+	told := func(topic string) string {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return strings.Join(r.texts["edged/test/"+topic], "\n")
+	}
+	// Reading it takes some milliseconds, so that the kill mostly comes in time; if not, it is answered, and another one follows.
+	var wide strings.Builder
+	for i := range 60_000 {
+		fmt.Fprintf(&wide, `"k%d":%d,`, i, i)
+	}
+	folder := filepath.Join(r.dir, "state", "inbox")
+	var digest [32]byte
+	for i := 0; ; i++ {
+		id := fmt.Sprint("slow", i)
+		r.publish("request/slow", `{"id":"`+id+`","max_tokens":1,"prompt":"x","template_vars":{`+wide.String()+`"z":1}}`)
+		eventually(t, "it is read", func() bool { return taken(t, folder) != digest || told("response/slow/"+id) != "" })
+		r.kill()
+		if digest = taken(t, folder); digest != [32]byte{} {
+			break
+		}
+		r.start()
+		r.reply("response/slow/" + id)
+	}
+	taking, err := inbox.OpenTaking(folder, 8)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 7 {
+		if _, ok := taking.Begin(digest); !ok {
+			t.Fatal("the message has met more than one end")
+		}
+	}
+	if err := taking.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r.start()
+	eventually(t, "it is refused", func() bool { return told("errors/slow") != "" })
+	if text := told("errors/slow"); !strings.Contains(text, "quarantined") || !strings.Contains(text, "ended 8 times") {
+		t.Error(text)
+	}
+	// It is acknowledged: it does not come to the next life, before what comes later.
+	r.serves()
+	r.stop()
+	r.start()
+	r.serves()
+	if n := strings.Count(told("errors/slow"), "quarantined"); n != 1 {
+		t.Errorf("refused %d times", n)
+	}
+}
+
+// taken is the digest of the message that the file of an inbox.Taking says is being read, or was when the node ended; zero: none.
+func taken(t *testing.T, folder string) (digest [32]byte) {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(folder, "taking"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for slot := range slices.Chunk(data, 48) {
+		if len(slot) == 48 && binary.LittleEndian.Uint32(slot[32:]) > 0 {
+			return [32]byte(slot)
+		}
+	}
+	return digest
 }
 
 // TestPowerCut kills broker and node together. The client publishes an id again only until it was accepted.

@@ -189,13 +189,15 @@ func (d *daemon) serve(ctx context.Context, n *notifier, cancel context.CancelFu
 			d.log.WarnContext(ctx, "the inbox did not close", "err", err)
 		}
 	}()
+	taking, closeTaking := d.openTaking(ctx)
+	defer closeTaking()
 	d.work = dispatch.New(d.dispatchConfig(store))
 	d.plugins.work.Store(d.work)
 	device, err := d.device()
 	if err != nil {
 		return err
 	}
-	d.door = mqtt.New(mqtt.Options{Node: d.c.Node.Name, Config: d.c.MQTT, Embedded: address, Secret: d.secret, Device: device, Dispatcher: d.work, Log: d.log})
+	d.door = mqtt.New(mqtt.Options{Node: d.c.Node.Name, Config: d.c.MQTT, Embedded: address, Secret: d.secret, Device: device, Dispatcher: d.work, Taking: taking, Log: d.log})
 
 	// Before anything runs: an address that is taken ends the start.
 	beside, err := d.listen(ctx)
@@ -350,6 +352,22 @@ func (d *daemon) openInbox(ctx context.Context) (inbox.Store, error) {
 		d.log.WarnContext(ctx, "a part of the inbox is lost", "path", bad.File, "offset", bad.Offset, "bytes", bad.Bytes, "err", bad.Why)
 	}
 	return store, nil
+}
+
+// maxEnds is how many processes may end over one message before it is not read any more.
+const maxEnds = 8
+
+// openTaking opens what counts the messages over whose reading the process ended; nil: there is no folder for it.
+func (d *daemon) openTaking(ctx context.Context) (mqtt.Taking, func()) {
+	if d.c.Inbox.Store != "disk" {
+		return nil, func() {}
+	}
+	taking, err := inbox.OpenTaking(filepath.Join(d.c.State.Dir, "inbox"), maxEnds)
+	if err != nil {
+		d.log.WarnContext(ctx, "a message that ends the service again and again would not be noticed", "err", err)
+		return nil, func() {}
+	}
+	return taking, func() { _ = taking.Close() }
 }
 
 // announce tells when the node is online.

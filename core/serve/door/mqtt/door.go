@@ -60,7 +60,14 @@ type Options struct {
 	Secret     string      // that it wants for this node's client id; "": none
 	Device     *Device     // nil: nobody is told
 	Dispatcher Dispatcher
+	Taking     Taking // nil: nothing is counted
 	Log        *slog.Logger
+}
+
+// Taking counts, beyond the end of the process, how many of them ended while a message was being read: inbox.Taking.
+type Taking interface {
+	Begin(digest [32]byte) (ends int, ok bool)
+	End(digest [32]byte)
 }
 
 // Door is the MQTT side of a node. It implements dispatch.Sink.

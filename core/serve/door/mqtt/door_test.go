@@ -129,10 +129,15 @@ type running struct {
 // open starts a door and, if wanted, waits until it is online.
 func open(tb testing.TB, c config.MQTT, d mqtt.Dispatcher, wait bool) *running {
 	tb.Helper()
+	return openWith(tb, mqtt.Options{Config: c, Dispatcher: d}, wait)
+}
+
+// openWith is open with options; the node's name and the log are set.
+func openWith(tb testing.TB, o mqtt.Options, wait bool) *running {
+	tb.Helper()
 	log := &lockedBuffer{}
-	r := &running{log: log, Door: mqtt.New(mqtt.Options{
-		Node: "pi", Config: c, Dispatcher: d, Log: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})),
-	})}
+	o.Node, o.Log = "pi", slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	r := &running{log: log, Door: mqtt.New(o)}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
@@ -578,6 +583,78 @@ func TestRequestIsAcknowledgedAfterSubmit(t *testing.T) {
 			l.payload(t, "edged/pi/answer/end", "end")
 			if n := f.countOf("twice"); n != 2 {
 				t.Errorf("submitted %d times: the acknowledgement was lost", n)
+			}
+		})
+	}
+}
+
+// ended is a Taking that is told in which order messages come over which processes ended.
+type ended struct {
+	mu   sync.Mutex
+	ends []int // of the messages, in their order; 0: none
+	open int
+	most int
+}
+
+func (e *ended) Begin([32]byte) (ends int, ok bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(e.ends) > 0 {
+		ends, e.ends = e.ends[0], e.ends[1:]
+	}
+	if ends >= 8 {
+		return ends, false
+	}
+	e.open++
+	e.most = max(e.most, e.open)
+	return ends, true
+}
+
+func (e *ended) End([32]byte) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.open--
+}
+
+// TestMessageOverWhichTheServiceEnded: it is refused unread, where its client listens, and acknowledged.
+func TestMessageOverWhichTheServiceEnded(t *testing.T) {
+	t.Parallel()
+	for name, start := range brokers() {
+		t.Run(name, func(t *testing.T) {
+			s := start(t)
+			p := newProxy(t, s.address())
+			f, e := &fake{}, &ended{ends: []int{0, 8, 7, 9}}
+			d := openWith(t, mqtt.Options{Config: settings(p.address()), Dispatcher: f, Taking: e}, true)
+			l := listen(t, s.address())
+			for _, id := range []string{"good", "bad", "again"} {
+				l.publish(t, "edged/pi/request/cam", `{"id":"`+id+`","prompt":"x"}`)
+			}
+			l.lastEvent(t, "edged/pi/response/cam/good")
+			l.lastEvent(t, "edged/pi/response/cam/again")
+			l.publish(t, "edged/pi/ask/door", "plain")
+			var c mqtt.Complaint
+			if err := json.Unmarshal([]byte(l.until(t, "edged/pi/errors/cam", 1, time.Minute)[0].payload), &c); err != nil {
+				t.Fatal(err)
+			}
+			if c.Error.Code != "quarantined" || !strings.Contains(c.Error.Message, "ended 8 times") {
+				t.Errorf("told: %+v", c)
+			}
+			if text := l.until(t, "edged/pi/answer/door", 1, time.Minute)[0].payload; !strings.Contains(text, "quarantined") {
+				t.Errorf("a plain question: %q", text)
+			}
+			// What was not acknowledged would come right behind the next connection, before what is sent then.
+			p.cut()
+			eventually(t, "another connection", func() bool { return !d.Online() })
+			eventually(t, "another connection", d.Online)
+			l.Client.Publish("edged/pi/ask/end", 0, false, "end")
+			l.payload(t, "edged/pi/answer/end", "end")
+			if f.countOf("bad") != 0 || f.countOf("again") != 1 {
+				t.Errorf("submitted: bad %d, again %d times", f.countOf("bad"), f.countOf("again"))
+			}
+			e.mu.Lock()
+			defer e.mu.Unlock()
+			if e.open != 0 || e.most != 1 {
+				t.Errorf("%d messages are said to be read still, %d at once", e.open, e.most)
 			}
 		})
 	}

@@ -281,7 +281,7 @@ func (d *Door) take(ctx context.Context) {
 				return
 			}
 		}
-		if d.admit(ctx, m) {
+		if d.admitCounted(ctx, m) {
 			// Only now: what is acknowledged is journalled or refused.
 			m.ack()
 		}
@@ -324,6 +324,31 @@ func (d *Door) cancel(m incoming) {
 	}
 	known := d.o.Dispatcher.Cancel(in.name, id)
 	d.log.Debug("cancel", "request_id", id, "client", in.name, "known", known)
+}
+
+// admitCounted is admit, and refuses unread what has ended process after process: its broker would bring it for ever. What comes
+// with QoS 0 does not come again.
+func (d *Door) admitCounted(ctx context.Context, m incoming) bool {
+	if d.o.Taking == nil || m.qos == 0 {
+		return d.admit(ctx, m)
+	}
+	digest := hashOf(m.topic, m.payload)
+	ends, ok := d.o.Taking.Begin(digest)
+	if ok {
+		defer d.o.Taking.End(digest)
+		return d.admit(ctx, m)
+	}
+	err := &dispatch.Error{
+		Code:    dispatch.CodeQuarantined,
+		Message: fmt.Sprintf("this node ended %d times while it read this message of %d bytes, which is not read again", ends, len(m.payload)),
+	}
+	d.log.ErrorContext(ctx, "a message is not taken: the service ended each time that it was read", "topic", m.topic, "bytes", len(m.payload), "ends", ends)
+	if in, _, _ := d.topics.parse(m.topic); in.level == levelAsk {
+		d.answerPlain(validName(in.name), err)
+	} else {
+		d.refuse(m.topic, &problem{err: err})
+	}
+	return true
 }
 
 // admit turns one message into a request and submits it. It reports whether the broker may forget the message.
