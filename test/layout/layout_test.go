@@ -35,9 +35,12 @@ var allowed = map[string][]string{
 	"core/model/arch/*":      {"core/model/arch"},
 	"core/model/gguf":        {"core/model/mmap", "quant"},
 	"core/model/safetensors": {"core/model/mmap"},
-	"core/model/lora":        {"core/model/arch", "core/model/gguf", "core/model/safetensors", "core/model/mmap", "quant"},
+	"core/model/digest":      {"core/model/mmap"},
+	"core/model/hfjson":      {"core/model/arch", "core/model/mmap"},
+	"core/model/lora":        {"core/model/arch", "core/model/gguf", "core/model/safetensors", "core/model/mmap", "core/model/digest", "core/model/hfjson", "quant"},
 	"core/model/quantize":    {"core/model/gguf", "core/model/mmap", "quant"},
-	"core/model/weights":     {"core/model/arch", "core/model/gguf", "core/model/safetensors", "core/model/lora", "core/model/mmap", "quant"},
+	"core/model/weights":     {"core/model/arch", "core/model/gguf", "core/model/safetensors", "core/model/mmap", "core/model/digest", "core/model/hfjson", "quant"},
+	"core/model/weights/*":   {"core/model/gguf", "core/model/safetensors", "quant"},
 
 	// The infer wing: the plugins' processes.
 	"core/infer/text":                        {},
@@ -48,15 +51,15 @@ var allowed = map[string][]string{
 	"core/infer/kv/*":                        {},
 	"core/infer/transformer":                 {"core/infer/transformer/*", "core/infer/sample", "core/infer/kv", "core/model/arch", "core/model/weights", "core/model/lora", "core/model/mmap", "quant", "quant/kernel", "quant/tile"},
 	"core/infer/transformer/pool":            {},
-	"core/infer/transformer/transformertest": {"core/infer/transformer", "core/model/weights", "quant", "quant/kernel", "test/oracle"},
-	"core/infer/engine":                      {"core/infer/engine/*", "core/infer/transformer", "core/infer/kv", "core/infer/sample", "core/infer/grammar", "core/infer/text", "core/model/arch", "core/model/weights", "core/model/lora", "core/model/mmap", "quant", "quant/kernel", "quant/tile", "core/protocol", "core/protocol/backend", "core/pluginlog", "core/version"},
+	"core/infer/transformer/transformertest": {"core/infer/transformer", "core/model/weights", "core/model/lora", "quant", "quant/kernel", "test/oracle"},
+	"core/infer/engine":                      {"core/infer/engine/*", "core/infer/transformer", "core/infer/kv", "core/infer/sample", "core/infer/grammar", "core/infer/text", "core/model/arch", "core/model/weights", "core/model/lora", "core/model/digest", "core/model/mmap", "quant", "quant/kernel", "quant/tile", "core/protocol", "core/protocol/backend", "core/pluginlog", "core/version"},
 	"core/infer/engine/*":                    {},
 
 	// The serve wing: the daemon's process.
 	"core/serve/inbox":               {},
 	"core/serve/pluginhost":          {"core/protocol", "core/protocol/backend", "core/protocol/tokenizer", "core/pluginlog", "core/version"},
 	"core/serve/dispatch":            {"core/protocol", "core/protocol/backend", "core/protocol/tokenizer", "core/serve/inbox", "core/infer/grammar"},
-	"core/serve/adapters":            {"core/model/weights", "core/model/lora", "core/model/gguf", "core/model/safetensors", "core/protocol", "core/protocol/backend"},
+	"core/serve/adapters":            {"core/model/lora", "core/model/digest", "core/model/gguf", "core/model/safetensors", "core/protocol", "core/protocol/backend"},
 	"core/serve/monitor":             {"core/serve/dispatch", "core/machine", "core/protocol/backend"},
 	"core/serve/door/home":           {},
 	"core/serve/door/stream":         {"core/serve/dispatch"},

@@ -10,7 +10,8 @@ import (
 	"log/slog"
 	"strings"
 
-	"edged/core/model/weights"
+	"edged/core/model/digest"
+	"edged/core/model/lora"
 	"edged/core/protocol"
 	"edged/core/protocol/backend"
 )
@@ -18,7 +19,7 @@ import (
 // adapter is one loaded adapter; the loop owns it.
 type adapter struct {
 	info   backend.AdapterInfo
-	file   io.Closer // the weights.Adapter that bound reads
+	file   io.Closer // the lora.Adapter that bound reads
 	bound  bound
 	users  int  // jobs that name it, waiting or running
 	leaves bool // to be freed when the last user is gone; unknown to new requests
@@ -37,9 +38,9 @@ func (m *loaded) loadAdapter(ctx context.Context, req backend.AdapterRequest, lo
 	var info backend.AdapterInfo
 	sum := strings.ToLower(req.SHA256)
 	if sum == "" {
-		files, err := weights.AdapterFiles(req.Path)
+		files, err := lora.Files(req.Path)
 		if err == nil {
-			sum, err = weights.HashFiles(files)
+			sum, err = digest.Files(files)
 		}
 		if err != nil {
 			return info, fmt.Errorf("engine: %w: adapter %s: %w", protocol.ErrModel, req.Name, err)
@@ -50,7 +51,7 @@ func (m *loaded) loadAdapter(ctx context.Context, req backend.AdapterRequest, lo
 	if err := m.loop.do(ctx, func() { info, known = m.loop.known(id) }); err != nil || known {
 		return info, err
 	}
-	file, err := weights.OpenAdapter(req.Path, m.file)
+	file, err := lora.Open(req.Path, m.file)
 	if err != nil {
 		return info, fmt.Errorf("engine: %w: adapter %s: %w", protocol.ErrModel, req.Name, err)
 	}

@@ -17,7 +17,7 @@ import (
 
 	"edged/core/infer/sample"
 	"edged/core/infer/transformer"
-	"edged/core/model/weights"
+	"edged/core/model/lora"
 	"edged/core/protocol/backend"
 )
 
@@ -130,12 +130,12 @@ type fakeAdapter struct {
 func (a *fakeAdapter) Bytes() int64 { return 100 }
 func (a *fakeAdapter) Close()       { a.closed = true }
 
-func (f *fake) loadAdapter(*weights.Adapter) (bound, error) {
+func (f *fake) loadAdapter(*lora.Adapter) (bound, error) {
 	return &fakeAdapter{content: f.content}, nil
 }
 
 // adopt binds an adapter and takes it in without a proof.
-func (l *loop) adopt(info backend.AdapterInfo, file *weights.Adapter, owner io.Closer) (backend.AdapterInfo, error) {
+func (l *loop) adopt(info backend.AdapterInfo, file *lora.Adapter, owner io.Closer) (backend.AdapterInfo, error) {
 	b, err := l.model.loadAdapter(file)
 	if err != nil {
 		return info, err

@@ -2,7 +2,7 @@ package engine
 
 import (
 	"edged/core/infer/transformer"
-	"edged/core/model/weights"
+	"edged/core/model/lora"
 )
 
 // model is what the loop needs of a transformer.Model. The tests put a deterministic double in its place. Like that one,
@@ -14,7 +14,7 @@ type model interface {
 	// forward computes rows; rows of one sequence are consecutive and append to it. transformer.ErrNoPages leaves every
 	// sequence unchanged.
 	forward(rows []row) error
-	loadAdapter(a *weights.Adapter) (bound, error)
+	loadAdapter(a *lora.Adapter) (bound, error)
 	// bind makes of a request's adapters what its rows carry; nil for none.
 	bind(uses []use) any
 	freePages() int
@@ -99,7 +99,7 @@ func (c *computer) forward(rows []row) error {
 	return err
 }
 
-func (c *computer) loadAdapter(a *weights.Adapter) (bound, error) {
+func (c *computer) loadAdapter(a *lora.Adapter) (bound, error) {
 	b, err := c.m.LoadAdapter(a)
 	if err != nil {
 		return nil, err

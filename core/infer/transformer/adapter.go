@@ -6,7 +6,7 @@ import (
 	"maps"
 	"slices"
 
-	"edged/core/model/weights"
+	"edged/core/model/lora"
 	"edged/quant"
 	"edged/quant/kernel"
 )
@@ -16,8 +16,8 @@ import (
 // one batch can have different adapters.
 type Adapter struct {
 	model  *Model // nil: closed
-	mods   []*lora
-	embed  *weights.LoRA // A (VocabRows, rank), B (Width, rank); nil: the embedding stays
+	mods   []*delta
+	embed  *lora.Delta   // A (VocabRows, rank), B (Width, rank); nil: the embedding stays
 	prompt *quant.Matrix // (virtual tokens, Width); nil: none
 	bytes  int64
 	mem    *store // what was laid out anew; nil: nothing
@@ -34,8 +34,8 @@ type Use struct {
 // that names it.
 //
 // Unlike all else, it may run beside Forward: nothing of it touches the state of a batch.
-func (m *Model) LoadAdapter(a *weights.Adapter) (*Adapter, error) {
-	out := &Adapter{model: m, mods: make([]*lora, len(m.net.linears))}
+func (m *Model) LoadAdapter(a *lora.Adapter) (*Adapter, error) {
+	out := &Adapter{model: m, mods: make([]*delta, len(m.net.linears))}
 	if err := out.proveInput(a); err != nil {
 		return nil, err
 	}
@@ -65,7 +65,7 @@ func (m *Model) LoadAdapter(a *weights.Adapter) (*Adapter, error) {
 		if !finite(mod.Scale) {
 			return nil, fmt.Errorf("transformer: %s: %s: scale %v is not a number", a.Path, name, mod.Scale)
 		}
-		l := &lora{rank: mod.B.Cols, a: mod.A, b: mod.B, scale: mod.Scale, bias: mod.Bias}
+		l := &delta{rank: mod.B.Cols, a: mod.A, b: mod.B, scale: mod.Scale, bias: mod.Bias}
 		out.mods[id] = l
 		if n, ok := l.packable(); ok && m.opt.Precision == kernel.Fast {
 			size += n
@@ -98,7 +98,7 @@ func (m *Model) LoadAdapter(a *weights.Adapter) (*Adapter, error) {
 }
 
 // proveInput takes over what an adapter changes before the first layer.
-func (a *Adapter) proveInput(w *weights.Adapter) error {
+func (a *Adapter) proveInput(w *lora.Adapter) error {
 	h := a.model.spec
 	if e := w.Embed; e != nil {
 		switch {
@@ -125,7 +125,7 @@ func (a *Adapter) proveInput(w *weights.Adapter) error {
 // maxRank bounds the scratch of the low-rank products.
 const maxRank = 1024
 
-// Bytes is the memory that it takes, that of the weights.Adapter included where it is read from there.
+// Bytes is the memory that it takes, that of the lora.Adapter included where it is read from there.
 func (a *Adapter) Bytes() int64 { return a.bytes }
 
 // Virtual is the number of virtual tokens of its soft prompt: a sequence with it begins with rows of the tokens -1, -2, …,
@@ -137,7 +137,7 @@ func (a *Adapter) Virtual() int {
 	return a.prompt.Rows
 }
 
-// Close ends the use of a; the weights.Adapter that it was made of may be closed then. Later calls do nothing.
+// Close ends the use of a; the lora.Adapter that it was made of may be closed then. Later calls do nothing.
 func (a *Adapter) Close() {
 	_ = a.mem.close() // there is nothing to be done about it
 	*a = Adapter{}
@@ -187,7 +187,7 @@ type lowRank struct {
 type term struct {
 	part   int // of product.parts
 	lo, hi int // rows
-	l      *lora
+	l      *delta
 	scale  float32            // the use's times the adapter's own
 	use    float32            // the use's
 	in     kernel.Activations // (hi-lo, in) rows of step.act
@@ -254,7 +254,7 @@ func (s *step) lowRank(j *product) {
 }
 
 // ld is the number of values that a row of A x takes.
-func (l *lora) ld() int {
+func (l *delta) ld() int {
 	if l.packed() {
 		return l.f.Groups() * kernel.LoRAGroup
 	}

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"edged/core/model/lora"
 	"edged/core/model/weights"
 	"edged/quant"
 	"edged/quant/kernel"
@@ -62,10 +63,10 @@ func TestAdaptersOnEveryBase(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer m.Close()
-		var files []*weights.Adapter
+		var files []*lora.Adapter
 		var bound []*Adapter
 		for _, path := range c.adapters {
-			a, err := weights.OpenAdapter(path, w)
+			a, err := lora.Open(path, w)
 			if err != nil {
 				t.Fatal(err)
 			}

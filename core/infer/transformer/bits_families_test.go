@@ -8,6 +8,7 @@ import (
 	"edged/core/infer/transformer"
 	"edged/core/infer/transformer/transformertest"
 	"edged/core/model/arch"
+	"edged/core/model/lora"
 	"edged/core/model/weights"
 	"edged/quant/kernel"
 	"edged/test/oracle"
@@ -52,7 +53,7 @@ func TestRowBitsOfFamilies(t *testing.T) {
 					}
 					return m
 				},
-				Adapters:  []*weights.Adapter{transformertest.RandomAdapter(1, 4, shapes), transformertest.RandomAdapter(2, 3, shapes)},
+				Adapters:  []*lora.Adapter{transformertest.RandomAdapter(1, 4, shapes), transformertest.RandomAdapter(2, 3, shapes)},
 				Positions: 40, // beyond windows and within the shortest border of a stretched rope
 				Threads:   []int{3},
 			})

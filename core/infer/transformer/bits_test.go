@@ -5,7 +5,7 @@ import (
 
 	"edged/core/infer/transformer"
 	"edged/core/infer/transformer/transformertest"
-	"edged/core/model/weights"
+	"edged/core/model/lora"
 	"edged/quant"
 	"edged/quant/kernel"
 )
@@ -52,7 +52,7 @@ func TestRowBits(t *testing.T) {
 					o.Precision, o.KV = c.precision, c.kv
 					return m.Open(t, o)
 				},
-				Adapters:  []*weights.Adapter{first, transformertest.RandomAdapter(2, 5, shapes)},
+				Adapters:  []*lora.Adapter{first, transformertest.RandomAdapter(2, 5, shapes)},
 				Positions: c.positions,
 				Threads:   threads,
 			})

@@ -25,7 +25,7 @@ type dora struct {
 func doraBytes(out int) int64 { return 4 * storeAlign(4*int64(out)) }
 
 // newDora computes the norms of w + s·B·A. l is not packed yet; ww is of rowNorms. It may run beside Forward.
-func newDora(k kernel.Kernels, w *quant.Matrix, l *lora, magnitude, ww []float32, mem *store) *dora {
+func newDora(k kernel.Kernels, w *quant.Matrix, l *delta, magnitude, ww []float32, mem *store) *dora {
 	out := w.Rows
 	d := &dora{
 		scale: float64(l.scale), magnitude: mem.floats(out), gain: mem.floats(out), wd: mem.floats(out), dd: mem.floats(out), ww: ww,

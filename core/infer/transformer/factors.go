@@ -10,12 +10,12 @@ import (
 	"edged/quant/kernel"
 )
 
-// lora holds the factors of one linear layer, in one of two forms: as float16 in the order in which they are read, which is
+// delta holds the factors of one linear layer, in one of two forms: as float16 in the order in which they are read, which is
 // what kernel.Fast takes wherever the shape allows; or as they are stored.
 //
 // A token reads all factors of its adapter, each once: at rank 16 on all linear layers they are 5.9 % of the bytes of a 1B
 // model in 4 bits as float32, and 3 % as float16, whose rounding is far below that of the 8-bit activations beside it.
-type lora struct {
+type delta struct {
 	rank     int
 	scale    float32
 	f        kernel.Factors // Rank 0: a and b are used
@@ -26,10 +26,10 @@ type lora struct {
 }
 
 // packed tells the form.
-func (l *lora) packed() bool { return l.f.Rank > 0 }
+func (l *delta) packed() bool { return l.f.Rank > 0 }
 
 // bytes is the memory that it takes.
-func (l *lora) bytes() int64 {
+func (l *delta) bytes() int64 {
 	n := int64(len(l.f.A)) + int64(len(l.f.B))
 	if !l.packed() {
 		n = matrixBytes(l.b)
@@ -46,7 +46,7 @@ func (l *lora) bytes() int64 {
 
 // pack lays the factors out in float16. They are multiplied by powers of two that scale takes back, so that no value is lost
 // at either end of float16.
-func (l *lora) pack(mem *store) {
+func (l *delta) pack(mem *store) {
 	na, nb, _ := kernel.LoRASizes(l.rank, l.a.Cols, l.b.Rows)
 	l.f = kernel.Factors{Rank: l.rank, In: l.a.Cols, Out: l.b.Rows, A: mem.take(na), B: mem.take(nb)}
 	x, y := kernel.LoRAScale(l.a), kernel.LoRAScale(l.b)
@@ -55,7 +55,7 @@ func (l *lora) pack(mem *store) {
 }
 
 // packable tells whether the shape can be laid out, and how many bytes it takes.
-func (l *lora) packable() (int64, bool) {
+func (l *delta) packable() (int64, bool) {
 	if l.a == nil {
 		return 0, false
 	}

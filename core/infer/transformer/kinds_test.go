@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"edged/core/model/weights"
+	"edged/core/model/lora"
 	"edged/quant"
 	"edged/quant/kernel"
 )
@@ -69,7 +69,7 @@ func (s *memory) merge(uses []scaled) *merged {
 }
 
 type scaled struct {
-	a     *weights.Adapter
+	a     *lora.Adapter
 	scale float32
 }
 
@@ -95,9 +95,9 @@ func (m *merged) logits(prompt *quant.Matrix, ids []int32) [][]float64 {
 }
 
 // kindsAdapter makes an adapter of the given kinds on all layers of s.
-func kindsAdapter(s *memory, seed uint64, rank int, kinds string) *weights.Adapter {
+func kindsAdapter(s *memory, seed uint64, rank int, kinds string) *lora.Adapter {
 	rng := rand.New(rand.NewPCG(seed, 3))
-	a := &weights.Adapter{Path: "random", Mods: map[string]*weights.LoRA{}}
+	a := &lora.Adapter{Path: "random", Mods: map[string]*lora.Delta{}}
 	has := func(kind string) bool { return strings.Contains(kinds, kind) }
 	for _, name := range slices.Sorted(maps.Keys(s.m)) {
 		w := s.m[name]
@@ -105,7 +105,7 @@ func kindsAdapter(s *memory, seed uint64, rank int, kinds string) *weights.Adapt
 			name == "output.weight" && !has("head") {
 			continue
 		}
-		mod := &weights.LoRA{
+		mod := &lora.Delta{
 			A: randomMatrix(rng, name, rank, w.Cols, 1/math.Sqrt(float64(w.Cols))), B: randomMatrix(rng, name, w.Rows, rank, 1/math.Sqrt(float64(rank))), Scale: 0.7,
 		}
 		if has("dora") {
@@ -116,7 +116,7 @@ func kindsAdapter(s *memory, seed uint64, rank int, kinds string) *weights.Adapt
 		a.Mods[name] = mod
 	}
 	if has("embedding") {
-		a.Embed = &weights.LoRA{
+		a.Embed = &lora.Delta{
 			A: randomMatrix(rng, "a", s.h.VocabRows, rank, 1), B: randomMatrix(rng, "b", s.h.Width, rank, 1/math.Sqrt(float64(rank))), Scale: 0.5,
 		}
 	}

@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"edged/core/model/arch"
-	"edged/core/model/weights"
+	"edged/core/model/lora"
 	"edged/quant"
 	"edged/quant/kernel"
 )
@@ -197,16 +197,16 @@ func TestForwardRefuses(t *testing.T) {
 	freed.Free()
 	feed(t, m, seq, 1, 2, 3)
 	logits := make([]float32, 70)
-	closed, err := m.LoadAdapter(&weights.Adapter{})
+	closed, err := m.LoadAdapter(&lora.Adapter{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	closed.Close()
-	strange, err := other.LoadAdapter(&weights.Adapter{})
+	strange, err := other.LoadAdapter(&lora.Adapter{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	open, err := m.LoadAdapter(&weights.Adapter{})
+	open, err := m.LoadAdapter(&lora.Adapter{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -313,14 +313,14 @@ func TestLoadAdapterRefuses(t *testing.T) {
 	mat := func(rows, cols int) *quant.Matrix {
 		return &quant.Matrix{Format: quant.F32, Rows: rows, Cols: cols, Data: make([]byte, 4*rows*cols)}
 	}
-	for want, a := range map[string]*weights.Adapter{
-		"token_embd.weight: the model has no linear layer": {Mods: map[string]*weights.LoRA{"token_embd.weight": {A: mat(4, 64), B: mat(70, 4)}}},
-		"blk.7.attn_q.weight":                              {Mods: map[string]*weights.LoRA{"blk.7.attn_q.weight": {A: mat(4, 64), B: mat(64, 4)}}},
-		"missing":                                          {Mods: map[string]*weights.LoRA{"blk.0.attn_q.weight": {A: mat(4, 64)}}},
-		"ranks 4 and 5":                                    {Mods: map[string]*weights.LoRA{"blk.0.attn_q.weight": {A: mat(4, 64), B: mat(64, 5)}}},
-		"ranks 0 and 0":                                    {Mods: map[string]*weights.LoRA{"blk.0.attn_q.weight": {A: mat(0, 64), B: mat(64, 0)}}},
-		"the model's is (64, 64":                           {Mods: map[string]*weights.LoRA{"blk.0.attn_q.weight": {A: mat(4, 32), B: mat(64, 4)}}},
-		"scale NaN":                                        {Mods: map[string]*weights.LoRA{"blk.0.attn_q.weight": {A: mat(4, 64), B: mat(64, 4), Scale: float32(math.NaN())}}},
+	for want, a := range map[string]*lora.Adapter{
+		"token_embd.weight: the model has no linear layer": {Mods: map[string]*lora.Delta{"token_embd.weight": {A: mat(4, 64), B: mat(70, 4)}}},
+		"blk.7.attn_q.weight":                              {Mods: map[string]*lora.Delta{"blk.7.attn_q.weight": {A: mat(4, 64), B: mat(64, 4)}}},
+		"missing":                                          {Mods: map[string]*lora.Delta{"blk.0.attn_q.weight": {A: mat(4, 64)}}},
+		"ranks 4 and 5":                                    {Mods: map[string]*lora.Delta{"blk.0.attn_q.weight": {A: mat(4, 64), B: mat(64, 5)}}},
+		"ranks 0 and 0":                                    {Mods: map[string]*lora.Delta{"blk.0.attn_q.weight": {A: mat(0, 64), B: mat(64, 0)}}},
+		"the model's is (64, 64":                           {Mods: map[string]*lora.Delta{"blk.0.attn_q.weight": {A: mat(4, 32), B: mat(64, 4)}}},
+		"scale NaN":                                        {Mods: map[string]*lora.Delta{"blk.0.attn_q.weight": {A: mat(4, 64), B: mat(64, 4), Scale: float32(math.NaN())}}},
 	} {
 		_, err := m.LoadAdapter(a)
 		wantError(t, err, want)
@@ -333,7 +333,7 @@ func TestForwardAllocatesNothing(t *testing.T) {
 		for _, threads := range []int{1, 2} {
 			s := newMemory(arch, tiny(arch))
 			m := s.open(t, Options{Context: 1100, MaxRows: 64, KVPages: 200, ThreadsPrefill: threads})
-			a, err := m.LoadAdapter(&weights.Adapter{Mods: map[string]*weights.LoRA{"blk.0.attn_q.weight": {
+			a, err := m.LoadAdapter(&lora.Adapter{Mods: map[string]*lora.Delta{"blk.0.attn_q.weight": {
 				A: randomMatrix(s.rng, "a", 4, 64, 1), B: randomMatrix(s.rng, "b", 64, 4, 1), Scale: 1,
 			}}})
 			if err != nil {

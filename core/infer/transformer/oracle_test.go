@@ -14,6 +14,7 @@ import (
 	"strings"
 	"testing"
 
+	"edged/core/model/lora"
 	"edged/core/model/weights"
 	"edged/quant/kernel"
 	"edged/test/oracle"
@@ -402,7 +403,7 @@ func TestOracleNF4(t *testing.T) {
 // use adds an adapter to every row that r runs.
 func (r *runner) use(w *weights.Model, path string, scale float32) {
 	r.t.Helper()
-	a, err := weights.OpenAdapter(path, w)
+	a, err := lora.Open(path, w)
 	if err != nil {
 		r.t.Fatal(err)
 	}

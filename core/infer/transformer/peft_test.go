@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"edged/core/model/weights"
+	"edged/core/model/lora"
 	"edged/test/oracle"
 )
 
@@ -48,13 +48,13 @@ func TestOraclePEFT(t *testing.T) {
 				model = filepath.Join(dir, "adapters", want.Base)
 			}
 			r, w := openRunner(t, model, precisions()["exact"])
-			a, err := weights.OpenAdapter(filepath.Join(base, "adapter"), w)
+			a, err := lora.Open(filepath.Join(base, "adapter"), w)
 			refused := slices.Contains(notServed, f.Name())
 			switch {
 			case err != nil && !refused:
 				t.Fatal(err)
 			case err != nil:
-				if !errors.Is(err, weights.ErrUnsupported) && !errors.Is(err, weights.ErrInvalid) && !errors.Is(err, weights.ErrMismatch) || strings.Contains(err.Error(), "\n") {
+				if !errors.Is(err, lora.ErrUnsupported) && !errors.Is(err, lora.ErrInvalid) && !errors.Is(err, lora.ErrMismatch) || strings.Contains(err.Error(), "\n") {
 					t.Errorf("refused by %q: no sentence of ours", err)
 				}
 				t.Log(err)

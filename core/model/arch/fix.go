@@ -1,5 +1,7 @@
 package arch
 
+import "strconv"
+
 // Fix is a repair of tensors whose bytes are not what their name promises: one of the structs of this file. They say what a
 // Hugging Face folder holds. llama.cpp's converter has made all of them but Splits, which it makes one group of. Patterns are
 // module names with N for the layer and E for the expert, without .weight and .bias ("blk.N.attn_qkv").
@@ -56,6 +58,36 @@ func (s *Spec) SplitOf(pattern string) *Split {
 		}
 	}
 	return nil
+}
+
+// A Piece is what one matrix gets of a fused one.
+type Piece struct {
+	Name string // without .weight
+	Rows int    // 0: the model has no such matrix
+}
+
+// Pieces lists the matrices that split makes of the fused one with these numbers.
+func (s *Spec) Pieces(split *Split, numbers []string) []Piece {
+	layer := -1
+	if len(numbers) > 0 {
+		layer, _ = strconv.Atoi(numbers[0]) // a pattern's numbers are digits
+	}
+	out := make([]Piece, len(split.Into))
+	for i, into := range split.Into {
+		out[i].Name = JoinNumbers(into, numbers)
+	}
+	if layer >= len(s.Layers) {
+		return out
+	}
+	_ = LayerTensors(s, layer, func(t Tensor) error {
+		for i := range out {
+			if t.Name == out[i].Name+".weight" {
+				out[i].Rows = t.Rows
+			}
+		}
+		return nil
+	})
+	return out
 }
 
 // JoinOf reports whether a module pattern, ending in ".E", is a row of a Join.

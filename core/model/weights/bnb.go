@@ -183,27 +183,27 @@ func (b *builder) hfBnB(m *quant.Matrix, name string) error {
 	if err != nil {
 		return err
 	}
-	if groups > 1 || b.bnbRows(m, 0, parts[0].rows) == nil {
+	if groups > 1 || b.bnbRows(m, 0, parts[0].Rows) == nil {
 		if m, err = b.bnbGather(m, parts, groups); err != nil {
 			return fmt.Errorf("weights: %s: tensor %s: %w", b.m.Path, b.say(name), err)
 		}
 	}
 	at := 0
 	for _, p := range parts {
-		piece := b.bnbRows(m, at, p.rows)
+		piece := b.bnbRows(m, at, p.Rows)
 		if piece == nil {
 			return b.fail(ErrUnsupported, "tensor %s (%d, %d): its parts share blocks of scales; use a GGUF file of this model", b.say(name), m.Rows, m.Cols)
 		}
-		piece.Name = p.name
-		b.m.matrices[p.name] = piece
-		at += p.rows
+		piece.Name = p.Name
+		b.m.matrices[p.Name] = piece
+		at += p.Rows
 	}
 	return nil
 }
 
 // bnbGather puts the rows of each part together, with scales that are no longer nested, so that each part has its own. Where blocks
 // of scales do not end with rows it changes nothing.
-func (b *builder) bnbGather(m *quant.Matrix, parts []part, groups int) (*quant.Matrix, error) {
+func (b *builder) bnbGather(m *quant.Matrix, parts []arch.Piece, groups int) (*quant.Matrix, error) {
 	s := m.BnB
 	if m.Cols%s.BlockSize != 0 || m.Cols%2 != 0 {
 		return m, nil
@@ -217,10 +217,10 @@ func (b *builder) bnbGather(m *quant.Matrix, parts []part, groups int) (*quant.M
 		return out, nil
 	}
 	var err error
-	if out.Data, err = b.m.arena.alloc(len(m.Data)); err != nil {
+	if out.Data, err = b.m.arena.Alloc(len(m.Data)); err != nil {
 		return nil, err
 	}
-	scales, err := b.m.arena.alloc(4 * blocks)
+	scales, err := b.m.arena.Alloc(4 * blocks)
 	if err != nil {
 		return nil, err
 	}
@@ -231,14 +231,14 @@ func (b *builder) bnbGather(m *quant.Matrix, parts []part, groups int) (*quant.M
 	for g := range groups {
 		first := 0 // row of the part in out
 		for _, p := range parts {
-			n := p.rows / groups
+			n := p.Rows / groups
 			to := first + g*n
 			copy(out.Data[to*m.Cols/2:(to+n)*m.Cols/2], m.Data[from*m.Cols/2:])
 			for i := range n * per {
 				out.BnB.Absmax[to*per+i] = s.Scale(from*per + i)
 			}
 			from += n
-			first += p.rows
+			first += p.Rows
 		}
 	}
 	return out, nil

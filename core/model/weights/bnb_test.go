@@ -105,7 +105,7 @@ func TestBnB(t *testing.T) {
 	const name, to = "model.layers.0.mlp.up_proj.weight", "blk.0.ffn_up.weight"
 	for _, kind := range []string{"nf4", "fp4"} {
 		for _, nested := range []bool{false, true} {
-			dir := tiny("llama").writeHF(t)
+			dir := tiny("llama").WriteHF(t)
 			tensors, want := bnbTensors(rand.New(rand.NewPCG(1, 1)), name, kind, tinyFFN, tinyWidth, nested)
 			replaceTensors(t, dir, name, tensors)
 			m := open(t, dir)
@@ -134,18 +134,18 @@ func TestBnB(t *testing.T) {
 func TestBnBFused(t *testing.T) {
 	neox := func() *tinyModel {
 		m := tinyGPT2()
-		m.config = map[string]any{
+		m.Config = map[string]any{
 			"model_type": "gpt_neox", "hidden_size": tinyWidth, "num_hidden_layers": 1, "num_attention_heads": tinyHeads, "intermediate_size": tinyFFN,
 			"max_position_embeddings": tinyContext, "vocab_size": tinyVocab, "rotary_pct": 0.5, "layer_norm_eps": 1e-5,
 		}
-		m.tensors = map[string][]int64{
+		m.Tensors = map[string][]int64{
 			"gpt_neox.embed_in.weight": {tinyVocab, tinyWidth}, "embed_out.weight": {tinyVocab, tinyWidth},
 			"gpt_neox.layers.0.attention.query_key_value.weight": {3 * tinyWidth, tinyWidth}, "gpt_neox.layers.0.attention.query_key_value.bias": {3 * tinyWidth},
 			"gpt_neox.layers.0.attention.dense.weight": {tinyWidth, tinyWidth}, "gpt_neox.layers.0.mlp.dense_h_to_4h.weight": {tinyFFN, tinyWidth},
 			"gpt_neox.layers.0.mlp.dense_4h_to_h.weight": {tinyWidth, tinyFFN},
 		}
 		for _, name := range []string{"final_layer_norm", "layers.0.input_layernorm", "layers.0.post_attention_layernorm"} {
-			m.tensors["gpt_neox."+name+".weight"], m.tensors["gpt_neox."+name+".bias"] = []int64{tinyWidth}, []int64{tinyWidth}
+			m.Tensors["gpt_neox."+name+".weight"], m.Tensors["gpt_neox."+name+".bias"] = []int64{tinyWidth}, []int64{tinyWidth}
 		}
 		return m
 	}
@@ -155,7 +155,7 @@ func TestBnBFused(t *testing.T) {
 		groups int
 	}{{tinyGPT2(), "h.0.attn.c_attn.weight", 1}, {neox(), "gpt_neox.layers.0.attention.query_key_value.weight", tinyHeads}} {
 		for _, nested := range []bool{false, true} {
-			dir := c.model.writeHF(t)
+			dir := c.model.WriteHF(t)
 			tensors, want := bnbTensors(rand.New(rand.NewPCG(1, 1)), c.name, "nf4", 3*tinyWidth, tinyWidth, nested)
 			replaceTensors(t, dir, c.name, tensors)
 			m := open(t, dir)
@@ -218,7 +218,7 @@ func TestBnBRefuses(t *testing.T) {
 		{".quant_state.bitsandbytes__nf4", state(`{"quant_type":"nf4","blocksize":64,"shape":[48,128]}`), "want F32"},
 		{".quant_state.bitsandbytes__nf4", state(`{"quant_type":"nf4","blocksize":64,"shape":[48,128],"nested_blocksize":256,"nested_offset":0}`), "(48, 128), but"},
 	} {
-		dir := tiny("llama").writeHF(t)
+		dir := tiny("llama").WriteHF(t)
 		tensors, _ := bnbTensors(rand.New(rand.NewPCG(1, 1)), name, "nf4", tinyFFN, tinyWidth, true)
 		var kept []safetensors.Tensor
 		for _, x := range tensors {

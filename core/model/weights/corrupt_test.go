@@ -71,7 +71,7 @@ func TestTruncated(t *testing.T) {
 	rng := rand.New(rand.NewPCG(11, 12))
 	folder := copyFolder(t, filepath.Join(dir, "nf4/llama-tied-nf4-dq"))
 	for _, c := range []struct{ name, from, at, open string }{
-		{"gguf", filepath.Join(dir, "models/mixtral/mixtral-Q4_0.gguf"), filepath.Join(t.TempDir(), "m.gguf"), ""},
+		{"gguf", filepath.Join(dir, "models/mixtral/mixtral-Q4_0.gguf"), filepath.Join(t.TempDir(), "m.GGUF"), ""},
 		{"nf4", filepath.Join(folder, "model.safetensors"), filepath.Join(folder, "model.safetensors"), folder},
 	} {
 		whole := read(t, c.from)
@@ -101,7 +101,7 @@ func TestFlippedBits(t *testing.T) {
 	rng := rand.New(rand.NewPCG(13, 14))
 	folder := copyFolder(t, filepath.Join(dir, "models/gpt2/hf"))
 	nf4 := copyFolder(t, filepath.Join(dir, "nf4/llama-tied-nf4-dq"))
-	single := filepath.Join(t.TempDir(), "m.gguf")
+	single := filepath.Join(t.TempDir(), "m.GGUF")
 	write(t, single, read(t, filepath.Join(dir, "models/qwen2/qwen2-Q4_0.gguf")))
 	header := func(b []byte) int { return 8 + int(binary.LittleEndian.Uint64(b)) }
 	ggufHeader := func(b []byte) int { return bytes.Index(b, []byte("blk.1.ffn_up.weight")) + 1000 }
@@ -159,7 +159,7 @@ func TestNoHeapGrowth(t *testing.T) {
 // FuzzModel opens a GGUF file of any header as a model; zeros follow it, so that inputs stay small.
 func FuzzModel(f *testing.F) {
 	for _, arch := range []string{"llama", "qwen3"} {
-		g, err := gguf.Open(tiny(arch).writeGGUF(f))
+		g, err := gguf.Open(tiny(arch).WriteGGUF(f))
 		if err != nil {
 			f.Fatal(err)
 		}
@@ -170,7 +170,7 @@ func FuzzModel(f *testing.F) {
 	}
 	dir := f.TempDir()
 	f.Fuzz(func(t *testing.T, data []byte) {
-		path := filepath.Join(dir, "m.gguf")
+		path := filepath.Join(dir, "m.GGUF")
 		write(t, path, append(bytes.Clone(data), make([]byte, 150000)...))
 		_ = touch(t, path)
 	})
@@ -179,9 +179,9 @@ func FuzzModel(f *testing.F) {
 // FuzzConfig opens a folder with any config.json.
 func FuzzConfig(f *testing.F) {
 	for _, m := range []*tinyModel{tiny("llama"), tiny("qwen2"), tinyGPT2()} {
-		f.Add(read(f, filepath.Join(m.writeHF(f), "config.json")))
+		f.Add(read(f, filepath.Join(m.WriteHF(f), "config.json")))
 	}
-	dir := tiny("llama").writeHF(f)
+	dir := tiny("llama").WriteHF(f)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		write(t, filepath.Join(dir, "config.json"), data)
 		var before, after runtime.MemStats

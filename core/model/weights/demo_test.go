@@ -12,37 +12,20 @@ import (
 	"edged/test/oracle"
 )
 
-// TestDemo opens the shipped model in both containers, with every adapter on each.
+// TestDemo opens the shipped model in both containers.
 func TestDemo(t *testing.T) {
 	demo := filepath.Join(oracle.Repo(t), "demo")
-	adapters, err := filepath.Glob(filepath.Join(demo, "adapters", "*"))
-	if err != nil || len(adapters) == 0 {
-		t.Fatal(err, len(adapters))
-	}
 	for _, path := range []string{"hf-nf4", "gguf/hearth-4m-q4_0.gguf"} {
 		m := open(t, filepath.Join(demo, path))
 		if hyperOf(m).Layers != 6 || hyperOf(m).EOS != 2 || !hyperOf(m).Tied {
 			t.Errorf("%s: %+v", path, hyperOf(m))
-		}
-		for _, a := range adapters {
-			got, err := weights.OpenAdapter(a, m)
-			if err != nil {
-				t.Error(err)
-				continue
-			}
-			if len(got.Mods) != 42 || got.Rank != 8 || got.Mods["blk.0.attn_q.weight"].Scale != 2 {
-				t.Errorf("%s: %d modules of rank %d", a, len(got.Mods), got.Rank)
-			}
-			if err := got.Close(); err != nil {
-				t.Error(err)
-			}
 		}
 	}
 }
 
 // TestSharded cuts a folder in two and leaves a shard away.
 func TestSharded(t *testing.T) {
-	dir := tiny("qwen2").writeHF(t)
+	dir := tiny("qwen2").WriteHF(t)
 	want := open(t, dir)
 	f, err := safetensors.OpenFile(filepath.Join(dir, "model.safetensors"))
 	if err != nil {
@@ -95,9 +78,9 @@ func TestSharded(t *testing.T) {
 // TestFrequencyFactors opens a Llama 3 file, whose scaling of RoPE is a tensor.
 func TestFrequencyFactors(t *testing.T) {
 	m := tiny("llama")
-	m.positive = "rope_freqs.weight"
-	m.gguf[m.positive] = []int64{tinyHeadDim / 2}
-	got := hyperOf(open(t, m.writeGGUF(t))).RopeScaling
+	m.Positive = "rope_freqs.weight"
+	m.GGUF[m.Positive] = []int64{tinyHeadDim / 2}
+	got := hyperOf(open(t, m.WriteGGUF(t))).RopeScaling
 	if len(got.Factors) != tinyHeadDim/2 || got.Kind != "" {
 		t.Fatalf("%+v", got)
 	}

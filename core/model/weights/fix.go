@@ -72,7 +72,7 @@ func (b *builder) join() error {
 		rows := b.rows[module]
 		slices.SortFunc(rows, func(x, y joined) int { return x.number - y.number })
 		cols := rows[0].cols
-		data, err := b.m.arena.alloc(4 * len(rows) * cols)
+		data, err := b.m.arena.Alloc(4 * len(rows) * cols)
 		if err != nil {
 			return fmt.Errorf("weights: %s: tensor %s: %w", b.m.Path, b.say(module+".weight"), err)
 		}
@@ -111,47 +111,30 @@ func cutSuffix(name string) (module, suffix string) {
 	return name, ""
 }
 
-// part is what one tensor gets of a fused one.
-type part struct {
-	name string
-	rows int // or values, of a vector
-}
-
 // parts lists what the Spec asks of the tensors that a fused one of total rows holds, and proves that they take all of it.
-func (b *builder) parts(split *arch.Split, numbers []string, suffix string, total int) ([]part, int, error) {
+func (b *builder) parts(split *arch.Split, numbers []string, suffix string, total int) ([]arch.Piece, int, error) {
 	groups := 1
 	if b.folder {
 		groups = max(split.Groups, 1)
 	}
 	fused := arch.JoinNumbers(split.Of, numbers) + suffix
-	layer, out, sum := -1, make([]part, len(split.Into)), 0
 	if len(numbers) > 0 {
-		if _, err := fmt.Sscan(numbers[0], &layer); err != nil || layer >= len(b.m.Spec.Layers) {
+		if layer, err := strconv.Atoi(numbers[0]); err != nil || layer >= len(b.m.Spec.Layers) {
 			return nil, 0, b.fail(ErrUnsupported, "tensor %s is none that a %s model of %d layers has", b.say(fused), b.m.Spec.Family, len(b.m.Spec.Layers))
 		}
 	}
-	for i, into := range split.Into {
-		out[i].name = arch.JoinNumbers(into, numbers)
-	}
-	_ = arch.LayerTensors(b.m.Spec, layer, func(t arch.Tensor) error {
-		for i := range out {
-			if t.Name == out[i].name+".weight" {
-				out[i].rows = t.Rows
-			}
-		}
-		return nil
-	})
+	out, sum := b.m.Spec.Pieces(split, numbers), 0
 	for _, p := range out {
-		if p.rows == 0 || p.rows%groups != 0 {
+		if p.Rows == 0 || p.Rows%groups != 0 {
 			return nil, 0, b.fail(ErrInvalid, "tensor %s cannot be cut into %d groups of %s", b.say(fused), groups, strings.Join(split.Into, ", "))
 		}
-		sum += p.rows
+		sum += p.Rows
 	}
 	if sum != total {
 		return nil, 0, b.fail(ErrInvalid, "tensor %s has %d rows, but its parts take %d", b.say(fused), total, sum)
 	}
 	for i := range out {
-		out[i].name += suffix
+		out[i].Name += suffix
 	}
 	return out, groups, nil
 }
@@ -175,9 +158,9 @@ func (b *builder) split(split *arch.Split, numbers []string, suffix string, f qu
 	}
 	for i, p := range parts {
 		if rows == 0 {
-			err = b.vector(p.name, f, p.rows, pieces[i])
+			err = b.vector(p.Name, f, p.Rows, pieces[i])
 		} else {
-			err = b.matrix(p.name, f, p.rows, cols, pieces[i])
+			err = b.matrix(p.Name, f, p.Rows, cols, pieces[i])
 		}
 		if err != nil {
 			return err
@@ -187,26 +170,26 @@ func (b *builder) split(split *arch.Split, numbers []string, suffix string, f qu
 }
 
 // gather returns the bytes of each part, rowBytes to a row. Data is nil where only headers are wanted of what was laid out anew.
-func (b *builder) gather(parts []part, groups, rowBytes int, data []byte) ([][]byte, error) {
+func (b *builder) gather(parts []arch.Piece, groups, rowBytes int, data []byte) ([][]byte, error) {
 	out := make([][]byte, len(parts))
 	at := 0
 	if groups == 1 {
 		for i, p := range parts {
 			if data != nil {
-				out[i] = data[at : at+p.rows*rowBytes]
+				out[i] = data[at : at+p.Rows*rowBytes]
 			}
-			at += p.rows * rowBytes
+			at += p.Rows * rowBytes
 		}
 		return out, nil
 	}
 	for i, p := range parts {
-		n := p.rows * rowBytes
+		n := p.Rows * rowBytes
 		b.m.derived += int64(n)
 		if b.m.headersOnly || data == nil {
 			continue
 		}
 		var err error
-		if out[i], err = b.m.arena.alloc(n); err != nil {
+		if out[i], err = b.m.arena.Alloc(n); err != nil {
 			return nil, err
 		}
 	}
@@ -215,7 +198,7 @@ func (b *builder) gather(parts []part, groups, rowBytes int, data []byte) ([][]b
 	}
 	for g := range groups {
 		for i, p := range parts {
-			n := p.rows / groups * rowBytes
+			n := p.Rows / groups * rowBytes
 			copy(out[i][g*n:(g+1)*n], data[at:])
 			at += n
 		}
@@ -227,7 +210,7 @@ func (b *builder) gather(parts []part, groups, rowBytes int, data []byte) ([][]b
 func (b *builder) oneAdded(f quant.Format, n int, data []byte) ([]byte, error) {
 	x := make([]float32, n)
 	quant.Decode(f, x, data)
-	out, err := b.m.arena.alloc(4 * n)
+	out, err := b.m.arena.Alloc(4 * n)
 	if err != nil {
 		return nil, err
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"edged/core/model/arch"
+	"edged/core/model/digest"
 	"edged/core/model/gguf"
 	"edged/quant"
 )
@@ -26,7 +27,7 @@ func (b *builder) openGGUF(path string) error {
 			name = fmt.Sprintf("model-%05d-of-%05d.gguf", i+1, len(parts))
 		}
 		b.keep(p.Mapping)
-		b.m.files = append(b.m.files, File{Name: name, Path: p.Path, mapping: p.Mapping})
+		b.m.files = append(b.m.files, digest.File{Name: name, Path: p.Path, Mapping: p.Mapping})
 	}
 	if err := b.ggufSpec(f); err != nil {
 		return err
@@ -51,7 +52,7 @@ func (b *builder) ggufSpec(f *gguf.File) error {
 	if err != nil {
 		return fmt.Errorf("weights: %w", err)
 	}
-	k := arch.GGUF(name, func(key string) (any, bool) { return ggufValue(f, key) }, func(name string) []int { return ggufShape(f, name) })
+	k := arch.GGUF(name, func(key string) (any, bool) { return f.Value(key, maxList) }, func(name string) []int { return ggufShape(f, name) })
 	if kind := k.String("general.type|"); kind != "" && kind != "model" {
 		return b.fail(ErrUnsupported, "general.type is %q: it is not a model", kind)
 	}
@@ -99,40 +100,6 @@ func (b *builder) unsupportedArch(name string) error {
 
 // maxList bounds the lists that are read as hyper-parameters: one value for each layer, or one for each pair of a rotation.
 const maxList = 1 << 12
-
-// ggufValue reads a value of any type for arch.Keys.
-func ggufValue(f *gguf.File, key string) (any, bool) {
-	if n, ok := f.Len(key); ok {
-		if n > maxList {
-			return f.Describe(key), true // a wrong type, whatever is asked for
-		}
-		if v, err := f.Ints(key); err == nil {
-			return v, true
-		}
-		if v, err := f.Floats(key); err == nil {
-			return v, true
-		}
-		if v, err := f.Bools(key); err == nil {
-			return v, true
-		}
-		v, err := f.Strings(key)
-		return v, err == nil
-	}
-	if v, err := f.Int(key); err == nil {
-		return v, true
-	}
-	if v, err := f.Uint(key); err == nil {
-		return v, true
-	}
-	if v, err := f.Float(key); err == nil {
-		return v, true
-	}
-	if v, err := f.Bool(key); err == nil {
-		return v, true
-	}
-	v, err := f.String(key)
-	return v, err == nil
-}
 
 // ggufShape is the shape of a tensor, rows first; nil where there is none.
 func ggufShape(f *gguf.File, name string) []int {

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"edged/core/model/arch"
+	"edged/core/model/digest"
 	"edged/core/model/mmap"
 	"edged/core/model/safetensors"
 	"edged/quant"
@@ -37,16 +38,16 @@ func (b *builder) openHF(dir string) error {
 	if err != nil {
 		return fmt.Errorf("weights: %w", err)
 	}
-	b.m.files = []File{{Name: configName, Path: filepath.Join(dir, configName)}}
+	b.m.files = []digest.File{{Name: configName, Path: filepath.Join(dir, configName)}}
 	if path := filepath.Join(dir, generationName); exists(path) {
-		b.m.files = append(b.m.files, File{Name: generationName, Path: path})
+		b.m.files = append(b.m.files, digest.File{Name: generationName, Path: path})
 	}
 	if path := files.Index(); path != "" {
-		b.m.files = append(b.m.files, File{Name: filepath.Base(path), Path: path})
+		b.m.files = append(b.m.files, digest.File{Name: filepath.Base(path), Path: path})
 	}
 	for _, f := range files.Files() {
 		b.keep(f.Mapping())
-		b.m.files = append(b.m.files, File{Name: filepath.Base(f.Path), Path: f.Path, mapping: f.Mapping()})
+		b.m.files = append(b.m.files, digest.File{Name: filepath.Base(f.Path), Path: f.Path, Mapping: f.Mapping()})
 	}
 	modules, consumed := b.packed(files)
 	shapes := map[string][]int{}
@@ -286,7 +287,7 @@ func (b *builder) transposed(f quant.Format, data []byte, rows, cols int) ([]byt
 	if b.m.headersOnly {
 		return nil, nil
 	}
-	out, err := b.m.arena.alloc(len(data))
+	out, err := b.m.arena.Alloc(len(data))
 	if err != nil {
 		return nil, err
 	}

@@ -19,21 +19,21 @@ const (
 // tinyLatent is a small DeepSeek-V2: a dense layer and one of experts, as a folder only.
 func tinyLatent() *tinyModel {
 	m := &tinyModel{
-		dtype: safetensors.BF16,
-		config: map[string]any{
+		DType: safetensors.BF16,
+		Config: map[string]any{
 			"model_type": "deepseek_v2", "hidden_size": tinyWidth, "num_hidden_layers": tinyLayers, "num_attention_heads": latentHeads,
 			"kv_lora_rank": latentKV, "qk_nope_head_dim": latentNope, "qk_rope_head_dim": latentRope, "v_head_dim": latentValue, "q_lora_rank": nil,
 			"intermediate_size": tinyFFN, "vocab_size": tinyVocab, "max_position_embeddings": tinyContext, "rms_norm_eps": 1e-5,
 			"n_routed_experts": latentExperts, "num_experts_per_tok": 2, "moe_intermediate_size": latentHidden, "n_shared_experts": 2,
 			"first_k_dense_replace": 1, "topk_method": "greedy", "n_group": nil, "topk_group": nil,
 		},
-		tensors: map[string][]int64{
+		Tensors: map[string][]int64{
 			"model.embed_tokens.weight": {tinyVocab, tinyWidth}, "model.norm.weight": {tinyWidth}, "lm_head.weight": {tinyVocab, tinyWidth},
 		},
 	}
 	for n := range tinyLayers {
 		add := func(name string, shape ...int64) {
-			m.tensors["model.layers."+strconv.Itoa(n)+"."+name+".weight"] = shape
+			m.Tensors["model.layers."+strconv.Itoa(n)+"."+name+".weight"] = shape
 		}
 		network := func(name string, hidden int64) {
 			add("mlp."+name+"gate_proj", hidden, tinyWidth)
@@ -66,7 +66,7 @@ func TestLatentBnB(t *testing.T) {
 	const kvB, shared = "model.layers.1.self_attn.kv_b_proj.weight", "model.layers.1.mlp.shared_experts.gate_proj.weight"
 	const rows = latentHeads * (latentNope + latentValue)
 	for _, nested := range []bool{false, true} {
-		dir := tinyLatent().writeHF(t)
+		dir := tinyLatent().WriteHF(t)
 		tensors, want := bnbTensors(rand.New(rand.NewPCG(1, 1)), kvB, "nf4", rows, latentKV, nested)
 		replaceTensors(t, dir, kvB, tensors)
 		tensors, gate := bnbTensors(rand.New(rand.NewPCG(2, 1)), shared, "nf4", latentShared, tinyWidth, nested)
@@ -107,19 +107,19 @@ func TestLatentBnB(t *testing.T) {
 func TestLatentRefuses(t *testing.T) {
 	for want, change := range map[string]func(m *tinyModel){
 		"n_shared_experts is 2, but tensor blk.1.ffn_gate_shexp.weight is missing": func(m *tinyModel) {
-			for name := range m.tensors {
+			for name := range m.Tensors {
 				if strings.Contains(name, "shared_experts") {
-					delete(m.tensors, name)
+					delete(m.Tensors, name)
 				}
 			}
 		},
 		"has 120 rows, but the hyper-parameters ask for 2 heads of 16 and 24": func(m *tinyModel) {
-			m.config["num_attention_heads"] = 2
+			m.Config["num_attention_heads"] = 2
 		},
 	} {
 		m := tinyLatent()
 		change(m)
-		x, err := weights.Open(m.writeHF(t))
+		x, err := weights.Open(m.WriteHF(t))
 		if err == nil {
 			t.Errorf("%s: it was opened", want)
 			_ = x.Close()

@@ -1,5 +1,5 @@
 // Package weights turns model files into one Model view: canonical tensor names and typed hyper-parameters, whatever the
-// container (GGUF, Hugging Face folder) and the format (GGUF block formats, bitsandbytes). It opens adapters likewise.
+// container (GGUF, Hugging Face folder) and the format (GGUF block formats, bitsandbytes).
 //
 // It must not know how a model computes. A Model is immutable after Open and may be read concurrently. Tensors are views
 // of read-only mappings that live until Close.
@@ -12,6 +12,7 @@ import (
 	"slices"
 
 	"edged/core/model/arch"
+	"edged/core/model/digest"
 	"edged/core/model/mmap"
 	"edged/quant"
 )
@@ -22,7 +23,7 @@ var (
 	ErrUnsupported = arch.ErrUnsupported
 	// ErrInvalid means that the files are damaged or contradict each other.
 	ErrInvalid = arch.ErrInvalid
-	// ErrMismatch means that an adapter belongs to another model.
+	// ErrMismatch means that a draft model's vocabulary is another.
 	ErrMismatch = errors.New("does not fit the model")
 )
 
@@ -44,10 +45,10 @@ type Model struct {
 
 	matrices    map[string]*quant.Matrix
 	vectors     map[string]*quant.Matrix // one row each
-	files       []File                   // what Hash covers
+	files       []digest.File            // what Hash covers
 	recoded     []string                 // what Requantize did, for Hash
 	maps        []*mmap.Mapping          // of the files
-	arena       *arena                   // what had to be laid out anew
+	arena       *mmap.Arena              // what had to be laid out anew
 	derived     int64                    // bytes that are, or without headersOnly would be, in the arena
 	headersOnly bool
 }
@@ -63,6 +64,12 @@ func (m *Model) Matrix(name string) *quant.Matrix {
 	}
 	return nil
 }
+
+// Network is m.Spec, for who knows a model by an interface.
+func (m *Model) Network() *arch.Spec { return m.Spec }
+
+// Family says what the model's modules are called in a folder.
+func (m *Model) Family() *arch.Family { return m.family }
 
 // Tensor says what a matrix or vector of the model is; the zero Tensor for one that it has not got.
 func (m *Model) Tensor(name string) arch.Tensor { return m.tensors[name] }
@@ -136,5 +143,5 @@ func (m *Model) Close() error {
 	for _, f := range m.maps {
 		errs = append(errs, f.Close())
 	}
-	return errors.Join(append(errs, m.arena.close())...)
+	return errors.Join(append(errs, m.arena.Close())...)
 }

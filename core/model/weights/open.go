@@ -35,7 +35,7 @@ func open(path string, headersOnly bool) (*Model, error) {
 			headersOnly: headersOnly,
 			matrices:    map[string]*quant.Matrix{},
 			vectors:     map[string]*quant.Matrix{},
-			arena:       &arena{},
+			arena:       &mmap.Arena{},
 		},
 	}
 	switch name := filepath.Base(path); {
@@ -120,7 +120,7 @@ func (b *builder) aligned(f quant.Format, data []byte) ([]byte, error) {
 	if b.m.headersOnly {
 		return nil, nil
 	}
-	return b.m.arena.copyOf(data)
+	return b.m.arena.CopyOf(data)
 }
 
 // dims checks that a shape is that of a matrix whose sizes all fit an int of this system.

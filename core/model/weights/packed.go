@@ -226,7 +226,7 @@ func (b *builder) make(n int, fill func(out []byte)) ([]byte, error) {
 	if b.m.headersOnly {
 		return nil, nil
 	}
-	out, err := b.m.arena.alloc(n)
+	out, err := b.m.arena.Alloc(n)
 	if err != nil {
 		return nil, err
 	}
@@ -297,7 +297,7 @@ func (b *builder) lay(m *quant.Matrix, codes func(data []byte), scales func(scal
 		return errors.Join(err, large.Close(), small.Close())
 	}
 	b.m.derived += int64(size + small.Len())
-	b.m.arena.chunks = append(b.m.arena.chunks, large, small)
+	b.m.arena.Own(large, small)
 	return nil
 }
 
@@ -369,14 +369,14 @@ func (b *builder) placeRows(m *quant.Matrix, name string) error {
 	}
 	row := 0
 	for _, p := range parts {
-		piece, ok := rowsOf(m, row, p.rows)
+		piece, ok := rowsOf(m, row, p.Rows)
 		if !ok || groups != 1 {
 			return b.fail(ErrUnsupported, "tensor %s (%d, %d): its parts share scales or alternate; use a GGUF file of this model", b.say(name), m.Rows, m.Cols)
 		}
-		if err := add(p.name, piece); err != nil {
+		if err := add(p.Name, piece); err != nil {
 			return err
 		}
-		row += p.rows
+		row += p.Rows
 	}
 	return nil
 }

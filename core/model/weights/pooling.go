@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"edged/core/model/arch"
+	"edged/core/model/digest"
 )
 
 // pooling reads what the files of sentence-transformers beside an encoder say about the vector of a text: modules.json lists the steps
@@ -25,7 +26,7 @@ func (b *builder) pooling(dir string) error {
 		}
 		return err
 	}
-	b.m.files = append(b.m.files, File{Name: "modules.json", Path: path})
+	b.m.files = append(b.m.files, digest.File{Name: "modules.json", Path: path})
 	for i, m := range modules {
 		switch kind := m.Type[strings.LastIndexByte(m.Type, '.')+1:]; {
 		case kind == "Transformer" && i == 0:
@@ -61,7 +62,7 @@ func (b *builder) poolingMode(dir, sub string) error {
 	if err := readJSON(path, &c); err != nil {
 		return err
 	}
-	b.m.files = append(b.m.files, File{Name: name, Path: path})
+	b.m.files = append(b.m.files, digest.File{Name: name, Path: path})
 	var modes []string
 	for _, m := range []struct {
 		name string

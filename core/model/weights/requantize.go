@@ -68,7 +68,7 @@ func (m *Model) recode(old *quant.Matrix, f quant.Format) (*quant.Matrix, error)
 	if m.headersOnly {
 		return fresh, nil
 	}
-	data, err := m.arena.alloc(int(size))
+	data, err := m.arena.Alloc(int(size))
 	if err != nil {
 		return nil, err
 	}

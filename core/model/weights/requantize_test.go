@@ -145,7 +145,7 @@ func TestFigures(t *testing.T) {
 func TestHashCached(t *testing.T) {
 	dir := filepath.Join(oracle.Dir(t), "models/qwen2")
 	cache := filepath.Join(t.TempDir(), "cache")
-	copyOf := filepath.Join(t.TempDir(), "model.gguf")
+	copyOf := filepath.Join(t.TempDir(), "model.GGUF")
 	data, err := os.ReadFile(filepath.Join(dir, "qwen2-Q4_0.gguf"))
 	if err != nil {
 		t.Fatal(err)

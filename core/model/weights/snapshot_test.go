@@ -21,7 +21,7 @@ func TestCopiedSnapshot(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"config.json", "model.safetensors"} {
-		dir := tiny("llama").writeHF(t)
+		dir := tiny("llama").WriteHF(t)
 		path := filepath.Join(dir, name)
 		if err := os.Remove(path); err != nil {
 			t.Fatal(err)
@@ -31,13 +31,13 @@ func TestCopiedSnapshot(t *testing.T) {
 		}
 		check(dir, name, "is a link to ../../blobs/0a1b, which is not there")
 	}
-	file := filepath.Join(t.TempDir(), "m.gguf")
+	file := filepath.Join(t.TempDir(), "m.GGUF")
 	if err := os.Symlink("/nowhere/0a1b", file); err != nil {
 		t.Fatal(err)
 	}
-	check(file, "m.gguf", "is a link to /nowhere/0a1b")
+	check(file, "m.GGUF", "is a link to /nowhere/0a1b")
 	for _, mark := range []string{"\xEF\xBB\xBF", "\xFF\xFE"} {
-		dir := tiny("llama").writeHF(t)
+		dir := tiny("llama").WriteHF(t)
 		path := filepath.Join(dir, "config.json")
 		text, err := os.ReadFile(path)
 		if err != nil {
@@ -52,12 +52,12 @@ func TestCopiedSnapshot(t *testing.T) {
 // another one.
 func TestStoredHead(t *testing.T) {
 	tied := tiny("llama")
-	tied.config["tie_word_embeddings"] = true
-	m := open(t, tied.writeHF(t))
+	tied.Config["tie_word_embeddings"] = true
+	m := open(t, tied.WriteHF(t))
 	if m.Spec.Head.Tied || len(m.Notes()) != 1 || !strings.Contains(m.Notes()[0], "lm_head.weight") {
 		t.Errorf("tied %v, notes %q", m.Spec.Head.Tied, m.Notes())
 	}
-	if m := open(t, tiny("llama").writeHF(t)); len(m.Notes()) != 0 {
+	if m := open(t, tiny("llama").WriteHF(t)); len(m.Notes()) != 0 {
 		t.Errorf("notes %q", m.Notes())
 	}
 }
@@ -65,14 +65,14 @@ func TestStoredHead(t *testing.T) {
 // TestHeadless: an embedder's folder has neither a head nor a prefix of its names; without its class a head is missing.
 func TestHeadless(t *testing.T) {
 	m := tiny("qwen3")
-	delete(m.tensors, "lm_head.weight")
-	for name, shape := range maps.Clone(m.tensors) {
-		delete(m.tensors, name)
-		m.tensors[strings.TrimPrefix(name, "model.")] = shape
+	delete(m.Tensors, "lm_head.weight")
+	for name, shape := range maps.Clone(m.Tensors) {
+		delete(m.Tensors, name)
+		m.Tensors[strings.TrimPrefix(name, "model.")] = shape
 	}
 	check := func(class string) (*weights.Model, error) {
-		m.config["architectures"] = []string{class}
-		return weights.Open(m.writeHF(t))
+		m.Config["architectures"] = []string{class}
+		return weights.Open(m.WriteHF(t))
 	}
 	w, err := check("Qwen3Model")
 	if err != nil {
@@ -101,7 +101,7 @@ func TestEmbedderFolder(t *testing.T) {
 		{"greatest", "[" + transformer + "," + pooling + "]", `{"pooling_mode_max_tokens": true}`, arch.PoolMean, 1},
 		{"dense", "[" + transformer + "," + pooling + `,{"idx":2,"path":"2_Dense","type":"sentence_transformers.models.Dense"}]`, `{"pooling_mode_lasttoken": true}`, arch.PoolMean, 1},
 	} {
-		dir := tiny("llama").writeHF(t)
+		dir := tiny("llama").WriteHF(t)
 		if err := os.Mkdir(filepath.Join(dir, "1_Pooling"), 0o700); err != nil {
 			t.Fatal(err)
 		}

@@ -93,7 +93,7 @@ func sameModel(t *testing.T, a, b string) (hashA, hashB string) {
 // TestSplitGGUF: a split model is the whole one, whichever part is named, and has one hash.
 func TestSplitGGUF(t *testing.T) {
 	m := tiny("qwen2")
-	whole := m.writeGGUF(t)
+	whole := m.WriteGGUF(t)
 	paths := split(t, whole, 7)
 	if len(paths) < 3 {
 		t.Fatal(paths)

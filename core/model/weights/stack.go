@@ -65,7 +65,7 @@ func (b *builder) stack(stack *arch.Stack, numbers []string, suffix string, f qu
 			}
 			r, c = c, r
 		}
-		parts := make([]part, len(stack.Into))
+		parts := make([]arch.Piece, len(stack.Into))
 		groups := 1
 		if r%len(parts) != 0 {
 			return b.fail(ErrInvalid, "tensor %s has %d rows, which are no whole number for each of %d matrices", say(), r, len(parts))
@@ -74,7 +74,7 @@ func (b *builder) stack(stack *arch.Stack, numbers []string, suffix string, f qu
 			groups = r / len(parts)
 		}
 		for i, into := range stack.Into {
-			parts[i] = part{name: arch.JoinNumbers(into, append(numbers[:1:1], strconv.Itoa(e))) + suffix, rows: r / len(parts)}
+			parts[i] = arch.Piece{Name: arch.JoinNumbers(into, append(numbers[:1:1], strconv.Itoa(e))) + suffix, Rows: r / len(parts)}
 		}
 		rowBytes := f.RowBytes(c)
 		if suffix == ".bias" {
@@ -86,9 +86,9 @@ func (b *builder) stack(stack *arch.Stack, numbers []string, suffix string, f qu
 		}
 		for i, p := range parts {
 			if suffix == ".bias" {
-				err = b.vector(p.name, f, p.rows, pieces[i])
+				err = b.vector(p.Name, f, p.Rows, pieces[i])
 			} else {
-				err = b.matrix(p.name, f, p.rows, c, pieces[i])
+				err = b.matrix(p.Name, f, p.Rows, c, pieces[i])
 			}
 			if err != nil {
 				return err

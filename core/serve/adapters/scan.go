@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"edged/core/model/weights"
+	"edged/core/model/lora"
 )
 
 // maxEntries bounds what is read of the folder. A folder of more is somebody's download folder.
@@ -182,7 +182,7 @@ func validName(name string) bool {
 // fingerprint changes whenever a served file, or its signature, may have. Only metadata is read: a network folder would
 // pay for more every time.
 func fingerprint(path string, signed bool) (print string, newest time.Time) {
-	files, err := weights.AdapterFiles(path)
+	files, err := lora.Files(path)
 	if err != nil {
 		return err.Error(), time.Time{}
 	}

@@ -7,9 +7,9 @@ import (
 	"os"
 	"path/filepath"
 
-	"aead.dev/minisign"
+	"edged/core/model/digest"
 
-	"edged/core/model/weights"
+	"aead.dev/minisign"
 )
 
 // publicKey is one of adapters.public_keys.
@@ -42,7 +42,7 @@ func parseKeys(texts []string) ([]publicKey, error) {
 
 // verify holds the copies of a drop's files against the signatures beside the originals and returns the key that signed
 // all of them. Copies and originals are in the same order.
-func verify(keys []publicKey, originals, copies []weights.File) (signer string, err error) {
+func verify(keys []publicKey, originals, copies []digest.File) (signer string, err error) {
 	for i, file := range originals {
 		text, err := readSignature(file.Path + signatureSuffix)
 		if errors.Is(err, os.ErrNotExist) {
@@ -73,7 +73,7 @@ func verify(keys []publicKey, originals, copies []weights.File) (signer string, 
 	return signer, nil
 }
 
-func base(f weights.File) string { return filepath.Base(f.Path) }
+func base(f digest.File) string { return filepath.Base(f.Path) }
 
 func keyOf(keys []publicKey, id uint64) (publicKey, bool) {
 	for _, k := range keys {

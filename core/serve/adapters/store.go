@@ -11,10 +11,11 @@ import (
 	"strings"
 	"syscall"
 
-	"edged/core/model/weights"
+	"edged/core/model/digest"
+	"edged/core/model/lora"
 )
 
-// store is the folder of the copies: SHA256/ holds the files of one content, named as weights.AdapterFiles names them, and
+// store is the folder of the copies: SHA256/ holds the files of one content, named as lora.Files names them, and
 // index.json what was served under which name. A copy is there as a whole or not at all: it is written beside, synced,
 // and renamed. Names that begin with a dot are on their way in or out.
 type store struct{ dir string }
@@ -82,7 +83,7 @@ func (s *store) has(sum string) bool {
 
 // Files lists the files that are served of a PEFT folder or a GGUF file, without their signatures.
 func Files(path string) ([]string, error) {
-	files, err := weights.AdapterFiles(path)
+	files, err := lora.Files(path)
 	if err != nil {
 		return nil, err
 	}
@@ -94,11 +95,11 @@ func Files(path string) ([]string, error) {
 }
 
 func hashOf(path string) (string, error) {
-	files, err := weights.AdapterFiles(path)
+	files, err := lora.Files(path)
 	if err != nil {
 		return "", err
 	}
-	return weights.HashFiles(files)
+	return digest.Files(files)
 }
 
 // list returns the hashes of the copies.

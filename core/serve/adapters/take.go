@@ -11,9 +11,10 @@ import (
 	"syscall"
 	"time"
 
+	"edged/core/model/digest"
 	"edged/core/model/gguf"
+	"edged/core/model/lora"
 	"edged/core/model/safetensors"
-	"edged/core/model/weights"
 	"edged/core/protocol"
 )
 
@@ -130,10 +131,10 @@ var errNoBackend = errors.New("there is no backend to prove it with")
 // copyIn copies a drop into the store, checks what can be checked of the copy without a model, and returns it with a
 // reference, which the caller gives back where it is not nil.
 func (f *Folder) copyIn(path string) (c *content, signer string, err error) {
-	originals, err := weights.AdapterFiles(path)
+	originals, err := lora.Files(path)
 	switch {
 	case err == nil:
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, weights.ErrInvalid):
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, lora.ErrInvalid):
 		if _, denied := os.ReadDir(path); errors.Is(denied, fs.ErrPermission) {
 			return nil, "", denied
 		}
@@ -157,7 +158,7 @@ func (f *Folder) copyIn(path string) (c *content, signer string, err error) {
 			return c, "", err
 		}
 	}
-	_, err = weights.ReadAdapterHeader(f.store.path(sum))
+	_, err = lora.ReadHeader(f.store.path(sum))
 	switch {
 	case errors.Is(err, gguf.ErrFormat), errors.Is(err, safetensors.ErrFormat): // most often it is cut off
 		return c, "", unfinishedError{err}
@@ -165,7 +166,7 @@ func (f *Folder) copyIn(path string) (c *content, signer string, err error) {
 		return c, "", err
 	}
 	if len(f.keys) > 0 {
-		copies, err := weights.AdapterFiles(f.store.path(sum))
+		copies, err := lora.Files(f.store.path(sum))
 		if err != nil {
 			return c, "", err
 		}
@@ -178,7 +179,7 @@ func (f *Folder) copyIn(path string) (c *content, signer string, err error) {
 
 // sumOf hashes a drop where it lies, within the limits: a copy is only written of what is not in the store yet, since SD
 // cards wear out.
-func (f *Folder) sumOf(files []weights.File) (string, error) {
+func (f *Folder) sumOf(files []digest.File) (string, error) {
 	total := int64(0)
 	for _, file := range files {
 		in, size, err := openRegular(file.Path)
@@ -192,11 +193,11 @@ func (f *Folder) sumOf(files []weights.File) (string, error) {
 			return "", tooLarge(file.Path, total, f.o.Limits.Bytes)
 		}
 	}
-	return weights.HashFiles(files)
+	return digest.Files(files)
 }
 
 // copyFiles writes the copy of a content.
-func (f *Folder) copyFiles(files []weights.File, sum string) (err error) {
+func (f *Folder) copyFiles(files []digest.File, sum string) (err error) {
 	tmp, err := f.store.begin()
 	if err != nil {
 		return noRoom(err)

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"edged/core/infer/transformer"
+	"edged/core/model/lora"
 	"edged/core/model/weights"
 	"edged/quant/kernel"
 	"edged/test/oracle"
@@ -32,7 +33,7 @@ func Kernels(t *testing.T, k kernel.Kernels) {
 				}()
 				c := Case{
 					Positions: 40, Threads: []int{1, 2},
-					Adapters: []*weights.Adapter{RandomAdapter(1, 8, linears(w, "")), RandomAdapter(2, 5, linears(w, "attn_v"))},
+					Adapters: []*lora.Adapter{RandomAdapter(1, 8, linears(w, "")), RandomAdapter(2, 5, linears(w, "attn_v"))},
 				}
 				with := func(k kernel.Kernels) func(*testing.T, transformer.Options) *transformer.Model {
 					return func(t *testing.T, sized transformer.Options) *transformer.Model {

@@ -13,7 +13,7 @@ import (
 	"testing"
 
 	"edged/core/infer/transformer"
-	"edged/core/model/weights"
+	"edged/core/model/lora"
 	"edged/quant"
 )
 
@@ -22,7 +22,7 @@ type Case struct {
 	// Open opens the model with these options; the suite sets threads, MaxRows and pages, the rest is the caller's.
 	Open func(t *testing.T, o transformer.Options) *transformer.Model
 	// Adapters are bound to each model that Open returns; two are enough to mix, none leaves adapters out.
-	Adapters []*weights.Adapter
+	Adapters []*lora.Adapter
 	// Positions is the length of the sequences; more than 512 tests that spans of attention are combined alike. 0: 80.
 	Positions int
 	// Threads are the thread counts to compare; nil: 1, 2 and 3.
@@ -30,9 +30,9 @@ type Case struct {
 }
 
 // RandomAdapter makes an adapter of random float32 factors of the given rank for the named layers, (rows, cols) each.
-func RandomAdapter(seed uint64, rank int, shapes map[string][2]int) *weights.Adapter {
+func RandomAdapter(seed uint64, rank int, shapes map[string][2]int) *lora.Adapter {
 	rng := rand.New(rand.NewPCG(seed, 11))
-	a := &weights.Adapter{Path: "random", Rank: rank, Mods: map[string]*weights.LoRA{}}
+	a := &lora.Adapter{Path: "random", Rank: rank, Mods: map[string]*lora.Delta{}}
 	names := make([]string, 0, len(shapes))
 	for name := range shapes {
 		names = append(names, name)
@@ -40,7 +40,7 @@ func RandomAdapter(seed uint64, rank int, shapes map[string][2]int) *weights.Ada
 	slices.Sort(names)
 	for _, name := range names {
 		rows, cols := shapes[name][0], shapes[name][1]
-		a.Mods[name] = &weights.LoRA{
+		a.Mods[name] = &lora.Delta{
 			A: random(rng, name+" a", rank, cols, 1/math.Sqrt(float64(cols))), B: random(rng, name+" b", rows, rank, 1/math.Sqrt(float64(rank))),
 			Scale: 0.5,
 		}

@@ -1,4 +1,4 @@
-package weights
+package lora
 
 import (
 	"fmt"
@@ -46,8 +46,8 @@ func (r *kindReader) shapes(module string, what string, m ...dense) error {
 	return adapterError(r.dir, ErrInvalid, "module %s: %s of shapes %s do not belong together", module, what, strings.Join(s, ", "))
 }
 
-func denseLoRA(out, in int, scale float64, fill func(B []float32)) rawLoRA {
-	return rawLoRA{
+func denseDelta(out, in int, scale float64, fill func(B []float32)) rawDelta {
+	return rawDelta{
 		a: rawTensor{cols: in}, b: rawTensor{rows: out, cols: in}, scale: scale,
 		made: &made{
 			dense:  true,

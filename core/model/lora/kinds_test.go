@@ -1,4 +1,4 @@
-package weights_test
+package lora_test
 
 import (
 	"encoding/binary"
@@ -13,7 +13,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"edged/core/model/gguf"
+	"edged/core/model/lora"
 	"edged/core/model/weights"
+	"edged/core/model/weights/weightstest"
 	"edged/quant"
 )
 
@@ -52,11 +54,11 @@ func floats32(values ...float32) []byte {
 
 // TestKinds opens what is no plain LoRA, and refuses what does not fit.
 func TestKinds(t *testing.T) {
-	base := open(t, tiny("llama").writeHF(t))
+	base := open(t, tiny("llama").WriteHF(t))
 	tied := tiny("llama")
-	tied.config["tie_word_embeddings"] = true
-	delete(tied.tensors, "lm_head.weight")
-	tiedBase := open(t, tied.writeHF(t))
+	tied.Config["tie_word_embeddings"] = true
+	delete(tied.Tensors, "lm_head.weight")
+	tiedBase := open(t, tied.WriteHF(t))
 	const q0 = pre + "model.layers.0.self_attn.q_proj"
 	nan := float32(math.NaN())
 	for _, c := range []struct {
@@ -65,21 +67,21 @@ func TestKinds(t *testing.T) {
 		edit  func(a *tinyAdapter)
 		want  string
 		kind  error
-		check func(a *weights.Adapter) bool
+		check func(a *lora.Adapter) bool
 	}{
-		{name: "embedding", edit: func(a *tinyAdapter) { a.embedding(4, tinyVocab, tinyWidth) }, check: func(a *weights.Adapter) bool {
-			return a.Kind == weights.KindLoRA && a.Embed.A.Rows == tinyVocab && a.Embed.A.Cols == 4 && a.Embed.B.Rows == tinyWidth && a.Embed.Scale == 2 &&
+		{name: "embedding", edit: func(a *tinyAdapter) { a.embedding(4, tinyVocab, tinyWidth) }, check: func(a *lora.Adapter) bool {
+			return a.Kind == lora.KindLoRA && a.Embed.A.Rows == tinyVocab && a.Embed.A.Cols == 4 && a.Embed.B.Rows == tinyWidth && a.Embed.Scale == 2 &&
 				cmp.Equal(a.Targets, []string{"down_proj", "embed_tokens", "q_proj"}) && a.Mods["token_embd.weight"] == nil
 		}},
 		{name: "embedding of rank 2", edit: func(a *tinyAdapter) {
 			a.embedding(2, tinyVocab, tinyWidth)
 			a.config["rank_pattern"], a.config["alpha_pattern"] = map[string]int{"embed_tokens": 2}, map[string]int{"model.embed_tokens": 3}
-		}, check: func(a *weights.Adapter) bool { return a.Embed.Scale == 1.5 && a.Rank == 4 }},
+		}, check: func(a *lora.Adapter) bool { return a.Embed.Scale == 1.5 && a.Rank == 4 }},
 		{name: "embedding and head of a tied model", base: tiedBase, edit: func(a *tinyAdapter) {
 			a.embedding(4, tinyVocab, tinyWidth)
 			a.module("lm_head", 4, tinyVocab, tinyWidth)
 			a.config["target_modules"] = []string{"q_proj", "down_proj", "embed_tokens", "lm_head"}
-		}, check: func(a *weights.Adapter) bool { return a.Embed != nil && a.Mods["output.weight"].B.Rows == tinyVocab }},
+		}, check: func(a *lora.Adapter) bool { return a.Embed != nil && a.Mods["output.weight"].B.Rows == tinyVocab }},
 		{name: "embedding with adapter name", edit: func(a *tinyAdapter) {
 			a.embedding(4, tinyVocab, tinyWidth)
 			for _, half := range []string{"A", "B"} {
@@ -87,94 +89,94 @@ func TestKinds(t *testing.T) {
 				a.tensors[name+".default"] = a.tensors[name]
 				delete(a.tensors, name)
 			}
-		}, check: func(a *weights.Adapter) bool { return a.Embed != nil }},
+		}, check: func(a *lora.Adapter) bool { return a.Embed != nil }},
 		{
 			name: "other vocabulary", edit: func(a *tinyAdapter) { a.embedding(4, 50, tinyWidth) },
-			want: "module model.embed_tokens: A is (4, 50) and B is (64, 4), but the model's token_embd.weight is (40, 64)", kind: weights.ErrMismatch,
+			want: "module model.embed_tokens: A is (4, 50) and B is (64, 4), but the model's token_embd.weight is (40, 64)", kind: lora.ErrMismatch,
 		},
 		{name: "half an embedding", edit: func(a *tinyAdapter) {
 			a.embedding(4, tinyVocab, tinyWidth)
 			delete(a.tensors, pre+"model.embed_tokens.lora_embedding_B")
-		}, want: "lora_embedding_A has no B beside it", kind: weights.ErrInvalid},
+		}, want: "lora_embedding_A has no B beside it", kind: lora.ErrInvalid},
 		{name: "an embedding that is none", edit: func(a *tinyAdapter) {
 			a.tensors[pre+"model.layers.0.self_attn.v_proj.lora_embedding_A"] = []int64{4, 64}
 			a.tensors[pre+"model.layers.0.self_attn.v_proj.lora_embedding_B"] = []int64{32, 4}
 			a.config["target_modules"] = "all-linear"
-		}, want: "are not those of blk.0.attn_v.weight", kind: weights.ErrMismatch},
+		}, want: "are not those of blk.0.attn_v.weight", kind: lora.ErrMismatch},
 		{name: "both forms", edit: func(a *tinyAdapter) {
 			a.embedding(4, tinyVocab, tinyWidth)
 			a.tensors[pre+"model.embed_tokens.lora_A.weight"] = []int64{4, 64}
-		}, want: "of an embedding and of a linear layer", kind: weights.ErrInvalid},
+		}, want: "of an embedding and of a linear layer", kind: lora.ErrInvalid},
 		{name: "NaN in an embedding", edit: func(a *tinyAdapter) {
 			a.embedding(4, tinyVocab, tinyWidth)
 			b := make([]byte, 4*4*tinyVocab)
 			copy(b[4*41:], floats32(nan))
 			a.values[pre+"model.embed_tokens.lora_embedding_A"] = b
-		}, want: "lora_embedding_A: value (1, 1) is NaN", kind: weights.ErrInvalid},
+		}, want: "lora_embedding_A: value (1, 1) is NaN", kind: lora.ErrInvalid},
 		{name: "one adapter for both", base: tiedBase, edit: func(a *tinyAdapter) {
 			a.embedding(4, tinyVocab, tinyWidth)
 			a.config["ensure_weight_tying"] = true
-		}, want: "ensure_weight_tying", kind: weights.ErrUnsupported},
+		}, want: "ensure_weight_tying", kind: lora.ErrUnsupported},
 
-		{name: "DoRA", edit: func(a *tinyAdapter) { a.dora("") }, check: func(a *weights.Adapter) bool {
-			return a.Kind == weights.KindDoRA && len(a.Mods["blk.1.attn_q.weight"].Magnitude) == 64 && len(a.Mods["blk.0.ffn_down.weight"].Magnitude) == 64
+		{name: "DoRA", edit: func(a *tinyAdapter) { a.dora("") }, check: func(a *lora.Adapter) bool {
+			return a.Kind == lora.KindDoRA && len(a.Mods["blk.1.attn_q.weight"].Magnitude) == 64 && len(a.Mods["blk.0.ffn_down.weight"].Magnitude) == 64
 		}},
-		{name: "DoRA as a layer", edit: func(a *tinyAdapter) { a.dora(".default.weight") }, check: func(a *weights.Adapter) bool { return a.Kind == weights.KindDoRA }},
-		{name: "DoRA without magnitudes", edit: func(a *tinyAdapter) { a.config["use_dora"] = true }, want: "has no lora_magnitude_vector, but use_dora", kind: weights.ErrInvalid},
-		{name: "magnitudes without DoRA", edit: func(a *tinyAdapter) { a.dora(""); a.config["use_dora"] = false }, check: func(a *weights.Adapter) bool {
-			return a.Kind == weights.KindLoRA && a.Mods["blk.0.attn_q.weight"].Magnitude == nil && noted(a, "q_proj.lora_magnitude_vector is passed over")
+		{name: "DoRA as a layer", edit: func(a *tinyAdapter) { a.dora(".default.weight") }, check: func(a *lora.Adapter) bool { return a.Kind == lora.KindDoRA }},
+		{name: "DoRA without magnitudes", edit: func(a *tinyAdapter) { a.config["use_dora"] = true }, want: "has no lora_magnitude_vector, but use_dora", kind: lora.ErrInvalid},
+		{name: "magnitudes without DoRA", edit: func(a *tinyAdapter) { a.dora(""); a.config["use_dora"] = false }, check: func(a *lora.Adapter) bool {
+			return a.Kind == lora.KindLoRA && a.Mods["blk.0.attn_q.weight"].Magnitude == nil && noted(a, "q_proj.lora_magnitude_vector is passed over")
 		}},
 		{
 			name: "short magnitudes", edit: func(a *tinyAdapter) { a.dora(""); a.tensors[q0+".lora_magnitude_vector"] = []int64{60} },
-			want: "lora_magnitude_vector has 60 magnitudes, but base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight is (64, 4)", kind: weights.ErrInvalid,
+			want: "lora_magnitude_vector has 60 magnitudes, but base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight is (64, 4)", kind: lora.ErrInvalid,
 		},
 		{
 			name: "magnitudes as a matrix", edit: func(a *tinyAdapter) { a.dora(""); a.tensors[q0+".lora_magnitude_vector"] = []int64{4, 16} },
-			want: "has shape [4 16]: want a vector", kind: weights.ErrInvalid,
+			want: "has shape [4 16]: want a vector", kind: lora.ErrInvalid,
 		},
 		{name: "magnitudes alone", edit: func(a *tinyAdapter) {
 			a.dora("")
 			delete(a.tensors, q0+".lora_A.weight")
 			delete(a.tensors, q0+".lora_B.weight")
-		}, want: "has no A and B beside it", kind: weights.ErrInvalid},
+		}, want: "has no A and B beside it", kind: lora.ErrInvalid},
 		{name: "infinite magnitude", edit: func(a *tinyAdapter) {
 			a.dora("")
 			b := make([]byte, 4*64)
 			copy(b[4*7:], floats32(float32(math.Inf(1))))
 			a.values[q0+".lora_magnitude_vector"] = b
-		}, want: "lora_magnitude_vector: value (7, 0) is +Inf", kind: weights.ErrInvalid},
+		}, want: "lora_magnitude_vector: value (7, 0) is +Inf", kind: lora.ErrInvalid},
 		{name: "DoRA on an embedding", edit: func(a *tinyAdapter) {
 			a.dora("")
 			a.embedding(4, tinyVocab, tinyWidth)
 			a.tensors[pre+"model.embed_tokens.lora_magnitude_vector"] = []int64{tinyWidth}
-		}, want: "DoRA on an embedding, whose factors are", kind: weights.ErrUnsupported},
+		}, want: "DoRA on an embedding, whose factors are", kind: lora.ErrUnsupported},
 
-		{name: "soft prompt", edit: func(a *tinyAdapter) { a.prompt(7, tinyWidth) }, check: func(a *weights.Adapter) bool {
-			return a.Kind == weights.KindPrompt && a.Prompt.Rows == 7 && a.Prompt.Cols == tinyWidth && len(a.Mods) == 0 && a.Rank == 0 && len(a.Targets) == 0 &&
+		{name: "soft prompt", edit: func(a *tinyAdapter) { a.prompt(7, tinyWidth) }, check: func(a *lora.Adapter) bool {
+			return a.Kind == lora.KindPrompt && a.Prompt.Rows == 7 && a.Prompt.Cols == tinyWidth && len(a.Mods) == 0 && a.Rank == 0 && len(a.Targets) == 0 &&
 				a.Bytes == 4*7*tinyWidth && a.Base == "somebody/tiny" && len(a.SHA256) == 64
 		}},
-		{name: "p-tuning", edit: func(a *tinyAdapter) { a.prompt(3, tinyWidth); a.config["peft_type"] = "P_TUNING" }, check: func(a *weights.Adapter) bool { return a.Prompt.Rows == 3 }},
-		{name: "prefix tuning", edit: func(a *tinyAdapter) { a.prompt(3, tinyWidth); a.config["peft_type"] = "PREFIX_TUNING" }, want: `"PREFIX_TUNING"`, kind: weights.ErrUnsupported},
+		{name: "p-tuning", edit: func(a *tinyAdapter) { a.prompt(3, tinyWidth); a.config["peft_type"] = "P_TUNING" }, check: func(a *lora.Adapter) bool { return a.Prompt.Rows == 3 }},
+		{name: "prefix tuning", edit: func(a *tinyAdapter) { a.prompt(3, tinyWidth); a.config["peft_type"] = "PREFIX_TUNING" }, want: `"PREFIX_TUNING"`, kind: lora.ErrUnsupported},
 		{
 			name: "other width", edit: func(a *tinyAdapter) { a.prompt(7, 96) },
-			want: "tensor prompt_embeddings is (7, 96), but the model's token_embd.weight is (40, 64)", kind: weights.ErrMismatch,
+			want: "tensor prompt_embeddings is (7, 96), but the model's token_embd.weight is (40, 64)", kind: lora.ErrMismatch,
 		},
-		{name: "other number", edit: func(a *tinyAdapter) { a.prompt(7, tinyWidth); a.config["num_virtual_tokens"] = 8 }, want: "is (7, 64), but num_virtual_tokens of adapter_config.json is 8", kind: weights.ErrInvalid},
-		{name: "other token_dim", edit: func(a *tinyAdapter) { a.prompt(7, tinyWidth); a.config["token_dim"] = 8 }, want: "token_dim of adapter_config.json is 8", kind: weights.ErrInvalid},
-		{name: "encoder and decoder", edit: func(a *tinyAdapter) { a.prompt(7, tinyWidth); a.config["num_transformer_submodules"] = 2 }, want: "num_transformer_submodules 2", kind: weights.ErrUnsupported},
-		{name: "long soft prompt", edit: func(a *tinyAdapter) { a.prompt(5000, tinyWidth) }, want: "more than the 4096 virtual tokens", kind: weights.ErrInvalid},
-		{name: "no prompt_embeddings", edit: func(a *tinyAdapter) { a.prompt(7, tinyWidth); a.tensors = nil }, want: "no tensor prompt_embeddings", kind: weights.ErrInvalid},
-		{name: "more than prompt_embeddings", edit: func(a *tinyAdapter) { a.prompt(7, tinyWidth); a.tensors["x"] = []int64{1} }, want: "tensor x [1]: of a soft prompt only", kind: weights.ErrUnsupported},
+		{name: "other number", edit: func(a *tinyAdapter) { a.prompt(7, tinyWidth); a.config["num_virtual_tokens"] = 8 }, want: "is (7, 64), but num_virtual_tokens of adapter_config.json is 8", kind: lora.ErrInvalid},
+		{name: "other token_dim", edit: func(a *tinyAdapter) { a.prompt(7, tinyWidth); a.config["token_dim"] = 8 }, want: "token_dim of adapter_config.json is 8", kind: lora.ErrInvalid},
+		{name: "encoder and decoder", edit: func(a *tinyAdapter) { a.prompt(7, tinyWidth); a.config["num_transformer_submodules"] = 2 }, want: "num_transformer_submodules 2", kind: lora.ErrUnsupported},
+		{name: "long soft prompt", edit: func(a *tinyAdapter) { a.prompt(5000, tinyWidth) }, want: "more than the 4096 virtual tokens", kind: lora.ErrInvalid},
+		{name: "no prompt_embeddings", edit: func(a *tinyAdapter) { a.prompt(7, tinyWidth); a.tensors = nil }, want: "no tensor prompt_embeddings", kind: lora.ErrInvalid},
+		{name: "more than prompt_embeddings", edit: func(a *tinyAdapter) { a.prompt(7, tinyWidth); a.tensors["x"] = []int64{1} }, want: "tensor x [1]: of a soft prompt only", kind: lora.ErrUnsupported},
 		{name: "NaN in a soft prompt", edit: func(a *tinyAdapter) {
 			a.prompt(2, tinyWidth)
 			b := make([]byte, 4*2*tinyWidth)
 			copy(b[4*65:], floats32(nan))
 			a.values["prompt_embeddings"] = b
-		}, want: "prompt_embeddings: value (1, 1) is NaN", kind: weights.ErrInvalid},
+		}, want: "prompt_embeddings: value (1, 1) is NaN", kind: lora.ErrInvalid},
 		{name: "huge rank", edit: func(a *tinyAdapter) {
 			a.module("model.layers.0.self_attn.q_proj", 1025, 64, 64)
 			a.config["rank_pattern"] = map[string]int{"model.layers.0.self_attn.q_proj": 1024}
-		}, want: "has rank 1025, more than the 1024 allowed", kind: weights.ErrInvalid},
+		}, want: "has rank 1025, more than the 1024 allowed", kind: lora.ErrInvalid},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			a, m := tinyLoRA(), base
@@ -183,7 +185,7 @@ func TestKinds(t *testing.T) {
 				m = c.base
 			}
 			dir := a.write(t)
-			got, err := weights.OpenAdapter(dir, m)
+			got, err := lora.Open(dir, m)
 			if c.want != "" {
 				if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), dir) || !errors.Is(err, c.kind) || strings.Contains(err.Error(), "\n") {
 					t.Fatalf("%v, want %q (%v)", err, c.want, c.kind)
@@ -197,7 +199,7 @@ func TestKinds(t *testing.T) {
 			if !c.check(got) {
 				t.Errorf("%+v", got)
 			}
-			head, err := weights.ReadAdapterHeader(dir)
+			head, err := lora.ReadHeader(dir)
 			if err != nil || head.Kind != got.Kind || head.Bytes != got.Bytes || head.Base != "somebody/tiny" || got.Prompt != nil && head.Virtual != got.Prompt.Rows {
 				t.Errorf("%+v, %v", head, err)
 			}
@@ -221,10 +223,10 @@ func TestKindsValues(t *testing.T) {
 		path string
 		want []float32 // of the first head
 	}{
-		{tiny("llama").writeHF(t), []float32{1, 2, 3, 4}},
-		{tiny("llama").writeGGUF(t), []float32{1, 9, 2, 10}}, // pairs side by side: row 2i+s was row s·8+i
+		{tiny("llama").WriteHF(t), []float32{1, 2, 3, 4}},
+		{tiny("llama").WriteGGUF(t), []float32{1, 9, 2, 10}}, // pairs side by side: row 2i+s was row s·8+i
 	} {
-		got, err := weights.OpenAdapter(dir, open(t, c.path))
+		got, err := lora.Open(dir, open(t, c.path))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -243,7 +245,7 @@ func TestKindsValues(t *testing.T) {
 		}
 	}
 	e.values[pre+"model.embed_tokens.lora_embedding_A"] = floats32(values...)
-	peft, err := weights.OpenAdapter(e.write(t), open(t, tiny("llama").writeHF(t)))
+	peft, err := lora.Open(e.write(t), open(t, tiny("llama").WriteHF(t)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -263,12 +265,12 @@ func TestKindsValues(t *testing.T) {
 		}
 	}
 	w.Add("token_embd.weight.lora_a", quant.F32, []int64{4, tinyVocab}, floats32(turned...))
-	w.Add("token_embd.weight.lora_b", quant.F32, []int64{4, tinyWidth}, noise(rand.New(rand.NewPCG(1, 1)), 4*tinyWidth, quant.F32))
+	w.Add("token_embd.weight.lora_b", quant.F32, []int64{4, tinyWidth}, weightstest.Noise(rand.New(rand.NewPCG(1, 1)), 4*tinyWidth, quant.F32))
 	path := filepath.Join(t.TempDir(), "a.gguf")
 	if err := w.WriteFile(path); err != nil {
 		t.Fatal(err)
 	}
-	gg, err := weights.OpenAdapter(path, open(t, tiny("llama").writeGGUF(t)))
+	gg, err := lora.Open(path, open(t, tiny("llama").WriteGGUF(t)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -293,11 +295,11 @@ func FuzzAdapterTensors(f *testing.F) {
 		dirs = append(dirs, a.write(f))
 		f.Add(uint8(i), read(f, filepath.Join(dirs[i], "adapter_model.safetensors")))
 	}
-	base := open(f, tiny("llama").writeHF(f))
+	base := open(f, tiny("llama").WriteHF(f))
 	f.Fuzz(func(t *testing.T, kind uint8, data []byte) {
 		dir := dirs[int(kind)%len(dirs)]
 		write(t, filepath.Join(dir, "adapter_model.safetensors"), data)
-		a, err := weights.OpenAdapter(dir, base)
+		a, err := lora.Open(dir, base)
 		if err != nil {
 			if strings.Contains(err.Error(), "\n") {
 				t.Errorf("not one sentence: %v", err)

@@ -1,4 +1,4 @@
-package weights
+package lora
 
 import (
 	"bytes"
@@ -67,11 +67,11 @@ func (f *adapterFile) addToken(dir string, c *peftConfig, module string, t *safe
 
 // addTokens adds all trained rows as changes of low rank: one factor picks the token, the other has what is new less what the
 // base has. The head of a tied model is changed with its embedding.
-func (a *Adapter) addTokens(f *adapterFile, m *Model) error {
+func (a *Adapter) addTokens(f *adapterFile, m Base) error {
 	head := false
 	for i := range f.tokens {
 		t := &f.tokens[i]
-		name, ok := m.family.ToGGUF(t.module)
+		name, ok := m.Family().ToGGUF(t.module)
 		if name += ".weight"; !ok || name != arch.EmbedName && name != arch.HeadName {
 			return a.fail(ErrUnsupported, "module %s: trained tokens are served of the embedding and the output head", t.module)
 		}
@@ -81,14 +81,14 @@ func (a *Adapter) addTokens(f *adapterFile, m *Model) error {
 		}
 	}
 	for i := range f.tokens {
-		if name, _ := m.family.ToGGUF(f.tokens[i].module); m.Spec.Head.Tied && !head && name+".weight" == arch.EmbedName {
+		if name, _ := m.Family().ToGGUF(f.tokens[i].module); m.Network().Head.Tied && !head && name+".weight" == arch.EmbedName {
 			return a.addRows(&f.tokens[i], m, arch.HeadName)
 		}
 	}
 	return nil
 }
 
-func (a *Adapter) addRows(t *trainedTokens, m *Model, name string) error {
+func (a *Adapter) addRows(t *trainedTokens, m Base, name string) error {
 	base, n := m.Matrix(name), len(t.ids)
 	switch {
 	case base == nil:
@@ -135,9 +135,9 @@ func (a *Adapter) addRows(t *trainedTokens, m *Model, name string) error {
 		return &quant.Matrix{Name: fmt.Sprintf("%s.%s", name, part), Format: quant.F32, Rows: rows, Cols: cols, Data: data}
 	}
 	if name == arch.EmbedName {
-		a.Embed = &LoRA{A: matrix("lora_a", base.Rows, n, pickData), B: matrix("lora_b", base.Cols, n, changeData), Scale: 1}
+		a.Embed = &Delta{A: matrix("lora_a", base.Rows, n, pickData), B: matrix("lora_b", base.Cols, n, changeData), Scale: 1}
 		return nil
 	}
-	a.Mods[name] = &LoRA{A: matrix("lora_a", n, base.Cols, changeData), B: matrix("lora_b", base.Rows, n, pickData), Scale: 1}
+	a.Mods[name] = &Delta{A: matrix("lora_a", n, base.Cols, changeData), B: matrix("lora_b", base.Rows, n, pickData), Scale: 1}
 	return nil
 }

@@ -1,4 +1,4 @@
-package weights
+package lora
 
 import (
 	"strings"
@@ -12,10 +12,10 @@ import (
 const maxDense = 2 << 30
 
 // make computes the factors of l, as far as they do not depend on the weights, for the matrix name, which may be a fused one.
-func (a *Adapter) make(l *rawLoRA, m *Model, name string) error {
+func (a *Adapter) make(l *rawDelta, m Base, name string) error {
 	out, in, fused := 0, 0, false
 	pattern, numbers := arch.SplitNumbers(strings.TrimSuffix(name, ".weight"))
-	if split := m.Spec.SplitOf(pattern); split != nil {
+	if split := m.Network().SplitOf(pattern); split != nil {
 		fused = split.Groups > 1
 		for _, into := range split.Into {
 			if w := m.Matrix(arch.JoinNumbers(into, numbers) + ".weight"); w != nil {
@@ -61,10 +61,10 @@ func (a *Adapter) make(l *rawLoRA, m *Model, name string) error {
 }
 
 // times makes B of the rows of the model's matrix name, in their order.
-func (a *Adapter) times(l *rawLoRA, m *Model, name string) ([]byte, error) {
+func (a *Adapter) times(l *rawDelta, m Base, name string) ([]byte, error) {
 	w, heads := m.Matrix(name), 0
-	if m.Spec.Permuted {
-		heads = m.tensors[name].Heads
+	if m.Network().Permuted {
+		heads = m.Tensor(name).Heads
 	}
 	B, data, err := a.floats(w.Rows * l.b.cols)
 	if err != nil {
@@ -91,7 +91,7 @@ func apart(r, rows, heads int) int {
 
 // floats are n zeros off the heap, and their bytes.
 func (a *Adapter) floats(n int) ([]float32, []byte, error) {
-	b, err := a.arena.alloc(4 * n)
+	b, err := a.arena.Alloc(4 * n)
 	if err != nil {
 		return nil, nil, a.fail(err, "%d values of a change of no low rank", n)
 	}

@@ -1,4 +1,4 @@
-package weights
+package lora
 
 import (
 	"cmp"
@@ -12,27 +12,27 @@ import (
 )
 
 // adalora is Δ = alpha/(init_r + 1e-5) · B·(E ⊙ A) (Zhang et al. 2023); pruned ranks are not in the file, but the scaling stays.
-func (r *kindReader) adalora(module string) (rawLoRA, error) {
+func (r *kindReader) adalora(module string) (rawDelta, error) {
 	a, err := r.matrix(module, "lora_A")
 	if err != nil {
-		return rawLoRA{}, err
+		return rawDelta{}, err
 	}
 	b, err := r.matrix(module, "lora_B")
 	if err != nil {
-		return rawLoRA{}, err
+		return rawDelta{}, err
 	}
 	e, err := r.matrix(module, "lora_E")
 	if err != nil {
-		return rawLoRA{}, err
+		return rawDelta{}, err
 	}
 	if a.rows != b.cols || e.rows != a.rows || e.cols != 1 {
-		return rawLoRA{}, r.shapes(module, "lora_A, lora_B and lora_E", a, b, e)
+		return rawDelta{}, r.shapes(module, "lora_A, lora_B and lora_E", a, b, e)
 	}
 	alpha := r.c.Alpha
 	if alpha <= 0 {
 		alpha = r.c.InitRank
 	}
-	return rawLoRA{
+	return rawDelta{
 		a: rawTensor{rows: a.rows, cols: a.cols}, b: rawTensor{rows: b.rows, cols: b.cols}, scale: alpha / (r.c.InitRank + 1e-5),
 		made: &made{
 			derive: func(A, B []float32, _ int) {
@@ -55,22 +55,22 @@ func (r *kindReader) lycoris(module string) (rank, scale float64) {
 
 // loha is Δ = scale · (W1a·W1b) ⊙ (W2a·W2b) (Hyeon-Woo et al. 2022). The rows of products of factors are a factorisation of
 // rank r², which is used where it is smaller than Δ.
-func (r *kindReader) loha(module string) (rawLoRA, error) {
+func (r *kindReader) loha(module string) (rawDelta, error) {
 	var m [4]dense
 	for i, part := range r.kind.parts {
 		var err error
 		if m[i], err = r.matrix(module, part); err != nil {
-			return rawLoRA{}, err
+			return rawDelta{}, err
 		}
 	}
 	out, in := m[0].rows, m[1].cols
 	n, scale := r.lycoris(module)
 	rank := m[0].cols
 	if m[1].rows != rank || m[2].rows != out || m[2].cols != rank || m[3].rows != rank || m[3].cols != in || n != float64(rank) {
-		return rawLoRA{}, r.shapes(module, fmt.Sprintf("factors of rank %g", n), m[:]...)
+		return rawDelta{}, r.shapes(module, fmt.Sprintf("factors of rank %g", n), m[:]...)
 	}
 	if q := rank * rank; q <= maxRank && q*(out+in) < out*in {
-		return rawLoRA{
+		return rawDelta{
 			a: rawTensor{rows: q, cols: in}, b: rawTensor{rows: out, cols: q}, scale: scale,
 			made: &made{
 				derive: func(A, B []float32, _ int) {
@@ -89,7 +89,7 @@ func (r *kindReader) loha(module string) (rawLoRA, error) {
 			},
 		}, nil
 	}
-	return denseLoRA(out, in, scale, func(B []float32) {
+	return denseDelta(out, in, scale, func(B []float32) {
 		u, v := m[0].times(m[1]), m[2].times(m[3])
 		for i := range B {
 			B[i] = u.x[i] * v.x[i]
@@ -98,14 +98,14 @@ func (r *kindReader) loha(module string) (rawLoRA, error) {
 }
 
 // lokr is Δ = scale · W1 ⊗ W2, of which each may be a product of two (Yeh et al. 2024).
-func (r *kindReader) lokr(module string) (rawLoRA, error) {
+func (r *kindReader) lokr(module string) (rawDelta, error) {
 	var p, q [2]dense // W = p·q
 	n, scale := r.lycoris(module)
 	for i, part := range []string{"lokr_w1", "lokr_w2"} {
 		if r.t[part] != nil {
 			w, err := r.matrix(module, part)
 			if err != nil {
-				return rawLoRA{}, err
+				return rawDelta{}, err
 			}
 			if p[i], q[i] = unit(w.rows), w; w.cols < w.rows {
 				p[i], q[i] = w, unit(w.cols)
@@ -117,15 +117,15 @@ func (r *kindReader) lokr(module string) (rawLoRA, error) {
 			q[i], err = r.matrix(module, part+"_b")
 		}
 		if err != nil {
-			return rawLoRA{}, err
+			return rawDelta{}, err
 		}
 		if p[i].cols != q[i].rows || float64(p[i].cols) != n {
-			return rawLoRA{}, r.shapes(module, fmt.Sprintf("%s_a and %s_b of rank %g", part, part, n), p[i], q[i])
+			return rawDelta{}, r.shapes(module, fmt.Sprintf("%s_a and %s_b of rank %g", part, part, n), p[i], q[i])
 		}
 	}
 	out, in, rank := p[0].rows*p[1].rows, q[0].cols*q[1].cols, p[0].cols*p[1].cols
 	if rank <= maxRank && rank*(out+in) < out*in {
-		return rawLoRA{
+		return rawDelta{
 			a: rawTensor{rows: rank, cols: in}, b: rawTensor{rows: out, cols: rank}, scale: scale,
 			made: &made{
 				derive: func(A, B []float32, _ int) {
@@ -135,35 +135,35 @@ func (r *kindReader) lokr(module string) (rawLoRA, error) {
 			},
 		}, nil
 	}
-	return denseLoRA(out, in, scale, func(B []float32) { kronecker(B, p[0].times(q[0]), p[1].times(q[1])) }), nil
+	return denseDelta(out, in, scale, func(B []float32) { kronecker(B, p[0].times(q[0]), p[1].times(q[1])) }), nil
 }
 
 // vera is Δ = (b ⊙ B)·(d ⊙ A) with A and B that all modules share, of which a module takes the first columns and rows
 // (Kopiczko et al. 2024).
-func (r *kindReader) vera(module string) (rawLoRA, error) {
+func (r *kindReader) vera(module string) (rawDelta, error) {
 	if r.shared["vera_A"] == nil || r.shared["vera_B"] == nil {
-		return rawLoRA{}, adapterError(r.dir, ErrUnsupported, "its projections vera_A and vera_B are not in the file, but drawn by torch from projection_prng_key: save it with save_projection=True")
+		return rawDelta{}, adapterError(r.dir, ErrUnsupported, "its projections vera_A and vera_B are not in the file, but drawn by torch from projection_prng_key: save it with save_projection=True")
 	}
 	bs, s, err := r.tensor(module, "vera_lambda_b", 1)
 	if err != nil {
-		return rawLoRA{}, err
+		return rawDelta{}, err
 	}
 	ds, n, err := r.tensor(module, "vera_lambda_d", 1)
 	if err != nil {
-		return rawLoRA{}, err
+		return rawDelta{}, err
 	}
 	// The shared ones are read where they are used: read for every module they would be held as often.
 	A, B := r.shared["vera_A"], r.shared["vera_B"]
 	out, rank := s[0], n[0]
 	if len(A.Shape) != 2 || len(B.Shape) != 2 || A.Shape[0] != int64(rank) || B.Shape[1] != int64(rank) || B.Shape[0] < int64(out) || A.Shape[1] < 1 || A.Shape[1] > math.MaxInt32 {
-		return rawLoRA{}, adapterError(r.dir, ErrInvalid, "module %s: vera_A %v and vera_B %v do not belong to vera_lambda_b (%d) and vera_lambda_d (%d)", module, A.Shape, B.Shape, out, rank)
+		return rawDelta{}, adapterError(r.dir, ErrInvalid, "module %s: vera_A %v and vera_B %v do not belong to vera_lambda_b (%d) and vera_lambda_d (%d)", module, A.Shape, B.Shape, out, rank)
 	}
 	formatA, ok := floatFormat(A.DType)
 	formatB, also := floatFormat(B.DType)
 	if !ok || !also {
-		return rawLoRA{}, adapterError(r.dir, ErrUnsupported, "tensors vera_A and vera_B have types %v and %v; the served ones are F32, F16 and BF16", A.DType, B.DType)
+		return rawDelta{}, adapterError(r.dir, ErrUnsupported, "tensors vera_A and vera_B have types %v and %v; the served ones are F32, F16 and BF16", A.DType, B.DType)
 	}
-	return rawLoRA{
+	return rawDelta{
 		a: rawTensor{rows: rank}, b: rawTensor{rows: out, cols: rank}, scale: 1,
 		made: &made{
 			widest: int(A.Shape[1]),
@@ -188,24 +188,24 @@ func (r *kindReader) vera(module string) (rawLoRA, error) {
 }
 
 // vblora's factors are rows of a bank of vectors, mixed by the softmax of the topk largest logits (Li et al. 2024).
-func (r *kindReader) vblora(module string) (rawLoRA, error) {
+func (r *kindReader) vblora(module string) (rawDelta, error) {
 	bank, err := r.matrix(module, "vblora_vector_bank")
 	if err != nil {
-		return rawLoRA{}, err
+		return rawDelta{}, err
 	}
 	a, sa, err := r.mixed(module, "vblora_logits_A", bank)
 	if err != nil {
-		return rawLoRA{}, err
+		return rawDelta{}, err
 	}
 	b, sb, err := r.mixed(module, "vblora_logits_B", bank)
 	if err != nil {
-		return rawLoRA{}, err
+		return rawDelta{}, err
 	}
 	rank, n := sa[0], bank.cols
 	if sb[1] != rank {
-		return rawLoRA{}, adapterError(r.dir, ErrInvalid, "module %s: logits of A %v and of B %v are of different ranks", module, sa, sb)
+		return rawDelta{}, adapterError(r.dir, ErrInvalid, "module %s: logits of A %v and of B %v are of different ranks", module, sa, sb)
 	}
-	return rawLoRA{
+	return rawDelta{
 		a: rawTensor{rows: rank, cols: sa[1] * n}, b: rawTensor{rows: sb[0] * n, cols: rank}, scale: 1,
 		made: &made{
 			derive: func(A, B []float32, _ int) {
@@ -299,18 +299,18 @@ func (r *kindReader) chosen(module, part string, bank dense) (func([]float32), [
 
 // miss is Δ·x = Bᵀ·(the sums of every r-th value of x) (Kang 2025); "mini" repeats B's columns, "bat" multiplies blocks of
 // the matrix itself: Δ = W·B + B for each block (r, r).
-func (r *kindReader) miss(module string) (rawLoRA, error) {
+func (r *kindReader) miss(module string) (rawDelta, error) {
 	mode := strings.Trim(string(r.c.InitWeights), `"`)
 	if mode == "bat" {
 		x, s, err := r.tensor(module, "miss_block", 3)
 		if err != nil {
-			return rawLoRA{}, err
+			return rawDelta{}, err
 		}
 		n := s[1]
 		if s[2] != n {
-			return rawLoRA{}, adapterError(r.dir, ErrInvalid, "module %s: miss_block has shape %v: want blocks of as many rows as columns", module, s)
+			return rawDelta{}, adapterError(r.dir, ErrInvalid, "module %s: miss_block has shape %v: want blocks of as many rows as columns", module, s)
 		}
-		return rawLoRA{
+		return rawDelta{
 			b: rawTensor{rows: s[0] * n}, scale: 1,
 			made: &made{
 				dense: true, byRow: true, whole: n,
@@ -330,17 +330,17 @@ func (r *kindReader) miss(module string) (rawLoRA, error) {
 		}, nil
 	}
 	if mode != "true" && mode != "false" && mode != "" && mode != "null" && mode != "mini" {
-		return rawLoRA{}, adapterError(r.dir, ErrUnsupported, "init_weights %q of MiSS; the served ones are true, \"bat\" and \"mini\"", mode)
+		return rawDelta{}, adapterError(r.dir, ErrUnsupported, "init_weights %q of MiSS; the served ones are true, \"bat\" and \"mini\"", mode)
 	}
 	m, err := r.matrix(module, "miss_block")
 	if err != nil {
-		return rawLoRA{}, err
+		return rawDelta{}, err
 	}
 	rank, out, repeat := m.rows, m.cols, 1
 	if mode == "mini" { // out is a multiple of it, how many times says the base
 		repeat = 0
 	}
-	return rawLoRA{
+	return rawDelta{
 		a: rawTensor{rows: rank}, b: rawTensor{rows: out * repeat, cols: rank}, scale: 1,
 		made: &made{
 			blocks: out,

@@ -1,9 +1,11 @@
-package weights_test
+package lora_test
 
 import (
 	"path/filepath"
 	"testing"
 
+	"edged/core/model/digest"
+	"edged/core/model/lora"
 	"edged/core/model/weights"
 	"edged/test/oracle"
 )
@@ -28,12 +30,12 @@ func TestAdapterOracles(t *testing.T) {
 					t.Fatal(err)
 				}
 				defer m.Close()
-				peft, err := weights.OpenAdapter(filepath.Join(dir, "lora", c.base, c.adapter), m)
+				peft, err := lora.Open(filepath.Join(dir, "lora", c.base, c.adapter), m)
 				if err != nil {
 					t.Fatal(err)
 				}
 				defer peft.Close()
-				gg, err := weights.OpenAdapter(filepath.Join(dir, "lora", c.base, c.adapter+".gguf"), m)
+				gg, err := lora.Open(filepath.Join(dir, "lora", c.base, c.adapter+".gguf"), m)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -56,35 +58,23 @@ func TestAdapterOracles(t *testing.T) {
 						t.Errorf("%s: %s: values differ", base, name)
 					}
 				}
-				head, err := weights.ReadAdapterHeader(peft.Path)
+				head, err := lora.ReadHeader(peft.Path)
 				if err != nil {
 					t.Fatal(err)
 				}
 				if head.Rank != peft.Rank || head.Bytes != peft.Bytes || head.Modules != c.mods || head.Base == "" {
 					t.Errorf("%s: header %+v", base, head)
 				}
-				for _, a := range []*weights.Adapter{peft, gg} {
-					files, err := weights.AdapterFiles(a.Path)
+				for _, a := range []*lora.Adapter{peft, gg} {
+					files, err := lora.Files(a.Path)
 					if err != nil {
 						t.Fatal(err)
 					}
-					if sum, err := weights.HashFiles(files); err != nil || sum != a.SHA256 || len(sum) != 64 {
+					if sum, err := digest.Files(files); err != nil || sum != a.SHA256 || len(sum) != 64 {
 						t.Errorf("%s: hash %s, adapter has %s: %v", a.Path, sum, a.SHA256, err)
 					}
 				}
 			}
 		})
 	}
-}
-
-func equal(a, b []float32) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		if a[i] != b[i] {
-			return false
-		}
-	}
-	return true
 }

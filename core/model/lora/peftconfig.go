@@ -1,4 +1,4 @@
-package weights
+package lora
 
 import (
 	"bytes"
@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"edged/core/model/arch"
+	"edged/core/model/hfjson"
 )
 
 // Limits of adapter_config.json. A list may name every module of a model, but expressions are compiled, and their
@@ -81,12 +82,12 @@ type peftConfig struct {
 
 func readPEFTConfig(path string) (*peftConfig, error) {
 	var raw json.RawMessage
-	if err := readJSON(path, &raw); err != nil {
-		return nil, err
+	if err := hfjson.Read(path, &raw); err != nil {
+		return nil, fmt.Errorf("lora: %w", err)
 	}
 	c, err := parsePEFTConfig(raw)
 	if err != nil {
-		return nil, fmt.Errorf("weights: %s: %w", path, err)
+		return nil, fmt.Errorf("lora: %s: %w", path, err)
 	}
 	return c, nil
 }

@@ -1,4 +1,4 @@
-package weights
+package lora
 
 import (
 	"bytes"
@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"math"
 	"strings"
+	"unsafe"
 
 	"edged/core/model/arch"
+	"edged/core/model/digest"
 	"edged/core/model/mmap"
 	"edged/quant"
 )
@@ -17,24 +19,24 @@ import (
 type Adapter struct {
 	Path    string
 	Kind    Kind
-	Base    string           // what it says it was trained on, "" where it does not; see AdapterHeader
-	SHA256  string           // of HashFiles over AdapterFiles, hexadecimal
-	Rank    int              // the largest of its modules'
-	Targets []string         // module names in Hugging Face's words, sorted: "q_proj", "v_proj"
-	Bytes   int64            // of its tensors
-	Mods    map[string]*LoRA // by the base's tensor name, for example "blk.0.attn_q.weight"
-	Embed   *LoRA            // of the token embedding: A (tokens, r), a row a token, and B (width, r); nil: none
-	Prompt  *quant.Matrix    // a soft prompt: (virtual tokens, width); nil: none
-	Notes   []string         // what is odd about its files and passed over
+	Base    string            // what it says it was trained on, "" where it does not; see Header
+	SHA256  string            // of HashFiles over Files, hexadecimal
+	Rank    int               // the largest of its modules'
+	Targets []string          // module names in Hugging Face's words, sorted: "q_proj", "v_proj"
+	Bytes   int64             // of its tensors
+	Mods    map[string]*Delta // by the base's tensor name, for example "blk.0.attn_q.weight"
+	Embed   *Delta            // of the token embedding: A (tokens, r), a row a token, and B (width, r); nil: none
+	Prompt  *quant.Matrix     // a soft prompt: (virtual tokens, width); nil: none
+	Notes   []string          // what is odd about its files and passed over
 
 	maps  []*mmap.Mapping
-	arena *arena
+	arena *mmap.Arena
 	dense int64 // bytes of changes of no low rank
 }
 
-// LoRA is the low-rank change of one matrix W (out, in): y = W·x + Scale · s · B·(A·x), where s is the scale that a request
+// Delta is the low-rank change of one matrix W (out, in): y = W·x + Scale · s · B·(A·x), where s is the scale that a request
 // asks for. Rows of B are in the order of W's rows. Without A it is of no low rank: y = W·x + Scale · s · B·x.
-type LoRA struct {
+type Delta struct {
 	A     *quant.Matrix // (r, in); nil: B is the whole change
 	B     *quant.Matrix // (out, r), or (out, in)
 	Scale float32       // alpha / r, or alpha / √r with rank-stabilised LoRA
@@ -44,21 +46,21 @@ type LoRA struct {
 	Bias []float32
 }
 
-// OpenAdapter opens a PEFT folder or a GGUF adapter for m. An error names the file and what does not fit, with both
+// Open opens a PEFT folder or a GGUF adapter for m. An error names the file and what does not fit, with both
 // shapes; it wraps ErrUnsupported, ErrInvalid or ErrMismatch.
-func OpenAdapter(path string, m *Model) (*Adapter, error) {
+func Open(path string, m Base) (*Adapter, error) {
 	f, err := readAdapter(path, m)
 	if err != nil {
 		return nil, err
 	}
 	a := &Adapter{
-		Path: path, Kind: f.kind(), Base: f.base, Rank: f.rank(), Targets: f.targets(), Bytes: f.bytes(), Mods: map[string]*LoRA{}, maps: f.maps, arena: &arena{},
+		Path: path, Kind: f.kind(), Base: f.base, Rank: f.rank(), Targets: f.targets(), Bytes: f.bytes(), Mods: map[string]*Delta{}, maps: f.maps, arena: &mmap.Arena{},
 	}
 	if err := a.fill(f, m); err != nil {
 		return nil, errors.Join(err, a.Close())
 	}
 	a.Notes = f.notes
-	if a.SHA256, err = HashFiles(f.files); err != nil {
+	if a.SHA256, err = digest.Files(f.files); err != nil {
 		return nil, errors.Join(err, a.Close())
 	}
 	return a, nil
@@ -70,7 +72,7 @@ func (a *Adapter) Close() error {
 	for _, m := range a.maps {
 		errs = append(errs, m.Close())
 	}
-	return errors.Join(append(errs, a.arena.close())...)
+	return errors.Join(append(errs, a.arena.Close())...)
 }
 
 // Relax tells the system that the files will not be read again soon, since what computes has laid them out anew. What is
@@ -88,13 +90,13 @@ func (a *Adapter) fail(kind error, format string, args ...any) error {
 }
 
 func adapterError(path string, kind error, format string, args ...any) error {
-	return fmt.Errorf("weights: adapter %s: %w: %s", path, kind, fmt.Sprintf(format, args...))
+	return fmt.Errorf("lora: %s: %w: %s", path, kind, fmt.Sprintf(format, args...))
 }
 
 // fill proves every module of f against m and adds it.
-func (a *Adapter) fill(f *adapterFile, m *Model) error {
-	if f.arch != "" && arch.Stored(f.arch) != arch.Stored(m.Spec.Family) {
-		return a.fail(ErrMismatch, "it is for the architecture %s, but the model is %s", f.arch, m.Spec.Family)
+func (a *Adapter) fill(f *adapterFile, m Base) error {
+	if f.arch != "" && arch.Stored(f.arch) != arch.Stored(m.Network().Family) {
+		return a.fail(ErrMismatch, "it is for the architecture %s, but the model is %s", f.arch, m.Network().Family)
 	}
 	if f.prompt.rows > 0 {
 		if err := a.addPrompt(&f.prompt, m); err != nil {
@@ -114,12 +116,12 @@ func (a *Adapter) fill(f *adapterFile, m *Model) error {
 		l := &f.loras[i]
 		name, ok := l.module, true
 		if !f.gguf {
-			name, ok = m.family.ToGGUF(l.module)
+			name, ok = m.Family().ToGGUF(l.module)
 		}
 		name = strings.TrimSuffix(name, ".weight") + ".weight"
 		switch {
 		case !ok:
-			return a.fail(ErrMismatch, "module %s is none that the %s model has", l.module, m.Spec.Family)
+			return a.fail(ErrMismatch, "module %s is none that the %s model has", l.module, m.Network().Family)
 		case name == arch.PositionName:
 			return a.fail(ErrUnsupported, "module %s: LoRA on learned positions%s", l.module, f.beside(l.module))
 		case l.embed != (name == arch.EmbedName):
@@ -141,7 +143,7 @@ func (a *Adapter) fill(f *adapterFile, m *Model) error {
 			continue
 		}
 		pattern, numbers := arch.SplitNumbers(strings.TrimSuffix(name, ".weight"))
-		if split := m.Spec.SplitOf(pattern); split != nil {
+		if split := m.Network().SplitOf(pattern); split != nil {
 			if err := a.addFused(l, m, split, numbers, f.gguf); err != nil {
 				return err
 			}
@@ -156,11 +158,11 @@ func (a *Adapter) fill(f *adapterFile, m *Model) error {
 
 // unchanged proves that a weight which is saved with an adapter is the model's own. Where the model's is quantised, it may be as
 // far from it as the quantisation is, no nearer can be told.
-func (a *Adapter) unchanged(f *adapterFile, c *baseCopy, m *Model) error {
-	name, ok := m.family.ToGGUF(c.module)
+func (a *Adapter) unchanged(f *adapterFile, c *baseCopy, m Base) error {
+	name, ok := m.Family().ToGGUF(c.module)
 	base := m.Matrix(name + ".weight")
 	if !ok || base == nil {
-		return a.fail(ErrMismatch, "tensor %s (%d, %d) is none that the %s model has", c.t.name, c.t.rows, c.t.cols, m.Spec.Family)
+		return a.fail(ErrMismatch, "tensor %s (%d, %d) is none that the %s model has", c.t.name, c.t.rows, c.t.cols, m.Network().Family)
 	}
 	if base.Rows != c.t.rows || base.Cols != c.t.cols {
 		return a.fail(ErrUnsupported, "tensor %s is (%d, %d)%s: whole trained modules and added tokens are not served", c.t.name, c.t.rows, c.t.cols, f.beside(c.t.name))
@@ -229,48 +231,62 @@ func (a *Adapter) finite(tensors ...*rawTensor) error {
 }
 
 // addFused cuts an adapter of a fused matrix as the matrix was cut: the parts share A.
-func (a *Adapter) addFused(l *rawLoRA, m *Model, split *arch.Split, numbers []string, fromGGUF bool) error {
-	b := builder{folder: !fromGGUF, m: &Model{Path: m.Path, Spec: m.Spec, arena: a.arena}}
-	parts, groups, err := b.parts(split, numbers, ".weight", l.b.rows)
-	if err != nil {
-		return a.fail(ErrMismatch, "tensor %s has shape (%d, %d): the rows of the model's fused matrix are another number", l.b.name, l.b.rows, l.b.cols)
+func (a *Adapter) addFused(l *rawDelta, m Base, split *arch.Split, numbers []string, fromGGUF bool) error {
+	groups := 1
+	if !fromGGUF {
+		groups = max(split.Groups, 1)
 	}
-	rows, err := b.gather(parts, groups, len(l.b.data)/l.b.rows, l.b.data)
-	if err != nil {
-		return fmt.Errorf("weights: adapter %s: tensor %s: %w", a.Path, l.b.name, err)
-	}
-	var sizes [][]byte
-	if l.size.rows > 0 {
-		if sizes, err = b.gather(parts, groups, len(l.size.data)/l.size.rows, l.size.data); err != nil {
-			return fmt.Errorf("weights: adapter %s: tensor %s: %w", a.Path, l.size.name, err)
+	pieces, sum := m.Network().Pieces(split, numbers), 0
+	for _, p := range pieces {
+		if p.Rows == 0 || p.Rows%groups != 0 {
+			return a.fail(ErrMismatch, "module %s: the model has no matrix %s of rows in %d groups", l.module, p.Name, groups)
 		}
+		sum += p.Rows
 	}
-	var biases [][]byte
-	if l.bias.rows > 0 {
-		if biases, err = b.gather(parts, groups, len(l.bias.data)/l.bias.rows, l.bias.data); err != nil {
-			return fmt.Errorf("weights: adapter %s: tensor %s: %w", a.Path, l.bias.name, err)
-		}
+	if sum != l.b.rows {
+		return a.fail(ErrMismatch, "tensor %s has shape (%d, %d): the model's fused matrix has %d rows", l.b.name, l.b.rows, l.b.cols, sum)
 	}
 	first := 0
-	for i, p := range parts {
+	for _, p := range pieces {
 		cut := *l
-		cut.first, first = first, first+p.rows
-		if biases != nil {
-			cut.bias.rows, cut.bias.data = p.rows, biases[i]
+		for _, t := range []*rawTensor{&cut.b, &cut.size, &cut.bias} {
+			var err error
+			if t.data, err = a.gather(t, first/groups, p.Rows/groups, sum/groups, groups); err != nil {
+				return fmt.Errorf("lora: %s: tensor %s: %w", a.Path, t.name, err)
+			}
+			if t.rows > 0 {
+				t.rows = p.Rows
+			}
 		}
-		cut.b.rows, cut.b.data = p.rows, rows[i]
-		if sizes != nil {
-			cut.size.rows, cut.size.data = p.rows, sizes[i]
-		}
-		if err := a.add(&cut, m, p.name, fromGGUF); err != nil {
+		cut.first, first = first, first+p.Rows
+		if err := a.add(&cut, m, p.Name+".weight", fromGGUF); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// gather returns rows [lo, lo+n) of each of the groups that t's rows fall into, each of which has so many rows.
+func (a *Adapter) gather(t *rawTensor, lo, n, each, groups int) ([]byte, error) {
+	if t.rows == 0 || t.data == nil {
+		return nil, nil
+	}
+	size := len(t.data) / t.rows
+	if groups == 1 {
+		return t.data[lo*size : (lo+n)*size], nil
+	}
+	out, err := a.arena.Alloc(n * groups * size)
+	if err != nil {
+		return nil, err
+	}
+	for g := range groups {
+		copy(out[g*n*size:(g+1)*n*size], t.data[(g*each+lo)*size:])
+	}
+	return out, nil
+}
+
 // add proves one module's shapes and adds it. fromGGUF tells in which order q and k rows of a llama are.
-func (a *Adapter) add(l *rawLoRA, m *Model, name string, fromGGUF bool) error {
+func (a *Adapter) add(l *rawDelta, m Base, name string, fromGGUF bool) error {
 	base := m.Matrix(name)
 	switch {
 	case base == nil:
@@ -286,14 +302,14 @@ func (a *Adapter) add(l *rawLoRA, m *Model, name string, fromGGUF bool) error {
 		return err
 	}
 	b, size, bias := l.b, l.size, l.bias
-	permutedB := fromGGUF && m.family.Permuted
-	if heads := m.tensors[name].Heads; heads > 0 && permutedB != m.Spec.Permuted {
+	permutedB := fromGGUF && m.Family().Permuted
+	if heads := m.Tensor(name).Heads; heads > 0 && permutedB != m.Network().Permuted {
 		for _, t := range []*rawTensor{&b, &size, &bias} {
 			if t.data == nil {
 				continue
 			}
-			if t.data, err = a.permuted(t, heads, m.Spec.Permuted); err != nil {
-				return fmt.Errorf("weights: adapter %s: tensor %s: %w", a.Path, t.name, err)
+			if t.data, err = a.permuted(t, heads, m.Network().Permuted); err != nil {
+				return fmt.Errorf("lora: %s: tensor %s: %w", a.Path, t.name, err)
 			}
 		}
 	}
@@ -312,7 +328,7 @@ func (a *Adapter) add(l *rawLoRA, m *Model, name string, fromGGUF bool) error {
 	if err != nil {
 		return err
 	}
-	mod := &LoRA{A: A, B: B, Scale: scale}
+	mod := &Delta{A: A, B: B, Scale: scale}
 	if size.rows > 0 {
 		mod.Magnitude = size.column()
 	}
@@ -326,7 +342,7 @@ func (a *Adapter) add(l *rawLoRA, m *Model, name string, fromGGUF bool) error {
 }
 
 // biasOf is what an adapter adds to the products of the matrix name, of which bias holds what l.how says.
-func (a *Adapter) biasOf(l *rawLoRA, bias *rawTensor, m *Model, name string) ([]float32, error) {
+func (a *Adapter) biasOf(l *rawDelta, bias *rawTensor, m Base, name string) ([]float32, error) {
 	out := bias.column()
 	own, err := m.Vector(strings.TrimSuffix(name, ".weight") + ".bias")
 	switch {
@@ -353,7 +369,7 @@ func (a *Adapter) biasOf(l *rawLoRA, bias *rawTensor, m *Model, name string) ([]
 }
 
 // scaling is a module's, which must be a number.
-func (a *Adapter) scaling(l *rawLoRA) (float32, error) {
+func (a *Adapter) scaling(l *rawDelta) (float32, error) {
 	scale := float32(l.scale)
 	if math.IsNaN(l.scale) || math.IsInf(float64(scale), 0) {
 		return 0, a.fail(ErrInvalid, "module %s: its scaling is %g", l.module, l.scale)
@@ -362,7 +378,7 @@ func (a *Adapter) scaling(l *rawLoRA) (float32, error) {
 }
 
 // addEmbedding proves an adapter of the token embedding and adds it, A with a row for each token: that is what a token reads.
-func (a *Adapter) addEmbedding(l *rawLoRA, m *Model, fromGGUF bool) error {
+func (a *Adapter) addEmbedding(l *rawDelta, m Base, fromGGUF bool) error {
 	base := m.Matrix(arch.EmbedName)
 	tokens := l.a.cols
 	if fromGGUF {
@@ -384,7 +400,7 @@ func (a *Adapter) addEmbedding(l *rawLoRA, m *Model, fromGGUF bool) error {
 	t := l.a
 	if !fromGGUF {
 		if t, err = a.turned(&l.a); err != nil {
-			return fmt.Errorf("weights: adapter %s: tensor %s: %w", a.Path, l.a.name, err)
+			return fmt.Errorf("lora: %s: tensor %s: %w", a.Path, l.a.name, err)
 		}
 	}
 	A, err := a.place(&t, arch.EmbedName+".lora_a")
@@ -395,13 +411,13 @@ func (a *Adapter) addEmbedding(l *rawLoRA, m *Model, fromGGUF bool) error {
 	if err != nil {
 		return err
 	}
-	a.Embed = &LoRA{A: A, B: B, Scale: scale}
+	a.Embed = &Delta{A: A, B: B, Scale: scale}
 	return nil
 }
 
 // turned returns t with rows and columns exchanged. Its format is a float's, as PEFT's all are.
 func (a *Adapter) turned(t *rawTensor) (rawTensor, error) {
-	out, err := a.arena.alloc(len(t.data))
+	out, err := a.arena.Alloc(len(t.data))
 	if err != nil {
 		return rawTensor{}, err
 	}
@@ -416,10 +432,10 @@ func (a *Adapter) turned(t *rawTensor) (rawTensor, error) {
 }
 
 // addPrompt proves a soft prompt and adds it.
-func (a *Adapter) addPrompt(t *rawTensor, m *Model) error {
-	if t.cols != m.Spec.Width {
+func (a *Adapter) addPrompt(t *rawTensor, m Base) error {
+	if t.cols != m.Network().Width {
 		return a.fail(ErrMismatch, "tensor %s is (%d, %d), but the model's %s is (%d, %d): it was trained on another model",
-			t.name, t.rows, t.cols, arch.EmbedName, m.Spec.Vocab, m.Spec.Width)
+			t.name, t.rows, t.cols, arch.EmbedName, m.Network().Vocab, m.Network().Width)
 	}
 	err := a.finite(t)
 	if err == nil {
@@ -431,19 +447,27 @@ func (a *Adapter) addPrompt(t *rawTensor, m *Model) error {
 // place makes a matrix whose data is aligned to its elements.
 func (a *Adapter) place(t *rawTensor, name string) (*quant.Matrix, error) {
 	m := t.matrix(name)
-	b := builder{m: &Model{arena: a.arena}}
-	data, err := b.aligned(m.Format, m.Data)
-	if err != nil {
-		return nil, fmt.Errorf("weights: adapter %s: tensor %s: %w", a.Path, t.name, err)
+	size := uintptr(1)
+	switch m.Format {
+	case quant.F32:
+		size = 4
+	case quant.F16, quant.BF16:
+		size = 2
 	}
-	m.Data = data
+	if len(m.Data) == 0 || uintptr(unsafe.Pointer(unsafe.SliceData(m.Data)))%size == 0 {
+		return m, nil
+	}
+	var err error
+	if m.Data, err = a.arena.CopyOf(m.Data); err != nil {
+		return nil, fmt.Errorf("lora: %s: tensor %s: %w", a.Path, t.name, err)
+	}
 	return m, nil
 }
 
 // permuted returns the rows of t in the other order of RoPE pairs: to adjacent pairs (row 2i+s of a head was row
 // s·half+i), or back.
 func (a *Adapter) permuted(t *rawTensor, heads int, toInterleaved bool) ([]byte, error) {
-	out, err := a.arena.alloc(len(t.data))
+	out, err := a.arena.Alloc(len(t.data))
 	if err != nil {
 		return nil, err
 	}

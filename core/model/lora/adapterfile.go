@@ -1,4 +1,4 @@
-package weights
+package lora
 
 import (
 	"errors"
@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"edged/core/model/digest"
 	"edged/core/model/mmap"
 	"edged/quant"
 )
@@ -32,8 +33,8 @@ const (
 	KindPrompt Kind = "soft_prompt"
 )
 
-// AdapterHeader is what an adapter's files say without a model.
-type AdapterHeader struct {
+// Header is what an adapter's files say without a model.
+type Header struct {
 	Path    string
 	Kind    Kind
 	Virtual int      // virtual tokens of a soft prompt
@@ -45,36 +46,35 @@ type AdapterHeader struct {
 	Arch    string   // of the base, "" where it does not say (PEFT)
 }
 
-// ReadAdapterHeader reads and checks an adapter's configuration and tensor names, shapes and types: all that can be
+// ReadHeader reads and checks an adapter's configuration and tensor names, shapes and types: all that can be
 // checked without the model. Of LoRA and soft prompts tensor data is not read.
-func ReadAdapterHeader(path string) (*AdapterHeader, error) {
+func ReadHeader(path string) (*Header, error) {
 	f, err := readAdapter(path, nil)
 	if err != nil {
 		return nil, err
 	}
-	h := &AdapterHeader{
+	h := &Header{
 		Path: path, Kind: f.kind(), Virtual: f.prompt.rows, Rank: f.rank(), Targets: f.targets(), Modules: len(f.loras), Bytes: f.bytes(), Base: f.base, Arch: f.arch,
 	}
 	return h, f.close()
 }
 
-// AdapterFiles lists the files that an adapter is made of, sorted by name: the two of a PEFT folder, or the GGUF file, whose
+// Files lists the files that an adapter is made of, sorted by name: the two of a PEFT folder, or the GGUF file, whose
 // name is always adapter.gguf so that renaming a drop changes no hash. The files need not be valid, but must be there.
-func AdapterFiles(path string) ([]File, error) {
+func Files(path string) ([]digest.File, error) {
 	info, err := os.Stat(path)
 	if err != nil {
-		return nil, fmt.Errorf("weights: adapter: %w", err)
+		return nil, fmt.Errorf("lora: %w", err)
 	}
 	if !info.IsDir() {
-		return []File{{Name: "adapter.gguf", Path: path}}, nil
+		return []digest.File{{Name: "adapter.gguf", Path: path}}, nil
 	}
-	var files []File
+	var files []digest.File
 	for _, name := range []string{adapterConfigName, adapterModelName} {
 		file := filepath.Join(path, name)
 		if _, err := os.Stat(file); err != nil {
-			var link *mmap.DanglingLink
-			if errors.As(mmap.Explain(file, err), &link) {
-				return nil, fmt.Errorf("weights: adapter: %w", link)
+			if link, ok := errors.AsType[*mmap.DanglingLink](mmap.Explain(file, err)); ok {
+				return nil, fmt.Errorf("lora: %w", link)
 			}
 			if name == adapterModelName && exists(filepath.Join(path, "adapter_model.bin")) {
 				return nil, adapterError(path, ErrUnsupported, "adapter_model.bin is a Python pickle, which can run code when it is read: load it with PEFT and save it with save_pretrained(…, safe_serialization=True), which writes %s", adapterModelName)
@@ -84,7 +84,7 @@ func AdapterFiles(path string) ([]File, error) {
 			}
 			return nil, adapterError(path, ErrInvalid, "%s is missing: a PEFT folder holds %s and %s", name, adapterConfigName, adapterModelName)
 		}
-		files = append(files, File{Name: name, Path: file})
+		files = append(files, digest.File{Name: name, Path: file})
 	}
 	return files, nil
 }
@@ -114,16 +114,16 @@ func checkpoint(dir string) string {
 // An adapterFile is an adapter as its container has it.
 type adapterFile struct {
 	gguf   bool
-	model  *Model // that it is to be proved against, for messages; nil: none is open
+	model  Base // that it is to be proved against, for messages; nil: none is open
 	base   string
 	arch   string
 	other  Kind // of peftKinds; "": LoRA or a prompt
-	loras  []rawLoRA
+	loras  []rawDelta
 	prompt rawTensor // a soft prompt (virtual tokens, width); no rows: none
 	copies []baseCopy
 	tokens []trainedTokens
 	notes  []string
-	files  []File
+	files  []digest.File
 	maps   []*mmap.Mapping
 }
 
@@ -144,8 +144,8 @@ func (f *adapterFile) note(format string, args ...any) {
 	}
 }
 
-// A rawLoRA is one module. Its shapes agree with each other; nothing is known of the base.
-type rawLoRA struct {
+// A rawDelta is one module. Its shapes agree with each other; nothing is known of the base.
+type rawDelta struct {
 	module string // Hugging Face name without prefix, or GGUF tensor name
 	target string // last part of the Hugging Face name
 	embed  bool   // of an embedding: A has a column for each token, or, in GGUF, a row
@@ -180,7 +180,7 @@ type made struct {
 }
 
 // rank is the number of columns of B, which all containers agree on; 0 where the change has no low rank.
-func (l *rawLoRA) rank() int {
+func (l *rawDelta) rank() int {
 	if l.made != nil && l.made.dense {
 		return 0
 	}
@@ -209,8 +209,8 @@ func (t *rawTensor) column() []float32 {
 
 // readAdapter reads either container. m is the model that it is for, where one is open: what is refused is named beside the
 // model's own then. The caller closes it, or takes its maps over.
-func readAdapter(path string, m *Model) (*adapterFile, error) {
-	files, err := AdapterFiles(path)
+func readAdapter(path string, m Base) (*adapterFile, error) {
+	files, err := Files(path)
 	if err != nil {
 		return nil, err
 	}
@@ -295,7 +295,7 @@ func (f *adapterFile) pairUp(path string, modules map[string]*parts) error {
 		case size.rows > 0 && size.rows != b.rows:
 			return adapterError(path, ErrInvalid, "tensor %s has %d magnitudes, but %s is (%d, %d)", size.name, size.rows, b.name, b.rows, b.cols)
 		}
-		f.loras = append(f.loras, rawLoRA{module: m, target: lastWord(m), embed: p.embed, a: *a, b: *b, size: *size, bias: *bias, how: how})
+		f.loras = append(f.loras, rawDelta{module: m, target: lastWord(m), embed: p.embed, a: *a, b: *b, size: *size, bias: *bias, how: how})
 	}
 	return nil
 }
@@ -309,7 +309,7 @@ func (f *adapterFile) kind() Kind {
 		return KindPrompt
 	case f.other != "":
 		return f.other
-	case slices.ContainsFunc(f.loras, func(l rawLoRA) bool { return l.size.rows > 0 }):
+	case slices.ContainsFunc(f.loras, func(l rawDelta) bool { return l.size.rows > 0 }):
 		return KindDoRA
 	default:
 		return KindLoRA

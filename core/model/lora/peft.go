@@ -1,4 +1,4 @@
-package weights
+package lora
 
 import (
 	"errors"
@@ -32,10 +32,10 @@ func (f *adapterFile) readPEFT(dir string) error {
 	case refused != nil && openErr != nil:
 		return err
 	case openErr != nil:
-		return fmt.Errorf("weights: adapter: %w", openErr)
+		return fmt.Errorf("lora: %w", openErr)
 	}
 	f.maps = append(f.maps, file.Mapping())
-	f.files[1].mapping = file.Mapping() // what is hashed is what is served
+	f.files[1].Mapping = file.Mapping() // what is hashed is what is served
 	if refused != nil {
 		return fmt.Errorf("%w%s", err, f.example(file, refused.modules))
 	}
@@ -238,7 +238,7 @@ func (f *adapterFile) beside(tensor string) string {
 	}
 	module := strings.TrimPrefix(tensor, "base_model.model.")
 	for module != "" {
-		name, ok := f.model.family.ToGGUF(module)
+		name, ok := f.model.Family().ToGGUF(module)
 		if f.gguf {
 			name, ok = strings.TrimSuffix(module, ".weight"), true
 		}
@@ -246,8 +246,8 @@ func (f *adapterFile) beside(tensor string) string {
 			if m := f.model.Matrix(name + ".weight"); m != nil {
 				return fmt.Sprintf(", the model's %s.weight is (%d, %d)", name, m.Rows, m.Cols)
 			}
-			if v := f.model.vectors[name+".weight"]; v != nil {
-				return fmt.Sprintf(", the model's %s.weight is (%d)", name, v.Cols)
+			if v, _ := f.model.Vector(name + ".weight"); v != nil {
+				return fmt.Sprintf(", the model's %s.weight is (%d)", name, len(v))
 			}
 		}
 		module = module[:max(strings.LastIndexByte(module, '.'), 0)]

@@ -1,4 +1,4 @@
-package weights_test
+package lora_test
 
 import (
 	"errors"
@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"edged/core/model/lora"
 	"edged/core/model/weights"
 	"edged/quant"
 	"edged/test/oracle"
@@ -20,8 +21,8 @@ import (
 // type either was rounded to; trained ones are refused.
 func TestBaseCopies(t *testing.T) {
 	hf := tiny("llama")
-	folder := open(t, hf.writeHF(t)) // BF16
-	requantised := open(t, hf.writeHF(t))
+	folder := open(t, hf.WriteHF(t)) // BF16
+	requantised := open(t, hf.WriteHF(t))
 	if err := weights.Requantize(requantised, weights.OutputHead, quant.Q4_0); err != nil {
 		t.Fatal(err)
 	}
@@ -59,9 +60,9 @@ func TestBaseCopies(t *testing.T) {
 			a.values[pre+"lm_head.base_layer.weight"] = floats32(edited...)
 			a.tensors[pre+"model.embed_tokens.weight"] = []int64{tinyVocab, tinyWidth}
 			a.values[pre+"model.embed_tokens.weight"] = floats32(embed...)
-			got, err := weights.OpenAdapter(a.write(t), c.base)
+			got, err := lora.Open(a.write(t), c.base)
 			if c.want != "" {
-				if !errors.Is(err, weights.ErrUnsupported) || !strings.Contains(err.Error(), c.want) {
+				if !errors.Is(err, lora.ErrUnsupported) || !strings.Contains(err.Error(), c.want) {
 					t.Fatalf("%v, want %q", err, c.want)
 				}
 				return
@@ -69,7 +70,7 @@ func TestBaseCopies(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer got.Close() //nolint:errcheck // read only
+			defer got.Close()
 			if len(got.Mods) != 5 || got.Embed == nil || len(got.Notes) != 2 || !noted(got, "lm_head.base_layer.weight is passed over") {
 				t.Errorf("%d modules, notes %q", len(got.Mods), got.Notes)
 			}
@@ -82,17 +83,17 @@ func TestAdaptersAsPEFTWrites(t *testing.T) {
 	for _, file := range []string{"hf", "llama-tied-F16.gguf", "llama-tied-Q8_0.gguf", "llama-tied-Q4_0.gguf", "llama-tied-Q2_K.gguf"} {
 		base := open(t, filepath.Join(oracle.Dir(t), "models/llama-tied", file))
 		for _, kind := range []string{"head", "embed"} {
-			written, err := weights.OpenAdapter(filepath.Join(oracle.Cases(t), "A1", kind+"-as-peft-writes"), base)
+			written, err := lora.Open(filepath.Join(oracle.Cases(t), "A1", kind+"-as-peft-writes"), base)
 			if err != nil {
 				t.Errorf("%s: %v", file, err)
 				continue
 			}
-			defer written.Close() //nolint:errcheck // read only
-			plain, err := weights.OpenAdapter(filepath.Join(oracle.Cases(t), "A1", kind+"-plain"), base)
+			defer written.Close()
+			plain, err := lora.Open(filepath.Join(oracle.Cases(t), "A1", kind+"-plain"), base)
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer plain.Close() //nolint:errcheck // read only
+			defer plain.Close()
 			if diff := cmp.Diff(plain.Mods, written.Mods); diff != "" || !cmp.Equal(plain.Embed, written.Embed) || len(written.Notes) != 1 {
 				t.Errorf("%s: %s: notes %q, modules %s", file, kind, written.Notes, diff)
 			}
@@ -112,11 +113,11 @@ func TestTargetsBeyondTheModel(t *testing.T) {
 	}
 	write(t, filepath.Join(dir, "adapter_config.json"), read(oracle.Cases(t), "A2", "adapter_config.json"))
 	write(t, filepath.Join(dir, "adapter_model.safetensors"), read(oracle.Demo(t), "adapters/pirate/adapter_model.safetensors"))
-	a, err := weights.OpenAdapter(dir, open(t, filepath.Join(oracle.Demo(t), "hf-nf4")))
+	a, err := lora.Open(dir, open(t, filepath.Join(oracle.Demo(t), "hf-nf4")))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer a.Close() //nolint:errcheck // read only
+	defer a.Close()
 	if !noted(a, `"query_key_value"`) {
 		t.Errorf("notes %q", a.Notes)
 	}

@@ -1,18 +1,18 @@
-package weights
+package lora
 
 import (
 	"math"
 )
 
 // hra multiplies W by reflections: W·Π(I - 2uuᵀ) (Yuan et al. 2024), which is W + (W·C)·Uᵀ with one column of C for each u.
-func (r *kindReader) hra(module string) (rawLoRA, error) {
+func (r *kindReader) hra(module string) (rawDelta, error) {
 	m, err := r.matrix(module, "hra_u")
 	if err != nil {
-		return rawLoRA{}, err
+		return rawDelta{}, err
 	}
 	in, rank := m.rows, m.cols
 	if rank > maxRank {
-		return rawLoRA{}, adapterError(r.dir, ErrUnsupported, "module %s: hra_u has rank %d, more than the %d allowed", module, rank, maxRank)
+		return rawDelta{}, adapterError(r.dir, ErrUnsupported, "module %s: hra_u has rank %d, more than the %d allowed", module, rank, maxRank)
 	}
 	dot := func(a, b []float64) float64 {
 		sum := 0.0
@@ -37,7 +37,7 @@ func (r *kindReader) hra(module string) (rawLoRA, error) {
 		}
 		n := math.Sqrt(dot(x, x))
 		if n == 0 {
-			return rawLoRA{}, adapterError(r.dir, ErrInvalid, "module %s: column %d of hra_u has no direction", module, k)
+			return rawDelta{}, adapterError(r.dir, ErrInvalid, "module %s: column %d of hra_u has no direction", module, k)
 		}
 		for i := range x {
 			x[i] /= n
@@ -56,7 +56,7 @@ func (r *kindReader) hra(module string) (rawLoRA, error) {
 			}
 		}
 	}
-	return rawLoRA{
+	return rawDelta{
 		a: rawTensor{rows: rank, cols: in}, b: rawTensor{cols: rank}, scale: 1,
 		made: &made{
 			derive: func(A, _ []float32, _ int) {
@@ -80,14 +80,14 @@ func (r *kindReader) hra(module string) (rawLoRA, error) {
 }
 
 // c3a is a block-circulant Δ (Chen et al. 2025): block (m, n) has w[m, n, (j-t) mod b] / in at (t, j).
-func (r *kindReader) c3a(module string) (rawLoRA, error) {
+func (r *kindReader) c3a(module string) (rawDelta, error) {
 	x, s, err := r.tensor(module, "c3a_kernel", 3)
 	if err != nil {
-		return rawLoRA{}, err
+		return rawDelta{}, err
 	}
 	b := s[2]
 	out, in := s[0]*b, s[1]*b
-	return denseLoRA(out, in, 1, func(B []float32) {
+	return denseDelta(out, in, 1, func(B []float32) {
 		for o := range out {
 			for i := range in {
 				B[o*in+i] = x[(o/b*s[1]+i/b)*b+(i%b-o%b+b)%b] / float32(in)
@@ -98,14 +98,14 @@ func (r *kindReader) c3a(module string) (rawLoRA, error) {
 
 // oft rotates blocks of the input (Qiu et al. 2023): W·Rᵀ, each block of R from a skew matrix Q: the series
 // I + 2Q + 2Q² + … cut as PEFT cuts it, or Cayley's (I-Q)(I+Q)⁻¹.
-func (r *kindReader) oft(module string) (rawLoRA, error) {
+func (r *kindReader) oft(module string) (rawDelta, error) {
 	m, err := r.matrix(module, "oft_R")
 	if err != nil {
-		return rawLoRA{}, err
+		return rawDelta{}, err
 	}
 	n := int(math.Round((1 + math.Sqrt(1+8*float64(m.cols))) / 2))
 	if n*(n-1)/2 != m.cols || n > maxRank {
-		return rawLoRA{}, adapterError(r.dir, ErrInvalid, "module %s: oft_R (%d, %d): its rows are no triangles above a diagonal", module, m.rows, m.cols)
+		return rawDelta{}, adapterError(r.dir, ErrInvalid, "module %s: oft_R (%d, %d): its rows are no triangles above a diagonal", module, m.rows, m.cols)
 	}
 	eps := r.c.Epsilon / math.Sqrt(float64(m.rows))
 	turns := make([]dense, m.rows)
@@ -124,14 +124,14 @@ func (r *kindReader) oft(module string) (rawLoRA, error) {
 			}
 		}
 		if turns[k], err = r.turn(module, q); err != nil {
-			return rawLoRA{}, err
+			return rawDelta{}, err
 		}
 	}
 	in := m.rows * n
 	if r.c.BlockShare {
 		in = 0 // what the base has
 	}
-	return rawLoRA{
+	return rawDelta{
 		a: rawTensor{cols: in}, scale: 1,
 		made: &made{
 			dense: true, whole: n,
@@ -231,21 +231,21 @@ func (r *kindReader) cayley(module string, q dense) (dense, error) {
 
 // boft rotates blocks by Cayley's formula and gives each output a scale (Liu et al. 2024). Of several butterfly factors PEFT
 // applies but the first where its CUDA code is absent, which is how such files come to have one.
-func (r *kindReader) boft(module string) (rawLoRA, error) {
+func (r *kindReader) boft(module string) (rawDelta, error) {
 	x, s, err := r.tensor(module, "boft_R", 4)
 	if err != nil {
-		return rawLoRA{}, err
+		return rawDelta{}, err
 	}
 	scales, err := r.matrix(module, "boft_s")
 	if err != nil {
-		return rawLoRA{}, err
+		return rawDelta{}, err
 	}
 	n := s[2]
 	switch {
 	case s[3] != n || n > maxRank || scales.cols != 1:
-		return rawLoRA{}, adapterError(r.dir, ErrInvalid, "module %s: boft_R has shape %v and boft_s (%d, %d)", module, s, scales.rows, scales.cols)
+		return rawDelta{}, adapterError(r.dir, ErrInvalid, "module %s: boft_R has shape %v and boft_s (%d, %d)", module, s, scales.rows, scales.cols)
 	case s[0] != 1:
-		return rawLoRA{}, adapterError(r.dir, ErrUnsupported, "module %s: boft_R has %d butterfly factors; train with boft_n_butterfly_factor=1", module, s[0])
+		return rawDelta{}, adapterError(r.dir, ErrUnsupported, "module %s: boft_R has %d butterfly factors; train with boft_n_butterfly_factor=1", module, s[0])
 	}
 	turns := make([]dense, s[1])
 	for k := range turns {
@@ -256,10 +256,10 @@ func (r *kindReader) boft(module string) (rawLoRA, error) {
 			}
 		}
 		if turns[k], err = r.cayley(module, q); err != nil {
-			return rawLoRA{}, err
+			return rawDelta{}, err
 		}
 	}
-	return rawLoRA{
+	return rawDelta{
 		a: rawTensor{cols: s[1] * n}, b: rawTensor{rows: scales.rows}, scale: 1,
 		made: &made{
 			dense: true, byRow: true, whole: n,

@@ -1,4 +1,4 @@
-package weights
+package lora
 
 import (
 	"fmt"
@@ -16,7 +16,7 @@ import (
 type peftKind struct {
 	parts  []string // last words of tensor names, without .weight
 	shared []string // tensors of all modules, behind base_model.
-	build  func(r *kindReader, module string) (rawLoRA, error)
+	build  func(r *kindReader, module string) (rawDelta, error)
 }
 
 // peftKinds are those of which tensors of each module are read.
@@ -108,7 +108,7 @@ func (r *kindReader) pruned() bool {
 	return a != nil && a.Elements() == 0
 }
 
-func (r *kindReader) build(module string) (rawLoRA, error) {
+func (r *kindReader) build(module string) (rawDelta, error) {
 	l, err := r.kind.build(r, module)
 	if err != nil {
 		return l, err
@@ -179,13 +179,13 @@ func (r *kindReader) tensor(module, part string, dims int) ([]float32, []int, er
 }
 
 // ia3 multiplies what comes out of a layer, (out, 1), or goes into it, (1, in), by a vector (Liu et al. 2022).
-func (r *kindReader) ia3(module string) (rawLoRA, error) {
+func (r *kindReader) ia3(module string) (rawDelta, error) {
 	m, err := r.matrix(module, "ia3_l")
 	if err != nil {
-		return rawLoRA{}, err
+		return rawDelta{}, err
 	}
 	if m.rows == 1 {
-		return rawLoRA{
+		return rawDelta{
 			a: rawTensor{cols: m.cols}, scale: 1,
 			made: &made{
 				dense: true,
@@ -198,11 +198,11 @@ func (r *kindReader) ia3(module string) (rawLoRA, error) {
 		}, nil
 	}
 	if m.cols != 1 {
-		return rawLoRA{}, adapterError(r.dir, ErrInvalid, "module %s: ia3_l is (%d, %d): want one row or one column", module, m.rows, m.cols)
+		return rawDelta{}, adapterError(r.dir, ErrInvalid, "module %s: ia3_l is (%d, %d): want one row or one column", module, m.rows, m.cols)
 	}
 	t := r.t["ia3_l"]
 	format, _ := floatFormat(t.DType) // matrix has read it
-	return rawLoRA{
+	return rawDelta{
 		b: rawTensor{rows: m.rows}, scale: 1,
 		bias: rawTensor{name: t.Name, format: format, rows: m.rows, cols: 1, data: t.Data}, how: biasGain,
 		made: &made{

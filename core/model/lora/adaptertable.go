@@ -1,4 +1,4 @@
-package weights
+package lora
 
 import (
 	"edged/core/model/arch"
@@ -7,13 +7,13 @@ import (
 
 // addTable makes a trained embedding or output head, which modules_to_save keeps whole, a change of the base's: PEFT replaces
 // the one and leaves the other of a tied model as it is.
-func (a *Adapter) addTable(f *adapterFile, c *baseCopy, m *Model) error {
-	name, ok := m.family.ToGGUF(c.module)
+func (a *Adapter) addTable(f *adapterFile, c *baseCopy, m Base) error {
+	name, ok := m.Family().ToGGUF(c.module)
 	name += ".weight"
 	base := m.Matrix(name)
 	switch {
 	case !ok || base == nil || name != arch.EmbedName && name != arch.HeadName:
-		return a.fail(ErrMismatch, "tensor %s (%d, %d) is none that the %s model has", c.t.name, c.t.rows, c.t.cols, m.Spec.Family)
+		return a.fail(ErrMismatch, "tensor %s (%d, %d) is none that the %s model has", c.t.name, c.t.rows, c.t.cols, m.Network().Family)
 	case base.Rows != c.t.rows || base.Cols != c.t.cols:
 		return a.fail(ErrUnsupported, "tensor %s is (%d, %d)%s: added tokens are not served", c.t.name, c.t.rows, c.t.cols, f.beside(c.t.name))
 	case name == arch.EmbedName && base.Cols > maxRank:
@@ -42,7 +42,7 @@ func (a *Adapter) addTable(f *adapterFile, c *baseCopy, m *Model) error {
 	}
 	all := &quant.Matrix{Name: name + ".lora_b", Format: quant.F32, Rows: base.Rows, Cols: base.Cols, Data: data}
 	if name == arch.HeadName {
-		a.Mods[name] = &LoRA{B: all, Scale: 1}
+		a.Mods[name] = &Delta{B: all, Scale: 1}
 		return nil
 	}
 	same, sameData, err := a.floats(base.Cols * base.Cols)
@@ -52,6 +52,6 @@ func (a *Adapter) addTable(f *adapterFile, c *baseCopy, m *Model) error {
 	for i := range base.Cols {
 		same[i*base.Cols+i] = 1
 	}
-	a.Embed = &LoRA{A: all, B: &quant.Matrix{Name: name + ".lora_b", Format: quant.F32, Rows: base.Cols, Cols: base.Cols, Data: sameData}, Scale: 1}
+	a.Embed = &Delta{A: all, B: &quant.Matrix{Name: name + ".lora_b", Format: quant.F32, Rows: base.Cols, Cols: base.Cols, Data: sameData}, Scale: 1}
 	return nil
 }

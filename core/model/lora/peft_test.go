@@ -1,4 +1,4 @@
-package weights_test
+package lora_test
 
 import (
 	"encoding/json"
@@ -15,9 +15,11 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"edged/core/model/digest"
 	"edged/core/model/gguf"
+	"edged/core/model/lora"
 	"edged/core/model/safetensors"
-	"edged/core/model/weights"
+	"edged/core/model/weights/weightstest"
 	"edged/quant"
 )
 
@@ -67,7 +69,7 @@ func (a *tinyAdapter) write(tb testing.TB) string {
 	for _, name := range slices.Sorted(maps.Keys(a.tensors)) {
 		x := safetensors.Tensor{Name: name, DType: a.dtype, Shape: a.tensors[name], Data: a.values[name]}
 		if x.Data == nil {
-			x.Data = noise(rng, x.Elements(), quant.F32)[:x.Elements()*x.DType.Size()]
+			x.Data = weightstest.Noise(rng, x.Elements(), quant.F32)[:x.Elements()*x.DType.Size()]
 		}
 		tensors = append(tensors, x)
 	}
@@ -78,12 +80,12 @@ func (a *tinyAdapter) write(tb testing.TB) string {
 }
 
 // noted reports whether one of an adapter's notes holds a text.
-func noted(a *weights.Adapter, text string) bool {
+func noted(a *lora.Adapter, text string) bool {
 	return slices.ContainsFunc(a.Notes, func(note string) bool { return strings.Contains(note, text) })
 }
 
 func TestPEFT(t *testing.T) {
-	base := open(t, tiny("llama").writeHF(t))
+	base := open(t, tiny("llama").WriteHF(t))
 	const q0, q1, down = "blk.0.attn_q.weight", "blk.1.attn_q.weight", "blk.0.ffn_down.weight"
 	type obj = map[string]any
 	for _, c := range []struct {
@@ -91,19 +93,19 @@ func TestPEFT(t *testing.T) {
 		edit  func(a *tinyAdapter)
 		want  string // part of the error; "": opens
 		kind  error
-		check func(a *weights.Adapter) bool
+		check func(a *lora.Adapter) bool
 	}{
-		{name: "plain", check: func(a *weights.Adapter) bool {
+		{name: "plain", check: func(a *lora.Adapter) bool {
 			return len(a.Mods) == 4 && a.Rank == 4 && a.Mods[q0].Scale == 2 && cmp.Equal(a.Targets, []string{"down_proj", "q_proj"}) &&
 				a.Bytes == 2*4*4*(64+64+96+64) && a.Mods[q0].A.Cols == 64 && a.Mods[down].A.Cols == 96
 		}},
-		{name: "rslora", edit: func(a *tinyAdapter) { a.config["use_rslora"] = true }, check: func(a *weights.Adapter) bool { return a.Mods[q0].Scale == 4 }},
+		{name: "rslora", edit: func(a *tinyAdapter) { a.config["use_rslora"] = true }, check: func(a *lora.Adapter) bool { return a.Mods[q0].Scale == 4 }},
 		{name: "half floats", edit: func(a *tinyAdapter) {
 			a.dtype = safetensors.BF16
 			for name, shape := range a.tensors {
-				a.values[name] = noise(rand.New(rand.NewPCG(1, 1)), shape[0]*shape[1], quant.BF16)
+				a.values[name] = weightstest.Noise(rand.New(rand.NewPCG(1, 1)), shape[0]*shape[1], quant.BF16)
 			}
-		}, check: func(a *weights.Adapter) bool { return a.Mods[q0].A.Format == quant.BF16 }},
+		}, check: func(a *lora.Adapter) bool { return a.Mods[q0].A.Format == quant.BF16 }},
 		{name: "adapter name in tensors", edit: func(a *tinyAdapter) {
 			for name, shape := range maps.Clone(a.tensors) {
 				delete(a.tensors, name)
@@ -112,13 +114,13 @@ func TestPEFT(t *testing.T) {
 		}},
 		{name: "alpha pattern", edit: func(a *tinyAdapter) {
 			a.config["alpha_pattern"] = obj{"q_proj": 16, "layers.1.mlp.down_proj": 4, "proj": 100, "1.mlp.down_proj.x": 100}
-		}, check: func(a *weights.Adapter) bool {
+		}, check: func(a *lora.Adapter) bool {
 			return a.Mods[q0].Scale == 4 && a.Mods[down].Scale == 2 && a.Mods["blk.1.ffn_down.weight"].Scale == 1
 		}},
 		{name: "rank pattern", edit: func(a *tinyAdapter) {
 			a.config["rank_pattern"] = obj{`model\.layers\.0\.self_attn\.q_proj`: 2}
 			a.module("model.layers.0.self_attn.q_proj", 2, 64, 64)
-		}, check: func(a *weights.Adapter) bool { return a.Mods[q0].Scale == 4 && a.Mods[q1].Scale == 2 && a.Rank == 4 }},
+		}, check: func(a *lora.Adapter) bool { return a.Mods[q0].Scale == 4 && a.Mods[q1].Scale == 2 && a.Rank == 4 }},
 		{name: "expression", edit: func(a *tinyAdapter) { a.config["target_modules"] = `.*\.(q_proj|down_proj)` }},
 		{name: "Python's expression", edit: func(a *tinyAdapter) { a.config["target_modules"] = `.*(?<!x)_proj` }},
 		{name: "all-linear", edit: func(a *tinyAdapter) { a.config["target_modules"] = "all-linear" }},
@@ -129,27 +131,27 @@ func TestPEFT(t *testing.T) {
 		{name: "output head", edit: func(a *tinyAdapter) {
 			a.module("lm_head", 4, tinyVocab, tinyWidth)
 			a.config["target_modules"] = []string{"q_proj", "down_proj", "lm_head"}
-		}, check: func(a *weights.Adapter) bool { return a.Mods["output.weight"] != nil }},
-		{name: "negative alpha", edit: func(a *tinyAdapter) { a.config["lora_alpha"] = -8 }, check: func(a *weights.Adapter) bool { return a.Mods[q0].Scale == -2 }},
+		}, check: func(a *lora.Adapter) bool { return a.Mods["output.weight"] != nil }},
+		{name: "negative alpha", edit: func(a *tinyAdapter) { a.config["lora_alpha"] = -8 }, check: func(a *lora.Adapter) bool { return a.Mods[q0].Scale == -2 }},
 
-		{name: "another kind", edit: func(a *tinyAdapter) { a.config["peft_type"] = "POLY" }, want: `"POLY"; the supported ones are LORA, PROMPT_TUNING, P_TUNING, TRAINABLE_TOKENS, ADALORA, BOFT, C3A, HRA, IA3, LOHA, LOKR, MISS, OFT, VBLORA, VERA; merge it into the model with PEFT's merge_and_unload (its tensor base_model.model.model.layers.0.mlp.down_proj.lora_A.weight is [4 96], the model's blk.0.ffn_down.weight is (64, 96))`, kind: weights.ErrUnsupported},
+		{name: "another kind", edit: func(a *tinyAdapter) { a.config["peft_type"] = "POLY" }, want: `"POLY"; the supported ones are LORA, PROMPT_TUNING, P_TUNING, TRAINABLE_TOKENS, ADALORA, BOFT, C3A, HRA, IA3, LOHA, LOKR, MISS, OFT, VBLORA, VERA; merge it into the model with PEFT's merge_and_unload (its tensor base_model.model.model.layers.0.mlp.down_proj.lora_A.weight is [4 96], the model's blk.0.ffn_down.weight is (64, 96))`, kind: lora.ErrUnsupported},
 		{name: "IA3 tensors", edit: func(a *tinyAdapter) {
 			a.config["peft_type"] = "IA3"
 			a.tensors[pre+"model.layers.1.mlp.down_proj.ia3_l"] = []int64{1, 96}
-		}, want: "tensor base_model.model.model.layers.0.mlp.down_proj.lora_A.weight [4 96]: none of those that a IA3 adapter has", kind: weights.ErrUnsupported},
-		{name: "bottleneck", edit: func(a *tinyAdapter) { a.config["peft_type"] = "ADAPTION_PROMPT" }, want: `"ADAPTION_PROMPT"`, kind: weights.ErrUnsupported},
-		{name: "activated", edit: func(a *tinyAdapter) { a.config["alora_invocation_tokens"] = []int{1, 2} }, want: "alora_invocation_tokens", kind: weights.ErrUnsupported},
-		{name: "KaSA", edit: func(a *tinyAdapter) { a.config["kasa_config"] = obj{"beta": 1} }, want: "kasa_config", kind: weights.ErrUnsupported},
-		{name: "arrow", edit: func(a *tinyAdapter) { a.config["arrow_config"] = obj{"top_k": 3} }, want: "arrow_config", kind: weights.ErrUnsupported},
-		{name: "bias", edit: func(a *tinyAdapter) { a.config["bias"] = "some" }, want: `bias "some"`, kind: weights.ErrUnsupported},
+		}, want: "tensor base_model.model.model.layers.0.mlp.down_proj.lora_A.weight [4 96]: none of those that a IA3 adapter has", kind: lora.ErrUnsupported},
+		{name: "bottleneck", edit: func(a *tinyAdapter) { a.config["peft_type"] = "ADAPTION_PROMPT" }, want: `"ADAPTION_PROMPT"`, kind: lora.ErrUnsupported},
+		{name: "activated", edit: func(a *tinyAdapter) { a.config["alora_invocation_tokens"] = []int{1, 2} }, want: "alora_invocation_tokens", kind: lora.ErrUnsupported},
+		{name: "KaSA", edit: func(a *tinyAdapter) { a.config["kasa_config"] = obj{"beta": 1} }, want: "kasa_config", kind: lora.ErrUnsupported},
+		{name: "arrow", edit: func(a *tinyAdapter) { a.config["arrow_config"] = obj{"top_k": 3} }, want: "arrow_config", kind: lora.ErrUnsupported},
+		{name: "bias", edit: func(a *tinyAdapter) { a.config["bias"] = "some" }, want: `bias "some"`, kind: lora.ErrUnsupported},
 		{name: "bias of the base", edit: func(a *tinyAdapter) {
 			a.config["bias"] = "lora_only"
 			a.tensors[pre+"model.layers.0.self_attn.q_proj.base_layer.bias"] = []int64{64}
-		}, want: "the model's bias of blk.0.attn_q.weight has 0", kind: weights.ErrMismatch},
+		}, want: "the model's bias of blk.0.attn_q.weight has 0", kind: lora.ErrMismatch},
 		{name: "bias without LoRA", edit: func(a *tinyAdapter) {
 			a.config["bias"] = "all"
 			a.tensors[pre+"model.layers.0.self_attn.v_proj.base_layer.bias"] = []int64{64}
-		}, want: "the trained bias of a module without LoRA", kind: weights.ErrUnsupported},
+		}, want: "the trained bias of a module without LoRA", kind: lora.ErrUnsupported},
 		{name: "biases", edit: func(a *tinyAdapter) {
 			a.config["lora_bias"], a.config["target_modules"] = true, []string{"q_proj", "down_proj"}
 			for name := range maps.Clone(a.tensors) {
@@ -157,136 +159,136 @@ func TestPEFT(t *testing.T) {
 					a.tensors[module+".lora_B.bias"] = []int64{64}
 				}
 			}
-		}, check: func(a *weights.Adapter) bool { return len(a.Mods[q0].Bias) == 64 }},
+		}, check: func(a *lora.Adapter) bool { return len(a.Mods[q0].Bias) == 64 }},
 		{name: "short bias", edit: func(a *tinyAdapter) {
 			a.config["lora_bias"] = true
 			a.tensors[pre+"model.layers.0.self_attn.q_proj.lora_B.bias"] = []int64{60}
-		}, want: "has 60 values, but", kind: weights.ErrInvalid},
-		{name: "bias tensor", edit: func(a *tinyAdapter) { a.tensors[pre+"model.layers.0.self_attn.q_proj.bias"] = []int64{64} }, want: "trained bias", kind: weights.ErrUnsupported},
-		{name: "no bias", edit: func(a *tinyAdapter) { a.config["lora_bias"] = true }, want: "has no lora_B.bias, but lora_bias", kind: weights.ErrInvalid},
-		{name: "saved modules", edit: func(a *tinyAdapter) { a.config["modules_to_save"] = []string{"lm_head"} }, want: `["lm_head"], but the file has no weight`, kind: weights.ErrInvalid},
+		}, want: "has 60 values, but", kind: lora.ErrInvalid},
+		{name: "bias tensor", edit: func(a *tinyAdapter) { a.tensors[pre+"model.layers.0.self_attn.q_proj.bias"] = []int64{64} }, want: "trained bias", kind: lora.ErrUnsupported},
+		{name: "no bias", edit: func(a *tinyAdapter) { a.config["lora_bias"] = true }, want: "has no lora_B.bias, but lora_bias", kind: lora.ErrInvalid},
+		{name: "saved modules", edit: func(a *tinyAdapter) { a.config["modules_to_save"] = []string{"lm_head"} }, want: `["lm_head"], but the file has no weight`, kind: lora.ErrInvalid},
 		{name: "saved head", edit: func(a *tinyAdapter) {
 			a.config["modules_to_save"] = []string{"lm_head"}
 			a.tensors[pre+"lm_head.weight"] = []int64{tinyVocab, tinyWidth}
-		}, check: func(a *weights.Adapter) bool {
+		}, check: func(a *lora.Adapter) bool {
 			return a.Mods["output.weight"].A == nil && a.Mods["output.weight"].B.Cols == tinyWidth
 		}},
-		{name: "saved norm", edit: func(a *tinyAdapter) { a.config["modules_to_save"] = []string{"norm"} }, want: `["norm"]`, kind: weights.ErrUnsupported},
+		{name: "saved norm", edit: func(a *tinyAdapter) { a.config["modules_to_save"] = []string{"norm"} }, want: `["norm"]`, kind: lora.ErrUnsupported},
 		{name: "saved module's tensor", edit: func(a *tinyAdapter) {
 			a.config["modules_to_save"] = []string{"lm_head"}
 			a.tensors[pre+"lm_head.weight"] = []int64{41, 64}
-		}, want: "tensor base_model.model.lm_head.weight is (41, 64), the model's output.weight is (40, 64): added tokens", kind: weights.ErrUnsupported},
-		{name: "saved tensor", edit: func(a *tinyAdapter) { a.tensors[pre+"lm_head.weight"] = []int64{40, 64} }, want: "base_model.model.lm_head.weight differs from the model's own in row 0", kind: weights.ErrUnsupported},
-		{name: "another saved tensor", edit: func(a *tinyAdapter) { a.tensors[pre+"model.layers.0.self_attn.v_proj.weight"] = []int64{32, 64} }, want: "v_proj.weight [32 64] is no lora_A or lora_B weight; whole trained modules are not served, the model's blk.0.attn_v.weight is (32, 64)", kind: weights.ErrUnsupported},
-		{name: "added tokens", edit: func(a *tinyAdapter) { a.tensors[pre+"model.embed_tokens.weight"] = []int64{41, 64} }, want: "embed_tokens.weight is (41, 64), the model's token_embd.weight is (40, 64): whole trained modules and added tokens are not served", kind: weights.ErrUnsupported},
+		}, want: "tensor base_model.model.lm_head.weight is (41, 64), the model's output.weight is (40, 64): added tokens", kind: lora.ErrUnsupported},
+		{name: "saved tensor", edit: func(a *tinyAdapter) { a.tensors[pre+"lm_head.weight"] = []int64{40, 64} }, want: "base_model.model.lm_head.weight differs from the model's own in row 0", kind: lora.ErrUnsupported},
+		{name: "another saved tensor", edit: func(a *tinyAdapter) { a.tensors[pre+"model.layers.0.self_attn.v_proj.weight"] = []int64{32, 64} }, want: "v_proj.weight [32 64] is no lora_A or lora_B weight; whole trained modules are not served, the model's blk.0.attn_v.weight is (32, 64)", kind: lora.ErrUnsupported},
+		{name: "added tokens", edit: func(a *tinyAdapter) { a.tensors[pre+"model.embed_tokens.weight"] = []int64{41, 64} }, want: "embed_tokens.weight is (41, 64), the model's token_embd.weight is (40, 64): whole trained modules and added tokens are not served", kind: lora.ErrUnsupported},
 		{name: "embedding as module", edit: func(a *tinyAdapter) {
 			a.module("model.embed_tokens", 4, 40, 64)
 			a.config["target_modules"] = "all-linear"
-		}, want: "an embedding has lora_embedding_A", kind: weights.ErrMismatch},
-		{name: "loftq", edit: func(a *tinyAdapter) { a.config["loftq_config"] = obj{"loftq_bits": 4} }, want: "LoftQ", kind: weights.ErrUnsupported},
-		{name: "pissa", edit: func(a *tinyAdapter) { a.config["init_lora_weights"] = "pissa_niter_16" }, want: "pissa_niter_16", kind: weights.ErrUnsupported},
-		{name: "token indices", edit: func(a *tinyAdapter) { a.config["trainable_token_indices"] = []int{1} }, want: "trainable_token_indices", kind: weights.ErrInvalid},
+		}, want: "an embedding has lora_embedding_A", kind: lora.ErrMismatch},
+		{name: "loftq", edit: func(a *tinyAdapter) { a.config["loftq_config"] = obj{"loftq_bits": 4} }, want: "LoftQ", kind: lora.ErrUnsupported},
+		{name: "pissa", edit: func(a *tinyAdapter) { a.config["init_lora_weights"] = "pissa_niter_16" }, want: "pissa_niter_16", kind: lora.ErrUnsupported},
+		{name: "token indices", edit: func(a *tinyAdapter) { a.config["trainable_token_indices"] = []int{1} }, want: "trainable_token_indices", kind: lora.ErrInvalid},
 		{name: "trained tokens", edit: func(a *tinyAdapter) {
 			a.config["trainable_token_indices"] = obj{"embed_tokens": []int{1, 7}}
 			a.tensors[pre+"model.embed_tokens.token_adapter.trainable_tokens_delta"] = []int64{2, 64}
-		}, check: func(a *weights.Adapter) bool { return a.Embed != nil && a.Embed.A.Cols == 2 }},
+		}, check: func(a *lora.Adapter) bool { return a.Embed != nil && a.Embed.A.Cols == 2 }},
 		{name: "trained token outside", edit: func(a *tinyAdapter) {
 			a.config["trainable_token_indices"] = []int{4000}
 			a.tensors[pre+"model.embed_tokens.token_adapter.trainable_tokens_delta"] = []int64{1, 64}
-		}, want: "token 4000 is trained", kind: weights.ErrMismatch},
+		}, want: "token 4000 is trained", kind: lora.ErrMismatch},
 		{name: "trained token twice", edit: func(a *tinyAdapter) {
 			a.config["trainable_token_indices"] = []int{4, 4}
 			a.tensors[pre+"model.embed_tokens.token_adapter.trainable_tokens_delta"] = []int64{2, 64}
-		}, want: "token 4 is named twice", kind: weights.ErrInvalid},
+		}, want: "token 4 is named twice", kind: lora.ErrInvalid},
 		{name: "trained tokens of another number", edit: func(a *tinyAdapter) {
 			a.config["trainable_token_indices"] = []int{4}
 			a.tensors[pre+"model.embed_tokens.token_adapter.trainable_tokens_delta"] = []int64{2, 64}
-		}, want: "names 1 tokens for it", kind: weights.ErrInvalid},
-		{name: "layer replication", edit: func(a *tinyAdapter) { a.config["layer_replication"] = [][]int{{0, 1}} }, want: "layer_replication", kind: weights.ErrUnsupported},
-		{name: "parameters", edit: func(a *tinyAdapter) { a.config["target_parameters"] = []string{"x"} }, want: "target_parameters", kind: weights.ErrUnsupported},
-		{name: "other prefix", edit: func(a *tinyAdapter) { a.tensors["model.layers.0.self_attn.q_proj.lora_A.weight"] = []int64{4, 64} }, want: "does not start with", kind: weights.ErrUnsupported},
-		{name: "integers", edit: func(a *tinyAdapter) { a.dtype = safetensors.I8 }, want: "is I8", kind: weights.ErrUnsupported},
+		}, want: "names 1 tokens for it", kind: lora.ErrInvalid},
+		{name: "layer replication", edit: func(a *tinyAdapter) { a.config["layer_replication"] = [][]int{{0, 1}} }, want: "layer_replication", kind: lora.ErrUnsupported},
+		{name: "parameters", edit: func(a *tinyAdapter) { a.config["target_parameters"] = []string{"x"} }, want: "target_parameters", kind: lora.ErrUnsupported},
+		{name: "other prefix", edit: func(a *tinyAdapter) { a.tensors["model.layers.0.self_attn.q_proj.lora_A.weight"] = []int64{4, 64} }, want: "does not start with", kind: lora.ErrUnsupported},
+		{name: "integers", edit: func(a *tinyAdapter) { a.dtype = safetensors.I8 }, want: "is I8", kind: lora.ErrUnsupported},
 
-		{name: "rank 0", edit: func(a *tinyAdapter) { a.config["r"] = 0 }, want: "r is 0", kind: weights.ErrInvalid},
-		{name: "rank 2.5", edit: func(a *tinyAdapter) { a.config["r"] = 2.5 }, want: "r is 2.5", kind: weights.ErrInvalid},
-		{name: "rank is text", edit: func(a *tinyAdapter) { a.config["r"] = "8" }, want: "r of type", kind: weights.ErrInvalid},
-		{name: "another rank", edit: func(a *tinyAdapter) { a.config["r"] = 8 }, want: "gives its module rank 8", kind: weights.ErrInvalid},
-		{name: "huge alpha", edit: func(a *tinyAdapter) { a.config["lora_alpha"] = 1e30 }, want: "lora_alpha", kind: weights.ErrInvalid},
-		{name: "pattern rank 0", edit: func(a *tinyAdapter) { a.config["rank_pattern"] = obj{"q_proj": 0} }, want: `"q_proj" is 0`, kind: weights.ErrInvalid},
-		{name: "pattern of Python", edit: func(a *tinyAdapter) { a.config["alpha_pattern"] = obj{"(?<=x)": 1} }, want: "alpha_pattern", kind: weights.ErrInvalid},
-		{name: "long expression", edit: func(a *tinyAdapter) { a.config["target_modules"] = strings.Repeat("(x{1000})", 200) }, want: "expression of 1800 bytes", kind: weights.ErrInvalid},
+		{name: "rank 0", edit: func(a *tinyAdapter) { a.config["r"] = 0 }, want: "r is 0", kind: lora.ErrInvalid},
+		{name: "rank 2.5", edit: func(a *tinyAdapter) { a.config["r"] = 2.5 }, want: "r is 2.5", kind: lora.ErrInvalid},
+		{name: "rank is text", edit: func(a *tinyAdapter) { a.config["r"] = "8" }, want: "r of type", kind: lora.ErrInvalid},
+		{name: "another rank", edit: func(a *tinyAdapter) { a.config["r"] = 8 }, want: "gives its module rank 8", kind: lora.ErrInvalid},
+		{name: "huge alpha", edit: func(a *tinyAdapter) { a.config["lora_alpha"] = 1e30 }, want: "lora_alpha", kind: lora.ErrInvalid},
+		{name: "pattern rank 0", edit: func(a *tinyAdapter) { a.config["rank_pattern"] = obj{"q_proj": 0} }, want: `"q_proj" is 0`, kind: lora.ErrInvalid},
+		{name: "pattern of Python", edit: func(a *tinyAdapter) { a.config["alpha_pattern"] = obj{"(?<=x)": 1} }, want: "alpha_pattern", kind: lora.ErrInvalid},
+		{name: "long expression", edit: func(a *tinyAdapter) { a.config["target_modules"] = strings.Repeat("(x{1000})", 200) }, want: "expression of 1800 bytes", kind: lora.ErrInvalid},
 		{name: "long pattern", edit: func(a *tinyAdapter) {
 			a.config["alpha_pattern"] = obj{strings.Repeat("(x{1000})", 200): 1}
-		}, want: "longer than 1024", kind: weights.ErrInvalid},
-		{name: "pattern list", edit: func(a *tinyAdapter) { a.config["alpha_pattern"] = []int{1} }, want: "want an object", kind: weights.ErrInvalid},
-		{name: "targets number", edit: func(a *tinyAdapter) { a.config["target_modules"] = 3 }, want: "target_modules", kind: weights.ErrInvalid},
-		{name: "layers text", edit: func(a *tinyAdapter) { a.config["layers_to_transform"] = "all" }, want: "layers_to_transform", kind: weights.ErrInvalid},
-		{name: "layer left out", edit: func(a *tinyAdapter) { a.config["layers_to_transform"] = 0 }, check: func(a *weights.Adapter) bool {
+		}, want: "longer than 1024", kind: lora.ErrInvalid},
+		{name: "pattern list", edit: func(a *tinyAdapter) { a.config["alpha_pattern"] = []int{1} }, want: "want an object", kind: lora.ErrInvalid},
+		{name: "targets number", edit: func(a *tinyAdapter) { a.config["target_modules"] = 3 }, want: "target_modules", kind: lora.ErrInvalid},
+		{name: "layers text", edit: func(a *tinyAdapter) { a.config["layers_to_transform"] = "all" }, want: "layers_to_transform", kind: lora.ErrInvalid},
+		{name: "layer left out", edit: func(a *tinyAdapter) { a.config["layers_to_transform"] = 0 }, check: func(a *lora.Adapter) bool {
 			return len(a.Mods) == 2 && a.Mods[q1] == nil && noted(a, "model.layers.1.mlp.down_proj are passed over: layers_to_transform leaves its layer out")
 		}},
-		{name: "module not targeted", edit: func(a *tinyAdapter) { a.config["target_modules"] = []string{"q_proj"} }, check: func(a *weights.Adapter) bool {
+		{name: "module not targeted", edit: func(a *tinyAdapter) { a.config["target_modules"] = []string{"q_proj"} }, check: func(a *lora.Adapter) bool {
 			return len(a.Mods) == 2 && a.Mods[q0] != nil && noted(a, "model.layers.0.mlp.down_proj are passed over: target_modules does not name it")
 		}},
 		{name: "target without tensors", edit: func(a *tinyAdapter) {
 			a.config["target_modules"] = []string{"q_proj", "down_proj", "query_key_value"}
-		}, check: func(a *weights.Adapter) bool {
+		}, check: func(a *lora.Adapter) bool {
 			return len(a.Mods) == 4 && noted(a, `target_modules names "query_key_value", but no tensor belongs to it`)
 		}},
-		{name: "excluded", edit: func(a *tinyAdapter) { a.config["exclude_modules"] = []string{"layers.0.mlp.down_proj"} }, check: func(a *weights.Adapter) bool {
+		{name: "excluded", edit: func(a *tinyAdapter) { a.config["exclude_modules"] = []string{"layers.0.mlp.down_proj"} }, check: func(a *lora.Adapter) bool {
 			return len(a.Mods) == 3 && a.Mods[down] == nil && noted(a, "model.layers.0.mlp.down_proj are passed over: exclude_modules names it")
 		}},
-		{name: "excluded by Python's expression", edit: func(a *tinyAdapter) { a.config["exclude_modules"] = `(?<!x)lm_head` }, check: func(a *weights.Adapter) bool {
+		{name: "excluded by Python's expression", edit: func(a *tinyAdapter) { a.config["exclude_modules"] = `(?<!x)lm_head` }, check: func(a *lora.Adapter) bool {
 			return len(a.Mods) == 4 && len(a.Notes) == 0
 		}},
-		{name: "nothing left", edit: func(a *tinyAdapter) { a.config["layers_to_transform"] = 7 }, want: "leave none of its 4 modules, such as model.layers.0.mlp.down_proj", kind: weights.ErrInvalid},
+		{name: "nothing left", edit: func(a *tinyAdapter) { a.config["layers_to_transform"] = 7 }, want: "leave none of its 4 modules, such as model.layers.0.mlp.down_proj", kind: lora.ErrInvalid},
 		{name: "block-diagonal", edit: func(a *tinyAdapter) {
 			a.config["use_bdlora"] = obj{"nblocks": 2, "target_modules_bd_a": []string{"q_proj"}}
 			a.tensors[pre+"model.layers.0.self_attn.q_proj.lora_A.weight"] = []int64{4, 32}
-		}, want: "use_bdlora: block-diagonal", kind: weights.ErrUnsupported},
-		{name: "LoRA-GA", edit: func(a *tinyAdapter) { a.config["init_lora_weights"] = "lora_ga" }, want: "lora_ga", kind: weights.ErrUnsupported},
+		}, want: "use_bdlora: block-diagonal", kind: lora.ErrUnsupported},
+		{name: "LoRA-GA", edit: func(a *tinyAdapter) { a.config["init_lora_weights"] = "lora_ga" }, want: "lora_ga", kind: lora.ErrUnsupported},
 		{name: "eva", edit: func(a *tinyAdapter) { a.config["init_lora_weights"] = "eva" }},
 		{name: "gaussian", edit: func(a *tinyAdapter) { a.config["init_lora_weights"] = "gaussian" }},
-		{name: "no B", edit: func(a *tinyAdapter) { delete(a.tensors, pre+"model.layers.0.self_attn.q_proj.lora_B.weight") }, want: "has no B", kind: weights.ErrInvalid},
-		{name: "no A", edit: func(a *tinyAdapter) { delete(a.tensors, pre+"model.layers.0.self_attn.q_proj.lora_A.weight") }, want: "has no A", kind: weights.ErrInvalid},
+		{name: "no B", edit: func(a *tinyAdapter) { delete(a.tensors, pre+"model.layers.0.self_attn.q_proj.lora_B.weight") }, want: "has no B", kind: lora.ErrInvalid},
+		{name: "no A", edit: func(a *tinyAdapter) { delete(a.tensors, pre+"model.layers.0.self_attn.q_proj.lora_A.weight") }, want: "has no A", kind: lora.ErrInvalid},
 		{name: "two ranks", edit: func(a *tinyAdapter) {
 			a.tensors[pre+"model.layers.0.self_attn.q_proj.lora_B.weight"] = []int64{64, 5}
-		}, want: "(4, 64) and base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight (64, 5)", kind: weights.ErrInvalid},
+		}, want: "(4, 64) and base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight (64, 5)", kind: lora.ErrInvalid},
 		{name: "twice", edit: func(a *tinyAdapter) {
 			a.tensors[pre+"model.layers.0.self_attn.q_proj.lora_A.default.weight"] = []int64{4, 64}
-		}, want: "twice", kind: weights.ErrInvalid},
-		{name: "vector", edit: func(a *tinyAdapter) { a.tensors[pre+"model.layers.0.self_attn.q_proj.lora_A.weight"] = []int64{64} }, want: "[64]", kind: weights.ErrInvalid},
-		{name: "no tensors", edit: func(a *tinyAdapter) { a.tensors = nil; a.config["target_modules"] = nil }, want: "no tensors of an adapter", kind: weights.ErrInvalid},
+		}, want: "twice", kind: lora.ErrInvalid},
+		{name: "vector", edit: func(a *tinyAdapter) { a.tensors[pre+"model.layers.0.self_attn.q_proj.lora_A.weight"] = []int64{64} }, want: "[64]", kind: lora.ErrInvalid},
+		{name: "no tensors", edit: func(a *tinyAdapter) { a.tensors = nil; a.config["target_modules"] = nil }, want: "no tensors of an adapter", kind: lora.ErrInvalid},
 		{name: "NaN", edit: func(a *tinyAdapter) {
 			b := make([]byte, 4*4*64)
 			copy(b[4*70:], []byte{0, 0, 0xc0, 0x7f})
 			a.values[pre+"model.layers.0.self_attn.q_proj.lora_A.weight"] = b
-		}, want: "value (1, 6) is NaN", kind: weights.ErrInvalid},
+		}, want: "value (1, 6) is NaN", kind: lora.ErrInvalid},
 		{name: "infinity", edit: func(a *tinyAdapter) {
 			b := make([]byte, 4*4*64)
 			copy(b[4*255:], []byte{0, 0, 0x80, 0xff})
 			a.values[pre+"model.layers.0.self_attn.q_proj.lora_B.weight"] = b
-		}, want: "value (63, 3) is -Inf", kind: weights.ErrInvalid},
+		}, want: "value (63, 3) is -Inf", kind: lora.ErrInvalid},
 
 		{
 			name: "other width", edit: func(a *tinyAdapter) { a.module("model.layers.1.self_attn.q_proj", 4, 64, 128) },
-			want: "A is (4, 128) and B is (64, 4), but the model's blk.1.attn_q.weight is (64, 64)", kind: weights.ErrMismatch,
+			want: "A is (4, 128) and B is (64, 4), but the model's blk.1.attn_q.weight is (64, 64)", kind: lora.ErrMismatch,
 		},
 		{
 			name: "other height", edit: func(a *tinyAdapter) { a.module("model.layers.1.self_attn.q_proj", 4, 32, 64) },
-			want: "B is (32, 4), but the model's blk.1.attn_q.weight is (64, 64)", kind: weights.ErrMismatch,
+			want: "B is (32, 4), but the model's blk.1.attn_q.weight is (64, 64)", kind: lora.ErrMismatch,
 		},
 		{
 			name: "more layers", edit: func(a *tinyAdapter) { a.module("model.layers.2.self_attn.q_proj", 4, 64, 64) },
-			want: "no tensor blk.2.attn_q.weight", kind: weights.ErrMismatch,
+			want: "no tensor blk.2.attn_q.weight", kind: lora.ErrMismatch,
 		},
 		{name: "unknown module", edit: func(a *tinyAdapter) {
 			a.module("model.layers.0.self_attn.qkv_proj", 4, 64, 64)
 			a.config["target_modules"] = "all-linear"
-		}, want: "model.layers.0.self_attn.qkv_proj is none that the llama model has", kind: weights.ErrMismatch},
+		}, want: "model.layers.0.self_attn.qkv_proj is none that the llama model has", kind: lora.ErrMismatch},
 		{name: "a norm", edit: func(a *tinyAdapter) {
 			a.module("model.norm", 4, 64, 64)
 			a.config["target_modules"] = "all-linear"
-		}, want: "no tensor output_norm.weight", kind: weights.ErrMismatch},
+		}, want: "no tensor output_norm.weight", kind: lora.ErrMismatch},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			a := tinyLoRA()
@@ -294,7 +296,7 @@ func TestPEFT(t *testing.T) {
 				c.edit(a)
 			}
 			dir := a.write(t)
-			got, err := weights.OpenAdapter(dir, base)
+			got, err := lora.Open(dir, base)
 			if c.want != "" {
 				if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), dir) || !errors.Is(err, c.kind) ||
 					strings.Contains(err.Error(), "\n") {
@@ -315,8 +317,8 @@ func TestPEFT(t *testing.T) {
 
 func TestAdapterFolder(t *testing.T) {
 	dir := tinyLoRA().write(t)
-	base := open(t, tiny("llama").writeHF(t))
-	a, err := weights.OpenAdapter(dir, base)
+	base := open(t, tiny("llama").WriteHF(t))
+	a, err := lora.Open(dir, base)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -329,11 +331,11 @@ func TestAdapterFolder(t *testing.T) {
 	write(t, filepath.Join(dir, "README.md"), []byte("about"))
 	hash := func() string {
 		t.Helper()
-		files, err := weights.AdapterFiles(dir)
+		files, err := lora.Files(dir)
 		if err != nil {
 			t.Fatal(err)
 		}
-		sum, err := weights.HashFiles(files)
+		sum, err := digest.Files(files)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -350,34 +352,34 @@ func TestAdapterFolder(t *testing.T) {
 	whole := read(t, filepath.Join(dir, "adapter_model.safetensors"))
 	for n := 0; n < len(whole); n += 97 {
 		write(t, filepath.Join(dir, "adapter_model.safetensors"), whole[:n])
-		if _, err := weights.ReadAdapterHeader(dir); err == nil {
+		if _, err := lora.ReadHeader(dir); err == nil {
 			t.Errorf("cut at %d of %d: accepted", n, len(whole))
 		}
 	}
 	empty := t.TempDir()
-	if _, err := weights.OpenAdapter(empty, base); err == nil || !strings.Contains(err.Error(), "adapter_config.json is missing") {
+	if _, err := lora.Open(empty, base); err == nil || !strings.Contains(err.Error(), "adapter_config.json is missing") {
 		t.Errorf("empty folder: %v", err)
 	}
 	write(t, filepath.Join(empty, "adapter_config.json"), []byte("{}"))
-	if _, err := weights.OpenAdapter(empty, base); err == nil || !strings.Contains(err.Error(), "adapter_model.safetensors is missing") {
+	if _, err := lora.Open(empty, base); err == nil || !strings.Contains(err.Error(), "adapter_model.safetensors is missing") {
 		t.Errorf("without weights: %v", err)
 	}
 	write(t, filepath.Join(empty, "adapter_model.bin"), []byte("pickle"))
-	if _, err := weights.OpenAdapter(empty, base); !errors.Is(err, weights.ErrUnsupported) || !strings.Contains(err.Error(), "pickle") {
+	if _, err := lora.Open(empty, base); !errors.Is(err, lora.ErrUnsupported) || !strings.Contains(err.Error(), "pickle") {
 		t.Errorf("pickle: %v", err)
 	}
 }
 
 // TestAdapterFused opens an adapter of GPT-2's c_attn: one A for q, k and v, B cut in three.
 func TestAdapterFused(t *testing.T) {
-	base := open(t, tinyGPT2().writeHF(t))
+	base := open(t, tinyGPT2().WriteHF(t))
 	a := tinyLoRA()
 	a.tensors = map[string][]int64{}
 	a.config["target_modules"], a.config["fan_in_fan_out"] = []string{"c_attn", "c_fc"}, true
 	a.module("transformer.h.0.attn.c_attn", 4, 3*tinyWidth, tinyWidth)
 	a.module("transformer.h.0.mlp.c_fc", 4, 4*tinyWidth, tinyWidth)
 	dir := a.write(t)
-	got, err := weights.OpenAdapter(dir, base)
+	got, err := lora.Open(dir, base)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -411,7 +413,7 @@ func TestAdapterFused(t *testing.T) {
 	if err := w.WriteFile(path); err != nil {
 		t.Fatal(err)
 	}
-	gg, err := weights.OpenAdapter(path, base)
+	gg, err := lora.Open(path, base)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -428,7 +430,7 @@ func TestAdapterFused(t *testing.T) {
 }
 
 func TestAdapterGGUF(t *testing.T) {
-	base := open(t, tiny("llama").writeGGUF(t))
+	base := open(t, tiny("llama").WriteGGUF(t))
 	const a, b = "blk.0.attn_v.weight.lora_a", "blk.0.attn_v.weight.lora_b"
 	type tensor struct {
 		name   string
@@ -482,13 +484,13 @@ func TestAdapterGGUF(t *testing.T) {
 			for _, d := range x.dims {
 				n *= d
 			}
-			w.Add(x.name, x.format, x.dims, noise(rand.New(rand.NewPCG(1, 1)), n, x.format))
+			w.Add(x.name, x.format, x.dims, weightstest.Noise(rand.New(rand.NewPCG(1, 1)), n, x.format))
 		}
 		path := filepath.Join(t.TempDir(), "a.gguf")
 		if err := w.WriteFile(path); err != nil {
 			t.Fatal(err)
 		}
-		got, err := weights.OpenAdapter(path, base)
+		got, err := lora.Open(path, base)
 		if c.want != "" {
 			if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), path) {
 				t.Errorf("%s: %v, want %q", c.name, err, c.want)
@@ -515,20 +517,20 @@ func TestAdapterGGUF(t *testing.T) {
 func TestAdapterExperts(t *testing.T) {
 	const experts, r = 3, 2
 	m := tiny("llama")
-	m.config["model_type"], m.config["num_local_experts"] = "mixtral", experts
+	m.Config["model_type"], m.Config["num_local_experts"] = "mixtral", experts
 	for n := range tinyLayers {
 		p := fmt.Sprintf("model.layers.%d.", n)
 		for _, name := range []string{"gate", "up", "down"} {
-			delete(m.tensors, p+"mlp."+name+"_proj.weight")
+			delete(m.Tensors, p+"mlp."+name+"_proj.weight")
 		}
-		m.tensors[p+"block_sparse_moe.gate.weight"] = []int64{experts, tinyWidth}
+		m.Tensors[p+"block_sparse_moe.gate.weight"] = []int64{experts, tinyWidth}
 		for e := range experts {
 			q := fmt.Sprintf("%sblock_sparse_moe.experts.%d.", p, e)
-			m.tensors[q+"w1.weight"], m.tensors[q+"w3.weight"] = []int64{tinyFFN, tinyWidth}, []int64{tinyFFN, tinyWidth}
-			m.tensors[q+"w2.weight"] = []int64{tinyWidth, tinyFFN}
+			m.Tensors[q+"w1.weight"], m.Tensors[q+"w3.weight"] = []int64{tinyFFN, tinyWidth}, []int64{tinyFFN, tinyWidth}
+			m.Tensors[q+"w2.weight"] = []int64{tinyWidth, tinyFFN}
 		}
 	}
-	base := open(t, m.writeHF(t))
+	base := open(t, m.WriteHF(t))
 	a := tinyLoRA()
 	a.tensors = map[string][]int64{}
 	a.config["target_modules"], a.config["r"] = []string{"w1"}, r
@@ -536,7 +538,7 @@ func TestAdapterExperts(t *testing.T) {
 		a.module(fmt.Sprintf("model.layers.1.block_sparse_moe.experts.%d.w1", e), r, tinyFFN, tinyWidth)
 	}
 	dir := a.write(t)
-	peft, err := weights.OpenAdapter(dir, base)
+	peft, err := lora.Open(dir, base)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -560,7 +562,7 @@ func TestAdapterExperts(t *testing.T) {
 	if err := w.WriteFile(path); err != nil {
 		t.Fatal(err)
 	}
-	gg, err := weights.OpenAdapter(path, base)
+	gg, err := lora.Open(path, base)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -592,12 +594,12 @@ func FuzzAdapterConfig(f *testing.F) {
 		f.Add(read(f, filepath.Join(a.write(f), "adapter_config.json")))
 	}
 	dir := tinyLoRA().write(f)
-	base := open(f, tiny("llama").writeHF(f))
+	base := open(f, tiny("llama").WriteHF(f))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		write(t, filepath.Join(dir, "adapter_config.json"), data)
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		a, err := weights.OpenAdapter(dir, base)
+		a, err := lora.Open(dir, base)
 		runtime.ReadMemStats(&after)
 		// A regular expression of n bytes compiles to programs some hundred times as large; RE2 caps their repetition.
 		if n := after.TotalAlloc - before.TotalAlloc; n > 2000*uint64(len(data))+8<<20 {

@@ -1,4 +1,4 @@
-package weights
+package lora
 
 import (
 	"fmt"
@@ -15,7 +15,7 @@ import (
 func (f *adapterFile) readGGUF(path string) error {
 	g, err := gguf.Open(path)
 	if err != nil {
-		return fmt.Errorf("weights: adapter: %w", err)
+		return fmt.Errorf("lora: %w", err)
 	}
 	for _, p := range g.Parts() {
 		f.maps = append(f.maps, p.Mapping)
@@ -23,15 +23,15 @@ func (f *adapterFile) readGGUF(path string) error {
 	if n := len(g.Parts()); n > 1 { // an adapter is copied, checked and replaced as one file
 		return adapterError(path, ErrUnsupported, "it is one of %d parts: join them with llama-gguf-split --merge", n)
 	}
-	f.files[0].mapping = g.Parts()[0].Mapping // what is hashed is what is served
-	k := arch.GGUF("adapter", func(key string) (any, bool) { return ggufValue(g, key) }, nil)
+	f.files[0].Mapping = g.Parts()[0].Mapping // what is hashed is what is served
+	k := arch.GGUF("adapter", func(key string) (any, bool) { return g.Value(key, maxList) }, nil)
 	kind, lora := k.String("general.type|"), k.String("type|")
 	f.arch = k.String("general.architecture|")
 	f.base = k.String("general.base_model.0.name|")
 	alpha := k.FloatOr("lora.alpha|", 0)
 	switch {
 	case k.Err() != nil:
-		return fmt.Errorf("weights: adapter: %s: %w", path, k.Err())
+		return fmt.Errorf("lora: %s: %w", path, k.Err())
 	case kind != "adapter":
 		return adapterError(path, ErrInvalid, "general.type is %q, not adapter: it is a model, not an adapter", kind)
 	case lora != "lora":
