@@ -54,7 +54,7 @@ func fitSymmetric(q []uint8, x, w []float32, n int32) float32 {
 	}
 	low, high := -float32(n), float32(n-1)
 	var scale, best float32
-	for try := int32(0); try < 19; try++ {
+	for try := range int32(19) {
 		step := try // 0, -9 … -1, 1 … 9
 		switch {
 		case try == 0:

@@ -1,6 +1,9 @@
 package quant
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"slices"
+)
 
 // BlocksOf returns the block format that holds a matrix with a Group value for value: Q4_0 for 4-bit integers about 8, Q5_0 for
 // those about other zeros, Q8_0 for 8-bit ones about the middle, each where every scale is a float16, and MXFP4. The codes are not
@@ -11,10 +14,8 @@ func BlocksOf(m *Matrix) (Format, bool) {
 		return FormatInvalid, false
 	}
 	if g.ScaleFormat == ScaleE8M0 {
-		for _, e := range g.Scales {
-			if e == 255 { // NaN in OCP's format
-				return FormatInvalid, false
-			}
+		if slices.Contains(g.Scales, 255) { // NaN in OCP's format
+			return FormatInvalid, false
 		}
 		return MXFP4, m.Format == Group4 && g.Size == 32 && g.Zeros == nil && g.Zero == 0 && g.Values[1] == 0.5
 	}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"edged/core/config"
@@ -59,8 +60,8 @@ func (a *app) asService(ctx context.Context, unit map[string]string, args []stri
 	if unit == nil || os.Geteuid() != 0 || os.Getenv(insideVariable) != "" {
 		return false, nil
 	}
-	tool, err := exec.LookPath("systemd-run")
-	if err != nil {
+	tool, _ := exec.LookPath("systemd-run")
+	if tool == "" {
 		return false, nil
 	}
 	self, err := os.Executable()
@@ -71,8 +72,7 @@ func (a *app) asService(ctx context.Context, unit map[string]string, args []stri
 	cmd := exec.CommandContext(ctx, tool, append(run, append([]string{self, "check"}, args...)...)...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = a.in, a.out, a.err
 	err = cmd.Run()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
+	if _, failed := errors.AsType[*exec.ExitError](err); failed {
 		return true, errReported // it has said what is wrong
 	}
 	return true, err
@@ -167,12 +167,7 @@ func memoryController(path string) bool {
 	if err != nil {
 		return true
 	}
-	for _, name := range strings.Fields(string(list)) {
-		if name == "memory" {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(strings.Fields(string(list)), "memory")
 }
 
 // mayNotSee reports whether a problem is only that the person who checks may not look where the service may.

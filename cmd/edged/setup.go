@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -479,10 +480,8 @@ func (systemd) Join(ctx context.Context, person, group string) (bool, error) {
 	}
 	ids, err := u.GroupIds()
 	if err == nil {
-		for _, id := range ids {
-			if id == g.Gid {
-				return false, nil
-			}
+		if slices.Contains(ids, g.Gid) {
+			return false, nil
 		}
 	}
 	return true, call(ctx, "usermod", "-aG", group, person)

@@ -108,7 +108,7 @@ func (t *Template) render(ctx context.Context, in Input, none bool) (string, err
 	if err == nil {
 		return text, nil
 	}
-	if raised, ok := errors.AsType[*jinja.Raised](err); ok {
+	if raised, ok := errors.AsType[*jinja.RaisedError](err); ok {
 		return "", &RaisedError{raised.Message}
 	}
 	switch {

@@ -110,8 +110,7 @@ func TestTransformers(t *testing.T) {
 		got, err := tmpl.Render(t.Context(), chat.Input{Variables: c.Variables, Now: now})
 		switch {
 		case c.Error != nil && c.RefusedByTemplate:
-			var raised *chat.RaisedError
-			if !errors.As(err, &raised) {
+			if _, ok := errors.AsType[*chat.RaisedError](err); !ok {
 				t.Errorf("%s/%s: got %q, %v; want the refusal %q", c.Template, c.Case, got, err, *c.Error)
 			}
 		case c.Error != nil:

@@ -83,8 +83,15 @@ func TestFunctions(t *testing.T) {
 		kind    kernel.FuncKind
 		x, want float32
 	}{
-		{kernel.TanhFunc, inf, 1}, {kernel.TanhFunc, -inf, -1}, {kernel.Softplus, inf, inf}, {kernel.Softplus, -inf, 0},
-		{kernel.Sigmoid, inf, 1}, {kernel.Sigmoid, -inf, 0}, {kernel.ReLU, -inf, 0}, {kernel.ReLU2, inf, inf}, {kernel.SiLU, inf, inf},
+		{kernel.TanhFunc, inf, 1},
+		{kernel.TanhFunc, -inf, -1},
+		{kernel.Softplus, inf, inf},
+		{kernel.Softplus, -inf, 0},
+		{kernel.Sigmoid, inf, 1},
+		{kernel.Sigmoid, -inf, 0},
+		{kernel.ReLU, -inf, 0},
+		{kernel.ReLU2, inf, inf},
+		{kernel.SiLU, inf, inf},
 	} {
 		f := kernel.Func{Kind: c.kind}
 		if got := f.Of(c.x); got != c.want {

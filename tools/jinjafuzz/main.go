@@ -80,7 +80,7 @@ func compare(path string, most int) (differ int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	defer f.Close() //nolint:errcheck // only read
+	defer f.Close()
 	scanner := bufio.NewScanner(f)
 	scanner.Buffer(nil, 64<<20)
 	var vars *jinja.Object

@@ -52,7 +52,7 @@ func move(to string) error {
 		return err
 	}
 	own := regexp.MustCompile(`(^|[^\w./-])` + regexp.QuoteMeta(from) + `/(core|plugins|quant|cmd|test|tools|demo|systemd)\b`)
-	inText := func(text []byte) ([]byte, error) {
+	inText := func(text []byte) ([]byte, error) { //nolint:unparam // a rewrite like the other
 		text = own.ReplaceAll(text, []byte("${1}"+to+"/${2}"))
 		text = bytes.ReplaceAll(text, []byte("prefix("+from+")"), []byte("prefix("+to+")"))
 		return bytes.ReplaceAll(text, []byte("module-path: "+from+"}"), []byte("module-path: "+to+"}")), nil

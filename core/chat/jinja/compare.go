@@ -104,12 +104,10 @@ func (ev *evaluator) compare(a, b value, op string) int {
 			return strings.Compare(x, y)
 		}
 	}
-	x, y := []value(nil), []value(nil)
 	switch s := a.(type) {
 	case *list:
 		if t, ok := b.(*list); ok {
-			x, y = s.items, t.items
-			return ev.compareItems(x, y, op)
+			return ev.compareItems(s.items, t.items, op)
 		}
 	case *tuple:
 		if t, ok := b.(*tuple); ok {

@@ -66,9 +66,9 @@ func filterCalled(name string) filterFunc {
 	case "random":
 		return filterRandom
 	case "reject":
-		return selecting("reject", true, false)
+		return selecting(true, false)
 	case "rejectattr":
-		return selecting("rejectattr", true, true)
+		return selecting(true, true)
 	case "replace":
 		return filterReplace
 	case "reverse":
@@ -78,9 +78,9 @@ func filterCalled(name string) filterFunc {
 	case "safe":
 		return filterSafe
 	case "select":
-		return selecting("select", false, false)
+		return selecting(false, false)
 	case "selectattr":
-		return selecting("selectattr", false, true)
+		return selecting(false, true)
 	case "slice":
 		return filterSlice
 	case "sort":

@@ -14,7 +14,7 @@ func generator(ev *evaluator, step func() (value, bool)) value {
 func filterBatch(ev *evaluator, v value, a *args) value {
 	p := ev.bind("batch", a, []string{"linecount", "fill_with"}, 1)
 	var next func() (value, bool)
-	var held value = missing
+	held := missing
 	return generator(ev, func() (value, bool) {
 		if next == nil {
 			next = ev.iterate(v)
@@ -438,12 +438,12 @@ func mapping(ev *evaluator, a *args) func(value) value {
 }
 
 // selecting is select, reject, selectattr and rejectattr.
-func selecting(name string, reject, attribute bool) filterFunc {
+func selecting(reject, attribute bool) filterFunc {
 	return func(ev *evaluator, v value, a *args) value {
 		var keep func(value) bool
 		return lazy(ev, v, func(next func() (value, bool)) (value, bool) {
 			if keep == nil {
-				keep = condition(ev, name, a, reject, attribute)
+				keep = condition(ev, a, reject, attribute)
 			}
 			for {
 				item, ok := next()
@@ -459,7 +459,7 @@ func selecting(name string, reject, attribute bool) filterFunc {
 	}
 }
 
-func condition(ev *evaluator, name string, a *args, reject, attribute bool) func(value) bool {
+func condition(ev *evaluator, a *args, reject, attribute bool) func(value) bool {
 	pos := a.pos
 	get := func(v value) value { return v }
 	if attribute {

@@ -438,9 +438,7 @@ func (ev *evaluator) parseSpec(f string) spec {
 		}
 		f = f[1:]
 	}
-	if strings.HasPrefix(f, "z") {
-		f = f[1:]
-	}
+	f = strings.TrimPrefix(f, "z")
 	if strings.HasPrefix(f, "#") {
 		s.alt = true
 		f = f[1:]

@@ -18,7 +18,7 @@ import (
 // slow is how much of a processor's time one input may take. Tests do not ask for it; fuzzing by hand does:
 //
 //	go test ./core/chat/jinja -run '^$' -fuzz FuzzRender -fuzztime 10m -slow 200ms
-var slow = flag.Duration("slow", 0, "how much processor time one fuzzed template may take; 0: not measured") //nolint:gochecknoglobals // a flag
+var slow = flag.Duration("slow", 0, "how much processor time one fuzzed template may take; 0: not measured")
 
 // fuzzContext is what fuzzed templates see: a value of each kind.
 const fuzzContext = `{"messages":[{"role":"user","content":"Hi <x>"},{"role":"assistant","content":"é\n","tool_calls":[{"function":{"name":"f","arguments":{"a":1.0,"b":[null,true]}}}]}],
@@ -62,7 +62,7 @@ func FuzzRender(f *testing.F) {
 		took := threadTime(t) - started
 		runtime.ReadMemStats(&after)
 		var failed *jinja.Error
-		var raised *jinja.Raised
+		var raised *jinja.RaisedError
 		if err != nil && !errors.As(err, &failed) && !errors.As(err, &raised) && !errors.Is(err, jinja.ErrRunaway) {
 			t.Errorf("an error of no kind: %v", err)
 		}

@@ -44,7 +44,7 @@ func (ev *evaluator) global(name string) (value, bool) {
 		}
 	case "raise_exception":
 		call = func(ev *evaluator, a *args) value {
-			panic(&Raised{shorten(ev.str(ev.bind("raise_exception", a, []string{"message"}, 1)[0]))})
+			panic(&RaisedError{shorten(ev.str(ev.bind("raise_exception", a, []string{"message"}, 1)[0]))})
 		}
 	case "strftime_now":
 		if ev.now == nil {

@@ -35,10 +35,10 @@ func (e *Error) Error() string {
 	return e.Message
 }
 
-// Raised is the template's own refusal, through raise_exception.
-type Raised struct{ Message string }
+// RaisedError is the template's own refusal, through raise_exception.
+type RaisedError struct{ Message string }
 
-func (e *Raised) Error() string { return e.Message }
+func (e *RaisedError) Error() string { return e.Message }
 
 // stopped carries an error that ends a rendering from outside: a limit or the context.
 type stopped struct{ err error }
@@ -63,10 +63,9 @@ const (
 
 // Template is a compiled template.
 type Template struct {
-	body    []stmt
-	scope   *scope
-	fn      *function
-	renders bool
+	body  []stmt
+	scope *scope
+	fn    *function
 }
 
 // Compile parses a template. The error is an *Error that names the line.
@@ -99,7 +98,7 @@ type Input struct {
 	Limits    Limits
 }
 
-// Render writes the template's text. Its error is a *Raised where the template refuses, an *Error where it fails, and
+// Render writes the template's text. Its error is a *RaisedError where the template refuses, an *Error where it fails, and
 // wraps ErrRunaway or is the context's where it was ended.
 func (t *Template) Render(ctx context.Context, in Input) (out string, err error) {
 	ev := newEvaluator(ctx, in)
@@ -111,7 +110,7 @@ func (t *Template) Render(ctx context.Context, in Input) (out string, err error)
 				r.Line = ev.line
 			}
 			out, err = "", r
-		case *Raised:
+		case *RaisedError:
 			out, err = "", r
 		case stopped:
 			out, err = "", r.err

@@ -14,15 +14,15 @@ import (
 )
 
 // input reads the variables of a rendering from JSON.
-func input(t testing.TB, raw []byte) jinja.Input {
-	t.Helper()
+func input(tb testing.TB, raw []byte) jinja.Input {
+	tb.Helper()
 	v, err := jinja.FromJSON(raw)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	o, ok := v.Object()
 	if !ok {
-		t.Fatal("the variables are no object")
+		tb.Fatal("the variables are no object")
 	}
 	return jinja.Input{Variables: o}
 }

@@ -191,7 +191,7 @@ func (l *loop) length() int {
 	return l.n
 }
 
-func (l *loop) attr(ev *evaluator, name string) (value, bool) {
+func (l *loop) attr(name string) (value, bool) {
 	switch name {
 	case "index":
 		return int64(l.index0 + 1), true
@@ -264,7 +264,7 @@ func (j *joiner) call(ev *evaluator, a *args) value {
 	return j.sep
 }
 
-func (c *cycler) attr(ev *evaluator, name string) (value, bool) {
+func (c *cycler) attr(name string) (value, bool) {
 	switch name {
 	case "current":
 		return c.items[c.pos], true

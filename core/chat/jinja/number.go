@@ -152,7 +152,7 @@ func (ev *evaluator) ints(op string, i, j int64) (value, bool) {
 		s := i - j
 		return s, (s < i) == (j > 0)
 	case "*":
-		hi, lo := bits.Mul64(uint64(magnitude(i)), uint64(magnitude(j)))
+		hi, lo := bits.Mul64(magnitude(i), magnitude(j))
 		return i * j, hi == 0 && lo < 1<<63
 	case "//", "%":
 		if j == 0 {
@@ -247,7 +247,7 @@ func (ev *evaluator) bigPower(a, b *big.Int) value {
 	case a.Sign() == 0:
 		return int64(0)
 	case a.IsInt64() && a.Int64() == -1:
-		return int64(1 - 2*int64(b.Bit(0)))
+		return 1 - 2*int64(b.Bit(0))
 	case !b.IsInt64() || b.Int64() > maxBits || (int64(a.BitLen())-1)*b.Int64() > maxBits:
 		ev.stop("a whole number of more than %d bits", maxBits)
 	}

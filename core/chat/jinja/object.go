@@ -35,11 +35,19 @@ func (o *Object) All(f func(key string, v Value)) {
 	}
 }
 
-// None, Bool and Text make values.
-func None() Value          { return Value{nil} }
-func Bool(b bool) Value    { return Value{b} }
-func Text(s string) Value  { return Value{strings.ToValidUTF8(s, "\uFFFD")} }
+// None is Python's None.
+func None() Value { return Value{nil} }
+
+// Bool is True or False.
+func Bool(b bool) Value { return Value{b} }
+
+// Text is a str: what is not UTF-8 in s is replaced.
+func Text(s string) Value { return Value{strings.ToValidUTF8(s, "\uFFFD")} }
+
+// Dict is the object itself, not a copy.
 func Dict(o *Object) Value { return Value{&o.d} }
+
+// List is a list of the values.
 func List(of []Value) Value {
 	l := &list{items: make([]value, len(of))}
 	for i, v := range of {
@@ -180,16 +188,15 @@ func (d *decoder) text() (string, error) {
 }
 
 func jsonNumber(s string) (value, error) {
-	if !strings.ContainsAny(s, ".eE") {
-		if i, err := strconv.ParseInt(s, 10, 64); err == nil {
-			return i, nil
-		}
-	} else {
+	if strings.ContainsAny(s, ".eE") {
 		f, ok := parseFloat(s)
 		if !ok {
 			return nil, fmt.Errorf("the number %.40s cannot be read", s)
 		}
 		return f, nil
+	}
+	if i, err := strconv.ParseInt(s, 10, 64); err == nil {
+		return i, nil
 	}
 	if len(s) > maxDigits {
 		return nil, fmt.Errorf("a number of %d digits: at most %d are taken", len(s), maxDigits)

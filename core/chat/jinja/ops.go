@@ -35,9 +35,7 @@ func (ev *evaluator) binary(op string, a, b value) value {
 			return v
 		}
 	case "-":
-		if v, ok := ev.viewDifference(a, b); ok {
-			return v
-		}
+		ev.viewDifference(a)
 	}
 	if op == "**" {
 		op = "** or pow()"
@@ -56,11 +54,10 @@ func (ev *evaluator) power(op string, a, b value) value {
 	return ev.arithmetic(op, a, b)
 }
 
-func (ev *evaluator) viewDifference(a, b value) (value, bool) {
+func (ev *evaluator) viewDifference(a value) {
 	if v, ok := a.(*view); ok && v.what != "values" {
 		ev.fail("TypeError", "sets are not known here")
 	}
-	return nil, false
 }
 
 func (ev *evaluator) add(a, b value) (value, bool) {
@@ -235,9 +232,9 @@ func (ev *evaluator) attribute(of value, name string) (value, bool) {
 	case *macro:
 		return t.attr(ev, name)
 	case *loop:
-		return t.attr(ev, name)
+		return t.attr(name)
 	case *cycler:
-		return t.attr(ev, name)
+		return t.attr(name)
 	case *joiner:
 		switch name {
 		case "sep":

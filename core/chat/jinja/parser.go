@@ -144,9 +144,7 @@ func (p *parser) statements(ends ...string) []stmt {
 			if p.cur.kind == kName && slices.Contains(ends, p.cur.text) {
 				return body
 			}
-			if s := p.statement(); s != nil {
-				body = append(body, s)
-			}
+			body = append(body, p.statement())
 			p.expectKind(kBlockEnd, "%}")
 		default:
 			p.fail(line, "unexpected '%s'", p.cur)

@@ -113,7 +113,7 @@ func (p *parser) compare() expr {
 	first := p.sum()
 	c := &compareExpr{first: first}
 	for {
-		op := ""
+		var op string
 		switch {
 		case p.cur.kind == kOp && slices.Contains([]string{"==", "!=", "<", "<=", ">", ">="}, p.cur.text):
 			op = p.next().text
@@ -408,11 +408,11 @@ func (p *parser) filter(e expr, block bool) expr {
 }
 
 func (p *parser) dotted() string {
-	name := p.expectName().text
+	names := []string{p.expectName().text}
 	for n := 0; p.skipOp("."); p.chain(&n) {
-		name += "." + p.expectName().text
+		names = append(names, p.expectName().text)
 	}
-	return name
+	return strings.Join(names, ".")
 }
 
 func (p *parser) test(e expr) expr {

@@ -37,7 +37,7 @@ func (ev *evaluator) percent(format string, v value, safe func(value) markup) st
 		format = format[i+1:]
 		ev.work(1)
 		bare := strings.HasPrefix(format, "%")
-		var named value = missing
+		named := missing
 		if strings.HasPrefix(format, "(") {
 			depth, end := 0, -1
 			for j := range len(format) {
@@ -127,7 +127,7 @@ func (ev *evaluator) percent(format string, v value, safe func(value) markup) st
 			w.add("%")
 			continue
 		}
-		if !strings.Contains("diouxXeEfFgGcrsa", verb) {
+		if !strings.ContainsAny(verb, "diouxXeEfFgGcrsa") {
 			ev.fail("ValueError", "unsupported format character '%s'", verb)
 		}
 		item := named

@@ -354,7 +354,6 @@ type binder struct {
 	top      bool // what is set here is seen by blocks
 	anyBlock bool
 	line     int
-	blocks   []func()
 }
 
 func (b *binder) fail(format string, args ...any) { panic(syntaxError(b.line, format, args...)) }

@@ -160,7 +160,8 @@ func textMethodNamed(name string) textMethod {
 	case "replace":
 		return func(ev *evaluator, s string, safe bool, name string, a *args) value {
 			p := ev.bind(name, a, []string{"", "", ""}, 2)
-			old, with := ev.textArg("old", p[0]), ""
+			old := ev.textArg("old", p[0])
+			var with string
 			if safe {
 				with = string(ev.escape(p[1]))
 			} else {
@@ -331,12 +332,7 @@ func strip(ev *evaluator, s string, chars value, left, right bool) string {
 // replace is str.replace; a negative count means all.
 func (ev *evaluator) replace(s, old, with string, count int64) string {
 	ev.work((len(s) + len(old)) / 32)
-	n := int64(0)
-	if old == "" {
-		n = int64(utf8.RuneCountInString(s)) + 1
-	} else {
-		n = int64(strings.Count(s, old))
-	}
+	n := int64(strings.Count(s, old)) // of "", one more than there are characters
 	if count >= 0 {
 		n = min(n, count)
 	}
@@ -572,8 +568,8 @@ func partition(ev *evaluator, s string, _ bool, name string, a *args) value {
 		}
 		return &tuple{items: []value{"", "", s}}
 	}
-	if i := strings.Index(s, sep); i >= 0 {
-		return &tuple{items: []value{s[:i], sep, s[i+len(sep):]}}
+	if before, after, ok := strings.Cut(s, sep); ok {
+		return &tuple{items: []value{before, sep, after}}
 	}
 	return &tuple{items: []value{s, "", ""}}
 }

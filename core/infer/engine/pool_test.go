@@ -19,7 +19,7 @@ func TestPoolingType(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer src.Close() //nolint:errcheck // read only
+	defer src.Close()
 	list := prompt(2, 3)
 	embed := func(pooling uint32, list []int32) []float32 {
 		var w gguf.Writer

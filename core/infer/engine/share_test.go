@@ -85,7 +85,7 @@ func dealt(l *loop, units []unit, n int) string {
 func TestDeal(t *testing.T) {
 	var units []unit
 	l := &loop{}
-	for _, client := range strings.Split("aaaaaabbc", "") {
+	for client := range strings.SplitSeq("aaaaaabbc", "") {
 		j := &job{req: backend.Request{Client: client, PromptIDs: []int32{1, 2}}, limit: 9}
 		b := &branch{job: j, seq: &fakeSeq{}}
 		j.branches = []*branch{b}

@@ -3,6 +3,7 @@ package grammar
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -12,7 +13,7 @@ func hostile() map[string]string {
 	numbers := func(from, n int) string {
 		var all []string
 		for i := range n {
-			all = append(all, fmt.Sprint(from+i))
+			all = append(all, strconv.Itoa(from+i))
 		}
 		return strings.Join(all, ",")
 	}

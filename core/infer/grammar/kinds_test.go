@@ -13,7 +13,7 @@ import (
 	"edged/test/oracle"
 )
 
-var update = flag.Bool("update", false, "write the table of docs/constrained.md anew") //nolint:gochecknoglobals // a flag of tests
+var update = flag.Bool("update", false, "write the table of docs/constrained.md anew")
 
 // kind is one row of the table of what is served: each schema is, with valid answers.
 type kind struct {
@@ -27,34 +27,42 @@ func kinds() []kind {
 		{"`type`", "one or a list; without it, the types that the other keywords speak of", []string{`{"type":"integer"}`, `{"type":["string","null"]}`, `{"minLength":2}`, `{}`, `true`}},
 		{"`enum`, `const`", "any values, as far as the keywords beside them allow", []string{`{"enum":["a",1,null,{"k":[true]}]}`, `{"const":"x\"y"}`, `{"type":"string","enum":["a","bc"],"pattern":"c$"}`, `{"enum":[{"a":1},{"a":"x"},3],"properties":{"a":{"type":"string"}}}`}},
 		{"`properties`, `required`, `additionalProperties`", "properties beyond the listed ones appear where `additionalProperties` is `true` or a schema, and where none are listed; the same one may appear twice", []string{
-			`{"properties":{"a":{"type":"integer"},"b":{}},"required":["b"]}`, `{"properties":{"a":{}},"additionalProperties":{"type":"boolean"},"required":["z"]}`, `{"type":"object","additionalProperties":{"type":"string"}}`}},
+			`{"properties":{"a":{"type":"integer"},"b":{}},"required":["b"]}`, `{"properties":{"a":{}},"additionalProperties":{"type":"boolean"},"required":["z"]}`, `{"type":"object","additionalProperties":{"type":"string"}}`,
+		}},
 		{"`patternProperties`, `propertyNames`", "a name that two patterns match does not appear", []string{
 			`{"type":"object","patternProperties":{"^s_":{"type":"string"},"^n_":{"type":"integer"}},"additionalProperties":false}`,
 			`{"type":"object","properties":{"s_a":{"maxLength":2},"b":{}},"patternProperties":{"^s_":{"type":"string"}},"additionalProperties":{"type":"null"},"required":["s_a","s_b"]}`,
 			`{"type":"object","propertyNames":{"pattern":"^[a-z]{2,3}$"},"additionalProperties":{"type":"integer"}}`,
 			`{"type":"object","propertyNames":{"enum":["hall","attic"]},"additionalProperties":{"type":"number"}}`,
-			`{"type":"object","propertyNames":{"format":"uuid"}}`, `{"type":"object","propertyNames":{"maxLength":3,"not":{"const":"id"}}}`}},
+			`{"type":"object","propertyNames":{"format":"uuid"}}`, `{"type":"object","propertyNames":{"maxLength":3,"not":{"const":"id"}}}`,
+		}},
 		{"`minProperties`, `maxProperties`", "others than the listed ones count once towards the least number", []string{
 			`{"type":"object","minProperties":1}`, `{"type":"object","properties":{"a":{"type":"integer"},"b":{"type":"null"},"c":{"type":"boolean"}},"minProperties":2,"additionalProperties":false}`,
-			`{"type":"object","properties":{"a":{"type":"integer"},"b":{"type":"null"}},"maxProperties":1}`, `{"type":"object","additionalProperties":{"type":"integer"},"maxProperties":3,"required":["k"]}`}},
+			`{"type":"object","properties":{"a":{"type":"integer"},"b":{"type":"null"}},"maxProperties":1}`, `{"type":"object","additionalProperties":{"type":"integer"},"maxProperties":3,"required":["k"]}`,
+		}},
 		{"`dependentRequired`, `dependentSchemas`, `dependencies`", "", []string{
 			`{"type":"object","properties":{"a":{"type":"integer"},"b":{"type":"integer"}},"dependentRequired":{"a":["b"]}}`,
 			`{"type":"object","properties":{"a":{"type":"integer"},"b":{"type":"integer"}},"dependentSchemas":{"a":{"properties":{"b":{"minimum":5}},"required":["b"]}}}`,
-			`{"type":"object","properties":{"a":{"type":"integer"},"b":{"type":"integer"}},"dependencies":{"a":["b"]},"$schema":"http://json-schema.org/draft-07/schema#"}`}},
+			`{"type":"object","properties":{"a":{"type":"integer"},"b":{"type":"integer"}},"dependencies":{"a":["b"]},"$schema":"http://json-schema.org/draft-07/schema#"}`,
+		}},
 		{"`unevaluatedProperties`, `unevaluatedItems`", "", []string{
 			`{"allOf":[{"properties":{"a":{"type":"integer"}}},{"properties":{"b":{"type":"null"}}}],"required":["a"],"unevaluatedProperties":false}`,
-			`{"type":"array","prefixItems":[{"type":"null"}],"unevaluatedItems":false}`}},
+			`{"type":"array","prefixItems":[{"type":"null"}],"unevaluatedItems":false}`,
+		}},
 		{"`items`, `prefixItems`, `additionalItems`, `minItems`, `maxItems`", "`items` as a list, too", []string{
 			`{"type":"array","items":{"type":"integer"},"minItems":1,"maxItems":3}`, `{"prefixItems":[{"type":"integer"},{"type":"string"}],"items":{"type":"null"}}`,
-			`{"type":"array","items":[{"type":"integer"},{"type":"boolean"}],"additionalItems":false,"$schema":"http://json-schema.org/draft-07/schema#"}`, `{"type":"array","items":{"type":"null"},"maxItems":40000}`}},
+			`{"type":"array","items":[{"type":"integer"},{"type":"boolean"}],"additionalItems":false,"$schema":"http://json-schema.org/draft-07/schema#"}`, `{"type":"array","items":{"type":"null"},"maxItems":40000}`,
+		}},
 		{"`uniqueItems`", "of at most 256 values that can be listed; of more than 6 in the order of the schema", []string{
 			`{"type":"array","items":{"enum":["a","b","c"]},"uniqueItems":true}`, `{"type":"array","items":{"type":"integer","minimum":-4,"maximum":9},"uniqueItems":true,"minItems":2,"maxItems":5}`,
-			`{"type":"array","items":{"type":["boolean","null"]},"uniqueItems":true,"minItems":3}`, `{"type":"array","items":{"type":"string"},"uniqueItems":true,"maxItems":1}`}},
+			`{"type":"array","items":{"type":["boolean","null"]},"uniqueItems":true,"minItems":3}`, `{"type":"array","items":{"type":"string"},"uniqueItems":true,"maxItems":1}`,
+		}},
 		{"`contains`, `minContains`", "the list begins with what it must contain", []string{`{"type":"array","items":{"type":"integer"},"contains":{"minimum":10}}`, `{"type":"array","contains":{"const":"x"},"minContains":2}`}},
 		{"`minLength`, `maxLength`", "characters, any number of them", []string{`{"type":"string","minLength":2,"maxLength":5}`, `{"type":"string","maxLength":20000}`, `{"type":"string","minLength":400,"maxLength":3000000000}`, `{"type":"string","minLength":700}`}},
 		{"`pattern`", "as JavaScript reads it, look-around included, and beside the other keywords of texts; where bounds multiply, the longest texts are left out", []string{
 			`{"type":"string","pattern":"^[a-z]+$","minLength":2,"maxLength":5}`, `{"type":"string","pattern":"^(?=.*[A-Z])(?=.*\\d)[A-Za-z\\d]{8,16}$"}`, `{"type":"string","pattern":"^(?!foo)[a-z]{3,6}$"}`, `{"type":"string","pattern":"\\bcat\\b","maxLength":20}`,
-			`{"type":"string","pattern":"^\\d+(?<=5)$"}`, `{"type":"string","pattern":"^((?!--).)*$","maxLength":12}`, `{"type":"string","pattern":"a^b|c"}`, `{"type":"string","pattern":"^\\p{Lu}\\S{1,9}$"}`, `{"allOf":[{"type":"string","pattern":"a.*b"},{"pattern":"^[a-c]{4}$"}]}`, `{"type":"string","pattern":"^[\\u00e0-\\u00ff]+\\/\\d+$"}`}},
+			`{"type":"string","pattern":"^\\d+(?<=5)$"}`, `{"type":"string","pattern":"^((?!--).)*$","maxLength":12}`, `{"type":"string","pattern":"a^b|c"}`, `{"type":"string","pattern":"^\\p{Lu}\\S{1,9}$"}`, `{"allOf":[{"type":"string","pattern":"a.*b"},{"pattern":"^[a-c]{4}$"}]}`, `{"type":"string","pattern":"^[\\u00e0-\\u00ff]+\\/\\d+$"}`,
+		}},
 		{"`format`", "`date`, `time`, `date-time`, `duration`, `email`, `hostname`, `ipv4`, `ipv6`, `uuid`, `uri`, `uri-reference`, `uri-template`, `iri`, `json-pointer`, `relative-json-pointer`, `regex`, `byte`, `int32`, `int64`, beside `pattern` too; others assert nothing", func() []string {
 			out := []string{`{"type":"string","format":"date","pattern":"^20"}`, `{"type":"string","format":"includes","pattern":"x"}`, `{"type":"integer","format":"int32"}`}
 			for f := range formats {
@@ -63,23 +71,29 @@ func kinds() []kind {
 			return out
 		}()},
 		{"`minimum`, `maximum`, `exclusiveMinimum`, `exclusiveMaximum`", "exactly; a bounded number has no exponent, and no number has more than 15 digits before or after its point unless a bound demands it; draft 4's `true` too", []string{
-			`{"type":"integer","minimum":-5,"exclusiveMaximum":120}`, `{"type":"number","exclusiveMinimum":0}`, `{"type":"integer","minimum":9007199254740993}`, `{"type":"integer","maximum":-1e18}`, `{"type":"number","minimum":-3.4028234663852886e38,"maximum":3.4028234663852886e38}`}},
+			`{"type":"integer","minimum":-5,"exclusiveMaximum":120}`, `{"type":"number","exclusiveMinimum":0}`, `{"type":"integer","minimum":9007199254740993}`, `{"type":"integer","maximum":-1e18}`, `{"type":"number","minimum":-3.4028234663852886e38,"maximum":3.4028234663852886e38}`,
+		}},
 		{"`multipleOf`", "of a step that leaves more than 128 remainders, the 1,000 multiples that are nearest to zero", []string{
-			`{"type":"number","multipleOf":0.5}`, `{"type":"integer","multipleOf":7}`, `{"type":"number","multipleOf":0.01,"minimum":0,"maximum":1}`, `{"type":"integer","multipleOf":3600,"minimum":0}`, `{"type":"number","multipleOf":2.5,"minimum":-10,"exclusiveMaximum":10}`, `{"allOf":[{"type":"integer","multipleOf":4},{"multipleOf":6}]}`}},
+			`{"type":"number","multipleOf":0.5}`, `{"type":"integer","multipleOf":7}`, `{"type":"number","multipleOf":0.01,"minimum":0,"maximum":1}`, `{"type":"integer","multipleOf":3600,"minimum":0}`, `{"type":"number","multipleOf":2.5,"minimum":-10,"exclusiveMaximum":10}`, `{"allOf":[{"type":"integer","multipleOf":4},{"multipleOf":6}]}`,
+		}},
 		{"`anyOf`, `oneOf`", "`oneOf` where its schemas are disjoint or can be made so; the property that tells them apart then always appears", []string{
 			`{"anyOf":[{"type":"integer"},{"type":"string","maxLength":1}]}`,
 			`{"oneOf":[{"type":"object","properties":{"kind":{"const":"cat"},"n":{"type":"integer"}}},{"type":"object","properties":{"kind":{"const":"dog"}}}],"discriminator":{"propertyName":"kind"}}`,
 			`{"oneOf":[{"type":"integer","maximum":3},{"type":"integer","minimum":4}]}`, `{"oneOf":[{"type":"integer","maximum":5},{"type":"integer","minimum":3}]}`,
 			`{"oneOf":[{"properties":{"a":{"type":"integer"}},"required":["a"],"type":"object"},{"properties":{"b":{"type":"integer"}},"required":["b"],"type":"object"}]}`,
-			`{"type":"object","properties":{"a":{"type":"integer"},"b":{"type":"integer"}},"anyOf":[{"required":["a"]},{"required":["b"]}]}`}},
+			`{"type":"object","properties":{"a":{"type":"integer"},"b":{"type":"integer"}},"anyOf":[{"required":["a"]},{"required":["b"]}]}`,
+		}},
 		{"`allOf`", "", []string{`{"allOf":[{"properties":{"a":{"type":"integer","minimum":0}},"required":["a"]},{"properties":{"a":{"maximum":5},"b":{"type":"null"}}}]}`, `{"$ref":"#/$defs/n","minimum":5,"$defs":{"n":{"type":"integer"}}}`, `{"allOf":[{"type":"object","properties":{"x":{"type":"null"}},"additionalProperties":false},{"patternProperties":{"^y":{"type":"integer"}}}]}`, `{"allOf":[{"type":"object","properties":{"a":{}},"additionalProperties":{"type":"integer"}},{"properties":{"b":{"minimum":3}},"required":["b"]}]}`}},
 		{"`not`, `if`, `then`, `else`", "where what is excluded can be said by the keywords of values, bounds, lengths, patterns, types, properties and `required`", []string{
 			`{"type":"string","not":{"enum":["a","b"]}}`, `{"type":"string","not":{"pattern":"[0-9]"}}`, `{"type":"integer","minimum":0,"maximum":9,"not":{"const":5}}`, `{"type":"object","properties":{"a":{"type":"integer"},"b":{"type":"integer"}},"not":{"required":["a","b"]}}`, `{"not":{"type":"object"}}`,
-			`{"type":"object","properties":{"kind":{"enum":["on","off"]},"level":{"type":"integer"}},"required":["kind"],"if":{"properties":{"kind":{"const":"on"}}},"then":{"required":["level"]},"else":{"properties":{"level":false}}}`, `{"type":"object","if":{}}`}},
+			`{"type":"object","properties":{"kind":{"enum":["on","off"]},"level":{"type":"integer"}},"required":["kind"],"if":{"properties":{"kind":{"const":"on"}}},"then":{"required":["level"]},"else":{"properties":{"level":false}}}`, `{"type":"object","if":{}}`,
+		}},
 		{"`$ref`, `$defs`, `definitions`, `$anchor`", "within the schema; a schema may contain itself", []string{
-			`{"type":"array","items":{"$ref":"#"}}`, `{"$ref":"#/$defs/tree","$defs":{"tree":{"type":"object","properties":{"v":{"type":"integer"},"kids":{"type":"array","items":{"$ref":"#/$defs/tree"}}},"required":["v"]}}}`, `{"$ref":"#/definitions/a%20b","definitions":{"a b":{"type":"null"}}}`, `{"$ref":"#x","$defs":{"a":{"$anchor":"x","type":"boolean"}}}`}},
+			`{"type":"array","items":{"$ref":"#"}}`, `{"$ref":"#/$defs/tree","$defs":{"tree":{"type":"object","properties":{"v":{"type":"integer"},"kids":{"type":"array","items":{"$ref":"#/$defs/tree"}}},"required":["v"]}}}`, `{"$ref":"#/definitions/a%20b","definitions":{"a b":{"type":"null"}}}`, `{"$ref":"#x","$defs":{"a":{"$anchor":"x","type":"boolean"}}}`,
+		}},
 		{"everything else", "titles, examples, `nullable`, `discriminator`, `readOnly`, `contentEncoding`, `x-…` and keywords that no draft knows assert nothing and are passed over", []string{
-			`{"type":"string","nullable":true,"x-mine":1,"title":"t","examples":["a"],"contentEncoding":"base64","contentSchema":{},"readOnly":true,"deprecated":true,"markdownDescription":"m","maxLength":9}`}},
+			`{"type":"string","nullable":true,"x-mine":1,"title":"t","examples":["a"],"contentEncoding":"base64","contentSchema":{},"readOnly":true,"deprecated":true,"markdownDescription":"m","maxLength":9}`,
+		}},
 	}
 }
 

@@ -105,8 +105,8 @@ func (l *language) set(spans []span) *term {
 func (l *language) text(s string) *term {
 	out := l.nothing
 	all := []rune(s)
-	for i := len(all) - 1; i >= 0; i-- {
-		out = l.cat(l.set([]span{{all[i], all[i]}}), out)
+	for _, a := range slices.Backward(all) {
+		out = l.cat(l.set([]span{{a, a}}), out)
 	}
 	return out
 }

@@ -51,8 +51,7 @@ func (r *schemaReader) array(f facts, path string) (*expr, error) {
 		if rest, err = r.many(seq(lit(", "), item), max(least-max(n, 1), 0), bound); err != nil {
 			return nil, err
 		}
-		switch {
-		case n == 0:
+		if n == 0 {
 			rest = seq(item, rest)
 			if least == 0 {
 				rest = repeat(rest, 0, 1)

@@ -428,11 +428,11 @@ func (r *schemaReader) merge(a, b facts, path string) (facts, error) {
 		}
 		out[k] = m
 	}
-	return out, r.closeObject(a, b, out, path)
+	return out, r.closeObject(a, b, out)
 }
 
 // closeObject gives each side's additionalProperties its meaning: it is about what that side does not list.
-func (r *schemaReader) closeObject(a, b, out facts, path string) error {
+func (r *schemaReader) closeObject(a, b, out facts) error {
 	for _, side := range [2][2]facts{{a, b}, {b, a}} {
 		if more, theirs := side[0]["additionalProperties"], side[1]["patternProperties"]; more != nil && more.kind != 't' && theirs != nil && theirs.kind == 'o' {
 			kept := object()
@@ -457,7 +457,7 @@ func (r *schemaReader) closeObject(a, b, out facts, path string) error {
 			if side[0]["properties"].get(k) != nil {
 				continue
 			}
-			matched, err := r.matching(side[0], k, path)
+			matched, err := r.matching(side[0], k)
 			if err != nil {
 				return err
 			}

@@ -272,7 +272,7 @@ func (r *schemaReader) keeps(f facts, key string, want, v *value) (bool, error) 
 		return true, nil
 	case "additionalProperties", "patternProperties":
 		for _, k := range v.keys {
-			matched, err := r.matching(f, k, "")
+			matched, err := r.matching(f, k)
 			if err != nil {
 				return false, err
 			}
@@ -331,7 +331,7 @@ func (r *schemaReader) keeps(f facts, key string, want, v *value) (bool, error) 
 }
 
 // matching are the schemas of the patterns that the name of a property matches.
-func (r *schemaReader) matching(f facts, name, path string) ([]*value, error) {
+func (r *schemaReader) matching(f facts, name string) ([]*value, error) {
 	p := f["patternProperties"]
 	if p == nil {
 		return nil, nil

@@ -109,7 +109,7 @@ func (o *objectReader) add(name string, e *expr) {
 
 // schemaOf is what a property must be, patterns that its name matches included.
 func (o *objectReader) schemaOf(name string, own *value) (*value, error) {
-	matched, err := o.matching(o.f, name, o.path)
+	matched, err := o.matching(o.f, name)
 	if err != nil {
 		return nil, err
 	}

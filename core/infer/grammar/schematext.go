@@ -186,7 +186,8 @@ func (r *schemaReader) text(f facts, path string) (*expr, error) {
 		return seq(lit(`"`), body, lit(`"`)), err
 	}
 	if len(demands)+len(texted) == 1 && !not {
-		pattern, a := "", whole
+		var pattern string
+		a := whole
 		if len(demands) == 1 {
 			pattern, a = demands[0], part
 		} else {

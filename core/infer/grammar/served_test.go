@@ -84,7 +84,7 @@ func served(t *testing.T, raw []byte) map[string][]string {
 		wrong := error(nil)
 		for _, a := range made {
 			if err := grammartest.Validate(schema, a); err != nil && wrong == nil {
-				wrong = fmt.Errorf("%s: %s: %.300q: %.200v", name, schema, a, err)
+				wrong = fmt.Errorf("%s: %s: %.300q: %.200w", name, schema, a, err)
 			}
 			out[name] = append(out[name], string(a))
 		}

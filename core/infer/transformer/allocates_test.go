@@ -27,7 +27,7 @@ func TestFamiliesAllocateNothing(t *testing.T) {
 			if err != nil {
 				continue // TestFamilies and TestEncoders know which are served
 			}
-			defer w.Close()          //nolint:errcheck // opened for reading: nothing to lose
+			defer w.Close()
 			if seen[w.Spec.Family] { // one of each is enough
 				continue
 			}
@@ -46,7 +46,7 @@ func allocatesNothing(t *testing.T, w *weights.Model) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer m.Close() //nolint:errcheck // reserved memory only
+	defer m.Close()
 	shapes := map[string][2]int{}
 	for _, name := range w.Names() {
 		if x := w.Tensor(name); x.Role == arch.Product || x.Role == arch.Expert {

@@ -31,7 +31,7 @@ func TestRowBitsOfFamilies(t *testing.T) {
 		if err != nil {
 			continue // TestFamilies knows which are served
 		}
-		defer w.Close()          //nolint:errcheck // opened for reading: nothing to lose
+		defer w.Close()
 		if seen[w.Spec.Family] { // one of each is enough
 			continue
 		}

@@ -23,7 +23,7 @@ type then struct {
 }
 
 // nothing is done.
-var nothing then
+var nothing then //nolint:gochecknoglobals // a constant
 
 // product is the job of one or more matrix products with the same input (step.act): queue them, then compute. All rows
 // of the batch go through the weights at once; the low-rank parts follow per group of rows with the same adapters.

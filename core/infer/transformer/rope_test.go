@@ -1,11 +1,12 @@
 package transformer
 
 import (
-	"edged/core/model/arch"
 	"math"
 	"slices"
 	"strings"
 	"testing"
+
+	"edged/core/model/arch"
 )
 
 func wantError(tb testing.TB, err error, want string) {

@@ -23,7 +23,7 @@ type Family struct {
 }
 
 // table is families, made once.
-var table = sync.OnceValue(families)
+var table = sync.OnceValue(families) //nolint:gochecknoglobals // a table
 
 // families lists them all.
 func families() []Family {

@@ -1,17 +1,20 @@
 package arch
 
-import "strconv"
+import (
+	"slices"
+	"strconv"
+)
 
 // Fix is a repair of tensors whose bytes are not what their name promises: one of the structs of this file. They say what a
 // Hugging Face folder holds. llama.cpp's converter has made all of them but Splits, which it makes one group of. Patterns are
 // module names with N for the layer and E for the expert, without .weight and .bias ("blk.N.attn_qkv").
 type Fix interface{ fix() }
 
-// Transpose: the matrix is stored (inputs, outputs), as GPT-2's Conv1D does. bitsandbytes turns such a matrix before it packs
-// it, so that packed ones stay.
+// Transpose turns a matrix that is stored (inputs, outputs), as GPT-2's Conv1D does. bitsandbytes turns such a
+// matrix before it packs it, so that packed ones stay.
 type Transpose struct{ Of []string }
 
-// Split: the rows of several matrices (and the values of their biases) are stored in one. It consists of Groups equal groups
+// Split takes matrices apart whose rows (and the values of whose biases) are stored in one. It consists of Groups equal groups
 // (0: 1), and in each the parts follow one another, each with its share of its rows: one group is [q k v]; with a group for
 // each head it is [q k v] of one head after the other.
 type Split struct {
@@ -20,13 +23,14 @@ type Split struct {
 	Groups int
 }
 
-// Join: the rows of a matrix of vectors stand one by one, as Of.0, Of.1, …
+// Join makes a matrix of vectors that stand one by one, as Of.0, Of.1 and so on.
 type Join struct{ Of string }
 
-// AddOne: the vector is stored as w where 1 + w is meant.
+// AddOne adds 1 to a vector that is stored as w where 1 + w is meant.
 type AddOne struct{ Of []string }
 
-// Stack: the matrices of all experts are stored in one tensor (Experts, rows, columns), and their biases in one (Experts, rows).
+// Stack takes apart what holds the matrices of all experts in one tensor (Experts, rows, columns), and their biases in one
+// (Experts, rows).
 // Of several matrices in it the rows follow one another, or alternate.
 type Stack struct {
 	Of          string
@@ -35,8 +39,8 @@ type Stack struct {
 	Transposed  bool     // stored (Experts, columns, rows); biases are not
 }
 
-// Expand: the rows that turn a compressed row into the keys and values of all heads are stored in one matrix, for each head Keys rows
-// and then Values rows. Keys become NAME.HEAD (inputs by outputs, for queries), values NAME.HEAD.
+// Expand cuts up the matrix that turns a compressed row into the keys and values of all heads: for each head Keys rows and
+// then Values rows. Keys become NAME.HEAD (inputs by outputs, for queries), values NAME.HEAD.
 type Expand struct {
 	Of                   string
 	IntoKeys, IntoValues string // "blk.N.attn_k_b.E", "blk.N.attn_v_b.E"
@@ -141,10 +145,5 @@ func (s *Spec) OneAdded(pattern string) bool {
 }
 
 func contains(all []string, s string) bool {
-	for _, x := range all {
-		if x == s {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(all, s)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strconv"
 	"strings"
 )
 
@@ -206,7 +207,7 @@ func describe(v any) string {
 	case string:
 		return fmt.Sprintf("the text %.40q", v)
 	case bool:
-		return fmt.Sprint(v)
+		return strconv.FormatBool(v)
 	case json.Number:
 		return v.String()
 	case map[string]any:

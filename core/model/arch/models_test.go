@@ -7,6 +7,7 @@ import (
 	"go/token"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -66,7 +67,7 @@ func familyTable(t *testing.T) string {
 		}
 		names := f.Names
 		if f.GGUF != "" && f.GGUF != names[0] && !contains(names, f.GGUF) {
-			names = append(names[:len(names):len(names)], f.GGUF)
+			names = append(slices.Clip(names), f.GGUF)
 		}
 		compared := "yes"
 		if unjudged[f.Names[0]] {

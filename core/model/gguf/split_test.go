@@ -74,12 +74,18 @@ func TestSplitRefused(t *testing.T) {
 		kind error
 		want []string
 	}{
-		{"first missing", func(t *testing.T, p string) string { return part(t, p, 2, 2, 1, "a") }, fs.ErrNotExist,
-			[]string{"m-00002-of-00002.gguf: it is one of 2 parts", "1 of them cannot be found", ": m-00001-of-00002.gguf: "}},
-		{"many missing", func(t *testing.T, p string) string { return part(t, p, 3, 65535, 1, "a") }, fs.ErrNotExist,
-			[]string{"65534 of them", "m-00001-of-65535.gguf, m-00002-of-65535.gguf, m-00004-of-65535.gguf, m-00005-of-65535.gguf and 65530 more"}},
-		{"renamed", func(t *testing.T, p string) string { return rename(t, part(t, p, 1, 2, 1, "a"), p+".gguf") }, nil,
-			[]string{"m.gguf: it is part 1 of 2", "that must end with -00001-of-00002.gguf"}},
+		{
+			"first missing", func(t *testing.T, p string) string { return part(t, p, 2, 2, 1, "a") }, fs.ErrNotExist,
+			[]string{"m-00002-of-00002.gguf: it is one of 2 parts", "1 of them cannot be found", ": m-00001-of-00002.gguf: "},
+		},
+		{
+			"many missing", func(t *testing.T, p string) string { return part(t, p, 3, 65535, 1, "a") }, fs.ErrNotExist,
+			[]string{"65534 of them", "m-00001-of-65535.gguf, m-00002-of-65535.gguf, m-00004-of-65535.gguf, m-00005-of-65535.gguf and 65530 more"},
+		},
+		{
+			"renamed", func(t *testing.T, p string) string { return rename(t, part(t, p, 1, 2, 1, "a"), p+".gguf") }, nil,
+			[]string{"m.gguf: it is part 1 of 2", "that must end with -00001-of-00002.gguf"},
+		},
 		{"another part's name", func(t *testing.T, p string) string {
 			rename(t, part(t, p, 3, 3, 2, "a"), p+"-00002-of-00003.gguf")
 			part(t, p, 3, 3, 2, "b")
@@ -105,8 +111,10 @@ func TestSplitRefused(t *testing.T) {
 			part(t, p, 2, 2, 4, "a")
 			return part(t, p, 1, 2, 4, "b")
 		}, gguf.ErrFormat, []string{"split.tensors.count says 4 tensors, its 2 parts have 2"}},
-		{"beyond its count", func(t *testing.T, p string) string { return part(t, p, 3, 2, 1, "a") }, gguf.ErrFormat,
-			[]string{"it is part 2 of 2, counted from 0"}},
+		{
+			"beyond its count", func(t *testing.T, p string) string { return part(t, p, 3, 2, 1, "a") }, gguf.ErrFormat,
+			[]string{"it is part 2 of 2, counted from 0"},
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f, err := gguf.Open(c.make(t, filepath.Join(t.TempDir(), "m")))

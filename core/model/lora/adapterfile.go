@@ -73,7 +73,7 @@ func Files(path string) ([]digest.File, error) {
 	for _, name := range []string{adapterConfigName, adapterModelName} {
 		file := filepath.Join(path, name)
 		if _, err := os.Stat(file); err != nil {
-			if link, ok := errors.AsType[*mmap.DanglingLink](mmap.Explain(file, err)); ok {
+			if link, ok := errors.AsType[*mmap.DanglingLinkError](mmap.Explain(file, err)); ok {
 				return nil, fmt.Errorf("lora: %w", link)
 			}
 			if name == adapterModelName && exists(filepath.Join(path, "adapter_model.bin")) {

@@ -141,8 +141,15 @@ func kindOf(name string) kind {
 		part string
 		kind kind
 	}{
-		{"attn_qkv.weight", attnQKV}, {"attn_kv_b.weight", attnKVB}, {"attn_v.weight", attnV}, {"attn_k.weight", attnK}, {"attn_q.weight", attnQ},
-		{"attn_output.weight", attnOut}, {"ffn_up", ffnUp}, {"ffn_gate", ffnGate}, {"ffn_down", ffnDown},
+		{"attn_qkv.weight", attnQKV},
+		{"attn_kv_b.weight", attnKVB},
+		{"attn_v.weight", attnV},
+		{"attn_k.weight", attnK},
+		{"attn_q.weight", attnQ},
+		{"attn_output.weight", attnOut},
+		{"ffn_up", ffnUp},
+		{"ffn_gate", ffnGate},
+		{"ffn_down", ffnDown},
 	} {
 		if strings.Contains(name, c.part) {
 			return c.kind
@@ -201,7 +208,7 @@ type chooser struct {
 	// Layers as the rules see them, experts of a layer, and layers that have values.
 	layers, experts, valueLayers int
 	tied                         bool // there is no output.weight
-	values, downs, gates, ups    int  // seen so far
+	values, downs                int  // seen so far
 }
 
 func newChooser(f *gguf.File, jobs []job, o *Options) *chooser {

@@ -49,8 +49,7 @@ func OpenFolder(dir string) (*Folder, error) {
 			if errors.Is(err, fs.ErrNotExist) {
 				for _, name := range []string{SingleName, IndexName} {
 					path := filepath.Join(dir, name)
-					var link *mmap.DanglingLink
-					if errors.As(mmap.Explain(path, fs.ErrNotExist), &link) {
+					if link, ok := errors.AsType[*mmap.DanglingLinkError](mmap.Explain(path, fs.ErrNotExist)); ok {
 						return nil, fmt.Errorf("safetensors: %w", link)
 					}
 				}
@@ -69,7 +68,7 @@ func OpenFolder(dir string) (*Folder, error) {
 func (f *Folder) open(names []string, where map[string]string) error {
 	for i, name := range names {
 		file, err := OpenFile(filepath.Join(f.Path, name))
-		var link *mmap.DanglingLink
+		var link *mmap.DanglingLinkError
 		if errors.Is(err, fs.ErrNotExist) && !errors.As(err, &link) {
 			return fmt.Errorf("safetensors: %s: shard %s (%d of %d) is missing: copy it into the folder: %w",
 				f.Path, name, i+1, len(names), fs.ErrNotExist)

@@ -22,7 +22,7 @@ import (
 func (b *builder) openHF(dir string) error {
 	config, err := b.readConfig(dir)
 	if err != nil {
-		var link *mmap.DanglingLink
+		var link *mmap.DanglingLinkError
 		if errors.Is(err, fs.ErrNotExist) && !errors.As(err, &link) {
 			return fmt.Errorf("%w: a model folder holds config.json and model*.safetensors", err)
 		}

@@ -107,12 +107,16 @@ func (s *scheme) partSuffixes() []string {
 	case "awq":
 		return []string{".qweight", ".qzeros", ".scales"}
 	case "compressed-tensors":
-		return []string{".weight_packed", ".weight_scale", ".weight_zero_point", ".weight_shape", ".weight_global_scale", ".weight_g_idx",
-			".input_global_scale", ".input_scale", ".input_zero_point", ".output_scale"}
+		return []string{
+			".weight_packed", ".weight_scale", ".weight_zero_point", ".weight_shape", ".weight_global_scale", ".weight_g_idx",
+			".input_global_scale", ".input_scale", ".input_zero_point", ".output_scale",
+		}
 	case "hqq":
-		return []string{".W_q", ".scale", ".zero", ".shape", ".axis", ".channel_wise", ".compute_dtype", ".encoded_state_dict", ".group_size", ".nbits",
+		return []string{
+			".W_q", ".scale", ".zero", ".shape", ".axis", ".channel_wise", ".compute_dtype", ".encoded_state_dict", ".group_size", ".nbits",
 			".offload_meta", ".optimize", ".packing", ".quant_scale", ".quant_zero", ".round_zero", ".stores_quant_config", ".unpack_view_dtype",
-			".view_as_float", ".meta"}
+			".view_as_float", ".meta",
+		}
 	case "mxfp4":
 		return []string{"_blocks", "_scales"}
 	case "fp8":

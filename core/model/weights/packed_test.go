@@ -244,8 +244,10 @@ func mutate(t *testing.T, dir string) {
 		}))
 		try("empty "+n, config, false, of(func(x *safetensors.Tensor) { x.Shape, x.Data = []int64{0}, nil }))
 		try("of another type "+n, config, false, of(func(x *safetensors.Tensor) {
-			types := map[safetensors.DType]safetensors.DType{safetensors.I32: safetensors.F32, safetensors.F32: safetensors.I32, safetensors.F16: safetensors.BF16,
-				safetensors.BF16: safetensors.F16, safetensors.U8: safetensors.I8, safetensors.I8: safetensors.U8, safetensors.I64: safetensors.F64, safetensors.F8E4M3: safetensors.F8E5M2}
+			types := map[safetensors.DType]safetensors.DType{
+				safetensors.I32: safetensors.F32, safetensors.F32: safetensors.I32, safetensors.F16: safetensors.BF16,
+				safetensors.BF16: safetensors.F16, safetensors.U8: safetensors.I8, safetensors.I8: safetensors.U8, safetensors.I64: safetensors.F64, safetensors.F8E4M3: safetensors.F8E5M2,
+			}
 			x.DType = types[x.DType]
 		}))
 		try("all ones "+n, config, false, of(func(x *safetensors.Tensor) {

@@ -68,7 +68,12 @@ func (b *builder) poolingMode(dir, sub string) error {
 		name string
 		on   bool
 	}{
-		{c.Mode, c.Mode != ""}, {"cls", c.CLS}, {"mean", c.Mean}, {"lasttoken", c.Last}, {"max", c.Max}, {"mean_sqrt_len_tokens", c.Sqrt},
+		{c.Mode, c.Mode != ""},
+		{"cls", c.CLS},
+		{"mean", c.Mean},
+		{"lasttoken", c.Last},
+		{"max", c.Max},
+		{"mean_sqrt_len_tokens", c.Sqrt},
 		{"weightedmean", c.Rise},
 	} {
 		if m.on {

@@ -73,7 +73,7 @@ func TestPooling(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer m.Close() //nolint:errcheck // opened for reading: nothing to lose
+			defer m.Close()
 			if m.Spec.Pool != c.want {
 				t.Errorf("%+v, want %+v", m.Spec.Pool, c.want)
 			}

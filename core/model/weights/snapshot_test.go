@@ -78,7 +78,7 @@ func TestHeadless(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer w.Close() //nolint:errcheck // read only
+	defer w.Close()
 	if !w.Spec.Head.Tied || len(w.Notes()) != 1 || !strings.Contains(w.Notes()[0], "no output head") {
 		t.Errorf("tied %v, notes %q", w.Spec.Head.Tied, w.Notes())
 	}

@@ -60,7 +60,7 @@ func sameModel(t *testing.T, a, b string) (hashA, hashB string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer m.Close() //nolint:errcheck // read only
+		defer m.Close()
 		hash, err := m.Hash()
 		if err != nil {
 			t.Fatal(err)

@@ -131,13 +131,10 @@ func (b *builder) expand(x *arch.Expand, numbers []string, f quant.Format, rows,
 		return part
 	}
 	for h := range x.Heads {
-		number := append(numbers[:1:1], strconv.Itoa(h))
+		number := []string{numbers[0], strconv.Itoa(h)}
 		keys, format := next(x.Keys), f
 		if f.BlockSize() != 1 {
-			var err error
-			if keys, err = b.asFloats(f, keys, x.Keys*cols); err != nil {
-				return fail(err)
-			}
+			keys = b.asFloats(f, keys, x.Keys*cols)
 			format = quant.F32
 		}
 		turned, err := b.transposed(format, keys, x.Keys, cols)
@@ -165,9 +162,9 @@ func (b *builder) expandPacked(x *arch.Expand, numbers []string, m *quant.Matrix
 }
 
 // asFloats decodes n values; nil for headers only.
-func (b *builder) asFloats(f quant.Format, data []byte, n int) ([]byte, error) {
+func (b *builder) asFloats(f quant.Format, data []byte, n int) []byte {
 	if b.m.headersOnly || data == nil {
-		return nil, nil
+		return nil
 	}
 	x := make([]float32, n)
 	quant.Decode(f, x, data)
@@ -175,5 +172,5 @@ func (b *builder) asFloats(f quant.Format, data []byte, n int) ([]byte, error) {
 	for i, v := range x {
 		binary.LittleEndian.PutUint32(out[4*i:], math.Float32bits(v))
 	}
-	return out, nil
+	return out
 }

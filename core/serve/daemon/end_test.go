@@ -2,7 +2,6 @@ package daemon_test
 
 import (
 	"context"
-	"io"
 	"log/slog"
 	"net"
 	"strings"
@@ -83,7 +82,7 @@ func TestTheEndIsSure(t *testing.T) {
 	c := configure(t)
 	c.Node.ShutdownGrace = 500 * time.Millisecond
 	ctx, cancel := context.WithCancel(t.Context())
-	log := &dam{Handler: slog.NewTextHandler(io.Discard, &slog.HandlerOptions{Level: slog.LevelDebug}), open: make(chan struct{})}
+	log := &dam{Handler: slog.DiscardHandler, open: make(chan struct{})}
 	online, cut, ended := make(chan struct{}), make(chan int, 1), make(chan error, 1)
 	go func() {
 		ended <- daemon.Run(ctx, daemon.Options{

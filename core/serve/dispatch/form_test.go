@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -120,7 +121,7 @@ func TestHostileFormsAreRefused(t *testing.T) {
 	chain += `"n40":{"type":"string"}}}`
 	var numbers, more []string
 	for i := range 2000 {
-		numbers, more = append(numbers, fmt.Sprint(i)), append(more, fmt.Sprint(i+1000))
+		numbers, more = append(numbers, strconv.Itoa(i)), append(more, strconv.Itoa(i+1000))
 	}
 	var enums []string
 	for i := range 200 {

@@ -144,7 +144,7 @@ func (d *Disk) loadSegment(name, salt string, use func(entryRecord)) (size int64
 	if err != nil {
 		return 0, nil, err
 	}
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // read only
 	st, err := f.Stat()
 	if err != nil {
 		return 0, nil, err
@@ -198,7 +198,7 @@ func (d *Disk) begin(suffix string) (*segment, error) {
 // write appends a record to the segment. What is written in part is taken back.
 func (s *segment) write(k kind, fields ...[]byte) error {
 	size := s.size.Load()
-	b, err := appendRecord(nil, s.salt, size, k, fields...)
+	b, err := encodeRecord(s.salt, size, k, fields...)
 	if err != nil {
 		return err
 	}

@@ -218,11 +218,11 @@ func TestForgedRecords(t *testing.T) {
 	dir := t.TempDir()
 	d, _ := openDisk(t, dir, Limits{})
 	salt := d.current.salt
-	forged, err := appendRecord(nil, "0000000000000000", 0, kindFinish, []byte("client"), []byte("victim"), []byte("evil"))
+	forged, err := encodeRecord("0000000000000000", 0, kindFinish, []byte("client"), []byte("victim"), []byte("evil"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	replayed, err := appendRecord(nil, salt, 0, kindFinish, []byte("client"), []byte("victim"), []byte("evil"))
+	replayed, err := encodeRecord(salt, 0, kindFinish, []byte("client"), []byte("victim"), []byte("evil"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -557,7 +557,7 @@ func TestSparseSegment(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, salt, _ := segmentName(name)
-	far, err := appendRecord(nil, salt, 7<<30, kindAccept, []byte("client"), []byte("far"), make([]byte, 32), []byte("data"))
+	far, err := encodeRecord(salt, 7<<30, kindAccept, []byte("client"), []byte("far"), make([]byte, 32), []byte("data"))
 	if err != nil {
 		t.Fatal(err)
 	}

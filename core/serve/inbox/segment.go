@@ -87,14 +87,14 @@ func checkHead(salt string, offset int64, n uint32) uint32 {
 	return crc32.Update(crc32.Update(0, t, []byte(salt)), t, head[:])
 }
 
-// appendRecord appends a record that will stand at an offset of the file with that salt.
-func appendRecord(dst []byte, salt string, offset int64, k kind, fields ...[]byte) ([]byte, error) {
+// encodeRecord makes a record that will stand at an offset of the file with that salt.
+func encodeRecord(salt string, offset int64, k kind, fields ...[]byte) ([]byte, error) {
 	size := 1
 	for _, f := range fields {
 		size += binary.MaxVarintLen64 + len(f)
 	}
 	if size > maxBody {
-		return dst, fmt.Errorf("inbox: a record of %d bytes is larger than %d", size, maxBody)
+		return nil, fmt.Errorf("inbox: a record of %d bytes is larger than %d", size, maxBody)
 	}
 	body := make([]byte, 0, size)
 	body = append(body, byte(k))
@@ -102,10 +102,10 @@ func appendRecord(dst []byte, salt string, offset int64, k kind, fields ...[]byt
 		body = binary.AppendUvarint(body, uint64(len(f)))
 		body = append(body, f...)
 	}
-	dst = append(dst, mark()...)
-	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(body))) //nolint:gosec // checked above
-	dst = binary.LittleEndian.AppendUint32(dst, check(salt, offset, body))
-	return append(dst, body...), nil
+	out := mark()
+	out = binary.LittleEndian.AppendUint32(out, uint32(len(body))) //nolint:gosec // checked above
+	out = binary.LittleEndian.AppendUint32(out, check(salt, offset, body))
+	return append(out, body...), nil
 }
 
 var (

@@ -63,13 +63,11 @@ func runPlugin(mode string) {
 		if err != nil {
 			panic(err)
 		}
-		defer os.RemoveAll(other)
 		path := filepath.Join(other, "s")
-		l, err := net.Listen("unix", path)
+		_, err = net.Listen("unix", path)
 		if err != nil {
 			panic(err)
 		}
-		defer l.Close()
 		switch mode {
 		case "elsewhere by a link":
 			link := filepath.Join(dir, "s")

@@ -3,6 +3,7 @@ package bpe
 import (
 	"encoding/binary"
 	"errors"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -184,18 +185,15 @@ func clusterKindOf(r rune) clusterKind {
 
 // prepended are the letters that belong to what follows them, and noSpacing the spacing marks that stand alone.
 // Source: Unicode Standard Annex 29, Grapheme_Cluster_Break.
+//
+//nolint:gochecknoglobals // tables
 var (
 	prepended = []rune{0xD4E, 0x111C2, 0x111C3, 0x1193F, 0x11941, 0x11A3A, 0x11A84, 0x11A85, 0x11A86, 0x11A87, 0x11A88, 0x11A89, 0x11D46, 0x11F02}
 	noSpacing = []rune{0x102B, 0x102C, 0x1038, 0x1062, 0x1063, 0x1064, 0x1067, 0x1068, 0x1069, 0x106A, 0x106B, 0x106C, 0x106D, 0x1083, 0x1087, 0x1088, 0x1089, 0x108A, 0x108B, 0x108C, 0x108F, 0x109A, 0x109B, 0x109C, 0x1A61, 0x1A63, 0x1A64, 0xAA7B, 0xAA7D, 0x11720, 0x11721}
 )
 
 func slicesHas(list []rune, r rune) bool {
-	for _, x := range list {
-		if x == r {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(list, r)
 }
 
 // clusterLength is the length of the extended grapheme cluster at the start of s. Emoji that joiners bind and flags are

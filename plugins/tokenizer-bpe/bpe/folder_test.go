@@ -80,21 +80,29 @@ func TestFoldersWithoutTokenizerJSON(t *testing.T) {
 		decoded string
 	}{
 		"tiktoken": {
-			map[string]string{"tiktoken.model": tiktokenText("ab", "bc", "abc")}, "abc abab",
-			[]int32{258, ' ', 256, 256}, "abc abab",
+			map[string]string{"tiktoken.model": tiktokenText("ab", "bc", "abc")},
+			"abc abab",
+			[]int32{258, ' ', 256, 256},
+			"abc abab",
 		},
 		"tekken puts <s> before a text and reads no control tokens": {
-			map[string]string{"tekken.json": tekkenText(t, "aa", "aaa")}, "aaaa</s>",
+			map[string]string{"tekken.json": tekkenText(t, "aa", "aaa")},
+			"aaaa</s>",
 			// aaa and its parts are one rank: the leftmost merge first
-			[]int32{1, 256 + 5, 256 + 5, '<' + 5, '/' + 5, 's' + 5, '>' + 5}, "<s>aaaa</s>",
+			[]int32{1, 256 + 5, 256 + 5, '<' + 5, '/' + 5, 's' + 5, '>' + 5},
+			"<s>aaaa</s>",
 		},
 		"SentencePiece, unigram": {
-			map[string]string{"tokenizer.model": unigram, "config.json": `{"model_type":"mistral"}`}, "ab  ac",
-			[]int32{3, 5, 3, 0}, "ab a<unk>",
+			map[string]string{"tokenizer.model": unigram, "config.json": `{"model_type":"mistral"}`},
+			"ab  ac",
+			[]int32{3, 5, 3, 0},
+			"ab a<unk>",
 		},
 		"SentencePiece, T5": {
 			map[string]string{"spiece.model": spmBytes(1, "<pad> 3 0", "</s> 3 0", "<unk> 2 0", "▁a 1 -1", "b 1 -1"), "tokenizer_config.json": `{"tokenizer_class":"T5Tokenizer","extra_ids":2}`},
-			"ab <extra_id_0>", []int32{3, 4, 6, 1}, "ab<extra_id_0></s>",
+			"ab <extra_id_0>",
+			[]int32{3, 4, 6, 1},
+			"ab<extra_id_0></s>",
 		},
 		"SentencePiece, BPE, no BOS unless told": {
 			map[string]string{
@@ -104,15 +112,21 @@ func TestFoldersWithoutTokenizerJSON(t *testing.T) {
 		},
 		"GPT-2": {
 			map[string]string{"vocab.json": `{"a":0,"b":1,"ab":2,"Ġ":3,"<|endoftext|>":4}`, "merges.txt": "#version: 0.2\na b\n", "tokenizer_config.json": `{"tokenizer_class":"GPT2Tokenizer"}`},
-			"ab a<|endoftext|>", []int32{2, 3, 0, 4}, "ab a<|endoftext|>",
+			"ab a<|endoftext|>",
+			[]int32{2, 3, 0, 4},
+			"ab a<|endoftext|>",
 		},
 		"BERT": {
 			map[string]string{"vocab.txt": "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nab\n##c\n", "tokenizer_config.json": `{"tokenizer_class":"BertTokenizer"}`},
-			"ABc d [MASK]", []int32{2, 5, 6, 1, 4, 3}, "[CLS] abc [UNK] [MASK] [SEP]",
+			"ABc d [MASK]",
+			[]int32{2, 5, 6, 1, 4, 3},
+			"[CLS] abc [UNK] [MASK] [SEP]",
 		},
 		"Marian": {
 			map[string]string{"source.spm": unigram, "vocab.json": `{"</s>":0,"<unk>":1,"▁ab":2,"▁a":3,"b":4,">>deu<<":5,"<pad>":6}`},
-			">>deu<< ab c", []int32{5, 3, 4, 1, 1, 0}, ">>deu<< ab<unk> <unk> </s>",
+			">>deu<< ab c",
+			[]int32{5, 3, 4, 1, 1, 0},
+			">>deu<< ab<unk> <unk> </s>",
 		},
 	}
 	for name, tt := range tests {

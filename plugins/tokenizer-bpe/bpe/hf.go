@@ -382,8 +382,8 @@ func (b *hfBuilder) findAdded() error {
 	text := b.file.Model.Vocab.text
 	known := &index{}
 	known.init(text)
-	for id := len(text) - 1; id >= 0; id-- { // of equal texts the last counts
-		if text[id] != "" {
+	for id, t := range slices.Backward(text) { // of equal texts the last counts
+		if t != "" {
 			known.add(int32(id))
 		}
 	}

@@ -122,9 +122,7 @@ func (b *hfBuilder) folderTokens(a *addedTokens) {
 		a.add(b.file.Added)
 	}
 	decoder := map[int64]hfAdded{}
-	for id, t := range c.addedDecoder {
-		decoder[id] = t
-	}
+	maps.Copy(decoder, c.addedDecoder)
 	for _, t := range b.file.Added {
 		decoder[t.ID] = t
 	}

@@ -23,7 +23,7 @@ func classSpecs() map[string]*classSpec {
 		return &classSpec{model: "WordPiece", tokens: bertTokens(), build: wordPieceParts, post: bertAround()}
 	}
 	spaces := []any{replacePattern(` {2,}`, " ")}
-	cleaned := func(c *classConfig) any {
+	cleaned := func(*classConfig) any {
 		return normalizers(replacePattern(`\s{2,}|[\n\r\t]`, " "), ofType("NFC"), stripEnds(false, true))
 	}
 	xlmRoberta := func(id func(c *classConfig) int64) func(c *classConfig, p *hfParts) {

@@ -108,11 +108,11 @@ func (n hfNormalizers) read(raw json.RawMessage, depth int) (normalizer, error) 
 		}
 		data, err := base64.StdEncoding.DecodeString(*f.Charsmap)
 		if err != nil {
-			return nil, errors.New("Precompiled: precompiled_charsmap is not base64")
+			return nil, errors.New("the normalizer Precompiled: precompiled_charsmap is not base64")
 		}
 		m, err := newCharsmap(data)
 		if err != nil {
-			return nil, fmt.Errorf("Precompiled: %w", err)
+			return nil, fmt.Errorf("the normalizer Precompiled: %w", err)
 		}
 		return pure(m.byCluster), nil
 	}

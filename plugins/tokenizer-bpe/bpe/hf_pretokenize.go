@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -23,7 +24,7 @@ type hfWords struct {
 // mapped is the pre-tokenizer of a model that takes ByteLevel's characters as they are.
 func (w hfWords) mapped() hfWords {
 	to := toChars{newByteChars()}
-	w.start, w.rest = append(w.start[:len(w.start):len(w.start)], to), append(w.rest[:len(w.rest):len(w.rest)], to)
+	w.start, w.rest = append(slices.Clip(w.start), to), append(slices.Clip(w.rest), to)
 	return w
 }
 

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -134,9 +135,7 @@ func TestCallsOfFamilies(t *testing.T) {
 			t.Fatal(err)
 		}
 		again := map[string]json.RawMessage{}
-		for k, v := range messages[at] {
-			again[k] = v
-		}
+		maps.Copy(again, messages[at])
 		again["tool_calls"] = raw
 		if got := render(append(append([]map[string]json.RawMessage(nil), messages[:at]...), again), false); got != whole {
 			t.Errorf("%s/%s: %.400q\n became  %s\n renders %.400q", c.Template, c.Case, answer, raw, got[min(same, len(got)):])

@@ -200,7 +200,7 @@ func (p *literal) text() (string, bool) {
 			b.WriteByte(c)
 		case 'x', 'u', 'U':
 			n := map[byte]int{'x': 2, 'u': 4, 'U': 8}[c]
-			code, err := uint64(0), error(strconv.ErrSyntax)
+			code, err := uint64(0), strconv.ErrSyntax
 			if i+n < len(inner) {
 				code, err = strconv.ParseUint(inner[i+1:i+1+n], 16, 32)
 			}

@@ -107,8 +107,7 @@ func (s *Service) Load(ctx context.Context, path string) (tokenizer.Info, error)
 func read(path string) (*bpe.Tokenizer, error) {
 	st, err := os.Stat(path)
 	if err != nil {
-		var link *mmap.DanglingLink
-		if errors.As(mmap.Explain(path, err), &link) {
+		if link, ok := errors.AsType[*mmap.DanglingLinkError](mmap.Explain(path, err)); ok {
 			return nil, fmt.Errorf("tokenizer: %w", link)
 		}
 		if errors.Is(err, fs.ErrNotExist) {

@@ -259,7 +259,7 @@ func (b *Broker) sweep(now time.Time) {
 func (b *Broker) warn(msg string, args ...any) {
 	if now := time.Now(); now.Sub(b.warned) >= time.Second {
 		b.warned = now
-		b.log.Warn(msg, args...)
+		b.log.Warn(msg, args...) //nolint:sloglint // its callers pass constants
 	}
 }
 

@@ -2,7 +2,6 @@ package broker
 
 import (
 	"bufio"
-	"context"
 	"errors"
 	"io"
 	"net"
@@ -159,8 +158,7 @@ func (c *conn) reads() error {
 			}
 		}
 		if err != nil {
-			var code reason
-			if errors.As(err, &code) {
+			if code, ok := errors.AsType[reason](err); ok {
 				c.b.mu.Lock()
 				c.end(code)
 				c.b.mu.Unlock()
@@ -284,7 +282,7 @@ func (c *conn) writes() {
 		}
 		if err != nil {
 			if ne := net.Error(nil); errors.As(err, &ne) && ne.Timeout() {
-				c.b.log.WarnContext(context.Background(), "embedded broker closes a connection that does not read", "client", c.name(),
+				c.b.log.Warn("embedded broker closes a connection that does not read", "client", c.name(),
 					"remote", c.net.RemoteAddr().String())
 			}
 			return

@@ -66,8 +66,10 @@ func TestFive(t *testing.T) {
 		},
 		{
 			"what 3.1.1 gets has no properties",
-			[][]byte{packet(kindConnect, 0, []byte{0, 4, 'M', 'Q', 'T', 'T', 4, 0, 0, 60, 0, 1, 'a'}),
-				packet(kindSubscribe, 2, []byte{0, 1, 0, 1, 't', 1}), goodbye},
+			[][]byte{
+				packet(kindConnect, 0, []byte{0, 4, 'M', 'Q', 'T', 'T', 4, 0, 0, 60, 0, 1, 'a'}),
+				packet(kindSubscribe, 2, []byte{0, 1, 0, 1, 't', 1}), goodbye,
+			},
 			[][]byte{connect5("b", true), publish5(2, "t", request, "hi"), goodbye},
 			[][]byte{packet(kindConnect, 0, []byte{0, 4, 'M', 'Q', 'T', 'T', 4, 0, 0, 60, 0, 1, 'a'})},
 			packet(kindPublish, 2, []byte{0, 1, 't', 0, 1, 'h', 'i'}),
@@ -75,14 +77,17 @@ func TestFive(t *testing.T) {
 		{
 			"no local, and retain as published",
 			nil, nil,
-			[][]byte{connect5("a", true), subscribe5(0, 1|4, "t"), publish5(0, "t", nil, "own"), subscribe5(0, 8, "u"),
-				publish5(1, "u", nil, "x")},
+			[][]byte{
+				connect5("a", true), subscribe5(0, 1|4, "t"), publish5(0, "t", nil, "own"), subscribe5(0, 8, "u"),
+				publish5(1, "u", nil, "x"),
+			},
 			append(append(packet(kindSuback, 0, []byte{0, 1, 0, 1}), packet(kindSuback, 0, []byte{0, 1, 0, 0})...),
 				publish5(1, "u", nil, "x")...),
 		},
 		{
 			"retain handling: once, and never",
-			[][]byte{connect5("b", true), publish5(1, "t", nil, "kept"), goodbye}, nil,
+			[][]byte{connect5("b", true), publish5(1, "t", nil, "kept"), goodbye},
+			nil,
 			[][]byte{connect5("a", true), subscribe5(0, 0x20, "t"), subscribe5(0, 0x10, "t")},
 			append(packet(kindSuback, 0, []byte{0, 1, 0, 0}), packet(kindSuback, 0, []byte{0, 1, 0, 0})...),
 		},
@@ -94,7 +99,8 @@ func TestFive(t *testing.T) {
 		},
 		{
 			"a shared subscription gets no retained message and a message once",
-			[][]byte{connect5("b", true), publish5(1, "t", nil, "kept"), goodbye}, nil,
+			[][]byte{connect5("b", true), publish5(1, "t", nil, "kept"), goodbye},
+			nil,
 			[][]byte{connect5("a", true), subscribe5(3, 0, "$share/g/t"), publish5(0, "t", nil, "x")},
 			append(packet(kindSuback, 0, []byte{0, 1, 0, 0}), publish5(0, "t", []byte{propSubscriptionID, 3}, "x")...),
 		},
@@ -107,15 +113,19 @@ func TestFive(t *testing.T) {
 		{
 			"an answer that is larger than the client takes is dropped",
 			nil, nil,
-			[][]byte{connect5("a", true, propMaxPacket, 0, 0, 0, 20), subscribe5(0, 0, "t"), publish5(0, "t", nil, "0123456789012345"),
-				publish5(0, "t", nil, "short")},
+			[][]byte{
+				connect5("a", true, propMaxPacket, 0, 0, 0, 20), subscribe5(0, 0, "t"), publish5(0, "t", nil, "0123456789012345"),
+				publish5(0, "t", nil, "short"),
+			},
 			append(packet(kindSuback, 0, []byte{0, 1, 0, 0}), publish5(0, "t", nil, "short")...),
 		},
 		{
 			"QoS 2 is routed once",
 			nil, nil,
-			[][]byte{connect5("a", true), subscribe5(0, 0, "t"), publish5(4, "t", nil, "x"), publish5(12, "t", nil, "x"),
-				packet(kindPubrel, 2, []byte{0, 9}), packet(kindPubrel, 2, []byte{0, 9})},
+			[][]byte{
+				connect5("a", true), subscribe5(0, 0, "t"), publish5(4, "t", nil, "x"), publish5(12, "t", nil, "x"),
+				packet(kindPubrel, 2, []byte{0, 9}), packet(kindPubrel, 2, []byte{0, 9}),
+			},
 			nil, // below
 		},
 	} {
@@ -185,10 +195,28 @@ func TestFilters(t *testing.T) {
 		filter, topic string
 		want          bool
 	}{
-		{"a", "a", true}, {"a", "b", false}, {"a", "a/b", false}, {"a/b", "a", false}, {"+", "a", true}, {"+", "a/b", false},
-		{"a/+", "a/b", true}, {"a/+", "a/", true}, {"a/+", "a", false}, {"+/+", "/", true}, {"#", "a/b", true}, {"a/#", "a", true},
-		{"a/#", "a/b/c", true}, {"a/#", "ab", false}, {"a/+/#", "a/b", true}, {"a/+/#", "a", false}, {"#", "$SYS/x", false},
-		{"+/x", "$SYS/x", false}, {"$SYS/#", "$SYS/x", true}, {"+/b/#", "a/b", true}, {"//", "//", true}, {"/+/", "/a/", true},
+		{"a", "a", true},
+		{"a", "b", false},
+		{"a", "a/b", false},
+		{"a/b", "a", false},
+		{"+", "a", true},
+		{"+", "a/b", false},
+		{"a/+", "a/b", true},
+		{"a/+", "a/", true},
+		{"a/+", "a", false},
+		{"+/+", "/", true},
+		{"#", "a/b", true},
+		{"a/#", "a", true},
+		{"a/#", "a/b/c", true},
+		{"a/#", "ab", false},
+		{"a/+/#", "a/b", true},
+		{"a/+/#", "a", false},
+		{"#", "$SYS/x", false},
+		{"+/x", "$SYS/x", false},
+		{"$SYS/#", "$SYS/x", true},
+		{"+/b/#", "a/b", true},
+		{"//", "//", true},
+		{"/+/", "/a/", true},
 	} {
 		if got := matches(c.filter, c.topic); got != c.want {
 			t.Errorf("%s on %s: %v", c.filter, c.topic, got)

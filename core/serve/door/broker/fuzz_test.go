@@ -47,36 +47,36 @@ func offline(o Options) *Broker {
 }
 
 // balance fails where the broker's account of its memory is not that of what it holds, after all has been let go of.
-func (b *Broker) balance(t testing.TB) {
-	t.Helper()
+func (b *Broker) balance(tb testing.TB) {
+	tb.Helper()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.held > b.o.MaxMemory+sessionOverhead {
-		t.Errorf("%d bytes are held, of %d", b.held, b.o.MaxMemory)
+		tb.Errorf("%d bytes are held, of %d", b.held, b.o.MaxMemory)
 	}
 	if b.connected != 0 {
-		t.Errorf("%d clients are connected", b.connected)
+		tb.Errorf("%d clients are connected", b.connected)
 	}
 	for _, s := range b.sessions {
 		b.forget(s)
 		if s.held != 0 {
-			t.Errorf("a session that is forgotten holds %d bytes", s.held)
+			tb.Errorf("a session that is forgotten holds %d bytes", s.held)
 		}
 	}
 	for _, m := range b.retained {
 		b.unkeep(m)
 	}
 	if b.held != 0 || b.kept != 0 || len(b.owners) != 0 || !b.tree.root.empty() {
-		t.Errorf("%d bytes held and %d retained by %d clients are left of nothing", b.held, b.kept, len(b.owners))
+		tb.Errorf("%d bytes held and %d retained by %d clients are left of nothing", b.held, b.kept, len(b.owners))
 	}
 }
 
 // processor is the time that this process has computed: the clock on the wall counts what a busy machine does beside it.
-func processor(t testing.TB) time.Duration {
-	t.Helper()
+func processor(tb testing.TB) time.Duration {
+	tb.Helper()
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

@@ -8,6 +8,7 @@ package home
 
 import (
 	"encoding/json"
+	"maps"
 	"strings"
 )
 
@@ -95,9 +96,7 @@ type adder func(id, platform, name, icon string, c component)
 func (n *Node) status(add adder) {
 	of := func(template string, more component) component {
 		c := component{"state_topic": n.Status, "value_template": template}
-		for k, v := range more {
-			c[k] = v
-		}
+		maps.Copy(c, more)
 		return c
 	}
 	// The reason may be long: it is an attribute, which may be, and no state.
@@ -157,9 +156,7 @@ func (n *Node) actions(add adder) {
 func merge(all ...component) component {
 	out := component{}
 	for _, c := range all {
-		for k, v := range c {
-			out[k] = v
-		}
+		maps.Copy(out, c)
 	}
 	return out
 }

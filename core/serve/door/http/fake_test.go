@@ -185,7 +185,7 @@ func decode(t *testing.T, text string) map[string]any {
 // at walks down into decoded JSON: names and indexes, apart by dots.
 func at(t *testing.T, v any, path string) any {
 	t.Helper()
-	for _, step := range strings.Split(path, ".") {
+	for step := range strings.SplitSeq(path, ".") {
 		switch node := v.(type) {
 		case map[string]any:
 			next, there := node[step]
@@ -210,7 +210,7 @@ func at(t *testing.T, v any, path string) any {
 func events(t *testing.T, stream string, named bool) []string {
 	t.Helper()
 	var out []string
-	for _, block := range strings.Split(strings.TrimSuffix(stream, "\n\n"), "\n\n") {
+	for block := range strings.SplitSeq(strings.TrimSuffix(stream, "\n\n"), "\n\n") {
 		lines := strings.Split(block, "\n")
 		if named && strings.HasPrefix(lines[0], "event: ") {
 			lines = lines[1:]

@@ -18,12 +18,12 @@ const apiVersion = "0.12.0"
 
 // machineOptions say how a server is to compute and not what it is to answer: here the configuration says it. Clients set
 // them from their own settings (Home Assistant always sends num_ctx), so they are taken and mean nothing.
-var machineOptions = []string{
+var machineOptions = []string{ //nolint:gochecknoglobals // a table
 	"num_ctx", "num_keep", "num_gpu", "main_gpu", "num_thread", "num_batch", "numa", "low_vram", "use_mmap", "use_mlock", "vocab_only", "f16_kv",
 }
 
 // neutralOptions are options that cannot be served, with the value that switches each off.
-var neutralOptions = map[string]float64{"mirostat": 0, "tfs_z": 1, "penalize_newline": 1}
+var neutralOptions = map[string]float64{"mirostat": 0, "tfs_z": 1, "penalize_newline": 1} //nolint:gochecknoglobals // a table
 
 // ollamaDraft is a request in Ollama's form while it is read.
 type ollamaDraft struct {

@@ -40,7 +40,7 @@ func TestHomeAssistantOllama(t *testing.T) {
 	_, text = h.do(http.MethodPost, "/api/chat", body+`{"role":"user","content":"Light in the hall"},
 		{"role":"assistant","content":"","tool_calls":[{"function":{"name":"HassTurnOn","arguments":{"area":"Hall"}}}]},{"role":"tool","content":"{\"ok\":true}","tool_name":"HassTurnOn"}]}`)
 	joined := ""
-	for _, line := range strings.Split(strings.TrimSpace(text), "\n") {
+	for line := range strings.SplitSeq(strings.TrimSpace(text), "\n") {
 		joined += at(t, decode(t, line), "message.content").(string)
 	}
 	if joined != "It is on." {

@@ -24,9 +24,16 @@ func TestChat(t *testing.T) {
 			path  string
 			value any
 		}{
-			{"object", "chat.completion"}, {"model", "tiny"}, {"choices.0.index", 0.0}, {"choices.0.message.role", "assistant"},
-			{"choices.0.message.content", "Hello there"}, {"choices.0.finish_reason", "stop"}, {"usage.prompt_tokens", 7.0},
-			{"usage.completion_tokens", 2.0}, {"usage.total_tokens", 9.0}, {"usage.prompt_tokens_details.cached_tokens", 3.0},
+			{"object", "chat.completion"},
+			{"model", "tiny"},
+			{"choices.0.index", 0.0},
+			{"choices.0.message.role", "assistant"},
+			{"choices.0.message.content", "Hello there"},
+			{"choices.0.finish_reason", "stop"},
+			{"usage.prompt_tokens", 7.0},
+			{"usage.completion_tokens", 2.0},
+			{"usage.total_tokens", 9.0},
+			{"usage.prompt_tokens_details.cached_tokens", 3.0},
 		} {
 			if got := at(t, v, want.path); got != want.value {
 				t.Errorf("%s: %s is %v, want %v", path, want.path, got, want.value)

@@ -13,7 +13,7 @@ import (
 var page embed.FS
 
 // pageFiles are the files by path, with their types.
-var pageFiles = map[string]struct{ file, kind string }{
+var pageFiles = map[string]struct{ file, kind string }{ //nolint:gochecknoglobals // a table
 	"/":         {"page/index.html", "text/html; charset=utf-8"},
 	"/page.js":  {"page/page.js", "text/javascript; charset=utf-8"},
 	"/page.css": {"page/page.css", "text/css; charset=utf-8"},

@@ -18,9 +18,18 @@ type responsesAsked struct {
 }
 
 // repeated are the fields that an answer repeats, with what stands there where the request does not have them.
-var repeated = []struct{ key, value string }{
-	{"instructions", "null"}, {"max_output_tokens", "null"}, {"metadata", "{}"}, {"parallel_tool_calls", "true"}, {"temperature", "null"},
-	{"text", `{"format":{"type":"text"}}`}, {"tool_choice", `"auto"`}, {"tools", "[]"}, {"top_p", "null"}, {"truncation", `"disabled"`}, {"user", "null"},
+var repeated = []struct{ key, value string }{ //nolint:gochecknoglobals // a table
+	{"instructions", "null"},
+	{"max_output_tokens", "null"},
+	{"metadata", "{}"},
+	{"parallel_tool_calls", "true"},
+	{"temperature", "null"},
+	{"text", `{"format":{"type":"text"}}`},
+	{"tool_choice", `"auto"`},
+	{"tools", "[]"},
+	{"top_p", "null"},
+	{"truncation", `"disabled"`},
+	{"user", "null"},
 }
 
 // responsesBody reads the body of a response.
@@ -125,7 +134,9 @@ func (d *draft) textFormat(raw []byte) *fields.Error {
 				if len(inner) > 1 {
 					inner = append(inner, ',')
 				}
-				inner = append(append(append(inner, jsonOf(key)...), ':'), raw...)
+				inner = append(inner, jsonOf(key)...)
+				inner = append(inner, ':')
+				inner = append(inner, raw...)
 			}
 			return nil
 		})
@@ -134,9 +145,12 @@ func (d *draft) textFormat(raw []byte) *fields.Error {
 		}
 		format := []byte(`{"type":` + string(jsonOf(kind)))
 		if kind == "json_schema" {
-			format = append(append(format, `,"json_schema":`...), append(inner, '}')...)
+			format = append(format, `,"json_schema":`...)
+			format = append(format, inner...)
+			format = append(format, '}')
 		}
-		d.req.Options.ResponseFormat = append(format, '}')
+		format = append(format, '}')
+		d.req.Options.ResponseFormat = format
 		return nil
 	})
 }
@@ -159,7 +173,9 @@ func nestedTools(raw []byte) ([]byte, *fields.Error) {
 				if len(inner) > 1 {
 					inner = append(inner, ',')
 				}
-				inner = append(append(append(inner, jsonOf(key)...), ':'), raw...)
+				inner = append(inner, jsonOf(key)...)
+				inner = append(inner, ':')
+				inner = append(inner, raw...)
 			}
 			return nil
 		})

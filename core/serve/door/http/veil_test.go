@@ -1,6 +1,8 @@
 package http
 
-import "testing"
+import (
+	"testing"
+)
 
 func TestVeil(t *testing.T) {
 	for _, test := range []struct {

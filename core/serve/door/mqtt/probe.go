@@ -80,9 +80,9 @@ func (d *Door) proveGroup(ctx context.Context) {
 	grave := false
 	for _, s := range found {
 		if grave = grave || s.Grave; s.Grave {
-			d.log.ErrorContext(ctx, s.Text, "fix", s.Fix)
+			d.log.ErrorContext(ctx, "the broker lacks something", "what", s.Text, "fix", s.Fix)
 		} else {
-			d.log.WarnContext(ctx, s.Text, "fix", s.Fix)
+			d.log.WarnContext(ctx, "the broker lacks something", "what", s.Text, "fix", s.Fix)
 		}
 	}
 	if len(found) == 0 {
@@ -297,7 +297,7 @@ func (p *prober) pass(ctx context.Context, size int) (bool, error) {
 	case err != nil:
 		return false, err
 	}
-	own.client.Publish(topic, 1, false, make([]byte, size))
+	own.client.Publish(topic, 1, false, make([]byte, size))                   
 	timeout := time.NewTimer(probeWait + time.Duration(size)*time.Microsecond) // 1 MB/s both ways
 	defer timeout.Stop()
 	for {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 
 	"edged/core/serve/door/fields"
 )
@@ -76,9 +77,7 @@ func readEvent(r *bufio.Reader) (event, error) {
 		if e.data == nil {
 			e.data = map[string]json.RawMessage{}
 		}
-		for k, v := range more {
-			e.data[k] = v
-		}
+		maps.Copy(e.data, more)
 	}
 	if _, err := io.CopyN(io.Discard, r, int64(head.Payload)); err != nil {
 		return event{}, err

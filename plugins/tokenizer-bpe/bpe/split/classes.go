@@ -52,7 +52,7 @@ func NewClasses() *Classes {
 }
 
 // huggingFace is the table of HuggingFaceClasses, which no tokenizer changes.
-var huggingFace = sync.OnceValue(newHuggingFaceClasses)
+var huggingFace = sync.OnceValue(newHuggingFaceClasses) //nolint:gochecknoglobals // a table
 
 // HuggingFaceClasses is the table that Hugging Face's tokenizers library has (0.23): see hf_data.go. It is built once.
 func HuggingFaceClasses() *Classes { return huggingFace() }

@@ -259,7 +259,7 @@ func (t *translator) group(depth int) (bool, error) {
 	}
 	// Options, for a group or for what follows.
 	t.at++
-	on, on2 := true, ""
+	on := true
 	fold, free := t.fold, t.free
 	var dot, noDot bool
 	for {
@@ -289,11 +289,11 @@ func (t *translator) group(depth int) (bool, error) {
 			if clear != "" {
 				clear = "-" + clear
 			}
-			on2 = set + clear
+			options := set + clear
 			if c == ')' { // until the group around it ends, its other alternatives included
 				t.write("(?:")
-				if on2 != "" {
-					t.write("(?" + on2 + ")")
+				if options != "" {
+					t.write("(?" + options + ")")
 				}
 				if err := t.alternatives(depth + 1); err != nil {
 					return false, err
@@ -302,7 +302,7 @@ func (t *translator) group(depth int) (bool, error) {
 				t.fold, t.free = fold, free
 				return false, nil
 			}
-			t.write("(?" + on2 + ":")
+			t.write("(?" + options + ":")
 			ok, err := closed()
 			t.fold, t.free = fold, free
 			return ok, err
@@ -579,11 +579,13 @@ func (t *translator) classItem(add func(s runeSet, text string)) error {
 	}
 	text = classText(runeSet{{lo, hi}})
 	if t.fold {
+		var more []rune
 		for _, x := range [][2]rune{{'s', 0x17F}, {'S', 0x17F}, {'k', 0x212A}, {'K', 0x212A}} {
 			if lo <= x[0] && x[0] <= hi {
-				text += string(x[1])
+				more = append(more, x[1])
 			}
 		}
+		text += string(more)
 	}
 	add(runeSet{{lo, hi}}, text)
 	return nil
@@ -727,7 +729,7 @@ func property(name string, changes map[string]change) (runeSet, string, error) {
 			for _, c := range []string{"N", "M", "P", "S"} {
 				set = append(set, changes[c].add...)
 			}
-			assigned := append(set, ofTables(unicode.L, unicode.M, unicode.N, unicode.P, unicode.S, unicode.Z)...)
+			assigned := append(slices.Clone(set), ofTables(unicode.L, unicode.M, unicode.N, unicode.P, unicode.S, unicode.Z)...)
 			if general == "Cn" {
 				assigned = append(assigned, ofTables(unicode.Cc, unicode.Cf, unicode.Co, unicode.Cs)...)
 			}
