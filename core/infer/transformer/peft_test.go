@@ -15,14 +15,12 @@ import (
 // notServed are the folders of the reference that are refused today. A folder that is served must go from here: the list
 // only shrinks. The second group is refused for good.
 var notServed = []string{
-	"adaption-prompt", "alora", "alora-twice", "all-linear-mixtral", "all-linear-qwen3moe",
-	"cpt", "dora-embed", "experts-mixtral-attn",
-	"experts-pattern", "experts-qwen3moe", "experts-qwen3moe-down", "fourierft",
+	"adaption-prompt", "alora", "alora-twice",
+	"dora-embed",
 	"ln-tuning", "ln-tuning-gpt2",
-	"lora-bd", "lora-kasa", "mts-norm",
-	"prefix", "prefix-gpt2", "prefix-nf4", "prefix-proj", "prefix-qwen", "randlora-noproj",
-	"router-mixtral",
-	"vera-noproj", "waveft", "x-road",
+	"lora-kasa", "mts-norm",
+	"prefix", "prefix-gpt2", "prefix-nf4", "prefix-proj", "prefix-qwen",
+	"x-road",
 	// They change the base by a decomposition that PEFT draws or computes anew whenever it loads them.
 	"init-olora", "init-pissa", "init-pissa_niter_4",
 }

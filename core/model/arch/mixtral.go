@@ -33,6 +33,7 @@ func mixtralModules() Modules {
 		".block_sparse_moe.experts.E.w1", "ffn_gate.E",
 		".block_sparse_moe.experts.E.w2", "ffn_down.E",
 		".block_sparse_moe.experts.E.w3", "ffn_up.E",
+		".mlp.gate", "ffn_gate_inp", // as transformers 5 calls it, and adapters that were trained with it
 	)
 }
 

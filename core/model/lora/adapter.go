@@ -112,8 +112,15 @@ func (a *Adapter) fill(f *adapterFile, m Base) error {
 			return err
 		}
 	}
+	f.measure(m)
 	for i := range f.loras {
 		l := &f.loras[i]
+		if l.experts > 0 {
+			if err := a.addExperts(l, m); err != nil {
+				return err
+			}
+			continue
+		}
 		name, ok := l.module, true
 		if !f.gguf {
 			name, ok = m.Family().ToGGUF(l.module)

@@ -113,18 +113,19 @@ func checkpoint(dir string) string {
 
 // An adapterFile is an adapter as its container has it.
 type adapterFile struct {
-	gguf   bool
-	model  Base // that it is to be proved against, for messages; nil: none is open
-	base   string
-	arch   string
-	other  Kind // of peftKinds; "": LoRA or a prompt
-	loras  []rawDelta
-	prompt rawTensor // a soft prompt (virtual tokens, width); no rows: none
-	copies []baseCopy
-	tokens []trainedTokens
-	notes  []string
-	files  []digest.File
-	maps   []*mmap.Mapping
+	gguf    bool
+	model   Base // that it is to be proved against, for messages; nil: none is open
+	base    string
+	arch    string
+	other   Kind // of peftKinds; "": LoRA or a prompt
+	loras   []rawDelta
+	prompt  rawTensor // a soft prompt (virtual tokens, width); no rows: none
+	copies  []baseCopy
+	tokens  []trainedTokens
+	largest struct{ out, in int } // of the matrices that it changes, once the model is known
+	notes   []string
+	files   []digest.File
+	maps    []*mmap.Mapping
 }
 
 // A baseCopy is a weight of the base that is saved with an adapter.
@@ -146,16 +147,17 @@ func (f *adapterFile) note(format string, args ...any) {
 
 // A rawDelta is one module. Its shapes agree with each other; nothing is known of the base.
 type rawDelta struct {
-	module string // Hugging Face name without prefix, or GGUF tensor name
-	target string // last part of the Hugging Face name
-	embed  bool   // of an embedding: A has a column for each token, or, in GGUF, a row
-	a, b   rawTensor
-	size   rawTensor // DoRA's magnitudes (out, 1); no rows: plain LoRA
-	bias   rawTensor // (out, 1), what it is says how; no rows: none
-	how    biasKind
-	first  int // row of the fused matrix that B begins at
-	scale  float64
-	made   *made // nil: a and b are as the file has them
+	module  string // Hugging Face name without prefix, or GGUF tensor name
+	target  string // last part of the Hugging Face name
+	embed   bool   // of an embedding: A has a column for each token, or, in GGUF, a row
+	a, b    rawTensor
+	size    rawTensor // DoRA's magnitudes (out, 1); no rows: plain LoRA
+	bias    rawTensor // (out, 1), what it is says how; no rows: none
+	how     biasKind
+	experts int // of how many experts' matrices it is; 0: of one matrix
+	first   int // row of the fused matrix that B begins at
+	scale   float64
+	made    *made // nil: a and b are as the file has them
 }
 
 // A biasKind is what the bias of a module does to the product.
@@ -175,6 +177,7 @@ type made struct {
 	widest int  // and no more than these; 0: any
 	blocks int  // the rows of W must be a multiple of it; 0: any
 
+	fits   func(out, in int) error         // nil: the fields above say all
 	derive func(a, b []float32, in int)    // fills both factors, or A alone where times is set; nil: nothing to fill
 	times  func(row int, w, dst []float32) // makes a row of B of a row of W; nil: derive does
 }
@@ -252,8 +255,9 @@ const (
 
 // parts are the tensors of one module, as far as the file has them; rows are 0 where it has not.
 type parts struct {
-	t     [halves]rawTensor
-	embed bool
+	t       [halves]rawTensor
+	embed   bool
+	experts int // of how many experts the factors are; 0: of a linear layer
 }
 
 // pairUp joins the tensors of each module, in the order of module names.
@@ -287,7 +291,7 @@ func (f *adapterFile) pairUp(path string, modules map[string]*parts) error {
 			return adapterError(path, ErrInvalid, "tensor %s has no B beside it", a.name)
 		case rank != b.cols:
 			return adapterError(path, ErrInvalid, "tensors %s (%d, %d) and %s (%d, %d) are of different ranks", a.name, a.rows, a.cols, b.name, b.rows, b.cols)
-		case rank > maxRank:
+		case rank > maxRank*max(p.experts, 1):
 			return adapterError(path, ErrInvalid, "tensor %s has rank %d, more than the %d allowed", a.name, rank, maxRank)
 		case size.rows > 0 && p.embed:
 			return adapterError(path, ErrUnsupported, "tensor %s (%d): DoRA on an embedding, whose factors are %s (%d, %d) and %s (%d, %d); leave the embedding out of target_modules",
@@ -295,7 +299,7 @@ func (f *adapterFile) pairUp(path string, modules map[string]*parts) error {
 		case size.rows > 0 && size.rows != b.rows:
 			return adapterError(path, ErrInvalid, "tensor %s has %d magnitudes, but %s is (%d, %d)", size.name, size.rows, b.name, b.rows, b.cols)
 		}
-		f.loras = append(f.loras, rawDelta{module: m, target: lastWord(m), embed: p.embed, a: *a, b: *b, size: *size, bias: *bias, how: how})
+		f.loras = append(f.loras, rawDelta{module: m, target: lastWord(m), embed: p.embed, a: *a, b: *b, size: *size, bias: *bias, how: how, experts: p.experts})
 	}
 	return nil
 }

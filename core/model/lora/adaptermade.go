@@ -11,20 +11,38 @@ import (
 // maxDense bounds the memory of an adapter's changes that have no low rank, which take four bytes for each weight.
 const maxDense = 2 << 30
 
+// sizeOf is the shape of the matrix name, which may be a fused one, and whether its parts are fused in groups; 0, 0 where the
+// model has none.
+func sizeOf(m Base, name string) (out, in int, grouped bool) {
+	pattern, numbers := arch.SplitNumbers(strings.TrimSuffix(name, ".weight"))
+	split := m.Network().SplitOf(pattern)
+	if split == nil {
+		if w := m.Matrix(name); w != nil {
+			return w.Rows, w.Cols, false
+		}
+		return 0, 0, false
+	}
+	for _, into := range split.Into {
+		if w := m.Matrix(arch.JoinNumbers(into, numbers) + ".weight"); w != nil {
+			out, in = out+w.Rows, w.Cols
+		}
+	}
+	return out, in, split.Groups > 1
+}
+
+// measure finds the largest sizes of the matrices that f changes.
+func (f *adapterFile) measure(m Base) {
+	for i := range f.loras {
+		if name, ok := m.Family().ToGGUF(f.loras[i].module); ok {
+			out, in, _ := sizeOf(m, name+".weight")
+			f.largest.out, f.largest.in = max(f.largest.out, out), max(f.largest.in, in)
+		}
+	}
+}
+
 // make computes the factors of l, as far as they do not depend on the weights, for the matrix name, which may be a fused one.
 func (a *Adapter) make(l *rawDelta, m Base, name string) error {
-	out, in, fused := 0, 0, false
-	pattern, numbers := arch.SplitNumbers(strings.TrimSuffix(name, ".weight"))
-	if split := m.Network().SplitOf(pattern); split != nil {
-		fused = split.Groups > 1
-		for _, into := range split.Into {
-			if w := m.Matrix(arch.JoinNumbers(into, numbers) + ".weight"); w != nil {
-				out, in = out+w.Rows, w.Cols
-			}
-		}
-	} else if w := m.Matrix(name); w != nil {
-		out, in = w.Rows, w.Cols
-	}
+	out, in, fused := sizeOf(m, name)
 	how := l.made
 	switch {
 	case out == 0:
@@ -36,6 +54,11 @@ func (a *Adapter) make(l *rawDelta, m Base, name string) error {
 		return a.fail(ErrUnsupported, "module %s: an adapter of the kind %s on a matrix whose parts are fused in groups; merge it into the model with PEFT", l.module, a.Kind)
 	}
 	l.a.cols, l.b.rows = in, out
+	if how.fits != nil {
+		if err := how.fits(out, in); err != nil {
+			return err
+		}
+	}
 	if how.dense {
 		l.b.cols = in
 		if a.dense += 4 * int64(out) * int64(in); a.dense > maxDense {

@@ -85,6 +85,17 @@ func (f *adapterFile) readPEFT(dir string) error {
 		}
 		p.t[n.which] = raw
 	}
+	if modules, err = c.parameters(dir, modules); err != nil {
+		return err
+	}
+	for module, p := range modules {
+		if c.blocks == nil {
+			break
+		}
+		if err := c.blocks.spread(dir, module, p); err != nil {
+			return err
+		}
+	}
 	if err := f.pairUp(dir, modules); err != nil {
 		return err
 	}
@@ -264,7 +275,7 @@ func (f *adapterFile) applyConfig(dir string, c *peftConfig) error {
 		l := &f.loras[i]
 		over := ""
 		switch {
-		case !c.targets.match(l.module, hit):
+		case !c.targets.match(l.module, hit) && !c.hasParameter(l.module):
 			over = "target_modules does not name it"
 		case c.excluded.set() && !c.excluded.any && c.excluded.match(l.module, nil):
 			over = "exclude_modules names it"
@@ -278,7 +289,7 @@ func (f *adapterFile) applyConfig(dir string, c *peftConfig) error {
 		kept = append(kept, *l)
 		l = &kept[len(kept)-1]
 		rank, alpha := c.ranks.find(l.module, c.Rank), c.alphas.find(l.module, c.Alpha)
-		if float64(l.rank()) != rank {
+		if float64(l.rank()) != rank*float64(max(l.experts, 1)) {
 			return adapterError(dir, ErrInvalid, "tensor %s is (%d, %d), but %s gives its module rank %g", l.a.name, l.a.rows, l.a.cols, adapterConfigName, rank)
 		}
 		if l.scale = alpha / rank; c.RSLoRA {

@@ -134,7 +134,7 @@ func TestPEFT(t *testing.T) {
 		}, check: func(a *lora.Adapter) bool { return a.Mods["output.weight"] != nil }},
 		{name: "negative alpha", edit: func(a *tinyAdapter) { a.config["lora_alpha"] = -8 }, check: func(a *lora.Adapter) bool { return a.Mods[q0].Scale == -2 }},
 
-		{name: "another kind", edit: func(a *tinyAdapter) { a.config["peft_type"] = "POLY" }, want: `"POLY"; the supported ones are LORA, PROMPT_TUNING, P_TUNING, TRAINABLE_TOKENS, ADALORA, BOFT, C3A, HRA, IA3, LOHA, LOKR, MISS, OFT, VBLORA, VERA; merge it into the model with PEFT's merge_and_unload (its tensor base_model.model.model.layers.0.mlp.down_proj.lora_A.weight is [4 96], the model's blk.0.ffn_down.weight is (64, 96))`, kind: lora.ErrUnsupported},
+		{name: "another kind", edit: func(a *tinyAdapter) { a.config["peft_type"] = "POLY" }, want: `"POLY"; the supported ones are LORA, PROMPT_TUNING, P_TUNING, CPT, TRAINABLE_TOKENS, ADALORA, BOFT, C3A, FOURIERFT, HRA, IA3, LOHA, LOKR, MISS, OFT, RANDLORA, VBLORA, VERA, WAVEFT; merge it into the model with PEFT's merge_and_unload (its tensor base_model.model.model.layers.0.mlp.down_proj.lora_A.weight is [4 96], the model's blk.0.ffn_down.weight is (64, 96))`, kind: lora.ErrUnsupported},
 		{name: "IA3 tensors", edit: func(a *tinyAdapter) {
 			a.config["peft_type"] = "IA3"
 			a.tensors[pre+"model.layers.1.mlp.down_proj.ia3_l"] = []int64{1, 96}
@@ -205,7 +205,18 @@ func TestPEFT(t *testing.T) {
 			a.tensors[pre+"model.embed_tokens.token_adapter.trainable_tokens_delta"] = []int64{2, 64}
 		}, want: "names 1 tokens for it", kind: lora.ErrInvalid},
 		{name: "layer replication", edit: func(a *tinyAdapter) { a.config["layer_replication"] = [][]int{{0, 1}} }, want: "layer_replication", kind: lora.ErrUnsupported},
-		{name: "parameters", edit: func(a *tinyAdapter) { a.config["target_parameters"] = []string{"x"} }, want: "target_parameters", kind: lora.ErrUnsupported},
+		{name: "parameters of no experts", edit: func(a *tinyAdapter) {
+			a.config["target_parameters"] = []string{"mlp.experts.down_proj"}
+			a.module("model.layers.0.mlp.experts", 8, 64, 96)
+		}, want: "are of 2 experts of rank 4, which the llama model has not got there", kind: lora.ErrMismatch},
+		{name: "parameters that are unknown", edit: func(a *tinyAdapter) {
+			a.config["target_parameters"] = []string{"experts.wi"}
+			a.module("model.layers.0.mlp.experts", 8, 64, 96)
+		}, want: "the served ones are weight, gate_up_proj and down_proj", kind: lora.ErrUnsupported},
+		{name: "parameters of half an expert", edit: func(a *tinyAdapter) {
+			a.config["target_parameters"] = []string{"experts.down_proj"}
+			a.module("model.layers.0.mlp.experts", 6, 64, 96)
+		}, want: "a whole number of experts of rank 4", kind: lora.ErrInvalid},
 		{name: "other prefix", edit: func(a *tinyAdapter) { a.tensors["model.layers.0.self_attn.q_proj.lora_A.weight"] = []int64{4, 64} }, want: "does not start with", kind: lora.ErrUnsupported},
 		{name: "integers", edit: func(a *tinyAdapter) { a.dtype = safetensors.I8 }, want: "is I8", kind: lora.ErrUnsupported},
 
@@ -244,7 +255,13 @@ func TestPEFT(t *testing.T) {
 		{name: "block-diagonal", edit: func(a *tinyAdapter) {
 			a.config["use_bdlora"] = obj{"nblocks": 2, "target_modules_bd_a": []string{"q_proj"}}
 			a.tensors[pre+"model.layers.0.self_attn.q_proj.lora_A.weight"] = []int64{4, 32}
-		}, want: "use_bdlora: block-diagonal", kind: lora.ErrUnsupported},
+		}, want: "layers.1.self_attn.q_proj: A is (4, 128)", kind: lora.ErrMismatch},
+		{name: "blocks that do not divide", edit: func(a *tinyAdapter) {
+			a.config["use_bdlora"] = obj{"nblocks": 3, "target_modules_bd_b": []string{"q_proj"}}
+		}, want: "is not made of the 3 blocks", kind: lora.ErrInvalid},
+		{name: "more blocks than memory", edit: func(a *tinyAdapter) {
+			a.config["use_bdlora"] = obj{"nblocks": 1 << 30, "target_modules_bd_b": []string{"q_proj"}}
+		}, want: "blocks", kind: lora.ErrInvalid},
 		{name: "LoRA-GA", edit: func(a *tinyAdapter) { a.config["init_lora_weights"] = "lora_ga" }, want: "lora_ga", kind: lora.ErrUnsupported},
 		{name: "eva", edit: func(a *tinyAdapter) { a.config["init_lora_weights"] = "eva" }},
 		{name: "gaussian", edit: func(a *tinyAdapter) { a.config["init_lora_weights"] = "gaussian" }},

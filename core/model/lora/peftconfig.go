@@ -65,6 +65,14 @@ type peftConfig struct {
 	BlockShare   bool            `json:"block_share"`   // OFT
 	Neumann      *bool           `json:"use_cayley_neumann"`
 	NeumannTerms *float64        `json:"num_cayley_neumann_terms"`
+	Seed         int64           `json:"projection_prng_key"` // VeRA, RandLoRA
+	RandAlpha    float64         `json:"randlora_alpha"`
+	Sparse       bool            `json:"sparse"`      // RandLoRA
+	VerySparse   bool            `json:"very_sparse"` // RandLoRA
+	Places       int64           `json:"random_loc_seed"`
+	Scaling      *float64        `json:"scaling"` // FourierFT, WaveFT
+	Wavelet      string          `json:"wavelet_family"`
+	Inverse      *bool           `json:"use_idwt"` // WaveFT
 
 	// Of a soft prompt: PromptLearningConfig of src/peft/config.py.
 	Virtual *float64 `json:"num_virtual_tokens"`
@@ -73,6 +81,7 @@ type peftConfig struct {
 
 	tokens   []int            // of trainable_token_indices
 	tokensBy map[string][]int // the same by module
+	blocks   *blockDiagonal
 	targets  moduleSet
 	excluded moduleSet
 	layers   []int // nil: all
@@ -94,7 +103,9 @@ func readPEFTConfig(path string) (*peftConfig, error) {
 
 // isPrompt tells whether the adapter is a soft prompt. What p-tuning trains in front of its embeddings is not saved: the two
 // kinds are the same to who serves them.
-func (c *peftConfig) isPrompt() bool { return c.Type == "PROMPT_TUNING" || c.Type == "P_TUNING" }
+func (c *peftConfig) isPrompt() bool {
+	return c.Type == "PROMPT_TUNING" || c.Type == "P_TUNING" || c.Type == "CPT"
+}
 
 // isTable tells whether a module of that name is a token embedding or an output head.
 func isTable(module string) bool {
@@ -124,7 +135,7 @@ func (r *refusal) Unwrap() error { return ErrUnsupported }
 
 // parsePEFTConfig reads and checks a configuration.
 func parsePEFTConfig(data []byte) (*peftConfig, error) {
-	c := &peftConfig{Type: "LORA", Rank: 8, Alpha: 8, InitRank: 12, LycorisAlpha: 8, TopK: 2, Epsilon: 6e-5}
+	c := &peftConfig{Type: "LORA", Rank: 8, Alpha: 8, InitRank: 12, LycorisAlpha: 8, TopK: 2, Epsilon: 6e-5, RandAlpha: 640, Places: 777}
 	if err := json.Unmarshal(data, c); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
@@ -141,6 +152,7 @@ func parsePEFTConfig(data []byte) (*peftConfig, error) {
 		field("target_modules", c.targets.parse(c.Targets)),
 		field("exclude_modules", c.excluded.parse(c.Excluded)),
 		field("trainable_token_indices", c.parseTokens()),
+		field("use_bdlora", c.parseBlocks()),
 		field("layers_to_transform", c.parseLayers()),
 		field("rank_pattern", c.ranks.parse(c.RankPat)),
 		field("alpha_pattern", c.alphas.parse(c.AlphaPat)),
@@ -204,21 +216,17 @@ func (c *peftConfig) refuse() error {
 	case c.Type == "TRAINABLE_TOKENS":
 		return nil
 	case c.Type != "LORA":
-		why = fmt.Sprintf("peft_type %q; the supported ones are LORA, PROMPT_TUNING, P_TUNING, TRAINABLE_TOKENS, %s; merge it into the model with PEFT's merge_and_unload", c.Type, strings.Join(slices.Sorted(maps.Keys(peftKinds())), ", "))
+		why = fmt.Sprintf("peft_type %q; the supported ones are LORA, PROMPT_TUNING, P_TUNING, CPT, TRAINABLE_TOKENS, %s; merge it into the model with PEFT's merge_and_unload", c.Type, strings.Join(slices.Sorted(maps.Keys(peftKinds())), ", "))
 	case given(c.Invocation):
 		why = "alora_invocation_tokens: an adapter that switches itself on inside a text is not served"
 	case given(c.Arrow):
 		why = "arrow_config: routing between adapters is not served"
 	case c.QALoRA:
 		why = "use_qalora"
-	case given(c.BDLoRA):
-		why = "use_bdlora: block-diagonal LoRA is not served"
 	case c.Bias != nil && *c.Bias != "none" && *c.Bias != "all" && *c.Bias != "lora_only":
 		why = fmt.Sprintf("bias %q: the served ones are none, all and lora_only", *c.Bias)
 	case len(c.Save) > 0 && slices.ContainsFunc(c.Save, func(m string) bool { return !isTable(m) }):
 		why = fmt.Sprintf("modules_to_save %q: whole trained modules are served of embedding and output head only; train the others with LoRA", c.Save)
-	case len(c.Parameters) > 0:
-		why = "target_parameters"
 	case given(c.KaSA):
 		why = "kasa_config: KaSA cuts the base's weights when it is loaded; merge it into the model with PEFT's merge_and_unload"
 	case given(c.Layered):
@@ -231,6 +239,28 @@ func (c *peftConfig) refuse() error {
 		return nil
 	}
 	return &refusal{why: why, modules: append(slices.Clone(c.Save), "."+strings.ToLower(c.Type))}
+}
+
+// parseBlocks reads use_bdlora: null, false or an object.
+func (c *peftConfig) parseBlocks() error {
+	raw := bytes.TrimSpace(c.BDLoRA)
+	if s := string(raw); s == "" || s == "null" || s == "false" {
+		return nil
+	}
+	c.blocks = &blockDiagonal{Blocks: 1}
+	return json.Unmarshal(raw, c.blocks)
+}
+
+// hasParameter tells whether target_parameters names a tensor, or the module whose weight it is.
+func (c *peftConfig) hasParameter(module string) bool {
+	return slices.ContainsFunc(c.Parameters, func(p string) bool {
+		for _, full := range []string{module, module + ".weight"} {
+			if full == p || strings.HasSuffix(full, "."+p) {
+				return true
+			}
+		}
+		return false
+	})
 }
 
 // parseLayers reads null, a number or a list of numbers.

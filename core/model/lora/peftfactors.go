@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"edged/core/model/safetensors"
-	"edged/quant"
 )
 
 // adalora is Δ = alpha/(init_r + 1e-5) · B·(E ⊙ A) (Zhang et al. 2023); pruned ranks are not in the file, but the scaling stays.
@@ -136,55 +135,6 @@ func (r *kindReader) lokr(module string) (rawDelta, error) {
 		}, nil
 	}
 	return denseDelta(out, in, scale, func(B []float32) { kronecker(B, p[0].times(q[0]), p[1].times(q[1])) }), nil
-}
-
-// vera is Δ = (b ⊙ B)·(d ⊙ A) with A and B that all modules share, of which a module takes the first columns and rows
-// (Kopiczko et al. 2024).
-func (r *kindReader) vera(module string) (rawDelta, error) {
-	if r.shared["vera_A"] == nil || r.shared["vera_B"] == nil {
-		return rawDelta{}, adapterError(r.dir, ErrUnsupported, "its projections vera_A and vera_B are not in the file, but drawn by torch from projection_prng_key: save it with save_projection=True")
-	}
-	bs, s, err := r.tensor(module, "vera_lambda_b", 1)
-	if err != nil {
-		return rawDelta{}, err
-	}
-	ds, n, err := r.tensor(module, "vera_lambda_d", 1)
-	if err != nil {
-		return rawDelta{}, err
-	}
-	// The shared ones are read where they are used: read for every module they would be held as often.
-	A, B := r.shared["vera_A"], r.shared["vera_B"]
-	out, rank := s[0], n[0]
-	if len(A.Shape) != 2 || len(B.Shape) != 2 || A.Shape[0] != int64(rank) || B.Shape[1] != int64(rank) || B.Shape[0] < int64(out) || A.Shape[1] < 1 || A.Shape[1] > math.MaxInt32 {
-		return rawDelta{}, adapterError(r.dir, ErrInvalid, "module %s: vera_A %v and vera_B %v do not belong to vera_lambda_b (%d) and vera_lambda_d (%d)", module, A.Shape, B.Shape, out, rank)
-	}
-	formatA, ok := floatFormat(A.DType)
-	formatB, also := floatFormat(B.DType)
-	if !ok || !also {
-		return rawDelta{}, adapterError(r.dir, ErrUnsupported, "tensors vera_A and vera_B have types %v and %v; the served ones are F32, F16 and BF16", A.DType, B.DType)
-	}
-	return rawDelta{
-		a: rawTensor{rows: rank}, b: rawTensor{rows: out, cols: rank}, scale: 1,
-		made: &made{
-			widest: int(A.Shape[1]),
-			derive: func(a, b []float32, in int) {
-				all := int(A.Shape[1])
-				row := make([]float32, max(all, rank))
-				for k := range rank {
-					quant.Decode(formatA, row[:all], A.Data[k*len(A.Data)/rank:])
-					for i := range in {
-						a[k*in+i] = ds[k] * row[i]
-					}
-				}
-				for o := range out {
-					quant.Decode(formatB, row[:rank], B.Data[o*(len(B.Data)/int(B.Shape[0])):])
-					for k := range rank {
-						b[o*rank+k] = bs[o] * row[k]
-					}
-				}
-			},
-		},
-	}, nil
 }
 
 // vblora's factors are rows of a bank of vectors, mixed by the softmax of the topk largest logits (Li et al. 2024).

@@ -33,12 +33,17 @@ func peftKinds() map[string]peftKind {
 			},
 			shared: []string{"vblora_vector_bank"}, build: (*kindReader).vblora,
 		},
-		"MISS": {parts: []string{"miss_block"}, build: (*kindReader).miss},
-		"HRA":  {parts: []string{"hra_u"}, build: (*kindReader).hra},
-		"C3A":  {parts: []string{"c3a_kernel"}, build: (*kindReader).c3a},
-		"OFT":  {parts: []string{"oft_R"}, build: (*kindReader).oft},
-		"IA3":  {parts: []string{"ia3_l"}, build: (*kindReader).ia3},
-		"BOFT": {parts: []string{"boft_R", "boft_s"}, build: (*kindReader).boft},
+		"RANDLORA": {
+			parts: []string{"randlora_lambda", "randlora_gamma"}, shared: []string{"randlora_A", "randlora_B"}, build: (*kindReader).randlora,
+		},
+		"FOURIERFT": {parts: []string{"fourierft_spectrum"}, build: (*kindReader).fourierft},
+		"WAVEFT":    {parts: []string{"waveft_spectrum"}, build: (*kindReader).waveft},
+		"MISS":      {parts: []string{"miss_block"}, build: (*kindReader).miss},
+		"HRA":       {parts: []string{"hra_u"}, build: (*kindReader).hra},
+		"C3A":       {parts: []string{"c3a_kernel"}, build: (*kindReader).c3a},
+		"OFT":       {parts: []string{"oft_R"}, build: (*kindReader).oft},
+		"IA3":       {parts: []string{"ia3_l"}, build: (*kindReader).ia3},
+		"BOFT":      {parts: []string{"boft_R", "boft_s"}, build: (*kindReader).boft},
 	}
 }
 
@@ -50,6 +55,7 @@ type kindReader struct {
 	kind   peftKind
 	shared map[string]*safetensors.Tensor
 	t      map[string]*safetensors.Tensor // of the module
+	drawn  *projections                   // nil: none wanted yet
 }
 
 // readKind reads an adapter of one of peftKinds.
