@@ -178,7 +178,7 @@ func (l *loop) add(u unit, n int) int {
 		if u.b == nil {
 			r.token = u.job.req.PromptIDs[i]
 		} else {
-			r.token = u.b.token(i)
+			r.token = u.b.Token(i)
 			if u.b.wanted(i) {
 				if len(b.wants) == l.size.logits {
 					return i - u.from

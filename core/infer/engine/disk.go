@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"edged/core/infer/engine/pagestore"
+	"edged/core/infer/kv/pagestore"
 	"edged/core/model/mmap"
 	"edged/core/protocol/backend"
 )
@@ -83,7 +83,7 @@ const warnEvery = 10 * time.Minute
 
 // attach gives a loop that does not run yet an open store, which is the loop's from then on where there is no error.
 func (l *loop) attach(s *pagestore.Store, key string, least int) error {
-	size := l.model.pageBytes()
+	size := l.model.PageBytes()
 	mem, err := mmap.Anonymous((saveBuffers + 1) * size)
 	if err != nil {
 		return err
@@ -92,7 +92,7 @@ func (l *loop) attach(s *pagestore.Store, key string, least int) error {
 		store: s, model: l.model, log: l.log, page: l.size.page, least: least, key: key, memory: mem,
 		fetching: map[pagestore.Name]*fetch{},
 		writes:   make(chan *buffer, saveBuffers),
-		reads:    make(chan *fetch, l.model.totalPages()), // never full: each has taken a page
+		reads:    make(chan *fetch, l.model.TotalPages()), // never full: each has taken a page
 		ended:    make(chan struct{}),
 	}
 	all := mem.Bytes()
@@ -113,7 +113,7 @@ func (d *disk) close() {
 	d.done.Wait()
 	for _, f := range d.fetches {
 		for _, p := range f.pages {
-			d.model.drop(p)
+			d.model.Drop(p)
 		}
 	}
 	if err := errors.Join(d.store.Close(), d.memory.Close()); err != nil {
@@ -151,7 +151,7 @@ func (d *disk) read(l *loop, data []byte) {
 			if d.store.Get(f.names[f.read], f.tokens[f.read], data) != nil {
 				break // that page and what follows it is computed
 			}
-			d.model.fill(f.pages[f.read], data)
+			d.model.WritePage(f.pages[f.read], data)
 			f.read++
 		}
 		d.send(l, func() { l.fetched(f) })
@@ -209,17 +209,17 @@ func (l *loop) recall(j *job) {
 		j.fetching = true
 		return
 	}
-	if short := n - from - l.model.freePages(); short > 0 {
-		l.prefixes.evict(short)
+	if short := n - from - l.model.FreePages(); short > 0 {
+		l.prefixes.Evict(short)
 	}
-	n = min(n, from+l.model.freePages())
+	n = min(n, from+l.model.FreePages())
 	if n == from {
 		return
 	}
 	f := &fetch{job: j, from: from, names: j.names[from:n]}
 	for i := from; i < n; i++ {
 		f.tokens = append(f.tokens, j.req.PromptIDs[i*d.page:(i+1)*d.page])
-		f.pages = append(f.pages, l.model.take())
+		f.pages = append(f.pages, l.model.Take())
 		d.fetching[j.names[i]] = f
 	}
 	j.fetching = true
@@ -234,9 +234,9 @@ func (l *loop) fetched(f *fetch) {
 	for _, n := range f.names {
 		delete(d.fetching, n)
 	}
-	l.prefixes.insert(f.job.setOf(f.job.stretched), f.job, f.from, f.pages[:f.read])
+	l.prefixes.Insert(f.job.setOf(f.job.stretched), f.job, f.from, f.pages[:f.read])
 	for _, p := range f.pages {
-		l.model.drop(p)
+		l.model.Drop(p)
 	}
 	l.count.PrefixDiskTokens += uint64(f.read * d.page)
 	for _, j := range append(f.waits, f.job) {
@@ -281,17 +281,18 @@ func (d *disk) enqueue(l *loop, j *job, s seq) {
 	for ; j.saved < full; j.saved++ {
 		i := j.saved
 		page := s.Page(i)
-		if !l.prefixes.nodes[page].kept {
+		made, kept := l.prefixes.Kept(page)
+		if !kept {
 			return
 		}
 		again := i < j.found || j.req.Pin != ""
 		if !again && len(j.req.PromptIDs) < d.least || d.store.Has(j.names[i]) {
 			continue
 		}
-		if len(d.queue) >= l.model.totalPages() {
+		if len(d.queue) >= l.model.TotalPages() {
 			return
 		}
-		d.queue = append(d.queue, saving{page: page, made: l.prefixes.nodes[page].made, name: j.names[i], depth: i, at: j.used, half: !again})
+		d.queue = append(d.queue, saving{page: page, made: made, name: j.names[i], depth: i, at: j.used, half: !again})
 	}
 }
 
@@ -300,15 +301,14 @@ func (d *disk) pump(l *loop) {
 	for len(d.queue) > 0 && len(d.idle) > 0 {
 		s := d.queue[0]
 		d.queue = d.queue[1:]
-		n := &l.prefixes.nodes[s.page]
-		if !n.kept || n.made != s.made || d.store.Has(s.name) {
+		if made, kept := l.prefixes.Kept(s.page); !kept || made != s.made || d.store.Has(s.name) {
 			continue // it was given back meanwhile, or written for another request
 		}
 		b := d.idle[len(d.idle)-1]
 		d.idle = d.idle[:len(d.idle)-1]
 		b.saving = s
-		b.tokens = append(b.tokens[:0], n.tokens...)
-		l.model.read(s.page, b.data)
+		b.tokens = append(b.tokens[:0], l.prefixes.Tokens(s.page)...)
+		l.model.ReadPage(s.page, b.data)
 		d.writes <- b // never full: it holds as many as there are buffers
 	}
 	if len(d.queue) == 0 {

@@ -9,7 +9,7 @@ import (
 	"sync"
 	"testing"
 
-	"edged/core/infer/engine/pagestore"
+	"edged/core/infer/kv/pagestore"
 	"edged/core/protocol/backend"
 )
 

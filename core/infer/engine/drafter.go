@@ -110,10 +110,10 @@ func (d *drafter) read(b *branch) bool {
 	}
 	g.seq.Truncate(to - 1) // what was guessed for a turn that found no pages
 	for i := g.seq.Len(); i < to; i++ {
-		if len(d.rows) == d.size.batch || int(b.token(virtual+i)) >= d.size.rows {
+		if len(d.rows) == d.size.batch || int(b.Token(virtual+i)) >= d.size.rows {
 			return false
 		}
-		d.rows = append(d.rows, row{seq: g.seq, token: b.token(virtual + i)})
+		d.rows = append(d.rows, row{seq: g.seq, token: b.Token(virtual + i)})
 	}
 	k := len(d.ready)
 	d.rows[len(d.rows)-1].logits = d.logits[k*d.size.rows : (k+1)*d.size.rows]

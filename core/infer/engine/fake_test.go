@@ -90,7 +90,7 @@ func (f *fake) newSeq() seq {
 	return s
 }
 
-func (f *fake) keep(page int32) {
+func (f *fake) Keep(page int32) {
 	if p := f.pages[page]; p.kept || p.refs == 0 {
 		f.t.Errorf("page %d is kept: %v, holders %d", page, p.kept, p.refs)
 	}
@@ -98,7 +98,7 @@ func (f *fake) keep(page int32) {
 	f.pages[page].refs++
 }
 
-func (f *fake) forget(page int32) {
+func (f *fake) Forget(page int32) {
 	if !f.pages[page].kept {
 		f.t.Errorf("page %d is forgotten and was not kept", page)
 	}
@@ -106,20 +106,20 @@ func (f *fake) forget(page int32) {
 	f.dropPage(f.pages[page])
 }
 
-func (f *fake) idle(page int32) bool { return f.pages[page].kept && f.pages[page].refs == 1 }
+func (f *fake) Idle(page int32) bool { return f.pages[page].kept && f.pages[page].refs == 1 }
 
-func (f *fake) idlePages() int {
+func (f *fake) IdlePages() int {
 	n := 0
 	for i := range f.pages {
-		if f.idle(int32(i)) {
+		if f.Idle(int32(i)) {
 			n++
 		}
 	}
 	return n
 }
 
-func (f *fake) freePages() int  { return f.total - f.used }
-func (f *fake) totalPages() int { return f.total }
+func (f *fake) FreePages() int  { return f.total - f.used }
+func (f *fake) TotalPages() int { return f.total }
 func (f *fake) close() error    { f.closed = true; return nil }
 
 type fakeAdapter struct {
@@ -176,7 +176,7 @@ func (s *fakeSeq) Adopt(page int32) {
 
 func (s *fakeSeq) Copy(page int32, n int) {
 	p := s.m.pages[page]
-	if s.n%s.m.size.page != 0 || !p.kept || n < 1 || n >= s.m.size.page || s.n+n > s.m.size.context || s.m.freePages() < 1 {
+	if s.n%s.m.size.page != 0 || !p.kept || n < 1 || n >= s.m.size.page || s.n+n > s.m.size.context || s.m.FreePages() < 1 {
 		s.m.t.Errorf("%d positions of page %d, kept: %v, are copied at %d", n, page, p.kept, s.n)
 	}
 	own := s.m.takePage()
@@ -228,20 +228,20 @@ func (f *fake) takePage() *fakePage {
 	return p
 }
 
-func (f *fake) pageBytes() int { return 8 * f.size.page }
+func (f *fake) PageBytes() int { return 8 * f.size.page }
 
-func (f *fake) take() int32 {
-	if f.freePages() == 0 {
+func (f *fake) Take() int32 {
+	if f.FreePages() == 0 {
 		f.t.Error("a page is taken and none is free")
 	}
 	return f.takePage().number
 }
 
-func (f *fake) drop(page int32) { f.dropPage(f.pages[page]) }
+func (f *fake) Drop(page int32) { f.dropPage(f.pages[page]) }
 
-func (f *fake) read(page int32, dst []byte) {
+func (f *fake) ReadPage(page int32, dst []byte) {
 	p := f.pages[page]
-	if p.refs == 0 || len(p.states) != f.size.page || len(dst) != f.pageBytes() {
+	if p.refs == 0 || len(p.states) != f.size.page || len(dst) != f.PageBytes() {
 		f.t.Errorf("page %d with %d positions is read", page, len(p.states))
 	}
 	for i, s := range p.states {
@@ -250,11 +250,11 @@ func (f *fake) read(page int32, dst []byte) {
 }
 
 // fill runs beside forward, as the transformer's may.
-func (f *fake) fill(page int32, src []byte) {
+func (f *fake) WritePage(page int32, src []byte) {
 	f.mu.Lock()
 	p := f.pages[page]
 	f.mu.Unlock()
-	if p.refs != 1 || p.kept || len(src) != f.pageBytes() {
+	if p.refs != 1 || p.kept || len(src) != f.PageBytes() {
 		f.t.Errorf("page %d is filled: holders %d, kept: %v", page, p.refs, p.kept)
 	}
 	p.states = p.states[:0]
@@ -353,7 +353,7 @@ func (f *fake) forward(rows []row) error {
 	for _, s := range order {
 		need += s.Need(counts[s])
 	}
-	if need > f.freePages() {
+	if need > f.FreePages() {
 		f.refused.Add(1)
 		return transformer.ErrNoPages
 	}

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"unsafe"
 
-	"edged/core/infer/engine/pagestore"
+	"edged/core/infer/kv/pagestore"
 	"edged/core/infer/sample"
 	"edged/core/infer/transformer"
 	"edged/core/model/arch"
@@ -117,7 +117,7 @@ func (e *Engine) load(ctx context.Context, req backend.LoadRequest, progress fun
 	if err != nil {
 		return m, fmt.Errorf("engine: %w: %w", protocol.ErrModel, err)
 	}
-	m.model = &computer{m: t}
+	m.model = newComputer(t)
 	if err := stage("tune", 0, 0); err != nil {
 		return m, err
 	}
@@ -223,7 +223,7 @@ func (m *loaded) openDraft(path string, l layout, t *transformer.Model) error {
 	if err != nil {
 		return fmt.Errorf("engine: draft model: %w: %w", protocol.ErrModel, err)
 	}
-	m.draft = &computer{m: small}
+	m.draft = newComputer(small)
 	info := small.Info()
 	m.loop.drafter = newDrafter(m.draft, sizes{rows: info.VocabRows, context: info.Context, batch: info.MaxRows, sequences: l.sequences})
 	return nil

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"edged/core/infer/kv"
 	"edged/core/infer/sample"
 	"edged/core/infer/transformer"
 	"edged/core/protocol"
@@ -57,7 +58,7 @@ type loop struct {
 	drafts   speculator
 	drafter  *drafter      // nil: there is no draft model
 	governor *governor     // nil: the threads stay as they are
-	prefixes *prefixes     // nil: off
+	prefixes *kv.Tree      // nil: off
 	count    backend.Stats // counters; the rest of it is filled in by publish
 
 	disk    *disk                    // nil: nothing outlives the process
@@ -81,7 +82,7 @@ func newLoop(m model, size sizes, logits []float32, log *slog.Logger) *loop {
 		peaks:    make([]float32, size.logits*size.peaks),
 	}
 	if !size.forgets {
-		l.prefixes = newPrefixes(m, size.page)
+		l.prefixes = kv.NewTree(m, size.page)
 	}
 	l.publish()
 	return l
@@ -202,7 +203,7 @@ func (l *loop) run() {
 	}
 	l.unpin()
 	if l.prefixes != nil {
-		l.prefixes.clear()
+		l.prefixes.Clear()
 	}
 	for _, a := range l.adapters {
 		a.free(l.log)
@@ -372,15 +373,15 @@ func (l *loop) progress(j *job) {
 func (l *loop) publish() {
 	st := l.count
 	st.Running, st.Waiting = len(l.running), len(l.waiting)
-	st.KVPages = l.model.totalPages()
-	st.KVPagesCached = l.model.idlePages()
+	st.KVPages = l.model.TotalPages()
+	st.KVPagesCached = l.model.IdlePages()
 	if l.disk != nil {
 		l.disk.count(&st)
 	}
 	for _, s := range l.pins {
 		st.PrefixPinnedPages += s.Pages()
 	}
-	st.KVPagesUsed = st.KVPages - l.model.freePages() - st.KVPagesCached
+	st.KVPagesUsed = st.KVPages - l.model.FreePages() - st.KVPagesCached
 	st.Adapters = len(l.adapters)
 	for _, a := range l.adapters {
 		st.AdapterBytes += a.info.Bytes

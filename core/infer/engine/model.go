@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"edged/core/infer/kv"
 	"edged/core/infer/transformer"
 	"edged/core/model/lora"
 )
@@ -17,32 +18,22 @@ type model interface {
 	loadAdapter(a *lora.Adapter) (bound, error)
 	// bind makes of a request's adapters what its rows carry; nil for none.
 	bind(uses []use) any
-	freePages() int
-	totalPages() int
-	// The pages of the prefix cache: see core/infer/transformer/prefix.go.
-	keep(page int32)
-	forget(page int32)
-	idle(page int32) bool
-	idlePages() int
-	// Pages as bytes, for those on disk. fill may run beside forward.
-	pageBytes() int
-	take() int32
-	drop(page int32)
-	read(page int32, dst []byte)
-	fill(page int32, src []byte)
+	kv.Pages // those of the prefix cache
+	IdlePages() int
+	// Pages as bytes, for those on disk. WritePage may run beside forward.
+	PageBytes() int
+	Take() int32
+	Drop(page int32)
+	ReadPage(page int32, dst []byte)
+	WritePage(page int32, src []byte)
 	close() error
 }
 
 // seq is the cached part of one sequence.
 type seq interface {
-	Len() int
+	kv.Holder
 	Pages() int
-	Page(i int) int32
 	Need(n int) int
-	Adopt(page int32)
-	Copy(page int32, n int)
-	Swap(i int, page int32)
-	Truncate(n int)
 	Stretch(how int)
 	Stretched() int
 	Fork() seq
@@ -73,6 +64,7 @@ type row struct {
 
 // computer is a transformer.Model as the loop sees it.
 type computer struct {
+	*kv.Pool
 	m    *transformer.Model
 	rows []transformer.Row
 }
@@ -118,16 +110,7 @@ func (c *computer) bind(uses []use) any {
 	return out
 }
 
-func (c *computer) freePages() int       { return c.m.FreePages() }
-func (c *computer) totalPages() int      { return c.m.TotalPages() }
-func (c *computer) keep(page int32)      { c.m.Keep(page) }
-func (c *computer) forget(page int32)    { c.m.Forget(page) }
-func (c *computer) idle(page int32) bool { return c.m.Idle(page) }
-func (c *computer) idlePages() int       { return c.m.IdlePages() }
-func (c *computer) pageBytes() int       { return c.m.PageBytes() }
-func (c *computer) take() int32          { return c.m.Take() }
-func (c *computer) drop(page int32)      { c.m.Drop(page) }
+func (c *computer) close() error { return c.m.Close() }
 
-func (c *computer) read(page int32, dst []byte) { c.m.ReadPage(page, dst) }
-func (c *computer) fill(page int32, src []byte) { c.m.WritePage(page, src) }
-func (c *computer) close() error                { return c.m.Close() }
+// newComputer makes a model of one that is open.
+func newComputer(m *transformer.Model) *computer { return &computer{Pool: m.Cache(), m: m} }

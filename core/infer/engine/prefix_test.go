@@ -92,7 +92,7 @@ func TestPrefixes(t *testing.T) {
 func TestPrefixCollision(t *testing.T) {
 	e, _ := serve(t)
 	l := e.loaded.loop
-	if err := l.do(t.Context(), func() { l.prefixes.mask = 0 }); err != nil {
+	if err := l.do(t.Context(), func() { l.prefixes.Collide(0) }); err != nil {
 		t.Fatal(err)
 	}
 	for _, cached := range []int{0, 8, 8} {
@@ -379,7 +379,7 @@ func sound(t *testing.T, l *loop, f *fake) {
 			if i > 0 && page.kept && !s.pages[i-1].kept {
 				t.Error("a sequence holds a node and not the one above it")
 			}
-			if page.kept && i > 0 && p.nodes[page.number].parent != s.pages[i-1].number {
+			if page.kept && i > 0 && p.Parent(page.number) != s.pages[i-1].number {
 				t.Error("a node's parent is not the page before it")
 			}
 		}
@@ -387,8 +387,8 @@ func sound(t *testing.T, l *loop, f *fake) {
 	free, cached, used := f.total, 0, 0
 	for i, page := range f.pages {
 		want := holders[i]
-		if p.nodes[i].kept != page.kept {
-			t.Errorf("page %d is in the tree: %v, kept: %v", i, p.nodes[i].kept, page.kept)
+		if _, kept := p.Kept(int32(i)); kept != page.kept {
+			t.Errorf("page %d is in the tree: %v, kept: %v", i, kept, page.kept)
 		}
 		if page.kept {
 			want++
@@ -405,58 +405,11 @@ func sound(t *testing.T, l *loop, f *fake) {
 			free--
 		}
 	}
-	if free != f.freePages() || cached != f.idlePages() || free+cached+used != f.total {
-		t.Errorf("%d free, %d cached and %d used of %d; the model says %d free, %d idle", free, cached, used, f.total, f.freePages(), f.idlePages())
+	if free != f.FreePages() || cached != f.IdlePages() || free+cached+used != f.total {
+		t.Errorf("%d free, %d cached and %d used of %d; the model says %d free, %d idle", free, cached, used, f.total, f.FreePages(), f.IdlePages())
 	}
-	// The list holds every node once, each behind its parent; counts are right; each has its edge.
-	place, n := map[int32]int{}, 0
-	children, members := 0, map[*root]int{}
-	for at := p.newest; at != none; at = p.nodes[at].older {
-		c := &p.nodes[at]
-		if n++; n > len(p.nodes) {
-			t.Fatal("the list has a loop")
-		}
-		place[at] = n
-		members[c.root]++
-		if c.parent != none {
-			if above, ok := place[c.parent]; !ok || above > n {
-				t.Error("a node is newer than its parent")
-			}
-			if p.nodes[c.parent].root != c.root {
-				t.Error("a node has another root than its parent")
-			}
-		}
-		if p.edges[c.hash] != at || !c.kept {
-			t.Error("a node has no edge")
-		}
-		if p.roots[c.root.set] != c.root {
-			t.Error("a node's root is not known")
-		}
-	}
-	if n != len(p.edges) || len(members) != len(p.roots) {
-		t.Errorf("%d nodes, %d edges; %d of %d roots have nodes", n, len(p.edges), len(members), len(p.roots))
-	}
-	list := func(parent, child int32, r *root) {
-		for before := int32(none); child != none; before, child = child, p.nodes[child].next {
-			if c := &p.nodes[child]; c.parent != parent || c.before != before || c.root != r || place[child] == 0 {
-				t.Fatal("a list of children is broken")
-			}
-			children++
-		}
-	}
-	for at := range place {
-		list(at, p.nodes[at].child, p.nodes[at].root)
-	}
-	for r := range members {
-		list(none, r.child, r)
-	}
-	if children != n {
-		t.Errorf("%d nodes are children of %d", children, n)
-	}
-	for r, n := range members {
-		if r.nodes != n {
-			t.Errorf("a root counts %d nodes and has %d", r.nodes, n)
-		}
+	if err := p.Sound(); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -470,7 +423,7 @@ func TestPrefixesAtRandom(t *testing.T) {
 		t.Run(fmt.Sprint(shape), func(t *testing.T) {
 			e, f := serve(t, withPages(shape.pages), withSize(func(s *sizes) { s.batch, s.logits = shape.batch, 6 }))
 			cold, double := serve(t, withSize(func(s *sizes) { s.forgets = true }))
-			if err := e.loaded.loop.do(t.Context(), func() { e.loaded.loop.prefixes.mask = shape.mask }); err != nil {
+			if err := e.loaded.loop.do(t.Context(), func() { e.loaded.loop.prefixes.Collide(shape.mask) }); err != nil {
 				t.Fatal(err)
 			}
 			for i, id := range []string{"a", "b"} {
@@ -541,73 +494,15 @@ func TestPrefixesAtRandom(t *testing.T) {
 			t.Logf("%d hits, %d tokens saved, %d rows computed, %d turns without pages, %v", st.PrefixHits, st.PrefixTokens, f.rows.Load(), f.refused.Load(), err)
 			l := e.loaded.loop
 			if err := l.do(t.Context(), func() {
-				l.prefixes.clear()
+				l.prefixes.Clear()
 				sound(t, l, f)
-				if f.freePages() != f.total || len(l.prefixes.roots) > 0 {
-					t.Errorf("%d pages are free of %d, %d roots are left", f.freePages(), f.total, len(l.prefixes.roots))
+				if f.FreePages() != f.total || l.prefixes.Roots() > 0 {
+					t.Errorf("%d pages are free of %d, %d roots are left", f.FreePages(), f.total, l.prefixes.Roots())
 				}
 			}); err != nil {
 				t.Error(err)
 			}
 		})
-	}
-}
-
-// pool is pages and one sequence without any of what computes.
-type pool struct {
-	*fake
-	kept []bool
-}
-
-func (p *pool) totalPages() int      { return len(p.kept) }
-func (p *pool) keep(page int32)      { p.kept[page] = true }
-func (p *pool) forget(page int32)    { p.kept[page] = false }
-func (p *pool) idle(page int32) bool { return p.kept[page] }
-
-type poolSeq struct {
-	seq
-	pages []int32
-}
-
-func (s *poolSeq) Len() int         { return 8 * len(s.pages) }
-func (s *poolSeq) Page(i int) int32 { return s.pages[i] }
-func (s *poolSeq) Truncate(int)     {}
-func (s *poolSeq) Copy(int32, int)  {}
-func (s *poolSeq) Adopt(page int32) { s.pages = append(s.pages, page) }
-
-type tokens []int32
-
-func (t *tokens) token(i int) int32 { return (*t)[i] }
-
-// TestPrefixesAllocateNothing: in the steady state of a full pool, keeping, finding and giving back costs no garbage.
-func TestPrefixesAllocateNothing(t *testing.T) {
-	m := &pool{kept: make([]bool, 64)}
-	p := newPrefixes(m, 8)
-	s := &poolSeq{pages: make([]int32, 0, 64)}
-	h := make(tokens, 8*16)
-	turn, page := int32(0), int32(0)
-	step := func() {
-		turn++
-		for i := range h {
-			h[i] = (turn % 7) + int32(i)*(turn%3)
-		}
-		s.pages = s.pages[:0]
-		p.adopt("", s, &h, len(h))
-		if short := 16 - len(s.pages) - (len(m.kept) - len(p.edges)); short > 0 {
-			p.evict(short)
-		}
-		for len(s.pages) < 16 {
-			for page = 0; m.kept[page] || slices.Contains(s.pages, page); page++ {
-			}
-			s.pages = append(s.pages, page)
-		}
-		p.keep("", s, &h, s.Len())
-	}
-	for range 200 {
-		step()
-	}
-	if n := testing.AllocsPerRun(300, step); n > 0 {
-		t.Errorf("%v allocations for 16 pages", n)
 	}
 }
 

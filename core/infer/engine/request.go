@@ -9,8 +9,8 @@ import (
 	"slices"
 	"time"
 
-	"edged/core/infer/engine/pagestore"
 	"edged/core/infer/grammar"
+	"edged/core/infer/kv/pagestore"
 	"edged/core/infer/sample"
 	"edged/core/infer/text"
 	"edged/core/model/arch"
@@ -353,7 +353,7 @@ func (b *branch) release() (backend.Event, bool) {
 func (b *branch) history() int { return len(b.job.req.PromptIDs) + len(b.ids) }
 
 // token is one of them.
-func (b *branch) token(i int) int32 {
+func (b *branch) Token(i int) int32 {
 	if p := b.job.req.PromptIDs; i < len(p) {
 		return p[i]
 	}

@@ -3,6 +3,8 @@ package engine
 import (
 	"encoding/binary"
 	"math"
+
+	"edged/core/infer/kv"
 )
 
 // What the loop does with the prefix cache. Pages go into it as soon as they are full, those of answers too, so that a
@@ -33,9 +35,9 @@ func (l *loop) reuse() {
 }
 
 // skip lets one sequence of a job adopt what is known of its tokens before limit.
-func (l *loop) skip(j *job, s seq, h history, limit int) {
+func (l *loop) skip(j *job, s seq, h kv.History, limit int) {
 	from := s.Len()
-	n := l.prefixes.adopt(j.setOf(s.Stretched()), s, h, limit)
+	n := l.prefixes.Adopt(j.setOf(s.Stretched()), s, h, limit)
 	if n == 0 {
 		return
 	}
@@ -59,9 +61,9 @@ func (l *loop) keep() {
 		switch u := &l.batch.units[i]; {
 		case u.job.private:
 		case u.b == nil:
-			u.job.private = !l.prefixes.keep(u.job.setOf(u.seq.Stretched()), u.seq, u.job, u.seq.Len())
+			u.job.private = !l.prefixes.Keep(u.job.setOf(u.seq.Stretched()), u.seq, u.job, u.seq.Len())
 		default:
-			u.job.private = !l.prefixes.keep(u.job.setOf(u.seq.Stretched()), u.seq, u.b, u.seq.Len()-u.b.guess.taken)
+			u.job.private = !l.prefixes.Keep(u.job.setOf(u.seq.Stretched()), u.seq, u.b, u.seq.Len()-u.b.guess.taken)
 		}
 	}
 }
@@ -74,10 +76,10 @@ func (l *loop) retire(b *branch, n int) {
 		n = min(n, b.history())
 		if b.guess.taken > 0 {
 			b.seq.Truncate(n)
-			b.job.private = !l.prefixes.keep(b.job.setOf(b.seq.Stretched()), b.seq, b, n)
+			b.job.private = !l.prefixes.Keep(b.job.setOf(b.seq.Stretched()), b.seq, b, n)
 		}
 		if !b.job.private {
-			l.prefixes.keepRest(b.job.setOf(b.seq.Stretched()), b.seq, b, n)
+			l.prefixes.KeepRest(b.job.setOf(b.seq.Stretched()), b.seq, b, n)
 		}
 	}
 	b.drop()
@@ -97,8 +99,8 @@ func (l *loop) reserve() {
 		need += rows[i].seq.Need(n)
 		i += n
 	}
-	if short := need - l.model.freePages(); short > 0 {
-		l.prefixes.evict(short)
+	if short := need - l.model.FreePages(); short > 0 {
+		l.prefixes.Evict(short)
 	}
 }
 
@@ -107,7 +109,7 @@ func (l *loop) spoil(j *job, err error) {
 	l.fail(j, damaged(err))
 	if l.prefixes != nil {
 		l.unpin()
-		l.prefixes.clear()
+		l.prefixes.Clear()
 	}
 }
 
@@ -123,13 +125,13 @@ func (l *loop) pin(j *job) {
 	}
 	s := l.sequence(j, len(j.req.PromptIDs))
 	full := len(j.req.PromptIDs) / l.size.page * l.size.page
-	l.prefixes.adopt(j.setOf(s.Stretched()), s, j, full)
+	l.prefixes.Adopt(j.setOf(s.Stretched()), s, j, full)
 	s.Truncate(s.Len() / l.size.page * l.size.page)
 	n := s.Pages()
 	for _, other := range l.pins {
 		n += other.Pages()
 	}
-	if most := l.model.totalPages() - l.pages(l.size.context); n > most || s.Len() < full {
+	if most := l.model.TotalPages() - l.pages(l.size.context); n > most || s.Len() < full {
 		s.Free()
 		l.log.Warn("a prefix is not pinned: one whole conversation has to fit beside all that are", "request_id", j.req.ID,
 			"tokens", len(j.req.PromptIDs), "pages", n, "pages_left", max(most, 0))
@@ -147,14 +149,14 @@ func (l *loop) unpin() {
 }
 
 // available is the number of pages that can be had without setting anything aside.
-func (l *loop) available() int { return l.model.freePages() + l.model.idlePages() }
+func (l *loop) available() int { return l.model.FreePages() + l.model.IdlePages() }
 
 // shared is the number of pages that a new sequence would share with those that run.
-func (l *loop) shared(j *job, h history, limit int) int {
+func (l *loop) shared(j *job, h kv.History, limit int) int {
 	if l.prefixes == nil || j.private {
 		return 0
 	}
-	return l.prefixes.held(j.setOf(l.stretch(j, limit+1)), h, limit)
+	return l.prefixes.Held(j.setOf(l.stretch(j, limit+1)), h, limit)
 }
 
 // describe names the adapters of a job as the cache knows them: by content and scale, in their order. A job with an
@@ -172,7 +174,7 @@ func (j *job) describe() {
 }
 
 // token makes the prompt a history.
-func (j *job) token(i int) int32 { return j.req.PromptIDs[i] }
+func (j *job) Token(i int) int32 { return j.req.PromptIDs[i] }
 
 // first is the first token whose row has to be computed, whatever is known: its logits are wanted.
 func (b *branch) first() int {

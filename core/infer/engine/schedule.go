@@ -136,7 +136,7 @@ func (l *loop) makeRoom() {
 		return
 	}
 	l.fail(j, fmt.Errorf("engine: %w: the pool of %d KV pages does not hold the %d tokens of one sequence",
-		protocol.ErrNoMemory, l.model.totalPages(), j.branches[0].history()))
+		protocol.ErrNoMemory, l.model.TotalPages(), j.branches[0].history()))
 }
 
 // setAside takes a running job's pages and puts it into the queue again.

@@ -257,7 +257,7 @@ func (l *loop) roomFor(units []unit, candidates []candidate) bool {
 // than was drawn, and otherwise than guessed.
 func (b *branch) guessed() int {
 	g, n := &b.guess, 0
-	for n < g.taken && g.at+n < b.history() && b.token(g.at+n) == g.ids[:g.taken][n] {
+	for n < g.taken && g.at+n < b.history() && b.Token(g.at+n) == g.ids[:g.taken][n] {
 		n++
 	}
 	return n

@@ -313,7 +313,7 @@ func TestGuessesPay(t *testing.T) {
 				if !slices.Equal(j.branches[0].ids, c.text) {
 					t.Error("the text is another one")
 				}
-				l.prefixes.clear()
+				l.prefixes.Clear()
 			}
 			speed := float64(spent[0]) / float64(spent[1])
 			t.Logf("%.2f × as fast", speed)

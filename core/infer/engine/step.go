@@ -17,7 +17,7 @@ func (l *loop) take(w want) {
 	switch {
 	case !b.live() || b.seq == nil:
 		return // its job has failed, or an earlier row of this turn ended it
-	case w.pos >= b.history() || b.token(w.pos) != w.id:
+	case w.pos >= b.history() || b.Token(w.pos) != w.id:
 		return // the row was computed for a token that was not drawn
 	case b.guess.taken > 0 && w.pos >= b.guess.at+b.guessed():
 		return // likewise one before it: what a grammar has decided behind that may be what was guessed

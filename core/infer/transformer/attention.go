@@ -174,13 +174,13 @@ func (j *putJob) row(t int) {
 		q[i] *= f
 	}
 	kvs := s.m.kv
-	l := &kvs.layers[a.index]
-	page := int(r.seq.pages[r.pos/kernel.BlockPositions]) * l.stride
+	l, mem := kvs.Layer(a.index), kvs.Mem()
+	page := int(r.seq.Table()[r.pos/kernel.BlockPositions]) * l.Stride
 	slot := r.pos % kernel.BlockPositions
 	for head := range a.KVHeads {
-		kOff, vOff := kvs.offsets(a.index, head)
-		s.k.PutKV(kvs.mem[page+kOff:page+kOff+l.keyBytes], kvs.kind, slot, k[head*a.KeyDim:(head+1)*a.KeyDim])
-		s.k.PutKV(kvs.mem[page+vOff:page+vOff+l.valueBytes], kvs.kind, slot, v[head*a.ValueDim:(head+1)*a.ValueDim])
+		kOff, vOff := kvs.Offsets(a.index, head)
+		s.k.PutKV(mem[page+kOff:page+kOff+l.KeyBytes], kvs.Type(), slot, k[head*a.KeyDim:(head+1)*a.KeyDim])
+		s.k.PutKV(mem[page+vOff:page+vOff+l.ValueBytes], kvs.Type(), slot, v[head*a.ValueDim:(head+1)*a.ValueDim])
 	}
 }
 
@@ -263,7 +263,7 @@ type attendJob struct {
 // encoder is the whole text.
 func (j *attendJob) visible(r *row) (lo, hi int) {
 	if j.a.Both {
-		hi = r.seq.n + r.seq.rows
+		hi = r.seq.Len() + r.seq.rows
 		if j.a.Window > 0 {
 			lo, hi = max(0, r.pos-j.a.Window), min(hi, r.pos+j.a.Window+1)
 		}
@@ -316,13 +316,13 @@ func (j *attendJob) one(w, item, i, lo, hi int, dst *kernel.Partial) {
 	at := t*a.ld() + head*group*a.KeyDim
 	args := &s.workers[w].args
 	*args = kernel.AttendArgs{
-		Q: s.qkv[at : at+group*a.KeyDim], Group: group, HeadDim: a.KeyDim, ValueDim: a.ValueDim, Type: s.m.kv.kind,
-		Arena: s.m.kv.mem, PageBytes: s.m.kv.layers[a.index].stride, Pages: s.rows[t].seq.pages, SoftCap: a.Cap,
+		Q: s.qkv[at : at+group*a.KeyDim], Group: group, HeadDim: a.KeyDim, ValueDim: a.ValueDim, Type: s.m.kv.Type(),
+		Arena: s.m.kv.Mem(), PageBytes: s.m.kv.Layer(a.index).Stride, Pages: s.rows[t].seq.Table(), SoftCap: a.Cap,
 	}
 	if a.slopes != nil {
 		args.Slopes, args.Pos = a.slopes[head*group:(head+1)*group], s.rows[t].pos
 	}
-	args.KOff, args.VOff = s.m.kv.offsets(a.index, head)
+	args.KOff, args.VOff = s.m.kv.Offsets(a.index, head)
 	args.Latent = a.latent
 	args.Lo, args.Hi = span(lo, hi, i)
 	s.k.Attend(dst, args)

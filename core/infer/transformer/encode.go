@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"edged/core/infer/kv"
 	"edged/core/model/arch"
 )
 
@@ -33,8 +34,8 @@ func (m *Model) Encode(texts []Text) error {
 		n, rows, pages := 0, 0, 0
 		for n < len(texts) {
 			rows += len(texts[n].IDs)
-			pages += pagesFor(len(texts[n].IDs))
-			if n > 0 && (rows > m.opt.MaxRows || pages > len(m.kv.free)) {
+			pages += kv.PagesFor(len(texts[n].IDs))
+			if n > 0 && (rows > m.opt.MaxRows || pages > m.kv.FreePages()) {
 				break
 			}
 			n++

@@ -73,7 +73,7 @@ func newStore(n int64) (*store, error) {
 	if n > math.MaxInt {
 		return nil, fmt.Errorf("%d bytes are more than this system's address space holds", n)
 	}
-	b, mem, err := reserveBytes(n)
+	b, mem, err := mmap.Reserve(n)
 	if err != nil {
 		return nil, err
 	}

@@ -38,7 +38,7 @@ func (m *Model) Forward(rows []Row) error {
 		return err
 	}
 	for i := 0; i < len(rows); i += rows[i].Seq.rows {
-		rows[i].Seq.extend(rows[i].Seq.rows)
+		rows[i].Seq.Extend(rows[i].Seq.rows)
 	}
 	s := m.step
 	s.begin(rows)
@@ -54,7 +54,7 @@ func (m *Model) Forward(rows []Row) error {
 	for i := 0; i < len(rows); {
 		seq := rows[i].Seq
 		i += seq.rows
-		seq.n += seq.rows
+		seq.Advance(seq.rows)
 	}
 	return nil
 }
@@ -71,7 +71,7 @@ func (m *Model) check(rows []Row) error {
 	var last *Seq
 	for i := range rows {
 		r := &rows[i]
-		if r.Seq == nil || r.Seq.m != m {
+		if r.Seq == nil || r.Seq.Of() != m.kv {
 			return fmt.Errorf("transformer: row %d: its sequence was freed or is of another model", i)
 		}
 		if r.Seq != last {
@@ -85,10 +85,10 @@ func (m *Model) check(rows []Row) error {
 		if int(r.Token) >= m.spec.Vocab {
 			return fmt.Errorf("transformer: row %d: token %d: the model has %d", i, r.Token, m.spec.Vocab)
 		}
-		if n := r.Seq.n + r.Seq.rows; n > m.opt.Context {
+		if n := r.Seq.Len() + r.Seq.rows; n > m.opt.Context {
 			return fmt.Errorf("%w: row %d makes %d positions of at most %d", ErrContext, i, n, m.opt.Context)
 		}
-		if n := r.Seq.n + r.Seq.rows; m.border > 0 && n > m.border && r.Seq.stretch == 0 {
+		if n := r.Seq.Len() + r.Seq.rows; m.border > 0 && n > m.border && r.Seq.Stretched() == 0 {
 			return fmt.Errorf("transformer: row %d: its sequence grows beyond %d positions and is not stretched", i, m.border)
 		}
 		if r.Logits != nil && len(r.Logits) != m.spec.Vocab {
@@ -103,7 +103,7 @@ func (m *Model) check(rows []Row) error {
 		if r.Type < 0 || int(r.Type) >= max(m.spec.Embed.Types, 1) {
 			return fmt.Errorf("transformer: row %d: token type %d: the model has %d", i, r.Type, m.spec.Embed.Types)
 		}
-		if m.spec.Kind == arch.Encoder && (r.Logits != nil || r.Seq.n > 0) {
+		if m.spec.Kind == arch.Encoder && (r.Logits != nil || r.Seq.Len() > 0) {
 			return fmt.Errorf("transformer: row %d: an encoder reads whole texts and has no logits", i)
 		}
 		if err := m.checkUses(r.Adapters); err != nil {
@@ -117,10 +117,10 @@ func (m *Model) check(rows []Row) error {
 	}
 	need := 0
 	for i := 0; i < len(rows); i += rows[i].Seq.rows {
-		need += rows[i].Seq.need(rows[i].Seq.rows)
+		need += rows[i].Seq.Need(rows[i].Seq.rows)
 	}
-	if need > len(m.kv.free) {
-		return fmt.Errorf("%w: %d wanted, %d free", ErrNoPages, need, len(m.kv.free))
+	if need > m.kv.FreePages() {
+		return fmt.Errorf("%w: %d wanted, %d free", ErrNoPages, need, m.kv.FreePages())
 	}
 	return nil
 }
@@ -153,9 +153,9 @@ func (s *step) begin(rows []Row) {
 	pos := 0
 	for i := range rows {
 		if r := &rows[i]; r.Seq != seq {
-			seq, pos = r.Seq, r.Seq.n
+			seq, pos = r.Seq, r.Seq.Len()
 			for i := range s.m.net.ropes {
-				s.m.net.ropes[i].prepare(seq.stretch)
+				s.m.net.ropes[i].prepare(seq.Stretched())
 			}
 		}
 		g := &s.groups[s.group(rows[i].Adapters)]
@@ -214,7 +214,7 @@ func (j *embedJob) Do(worker, chunk int) {
 			}
 			for i := range net.ropes {
 				cos, sin := s.angles(i, t)
-				net.ropes[i].fill(cos, sin, r.pos, r.seq.stretch)
+				net.ropes[i].fill(cos, sin, r.pos, r.seq.Stretched())
 			}
 		}
 	}

@@ -138,10 +138,10 @@ func (j *latentJob) row(t int) {
 	l.kvNorm.apply(s.k, kv[:l.KVRank], kv[:l.KVRank])
 	s.k.Rotate(kv[l.KVRank:], cos, sin, turn.of.Adjacent)
 	r, kvs := &s.rows[t], s.m.kv
-	c := &kvs.layers[l.core.index]
-	at, _ := kvs.offsets(l.core.index, 0)
-	at += int(r.seq.pages[r.pos/kernel.BlockPositions]) * c.stride
-	s.k.PutKV(kvs.mem[at:at+c.keyBytes], kvs.kind, r.pos%kernel.BlockPositions, kv)
+	c := kvs.Layer(l.core.index)
+	at, _ := kvs.Offsets(l.core.index, 0)
+	at += int(r.seq.Table()[r.pos/kernel.BlockPositions]) * c.Stride
+	s.k.PutKV(kvs.Mem()[at:at+c.KeyBytes], kvs.Type(), r.pos%kernel.BlockPositions, kv)
 }
 
 // scaleJob multiplies the first cols values of each row.

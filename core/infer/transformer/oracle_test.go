@@ -250,8 +250,8 @@ func openRunner(t *testing.T, path string, o Options) (*runner, *weights.Model) 
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if m.FreePages() != m.TotalPages() {
-			t.Errorf("%d of %d pages are free at the end", m.FreePages(), m.TotalPages())
+		if m.Cache().FreePages() != m.Cache().TotalPages() {
+			t.Errorf("%d of %d pages are free at the end", m.Cache().FreePages(), m.Cache().TotalPages())
 		}
 		if err := m.Close(); err != nil {
 			t.Error(err)

@@ -2,11 +2,11 @@ package transformer
 
 import (
 	"fmt"
-	"math"
 	"reflect"
 	"slices"
 	"unsafe"
 
+	"edged/core/infer/kv"
 	"edged/core/model/arch"
 	"edged/core/model/mmap"
 	"edged/quant/kernel"
@@ -25,7 +25,7 @@ func PlanMemory(spec *arch.Spec, o Options) (kvBytesPerPage, scratch int64, err 
 		return 0, 0, fmt.Errorf("transformer: %w", err)
 	}
 	z := scratchSizes(spec, &o)
-	return pageBytes(spec, o.KV), z.total(), nil
+	return kv.PageBytes(spec, o.KV), z.total(), nil
 }
 
 // The buffers of step.
@@ -164,25 +164,10 @@ func align(n int64) int64 { return (n + 15) &^ 15 }
 // reserve takes n float32 values off the Go heap, so that the collector neither counts them nor waits for twice as
 // many; pages that no batch touches are never taken from the system.
 func reserve(n int64) ([]float32, *mmap.Mapping, error) {
-	b, mem, err := reserveBytes(4 * n)
+	b, mem, err := mmap.Reserve(4 * n)
 	if err != nil || n == 0 {
 		return nil, mem, err
 	}
 	_ = mem.Advise(mmap.HugePage) // a hint
 	return unsafe.Slice((*float32)(unsafe.Pointer(unsafe.SliceData(b))), n), mem, nil
-}
-
-func reserveBytes(n int64) ([]byte, *mmap.Mapping, error) {
-	if n > math.MaxInt {
-		return nil, nil, fmt.Errorf("%d bytes are more than this system's address space holds", n)
-	}
-	if raceEnabled { // the race detector sees Go memory only
-		mem, err := mmap.Anonymous(0)
-		return make([]byte, n), mem, err
-	}
-	mem, err := mmap.Anonymous(int(n))
-	if err != nil {
-		return nil, nil, err
-	}
-	return mem.Bytes(), mem, nil
 }

@@ -1,7 +1,6 @@
 package transformer
 
 import (
-	"math/rand/v2"
 	"slices"
 	"testing"
 
@@ -19,19 +18,19 @@ func TestKeptPages(t *testing.T) {
 	}
 	pages := func(free, idle int) {
 		t.Helper()
-		if m.FreePages() != free || m.IdlePages() != idle {
-			t.Fatalf("%d free, %d idle, want %d and %d", m.FreePages(), m.IdlePages(), free, idle)
+		if m.Cache().FreePages() != free || m.Cache().IdlePages() != idle {
+			t.Fatalf("%d free, %d idle, want %d and %d", m.Cache().FreePages(), m.Cache().IdlePages(), free, idle)
 		}
 	}
 	a := m.NewSeq()
 	feed(t, m, a, ids[:70]...)
 	first, second := a.Page(0), a.Page(1)
-	m.Keep(first)
-	m.Keep(second)
+	m.Cache().Keep(first)
+	m.Cache().Keep(second)
 	pages(9, 0)
 	a.Free()
 	pages(10, 2)
-	if !m.Idle(first) || m.Idle(first+7) {
+	if !m.Cache().Idle(first) || m.Cache().Idle(first+7) {
 		t.Error("Idle is wrong")
 	}
 
@@ -39,7 +38,7 @@ func TestKeptPages(t *testing.T) {
 	b.Adopt(first)
 	b.Adopt(second)
 	pages(10, 0)
-	if b.Len() != 64 || b.Need(1) != 1 || m.Idle(first) {
+	if b.Len() != 64 || b.Need(1) != 1 || m.Cache().Idle(first) {
 		t.Errorf("length %d, needs %d", b.Len(), b.Need(1))
 	}
 	c := b.Fork()
@@ -80,76 +79,12 @@ func TestKeptPages(t *testing.T) {
 	if !slices.Equal(feed(t, m, d, ids[66:70]...), want(ids[:70]...)) {
 		t.Error("other logits behind swapped pages")
 	}
-	m.Forget(first) // d still holds it
+	m.Cache().Forget(first) // d still holds it
 	pages(9, 0)
 	d.Free()
 	pages(11, 1)
-	m.Forget(second)
+	m.Cache().Forget(second)
 	pages(12, 0)
-}
-
-// TestKeptPagesAddUp: free, idle and held pages are all there are, whatever happens.
-func TestKeptPagesAddUp(t *testing.T) {
-	m := newMemory("llama", tiny("llama")).open(t, Options{Context: 128, KVPages: 16})
-	rng := rand.New(rand.NewPCG(1, 2))
-	var seqs []*Seq
-	kept := map[int32]bool{}
-	for range 400 {
-		switch n := rng.IntN(6); {
-		case len(seqs) == 0 || n == 0:
-			seqs = append(seqs, m.NewSeq())
-		case n == 1:
-			seqs = append(seqs, seqs[rng.IntN(len(seqs))].Fork())
-		case n == 2:
-			i := rng.IntN(len(seqs))
-			seqs[i].Free()
-			seqs = slices.Delete(seqs, i, i+1)
-		case n == 3:
-			s := seqs[rng.IntN(len(seqs))]
-			s.Truncate(rng.IntN(s.Len() + 1))
-		case n == 4:
-			s := seqs[rng.IntN(len(seqs))]
-			if i := rng.IntN(4); (i+1)*32 <= s.Len() && !kept[s.Page(i)] {
-				m.Keep(s.Page(i))
-				kept[s.Page(i)] = true
-			}
-			for p := range kept {
-				switch {
-				case rng.IntN(3) == 0:
-					m.Forget(p)
-					delete(kept, p)
-				case s.Len()%32 == 0 && s.Len() < 128 && rng.IntN(3) == 0:
-					s.Adopt(p)
-				case s.Len()%32 == 0 && s.Len() < 128 && m.FreePages() > 0:
-					s.Copy(p, 1+rng.IntN(31))
-				}
-			}
-		default:
-			s := seqs[rng.IntN(len(seqs))]
-			rows := slices.Repeat([]Row{{Seq: s, Token: 1}}, min(1+rng.IntN(40), 128-s.Len()))
-			if need, free := s.Need(len(rows)), m.FreePages(); len(rows) > 0 && (m.Forward(rows) == nil) != (need <= free) {
-				t.Fatalf("%d pages were needed, %d free, and Forward saw it otherwise", need, free)
-			}
-		}
-		held := map[int32]bool{}
-		for _, s := range seqs {
-			for _, p := range s.pages {
-				held[p] = true
-			}
-		}
-		idle := 0
-		for p := range kept {
-			if !held[p] {
-				idle++
-			}
-			if m.Idle(p) == held[p] {
-				t.Fatalf("page %d is idle: %v, held: %v", p, m.Idle(p), held[p])
-			}
-		}
-		if m.IdlePages() != idle || m.FreePages()+idle+len(held) != m.TotalPages() {
-			t.Fatalf("%d free, %d idle (counted %d), %d held of %d", m.FreePages(), m.IdlePages(), idle, len(held), m.TotalPages())
-		}
-	}
 }
 
 // TestPagesAsBytes: a page that was read from one model and written to another of the same weights gives the same bits.
@@ -163,19 +98,19 @@ func TestPagesAsBytes(t *testing.T) {
 		other := to.NewSeq() // so that the pages get other numbers
 		feed(t, to, other, ids[:3]...)
 
-		buf := make([]byte, from.PageBytes())
+		buf := make([]byte, from.Cache().PageBytes())
 		b := to.NewSeq()
 		for i := range 2 {
-			from.ReadPage(a.Page(i), buf)
-			page := to.Take()
-			to.WritePage(page, buf)
-			again := make([]byte, to.PageBytes())
-			if to.ReadPage(page, again); !slices.Equal(buf, again) {
+			from.Cache().ReadPage(a.Page(i), buf)
+			page := to.Cache().Take()
+			to.Cache().WritePage(page, buf)
+			again := make([]byte, to.Cache().PageBytes())
+			if to.Cache().ReadPage(page, again); !slices.Equal(buf, again) {
 				t.Errorf("%v: another page is read than was written", kv)
 			}
-			to.Keep(page)
-			to.Drop(page)
-			if !to.Idle(page) {
+			to.Cache().Keep(page)
+			to.Cache().Drop(page)
+			if !to.Cache().Idle(page) {
 				t.Errorf("%v: the page is not the cache's alone", kv)
 			}
 			b.Adopt(page)
@@ -185,8 +120,8 @@ func TestPagesAsBytes(t *testing.T) {
 		}
 		b.Free()
 		other.Free()
-		if to.FreePages() != 5 || to.IdlePages() != 2 {
-			t.Errorf("%v: %d pages are free, %d idle", kv, to.FreePages(), to.IdlePages())
+		if to.Cache().FreePages() != 5 || to.Cache().IdlePages() != 2 {
+			t.Errorf("%v: %d pages are free, %d idle", kv, to.Cache().FreePages(), to.Cache().IdlePages())
 		}
 		a.Free()
 	}

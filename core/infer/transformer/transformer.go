@@ -18,6 +18,7 @@ import (
 	"runtime"
 	"sync"
 
+	"edged/core/infer/kv"
 	"edged/core/infer/transformer/pool"
 	"edged/core/model/arch"
 	"edged/core/model/mmap"
@@ -112,7 +113,7 @@ func (o Options) resolve(spec *arch.Spec) (Options, error) {
 	}
 	o.ThreadsDecode = min(o.ThreadsDecode, limit)
 	if o.KVPages == 0 {
-		o.KVPages = pagesFor(o.Context)
+		o.KVPages = kv.PagesFor(o.Context)
 	}
 	if o.KVPages < 1 || o.KVPages > math.MaxInt32 {
 		return o, fmt.Errorf("%d KV pages: want 1 or more", o.KVPages)
@@ -128,7 +129,7 @@ type Model struct {
 	opt     Options
 	k       kernel.Kernels
 	net     network
-	kv      *arena
+	kv      *kv.Pool
 	pool    *pool.Pool
 	step    *step
 	scratch *mmap.Mapping
@@ -198,13 +199,13 @@ func newModel(src source, spec *arch.Spec, o Options) (*Model, error) {
 	if n := m.net.positions; n != nil && o.Context > n.Rows-m.net.offset {
 		return nil, fmt.Errorf("a context of %d positions: the model has learned %d", o.Context, n.Rows-m.net.offset)
 	}
-	if m.kv, err = newArena(spec, &o); err != nil {
+	if m.kv, err = kv.NewPool(spec, kv.Options{Type: o.KV, Pages: o.KVPages, Context: o.Context}); err != nil {
 		return nil, err
 	}
 	sizes := scratchSizes(spec, &o)
 	mem, mapping, err := reserve(sizes.floats())
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("scratch: %w", err), m.kv.close())
+		return nil, errors.Join(fmt.Errorf("scratch: %w", err), m.kv.Close())
 	}
 	m.scratch = mapping
 	if o.Beside != nil {
@@ -216,7 +217,7 @@ func newModel(src source, spec *arch.Spec, o Options) (*Model, error) {
 	m.info = m.net.info
 	m.info.Arch, m.info.Layers, m.info.Width = spec.Family, len(spec.Layers), spec.Width
 	m.info.VocabRows, m.info.Context, m.info.TrainContext = spec.Vocab, o.Context, spec.Context
-	m.info.PageBytes, m.info.ScratchBytes = pageBytes(spec, o.KV), sizes.total()
+	m.info.PageBytes, m.info.ScratchBytes = kv.PageBytes(spec, o.KV), sizes.total()
 	m.info.Precision, m.info.KV, m.info.MaxRows = o.Precision, o.KV, o.MaxRows
 	m.info.ThreadsPrefill = min(o.ThreadsPrefill, m.pool.Threads())
 	m.info.ThreadsDecode = min(o.ThreadsDecode, m.pool.Threads())
@@ -236,5 +237,5 @@ func (m *Model) Close() error {
 	if m.opt.Beside == nil {
 		m.pool.Close()
 	}
-	return errors.Join(m.kv.close(), m.scratch.Close())
+	return errors.Join(m.kv.Close(), m.scratch.Close())
 }

@@ -153,8 +153,8 @@ func (b *bench) randomIDs(seed uint64, n int) []int32 {
 
 func (b *bench) close() {
 	b.t.Helper()
-	if b.m.FreePages() != b.m.TotalPages() {
-		b.t.Errorf("%d of %d pages are free at the end", b.m.FreePages(), b.m.TotalPages())
+	if b.m.Cache().FreePages() != b.m.Cache().TotalPages() {
+		b.t.Errorf("%d of %d pages are free at the end", b.m.Cache().FreePages(), b.m.Cache().TotalPages())
 	}
 	for _, a := range b.adapters {
 		a.Close()

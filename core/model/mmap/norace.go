@@ -1,5 +1,5 @@
 //go:build !race
 
-package transformer
+package mmap
 
 const raceEnabled = false
