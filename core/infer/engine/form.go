@@ -81,7 +81,7 @@ func (f *forms) vocabulary(v *vocabulary) *grammar.Vocabulary {
 			if v.isEOG(id) {
 				return nil // the end is allowed where the text may end, whatever its piece
 			}
-			return v.piece(id)
+			return v.written(id)
 		})
 	}
 	return f.pieces
@@ -96,10 +96,16 @@ func formError(err error) error {
 
 // hold gives every branch of a new job its place in the grammar.
 func (j *job) hold(ctx context.Context) error {
+	shown, more := grammar.Shown(j.req.Grammar)
+	j.show(shown)
+	if !more && len(shown) > 0 {
+		return nil
+	}
 	auto, err := j.vocab.form(ctx, j.req.Grammar)
 	if err != nil {
 		return err
 	}
+	j.show(auto.Tokens())
 	if auto.After() != "" {
 		j.behind = auto
 		return nil
@@ -116,6 +122,30 @@ func (j *job) hold(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// show makes control tokens a part of the answers' text.
+func (j *job) show(texts []string) {
+	if len(texts) == 0 {
+		return
+	}
+	if j.shown == nil {
+		j.shown = map[int32]bool{}
+	}
+	v := j.vocab
+	for id := range int32(len(v.ends)) {
+		if v.isControl(id) && slices.Contains(texts, string(v.raw(id))) {
+			j.shown[id] = true
+		}
+	}
+}
+
+// piece is what a token adds to the text.
+func (j *job) piece(id int32) []byte {
+	if j.shown[id] {
+		return j.vocab.raw(id)
+	}
+	return j.vocab.piece(id)
 }
 
 // watch looks for the mark in a free text, and has what follows it keep to its form until that is complete. The mark may end

@@ -49,6 +49,37 @@ func TestGrammar(t *testing.T) {
 	t.Logf("%d tokens, %d of them decided by the grammar, in %d turns", drawn, st.DecidedTokens, f.turns.Load())
 }
 
+// streamed is the text of the first choice's events.
+func streamed(a answer) string {
+	var out strings.Builder
+	for _, ev := range a.events {
+		if ev.Index == 0 {
+			out.WriteString(ev.Text)
+		}
+	}
+	return out.String()
+}
+
+// TestGrammarShowsControlTokens: one that the grammar names, or that is to be shown, is a part of the text, streamed and whole,
+// and of no other answer's.
+func TestGrammarShowsControlTokens(t *testing.T) {
+	e, _ := serve(t)
+	bell := strings.Repeat("=", fakeBell-75)
+	req := backend.Request{ID: "named", PromptIDs: prompt(5, 1), Grammar: fmt.Sprintf(`root ::= "a" %%token %q [bc]`, bell), Stream: true}
+	a := must(t, e, req)
+	if c := a.last.Choices[0]; !strings.HasPrefix(c.Text, "a"+bell) || len(c.Text) != len(bell)+2 || c.IDs[1] != fakeBell || streamed(a) != c.Text {
+		t.Errorf("%+v, streamed %q", c, streamed(a))
+	}
+	req = backend.Request{ID: "free", PromptIDs: prompt(5, 1), MaxTokens: 3, Stream: true, Sampling: backend.Sampling{LogitBias: map[int32]float32{fakeBell: 1e6}}}
+	if c := must(t, e, req).last.Choices[0]; c.Text != "" || len(c.IDs) != 3 {
+		t.Errorf("a control token that nobody names: %+v", c)
+	}
+	req.ID, req.Grammar = "shown", grammar.Show([]string{bell}, "")
+	if a := must(t, e, req); a.last.Choices[0].Text != strings.Repeat(bell, 3) || streamed(a) != a.last.Choices[0].Text {
+		t.Errorf("%+v, streamed %q", a.last.Choices[0], streamed(a))
+	}
+}
+
 // TestGrammarDecides: a text without a choice costs no turn, and the same ids come where their log-probabilities are wanted.
 func TestGrammarDecides(t *testing.T) {
 	e, f := serve(t)

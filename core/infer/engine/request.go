@@ -43,6 +43,7 @@ type job struct {
 	watch   bool               // times of its tokens are kept
 	decided int                // tokens of the grammar's before it ran
 	behind  *grammar.Automaton // of what follows a mark in an answer that is free otherwise; nil: none
+	shown   map[int32]bool     // control tokens that are a part of the text
 	out     *mailbox
 	arrived time.Time
 	// ---
@@ -280,13 +281,13 @@ func (b *branch) replay(ids []int32) error {
 // that of a token which the grammar does not allow.
 func (b *branch) accept(id int32) error {
 	if b.form != nil {
-		if err := b.form.Advance(id, b.job.vocab.piece(id)); err != nil {
+		if err := b.form.Advance(id, b.job.vocab.written(id)); err != nil {
 			return formError(err)
 		}
 	}
 	b.ids = append(b.ids, id)
 	b.begins = append(b.begins, b.text.Len())
-	stopped := b.text.Write(b.job.vocab.piece(id))
+	stopped := b.text.Write(b.job.piece(id))
 	b.certain = append(b.certain, b.text.Certain())
 	switch {
 	case stopped: // ids whose text is cut away are no part of the answer

@@ -158,7 +158,7 @@ func (l *loop) speculate(units []unit, may bool) {
 		g := &b.guess
 		g.ids = g.ids[:min(len(g.ids), max(0, b.job.limit-len(b.ids)-1))]
 		if b.form != nil && len(g.ids) > 0 { // what the form does not allow is not drawn
-			g.ids = g.ids[:b.form.Follow(g.ids, b.job.vocab.piece)]
+			g.ids = g.ids[:b.form.Follow(g.ids, b.job.vocab.written)]
 		}
 		if len(g.ids) == 0 || usual == 0 && !s.eager {
 			continue

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"edged/core/infer/grammar"
 	"edged/core/protocol"
 	"edged/core/protocol/backend"
 )
@@ -65,6 +66,14 @@ func newVocabulary(v backend.Vocabulary, rows int, extra []int32) (*vocabulary, 
 func (v *vocabulary) piece(id int32) []byte {
 	if v.isControl(id) {
 		return nil
+	}
+	return v.raw(id)
+}
+
+// written is a token as grammars know it: a control token is no text, and can be named.
+func (v *vocabulary) written(id int32) []byte {
+	if v.isControl(id) {
+		return grammar.TokenPiece(v.raw(id))
 	}
 	return v.raw(id)
 }

@@ -75,6 +75,11 @@ var dead = &state{dist: never} //nolint:gochecknoglobals // a constant
 
 // Bind joins a grammar and a vocabulary. The error is ErrSyntax where the vocabulary cannot write any of its texts.
 func (g *Grammar) Bind(v *Vocabulary) (*Automaton, error) {
+	for _, text := range g.named {
+		if v.find(TokenPiece([]byte(text))) < 0 {
+			return nil, wrong("the model has no control token %q", text)
+		}
+	}
 	a := &Automaton{g: g, v: v, dist: g.distances(&v.bytes), found: map[place]struct{}{}}
 	a.path = make([]*state, v.longest+1)
 	a.most = burst

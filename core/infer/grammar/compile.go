@@ -42,7 +42,7 @@ func (c *compiler) compile() (*Grammar, error) {
 		}
 		c.eps(last, c.g.rules[i].end)
 	}
-	c.g.root, c.g.after = int32(root), c.src.after
+	c.g.root, c.g.after, c.g.named = int32(root), c.src.after, c.src.named
 	g := &c.g
 	g.shorten()
 	if err := g.refuseLeftRecursion(); err != nil {

@@ -19,7 +19,11 @@ func (s *source) gbnf(text string) error {
 	if !utf8.ValidString(text) {
 		return wrong("it is not UTF-8")
 	}
-	p := &parser{src: s, text: text}
+	if err := checkShown(text); err != nil {
+		return err
+	}
+	shown, _ := shownLine(text)
+	p := &parser{src: s, text: text, at: len(shown)}
 	if p.take(directive) {
 		if err := p.after(); err != nil {
 			return err
@@ -238,8 +242,8 @@ func (p *parser) embedded() (*expr, error) {
 	if err := p.src.spend(decoder); err != nil {
 		return nil, err
 	}
-	if kind != "json" && kind != "regex" {
-		return nil, p.wrong("%%%s is not known: there are %%json and %%regex", kind)
+	if kind != "json" && kind != "regex" && kind != "token" {
+		return nil, p.wrong("%%%s is not known: there are %%json, %%regex and %%token", kind)
 	}
 	dec := json.NewDecoder(strings.NewReader(p.text[p.at:]))
 	var raw json.RawMessage
@@ -252,7 +256,14 @@ func (p *parser) embedded() (*expr, error) {
 	}
 	var pattern string
 	if err := json.Unmarshal(raw, &pattern); err != nil {
-		return nil, p.wrong("%%regex wants a text in quotes after it")
+		return nil, p.wrong("%%%s wants a text in quotes after it", kind)
+	}
+	if kind == "token" {
+		if pattern == "" || len(pattern) > maxMark {
+			return nil, p.wrong("%%token wants a text of 1 to %d bytes", maxMark)
+		}
+		p.src.named = append(p.src.named, pattern)
+		return lit(string(TokenPiece([]byte(pattern)))), nil
 	}
 	return regex(p.src.effort, pattern, whole, plainChars)
 }

@@ -4,9 +4,11 @@
 //
 //	%json {…}     a JSON value that the schema describes (see schema.go for the subset)
 //	%regex "…"    a text that the whole regular expression matches (RE2 syntax; the quotes and escapes are JSON's)
+//	%token "…"    the control token that is written like this, never the same characters in other tokens
 //
-// and one that stands on the first line:
+// and two that stand on the first lines:
 //
+//	%shown ["…", …]    control tokens that are a part of the answer's text, as those of %token are
 //	%after "…" name    the text is free; from each "…" in it on, it keeps to the rule of that name until that is complete
 //
 // All of it becomes one form: a network of rules over bytes, in which a rule may call rules. What the texts so far allow is
@@ -90,11 +92,15 @@ func After(mark, rule, text string) string {
 }
 
 // IsAfter tells whether a grammar is one that After made.
-func IsAfter(text string) bool { return strings.HasPrefix(text, directive) }
+func IsAfter(text string) bool {
+	_, body := shownLine(text)
+	return strings.HasPrefix(body, directive)
+}
 
 // Mark is the mark of a grammar that After made.
 func Mark(text string) (mark string, ok bool) {
-	rest, ok := strings.CutPrefix(text, directive)
+	_, body := shownLine(text)
+	rest, ok := strings.CutPrefix(body, directive)
 	if !ok {
 		return "", false
 	}
@@ -104,11 +110,12 @@ func Mark(text string) (mark string, ok bool) {
 
 // Whole is a grammar without what After put before it: it holds whole texts, from its rule root on.
 func Whole(text string) string {
-	if !IsAfter(text) {
+	shown, body := shownLine(text)
+	if !strings.HasPrefix(body, directive) {
 		return text
 	}
-	_, rest, _ := strings.Cut(text, "\n")
-	return rest
+	_, rest, _ := strings.Cut(body, "\n")
+	return shown + rest
 }
 
 // Literal writes a text as GBNF.
@@ -144,8 +151,9 @@ func quote(s string) string {
 type Grammar struct {
 	nodes []node
 	rules []rule
-	root  int32  // rule
-	after string // the mark behind which a text begins; "": it is the whole answer
+	root  int32    // rule
+	after string   // the mark behind which a text begins; "": it is the whole answer
+	named []string // control tokens that %token names
 	alive []bool
 	class [256]uint8 // bytes that no edge tells apart are of one class
 	least []byte     // of each class: one of its bytes
@@ -205,6 +213,7 @@ type source struct {
 	rules []definition
 	root  string
 	after string
+	named []string // control tokens that %token names
 }
 
 type definition struct {

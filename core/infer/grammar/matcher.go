@@ -226,7 +226,7 @@ func (m *Matcher) decide() {
 	s := m.at
 	for len(text) < maxDecided {
 		b, ok := a.single(s)
-		if !ok || a.over() {
+		if !ok || b == tokenBegin || a.over() { // a control token is no text that could be cut otherwise
 			break
 		}
 		to := a.step(s, b)

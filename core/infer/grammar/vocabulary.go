@@ -38,13 +38,21 @@ type branch struct {
 	b     byte
 }
 
-// NewVocabulary makes the trees of n pieces. A piece that is nil or empty is never text and never allowed.
+// NewVocabulary makes the trees of n pieces. A piece that is nil or empty is never text and never allowed, nor is one with a
+// byte that is in no UTF-8, unless TokenPiece made it: that of a control token, which %token alone lets through.
 func NewVocabulary(n int, piece func(id int32) []byte) *Vocabulary {
 	v := &Vocabulary{limit: n, twin: make([]int32, n)}
 	var ids []int32
 	for id := range int32(n) {
 		v.twin[id] = -1
-		if p := piece(id); len(p) > 0 && len(p) <= maxPiece {
+		p := piece(id)
+		if bytes.IndexByte(p, tokenBegin) >= 0 || bytes.IndexByte(p, tokenEnd) >= 0 {
+			if len(p) < 3 || p[0] != tokenBegin || p[len(p)-1] != tokenEnd {
+				continue
+			}
+			v.bytes[tokenBegin], v.bytes[tokenEnd] = true, true // the distance in bytes stays above that in tokens
+		}
+		if len(p) > 0 && len(p) <= maxPiece {
 			ids = append(ids, id)
 			v.longest = max(v.longest, len(p))
 		}

@@ -166,7 +166,11 @@ func (j *job) hold(ctx context.Context, read func(ctx context.Context, text stri
 	case text == "":
 		// A call that the model begins by itself is held where it can be told by its beginning, and where the tools'
 		// schemas are served: they may describe what only the caller checks.
-		if d.none || !grammar.IsAfter(j.calls) {
+		if d.none {
+			return nil
+		}
+		j.form = grammar.ShownOnly(j.calls) // the marks of calls are read in any case
+		if !grammar.IsAfter(j.calls) {
 			return nil
 		}
 		text, field = j.calls, ""

@@ -3,6 +3,7 @@ package dispatch
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -198,7 +199,7 @@ func (d *Dispatcher) answer(ctx context.Context, j *job, ev *backend.Event, carr
 		clampLogprobs(last.Choices[i].Logprobs)
 	}
 	if j.req.offersTools() {
-		tools, beside, err := d.toolCalls(ctx, last.Choices)
+		tools, beside, err := d.toolCalls(ctx, j.req.Tools, last.Choices)
 		if err != nil {
 			return nil, err
 		}
@@ -215,7 +216,7 @@ func (d *Dispatcher) answer(ctx context.Context, j *job, ev *backend.Event, carr
 }
 
 // toolCalls finds the calls in each choice; nil where there is none. The texts stay as they were generated.
-func (d *Dispatcher) toolCalls(ctx context.Context, choices []backend.Choice) (calls [][]ToolCall, beside []string, err error) {
+func (d *Dispatcher) toolCalls(ctx context.Context, tools json.RawMessage, choices []backend.Choice) (calls [][]ToolCall, beside []string, err error) {
 	calls, beside = make([][]ToolCall, len(choices)), make([]string, len(choices))
 	found := false
 	for i, c := range choices {
@@ -230,7 +231,7 @@ func (d *Dispatcher) toolCalls(ctx context.Context, choices []backend.Choice) (c
 			case err == nil:
 				beside[i] = parsed.Text
 				for _, t := range parsed.Calls {
-					calls[i] = append(calls[i], ToolCall{Name: t.Name, Arguments: t.Arguments})
+					calls[i] = append(calls[i], ToolCall{Name: t.Name, Arguments: asTexts(tools, t.Name, t.Arguments)})
 					found = true
 				}
 			case errors.Is(err, protocol.ErrPluginDied):

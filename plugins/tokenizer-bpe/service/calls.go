@@ -4,68 +4,195 @@ import (
 	"bytes"
 	"encoding/json"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 
 	"edged/core/infer/grammar"
 )
 
 // callGrammar is the grammar of an answer that is nothing but calls of the offered tools, in the form that the template's
-// family writes them and ParseTools reads:
+// family writes them and ParseTools reads: see callForms.
 //
-//	Hermes, Qwen   <tool_call> lines, one or more calls
-//	Mistral        a list of calls; the control token before it is left out, since a grammar is about text
-//	Llama 3        one object with name and parameters
-//	others         one object with name and arguments
-//
-// Where calls begin with a mark of their own (Hermes, Qwen and Mistral) it is one that grammar.After made: what follows
-// the mark in an answer that is free otherwise is a call. grammar.Whole makes it one of calls only.
+// Where calls begin with a mark of their own it is one that grammar.After made: what follows the mark in an answer that is
+// free otherwise is a call. grammar.Whole makes it one of calls only. Marks that are control tokens are named as such, and
+// are a part of the answer's text (grammar.Show), so that it can be read.
 //
 // It is empty where no tools are offered, or the template does not show them. What a tool's schema says is for whoever
-// reads the grammar to refuse.
-func callGrammar(template string, tools json.RawMessage) (string, error) {
+// reads the grammar to refuse, where arguments are JSON; where they are tags, their types and choices are held and what
+// texts look like is not.
+func callGrammar(template string, tools json.RawMessage, isControl controls) (string, error) {
 	if len(tools) == 0 || isNull(tools) || !showsTools.MatchString(template) {
 		return "", nil
-	}
-	arguments := "arguments"
-	root, mark := "root ::= call\n", ""
-	switch {
-	case strings.Contains(template, callStart):
-		root = "root ::= block (\"\\n\" block)*\nblock ::= " + grammar.Literal(callStart) + " marked\nmarked ::= \"\\n\" call " + grammar.Literal("\n"+callEnd) + "\n"
-		mark = callStart
-	case strings.Contains(template, callsMark):
-		root = "root ::= \"[\" call (\", \" call)* \"]\"\nmarked ::= \" \"? root\n"
-		mark = callsMark
-	case strings.Contains(template, `"parameters"`) || strings.Contains(template, pythonTag):
-		arguments = "parameters"
 	}
 	var list []json.RawMessage
 	if err := json.Unmarshal(tools, &list); err != nil {
 		return "", invalidf("tokenizer: tools is not an array of objects")
 	}
-	if len(list) == 0 {
+	f := formOf(template)
+	if len(list) == 0 || f.most < 0 {
 		return "", nil
 	}
-	var b strings.Builder
-	b.WriteString(root + "call ::= ")
-	for i, raw := range list {
+	w := &callWriter{form: f, isControl: isControl, texts: map[string]string{}}
+	for _, raw := range list {
 		name, schema, ok := tool(raw)
 		if !ok {
 			return "", nil // a form of its own, which the template may know: such tools are shown and not demanded
 		}
-		if i > 0 {
-			b.WriteString(" | ")
-		}
-		b.WriteString(grammar.Literal(`{"name": `+string(quote(name))+`, "`+arguments+`": `) + " %json " + string(schema) + ` "}"`)
+		w.tools = append(w.tools, offered{name, schema})
 	}
-	b.WriteString("\n")
-	if mark != "" {
-		return grammar.After(mark, "marked", b.String()), nil
+	text := w.grammar()
+	if f.begin != "" {
+		text = grammar.After(f.begin, "marked", text)
 	}
-	return b.String(), nil
+	return grammar.Show(w.shown(), text), nil
 }
 
 // showsTools matches templates that print what the request offers.
 var showsTools = regexp.MustCompile(`\btools\b`)
+
+// offered is a tool of a request.
+type offered struct {
+	name   string
+	schema json.RawMessage
+}
+
+// controls are the texts of a vocabulary's control tokens; nil: none is known.
+type controls map[string]bool
+
+// longest is the longest control token that a text begins with; "": it begins with none.
+func (c controls) longest(text string) string {
+	const most = 64
+	for n := min(len(text), most); n > 0 && len(c) > 0; n-- {
+		if c[text[:n]] {
+			return text[:n]
+		}
+	}
+	return ""
+}
+
+// callWriter writes the grammar of one form.
+type callWriter struct {
+	form      callForm
+	isControl controls
+	tools     []offered
+	rules     strings.Builder
+	number    int
+	texts     map[string]string // rules of texts, by what ends them
+	anything  string            // rule of any value
+}
+
+// rule adds a rule and returns its name.
+func (w *callWriter) rule(body string) string {
+	w.number++
+	name := "r" + strconv.Itoa(w.number)
+	w.rules.WriteString(name + " ::= " + body + "\n")
+	return name
+}
+
+// literal writes a text, control tokens as such.
+func (w *callWriter) literal(text string) string {
+	var items []string
+	from := 0
+	plain := func(to int) {
+		if to > from {
+			items = append(items, grammar.Literal(text[from:to]))
+		}
+	}
+	for i := 0; i < len(text); {
+		mark := w.isControl.longest(text[i:])
+		if mark == "" {
+			i++
+			continue
+		}
+		plain(i)
+		items = append(items, "%token "+string(quote(mark)))
+		i += len(mark)
+		from = i
+	}
+	plain(len(text))
+	if len(items) == 0 {
+		return `""`
+	}
+	return strings.Join(items, " ")
+}
+
+// shown are the control tokens of the form, which may come also where the grammar is not followed.
+func (w *callWriter) shown() []string {
+	var out []string
+	f := &w.form
+	for _, text := range []string{f.begin, f.open, f.call, f.join, f.close, f.text, f.other, gemmaQuote} {
+		for i := 0; i < len(text); i++ {
+			if mark := w.isControl.longest(text[i:]); mark != "" {
+				if !slices.Contains(out, mark) {
+					out = append(out, mark)
+				}
+				i += len(mark) - 1
+			}
+		}
+	}
+	return out
+}
+
+// grammar writes the rules: root is all calls, marked what follows the mark.
+func (w *callWriter) grammar() string {
+	f := &w.form
+	numbered := strings.Contains(f.call, "§I")
+	most := f.most
+	if numbered {
+		most = maxNumbered
+	}
+	var chain string // the calls from the second one on, the close included
+	first := w.calls(f.call, 0)
+	switch {
+	case numbered:
+		chain = w.literal(f.close)
+		for i := most - 1; i > 0; i-- {
+			chain = w.rule(w.literal(f.close) + " | " + w.literal(f.join) + " " + w.calls(f.call, i) + " " + chain)
+		}
+	case most == 1:
+		chain = w.literal(f.close)
+	default:
+		chain = "(" + w.literal(f.join) + " " + first + ")* " + w.literal(f.close)
+	}
+	root := "root ::= " + w.literal(f.open) + " " + first + " " + chain + "\n"
+	switch {
+	case f.begin == "":
+	case f.open != "":
+		root += "marked ::= \" \"? " + w.literal(strings.TrimPrefix(f.open, f.begin)) + " " + first + " " + chain + "\n"
+	default: // every call has the mark
+		root += "marked ::= " + w.calls(strings.TrimPrefix(f.call, f.begin), 0) + "\n"
+	}
+	return root + w.rules.String()
+}
+
+// calls is a rule of one call of any tool, in this form.
+func (w *callWriter) calls(form string, number int) string {
+	form = strings.ReplaceAll(form, "§I", strconv.Itoa(number))
+	before, behind, _ := strings.Cut(form, "§A")
+	var all []string
+	for _, t := range w.tools {
+		name := t.name
+		if strings.Contains(form, ": §N") || strings.Contains(form, "{§N") {
+			name = string(quote(name))
+		}
+		parts := strings.Split(strings.ReplaceAll(before, "§N", name), "§R")
+		for i, part := range parts {
+			parts[i] = w.literal(part)
+		}
+		head := strings.Join(parts, " [a-zA-Z0-9]{9} ")
+		all = append(all, head+" "+w.arguments(t.schema)+" "+w.literal(behind))
+	}
+	return w.rule(strings.Join(all, " | "))
+}
+
+// arguments are those of one tool.
+func (w *callWriter) arguments(schema json.RawMessage) string {
+	if w.form.text == "" {
+		return "%json " + string(schema)
+	}
+	return w.members(schema, schema, w.form.text, w.form.other, w.form.gap, w.form.values)
+}
 
 // tool is the name of a tool and the schema of its arguments, always that of an object.
 func tool(raw json.RawMessage) (name string, schema json.RawMessage, ok bool) {

@@ -46,13 +46,13 @@ func TestCallGrammar(t *testing.T) {
 		key     string
 		yes, no []string
 	}{
-		"Qwen-Qwen2.5-7B-Instruct":                      {"arguments", []string{"<tool_call>\nL\n</tool_call>", "<tool_call>\nL\n</tool_call>\n<tool_call>\nT\n</tool_call>"}, []string{"L", "Sure. <tool_call>\nL\n</tool_call>"}},
-		"Qwen-Qwen3-0.6B":                               {"arguments", []string{"<tool_call>\nT\n</tool_call>"}, []string{"T"}},
-		"NousResearch-Hermes-2-Pro-Llama-3-8B-tool_use": {"arguments", []string{"<tool_call>\nT\n</tool_call>"}, []string{"T"}},
-		"mistralai-Mistral-Nemo-Instruct-2407":          {"arguments", []string{"[L]", "[L, T]"}, []string{"L", "[]"}},
-		"meta-llama-Llama-3.1-8B-Instruct":              {"parameters", []string{"L", "T"}, []string{"[L]", "L; T"}},
-		"meta-llama-Llama-3.2-3B-Instruct":              {"parameters", []string{"L"}, []string{"[L]"}},
-		"ibm-granite-granite-3.3-2B-Instruct":           {"arguments", []string{"L"}, nil},
+		"Qwen-Qwen2.5-7B-Instruct":                      {"arguments", []string{"<tool_call>\nℓ\n</tool_call>", "<tool_call>\nℓ\n</tool_call>\n<tool_call>\nτ\n</tool_call>"}, []string{"ℓ", "Sure. <tool_call>\nℓ\n</tool_call>"}},
+		"Qwen-Qwen3-0.6B":                               {"arguments", []string{"<tool_call>\nτ\n</tool_call>"}, []string{"τ"}},
+		"NousResearch-Hermes-2-Pro-Llama-3-8B-tool_use": {"arguments", []string{"<tool_call>\nτ\n</tool_call>"}, []string{"τ"}},
+		"mistralai-Mistral-Nemo-Instruct-2407":          {"arguments", []string{"[TOOL_CALLS][ℓ]", "[TOOL_CALLS][ℓ, τ]"}, []string{"ℓ", "[TOOL_CALLS][]"}},
+		"meta-llama-Llama-3.1-8B-Instruct":              {"parameters", []string{"ℓ", "τ"}, []string{"[ℓ]", "ℓ; τ"}},
+		"meta-llama-Llama-3.2-3B-Instruct":              {"parameters", []string{"ℓ"}, []string{"[ℓ]"}},
+		"ibm-granite-granite-3.3-2B-Instruct":           {"arguments", []string{"<|tool_call|>[ℓ]"}, []string{"ℓ"}},
 		"google-gemma-2-2b-it":                          {},
 		"microsoft-Phi-3.5-mini-instruct":               {},
 	} {
@@ -61,7 +61,7 @@ func TestCallGrammar(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			text, err := callGrammar(string(template), tools)
+			text, err := callGrammar(string(template), tools, nil)
 			if err != nil || (text == "") != (c.key == "") {
 				t.Fatalf("%q, %v", text, err)
 			}
@@ -69,8 +69,10 @@ func TestCallGrammar(t *testing.T) {
 			switch first := strings.Join(c.yes, ""); {
 			case strings.HasPrefix(first, callStart):
 				marked = callStart
-			case strings.HasPrefix(first, "["):
+			case strings.HasPrefix(first, callsMark):
 				marked = callsMark
+			case strings.HasPrefix(first, "<|tool_call|>"):
+				marked = "<|tool_call|>"
 			}
 			if grammar.IsAfter(text) != (marked != "") {
 				t.Fatalf("it begins behind the mark %q: %s", marked, text)
@@ -78,7 +80,7 @@ func TestCallGrammar(t *testing.T) {
 			behind := text
 			text = grammar.Whole(text)
 			write := func(form string) string {
-				form = strings.NewReplacer("L", strings.ReplaceAll(light, "ARGS", c.key), "T", strings.ReplaceAll(clock, "ARGS", c.key)).Replace(form)
+				form = strings.NewReplacer("ℓ", strings.ReplaceAll(light, "ARGS", c.key), "τ", strings.ReplaceAll(clock, "ARGS", c.key)).Replace(form)
 				return form
 			}
 			s := &Service{}
@@ -87,7 +89,7 @@ func TestCallGrammar(t *testing.T) {
 				if !follows(t, text, answer) {
 					t.Errorf("%q is not allowed", answer)
 				}
-				calls := strings.Count(form, "L") + strings.Count(form, "T")
+				calls := strings.Count(form, "ℓ") + strings.Count(form, "τ")
 				if got, err := s.ParseTools(t.Context(), answer); err != nil || len(got.Calls) != calls || got.Text != "" {
 					t.Errorf("%q is read as %+v, %v", answer, got, err)
 				}
@@ -103,13 +105,13 @@ func TestCallGrammar(t *testing.T) {
 					t.Errorf("%q is allowed", write(form))
 				}
 			}
-			if len(c.yes) > 0 && follows(t, text, strings.Replace(write(c.yes[0]), "shed", "cellar", 1)) && strings.Contains(c.yes[0], "L") {
+			if len(c.yes) > 0 && follows(t, text, strings.Replace(write(c.yes[0]), "shed", "cellar", 1)) && strings.Contains(c.yes[0], "ℓ") {
 				t.Error("a value that the schema does not have is allowed")
 			}
 		})
 	}
 	for _, none := range []string{"", "null", "[]"} {
-		if text, err := callGrammar("{{ tools }}", json.RawMessage(none)); err != nil || text != "" {
+		if text, err := callGrammar("{{ tools }}", json.RawMessage(none), nil); err != nil || text != "" {
 			t.Errorf("%s: %q, %v", none, text, err)
 		}
 	}

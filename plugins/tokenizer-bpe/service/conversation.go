@@ -56,7 +56,7 @@ func (s *Service) EncodeChat(ctx context.Context, c tokenizer.Chat) (tokenizer.C
 	if source == "" {
 		source = m.choose(c).source
 	}
-	calls, err := callGrammar(source, c.Tools)
+	calls, err := callGrammar(source, c.Tools, m.controls)
 	return tokenizer.ChatIDs{IDs: ids, Text: text, Grammar: calls}, err
 }
 

@@ -43,7 +43,7 @@ func forms() []form {
 		{"<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>", deepSeek},             // DeepSeek R1, V3.1
 		{"<|open|>tools<|sep|>", "<|close|>tools<|sep|>", kimiThree},         // Kimi K3
 		{"<|tool_calls|>", "<|calls|>", solar},                               // Solar Open
-		{"<|tool_call|>", "", callList},                                      // Granite 3
+		{"<|tool_call|>", "<|/tool_call|>", callList},                        // Granite 3, without an end; Phi-4-mini
 		{"<|function_call|>", "", oneCall},                                   // GigaChat 3.1
 		{"function call<|role_sep|>", "", oneCall},                           // GigaChat 3
 		{"<|python_end|>", "", func(s string, _ bool) ([]tokenizer.ToolCall, bool) { // Llama 4

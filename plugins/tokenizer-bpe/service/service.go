@@ -45,6 +45,7 @@ type model struct {
 	info     bpe.Info
 	template compiled // of conversations
 	tools    compiled // of those with tools; without a source: the same
+	controls controls // what its control tokens are written as
 }
 
 // compiled is a template of a model.
@@ -87,7 +88,13 @@ func (s *Service) Load(ctx context.Context, path string) (tokenizer.Info, error)
 	if err := ctx.Err(); err != nil {
 		return tokenizer.Info{}, err
 	}
-	m := &model{tok: tok, info: tok.Info()}
+	m := &model{tok: tok, info: tok.Info(), controls: controls{}}
+	_, isControl := tok.Pieces()
+	for id, is := range isControl {
+		if is {
+			m.controls[tok.Text(int32(id))] = true
+		}
+	}
 	m.template = s.compile(ctx, path, m.info.ChatTemplate)
 	m.tools = s.compile(ctx, path, m.info.NamedTemplates["tool_use"])
 	for _, note := range tok.Notes() {
