@@ -57,12 +57,12 @@ func (f *clientFlags) dial(ctx context.Context) (*askclient.Client, error) {
 	}
 	if f.node != "" {
 		if !config.ValidName(f.node) {
-			return nil, usagef("--node %q must match [A-Za-z0-9._-]{1,64}", f.node)
+			return nil, usagef("--node %q must match "+config.NamePattern, f.node)
 		}
 		c.Node.Name = f.node
 	}
 	if f.client != "" && !config.ValidName(f.client) {
-		return nil, usagef("--client %q must match [A-Za-z0-9._-]{1,64}", f.client)
+		return nil, usagef("--client %q must match "+config.NamePattern, f.client)
 	}
 	return askclient.Dial(ctx, askclient.Options{Settings: link.From(&c.MQTT, c.MQTT.Listen), Node: c.Node.Name, Client: f.client})
 }

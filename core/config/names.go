@@ -3,7 +3,10 @@ package config
 // MaxName is the longest name of a node, group, client, request, tag or adapter, in bytes.
 const MaxName = 64
 
-// ValidName reports whether s matches [A-Za-z0-9._-]{1,64}, the names that stand in topics.
+// NamePattern is what a name must match, for messages.
+const NamePattern = "[A-Za-z0-9._-]{1,64}"
+
+// ValidName reports whether s matches NamePattern: the names that stand in topics, paths and URLs.
 func ValidName(s string) bool {
 	if s == "" || len(s) > MaxName {
 		return false

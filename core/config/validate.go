@@ -82,7 +82,7 @@ func (v *validator) add(key, format string, args ...any) {
 
 func (v *validator) node(n *Node) {
 	if n.Name != "" && !ValidName(n.Name) {
-		v.add("node.name", "%q must match [A-Za-z0-9._-]{1,64}", oneLine(n.Name))
+		v.add("node.name", "%q must match "+NamePattern, oneLine(n.Name))
 	}
 	v.duration("node.shutdown_grace", n.ShutdownGrace, 0, 10*time.Minute)
 }
@@ -113,7 +113,7 @@ func (v *validator) mqtt(m *MQTT) {
 		}
 	}
 	if m.ShareGroup != "" && !ValidName(m.ShareGroup) {
-		v.add("mqtt.share_group", "%q must match [A-Za-z0-9._-]{1,64}", oneLine(m.ShareGroup))
+		v.add("mqtt.share_group", "%q must match "+NamePattern, oneLine(m.ShareGroup))
 	}
 	if len(m.ReplyToAllow) > 64 {
 		v.add("mqtt.reply_to_allow", "%d filters are more than 64", len(m.ReplyToAllow))
@@ -231,7 +231,7 @@ func (v *validator) backend(b *Backend) {
 
 func (v *validator) adapters(a *Adapters, s *State) {
 	if a.Default != "" && !ValidName(a.Default) {
-		v.add("adapters.default", "%q must match [A-Za-z0-9._-]{1,64}", oneLine(a.Default))
+		v.add("adapters.default", "%q must match "+NamePattern, oneLine(a.Default))
 	}
 	if a.Default != "" && a.Dir == "" {
 		v.add("adapters.default", "names an adapter, and adapters.dir is empty")

@@ -60,7 +60,7 @@ var allowed = map[string][]string{
 	"core/serve/inbox":               {},
 	"core/serve/pluginhost":          {"core/protocol", "core/protocol/backend", "core/protocol/tokenizer", "core/pluginlog", "core/version"},
 	"core/serve/dispatch":            {"core/protocol", "core/protocol/backend", "core/protocol/tokenizer", "core/serve/inbox", "core/infer/grammar"},
-	"core/serve/adapters":            {"core/model/lora", "core/model/digest", "core/model/gguf", "core/model/safetensors", "core/protocol", "core/protocol/backend"},
+	"core/serve/adapters":            {"core/config", "core/model/lora", "core/model/digest", "core/model/gguf", "core/model/safetensors", "core/protocol", "core/protocol/backend"},
 	"core/serve/monitor":             {"core/serve/dispatch", "core/machine", "core/protocol/backend"},
 	"core/serve/door/home":           {},
 	"core/serve/door/stream":         {"core/serve/dispatch"},

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"edged/core/config"
 	"edged/core/model/lora"
 )
 
@@ -102,7 +103,7 @@ func (f *Folder) judge(file string) (name, why string) {
 	case strings.HasSuffix(file, signatureSuffix):
 		return "", signature
 	case !validName(name):
-		return "", "its name must match [A-Za-z0-9._-]{1,64}"
+		return "", "its name must match " + config.NamePattern
 	case isGGUF:
 		return name, ""
 	case err == nil && !info.IsDir():
@@ -165,19 +166,8 @@ func passing(file string) bool {
 	return false
 }
 
-func validName(name string) bool {
-	if name == "" || len(name) > 64 || name == "." || name == ".." {
-		return false
-	}
-	for _, c := range []byte(name) {
-		switch {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '.', c == '_', c == '-':
-		default:
-			return false
-		}
-	}
-	return true
-}
+// validName reports whether an adapter may have a name. It becomes a path too, where a dot and two mean something else.
+func validName(name string) bool { return config.ValidName(name) && name != "." && name != ".." }
 
 // fingerprint changes whenever a served file, or its signature, may have. Only metadata is read: a network folder would
 // pay for more every time.

@@ -220,8 +220,12 @@ func (d *Dispatcher) Replay(ctx context.Context, doors map[string]Sink) (unfinis
 			d.log.ErrorContext(ctx, "a stored request cannot be run again", "request_id", p.ID, "err", err)
 			continue
 		}
+		n, err := decodeNote(p.Attempt)
+		if err != nil {
+			d.log.ErrorContext(ctx, "a stored request cannot be run again", "request_id", p.ID, "err", err)
+			continue
+		}
 		j := newJob(rec, doors[rec.Request.Door])
-		n := decodeNote(p.Attempt)
 		j.attempt, j.taken = n.Attempt+1, n.Taken+1
 		d.mu.Lock()
 		d.enlist(j)

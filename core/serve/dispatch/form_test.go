@@ -162,9 +162,9 @@ func TestTakenUpInVain(t *testing.T) {
 	for n := range maxTaken { // processes that are gone as soon as they have taken it up
 		d := New(Config{Inbox: store})
 		j := newJob(rec, nil)
-		left := decodeNote(store.Unfinished()[0].Attempt)
-		if left.Taken != n {
-			t.Fatalf("it was taken up %d times, and the journal says %d", n, left.Taken)
+		left, err := decodeNote(store.Unfinished()[0].Attempt)
+		if err != nil || left.Taken != n {
+			t.Fatalf("it was taken up %d times, and the journal says %d: %v", n, left.Taken, err)
 		}
 		j.attempt, j.taken = left.Attempt+1, left.Taken+1
 		d.noteTaken(t.Context(), j)

@@ -7,18 +7,6 @@ import (
 	"edged/core/protocol/backend"
 )
 
-// Bounds of what a request may ask for; beyond them it is refused by name.
-const (
-	maxChoices     = 16
-	maxTopLogprobs = 20
-	maxStops       = 16
-	maxStopBytes   = 1024
-	maxStopIDs     = 256
-	maxLogitBias   = 1024
-	maxAdapters    = 8
-	maxTexts       = 256
-)
-
 // Defaults are the parameters of requests that do not say otherwise.
 type Defaults struct {
 	Sampling  backend.Sampling // its Seed and LogitBias are not used: a missing seed is drawn
@@ -37,11 +25,11 @@ func (r *Request) check(ctx context.Context) *Error {
 	if r.Priority < MinPriority || r.Priority > MaxPriority {
 		return fail(CodeInvalidRequest, "priority: %d is outside %d to %d", r.Priority, MinPriority, MaxPriority)
 	}
-	if r.Deadline < 0 {
-		return fail(CodeInvalidRequest, "deadline_ms: is negative")
+	if r.Deadline < 0 || r.Deadline > MaxWait {
+		return fail(CodeInvalidRequest, "deadline_ms: %d is outside 0 to %d", r.Deadline.Milliseconds(), MaxWait.Milliseconds())
 	}
-	if len(r.Adapters) > maxAdapters {
-		return fail(CodeInvalidRequest, "adapter: %d are more than %d", len(r.Adapters), maxAdapters)
+	if len(r.Adapters) > MaxAdapters {
+		return fail(CodeInvalidRequest, "adapter: %d are more than %d", len(r.Adapters), MaxAdapters)
 	}
 	if r.Kind == Embed && len(r.Adapters) > 0 {
 		return fail(CodeUnsupported, "adapter: embeddings are those of the model without adapters")
@@ -78,8 +66,11 @@ func (r *Request) checkInput() *Error {
 		return fail(CodeInvalidRequest, "prompt: the request gives its input in more than one way")
 	case given == 0:
 		return fail(CodeInvalidRequest, "prompt: is missing")
-	case len(r.Texts) > maxTexts:
-		return fail(CodeInvalidRequest, "input: %d texts are more than %d", len(r.Texts), maxTexts)
+	case len(r.Texts) > MaxTexts:
+		return fail(CodeInvalidRequest, "input: %d texts are more than %d", len(r.Texts), MaxTexts)
+	}
+	if len(r.IDs) > MaxIDs {
+		return fail(CodeInvalidRequest, "ids: %d are more than %d", len(r.IDs), MaxIDs)
 	}
 	for _, id := range r.IDs {
 		if id < 0 {
@@ -90,34 +81,33 @@ func (r *Request) checkInput() *Error {
 }
 
 func (o *Options) check() *Error {
-	if o.MaxTokens != nil && *o.MaxTokens < 1 {
-		return fail(CodeInvalidRequest, "max_tokens: %d is below 1", *o.MaxTokens)
+	if n := o.MaxTokens; n != nil && (*n < 1 || *n > MaxTokens) {
+		return fail(CodeInvalidRequest, "max_tokens: %d is outside 1 to %d", *n, MaxTokens)
 	}
-	if o.TopK != nil && *o.TopK < 0 {
-		return fail(CodeInvalidRequest, "top_k: %d is below 0", *o.TopK)
+	if n := o.TopK; n != nil && (*n < 0 || *n > MaxTopK) {
+		return fail(CodeInvalidRequest, "top_k: %d is outside 0 to %d", *n, MaxTopK)
+	}
+	if len(o.Grammar) > MaxGrammar {
+		return fail(CodeInvalidRequest, "grammar: has %d bytes, more than %d", len(o.Grammar), MaxGrammar)
 	}
 	for _, f := range []struct {
-		name        string
-		value       *float32
-		least, most float32
+		name  string
+		value *float32
 	}{
-		{"temperature", o.Temperature, 0, 100},
-		{"top_p", o.TopP, 0, 1},
-		{"min_p", o.MinP, 0, 1},
-		{"typical_p", o.TypicalP, 0, 1},
-		{"repeat_penalty", o.RepeatPenalty, 0, 100},
-		{"presence_penalty", o.PresencePenalty, -100, 100},
-		{"frequency_penalty", o.FrequencyPenalty, -100, 100},
+		{"temperature", o.Temperature},
+		{"top_p", o.TopP},
+		{"min_p", o.MinP},
+		{"typical_p", o.TypicalP},
+		{"repeat_penalty", o.RepeatPenalty},
+		{"presence_penalty", o.PresencePenalty},
+		{"frequency_penalty", o.FrequencyPenalty},
 	} {
-		if f.value == nil {
-			continue
-		}
-		if v := *f.value; !finite(v) || v < f.least || v > f.most {
-			return fail(CodeInvalidRequest, "%s: %v is outside %v to %v", f.name, v, f.least, f.most)
+		if r := Ranges[f.name]; f.value != nil && !r.holds(*f.value) {
+			return fail(CodeInvalidRequest, "%s: %v is outside %v to %v", f.name, *f.value, r.Least, r.Most)
 		}
 	}
-	if len(o.LogitBias) > maxLogitBias {
-		return fail(CodeInvalidRequest, "logit_bias: %d entries are more than %d", len(o.LogitBias), maxLogitBias)
+	if len(o.LogitBias) > MaxLogitBias {
+		return fail(CodeInvalidRequest, "logit_bias: %d entries are more than %d", len(o.LogitBias), MaxLogitBias)
 	}
 	for id, b := range o.LogitBias {
 		if id < 0 || !finite(b) {
@@ -127,14 +117,14 @@ func (o *Options) check() *Error {
 	if err := o.checkStops(); err != nil {
 		return err
 	}
-	if o.N < 0 || o.N > maxChoices {
-		return fail(CodeInvalidRequest, "n: %d is outside 1 to %d", o.N, maxChoices)
+	if o.N < 0 || o.N > MaxChoices {
+		return fail(CodeInvalidRequest, "n: %d is outside 1 to %d", o.N, MaxChoices)
 	}
-	if o.BestOf != 0 && (o.BestOf < max(o.N, 1) || o.BestOf > maxChoices) {
-		return fail(CodeInvalidRequest, "best_of: %d is outside n to %d", o.BestOf, maxChoices)
+	if o.BestOf != 0 && (o.BestOf < max(o.N, 1) || o.BestOf > MaxChoices) {
+		return fail(CodeInvalidRequest, "best_of: %d is outside n to %d", o.BestOf, MaxChoices)
 	}
-	if o.TopLogprobs < 0 || o.TopLogprobs > maxTopLogprobs {
-		return fail(CodeInvalidRequest, "top_logprobs: %d is outside 0 to %d", o.TopLogprobs, maxTopLogprobs)
+	if o.TopLogprobs < 0 || o.TopLogprobs > MaxTopLogprobs {
+		return fail(CodeInvalidRequest, "top_logprobs: %d is outside 0 to %d", o.TopLogprobs, MaxTopLogprobs)
 	}
 	if o.TopLogprobs > 0 && !o.Logprobs {
 		return fail(CodeInvalidRequest, "top_logprobs: needs logprobs")
@@ -146,16 +136,16 @@ func (o *Options) check() *Error {
 }
 
 func (o *Options) checkStops() *Error {
-	if len(o.Stop) > maxStops {
-		return fail(CodeInvalidRequest, "stop: %d texts are more than %d", len(o.Stop), maxStops)
+	if len(o.Stop) > MaxStops {
+		return fail(CodeInvalidRequest, "stop: %d texts are more than %d", len(o.Stop), MaxStops)
 	}
 	for _, s := range o.Stop {
-		if s == "" || len(s) > maxStopBytes {
-			return fail(CodeInvalidRequest, "stop: a text has %d bytes, outside 1 to %d", len(s), maxStopBytes)
+		if s == "" || len(s) > MaxStopBytes {
+			return fail(CodeInvalidRequest, "stop: a text has %d bytes, outside 1 to %d", len(s), MaxStopBytes)
 		}
 	}
-	if len(o.StopIDs) > maxStopIDs {
-		return fail(CodeInvalidRequest, "stop_ids: %d are more than %d", len(o.StopIDs), maxStopIDs)
+	if len(o.StopIDs) > MaxStopIDs {
+		return fail(CodeInvalidRequest, "stop_ids: %d are more than %d", len(o.StopIDs), MaxStopIDs)
 	}
 	return nil
 }

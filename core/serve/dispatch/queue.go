@@ -5,12 +5,6 @@ import (
 	"time"
 )
 
-// Priorities of requests.
-const (
-	MinPriority = -10
-	MaxPriority = 10
-)
-
 // queue orders what waits. The highest priority goes first; among equals the client with the fewest running requests, then
 // the one that was served longest ago, then the oldest request. Waiting raises a priority by one level for every ageing
 // step, so that nothing waits for ever behind those who always ask with a higher one. It locks nothing.

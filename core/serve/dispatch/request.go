@@ -11,32 +11,32 @@ import (
 	"edged/core/protocol/backend"
 )
 
-// Request is one admitted piece of work. A door fills it; dispatch never changes it after Submit. Its JSON form is what
-// the journal keeps.
+// Request is one admitted piece of work. A door fills it; dispatch never changes it after Submit. The journal keeps it under the
+// names of its tags: stored.go says what may be changed.
 type Request struct {
-	Door     string          `json:",omitempty"` // "mqtt"; with Reply it says where events go, also after a restart
-	Reply    string          `json:",omitempty"` // the door's own address of the answer (for MQTT: a topic)
-	Plain    bool            `json:",omitempty"` // the door wants the text only (ROOT/ask)
-	Fleeting bool            `json:",omitempty"` // nobody waits for the answer longer than a connection lives: it is not journalled
-	Client   string          `json:",omitempty"` // fairness and dedupe key; "" for none
-	ID       string          // unique per Client
-	Hash     [32]byte        `json:"-"` // of the payload: the same ID with another Hash is an id conflict
-	Kind     Kind            `json:",omitempty"`
-	Prompt   string          `json:",omitempty"` // the text; of a Generate the one message of a user, where the model has a template
-	Raw      bool            `json:",omitempty"` // Generate: Prompt is what the model reads, also where it has a template
-	Chat     json.RawMessage `json:",omitempty"` // Generate: messages (array); nil where Prompt is set
-	Tools    json.RawMessage `json:",omitempty"` // nil: none
-	Vars     json.RawMessage `json:",omitempty"` // template variables (object); nil: none
-	IDs      []int32         `json:",omitempty"` // Generate and Score: ids instead of a text; nil: none
-	Texts    []string        `json:",omitempty"` // Embed: several texts; nil: Prompt
-	Options  Options
-	Adapters []AdapterRef    // nil: the default adapter; empty and not nil: none
-	Stream   bool            `json:",omitempty"`
-	LastOnly bool            `json:",omitempty"` // the door publishes the last event alone
-	Echo     json.RawMessage `json:",omitempty"` // the client's own value, which the door puts into each event; nil: none
-	Pieces   bool            `json:",omitempty"` // log-probabilities come with the bytes of their tokens
-	Deadline time.Duration   `json:",omitempty"` // 0: the configured one; counts running time from admission
-	Priority int             `json:",omitempty"` // higher first, -10 to 10
+	Door     string          `json:"Door,omitempty"`     // "mqtt"; with Reply it says where events go, also after a restart
+	Reply    string          `json:"Reply,omitempty"`    // the door's own address of the answer (for MQTT: a topic)
+	Plain    bool            `json:"Plain,omitempty"`    // the door wants the text only (ROOT/ask)
+	Fleeting bool            `json:"Fleeting,omitempty"` // nobody waits for the answer longer than a connection lives: it is not journalled
+	Client   string          `json:"Client,omitempty"`   // fairness and dedupe key; "" for none
+	ID       string          `json:"ID"`                 // unique per Client
+	Hash     [32]byte        `json:"-"`                  // of the payload: the same ID with another Hash is an id conflict
+	Kind     Kind            `json:"Kind,omitempty"`
+	Prompt   string          `json:"Prompt,omitempty"` // the text; of a Generate the one message of a user, where the model has a template
+	Raw      bool            `json:"Raw,omitempty"`    // Generate: Prompt is what the model reads, also where it has a template
+	Chat     json.RawMessage `json:"Chat,omitempty"`   // Generate: messages (array); nil where Prompt is set
+	Tools    json.RawMessage `json:"Tools,omitempty"`  // nil: none
+	Vars     json.RawMessage `json:"Vars,omitempty"`   // template variables (object); nil: none
+	IDs      []int32         `json:"IDs,omitempty"`    // Generate and Score: ids instead of a text; nil: none
+	Texts    []string        `json:"Texts,omitempty"`  // Embed: several texts; nil: Prompt
+	Options  Options         `json:"Options"`
+	Adapters []AdapterRef    `json:"Adapters"` // nil: the default adapter; empty and not nil: none
+	Stream   bool            `json:"Stream,omitempty"`
+	LastOnly bool            `json:"LastOnly,omitempty"` // the door publishes the last event alone
+	Echo     json.RawMessage `json:"Echo,omitempty"`     // the client's own value, which the door puts into each event; nil: none
+	Pieces   bool            `json:"Pieces,omitempty"`   // log-probabilities come with the bytes of their tokens
+	Deadline time.Duration   `json:"Deadline,omitempty"` // 0: the configured one; counts running time from admission
+	Priority int             `json:"Priority,omitempty"` // higher first, -10 to 10
 }
 
 // Kind is what a request asks for.
@@ -51,33 +51,34 @@ const (
 
 // AdapterRef names an adapter.
 type AdapterRef struct {
-	Name  string
-	Scale float32
+	Name  string  `json:"Name"`
+	Scale float32 `json:"Scale"`
 }
 
 // Options are the generation parameters of a request. A nil pointer means the configured default.
 type Options struct {
-	MaxTokens        *int              `json:",omitempty"`
-	Temperature      *float32          `json:",omitempty"`
-	TopK             *int              `json:",omitempty"`
-	TopP             *float32          `json:",omitempty"`
-	MinP             *float32          `json:",omitempty"`
-	TypicalP         *float32          `json:",omitempty"`
-	RepeatPenalty    *float32          `json:",omitempty"`
-	PresencePenalty  *float32          `json:",omitempty"`
-	FrequencyPenalty *float32          `json:",omitempty"`
-	LogitBias        map[int32]float32 `json:",omitempty"`
-	Seed             *uint64           `json:",omitempty"`
-	Stop             []string          `json:",omitempty"`
-	StopIDs          []int32           `json:",omitempty"`
-	IgnoreEOS        bool              `json:",omitempty"`
-	N, BestOf        int               `json:",omitempty"`
-	Logprobs         bool              `json:",omitempty"`
-	TopLogprobs      int               `json:",omitempty"`
-	ResponseFormat   json.RawMessage   `json:",omitempty"`
-	Grammar          string            `json:",omitempty"`
-	ToolChoice       json.RawMessage   `json:",omitempty"`
-	ContextPolicy    string            `json:",omitempty"` // where the prompt is too long: PolicyError (""), PolicyKeepSystem
+	MaxTokens        *int              `json:"MaxTokens,omitempty"`
+	Temperature      *float32          `json:"Temperature,omitempty"`
+	TopK             *int              `json:"TopK,omitempty"`
+	TopP             *float32          `json:"TopP,omitempty"`
+	MinP             *float32          `json:"MinP,omitempty"`
+	TypicalP         *float32          `json:"TypicalP,omitempty"`
+	RepeatPenalty    *float32          `json:"RepeatPenalty,omitempty"`
+	PresencePenalty  *float32          `json:"PresencePenalty,omitempty"`
+	FrequencyPenalty *float32          `json:"FrequencyPenalty,omitempty"`
+	LogitBias        map[int32]float32 `json:"LogitBias,omitempty"`
+	Seed             *uint64           `json:"Seed,omitempty"`
+	Stop             []string          `json:"Stop,omitempty"`
+	StopIDs          []int32           `json:"StopIDs,omitempty"`
+	IgnoreEOS        bool              `json:"IgnoreEOS,omitempty"`
+	N                int               `json:"N,omitempty"`
+	BestOf           int               `json:"BestOf,omitempty"`
+	Logprobs         bool              `json:"Logprobs,omitempty"`
+	TopLogprobs      int               `json:"TopLogprobs,omitempty"`
+	ResponseFormat   json.RawMessage   `json:"ResponseFormat,omitempty"`
+	Grammar          string            `json:"Grammar,omitempty"`
+	ToolChoice       json.RawMessage   `json:"ToolChoice,omitempty"`
+	ContextPolicy    string            `json:"ContextPolicy,omitempty"` // where the prompt is too long: PolicyError (""), PolicyKeepSystem
 }
 
 // What is done about a conversation that is too long for the context.
@@ -111,48 +112,52 @@ type Delta struct {
 
 // Last is the one last event: an answer or an error.
 type Last struct {
-	Error    *Error // nil: an answer
-	Finish   string // "stop", "length", "cancelled"
-	Choices  []backend.Choice
-	Usage    backend.Usage
-	Timings  Timings
-	Model    string
-	Adapters []UsedAdapter
-	Seed     uint64
-	Node     string
-	Logprobs bool
-	Dropped  int              // messages that PolicyKeepSystem left out
-	Tools    [][]ToolCall     // per choice; nil: none
-	Beside   []string         // per choice: the text without its calls; nil where Tools is
-	Pieces   map[int32][]byte `json:",omitempty"` // Request.Pieces: the bytes of each token that Logprobs name
-	Vectors  [][]float32      // Embed
-	Scores   []float32        // Score
+	Error    *Error           `json:"Error"`  // nil: an answer
+	Finish   string           `json:"Finish"` // "stop", "length", "cancelled"
+	Choices  []backend.Choice `json:"Choices"`
+	Usage    backend.Usage    `json:"Usage"`
+	Timings  Timings          `json:"Timings"`
+	Model    string           `json:"Model"`
+	Adapters []UsedAdapter    `json:"Adapters"`
+	Seed     uint64           `json:"Seed"`
+	Node     string           `json:"Node"`
+	Logprobs bool             `json:"Logprobs"`
+	Dropped  int              `json:"Dropped"`          // messages that PolicyKeepSystem left out
+	Tools    [][]ToolCall     `json:"Tools"`            // per choice; nil: none
+	Beside   []string         `json:"Beside"`           // per choice: the text without its calls; nil where Tools is
+	Pieces   map[int32][]byte `json:"Pieces,omitempty"` // Request.Pieces: the bytes of each token that Logprobs name
+	Vectors  [][]float32      `json:"Vectors"`          // Embed
+	Scores   []float32        `json:"Scores"`           // Score
 }
 
 // ToolCall is one parsed call in an answer.
 type ToolCall struct {
-	Name      string
-	Arguments json.RawMessage
+	Name      string          `json:"Name"`
+	Arguments json.RawMessage `json:"Arguments"`
 }
 
 // UsedAdapter says which bytes answered.
 type UsedAdapter struct {
-	Name   string
-	SHA256 string
-	Scale  float32
+	Name   string  `json:"Name"`
+	SHA256 string  `json:"SHA256"`
+	Scale  float32 `json:"Scale"`
 }
 
 // Timings are durations of a whole request; FirstToken counts from admission.
 type Timings struct {
-	Queue, FirstToken, Prefill, Decode time.Duration
-	PrefillTokens, DecodeTokens        int
+	Queue         time.Duration `json:"Queue"`
+	FirstToken    time.Duration `json:"FirstToken"`
+	Prefill       time.Duration `json:"Prefill"`
+	Decode        time.Duration `json:"Decode"`
+	PrefillTokens int           `json:"PrefillTokens"`
+	DecodeTokens  int           `json:"DecodeTokens"`
 }
 
 // Error is a failure that a client sees.
 type Error struct {
-	Code    Code
-	Message string
-	Retry   time.Duration // queue_full: when to try again; 0: no hint
+	Code    Code          `json:"Code"`
+	Message string        `json:"Message"`
+	Retry   time.Duration `json:"Retry"` // queue_full: when to try again; 0: no hint
 }
 
 // Code is one of the closed, documented list of error codes.

@@ -79,7 +79,11 @@ func OpenDisk(dir string, l Limits) (*Disk, Report, error) {
 		return nil, r, errors.Join(fmt.Errorf("inbox: %s: another process uses it: %w", dir, err), lock.Close())
 	}
 	d := &Disk{dir: dir, lock: lock, x: newIndex(l), sealed: map[string]int64{}}
-	if err := d.load(&r); err != nil {
+	err = checkFormat(dir)
+	if err == nil {
+		err = d.load(&r)
+	}
+	if err != nil {
 		return nil, r, errors.Join(err, lock.Close())
 	}
 	// What an earlier life left is written anew: the torn and the damaged are gone with it, and the disk is known to
@@ -337,6 +341,9 @@ func (d *Disk) logBytes() int64 {
 // d.mu is held.
 func (d *Disk) compact() error {
 	d.x.expire()
+	if err := writeFormat(d.dir); err != nil {
+		return err
+	}
 	s, err := d.begin(".tmp")
 	if err != nil {
 		return err

@@ -316,7 +316,7 @@ func TestKilledWhileCompacting(t *testing.T) {
 	if n := verify(t, d, 20, data, last); n != 20 || len(r.Damaged) != 0 || r.Segments != 2 {
 		t.Errorf("%d found, %+v", n, r)
 	}
-	if names, err := filepath.Glob(filepath.Join(dir, "*")); err != nil || len(names) != 2 { // a segment and the lock
+	if names, err := filepath.Glob(filepath.Join(dir, "*")); err != nil || len(names) != 3 { // a segment, the lock and the format
 		t.Errorf("left: %v, %v", names, err)
 	}
 }

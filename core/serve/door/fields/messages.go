@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math"
 	"strings"
+
+	"edged/core/serve/dispatch"
 )
 
 // message is one message of a conversation while it is read.
@@ -43,8 +45,8 @@ const (
 func Messages(raw []byte) ([]byte, *Error) {
 	var messages []message
 	err := Array(raw, func(i int, raw []byte) *Error {
-		if i >= maxMessages {
-			return Bad("", "more than %d messages are too many", maxMessages)
+		if i >= dispatch.MaxMessages {
+			return Bad("", "more than %d messages are too many", dispatch.MaxMessages)
 		}
 		m, err := readMessage(raw)
 		messages = append(messages, m)
@@ -144,8 +146,8 @@ func callsField(raw []byte) ([]byte, *Error) {
 	var out bytes.Buffer
 	out.WriteByte('[')
 	err := Array(raw, func(i int, raw []byte) *Error {
-		if i >= maxToolCalls {
-			return Bad("", "more than %d calls are too many", maxToolCalls)
+		if i >= dispatch.MaxToolCalls {
+			return Bad("", "more than %d calls are too many", dispatch.MaxToolCalls)
 		}
 		if i > 0 {
 			out.WriteByte(',')
@@ -218,8 +220,8 @@ func (m *message) readContent(raw []byte, whole bool) *Error {
 		keep(Unquote(raw), whole)
 	case '[':
 		if err := Array(raw, func(i int, raw []byte) *Error {
-			if i >= maxParts {
-				return Bad("", "more than %d parts are too many", maxParts)
+			if i >= dispatch.MaxParts {
+				return Bad("", "more than %d parts are too many", dispatch.MaxParts)
 			}
 			text, volatile, err := readPart(raw)
 			keep(text, volatile || whole)

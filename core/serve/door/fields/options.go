@@ -3,64 +3,40 @@ package fields
 import (
 	"math"
 	"slices"
-	"time"
 
 	"edged/core/config"
 	"edged/core/serve/dispatch"
-)
-
-// Bounds of what a request may hold, beside the size of its payload. docs/mqtt.md lists them.
-const (
-	maxMessages  = 1024
-	maxParts     = 256
-	maxTools     = 128
-	maxToolCalls = 64
-	maxAdapters  = 8
-	maxStops     = 16
-	maxStopBytes = 1024
-	maxStopIDs   = 256
-	maxLogitBias = 1024
-	maxChoices   = 16
-	maxTop       = 20
-	maxGrammar   = 64 << 10
-)
-
-// Bounds of what doors read by themselves.
-const (
-	MaxInputs   = 256     // texts of an embedding
-	MaxIDs      = 1 << 16 // of a prompt
-	MaxDeadline = 7 * 24 * time.Hour
 )
 
 // Option reads one of the fields that say how an answer is generated into o, or reports that key is none of them.
 func Option(o *dispatch.Options, key string, raw []byte) (known bool, err *Error) {
 	switch key {
 	case "max_tokens":
-		o.MaxTokens, err = number(Int(raw, 1, 1<<22))
+		o.MaxTokens, err = number(Int(raw, 1, dispatch.MaxTokens))
 	case "temperature":
-		o.Temperature, err = pointer(Float(raw, 0, 100))
+		o.Temperature, err = pointer(ranged(raw, key))
 	case "top_k":
-		o.TopK, err = number(Int(raw, 0, 1<<30))
+		o.TopK, err = number(Int(raw, 0, dispatch.MaxTopK))
 	case "top_p":
-		o.TopP, err = pointer(Float(raw, 0, 1))
+		o.TopP, err = pointer(ranged(raw, key))
 	case "min_p":
-		o.MinP, err = pointer(Float(raw, 0, 1))
+		o.MinP, err = pointer(ranged(raw, key))
 	case "typical_p":
-		o.TypicalP, err = pointer(Float(raw, 0, 1))
+		o.TypicalP, err = pointer(ranged(raw, key))
 	case "repeat_penalty":
-		o.RepeatPenalty, err = pointer(Float(raw, 0, 100))
+		o.RepeatPenalty, err = pointer(ranged(raw, key))
 	case "presence_penalty":
-		o.PresencePenalty, err = pointer(Float(raw, -100, 100))
+		o.PresencePenalty, err = pointer(ranged(raw, key))
 	case "frequency_penalty":
-		o.FrequencyPenalty, err = pointer(Float(raw, -100, 100))
+		o.FrequencyPenalty, err = pointer(ranged(raw, key))
 	case "logit_bias":
 		o.LogitBias, err = Bias(raw)
 	case "seed":
 		o.Seed, err = pointer(Seed(raw))
 	case "stop":
-		o.Stop, err = Texts(raw, maxStops, 1, maxStopBytes)
+		o.Stop, err = Texts(raw, dispatch.MaxStops, 1, dispatch.MaxStopBytes)
 	case "stop_ids":
-		o.StopIDs, err = IDs(raw, maxStopIDs)
+		o.StopIDs, err = IDs(raw, dispatch.MaxStopIDs)
 	case "context_policy":
 		o.ContextPolicy, err = Text(raw, 64)
 		if p := o.ContextPolicy; err == nil && p != dispatch.PolicyError && p != dispatch.PolicyKeepSystem {
@@ -70,30 +46,36 @@ func Option(o *dispatch.Options, key string, raw []byte) (known bool, err *Error
 		o.IgnoreEOS, err = Bool(raw)
 	case "n":
 		var n int64
-		n, err = Int(raw, 1, maxChoices)
+		n, err = Int(raw, 1, dispatch.MaxChoices)
 		o.N = int(n)
 	case "best_of":
 		var n int64
-		n, err = Int(raw, 1, maxChoices)
+		n, err = Int(raw, 1, dispatch.MaxChoices)
 		o.BestOf = int(n)
 	case "logprobs":
 		o.Logprobs, err = Bool(raw)
 	case "top_logprobs":
 		var n int64
-		n, err = Int(raw, 0, maxTop)
+		n, err = Int(raw, 0, dispatch.MaxTopLogprobs)
 		o.TopLogprobs = int(n)
 	case "response_format":
 		var format []byte
 		format, err = AnyObject(raw)
 		o.ResponseFormat = slices.Clone(format)
 	case "grammar":
-		o.Grammar, err = Text(raw, maxGrammar)
+		o.Grammar, err = Text(raw, dispatch.MaxGrammar)
 	case "tool_choice":
 		o.ToolChoice, err = Choice(raw)
 	default:
 		return false, nil
 	}
 	return true, err
+}
+
+// ranged reads a number that dispatch bounds under the name of its field.
+func ranged(raw []byte, key string) (float32, *Error) {
+	r := dispatch.Ranges[key]
+	return Float(raw, r.Least, r.Most)
 }
 
 func number(n int64, err *Error) (*int, *Error) {
@@ -108,21 +90,21 @@ func Adapters(raw []byte) ([]dispatch.AdapterRef, *Error) {
 	if raw[0] == '"' {
 		name := Unquote(raw)
 		if !config.ValidName(name) {
-			return nil, Bad("", "%q must match [A-Za-z0-9._-]{1,64}; an empty list asks for the bare model", Short(name))
+			return nil, Bad("", "%q must match "+config.NamePattern+"; an empty list asks for the bare model", Short(name))
 		}
 		return []dispatch.AdapterRef{{Name: name, Scale: 1}}, nil
 	}
 	refs := []dispatch.AdapterRef{}
 	err := Array(raw, func(i int, raw []byte) *Error {
-		if i >= maxAdapters {
-			return Bad("", "more than %d adapters are too many", maxAdapters)
+		if i >= dispatch.MaxAdapters {
+			return Bad("", "more than %d adapters are too many", dispatch.MaxAdapters)
 		}
 		ref := dispatch.AdapterRef{Scale: 1}
 		err := Object(raw, func(key string, raw []byte) (err *Error) {
 			switch key {
 			case "name":
 				if ref.Name, err = Text(raw, math.MaxInt32); err == nil && !config.ValidName(ref.Name) {
-					err = Bad("", "%q must match [A-Za-z0-9._-]{1,64}", Short(ref.Name))
+					err = Bad("", "%q must match "+config.NamePattern, Short(ref.Name))
 				}
 			case "scale":
 				ref.Scale, err = Float(raw, -100, 100)
@@ -150,8 +132,8 @@ func Adapters(raw []byte) ([]dispatch.AdapterRef, *Error) {
 func Tools(raw []byte) ([]byte, *Error) {
 	n := 0
 	err := Array(raw, func(i int, raw []byte) *Error {
-		if n = i + 1; n > maxTools {
-			return Bad("", "more than %d tools are too many", maxTools)
+		if n = i + 1; n > dispatch.MaxTools {
+			return Bad("", "more than %d tools are too many", dispatch.MaxTools)
 		}
 		_, err := AnyObject(raw)
 		return err

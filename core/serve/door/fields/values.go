@@ -3,6 +3,8 @@ package fields
 import (
 	"math"
 	"strconv"
+
+	"edged/core/serve/dispatch"
 )
 
 // The functions of this file decode one field each. They take well-formed JSON and say what they want instead of what
@@ -127,8 +129,8 @@ func Texts(raw []byte, mostTexts, leastBytes, mostBytes int) ([]string, *Error) 
 func Bias(raw []byte) (map[int32]float32, *Error) {
 	bias := map[int32]float32{}
 	err := Object(raw, func(key string, raw []byte) *Error {
-		if len(bias) == maxLogitBias {
-			return Bad("", "more than %d tokens are too many", maxLogitBias)
+		if len(bias) == dispatch.MaxLogitBias {
+			return Bad("", "more than %d tokens are too many", dispatch.MaxLogitBias)
 		}
 		id, err := strconv.ParseInt(key, 10, 32)
 		if err != nil || key[0] < '0' || key[0] > '9' || len(key) > 10 {

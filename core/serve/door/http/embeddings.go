@@ -19,7 +19,7 @@ const maxTexts = 4096
 // embedded asks for the vectors of texts. nil, nil: the client has gone.
 func (d *Door) embedded(w http.ResponseWriter, r *http.Request, texts []string) (vectors [][]float32, tokens int, err *dispatch.Error) {
 	for len(texts) > 0 {
-		n := min(len(texts), fields.MaxInputs)
+		n := min(len(texts), dispatch.MaxTexts)
 		l, err := d.wait(w, r, &dispatch.Request{Kind: dispatch.Embed, Texts: texts[:n]})
 		if err != nil || l == nil {
 			return nil, 0, err

@@ -152,7 +152,7 @@ func (d *draft) common(key string, raw []byte) (known bool, err *fields.Error) {
 		d.req.Adapters, err = fields.Adapters(raw)
 	case "deadline_ms":
 		var n int64
-		n, err = fields.Int(raw, 1, fields.MaxDeadline.Milliseconds())
+		n, err = fields.Int(raw, 1, dispatch.MaxWait.Milliseconds())
 		d.req.Deadline = time.Duration(n) * time.Millisecond
 	case "priority":
 		var n int64
@@ -341,13 +341,13 @@ func (d *draft) prompt(raw []byte) *fields.Error {
 		case n == 0:
 			return fields.Bad("", "is empty")
 		case first[0] != '"' && first[0] != '[': // ids
-			ids, err := fields.IDs(raw, fields.MaxIDs)
+			ids, err := fields.IDs(raw, dispatch.MaxIDs)
 			d.req.IDs, d.req.Raw = ids, false
 			return err
 		case n > 1:
 			return fields.Bad("", "holds %d prompts, and a request has one: send the others beside it", n)
 		case first[0] == '[':
-			ids, err := fields.IDs(first, fields.MaxIDs)
+			ids, err := fields.IDs(first, dispatch.MaxIDs)
 			d.req.IDs, d.req.Raw = ids, false
 			if err == nil && len(ids) == 0 {
 				err = fields.Bad("", "is empty")

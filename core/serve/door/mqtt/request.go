@@ -176,7 +176,7 @@ func (d *draft) commonField(key string, raw []byte) (known bool, err *fields.Err
 		switch {
 		case d.id != "":
 		case raw[0] == '"':
-			err = fields.Bad("", "must match [A-Za-z0-9._-]{1,64}")
+			err = fields.Bad("", "must match "+config.NamePattern)
 		default:
 			err = fields.Bad("", "wants a text or a whole number, not %s", fields.KindOf(raw))
 		}
@@ -188,7 +188,7 @@ func (d *draft) commonField(key string, raw []byte) (known bool, err *fields.Err
 		d.req.Adapters, err = fields.Adapters(raw)
 	case "deadline_ms":
 		var n int64
-		n, err = fields.Int(raw, 1, fields.MaxDeadline.Milliseconds())
+		n, err = fields.Int(raw, 1, dispatch.MaxWait.Milliseconds())
 		d.req.Deadline = time.Duration(n) * time.Millisecond
 	case "priority":
 		var n int64
@@ -210,7 +210,7 @@ func (d *draft) embedField(key string, raw []byte) (known bool, err *fields.Erro
 	if key != "input" {
 		return false, nil
 	}
-	d.req.Texts, err = fields.Texts(raw, fields.MaxInputs, 1, math.MaxInt32)
+	d.req.Texts, err = fields.Texts(raw, dispatch.MaxTexts, 1, math.MaxInt32)
 	if err == nil && len(d.req.Texts) == 0 {
 		err = fields.Bad("", "holds no text")
 	}
@@ -223,7 +223,7 @@ func (d *draft) scoreField(key string, raw []byte) (known bool, err *fields.Erro
 	case "prompt":
 		d.req.Prompt, err = promptField(raw)
 	case "ids":
-		d.req.IDs, err = fields.IDs(raw, fields.MaxIDs)
+		d.req.IDs, err = fields.IDs(raw, dispatch.MaxIDs)
 		if err == nil && len(d.req.IDs) == 0 {
 			err = fields.Bad("", "holds no token")
 		}
@@ -312,7 +312,7 @@ func parseCancel(payload []byte) (id string, err *fields.Error) {
 		}
 		var ok bool
 		if id, ok = idText(raw); !ok {
-			return fields.Bad("id", "must match [A-Za-z0-9._-]{1,64}")
+			return fields.Bad("id", "must match "+config.NamePattern)
 		}
 		return nil
 	})

@@ -161,7 +161,7 @@ func (t Topics) parse(topic string) (in input, problem string, ok bool) {
 		if level == levelAsk {
 			what = "TAG"
 		}
-		return in, "the last level of the topic, " + what + ", must match [A-Za-z0-9._-]{1,64}", true
+		return in, "the last level of the topic, " + what + ", must match " + config.NamePattern, true
 	}
 	return in, "", true
 }
