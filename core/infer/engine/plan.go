@@ -71,6 +71,9 @@ func (e *Engine) layout(req backend.LoadRequest) (layout, error) {
 		return l, fmt.Errorf("engine: %w: %w", protocol.ErrModel, err)
 	}
 	defer m.Close() //nolint:errcheck // opened for reading: nothing to lose
+	if m.Spec.Kind == arch.EncoderDecoder {
+		return l, fmt.Errorf("engine: %w: %s: %w: the engine does not serve an %s yet", protocol.ErrModel, req.Path, weights.ErrUnsupported, m.Spec.Kind)
+	}
 	if req.DraftModel != "" {
 		if m.Spec.Kind != arch.Decoder {
 			return l, fmt.Errorf("engine: draft_model: %w: the model is an %s, which draws no tokens", protocol.ErrInvalid, m.Spec.Kind)

@@ -22,7 +22,9 @@ type attention struct {
 	index        int       // of the block among the attention blocks: the layer in the cache
 	row          int       // values of a row of queries that lie in step.qkv by themselves; 0: beside keys and values
 	latent       bool      // values are the first part of keys
-	last         bool      // of the network: rows that want no logits are done when their keys and values are stored
+	text         bool      // keys and values are those of the sequence's text, see cross
+	distances    *distances
+	last         bool // of the network: rows that want no logits are done when their keys and values are stored
 }
 
 // headNorm is an arch.QKNorm of queries or keys with its weights.
@@ -45,6 +47,7 @@ func (b *builder) attention(op *arch.Attention) *attention {
 	if a.scale == 0 {
 		a.scale = float32(1 / math.Sqrt(float64(op.KeyDim)))
 	}
+	a.distances = b.table(op)
 	if op.Sinks {
 		a.sinks = b.required(b.prefix+"attn_sinks.weight", op.Heads)
 	}
@@ -262,6 +265,9 @@ type attendJob struct {
 // visible is the range of positions that a row attends to: to both sides all of its sequence that stands in the batch, which of an
 // encoder is the whole text.
 func (j *attendJob) visible(r *row) (lo, hi int) {
+	if j.a.text {
+		return 0, r.seq.text.Len()
+	}
 	if j.a.Both {
 		hi = r.seq.Len() + r.seq.rows
 		if j.a.Window > 0 {
@@ -318,6 +324,12 @@ func (j *attendJob) one(w, item, i, lo, hi int, dst *kernel.Partial) {
 	*args = kernel.AttendArgs{
 		Q: s.qkv[at : at+group*a.KeyDim], Group: group, HeadDim: a.KeyDim, ValueDim: a.ValueDim, Type: s.m.kv.Type(),
 		Arena: s.m.kv.Mem(), PageBytes: s.m.kv.Layer(a.index).Stride, Pages: s.rows[t].seq.Table(), SoftCap: a.Cap,
+	}
+	if a.text {
+		args.Pages = s.rows[t].seq.text.Table()
+	}
+	if d := a.distances; d != nil {
+		args.Bias, args.BiasStride, args.BiasAt = d.all[head*group*d.stride:], d.stride, d.at(s.rows[t].pos)
 	}
 	if a.slopes != nil {
 		args.Slopes, args.Pos = a.slopes[head*group:(head+1)*group], s.rows[t].pos

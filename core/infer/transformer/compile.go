@@ -24,6 +24,8 @@ type network struct {
 	headScale float32        // of the logits
 	headCap   float32        // of the logits; 0: none
 	ropes     []rope         // those that differ
+	distances []*distances   // tables of learned distances
+	crosses   []*cross       // attention to the encoder's text
 	linears   []linear       // all of them, by id
 	ids       map[string]int // by GGUF name of the weight
 	mixture   bool           // some part chooses experts
@@ -36,21 +38,26 @@ func compile(src source, spec *arch.Spec, k kernel.Kernels) (network, error) {
 	b := &builder{src: src, spec: spec, k: k, net: network{ids: map[string]int{}}}
 	net := &b.net
 	net.embed = b.matrix(arch.EmbedName, spec.Vocab, spec.Width)
+	b.prefix = spec.Prefix
 	net.scale, net.embedNorm = factor(spec.Embed.Scale), b.norm(&spec.Embed.Norm, spec.Width)
+	net.offset = spec.Embed.Offset
 	if spec.Embed.Positions > 0 {
-		net.positions, net.offset = b.positions(), spec.Embed.Offset
+		net.positions = b.positions()
+	} else if spec.Embed.Waves.Rows > 0 {
+		net.positions = waves(&spec.Embed.Waves, spec.Width)
 	}
 	if spec.Embed.Types > 0 {
-		net.types = b.matrix(arch.TypesName, spec.Embed.Types, spec.Width)
+		net.types = b.matrix(spec.Prefix+arch.TypesName, spec.Embed.Types, spec.Width)
 	}
 	for n, layer := range spec.Layers {
-		b.prefix = arch.LayerName(n, "")
+		b.prefix = spec.LayerName(n, "")
 		for i := range layer {
 			b.unit(&layer[i])
 		}
 	}
-	b.prefix = ""
+	b.prefix = spec.Prefix
 	net.end = unit{pre: b.norm(&spec.Norm, spec.Width), keep: 1, scale: 1}
+	b.prefix = ""
 	if spec.Kind == arch.Encoder {
 		return b.finish()
 	}
@@ -74,6 +81,8 @@ func (b *builder) unit(sub *arch.Sub) {
 		u.op = b.attention(&op)
 	case arch.Latent:
 		u.op = b.latent(&op)
+	case arch.Cross:
+		u.op = b.cross(&op)
 	case arch.GLU:
 		u.op = b.glu(&op)
 	case arch.MLP:
@@ -99,10 +108,11 @@ func factor(f float32) float32 {
 // positions binds the learned positions, of which there need not be as many as the context that the file names.
 func (b *builder) positions() *quant.Matrix {
 	rows := b.spec.Embed.Positions
-	if m := b.src.Matrix(arch.PositionName); m != nil {
+	name := b.spec.Prefix + arch.PositionName
+	if m := b.src.Matrix(name); m != nil {
 		rows = m.Rows
 	}
-	return b.matrix(arch.PositionName, rows, b.spec.Width)
+	return b.matrix(name, rows, b.spec.Width)
 }
 
 // builder binds tensors by name and proves their shapes. The first thing that is wrong is kept; what follows is bound

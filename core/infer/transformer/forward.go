@@ -106,6 +106,9 @@ func (m *Model) check(rows []Row) error {
 		if m.spec.Kind == arch.Encoder && (r.Logits != nil || r.Seq.Len() > 0) {
 			return fmt.Errorf("transformer: row %d: an encoder reads whole texts and has no logits", i)
 		}
+		if m.spec.Encoder != nil && (r.Seq.text == nil || r.Seq.text.Of() != m.kv) {
+			return fmt.Errorf("transformer: row %d: its sequence has no text to answer", i)
+		}
 		if err := m.checkUses(r.Adapters); err != nil {
 			return fmt.Errorf("transformer: row %d: %w", i, err)
 		}

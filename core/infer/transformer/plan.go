@@ -73,7 +73,7 @@ func scratchSizes(spec *arch.Spec, o *Options) sizes {
 	need(bufX, rows*width)
 	need(bufD, rows*width)
 	need(bufH, rows*width)
-	if spec.Kind == arch.Decoder {
+	if spec.Kind != arch.Encoder {
 		need(bufLogits, min(rows, headRows)*int64(spec.Vocab))
 	}
 	need(bufLora, max(rows*width, l[bufLogits]))
@@ -104,6 +104,13 @@ func scratchSizes(spec *arch.Spec, o *Options) sizes {
 				z.actCols = max(z.actCols, op.Heads*op.ValueDim, op.KVRank, op.NopeDim)
 				z.partial = max(z.partial, op.Heads*(2+op.KVRank))
 				ropes = z.rope(op.Position, ropes, rows)
+			case arch.Cross:
+				n := op.Heads * op.HeadDim
+				need(bufQKV, 2*rows*int64(n)) // keys and values of the text
+				need(bufLora, 2*rows*int64(n))
+				need(bufO, rows*int64(n))
+				z.actCols = max(z.actCols, n)
+				z.partial = max(z.partial, 2+op.HeadDim)
 			case arch.GLU:
 				z.hidden(rows, op.Hidden, 2)
 			case arch.MLP:

@@ -55,6 +55,7 @@ type step struct {
 	low     lowRank
 	put     putJob
 	cached  latentJob
+	heard   hearJob
 	scaled  scaleJob
 	att     attendJob
 	fold    foldJob

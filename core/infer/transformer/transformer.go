@@ -1,4 +1,4 @@
-// Package transformer is the forward pass of decoder-only language models: token ids in, logits out, over a paged cache
+// Package transformer is the forward pass of language models, decoders, encoders and pairs of them: token ids in, logits out, over a paged cache
 // of keys and values and with LoRA adapters beside the unchanged weights.
 //
 // What a model computes is data, an arch.Spec: compile makes a unit of each part of a layer by the type of its operation, and
@@ -183,7 +183,7 @@ func newModel(src source, spec *arch.Spec, o Options) (*Model, error) {
 	if err := spec.Check(); err != nil {
 		return nil, err
 	}
-	if p := src.Matrix(arch.PositionName); p != nil && p.Rows-spec.Embed.Offset < spec.Context {
+	if p := src.Matrix(spec.Prefix + arch.PositionName); p != nil && p.Rows-spec.Embed.Offset < spec.Context {
 		short := *spec
 		short.Context = p.Rows - spec.Embed.Offset // what the default of Options.Context follows
 		spec = &short
@@ -198,6 +198,9 @@ func newModel(src source, spec *arch.Spec, o Options) (*Model, error) {
 	}
 	if n := m.net.positions; n != nil && o.Context > n.Rows-m.net.offset {
 		return nil, fmt.Errorf("a context of %d positions: the model has learned %d", o.Context, n.Rows-m.net.offset)
+	}
+	for _, d := range m.net.distances {
+		d.spread(o.Context)
 	}
 	if m.kv, err = kv.NewPool(spec, kv.Options{Type: o.KV, Pages: o.KVPages, Context: o.Context}); err != nil {
 		return nil, err

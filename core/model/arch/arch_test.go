@@ -186,6 +186,8 @@ func TestReadAtRandom(t *testing.T) {
 		"expert_count": 8, "expert_used_count": 2, "expert_feed_forward_length": 32, "n_group": 2, "topk_group": 1, "expert_group_count": 2, "expert_group_used_count": 1,
 		"kv_lora_rank": 32, "qk_nope_head_dim": 16, "qk_rope_head_dim": 8, "v_head_dim": 16, "q_lora_rank": 24, "attention.kv_lora_rank": 32,
 		"attention.q_lora_rank": 24, "attention.key_length_mla": 24, "attention.value_length_mla": 16, "rope.dimension_count": 8,
+		"num_heads": 4, "num_layers": 3, "d_kv": 16, "d_ff": 96, "encoder_layers": 3, "decoder_layers": 2, "encoder_attention_heads": 4,
+		"decoder_attention_heads": 4, "encoder_ffn_dim": 96, "decoder_ffn_dim": 96, "attention.key_length": 16, "attention.relative_buckets_count": 8,
 	}
 	odd := []string{
 		"layer_types", "rope_scaling", "rope_parameters", "hidden_act", "hidden_activation", "activation_function", "no_rope_layers", "layer_rope_theta",
@@ -193,6 +195,8 @@ func TestReadAtRandom(t *testing.T) {
 		"sliding_window_pattern", "attention.sliding_window_pattern", "rope.dimension_count", "rope.scaling.type", "rope.scaling.factor", "attention.rope_pattern",
 		"attention.value_length", "attention.key_length", "xielu.alpha_p", "alibi", "new_decoder_architecture", "num_kv_heads", "word_embed_proj_dim",
 		"no_rope_layer_interval", "scale_depth", "dim_model_base", "final_logit_softcapping", "rotary_dim", "num_local_experts", "num_experts_per_tok",
+		"feed_forward_proj", "relative_attention_num_buckets", "relative_attention_max_distance", "num_decoder_layers", "decoder_block_count", "pad_token_id",
+		"scale_embedding", "scale_decoder_outputs", "decoder_vocab_size",
 	}
 	values := func(gguf bool) any {
 		all := []any{int64(0), int64(-1), int64(1), int64(2), int64(3), int64(1 << 30), int64(1 << 50), 0.5, -1.0, 1e30, math.NaN(), true, false, "gelu", "yarn", "longrope", "nonsense", nil}

@@ -40,12 +40,19 @@ func (s *Spec) check() error {
 	c.within("number of learned positions", s.Embed.Positions, 0, maxContext)
 	c.within("offset of learned positions", s.Embed.Offset, 0, 1<<10)
 	c.within("number of token types", s.Embed.Types, 0, 1<<10)
+	c.within("number of sinusoidal positions", s.Embed.Waves.Rows, 0, maxContext)
+	if s.Embed.Waves.Rows > 0 && (s.Width%2 != 0 || s.Width < 4) {
+		c.fail(ErrUnsupported, "sinusoidal positions of %d values: want an even number", s.Width)
+	}
+	if (s.Kind == EncoderDecoder) != (s.Encoder != nil) {
+		c.fail(ErrInvalid, "%s with or without an encoder", s.Kind)
+	}
 	c.number("embedding scale", s.Embed.Scale)
 	c.number("logit scale", s.Head.Scale)
 	c.bound("cap of the logits", s.Head.Cap)
 	c.norm(&s.Embed.Norm)
 	c.norm(&s.Norm)
-	attends := false
+	attends, crosses := false, false
 	for _, layer := range s.Layers {
 		for i := range layer {
 			sub := &layer[i]
@@ -61,6 +68,9 @@ func (s *Spec) check() error {
 				if op.Both != (s.Kind == Encoder) {
 					c.fail(ErrUnsupported, "%s with attention of the other kind", s.Kind)
 				}
+			case Cross:
+				crosses = true
+				c.cross(s, &op)
 			case Latent:
 				attends = true
 				if s.Kind == Encoder {
@@ -86,7 +96,27 @@ func (s *Spec) check() error {
 	if !attends && c.err == nil {
 		c.fail(ErrUnsupported, "a model without attention")
 	}
+	if s.Encoder != nil && c.err == nil {
+		return s.checkEncoder(crosses)
+	}
 	return c.err
+}
+
+// checkEncoder proves what an encoder-decoder's two stacks have in common, and the first of them.
+func (s *Spec) checkEncoder(crosses bool) error {
+	c, e := checker{}, s.Encoder
+	switch {
+	case !crosses:
+		c.fail(ErrUnsupported, "a decoder that never reads the encoder's states")
+	case e.Kind != Encoder || e.Prefix == s.Prefix:
+		c.fail(ErrInvalid, "the first stack is a %s whose tensors' names begin with %q, as the second's", e.Kind, e.Prefix)
+	case e.Width != s.Width || e.Vocab != s.Vocab:
+		c.fail(ErrUnsupported, "an encoder of %d values and %d tokens with a decoder of %d and %d", e.Width, e.Vocab, s.Width, s.Vocab)
+	}
+	if c.err != nil {
+		return c.err
+	}
+	return e.check()
 }
 
 // checker keeps the first thing that is wrong.
@@ -154,9 +184,26 @@ func (c *checker) attention(a *Attention) {
 	switch p := a.Position.(type) {
 	case Rope:
 		c.rope(&p, a.KeyDim)
+	case Distances:
+		side := p.Buckets
+		if a.Both {
+			side /= 2
+		}
+		// Half of a side's buckets are exact, and the logarithm counts from there to Far.
+		c.within("number of buckets of distances", side, 2, maxContext)
+		c.within("largest distance that has a bucket", p.Far, side/2+1, maxContext)
 	case ALiBi:
 		c.bound("largest ALiBi bias", p.Max)
 	}
+}
+
+func (c *checker) cross(s *Spec, a *Cross) {
+	if s.Kind != EncoderDecoder {
+		c.fail(ErrUnsupported, "%s with attention to an encoder", s.Kind)
+	}
+	c.within("number of attention heads", a.Heads, 1, maxHeads)
+	c.within("head dimension", a.HeadDim, 1, maxHeadDim)
+	c.number("attention scale", a.Scale)
 }
 
 func (c *checker) latent(a *Latent) {

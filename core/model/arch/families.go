@@ -17,6 +17,8 @@ type Family struct {
 	Ignored []string
 	// Settings are modules, by their names here, whose few values are read as hyper-parameters and not as tensors.
 	Settings []string
+	// Renamed are modules of a layer that have another name in GGUF files than here.
+	Renamed map[string]string
 	// Permuted says that llama.cpp's converter puts the rows of q and k pair by pair.
 	Permuted bool
 	read     func(k *Keys) Spec
@@ -75,6 +77,7 @@ func families() []Family {
 		minicpm(),
 		qwen2moe(), qwen3moe(), olmoe(), phimoe(), ernie45moe(), glm4moe(), minimaxm2(), gptoss(), deepseek(), deepseek2(), granitemoe(),
 		bert(), roberta(), modernbert(), nomicbert(), eurobert(),
+		t5(), mt5(), umt5(), bart(), mbart(), marian(), pegasus(), m2m100(),
 	}
 }
 
@@ -117,6 +120,37 @@ func (f *Family) Skips(name string) bool {
 	return false
 }
 
+// FromGGUF is the name here of a GGUF file's tensor.
+func (f *Family) FromGGUF(name string) string {
+	module, suffix := cutLast(name)
+	layer, part := cutLast(module)
+	if own := f.Renamed[part]; own != "" {
+		return layer + "." + own + "." + suffix
+	}
+	return name
+}
+
+// ToFile is the GGUF file's name of a tensor here.
+func (f *Family) ToFile(name string) string {
+	module, suffix := cutLast(name)
+	layer, part := cutLast(module)
+	for theirs, own := range f.Renamed {
+		if own == part {
+			return layer + "." + theirs + "." + suffix
+		}
+	}
+	return name
+}
+
+// cutLast divides a dotted name before its last part.
+func cutLast(name string) (rest, last string) {
+	i := strings.LastIndexByte(name, '.')
+	if i < 0 {
+		return "", name
+	}
+	return name[:i], name[i+1:]
+}
+
 // IsSetting reports whether a tensor, by its name here, is one of Settings.
 func (f *Family) IsSetting(name string) bool {
 	pattern, _ := SplitNumbers(strings.TrimSuffix(name, ".weight"))
@@ -133,10 +167,13 @@ func (f *Family) Read(k *Keys) (*Spec, error) {
 	if s.Family == "" {
 		s.Family = f.Names[0]
 	}
-	if s.Kind == Decoder {
+	if s.Kind != Encoder {
 		s.Pool = Pool{Kind: k.decoderPool(), Normalize: true}
 	}
 	s.Vocab = k.vocab
+	if s.Encoder != nil {
+		s.Encoder.Vocab, s.Encoder.Family = k.vocab, s.Family
+	}
 	s.Context = max(s.Context, k.reach)
 	s.Permuted = f.Permuted && k.gguf != nil
 	if err := s.check(); err != nil {

@@ -5,8 +5,9 @@ type Cache struct {
 	Layer            int // that it is of
 	Heads            int
 	KeyDim, ValueDim int
-	Window           int // positions that are still seen; 0: all
-	Latent           int // values at the head of a key that are the value too, so that ValueDim is 0; 0: none
+	Window           int  // positions that are still seen; 0: all
+	Text             bool // of the encoder's text, and not of the sequence's own positions
+	Latent           int  // values at the head of a key that are the value too, so that ValueDim is 0; 0: none
 }
 
 // Memory lists what a sequence keeps, in the order of the operations.
@@ -17,6 +18,8 @@ func Memory(s *Spec) []Cache {
 			switch a := layer[i].Op.(type) {
 			case Attention:
 				out = append(out, Cache{Layer: n, Heads: a.KVHeads, KeyDim: a.KeyDim, ValueDim: a.ValueDim, Window: a.Window})
+			case Cross:
+				out = append(out, Cache{Layer: n, Heads: a.Heads, KeyDim: a.HeadDim, ValueDim: a.HeadDim, Text: true})
 			case Latent:
 				out = append(out, Cache{Layer: n, Heads: 1, KeyDim: a.KVRank + a.RopeDim, Latent: a.KVRank})
 			}

@@ -109,6 +109,14 @@ func Tower(name string) string {
 // ToGGUF translates the name of a Hugging Face module; ok is false where the family has none of that name.
 func (f *Family) ToGGUF(module string) (name string, ok bool) {
 	pattern, numbers := SplitNumbers(module)
+	if name, ok = f.toGGUF(pattern, numbers); ok || len(numbers) < 2 {
+		return name, ok
+	}
+	// The second number may be a part's place in its layer and no expert's.
+	return f.toGGUF(JoinNumbers(pattern, []string{"N", numbers[1]}), numbers[:1])
+}
+
+func (f *Family) toGGUF(pattern string, numbers []string) (name string, ok bool) {
 	for _, p := range f.candidates(pattern) {
 		for _, m := range f.Modules {
 			if m.HF == p {

@@ -48,6 +48,14 @@ type Temper struct {
 	Original int
 }
 
+// Cross is soft-max attention of a decoder's rows over the states of the encoder, which see all of the text and know no distances
+// (Vaswani et al. 2017). Tensors: cross_attn_q, cross_attn_k, cross_attn_v, cross_attn_output.
+type Cross struct {
+	Heads, HeadDim int
+	Scale          float32  // of the scores; 0: 1/√HeadDim
+	Bias           Presence // of all four
+}
+
 // GLU is the gated feed-forward network down(act(gate(h)) · up(h)) (Shazeer 2020). Tensors: ffn_gate, ffn_up, ffn_down.
 type GLU struct {
 	Hidden int
@@ -141,6 +149,7 @@ type Latent struct {
 
 func (Attention) op() {}
 func (Latent) op()    {}
+func (Cross) op()     {}
 func (GLU) op()       {}
 func (MLP) op()       {}
 func (MoE) op()       {}

@@ -1,6 +1,6 @@
 package arch
 
-// Position is how attention knows distances: Rope or ALiBi.
+// Position is how attention knows distances: Rope, ALiBi or Distances.
 type Position interface{ position() }
 
 // Rope is the rotary position embedding (Su et al. 2021): pair i of the first Dim values of a head is turned by the angle
@@ -69,5 +69,15 @@ type ALiBi struct {
 	Max float32 // 8 in all published models
 }
 
-func (Rope) position()  {}
-func (ALiBi) position() {}
+// Distances adds a learned value to the scores, chosen by head and bucket of the distance (Raffel et al. 2020): small distances
+// have a bucket each, larger ones share them by the logarithm, and from Far on there is one. Where attention is to both sides, half of
+// the buckets are for positions behind. Tensor: attn_rel_b (Buckets, Heads) of a layer that has its Own.
+type Distances struct {
+	Buckets int
+	Far     int
+	Own     bool // else the table of the nearest layer before that has one
+}
+
+func (Rope) position()      {}
+func (ALiBi) position()     {}
+func (Distances) position() {}

@@ -15,6 +15,11 @@ type Spec struct {
 	Head    Head // of a decoder; an encoder has none
 	Pool    Pool // what a text's vector is
 
+	// Encoder is an encoder-decoder's first stack, an encoder of the same width and vocabulary with the same embedding; nil: none.
+	Encoder *Spec
+	// Prefix is what the names of this stack's tensors begin with, but the embedding's and the head's: "enc.", "dec."; "": nothing.
+	Prefix string
+
 	Fixes []Fix // what the container's tensors need, see fix.go
 	// Permuted says that the rows of q and k stand in the order that llama.cpp's converter gives them (pair by pair), where the
 	// model's own order is one half after the other. An adapter from the other container is turned.
@@ -28,14 +33,20 @@ type Kind uint8
 const (
 	Decoder Kind = iota // goes on with a text
 	Encoder             // reads whole texts, every position seeing all others, and gives a vector of each or of the text
+	// EncoderDecoder answers a text with another: the Spec is the decoder's, whose Cross parts read what Spec.Encoder has made of the text.
+	EncoderDecoder
 )
 
 // String is the kind's name in messages.
 func (k Kind) String() string {
-	if k == Encoder {
+	switch k {
+	case Encoder:
 		return "encoder"
+	case EncoderDecoder:
+		return "encoder-decoder"
+	default:
+		return "decoder"
 	}
-	return "decoder"
 }
 
 // Pool says how the states of a text's tokens become one vector.
@@ -92,7 +103,15 @@ type Embed struct {
 	Norm      Norm    // over the sum; zero: none
 	Positions int     // rows of position_embd.weight, which is added; 0: none
 	Offset    int     // row of position 0 (2 in OPT)
+	Waves     Waves   // that follow from a formula, in place of Positions; zero: none
 	Types     int     // rows of token_types.weight, of which each token's type chooses one that is added; 0: none
+}
+
+// Waves are sinusoidal positions (Vaswani et al. 2017), which no file needs to hold: of position p, sin(p·f) for each of the
+// Width/2 frequencies f, then the cosines. Frequency i of n is 10000^(−i/n), or with Last 10000^(−i/(n−1)).
+type Waves struct {
+	Rows int  // positions, Offset included; 0: none
+	Last bool // the last frequency is 1/10000
 }
 
 // Head makes logits of the normalised stream: cap(Scale·(W·h + bias)).

@@ -8,7 +8,11 @@ const (
 	PositionName = "position_embd.weight"
 	TypesName    = "token_types.weight"
 	HeadName     = "output.weight"
+	HeadBias     = "output.bias"
 )
+
+// DistancesName is the table of a layer's Distances.
+const DistancesName = "attn_rel_b.weight"
 
 // Role is what a tensor is for.
 type Role uint8
@@ -40,8 +44,37 @@ type Tensor struct {
 // not visited is refused, since a model with a tensor more computes something else. The list is not built: a hostile file may
 // claim a million experts.
 func Tensors(s *Spec, visit func(Tensor) error) error {
-	l := lister{visit: visit, width: s.Width}
+	l := newLister(s, visit)
 	l.add(Tensor{Name: EmbedName, Rows: s.Vocab, Cols: s.Width, Role: Embedding})
+	l.prefix = s.Prefix
+	l.embed(s)
+	for n := range s.Layers {
+		l.layer(n, s.Layers[n])
+	}
+	l.norm(&s.Norm, s.Width)
+	l.prefix = ""
+	if s.Kind != Encoder {
+		l.add(Tensor{Name: HeadName, Rows: s.Vocab, Cols: s.Width, Role: HeadRole, Optional: s.Head.Tied})
+		l.bias("output", s.Vocab, s.Head.Bias)
+	}
+	if e := s.Encoder; e != nil && l.err == nil {
+		l.encoder(e)
+	}
+	return l.err
+}
+
+// encoder visits those of an encoder-decoder's first stack, which has the embedding in common with the second.
+func (l *lister) encoder(e *Spec) {
+	l.root, l.prefix = e.Prefix, e.Prefix
+	l.embed(e)
+	for n := range e.Layers {
+		l.layer(n, e.Layers[n])
+	}
+	l.norm(&e.Norm, e.Width)
+}
+
+// embed visits what is added to a token's row, and its norm.
+func (l *lister) embed(s *Spec) {
 	if s.Embed.Positions > 0 {
 		l.add(Tensor{Name: PositionName, Rows: s.Embed.Positions, Cols: s.Width, Role: Positions})
 	}
@@ -49,20 +82,11 @@ func Tensors(s *Spec, visit func(Tensor) error) error {
 		l.add(Tensor{Name: TypesName, Rows: s.Embed.Types, Cols: s.Width, Role: Types})
 	}
 	l.norm(&s.Embed.Norm, s.Width)
-	for n := range s.Layers {
-		l.layer(n, s.Layers[n])
-	}
-	l.norm(&s.Norm, s.Width)
-	if s.Kind == Decoder {
-		l.add(Tensor{Name: HeadName, Rows: s.Vocab, Cols: s.Width, Role: HeadRole, Optional: s.Head.Tied})
-		l.bias("output", s.Vocab, s.Head.Bias)
-	}
-	return l.err
 }
 
 // LayerTensors visits those of layer n alone.
 func LayerTensors(s *Spec, n int, visit func(Tensor) error) error {
-	l := lister{visit: visit, width: s.Width}
+	l := newLister(s, visit)
 	l.layer(n, s.Layers[n])
 	return l.err
 }
@@ -70,20 +94,28 @@ func LayerTensors(s *Spec, n int, visit func(Tensor) error) error {
 // LayerName is the name of a module of a layer: "blk.N.PART".
 func LayerName(layer int, part string) string { return "blk." + strconv.Itoa(layer) + "." + part }
 
+// LayerName is the name of a module of a layer: "blk.N.PART" behind the stack's prefix.
+func (s *Spec) LayerName(layer int, part string) string { return s.Prefix + LayerName(layer, part) }
+
 // lister carries the state of a visit.
 type lister struct {
 	visit  func(Tensor) error
 	width  int
+	root   string // of the stack
 	prefix string // of the layer
 	err    error
+}
+
+func newLister(s *Spec, visit func(Tensor) error) *lister {
+	return &lister{visit: visit, width: s.Width, root: s.Prefix}
 }
 
 func (l *lister) layer(n int, layer Layer) {
 	if l.err != nil {
 		return
 	}
-	l.prefix = LayerName(n, "")
-	defer func() { l.prefix = "" }()
+	l.prefix = l.root + LayerName(n, "")
+	defer func() { l.prefix = l.root }()
 	for i := range layer {
 		sub := &layer[i]
 		l.norm(&sub.Pre, l.width)
@@ -92,6 +124,8 @@ func (l *lister) layer(n int, layer Layer) {
 			l.attention(&op)
 		case Latent:
 			l.latent(&op)
+		case Cross:
+			l.cross(&op)
 		case GLU:
 			l.linear("ffn_gate", op.Hidden, l.width, op.Bias)
 			l.linear("ffn_up", op.Hidden, l.width, op.Bias)
@@ -138,11 +172,22 @@ func (l *lister) attention(a *Attention) {
 			}
 		}
 	}
+	if d, ok := a.Position.(Distances); ok && d.Own {
+		l.add(Tensor{Name: DistancesName, Rows: d.Buckets, Cols: a.Heads, Role: Vector})
+	}
 	if a.Sinks {
 		l.vector("attn_sinks.weight", a.Heads)
 	}
 	l.norm(&a.Sub, a.Heads*a.ValueDim)
 	l.linear("attn_output", l.width, a.Heads*a.ValueDim, a.OutBias)
+}
+
+func (l *lister) cross(c *Cross) {
+	n := c.Heads * c.HeadDim
+	l.linear("cross_attn_q", n, l.width, c.Bias)
+	l.linear("cross_attn_k", n, l.width, c.Bias)
+	l.linear("cross_attn_v", n, l.width, c.Bias)
+	l.linear("cross_attn_output", l.width, n, c.Bias)
 }
 
 func (l *lister) latent(a *Latent) {

@@ -32,8 +32,9 @@ func (b *builder) openGGUF(path string) error {
 	if err := b.ggufSpec(f); err != nil {
 		return err
 	}
+	b.foreign = b.m.family.ToFile
 	for i := range f.Tensors() {
-		if b.drafting(f.Tensors()[i].Name) {
+		if name := f.Tensors()[i].Name; b.drafting(name) || b.m.family.Skips(name) {
 			continue
 		}
 		if err := b.ggufTensor(&f.Tensors()[i]); err != nil {
@@ -52,7 +53,12 @@ func (b *builder) ggufSpec(f *gguf.File) error {
 	if err != nil {
 		return fmt.Errorf("weights: %w", err)
 	}
-	k := arch.GGUF(name, func(key string) (any, bool) { return f.Value(key, maxList) }, func(name string) []int { return ggufShape(f, name) })
+	k := arch.GGUF(name, func(key string) (any, bool) { return f.Value(key, maxList) }, func(name string) []int {
+		if b.m.family != nil {
+			name = b.m.family.ToFile(name)
+		}
+		return ggufShape(f, name)
+	})
 	if kind := k.String("general.type|"); kind != "" && kind != "model" {
 		return b.fail(ErrUnsupported, "general.type is %q: it is not a model", kind)
 	}
@@ -176,9 +182,9 @@ func (b *builder) ggufTensor(t *gguf.Tensor) error {
 	case stack != nil && len(dims) == 2 && suffix == ".bias":
 		return b.stack(stack, numbers, suffix, format, int(dims[1]), int(dims[0]), 1, t.Data)
 	case len(dims) == 1:
-		return b.place(t.Name, format, 0, cols, t.Data)
+		return b.place(b.m.family.FromGGUF(t.Name), format, 0, cols, t.Data)
 	case len(dims) == 2:
-		return b.place(t.Name, format, rows, cols, t.Data)
+		return b.place(b.m.family.FromGGUF(t.Name), format, rows, cols, t.Data)
 	default:
 		return b.fail(ErrUnsupported, "tensor %s has %d dimensions %v, which no tensor of a %s model has", t.Name, len(dims), dims, b.m.Spec.Family)
 	}

@@ -118,7 +118,7 @@ func (b *builder) openHF(dir string) error {
 // there is none.
 func (b *builder) noteHead(k *arch.Keys) {
 	head, embed := b.m.matrices[arch.HeadName], b.m.matrices[arch.EmbedName]
-	if b.m.Spec.Kind != arch.Encoder && k.Headless() && !k.Bool("|tie_word_embeddings", false) {
+	if b.m.Spec.Kind == arch.Decoder && k.Headless() && !k.Bool("|tie_word_embeddings", false) {
 		b.m.notes = append(b.m.notes, "the class that config.json names has no output head, and none is stored: it is for embeddings, and what it generates means nothing")
 		return
 	}

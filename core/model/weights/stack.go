@@ -15,7 +15,7 @@ import (
 func (b *builder) wantsVector(name string) bool {
 	pattern, numbers := arch.SplitNumbers(name)
 	if len(numbers) == 0 {
-		return false
+		return name == arch.HeadBias // stored as a row by the classes of encoder-decoders
 	}
 	layer, err := strconv.Atoi(numbers[0])
 	if err != nil || layer < 0 || layer >= len(b.m.Spec.Layers) {
