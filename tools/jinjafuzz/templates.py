@@ -4,7 +4,7 @@
     v/bin/python tools/jinjafuzz/templates.py FOLDER... > cases.jsonl      # *.jinja, *.jinja2; the environment of generate.py
     go run ./tools/jinjafuzz cases.jsonl                                   # what differs
 
-Templates are other people's text and are not kept here. The clock stands still. "refused" says that the template itself did.
+Templates are other people's text and are not kept here; compare-public, beside this, fetches public ones and does all of it. The clock stands still. "refused" says that the template itself did.
 """
 import copy
 import datetime
