@@ -54,12 +54,16 @@ func FuzzRender(f *testing.F) {
 		defer runtime.UnlockOSThread()
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		started := threadTime(t)
-		tmpl, err := jinja.Compile(source)
-		if err == nil {
-			_, err = tmpl.Render(t.Context(), in)
+		var took time.Duration
+		var err error
+		for try := 0; try == 0 || *slow > 0 && took > *slow && try < 3; try++ { // a collection of garbage is not its fault
+			started := threadTime(t)
+			var tmpl *jinja.Template
+			if tmpl, err = jinja.Compile(source); err == nil {
+				_, err = tmpl.Render(t.Context(), in)
+			}
+			took = threadTime(t) - started
 		}
-		took := threadTime(t) - started
 		runtime.ReadMemStats(&after)
 		var failed *jinja.Error
 		var raised *jinja.RaisedError

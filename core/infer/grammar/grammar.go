@@ -188,7 +188,7 @@ func Parse(ctx context.Context, text string) (*Grammar, error) { return parse(ct
 // ParseQuick is Parse for who cannot wait: it gives up with ErrEffort after some milliseconds, where Parse may still
 // read the grammar.
 func ParseQuick(ctx context.Context, text string) (*Grammar, error) {
-	return parse(ctx, text, maxEffort/32)
+	return parse(ctx, text, maxEffort/128)
 }
 
 func parse(ctx context.Context, text string, steps int) (*Grammar, error) {
