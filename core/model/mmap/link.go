@@ -18,6 +18,12 @@ func (l *DanglingLinkError) Error() string {
 // Is makes it an fs.ErrNotExist.
 func (l *DanglingLinkError) Is(target error) bool { return target == fs.ErrNotExist }
 
+// Absent reports whether err says that an optional file is not there at all: a link that leads to nothing is a file that is lost.
+func Absent(err error) bool {
+	_, lost := errors.AsType[*DanglingLinkError](err)
+	return errors.Is(err, fs.ErrNotExist) && !lost
+}
+
 // Explain makes a DanglingLinkError of err, which says that path is not there, where path is one; else it returns err.
 func Explain(path string, err error) error {
 	if !errors.Is(err, fs.ErrNotExist) {

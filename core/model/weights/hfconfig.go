@@ -1,13 +1,12 @@
 package weights
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"path/filepath"
 
 	"edged/core/model/arch"
 	"edged/core/model/hfjson"
+	"edged/core/model/mmap"
 )
 
 // Names of the JSON files of a Hugging Face folder.
@@ -70,7 +69,7 @@ func (b *builder) stopTokens(k *arch.Keys, dir string) error {
 	}
 	generation := map[string]any{}
 	err := readJSON(filepath.Join(dir, generationName), &generation)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err != nil && !mmap.Absent(err) {
 		return err
 	}
 	g := arch.Config(generation, nil)

@@ -1,13 +1,12 @@
 package weights
 
 import (
-	"errors"
-	"io/fs"
 	"path/filepath"
 	"strings"
 
 	"edged/core/model/arch"
 	"edged/core/model/digest"
+	"edged/core/model/mmap"
 )
 
 // pooling reads what the files of sentence-transformers beside an encoder say about the vector of a text: modules.json lists the steps
@@ -21,7 +20,7 @@ func (b *builder) pooling(dir string) error {
 	}
 	path := filepath.Join(dir, "modules.json")
 	if err := readJSON(path, &modules); err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
+		if mmap.Absent(err) {
 			return nil
 		}
 		return err

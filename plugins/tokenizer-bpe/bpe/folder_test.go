@@ -1,6 +1,7 @@
 package bpe
 
 import (
+	"edged/test/oracle"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -194,5 +195,32 @@ func TestRWKV(t *testing.T) {
 	}
 	if text, err := tok.Decode(ids, true); err != nil || string(text) != "ab€\x00abcb\n" {
 		t.Errorf("%q, error %v", text, err)
+	}
+}
+
+// TestLostLinks: files that may be missing, and links of a downloader's cache in their place that lead nowhere: those are lost, and named.
+func TestLostLinks(t *testing.T) {
+	for _, name := range []string{
+		"tokenizer_config.json", "special_tokens_map.json", "generation_config.json", "config.json", "chat_template.json", "chat_template.jinja",
+		"additional_chat_templates/tool_use.jinja",
+	} {
+		dir := t.TempDir()
+		data := oracle.Read(t, oracle.Dir(t), "models", "llama-tied", "hf", "tokenizer.json")
+		if err := os.WriteFile(filepath.Join(dir, "tokenizer.json"), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := FromFolder(dir); err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(dir, filepath.FromSlash(name))
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink("../../blobs/0a1b", path); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := FromFolder(dir); err == nil || !strings.Contains(err.Error(), path+" is a link to ../../blobs/0a1b") {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

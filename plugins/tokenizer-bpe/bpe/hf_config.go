@@ -2,10 +2,10 @@ package bpe
 
 import (
 	"bytes"
+	"edged/core/model/mmap"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -80,7 +80,7 @@ func readFolderConfig(dir string) (*folderConfig, error) {
 		{"chat_template.json", []any{&template}},
 	} {
 		data, err := readFile(filepath.Join(dir, f.name), maxConfigFile)
-		if errors.Is(err, fs.ErrNotExist) {
+		if mmap.Absent(err) {
 			continue
 		}
 		if err != nil {
@@ -146,7 +146,7 @@ func (c *folderConfig) readTemplates(dir string, lists ...templateText) error {
 	switch {
 	case err == nil:
 		c.template, c.templates = string(data), nil
-	case !errors.Is(err, fs.ErrNotExist):
+	case !mmap.Absent(err):
 		return err
 	}
 	files, err := filepath.Glob(filepath.Join(dir, "additional_chat_templates", "*.jinja"))
