@@ -65,7 +65,7 @@ func (w *wrapper) wrap(s string) []string {
 	ev.alloc(40 * int64(len(s)))
 	chunks := w.chunks([]rune(s))
 	slices.Reverse(chunks) // the next one is the last
-	blank := func(c []rune) bool { return strings.TrimFunc(string(c), isSpace) == "" }
+	blank := func(c []rune) bool { return !slices.ContainsFunc(c, func(r rune) bool { return !isSpace(r) }) }
 	var lines []string
 	for len(chunks) > 0 {
 		ev.work(1)
