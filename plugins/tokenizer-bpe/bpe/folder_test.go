@@ -1,7 +1,6 @@
 package bpe
 
 import (
-	"edged/test/oracle"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -13,6 +12,8 @@ import (
 	"testing"
 
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"edged/test/oracle"
 )
 
 // spmBytes writes a SentencePiece model of pieces "text type score".

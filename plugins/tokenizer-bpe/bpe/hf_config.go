@@ -2,7 +2,6 @@ package bpe
 
 import (
 	"bytes"
-	"edged/core/model/mmap"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"edged/core/model/mmap"
 )
 
 // folderConfig is what the files beside tokenizer.json say.
