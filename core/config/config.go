@@ -57,6 +57,8 @@ type MQTT struct {
 	ReplyToAllow  []string      `toml:"reply_to_allow"` // topic filters that reply_to must match; none: reply_to is refused
 	MaxPayload    Size          `toml:"max_payload"`    // largest request that is read, and largest answer that is sent
 	KeepAlive     time.Duration `toml:"keep_alive"`     // whole seconds
+	Version       string        `toml:"version"`        // "auto": MQTT 5, or 3.1.1 where the broker does not speak it; "5", "3.1.1"
+	SessionExpiry time.Duration `toml:"session_expiry"` // whole seconds; MQTT 5: how long the broker keeps what waits for the node; 0: without end
 	DeltaInterval time.Duration `toml:"delta_interval"` // deltas are coalesced over at least this
 	StatsInterval time.Duration `toml:"stats_interval"` // of ROOT/stats; 0: none
 }
@@ -237,6 +239,8 @@ func Default() *Config {
 			Listen:        "127.0.0.1:1883",
 			MaxPayload:    1 << 20,
 			KeepAlive:     30 * time.Second,
+			Version:       "auto",
+			SessionExpiry: 7 * 24 * time.Hour,
 			DeltaInterval: 50 * time.Millisecond,
 			StatsInterval: 30 * time.Second,
 		},

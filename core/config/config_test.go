@@ -137,6 +137,8 @@ func TestBadFiles(t *testing.T) {
 		{"reply_to_allow", "FILE:2: mqtt.reply_to_allow: \"home/#/x\" is no topic filter: '#' must stand alone at the end"},
 		{"max_payload", "FILE:2: mqtt.max_payload: 1 GiB is outside 1 KiB to 64 MiB"},
 		{"keep_alive", "FILE:2: mqtt.keep_alive: 5.5s: MQTT counts it in whole seconds"},
+		{"mqtt_version", "FILE:2: mqtt.version: \"4\" is none of \"auto\", \"5\", \"3.1.1\""},
+		{"session_expiry", "FILE:2: mqtt.session_expiry: 10s is outside 1m0s to 87600h0m0s"},
 		{"delta_interval", "FILE:2: mqtt.delta_interval: 10ms is outside 50ms to 1m0s"},
 		{"stats_interval", "FILE:2: mqtt.stats_interval: 10ms is outside 1s to 24h0m0s"},
 		{"head", "FILE:2: model.head: \"q5_0\" is none of \"as-is\", \"q8_0\", \"q4_0\""},

@@ -128,6 +128,13 @@ func (v *validator) mqtt(m *MQTT) {
 	if m.KeepAlive%time.Second != 0 {
 		v.add("mqtt.keep_alive", "%v: MQTT counts it in whole seconds", m.KeepAlive)
 	}
+	v.oneOf("mqtt.version", m.Version, "auto", "5", "3.1.1")
+	if m.SessionExpiry != 0 {
+		v.duration("mqtt.session_expiry", m.SessionExpiry, time.Minute, 10*365*24*time.Hour)
+	}
+	if m.SessionExpiry%time.Second != 0 {
+		v.add("mqtt.session_expiry", "%v: MQTT counts it in whole seconds", m.SessionExpiry)
+	}
 	v.duration("mqtt.delta_interval", m.DeltaInterval, 50*time.Millisecond, time.Minute)
 	if m.StatsInterval != 0 {
 		v.duration("mqtt.stats_interval", m.StatsInterval, time.Second, 24*time.Hour)

@@ -115,6 +115,9 @@ func settings(address string) config.MQTT {
 	c := config.Default().MQTT
 	c.Broker = "tcp://" + address
 	c.KeepAlive = 5 * time.Second
+	if v := os.Getenv("EDGED_TEST_MQTT"); v != "" { // the whole set in the other version
+		c.Version = v
+	}
 	return c
 }
 

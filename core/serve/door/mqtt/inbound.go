@@ -9,8 +9,6 @@ import (
 	"time"
 	"unicode/utf8"
 
-	paho "github.com/eclipse/paho.mqtt.golang"
-
 	"edged/core/config"
 	"edged/core/serve/dispatch"
 	"edged/core/serve/door/fields"
@@ -22,6 +20,7 @@ type incoming struct {
 	topic   string
 	payload []byte
 	qos     byte
+	props   link.Properties
 	ack     func()
 }
 
@@ -121,20 +120,20 @@ func (in input) sender() string {
 }
 
 // receive is called by the client library for every message. It never blocks.
-func (d *Door) receive(_ paho.Client, m paho.Message) {
-	in, _, ok := d.topics.parse(m.Topic())
+func (d *Door) receive(m *link.Received) {
+	in, _, ok := d.topics.parse(m.Topic)
 	if !ok {
 		m.Ack()
-		if v := d.o.Device; v != nil && m.Topic() == v.Select {
-			if !m.Retained() { // one that was would undo at each connection what was chosen since
-				v.Choose(string(m.Payload()))
+		if v := d.o.Device; v != nil && m.Topic == v.Select {
+			if !m.Retained { // one that was would undo at each connection what was chosen since
+				v.Choose(string(m.Payload))
 			}
 			return
 		}
-		if v := d.o.Device; v != nil && m.Topic() == v.Birth {
+		if v := d.o.Device; v != nil && m.Topic == v.Birth {
 			// Its birth is retained where somebody set it so, and then comes at each of this node's connections too; the
 			// device does so as well.
-			if string(m.Payload()) == online && !m.Retained() {
+			if string(m.Payload) == online && !m.Retained {
 				d.retained.again(v.Topic)
 			}
 			return
@@ -147,31 +146,31 @@ func (d *Door) receive(_ paho.Client, m paho.Message) {
 		case d.strays <- in.group: // the session unsubscribes; this one is answered, since nobody else was dealt it
 		default: // more will come
 		}
-		if m.Retained() {
+		if m.Retained {
 			m.Ack()
 			return
 		}
 	}
-	if m.Retained() {
+	if m.Retained {
 		// It came from the broker's store at a subscription, not from a client: its time was when it was
 		// published, and taking it again at every reconnect would answer it for ever.
 		m.Ack()
-		d.retainedInput(in, m.Topic(), m.Payload())
+		d.retainedInput(in, m.Topic, m.Payload)
 		return
 	}
-	msg := incoming{topic: m.Topic(), payload: m.Payload(), qos: m.Qos(), ack: m.Ack}
+	msg := incoming{topic: m.Topic, payload: m.Payload, qos: m.QoS, props: m.Properties, ack: m.Ack}
 	if in.level == levelCancel {
 		m.Ack()
 		select {
 		case d.in.cancels <- msg:
 		default:
-			d.log.Warn("too many cancels at once: one was dropped", "topic", m.Topic())
+			d.log.Warn("too many cancels at once: one was dropped", "topic", m.Topic)
 		}
 		return
 	}
 	if !d.in.put(in.sender(), msg) {
 		d.overflow(msg)
-		m.Ack()
+		m.AckNow()
 	}
 }
 
@@ -223,9 +222,9 @@ func (s *seenSet) add(h [32]byte) bool {
 }
 
 // stale removes a retained state of an adapter that is there no longer.
-func (d *Door) stale(m paho.Message) {
-	if m.Retained() && len(m.Payload()) > 0 && matches(d.topics.Adapter("+"), m.Topic()) && !d.retained.known(m.Topic()) {
-		d.retained.set(m.Topic(), nil)
+func (d *Door) stale(m *link.Received) {
+	if m.Retained && len(m.Payload) > 0 && matches(d.topics.Adapter("+"), m.Topic) && !d.retained.known(m.Topic) {
+		d.retained.set(m.Topic, nil)
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"edged/core/serve/door/mqtt/link"
 )
 
 // Bounds of what waits to be published.
@@ -26,6 +28,7 @@ const (
 type outgoing struct {
 	topic    string
 	payload  []byte
+	props    link.Properties
 	class    class
 	event    *Event // of a last event: what stands in its place where the broker never takes it; nil: nothing does
 	client   string // with id: whose event it is

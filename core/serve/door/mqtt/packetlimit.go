@@ -1,10 +1,12 @@
 package mqtt
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
 	"edged/core/serve/dispatch"
+	"edged/core/serve/door/mqtt/link"
 )
 
 // packetLimit is what was learned about a broker's limit: it closed connections over a packet of this size.
@@ -31,9 +33,26 @@ func (d *Door) convict(guilty []*outgoing) {
 		d.log.Error("the broker closes the connection over an answer: it is larger than the broker takes, or its access list forbids the topic",
 			"topic", m.topic, "bytes", len(m.payload), "request_id", m.id)
 		d.out.put(&outgoing{
-			topic: m.topic, class: kept, payload: d.standIn(m), client: m.client, id: m.id, last: m.last, replaced: true, size: m.packetSize(),
+			topic: m.topic, class: kept, payload: d.standIn(m), props: m.props, client: m.client, id: m.id, last: m.last, replaced: true, size: m.packetSize(),
 		})
 	}
+}
+
+// notTaken deals with a message that the broker has refused by a reason code, or that is larger than it has said it takes: it would
+// be so each time. An answer that is too large is replaced by an error, once.
+func (d *Door) notTaken(m *outgoing, why error) {
+	var reason *link.ReasonError
+	large := errors.Is(why, link.ErrTooLarge) || errors.As(why, &reason) && (reason.Code == link.ReasonPacketLarge || reason.Code == link.ReasonQuota)
+	if large && m.last && !m.replaced {
+		d.log.Warn("the broker does not take an answer", "topic", m.topic, "bytes", len(m.payload), "request_id", m.id, "err", why)
+		d.out.put(&outgoing{
+			topic: m.topic, class: kept, payload: d.standIn(m), props: m.props, client: m.client, id: m.id, last: true, replaced: true,
+		})
+		d.out.acknowledged(m)
+		return
+	}
+	d.log.Error("the broker does not take a message, which is given up", "topic", m.topic, "bytes", len(m.payload), "request_id", m.id, "err", why)
+	d.out.acknowledged(m)
 }
 
 // standIn is the last event in place of one that the broker does not take.

@@ -7,8 +7,6 @@ import (
 	"strings"
 	"time"
 
-	paho "github.com/eclipse/paho.mqtt.golang"
-
 	"edged/core/serve/door/mqtt/link"
 )
 
@@ -95,63 +93,61 @@ func (d *Door) proveGroup(ctx context.Context) {
 type prober struct {
 	door   *Door
 	who    string
-	client paho.Client
-	conn   *link.Conn
-	got    chan paho.Message
+	client link.Client
+	got    chan *link.Received
 	lost   chan error
 	stop   func() bool
 }
 
 // dialProbe connects with a clean session.
 func (d *Door) dialProbe(ctx context.Context, who string) (*prober, error) {
-	p := &prober{door: d, who: who, got: make(chan paho.Message, 16), lost: make(chan error, 1)}
-	opts, err := d.settings.Options(ctx, ClientID(d.o.Node)+"-"+who, func(c *link.Conn) {
-		p.conn = c
-		p.stop = context.AfterFunc(ctx, func() { _ = c.Close() })
+	p := &prober{door: d, who: who, got: make(chan *link.Received, 16), lost: make(chan error, 1)}
+	client, err := d.settings.Dial(ctx, link.Dialling{
+		ID: ClientID(d.o.Node) + "-" + who, Clean: true,
+		OnMessage: func(m *link.Received) {
+			m.Ack()
+			select {
+			case p.got <- m:
+			default: // not one of a probe's few
+			}
+		},
+		OnLost: func(err error) { p.lost <- err },
 	})
 	if err != nil {
 		return nil, err
 	}
-	opts.SetCleanSession(true).SetDefaultPublishHandler(func(_ paho.Client, m paho.Message) {
-		select {
-		case p.got <- m:
-		default: // not one of a probe's few
-		}
-	})
-	opts.SetConnectionLostHandler(func(_ paho.Client, err error) { p.lost <- err })
-	p.client = paho.NewClient(opts)
-	token := p.client.Connect()
-	<-token.Done()
-	if err := token.Error(); err != nil {
-		p.release()
-		return nil, d.settings.Explain(err)
-	}
+	p.client = client
+	p.stop = context.AfterFunc(ctx, client.Cut)
 	return p, nil
 }
 
 func (p *prober) close() {
-	p.client.Disconnect(250)
-	p.release()
+	p.stop()
+	p.client.Close()
 }
 
-func (p *prober) release() {
-	if p.stop != nil {
-		p.stop()
-	}
-}
-
-// wait waits for the library's answer.
-func (p *prober) wait(ctx context.Context, token paho.Token, what string) error {
-	timeout := time.NewTimer(ackTimeout)
-	defer timeout.Stop()
-	select {
-	case <-token.Done():
-		return p.door.settings.Explain(token.Error())
-	case <-timeout.C:
+// wait waits for the broker's answer to something, which f asks for.
+func (p *prober) wait(ctx context.Context, what string, f func(context.Context) error) error {
+	asking, stop := context.WithTimeout(ctx, ackTimeout)
+	defer stop()
+	err := f(asking)
+	switch {
+	case err == nil || ctx.Err() != nil:
+		return err
+	case asking.Err() != nil:
 		return fmt.Errorf("mqtt: broker %s: %s: no answer within %v", p.door.settings.URL, what, ackTimeout)
-	case <-ctx.Done():
-		return ctx.Err()
 	}
+	return p.door.settings.Explain(err)
+}
+
+// publish publishes, and waits for the acknowledgement. That the broker refuses a message is no error here: it does not come back then.
+func (p *prober) publish(ctx context.Context, m link.Message) error {
+	err := p.wait(ctx, "publishing", func(ctx context.Context) error { return await(ctx, p.client.Publish(m)) })
+	var reason *link.ReasonError
+	if errors.As(err, &reason) && reason.Packet == "PUBACK" {
+		return nil
+	}
+	return err
 }
 
 // errRefused says that the broker answers a SUBSCRIBE with a refusal.
@@ -159,15 +155,12 @@ var errRefused = errors.New("refused")
 
 // subscribe subscribes, and fails unless all is granted.
 func (p *prober) subscribe(ctx context.Context, filters map[string]byte) error {
-	p.conn.Expect(len(filters))
-	token := p.client.SubscribeMultiple(filters, nil)
-	if err := p.wait(ctx, token, "subscribing"); err != nil {
-		return err
+	err := p.wait(ctx, "subscribing", func(ctx context.Context) error { return p.client.Subscribe(ctx, filters) })
+	var r *link.RefusedError
+	if errors.As(err, &r) {
+		return &explained{refused(p.door.settings, err).Error(), errRefused}
 	}
-	if err := refused(p.door.settings, token, filters); err != nil {
-		return &explained{err.Error(), errRefused}
-	}
-	return nil
+	return err
 }
 
 // explained is an error with a sentence of its own.
@@ -206,7 +199,7 @@ func (p *prober) share(ctx context.Context) ([]Shortcoming, error) {
 		return nil, err
 	}
 	for _, topic := range []string{shared, plain} {
-		if err := p.wait(ctx, p.client.Publish(topic, 1, false, nonce), "publishing"); err != nil {
+		if err := p.publish(ctx, link.Message{Topic: topic, QoS: 1, Payload: []byte(nonce)}); err != nil {
 			return nil, err
 		}
 	}
@@ -216,8 +209,8 @@ func (p *prober) share(ctx context.Context) ([]Shortcoming, error) {
 	for len(heard) < 2 {
 		select {
 		case m := <-p.got:
-			if string(m.Payload()) == nonce {
-				heard[m.Topic()] = true
+			if string(m.Payload) == nonce {
+				heard[m.Topic] = true
 			}
 			continue
 		case <-ctx.Done():
@@ -297,13 +290,13 @@ func (p *prober) pass(ctx context.Context, size int) (bool, error) {
 	case err != nil:
 		return false, err
 	}
-	own.client.Publish(topic, 1, false, make([]byte, size))                   
+	own.client.Publish(link.Message{Topic: topic, QoS: 1, Payload: make([]byte, size)})
 	timeout := time.NewTimer(probeWait + time.Duration(size)*time.Microsecond) // 1 MB/s both ways
 	defer timeout.Stop()
 	for {
 		select {
 		case m := <-own.got:
-			if m.Topic() == topic && len(m.Payload()) == size {
+			if m.Topic == topic && len(m.Payload) == size {
 				return true, nil
 			}
 		case <-own.lost:
@@ -328,10 +321,10 @@ const (
 // retained publishes a retained message, looks how it comes to a later subscription, and removes it.
 func (p *prober) retained(ctx context.Context) (stored, error) {
 	topic, nonce := p.door.topics.probe(p.who, "retained"), newID("")
-	if err := p.wait(ctx, p.client.Publish(topic, 1, true, nonce), "publishing"); err != nil {
+	if err := p.publish(ctx, link.Message{Topic: topic, QoS: 1, Retained: true, Payload: []byte(nonce)}); err != nil {
 		return untold, err
 	}
-	defer p.client.Publish(topic, 0, true, "")
+	defer p.client.Publish(link.Message{Topic: topic, Retained: true})
 	switch err := p.subscribe(ctx, map[string]byte{topic: 1}); {
 	case errors.Is(err, errRefused):
 		return untold, nil
@@ -344,8 +337,8 @@ func (p *prober) retained(ctx context.Context) (stored, error) {
 		select {
 		case m := <-p.got:
 			switch {
-			case m.Topic() != topic || string(m.Payload()) != nonce:
-			case m.Retained():
+			case m.Topic != topic || string(m.Payload) != nonce:
+			case m.Retained:
 				return flagged, nil
 			default:
 				return flagless, nil

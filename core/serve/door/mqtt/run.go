@@ -2,15 +2,13 @@ package mqtt
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
-
-	paho "github.com/eclipse/paho.mqtt.golang"
 
 	"edged/core/serve/door/mqtt/link"
 )
@@ -115,8 +113,7 @@ type session struct {
 	door    *Door
 	adopted bool // stale retained topics have been looked for already
 	apart   bool // it has unsubscribed from the requests of the node's group
-	client  paho.Client
-	conn    atomic.Pointer[link.Conn]
+	client  link.Client
 	up      bool // it was online
 	busy    bool // something was unacknowledged when it ended
 	lost    chan error
@@ -147,7 +144,7 @@ func (s *session) run(ctx context.Context) error {
 	d.retained.connected()
 	d.out.connected() // before anybody is told that the door is ready: until here what may be dropped is
 	d.once.Do(func() { close(d.ready) })
-	d.log.InfoContext(ctx, "online", "broker", d.settings.URL, "client_id", ClientID(d.o.Node))
+	d.log.InfoContext(ctx, "online", "broker", d.settings.URL, "client_id", ClientID(d.o.Node), "mqtt", s.client.Version())
 
 	// The sender outlives ctx: what waits when the door closes is still sent.
 	sending, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -175,44 +172,38 @@ func (s *session) run(ctx context.Context) error {
 // connect dials, and does CONNECT.
 func (s *session) connect(ctx context.Context) error {
 	d := s.door
-	o, err := d.settings.Options(ctx, ClientID(d.o.Node), func(c *link.Conn) {
-		c.OnOversize(d.oversized)
-		s.conn.Store(c)
-		if ctx.Err() != nil {
-			s.cut()
-		}
+	client, err := d.settings.Dial(ctx, link.Dialling{
+		ID: ClientID(d.o.Node), SessionExpiry: d.o.Config.SessionExpiry,
+		Will:       &link.Message{Topic: d.topics.Availability(), Payload: []byte(offline), QoS: 1, Retained: true},
+		OnMessage:  d.receive,
+		OnLost:     s.fail,
+		OnOversize: d.oversized,
 	})
 	if err != nil {
 		return err
 	}
-	o.SetCleanSession(false).
-		SetAutoAckDisabled(true).
-		SetDefaultPublishHandler(d.receive).
-		SetBinaryWill(d.topics.Availability(), []byte(offline), 1, true).
-		SetConnectionLostHandler(func(_ paho.Client, err error) { s.fail(err) })
-	s.client = paho.NewClient(o)
-	token := s.client.Connect()
-	stop := context.AfterFunc(ctx, s.cut) // dialling ends with ctx by itself, waiting for CONNACK does not
-	defer stop()
-	<-token.Done()
-	if err := token.Error(); err != nil {
-		return d.settings.Explain(err)
-	}
+	s.client = client
+	s.terms(ctx)
 	return nil
 }
 
-// cut closes the connection without a farewell.
-func (s *session) cut() {
-	if c := s.conn.Load(); c != nil {
-		_ = c.Close()
+// terms logs what of the broker's terms somebody should know.
+func (s *session) terms(ctx context.Context) {
+	d, t := s.door, s.client.Terms()
+	if t.NoRetain {
+		d.log.WarnContext(ctx, "the broker keeps no retained messages: who comes later does not see the node's availability, status and adapters")
+	}
+	if want := d.o.Config.SessionExpiry; s.client.Version() == link.Version5 && t.SessionExpiry < want || want == 0 && t.SessionExpiry < 1<<62 {
+		d.log.WarnContext(ctx, "the broker keeps what waits for this node for less time than mqtt.session_expiry asks for",
+			"kept", t.SessionExpiry, "asked", want)
 	}
 }
 
+// cut closes the connection without a farewell.
+func (s *session) cut() { s.client.Cut() }
+
 // close ends the connection and the library's goroutines. A DISCONNECT is sent if it still can be.
-func (s *session) close() {
-	s.client.Disconnect(250)
-	s.cut() // where the library had given up before
-}
+func (s *session) close() { s.client.Close() }
 
 // fail ends the session for a reason.
 func (s *session) fail(err error) {
@@ -222,21 +213,42 @@ func (s *session) fail(err error) {
 	}
 }
 
-// wait waits for the library's answer to something.
-func (s *session) wait(ctx context.Context, t paho.Token, most time.Duration, what string) error {
-	timeout := time.NewTimer(most)
-	defer timeout.Stop()
+// wait waits for the broker's answer to something, which f asks for.
+func (s *session) wait(ctx context.Context, most time.Duration, what string, f func(context.Context) error) error {
+	asking, stop := context.WithTimeout(ctx, most)
+	defer stop()
+	answer := make(chan error, 1)
+	go func() { answer <- f(asking) }()
 	select {
-	case <-t.Done():
-		if err := t.Error(); err != nil {
+	case err := <-answer:
+		switch {
+		case err == nil || ctx.Err() != nil:
+			return err
+		case asking.Err() != nil:
+			s.cut() // the broker has stopped listening
+			return fmt.Errorf("mqtt: broker %s: %s: no answer within %v", s.door.settings.URL, what, most)
+		}
+		select {
+		case lost := <-s.lost: // it says why
+			return s.door.settings.Explain(lost)
+		default:
 			return s.door.settings.Explain(fmt.Errorf("%s: %w", what, err))
 		}
-		return nil
 	case err := <-s.lost:
 		return s.door.settings.Explain(err)
-	case <-timeout.C:
-		s.cut() // the broker has stopped listening
-		return fmt.Errorf("mqtt: broker %s: %s: no answer within %v", s.door.settings.URL, what, most)
+	}
+}
+
+// publish publishes, and waits for the acknowledgement.
+func (s *session) publish(m link.Message) func(context.Context) error {
+	return func(ctx context.Context) error { return await(ctx, s.client.Publish(m)) }
+}
+
+// await waits for a token.
+func await(ctx context.Context, t link.Token) error {
+	select {
+	case <-t.Done():
+		return t.Error()
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -275,43 +287,25 @@ func (d *Door) filters() map[string]byte {
 
 // subscribe asks for the inputs, and fails unless all are granted.
 func (s *session) subscribe(ctx context.Context, filters map[string]byte) error {
-	s.conn.Load().Expect(len(filters))
-	token := s.client.SubscribeMultiple(filters, nil)
-	if err := s.wait(ctx, token, ackTimeout, "subscribing"); err != nil {
-		return err
-	}
-	return refused(s.door.settings, token, filters)
+	err := s.wait(ctx, ackTimeout, "subscribing", func(ctx context.Context) error { return s.client.Subscribe(ctx, filters) })
+	return refused(s.door.settings, err)
 }
 
-// refusedCode is what a SUBACK holds for a filter that the broker does not grant (MQTT 3.1.1, section 3.9.3).
-const refusedCode = 0x80
-
-// refused makes an error of the filters that a SUBACK refuses, or says nothing about.
-func refused(settings link.Settings, token paho.Token, filters map[string]byte) error {
-	st, ok := token.(*paho.SubscribeToken)
-	if !ok {
-		return nil
+// refused says what to do about filters that the broker does not grant; another error it leaves as it is.
+func refused(settings link.Settings, err error) error {
+	var r *link.RefusedError
+	if !errors.As(err, &r) {
+		return err
 	}
-	granted := st.Result()
-	var list []string
-	for filter := range filters {
-		if code, told := granted[filter]; !told || code >= refusedCode {
-			list = append(list, filter)
-		}
-	}
-	if len(list) == 0 {
-		return nil
-	}
-	slices.Sort(list)
 	hint := "its access list must let this client read them (docs/mqtt.md lists the topics that edged needs)"
-	if slices.IndexFunc(list, func(f string) bool { return !strings.HasPrefix(f, "$share/") }) < 0 {
+	if slices.IndexFunc(r.Filters, func(f string) bool { return !strings.HasPrefix(f, "$share/") }) < 0 {
 		hint = "its access list lacks them, or it knows no shared subscriptions: then leave mqtt.share_group empty"
 	}
 	user := "without a user name"
 	if settings.Username != "" {
 		user = fmt.Sprintf("as user %q", settings.Username)
 	}
-	return fmt.Errorf("mqtt: broker %s: refuses, %s, the subscriptions to %s: %s", settings.URL, user, strings.Join(list, ", "), hint)
+	return &explained{fmt.Sprintf("mqtt: broker %s: refuses, %s, the subscriptions to %s: %s", settings.URL, user, r.List(), hint), err}
 }
 
 // adopt clears away what an earlier life of this node left at the broker: retained topics of adapters that are there no longer, and
@@ -323,15 +317,12 @@ func (s *session) adopt(ctx context.Context) {
 	if t.Group != "" {
 		filters = append(filters, t.sharedOnce(t.Group))
 	}
-	_ = s.wait(ctx, s.client.Unsubscribe(filters...), ackTimeout, "unsubscribing") // a lost connection shows soon enough
+	_ = s.unsubscribe(ctx, ackTimeout, "unsubscribing", filters) // a lost connection shows soon enough
 }
 
 // sweep looks for retained topics of adapters, and has those removed that nobody set in this life.
 func (s *session) sweep(ctx context.Context) {
-	filter := s.door.topics.Adapter("+")
-	s.conn.Load().Expect(1)
-	token := s.client.Subscribe(filter, 0, nil)
-	if s.wait(ctx, token, ackTimeout, "subscribing") != nil || refused(s.door.settings, token, map[string]byte{filter: 0}) != nil {
+	if s.subscribe(ctx, map[string]byte{s.door.topics.Adapter("+"): 0}) != nil {
 		return
 	}
 	enough := time.NewTimer(adoptTime) // retained messages follow the SUBACK at once
@@ -344,8 +335,14 @@ func (s *session) sweep(ctx context.Context) {
 
 // say publishes the availability.
 func (s *session) say(ctx context.Context, word string, most time.Duration) error {
-	token := s.client.Publish(s.door.topics.Availability(), 1, true, word)
-	return s.wait(ctx, token, most, "publishing "+word)
+	return s.wait(ctx, most, "publishing "+word, s.publish(link.Message{
+		Topic: s.door.topics.Availability(), QoS: 1, Retained: true, Payload: []byte(word),
+	}))
+}
+
+// unsubscribe takes subscriptions back.
+func (s *session) unsubscribe(ctx context.Context, most time.Duration, what string, filters []string) error {
+	return s.wait(ctx, most, what, func(ctx context.Context) error { return s.client.Unsubscribe(ctx, filters...) })
 }
 
 // part unsubscribes from the requests of the node's group, once. A persistent session would keep its share of them, with the
@@ -356,7 +353,7 @@ func (s *session) part(ctx context.Context, most time.Duration) error {
 		return nil
 	}
 	s.apart = true
-	return s.wait(ctx, s.client.Unsubscribe(s.door.topics.leave(group)...), most, "leaving the group")
+	return s.unsubscribe(ctx, most, "leaving the group", s.door.topics.leave(group))
 }
 
 // maxForeign bounds the groups that a connection unsubscribes from.
@@ -366,7 +363,7 @@ const maxForeign = 64
 func (s *session) depart(ctx context.Context, group string) error {
 	s.door.log.InfoContext(ctx, "the broker still deals requests of a group to this node, which is in it no longer: they are answered, and the group is left",
 		"group", group)
-	if err := s.wait(ctx, s.client.Unsubscribe(s.door.topics.leaveAll(group)...), ackTimeout, "leaving a group"); err != nil {
+	if err := s.unsubscribe(ctx, ackTimeout, "leaving a group", s.door.topics.leaveAll(group)); err != nil {
 		return err
 	}
 	return s.joinGroup(ctx) // as in enter
@@ -444,8 +441,12 @@ func (s *session) send(ctx context.Context) {
 
 // sendRetained publishes one retained topic and waits for its acknowledgement: there are few of them, and seldom.
 func (s *session) sendRetained(ctx context.Context, topic string, payload []byte, version int) {
-	token := s.client.Publish(topic, 1, true, payload)
-	if s.acknowledged(ctx, token) {
+	token := s.client.Publish(link.Message{Topic: topic, QoS: 1, Retained: true, Payload: payload})
+	err := s.acknowledged(ctx, token)
+	if err == nil || s.permanent(err) {
+		if err != nil {
+			s.door.log.ErrorContext(ctx, "the broker does not take a state of this node", "topic", topic, "bytes", len(payload), "err", err)
+		}
 		s.door.retained.acknowledged(topic, version)
 	}
 }
@@ -454,38 +455,47 @@ func (s *session) sendRetained(ctx context.Context, topic string, payload []byte
 // lets there be few.
 func (s *session) sendOne(ctx context.Context, m *outgoing) {
 	if m.class == passing {
-		s.client.Publish(m.topic, 0, false, m.payload)
+		s.client.Publish(link.Message{Topic: m.topic, Payload: m.payload, Properties: m.props})
 		return
 	}
 	s.door.spare(m)
-	token := s.client.Publish(m.topic, 1, false, m.payload)
+	token := s.client.Publish(link.Message{Topic: m.topic, QoS: 1, Payload: m.payload, Properties: m.props})
 	s.waits.Go(func() {
-		if !s.acknowledged(ctx, token) {
-			return
+		switch err := s.acknowledged(ctx, token); {
+		case err == nil:
+			s.door.learn(m)
+			s.door.out.acknowledged(m)
+			s.door.published(m)
+		case s.permanent(err):
+			s.door.notTaken(m, err)
 		}
-		s.door.learn(m)
-		s.door.out.acknowledged(m)
-		s.door.published(m)
 	})
 }
 
+// permanent reports whether a broker that speaks MQTT 5 would answer a message so each time: it is no fault of the connection.
+func (s *session) permanent(err error) bool {
+	var reason *link.ReasonError
+	return errors.Is(err, link.ErrTooLarge) || errors.As(err, &reason) && reason.Packet == "PUBACK"
+}
+
 // acknowledged waits for a PUBACK on this connection. When none comes, the connection is at an end.
-func (s *session) acknowledged(ctx context.Context, token paho.Token) bool {
+func (s *session) acknowledged(ctx context.Context, token link.Token) error {
 	timeout := time.NewTimer(ackTimeout)
 	defer timeout.Stop()
 	select {
 	case <-token.Done():
-		if err := token.Error(); err != nil {
+		err := token.Error()
+		if err != nil && !s.permanent(err) {
 			s.fail(err)
-			return false
 		}
-		return true
+		return err
 	case <-ctx.Done():
-		return false
+		return ctx.Err()
 	case <-timeout.C:
-		s.fail(fmt.Errorf("a message was not acknowledged within %v", ackTimeout))
+		err := fmt.Errorf("a message was not acknowledged within %v", ackTimeout)
+		s.fail(err)
 		s.cut()
-		return false
+		return err
 	}
 }
 

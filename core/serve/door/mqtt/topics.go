@@ -174,6 +174,9 @@ func join(levels ...string) string {
 	return strings.Join(levels, "/")
 }
 
+// Matches reports whether a topic matches a valid filter.
+func Matches(filter, topic string) bool { return matches(filter, topic) }
+
 // matches reports whether a topic matches a valid filter (MQTT 3.1.1, section 4.7).
 func matches(filter, topic string) bool {
 	for {

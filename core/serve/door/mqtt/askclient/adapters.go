@@ -8,9 +8,8 @@ import (
 	"sync"
 	"time"
 
-	paho "github.com/eclipse/paho.mqtt.golang"
-
 	"edged/core/serve/door/mqtt"
+	"edged/core/serve/door/mqtt/link"
 )
 
 // Watch follows the states of a node's adapters: those that the broker holds, and every change. all is called by one
@@ -31,24 +30,24 @@ func (c *Client) Watch(ctx context.Context, all func(map[string]mqtt.Adapter) (d
 		}
 	}
 	filter := c.topics.Adapter("+")
-	err := c.wait(ctx, c.paho.Subscribe(filter, 1, func(_ paho.Client, m paho.Message) {
-		name := m.Topic()[strings.LastIndexByte(m.Topic(), '/')+1:]
+	err := c.subscribe(ctx, map[string]byte{filter: 1}, func(m *link.Received) {
+		name := m.Topic[strings.LastIndexByte(m.Topic, '/')+1:]
 		var a mqtt.Adapter
 		mu.Lock()
-		if len(m.Payload()) == 0 {
+		if len(m.Payload) == 0 {
 			delete(known, name)
-		} else if json.Unmarshal(m.Payload(), &a) == nil {
+		} else if json.Unmarshal(m.Payload, &a) == nil {
 			known[name] = a
 		}
 		mu.Unlock()
 		tell(changed)
-	}), "subscribing")
+	})
 	if err != nil {
 		return err
 	}
-	defer c.paho.Unsubscribe(filter, c.topics.Status())
+	defer c.unfollow(filter, c.topics.Status())
 	// What is retained comes in the order of the subscriptions: when the status is here, so are all adapters.
-	err = c.wait(ctx, c.paho.Subscribe(c.topics.Status(), 1, func(paho.Client, paho.Message) { tell(complete) }), "subscribing")
+	err = c.subscribe(ctx, map[string]byte{c.topics.Status(): 1}, func(*link.Received) { tell(complete) })
 	if err != nil {
 		return err
 	}

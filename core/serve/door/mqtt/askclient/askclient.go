@@ -16,8 +16,6 @@ import (
 	"sync"
 	"time"
 
-	paho "github.com/eclipse/paho.mqtt.golang"
-
 	"edged/core/serve/door/mqtt"
 	"edged/core/serve/door/mqtt/link"
 )
@@ -90,13 +88,14 @@ const (
 type Client struct {
 	o      Options
 	topics mqtt.Topics
-	paho   paho.Client
+	link   link.Client
 	lost   chan struct{} // closed when the connection ends
 	once   sync.Once
 	known  chan struct{} // closed when the availability is known
 
 	mu           sync.Mutex
-	waiting      map[string]chan []byte // by id: payloads of its response topic, and of errors about it
+	waiting      map[string]chan []byte          // by id: payloads of its response topic, and of errors about it
+	follow       map[string]func(*link.Received) // by filter: who looks at what comes there beside
 	availability string
 }
 
@@ -107,29 +106,23 @@ func Dial(ctx context.Context, o Options) (*Client, error) {
 	}
 	c := &Client{
 		o: o, topics: mqtt.Topics{Node: o.Node}, lost: make(chan struct{}), known: make(chan struct{}),
-		waiting: map[string]chan []byte{},
+		waiting: map[string]chan []byte{}, follow: map[string]func(*link.Received){},
 	}
-	var conn *link.Conn
-	opts, err := o.Settings.Options(ctx, "edged-client-"+random(), func(l *link.Conn) { conn = l })
+	client, err := o.Settings.Dial(ctx, link.Dialling{
+		ID: "edged-client-" + random(), Clean: true, OnMessage: c.receive,
+		OnLost: func(error) { c.once.Do(func() { close(c.lost) }) },
+	})
 	if err != nil {
 		return nil, err
 	}
-	opts.SetCleanSession(true).SetDefaultPublishHandler(c.receive).
-		SetConnectionLostHandler(func(paho.Client, error) { c.once.Do(func() { close(c.lost) }) })
-	c.paho = paho.NewClient(opts)
-	token := c.paho.Connect()
-	<-token.Done() // it ends by its own timeouts
-	if err := token.Error(); err != nil {
-		return nil, o.Settings.Explain(err)
-	}
+	c.link = client
 	filters := map[string]byte{
 		c.topics.Response(o.Client, "+"): 1,
 		c.topics.Errors(o.Client):        1,
 		c.topics.Errors(""):              1, // of a node of the first version, and of what it could not tell the client of
 		c.topics.Availability():          1,
 	}
-	conn.Expect(len(filters))
-	if err := c.wait(ctx, c.paho.SubscribeMultiple(filters, nil), "subscribing"); err != nil {
+	if err := c.subscribe(ctx, filters, nil); err != nil {
 		c.Close()
 		return nil, err
 	}
@@ -137,25 +130,74 @@ func Dial(ctx context.Context, o Options) (*Client, error) {
 }
 
 // Close ends the connection.
-func (c *Client) Close() { c.paho.Disconnect(250) }
+func (c *Client) Close() { c.link.Close() }
 
-// wait waits for the broker's acknowledgement.
-func (c *Client) wait(ctx context.Context, t paho.Token, what string) error {
-	timeout := time.NewTimer(ackTimeout)
-	defer timeout.Stop()
+// wait waits for the broker's answer to something, which f asks for.
+func (c *Client) wait(ctx context.Context, what string, f func(context.Context) error) error {
+	asking, stop := context.WithTimeout(ctx, ackTimeout)
+	defer stop()
+	answer := make(chan error, 1)
+	go func() { answer <- f(asking) }()
 	select {
-	case <-t.Done():
-		if err := t.Error(); err != nil {
-			return c.o.Settings.Explain(fmt.Errorf("%s: %w", what, err))
+	case err := <-answer:
+		var refused *link.RefusedError
+		switch {
+		case err == nil || ctx.Err() != nil || errors.As(err, &refused):
+			return err
+		case asking.Err() != nil:
+			return fmt.Errorf("mqtt: broker %s: %s: no answer within %v", c.o.Settings.URL, what, ackTimeout)
 		}
-		return nil
+		return c.o.Settings.Explain(fmt.Errorf("%s: %w", what, err))
 	case <-c.lost:
 		return c.lostError()
-	case <-timeout.C:
-		return fmt.Errorf("mqtt: broker %s: %s: no answer within %v", c.o.Settings.URL, what, ackTimeout)
-	case <-ctx.Done():
-		return ctx.Err()
 	}
+}
+
+// subscribe subscribes, and has see called with what comes on the filters beside what Asks take; nil: nothing is.
+func (c *Client) subscribe(ctx context.Context, filters map[string]byte, see func(*link.Received)) error {
+	if see != nil {
+		c.mu.Lock()
+		for f := range filters {
+			c.follow[f] = see
+		}
+		c.mu.Unlock()
+	}
+	err := c.wait(ctx, "subscribing", func(ctx context.Context) error { return c.link.Subscribe(ctx, filters) })
+	var refused *link.RefusedError
+	if errors.As(err, &refused) {
+		return nil // what is not there is said by who waits for it
+	}
+	return err
+}
+
+// unfollow ends subscriptions of subscribe.
+func (c *Client) unfollow(filters ...string) {
+	c.mu.Lock()
+	for _, f := range filters {
+		delete(c.follow, f)
+	}
+	c.mu.Unlock()
+	ctx, stop := context.WithTimeout(context.Background(), ackTimeout)
+	go func() {
+		defer stop()
+		_ = c.link.Unsubscribe(ctx, filters...)
+	}()
+}
+
+// seen passes a message on to who follows its topic, and reports whether somebody does.
+func (c *Client) seen(m *link.Received) bool {
+	c.mu.Lock()
+	var all []func(*link.Received)
+	for f, see := range c.follow {
+		if mqtt.Matches(f, m.Topic) {
+			all = append(all, see)
+		}
+	}
+	c.mu.Unlock()
+	for _, see := range all {
+		see(m)
+	}
+	return len(all) > 0
 }
 
 func (c *Client) lostError() error {
@@ -164,21 +206,25 @@ func (c *Client) lostError() error {
 
 // receive is called by the library for every message, in order. It never blocks: what has no place is dropped, and a gap
 // of deltas is made good by the last event, which has a place of its own.
-func (c *Client) receive(_ paho.Client, m paho.Message) {
-	if m.Topic() == c.topics.Availability() {
+func (c *Client) receive(m *link.Received) {
+	m.Ack()
+	if c.seen(m) {
+		return
+	}
+	if m.Topic == c.topics.Availability() {
 		c.mu.Lock()
 		first := c.availability == ""
-		c.availability = string(m.Payload())
+		c.availability = string(m.Payload)
 		c.mu.Unlock()
 		if first {
 			close(c.known)
 		}
 		return
 	}
-	id := m.Topic()[strings.LastIndexByte(m.Topic(), '/')+1:]
-	if m.Topic() == c.topics.Errors("") || m.Topic() == c.topics.Errors(c.o.Client) {
+	id := m.Topic[strings.LastIndexByte(m.Topic, '/')+1:]
+	if m.Topic == c.topics.Errors("") || m.Topic == c.topics.Errors(c.o.Client) {
 		var complaint mqtt.Complaint
-		if json.Unmarshal(m.Payload(), &complaint) != nil || complaint.Topic != c.topics.Request(c.o.Client) {
+		if json.Unmarshal(m.Payload, &complaint) != nil || complaint.Topic != c.topics.Request(c.o.Client) {
 			return
 		}
 		id = complaint.ID
@@ -187,11 +233,11 @@ func (c *Client) receive(_ paho.Client, m paho.Message) {
 	defer c.mu.Unlock()
 	if id == "" { // the node could not read it: it may be about any of them
 		for _, events := range c.waiting {
-			deliver(events, m.Payload())
+			deliver(events, m.Payload)
 		}
 		return
 	}
-	deliver(c.waiting[id], m.Payload())
+	deliver(c.waiting[id], m.Payload)
 }
 
 // deliver puts a payload where Ask reads, unless there is no room or nobody reads. The last place is for a last event.
@@ -249,7 +295,9 @@ func (c *Client) Ask(ctx context.Context, r Request, f Follow) (Answer, error) {
 		delete(c.waiting, r.ID)
 		c.mu.Unlock()
 	}()
-	if err := c.wait(ctx, c.paho.Publish(c.topics.Request(c.o.Client), 1, false, payload), "publishing the request"); err != nil {
+	if err := c.wait(ctx, "publishing the request", func(ctx context.Context) error {
+		return c.publish(ctx, c.topics.Request(c.o.Client), payload)
+	}); err != nil {
 		return Answer{}, err
 	}
 	t := tracker{id: r.ID, follow: f}
@@ -267,10 +315,21 @@ func (c *Client) Ask(ctx context.Context, r Request, f Follow) (Answer, error) {
 	}
 }
 
+// publish publishes, and waits for the acknowledgement.
+func (c *Client) publish(ctx context.Context, topic string, payload []byte) error {
+	token := c.link.Publish(link.Message{Topic: topic, QoS: 1, Payload: payload})
+	select {
+	case <-token.Done():
+		return token.Error()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // cancel tells the node that the answer is not wanted any more, and waits for its last event.
 func (c *Client) cancel(ctx context.Context, t *tracker, events <-chan []byte) (Answer, error) {
 	t.follow = Follow{} // nobody wants to see more
-	c.paho.Publish(c.topics.Cancel(c.o.Client), 1, false, t.id)
+	c.link.Publish(link.Message{Topic: c.topics.Cancel(c.o.Client), QoS: 1, Payload: []byte(t.id)})
 	timeout := time.NewTimer(cancelTimeout)
 	defer timeout.Stop()
 	for {

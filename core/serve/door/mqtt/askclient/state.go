@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	paho "github.com/eclipse/paho.mqtt.golang"
+	"edged/core/serve/door/mqtt/link"
 )
 
 // State is what a node has published about itself, as it was published.
@@ -31,9 +31,9 @@ func (c *Client) State(ctx context.Context, stats bool) (State, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // what still comes is nobody's
 	got := make(chan message, 64)
-	handler := func(_ paho.Client, m paho.Message) {
+	handler := func(m *link.Received) {
 		select {
-		case got <- message{m.Topic(), m.Payload()}:
+		case got <- message{m.Topic, m.Payload}:
 		case <-ctx.Done():
 		}
 	}
@@ -41,7 +41,14 @@ func (c *Client) State(ctx context.Context, stats bool) (State, error) {
 	if stats {
 		filters[c.topics.Stats()] = 0
 	}
-	if err := c.wait(ctx, c.paho.SubscribeMultiple(filters, handler), "subscribing"); err != nil {
+	defer func() {
+		c.mu.Lock()
+		for f := range filters {
+			delete(c.follow, f)
+		}
+		c.mu.Unlock()
+	}()
+	if err := c.subscribe(ctx, filters, handler); err != nil {
 		return State{}, err
 	}
 	out := State{Adapters: map[string]json.RawMessage{}}

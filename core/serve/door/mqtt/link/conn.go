@@ -20,9 +20,13 @@ const (
 
 // Room that a packet may take beside a message's payload.
 const (
-	headerRoom = 4 << 10  // of a PUBLISH: its topic and packet id
-	otherMax   = 64 << 10 // of any other packet; a SUBACK has a byte for each filter
+	headerRoom   = 4 << 10  // of a PUBLISH: its topic and packet id
+	propertyRoom = 24 << 10 // likewise, with the properties of MQTT 5
+	otherMax     = 64 << 10 // of any other packet; a SUBACK has a byte for each filter
 )
+
+// peekMost is how far ahead is looked: a longer topic is none that was subscribed to.
+const peekMost = 4096
 
 // Oversize is a message that was swallowed.
 type Oversize struct {
@@ -42,8 +46,9 @@ type Conn struct {
 	net.Conn
 
 	r         *bufio.Reader
-	keepAlive time.Duration
-	limit     int // of a PUBLISH without its fixed header
+	keepAlive atomic.Int64 // a time.Duration; a broker may set another than was asked for
+	v5        bool         // what comes is MQTT 5
+	limit     int          // of a PUBLISH without its fixed header
 	pending   []byte
 	buf       [5]byte
 	remaining int // bytes of the current packet that Read still has to hand out
@@ -56,9 +61,16 @@ type Conn struct {
 }
 
 func newConn(c net.Conn, keepAlive time.Duration, maxPayload int) *Conn {
-	g := &Conn{Conn: c, keepAlive: keepAlive, limit: maxPayload + headerRoom}
-	g.r = bufio.NewReaderSize(reader{g}, 4096)
+	g := &Conn{Conn: c, limit: maxPayload + headerRoom}
+	g.keepAlive.Store(int64(keepAlive))
+	g.r = bufio.NewReaderSize(reader{g}, peekMost)
 	return g
+}
+
+// five has the Conn expect MQTT 5, before anything is read.
+func (c *Conn) five() {
+	c.v5 = true
+	c.limit += propertyRoom - headerRoom
 }
 
 // OnOversize sets what is called, by the reading goroutine, for every message that is swallowed.
@@ -79,7 +91,10 @@ func (c *Conn) SetDeadline(t time.Time) error {
 func (c *Conn) SetWriteDeadline(time.Time) error { return nil }
 
 // silence is how long nothing may come: the library pings after keepAlive, and looks every 5 s whether it should.
-func (c *Conn) silence() time.Duration { return c.keepAlive + c.keepAlive/2 + 5*time.Second }
+func (c *Conn) silence() time.Duration {
+	k := time.Duration(c.keepAlive.Load())
+	return k + k/2 + 5*time.Second
+}
 
 // until is the deadline of an operation that may take d.
 func (c *Conn) until(d time.Duration) time.Time {
@@ -106,6 +121,11 @@ func (r reader) Read(p []byte) (int, error) {
 func (c *Conn) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.writeNow(p)
+}
+
+// writeNow is Write where mu is held.
+func (c *Conn) writeNow(p []byte) (int, error) {
 	if err := c.Conn.SetWriteDeadline(c.until(WriteTimeout)); err != nil {
 		return 0, err
 	}
@@ -160,11 +180,79 @@ func (c *Conn) header() error {
 		return c.swallow(first, size)
 	case kind != typePublish && size > otherMax:
 		return fmt.Errorf("mqtt: the broker sent a packet of type %d with %d bytes", kind, size)
-	case kind == typeSuback && size-2 > int(c.filters.Load()):
+	case !c.v5 && kind == typeSuback && size-2 > int(c.filters.Load()):
 		return fmt.Errorf("mqtt: the broker acknowledged %d subscriptions, %d were asked for", size-2, c.filters.Load())
 	}
 	c.pending, c.remaining = c.buf[:n], size
+	if c.v5 {
+		return c.properties(first>>4, size)
+	}
 	return nil
+}
+
+// Packet types of MQTT 5 that have properties at a place of their own, beside those above.
+const (
+	typeConnack    = 2
+	typePuback     = 4
+	typePubcomp    = 7
+	typeUnsuback   = 11
+	typeDisconnect = 14
+	typeAuth       = 15
+)
+
+// properties looks at where a packet of MQTT 5 tells the length of its properties. The library (v0.23.0) takes any, and where an int has
+// 32 bits one of five bytes is a negative length, over which it panics. A CONNACK without properties is none of MQTT 5: a broker of
+// MQTT 3.1.1 refuses the version so.
+func (c *Conn) properties(kind byte, size int) error {
+	at := 0 // of the length
+	switch kind {
+	case typeConnack:
+		if size == 2 {
+			return errOldBroker
+		}
+		at = 2
+	case typePublish:
+		two, err := c.r.Peek(min(2, size))
+		if err != nil {
+			return unexpected(err)
+		}
+		if len(two) < 2 {
+			return errors.New("mqtt: the broker sent a message without a topic")
+		}
+		at = 2 + int(binary.BigEndian.Uint16(two))
+		if c.buf[0]>>1&3 > 0 {
+			at += 2
+		}
+	case typePuback, typePuback + 1, typePuback + 2, typePubcomp, typeUnsuback, typeSuback:
+		at = 2
+		if kind <= typePubcomp {
+			at = 3 // behind the reason code, which may be left out with them
+		}
+	case typeDisconnect, typeAuth:
+		at = 1
+	default:
+		return nil
+	}
+	if at >= size {
+		return nil // there are none; a packet that needs some is refused by the library
+	}
+	// The length has at most four bytes, and the properties end where the packet does at the latest.
+	front, err := c.r.Peek(min(at+4, size, peekMost))
+	if err != nil {
+		return unexpected(err)
+	}
+	length, n := 0, 0
+	for ; at+n < len(front); n++ {
+		b := front[at+n]
+		length |= int(b&0x7f) << (7 * n)
+		if b&0x80 == 0 {
+			if at+n+1+length > size {
+				break
+			}
+			return nil
+		}
+	}
+	return fmt.Errorf("mqtt: the broker sent a packet of type %d whose properties do not end within it", kind)
 }
 
 // swallow reads a PUBLISH away, acknowledges and reports it.
@@ -195,6 +283,20 @@ func (c *Conn) swallow(first byte, size int) error {
 			return unexpected(err)
 		}
 	}
+	if c.v5 {
+		n, taken, err := c.length()
+		if err != nil {
+			return err
+		}
+		rest -= taken
+		if n > rest {
+			return errors.New("mqtt: the broker sent a message whose properties do not end within it")
+		}
+		if err := c.discard(n); err != nil {
+			return err
+		}
+		rest -= n
+	}
 	if err := c.discard(rest); err != nil {
 		return err
 	}
@@ -214,6 +316,21 @@ func (c *Conn) swallow(first byte, size int) error {
 	return nil
 }
 
+// length reads the length of a message's properties, and returns how many bytes it took itself too.
+func (c *Conn) length() (n, taken int, err error) {
+	for i := range 4 {
+		b, err := c.r.ReadByte()
+		if err != nil {
+			return 0, 0, unexpected(err)
+		}
+		n |= int(b&0x7f) << (7 * i)
+		if b&0x80 == 0 {
+			return n, i + 1, nil
+		}
+	}
+	return 0, 0, errors.New("mqtt: the broker sent a message whose properties have a length of more than four bytes")
+}
+
 // discard reads n bytes away. The library takes no notice of them: it waits for the answer to its first ping and sends
 // no second, so the pings that keep the broker patient come from here.
 func (c *Conn) discard(n int) error {
@@ -224,7 +341,7 @@ func (c *Conn) discard(n int) error {
 		if err != nil {
 			return unexpected(err)
 		}
-		if time.Since(pinged) > c.keepAlive/2 {
+		if time.Since(pinged) > time.Duration(c.keepAlive.Load())/2 {
 			pinged = time.Now()
 			if _, err := c.Write([]byte{0xc0, 0}); err != nil {
 				return err

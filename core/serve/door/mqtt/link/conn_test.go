@@ -116,7 +116,7 @@ func TestSwallowing(t *testing.T) {
 // TestSwallowingKeepsPinging: the broker hears from us while a large message is on its way.
 func TestSwallowingKeepsPinging(t *testing.T) {
 	c, far := pair(t, 1000)
-	c.keepAlive = 20 * time.Millisecond
+	c.keepAlive.Store(int64(20 * time.Millisecond))
 	go func() {
 		p := publish("slow", 0, 0, make([]byte, 4<<20))
 		for len(p) > 0 {

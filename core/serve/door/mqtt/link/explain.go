@@ -1,6 +1,7 @@
 package link
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -67,6 +68,10 @@ func (s Settings) reason(err error) string {
 	var op *net.OpError
 	var pe *os.PathError
 	switch {
+	case errors.Is(err, errOldBroker):
+		return "it does not speak MQTT 5: set mqtt.version to \"auto\" or \"3.1.1\""
+	case errors.Is(err, context.DeadlineExceeded):
+		return "it does not answer in time"
 	case errors.As(err, &pe):
 		return "" // a file of the configuration; it names itself
 	case errors.As(err, &dns):
@@ -102,6 +107,17 @@ func (s Settings) closed() string {
 
 // connack explains a refusal by CONNACK.
 func (s Settings) connack(err error) string {
+	var five *ReasonError
+	if errors.As(err, &five) {
+		if five.Packet == "PUBACK" {
+			return "it does not take a message: reason " + fmt.Sprintf("0x%02X, %s", five.Code, reasonName(five.Code))
+		}
+		why := s.reason5(five.Code)
+		if five.Text != "" {
+			why += " (it says: " + oneLine(five.Text) + ")"
+		}
+		return why
+	}
 	switch {
 	case errors.Is(err, packets.ErrorRefusedBadUsernameOrPassword), errors.Is(err, packets.ErrorRefusedNotAuthorised):
 		if s.Username == "" {
@@ -116,6 +132,46 @@ func (s Settings) connack(err error) string {
 		return "it does not speak MQTT 3.1.1"
 	}
 	return ""
+}
+
+// reason5 explains a reason code with which a broker of MQTT 5 refuses or ends a connection.
+func (s Settings) reason5(code byte) string {
+	switch code {
+	case ReasonPassword, ReasonUnauthorized:
+		return s.connack(packets.ErrorRefusedNotAuthorised)
+	case ReasonClientID:
+		return s.connack(packets.ErrorRefusedIDRejected)
+	case ReasonVersion:
+		return "it does not speak MQTT 5: set mqtt.version to \"auto\" or \"3.1.1\""
+	case ReasonTakenOver:
+		return "another client uses the same client id, such as a second node of this name"
+	case ReasonShuttingDown, ReasonUnavailable:
+		return "it shuts down, or is unavailable"
+	case ReasonPacketLarge:
+		return "it ended the connection over a packet that is larger than it takes"
+	case ReasonRetain:
+		return "it keeps no retained messages, which edged needs for its availability and status"
+	case ReasonQoS:
+		return "it takes no messages of QoS 1, which edged needs"
+	case ReasonBanned, ReasonAdministrator:
+		return "its administrator has banned this client or ended its connection"
+	}
+	return fmt.Sprintf("it gives reason 0x%02X, %s", code, reasonName(code))
+}
+
+// oneLine shortens what a broker says, and takes control characters out of it: it goes into a log.
+func oneLine(text string) string {
+	text = strings.Map(func(r rune) rune {
+		if r < ' ' || r >= 0x7f && r < 0xa0 {
+			return ' '
+		}
+		return r
+	}, text)
+	const most = 200
+	if len(text) > most {
+		text = strings.ToValidUTF8(text[:most], "") + "…"
+	}
+	return text
 }
 
 // certificate explains what is wrong between two sides of TLS.

@@ -31,6 +31,9 @@ type Settings struct {
 	KeyFile      string
 	KeepAlive    time.Duration // default 30 s
 	MaxPayload   int           // of an incoming message; larger ones are swallowed; default 1 MiB
+	Version      string        // VersionAuto ("" too), Version5 or Version311
+
+	old *memory // shared by the copies of what From has made; nil: nothing is remembered
 }
 
 // From takes the settings out of a configuration. embedded is the address of the embedded broker, for configurations
@@ -39,7 +42,7 @@ func From(c *config.MQTT, embedded string) Settings {
 	s := Settings{
 		URL: c.Broker, Username: c.Username, PasswordFile: c.PasswordFile,
 		CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile,
-		KeepAlive: c.KeepAlive, MaxPayload: int(c.MaxPayload),
+		KeepAlive: c.KeepAlive, MaxPayload: int(c.MaxPayload), Version: c.Version, old: &memory{},
 	}
 	if c.Embedded() {
 		s.URL = "tcp://" + reachable(embedded)
@@ -68,23 +71,16 @@ const (
 	WriteTimeout = 15 * time.Second // of one packet
 )
 
-// Options makes the client options for one connection under a client id. Secrets and certificates are read anew, so that
-// a renewed file needs no restart. dialled, if not nil, is called with the connection before CONNECT is sent.
+// options makes the options of the library of MQTT 3.1.1 for one connection under a client id. dialled, if not nil, is called with the connection before CONNECT is sent.
 //
 // The library's own reconnecting is off: on a reconnect it completes the tokens of what it had sent before as if they
 // had been acknowledged (seen with 1.5.1). Whoever needs a new connection makes a new client.
-func (s Settings) Options(ctx context.Context, id string, dialled func(*Conn)) (*paho.ClientOptions, error) {
-	if s.KeepAlive <= 0 {
-		s.KeepAlive = 30 * time.Second
-	}
-	if s.MaxPayload <= 0 {
-		s.MaxPayload = 1 << 20
-	}
+func (s Settings) options(ctx context.Context, id string, dialled func(*Conn)) (*paho.ClientOptions, error) {
 	u, err := url.Parse(s.URL)
 	if err != nil {
 		return nil, fmt.Errorf("mqtt: broker %q is no URL", s.URL)
 	}
-	u.Host = withPort(u)
+	u.Host = withPort(u) // for the library's eyes alone
 	o := paho.NewClientOptions().AddBroker(u.String()).SetClientID(id).
 		SetProtocolVersion(4). // 3.1.1; otherwise a refusal is asked for twice, once in 3.1
 		SetAutoReconnect(false).SetConnectRetry(false).
@@ -92,27 +88,18 @@ func (s Settings) Options(ctx context.Context, id string, dialled func(*Conn)) (
 		// Conn notices a silent broker; the library's ping timeout would give up while a large packet is swallowed.
 		SetPingTimeout(time.Hour).
 		SetConnectTimeout(DialTimeout).SetWriteTimeout(WriteTimeout)
-	if s.Username != "" {
-		o.SetUsername(s.Username)
+	user, password, err := s.credentials()
+	if err != nil {
+		return nil, err
 	}
-	if s.PasswordFile != "" {
-		password, err := config.ReadSecret(s.PasswordFile)
-		if err != nil {
-			return nil, fmt.Errorf("mqtt: password: %w", err)
-		}
+	if user != "" {
+		o.SetUsername(user)
+	}
+	if password != nil {
 		o.SetPassword(string(password))
 	}
-	if s.Secret != "" {
-		o.SetUsername("edged").SetPassword(s.Secret)
-	}
-	var tlsConfig *tls.Config
-	if u.Scheme == "tls" || u.Scheme == "wss" {
-		if tlsConfig, err = s.tlsConfig(u.Hostname()); err != nil {
-			return nil, err
-		}
-	}
 	o.SetCustomOpenConnectionFn(func(*url.URL, paho.ClientOptions) (net.Conn, error) {
-		raw, err := dial(ctx, u, tlsConfig)
+		raw, err := s.open(ctx, u)
 		if err != nil {
 			return nil, err
 		}
@@ -123,6 +110,35 @@ func (s Settings) Options(ctx context.Context, id string, dialled func(*Conn)) (
 		return c, nil
 	})
 	return o, nil
+}
+
+// readable says what is wrong with the files that the settings name, which is no fault of the broker.
+func (s Settings) readable() error {
+	u, err := url.Parse(s.URL)
+	if err != nil {
+		return fmt.Errorf("mqtt: broker %q is no URL", s.URL)
+	}
+	if _, _, err := s.credentials(); err != nil {
+		return err
+	}
+	if u.Scheme == "tls" || u.Scheme == "wss" {
+		_, err = s.tlsConfig(u.Hostname())
+	}
+	return err
+}
+
+// open makes the line, with TLS where the URL wants it. Secrets and certificates are read anew, so that a renewed file needs no restart.
+func (s Settings) open(ctx context.Context, u *url.URL) (net.Conn, error) {
+	to := *u
+	to.Host = withPort(u)
+	var tlsConfig *tls.Config
+	if to.Scheme == "tls" || to.Scheme == "wss" {
+		var err error
+		if tlsConfig, err = s.tlsConfig(to.Hostname()); err != nil {
+			return nil, err
+		}
+	}
+	return dial(ctx, &to, tlsConfig)
 }
 
 // withPort adds the scheme's usual port where the URL has none.
