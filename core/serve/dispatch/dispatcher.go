@@ -5,7 +5,6 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
-	"slices"
 	"sync"
 	"time"
 
@@ -13,74 +12,16 @@ import (
 	"edged/core/serve/inbox"
 )
 
-// Config is what a Dispatcher is built from.
-type Config struct {
-	Backends   Backends
-	Tokenizers Tokenizers
-	Adapters   Adapters    // nil: there are none
-	Inbox      inbox.Store // nil: one in memory with default limits
-	Defaults   Defaults
-	Limits     Limits
-	Node       string // named in last events
-	Prompts    bool   // prompts and answers are logged, at debug level
-	Log        *slog.Logger
-}
-
-// Limits bound a Dispatcher. Zero values are the defaults that are named at each field.
-type Limits struct {
-	Running     int           // requests in the backend at once; default 4
-	Queued      int           // waiting requests; default 64
-	PerClient   int           // of one client, waiting and running; default 16
-	Ageing      time.Duration // waiting raises a priority by one level each; default 10 s
-	Coalesce    time.Duration // between two deltas of a request; default 50 ms
-	Deadline    time.Duration // of requests that name none; 0: none
-	MaxDeadline time.Duration // a request's own deadline is cut to this; 0: not cut
-	Grace       time.Duration // accepted requests may go on for so long after Run's ctx ended; 0: not at all
-	Remember    time.Duration // a cancel that overtakes its request; default 10 s
-	LoneCrashes int           // the backend died so often while a request ran alone: it is quarantined; default 3
-	Attempts    int           // of one request, whatever ran beside it; default 20
-	AnswerBytes int           // of a last event as it is stored; default 4 MiB
-}
-
-func (l Limits) withDefaults() Limits {
-	for _, f := range []struct {
-		field *int
-		value int
-	}{
-		{&l.Running, 4},
-		{&l.Queued, 64},
-		{&l.PerClient, 16},
-		{&l.LoneCrashes, 3},
-		{&l.Attempts, 20},
-		{&l.AnswerBytes, 4 << 20},
-	} {
-		if *f.field <= 0 {
-			*f.field = f.value
-		}
-	}
-	for _, f := range []struct {
-		field *time.Duration
-		value time.Duration
-	}{
-		{&l.Ageing, 10 * time.Second},
-		{&l.Coalesce, 50 * time.Millisecond},
-		{&l.Remember, 10 * time.Second},
-	} {
-		if *f.field <= 0 {
-			*f.field = f.value
-		}
-	}
-	return l
-}
-
 // maxTaken is how many processes may end over a request whose input they did not get to encode. That takes milliseconds, so
 // one that has met so many ends is their reason, or stands in a queue that is.
 const maxTaken = 8
 
-// maxRemembered bounds the cancels that wait for their request: more than that is no client in a hurry.
-const maxRemembered = 1024
-
 // Dispatcher admits, queues and runs requests. Its methods may be called concurrently.
+//
+// What it decides stands in two rooms that lock nothing, start nothing and can be tested by themselves: admission knows every accepted
+// request and says whether there is room for one more; runner says which of them runs when, and what a death of the backend means for
+// those that ran. The Dispatcher holds the lock over both, and does what they decided: it journals, wakes goroutines, talks to
+// plugins and sends events.
 type Dispatcher struct {
 	o        Config
 	limits   Limits
@@ -88,53 +29,16 @@ type Dispatcher struct {
 	encoding *turnstile // of those whose texts are encoded
 	forming  *turnstile // and of those whose forms are read
 
-	mu      sync.Mutex
-	jobs    map[inbox.Key]*job // accepted and not ended
-	clients map[string]int     // of jobs
-	queue   *queue
-	running int
-	plain   int  // jobs that are plain questions
-	places  int  // that those take
-	alone   *job // a suspect that runs; nothing runs beside it
-	crash   crash
-	mute    uint64                  // the latest life of the tokenizer that is known to be dead
-	early   map[inbox.Key]time.Time // cancels that overtook their request
-	encodes map[*job]time.Time      // calls of the tokenizer that run, and since when
-	started bool
-	closed  bool // nothing is admitted any more
-	stopped bool // and nothing runs on
-	numbers uint64
-	work    sync.WaitGroup // one for each job
-	adapter string         // of requests that name none; "": the bare model
-	stats   Stats
-	service time.Duration // moving average of what a request takes in the backend
-}
+	mu            sync.Mutex // of everything below
+	admission     *admission
+	runner        *runner
+	deadTokenizer uint64             // the latest life of the tokenizer that is known to be dead
+	encodes       map[*job]time.Time // calls of the tokenizer that run, and since when
+	stopped       bool               // nothing runs on
+	adapter       string             // of requests that name none; "": the bare model
+	stats         Stats
 
-// crash remembers the company in which the backend died last.
-type crash struct {
-	life    uint64
-	company int // requests that ran in that life
-}
-
-// Stats are counters since the start, and what is there now.
-type Stats struct {
-	Waiting   int
-	Running   int
-	Accepted  uint64
-	Finished  uint64 // with an answer
-	Failed    uint64 // with an error
-	Cancelled uint64
-	Refused   uint64 // not admitted
-	Repeats   uint64 // joined or answered from the inbox
-	Crashes   uint64 // deaths of the backend under a request, counted once for all that it took along
-
-	Encoding time.Duration // how long the oldest call of the tokenizer has been running; 0: none is
-
-	PromptTokens uint64
-	Tokens       uint64        // generated
-	FirstToken   time.Duration // of the latest answer, from its admission
-	FirstTokens  Histogram     // of all answers
-	DecodeTPS    float64       // tokens a second of the latest answer
+	work sync.WaitGroup // one for each job
 }
 
 // New returns a Dispatcher. It admits at once; what it admits runs while Run does.
@@ -149,14 +53,12 @@ func New(o Config) *Dispatcher {
 	return &Dispatcher{
 		o: o, limits: l, log: o.Log,
 		// Two, so that one long conversation does not hold back the next; more would only take turns on a Pi.
-		encoding: newTurnstile(2),
-		forming:  newTurnstile(2),
-		jobs:     map[inbox.Key]*job{},
-		clients:  map[string]int{},
-		queue:    newQueue(l.Ageing),
-		early:    map[inbox.Key]time.Time{},
-		encodes:  map[*job]time.Time{},
-		adapter:  o.Defaults.Adapter,
+		encoding:  newTurnstile(2),
+		forming:   newTurnstile(2),
+		admission: newAdmission(l),
+		runner:    newRunner(l.Running, l.Ageing),
+		encodes:   map[*job]time.Time{},
+		adapter:   o.Defaults.Adapter,
 	}
 }
 
@@ -165,14 +67,14 @@ func New(o Config) *Dispatcher {
 // goroutine of the Dispatcher has ended; nil.
 func (d *Dispatcher) Run(ctx context.Context) error {
 	d.mu.Lock()
-	d.started = true
-	d.schedule()
+	d.runner.open = true
+	d.grant()
 	d.mu.Unlock()
 
 	<-ctx.Done()
 
 	d.mu.Lock()
-	d.closed = true
+	d.admission.closed = true
 	d.mu.Unlock()
 	idle := make(chan struct{})
 	go func() {
@@ -188,7 +90,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	}
 	d.mu.Lock()
 	d.stopped = true
-	for _, j := range d.jobs {
+	for _, j := range d.admission.jobs {
 		j.cancel(errShutdown)
 	}
 	d.mu.Unlock()
@@ -228,7 +130,7 @@ func (d *Dispatcher) Replay(ctx context.Context, doors map[string]Sink) (unfinis
 		j := newJob(rec, doors[rec.Request.Door])
 		j.attempt, j.taken = n.Attempt+1, n.Taken+1
 		d.mu.Lock()
-		d.enlist(j)
+		d.register(j)
 		d.mu.Unlock()
 		if failed := d.pin(j); failed != nil {
 			j.failed = failed
@@ -264,7 +166,7 @@ func (d *Dispatcher) Submit(ctx context.Context, req *Request, sink Sink) error 
 	}
 	key := inbox.Key{Client: req.Client, ID: req.ID}
 	d.mu.Lock()
-	if j := d.jobs[key]; j != nil {
+	if j := d.admission.jobs[key]; j != nil {
 		err := j.join(req, sink)
 		d.stats.Repeats++
 		d.mu.Unlock()
@@ -293,16 +195,13 @@ func (d *Dispatcher) Submit(ctx context.Context, req *Request, sink Sink) error 
 		return d.refuse(fail(CodeStorage, "the journal holds this request, and it cannot be run"))
 	case inbox.Unknown:
 	}
-	if err := d.room(req.Client, req.Plain); err != nil {
+	if err := d.admission.room(req.Client, req.Plain, d.runner.running()); err != nil {
 		d.mu.Unlock()
 		return d.refuse(err)
 	}
 	j := newJob(d.record(req), sink)
-	d.enlist(j)
-	if at, overtaken := d.early[key]; overtaken {
-		delete(d.early, key)
-		j.overtaken = time.Since(at) < d.limits.Remember
-	}
+	d.register(j)
+	j.overtaken = d.admission.wasCancelled(key, time.Now())
 	d.mu.Unlock()
 
 	if err := d.admit(ctx, j); err != nil {
@@ -319,19 +218,12 @@ func (d *Dispatcher) Cancel(client, id string) bool {
 	key := inbox.Key{Client: client, ID: id}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if j := d.jobs[key]; j != nil {
+	if j := d.admission.jobs[key]; j != nil {
 		j.overtaken = true // where its goroutine has not started yet
 		j.cancel(errCancelled)
 		return true
 	}
-	for k, at := range d.early {
-		if time.Since(at) >= d.limits.Remember {
-			delete(d.early, k)
-		}
-	}
-	if len(d.early) < maxRemembered {
-		d.early[key] = time.Now()
-	}
+	d.admission.rememberCancel(key, time.Now())
 	return false
 }
 
@@ -340,7 +232,7 @@ func (d *Dispatcher) CancelAll(client string) int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	n := 0
-	for key, j := range d.jobs {
+	for key, j := range d.admission.jobs {
 		if client == "" || key.Client == client {
 			j.overtaken = true // where its goroutine has not started yet
 			j.cancel(errCancelled)
@@ -369,18 +261,6 @@ func (d *Dispatcher) Published(client, id string) error {
 	return d.o.Inbox.Published(inbox.Key{Client: client, ID: id})
 }
 
-// Stats returns the counters.
-func (d *Dispatcher) Stats() Stats {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	s := d.stats
-	s.Running, s.Waiting = d.running, len(d.jobs)-d.running
-	for _, since := range d.encodes {
-		s.Encoding = max(s.Encoding, time.Since(since))
-	}
-	return s
-}
-
 func (d *Dispatcher) refuse(err *Error) error {
 	d.mu.Lock()
 	d.stats.Refused++
@@ -392,56 +272,10 @@ func conflict(id string) *Error {
 	return fail(CodeIDConflict, "id: %q was used for another request within the dedupe window", id)
 }
 
-// room tells whether one more request of a client may be accepted. A plain question's client is whatever its topic ends in, so that
-// somebody who makes one up for each would have the whole queue: all of them together have half of it. d.mu is held.
-func (d *Dispatcher) room(client string, plain bool) *Error {
-	if d.closed {
-		return fail(CodeShuttingDown, "this node is shutting down")
-	}
-	waiting := len(d.jobs) - d.running
-	var e *Error
-	switch {
-	case waiting >= d.limits.Queued:
-		e = fail(CodeQueueFull, "%d requests wait already", waiting)
-	case plain && d.plain >= d.limits.Queued/2:
-		e = fail(CodeQueueFull, "%d plain questions wait or run already: the other places are for clients with a name", d.plain)
-	case d.clients[client] >= d.limits.PerClient:
-		e = fail(CodeQueueFull, "%d requests of this client wait or run already", d.clients[client])
-	default:
-		return nil
-	}
-	e.Retry = d.retry(waiting)
-	return e
-}
-
-// retry guesses when a place will be free: between a second and five minutes. d.mu is held.
-func (d *Dispatcher) retry(waiting int) time.Duration {
-	guess := d.service * time.Duration(waiting/d.limits.Running+1)
-	return min(max(guess, time.Second), 5*time.Minute).Round(time.Millisecond)
-}
-
-// enlist makes a job known. d.mu is held.
-func (d *Dispatcher) enlist(j *job) {
-	d.numbers++
-	j.number = d.numbers
-	d.jobs[j.key] = j
-	d.clients[j.key.Client]++
-	if j.req.Plain {
-		d.plain++
-	}
+// register makes a job known, and waits for it at the end. d.mu is held.
+func (d *Dispatcher) register(j *job) {
+	d.admission.add(j)
 	d.work.Add(1)
-}
-
-// delist forgets a job and returns everybody who waits for its last event. d.mu is held.
-func (d *Dispatcher) delist(j *job) []Sink {
-	delete(d.jobs, j.key)
-	if j.req.Plain {
-		d.plain--
-	}
-	if d.clients[j.key.Client]--; d.clients[j.key.Client] <= 0 {
-		delete(d.clients, j.key.Client)
-	}
-	return j.sinks
 }
 
 // record is what is journalled of a request: with its seed, its time and its adapters fixed, another attempt is the same
@@ -486,7 +320,7 @@ func (d *Dispatcher) admit(ctx context.Context, j *job) *Error {
 	case errors.Is(err, inbox.ErrFull):
 		e := fail(CodeQueueFull, "the inbox is full")
 		d.mu.Lock()
-		e.Retry = d.retry(len(d.jobs) - d.running)
+		e.Retry = d.admission.retry(d.runner.running())
 		d.mu.Unlock()
 		return e
 	case ctx.Err() != nil || errors.Is(err, inbox.ErrClosed):
@@ -518,7 +352,7 @@ func (d *Dispatcher) pin(j *job) *Error {
 func (d *Dispatcher) abandon(j *job, err *Error) {
 	j.release()
 	d.mu.Lock()
-	sinks := d.delist(j)
+	sinks := d.admission.remove(j)
 	d.mu.Unlock()
 	for _, s := range sinks[1:] {
 		s.Event(j.req, Event{Attempt: j.attempt, Last: &Last{Error: err, Node: d.o.Node}})
@@ -541,7 +375,7 @@ func (d *Dispatcher) start(ctx context.Context, j *job) {
 	if d.stopped {
 		cancel(errShutdown)
 	}
-	position := len(d.jobs) - 1
+	position := len(d.admission.jobs) - 1
 	d.stats.Accepted++
 	d.enqueue(j) // here, so that requests of a client keep their order
 	d.mu.Unlock()
@@ -553,115 +387,56 @@ func (d *Dispatcher) start(ctx context.Context, j *job) {
 	}()
 }
 
-// schedule grants places to waiting jobs. d.mu is held.
-//
-// A request of n choices takes n places. Where all are taken, and somebody has more than one, a client that has none gets one all the
-// same: the backend gives each client its share of every turn, and an answer of sixteen choices may take minutes.
-//
-// After a crash the suspects run one by one with nothing beside them, before all others.
-func (d *Dispatcher) schedule() {
-	for d.started && d.alone == nil {
-		suspects := d.queue.suspects()
-		if suspects && d.running > 0 {
-			return
-		}
-		c := d.queue.first(suspects, false)
-		if c.job != nil && d.running > 0 && d.places+c.job.places > d.limits.Running {
-			if suspects || d.running >= 2*d.limits.Running || !d.queue.crowded() {
-				return
-			}
-			c = d.queue.first(false, true)
-		}
-		if c.job == nil {
-			return
-		}
-		j := d.queue.grant(c)
-		d.running++
-		d.places += j.places
-		if j.suspect {
-			d.alone = j
-		}
-		j.runs = true
+// grant wakes the jobs that may run now. d.mu is held.
+func (d *Dispatcher) grant() {
+	for _, j := range d.runner.schedule() {
 		close(j.granted)
 	}
 }
 
-// enqueue makes a job wait for a place. d.mu is held.
+// enqueue makes a job wait for its places. d.mu is held.
 func (d *Dispatcher) enqueue(j *job) {
-	j.granted = make(chan struct{})
-	j.places = min(max(j.req.choices(), j.req.Options.BestOf), d.limits.Running)
-	d.queue.push(j)
-	d.schedule()
+	d.runner.enqueue(j)
+	d.grant()
 }
 
 // yield gives a job's place, or its place in the queue, back.
 func (d *Dispatcher) yield(j *job) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.leave(j)
-	d.schedule()
+	d.runner.leave(j)
+	d.grant()
 }
 
 // requeue gives a job's place back and makes it wait for another one.
 func (d *Dispatcher) requeue(j *job) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.leave(j)
+	d.runner.leave(j)
 	d.enqueue(j)
 }
 
-// leave takes a job from its place, or out of the queue. d.mu is held.
-func (d *Dispatcher) leave(j *job) {
-	if j.runs {
-		j.runs, j.life = false, 0
-		d.running--
-		d.places -= j.places
-		d.queue.done(j)
-	} else {
-		d.queue.remove(j)
-	}
-	if d.alone == j {
-		d.alone = nil
-	}
-}
-
-// enter says in which life of the backend a job runs, and reports whether that life may still be there: one that nobody
-// had seen die yet may have been handed out.
+// enter puts a job into a life of the backend, and reports whether that may still be there: one that nobody had seen die yet may have
+// been handed out.
 func (d *Dispatcher) enter(j *job, life uint64) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if life <= d.crash.life {
-		return false
-	}
-	j.life = life
-	return true
+	return d.runner.enter(j, life)
 }
 
 // deadBackend is the latest life of the backend that is known to be dead.
 func (d *Dispatcher) deadBackend() uint64 {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.crash.life
+	return d.runner.crash.life
 }
 
-// died judges a job under which the backend died: it becomes a suspect, and when it ran alone that counts against it.
+// died says that the backend died under a job.
 func (d *Dispatcher) died(j *job) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.crash.life < j.life {
-		// The first one to notice: all that ran in that life are still enlisted as running in it.
-		d.crash = crash{life: j.life}
+	if d.runner.died(j) {
 		d.stats.Crashes++
-		for _, o := range d.jobs {
-			if o.runs && o.life == j.life {
-				d.crash.company++
-			}
-		}
-	}
-	j.suspect = true
-	j.crashedAt = len(j.generated)
-	if d.crash.life == j.life && d.crash.company == 1 {
-		j.lone++
 	}
 }
 
@@ -669,57 +444,15 @@ func (d *Dispatcher) died(j *job) {
 func (d *Dispatcher) clear(j *job) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	j.suspect, j.lone = false, 0
-	if d.alone == j {
-		d.alone = nil
-	}
-	d.schedule()
-}
-
-// count keeps the figures of an ended job. d.mu is held.
-func (d *Dispatcher) count(j *job, l *Last) {
-	switch {
-	case l.Error != nil:
-		d.stats.Failed++
-		return
-	case l.Finish == finishCancelled:
-		d.stats.Cancelled++
-	default:
-		d.stats.Finished++
-	}
-	d.stats.PromptTokens += uint64(l.Usage.PromptTokens)
-	d.stats.Tokens += uint64(l.Usage.CompletionTokens)
-	if l.Timings.FirstToken > 0 {
-		d.stats.FirstToken = l.Timings.FirstToken
-		d.stats.FirstTokens.add(l.Timings.FirstToken)
-	}
-	if l.Timings.Decode > 0 && l.Timings.DecodeTokens > 1 {
-		d.stats.DecodeTPS = float64(l.Timings.DecodeTokens-1) / l.Timings.Decode.Seconds()
-	}
-	if took := time.Since(j.started); !j.started.IsZero() {
-		if d.service == 0 {
-			d.service = took
-		}
-		d.service += (took - d.service) / 8
-	}
+	d.runner.clear(j)
+	d.grant()
 }
 
 // Idle reports whether nothing waits or runs.
 func (d *Dispatcher) Idle() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return len(d.jobs) == 0
-}
-
-// join adds a sink to a running job. d.mu is held.
-func (j *job) join(req *Request, sink Sink) *Error {
-	if j.req.Hash != req.Hash {
-		return conflict(req.ID)
-	}
-	if !slices.Contains(j.sinks, sink) {
-		j.sinks = append(j.sinks, sink)
-	}
-	return nil
+	return len(d.admission.jobs) == 0
 }
 
 // finishCancelled is the finish reason of a request that its client cancelled.

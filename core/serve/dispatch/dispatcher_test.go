@@ -539,8 +539,8 @@ func TestCancel(t *testing.T) {
 		for i := range 3 * maxRemembered {
 			b.Cancel("", fmt.Sprint("nobody", i))
 		}
-		if len(b.early) > maxRemembered {
-			t.Errorf("%d cancels are remembered", len(b.early))
+		if len(b.admission.early) > maxRemembered {
+			t.Errorf("%d cancels are remembered", len(b.admission.early))
 		}
 	})
 }

@@ -301,8 +301,8 @@ func in(t *testing.T, set func(c *Config, p *plugins), test func(b *bench)) {
 		if !b.Idle() {
 			t.Error("requests are left after Run")
 		}
-		if len(b.queue.lines) != 0 || len(b.clients) != 0 || b.running != 0 {
-			t.Errorf("left behind: lines %v, clients %v, running %d", slices.Collect(maps.Keys(b.queue.lines)), b.clients, b.running)
+		if len(b.runner.queue.lines) != 0 || len(b.admission.clients) != 0 || b.runner.running() != 0 {
+			t.Errorf("left behind: lines %v, clients %v, running %d", slices.Collect(maps.Keys(b.runner.queue.lines)), b.admission.clients, b.runner.running())
 		}
 	})
 }

@@ -235,7 +235,7 @@ func (d *Dispatcher) toolCalls(ctx context.Context, tools json.RawMessage, choic
 					found = true
 				}
 			case errors.Is(err, protocol.ErrPluginDied):
-				d.silent(life.Life)
+				d.tokenizerDied(life.Life)
 				if try < tokenizerTries {
 					continue
 				}
@@ -274,7 +274,7 @@ func (d *Dispatcher) pieces(ctx context.Context, client string, choices []backen
 		if !errors.Is(err, protocol.ErrPluginDied) || try == tokenizerTries {
 			return nil, err
 		}
-		d.silent(life.Life)
+		d.tokenizerDied(life.Life)
 	}
 	pieces := map[int32][]byte{}
 	add := func(id int32) {

@@ -26,7 +26,6 @@ type job struct {
 	cancel    context.CancelCauseFunc
 	overtaken bool // cancelled before its goroutine started
 	granted   chan struct{}
-	runs      bool
 	places    int    // that it takes where it runs: one for each choice
 	life      uint64 // of the backend; 0: not in it
 	suspect   bool   // the backend died while it ran
@@ -94,7 +93,7 @@ func (d *Dispatcher) serve(ctx context.Context, j *job, position int) {
 	}
 	if last == nil { // a durable inbox keeps it for the next start
 		d.mu.Lock()
-		d.delist(j)
+		d.admission.remove(j)
 		d.mu.Unlock()
 		return
 	}
@@ -202,7 +201,7 @@ func (d *Dispatcher) backend(ctx context.Context, j *job) (BackendLife, error) {
 // tokenizer returns the tokenizer's current life.
 func (d *Dispatcher) tokenizer(ctx context.Context) (TokenizerLife, error) {
 	d.mu.Lock()
-	after := d.mute
+	after := d.deadTokenizer
 	d.mu.Unlock()
 	life, err := d.o.Tokenizers.Tokenizer(ctx, after)
 	if err != nil {
@@ -211,11 +210,11 @@ func (d *Dispatcher) tokenizer(ctx context.Context) (TokenizerLife, error) {
 	return life, nil
 }
 
-// silent records that a life of the tokenizer is dead.
-func (d *Dispatcher) silent(life uint64) {
+// tokenizerDied records that a life of the tokenizer is dead.
+func (d *Dispatcher) tokenizerDied(life uint64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.mute = max(d.mute, life)
+	d.deadTokenizer = max(d.deadTokenizer, life)
 }
 
 // asUnavailable says that a plugin is not there. It did not die under this request.
@@ -293,7 +292,7 @@ func (d *Dispatcher) finish(ctx context.Context, j *job, last *Last) {
 		last = ev.Last
 	}
 	d.mu.Lock()
-	sinks := d.delist(j)
+	sinks := d.admission.remove(j)
 	d.count(j, last)
 	d.mu.Unlock()
 	if last.Error != nil {

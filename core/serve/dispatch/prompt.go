@@ -51,7 +51,7 @@ func (d *Dispatcher) tokenize(ctx context.Context, j *job) error {
 		case !errors.Is(err, protocol.ErrPluginDied):
 			return err
 		}
-		d.silent(life.Life)
+		d.tokenizerDied(life.Life)
 		if try == tokenizerTries {
 			return fail(CodeQuarantined, "the tokenizer died %d times over this request, which is not tried again: %v", try, err)
 		}
