@@ -2,6 +2,7 @@ package grammar
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 )
 
@@ -25,10 +26,17 @@ func TokenPiece(text []byte) []byte {
 }
 
 // Show puts the line before a grammar that makes control tokens a part of the answer's text. Without a grammar the answer
-// stays free.
+// stays free. What is shown already stays so.
 func Show(tokens []string, text string) string {
 	if len(tokens) == 0 {
 		return text
+	}
+	before, _ := Shown(text)
+	_, text = shownLine(text)
+	for _, t := range before {
+		if !slices.Contains(tokens, t) {
+			tokens = append(slices.Clone(tokens), t)
+		}
 	}
 	quoted := make([]string, len(tokens))
 	for i, t := range tokens {

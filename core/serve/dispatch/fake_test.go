@@ -29,6 +29,7 @@ type plugins struct {
 	down     error                                                      // of Backends
 	calls    []ToolCall
 	callForm string // grammar of a call
+	says     string // what every answer is, a byte a token; "": letters
 
 	mu      sync.Mutex
 	life    uint64
@@ -177,13 +178,20 @@ func (p *plugins) Generate(ctx context.Context, req backend.Request, emit func(b
 		for c := range choices {
 			id := token(req, c, step)
 			choices[c].IDs = append(choices[c].IDs, id)
-			if err := emit(backend.Event{Index: c, IDs: []int32{id}, Text: piece(id)}); err != nil {
+			text := piece(id)
+			if p.says != "" {
+				text = p.says[step : step+1]
+			}
+			if err := emit(backend.Event{Index: c, IDs: []int32{id}, Text: text}); err != nil {
 				return err
 			}
 		}
 	}
 	for c := range choices {
 		choices[c].Text = pieces(choices[c].IDs)
+		if p.says != "" {
+			choices[c].Text = p.says[:len(choices[c].IDs)]
+		}
 		if req.Logprobs {
 			for _, id := range choices[c].IDs {
 				choices[c].Logprobs = append(choices[c].Logprobs, backend.TokenLogprob{ID: id, Logprob: -1, Top: []backend.Alternative{{ID: 25 - id, Logprob: -2}}})

@@ -160,20 +160,21 @@ func (j *job) hold(ctx context.Context, read func(ctx context.Context, text stri
 	j.mark, _ = grammar.Mark(j.calls)
 	switch {
 	case d.call:
-		if text, field = grammar.Whole(j.calls), "tools"; text == "" {
+		text, field = grammar.Whole(j.calls), "tools"
+		if _, more := grammar.Shown(text); !more {
 			return fmt.Errorf("dispatch: %w: tool_choice: nobody knows how this model writes calls", protocol.ErrUnsupported)
 		}
 	case text == "":
 		// A call that the model begins by itself is held where it can be told by its beginning, and where the tools'
 		// schemas are served: they may describe what only the caller checks.
-		if d.none {
-			return nil
-		}
-		j.form = grammar.ShownOnly(j.calls) // the marks of calls are read in any case
-		if !grammar.IsAfter(j.calls) {
+		j.form = grammar.ShownOnly(j.calls) // the marks of calls and thoughts are read in any case
+		if d.none || !grammar.IsAfter(j.calls) {
 			return nil
 		}
 		text, field = j.calls, ""
+	}
+	if field != "" { // the whole answer has a form: there is no room for a thought
+		j.splits = false
 	}
 	_, err := read(ctx, text)
 	switch why := ended(ctx, err); {

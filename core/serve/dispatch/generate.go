@@ -37,13 +37,18 @@ func (d *Dispatcher) generate(ctx context.Context, j *job, life BackendLife, use
 		Stream:      true, // also where the client does not want it: the ids so far are what another attempt starts from
 	}
 	set(&req.MaxTokens, o.MaxTokens)
-	s := stream{d: d, j: j, shown: j.req.Stream && o.BestOf <= j.req.choices(), pending: make([]strings.Builder, len(j.texts))}
+	s := stream{d: d, j: j, shown: j.req.Stream && o.BestOf <= j.req.choices(), pending: make([]pending, len(j.texts))}
+	if j.splits {
+		for i := range s.pending {
+			s.pending[i].split = newThoughts(j.opened)
+		}
+	}
 	if j.req.resumable() {
 		req.GeneratedIDs = j.generated
 		s.carried = len(j.generated)
-		s.pending[0].WriteString(j.texts[0].String())
+		s.pending[0].add(j.texts[0].String())
 	} else {
-		j.generated, j.texts = nil, make([]strings.Builder, len(j.texts))
+		j.generated, j.texts, j.thought = nil, make([]strings.Builder, len(j.texts)), 0
 	}
 
 	ctx, stop := context.WithCancel(ctx)
@@ -85,13 +90,34 @@ func (j *job) sharer() string {
 type stream struct {
 	d       *Dispatcher
 	j       *job
-	shown   bool // deltas are sent
-	carried int  // ids that the attempt started from
-	pending []strings.Builder
+	shown   bool      // deltas are sent
+	carried int       // ids that the attempt started from
+	pending []pending // per choice
 	sent    time.Time // of the last delta
 	timer   <-chan time.Time
 	done    *backend.Event
 }
+
+// pending is text of one choice that was not sent yet.
+type pending struct {
+	thought, said strings.Builder
+	split         *thoughts // nil: all of it is said
+}
+
+// add takes text, and reports whether some of it was thought.
+func (p *pending) add(text string) bool {
+	if p.split == nil {
+		p.said.WriteString(text)
+		return false
+	}
+	before := p.split.thinking()
+	thought, said := p.split.write(text)
+	p.thought.WriteString(thought)
+	p.said.WriteString(said)
+	return before || p.split.thinking() || thought != ""
+}
+
+func (p *pending) empty() bool { return p.thought.Len() == 0 && p.said.Len() == 0 }
 
 // follow takes events until there are no more. Deltas leave at most once every Coalesce; the first one leaves at once.
 func (s *stream) follow(ctx context.Context, events <-chan backend.Event) {
@@ -100,6 +126,13 @@ func (s *stream) follow(ctx context.Context, events <-chan backend.Event) {
 		select {
 		case ev, more := <-events:
 			if !more {
+				for i := range s.pending {
+					if p := &s.pending[i]; p.split != nil {
+						thought, said := p.split.close()
+						p.thought.WriteString(strings.TrimRight(thought, blanks))
+						p.said.WriteString(said)
+					}
+				}
 				s.flushAll()
 				return
 			}
@@ -134,10 +167,14 @@ func (s *stream) take(ctx context.Context, ev backend.Event) {
 	if j.suspect && len(j.generated) >= j.crashedAt+clearedAfter && ctx.Err() == nil {
 		s.d.clear(j)
 	}
-	if ev.Text != "" {
+	if p := &s.pending[ev.Index]; ev.Text != "" {
 		j.texts[ev.Index].WriteString(ev.Text)
-		s.pending[ev.Index].WriteString(ev.Text)
+		if p.add(ev.Text) {
+			j.thought += len(ev.IDs)
+		}
 		s.flush()
+	} else if p.split != nil && p.split.thinking() {
+		j.thought += len(ev.IDs)
 	}
 }
 
@@ -149,7 +186,7 @@ func (s *stream) complete(ev backend.Event) {
 			continue
 		}
 		if rest, ok := strings.CutPrefix(c.Text, s.j.texts[c.Index].String()); ok {
-			s.pending[c.Index].WriteString(rest)
+			s.pending[c.Index].add(rest)
 		}
 	}
 }
@@ -158,7 +195,7 @@ func (s *stream) complete(ev backend.Event) {
 func (s *stream) flush() {
 	waiting := false
 	for i := range s.pending {
-		waiting = waiting || s.pending[i].Len() > 0
+		waiting = waiting || !s.pending[i].empty()
 	}
 	if !waiting || s.timer != nil {
 		return
@@ -172,14 +209,16 @@ func (s *stream) flush() {
 
 func (s *stream) flushAll() {
 	for i := range s.pending {
-		if s.pending[i].Len() == 0 {
+		p := &s.pending[i]
+		if p.empty() {
 			continue
 		}
-		text := s.pending[i].String()
-		s.pending[i].Reset()
+		delta := &Delta{Index: i, Text: p.said.String(), Thought: p.thought.String(), Mark: s.j.mark}
+		p.said.Reset()
+		p.thought.Reset()
 		s.sent = time.Now()
 		if s.shown {
-			s.d.emit(s.j, Event{Delta: &Delta{Index: i, Text: text, Mark: s.j.mark}})
+			s.d.emit(s.j, Event{Delta: delta})
 		}
 	}
 }
@@ -195,6 +234,19 @@ func (d *Dispatcher) answer(ctx context.Context, j *job, ev *backend.Event, carr
 	last.Timings.Prefill, last.Timings.Decode = ev.Timings.Prefill, ev.Timings.Decode
 	last.Timings.PrefillTokens = max(ev.Usage.PromptTokens-ev.Usage.CachedTokens, 0)
 	last.Timings.DecodeTokens = max(ev.Usage.CompletionTokens-carried, 0)
+	if j.splits {
+		last.Thought = j.thought
+		for i := range last.Choices {
+			c := &last.Choices[i]
+			var thought string
+			if thought, c.Text = splitThoughts(j.opened, c.Text); thought != "" && last.Thoughts == nil {
+				last.Thoughts = make([]string, len(last.Choices))
+			}
+			if last.Thoughts != nil {
+				last.Thoughts[i] = thought
+			}
+		}
+	}
 	for i := range last.Choices {
 		clampLogprobs(last.Choices[i].Logprobs)
 	}

@@ -41,6 +41,9 @@ type job struct {
 	calls     string          // grammar of a tool call, as the tokenizer has it; "": none
 	form      string          // grammar of the answers; "": free
 	mark      string          // what a call begins with, where tools are offered; "": not known
+	splits    bool            // thoughts are told apart from the answer
+	opened    string          // what closes the thought that the prompt ends within; "": it ends within none
+	thought   int             // tokens that came as thought, over all attempts
 	lists     [][]int32       // Embed: ids of each text
 	messages  json.RawMessage // what shorten left of the conversation; nil: all of it
 	dropped   int             // messages that it left out

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"time"
 
 	"edged/core/protocol"
@@ -90,6 +91,7 @@ func (j *job) encode(ctx context.Context, life TokenizerLife) error {
 			err = fail(CodeInvalidRequest, "messages: the chat template made no prompt of them")
 		}
 		j.prompt, j.calls = out.IDs, out.Grammar
+		j.splits, j.opened = true, openThought(out.Text)
 		return err
 	default:
 		lists, err := life.Tokenizer.Encode(ctx, []string{j.req.Prompt}, tokenizer.Flags{AddSpecial: true})
@@ -125,9 +127,37 @@ func (j *job) chat(info tokenizer.Info) (tokenizer.Chat, error) {
 		return c, err
 	}
 	c.Tools = tools
-	vars, failed := withNow(j.req.Vars, j.rec.Now)
+	vars, failed := withNow(withThinking(j.req.Vars, j.req.Options.Thinking), j.rec.Now)
 	c.Variables = vars
 	return c, failed
+}
+
+// withThinking adds the variables that templates ask for whether to think. What the request says itself stays.
+func withThinking(vars json.RawMessage, thinking string) json.RawMessage {
+	if thinking == "" {
+		return vars
+	}
+	var there map[string]json.RawMessage
+	if len(vars) > 0 && json.Unmarshal(vars, &there) != nil {
+		return vars // refused behind this
+	}
+	out := []byte{'{'}
+	for _, name := range []string{"enable_thinking", "thinking"} {
+		if _, given := there[name]; given {
+			continue
+		}
+		if len(out) > 1 {
+			out = append(out, ',')
+		}
+		out = fmt.Appendf(out, "%q:%t", name, thinking == ThinkingOn)
+	}
+	switch {
+	case len(out) == 1:
+		return vars
+	case len(there) == 0:
+		return append(out, '}')
+	}
+	return append(append(out, ','), bytes.TrimPrefix(bytes.TrimSpace(vars), []byte("{"))...)
 }
 
 // withNow adds the time of admission to the template's variables, so that a template that prints the date prints the same

@@ -78,8 +78,15 @@ type Options struct {
 	ResponseFormat   json.RawMessage   `json:"ResponseFormat,omitempty"`
 	Grammar          string            `json:"Grammar,omitempty"`
 	ToolChoice       json.RawMessage   `json:"ToolChoice,omitempty"`
+	Thinking         string            `json:"Thinking,omitempty"`      // ThinkingOn, ThinkingOff; "": as the template does it
 	ContextPolicy    string            `json:"ContextPolicy,omitempty"` // where the prompt is too long: PolicyError (""), PolicyKeepSystem
 }
+
+// Whether a model thinks before it answers.
+const (
+	ThinkingOn  = "on"
+	ThinkingOff = "off"
+)
 
 // What is done about a conversation that is too long for the context.
 const (
@@ -105,9 +112,10 @@ type Accepted struct {
 
 // Delta is new text of one choice.
 type Delta struct {
-	Index int
-	Text  string
-	Mark  string // where tools are offered: what a call of this model begins with, in a text that is free otherwise; "": not known
+	Index   int
+	Text    string
+	Thought string // new text of what the model thinks before it answers
+	Mark    string // where tools are offered: what a call of this model begins with, in a text that is free otherwise; "": not known
 }
 
 // Last is the one last event: an answer or an error.
@@ -122,12 +130,14 @@ type Last struct {
 	Seed     uint64           `json:"Seed"`
 	Node     string           `json:"Node"`
 	Logprobs bool             `json:"Logprobs"`
-	Dropped  int              `json:"Dropped"`          // messages that PolicyKeepSystem left out
-	Tools    [][]ToolCall     `json:"Tools"`            // per choice; nil: none
-	Beside   []string         `json:"Beside"`           // per choice: the text without its calls; nil where Tools is
-	Pieces   map[int32][]byte `json:"Pieces,omitempty"` // Request.Pieces: the bytes of each token that Logprobs name
-	Vectors  [][]float32      `json:"Vectors"`          // Embed
-	Scores   []float32        `json:"Scores"`           // Score
+	Dropped  int              `json:"Dropped"`            // messages that PolicyKeepSystem left out
+	Thoughts []string         `json:"Thoughts,omitempty"` // per choice: what the model thought; nil: nothing
+	Thought  int              `json:"Thought,omitempty"`  // tokens of that
+	Tools    [][]ToolCall     `json:"Tools"`              // per choice; nil: none
+	Beside   []string         `json:"Beside"`             // per choice: the text without its calls; nil where Tools is
+	Pieces   map[int32][]byte `json:"Pieces,omitempty"`   // Request.Pieces: the bytes of each token that Logprobs name
+	Vectors  [][]float32      `json:"Vectors"`            // Embed
+	Scores   []float32        `json:"Scores"`             // Score
 }
 
 // ToolCall is one parsed call in an answer.

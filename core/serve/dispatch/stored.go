@@ -15,20 +15,21 @@ import (
 
 // What the journal keeps of a request outlives the build that wrote it. Each value is a line that names its format, and JSON:
 //
-//	edged request 1\n{"Request":{"ID":"r1",…},"Seed":7,…}      record: what makes another attempt the same request
-//	edged note 1\n{"Attempt":2,"Prompt":[1,15,…]}              note: how far an attempt came
-//	edged answer 1\n{"Attempt":1,"Seq":3,"Last":{…}}           answer: the one last event
+//	edged request 2\n{"Request":{"ID":"r1",…},"Seed":7,…}      record: what makes another attempt the same request
+//	edged note 2\n{"Attempt":2,"Prompt":[1,15,…]}              note: how far an attempt came
+//	edged answer 2\n{"Attempt":1,"Seq":3,"Last":{…}}           answer: the one last event
 //
-// Version 1 is a closed set of names, which testdata/format-1.txt lists and a test compares. A build that keeps something more, or means
-// something else by a name, writes version 2 and goes on reading 1. A version that is not known is refused by its name and left where it
-// is, for the build that wrote it; so is a name that version 1 does not have. Builds before this rule wrote the same JSON without the
+// A version is a closed set of names, which testdata/format-2.txt lists and a test compares. A build that keeps something more, or means
+// something else by a name, writes version 3 and goes on reading 1 and 2. Version 1 lacked what is told of thoughts and is the same else. A
+// version that is not known is refused by its name and left where it is, for the build that wrote it; so is a name that no version
+// has. Builds before this rule wrote the same JSON without the
 // line: that is read as version 1 whose unknown names are passed over, as those builds did.
 const (
 	formatRequest = "request"
 	formatNote    = "note"
 	formatAnswer  = "answer"
 
-	formatVersion = 1
+	formatVersion = 2
 )
 
 // errFormat means that another build wrote a value, in a way that this one does not read.
@@ -53,7 +54,8 @@ func unseal(format string, data []byte, v any) error {
 	if !found || len(head) > longest {
 		return fmt.Errorf("%w: it begins with %q", errFormat, data[:min(len(data), longest)])
 	}
-	if string(head) != "edged "+format+" "+strconv.Itoa(formatVersion) {
+	version, known := strings.CutPrefix(string(head), "edged "+format+" ")
+	if n, err := strconv.Atoi(version); !known || err != nil || n < 1 || n > formatVersion || strconv.Itoa(n) != version {
 		return fmt.Errorf("%w: it is %q, and this build reads %q", errFormat, head, fmt.Sprintf("edged %s %d", format, formatVersion))
 	}
 	d := json.NewDecoder(bytes.NewReader(body))

@@ -28,7 +28,7 @@ func TestFormatNames(t *testing.T) {
 	names(&got, "answer", reflect.TypeFor[storedAnswer]())
 	slices.Sort(got)
 	text := strings.Join(slices.Compact(got), "\n") + "\n"
-	const file = "testdata/format-1.txt"
+	const file = "testdata/format-2.txt"
 	if os.Getenv("EDGED_UPDATE") != "" {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -39,7 +39,7 @@ func TestFormatNames(t *testing.T) {
 		t.Fatal(err)
 	}
 	if d := gocmp.Diff(string(want), text); d != "" {
-		t.Errorf("what the journal keeps is no longer version 1: raise formatVersion, and go on reading 1\n%s", d)
+		t.Errorf("what the journal keeps is no longer version 2: raise formatVersion, and go on reading 1 and 2\n%s", d)
 	}
 }
 
@@ -78,7 +78,8 @@ func TestAnswerComesBackWhole(t *testing.T) {
 			{ID: 4, Logprob: -0.1, Top: []backend.Alternative{{ID: 4, Logprob: -0.1}, {ID: 9, Logprob: -3.4028235e38}}}, {ID: 5},
 		}}},
 		Adapters: []UsedAdapter{{Name: "pirate", SHA256: "s", Scale: 0.1}},
-		Tools:    [][]ToolCall{{{Name: "f", Arguments: []byte(`{"a":1}`)}}}, Beside: []string{"x"},
+		Thoughts: []string{"hm"}, Thought: 1,
+		Tools: [][]ToolCall{{{Name: "f", Arguments: []byte(`{"a":1}`)}}}, Beside: []string{"x"},
 		Pieces: map[int32][]byte{4: {0xff}}, Vectors: [][]float32{{0.1}}, Scores: []float32{-0.3},
 	}}
 	data, err := encodeEvent(want)
@@ -96,7 +97,7 @@ func TestAnswerComesBackWhole(t *testing.T) {
 
 func TestUnknownFormatIsRefused(t *testing.T) {
 	for _, data := range []string{
-		"edged request 2\n{}", "edged request 1", "edged request 01\n{}", "edged note 1\n{}", "edged answer 2\n{}", "PK\x03\x04", "\n{}", "",
+		"edged request 3\n{}", "edged request 0\n{}", "edged request 2", "edged request 02\n{}", "edged note 2\n{}", "edged answer 3\n{}", "PK\x03\x04", "\n{}", "",
 		"edged request 1\n{\"Request\":{\"ID\":\"a\",\"Options\":{},\"Adapters\":null,\"Sings\":true}}",
 		"edged request 1\n{\"Request\":{\"ID\":\"a\"},\"Sings\":true}",
 	} {
@@ -104,10 +105,10 @@ func TestUnknownFormatIsRefused(t *testing.T) {
 			t.Errorf("request %q: %v", data, err)
 		}
 	}
-	if _, err := decodeEvent([]byte("edged answer 2\n{}")); !errors.Is(err, errFormat) {
+	if _, err := decodeEvent([]byte("edged answer 3\n{}")); !errors.Is(err, errFormat) {
 		t.Error(err)
 	}
-	if _, err := decodeNote([]byte("edged note 2\n{}")); !errors.Is(err, errFormat) {
+	if _, err := decodeNote([]byte("edged note 3\n{}")); !errors.Is(err, errFormat) {
 		t.Error(err)
 	}
 	if n, err := decodeNote(nil); err != nil || n.Attempt != 1 {

@@ -71,6 +71,21 @@ func (c controls) longest(text string) string {
 	return ""
 }
 
+// thoughts are the control tokens that stand around what a model thinks, where its template writes them: they are a part of
+// the text, so that it can be told apart.
+func (c controls) thoughts(template string) []string {
+	var out []string
+	for _, mark := range []string{
+		"<think>", "</think>", "[THINK]", "[/THINK]", "<|channel>", "<channel|>", "<|START_THINKING|>", "<|END_THINKING|>",
+		"<seed:think>", "</seed:think>", "<mm:think>", "</mm:think>",
+	} {
+		if c[mark] && strings.Contains(template, mark) {
+			out = append(out, mark)
+		}
+	}
+	return out
+}
+
 // callWriter writes the grammar of one form.
 type callWriter struct {
 	form      callForm

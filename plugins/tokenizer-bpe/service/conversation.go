@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"edged/core/chat"
+	"edged/core/infer/grammar"
 	"edged/core/protocol"
 	"edged/core/protocol/tokenizer"
 )
@@ -57,7 +58,7 @@ func (s *Service) EncodeChat(ctx context.Context, c tokenizer.Chat) (tokenizer.C
 		source = m.choose(c).source
 	}
 	calls, err := callGrammar(source, c.Tools, m.controls)
-	return tokenizer.ChatIDs{IDs: ids, Text: text, Grammar: calls}, err
+	return tokenizer.ChatIDs{IDs: ids, Text: text, Grammar: grammar.Show(m.controls.thoughts(source), calls)}, err
 }
 
 // Render gives the text that EncodeChat encodes. Without a model it takes chat.Template, and then nothing is a control

@@ -42,6 +42,11 @@ func Option(o *dispatch.Options, key string, raw []byte) (known bool, err *Error
 		if p := o.ContextPolicy; err == nil && p != dispatch.PolicyError && p != dispatch.PolicyKeepSystem {
 			err = Bad("", "%q is neither %q nor %q", Short(p), dispatch.PolicyError, dispatch.PolicyKeepSystem)
 		}
+	case "thinking":
+		o.Thinking, err = Text(raw, 64)
+		if t := o.Thinking; err == nil && t != dispatch.ThinkingOn && t != dispatch.ThinkingOff {
+			err = Bad("", "%q is neither %q nor %q", Short(t), dispatch.ThinkingOn, dispatch.ThinkingOff)
+		}
 	case "ignore_eos":
 		o.IgnoreEOS, err = Bool(raw)
 	case "n":

@@ -32,6 +32,7 @@ type chatChoice struct {
 type chatMessage struct {
 	Role    string     `json:"role"`
 	Content *string    `json:"content"`
+	Thought string     `json:"reasoning_content,omitempty"` // as DeepSeek named it, and most clients know it
 	Refusal *string    `json:"refusal"`
 	Calls   []chatCall `json:"tool_calls,omitempty"`
 }
@@ -39,6 +40,7 @@ type chatMessage struct {
 type chatDelta struct {
 	Role    string     `json:"role,omitempty"`
 	Content *string    `json:"content,omitempty"`
+	Thought string     `json:"reasoning_content,omitempty"`
 	Calls   []chatCall `json:"tool_calls,omitempty"`
 }
 
@@ -73,6 +75,11 @@ type usage struct {
 	Completion int          `json:"completion_tokens"`
 	Total      int          `json:"total_tokens"`
 	Details    usageDetails `json:"prompt_tokens_details"`
+	Parts      *usageParts  `json:"completion_tokens_details,omitempty"`
+}
+
+type usageParts struct {
+	Reasoning int `json:"reasoning_tokens"`
 }
 
 type usageDetails struct {
@@ -80,7 +87,24 @@ type usageDetails struct {
 }
 
 func usageOf(u backend.Usage) *usage {
-	return &usage{u.PromptTokens, u.CompletionTokens, u.PromptTokens + u.CompletionTokens, usageDetails{u.CachedTokens}}
+	return &usage{u.PromptTokens, u.CompletionTokens, u.PromptTokens + u.CompletionTokens, usageDetails{u.CachedTokens}, nil}
+}
+
+// chatUsageOf is that of a conversation, in which a model may have thought.
+func chatUsageOf(l *dispatch.Last) *usage {
+	u := usageOf(l.Usage)
+	if l.Thought > 0 {
+		u.Parts = &usageParts{l.Thought}
+	}
+	return u
+}
+
+// thoughtOf is what a choice thought.
+func thoughtOf(l *dispatch.Last, i int) string {
+	if i < len(l.Thoughts) {
+		return l.Thoughts[i]
+	}
+	return ""
 }
 
 // chat answers POST /v1/chat/completions.
@@ -128,10 +152,10 @@ func finishOf(c backend.Choice, calls []dispatch.ToolCall) *string {
 
 // chatOf is a whole answer.
 func chatOf(a *asked, l *dispatch.Last) *chatAnswer {
-	out := &chatAnswer{ID: a.id, Object: "chat.completion", Created: a.created, Model: a.model.ID, Usage: usageOf(l.Usage)}
+	out := &chatAnswer{ID: a.id, Object: "chat.completion", Created: a.created, Model: a.model.ID, Usage: chatUsageOf(l)}
 	for i, c := range l.Choices {
 		calls := a.callsOf(l, i)
-		m := &chatMessage{Role: "assistant"}
+		m := &chatMessage{Role: "assistant", Thought: thoughtOf(l, i)}
 		if text := contentOf(l, i); text != "" || len(calls) == 0 {
 			m.Content = &text
 		}
@@ -201,6 +225,10 @@ func (s *chatStream) text(o *out, choice int, text string) {
 	s.chunk(o, chatChoice{Index: choice, Delta: &chatDelta{Content: &text}})
 }
 
+func (s *chatStream) thought(o *out, choice int, text string) {
+	s.chunk(o, chatChoice{Index: choice, Delta: &chatDelta{Thought: text}})
+}
+
 func (s *chatStream) end(o *out, l *dispatch.Last) {
 	for i, c := range l.Choices {
 		calls := s.a.callsOf(l, i)
@@ -216,7 +244,7 @@ func (s *chatStream) end(o *out, l *dispatch.Last) {
 		s.chunk(o, chatChoice{Index: i, Delta: &chatDelta{}, Finish: finishOf(c, calls)})
 	}
 	if s.a.usage {
-		o.json(&chatAnswer{ID: s.a.id, Object: "chat.completion.chunk", Created: s.a.created, Model: s.a.model.ID, Choices: []chatChoice{}, Usage: usageOf(l.Usage)})
+		o.json(&chatAnswer{ID: s.a.id, Object: "chat.completion.chunk", Created: s.a.created, Model: s.a.model.ID, Choices: []chatChoice{}, Usage: chatUsageOf(l)})
 	}
 	o.done()
 }

@@ -132,11 +132,14 @@ func (d *ollamaDraft) format(raw []byte) *fields.Error {
 
 // thinking reads whether the model is to think.
 func (d *ollamaDraft) thinking(raw []byte) *fields.Error {
-	if string(raw) != "false" {
-		return fields.Bad("", "%s is not served, only false", clip(string(raw)))
+	switch string(raw) {
+	case "false":
+		d.req.Options.Thinking = dispatch.ThinkingOff
+	case "true", `"low"`, `"medium"`, `"high"`:
+		d.req.Options.Thinking = dispatch.ThinkingOn
+	default:
+		return fields.Bad("", "%s is none of true, false, \"low\", \"medium\", \"high\"", clip(string(raw)))
 	}
-	off := false
-	d.think = &off
 	return nil
 }
 
@@ -221,9 +224,19 @@ type ollamaAnswer struct {
 	Created  string         `json:"created_at"`
 	Message  *ollamaMessage `json:"message,omitempty"`  // of a chat
 	Response *string        `json:"response,omitempty"` // of a generate
+	Thought  string         `json:"thinking,omitempty"` // likewise
 	Done     bool           `json:"done"`
 	Reason   string         `json:"done_reason,omitempty"`
 	*ollamaFigures
+}
+
+// think adds what a model thinks before it answers.
+func (a *ollamaAnswer) think(text string) {
+	if a.Message != nil {
+		a.Message.Thought = text
+	} else {
+		a.Thought = text
+	}
 }
 
 // ollamaFigures are counts and durations in nanoseconds.
@@ -239,6 +252,7 @@ type ollamaFigures struct {
 type ollamaMessage struct {
 	Role    string       `json:"role"`
 	Content string       `json:"content"`
+	Thought string       `json:"thinking,omitempty"`
 	Calls   []ollamaCall `json:"tool_calls,omitempty"`
 }
 
@@ -273,6 +287,12 @@ func (s *ollamaShape) line(text string) *ollamaAnswer {
 func (s *ollamaShape) begin(*out) {}
 
 func (s *ollamaShape) text(o *out, _ int, text string) { o.json(s.line(text)) }
+
+func (s *ollamaShape) thought(o *out, _ int, text string) {
+	a := s.line("")
+	a.think(text)
+	o.json(a)
+}
 
 func (s *ollamaShape) end(o *out, l *dispatch.Last) {
 	if calls := s.calls(l); len(calls) > 0 {
@@ -344,6 +364,7 @@ func (d *Door) ollamaAnswer(w http.ResponseWriter, r *http.Request, read func([]
 		if chat {
 			a.Message.Calls = s.calls(l)
 		}
+		a.think(thoughtOf(l, 0))
 		writeJSON(w, http.StatusOK, a)
 	}
 }

@@ -48,8 +48,8 @@ func TestHomeAssistantOllama(t *testing.T) {
 	}
 	const want = `[{"role":"user","content":"Light in the hall"},{"role":"assistant","content":"","tool_calls":[{"function":{"name":"HassTurnOn","arguments":{"area":"Hall"}}}]},{"role":"tool","content":"{\"ok\":true}","name":"HassTurnOn"}]`
 	req := h.fake.last(t)
-	if got := compact(t, req.Chat); got != want || string(req.Vars) != `{"enable_thinking":false}` {
-		t.Errorf("the conversation is\n%s\nwant\n%s\nvariables %s", got, want, req.Vars)
+	if got := compact(t, req.Chat); got != want || req.Options.Thinking != dispatch.ThinkingOff {
+		t.Errorf("the conversation is\n%s\nwant\n%s\nthinking %q", got, want, req.Options.Thinking)
 	}
 }
 
@@ -133,7 +133,7 @@ func TestOllamaRefused(t *testing.T) {
 		{"/api/chat", `{` + hello + `}`, 400, "model: is missing"},
 		{"/api/chat", `{"model":"llama3",` + hello + `}`, 404, `model "llama3" is not served; there are: tiny, pirate`},
 		{"/api/pull", `{"model":"llama3"}`, 404, `model "llama3" is not served; there are: tiny, pirate`},
-		{"/api/chat", `{"model":"tiny",` + hello + `,"think":true}`, 400, "think: true is not served, only false"},
+		{"/api/chat", `{"model":"tiny",` + hello + `,"think":1}`, 400, `think: 1 is none of true, false, "low", "medium", "high"`},
 		{"/api/chat", `{"model":"tiny",` + hello + `,"options":{"mirostat":2}}`, 400, "options.mirostat: cannot be served"},
 		{"/api/chat", `{"model":"tiny",` + hello + `,"options":{"repeat_last_n":2}}`, 400, "options.repeat_last_n: is the node's: sampling.penalty_last_n"},
 		{"/api/chat", `{"model":"tiny",` + hello + `,"options":{"x":2}}`, 400, "options.x: is not an option that this node can serve"},

@@ -1,7 +1,6 @@
 package http
 
 import (
-	"bytes"
 	"math"
 	"net/http"
 	"slices"
@@ -29,7 +28,6 @@ type draft struct {
 	asked
 
 	given map[string]bool
-	think *bool // whether the model is to think before it answers
 }
 
 func newDraft(kind dispatch.Kind, prefix string) *draft {
@@ -72,35 +70,7 @@ func (d *draft) resolve(door *Door) *dispatch.Error {
 	if d.req.Kind == dispatch.Generate {
 		m.use(d.req)
 	}
-	if d.think != nil {
-		d.req.Vars = withThinking(d.req.Vars, *d.think)
-	}
 	return nil
-}
-
-// withThinking adds the variable that templates ask for whether to think. What the request says itself stays.
-func withThinking(vars []byte, on bool) []byte {
-	word := `"enable_thinking":false`
-	if on {
-		word = `"enable_thinking":true`
-	}
-	inner := bytes.TrimSpace(vars)
-	if len(inner) == 0 {
-		return []byte("{" + word + "}")
-	}
-	there := false
-	_ = fields.Object(inner, func(key string, _ []byte) *fields.Error {
-		there = there || key == "enable_thinking"
-		return nil
-	})
-	inner = bytes.TrimSpace(inner[1:])
-	switch {
-	case there:
-		return vars
-	case string(inner) == "}":
-		return []byte("{" + word + "}")
-	}
-	return append([]byte("{"+word+","), inner...)
 }
 
 // silent are fields that say nothing about the answer: who asks, how it is billed, and what is kept where nothing is kept.
@@ -216,18 +186,20 @@ func (d *draft) conversation(key string, raw []byte) (known bool, err *fields.Er
 	return true, err
 }
 
-// effort reads how much a model is to think: what is thought is not told apart from the answer here, so only none of it
-// can be asked for.
+// effort reads how much a model is to think: not at all, or as it does.
 func (d *draft) effort(raw []byte) *fields.Error {
 	word, err := fields.Text(raw, 64)
 	if err != nil {
 		return err
 	}
-	if word != "none" {
-		return fields.Bad("", "%q is not served, only \"none\"", clip(word))
+	switch word {
+	case "none":
+		d.req.Options.Thinking = dispatch.ThinkingOff
+	case "minimal", "low", "medium", "high", "xhigh":
+		d.req.Options.Thinking = dispatch.ThinkingOn
+	default:
+		return fields.Bad("", "%q is none of \"none\", \"minimal\", \"low\", \"medium\", \"high\", \"xhigh\"", clip(word))
 	}
-	off := false
-	d.think = &off
 	return nil
 }
 

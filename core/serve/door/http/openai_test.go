@@ -58,11 +58,11 @@ func TestFields(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const want = `{"MaxTokens":64,"Temperature":0,"TopK":3,"TopP":0.5,"MinP":0.1,"RepeatPenalty":1.1,"PresencePenalty":1,"FrequencyPenalty":-1,"LogitBias":{"5":1.5},"Seed":5,"Stop":["END"],"N":2,"ResponseFormat":{"type":"json_object"}}`
+	const want = `{"MaxTokens":64,"Temperature":0,"TopK":3,"TopP":0.5,"MinP":0.1,"RepeatPenalty":1.1,"PresencePenalty":1,"FrequencyPenalty":-1,"LogitBias":{"5":1.5},"Seed":5,"Stop":["END"],"N":2,"ResponseFormat":{"type":"json_object"},"Thinking":"off"}`
 	if string(got) != want {
 		t.Errorf("options\n%s\nwant\n%s", got, want)
 	}
-	if req.Deadline != 5*time.Second || req.Priority != 2 || string(req.Vars) != `{"enable_thinking":false,"a":1}` {
+	if req.Deadline != 5*time.Second || req.Priority != 2 || string(req.Vars) != `{"a":1}` {
 		t.Errorf("deadline %v, priority %d, variables %s", req.Deadline, req.Priority, req.Vars)
 	}
 	h.post("/v1/chat/completions", `{`+hello+`,"seed":-1,"stop":"","max_tokens":-1,"response_format":{"type":"text"}}`)
@@ -96,7 +96,7 @@ func TestRefused(t *testing.T) {
 		{"/v1/chat/completions", `{` + hello + `,"max_tokens":1,"max_completion_tokens":2}`, "max_completion_tokens: cannot stand beside max_tokens"},
 		{"/v1/chat/completions", `{` + hello + `,"top_logprobs":2}`, "top_logprobs: needs logprobs to be true"},
 		{"/v1/chat/completions", `{` + hello + `,"store":true}`, "store: nothing is stored here"},
-		{"/v1/chat/completions", `{` + hello + `,"reasoning_effort":"high"}`, `reasoning_effort: "high" is not served, only "none"`},
+		{"/v1/chat/completions", `{` + hello + `,"reasoning_effort":"much"}`, `reasoning_effort: "much" is none of "none", "minimal", "low", "medium", "high", "xhigh"`},
 		{"/v1/chat/completions", `{` + hello + `,"tools":[{"type":"web_search"}]}`, `tools[0].type: "web_search" is not served, only "function"`},
 		{"/v1/chat/completions", `{` + hello + `,"stream_options":{"x":1}}`, "stream_options.x: is not a field of stream_options"},
 		{"/v1/chat/completions", `{"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"x"}}]}]}`, `messages[0].content[0].type: "image_url" is not served, only "text"`},
@@ -273,6 +273,48 @@ func TestNewAttempt(t *testing.T) {
 	}
 	if joined != "Hello there" {
 		t.Errorf("the deltas join to %q", joined)
+	}
+}
+
+// TestThoughts: what a model thinks has fields of its own, streamed and whole, OpenAI's and Ollama's.
+func TestThoughts(t *testing.T) {
+	h := open(t, nil)
+	h.fake.play = func(req *dispatch.Request, s dispatch.Sink) {
+		if req.Stream {
+			for _, d := range []dispatch.Delta{{Thought: "hm, "}, {Thought: "well", Text: "Y"}, {Text: "es"}} {
+				s.Event(req, dispatch.Event{Attempt: 1, Delta: &d})
+			}
+		}
+		s.Event(req, dispatch.Event{Attempt: 1, Last: &dispatch.Last{
+			Finish: "stop", Choices: []backend.Choice{{Text: "Yes", Finish: "stop"}}, Thoughts: []string{"hm, well"}, Thought: 3,
+			Usage: backend.Usage{CompletionTokens: 5},
+		}})
+	}
+	_, text := h.do(http.MethodPost, "/v1/chat/completions", `{`+hello+`,"reasoning_effort":"low"}`)
+	all := decode(t, text)
+	if at(t, all, "choices.0.message.reasoning_content") != "hm, well" || at(t, all, "choices.0.message.content") != "Yes" ||
+		at(t, all, "usage.completion_tokens_details.reasoning_tokens") != 3.0 || h.fake.last(t).Options.Thinking != dispatch.ThinkingOn {
+		t.Error(text)
+	}
+	thought, said := "", ""
+	_, text = h.do(http.MethodPost, "/v1/chat/completions", `{`+hello+`,"stream":true}`)
+	for _, data := range events(t, text, false) {
+		if data != "[DONE]" {
+			delta := at(t, decode(t, data), "choices.0.delta").(map[string]any)
+			a, _ := delta["reasoning_content"].(string)
+			b, _ := delta["content"].(string)
+			thought, said = thought+a, said+b
+		}
+	}
+	if thought != "hm, well" || said != "Yes" {
+		t.Errorf("thought %q, said %q: %s", thought, said, text)
+	}
+	_, text = h.do(http.MethodPost, "/api/chat", `{"model":"tiny",`+hello+`,"think":true,"stream":false}`)
+	if all := decode(t, text); at(t, all, "message.thinking") != "hm, well" || at(t, all, "message.content") != "Yes" {
+		t.Error(text)
+	}
+	if _, text = h.do(http.MethodPost, "/api/generate", `{"model":"tiny","prompt":"a"}`); strings.Count(text, `"thinking":`) == 0 || !strings.Contains(text, `"thinking":"hm, `) {
+		t.Error(text)
 	}
 }
 

@@ -130,6 +130,13 @@ func (d *Door) stream(w http.ResponseWriter, r *http.Request, f form, req *dispa
 			if n.Began || n.Last != nil {
 				begin()
 			}
+			if th, ok := sh.(thinker); ok {
+				for i, text := range n.Thoughts {
+					if text != "" {
+						th.thought(o, i, text)
+					}
+				}
+			}
 			for i, text := range n.Texts {
 				if text = veils[i].pass(text, n.Mark); text != "" {
 					sh.text(o, i, text)
@@ -169,4 +176,9 @@ func contentOf(l *dispatch.Last, i int) string {
 		return l.Beside[i]
 	}
 	return l.Choices[i].Text
+}
+
+// thinker is a shape that has a place for what a model thinks before it answers. The others leave it out.
+type thinker interface {
+	thought(o *out, choice int, text string)
 }

@@ -27,7 +27,9 @@ type Event struct {
 	DoneOf   *Of    `json:"-"`                  // prefill: see encode
 
 	Delta string `json:"delta,omitempty"` // new text
-	Index *int   `json:"index,omitempty"` // of the choice, when there are several
+	// Reasoning is what a model thinks before it answers: new text of it, or in the last event all of it.
+	Reasoning string `json:"reasoning,omitempty"`
+	Index     *int   `json:"index,omitempty"` // of the choice, when there are several
 
 	Done bool `json:"done,omitempty"` // the last event
 	*Result
@@ -60,6 +62,7 @@ type Result struct {
 type Choice struct {
 	Index     int        `json:"index"`
 	Text      string     `json:"text"`
+	Reasoning string     `json:"reasoning,omitempty"`
 	Finish    string     `json:"finish_reason"`
 	ToolCalls []ToolCall `json:"tool_calls,omitempty"`
 	Logprobs  []Logprob  `json:"logprobs,omitempty"`
@@ -87,7 +90,8 @@ type Usage struct {
 	Prompt     int `json:"prompt_tokens"`
 	Cached     int `json:"cached_tokens"`
 	Completion int `json:"completion_tokens"`
-	Virtual    int `json:"virtual_tokens,omitempty"` // of the prompt's: those of soft prompts
+	Virtual    int `json:"virtual_tokens,omitempty"`   // of the prompt's: those of soft prompts
+	Reasoning  int `json:"reasoning_tokens,omitempty"` // of the completion's: those of what was thought
 }
 
 // Timings are durations in milliseconds, and tokens a second.
@@ -189,7 +193,7 @@ func eventOf(req *dispatch.Request, ev dispatch.Event) Event {
 	case ev.Prefill != nil:
 		e.Stage, e.DoneOf = stagePrefill, &Of{ev.Prefill.Done, ev.Prefill.Of}
 	case ev.Delta != nil:
-		e.Delta = ev.Delta.Text
+		e.Delta, e.Reasoning = ev.Delta.Text, ev.Delta.Thought
 		if req.Options.N > 1 {
 			e.Index = &ev.Delta.Index
 		}
@@ -197,6 +201,9 @@ func eventOf(req *dispatch.Request, ev dispatch.Event) Event {
 		e.Done, e.Error = true, errorOf(ev.Last.Error)
 	case ev.Last != nil:
 		e.Done, e.Result = true, resultOf(req, ev.Last)
+		if len(ev.Last.Thoughts) > 0 {
+			e.Reasoning = ev.Last.Thoughts[0]
+		}
 	}
 	return e
 }
@@ -208,7 +215,7 @@ func errorOf(err *dispatch.Error) *Error {
 func resultOf(req *dispatch.Request, l *dispatch.Last) *Result {
 	r := &Result{
 		Finish: l.Finish, Embeddings: l.Vectors, Scores: l.Scores, Dropped: l.Dropped,
-		Usage:   Usage{l.Usage.PromptTokens, l.Usage.CachedTokens, l.Usage.CompletionTokens, l.Usage.VirtualTokens},
+		Usage:   Usage{l.Usage.PromptTokens, l.Usage.CachedTokens, l.Usage.CompletionTokens, l.Usage.VirtualTokens, l.Thought},
 		Timings: timingsOf(l.Timings), Model: l.Model, Node: l.Node,
 		Adapters: make([]AdapterUsed, len(l.Adapters)),
 	}
@@ -222,6 +229,9 @@ func resultOf(req *dispatch.Request, l *dispatch.Last) *Result {
 	choices := make([]Choice, len(l.Choices))
 	for i, c := range l.Choices {
 		choices[i] = Choice{Index: c.Index, Text: c.Text, Finish: string(c.Finish)}
+		if i < len(l.Thoughts) {
+			choices[i].Reasoning = l.Thoughts[i]
+		}
 		if l.Logprobs {
 			choices[i].Logprobs = logprobsOf(c.Logprobs)
 		}

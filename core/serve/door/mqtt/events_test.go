@@ -50,6 +50,13 @@ func TestEvents(t *testing.T) {
 		{"accepted", dispatch.Request{}, dispatch.Event{Attempt: 1, Accepted: &position}, `{"id":"r","attempt":1,"seq":0,"stage":"accepted","position":0}`},
 		{"prefill", dispatch.Request{}, dispatch.Event{Attempt: 1, Seq: 1, Prefill: &backend.Prefill{Done: 0, Of: 7}}, `{"id":"r","attempt":1,"seq":1,"stage":"prefill","read":0,"of":7}`},
 		{"delta", dispatch.Request{}, dispatch.Event{Attempt: 2, Seq: 3, Delta: &dispatch.Delta{Text: "a<b"}}, `{"id":"r","attempt":2,"seq":3,"delta":"a<b"}`},
+		{"delta of a thought", dispatch.Request{}, dispatch.Event{Attempt: 1, Seq: 3, Delta: &dispatch.Delta{Thought: "hm"}}, `{"id":"r","attempt":1,"seq":3,"reasoning":"hm"}`},
+		{
+			"thought",
+			dispatch.Request{},
+			dispatch.Event{Attempt: 1, Last: &dispatch.Last{Finish: "stop", Node: "pi", Choices: []backend.Choice{{Text: "Yes", Finish: "stop"}}, Thoughts: []string{"hm"}, Thought: 2}},
+			`{"id":"r","attempt":1,"seq":0,"reasoning":"hm","done":true,"text":"Yes","finish_reason":"stop","usage":{"prompt_tokens":0,"cached_tokens":0,"completion_tokens":0,"reasoning_tokens":2},"timings":{"queue_ms":0,"first_token_ms":0,"prefill_ms":0,"decode_ms":0,"prefill_tps":0,"decode_tps":0},"model":"","adapters":[],"seed":0,"node":"pi"}`,
+		},
 		{"delta of a choice", dispatch.Request{Options: dispatch.Options{N: 2}}, dispatch.Event{Attempt: 1, Seq: 3, Delta: &dispatch.Delta{Text: "a"}}, `{"id":"r","attempt":1,"seq":3,"delta":"a","index":0}`},
 		{
 			"answer",

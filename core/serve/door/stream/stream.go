@@ -26,9 +26,28 @@ type Sink struct {
 
 // choiceText is the text of one choice as it comes.
 type choiceText struct {
+	said, thought part
+}
+
+type part struct {
 	all   int             // bytes that came, over all attempts
 	now   int             // of the present attempt
 	fresh strings.Builder // that nobody has taken
+}
+
+// add takes new text of the present attempt.
+func (p *part) add(text string) {
+	p.now += len(text)
+	if more := p.now - p.all; more > 0 {
+		p.fresh.WriteString(text[len(text)-more:])
+		p.all = p.now
+	}
+}
+
+func (p *part) take() string {
+	text := p.fresh.String()
+	p.fresh.Reset()
+	return text
 }
 
 // New returns a Sink for a request of n choices; 0 is 1.
@@ -44,19 +63,15 @@ func (s *Sink) Event(_ *dispatch.Request, ev dispatch.Event) {
 		// The backend died and another attempt gives the same text from its beginning.
 		s.attempt = ev.Attempt
 		for i := range s.choices {
-			s.choices[i].now = 0
+			s.choices[i].said.now, s.choices[i].thought.now = 0, 0
 		}
 	}
 	switch {
 	case ev.Prefill != nil:
 		s.began = true
 	case ev.Delta != nil && ev.Delta.Index >= 0 && ev.Delta.Index < len(s.choices):
-		c := &s.choices[ev.Delta.Index]
-		c.now += len(ev.Delta.Text)
-		if more := c.now - c.all; more > 0 {
-			c.fresh.WriteString(ev.Delta.Text[len(ev.Delta.Text)-more:])
-			c.all = c.now
-		}
+		s.choices[ev.Delta.Index].said.add(ev.Delta.Text)
+		s.choices[ev.Delta.Index].thought.add(ev.Delta.Thought)
 		s.began, s.mark = true, ev.Delta.Mark
 	case ev.Last != nil:
 		s.last = ev.Last
@@ -74,20 +89,20 @@ func (s *Sink) Wake() <-chan struct{} { return s.wake }
 
 // News is what has come since it was asked for last.
 type News struct {
-	Began bool     // the backend has begun to read the prompt
-	Texts []string // new, per choice
-	Mark  string   // what a call begins with; "": not known
-	Last  *dispatch.Last
+	Began    bool     // the backend has begun to read the prompt
+	Texts    []string // new, per choice
+	Thoughts []string // likewise: what the model thinks before it answers
+	Mark     string   // what a call begins with; "": not known
+	Last     *dispatch.Last
 }
 
 // Take returns the news.
 func (s *Sink) Take() News {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n := News{Began: s.began, Mark: s.mark, Last: s.last, Texts: make([]string, len(s.choices))}
+	n := News{Began: s.began, Mark: s.mark, Last: s.last, Texts: make([]string, len(s.choices)), Thoughts: make([]string, len(s.choices))}
 	for i := range s.choices {
-		n.Texts[i] = s.choices[i].fresh.String()
-		s.choices[i].fresh.Reset()
+		n.Texts[i], n.Thoughts[i] = s.choices[i].said.take(), s.choices[i].thought.take()
 	}
 	return n
 }
