@@ -187,7 +187,7 @@ def tokenizer(folder):
 
 # What the converter looks for under names that transformers 5 no longer writes, for its copy of config.json only.
 OLD_NAMES = {"gpt2": {"n_ctx": 128}, "gpt_neox": {"rotary_pct": 0.5}, "falcon": {"num_kv_heads": 1}, "minimax_m2": {"rotary_dim": 8},
-             "bloom": {"seq_length": 128}, "glm": {"seq_length": 128}}
+             "glm": {"seq_length": 128}}
 
 
 def converter():

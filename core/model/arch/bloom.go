@@ -25,6 +25,11 @@ func bloom() Family {
 				Layers: k.Int("block_count|n_layer|num_hidden_layers"), Width: width, Heads: k.Int("attention.head_count|n_head|num_attention_heads"),
 				FFN: k.Int("feed_forward_length|intermediate_size"), Context: k.Int("context_length|max_position_embeddings"),
 			}
+			if k.IsGGUF() && d.Context == width {
+				// ALiBi has no limit. Of a folder that names none, which transformers 5 writes, llama.cpp's converter takes the
+				// width for it; every BLOOM was trained on 2,048 tokens.
+				d.Context = max(d.Context, 2048)
+			}
 			d.KVHeads, d.HeadDim = d.Heads, k.headDim(d.Width, d.Heads)
 			eps := k.LNEps(1e-5)
 			s := k.decoderSpec(&d, LN("output_norm", eps, Required), true)

@@ -800,9 +800,6 @@ func TestFlood(t *testing.T) {
 	}
 }
 
-// maxIncoming is the door's bound on waiting messages.
-const maxIncoming = 1024
-
 // TestGarbage: payloads of any kind on every input.
 func TestGarbage(t *testing.T) {
 	s := startEmbedded(t)
