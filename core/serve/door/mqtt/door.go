@@ -153,7 +153,8 @@ func (d *Door) Event(req *dispatch.Request, ev dispatch.Event) {
 	if req.LastOnly && ev.Last == nil {
 		return
 	}
-	m := &outgoing{topic: req.Reply, class: passing, client: req.Client, id: req.ID}
+	topic, props := told(req.Reply, req.Plain)
+	m := &outgoing{topic: topic, class: passing, client: req.Client, id: req.ID, props: props}
 	if ev.Last != nil {
 		m.class, m.last = kept, true
 	}
@@ -179,7 +180,8 @@ func (d *Door) Event(req *dispatch.Request, ev dispatch.Event) {
 func (d *Door) refuse(topic string, p *problem) {
 	if p.reply != "" {
 		e := Event{ID: p.id, Attempt: 1, User: p.user, Done: true, Error: errorOf(p.err)}
-		d.out.put(&outgoing{topic: p.reply, class: complaint, payload: encodeEvent(e, d.maxPayload())})
+		to, props := told(p.reply, false)
+		d.out.put(&outgoing{topic: to, props: props, class: complaint, payload: encodeEvent(e, d.maxPayload())})
 		return
 	}
 	// Beside those of the client that published: the access list of docs/security.md lets it read its own alone.

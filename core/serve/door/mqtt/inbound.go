@@ -363,7 +363,12 @@ func (d *Door) admit(ctx context.Context, m incoming) bool {
 	case in.level == levelAsk:
 		req, p = d.ask(in, m)
 	default:
-		req, p = d.topics.parseRequest(in, m.topic, m.payload, d.limits)
+		l := d.limits
+		l.once = m.props.ResponseTopic != ""
+		req, p = d.topics.parseRequest(in, m.topic, m.payload, l)
+	}
+	if p == nil {
+		p = d.topics.five(in, req, m.props, d.limits)
 	}
 	if p == nil {
 		err := d.submit(ctx, req)

@@ -19,6 +19,7 @@ const maxUser = 1 << 10
 // limits are the settings that the parser needs.
 type limits struct {
 	replyToAllow []string
+	once         bool // the message names a response topic: its sender wants one message, where it does not say otherwise
 }
 
 // problem is a request that was not taken: what is said, and where.
@@ -62,6 +63,7 @@ func (t Topics) parseRequest(in input, topic string, payload []byte, l limits) (
 		}
 		return nil, p
 	}
+	d.req.LastOnly = d.req.LastOnly || l.once && !d.req.Stream && !d.given["events"]
 	d.req.ID = d.id
 	d.req.Hash = hashOf(topic, payload)
 	d.req.Reply = d.replyTo

@@ -374,14 +374,15 @@ const together = 4 << 10
 
 func (l *locked) Lock() { l.mu.Lock() }
 
-// Unlock writes what was gathered. Where that fails nobody hears of it but the goroutine that reads, which finds the connection closed.
+// Unlock writes what was gathered. Where that fails nobody hears of it but the goroutine that reads: it has a second to find out why the
+// broker closed the connection, a TLS alert for example, which closing this side would hide.
 func (l *locked) Unlock() {
 	if len(l.parts) > 0 && l.err == nil {
 		_, l.err = l.writeNow(l.parts)
 	}
 	l.parts = l.parts[:0]
 	if l.err != nil {
-		_ = l.Close()
+		time.AfterFunc(time.Second, func() { _ = l.Close() })
 	}
 	l.mu.Unlock()
 }
