@@ -35,6 +35,9 @@ func (e *Engine) Embed(ctx context.Context, lists [][]int32) ([][]float32, error
 	if m.encoder != nil {
 		return m.encode(ctx, backend.EmbedRequest{Lists: lists})
 	}
+	if err := m.decodes("an embedding"); err != nil {
+		return nil, err
+	}
 	out := make([][]float32, len(lists))
 	for i, list := range lists {
 		pool := arch.PoolMean

@@ -42,6 +42,11 @@
 // go, least recently used first, as soon as a batch needs them, before any request is set aside. Score and Bench neither
 // find nor leave anything. LoadRequest.NoPrefixCache switches it off.
 //
+// # Encoder-decoders
+//
+// PromptIDs are the encoder's text, and answers begin behind the decoder's start token. Without a temperature the model's
+// generation_config.json decides: how many beams search, and what bends the logits. See crossed.go.
+//
 // # What is guessed
 //
 // Where the last tokens of a request stood in its prompt or answer before, what followed them is guessed to follow again, and
@@ -103,6 +108,7 @@ type loaded struct {
 	size      sizes
 	model     model
 	encoder   *transformer.Model // of model, where it is an encoder: nothing is generated; nil: a decoder
+	crossed   *crossed           // of model, where it is an encoder-decoder; nil: it has one stack
 	loop      *loop
 	logits    *mmap.Mapping // nil in tests
 	tiles     *tile.File    // nil: none
@@ -114,6 +120,9 @@ var _ backend.Backend = (*Engine)(nil)
 
 // decodes refuses what is asked of a decoder where the model is an encoder; what is the thing that was asked for.
 func (m *loaded) decodes(what string) error {
+	if m.crossed != nil {
+		return fmt.Errorf("engine: %w: the model is an %s, which answers texts, and %s needs a %s", protocol.ErrUnsupported, arch.EncoderDecoder, what, arch.Decoder)
+	}
 	if m.encoder == nil {
 		return nil
 	}
@@ -156,6 +165,9 @@ func (m *loaded) close() error {
 	}
 	if m.draftFile != nil {
 		errs = append(errs, m.draftFile.Close())
+	}
+	if m.crossed != nil {
+		errs = append(errs, m.crossed.encoder.Close())
 	}
 	errs = append(errs, m.model.close())
 	if m.logits != nil {
@@ -238,12 +250,17 @@ func (e *Engine) Generate(ctx context.Context, req backend.Request, emit func(ba
 	if err != nil {
 		return err
 	}
-	if err := m.decodes("generation"); err != nil {
-		return err
+	if m.crossed == nil {
+		if err := m.decodes("generation"); err != nil {
+			return err
+		}
 	}
 	v := m.vocab.Load()
 	if v == nil {
 		return fmt.Errorf("engine: %w: no vocabulary was set", protocol.ErrNotLoaded)
+	}
+	if m.crossed != nil {
+		return m.crossed.generate(ctx, req, v, m.size, emit)
 	}
 	j, err := newJob(ctx, req, v, m.size)
 	if err != nil {

@@ -113,7 +113,15 @@ func (e *Engine) load(ctx context.Context, req backend.LoadRequest, progress fun
 			return m, err
 		}
 	}
-	t, err := transformer.New(file, l.options)
+	var t *transformer.Model
+	if file.Spec.Encoder != nil {
+		var encoder *transformer.Model
+		if encoder, t, err = transformer.NewPair(file, l.options); err == nil {
+			m.crossed = newCrossed(encoder, t, file.Generation)
+		}
+	} else {
+		t, err = transformer.New(file, l.options)
+	}
 	if err != nil {
 		return m, fmt.Errorf("engine: %w: %w", protocol.ErrModel, err)
 	}
@@ -123,6 +131,8 @@ func (e *Engine) load(ctx context.Context, req backend.LoadRequest, progress fun
 	}
 	if file.Spec.Kind == arch.Encoder {
 		m.encoder = t
+	} else if m.crossed != nil {
+		// Nothing is measured: threads are as the request says, or all.
 	} else if err := e.tune(ctx, t, req, hash); err != nil {
 		return m, err
 	}
@@ -154,12 +164,15 @@ func (e *Engine) load(ctx context.Context, req backend.LoadRequest, progress fun
 		return m, err
 	}
 	m.loop = newLoop(m.model, m.size, logits, e.opt.Log)
+	if m.crossed != nil {
+		m.crossed.do = m.loop.do
+	}
 	if l.draft != nil {
 		if err := m.openDraft(req.DraftModel, l, t); err != nil {
 			return m, err
 		}
 	}
-	if onDisk(req) && m.encoder == nil {
+	if onDisk(req) && m.encoder == nil && m.crossed == nil {
 		e.openDisk(m, req, hash)
 	}
 	m.loop.count.ThreadsDecode = info.ThreadsDecode

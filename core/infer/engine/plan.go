@@ -71,8 +71,8 @@ func (e *Engine) layout(req backend.LoadRequest) (layout, error) {
 		return l, fmt.Errorf("engine: %w: %w", protocol.ErrModel, err)
 	}
 	defer m.Close() //nolint:errcheck // opened for reading: nothing to lose
-	if m.Spec.Kind == arch.EncoderDecoder {
-		return l, fmt.Errorf("engine: %w: %s: %w: the engine does not serve an %s yet", protocol.ErrModel, req.Path, weights.ErrUnsupported, m.Spec.Kind)
+	if m.Spec.Kind == arch.EncoderDecoder { // its text and its beams
+		l.sequences = max(l.sequences, m.Generation.Beams+2)
 	}
 	if req.DraftModel != "" {
 		if m.Spec.Kind != arch.Decoder {
@@ -181,6 +181,13 @@ func (l *layout) measure(f weights.Figures, spec *arch.Spec, req backend.LoadReq
 	page, scratch, err := transformer.PlanMemory(spec, *o)
 	if err != nil {
 		return fmt.Errorf("%w: %w", protocol.ErrInvalid, err)
+	}
+	if spec.Encoder != nil {
+		n, err := transformer.PlanEncoder(spec, *o)
+		if err != nil {
+			return fmt.Errorf("%w: %w", protocol.ErrInvalid, err)
+		}
+		scratch += n
 	}
 	p := &l.plan
 	p.Available = available

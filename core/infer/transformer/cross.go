@@ -55,17 +55,25 @@ func NewPair(m *weights.Model, o Options) (encoder, decoder *Model, err error) {
 	if decoder, err = New(m, o); err != nil {
 		return nil, nil, err
 	}
-	if encoder, err = newModel(m, m.Spec.Encoder, encoderOptions(o, decoder)); err != nil {
+	o.Context, o.Beside = decoder.opt.Context, decoder
+	if encoder, err = newModel(m, m.Spec.Encoder, encoderOptions(o)); err != nil {
 		return nil, nil, errors.Join(fmt.Errorf("transformer: %s: %w", m.Path, err), decoder.Close())
 	}
 	return encoder, decoder, nil
 }
 
-// encoderOptions are those of the stack beside a decoder: a whole text is one batch, and nothing of it is kept.
-func encoderOptions(o Options, decoder *Model) Options {
-	o.Context, o.Beside = decoder.opt.Context, decoder
+// encoderOptions are those of the stack before a decoder: a whole text is one batch, and nothing of it is kept.
+func encoderOptions(o Options) Options {
 	o.MaxRows, o.KVPages = o.Context, kv.PagesFor(o.Context)
 	return o
+}
+
+// PlanEncoder is PlanMemory for the encoder that NewPair makes beside a decoder, of which o are the options with a Context: all its
+// bytes.
+func PlanEncoder(spec *arch.Spec, o Options) (int64, error) {
+	o = encoderOptions(o)
+	page, scratch, err := PlanMemory(spec.Encoder, o)
+	return scratch + page*int64(o.KVPages), err
 }
 
 // Listen computes what the decoder reads of a text, of which states (n, Width) are the encoder's, for sequences whose Text it becomes.

@@ -82,7 +82,10 @@ func (b *builder) ggufSpec(f *gguf.File) error {
 	if err := b.ggufFactors(f, k); err != nil {
 		return err
 	}
-	return b.read(k)
+	if err := b.read(k); err != nil {
+		return err
+	}
+	return b.generation(k, nil, "")
 }
 
 // read makes the Spec.

@@ -75,6 +75,9 @@ func (b *builder) openHF(dir string) error {
 	if err := b.read(k); err != nil {
 		return err
 	}
+	if err := b.generation(k, config, dir); err != nil {
+		return err
+	}
 	switch {
 	case b.m.Spec.Kind == arch.Encoder:
 		if err := b.pooling(dir); err != nil {

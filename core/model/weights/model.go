@@ -38,6 +38,8 @@ type Model struct {
 	EOS  int32      // -1: none
 	EOG  []int32    // end-of-generation ids that the file, config.json or generation_config.json name
 
+	Generation arch.Generation // of an encoder-decoder
+
 	family  *arch.Family
 	towers  []string
 	notes   []string
