@@ -18,11 +18,13 @@ import (
 
 // adapter is one loaded adapter; the loop owns it.
 type adapter struct {
-	info   backend.AdapterInfo
-	file   io.Closer // the lora.Adapter that bound reads
-	bound  bound
-	users  int  // jobs that name it, waiting or running
-	leaves bool // to be freed when the last user is gone; unknown to new requests
+	info  backend.AdapterInfo
+	file  io.Closer // the lora.Adapter that bound reads
+	bound bound
+	// invocation calls it, see lora.Adapter; nil: it is always on.
+	invocation []int32
+	users      int  // jobs that name it, waiting or running
+	leaves     bool // to be freed when the last user is gone; unknown to new requests
 }
 
 // free ends an adapter that nobody uses.
@@ -62,9 +64,7 @@ func (m *loaded) loadAdapter(ctx context.Context, req backend.AdapterRequest, lo
 	info = backend.AdapterInfo{
 		ID: id, SHA256: sum, Rank: file.Rank, Targets: file.Targets, Kind: string(file.Kind), Base: file.Base,
 	}
-	if file.Prompt != nil {
-		info.Virtual = file.Prompt.Rows
-	}
+	info.Virtual = file.Virtual()
 	if info.Virtual > m.size.context-2 {
 		return info, errors.Join(fmt.Errorf("engine: %w: adapter %s: a soft prompt of %d virtual tokens leaves nothing of a context of %d",
 			protocol.ErrModel, req.Name, info.Virtual, m.size.context), file.Close())
@@ -75,7 +75,7 @@ func (m *loaded) loadAdapter(ctx context.Context, req backend.AdapterRequest, lo
 	}
 	info.Bytes = bound.Bytes()
 	_ = file.Relax() // a hint
-	if err := m.loop.proved(ctx, &adapter{info: info, file: file, bound: bound}); err != nil {
+	if err := m.loop.proved(ctx, &adapter{info: info, file: file, bound: bound, invocation: file.Invocation}); err != nil {
 		bound.Close()
 		return info, errors.Join(fmt.Errorf("engine: adapter %s: %w", req.Name, err), file.Close())
 	}
@@ -116,7 +116,6 @@ func adapterID(path, sum string) string {
 
 // acquire gives a new job its adapters. The error is protocol.ErrAdapterNotFound.
 func (l *loop) acquire(j *job) error {
-	var uses []use
 	for _, u := range j.req.Adapters {
 		a := l.adapters[u.ID]
 		if a == nil || a.leaves {
@@ -125,14 +124,13 @@ func (l *loop) acquire(j *job) error {
 		}
 		a.users++
 		j.adapters = append(j.adapters, a)
-		uses = append(uses, use{bound: a.bound, scale: u.Scale})
 	}
-	j.bound = l.model.bind(uses)
-	j.describe()
 	if err := l.precede(j); err != nil {
 		l.dismiss(j)
 		return err
 	}
+	l.activate(j)
+	j.describe()
 	j.stretched = l.model.stretch(len(j.req.PromptIDs))
 	return nil
 }
@@ -187,7 +185,7 @@ func (l *loop) dismiss(j *job) {
 		a.users--
 		l.release(a)
 	}
-	j.adapters, j.bound = nil, nil
+	j.adapters, j.spans, j.active = nil, nil, nil
 }
 
 // release frees an adapter that is to leave and has no users.

@@ -171,7 +171,7 @@ func (l *loop) each(f func(unit)) {
 func (l *loop) add(u unit, n int) int {
 	b := &l.batch
 	for i := u.from; i < u.from+n; i++ {
-		r := row{seq: u.seq, bound: u.job.bound}
+		r := row{seq: u.seq, bound: u.job.boundAt(i)}
 		if u.job.pools(i) {
 			r.sum = u.job.sum
 		}
@@ -195,7 +195,7 @@ func (l *loop) add(u unit, n int) int {
 func (l *loop) addDraft(b *branch) {
 	g := &b.guess
 	for i, id := range g.ids[:g.taken] {
-		r := row{seq: b.seq, bound: b.job.bound, token: id}
+		r := row{seq: b.seq, bound: b.job.boundAt(g.at + i), token: id}
 		r.logits, r.peaks = l.want(b, g.at+i, id)
 		l.batch.rows = append(l.batch.rows, r)
 	}

@@ -52,7 +52,8 @@ type job struct {
 	root      seq // the prompt without its last token, which the branches fork; nil: not there yet, or given away
 	forked    bool
 	adapters  []*adapter
-	bound     any
+	spans     []boundSpan // what its rows carry, in order of positions
+	active    []int       // the position from which each of adapters is on
 	virtual   int         // the first tokens of req.PromptIDs: those of soft prompts
 	started   time.Time   // when it first ran
 	first     time.Time   // when its first token was drawn

@@ -169,6 +169,9 @@ func (j *job) describe() {
 		}
 		set = append(append(set, a.info.SHA256...), 0)
 		set = binary.LittleEndian.AppendUint32(set, math.Float32bits(j.req.Adapters[i].Scale))
+		if len(a.invocation) > 0 {
+			set = binary.LittleEndian.AppendUint32(set, uint32(j.active[i]))
+		}
 	}
 	j.set = string(set)
 }

@@ -15,12 +15,14 @@ import (
 // rows of the embedding changed likewise, a soft prompt (Lester et al. 2021). The weights stay as they are, so that rows of
 // one batch can have different adapters.
 type Adapter struct {
-	model  *Model // nil: closed
-	mods   []*delta
-	embed  *lora.Delta   // A (VocabRows, rank), B (Width, rank); nil: the embedding stays
-	prompt *quant.Matrix // (virtual tokens, Width); nil: none
-	bytes  int64
-	mem    *store // what was laid out anew; nil: nothing
+	model     *Model // nil: closed
+	mods      []*delta
+	embed     *lora.Delta   // A (VocabRows, rank), B (Width, rank); nil: the embedding stays
+	embedDora *dora         // of its columns; nil: plain LoRA
+	prompt    *quant.Matrix // (virtual tokens, Width); nil: none
+	change    *change       // of what is no linear layer; nil: nothing
+	bytes     int64
+	mem       *store // what was laid out anew; nil: nothing
 }
 
 // Use is an adapter of a row. Scale multiplies the adapter's own scaling; 1 is as trained. A soft prompt has no scale.
@@ -37,6 +39,9 @@ type Use struct {
 func (m *Model) LoadAdapter(a *lora.Adapter) (*Adapter, error) {
 	out := &Adapter{model: m, mods: make([]*delta, len(m.net.linears))}
 	if err := out.proveInput(a); err != nil {
+		return nil, err
+	}
+	if err := out.bindChanges(a); err != nil {
 		return nil, err
 	}
 	size := int64(0)
@@ -109,6 +114,13 @@ func (a *Adapter) proveInput(w *lora.Adapter) error {
 		case !finite(e.Scale):
 			return fmt.Errorf("transformer: %s: token_embd.weight: scale %v is not a number", w.Path, e.Scale)
 		}
+		if e.Magnitude != nil {
+			if len(e.Magnitude) != h.Width {
+				return fmt.Errorf("transformer: %s: token_embd.weight: %d magnitudes for the model's width of %d", w.Path, len(e.Magnitude), h.Width)
+			}
+			a.embedDora = newEmbedDora(a.model.net.embed, e)
+			a.bytes += 5 * 4 * int64(h.Width)
+		}
 		a.embed = e
 		a.bytes += matrixBytes(e.A) + matrixBytes(e.B)
 	}
@@ -128,13 +140,13 @@ const maxRank = 1024
 // Bytes is the memory that it takes, that of the lora.Adapter included where it is read from there.
 func (a *Adapter) Bytes() int64 { return a.bytes }
 
-// Virtual is the number of virtual tokens of its soft prompt: a sequence with it begins with rows of the tokens -1, -2, …,
+// Virtual is the number of virtual tokens of its soft prompt or prefix: a sequence with it begins with rows of the tokens -1, -2, …,
 // -Virtual.
 func (a *Adapter) Virtual() int {
 	if a.prompt == nil {
-		return 0
+		return a.prefixRows()
 	}
-	return a.prompt.Rows
+	return a.prompt.Rows + a.prefixRows()
 }
 
 // Close ends the use of a; the lora.Adapter that it was made of may be closed then. Later calls do nothing.
@@ -144,13 +156,13 @@ func (a *Adapter) Close() {
 }
 
 // virtual finds the row of the soft prompts of uses that a negative token stands for: they follow one another in the order
-// of uses. The matrix is nil where there are not as many.
-func virtual(uses []Use, token int32) (*quant.Matrix, int) {
+// of uses. The adapter is nil where there are not as many.
+func virtual(uses []Use, token int32) (*Adapter, int) {
 	i := int(-1 - int64(token))
 	for _, u := range uses {
 		n := u.Adapter.Virtual()
 		if i < n {
-			return u.Adapter.prompt, i
+			return u.Adapter, i
 		}
 		i -= n
 	}

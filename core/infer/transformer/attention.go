@@ -56,6 +56,7 @@ func (b *builder) attention(op *arch.Attention) *attention {
 	}
 	b.attn++
 	b.last = a
+	b.net.attentions = append(b.net.attentions, a)
 	return a
 }
 
@@ -69,8 +70,10 @@ func (b *builder) headNorm(part string, n *arch.QKNorm, heads, dim int) headNorm
 	switch n.Of {
 	case arch.PerHead:
 		out.w = b.required(name, dim)
+		b.named(&out.norm, name)
 	case arch.WholeRow:
 		out.w = b.required(name, heads*dim)
+		b.named(&out.norm, name)
 	case arch.EachHead:
 		m := b.matrix(name, heads, dim)
 		if b.err == nil {
@@ -83,14 +86,15 @@ func (b *builder) headNorm(part string, n *arch.QKNorm, heads, dim int) headNorm
 	return out
 }
 
-// row normalises all heads of a row.
-func (n *headNorm) row(k kernel.Kernels, x []float32, dim int) {
+// normHeads normalises all heads of row t.
+func (s *step) normHeads(n *headNorm, x []float32, dim, worker, t int) {
+	k := s.k
 	switch n.of {
 	case arch.NoQKNorm:
 	case arch.WholeRow:
-		n.apply(k, x, x)
+		s.normOf(&n.norm, worker, t).apply(k, x, x)
 	default:
-		one := n.norm
+		one := *s.normOf(&n.norm, worker, t)
 		for at := 0; at < len(x); at += dim {
 			if n.each != nil {
 				one.w = n.each[at : at+dim]
@@ -124,6 +128,10 @@ func (a *attention) forward(s *step) {
 		}
 	}
 	s.attend(a)
+	if s.adapted(a.index) {
+		s.adapt = adaptJob{s: s, a: a}
+		s.run(s.rowChunks(s.t), &s.adapt)
+	}
 	s.over(&a.sub, s.o, s.t, a.o.w.Cols)
 	s.queue(&a.o, s.out, s.m.spec.Width)
 	s.compute(s.p, s.groups, nothing)
@@ -140,22 +148,22 @@ type putJob struct {
 	a *attention
 }
 
-func (j *putJob) Do(_, chunk int) {
+func (j *putJob) Do(worker, chunk int) {
 	lo, hi := j.s.rowRange(j.s.t, chunk)
 	for t := lo; t < hi; t++ {
-		j.row(t)
+		j.row(worker, t)
 	}
 }
 
-func (j *putJob) row(t int) {
+func (j *putJob) row(worker, t int) {
 	s, a := j.s, j.a
 	nq, nk, ld := a.q.w.Rows, a.k.w.Rows, a.ld()
 	row := s.qkv[t*ld : (t+1)*ld]
 	q, k, v := row[:nq], row[nq:nq+nk], row[nq+nk:]
 	r := &s.rows[t]
 	if !a.QKNorm.After {
-		a.qNorm.row(s.k, q, a.KeyDim)
-		a.kNorm.row(s.k, k, a.KeyDim)
+		s.normHeads(&a.qNorm, q, a.KeyDim, worker, t)
+		s.normHeads(&a.kNorm, k, a.KeyDim, worker, t)
 	}
 	clip(row, a.Clip) // OLMoE: behind the norms; others that clip have none
 	if a.rope >= 0 {
@@ -169,12 +177,16 @@ func (j *putJob) row(t int) {
 		}
 	}
 	if a.QKNorm.After {
-		a.qNorm.row(s.k, q, a.KeyDim)
-		a.kNorm.row(s.k, k, a.KeyDim)
+		s.normHeads(&a.qNorm, q, a.KeyDim, worker, t)
+		s.normHeads(&a.kNorm, k, a.KeyDim, worker, t)
 	}
 	f := a.scale * a.temper(r.pos)
 	for i := range q {
 		q[i] *= f
+	}
+	if c, i := prefixOf(r.uses, r.token); c != nil {
+		quant.Row(k, c.prefix[a.index].K, i)
+		quant.Row(v, c.prefix[a.index].V, i)
 	}
 	kvs := s.m.kv
 	l, mem := kvs.Layer(a.index), kvs.Mem()

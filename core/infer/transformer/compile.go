@@ -12,24 +12,27 @@ import (
 
 // network is a model as compile makes it of its Spec.
 type network struct {
-	embed     *quant.Matrix // (Vocab, Width)
-	scale     float32       // of an embedded token
-	embedNorm norm
-	positions *quant.Matrix // (positions, Width), learned; nil where there are none
-	offset    int           // row of position 0
-	types     *quant.Matrix // (types, Width), added by a token's type; nil where there are none
-	units     []unit
-	end       unit           // the norm before the head
-	head      linear         // (Vocab, Width)
-	headScale float32        // of the logits
-	headCap   float32        // of the logits; 0: none
-	ropes     []rope         // those that differ
-	distances []*distances   // tables of learned distances
-	crosses   []*cross       // attention to the encoder's text
-	linears   []linear       // all of them, by id
-	ids       map[string]int // by GGUF name of the weight
-	mixture   bool           // some part chooses experts
-	info      Info
+	embed      *quant.Matrix // (Vocab, Width)
+	scale      float32       // of an embedded token
+	embedNorm  norm
+	positions  *quant.Matrix // (positions, Width), learned; nil where there are none
+	offset     int           // row of position 0
+	types      *quant.Matrix // (types, Width), added by a token's type; nil where there are none
+	units      []unit
+	end        unit           // the norm before the head
+	head       linear         // (Vocab, Width)
+	headScale  float32        // of the logits
+	headCap    float32        // of the logits; 0: none
+	ropes      []rope         // those that differ
+	distances  []*distances   // tables of learned distances
+	crosses    []*cross       // attention to the encoder's text
+	linears    []linear       // all of them, by id
+	ids        map[string]int // by GGUF name of the weight
+	norms      []norm         // those that adapters can change
+	normIDs    map[string]int // their ids, 1 and more, by GGUF name without .weight
+	attentions []*attention   // by index
+	mixture    bool           // some part chooses experts
+	info       Info
 }
 
 // compile binds the tensors of a Spec: one unit for each part of a layer, by the type of its operation. It never asks which
@@ -207,7 +210,22 @@ func (b *builder) norm(n *arch.Norm, width int) norm {
 	if n.Kind == arch.LayerNorm {
 		out.b = b.vector(b.prefix+n.Name+".bias", width)
 	}
+	b.named(&out, b.prefix+n.Name+".weight")
 	return out
+}
+
+// named makes a norm one that adapters can change.
+func (b *builder) named(n *norm, tensor string) {
+	if b.net.normIDs == nil {
+		b.net.normIDs = map[string]int{}
+	}
+	if id := b.net.normIDs[normName(tensor)]; id > 0 { // parts that run side by side share theirs
+		n.id = id
+		return
+	}
+	n.id = len(b.net.norms) + 1
+	b.net.norms = append(b.net.norms, *n)
+	b.net.normIDs[normName(tensor)] = n.id
 }
 
 // rope finds or adds the rotation of an attention: its index among those that differ, -1 for none.

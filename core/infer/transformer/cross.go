@@ -33,6 +33,7 @@ func (b *builder) cross(op *arch.Cross) *cross {
 	}
 	b.attn++
 	b.net.crosses = append(b.net.crosses, c)
+	b.net.attentions = append(b.net.attentions, &c.attention)
 	return c
 }
 

@@ -113,7 +113,7 @@ func (m *Model) check(rows []Row) error {
 			return fmt.Errorf("transformer: row %d: %w", i, err)
 		}
 		if r.Token < 0 {
-			if p, _ := virtual(r.Adapters, r.Token); p == nil {
+			if a, _ := virtual(r.Adapters, r.Token); a == nil {
 				return fmt.Errorf("transformer: row %d: token %d: its adapters have no virtual token of that number", i, r.Token)
 			}
 		}
@@ -162,7 +162,7 @@ func (s *step) begin(rows []Row) {
 			}
 		}
 		g := &s.groups[s.group(rows[i].Adapters)]
-		s.rows[g.hi] = row{seq: seq, pos: pos, token: rows[i].Token, kind: rows[i].Type, logits: rows[i].Logits, peaks: rows[i].Peaks, sum: rows[i].Sum}
+		s.rows[g.hi] = row{seq: seq, pos: pos, token: rows[i].Token, kind: rows[i].Type, uses: rows[i].Adapters, logits: rows[i].Logits, peaks: rows[i].Peaks, sum: rows[i].Sum}
 		g.hi++
 		pos++
 	}
@@ -198,8 +198,11 @@ func (j *embedJob) Do(worker, chunk int) {
 			r := &s.rows[t]
 			x := s.x[t*w : (t+1)*w]
 			if r.token < 0 {
-				p, i := virtual(group.uses, r.token)
-				quant.Row(x, p, i)
+				if a, i := virtual(group.uses, r.token); a.prompt != nil {
+					quant.Row(x, a.prompt, i)
+				} else {
+					clear(x) // of a prefix, whose keys and values stand in the place of what is computed
+				}
 			} else {
 				quant.Row(x, net.embed, int(r.token))
 				s.adaptEmbedding(&s.workers[worker], x, r.token, group.uses)
@@ -235,7 +238,7 @@ func (s *step) angles(i, t int) (cos, sin []float32) {
 func (s *step) adaptEmbedding(w *worker, x []float32, token int32, uses []Use) {
 	for _, u := range uses {
 		e := u.Adapter.embed
-		if e == nil || u.Scale == 0 {
+		if e == nil || u.Scale == 0 && u.Adapter.embedDora == nil {
 			continue
 		}
 		rank := e.A.Cols
@@ -244,6 +247,9 @@ func (s *step) adaptEmbedding(w *worker, x []float32, token int32, uses []Use) {
 		w.act.Rows, w.act.Cols, w.act.X = 1, rank, w.code
 		s.k.MatMul(w.changed, len(x), e.B, &w.act, kernel.Exact, 0, len(x))
 		accumulateScaled(x, w.changed, u.Scale*e.Scale)
+		if d := u.Adapter.embedDora; d != nil {
+			d.apply(x, nil, u.Scale, 0)
+		}
 	}
 }
 

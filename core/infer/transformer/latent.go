@@ -57,6 +57,7 @@ func (b *builder) latent(op *arch.Latent) *latent {
 	b.weigh(&l.out, 1, 1)
 	b.attn++
 	b.last = &l.core
+	b.net.attentions = append(b.net.attentions, &l.core)
 	return l
 }
 

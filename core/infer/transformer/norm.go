@@ -10,6 +10,7 @@ type norm struct {
 	kind arch.NormKind
 	w, b []float32 // (n); nil: 1 and 0
 	eps  float32
+	id   int // 1 and more, of those that an adapter can change; 0: it can't
 }
 
 // none reports whether the norm changes nothing.
@@ -43,11 +44,11 @@ type inPlaceJob struct {
 	rows, cols int
 }
 
-func (j *inPlaceJob) Do(_, chunk int) {
+func (j *inPlaceJob) Do(worker, chunk int) {
 	lo, hi := j.s.rowRange(j.rows, chunk)
 	for t := lo; t < hi; t++ {
 		x := j.x[t*j.cols : (t+1)*j.cols]
-		j.n.apply(j.s.k, x, x)
+		j.s.normOf(j.n, worker, t).apply(j.s.k, x, x)
 	}
 }
 

@@ -141,11 +141,22 @@ type runner struct {
 	t    *testing.T
 	m    *Model
 	uses []Use
+
+	invocation []int32 // of an activated adapter
+	from       int     // the position from which uses are on
 }
 
 // logits runs ids through a new sequence in pieces and returns the logits of every position, and the sequence.
 func (r *runner) logits(ids []int32) ([]float32, *Seq) {
 	return r.stretched(ids, r.m.Stretch(len(ids)))
+}
+
+// usesAt are the adapters of the row at a position: an activated one begins at r.from.
+func (r *runner) usesAt(pos int) []Use {
+	if pos < r.from {
+		return nil
+	}
+	return r.uses
 }
 
 // stretched is logits of a sequence that is turned in a given way.
@@ -158,7 +169,7 @@ func (r *runner) stretched(ids []int32, how int) ([]float32, *Seq) {
 		hi := min(lo+r.m.Info().MaxRows, len(ids))
 		rows := make([]Row, 0, hi-lo)
 		for i := lo; i < hi; i++ {
-			rows = append(rows, Row{Seq: seq, Token: ids[i], Adapters: r.uses, Logits: out[i*vocab : (i+1)*vocab]})
+			rows = append(rows, Row{Seq: seq, Token: ids[i], Adapters: r.usesAt(i), Logits: out[i*vocab : (i+1)*vocab]})
 		}
 		if err := r.m.Forward(rows); err != nil {
 			r.t.Fatal(err)

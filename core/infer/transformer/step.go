@@ -59,6 +59,7 @@ type step struct {
 	scaled  scaleJob
 	att     attendJob
 	fold    foldJob
+	adapt   adaptJob
 }
 
 // row is one row of the batch.
@@ -67,6 +68,7 @@ type row struct {
 	pos    int
 	token  int32
 	kind   int32     // type of the token
+	uses   []Use     // of its group
 	logits []float32 // the caller's; nil: not wanted
 	peaks  []float32 // the caller's; nil: not wanted
 	sum    []float32 // the caller's; nil: not wanted
@@ -91,6 +93,10 @@ type worker struct {
 	code    []float32          // (rank) its row of A
 	changed []float32          // (Width) B times it
 	act     kernel.Activations // code as the input of a product
+
+	// A norm that several adapters change, or one in part.
+	mixed      norm
+	mixW, mixB []float32
 }
 
 // newStep lays out the buffers.

@@ -59,15 +59,15 @@ type normJob struct {
 	u *unit
 }
 
-func (j *normJob) Do(_, chunk int) {
+func (j *normJob) Do(worker, chunk int) {
 	s, u, w := j.s, j.u, j.s.m.spec.Width
 	lo, hi := s.rowRange(s.t, chunk)
 	for t := lo; t < hi; t++ {
 		x, h := s.x[t*w:(t+1)*w], s.h[t*w:(t+1)*w]
 		if u.wire == arch.Serial {
-			s.settle(x, t)
+			s.settle(x, worker, t)
 		}
-		u.pre.apply(s.k, h, x)
+		s.normOf(&u.pre, worker, t).apply(s.k, h, x)
 		switch {
 		case u.fromNorm:
 			copy(x, h)
@@ -80,9 +80,9 @@ func (j *normJob) Do(_, chunk int) {
 }
 
 // settle adds what is pending for row t to x.
-func (s *step) settle(x []float32, t int) {
+func (s *step) settle(x []float32, worker, t int) {
 	if s.first != nil {
-		s.first.apply(s.k, x, x)
+		s.normOf(s.first, worker, t).apply(s.k, x, x)
 	}
 	w := len(x)
 	for i, u := range s.pending {
@@ -94,7 +94,7 @@ func (s *step) settle(x []float32, t int) {
 			d = s.e[t*w : (t+1)*w]
 		}
 		if !u.post.none() {
-			u.post.apply(s.k, d, d)
+			s.normOf(&u.post, worker, t).apply(s.k, d, d)
 		}
 		if u.scale == 1 {
 			accumulate(x, d)
@@ -102,7 +102,7 @@ func (s *step) settle(x []float32, t int) {
 			accumulateScaled(x, d, u.scale)
 		}
 		if !u.after.none() {
-			u.after.apply(s.k, x, x)
+			s.normOf(&u.after, worker, t).apply(s.k, x, x)
 		}
 	}
 }

@@ -19,15 +19,21 @@ import (
 type Adapter struct {
 	Path    string
 	Kind    Kind
-	Base    string            // what it says it was trained on, "" where it does not; see Header
-	SHA256  string            // of HashFiles over Files, hexadecimal
-	Rank    int               // the largest of its modules'
-	Targets []string          // module names in Hugging Face's words, sorted: "q_proj", "v_proj"
-	Bytes   int64             // of its tensors
-	Mods    map[string]*Delta // by the base's tensor name, for example "blk.0.attn_q.weight"
-	Embed   *Delta            // of the token embedding: A (tokens, r), a row a token, and B (width, r); nil: none
-	Prompt  *quant.Matrix     // a soft prompt: (virtual tokens, width); nil: none
-	Notes   []string          // what is odd about its files and passed over
+	Base    string             // what it says it was trained on, "" where it does not; see Header
+	SHA256  string             // of HashFiles over Files, hexadecimal
+	Rank    int                // the largest of its modules'
+	Targets []string           // module names in Hugging Face's words, sorted: "q_proj", "v_proj"
+	Bytes   int64              // of its tensors
+	Mods    map[string]*Delta  // by the base's tensor name, for example "blk.0.attn_q.weight"
+	Embed   *Delta             // of the token embedding: A (tokens, r), a row a token, and B (width, r); nil: none
+	Norms   map[string]*Norm   // by the norm's GGUF name: "blk.0.attn_norm"
+	Prefix  []Prefix           // by layer; nil: none
+	Prompts map[string]*Prompt // by the weight of the attention's output: "blk.0.attn_output.weight"
+	// Invocation switches the adapter on from the first token of the last place in a prompt where these ids stand (activated
+	// LoRA, Greenewald et al. 2025); nil: it is always on.
+	Invocation []int32
+	Prompt     *quant.Matrix // a soft prompt: (virtual tokens, width); nil: none
+	Notes      []string      // what is odd about its files and passed over
 
 	maps  []*mmap.Mapping
 	arena *mmap.Arena
@@ -42,6 +48,7 @@ type Delta struct {
 	Scale float32       // alpha / r, or alpha / √r with rank-stabilised LoRA
 	// Magnitude (out) makes it DoRA: y = Magnitude / ‖W + Scale·s·B·A‖ · (W·x + Scale · s · B·(A·x)), the norm of each row.
 	Magnitude []float32
+	// Of an embedding the norm is that of each column, over all tokens.
 	// Bias (out) is added times s, without Scale; nil: none.
 	Bias []float32
 }
@@ -103,6 +110,18 @@ func (a *Adapter) fill(f *adapterFile, m Base) error {
 			return err
 		}
 	}
+	if f.prefix.rows > 0 {
+		if err := a.addPrefix(f, m); err != nil {
+			return err
+		}
+	}
+	if err := a.addAdaption(f, m); err != nil {
+		return err
+	}
+	if err := a.addSaved(f, m); err != nil {
+		return err
+	}
+	a.Invocation = f.invocation
 	for i := range f.copies {
 		prove := a.unchanged
 		if f.copies[i].trained {
@@ -239,6 +258,9 @@ func (a *Adapter) finite(tensors ...*rawTensor) error {
 
 // addFused cuts an adapter of a fused matrix as the matrix was cut: the parts share A.
 func (a *Adapter) addFused(l *rawDelta, m Base, split *arch.Split, numbers []string, fromGGUF bool) error {
+	if l.olora {
+		return a.fail(ErrUnsupported, "module %s: init_lora_weights \"olora\" on a fused matrix: convert the adapter to a plain one when saving it", l.module)
+	}
 	groups := 1
 	if !fromGGUF {
 		groups = max(split.Groups, 1)
@@ -325,9 +347,23 @@ func (a *Adapter) add(l *rawDelta, m Base, name string, fromGGUF bool) error {
 			return err
 		}
 	}
+	var pairedBias []float32
+	if l.made != nil && l.made.paired != nil {
+		if b.data, pairedBias, err = a.pairs(l, m, name); err != nil {
+			return err
+		}
+	}
+	factorA := l.a
+	if l.olora {
+		whole := *l
+		whole.b = b
+		if factorA, b, err = a.olora(&whole, base); err != nil {
+			return err
+		}
+	}
 	var A *quant.Matrix
-	if l.a.rows > 0 {
-		if A, err = a.place(&l.a, name+".lora_a"); err != nil {
+	if factorA.rows > 0 {
+		if A, err = a.place(&factorA, name+".lora_a"); err != nil {
 			return err
 		}
 	}
@@ -335,7 +371,7 @@ func (a *Adapter) add(l *rawDelta, m Base, name string, fromGGUF bool) error {
 	if err != nil {
 		return err
 	}
-	mod := &Delta{A: A, B: B, Scale: scale}
+	mod := &Delta{A: A, B: B, Scale: scale, Bias: pairedBias}
 	if size.rows > 0 {
 		mod.Magnitude = size.column()
 	}
@@ -351,7 +387,7 @@ func (a *Adapter) add(l *rawDelta, m Base, name string, fromGGUF bool) error {
 // biasOf is what an adapter adds to the products of the matrix name, of which bias holds what l.how says.
 func (a *Adapter) biasOf(l *rawDelta, bias *rawTensor, m Base, name string) ([]float32, error) {
 	out := bias.column()
-	own, err := m.Vector(strings.TrimSuffix(name, ".weight") + ".bias")
+	own, err := m.Vector(biasName(name))
 	switch {
 	case err != nil:
 		return nil, err
@@ -374,6 +410,9 @@ func (a *Adapter) biasOf(l *rawDelta, bias *rawTensor, m Base, name string) ([]f
 	}
 	return out, nil
 }
+
+// biasName is the name of the bias beside a weight.
+func biasName(weight string) string { return strings.TrimSuffix(weight, ".weight") + ".bias" }
 
 // scaling is a module's, which must be a number.
 func (a *Adapter) scaling(l *rawDelta) (float32, error) {
@@ -419,6 +458,9 @@ func (a *Adapter) addEmbedding(l *rawDelta, m Base, fromGGUF bool) error {
 		return err
 	}
 	a.Embed = &Delta{A: A, B: B, Scale: scale}
+	if l.size.rows > 0 {
+		a.Embed.Magnitude = l.size.column()
+	}
 	return nil
 }
 

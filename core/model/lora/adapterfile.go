@@ -12,6 +12,7 @@ import (
 
 	"edged/core/model/digest"
 	"edged/core/model/mmap"
+	"edged/core/model/safetensors"
 	"edged/quant"
 )
 
@@ -54,7 +55,7 @@ func ReadHeader(path string) (*Header, error) {
 		return nil, err
 	}
 	h := &Header{
-		Path: path, Kind: f.kind(), Virtual: f.prompt.rows, Rank: f.rank(), Targets: f.targets(), Modules: len(f.loras), Bytes: f.bytes(), Base: f.base, Arch: f.arch,
+		Path: path, Kind: f.kind(), Virtual: f.prompt.rows + f.prefix.rows, Rank: f.rank(), Targets: f.targets(), Modules: len(f.loras), Bytes: f.bytes(), Base: f.base, Arch: f.arch,
 	}
 	return h, f.close()
 }
@@ -113,19 +114,24 @@ func checkpoint(dir string) string {
 
 // An adapterFile is an adapter as its container has it.
 type adapterFile struct {
-	gguf    bool
-	model   Base // that it is to be proved against, for messages; nil: none is open
-	base    string
-	arch    string
-	other   Kind // of peftKinds; "": LoRA or a prompt
-	loras   []rawDelta
-	prompt  rawTensor // a soft prompt (virtual tokens, width); no rows: none
-	copies  []baseCopy
-	tokens  []trainedTokens
-	largest struct{ out, in int } // of the matrices that it changes, once the model is known
-	notes   []string
-	files   []digest.File
-	maps    []*mmap.Mapping
+	gguf       bool
+	model      Base // that it is to be proved against, for messages; nil: none is open
+	base       string
+	arch       string
+	other      Kind // of peftKinds; "": LoRA or a prompt
+	loras      []rawDelta
+	prompt     rawTensor // a soft prompt (virtual tokens, width); no rows: none
+	copies     []baseCopy
+	saved      []savedTensor
+	prefix     rawTensor                                 // of prefix tuning (virtual tokens, all of a token's keys and values); no rows: none
+	adaption   map[string]map[string]*safetensors.Tensor // of adaption prompts, by module and part
+	kinds      *kindReader                               // that reads them
+	invocation []int32
+	tokens     []trainedTokens
+	largest    struct{ out, in int } // of the matrices that it changes, once the model is known
+	notes      []string
+	files      []digest.File
+	maps       []*mmap.Mapping
 }
 
 // A baseCopy is a weight of the base that is saved with an adapter.
@@ -157,6 +163,7 @@ type rawDelta struct {
 	experts int // of how many experts' matrices it is; 0: of one matrix
 	first   int // row of the fused matrix that B begins at
 	scale   float64
+	olora   bool  // A and B stand beside what OLoRA leaves of the base
 	made    *made // nil: a and b are as the file has them
 }
 
@@ -177,9 +184,12 @@ type made struct {
 	widest int  // and no more than these; 0: any
 	blocks int  // the rows of W must be a multiple of it; 0: any
 
-	fits   func(out, in int) error         // nil: the fields above say all
-	derive func(a, b []float32, in int)    // fills both factors, or A alone where times is set; nil: nothing to fill
-	times  func(row int, w, dst []float32) // makes a row of B of a row of W; nil: derive does
+	fits   func(out, in int) error      // nil: the fields above say all
+	derive func(a, b []float32, in int) // fills both factors, or A alone where times is set; nil: nothing to fill
+	// Instead of times: each row is made of two of W, that of the same number and that of its partner.
+	partner func(row int) int
+	paired  func(row int, w, other, dst []float32)
+	times   func(row int, w, dst []float32) // makes a row of B of a row of W; nil: derive does
 }
 
 // rank is the number of columns of B, which all containers agree on; 0 where the change has no low rank.
@@ -224,7 +234,7 @@ func readAdapter(path string, m Base) (*adapterFile, error) {
 		f.gguf = true
 		err = f.readGGUF(path)
 	}
-	if err == nil && len(f.loras) == 0 && f.prompt.rows == 0 && len(f.tokens) == 0 {
+	if err == nil && len(f.loras) == 0 && f.prompt.rows == 0 && len(f.tokens) == 0 && f.prefix.rows == 0 && len(f.saved) == 0 && len(f.adaption) == 0 {
 		err = adapterError(path, ErrInvalid, "it has no tensors of an adapter, such as lora_A and lora_B or prompt_embeddings")
 	}
 	if err != nil {
@@ -293,9 +303,6 @@ func (f *adapterFile) pairUp(path string, modules map[string]*parts) error {
 			return adapterError(path, ErrInvalid, "tensors %s (%d, %d) and %s (%d, %d) are of different ranks", a.name, a.rows, a.cols, b.name, b.rows, b.cols)
 		case rank > maxRank*max(p.experts, 1):
 			return adapterError(path, ErrInvalid, "tensor %s has rank %d, more than the %d allowed", a.name, rank, maxRank)
-		case size.rows > 0 && p.embed:
-			return adapterError(path, ErrUnsupported, "tensor %s (%d): DoRA on an embedding, whose factors are %s (%d, %d) and %s (%d, %d); leave the embedding out of target_modules",
-				size.name, size.rows, a.name, a.rows, a.cols, b.name, b.rows, b.cols)
 		case size.rows > 0 && size.rows != b.rows:
 			return adapterError(path, ErrInvalid, "tensor %s has %d magnitudes, but %s is (%d, %d)", size.name, size.rows, b.name, b.rows, b.cols)
 		}
@@ -336,12 +343,26 @@ func (f *adapterFile) targets() []string {
 	for i := range f.tokens {
 		out = append(out, lastWord(f.tokens[i].module))
 	}
+	for i := range f.saved {
+		out = append(out, lastWord(f.saved[i].module))
+	}
+	for module := range f.adaption {
+		out = append(out, lastWord(module))
+	}
 	slices.Sort(out)
 	return slices.Compact(out)
 }
 
 func (f *adapterFile) bytes() int64 {
-	n := int64(len(f.prompt.data))
+	n := int64(len(f.prompt.data)) + int64(len(f.prefix.data))
+	for i := range f.saved {
+		n += int64(len(f.saved[i].t.Data))
+	}
+	for _, parts := range f.adaption {
+		for _, t := range parts {
+			n += int64(len(t.Data))
+		}
+	}
 	for i := range f.tokens {
 		n += int64(len(f.tokens[i].rows.data))
 	}

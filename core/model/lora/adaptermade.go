@@ -72,7 +72,7 @@ func (a *Adapter) make(l *rawDelta, m Base, name string) error {
 			return err
 		}
 	}
-	if how.times == nil {
+	if how.times == nil && how.paired == nil {
 		if B, l.b.data, err = a.floats(out * l.b.cols); err != nil {
 			return err
 		}

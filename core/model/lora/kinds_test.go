@@ -7,6 +7,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -149,14 +150,69 @@ func TestKinds(t *testing.T) {
 			a.dora("")
 			a.embedding(4, tinyVocab, tinyWidth)
 			a.tensors[pre+"model.embed_tokens.lora_magnitude_vector"] = []int64{tinyWidth}
-		}, want: "DoRA on an embedding, whose factors are", kind: lora.ErrUnsupported},
+			a.config["target_modules"] = []string{"q_proj", "down_proj", "embed_tokens"}
+		}, check: func(a *lora.Adapter) bool { return a.Embed != nil && len(a.Embed.Magnitude) == tinyWidth }},
+		{name: "norms", edit: func(a *tinyAdapter) {
+			a.config["modules_to_save"] = []string{"norm"}
+			for _, name := range []string{"model.norm", "model.layers.1.input_layernorm", "model.layers.1.post_attention_layernorm"} {
+				if !strings.HasSuffix(name, "norm") {
+					continue
+				}
+				a.tensors[pre+name+".weight"] = []int64{tinyWidth}
+			}
+		}, check: func(a *lora.Adapter) bool {
+			return len(a.Norms) == 3 && len(a.Norms["output_norm"].Weight) == tinyWidth && a.Norms["blk.1.ffn_norm"].Bias == nil
+		}},
+		{name: "norm of another width", edit: func(a *tinyAdapter) {
+			a.config["modules_to_save"] = []string{"norm"}
+			a.tensors[pre+"model.norm.weight"] = []int64{tinyWidth + 1}
+		}, want: "has 65 values, but the model's output_norm.weight has 64", kind: lora.ErrMismatch},
+		{name: "whole linear layer", edit: func(a *tinyAdapter) {
+			a.config["modules_to_save"] = []string{"layers.1.mlp.up_proj"}
+			a.tensors[pre+"model.layers.1.mlp.up_proj.weight"] = []int64{tinyFFN, tinyWidth}
+		}, check: func(a *lora.Adapter) bool {
+			m := a.Mods["blk.1.ffn_up.weight"]
+			return m != nil && m.A == nil && m.B.Rows == tinyFFN
+		}},
+		{name: "whole linear layer of another shape", edit: func(a *tinyAdapter) {
+			a.config["modules_to_save"] = []string{"up_proj"}
+			a.tensors[pre+"model.layers.1.mlp.up_proj.weight"] = []int64{tinyFFN, tinyWidth + 1}
+		}, want: "but the model's blk.1.ffn_up.weight is (96, 64)", kind: lora.ErrMismatch},
+		{name: "LN tuning", edit: func(a *tinyAdapter) {
+			a.config["peft_type"] = "LN_TUNING"
+			a.tensors = map[string][]int64{pre + "model.norm.ln_tuning_layers.weight": {tinyWidth}}
+		}, check: func(a *lora.Adapter) bool {
+			return a.Kind == "ln_tuning" && len(a.Norms) == 1 && a.Targets[0] == "norm"
+		}},
+		{name: "activated", edit: func(a *tinyAdapter) { a.config["alora_invocation_tokens"] = []int{1, 2} }, check: func(a *lora.Adapter) bool {
+			return slices.Equal(a.Invocation, []int32{1, 2})
+		}},
+		{name: "adaption prompt", edit: func(a *tinyAdapter) {
+			a.config["peft_type"] = "ADAPTION_PROMPT"
+			a.tensors = map[string][]int64{pre + "model.layers.1.self_attn.adaption_gate": {1}, pre + "model.layers.1.self_attn.adaption_prompt": {1, 3, tinyWidth}}
+		}, check: func(a *lora.Adapter) bool { return a.Prompts["blk.1.attn_output.weight"].Rows.Rows == 3 }},
+		{name: "adaption prompt without a gate", edit: func(a *tinyAdapter) {
+			a.config["peft_type"] = "ADAPTION_PROMPT"
+			a.tensors = map[string][]int64{pre + "model.layers.1.self_attn.adaption_prompt": {1, 3, tinyWidth}}
+		}, want: "has no adaption_gate", kind: lora.ErrInvalid},
+		{name: "RoAd", edit: func(a *tinyAdapter) {
+			a.config["peft_type"], a.config["group_size"] = "ROAD", 32
+			a.tensors = map[string][]int64{pre + "model.layers.1.self_attn.q_proj.road_theta": {32}, pre + "model.layers.1.self_attn.q_proj.road_alpha": {32}}
+		}, check: func(a *lora.Adapter) bool { return a.Mods["blk.1.attn_q.weight"].B.Cols == tinyWidth }},
+		{name: "RoAd of another size", edit: func(a *tinyAdapter) {
+			a.config["peft_type"], a.config["group_size"] = "ROAD", 32
+			a.tensors = map[string][]int64{pre + "model.layers.1.self_attn.q_proj.road_theta": {31}, pre + "model.layers.1.self_attn.q_proj.road_alpha": {31}}
+		}, want: "do not fit the model's blk.1.attn_q.weight", kind: lora.ErrMismatch},
 
 		{name: "soft prompt", edit: func(a *tinyAdapter) { a.prompt(7, tinyWidth) }, check: func(a *lora.Adapter) bool {
 			return a.Kind == lora.KindPrompt && a.Prompt.Rows == 7 && a.Prompt.Cols == tinyWidth && len(a.Mods) == 0 && a.Rank == 0 && len(a.Targets) == 0 &&
 				a.Bytes == 4*7*tinyWidth && a.Base == "somebody/tiny" && len(a.SHA256) == 64
 		}},
 		{name: "p-tuning", edit: func(a *tinyAdapter) { a.prompt(3, tinyWidth); a.config["peft_type"] = "P_TUNING" }, check: func(a *lora.Adapter) bool { return a.Prompt.Rows == 3 }},
-		{name: "prefix tuning", edit: func(a *tinyAdapter) { a.prompt(3, tinyWidth); a.config["peft_type"] = "PREFIX_TUNING" }, want: `"PREFIX_TUNING"`, kind: lora.ErrUnsupported},
+		{name: "prefix tuning", edit: func(a *tinyAdapter) { a.prompt(3, tinyWidth); a.config["peft_type"] = "PREFIX_TUNING" }, want: "is (3, 64), but the model's keys and values take 128 values in 2 layers", kind: lora.ErrMismatch},
+		{name: "prefix", edit: func(a *tinyAdapter) { a.prompt(3, 2*2*2*tinyKV*tinyHeadDim/2); a.config["peft_type"] = "PREFIX_TUNING" }, check: func(a *lora.Adapter) bool {
+			return len(a.Prefix) == 2 && a.Virtual() == 3 && a.Prefix[1].V.Cols == tinyKV*tinyHeadDim && a.Kind == "prefix_tuning"
+		}},
 		{
 			name: "other width", edit: func(a *tinyAdapter) { a.prompt(7, 96) },
 			want: "tensor prompt_embeddings is (7, 96), but the model's token_embd.weight is (40, 64)", kind: lora.ErrMismatch,

@@ -43,6 +43,15 @@ func (f *adapterFile) readPEFT(dir string) error {
 	if c.isPrompt() {
 		return f.readPrompt(dir, c, file)
 	}
+	switch c.Type {
+	case "PREFIX_TUNING":
+		return f.readPrefix(dir, c, file)
+	case "LN_TUNING":
+		f.other = "ln_tuning"
+		return f.readLNTuning(dir, c, file)
+	case "ADAPTION_PROMPT":
+		return f.readAdaption(dir, c, file)
+	}
 	if c.isKind() {
 		f.other = Kind(strings.ToLower(c.Type))
 		return f.readKind(dir, c, file)
@@ -56,6 +65,10 @@ func (f *adapterFile) readPEFT(dir string) error {
 				return err
 			}
 			f.copies = append(f.copies, baseCopy{trained: c.saves(module), module: module, t: raw})
+			continue
+		}
+		if s, ok := c.savedOf(t); ok {
+			f.saved = append(f.saved, s)
 			continue
 		}
 		if module, ok := tokensOf(t.Name); ok {
@@ -99,7 +112,8 @@ func (f *adapterFile) readPEFT(dir string) error {
 	if err := f.pairUp(dir, modules); err != nil {
 		return err
 	}
-	if len(c.Save) > 0 && !slices.ContainsFunc(f.copies, func(c baseCopy) bool { return c.trained }) {
+	f.invocation = c.invocation
+	if len(c.Save) > 0 && len(f.saved) == 0 && !slices.ContainsFunc(f.copies, func(c baseCopy) bool { return c.trained }) {
 		return adapterError(dir, ErrInvalid, "modules_to_save of %s is %q, but the file has no weight of them", adapterConfigName, c.Save)
 	}
 	if len(f.tokens) == 0 && (len(c.tokens) > 0 || len(c.tokensBy) > 0) {
@@ -136,7 +150,7 @@ func (f *adapterFile) readPrompt(dir string, c *peftConfig, file *safetensors.Fi
 		return adapterError(dir, ErrInvalid, "tensor prompt_embeddings (%d, %d): more than the %d virtual tokens allowed", p.rows, p.cols, maxVirtual)
 	case c.Virtual != nil && *c.Virtual != float64(p.rows):
 		return adapterError(dir, ErrInvalid, "tensor prompt_embeddings is (%d, %d), but num_virtual_tokens of %s is %g", p.rows, p.cols, adapterConfigName, *c.Virtual)
-	case c.Width != nil && *c.Width != float64(p.cols):
+	case c.Type != "PREFIX_TUNING" && c.Width != nil && *c.Width != float64(p.cols):
 		return adapterError(dir, ErrInvalid, "tensor prompt_embeddings is (%d, %d), but token_dim of %s is %g", p.rows, p.cols, adapterConfigName, *c.Width)
 	}
 	return nil
@@ -288,6 +302,7 @@ func (f *adapterFile) applyConfig(dir string, c *peftConfig) error {
 		}
 		kept = append(kept, *l)
 		l = &kept[len(kept)-1]
+		l.olora = c.olora && !l.embed && l.experts == 0
 		rank, alpha := c.ranks.find(l.module, c.Rank), c.alphas.find(l.module, c.Alpha)
 		if float64(l.rank()) != rank*float64(max(l.experts, 1)) {
 			return adapterError(dir, ErrInvalid, "tensor %s is (%d, %d), but %s gives its module rank %g", l.a.name, l.a.rows, l.a.cols, adapterConfigName, rank)
@@ -303,8 +318,6 @@ func (f *adapterFile) applyConfig(dir string, c *peftConfig) error {
 			l.bias = rawTensor{}
 		}
 		switch {
-		case c.DoRA && l.size.rows == 0 && l.embed:
-			return adapterError(dir, ErrUnsupported, "module %s: DoRA on an embedding; leave it out of target_modules", l.module)
 		case c.DoRA && l.size.rows == 0:
 			return adapterError(dir, ErrInvalid, "module %s has no lora_magnitude_vector, but use_dora of %s is set", l.module, adapterConfigName)
 		case !c.DoRA && l.size.rows > 0:

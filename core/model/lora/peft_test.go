@@ -134,13 +134,13 @@ func TestPEFT(t *testing.T) {
 		}, check: func(a *lora.Adapter) bool { return a.Mods["output.weight"] != nil }},
 		{name: "negative alpha", edit: func(a *tinyAdapter) { a.config["lora_alpha"] = -8 }, check: func(a *lora.Adapter) bool { return a.Mods[q0].Scale == -2 }},
 
-		{name: "another kind", edit: func(a *tinyAdapter) { a.config["peft_type"] = "POLY" }, want: `"POLY"; the supported ones are LORA, PROMPT_TUNING, P_TUNING, CPT, TRAINABLE_TOKENS, ADALORA, BOFT, C3A, FOURIERFT, HRA, IA3, LOHA, LOKR, MISS, OFT, RANDLORA, VBLORA, VERA, WAVEFT; merge it into the model with PEFT's merge_and_unload (its tensor base_model.model.model.layers.0.mlp.down_proj.lora_A.weight is [4 96], the model's blk.0.ffn_down.weight is (64, 96))`, kind: lora.ErrUnsupported},
+		{name: "another kind", edit: func(a *tinyAdapter) { a.config["peft_type"] = "POLY" }, want: `"POLY"; the supported ones are LORA, PROMPT_TUNING, P_TUNING, CPT, PREFIX_TUNING, ADAPTION_PROMPT, LN_TUNING, TRAINABLE_TOKENS, ADALORA, BOFT, C3A, FOURIERFT, HRA, IA3, LOHA, LOKR, MISS, OFT, RANDLORA, ROAD, VBLORA, VERA, WAVEFT; merge it into the model with PEFT's merge_and_unload (its tensor base_model.model.model.layers.0.mlp.down_proj.lora_A.weight is [4 96], the model's blk.0.ffn_down.weight is (64, 96))`, kind: lora.ErrUnsupported},
 		{name: "IA3 tensors", edit: func(a *tinyAdapter) {
 			a.config["peft_type"] = "IA3"
 			a.tensors[pre+"model.layers.1.mlp.down_proj.ia3_l"] = []int64{1, 96}
 		}, want: "tensor base_model.model.model.layers.0.mlp.down_proj.lora_A.weight [4 96]: none of those that a IA3 adapter has", kind: lora.ErrUnsupported},
-		{name: "bottleneck", edit: func(a *tinyAdapter) { a.config["peft_type"] = "ADAPTION_PROMPT" }, want: `"ADAPTION_PROMPT"`, kind: lora.ErrUnsupported},
-		{name: "activated", edit: func(a *tinyAdapter) { a.config["alora_invocation_tokens"] = []int{1, 2} }, want: "alora_invocation_tokens", kind: lora.ErrUnsupported},
+		{name: "bottleneck", edit: func(a *tinyAdapter) { a.config["peft_type"] = "ADAPTION_PROMPT" }, want: "none of those that a ADAPTION_PROMPT adapter has", kind: lora.ErrUnsupported},
+		{name: "activated by a text", edit: func(a *tinyAdapter) { a.config["alora_invocation_tokens"] = "x" }, want: "alora_invocation_tokens", kind: lora.ErrInvalid},
 		{name: "KaSA", edit: func(a *tinyAdapter) { a.config["kasa_config"] = obj{"beta": 1} }, want: "kasa_config", kind: lora.ErrUnsupported},
 		{name: "arrow", edit: func(a *tinyAdapter) { a.config["arrow_config"] = obj{"top_k": 3} }, want: "arrow_config", kind: lora.ErrUnsupported},
 		{name: "bias", edit: func(a *tinyAdapter) { a.config["bias"] = "some" }, want: `bias "some"`, kind: lora.ErrUnsupported},
@@ -173,7 +173,7 @@ func TestPEFT(t *testing.T) {
 		}, check: func(a *lora.Adapter) bool {
 			return a.Mods["output.weight"].A == nil && a.Mods["output.weight"].B.Cols == tinyWidth
 		}},
-		{name: "saved norm", edit: func(a *tinyAdapter) { a.config["modules_to_save"] = []string{"norm"} }, want: `["norm"]`, kind: lora.ErrUnsupported},
+		{name: "saved norm", edit: func(a *tinyAdapter) { a.config["modules_to_save"] = []string{"norm"} }, want: `["norm"], but the file has no weight`, kind: lora.ErrInvalid},
 		{name: "saved module's tensor", edit: func(a *tinyAdapter) {
 			a.config["modules_to_save"] = []string{"lm_head"}
 			a.tensors[pre+"lm_head.weight"] = []int64{41, 64}

@@ -72,21 +72,26 @@ type peftConfig struct {
 	Places       int64           `json:"random_loc_seed"`
 	Scaling      *float64        `json:"scaling"` // FourierFT, WaveFT
 	Wavelet      string          `json:"wavelet_family"`
-	Inverse      *bool           `json:"use_idwt"` // WaveFT
+	Variant      string          `json:"variant"`    // RoAd
+	GroupSize    int             `json:"group_size"` // RoAd
+	Inverse      *bool           `json:"use_idwt"`   // WaveFT
 
 	// Of a soft prompt: PromptLearningConfig of src/peft/config.py.
 	Virtual *float64 `json:"num_virtual_tokens"`
 	Width   *float64 `json:"token_dim"`
+	Depth   *float64 `json:"num_layers"`
 	Halves  *float64 `json:"num_transformer_submodules"`
 
-	tokens   []int            // of trainable_token_indices
-	tokensBy map[string][]int // the same by module
-	blocks   *blockDiagonal
-	targets  moduleSet
-	excluded moduleSet
-	layers   []int // nil: all
-	ranks    patterns
-	alphas   patterns
+	olora      bool             // factors stand beside what OLoRA leaves of the base
+	invocation []int32          // of alora_invocation_tokens
+	tokens     []int            // of trainable_token_indices
+	tokensBy   map[string][]int // the same by module
+	blocks     *blockDiagonal
+	targets    moduleSet
+	excluded   moduleSet
+	layers     []int // nil: all
+	ranks      patterns
+	alphas     patterns
 }
 
 func readPEFTConfig(path string) (*peftConfig, error) {
@@ -107,14 +112,19 @@ func (c *peftConfig) isPrompt() bool {
 	return c.Type == "PROMPT_TUNING" || c.Type == "P_TUNING" || c.Type == "CPT"
 }
 
+// isOther tells whether it is a kind that is neither LoRA nor brought into its form.
+func (c *peftConfig) isOther() bool {
+	return c.Type == "PREFIX_TUNING" || c.Type == "ADAPTION_PROMPT" || c.Type == "LN_TUNING"
+}
+
 // isTable tells whether a module of that name is a token embedding or an output head.
 func isTable(module string) bool {
 	return isEmbedding(module) || lastWord(module) == "lm_head" || lastWord(module) == "embed_out"
 }
 
-// saves tells whether modules_to_save names an embedding or a head.
+// saves tells whether modules_to_save names a module: PEFT compares the ends of names, "norm" is input_layernorm's too.
 func (c *peftConfig) saves(module string) bool {
-	return slices.ContainsFunc(c.Save, func(m string) bool { return module == m || strings.HasSuffix(module, "."+m) })
+	return slices.ContainsFunc(c.Save, func(m string) bool { return strings.HasSuffix(module, m) })
 }
 
 // isKind tells whether it is one of peftKinds.
@@ -135,14 +145,14 @@ func (r *refusal) Unwrap() error { return ErrUnsupported }
 
 // parsePEFTConfig reads and checks a configuration.
 func parsePEFTConfig(data []byte) (*peftConfig, error) {
-	c := &peftConfig{Type: "LORA", Rank: 8, Alpha: 8, InitRank: 12, LycorisAlpha: 8, TopK: 2, Epsilon: 6e-5, RandAlpha: 640, Places: 777}
+	c := &peftConfig{Type: "LORA", Rank: 8, Alpha: 8, InitRank: 12, LycorisAlpha: 8, TopK: 2, Epsilon: 6e-5, RandAlpha: 640, Places: 777, Variant: "road_1", GroupSize: 64}
 	if err := json.Unmarshal(data, c); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	if err := c.refuse(); err != nil {
 		return nil, err
 	}
-	if c.isPrompt() {
+	if c.isPrompt() || c.isOther() {
 		return c, nil
 	}
 	if c.Type == "ADALORA" {
@@ -152,6 +162,7 @@ func parsePEFTConfig(data []byte) (*peftConfig, error) {
 		field("target_modules", c.targets.parse(c.Targets)),
 		field("exclude_modules", c.excluded.parse(c.Excluded)),
 		field("trainable_token_indices", c.parseTokens()),
+		field("alora_invocation_tokens", c.parseInvocation()),
 		field("use_bdlora", c.parseBlocks()),
 		field("layers_to_transform", c.parseLayers()),
 		field("rank_pattern", c.ranks.parse(c.RankPat)),
@@ -213,32 +224,45 @@ func (c *peftConfig) refuse() error {
 		if why = c.refuseKind(); why == "" {
 			return nil
 		}
-	case c.Type == "TRAINABLE_TOKENS":
+	case c.Type == "TRAINABLE_TOKENS" || c.isOther() && len(c.Save) == 0:
 		return nil
-	case c.Type != "LORA":
-		why = fmt.Sprintf("peft_type %q; the supported ones are LORA, PROMPT_TUNING, P_TUNING, CPT, TRAINABLE_TOKENS, %s; merge it into the model with PEFT's merge_and_unload", c.Type, strings.Join(slices.Sorted(maps.Keys(peftKinds())), ", "))
-	case given(c.Invocation):
-		why = "alora_invocation_tokens: an adapter that switches itself on inside a text is not served"
+	case c.Type != "LORA" && !c.isOther():
+		why = fmt.Sprintf("peft_type %q; the supported ones are LORA, PROMPT_TUNING, P_TUNING, CPT, PREFIX_TUNING, ADAPTION_PROMPT, LN_TUNING, TRAINABLE_TOKENS, %s; merge it into the model with PEFT's merge_and_unload", c.Type, strings.Join(slices.Sorted(maps.Keys(peftKinds())), ", "))
+	case c.isOther():
+		why = fmt.Sprintf("modules_to_save %q: whole trained modules are not served beside %s; train without", c.Save, c.Type)
 	case given(c.Arrow):
 		why = "arrow_config: routing between adapters is not served"
 	case c.QALoRA:
 		why = "use_qalora"
 	case c.Bias != nil && *c.Bias != "none" && *c.Bias != "all" && *c.Bias != "lora_only":
 		why = fmt.Sprintf("bias %q: the served ones are none, all and lora_only", *c.Bias)
-	case len(c.Save) > 0 && slices.ContainsFunc(c.Save, func(m string) bool { return !isTable(m) }):
-		why = fmt.Sprintf("modules_to_save %q: whole trained modules are served of embedding and output head only; train the others with LoRA", c.Save)
 	case given(c.KaSA):
 		why = "kasa_config: KaSA cuts the base's weights when it is loaded; merge it into the model with PEFT's merge_and_unload"
 	case given(c.Layered):
 		why = "layer_replication"
 	case len(c.LoftQ) > 0:
 		why = "loftq_config: LoftQ changes the base model; serve the base that it wrote"
-	case strings.HasPrefix(init, "pissa"), strings.HasPrefix(init, "corda"), init == "olora", init == "loftq", init == "lora_ga":
+	case strings.HasPrefix(init, "pissa"), strings.HasPrefix(init, "corda"), init == "loftq", init == "olora" && c.DoRA, init == "lora_ga":
 		why = fmt.Sprintf("init_lora_weights %q changes the base model: convert the adapter to a plain one when saving it", init)
 	default:
+		c.olora = init == "olora"
 		return nil
 	}
 	return &refusal{why: why, modules: append(slices.Clone(c.Save), "."+strings.ToLower(c.Type))}
+}
+
+// parseInvocation reads null or a list of ids.
+func (c *peftConfig) parseInvocation() error {
+	if raw := bytes.TrimSpace(c.Invocation); len(raw) == 0 || string(raw) == "null" {
+		return nil
+	}
+	if err := json.Unmarshal(c.Invocation, &c.invocation); err != nil {
+		return err
+	}
+	if len(c.invocation) > maxVirtual {
+		return fmt.Errorf("%d ids, more than the %d allowed", len(c.invocation), maxVirtual)
+	}
+	return nil
 }
 
 // parseBlocks reads use_bdlora: null, false or an object.

@@ -36,6 +36,7 @@ func peftKinds() map[string]peftKind {
 		"RANDLORA": {
 			parts: []string{"randlora_lambda", "randlora_gamma"}, shared: []string{"randlora_A", "randlora_B"}, build: (*kindReader).randlora,
 		},
+		"ROAD":      {parts: []string{"road_theta", "road_alpha"}, build: (*kindReader).road},
 		"FOURIERFT": {parts: []string{"fourierft_spectrum"}, build: (*kindReader).fourierft},
 		"WAVEFT":    {parts: []string{"waveft_spectrum"}, build: (*kindReader).waveft},
 		"MISS":      {parts: []string{"miss_block"}, build: (*kindReader).miss},

@@ -1,0 +1,52 @@
+package engine
+
+import (
+	"slices"
+
+	"edged/core/model/lora"
+)
+
+// boundSpan is what the rows of a job carry from a position on.
+type boundSpan struct {
+	from  int
+	bound any
+}
+
+// activate binds a job's adapters to its rows. One that a text calls (activated LoRA) is on from there; where it does not, never.
+// What an answer says calls nothing: a text is looked at once, as PEFT does, so that another attempt is the same request.
+func (l *loop) activate(j *job) {
+	uses := make([]use, len(j.adapters))
+	starts := []int{0}
+	for i, a := range j.adapters {
+		uses[i] = use{bound: a.bound, scale: j.req.Adapters[i].Scale}
+		n, token := len(j.req.PromptIDs), j.Token
+		if j.scoring {
+			n, token = j.branches[0].history(), j.branches[0].Token
+		}
+		from := lora.ActiveFrom(a.invocation, n, token)
+		j.active = append(j.active, from)
+		starts = append(starts, from)
+	}
+	slices.Sort(starts)
+	for _, from := range slices.Compact(starts) {
+		var on []use
+		for i, u := range uses {
+			if j.active[i] <= from {
+				on = append(on, u)
+			}
+		}
+		if from < lora.Never {
+			j.spans = append(j.spans, boundSpan{from: from, bound: l.model.bind(on)})
+		}
+	}
+}
+
+// boundAt is what the row at a position carries.
+func (j *job) boundAt(pos int) any {
+	for i := len(j.spans) - 1; i >= 0; i-- {
+		if j.spans[i].from <= pos {
+			return j.spans[i].bound
+		}
+	}
+	return nil
+}

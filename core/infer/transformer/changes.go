@@ -1,0 +1,296 @@
+package transformer
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"edged/core/model/lora"
+	"edged/quant"
+	"edged/quant/kernel"
+)
+
+// What adapters change beside linear layers: norms, keys and values before a text (prefix tuning), and prompts that a layer's
+// queries attend to beside it (adaption prompts).
+
+// change is what an adapter has of these, nil where it has nothing.
+type change struct {
+	norms    []*norm       // by norm.id - 1; nil: that one stays
+	prefix   []lora.Prefix // by attention.index
+	adaption []*adaption   // by attention.index; nil: none there
+}
+
+// adaption is one layer's: keys and values (tokens, KV heads · head size) of its prompt.
+type adaption struct {
+	tokens int
+	gate   float32
+	k, v   []float32
+}
+
+// bindChanges takes over what w changes beside linear layers.
+func (a *Adapter) bindChanges(w *lora.Adapter) error {
+	m, c := a.model, &change{}
+	names := make([]string, 0, len(w.Norms))
+	for name := range w.Norms {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		id, n := m.net.normIDs[name], w.Norms[name]
+		if id == 0 {
+			return fmt.Errorf("transformer: %s: %s: the model has no norm of this name that an adapter can change", w.Path, name)
+		}
+		base := m.net.norms[id-1]
+		out := base
+		for _, x := range []struct {
+			to  *[]float32
+			new []float32
+		}{{&out.w, n.Weight}, {&out.b, n.Bias}} {
+			if x.new == nil {
+				continue
+			}
+			if len(*x.to) != len(x.new) {
+				return fmt.Errorf("transformer: %s: %s: %d values for the %d of the model's", w.Path, name, len(x.new), len(*x.to))
+			}
+			*x.to = x.new
+			a.bytes += 4 * int64(len(x.new))
+		}
+		if c.norms == nil {
+			c.norms = make([]*norm, len(m.net.norms))
+		}
+		c.norms[id-1] = &out
+	}
+	if w.Prefix != nil {
+		if len(w.Prefix) != len(m.net.attentions) {
+			return fmt.Errorf("transformer: %s: a prefix of %d layers: the model attends in %d", w.Path, len(w.Prefix), len(m.net.attentions))
+		}
+		for i, p := range w.Prefix {
+			at := m.net.attentions[i]
+			if p.K == nil || p.V == nil || at.latent || p.K.Rows != w.Prefix[0].K.Rows || p.V.Rows != p.K.Rows || p.K.Cols != at.k.w.Rows || p.V.Cols != at.v.w.Rows {
+				return fmt.Errorf("transformer: %s: a prefix whose keys and values do not have the shapes of the model's in layer %d", w.Path, i)
+			}
+			a.bytes += matrixBytes(p.K) + matrixBytes(p.V)
+		}
+		c.prefix = w.Prefix
+	}
+	for name, p := range w.Prompts {
+		i := slices.IndexFunc(m.net.attentions, func(at *attention) bool { return at.o.name == name })
+		if i < 0 || m.net.attentions[i].latent {
+			return fmt.Errorf("transformer: %s: %s: the model has no attention of this name that a prompt can stand beside", w.Path, name)
+		}
+		at := m.net.attentions[i]
+		if p.Rows.Cols != at.k.w.Cols || p.Rows.Rows < 1 || at.QKNorm.Of != 0 || at.scale != float32(1/math.Sqrt(float64(at.KeyDim))) || at.Sub.Kind != 0 {
+			return fmt.Errorf("transformer: %s: %s: prompts beside a text are served of attention with inputs of %d values, without norms of its own and with the usual scale", w.Path, name, at.k.w.Cols)
+		}
+		if c.adaption == nil {
+			c.adaption = make([]*adaption, len(m.net.attentions))
+		}
+		c.adaption[i] = m.adaption(at, p)
+		a.bytes += 4 * int64(len(c.adaption[i].k)+len(c.adaption[i].v))
+	}
+	if c.norms != nil || c.prefix != nil || c.adaption != nil {
+		a.change = c
+	}
+	return nil
+}
+
+// adaption projects a prompt with the layer's own weights. It may run beside Forward.
+func (m *Model) adaption(at *attention, p *lora.Prompt) *adaption {
+	n, width := p.Rows.Rows, p.Rows.Cols
+	x := make([]float32, n*width)
+	for r := range n {
+		quant.Row(x[r*width:(r+1)*width], p.Rows, r)
+	}
+	in := kernel.Activations{Rows: n, Cols: width, X: x}
+	project := func(l *linear) []float32 {
+		out := l.w.Rows
+		y := make([]float32, n*out)
+		m.k.MatMul(y, out, l.w, &in, kernel.Exact, 0, out)
+		for r := range n {
+			if l.bias != nil {
+				accumulate(y[r*out:(r+1)*out], l.bias)
+			}
+		}
+		return y
+	}
+	return &adaption{tokens: n, gate: p.Gate, k: project(&at.k), v: project(&at.v)}
+}
+
+// prefixRows is the number of its virtual tokens that stand as keys and values.
+func (a *Adapter) prefixRows() int {
+	if a.change == nil || a.change.prefix == nil {
+		return 0
+	}
+	return a.change.prefix[0].K.Rows
+}
+
+// normOf is the norm n as the adapters of row t have it.
+func (s *step) normOf(n *norm, worker, t int) *norm {
+	if n.id == 0 || len(s.rows[t].uses) == 0 {
+		return n
+	}
+	return s.workers[worker].blend(n, s.rows[t].uses)
+}
+
+// blend is the norm n with what uses change of it.
+func (w *worker) blend(n *norm, uses []Use) *norm {
+	var only *norm
+	several := false
+	for i := range uses {
+		c := uses[i].Adapter.change
+		if c == nil || c.norms == nil || c.norms[n.id-1] == nil || uses[i].Scale == 0 {
+			continue
+		}
+		several = several || only != nil || uses[i].Scale != 1
+		only = c.norms[n.id-1]
+	}
+	switch {
+	case only == nil:
+		return n
+	case !several:
+		return only
+	}
+	w.mixed = *n
+	w.mixW, w.mixB = append(w.mixW[:0], n.w...), append(w.mixB[:0], n.b...)
+	w.mixed.w, w.mixed.b = w.mixW, nil
+	if n.b != nil {
+		w.mixed.b = w.mixB
+	}
+	for i := range uses {
+		c := uses[i].Adapter.change
+		if c == nil || c.norms == nil || c.norms[n.id-1] == nil {
+			continue
+		}
+		accumulateDifference(w.mixed.w, c.norms[n.id-1].w, n.w, uses[i].Scale)
+		accumulateDifference(w.mixed.b, c.norms[n.id-1].b, n.b, uses[i].Scale)
+	}
+	return &w.mixed
+}
+
+// accumulateDifference adds f·(a - b) to x.
+func accumulateDifference(x, a, b []float32, f float32) {
+	for i := range x {
+		x[i] += float32(f * (a[i] - b[i]))
+	}
+}
+
+// prefixOf finds the prefix and its row that a negative token of a row stands for; nil: it is a soft prompt's.
+func prefixOf(uses []Use, token int32) (*change, int) {
+	if token >= 0 {
+		return nil, 0
+	}
+	if a, i := virtual(uses, token); a != nil && a.prefixRows() > 0 {
+		return a.change, i
+	}
+	return nil, 0
+}
+
+// adapted reports whether a row of the batch has an adaption prompt at the attention of that index.
+func (s *step) adapted(index int) bool {
+	for _, g := range s.groups {
+		for _, u := range g.uses {
+			if c := u.Adapter.change; c != nil && c.adaption != nil && c.adaption[index] != nil && u.Scale != 0 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// adaptJob adds to attention's result what the queries find in adaption prompts: scale · gate · softmax(q Kᵀ) V.
+type adaptJob struct {
+	s *step
+	a *attention
+}
+
+func (j *adaptJob) Do(worker, chunk int) {
+	s, a := j.s, j.a
+	lo, hi := s.rowRange(s.t, chunk)
+	w := &s.workers[worker]
+	for t := lo; t < hi; t++ {
+		for _, u := range s.rows[t].uses {
+			c := u.Adapter.change
+			if c == nil || c.adaption == nil || c.adaption[a.index] == nil || u.Scale == 0 {
+				continue
+			}
+			p := c.adaption[a.index]
+			w.code = slices.Grow(w.code[:0], p.tokens)[:p.tokens]
+			for h := range a.Heads {
+				q := s.qkv[t*a.ld()+h*a.KeyDim:][:a.KeyDim] // scaled already
+				o := s.o[(t*a.Heads+h)*a.ValueDim:][:a.ValueDim]
+				p.attend(o, q, w.code, h/a.group(), a, float32(u.Scale*p.gate))
+			}
+		}
+	}
+}
+
+// attend adds f · softmax(q Kᵀ) V of one query head to o.
+func (p *adaption) attend(o, q, scores []float32, head int, a *attention, f float32) {
+	most := float32(math.Inf(-1))
+	for i := range scores {
+		k := p.k[i*a.KVHeads*a.KeyDim+head*a.KeyDim:][:a.KeyDim]
+		sum := float32(0)
+		for d, v := range q {
+			sum += float32(v * k[d])
+		}
+		scores[i] = sum
+		most = max(most, sum)
+	}
+	total := float32(0)
+	for i, v := range scores {
+		scores[i] = float32(exp(float64(v - most)))
+		total += scores[i]
+	}
+	for i, v := range scores {
+		accumulateScaled(o, p.v[i*a.KVHeads*a.ValueDim+head*a.ValueDim:][:a.ValueDim], float32(f*float32(v/total)))
+	}
+}
+
+// newEmbedDora is DoRA of an embedding, whose columns get lengths of their own, over all tokens. It may run beside Forward.
+func newEmbedDora(w *quant.Matrix, e *lora.Delta) *dora {
+	width, rank := w.Cols, e.A.Cols
+	d := &dora{
+		scale: float64(e.Scale), magnitude: e.Magnitude, gain: make([]float32, width),
+		ww: make([]float32, width), wd: make([]float32, width), dd: make([]float32, width),
+	}
+	row, code := make([]float32, width), make([]float32, rank)
+	ww, wa, gram := make([]float64, width), make([]float64, rank*width), make([]float64, rank*rank)
+	for t := range w.Rows {
+		quant.Row(row, w, t)
+		quant.Row(code, e.A, t)
+		for i, v := range row {
+			ww[i] += float64(float64(v) * float64(v))
+		}
+		for k, c := range code {
+			if c == 0 {
+				continue
+			}
+			sums := wa[k*width : (k+1)*width]
+			for i, v := range row {
+				sums[i] += float64(float64(c) * float64(v))
+			}
+			for l, o := range code {
+				gram[k*rank+l] += float64(float64(c) * float64(o))
+			}
+		}
+	}
+	for i := range width {
+		quant.Row(code, e.B, i)
+		wd, dd := 0.0, 0.0
+		for k, v := range code {
+			wd += float64(float64(v) * wa[k*width+i])
+			part := 0.0
+			for l, o := range code {
+				part += float64(float64(o) * gram[k*rank+l])
+			}
+			dd += float64(float64(v) * part)
+		}
+		d.ww[i], d.wd[i], d.dd[i] = float32(ww[i]), float32(wd), float32(dd)
+	}
+	d.gains(d.gain, 1, 0)
+	return d
+}
+
+// normName is the name under which adapters know the norm of a tensor.
+func normName(tensor string) string { return strings.TrimSuffix(tensor, ".weight") }
