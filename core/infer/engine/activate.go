@@ -43,9 +43,9 @@ func (l *loop) activate(j *job) {
 
 // boundAt is what the row at a position carries.
 func (j *job) boundAt(pos int) any {
-	for i := len(j.spans) - 1; i >= 0; i-- {
-		if j.spans[i].from <= pos {
-			return j.spans[i].bound
+	for _, span := range slices.Backward(j.spans) {
+		if span.from <= pos {
+			return span.bound
 		}
 	}
 	return nil

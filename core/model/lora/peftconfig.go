@@ -117,11 +117,6 @@ func (c *peftConfig) isOther() bool {
 	return c.Type == "PREFIX_TUNING" || c.Type == "ADAPTION_PROMPT" || c.Type == "LN_TUNING"
 }
 
-// isTable tells whether a module of that name is a token embedding or an output head.
-func isTable(module string) bool {
-	return isEmbedding(module) || lastWord(module) == "lm_head" || lastWord(module) == "embed_out"
-}
-
 // saves tells whether modules_to_save names a module: PEFT compares the ends of names, "norm" is input_layernorm's too.
 func (c *peftConfig) saves(module string) bool {
 	return slices.ContainsFunc(c.Save, func(m string) bool { return strings.HasSuffix(module, m) })

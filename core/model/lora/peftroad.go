@@ -111,21 +111,21 @@ func adjacent(row, rows, heads int) int {
 // olora makes factors of twice the rank of an adapter that was trained beside what OLoRA leaves of the base (Büyükakyüz 2024): PEFT
 // takes scale · Q·R off the weight when it loads one, with the first r columns of an orthogonal factorisation, which is
 // scale · Q·Qᵀ·W for an orthonormal base Q of the first r columns of W.
-func (a *Adapter) olora(l *rawDelta, w *quant.Matrix) (A, B rawTensor, err error) {
+func (a *Adapter) olora(l *rawDelta, w *quant.Matrix) (down, up rawTensor, err error) {
 	if w.Format.BlockSize() != 1 || w.Group != nil {
-		return A, B, a.fail(ErrUnsupported, "module %s: init_lora_weights \"olora\" on a quantised base, of which PEFT quantises the rest anew: serve the base in 16 bits, or convert the adapter to a plain one when saving it", l.module)
+		return down, up, a.fail(ErrUnsupported, "module %s: init_lora_weights \"olora\" on a quantised base, of which PEFT quantises the rest anew: serve the base in 16 bits, or convert the adapter to a plain one when saving it", l.module)
 	}
 	r := l.a.rows
 	if 2*r > maxRank || r > w.Rows || r > w.Cols {
-		return A, B, a.fail(ErrUnsupported, "module %s: init_lora_weights \"olora\" of rank %d on a matrix (%d, %d): convert the adapter to a plain one when saving it", l.module, r, w.Rows, w.Cols)
+		return down, up, a.fail(ErrUnsupported, "module %s: init_lora_weights \"olora\" of rank %d on a matrix (%d, %d): convert the adapter to a plain one when saving it", l.module, r, w.Rows, w.Cols)
 	}
 	x, dataA, err := a.floats(2 * r * w.Cols)
 	if err != nil {
-		return A, B, err
+		return down, up, err
 	}
 	y, dataB, err := a.floats(w.Rows * 2 * r)
 	if err != nil {
-		return A, B, err
+		return down, up, err
 	}
 	q := make([][]float64, r)
 	for k := range q {
@@ -139,7 +139,7 @@ func (a *Adapter) olora(l *rawDelta, w *quant.Matrix) (A, B rawTensor, err error
 		}
 	}
 	if !orthonormal(q) {
-		return A, B, a.fail(ErrUnsupported, "module %s: the first %d columns of the base's weight depend on one another: OLoRA's factorisation has no one answer", l.module, r)
+		return down, up, a.fail(ErrUnsupported, "module %s: the first %d columns of the base's weight depend on one another: OLoRA's factorisation has no one answer", l.module, r)
 	}
 	mA, mB := l.a.matrix(l.a.name), l.b.matrix(l.b.name)
 	for k := range r {
