@@ -167,9 +167,10 @@ func (l *loop) each(f func(unit)) {
 	}
 }
 
-// add appends up to n rows of u, fewer where the rows of logits run out, and returns how many.
+// add appends up to n rows of u, fewer where the rows of logits run out or a checkpoint is due, and returns how many.
 func (l *loop) add(u unit, n int) int {
 	b := &l.batch
+	n = min(n, l.untilCheckpoint(u))
 	for i := u.from; i < u.from+n; i++ {
 		r := row{seq: u.seq, bound: u.job.boundAt(i)}
 		if u.job.pools(i) {

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"edged/core/infer/kv"
 	"edged/core/infer/sample"
 	"edged/core/infer/transformer"
 	"edged/core/model/lora"
@@ -42,6 +43,9 @@ type fake struct {
 	salt    uint64 // makes some logits others
 	border  int    // beyond it sequences are stretched; 0: none
 
+	slots  int // of fixed states; 0: what was computed of a sequence goes on at any position
+	states []fakeState
+
 	turns   atomic.Int64
 	widest  atomic.Int64 // largest number of sequences in one batch
 	refused atomic.Int64 // forwards without pages
@@ -63,6 +67,9 @@ type fakeSeq struct {
 	pages []*fakePage
 	freed bool
 	how   int
+
+	state  int32 // slot, see states_test.go
+	points []kv.Checkpoint
 }
 
 func (f *fake) stretch(n int) int {
@@ -82,7 +89,7 @@ func (s *fakeSeq) Stretch(how int) {
 }
 
 func (f *fake) newSeq() seq {
-	s := &fakeSeq{m: f}
+	s := &fakeSeq{m: f, state: -1}
 	if f.seqs == nil {
 		f.seqs = map[*fakeSeq]bool{}
 	}
@@ -195,16 +202,18 @@ func (s *fakeSeq) Swap(i int, page int32) {
 	s.pages[i] = p
 }
 
-func (s *fakeSeq) Truncate(n int) {
+func (s *fakeSeq) Truncate(n int) int {
 	if n >= s.n {
-		return
+		return s.n
 	}
+	n = s.rewind(n)
 	s.n = n
 	keep := (n + s.m.size.page - 1) / s.m.size.page
 	for _, p := range s.pages[keep:] {
 		s.m.dropPage(p)
 	}
 	s.pages = s.pages[:keep]
+	return n
 }
 
 func (f *fake) dropPage(p *fakePage) {
@@ -269,11 +278,15 @@ func (s *fakeSeq) Fork() seq {
 	for _, p := range n.pages {
 		p.refs++
 	}
+	n.state, n.points = s.state, slices.Clone(s.points)
+	for _, slot := range append(slotsOf(n.points), n.state) {
+		s.m.ShareState(slot)
+	}
 	return n
 }
 
 func (s *fakeSeq) Free() {
-	s.Truncate(0)
+	s.Cut(0)
 	s.freed = true
 	delete(s.m.seqs, s)
 }
@@ -353,13 +366,26 @@ func (f *fake) forward(rows []row) error {
 	for _, s := range order {
 		need += s.Need(counts[s])
 	}
-	if need > f.FreePages() {
+	states := 0
+	for i, s := range order {
+		others := 0
+		for _, o := range order[:i] {
+			if s.state >= 0 && o.state == s.state {
+				others++
+			}
+		}
+		if s.NeedState() && (s.state < 0 || f.states[s.state].refs-others > 1) {
+			states++
+		}
+	}
+	if need > f.FreePages() || states > f.FreeStates() {
 		f.refused.Add(1)
 		return transformer.ErrNoPages
 	}
 	f.rows.Add(int64(len(rows)))
 	f.widest.Store(max(f.widest.Load(), int64(len(order))))
 	for _, s := range order {
+		s.ownState()
 		if s.shared() {
 			last := &s.pages[len(s.pages)-1]
 			own := f.takePage()
@@ -376,6 +402,9 @@ func (f *fake) forward(rows []row) error {
 		state := uint64(0)
 		if n := s.n - 1; n >= 0 {
 			state = s.pages[n/f.size.page].states[n%f.size.page]
+		}
+		if f.slots > 0 {
+			state = f.states[s.state].at(f.t, s.n)
 		}
 		if f.habits {
 			state = next(state>>56, r.token, r.bound)>>8 | uint64(r.token)<<56
@@ -394,6 +423,9 @@ func (f *fake) forward(rows []row) error {
 		}
 		p.states = append(p.states[:s.n%f.size.page], state)
 		s.n++
+		if f.slots > 0 {
+			f.states[s.state].n, f.states[s.state].value = s.n, state
+		}
 		if r.logits != nil {
 			if state%4 == 0 {
 				state ^= f.salt
@@ -453,6 +485,7 @@ func serve(t *testing.T, options ...option) (*Engine, *fake) {
 	for _, o := range options {
 		o(f)
 	}
+	f.states = make([]fakeState, f.slots)
 	e := New(Options{Name: "fake", Kernels: nil, Log: slog.New(slog.DiscardHandler)})
 	m := &loaded{size: f.size, model: f}
 	m.info.Width = fakeWidth
@@ -478,6 +511,9 @@ func serve(t *testing.T, options ...option) (*Engine, *fake) {
 		}
 		if f.used != 0 {
 			t.Errorf("%d pages are lost", f.used)
+		}
+		if f.FreeStates() != f.slots {
+			t.Errorf("%d of %d states are free at the end", f.FreeStates(), f.slots)
 		}
 		if !f.closed {
 			t.Error("the model is not closed")

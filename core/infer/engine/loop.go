@@ -311,6 +311,7 @@ func (l *loop) turn() {
 		}
 		return
 	}
+	l.checkpoint()
 	l.keep()
 	l.save()
 	for _, j := range l.running {

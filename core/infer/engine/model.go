@@ -20,6 +20,7 @@ type model interface {
 	bind(uses []use) any
 	kv.Pages // those of the prefix cache
 	IdlePages() int
+	TotalStates() int
 	// Pages as bytes, for those on disk. WritePage may run beside forward.
 	PageBytes() int
 	Take() int32
@@ -34,6 +35,8 @@ type seq interface {
 	kv.Holder
 	Pages() int
 	Need(n int) int
+	NeedState() bool
+	Checkpoint()
 	Stretch(how int)
 	Stretched() int
 	Fork() seq

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"edged/core/infer/kv"
 	"edged/core/infer/transformer"
 	"edged/core/model/arch"
 	"edged/core/model/weights"
@@ -222,10 +223,29 @@ func (l *layout) measure(f weights.Figures, spec *arch.Spec, req backend.LoadReq
 	}
 	o.KVPages = int(min(pages, 1<<30))
 	p.KV = int64(o.KVPages) * page
+	if state := kv.StateBytes(spec); state > 0 {
+		o.States = l.states(state)
+		p.KV += int64(o.States) * state
+	}
 	p.Total = p.Weights + p.Derived + p.KV + p.Scratch + p.Adapters + p.Draft
 	p.Fits = p.Available == 0 || p.Total <= p.Available
 	return nil
 }
+
+// states is the number of fixed states of so many bytes: one for each sequence that runs and one that it goes on from, and for
+// checkpoints what fits into a quarter of the room, within bounds.
+func (l *layout) states(bytes int64) int {
+	n := 2*l.sequences + 2 + maxCheckpoints
+	if room := l.plan.Available - l.plan.Weights - l.plan.Derived - l.plan.Scratch - l.plan.Adapters; l.plan.Available > 0 {
+		n = min(n, max(leastStates, int(min(room/4/bytes, int64(n)))))
+	}
+	return n
+}
+
+const (
+	maxCheckpoints = 32
+	leastStates    = 4
+)
 
 // draftRows is the number of rows of one turn of the draft model: what it reads of a prompt at a time is a wait for everybody.
 const draftRows = 64
@@ -240,6 +260,12 @@ func (l *layout) measureDraft(spec *arch.Spec, req backend.LoadRequest) error {
 		return fmt.Errorf("engine: draft model: %w: %w", protocol.ErrModel, err)
 	}
 	defer m.Close() //nolint:errcheck // opened for reading: nothing to lose
+	for _, s := range []*arch.Spec{spec, m.Spec} {
+		if len(arch.States(s)) > 0 {
+			return fmt.Errorf("engine: draft model: %w: a %s model keeps a state that cannot be taken back behind a wrong guess; leave the draft model out",
+				protocol.ErrInvalid, s.Family)
+		}
+	}
 	if m.Spec.Kind != arch.Decoder {
 		return fmt.Errorf("engine: draft model: %w: %s is an %s, which draws no tokens", protocol.ErrModel, req.DraftModel, m.Spec.Kind)
 	}

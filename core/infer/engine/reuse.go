@@ -74,8 +74,9 @@ func (l *loop) keep() {
 func (l *loop) retire(b *branch, n int) {
 	if l.prefixes != nil && !b.job.private {
 		n = min(n, b.history())
-		if b.guess.taken > 0 {
-			b.seq.Truncate(n)
+		b.seq.Checkpoint()
+		if b.guess.taken > 0 || l.model.Fixed() {
+			n = b.seq.Truncate(n) // of a sequence with a fixed state to its last checkpoint
 			b.job.private = !l.prefixes.Keep(b.job.setOf(b.seq.Stretched()), b.seq, b, n)
 		}
 		if !b.job.private {
@@ -87,6 +88,7 @@ func (l *loop) retire(b *branch, n int) {
 
 // reserve makes the cache give back what the batch needs beyond the free pages.
 func (l *loop) reserve() {
+	l.reserveStates()
 	if l.prefixes == nil {
 		return
 	}
@@ -110,6 +112,7 @@ func (l *loop) spoil(j *job, err error) {
 	if l.prefixes != nil {
 		l.unpin()
 		l.prefixes.Clear()
+		l.prefixes.EvictStates(math.MaxInt)
 	}
 }
 
@@ -125,13 +128,16 @@ func (l *loop) pin(j *job) {
 	}
 	s := l.sequence(j, len(j.req.PromptIDs))
 	full := len(j.req.PromptIDs) / l.size.page * l.size.page
+	if l.model.Fixed() {
+		full = l.lastPage(j)
+	}
 	l.prefixes.Adopt(j.setOf(s.Stretched()), s, j, full)
 	s.Truncate(s.Len() / l.size.page * l.size.page)
 	n := s.Pages()
 	for _, other := range l.pins {
 		n += other.Pages()
 	}
-	if most := l.model.TotalPages() - l.pages(l.size.context); n > most || s.Len() < full {
+	if most := l.model.TotalPages() - l.pages(l.size.context); n > most || s.Len() < full || !l.statesFor(leastStates) {
 		s.Free()
 		l.log.Warn("a prefix is not pinned: one whole conversation has to fit beside all that are", "request_id", j.req.ID,
 			"tokens", len(j.req.PromptIDs), "pages", n, "pages_left", max(most, 0))

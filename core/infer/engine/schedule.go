@@ -62,6 +62,9 @@ func (l *loop) fits(j *job) bool {
 	if active+j.alive() > l.size.sequences && !l.newcomer(j) {
 		return false
 	}
+	if !l.statesFor(active + j.alive()) {
+		return false
+	}
 	short := l.pagesOf(j) + active - (l.available() - l.promised())
 	return short <= 0 || short <= l.shared(j, j, len(j.req.PromptIDs)-1)
 }
@@ -166,6 +169,9 @@ func (l *loop) restart(j *job) {
 			continue
 		}
 		if active > 0 {
+			if !l.statesFor(active + 1) {
+				return
+			}
 			short := l.pages(b.history()+1) + active - (l.available() - l.promised())
 			if short > 0 && short > l.shared(j, b, b.first()) {
 				return

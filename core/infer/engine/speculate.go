@@ -13,6 +13,8 @@ import (
 // drawn by the one function that draws, from logits whose bits depend on the tokens before it only, with the random number
 // of its own step. What was guessed wrong is cut off the sequence.
 //
+// A sequence with a fixed state cannot be cut: nothing is guessed for it.
+//
 // So what is guessed, and how many rows it may take, can follow the clock: a draft is as long as pays by what turns of
 // so many rows took lately and by how often guesses of the same kind came true. What a branch's drafts have cost and
 // brought is kept, and one that loses stops: guesses are then only compared with what is drawn, which costs nothing, until
@@ -125,7 +127,7 @@ func (l *loop) speculate(units []unit, may bool) {
 		g := &u.b.guess
 		g.ids, g.taken, g.charge, g.steps = g.ids[:0], 0, 0, u.b.steps
 	}
-	if !may || !l.size.lookup && l.drafter == nil {
+	if !may || l.model.Fixed() || !l.size.lookup && l.drafter == nil {
 		return
 	}
 	s := &l.drafts

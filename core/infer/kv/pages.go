@@ -1,6 +1,7 @@
 package kv
 
 import (
+	"errors"
 	"fmt"
 
 	"edged/core/model/arch"
@@ -13,6 +14,7 @@ type Options struct {
 	Type    kernel.KVType // of keys and values
 	Pages   int           // of kernel.BlockPositions positions
 	Context int           // positions of one sequence
+	States  int           // fixed states, see state.go; of a model without them it does not matter
 }
 
 // Pool holds the keys and values of all sequences, off the Go heap, in pages of BlockPositions positions. A page's parts of
@@ -40,6 +42,8 @@ type Pool struct {
 	free    []int32 // stack of pages without holder
 	kept    []bool  // (pages) one of the holders is the prefix cache
 	idle    int     // kept pages without another holder
+
+	states
 }
 
 // PagesFor is the number of pages that n positions take.
@@ -92,11 +96,14 @@ func NewPool(spec *arch.Spec, o Options) (*Pool, error) {
 	for i := range p.free {
 		p.free[i] = int32(o.Pages - 1 - i) // low pages first: what is never used is never taken from the system
 	}
+	if err := p.reserve(spec, o.States); err != nil {
+		return nil, errors.Join(err, mapping.Close())
+	}
 	return p, nil
 }
 
 // Close frees the memory.
-func (p *Pool) Close() error { return p.mapping.Close() }
+func (p *Pool) Close() error { return errors.Join(p.mapping.Close(), p.states.close()) }
 
 // Type is that of keys and values.
 func (p *Pool) Type() kernel.KVType { return p.opt.Type }

@@ -13,11 +13,14 @@ type Seq struct {
 	n     int
 
 	stretch int // how it is turned
+
+	state  int32        // slot of the state of all n positions
+	points []Checkpoint // by position
 }
 
 // NewSeq returns an empty sequence. It holds no page until its first Extend.
 func (p *Pool) NewSeq() *Seq {
-	return &Seq{p: p, pages: make([]int32, 0, PagesFor(p.opt.Context))}
+	return &Seq{p: p, pages: make([]int32, 0, PagesFor(p.opt.Context)), state: noState}
 }
 
 // Of is the pool that s lies in; nil: s was freed.
@@ -46,12 +49,23 @@ func (s *Seq) Page(i int) int32 { return s.pages[i] }
 // Table lists the numbers of all pages. It is valid until s changes, and not to be written to.
 func (s *Seq) Table() []int32 { return s.pages }
 
-// Truncate forgets all positions from n on. n above Len changes nothing.
-func (s *Seq) Truncate(n int) {
+// Truncate forgets all positions from n on, and returns Len: of a sequence with a fixed state that is the position of its last
+// checkpoint at or before n, of others n. n above Len changes nothing.
+func (s *Seq) Truncate(n int) int {
 	if s.p == nil || n >= s.n {
-		return
+		return s.n
 	}
-	s.n = max(n, 0)
+	n = max(n, 0)
+	if s.p.Fixed() {
+		n = s.rewind(n)
+	}
+	s.cut(n)
+	return n
+}
+
+// cut gives the pages behind n positions back.
+func (s *Seq) cut(n int) {
+	s.n = n
 	keep := PagesFor(s.n)
 	for _, p := range slices.Backward(s.pages[keep:]) { // so that the next sequence finds them in ascending order, which is read faster
 		s.p.drop(p)
@@ -63,10 +77,15 @@ func (s *Seq) Truncate(n int) {
 // partly filled gets a copy of it then, so that Fork itself needs no free page.
 func (s *Seq) Fork() *Seq {
 	if s.p == nil {
-		return &Seq{}
+		return &Seq{state: noState}
 	}
 	f := s.p.NewSeq()
-	f.n, f.stretch = s.n, s.stretch
+	f.n, f.stretch, f.state = s.n, s.stretch, s.state
+	s.p.ShareState(f.state)
+	for _, c := range s.points {
+		s.p.ShareState(c.Slot)
+		f.points = append(f.points, c)
+	}
 	f.pages = append(f.pages, s.pages...)
 	for _, p := range f.pages {
 		s.p.share(p)
@@ -76,7 +95,9 @@ func (s *Seq) Fork() *Seq {
 
 // Free gives the pages back. s must not be extended afterwards; later calls do nothing.
 func (s *Seq) Free() {
-	s.Truncate(0)
+	if s.p != nil {
+		s.Cut(0)
+	}
 	s.p = nil
 }
 
@@ -94,8 +115,9 @@ func (s *Seq) shared() bool {
 	return s.n%kernel.BlockPositions != 0 && s.p.refs[s.pages[len(s.pages)-1]] > 1
 }
 
-// Extend takes the pages for n more positions, Need(n) of which must be free. Len grows when they are filled, by Advance.
+// Extend takes the pages for n more positions, Need(n) of which must be free, and a state of its own, see NeedState. Len grows when they are filled, by Advance.
 func (s *Seq) Extend(n int) {
+	s.ownState()
 	if s.shared() {
 		last := &s.pages[len(s.pages)-1]
 		own := s.p.take()

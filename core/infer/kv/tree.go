@@ -43,6 +43,7 @@ type node struct {
 	next, before int32  // among the children of parent
 	newer, older int32
 	kept         bool
+	states       []Checkpoint // behind so many of its tokens
 }
 
 // root begins the prefixes of one set of adapters.
@@ -66,6 +67,11 @@ type Pages interface {
 	Idle(page int32) bool
 	FreePages() int
 	TotalPages() int
+	// Fixed reports whether sequences have a fixed state, so that only those of their positions are found that have a checkpoint.
+	Fixed() bool
+	ShareState(slot int32)
+	DropState(slot int32)
+	FreeStates() int
 }
 
 // Holder is what a tree needs of a Seq.
@@ -75,7 +81,11 @@ type Holder interface {
 	Adopt(page int32)
 	Copy(page int32, n int)
 	Swap(i int, page int32)
-	Truncate(n int)
+	Truncate(n int) int
+	Cut(n int)
+	Resume(slot int32)
+	Checkpoints() []Checkpoint
+	ForgetCheckpoints(n int)
 }
 
 // NewTree returns an empty tree over pages of so many positions.
@@ -149,6 +159,9 @@ func (t *Tree) Adopt(set string, s Holder, h History, limit int) int {
 	if !ok {
 		return 0
 	}
+	if t.pages.Fixed() {
+		return t.adoptState(at, s, h, limit)
+	}
 	for ; (full+1)*t.page <= limit; full++ {
 		n, ok := t.follow(at, h, full)
 		if !ok {
@@ -203,6 +216,9 @@ const maxSiblings = 512
 // Held is the number of pages that adopt would give a new sequence and that are not idle: they cost nothing.
 func (t *Tree) Held(set string, h History, limit int) int {
 	at, n := place{t.roots[set], none}, 0
+	if t.pages.Fixed() {
+		return 0 // what is found depends on checkpoints
+	}
 	for i := 0; (i+1)*t.page <= limit; i++ {
 		c, ok := t.follow(at, h, i)
 		if !ok || t.pages.Idle(c) {
@@ -218,6 +234,14 @@ func (t *Tree) Held(set string, h History, limit int) int {
 // already, s gets that one for its own. False: another prefix has the hash of a page, by chance. Nothing may be kept of what
 // shares pages with s from then on: a fork of s would hold its later pages as nodes, and its own page above them.
 func (t *Tree) Keep(set string, s Holder, h History, n int) bool {
+	sound := t.keep(set, s, h, n)
+	if sound && t.pages.Fixed() {
+		t.keepStates(s, n/t.page*t.page)
+	}
+	return sound
+}
+
+func (t *Tree) keep(set string, s Holder, h History, n int) bool {
 	full := n / t.page
 	i := full
 	for i > 0 && !t.nodes[s.Page(i-1)].kept {
@@ -272,6 +296,7 @@ func (t *Tree) KeepRest(set string, s Holder, h History, n int) {
 	for child, tries := t.nodes[at.node].child, 0; child != none && tries < maxSiblings; tries++ {
 		c := &t.nodes[child]
 		if len(c.tokens) >= rest && slices.Equal(c.tokens[:rest], tokens) { // there is nothing to add
+			t.addStates(child, s, full*t.page)
 			t.touch(child)
 			return
 		}
@@ -283,6 +308,7 @@ func (t *Tree) KeepRest(set string, s Holder, h History, n int) {
 		return
 	}
 	t.add(own, tokens, at, hash)
+	t.addStates(own, s, full*t.page)
 	t.touch(own)
 }
 
@@ -376,6 +402,7 @@ func (t *Tree) remove(page int32) {
 		delete(t.roots, n.root.set)
 	}
 	t.unlink(page)
+	t.dropStates(n)
 	n.root, n.kept = nil, false
 	t.pages.Forget(page)
 }

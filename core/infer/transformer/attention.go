@@ -55,7 +55,7 @@ func (b *builder) attention(op *arch.Attention) *attention {
 		b.weigh(l, 1, 1)
 	}
 	b.attn++
-	b.last = a
+	b.last = &a.last
 	b.net.attentions = append(b.net.attentions, a)
 	return a
 }
@@ -123,7 +123,7 @@ func (a *attention) forward(s *step) {
 	s.compute(s.p, s.groups, nothing)
 	s.store(a)
 	if a.last {
-		if s.keepWanted(q, ld); s.t == 0 {
+		if s.keepWanted(s.qkv, q, ld); s.t == 0 {
 			return
 		}
 	}
@@ -218,8 +218,9 @@ func (a *attention) temper(pos int) float32 {
 	return 1 + float32(t.Beta*float32(ln(float64(1+pos/t.Original))))
 }
 
-// keepWanted moves the rows that want logits to the front and forgets the others.
-func (s *step) keepWanted(q, ld int) {
+// keepWanted moves the rows that want logits to the front, with the first q values of those of buf, ld values apart, and forgets the
+// others.
+func (s *step) keepWanted(buf []float32, q, ld int) {
 	w, n := s.m.spec.Width, 0
 	s.sub = s.sub[:0]
 	for _, g := range s.groups {
@@ -233,7 +234,7 @@ func (s *step) keepWanted(q, ld int) {
 				for _, x := range [][]float32{s.x, s.h, s.d} { // h, d: of a part that runs beside this one
 					copy(x[n*w:(n+1)*w], x[t*w:(t+1)*w])
 				}
-				copy(s.qkv[n*ld:n*ld+q], s.qkv[t*ld:t*ld+q])
+				copy(buf[n*ld:n*ld+q], buf[t*ld:t*ld+q])
 			}
 			n++
 		}

@@ -86,6 +86,8 @@ func (b *builder) unit(sub *arch.Sub) {
 		u.op = b.latent(&op)
 	case arch.Cross:
 		u.op = b.cross(&op)
+	case arch.ShortConv:
+		u.op = b.shortConv(&op)
 	case arch.GLU:
 		u.op = b.glu(&op)
 	case arch.MLP:
@@ -127,7 +129,8 @@ type builder struct {
 	net     network
 	prefix  string // of the layer's tensors
 	attn    int    // attention blocks so far
-	last    *attention
+	states  int    // operations with a fixed state so far
+	last    *bool  // of the last operation that passes anything from position to position, see attention.last
 	formats map[quant.Format]int64
 	err     error
 }
@@ -285,7 +288,7 @@ func (b *builder) finish() (network, error) {
 	if b.err != nil {
 		return network{}, b.err
 	}
-	b.last.last = true
+	*b.last = true
 	var most int64
 	for f, n := range b.formats {
 		if n > most || n == most && f < b.net.info.Format {

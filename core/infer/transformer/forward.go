@@ -125,6 +125,9 @@ func (m *Model) check(rows []Row) error {
 	if need > m.kv.FreePages() {
 		return fmt.Errorf("%w: %d wanted, %d free", ErrNoPages, need, m.kv.FreePages())
 	}
+	if m.kv.Fixed() {
+		return m.checkStates(rows)
+	}
 	return nil
 }
 
@@ -184,6 +187,7 @@ func (s *step) end() {
 	clear(s.rows[:cap(s.rows)])
 	clear(s.groups[:cap(s.groups)])
 	clear(s.sub[:cap(s.sub)])
+	clear(s.runs[:cap(s.runs)])
 }
 
 type embedJob struct{ s *step }

@@ -56,7 +56,7 @@ func (b *builder) latent(op *arch.Latent) *latent {
 	b.weigh(&l.kvA, 1, 1)
 	b.weigh(&l.out, 1, 1)
 	b.attn++
-	b.last = &l.core
+	b.last = &l.core.last
 	b.net.attentions = append(b.net.attentions, &l.core)
 	return l
 }
@@ -86,7 +86,7 @@ func (l *latent) forward(s *step) {
 	s.scaled = scaleJob{s: s, x: s.qkv, cols: l.core.row, f: l.scale}
 	s.run(s.rowChunks(s.t), &s.scaled)
 	if l.core.last {
-		if s.keepWanted(l.core.row, l.core.row); s.t == 0 {
+		if s.keepWanted(s.qkv, l.core.row, l.core.row); s.t == 0 {
 			return
 		}
 	}

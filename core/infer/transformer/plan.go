@@ -111,6 +111,10 @@ func scratchSizes(spec *arch.Spec, o *Options) sizes {
 				need(bufO, rows*int64(n))
 				z.actCols = max(z.actCols, n)
 				z.partial = max(z.partial, 2+op.HeadDim)
+			case arch.ShortConv:
+				need(bufQKV, 3*rows*width)
+				need(bufO, rows*width)
+				need(bufLora, 3*rows*width)
 			case arch.GLU:
 				z.hidden(rows, op.Hidden, 2)
 			case arch.MLP:

@@ -60,6 +60,10 @@ type step struct {
 	att     attendJob
 	fold    foldJob
 	adapt   adaptJob
+	conv    convJob
+
+	runs  []seqRun          // of the batch, where a state is passed on
+	recur kernel.Recurrence // what passes it on
 }
 
 // row is one row of the batch.
@@ -88,6 +92,7 @@ type worker struct {
 	total kernel.Partial // of the spans so far
 	split kernel.Partial // view of step.parts
 	first kernel.Partial // another
+	conv  kernel.ConvArgs
 
 	// Of an adapter of the embedding.
 	code    []float32          // (rank) its row of A
@@ -122,6 +127,7 @@ func newStep(m *Model, z *sizes, mem []float32) *step {
 			s.workers[i].sums[k] = make([]float32, z.partial)
 		}
 	}
+	s.recur, s.conv.s, s.runs = recurrence(m.k), s, make([]seqRun, 0, z.rows)
 	s.low.k = kernel.LowRank(kernel.Portable{})
 	if k, ok := m.k.(kernel.LowRank); ok {
 		s.low.k = k

@@ -42,6 +42,7 @@ type Options struct {
 	ThreadsPrefill int              // 0: GOMAXPROCS, which is also the limit
 	ThreadsDecode  int              // threads for a batch below DecodeRows rows; 0: as ThreadsPrefill
 	KVPages        int              // pages of kernel.BlockPositions positions; 0: one sequence of Context
+	States         int              // of sequences and checkpoints, where the model has a fixed state, see kv.Checkpoint; 0: 8
 	MaxRows        int              // rows of one Forward; 0: 128
 	Beside         *Model           // a model that computes in turns with this one, is closed after it and lends its threads; nil: none
 }
@@ -55,6 +56,8 @@ const (
 	defaultRows    = 128
 	maxContext     = 1 << 20 // the angles of RoPE are exact to float32 up to here
 	maxRows        = 1 << 15
+	defaultStates  = 8
+	maxStates      = 1 << 12
 )
 
 // resolve fills in the defaults and refuses what cannot be served.
@@ -115,6 +118,12 @@ func (o Options) resolve(spec *arch.Spec) (Options, error) {
 	if o.KVPages == 0 {
 		o.KVPages = kv.PagesFor(o.Context)
 	}
+	if o.States == 0 {
+		o.States = defaultStates
+	}
+	if o.States < 1 || o.States > maxStates {
+		return o, fmt.Errorf("%d fixed states: want 1 to %d", o.States, maxStates)
+	}
 	if o.KVPages < 1 || o.KVPages > math.MaxInt32 {
 		return o, fmt.Errorf("%d KV pages: want 1 or more", o.KVPages)
 	}
@@ -154,6 +163,7 @@ type Info struct {
 	WeightBytes    int64 // read per decoded token
 	HeadBytes      int64 // thereof by the output head
 	PageBytes      int64 // of one KV page
+	StateBytes     int64 // of one fixed state; 0: there is none
 	ScratchBytes   int64
 	Precision      kernel.Precision
 	KV             kernel.KVType
@@ -202,7 +212,7 @@ func newModel(src source, spec *arch.Spec, o Options) (*Model, error) {
 	for _, d := range m.net.distances {
 		d.spread(o.Context)
 	}
-	if m.kv, err = kv.NewPool(spec, kv.Options{Type: o.KV, Pages: o.KVPages, Context: o.Context}); err != nil {
+	if m.kv, err = kv.NewPool(spec, kv.Options{Type: o.KV, Pages: o.KVPages, Context: o.Context, States: o.States}); err != nil {
 		return nil, err
 	}
 	sizes := scratchSizes(spec, &o)
@@ -221,6 +231,7 @@ func newModel(src source, spec *arch.Spec, o Options) (*Model, error) {
 	m.info.Arch, m.info.Layers, m.info.Width = spec.Family, len(spec.Layers), spec.Width
 	m.info.VocabRows, m.info.Context, m.info.TrainContext = spec.Vocab, o.Context, spec.Context
 	m.info.PageBytes, m.info.ScratchBytes = kv.PageBytes(spec, o.KV), sizes.total()
+	m.info.StateBytes = kv.StateBytes(spec)
 	m.info.Precision, m.info.KV, m.info.MaxRows = o.Precision, o.KV, o.MaxRows
 	m.info.ThreadsPrefill = min(o.ThreadsPrefill, m.pool.Threads())
 	m.info.ThreadsDecode = min(o.ThreadsDecode, m.pool.Threads())

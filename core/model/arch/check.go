@@ -16,6 +16,7 @@ const (
 	maxVocab   = 1 << 24
 	maxContext = 1 << 28
 	maxExperts = 1 << 10
+	maxKernel  = 1 << 6
 )
 
 // MaxGroups bounds the groups that experts are divided into.
@@ -77,6 +78,12 @@ func (s *Spec) check() error {
 					c.fail(ErrUnsupported, "an encoder with latent attention")
 				}
 				c.latent(&op)
+			case ShortConv:
+				attends = true
+				c.within("kernel of the short convolution", op.Kernel, 2, maxKernel)
+				if s.Kind == Encoder {
+					c.fail(ErrUnsupported, "an encoder with a causal convolution")
+				}
 			case GLU:
 				c.within("feed-forward size", op.Hidden, 1, maxFFN)
 				c.norm(&op.Sub)
@@ -94,7 +101,7 @@ func (s *Spec) check() error {
 		}
 	}
 	if !attends && c.err == nil {
-		c.fail(ErrUnsupported, "a model without attention")
+		c.fail(ErrUnsupported, "a model without attention or a state")
 	}
 	if s.Encoder != nil && c.err == nil {
 		return s.checkEncoder(crosses)

@@ -76,6 +76,7 @@ func families() []Family {
 		internlm2(),
 		minicpm(),
 		qwen2moe(), qwen3moe(), olmoe(), phimoe(), ernie45moe(), glm4moe(), minimaxm2(), gptoss(), deepseek(), deepseek2(), granitemoe(),
+		lfm2(), lfm2moe(),
 		bert(), roberta(), modernbert(), nomicbert(), eurobert(),
 		t5(), mt5(), umt5(), bart(), mbart(), marian(), pegasus(), m2m100(),
 	}

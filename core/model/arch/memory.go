@@ -27,3 +27,22 @@ func Memory(s *Spec) []Cache {
 	}
 	return out
 }
+
+// State is what one operation keeps of all positions together, whatever their number.
+type State struct {
+	Layer  int // that it is of
+	Values int // float32
+}
+
+// States lists the fixed states of a sequence, in the order of the operations. A state cannot be taken back to an earlier position.
+func States(s *Spec) []State {
+	var out []State
+	for n, layer := range s.Layers {
+		for i := range layer {
+			if op, ok := layer[i].Op.(ShortConv); ok {
+				out = append(out, State{Layer: n, Values: (op.Kernel - 1) * s.Width})
+			}
+		}
+	}
+	return out
+}

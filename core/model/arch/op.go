@@ -147,6 +147,15 @@ type Latent struct {
 	Eps      float32 // of the norms of the compressed rows
 }
 
+// ShortConv is LFM2's mixer (Liquid AI 2025): with [B, C, x] = in(h), out(C · conv(B · x)) by a causal convolution over each channel
+// by itself. Its state is the last Kernel-1 inputs of the convolution. Tensors: shortconv.in_proj, shortconv.conv (Width, Kernel),
+// shortconv.out_proj.
+type ShortConv struct {
+	Kernel int // positions that a row sees, itself included
+	Bias   Presence
+}
+
+func (ShortConv) op() {}
 func (Attention) op() {}
 func (Latent) op()    {}
 func (Cross) op()     {}

@@ -126,6 +126,11 @@ func (l *lister) layer(n int, layer Layer) {
 			l.latent(&op)
 		case Cross:
 			l.cross(&op)
+		case ShortConv:
+			l.linear("shortconv.in_proj", 3*l.width, l.width, op.Bias)
+			l.add(Tensor{Name: "shortconv.conv.weight", Rows: l.width, Cols: op.Kernel, Role: Vector})
+			l.bias("shortconv.conv", l.width, op.Bias)
+			l.linear("shortconv.out_proj", l.width, l.width, op.Bias)
 		case GLU:
 			l.linear("ffn_gate", op.Hidden, l.width, op.Bias)
 			l.linear("ffn_up", op.Hidden, l.width, op.Bias)

@@ -257,6 +257,13 @@ func (b *builder) hfTensor(files *safetensors.Folder, t *safetensors.Tensor, nam
 		}
 		return b.place(name, format, rows, cols, t.Data)
 	case 3:
+		if t.Shape[1] == 1 { // a convolution over each channel by itself: (channels, 1, positions)
+			rows, cols, err := b.dims(t.Name, t.Shape[0], t.Shape[2])
+			if err != nil {
+				return err
+			}
+			return b.place(name, format, rows, cols, t.Data)
+		}
 		module, suffix := cutSuffix(name)
 		pattern, numbers := arch.SplitNumbers(module)
 		stack := b.m.Spec.StackOf(pattern)
