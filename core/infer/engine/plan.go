@@ -72,7 +72,8 @@ func (e *Engine) layout(req backend.LoadRequest) (layout, error) {
 		return l, fmt.Errorf("engine: %w: %w", protocol.ErrModel, err)
 	}
 	defer m.Close() //nolint:errcheck // opened for reading: nothing to lose
-	if m.Spec.Kind == arch.EncoderDecoder { // its text and its beams
+	// The text's pages and those of its beams.
+	if m.Spec.Kind == arch.EncoderDecoder {
 		l.sequences = max(l.sequences, m.Generation.Beams+2)
 	}
 	if req.DraftModel != "" {
