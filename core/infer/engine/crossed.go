@@ -61,7 +61,7 @@ func (c *crossed) step(ctx context.Context, rows []transformer.Row) (err error) 
 
 // free gives sequences back.
 func (c *crossed) free(seqs ...*transformer.Seq) {
-	_ = c.do(context.WithoutCancel(context.Background()), func() { // where the loop has ended, the pool goes as a whole
+	_ = c.do(context.Background(), func() { //nolint:forbidigo // where the loop has ended, the pool goes as a whole
 		for _, s := range seqs {
 			s.Free()
 		}

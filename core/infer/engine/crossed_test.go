@@ -79,14 +79,14 @@ func TestCrossedGenerates(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer w.Close() //nolint:errcheck // of a test
+			defer w.Close()
 			o := transformer.Options{Kernels: kernel.Portable{}, Precision: kernel.Exact, MaxRows: 64, Context: 128, KVPages: 64}
 			enc, dec, err := transformer.NewPair(w, o)
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer dec.Close() //nolint:errcheck // of a test
-			defer enc.Close() //nolint:errcheck // of a test
+			defer dec.Close()
+			defer enc.Close()
 			c := newCrossed(enc, dec, w.Generation)
 			c.do = func(_ context.Context, f func()) error { f(); return nil }
 			cases += checkGenerates(t, c, filepath.Join(dir, name, "oracle", "s2s.json"))

@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"testing"
 
 	"edged/core/infer/kv"
@@ -192,7 +193,7 @@ func TestStatesAtRandom(t *testing.T) {
 			done := make(chan answer)
 			requests := make([]backend.Request, 40)
 			for i := range requests {
-				r := backend.Request{ID: fmt.Sprint(i), MaxTokens: 10 + i%17, IgnoreEOS: true, Stream: i%3 == 0, Logprobs: i%5 == 0}
+				r := backend.Request{ID: strconv.Itoa(i), MaxTokens: 10 + i%17, IgnoreEOS: true, Stream: i%3 == 0, Logprobs: i%5 == 0}
 				r.PromptIDs = slices.Concat(prompt(20+i%4*17, i%3), prompt(i%9, i))
 				if i%6 == 1 {
 					r.N, r.Sampling = 3, backend.Sampling{Temperature: 1, Seed: uint64(i)}

@@ -7,9 +7,9 @@ import (
 	"os"
 	"path/filepath"
 
-	"edged/core/model/digest"
-
 	"aead.dev/minisign"
+
+	"edged/core/model/digest"
 )
 
 // publicKey is one of adapters.public_keys.

@@ -29,9 +29,16 @@ type Model struct {
 	Positive string // GGUF tensor whose values are made positive
 }
 
+// Sizes of the models that Tiny makes.
 const (
-	Width, FFN, Vocab, Layers   = 64, 96, 40, 2
-	Heads, KV, HeadDim, Context = 4, 2, 16, 128
+	Width   = 64
+	FFN     = 96
+	Vocab   = 40
+	Layers  = 2
+	Heads   = 4
+	KV      = 2
+	HeadDim = 16
+	Context = 128
 )
 
 // Tiny makes a small model of one architecture.

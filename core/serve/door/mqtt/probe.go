@@ -156,8 +156,7 @@ var errRefused = errors.New("refused")
 // subscribe subscribes, and fails unless all is granted.
 func (p *prober) subscribe(ctx context.Context, filters map[string]byte) error {
 	err := p.wait(ctx, "subscribing", func(ctx context.Context) error { return p.client.Subscribe(ctx, filters) })
-	var r *link.RefusedError
-	if errors.As(err, &r) {
+	if _, ok := errors.AsType[*link.RefusedError](err); ok {
 		return &explained{refused(p.door.settings, err).Error(), errRefused}
 	}
 	return err
@@ -299,7 +298,7 @@ func (p *prober) pass(ctx context.Context, size int) (bool, error) {
 			if m.Topic == topic && len(m.Payload) == size {
 				return true, nil
 			}
-		case <-own.lost:
+		case <-own.lost: //nolint:errcheck // why does not matter
 			return false, ctx.Err()
 		case <-timeout.C:
 			return false, nil

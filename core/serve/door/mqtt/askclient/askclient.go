@@ -163,8 +163,7 @@ func (c *Client) subscribe(ctx context.Context, filters map[string]byte, see fun
 		c.mu.Unlock()
 	}
 	err := c.wait(ctx, "subscribing", func(ctx context.Context) error { return c.link.Subscribe(ctx, filters) })
-	var refused *link.RefusedError
-	if errors.As(err, &refused) {
+	if _, refused := errors.AsType[*link.RefusedError](err); refused {
 		return nil // what is not there is said by who waits for it
 	}
 	return err
@@ -177,7 +176,7 @@ func (c *Client) unfollow(filters ...string) {
 		delete(c.follow, f)
 	}
 	c.mu.Unlock()
-	ctx, stop := context.WithTimeout(context.Background(), ackTimeout)
+	ctx, stop := context.WithTimeout(context.Background(), ackTimeout) //nolint:forbidigo // after what was asked has ended
 	go func() {
 		defer stop()
 		_ = c.link.Unsubscribe(ctx, filters...)

@@ -246,8 +246,7 @@ func refusesVersion(err error) bool {
 
 // tryOld reports whether 3.1.1 is worth a try. What was wrong before CONNECT would be again.
 func tryOld(err error) bool {
-	var sent *connectError
-	if !errors.As(err, &sent) {
+	if _, sent := errors.AsType[*connectError](err); !sent {
 		return false
 	}
 	return refusesVersion(err) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||

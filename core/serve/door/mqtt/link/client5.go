@@ -33,7 +33,7 @@ type client5 struct {
 	session *session5
 	acks    acks
 	terms   Terms
-	ended   context.Context // the connection's end
+	ended   context.Context //nolint:containedctx // the connection's end
 	cancel  context.CancelFunc
 	close   sync.Once
 	lost    sync.Once
@@ -58,7 +58,7 @@ func (s Settings) dial5(ctx context.Context, d Dialling) (Client, error) {
 	if d.OnOversize != nil {
 		c.conn.OnOversize(d.OnOversize)
 	}
-	c.ended, c.cancel = context.WithCancel(context.Background())
+	c.ended, c.cancel = context.WithCancel(context.WithoutCancel(ctx)) // ctx is of dialling alone
 	c.session = newSession5()
 	var disconnected error // what the broker said at the end
 	var said sync.Mutex

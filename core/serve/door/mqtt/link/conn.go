@@ -204,7 +204,7 @@ const (
 // 32 bits one of five bytes is a negative length, over which it panics. A CONNACK without properties is none of MQTT 5: a broker of
 // MQTT 3.1.1 refuses the version so.
 func (c *Conn) properties(kind byte, size int) error {
-	at := 0 // of the length
+	var at int // of the length
 	switch kind {
 	case typeConnack:
 		if size == 2 {

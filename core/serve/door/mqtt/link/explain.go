@@ -107,8 +107,7 @@ func (s Settings) closed() string {
 
 // connack explains a refusal by CONNACK.
 func (s Settings) connack(err error) string {
-	var five *ReasonError
-	if errors.As(err, &five) {
+	if five, ok := errors.AsType[*ReasonError](err); ok {
 		if five.Packet == "PUBACK" {
 			return "it does not take a message: reason " + fmt.Sprintf("0x%02X, %s", five.Code, reasonName(five.Code))
 		}
