@@ -20,6 +20,9 @@ type dam struct {
 	stuck atomic.Bool
 }
 
+// Enabled: what is embedded takes nothing.
+func (d *dam) Enabled(context.Context, slog.Level) bool { return true }
+
 func (d *dam) Handle(ctx context.Context, r slog.Record) error {
 	if strings.Contains(r.Message, "shutting down") {
 		d.stuck.Store(true)
