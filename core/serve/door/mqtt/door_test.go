@@ -757,6 +757,9 @@ func TestBrokerTakesNoSuchAnswer(t *testing.T) {
 	l.payload(t, "edged/pi/answer", strings.Repeat("x", 1000))
 }
 
+// maxFlood is the door's bound on waiting messages.
+const maxFlood = 1024
+
 // TestFlood: 10,000 small requests at once end in service. What finds no room is refused, as far as there is room to say so.
 func TestFlood(t *testing.T) {
 	for name, start := range brokers() {
@@ -791,9 +794,11 @@ func TestFlood(t *testing.T) {
 				return len(got) > 0 && got[len(got)-1].payload == "done"
 			})
 			t.Logf("%d of 10,000 were submitted", f.count())
-			// mosquitto keeps a thousand messages for a client that is slower than the flood, and drops the others. How many
-			// come through depends on the machine, so this asks only that most of what it kept did.
-			if f.count() < 500 {
+			least := maxFlood
+			if name == "mosquitto" {
+				least = 500 // it keeps a thousand messages for a client that is slower than the flood: the rest is the machine's
+			}
+			if f.count() < least {
 				t.Errorf("only %d of 10,000 were submitted", f.count())
 			}
 		})
