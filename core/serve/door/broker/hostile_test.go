@@ -41,6 +41,16 @@ func as(t *testing.T, b *broker.Broker, id string, change func(*packets.ConnectP
 	return c
 }
 
+// leave says goodbye and waits until the broker has let go of the connection: after it the session is away. A socket that is
+// merely closed is noticed some time later, and until then messages are still sent on it.
+func (c raw) leave() {
+	c.t.Helper()
+	c.send(packets.NewControlPacket(packets.Disconnect))
+	if n, err := io.Copy(io.Discard, c.Conn); err != nil {
+		c.t.Fatal("after goodbye:", n, err)
+	}
+}
+
 // subscribe subscribes to filters at QoS 1 and returns what was granted.
 func (c raw) subscribe(filters ...string) []byte {
 	c.t.Helper()
@@ -186,7 +196,7 @@ func TestBytesAreBounded(t *testing.T) {
 			for k := range 20 {
 				c := as(t, b, "away"+strconv.Itoa(k), persistent)
 				c.subscribe("a/#")
-				_ = c.Close()
+				c.leave()
 			}
 			c := as(t, b, "bad", nil)
 			for i := range 1000 {
@@ -344,7 +354,7 @@ func TestBacklogInOrder(t *testing.T) {
 	b := start(t, broker.Options{})
 	c := as(t, b, "away", persistent)
 	c.subscribe("a/#")
-	_ = c.Close()
+	c.leave()
 	pub := connect(t, options(b, "pub"))
 	const n = 400
 	for i := range n {
@@ -385,7 +395,7 @@ func TestPublishersTakeTurns(t *testing.T) {
 	b := start(t, broker.Options{})
 	c := as(t, b, "away", persistent)
 	c.subscribe("a/#")
-	_ = c.Close()
+	c.leave()
 	for _, m := range []string{"a1", "a2", "a3", "a4", "b1", "c1", "c2", "c3"} {
 		wait(t, connect(t, options(b, m[:1])).Publish("a/x", 1, false, m))
 	}
@@ -409,7 +419,7 @@ func TestFloodLeavesRoomInAQueue(t *testing.T) {
 	b := start(t, broker.Options{MaxQueued: 40})
 	c := as(t, b, "away", persistent)
 	c.subscribe("a/#")
-	_ = c.Close()
+	c.leave()
 	flood := connect(t, options(b, "flood"))
 	for range 100 {
 		wait(t, flood.Publish("a/flood", 1, false, "x"))
