@@ -212,6 +212,8 @@ func (l *layout) measure(f weights.Figures, spec *arch.Spec, req backend.LoadReq
 	one := (int64(o.Context) + kernel.BlockPositions - 1) / kernel.BlockPositions
 	pages := one * int64(l.sequences)
 	switch {
+	case page == 0: // all of a sequence is its fixed state: pages only count tokens, also those of remembered prefixes
+		pages += min(one*maxCheckpoints, 1<<14)
 	case req.KVBytes > 0:
 		pages = req.KVBytes / page
 		if pages < one {

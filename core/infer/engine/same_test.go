@@ -11,6 +11,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"edged/core/infer/kv"
+	"edged/core/model/arch"
+	"edged/core/model/weights"
 	"edged/core/protocol"
 	"edged/core/protocol/backend"
 	"edged/quant/kernel"
@@ -25,9 +28,10 @@ func TestSameIDs(t *testing.T) {
 	sameIDs(t, filepath.Join(oracle.Repo(t), "demo/gguf/hearth-4m-q4_0.gguf"), " 1", 300)
 }
 
-// TestSameIDsOfFamilies: so it is for experts that each row chooses, and for a cache of latent rows.
+// TestSameIDsOfFamilies: so it is for experts that each row chooses, for a cache of latent rows, and for states that cannot be taken back,
+// beside keys and values and alone.
 func TestSameIDsOfFamilies(t *testing.T) {
-	for _, family := range []string{"qwen3_moe", "deepseek_v3"} {
+	for _, family := range []string{"qwen3_moe", "deepseek_v3", "lfm2", "mamba2"} {
 		t.Run(family, func(t *testing.T) { sameIDs(t, filepath.Join(oracle.Dir(t), "families", family, "hf"), " 1", 100) })
 	}
 }
@@ -59,8 +63,12 @@ func sameIDs(t *testing.T, path, stop string, first int32) {
 		}
 		reqs = append(reqs, r)
 	}
-	one, err := New(Options{Kernels: kernel.Portable{}}).Plan(t.Context(), backend.LoadRequest{Path: path, Context: 96, MaxSequences: 1})
+	m, err := weights.OpenHeaders(path)
 	if err != nil {
+		t.Fatal(err)
+	}
+	one, fixed := 3*kv.PageBytes(m.Spec, kernel.KVF16), len(arch.States(m.Spec)) > 0
+	if err := m.Close(); err != nil {
 		t.Fatal(err)
 	}
 	var want []backend.Event
@@ -76,7 +84,7 @@ func sameIDs(t *testing.T, path, stop string, first int32) {
 		{"with guesses", backend.LoadRequest{MaxSequences: 1, NoPrefixCache: true}, false, true, 1},
 		{"together", backend.LoadRequest{MaxSequences: 16, NoPrefixCache: true, NoLookup: true}, true, false, 1},
 		{"together with both", backend.LoadRequest{MaxSequences: 16}, true, true, 2},
-		{"set aside", backend.LoadRequest{MaxSequences: 16, KVBytes: one.KV}, true, true, 1},
+		{"set aside", backend.LoadRequest{MaxSequences: 16, KVBytes: one}, true, true, 1},
 	} {
 		c.load.Path, c.load.Context, c.load.ThreadsDecode, c.load.ThreadsPrefill = path, 96, 1, 1
 		e, _ := load(t, c.load)
@@ -129,7 +137,11 @@ func sameIDs(t *testing.T, path, stop string, first int32) {
 			t.Fatal(err)
 		}
 		t.Logf("%s: %d turns, %d tokens from the cache, %d guesses, %d right", c.name, st.Steps, st.PrefixTokens, st.DraftedTokens, st.AcceptedTokens)
-		if c.eager && (st.AcceptedTokens == 0 || st.DraftedTokens == st.AcceptedTokens) {
+		if fixed { // a state cannot be taken back behind a wrong guess
+			if st.DraftedTokens > 0 {
+				t.Errorf("%s: %d guesses", c.name, st.DraftedTokens)
+			}
+		} else if c.eager && (st.AcceptedTokens == 0 || st.DraftedTokens == st.AcceptedTokens) {
 			t.Errorf("%s: %d guesses, %d right: the test does not test", c.name, st.DraftedTokens, st.AcceptedTokens)
 		}
 		if c.load.KVBytes > 0 {
@@ -142,7 +154,8 @@ func sameIDs(t *testing.T, path, stop string, first int32) {
 				t.Error(err)
 			}
 		}
-		if c.rounds > 1 && st.PrefixTokens == 0 {
+		// A state is known at the end of its prompt only, which three pages do not keep for eight requests.
+		if c.rounds > 1 && st.PrefixTokens == 0 && (!fixed || c.together) {
 			t.Errorf("%s: nothing was known", c.name)
 		}
 	}

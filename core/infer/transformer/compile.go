@@ -88,6 +88,8 @@ func (b *builder) unit(sub *arch.Sub) {
 		u.op = b.cross(&op)
 	case arch.ShortConv:
 		u.op = b.shortConv(&op)
+	case arch.Mamba2:
+		u.op = b.mamba2(&op)
 	case arch.GLU:
 		u.op = b.glu(&op)
 	case arch.MLP:

@@ -19,7 +19,7 @@ var notYet = []string{
 	"falcon_h1", "falcon_mamba",
 	"gemma3n", "gemma4", "gemma4_moe", "gemma4_old",
 	"granitemoehybrid", "granitemoehybrid_old",
-	"jamba", "kimi_linear", "mamba", "mamba2",
+	"jamba", "kimi_linear", "mamba",
 	"nemotron_h", "nemotron_h_moe", "nemotron_h_moe_old",
 	"qwen3_5", "qwen3_5_composite", "qwen3_5_moe",
 	"qwen3_next", "recurrent_gemma",

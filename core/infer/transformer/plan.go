@@ -115,6 +115,12 @@ func scratchSizes(spec *arch.Spec, o *Options) sizes {
 				need(bufQKV, 3*rows*width)
 				need(bufO, rows*width)
 				need(bufLora, 3*rows*width)
+			case arch.Mamba2:
+				n := op.Inner() + op.Channels() + op.Heads
+				need(bufQKV, rows*int64(n))
+				need(bufO, rows*int64(op.Inner()))
+				need(bufLora, rows*int64(n))
+				z.actCols = max(z.actCols, op.Inner())
 			case arch.GLU:
 				z.hidden(rows, op.Hidden, 2)
 			case arch.MLP:

@@ -61,6 +61,9 @@ type step struct {
 	fold    foldJob
 	adapt   adaptJob
 	conv    convJob
+	scan    scanJob
+	mix     mixJob
+	gating  gateJob
 
 	runs  []seqRun          // of the batch, where a state is passed on
 	recur kernel.Recurrence // what passes it on
@@ -93,6 +96,7 @@ type worker struct {
 	split kernel.Partial // view of step.parts
 	first kernel.Partial // another
 	conv  kernel.ConvArgs
+	scan  kernel.ScanArgs
 
 	// Of an adapter of the embedding.
 	code    []float32          // (rank) its row of A
@@ -127,6 +131,7 @@ func newStep(m *Model, z *sizes, mem []float32) *step {
 			s.workers[i].sums[k] = make([]float32, z.partial)
 		}
 	}
+	s.mix.s, s.scan.s, s.gating.s = s, s, s
 	s.recur, s.conv.s, s.runs = recurrence(m.k), s, make([]seqRun, 0, z.rows)
 	s.low.k = kernel.LowRank(kernel.Portable{})
 	if k, ok := m.k.(kernel.LowRank); ok {

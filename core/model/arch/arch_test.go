@@ -186,6 +186,8 @@ func TestReadAtRandom(t *testing.T) {
 		"attention.q_lora_rank": 24, "attention.key_length_mla": 24, "attention.value_length_mla": 16, "rope.dimension_count": 8,
 		"num_heads": 4, "num_layers": 3, "d_kv": 16, "d_ff": 96, "encoder_layers": 3, "decoder_layers": 2, "encoder_attention_heads": 4,
 		"decoder_attention_heads": 4, "encoder_ffn_dim": 96, "decoder_ffn_dim": 96, "attention.key_length": 16, "attention.relative_buckets_count": 8,
+		"ssm.time_step_rank": 4, "ssm.state_size": 16, "ssm.inner_size": 64, "ssm.group_count": 2, "ssm.conv_kernel": 4, "state_size": 16, "n_groups": 2,
+		"mamba_n_heads": 4, "mamba_num_heads": 4, "mamba_d_state": 16, "ssm_state_size": 16, "mamba_head_dim": 16, "mamba_d_head": 16, "mamba_n_groups": 2,
 	}
 	odd := []string{
 		"layer_types", "rope_scaling", "rope_parameters", "hidden_act", "hidden_activation", "activation_function", "no_rope_layers", "layer_rope_theta",
@@ -195,6 +197,7 @@ func TestReadAtRandom(t *testing.T) {
 		"no_rope_layer_interval", "scale_depth", "dim_model_base", "final_logit_softcapping", "rotary_dim", "num_local_experts", "num_experts_per_tok",
 		"feed_forward_proj", "relative_attention_num_buckets", "relative_attention_max_distance", "num_decoder_layers", "decoder_block_count", "pad_token_id",
 		"scale_embedding", "scale_decoder_outputs", "decoder_vocab_size",
+		"time_step_limit", "mamba_d_head", "mamba_expand", "ssm.time_step_rank", "ssm.inner_size", "ssm.group_count", "ssm.conv_kernel", "conv_kernel",
 	}
 	values := func(gguf bool) any {
 		all := []any{int64(0), int64(-1), int64(1), int64(2), int64(3), int64(1 << 30), int64(1 << 50), 0.5, -1.0, 1e30, math.NaN(), true, false, "gelu", "yarn", "longrope", "nonsense", nil}

@@ -17,6 +17,9 @@ const (
 	maxContext = 1 << 28
 	maxExperts = 1 << 10
 	maxKernel  = 1 << 6
+	maxStates  = 1 << 10 // values of a row of a scan
+	// maxState is the most values that a sequence keeps of all positions together: a gigabyte, ten times that of any published model.
+	maxState = 1 << 28
 )
 
 // MaxGroups bounds the groups that experts are divided into.
@@ -84,6 +87,12 @@ func (s *Spec) check() error {
 				if s.Kind == Encoder {
 					c.fail(ErrUnsupported, "an encoder with a causal convolution")
 				}
+			case Mamba2:
+				attends = true
+				c.mamba2(&op)
+				if s.Kind == Encoder {
+					c.fail(ErrUnsupported, "an encoder with a causal scan")
+				}
 			case GLU:
 				c.within("feed-forward size", op.Hidden, 1, maxFFN)
 				c.norm(&op.Sub)
@@ -102,6 +111,9 @@ func (s *Spec) check() error {
 	}
 	if !attends && c.err == nil {
 		c.fail(ErrUnsupported, "a model without attention or a state")
+	}
+	if c.err == nil {
+		c.states(s)
 	}
 	if s.Encoder != nil && c.err == nil {
 		return s.checkEncoder(crosses)
@@ -201,6 +213,38 @@ func (c *checker) attention(a *Attention) {
 		c.within("largest distance that has a bucket", p.Far, side/2+1, maxContext)
 	case ALiBi:
 		c.bound("largest ALiBi bias", p.Max)
+	}
+}
+
+// states bounds what a sequence keeps of all positions together.
+func (c *checker) states(s *Spec) {
+	var n int64
+	for _, x := range States(s) {
+		n += int64(x.Values)
+	}
+	if n > maxState {
+		c.fail(ErrUnsupported, "a sequence with a state of %d values: at most %d are kept", n, maxState)
+	}
+}
+
+func (c *checker) mamba2(m *Mamba2) {
+	c.within("number of heads of the scan", m.Heads, 1, maxHeads)
+	c.within("head dimension of the scan", m.HeadDim, 1, maxHeadDim)
+	c.within("number of states of the scan", m.States, 1, maxStates)
+	c.within("number of groups of the scan", m.Groups, 1, maxHeads)
+	c.within("kernel of the convolution", m.Kernel, 2, maxKernel)
+	c.norm(&m.Norm)
+	if c.err != nil {
+		return
+	}
+	c.within("width of the scan", m.Inner(), 1, maxFFN)
+	if m.Heads%m.Groups != 0 {
+		c.fail(ErrInvalid, "%d heads of a scan cannot be divided into %d groups", m.Heads, m.Groups)
+	}
+	c.bound("least step of time", m.Least)
+	c.bound("largest step of time", m.Most)
+	for _, f := range m.Scales {
+		c.number("scale of the scan's inputs", f)
 	}
 }
 

@@ -77,6 +77,7 @@ func families() []Family {
 		minicpm(),
 		qwen2moe(), qwen3moe(), olmoe(), phimoe(), ernie45moe(), glm4moe(), minimaxm2(), gptoss(), deepseek(), deepseek2(), granitemoe(),
 		lfm2(), lfm2moe(),
+		mamba2(),
 		bert(), roberta(), modernbert(), nomicbert(), eurobert(),
 		t5(), mt5(), umt5(), bart(), mbart(), marian(), pegasus(), m2m100(),
 	}

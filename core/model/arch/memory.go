@@ -39,8 +39,11 @@ func States(s *Spec) []State {
 	var out []State
 	for n, layer := range s.Layers {
 		for i := range layer {
-			if op, ok := layer[i].Op.(ShortConv); ok {
+			switch op := layer[i].Op.(type) {
+			case ShortConv:
 				out = append(out, State{Layer: n, Values: (op.Kernel - 1) * s.Width})
+			case Mamba2:
+				out = append(out, State{Layer: n, Values: op.ConvState() + op.Inner()*op.States})
 			}
 		}
 	}

@@ -155,6 +155,34 @@ type ShortConv struct {
 	Bias   Presence
 }
 
+// Mamba2 is the selective scan with one decay for each head (Dao and Gu 2024). With [z, x, B, C, dt] = in(h): a causal convolution over
+// each channel of x, B and C by itself and a SiLU; dt = softplus(dt + ssm_dt), limited; for each head the state S = exp(dt·A)·S + dt·x⊗B
+// and y = S·C + D·x; out of y, gated by SiLU(z) and normalised. Its state are the last Kernel-1 inputs of the convolution, and S.
+// Tensors: ssm_in, ssm_conv1d (channels, Kernel), ssm_dt.bias, ssm_a, ssm_d (Heads), ssm_out.
+type Mamba2 struct {
+	Heads, HeadDim  int
+	States          int // N: values of a row of B and of C
+	Groups          int // of heads: those of a group share a B and a C, and the mean of the norm
+	Kernel          int // positions that the convolution sees, the row's own included
+	Norm            Norm
+	NormFirst       bool       // the norm comes before the gate, else behind it
+	Least, Most     float32    // limits of dt; Most 0: none above
+	Logs            bool       // ssm_a holds ln(-A), else A
+	Scales          [5]float32 // of z, x, B, C and dt as in() gives them; 0: 1
+	InBias, OutBias Presence
+	ConvBias        Presence
+}
+
+// Inner is the number of values of all heads.
+func (m *Mamba2) Inner() int { return m.Heads * m.HeadDim }
+
+// Channels is the width of the convolution: x, B and C.
+func (m *Mamba2) Channels() int { return m.Inner() + 2*m.Groups*m.States }
+
+// ConvState is the part of the state that the convolution keeps, in whole cache lines.
+func (m *Mamba2) ConvState() int { return ((m.Kernel-1)*m.Channels() + 15) &^ 15 }
+
+func (Mamba2) op()    {}
 func (ShortConv) op() {}
 func (Attention) op() {}
 func (Latent) op()    {}

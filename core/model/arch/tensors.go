@@ -131,6 +131,8 @@ func (l *lister) layer(n int, layer Layer) {
 			l.add(Tensor{Name: "shortconv.conv.weight", Rows: l.width, Cols: op.Kernel, Role: Vector})
 			l.bias("shortconv.conv", l.width, op.Bias)
 			l.linear("shortconv.out_proj", l.width, l.width, op.Bias)
+		case Mamba2:
+			l.mamba2(&op)
 		case GLU:
 			l.linear("ffn_gate", op.Hidden, l.width, op.Bias)
 			l.linear("ffn_up", op.Hidden, l.width, op.Bias)
@@ -193,6 +195,17 @@ func (l *lister) cross(c *Cross) {
 	l.linear("cross_attn_k", n, l.width, c.Bias)
 	l.linear("cross_attn_v", n, l.width, c.Bias)
 	l.linear("cross_attn_output", l.width, n, c.Bias)
+}
+
+func (l *lister) mamba2(m *Mamba2) {
+	l.linear("ssm_in", m.Inner()+m.Channels()+m.Heads, l.width, m.InBias)
+	l.add(Tensor{Name: "ssm_conv1d.weight", Rows: m.Channels(), Cols: m.Kernel, Role: Vector})
+	l.bias("ssm_conv1d", m.Channels(), m.ConvBias)
+	l.vector("ssm_dt.bias", m.Heads)
+	l.vector("ssm_a.weight", m.Heads)
+	l.vector("ssm_d.weight", m.Heads)
+	l.norm(&m.Norm, m.Inner())
+	l.linear("ssm_out", l.width, m.Inner(), m.OutBias)
 }
 
 func (l *lister) latent(a *Latent) {

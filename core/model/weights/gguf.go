@@ -32,7 +32,7 @@ func (b *builder) openGGUF(path string) error {
 	if err := b.ggufSpec(f); err != nil {
 		return err
 	}
-	b.foreign = b.m.family.ToFile
+	b.foreign = func(name string) string { return bareName(f, b.m.family.ToFile(name)) }
 	for i := range f.Tensors() {
 		if name := f.Tensors()[i].Name; b.drafting(name) || b.m.family.Skips(name) {
 			continue
@@ -57,7 +57,7 @@ func (b *builder) ggufSpec(f *gguf.File) error {
 		if b.m.family != nil {
 			name = b.m.family.ToFile(name)
 		}
-		return ggufShape(f, name)
+		return ggufShape(f, bareName(f, name))
 	})
 	if kind := k.String("general.type|"); kind != "" && kind != "model" {
 		return b.fail(ErrUnsupported, "general.type is %q: it is not a model", kind)
@@ -185,12 +185,36 @@ func (b *builder) ggufTensor(t *gguf.Tensor) error {
 	case stack != nil && len(dims) == 2 && suffix == ".bias":
 		return b.stack(stack, numbers, suffix, format, int(dims[1]), int(dims[0]), 1, t.Data)
 	case len(dims) == 1:
-		return b.place(b.m.family.FromGGUF(t.Name), format, 0, cols, t.Data)
+		return b.place(b.ggufName(t.Name), format, 0, cols, t.Data)
 	case len(dims) == 2:
-		return b.place(b.m.family.FromGGUF(t.Name), format, rows, cols, t.Data)
+		name := b.ggufName(t.Name)
+		if format.BlockSize() == 1 && b.wantsVector(name) { // some are stored by heads or by groups
+			_, cols, err := b.dims(t.Name, 1, rows64*cols64)
+			if err != nil {
+				return err
+			}
+			return b.place(name, format, 0, cols, t.Data)
+		}
+		return b.place(name, format, rows, cols, t.Data)
 	default:
 		return b.fail(ErrUnsupported, "tensor %s has %d dimensions %v, which no tensor of a %s model has", t.Name, len(dims), dims, b.m.Spec.Family)
 	}
+}
+
+// ggufName is the name here of a file's tensor: a few have no suffix (ssm_a).
+func (b *builder) ggufName(name string) string {
+	if !strings.HasSuffix(name, ".weight") && !strings.HasSuffix(name, ".bias") {
+		name += ".weight"
+	}
+	return b.m.family.FromGGUF(name)
+}
+
+// bareName is the file's name of a tensor, without .weight where the file has it so.
+func bareName(f *gguf.File, name string) string {
+	if bare := strings.TrimSuffix(name, ".weight"); f.Tensor(name) == nil && f.Tensor(bare) != nil {
+		return bare
+	}
+	return name
 }
 
 // expertsOf says how llama.cpp's converter stacks the matrices of all experts: NAME_exps holds NAME of each, and ffn_gate_up_exps
