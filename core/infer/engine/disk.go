@@ -172,7 +172,7 @@ func (d *disk) name(j *job) {
 	if j.names != nil || j.private {
 		return
 	}
-	n := pagestore.Root(d.key + "\x00" + j.setOf(j.stretched))
+	n := pagestore.Root(d.key + "\n" + j.setOf(j.stretched))
 	var scratch []byte
 	full := len(j.req.PromptIDs) / d.page
 	j.names = make([]pagestore.Name, full)

@@ -1,16 +1,22 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
 	"edged/core/infer/kv/pagestore"
+	"edged/core/model/arch"
+	"edged/core/model/weights"
 	"edged/core/protocol/backend"
+	"edged/quant/kernel"
 )
 
 // onDiskFor is an engine over a fake whose prefixes are kept in dir, until end.
@@ -250,4 +256,97 @@ func TestPin(t *testing.T) {
 	cached(80)
 	must(t, e, backend.Request{ID: "pin", PromptIDs: prompt(40, 3), MaxTokens: 1, Pin: "house"})
 	cached(0)
+}
+
+// TestDiskFormat1: pages that a build of format 1 wrote are refused by name and removed, and the answer is the one of then, which no
+// page of another format had a part in. After that the folder is one of this build.
+func TestDiskFormat1(t *testing.T) {
+	// What that build answered, with log-probabilities, before it wrote the pages.
+	want := []int32{216, 241, 62, 115, 47, 204, 155, 199, 130, 113, 37, 117, 154, 155, 169, 153, 36, 190, 26, 160}
+	logprobs := []float32{
+		-2.3633146, -3.146146, -2.7684693, -2.468171, -2.7252567, -2.111608, -2.7067008, -2.8972437, -2.0519447, -2.8278027,
+		-2.2627416, -2.3103805, -2.4599445, -2.022513, -2.784716, -2.9390805, -3.0300906, -2.7071664, -2.4610362, -1.9511391,
+	}
+	cache := t.TempDir()
+	dir := filepath.Join(cache, "prefixes")
+	if err := os.CopyFS(dir, os.DirFS("testdata/prefixes-1")); err != nil {
+		t.Fatal(err)
+	}
+	old, err := filepath.Glob(filepath.Join(dir, "*.page"))
+	if err != nil || len(old) != 3 {
+		t.Fatal(old, err)
+	}
+	req := backend.Request{ID: "long", PromptIDs: prompt(100, 1), MaxTokens: 20, IgnoreEOS: true, Logprobs: true}
+	run := func(cached int, refused bool) {
+		t.Helper()
+		var log bytes.Buffer
+		e := New(Options{Name: "test", Version: "test", Kernels: kernel.Portable{}, Log: slog.New(slog.NewTextHandler(&log, nil))})
+		info, err := e.Load(t.Context(), backend.LoadRequest{
+			Path: "../transformer/testdata/families/llama", Context: 256, CacheDir: cache,
+			PrefixDiskBytes: 1 << 20, PrefixDiskDaily: 1 << 20, PrefixDiskTokens: 32, ThreadsDecode: 1, ThreadsPrefill: 1,
+		}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := e.SetVocabulary(t.Context(), backend.Vocabulary{BOS: -1, Pieces: make([][]byte, info.VocabRows)}); err != nil {
+			t.Fatal(err)
+		}
+		a := must(t, e, req)
+		if got := a.last.Usage.CachedTokens; got != cached {
+			t.Errorf("%d tokens came from the disk, want %d", got, cached)
+		}
+		if got := a.last.Choices[0].IDs; !slices.Equal(got, want) {
+			t.Errorf("got %v, want %v", got, want)
+		}
+		for i, p := range a.last.Choices[0].Logprobs {
+			if i < len(logprobs) && p.Logprob != logprobs[i] {
+				t.Errorf("step %d: log-probability %v, want %v", i, p.Logprob, logprobs[i])
+			}
+		}
+		kept(t, e, 3)
+		if err := e.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Contains(log.String(), "does not read"); got != refused {
+			t.Errorf("refused by name: %v, want %v:\n%s", got, refused, log.String())
+		}
+	}
+	run(0, true)
+	for _, path := range old {
+		if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s is still there: %v", path, err)
+		}
+	}
+	run(96, false)
+}
+
+// TestPageKey: what a page's bits depend on is in its name, and the name is the same in every process.
+func TestPageKey(t *testing.T) {
+	of := func(change func(e *Engine, m *loaded)) string {
+		e := New(Options{Name: "test", Version: "v1", Kernels: kernel.Portable{}})
+		m := &loaded{file: &weights.Model{Spec: &arch.Spec{Family: "llama", Encoder: &arch.Spec{Width: 3}}}}
+		m.info.KVType, m.info.Precision, m.size.page = "f16", backend.Fast, 32
+		if change != nil {
+			change(e, m)
+		}
+		return e.pageKey(m, "sum")
+	}
+	const want = "3161020049ad480b30d8c1d25bdfa4a3462dc3fe44b943365329a79358c0c232"
+	if got := of(nil); got != want {
+		t.Errorf("got %s, want %s: raise pageFormat where names change", got, want)
+	}
+	seen := map[string]bool{want: true}
+	for i, change := range []func(*Engine, *loaded){
+		func(e *Engine, _ *loaded) { e.opt.Version = "v2" },
+		func(_ *Engine, m *loaded) { m.info.KVType = "q8_0" },
+		func(_ *Engine, m *loaded) { m.info.Precision = backend.Exact },
+		func(_ *Engine, m *loaded) { m.size.page = 16 },
+		func(_ *Engine, m *loaded) { m.file.Spec = &arch.Spec{Family: "llama", Encoder: &arch.Spec{Width: 4}} },
+	} {
+		if key := of(change); seen[key] {
+			t.Errorf("change %d gives no name of its own", i)
+		} else {
+			seen[key] = true
+		}
+	}
 }

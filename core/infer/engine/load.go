@@ -3,6 +3,7 @@ package engine
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"os"
@@ -197,9 +198,9 @@ func onDisk(req backend.LoadRequest) bool {
 // openDisk gives the loop its pages on disk. Where that fails, prefixes do not outlive the process, and nothing else changes.
 func (e *Engine) openDisk(m *loaded, req backend.LoadRequest, hash string) {
 	dir := filepath.Join(req.CacheDir, "prefixes")
-	s, err := pagestore.Open(pagestore.Options{Dir: dir, Bytes: req.PrefixDiskBytes, Daily: req.PrefixDiskDaily, Log: e.opt.Log})
+	s, err := pagestore.Open(pagestore.Options{Dir: dir, Format: pageFormat, Bytes: req.PrefixDiskBytes, Daily: req.PrefixDiskDaily, Log: e.opt.Log})
 	if err == nil {
-		if err = m.loop.attach(s, e.diskKey(m, hash), cmp.Or(req.PrefixDiskTokens, defaultDiskTokens)); err != nil {
+		if err = m.loop.attach(s, e.pageKey(m, hash), cmp.Or(req.PrefixDiskTokens, defaultDiskTokens)); err != nil {
 			err = errors.Join(err, s.Close())
 		}
 	}
@@ -211,15 +212,18 @@ func (e *Engine) openDisk(m *loaded, req backend.LoadRequest, hash string) {
 	e.opt.Log.Info("prefix cache on disk", "path", dir, "pages", st.Pages, "bytes", st.Bytes)
 }
 
-// pageFormat is the version of what a page's bytes mean: to be raised with the layout of the arena, and with every change of
-// the arithmetic that changes a bit of a key or a value, where the version of the build does not tell.
-const pageFormat = 1
+// pageFormat names what a page's bytes mean and how its name is made: to be raised with the layout of the arena, with pageKey and
+// describe, with what arch.Spec.Canonical tells, and with every change of the arithmetic that changes a bit of a key or a value, where the
+// version of the build does not tell. Format 1 had names made of a Go struct as Go prints it.
+const pageFormat = "edged pages 2"
 
-// diskKey is what the bits of a page depend on beside adapters and tokens: the model with what was requantised, the types,
-// all that its Spec says, RoPE's settings among it, and the build. Kernels are not in it: all of them give the same bits.
-func (e *Engine) diskKey(m *loaded, hash string) string {
-	return fmt.Sprintf("%d %s %s %s %s %s %d %+v", pageFormat, e.opt.Version, hash, m.info.Arch, m.info.KVType, m.info.Precision,
-		m.size.page, *m.file.Spec)
+// pageKey is what the bits of a page depend on beside adapters and tokens, a line each: the model with what was requantised, the
+// types, all that its Spec says, RoPE's settings among it, and the build. Kernels are not in it: all of them give the same bits. It is
+// given as a hash, since a Spec's text is long and every request's names begin with it.
+func (e *Engine) pageKey(m *loaded, hash string) string {
+	text := fmt.Sprintf("%s\nbuild %q\nweights %q\nkv %q\nprecision %q\npositions %d\nspec %s\n",
+		pageFormat, e.opt.Version, hash, m.info.KVType, m.info.Precision, m.size.page, m.file.Spec.Canonical())
+	return fmt.Sprintf("%x", sha256.Sum256([]byte(text)))
 }
 
 // openDraft maps the model that guesses; it computes in turns with t, on its threads.

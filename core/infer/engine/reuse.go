@@ -1,7 +1,7 @@
 package engine
 
 import (
-	"encoding/binary"
+	"fmt"
 	"math"
 
 	"edged/core/infer/kv"
@@ -165,19 +165,19 @@ func (l *loop) shared(j *job, h kv.History, limit int) int {
 	return l.prefixes.Held(j.setOf(l.stretch(j, limit+1)), h, limit)
 }
 
-// describe names the adapters of a job as the cache knows them: by content and scale, in their order. A job with an
-// adapter of unknown content shares nothing.
+// describe names the adapters of a job as the cache knows them, a line each in their order: content, the bits of the scale, and of one
+// that a text calls the position from which it is on. A job with an adapter of unknown content shares nothing.
 func (j *job) describe() {
 	var set []byte
 	for i, a := range j.adapters {
 		if a.info.SHA256 == "" {
 			j.private = true
 		}
-		set = append(append(set, a.info.SHA256...), 0)
-		set = binary.LittleEndian.AppendUint32(set, math.Float32bits(j.req.Adapters[i].Scale))
+		set = fmt.Appendf(set, "adapter %q scale %08x", a.info.SHA256, math.Float32bits(j.req.Adapters[i].Scale))
 		if len(a.invocation) > 0 {
-			set = binary.LittleEndian.AppendUint32(set, uint32(j.active[i]))
+			set = fmt.Appendf(set, " from %d", j.active[i])
 		}
+		set = append(set, '\n')
 	}
 	j.set = string(set)
 }

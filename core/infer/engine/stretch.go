@@ -53,5 +53,5 @@ func (j *job) setOf(how int) string {
 	if how == 0 {
 		return j.set
 	}
-	return j.set + "\x00stretched " + strconv.Itoa(how)
+	return j.set + "stretched " + strconv.Itoa(how) + "\n"
 }

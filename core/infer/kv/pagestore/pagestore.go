@@ -59,11 +59,14 @@ func (n Name) Next(tokens []int32, scratch []byte) (Name, []byte) {
 
 // Options are the bounds of a store.
 type Options struct {
-	Dir   string // made where it is missing; of one process at a time
-	Bytes int64  // that all files may have
-	Daily int64  // bytes that may be written in any 24 hours; 0: none, what is there is still read
-	Log   *slog.Logger
-	Now   func() time.Time // nil: time.Now
+	Dir string // made where it is missing; of one process at a time
+	// Format says how names are made, in one line of text. A folder of another one, or of none, is emptied: nothing would ever
+	// ask for its pages.
+	Format string
+	Bytes  int64 // that all files may have
+	Daily  int64 // bytes that may be written in any 24 hours; 0: none, what is there is still read
+	Log    *slog.Logger
+	Now    func() time.Time // nil: time.Now
 }
 
 // maxPages bounds the files of a folder, and with them the memory of the index: about 3 MiB.
@@ -129,7 +132,11 @@ func Open(o Options) (*Store, error) {
 		return nil, errors.Join(fmt.Errorf("pagestore: %s: %w", o.Dir, ErrLocked), lock.Close())
 	}
 	s := &Store{o: o, lock: lock, pages: map[Name]*page{}}
-	if err := s.scan(); err != nil {
+	err = s.scan()
+	if err == nil {
+		err = s.checkFormat()
+	}
+	if err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
 	s.budget = openBudget(filepath.Join(o.Dir, "written"), o.Daily, o.Now())
@@ -140,6 +147,33 @@ func Open(o Options) (*Store, error) {
 		s.remove(victim)
 	}
 	return s, nil
+}
+
+// checkFormat removes the pages of another format and writes down the present one: afterwards, so that a crash on the way leaves it to
+// the next start.
+func (s *Store) checkFormat() error {
+	path := filepath.Join(s.o.Dir, "format")
+	old, err := os.ReadFile(path)
+	switch {
+	case err == nil && string(old) == s.o.Format+"\n":
+		return nil
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("pagestore: %w", err)
+	}
+	if len(s.pages) > 0 {
+		s.o.Log.Info("the prefix cache on disk was written in a format that this build does not read: its pages are removed, and prompts computed again",
+			"path", s.o.Dir, "pages", len(s.pages), "format", strings.TrimSpace(string(old[:min(len(old), 60)])), "reads", s.o.Format)
+	}
+	for n, p := range s.pages {
+		if err := os.Remove(filepath.Join(s.o.Dir, fileName(n, p.depth))); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("pagestore: %w", err)
+		}
+		s.forget(n)
+	}
+	if err := writeSmall(path, []byte(s.o.Format+"\n")); err != nil {
+		return fmt.Errorf("pagestore: %w", err)
+	}
+	return nil
 }
 
 // fileName is NAME-DEPTH.page.

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 )
@@ -407,6 +408,49 @@ func TestNowhereToWrite(t *testing.T) {
 	_ = s.Close() // it cannot write the budget either
 	if _, err := Open(Options{Dir: filepath.Join(os.DevNull, "pages"), Bytes: 1}); err == nil {
 		t.Error("a folder that cannot be made was opened")
+	}
+}
+
+// TestFormat: a folder of another format, or of none, is emptied before anything is read from it; one of the same keeps its pages.
+func TestFormat(t *testing.T) {
+	dir := t.TempDir()
+	c := newChain("m", 3, 1)
+	open := func(format string) *Store {
+		t.Helper()
+		s, err := Open(Options{Dir: dir, Bytes: 1 << 20, Daily: 1 << 20, Format: format})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	var have []int
+	for _, format := range []string{"one", "one", "two", "one"} {
+		s := open(format)
+		have = append(have, c.have(t, s))
+		if files, err := filepath.Glob(filepath.Join(dir, "*.page")); err != nil || len(files) != have[len(have)-1] {
+			t.Errorf("%s: %d files, %v", format, len(files), err)
+		}
+		if st := s.Stats(); st.Pages != have[len(have)-1] || st.Pages == 0 && st.Bytes != 0 {
+			t.Errorf("%s: %+v", format, st)
+		}
+		c.put(t, s, 0, 3, s.Tick())
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !slices.Equal(have, []int{0, 3, 0, 0}) {
+		t.Errorf("found %v", have)
+	}
+	// The first builds wrote no such file.
+	if err := os.Remove(filepath.Join(dir, "format")); err != nil {
+		t.Fatal(err)
+	}
+	s := open("one")
+	if n := c.have(t, s); n != 0 {
+		t.Errorf("%d pages of a folder without a format were found", n)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
 	}
 }
 
