@@ -3,22 +3,21 @@ package dispatch
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
+	"strings"
 )
 
-// asTexts makes texts of those arguments that a tool describes as texts and a model has written as something else. Families
-// that write a text between tags write 12 and true like the number and the truth.
+// asTexts makes texts of those arguments that a tool takes as texts only and a model has written as something else. Families
+// that write a text between tags write 12, true and a file of JSON like the number, the truth and the object. The result has
+// no blanks between its values.
 func asTexts(tools json.RawMessage, name string, args json.RawMessage) json.RawMessage {
 	type function struct {
-		Name       string `json:"name"`
-		Parameters struct {
-			Properties map[string]struct {
-				Type json.RawMessage `json:"type"`
-			} `json:"properties"`
-		} `json:"parameters"`
+		Name       string          `json:"name"`
+		Parameters json.RawMessage `json:"parameters"`
 	}
 	var list []json.RawMessage
 	if json.Unmarshal(tools, &list) != nil {
-		return args
+		return compact(args)
 	}
 	for _, raw := range list {
 		var t struct {
@@ -34,22 +33,128 @@ func asTexts(tools json.RawMessage, name string, args json.RawMessage) json.RawM
 		if t.Name != name {
 			continue
 		}
-		return replaced(args, func(key string, v json.RawMessage) json.RawMessage {
-			if v[0] == '"' || string(t.Parameters.Properties[key].Type) != `"string"` {
+		var parameters schema
+		if json.Unmarshal(t.Parameters, &parameters) != nil {
+			break
+		}
+		root := &parameters
+		return compact(replaced(args, func(key string, v, written json.RawMessage) json.RawMessage {
+			p := root.Properties[key]
+			if v[0] == '"' || p == nil || p.takes(root, v, 0) {
 				return v
 			}
-			text, err := json.Marshal(string(v))
-			if err != nil {
+			text, err := json.Marshal(string(written))
+			if err != nil || !p.takes(root, text, 0) {
 				return v
 			}
 			return text
-		})
+		}))
 	}
-	return args
+	return compact(args)
 }
 
-// replaced is an object with other values; the keys keep their order. It is the same where nothing is replaced.
-func replaced(obj json.RawMessage, by func(key string, v json.RawMessage) json.RawMessage) json.RawMessage {
+func compact(args json.RawMessage) json.RawMessage {
+	var out bytes.Buffer
+	if json.Compact(&out, args) != nil {
+		return args
+	}
+	return out.Bytes()
+}
+
+// schema is what a tool says of the kinds of its parameters.
+type schema struct {
+	Type        json.RawMessage    `json:"type"`
+	Enum        []json.RawMessage  `json:"enum"`
+	Const       json.RawMessage    `json:"const"`
+	Ref         string             `json:"$ref"`
+	AnyOf       []*schema          `json:"anyOf"`
+	OneOf       []*schema          `json:"oneOf"`
+	AllOf       []*schema          `json:"allOf"`
+	Properties  map[string]*schema `json:"properties"`
+	Defs        map[string]*schema `json:"$defs"`
+	Definitions map[string]*schema `json:"definitions"`
+}
+
+// UnmarshalJSON takes a schema that is true or false, or that has something else in the place of a keyword, as one that says
+// nothing.
+func (s *schema) UnmarshalJSON(raw []byte) error {
+	type plain schema
+	var p plain
+	if json.Unmarshal(raw, &p) != nil {
+		p = plain{}
+	}
+	*s = schema(p)
+	return nil
+}
+
+// maxDepth is how many schemas may lead from one to the next.
+const maxDepth = 16
+
+// takes reports whether a value may be of that kind, as far as is known.
+func (s *schema) takes(root *schema, v json.RawMessage, depth int) bool {
+	if s == nil || depth > maxDepth {
+		return true
+	}
+	if s.Ref != "" {
+		name, ok := strings.CutPrefix(s.Ref, "#/$defs/")
+		to := root.Defs[name]
+		if !ok {
+			name, _ = strings.CutPrefix(s.Ref, "#/definitions/")
+			to = root.Definitions[name]
+		}
+		if !to.takes(root, v, depth+1) {
+			return false
+		}
+	}
+	values := s.Enum
+	if len(s.Const) > 0 {
+		values = append(slices.Clone(values), s.Const)
+	}
+	if len(values) > 0 && !slices.ContainsFunc(values, func(e json.RawMessage) bool { return bytes.Equal(compact(e), compact(v)) }) {
+		return false
+	}
+	if kinds := s.kinds(); len(kinds) > 0 && !slices.ContainsFunc(kinds, func(kind string) bool { return isKind(kind, v) }) {
+		return false
+	}
+	for _, any := range [][]*schema{s.AnyOf, s.OneOf} {
+		if len(any) > 0 && !slices.ContainsFunc(any, func(t *schema) bool { return t.takes(root, v, depth+1) }) {
+			return false
+		}
+	}
+	return !slices.ContainsFunc(s.AllOf, func(t *schema) bool { return !t.takes(root, v, depth+1) })
+}
+
+func (s *schema) kinds() []string {
+	var one string
+	if json.Unmarshal(s.Type, &one) == nil && one != "" {
+		return []string{one}
+	}
+	var several []string
+	if json.Unmarshal(s.Type, &several) != nil {
+		return nil
+	}
+	return several
+}
+
+func isKind(kind string, v json.RawMessage) bool {
+	switch v[0] {
+	case '"':
+		return kind == "string"
+	case '{':
+		return kind == "object"
+	case '[':
+		return kind == "array"
+	case 't', 'f':
+		return kind == "boolean"
+	case 'n':
+		return kind == "null"
+	}
+	return kind == "number" || kind == "integer" // 1.5 of an integer is the model's fault, and no text
+}
+
+// replaced is an object with other values; the keys keep their order. It is the same where nothing is replaced. by is given
+// each value, and also as it was written, with the blanks around it.
+func replaced(obj json.RawMessage, by func(key string, v, written json.RawMessage) json.RawMessage) json.RawMessage {
 	dec := json.NewDecoder(bytes.NewReader(obj))
 	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
 		return obj
@@ -62,11 +167,17 @@ func replaced(obj json.RawMessage, by func(key string, v json.RawMessage) json.R
 		if err != nil || !ok {
 			return obj
 		}
+		begin := dec.InputOffset()
+		begin += int64(bytes.IndexByte(obj[begin:], ':')) + 1
 		var v json.RawMessage
 		if dec.Decode(&v) != nil {
 			return obj
 		}
-		with := by(key, v)
+		end := dec.InputOffset()
+		for end < int64(len(obj)) && strings.IndexByte(blanks, obj[end]) >= 0 {
+			end++
+		}
+		with := by(key, v, obj[begin:end])
 		changed = changed || !bytes.Equal(with, v)
 		name, err := json.Marshal(key)
 		if err != nil {

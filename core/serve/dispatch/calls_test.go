@@ -7,12 +7,17 @@ import (
 
 func TestTextsOfCalls(t *testing.T) {
 	tools := json.RawMessage(`[{"type":"function","function":{"name":"say","parameters":{"type":"object","properties":{
-		"text":{"type":"string"},"times":{"type":"integer"}}}}},{"name":"bare","parameters":{"properties":{"x":{"type":"string"}}}}]`)
+		"text":{"type":"string"},"times":{"type":"integer"},"maybe":{"anyOf":[{"type":"string"},{"type":"null"}]},"either":{"type":["string","integer"]},
+		"code":{"$ref":"#/$defs/Code"},"choice":{"enum":["1","on"]},"any":true,"list":{"type":"array"}},"$defs":{"Code":{"type":"string","pattern":"[0-9]+"}}}}},{"name":"bare","parameters":{"properties":{"x":{"type":"string"}}}}]`)
 	for _, c := range []struct{ name, args, want string }{
 		{"say", `{"times":12,"text":12}`, `{"times":12,"text":"12"}`},
 		{"say", `{"text":true}`, `{"text":"true"}`},
-		{"say", `{"text": [1, "a"]}`, `{"text":"[1, \"a\"]"}`},
-		{"say", `{"text": "a <b>", "times": "x"}`, `{"text": "a <b>", "times": "x"}`},
+		{"say", `{"text":[1, "a"]}`, `{"text":"[1, \"a\"]"}`},
+		{"say", "{\"text\":{\n  \"a\": 1\n}\n,\"times\":1}", `{"text":"{\n  \"a\": 1\n}\n","times":1}`},
+		{"say", "{\"list\":[ 1,\n 2 ]\n}", `{"list":[1,2]}`},
+		{"say", `{"text": "a <b>", "times": "x"}`, `{"text":"a <b>","times":"x"}`},
+		{"say", `{"maybe":12,"either":12,"code":12,"choice":1,"any":12}`, `{"maybe":"12","either":12,"code":"12","choice":"1","any":12}`},
+		{"say", `{"maybe":null,"code":true,"choice":2}`, `{"maybe":null,"code":"true","choice":2}`},
 		{"bare", `{"x":1.50}`, `{"x":"1.50"}`},
 		{"other", `{"text":12}`, `{"text":12}`},
 	} {

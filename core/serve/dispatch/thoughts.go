@@ -12,13 +12,22 @@ func thoughtMarks() [][2]string {
 		{"<seed:think>", "</seed:think>"},
 		{"<mm:think>", "</mm:think>"},
 		{"<think:opensource>", "</think:opensource>"},
+		{"<thought>", "</thought>"},
+		{"<|channel|>analysis<|message|>", "<|end|>"},
+		{"<|open|>think<|sep|>", "<|close|>think<|sep|>"},
 	}
+}
+
+// answerMarks are what families write before what they say.
+func answerMarks() []string {
+	return []string{"<|start|>assistant<|channel|>final<|message|>", "<|channel|>final<|message|>", "<|open|>response<|sep|>"}
 }
 
 // openThought is the mark that closes the thought which a prompt ends within; "": it ends within none.
 func openThought(prompt string) string {
 	prompt = strings.TrimRight(prompt, " \t\r\n")
-	for _, m := range thoughtMarks() {
+	// Apriel's begins like any text, so that only what its template wrote tells it.
+	for _, m := range append(thoughtMarks(), [2]string{"Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]"}) {
 		if strings.HasSuffix(prompt, m[0]) {
 			return m[1]
 		}
@@ -73,12 +82,16 @@ func (t *thoughts) write(text string) (thought, said string) {
 					t.state, t.end, t.held = thinks, m[1], after
 					break
 				}
-				waits = waits || strings.HasPrefix(m[0], rest)
+				if after, ok := strings.CutPrefix(rest, m[1]); ok { // of a thought that never began: there is none
+					t.state, t.held = hasThought, after
+					break
+				}
+				waits = waits || strings.HasPrefix(m[0], rest) || strings.HasPrefix(m[1], rest)
 			}
-			if t.state == thinks {
+			if t.state != mayThink {
 				continue
 			}
-			if waits {
+			if waits || t.answers(rest) {
 				return thought, said
 			}
 			t.state = says
@@ -94,7 +107,7 @@ func (t *thoughts) write(text string) (thought, said string) {
 			t.state, t.held = hasThought, after
 		case hasThought:
 			t.held = strings.TrimLeft(t.held, blanks)
-			if t.held == "" {
+			if t.held == "" || t.answers(t.held) {
 				return thought, said
 			}
 			t.state = says
@@ -104,6 +117,18 @@ func (t *thoughts) write(text string) (thought, said string) {
 			return thought, said
 		}
 	}
+}
+
+// answers takes the mark off that stands before what is said, and reports whether more of the text is needed to tell.
+func (t *thoughts) answers(rest string) (waits bool) {
+	for _, m := range answerMarks() {
+		if after, ok := strings.CutPrefix(rest, m); ok {
+			t.held = after
+			return false
+		}
+		waits = waits || strings.HasPrefix(m, rest)
+	}
+	return waits
 }
 
 // close ends the text and returns what waited.

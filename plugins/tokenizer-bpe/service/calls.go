@@ -74,11 +74,15 @@ func (c controls) longest(text string) string {
 // thoughts are the control tokens that stand around what a model thinks, where its template writes them: they are a part of
 // the text, so that it can be told apart.
 func (c controls) thoughts(template string) []string {
-	var out []string
-	for _, mark := range []string{
+	marks := []string{
 		"<think>", "</think>", "[THINK]", "[/THINK]", "<|channel>", "<channel|>", "<|START_THINKING|>", "<|END_THINKING|>",
-		"<seed:think>", "</seed:think>", "<mm:think>", "</mm:think>",
-	} {
+		"<seed:think>", "</seed:think>", "<mm:think>", "</mm:think>", "<thought>", "</thought>",
+	}
+	if strings.Contains(template, "<|channel|>analysis") { // gpt-oss, whose answers are messages
+		marks = append(marks, "<|start|>", "<|channel|>", "<|message|>", "<|end|>")
+	}
+	var out []string
+	for _, mark := range marks {
 		if c[mark] && strings.Contains(template, mark) {
 			out = append(out, mark)
 		}

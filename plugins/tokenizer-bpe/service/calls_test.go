@@ -116,3 +116,19 @@ func TestCallGrammar(t *testing.T) {
 		}
 	}
 }
+
+// TestMarksOfThoughts: of the control tokens around a thought those are a part of the text that the template has.
+func TestMarksOfThoughts(t *testing.T) {
+	c := controls{"<think>": true, "</think>": true, "<|channel|>": true, "<|message|>": true, "<|end|>": true, "<|start|>": true, "<|im_end|>": true}
+	for template, want := range map[string]string{
+		"<|im_start|>":              "",
+		"a<think>b</think>c":        "<think> </think>",
+		"<|message|>a<|end|>":       "",
+		"<seed:think></seed:think>": "",
+		"<|start|>a<|channel|>analysis<|message|>b<|end|>": "<|start|> <|channel|> <|message|> <|end|>",
+	} {
+		if got := strings.Join(c.thoughts(template), " "); got != want {
+			t.Errorf("%s: %s", template, got)
+		}
+	}
+}

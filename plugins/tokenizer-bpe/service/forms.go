@@ -28,24 +28,25 @@ const maxTries = 64
 // the text was decoded with its control tokens.
 func forms() []form {
 	return []form{
+		{"<tool_calls>", "</tool_calls>", callListOrTags}, // Apriel, MiniMax M1, Hunyuan, DeepSeek V4
 		{callStart, callEnd, inCallTags},
-		{"<seed:tool_call>", "</seed:tool_call>", functionTags},              // Seed-OSS
-		{"<minimax:tool_call>", "</minimax:tool_call>", invokeTags},          // MiniMax M2
-		{"<function_calls>", "</function_calls>", invokeTags},                // DeepSeek V3.2
-		{"<atem:function_calls>", "</atem:function_calls>", invokeTags},      // Muse
-		{"<TOOLCALL>", "</TOOLCALL>", callList},                              // Nemotron Nano
-		{"<tool_calls>", "</tool_calls>", callListOrTags},                    // Apriel, MiniMax M1, Hunyuan, DeepSeek V4
-		{"<|tool_call_start|>", "<|tool_call_end|>", pythonCalls},            // LFM2
-		{"<|START_ACTION|>", "<|END_ACTION|>", actions},                      // Command R7B
-		{"<|tool_call>", "<tool_call|>", gemmaCall},                          // Gemma 4
-		{"<|tools_prefix|>", "<|tools_suffix|>", namedObjects},               // Apertus
-		{"<|tool_calls_section_begin|>", "<|tool_calls_section_end|>", kimi}, // Kimi K2
-		{"<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>", deepSeek},             // DeepSeek R1, V3.1
-		{"<|open|>tools<|sep|>", "<|close|>tools<|sep|>", kimiThree},         // Kimi K3
-		{"<|tool_calls|>", "<|calls|>", solar},                               // Solar Open
-		{"<|tool_call|>", "<|/tool_call|>", callList},                        // Granite 3, without an end; Phi-4-mini
-		{"<|function_call|>", "", oneCall},                                   // GigaChat 3.1
-		{"function call<|role_sep|>", "", oneCall},                           // GigaChat 3
+		{"<seed:tool_call>", "</seed:tool_call>", functionTags},                              // Seed-OSS
+		{"<minimax:tool_call>", "</minimax:tool_call>", invokeTags},                          // MiniMax M2
+		{"<function_calls>", "</function_calls>", invokeTags},                                // DeepSeek V3.2
+		{"<atem:function_calls>", "</atem:function_calls>", invokeTags},                      // Muse
+		{"<TOOLCALL>", "</TOOLCALL>", callList},                                              // Nemotron Nano
+		{"<|tool_call_start|>", "<|tool_call_end|>", pythonCalls},                            // LFM2
+		{"<|START_ACTION|>", "<|END_ACTION|>", actions},                                      // Command R7B
+		{"<|tool_call>", "<tool_call|>", gemmaCall},                                          // Gemma 4
+		{"<|tools_prefix|>", "<|tools_suffix|>", namedObjects},                               // Apertus
+		{"<|tool_calls_section_begin|>", "<|tool_calls_section_end|>", kimi},                 // Kimi K2
+		{"<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>", deepSeek},                             // DeepSeek R1, V3.1
+		{"<|close|>response<|sep|><|open|>tools<|sep|>", "<|close|>tools<|sep|>", kimiThree}, // Kimi K3
+		{"<|open|>tools<|sep|>", "<|close|>tools<|sep|>", kimiThree},                         // likewise
+		{"<|tool_calls|>", "<|calls|>", solar},                                               // Solar Open
+		{"<|tool_call|>", "<|/tool_call|>", callList},                                        // Granite 3, without an end; Phi-4-mini
+		{"<|function_call|>", "", oneCall},                                                   // GigaChat 3.1
+		{"function call<|role_sep|>", "", oneCall},                                           // GigaChat 3
 		{"<|python_end|>", "", func(s string, _ bool) ([]tokenizer.ToolCall, bool) { // Llama 4
 			_, calls := bare(s)
 			return calls, len(calls) > 0
@@ -314,14 +315,21 @@ func written(v, isText string) json.RawMessage {
 		return quote(v)
 	}
 	trimmed := strings.TrimSpace(v)
-	if trimmed != "" && (trimmed[0] != '"' && trimmed[0] != '\'' || isText == "false") {
-		p := &literal{s: trimmed}
-		if raw, ok := p.value(0); ok && p.pos == len(trimmed) {
-			return raw
-		}
+	if trimmed == "" || isText != "false" && (trimmed[0] == '"' || trimmed[0] == '\'' || leadingZero.MatchString(trimmed)) {
+		return quote(v)
+	}
+	if json.Valid([]byte(v)) {
+		return json.RawMessage(v) // as it stands there, blanks included: its tool may call it a text
+	}
+	p := &literal{s: trimmed}
+	if raw, ok := p.value(0); ok && p.pos == len(trimmed) {
+		return raw
 	}
 	return quote(v)
 }
+
+// leadingZero matches numbers that neither JSON nor Python has: they are codes.
+var leadingZero = regexp.MustCompile(`^-?0[0-9]`)
 
 // actions reads Command R's list of objects with tool_name and parameters.
 func actions(body string, _ bool) ([]tokenizer.ToolCall, bool) {
