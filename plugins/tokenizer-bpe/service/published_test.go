@@ -312,8 +312,10 @@ func closed(prompt, text string) string {
 // withoutEnd cuts what ends a turn, which a model writes as a token that ends the answer.
 func withoutEnd(text string) string {
 	at := max(strings.LastIndex(text, "set_light"), strings.LastIndex(text, "get_time"))
-	for _, end := range []string{"<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "</s>", "<|end|>", "<｜end▁of▁sentence｜>", "[e~[", "<turn|>", "<|eot|>", "<|endoftext|>", "<seed:eos>", "<|end_of_role|>", "<end_of_turn>",
-		"<|message_sep|>", "<end_of_sentence>", "<SPECIAL_12>", "<|tool_response>", "<|role_end|>", "</assistant>", "<|close|>message<|sep|>", "<|END_OF_TURN_TOKEN|>"} {
+	for _, end := range []string{
+		"<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "</s>", "<|end|>", "<｜end▁of▁sentence｜>", "[e~[", "<turn|>", "<|eot|>", "<|endoftext|>", "<seed:eos>", "<|end_of_role|>", "<end_of_turn>",
+		"<|message_sep|>", "<end_of_sentence>", "<SPECIAL_12>", "<|tool_response>", "<|role_end|>", "</assistant>", "<|close|>message<|sep|>", "<|END_OF_TURN_TOKEN|>",
+	} {
 		if i := strings.LastIndex(text, end); i > at {
 			text = text[:i]
 		}
@@ -336,7 +338,7 @@ func (n *node) post(t *testing.T, path string, body any) (answered json.RawMessa
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // only read
+	defer resp.Body.Close()
 	got, err := io.ReadAll(resp.Body)
 	if err != nil {
 		t.Fatal(err)
