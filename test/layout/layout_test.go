@@ -39,6 +39,7 @@ var allowed = map[string][]string{
 	"core/model/hfjson":      {"core/model/arch", "core/model/mmap"},
 	"core/model/lora":        {"core/model/lora/*", "core/model/arch", "core/model/gguf", "core/model/safetensors", "core/model/mmap", "core/model/digest", "core/model/hfjson", "quant"},
 	"core/model/lora/*":      {},
+	"core/model/lora/kinds":  {"core/model/lora/spectrum", "core/model/lora/torchrand", "core/model/arch", "core/model/safetensors", "quant"},
 	"core/model/quantize":    {"core/model/gguf", "core/model/mmap", "quant"},
 	"core/model/weights":     {"core/model/arch", "core/model/gguf", "core/model/safetensors", "core/model/mmap", "core/model/digest", "core/model/hfjson", "quant"},
 	"core/model/weights/*":   {"core/model/gguf", "core/model/safetensors", "quant"},

@@ -15,6 +15,8 @@ var (
 	ErrUnsupported = errors.New("not supported")
 	// ErrInvalid means that the files are damaged or contradict each other.
 	ErrInvalid = errors.New("invalid file")
+	// ErrMismatch means that files are sound and belong to another model.
+	ErrMismatch = errors.New("does not fit the model")
 )
 
 // Keys reads hyper-parameters from the metadata of a GGUF file or from config.json. A family names what it wants once for both:

@@ -342,13 +342,13 @@ func (a *Adapter) add(l *rawDelta, m Base, name string, fromGGUF bool) error {
 			}
 		}
 	}
-	if l.made != nil && l.made.times != nil {
+	if l.made != nil && l.made.Times != nil {
 		if b.data, err = a.times(l, m, name); err != nil {
 			return err
 		}
 	}
 	var pairedBias []float32
-	if l.made != nil && l.made.paired != nil {
+	if l.made != nil && l.made.Paired != nil {
 		if b.data, pairedBias, err = a.pairs(l, m, name); err != nil {
 			return err
 		}

@@ -11,14 +11,14 @@ import (
 	"strings"
 
 	"edged/core/model/digest"
+	"edged/core/model/lora/kinds"
 	"edged/core/model/mmap"
 	"edged/core/model/safetensors"
 	"edged/quant"
 )
 
 const (
-	// maxRank bounds the rank of an adapter: published ones go to 512.
-	maxRank = 1 << 10
+	maxRank = kinds.MaxRank
 	// maxVirtual bounds the virtual tokens of a soft prompt: published ones have 8 to 100.
 	maxVirtual = 1 << 12
 )
@@ -118,17 +118,17 @@ type adapterFile struct {
 	model      Base // that it is to be proved against, for messages; nil: none is open
 	base       string
 	arch       string
-	other      Kind // of peftKinds; "": LoRA or a prompt
+	other      Kind // of package kinds; "": LoRA or a prompt
 	loras      []rawDelta
 	prompt     rawTensor // a soft prompt (virtual tokens, width); no rows: none
 	copies     []baseCopy
 	saved      []savedTensor
 	prefix     rawTensor                                 // of prefix tuning (virtual tokens, all of a token's keys and values); no rows: none
 	adaption   map[string]map[string]*safetensors.Tensor // of adaption prompts, by module and part
-	kinds      *kindReader                               // that reads them
+	kinds      *kinds.Reader                             // that reads them
 	invocation []int32
 	tokens     []trainedTokens
-	largest    struct{ out, in int } // of the matrices that it changes, once the model is known
+	largest    kinds.Size // of the matrices that it changes, once the model is known
 	notes      []string
 	files      []digest.File
 	maps       []*mmap.Mapping
@@ -163,8 +163,8 @@ type rawDelta struct {
 	experts int // of how many experts' matrices it is; 0: of one matrix
 	first   int // row of the fused matrix that B begins at
 	scale   float64
-	olora   bool  // A and B stand beside what OLoRA leaves of the base
-	made    *made // nil: a and b are as the file has them
+	olora   bool          // A and B stand beside what OLoRA leaves of the base
+	made    *kinds.Change // computed when the matrix that it is for is known; nil: a and b are as the file has them
 }
 
 // A biasKind is what the bias of a module does to the product.
@@ -176,25 +176,9 @@ const (
 	biasGain                  // the base's is multiplied by it
 )
 
-// made is a change of a kind beside LoRA, computed when the matrix that it is for is known.
-type made struct {
-	dense  bool // B is all of Δ (out, in), and there is no A
-	byRow  bool // times depends on the row
-	whole  int  // the columns of W must be a multiple of it; 0: any
-	widest int  // and no more than these; 0: any
-	blocks int  // the rows of W must be a multiple of it; 0: any
-
-	fits   func(out, in int) error      // nil: the fields above say all
-	derive func(a, b []float32, in int) // fills both factors, or A alone where times is set; nil: nothing to fill
-	// Instead of times: each row is made of two of W, that of the same number and that of its partner.
-	partner func(row int) int
-	paired  func(row int, w, other, dst []float32)
-	times   func(row int, w, dst []float32) // makes a row of B of a row of W; nil: derive does
-}
-
 // rank is the number of columns of B, which all containers agree on; 0 where the change has no low rank.
 func (l *rawDelta) rank() int {
-	if l.made != nil && l.made.dense {
+	if l.made != nil && l.made.Dense {
 		return 0
 	}
 	return l.b.cols

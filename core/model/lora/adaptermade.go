@@ -35,7 +35,7 @@ func (f *adapterFile) measure(m Base) {
 	for i := range f.loras {
 		if name, ok := m.Family().ToGGUF(f.loras[i].module); ok {
 			out, in, _ := sizeOf(m, name+".weight")
-			f.largest.out, f.largest.in = max(f.largest.out, out), max(f.largest.in, in)
+			f.largest.Out, f.largest.In = max(f.largest.Out, out), max(f.largest.In, in)
 		}
 	}
 }
@@ -47,19 +47,19 @@ func (a *Adapter) make(l *rawDelta, m Base, name string) error {
 	switch {
 	case out == 0:
 		return a.fail(ErrMismatch, "module %s: the model has no tensor %s", l.module, name)
-	case l.b.rows != 0 && l.b.rows != out || how.blocks > 0 && out%how.blocks != 0 ||
-		l.a.cols != 0 && l.a.cols != in || how.whole > 0 && in%how.whole != 0 || how.widest > 0 && in > how.widest:
+	case l.b.rows != 0 && l.b.rows != out || how.Blocks > 0 && out%how.Blocks != 0 ||
+		l.a.cols != 0 && l.a.cols != in || how.Whole > 0 && in%how.Whole != 0:
 		return a.fail(ErrMismatch, "module %s: the shapes of its tensors do not fit the model's %s, which is (%d, %d): it was trained on another model", l.module, name, out, in)
-	case how.byRow && fused:
+	case how.ByRow && fused:
 		return a.fail(ErrUnsupported, "module %s: an adapter of the kind %s on a matrix whose parts are fused in groups; merge it into the model with PEFT", l.module, a.Kind)
 	}
 	l.a.cols, l.b.rows = in, out
-	if how.fits != nil {
-		if err := how.fits(out, in); err != nil {
+	if how.Fits != nil {
+		if err := how.Fits(out, in); err != nil {
 			return err
 		}
 	}
-	if how.dense {
+	if how.Dense {
 		l.b.cols = in
 		if a.dense += 4 * int64(out) * int64(in); a.dense > maxDense {
 			return a.fail(ErrUnsupported, "its changes have no low rank and take more than %d MiB with module %s: merge it into the model with PEFT", maxDense>>20, l.module)
@@ -72,13 +72,13 @@ func (a *Adapter) make(l *rawDelta, m Base, name string) error {
 			return err
 		}
 	}
-	if how.times == nil && how.paired == nil {
+	if how.Times == nil && how.Paired == nil {
 		if B, l.b.data, err = a.floats(out * l.b.cols); err != nil {
 			return err
 		}
 	}
-	if how.derive != nil {
-		how.derive(A, B, in)
+	if how.Derive != nil {
+		how.Derive(A, B, in)
 	}
 	return nil
 }
@@ -96,7 +96,7 @@ func (a *Adapter) times(l *rawDelta, m Base, name string) ([]byte, error) {
 	row := make([]float32, w.Cols)
 	for r := range w.Rows {
 		quant.Row(row, w, r)
-		l.made.times(l.first+apart(r, w.Rows, heads), row, B[r*l.b.cols:(r+1)*l.b.cols])
+		l.made.Times(l.first+apart(r, w.Rows, heads), row, B[r*l.b.cols:(r+1)*l.b.cols])
 	}
 	t := rawTensor{name: l.b.name, format: quant.F32, rows: w.Rows, cols: l.b.cols, data: data}
 	return data, a.finite(&t)

@@ -9,11 +9,9 @@
 package lora
 
 import (
-	"errors"
 	"os"
 
 	"edged/core/model/arch"
-	"edged/core/model/safetensors"
 	"edged/quant"
 )
 
@@ -24,7 +22,7 @@ var (
 	// ErrInvalid means that the files are damaged or contradict each other.
 	ErrInvalid = arch.ErrInvalid
 	// ErrMismatch means that an adapter belongs to another model.
-	ErrMismatch = errors.New("does not fit the model")
+	ErrMismatch = arch.ErrMismatch
 )
 
 // Base is the open model that an adapter is for. A weights.Model is one.
@@ -41,19 +39,6 @@ type Base interface {
 
 // maxList bounds the lists in a GGUF adapter's metadata.
 const maxList = 1 << 12
-
-func floatFormat(d safetensors.DType) (quant.Format, bool) {
-	switch d {
-	case safetensors.F32:
-		return quant.F32, true
-	case safetensors.F16:
-		return quant.F16, true
-	case safetensors.BF16:
-		return quant.BF16, true
-	default:
-		return quant.FormatInvalid, false
-	}
-}
 
 func exists(path string) bool {
 	_, err := os.Stat(path)

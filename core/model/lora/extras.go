@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"edged/core/model/arch"
+	"edged/core/model/lora/kinds"
 	"edged/core/model/safetensors"
 	"edged/quant"
 )
@@ -159,9 +160,9 @@ func (a *Adapter) addWhole(s *savedTensor, m Base, name string) error {
 	l := &rawDelta{
 		module: s.module, target: lastWord(s.module), scale: 1,
 		a: rawTensor{name: s.t.Name, format: quant.F32}, b: rawTensor{name: s.t.Name, format: quant.F32},
-		made: &made{
-			dense: true, byRow: true,
-			times: func(r int, w, dst []float32) {
+		made: &kinds.Change{
+			Dense: true, ByRow: true,
+			Times: func(r int, w, dst []float32) {
 				quant.Row(row, theirs, r)
 				for i, v := range w {
 					dst[i] = row[i] - v
@@ -251,12 +252,12 @@ func attentionOf(layer []arch.Sub) (arch.Attention, bool) {
 // readAdaption reads an adapter of the kind ADAPTION_PROMPT: adaption_gate (1) and adaption_prompt (1, tokens, width) of the
 // attention of some layers.
 func (f *adapterFile) readAdaption(dir string, c *peftConfig, file *safetensors.File) error {
-	r := &kindReader{f: f, dir: dir, c: c, kind: peftKind{parts: []string{"adaption_gate", "adaption_prompt"}}}
+	r := kinds.NewParts(dir, "adaption_gate", "adaption_prompt")
 	f.other = "adaption_prompt"
 	f.adaption = map[string]map[string]*safetensors.Tensor{}
 	for i := range file.Tensors() {
 		t := &file.Tensors()[i]
-		module, part := r.split(t.Name)
+		module, part := r.Split(t.Name)
 		if part == "" || module == "" || f.adaption[module][part] != nil {
 			return adapterError(dir, ErrUnsupported, "tensor %s %v: none of those that a %s adapter has, or twice", t.Name, t.Shape, c.Type)
 		}
@@ -265,13 +266,12 @@ func (f *adapterFile) readAdaption(dir string, c *peftConfig, file *safetensors.
 		}
 		f.adaption[module][part] = t
 	}
-	r.shared = map[string]*safetensors.Tensor{}
 	for module := range f.adaption {
-		r.t = f.adaption[module]
-		if _, _, err := r.tensor(module, "adaption_gate", 1); err != nil {
+		of := kinds.Module{Name: module, Tensors: f.adaption[module]}
+		if _, _, err := r.Tensor(of, "adaption_gate", 1); err != nil {
 			return err
 		}
-		if _, _, err := r.tensor(module, "adaption_prompt", 3); err != nil {
+		if _, _, err := r.Tensor(of, "adaption_prompt", 3); err != nil {
 			return err
 		}
 	}
@@ -283,12 +283,12 @@ func (f *adapterFile) readAdaption(dir string, c *peftConfig, file *safetensors.
 func (a *Adapter) addAdaption(f *adapterFile, m Base) error {
 	r := f.kinds
 	for module := range f.adaption {
-		r.t = f.adaption[module]
-		gate, n, err := r.tensor(module, "adaption_gate", 1)
+		of := kinds.Module{Name: module, Tensors: f.adaption[module]}
+		gate, n, err := r.Tensor(of, "adaption_gate", 1)
 		if err != nil {
 			return err
 		}
-		x, s, err := r.tensor(module, "adaption_prompt", 3)
+		x, s, err := r.Tensor(of, "adaption_prompt", 3)
 		if err != nil {
 			return err
 		}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"edged/core/model/lora/kinds"
 	"edged/core/model/safetensors"
 )
 
@@ -217,7 +218,7 @@ func isEmbedding(module string) bool {
 
 // peftTensor takes a matrix, or a vector as a matrix of one column.
 func peftTensor(dir string, t *safetensors.Tensor, vector bool) (rawTensor, error) {
-	format, ok := floatFormat(t.DType)
+	format, ok := kinds.FloatFormat(t.DType)
 	if !ok {
 		return rawTensor{}, adapterError(dir, ErrUnsupported, "tensor %s is %s; the supported types are F32, F16 and BF16", t.Name, t.DType)
 	}

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"math"
 	"regexp"
 	"slices"
@@ -14,6 +13,7 @@ import (
 
 	"edged/core/model/arch"
 	"edged/core/model/hfjson"
+	"edged/core/model/lora/kinds"
 )
 
 // Limits of adapter_config.json. A list may name every module of a model, but expressions are compiled, and their
@@ -52,29 +52,10 @@ type peftConfig struct {
 	Arrow      json.RawMessage `json:"arrow_config"`
 	Tying      bool            `json:"ensure_weight_tying"`
 
-	// Of other kinds.
-	KaSA         json.RawMessage `json:"kasa_config"`
-	TokenIndices json.RawMessage `json:"token_indices"` // TRAINABLE_TOKENS
-	InitRank     float64         `json:"init_r"`        // AdaLoRA
-	LycorisAlpha float64         `json:"alpha"`         // LoHa, LoKr
-	TopK         float64         `json:"topk"`          // VB-LoRA
-	InitWeights  json.RawMessage `json:"init_weights"`  // MiSS: its form
-	GramSchmidt  bool            `json:"apply_GS"`      // HRA
-	COFT         bool            `json:"coft"`          // OFT
-	Epsilon      float64         `json:"eps"`           // OFT
-	BlockShare   bool            `json:"block_share"`   // OFT
-	Neumann      *bool           `json:"use_cayley_neumann"`
-	NeumannTerms *float64        `json:"num_cayley_neumann_terms"`
-	Seed         int64           `json:"projection_prng_key"` // VeRA, RandLoRA
-	RandAlpha    float64         `json:"randlora_alpha"`
-	Sparse       bool            `json:"sparse"`      // RandLoRA
-	VerySparse   bool            `json:"very_sparse"` // RandLoRA
-	Places       int64           `json:"random_loc_seed"`
-	Scaling      *float64        `json:"scaling"` // FourierFT, WaveFT
-	Wavelet      string          `json:"wavelet_family"`
-	Variant      string          `json:"variant"`    // RoAd
-	GroupSize    int             `json:"group_size"` // RoAd
-	Inverse      *bool           `json:"use_idwt"`   // WaveFT
+	kinds.Options                 // of other kinds
+	KaSA          json.RawMessage `json:"kasa_config"`
+	TokenIndices  json.RawMessage `json:"token_indices"` // TRAINABLE_TOKENS
+	LycorisAlpha  float64         `json:"alpha"`         // LoHa, LoKr
 
 	// Of a soft prompt: PromptLearningConfig of src/peft/config.py.
 	Virtual *float64 `json:"num_virtual_tokens"`
@@ -122,11 +103,8 @@ func (c *peftConfig) saves(module string) bool {
 	return slices.ContainsFunc(c.Save, func(m string) bool { return strings.HasSuffix(module, m) })
 }
 
-// isKind tells whether it is one of peftKinds.
-func (c *peftConfig) isKind() bool {
-	_, ok := peftKinds()[c.Type]
-	return ok
-}
+// isKind tells whether it is one of package kinds.
+func (c *peftConfig) isKind() bool { return kinds.Has(c.Type) }
 
 // A refusal is a configuration of a kind that is not served; modules are those that it names.
 type refusal struct {
@@ -140,7 +118,7 @@ func (r *refusal) Unwrap() error { return ErrUnsupported }
 
 // parsePEFTConfig reads and checks a configuration.
 func parsePEFTConfig(data []byte) (*peftConfig, error) {
-	c := &peftConfig{Type: "LORA", Rank: 8, Alpha: 8, InitRank: 12, LycorisAlpha: 8, TopK: 2, Epsilon: 6e-5, RandAlpha: 640, Places: 777, Variant: "road_1", GroupSize: 64}
+	c := &peftConfig{Type: "LORA", Rank: 8, Alpha: 8, LycorisAlpha: 8, Options: kinds.Defaults()}
 	if err := json.Unmarshal(data, c); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
@@ -222,7 +200,7 @@ func (c *peftConfig) refuse() error {
 	case c.Type == "TRAINABLE_TOKENS" || c.isOther() && len(c.Save) == 0:
 		return nil
 	case c.Type != "LORA" && !c.isOther():
-		why = fmt.Sprintf("peft_type %q; the supported ones are LORA, PROMPT_TUNING, P_TUNING, CPT, PREFIX_TUNING, ADAPTION_PROMPT, LN_TUNING, TRAINABLE_TOKENS, %s; merge it into the model with PEFT's merge_and_unload", c.Type, strings.Join(slices.Sorted(maps.Keys(peftKinds())), ", "))
+		why = fmt.Sprintf("peft_type %q; the supported ones are LORA, PROMPT_TUNING, P_TUNING, CPT, PREFIX_TUNING, ADAPTION_PROMPT, LN_TUNING, TRAINABLE_TOKENS, %s; merge it into the model with PEFT's merge_and_unload", c.Type, strings.Join(kinds.Names(), ", "))
 	case c.isOther():
 		why = fmt.Sprintf("modules_to_save %q: whole trained modules are not served beside %s; train without", c.Save, c.Type)
 	case given(c.Arrow):

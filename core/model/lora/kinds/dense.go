@@ -1,8 +1,10 @@
-package lora
+package kinds
 
 import (
 	"fmt"
 	"strings"
+
+	"edged/core/model/arch"
 )
 
 // dense is a matrix in float32.
@@ -11,7 +13,7 @@ type dense struct {
 	rows, cols int
 }
 
-func (r *kindReader) matrix(module, part string) (dense, error) {
+func (r *Reader) matrix(module, part string) (dense, error) {
 	x, s, err := r.tensor(module, part, 2)
 	if err != nil {
 		return dense{}, err
@@ -38,21 +40,19 @@ func (a dense) times(b dense) dense {
 	return out
 }
 
-func (r *kindReader) shapes(module string, what string, m ...dense) error {
+func (r *Reader) shapes(module string, what string, m ...dense) error {
 	var s []string
 	for _, d := range m {
 		s = append(s, fmt.Sprintf("(%d, %d)", d.rows, d.cols))
 	}
-	return adapterError(r.dir, ErrInvalid, "module %s: %s of shapes %s do not belong together", module, what, strings.Join(s, ", "))
+	return r.fail(arch.ErrInvalid, "module %s: %s of shapes %s do not belong together", module, what, strings.Join(s, ", "))
 }
 
-func denseDelta(out, in int, scale float64, fill func(B []float32)) rawDelta {
-	return rawDelta{
-		a: rawTensor{cols: in}, b: rawTensor{rows: out, cols: in}, scale: scale,
-		made: &made{
-			dense:  true,
-			derive: func(_, B []float32, _ int) { fill(B) },
-		},
+func denseChange(out, in int, scale float64, fill func(B []float32)) *Change {
+	return &Change{
+		A: Shape{Cols: in}, B: Shape{Rows: out, Cols: in}, Scale: scale,
+		Dense:  true,
+		Derive: func(_, B []float32, _ int) { fill(B) },
 	}
 }
 

@@ -1,8 +1,9 @@
-package lora
+package kinds
 
 import (
 	"math"
 
+	"edged/core/model/arch"
 	"edged/core/model/lora/spectrum"
 	"edged/core/model/lora/torchrand"
 )
@@ -26,7 +27,7 @@ type projections struct {
 }
 
 // projections reads the file's, or prepares to draw them.
-func (r *kindReader) projections(module, partA, partB string, rank, dims int, draw func(p *projections)) (*projections, error) {
+func (r *Reader) projections(module, partA, partB string, rank, dims int, draw func(p *projections)) (*projections, error) {
 	if r.drawn != nil && r.drawn.rank == rank {
 		return r.drawn, nil
 	}
@@ -45,7 +46,7 @@ func (r *kindReader) projections(module, partA, partB string, rank, dims int, dr
 		}
 		p.a, p.b, p.cols, p.rows, p.fromConfig = a, b, s[dims-1], n[0], false
 		if s[0] != rank || n[dims-1] != rank || dims == 3 && s[1] != 1 {
-			return nil, adapterError(r.dir, ErrInvalid, "module %s: %s %v and %s %v are not of its rank %d", module, partA, s, partB, n, rank)
+			return nil, r.fail(arch.ErrInvalid, "module %s: %s %v and %s %v are not of its rank %d", module, partA, s, partB, n, rank)
 		}
 	}
 	r.drawn = p
@@ -53,35 +54,35 @@ func (r *kindReader) projections(module, partA, partB string, rank, dims int, dr
 }
 
 // fits proves that a matrix (out, in) takes no more than there is, and draws what is to be drawn.
-func (r *kindReader) fits(p *projections, module string, cols, rows, bases int) error {
+func (r *Reader) fits(p *projections, module string, cols, rows, bases int) error {
 	if p.a == nil {
-		size := r.f.largest
-		if w, n := max(size.out, size.in), min(size.out, size.in); float64(p.rank)*float64(w) > maxDrawn || p.partA == "randlora_A" && float64(w)*float64(n) > maxDrawn {
-			return adapterError(r.dir, ErrUnsupported, "its projections take more than %d values; merge it into the model with PEFT", maxDrawn)
+		size := r.largest
+		if w, n := max(size.Out, size.In), min(size.Out, size.In); float64(p.rank)*float64(w) > maxDrawn || p.partA == "randlora_A" && float64(w)*float64(n) > maxDrawn {
+			return r.fail(arch.ErrUnsupported, "its projections take more than %d values; merge it into the model with PEFT", maxDrawn)
 		}
 		p.draw(p)
 	}
 	if cols > p.cols || rows > p.rows || bases > p.bases {
-		return adapterError(r.dir, ErrMismatch, "module %s: its projections are (%d, %d) and (%d, %d, %d), too small for the model's matrix: it was trained on another model",
+		return r.fail(arch.ErrMismatch, "module %s: its projections are (%d, %d) and (%d, %d, %d), too small for the model's matrix: it was trained on another model",
 			module, p.rank, p.cols, p.rows, p.bases, p.rank)
 	}
 	return nil
 }
 
 // vera is Δ = (b ⊙ B)·(d ⊙ A), of which a module takes the first columns of A and the first rows of B (Kopiczko et al. 2024).
-func (r *kindReader) vera(module string) (rawDelta, error) {
+func (r *Reader) vera(module string) (*Change, error) {
 	bs, s, err := r.tensor(module, "vera_lambda_b", 1)
 	if err != nil {
-		return rawDelta{}, err
+		return nil, err
 	}
 	ds, n, err := r.tensor(module, "vera_lambda_d", 1)
 	if err != nil {
-		return rawDelta{}, err
+		return nil, err
 	}
 	out, rank := s[0], n[0]
 	p, err := r.projections(module, "vera_A", "vera_B", rank, 2, func(p *projections) {
-		g := torchrand.New(uint64(r.c.Seed))
-		p.cols, p.rows = r.f.largest.in, r.f.largest.out
+		g := torchrand.New(uint64(r.o.Seed))
+		p.cols, p.rows = r.largest.In, r.largest.Out
 		p.a, p.b = make([]float32, rank*p.cols), make([]float32, p.rows*rank)
 		bound := math.Sqrt(3) * (math.Sqrt2 / math.Sqrt(float64(p.cols)))
 		g.Uniform(p.a, -bound, bound)
@@ -89,97 +90,93 @@ func (r *kindReader) vera(module string) (rawDelta, error) {
 		g.Uniform(p.b, -bound, bound)
 	})
 	if err != nil {
-		return rawDelta{}, err
+		return nil, err
 	}
-	return rawDelta{
-		a: rawTensor{rows: rank}, b: rawTensor{rows: out, cols: rank}, scale: 1,
-		made: &made{
-			fits: func(out, in int) error { return r.fits(p, module, in, out, 1) },
-			derive: func(a, b []float32, in int) {
+	return &Change{
+		A: Shape{Rows: rank}, B: Shape{Rows: out, Cols: rank}, Scale: 1,
+		Fits: func(out, in int) error { return r.fits(p, module, in, out, 1) },
+		Derive: func(a, b []float32, in int) {
+			for k := range rank {
+				for i := range in {
+					a[k*in+i] = ds[k] * p.a[k*p.cols+i]
+				}
+			}
+			for o := range out {
 				for k := range rank {
-					for i := range in {
-						a[k*in+i] = ds[k] * p.a[k*p.cols+i]
-					}
+					b[o*rank+k] = bs[o] * p.b[o*rank+k]
 				}
-				for o := range out {
-					for k := range rank {
-						b[o*rank+k] = bs[o] * p.b[o*rank+k]
-					}
-				}
-			},
+			}
 		},
 	}, nil
 }
 
 // randlora is Δ = alpha/r · Σ over bases B·(λ ⊙ A ⊙ γ) (Albert et al. 2025), on whichever side is the shorter. PEFT puts the
 // products of A in the order (rank, base) and those of B in the order (base, rank), and so does this.
-func (r *kindReader) randlora(module string) (rawDelta, error) {
+func (r *Reader) randlora(module string) (*Change, error) {
 	l, s, err := r.tensor(module, "randlora_lambda", 2)
 	if err != nil {
-		return rawDelta{}, err
+		return nil, err
 	}
 	g, n, err := r.tensor(module, "randlora_gamma", 2)
 	if err != nil {
-		return rawDelta{}, err
+		return nil, err
 	}
 	rank, bases, short := s[0], s[1], n[1]
 	if n[0] != bases {
-		return rawDelta{}, adapterError(r.dir, ErrInvalid, "module %s: randlora_lambda %v and randlora_gamma %v do not belong together", module, s, n)
+		return nil, r.fail(arch.ErrInvalid, "module %s: randlora_lambda %v and randlora_gamma %v do not belong together", module, s, n)
 	}
 	p, err := r.projections(module, "randlora_A", "randlora_B", rank, 3, func(p *projections) { r.drawRandLoRA(p) })
 	if err != nil {
-		return rawDelta{}, err
+		return nil, err
 	}
-	return rawDelta{
-		scale: r.c.RandAlpha / float64(rank),
-		made: &made{
-			dense: true,
-			fits: func(out, in int) error {
-				if min(out, in) != short {
-					return adapterError(r.dir, ErrMismatch, "module %s: randlora_gamma is %v, but the model's matrix is (%d, %d): it was trained on another model", module, n, out, in)
-				}
-				return r.fits(p, module, short, max(out, in), bases)
-			},
-			derive: func(_, B []float32, in int) {
-				out := len(B) / in
-				long := max(out, in)
-				scaled := dense{make([]float32, rank*bases*short), rank * bases, short}
-				for k := range rank {
-					for b := range bases {
-						for i := range short {
-							scaled.x[(k*bases+b)*short+i] = l[k*bases+b] * p.a[k*p.cols+i] * g[b*short+i]
-						}
+	return &Change{
+		Scale: r.o.RandAlpha / float64(rank),
+		Dense: true,
+		Fits: func(out, in int) error {
+			if min(out, in) != short {
+				return r.fail(arch.ErrMismatch, "module %s: randlora_gamma is %v, but the model's matrix is (%d, %d): it was trained on another model", module, n, out, in)
+			}
+			return r.fits(p, module, short, max(out, in), bases)
+		},
+		Derive: func(_, B []float32, in int) {
+			out := len(B) / in
+			long := max(out, in)
+			scaled := dense{make([]float32, rank*bases*short), rank * bases, short}
+			for k := range rank {
+				for b := range bases {
+					for i := range short {
+						scaled.x[(k*bases+b)*short+i] = l[k*bases+b] * p.a[k*p.cols+i] * g[b*short+i]
 					}
 				}
-				fixed := dense{make([]float32, long*bases*rank), long, bases * rank}
-				for o := range long {
-					copy(fixed.x[o*bases*rank:(o+1)*bases*rank], p.b[o*p.bases*rank:])
+			}
+			fixed := dense{make([]float32, long*bases*rank), long, bases * rank}
+			for o := range long {
+				copy(fixed.x[o*bases*rank:(o+1)*bases*rank], p.b[o*p.bases*rank:])
+			}
+			change := fixed.times(scaled) // (long, short)
+			if short == in {
+				copy(B, change.x)
+				return
+			}
+			for o := range out {
+				for i := range in {
+					B[o*in+i] = change.x[i*short+o]
 				}
-				change := fixed.times(scaled) // (long, short)
-				if short == in {
-					copy(B, change.x)
-					return
-				}
-				for o := range out {
-					for i := range in {
-						B[o*in+i] = change.x[i*short+o]
-					}
-				}
-			},
+			}
 		},
 	}, nil
 }
 
 // drawRandLoRA draws RandLoRA's projections: sparse ones of float32, dense ones of bfloat16, in which PEFT draws them wherever
 // the machine has it, whatever the base is in.
-func (r *kindReader) drawRandLoRA(p *projections) {
-	long, short := max(r.f.largest.out, r.f.largest.in), min(r.f.largest.out, r.f.largest.in)
-	g := torchrand.New(uint64(r.c.Seed))
+func (r *Reader) drawRandLoRA(p *projections) {
+	long, short := max(r.largest.Out, r.largest.In), min(r.largest.Out, r.largest.In)
+	g := torchrand.New(uint64(r.o.Seed))
 	p.cols, p.rows, p.bases = short, long, (short+p.rank-1)/p.rank
 	p.a, p.b = make([]float32, p.rank*short), make([]float32, long*p.bases*p.rank)
-	if r.c.Sparse || r.c.VerySparse {
+	if r.o.Sparse || r.o.VerySparse {
 		share := 3.0
-		if r.c.VerySparse {
+		if r.o.VerySparse {
 			share = math.Sqrt(float64(short))
 		}
 		for _, x := range [][]float32{p.a, p.b} {
@@ -232,19 +229,19 @@ func normalise(x []float32, round func(float32) float32) {
 }
 
 // fourierft is Δ = scaling · the inverse Fourier transform of a spectrum with values at drawn places (Gao et al. 2024).
-func (r *kindReader) fourierft(module string) (rawDelta, error) {
+func (r *Reader) fourierft(module string) (*Change, error) {
 	return r.spread(module, "fourierft_spectrum", 150, spectrum.Fourier)
 }
 
 // waveft is the same with wavelets (Bilican et al. 2025), or with the values as they are.
-func (r *kindReader) waveft(module string) (rawDelta, error) {
-	switch family := r.c.Wavelet; {
-	case r.c.Inverse != nil && !*r.c.Inverse:
+func (r *Reader) waveft(module string) (*Change, error) {
+	switch family := r.o.Wavelet; {
+	case r.o.Inverse != nil && !*r.o.Inverse:
 		return r.spread(module, "waveft_spectrum", 25, sparse)
 	case family == "" || family == "db1":
 		return r.spread(module, "waveft_spectrum", 25, spectrum.Haar)
 	default:
-		return rawDelta{}, adapterError(r.dir, ErrUnsupported, "wavelet_family %q of WaveFT; the served one is db1; merge it into the model with PEFT's merge_and_unload", family)
+		return nil, r.fail(arch.ErrUnsupported, "wavelet_family %q of WaveFT; the served one is db1; merge it into the model with PEFT's merge_and_unload", family)
 	}
 }
 
@@ -256,29 +253,27 @@ func sparse(dst []float32, _, _ int, place []int, value []float32, scale float64
 }
 
 // spread reads values and makes a dense change of them, at places that torch.randperm draws for the matrix.
-func (r *kindReader) spread(module, part string, scaling float64, fill func(dst []float32, rows, cols int, place []int, value []float32, scale float64)) (rawDelta, error) {
+func (r *Reader) spread(module, part string, scaling float64, fill func(dst []float32, rows, cols int, place []int, value []float32, scale float64)) (*Change, error) {
 	value, s, err := r.tensor(module, part, 1)
 	if err != nil {
-		return rawDelta{}, err
+		return nil, err
 	}
-	if r.c.Scaling != nil {
-		scaling = *r.c.Scaling
+	if r.o.Scaling != nil {
+		scaling = *r.o.Scaling
 	}
-	return rawDelta{
-		scale: 1,
-		made: &made{
-			dense: true,
-			fits: func(out, in int) error {
-				if n := float64(out) * float64(in); n < float64(s[0]) || n > maxDrawn {
-					return adapterError(r.dir, ErrMismatch, "module %s: %s has %d values, and the model's matrix is (%d, %d); places are drawn in matrices of at most %d values",
-						module, part, s[0], out, in, maxDrawn)
-				}
-				return nil
-			},
-			derive: func(_, B []float32, in int) {
-				place := torchrand.New(uint64(r.c.Places)).Perm(len(B), len(value))
-				fill(B, len(B)/in, in, place, value, scaling)
-			},
+	return &Change{
+		Scale: 1,
+		Dense: true,
+		Fits: func(out, in int) error {
+			if n := float64(out) * float64(in); n < float64(s[0]) || n > maxDrawn {
+				return r.fail(arch.ErrMismatch, "module %s: %s has %d values, and the model's matrix is (%d, %d); places are drawn in matrices of at most %d values",
+					module, part, s[0], out, in, maxDrawn)
+			}
+			return nil
+		},
+		Derive: func(_, B []float32, in int) {
+			place := torchrand.New(uint64(r.o.Places)).Perm(len(B), len(value))
+			fill(B, len(B)/in, in, place, value, scaling)
 		},
 	}, nil
 }
