@@ -150,6 +150,9 @@ func (e *Engine) load(ctx context.Context, req backend.LoadRequest, progress fun
 	if parts := file.Towers(); len(parts) > 0 {
 		e.opt.Log.InfoContext(ctx, "the text part is served; the parts of the model that see or hear are passed over", "path", req.Path, "parts", parts)
 	}
+	if file.Drafts() {
+		e.opt.Log.InfoContext(ctx, "the model's layers that guess further tokens (multi-token prediction) are passed over", "path", req.Path)
+	}
 	for _, note := range file.Notes() {
 		e.opt.Log.WarnContext(ctx, "model files disagree", "path", req.Path, "note", note)
 	}

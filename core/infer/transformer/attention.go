@@ -36,10 +36,13 @@ type headNorm struct {
 
 // attention binds an attention of the layer.
 func (b *builder) attention(op *arch.Attention) *attention {
-	w := b.spec.Width
+	w, queries := b.spec.Width, op.Heads*op.KeyDim
+	if op.Gated {
+		queries *= 2
+	}
 	a := &attention{
 		Attention: *op, index: b.attn, scale: op.Scale, rope: b.rope(op.Position), slopes: slopes(op.Position, op.Heads),
-		q: b.linear("attn_q", op.Heads*op.KeyDim, w), k: b.linear("attn_k", op.KVHeads*op.KeyDim, w), v: b.linear("attn_v", op.KVHeads*op.ValueDim, w),
+		q: b.linear("attn_q", queries, w), k: b.linear("attn_k", op.KVHeads*op.KeyDim, w), v: b.linear("attn_v", op.KVHeads*op.ValueDim, w),
 		o:     b.linear("attn_output", w, op.Heads*op.ValueDim),
 		qNorm: b.headNorm("attn_q_norm", &op.QKNorm, op.Heads, op.KeyDim), kNorm: b.headNorm("attn_k_norm", &op.QKNorm, op.KVHeads, op.KeyDim),
 		sub: b.norm(&op.Sub, op.Heads*op.ValueDim),
@@ -132,9 +135,29 @@ func (a *attention) forward(s *step) {
 		s.adapt = adaptJob{s: s, a: a}
 		s.run(s.rowChunks(s.t), &s.adapt)
 	}
+	if a.Gated {
+		s.open.a = a
+		s.run(s.rowChunks(s.t), &s.open)
+	}
 	s.over(&a.sub, s.o, s.t, a.o.w.Cols)
 	s.queue(&a.o, s.out, s.m.spec.Width)
 	s.compute(s.p, s.groups, nothing)
+}
+
+// openJob multiplies attention's result by σ(gate), see putJob.apart.
+type openJob struct {
+	s *step
+	a *attention
+}
+
+func (j *openJob) Do(_, chunk int) {
+	s, n, ld := j.s, j.a.Heads*j.a.KeyDim, j.a.ld()
+	lo, hi := s.rowRange(s.t, chunk)
+	for t := lo; t < hi; t++ {
+		gate, o := s.qkv[t*ld+n:t*ld+2*n], s.o[t*n:(t+1)*n]
+		s.k.Gate(gate, o, kernel.Func{Kind: kernel.Sigmoid})
+		copy(o, gate)
+	}
 }
 
 // store normalises and rotates the heads of q and k, scales q and puts k and v into the cache.
@@ -161,6 +184,10 @@ func (j *putJob) row(worker, t int) {
 	row := s.qkv[t*ld : (t+1)*ld]
 	q, k, v := row[:nq], row[nq:nq+nk], row[nq+nk:]
 	r := &s.rows[t]
+	if a.Gated {
+		nq /= 2
+		q = j.apart(q, t)
+	}
 	if !a.QKNorm.After {
 		s.normHeads(&a.qNorm, q, a.KeyDim, worker, t)
 		s.normHeads(&a.kNorm, k, a.KeyDim, worker, t)
@@ -197,6 +224,19 @@ func (j *putJob) row(worker, t int) {
 		s.k.PutKV(mem[page+kOff:page+kOff+l.KeyBytes], kvs.Type(), slot, k[head*a.KeyDim:(head+1)*a.KeyDim])
 		s.k.PutKV(mem[page+vOff:page+vOff+l.ValueBytes], kvs.Type(), slot, v[head*a.ValueDim:(head+1)*a.ValueDim])
 	}
+}
+
+// apart turns [query | gate] of each head of row t into all queries, which it returns, and then all gates. The row of results, which
+// attention is still to write, holds the gates meanwhile.
+func (j *putJob) apart(x []float32, t int) []float32 {
+	n, dim := len(x)/2, j.a.KeyDim
+	gates := j.s.o[t*n : (t+1)*n]
+	for h := 0; h < n; h += dim {
+		copy(gates[h:h+dim], x[2*h+dim:])
+		copy(x[h:h+dim], x[2*h:])
+	}
+	copy(x[n:], gates)
+	return x[:n]
 }
 
 // clip bounds values to ±c.

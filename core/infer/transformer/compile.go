@@ -90,6 +90,8 @@ func (b *builder) unit(sub *arch.Sub) {
 		u.op = b.shortConv(&op)
 	case arch.Mamba2:
 		u.op = b.mamba2(&op)
+	case arch.Delta:
+		u.op = b.deltaNet(&op)
 	case arch.GLU:
 		u.op = b.glu(&op)
 	case arch.MLP:

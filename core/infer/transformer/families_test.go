@@ -21,8 +21,7 @@ var notYet = []string{
 	"granitemoehybrid", "granitemoehybrid_old",
 	"jamba", "kimi_linear", "mamba",
 	"nemotron_h", "nemotron_h_moe", "nemotron_h_moe_old",
-	"qwen3_5", "qwen3_5_composite", "qwen3_5_moe",
-	"qwen3_next", "recurrent_gemma",
+	"recurrent_gemma",
 }
 
 // familyInfo is what families.json says about a reference model.

@@ -86,6 +86,9 @@ func scratchSizes(spec *arch.Spec, o *Options) sizes {
 			switch op := layer[i].Op.(type) {
 			case arch.Attention:
 				q, k, v := op.Heads*op.KeyDim, op.KVHeads*op.KeyDim, op.KVHeads*op.ValueDim
+				if op.Gated {
+					q *= 2
+				}
 				need(bufQKV, rows*int64(q+k+v))
 				need(bufLora, rows*int64(q+k+v))
 				need(bufO, rows*int64(op.Heads*op.ValueDim))
@@ -121,6 +124,15 @@ func scratchSizes(spec *arch.Spec, o *Options) sizes {
 				need(bufO, rows*int64(op.Inner()))
 				need(bufLora, rows*int64(n))
 				z.actCols = max(z.actCols, op.Inner())
+			case arch.Delta:
+				values, row := op.Heads*op.ValueDim, op.Channels()
+				need(bufQKV, rows*int64(row))
+				need(bufO, rows*int64(values))
+				need(bufGate, rows*int64(values))
+				need(bufUp, 2*rows*int64(op.Heads))
+				need(bufLora, rows*int64(max(row, values)))
+				need(bufLora, 2*rows*int64(op.Heads))
+				z.actCols = max(z.actCols, values)
 			case arch.GLU:
 				z.hidden(rows, op.Hidden, 2)
 			case arch.MLP:

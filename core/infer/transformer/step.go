@@ -49,21 +49,24 @@ type step struct {
 	embed embedJob
 	norms normJob
 
-	inPlace inPlaceJob
-	prep    prepareJob
-	mul     product
-	low     lowRank
-	put     putJob
-	cached  latentJob
-	heard   hearJob
-	scaled  scaleJob
-	att     attendJob
-	fold    foldJob
-	adapt   adaptJob
-	conv    convJob
-	scan    scanJob
-	mix     mixJob
-	gating  gateJob
+	inPlace  inPlaceJob
+	prep     prepareJob
+	mul      product
+	low      lowRank
+	put      putJob
+	cached   latentJob
+	heard    hearJob
+	scaled   scaleJob
+	att      attendJob
+	fold     foldJob
+	adapt    adaptJob
+	conv     convJob
+	scan     scanJob
+	mix      mixJob
+	gating   gateJob
+	open     openJob
+	deltaMix deltaMixJob
+	delta    deltaJob
 
 	runs  []seqRun          // of the batch, where a state is passed on
 	recur kernel.Recurrence // what passes it on
@@ -97,6 +100,7 @@ type worker struct {
 	first kernel.Partial // another
 	conv  kernel.ConvArgs
 	scan  kernel.ScanArgs
+	delta kernel.DeltaArgs
 
 	// Of an adapter of the embedding.
 	code    []float32          // (rank) its row of A
@@ -132,7 +136,8 @@ func newStep(m *Model, z *sizes, mem []float32) *step {
 		}
 	}
 	s.mix.s, s.scan.s, s.gating.s = s, s, s
-	s.recur, s.conv.s, s.runs = recurrence(m.k), s, make([]seqRun, 0, z.rows)
+	s.recur, s.runs = recurrence(m.k), make([]seqRun, 0, z.rows)
+	s.conv.s, s.open.s, s.deltaMix.s, s.delta.s = s, s, s, s
 	s.low.k = kernel.LowRank(kernel.Portable{})
 	if k, ok := m.k.(kernel.LowRank); ok {
 		s.low.k = k

@@ -184,6 +184,7 @@ func TestReadAtRandom(t *testing.T) {
 		"expert_count": 8, "expert_used_count": 2, "expert_feed_forward_length": 32, "n_group": 2, "topk_group": 1, "expert_group_count": 2, "expert_group_used_count": 1,
 		"kv_lora_rank": 32, "qk_nope_head_dim": 16, "qk_rope_head_dim": 8, "v_head_dim": 16, "q_lora_rank": 24, "attention.kv_lora_rank": 32,
 		"attention.q_lora_rank": 24, "attention.key_length_mla": 24, "attention.value_length_mla": 16, "rope.dimension_count": 8,
+		"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 16, "linear_value_head_dim": 8, "linear_conv_kernel_dim": 4,
 		"num_heads": 4, "num_layers": 3, "d_kv": 16, "d_ff": 96, "encoder_layers": 3, "decoder_layers": 2, "encoder_attention_heads": 4,
 		"decoder_attention_heads": 4, "encoder_ffn_dim": 96, "decoder_ffn_dim": 96, "attention.key_length": 16, "attention.relative_buckets_count": 8,
 		"ssm.time_step_rank": 4, "ssm.state_size": 16, "ssm.inner_size": 64, "ssm.group_count": 2, "ssm.conv_kernel": 4, "state_size": 16, "n_groups": 2,
@@ -196,8 +197,8 @@ func TestReadAtRandom(t *testing.T) {
 		"attention.value_length", "attention.key_length", "xielu.alpha_p", "alibi", "new_decoder_architecture", "num_kv_heads", "word_embed_proj_dim",
 		"no_rope_layer_interval", "scale_depth", "dim_model_base", "final_logit_softcapping", "rotary_dim", "num_local_experts", "num_experts_per_tok",
 		"feed_forward_proj", "relative_attention_num_buckets", "relative_attention_max_distance", "num_decoder_layers", "decoder_block_count", "pad_token_id",
-		"scale_embedding", "scale_decoder_outputs", "decoder_vocab_size",
 		"time_step_limit", "mamba_d_head", "mamba_expand", "ssm.time_step_rank", "ssm.inner_size", "ssm.group_count", "ssm.conv_kernel", "conv_kernel",
+		"scale_embedding", "scale_decoder_outputs", "decoder_vocab_size", "full_attention_interval", "attention.recurrent_layers", "nextn_predict_layers",
 	}
 	values := func(gguf bool) any {
 		all := []any{int64(0), int64(-1), int64(1), int64(2), int64(3), int64(1 << 30), int64(1 << 50), 0.5, -1.0, 1e30, math.NaN(), true, false, "gelu", "yarn", "longrope", "nonsense", nil}

@@ -20,6 +20,7 @@ const (
 	maxStates  = 1 << 10 // values of a row of a scan
 	// maxState is the most values that a sequence keeps of all positions together: a gigabyte, ten times that of any published model.
 	maxState = 1 << 28
+	maxDelta = 512 // keys or values of a head of a delta net
 )
 
 // MaxGroups bounds the groups that experts are divided into.
@@ -93,6 +94,12 @@ func (s *Spec) check() error {
 				if s.Kind == Encoder {
 					c.fail(ErrUnsupported, "an encoder with a causal scan")
 				}
+			case Delta:
+				attends = true
+				if s.Kind == Encoder {
+					c.fail(ErrUnsupported, "an encoder with a delta net")
+				}
+				c.delta(&op)
 			case GLU:
 				c.within("feed-forward size", op.Hidden, 1, maxFFN)
 				c.norm(&op.Sub)
@@ -189,6 +196,9 @@ func (c *checker) attention(a *Attention) {
 	if a.Heads%a.KVHeads != 0 {
 		c.fail(ErrInvalid, "%d attention heads cannot share %d key/value heads evenly", a.Heads, a.KVHeads)
 	}
+	if a.Gated && a.ValueDim != a.KeyDim {
+		c.fail(ErrUnsupported, "a gate of %d values on heads of %d", a.KeyDim, a.ValueDim)
+	}
 	c.number("attention scale", a.Scale)
 	c.bound("clip of queries, keys and values", a.Clip)
 	c.bound("cap of the attention scores", a.Cap)
@@ -268,6 +278,18 @@ func (c *checker) latent(a *Latent) {
 	c.eps(a.Eps)
 	if c.err == nil {
 		c.rope(&a.Position, a.RopeDim)
+	}
+}
+
+func (c *checker) delta(d *Delta) {
+	c.within("number of the delta net's key heads", d.KeyHeads, 1, maxHeads)
+	c.within("number of the delta net's value heads", d.Heads, 1, maxHeads)
+	c.within("size of the delta net's key heads", d.KeyDim, 1, maxDelta)
+	c.within("size of the delta net's value heads", d.ValueDim, 1, maxDelta)
+	c.within("kernel of the delta net's convolution", d.Kernel, 2, maxKernel)
+	c.eps(d.Eps)
+	if c.err == nil && d.Heads%d.KeyHeads != 0 {
+		c.fail(ErrInvalid, "%d value heads of the delta net cannot share %d key heads evenly", d.Heads, d.KeyHeads)
 	}
 }
 

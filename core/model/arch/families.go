@@ -15,13 +15,17 @@ type Family struct {
 	Base    string // what names of a model saved without its head lack; "": "model."
 	// Ignored are Hugging Face tensors that follow from the configuration, by the end of their name.
 	Ignored []string
+	// Drafted is what the names of tensors in a folder begin with that guess further tokens: they change no answer. "": none.
+	Drafted string
 	// Settings are modules, by their names here, whose few values are read as hyper-parameters and not as tensors.
 	Settings []string
 	// Renamed are modules of a layer that have another name in GGUF files than here.
 	Renamed map[string]string
 	// Permuted says that llama.cpp's converter puts the rows of q and k pair by pair.
 	Permuted bool
-	read     func(k *Keys) Spec
+	// Tiled says that it puts a delta net's value heads tile by tile, see ByHead.
+	Tiled bool
+	read  func(k *Keys) Spec
 }
 
 // table is families, made once.
@@ -78,6 +82,7 @@ func families() []Family {
 		qwen2moe(), qwen3moe(), olmoe(), phimoe(), ernie45moe(), glm4moe(), minimaxm2(), gptoss(), deepseek(), deepseek2(), granitemoe(),
 		lfm2(), lfm2moe(),
 		mamba2(),
+		qwen35(), qwen35moe(), qwen3next(),
 		bert(), roberta(), modernbert(), nomicbert(), eurobert(),
 		t5(), mt5(), umt5(), bart(), mbart(), marian(), pegasus(), m2m100(),
 	}

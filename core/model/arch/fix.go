@@ -6,7 +6,8 @@ import (
 )
 
 // Fix is a repair of tensors whose bytes are not what their name promises: one of the structs of this file. They say what a
-// Hugging Face folder holds. llama.cpp's converter has made all of them but Splits, which it makes one group of. Patterns are
+// Hugging Face folder holds. llama.cpp's converter has made all of them but Splits, which it makes one group of
+// where they are not Stored. Patterns are
 // module names with N for the layer and E for the expert, without .weight and .bias ("blk.N.attn_qkv").
 type Fix interface{ fix() }
 
@@ -21,6 +22,7 @@ type Split struct {
 	Of     string
 	Into   []string
 	Groups int
+	Stored bool // llama.cpp's converter leaves the groups as they are
 }
 
 // Join makes a matrix of vectors that stand one by one, as Of.0, Of.1 and so on.

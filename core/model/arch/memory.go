@@ -44,6 +44,8 @@ func States(s *Spec) []State {
 				out = append(out, State{Layer: n, Values: (op.Kernel - 1) * s.Width})
 			case Mamba2:
 				out = append(out, State{Layer: n, Values: op.ConvState() + op.Inner()*op.States})
+			case Delta:
+				out = append(out, State{Layer: n, Values: op.ConvState() + op.Heads*op.KeyDim*op.ValueDim})
 			}
 		}
 	}

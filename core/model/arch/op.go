@@ -20,6 +20,7 @@ type Attention struct {
 	Sub              Norm    // before attn_output (attn_sub_norm); zero: none
 	QKVBias, OutBias Presence
 	Temper           Temper
+	Gated            bool // attn_q makes [query | gate] of each head, and the result is multiplied by σ(gate); ValueDim is KeyDim
 }
 
 // QKNorm normalises queries and keys: attn_q_norm and attn_k_norm.
@@ -182,7 +183,29 @@ func (m *Mamba2) Channels() int { return m.Inner() + 2*m.Groups*m.States }
 // ConvState is the part of the state that the convolution keeps, in whole cache lines.
 func (m *Mamba2) ConvState() int { return ((m.Kernel-1)*m.Channels() + 15) &^ 15 }
 
-func (Mamba2) op()    {}
+func (Mamba2) op() {}
+
+// Delta is the gated delta net (Yang et al. 2024) of Qwen3-Next and Qwen3.5. Of a row h, [q k v] = SiLU(conv(W h)) by a causal
+// convolution over each channel, heads of q and k of length 1, q over √KeyDim. With the decay e = exp(ssm_a·softplus(ssm_alpha·h +
+// ssm_dt)) and b = σ(ssm_beta·h) the state of a value head, (KeyDim, ValueDim), becomes S = e·S + k ⊗ b·(v − (e·S)ᵀk), and the head's
+// result is norm(Sᵀq)·SiLU(attn_gate·h). Its state is the last Kernel−1 inputs of the convolution and S. Tensors: attn_q, attn_k,
+// attn_v, attn_gate, ssm_beta, ssm_alpha, ssm_conv1d (channels of q, k and v, Kernel), ssm_dt.bias, ssm_a, ssm_norm, ssm_out.
+type Delta struct {
+	KeyHeads, Heads  int // of queries and keys, of values
+	KeyDim, ValueDim int // of a head
+	Kernel           int
+	Tiled            bool    // value head h reads key head h mod KeyHeads, else h/(Heads/KeyHeads)
+	Logs             bool    // ssm_a holds ln(-A), else A, the factor of the decay above
+	Eps              float32 // of ssm_norm
+}
+
+// Channels is the number of values of a row that the convolution goes over.
+func (d *Delta) Channels() int { return 2*d.KeyHeads*d.KeyDim + d.Heads*d.ValueDim }
+
+// ConvState is the part of the state that the convolution keeps, in whole cache lines.
+func (d *Delta) ConvState() int { return ((d.Kernel-1)*d.Channels() + 15) &^ 15 }
+
+func (Delta) op()     {}
 func (ShortConv) op() {}
 func (Attention) op() {}
 func (Latent) op()    {}

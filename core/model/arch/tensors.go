@@ -38,6 +38,15 @@ type Tensor struct {
 	Heads      int // heads whose rows a rotation pairs up: of q and k; 0: of no other
 
 	Used, Experts int // of an expert
+
+	ByHead ByHead
+}
+
+// ByHead says that the rows of a tensor, or its columns, are those of a delta net's value heads, which stand in two orders: side by side
+// with those of the same key head, or tile by tile (one of each key head, then the next of each). The zero value is of no others.
+type ByHead struct {
+	KeyHeads, Heads int
+	Columns, Tiled  bool
 }
 
 // Tensors visits every tensor that a model may have, until visit returns an error: the only list of tensors there is. What is
@@ -133,6 +142,8 @@ func (l *lister) layer(n int, layer Layer) {
 			l.linear("shortconv.out_proj", l.width, l.width, op.Bias)
 		case Mamba2:
 			l.mamba2(&op)
+		case Delta:
+			l.delta(&op)
 		case GLU:
 			l.linear("ffn_gate", op.Hidden, l.width, op.Bias)
 			l.linear("ffn_up", op.Hidden, l.width, op.Bias)
@@ -152,6 +163,9 @@ func (l *lister) layer(n int, layer Layer) {
 
 func (l *lister) attention(a *Attention) {
 	q, k, v := a.Heads*a.KeyDim, a.KVHeads*a.KeyDim, a.KVHeads*a.ValueDim
+	if a.Gated {
+		q *= 2
+	}
 	_, turned := a.Position.(Rope)
 	matrix := func(name string, rows, heads int) {
 		t := Tensor{Name: name + ".weight", Rows: rows, Cols: l.width, Role: Product}
@@ -224,6 +238,23 @@ func (l *lister) latent(a *Latent) {
 		l.linear("attn_v_b."+strconv.Itoa(h), a.ValueDim, a.KVRank, Absent)
 	}
 	l.linear("attn_output", l.width, a.Heads*a.ValueDim, Optional)
+}
+
+func (l *lister) delta(d *Delta) {
+	keys, values := d.KeyHeads*d.KeyDim, d.Heads*d.ValueDim
+	l.linear("attn_q", keys, l.width, Absent)
+	l.linear("attn_k", keys, l.width, Absent)
+	heads := ByHead{KeyHeads: d.KeyHeads, Heads: d.Heads, Tiled: d.Tiled}
+	l.add(Tensor{Name: "attn_v.weight", Rows: values, Cols: l.width, Role: Product, ByHead: heads})
+	l.add(Tensor{Name: "attn_gate.weight", Rows: values, Cols: l.width, Role: Product, ByHead: heads})
+	l.add(Tensor{Name: "ssm_beta.weight", Rows: d.Heads, Cols: l.width, Role: Product, ByHead: heads})
+	l.add(Tensor{Name: "ssm_alpha.weight", Rows: d.Heads, Cols: l.width, Role: Product, ByHead: heads})
+	l.add(Tensor{Name: "ssm_conv1d.weight", Rows: d.Channels(), Cols: d.Kernel, Role: Vector})
+	l.vector("ssm_dt.bias", d.Heads)
+	l.vector("ssm_a.weight", d.Heads)
+	l.vector("ssm_norm.weight", d.ValueDim)
+	heads.Columns = true
+	l.add(Tensor{Name: "ssm_out.weight", Rows: l.width, Cols: values, Role: Product, ByHead: heads})
 }
 
 func (l *lister) experts(m *MoE) {

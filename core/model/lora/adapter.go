@@ -262,7 +262,7 @@ func (a *Adapter) addFused(l *rawDelta, m Base, split *arch.Split, numbers []str
 		return a.fail(ErrUnsupported, "module %s: init_lora_weights \"olora\" on a fused matrix: convert the adapter to a plain one when saving it", l.module)
 	}
 	groups := 1
-	if !fromGGUF {
+	if !fromGGUF || split.Stored {
 		groups = max(split.Groups, 1)
 	}
 	pieces, sum := m.Network().Pieces(split, numbers), 0
@@ -342,6 +342,12 @@ func (a *Adapter) add(l *rawDelta, m Base, name string, fromGGUF bool) error {
 			}
 		}
 	}
+	factorA := l.a
+	if h := m.Tensor(name).ByHead; h.Heads != h.KeyHeads && h.Tiled != (fromGGUF && m.Family().Tiled) {
+		if err := a.reorder(l, &h, &factorA, &b, &size, &bias); err != nil {
+			return err
+		}
+	}
 	if l.made != nil && l.made.Times != nil {
 		if b.data, err = a.times(l, m, name); err != nil {
 			return err
@@ -353,7 +359,6 @@ func (a *Adapter) add(l *rawDelta, m Base, name string, fromGGUF bool) error {
 			return err
 		}
 	}
-	factorA := l.a
 	if l.olora {
 		whole := *l
 		whole.b = b

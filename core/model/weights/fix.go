@@ -114,7 +114,7 @@ func cutSuffix(name string) (module, suffix string) {
 // parts lists what the Spec asks of the tensors that a fused one of total rows holds, and proves that they take all of it.
 func (b *builder) parts(split *arch.Split, numbers []string, suffix string, total int) ([]arch.Piece, int, error) {
 	groups := 1
-	if b.folder {
+	if b.folder || split.Stored {
 		groups = max(split.Groups, 1)
 	}
 	fused := arch.JoinNumbers(split.Of, numbers) + suffix

@@ -42,6 +42,7 @@ type Model struct {
 
 	family  *arch.Family
 	towers  []string
+	drafts  bool
 	notes   []string
 	tensors map[string]arch.Tensor // of matrices and vectors
 
@@ -92,6 +93,9 @@ func (m *Model) Vector(name string) ([]float32, error) {
 
 // Towers are the parts of a folder's model that see or hear, of which nothing is loaded: "vision_tower".
 func (m *Model) Towers() []string { return m.towers }
+
+// Drafts reports whether the files hold layers that guess further tokens (multi-token prediction), of which nothing is loaded.
+func (m *Model) Drafts() bool { return m.drafts }
 
 // Notes says where the files contradict each other, and what counts.
 func (m *Model) Notes() []string { return m.notes }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"strings"
 
 	"edged/core/model/arch"
 	"edged/quant"
@@ -101,6 +102,10 @@ func (b *builder) stack(stack *arch.Stack, numbers []string, suffix string, f qu
 // drafting reports whether a tensor belongs to the layers behind the last that guess further tokens: they change no answer, and
 // are passed over.
 func (b *builder) drafting(name string) bool {
+	if b.folder && b.m.family.Drafted != "" && strings.HasPrefix(strings.TrimPrefix(name, "model."), b.m.family.Drafted) {
+		b.m.drafts = true
+		return true
+	}
 	if b.m.Spec.Drafts == 0 {
 		return false
 	}
@@ -109,7 +114,9 @@ func (b *builder) drafting(name string) bool {
 	if len(numbers) > 0 {
 		layer, _ = strconv.Atoi(numbers[0])
 	}
-	return layer >= len(b.m.Spec.Layers) && layer < len(b.m.Spec.Layers)+b.m.Spec.Drafts
+	drafts := layer >= len(b.m.Spec.Layers) && layer < len(b.m.Spec.Layers)+b.m.Spec.Drafts
+	b.m.drafts = b.m.drafts || drafts
+	return drafts
 }
 
 // expand cuts the matrix that makes keys and values of a compressed row, (heads·(keys+values), rank), into one of each for a head.
