@@ -260,7 +260,13 @@ func free(ctx context.Context, address string) error {
 func (k *checker) model(ctx context.Context) {
 	c := k.c
 	p := pluginFlags{dir: c.Plugins.Dir, backend: c.Backend.Name, pins: c.Plugins.Pins()}
-	log := p.warnings(k.a.streams)
+	said := overhear()
+	defer func() { // when the plugins have ended, nothing of what they said is under way
+		for _, f := range said.findings() {
+			k.add(f)
+		}
+	}()
+	log := slog.New(said)
 	s, err := p.startTokenizer(ctx, log, "")
 	if err != nil {
 		k.problem("tokenizer", err, "")

@@ -39,11 +39,6 @@ func (p *pluginFlags) register(c *cobra.Command, backend bool) {
 	}
 }
 
-// warnings writes what plugins warn of to standard error: what is odd about a model's files.
-func (p *pluginFlags) warnings(s streams) *slog.Logger {
-	return slog.New(slog.NewTextHandler(s.err, &slog.HandlerOptions{Level: slog.LevelWarn}))
-}
-
 // log writes what plugins say to standard error: their errors, or with --verbose everything.
 func (p *pluginFlags) log(s streams) *slog.Logger {
 	level := slog.LevelError

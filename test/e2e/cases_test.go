@@ -3,6 +3,7 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -212,5 +213,74 @@ func TestReportedRequests(t *testing.T) {
 		if len(last.Calls) != 1 || last.Calls[0].Function.Name != "now" || last.Calls[0].Function.Arguments != "{}" {
 			t.Errorf("%s: %+v", call, last.Calls)
 		}
+	}
+}
+
+// TestCheckNames: edged check names files that disagree, what is passed over and parts that are missing.
+func TestCheckNames(t *testing.T) {
+	models, cases := oracle.Path(t, oracle.Dir(t), "models"), oracle.Cases(t)
+	// changed is a model's folder with other settings in one of its files.
+	changed := func(t *testing.T, from, file string, settings map[string]any) string {
+		t.Helper()
+		dir := filepath.Join(t.TempDir(), "model")
+		copyTree(t, from, dir)
+		raw := oracle.Read(t, dir, file)
+		var all map[string]any
+		if err := json.Unmarshal(raw, &all); err != nil {
+			t.Fatal(err)
+		}
+		maps.Copy(all, settings)
+		raw, err := json.Marshal(all)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, file), raw, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return dir
+	}
+	tied := filepath.Join(models, "llama-tied", "hf")
+	adapter := t.TempDir()
+	if err := os.CopyFS(filepath.Join(adapter, "head"), os.DirFS(filepath.Join(cases, "A1", "head-as-peft-writes"))); err != nil {
+		t.Fatal(err)
+	}
+	half := filepath.Join(t.TempDir(), "q-00002-of-00002.gguf")
+	if err := os.Symlink(filepath.Join(cases, "B1", "q-00002-of-00002.gguf"), half); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name, model, adapters string
+		fails                 bool
+		want                  string
+	}{
+		{"class", changed(t, tied, "tokenizer_config.json", map[string]any{"tokenizer_class": "GPT2Tokenizer"}), "", false, "GPT2Tokenizer builds its own pre_tokenizer"},
+		{"head", oracle.Path(t, oracle.Dir(t), "families", "llama-tied-head", "hf"), "", false, "lm_head.weight"},
+		{"adapter", tied, adapter, false, "head: tensor base_model.model.lm_head.base_layer.weight is passed over"},
+		{"parts", half, "", true, "q-00001-of-00002.gguf"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			conf := filepath.Join(t.TempDir(), "edged.toml")
+			text := fmt.Sprintf("[node]\nname = \"t\"\n[mqtt]\nbroker = \"tcp://127.0.0.1:1\"\n[model]\npath = %q\n[state]\ndir = %q\n", c.model, filepath.Dir(conf))
+			if c.adapters != "" {
+				text += fmt.Sprintf("[adapters]\ndir = %q\n", c.adapters)
+			}
+			if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			out, errs, _ := edged(t, "check", "--config", conf)
+			word := "note "
+			if c.fails {
+				word = "problem "
+			}
+			found := 0
+			for line := range strings.Lines(out) {
+				if strings.HasPrefix(line, word) && strings.Contains(line, c.want) {
+					found++
+				}
+			}
+			if found != 1 {
+				t.Errorf("%d lines say so: %s%s", found, out, errs)
+			}
+		})
 	}
 }
