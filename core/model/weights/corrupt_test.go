@@ -139,6 +139,87 @@ func TestFlippedBits(t *testing.T) {
 	}
 }
 
+// TestDamagedFamilies cuts a folder and a file of each family at 50 random points each, which is always an error, and flips 50 bits of
+// their headers and of the configuration: an error, or a model that can be read to its end.
+func TestDamagedFamilies(t *testing.T) {
+	dir := filepath.Join(oracle.Dir(t), "families")
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rng, seen := rand.New(rand.NewPCG(15, 16)), map[string]bool{}
+	for _, e := range entries {
+		from := filepath.Join(dir, e.Name(), "hf")
+		m, err := weights.Open(from)
+		if err != nil {
+			continue // TestFamilies of package transformer knows which are served
+		}
+		family := m.Spec.Family
+		_ = m.Close()
+		if seen[family] {
+			continue
+		}
+		seen[family] = true
+		t.Run(e.Name(), func(t *testing.T) {
+			folder := t.TempDir()
+			tensors, config, file := filepath.Join(folder, "model.safetensors"), filepath.Join(folder, "config.json"), filepath.Join(folder, "m.gguf")
+			for _, name := range []string{"config.json", "model.safetensors"} {
+				write(t, filepath.Join(folder, name), read(t, filepath.Join(from, name)))
+			}
+			header := func(b []byte) int { return 8 + int(binary.LittleEndian.Uint64(b)) }
+			damage(t, rng, tensors, folder, header, true)
+			damage(t, rng, config, folder, func(b []byte) int { return len(b) }, false)
+			if stored := filepath.Join(dir, e.Name(), e.Name()+"-F16.gguf"); exists(stored) {
+				write(t, file, read(t, stored))
+				damage(t, rng, file, file, func(b []byte) int { return bytes.LastIndex(b[:len(b)/2], []byte(".weight")) + 100 }, true)
+			}
+		})
+	}
+	if len(seen) < 30 {
+		t.Errorf("only %d families were opened", len(seen))
+	}
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// damage flips 50 bits of the file at, one at a time, before the offset end, and then cuts it shorter and shorter where it is to be
+// cut. open is what the file is a part of.
+func damage(t *testing.T, rng *rand.Rand, at, open string, end func([]byte) int, cut bool) {
+	t.Helper()
+	good := read(t, at)
+	f, err := os.OpenFile(at, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for range 50 {
+		i := rng.IntN(min(end(good), len(good)))
+		_, _ = f.WriteAt([]byte{good[i] ^ byte(1)<<rng.IntN(8)}, int64(i))
+		_ = touch(t, open)
+		_, _ = f.WriteAt(good[i:i+1], int64(i))
+	}
+	if err := touch(t, open); err != nil {
+		t.Errorf("restored: %v", err)
+	}
+	if !cut {
+		return
+	}
+	for n := len(good) - 1; n > 0; n = rng.IntN(n)/4 + n*3/4 {
+		if err := f.Truncate(int64(n)); err != nil {
+			t.Fatal(err)
+		}
+		if touch(t, open) == nil {
+			t.Errorf("%s, cut after %d of %d bytes, opens", filepath.Base(at), n, len(good))
+		}
+	}
+	if _, err := f.WriteAt(good, 0); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestNoHeapGrowth opens a folder that needs copies and one of quantised weights: neither may be on the Go heap.
 func TestNoHeapGrowth(t *testing.T) {
 	dir := oracle.Dir(t)

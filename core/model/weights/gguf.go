@@ -226,7 +226,7 @@ func expertsOf(name string) (stack *arch.Stack, numbers []string, suffix string)
 	if strings.HasSuffix(pattern, ".attn_k_b") || strings.HasSuffix(pattern, ".attn_v_b") { // of all heads
 		one, ok = pattern, true
 	}
-	if !ok {
+	if !ok || len(numbers) == 0 { // of no layer
 		return nil, nil, suffix
 	}
 	if into, fused := strings.CutSuffix(one, "ffn_gate_up"); fused {
