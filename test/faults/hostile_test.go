@@ -521,6 +521,38 @@ func (f *friend) ask() time.Duration {
 	return time.Since(began)
 }
 
+// TestBrokerMemory: one client gives the embedded broker 230 MB to keep, as retained messages, which also wait for a client that is away.
+// The daemon stays under 200 MB, and another client is answered.
+func TestBrokerMemory(t *testing.T) {
+	addr := fmt.Sprintf("127.0.0.1:%d", brokers.FreePort(t))
+	r := &rig{t: t, dir: t.TempDir(), seen: map[int]bool{}}
+	r.configure("embedded", "mqtt.listen="+addr)
+	r.start()
+	eventually(t, "the node is online", func() bool {
+		data, _ := os.ReadFile(r.log)
+		return bytes.Contains(data, []byte("msg=online "))
+	})
+	good := newFriend(t, "tcp://"+addr)
+	f := newFoe(t, addr)
+	defer f.end()
+	away := f.connect("away", lasting)
+	say(away, subscription(1, "noise/#"))
+	_, _ = packets.ReadPacket(away)
+	say(away, packets.NewControlPacket(packets.Disconnect))
+	_, _ = io.Copy(io.Discard, away)
+
+	c, big := f.talker("loud"), bytes.Repeat([]byte("x"), 500<<10)
+	for i := range 460 {
+		say(c, message("noise/"+strconv.Itoa(i), 1, true, big))
+	}
+	good.ask()
+	most := usage(t, r.daemon.Process.Pid).peak
+	t.Logf("daemon: at most %d MB", most>>10)
+	if most > 200<<10 {
+		t.Errorf("the daemon had %d MB", most>>10)
+	}
+}
+
 // TestHostileClients: with any one client doing its worst, another client's 15 tokens come within three times their quiet time and a
 // second, the daemon stays under 200 MB, and SIGTERM ends it within its grace and five seconds. A shared machine is given more in
 // the short set; the long one holds to the figures, and ends the node beside each of them.

@@ -269,7 +269,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 }
 
 // use is what a process holds.
-type use struct{ files, memory int } // memory: resident, kB
+type use struct{ files, memory, peak int } // memory: resident, and the most that ever was, kB
 
 func usage(t *testing.T, pid int) use {
 	t.Helper()
@@ -281,12 +281,15 @@ func usage(t *testing.T, pid int) use {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, rest, _ := strings.Cut(string(status), "VmRSS:")
-	kb, err := strconv.Atoi(strings.Fields(rest)[0])
-	if err != nil {
-		t.Fatal(err)
+	of := func(field string) int {
+		_, rest, _ := strings.Cut(string(status), field)
+		kb, err := strconv.Atoi(strings.Fields(rest)[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return kb
 	}
-	return use{len(entries), kb}
+	return use{len(entries), of("VmRSS:"), of("VmHWM:")}
 }
 
 // goroutines ends the node by a signal that makes it print its goroutines, and counts them.
