@@ -586,14 +586,29 @@ func functions(text string) (string, []tokenizer.ToolCall) {
 	return strings.TrimRight(text[:i], " \t\r\n") + strings.TrimRight(text[end:], " \t\r\n"), calls
 }
 
-// fenced reads a text that is nothing but calls in a fence.
+// fenced reads calls in the first fence of a text that holds nothing but calls. Small models say a word or two beside it.
 func fenced(text string) (string, []tokenizer.ToolCall) {
-	body := strings.TrimSpace(text)
-	inner, ok := strings.CutPrefix(body, "```")
-	if !ok || !strings.HasSuffix(inner, "```") {
-		return text, nil
+	const fence = "```"
+	before, rest, ok := strings.Cut(text, fence)
+	for range maxTries {
+		inner, after, closed := strings.Cut(rest, fence)
+		if !ok || !closed {
+			break
+		}
+		if calls := inFence(inner); len(calls) > 0 {
+			return strings.TrimSpace(strings.TrimSpace(before) + "\n" + strings.TrimSpace(after)), calls
+		}
+		before += fence + inner + fence
+		var between string
+		if between, rest, ok = strings.Cut(after, fence); ok {
+			before += between
+		}
 	}
-	inner = strings.TrimSuffix(inner, "```")
+	return text, nil
+}
+
+// inFence reads what stands in a fence, behind the name of a language.
+func inFence(inner string) []tokenizer.ToolCall {
 	if i := strings.IndexByte(inner, '\n'); i >= 0 && strings.IndexFunc(inner[:i], func(r rune) bool { return r < 'a' || r > 'z' }) < 0 {
 		inner = inner[i:]
 	} else {
@@ -601,10 +616,10 @@ func fenced(text string) (string, []tokenizer.ToolCall) {
 	}
 	for _, read := range []func(string) (string, []tokenizer.ToolCall){bare, mistral, python} {
 		if _, calls := read(inner); len(calls) > 0 {
-			return "", calls
+			return calls
 		}
 	}
-	return text, nil
+	return nil
 }
 
 // python reads a text that is nothing but a list of calls in Python's form (Llama 3.2, Llama 4).

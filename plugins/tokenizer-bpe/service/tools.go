@@ -84,9 +84,10 @@ func named(text string) []tokenizer.ToolCall {
 	return calls
 }
 
-// bare reads a text that is nothing but calls.
+// bare reads a text that is nothing but calls, perhaps with the end of a mark that was not begun.
 func bare(text string) (string, []tokenizer.ToolCall) {
 	body := strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(text), pythonTag))
+	body = strings.TrimSpace(strings.TrimSuffix(body, callEnd))
 	var calls []tokenizer.ToolCall
 	for body != "" {
 		dec := json.NewDecoder(strings.NewReader(body))

@@ -74,6 +74,16 @@ func TestParseTools(t *testing.T) {
 			"fenced", "```json\n{\"name\": \"lamp\", \"arguments\": {\"on\": true}}\n```",
 			tokenizer.ToolText{Calls: []tokenizer.ToolCall{call("lamp", `{"on":true}`)}},
 		},
+		{
+			"fenced, beside a word", "Sure:\n```json\n{\"name\": \"lamp\", \"arguments\": {\"on\": true}}\n```\nOne moment.",
+			tokenizer.ToolText{Text: "Sure:\nOne moment.", Calls: []tokenizer.ToolCall{call("lamp", `{"on":true}`)}},
+		},
+		{
+			"the second fence", "```sh\nls\n```\nand\n```\n{\"name\": \"lamp\", \"arguments\": {}}\n```",
+			tokenizer.ToolText{Text: "```sh\nls\n```\nand", Calls: []tokenizer.ToolCall{call("lamp", `{}`)}},
+		},
+		{"a fence of code", "Run:\n```sh\nlamp()\n```", tokenizer.ToolText{Text: "Run:\n```sh\nlamp()\n```"}},
+		{"hermes, not begun", "{\"name\": \"a\", \"arguments\": {}}\n</tool_call>", tokenizer.ToolText{Calls: []tokenizer.ToolCall{call("a", `{}`)}}},
 		{"a fence that is an answer", "```json\n{\"age\": 36}\n```", tokenizer.ToolText{Text: "```json\n{\"age\": 36}\n```"}},
 		{
 			"tags", "I see.\n<tool_call>\n<function=lamp>\n<parameter=on>\nTrue\n</parameter>\n<parameter=room>\nthe hall\n</parameter>\n</function>\n</tool_call>",

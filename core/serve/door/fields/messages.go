@@ -82,7 +82,10 @@ func readMessage(raw []byte) (message, *Error) {
 				return err.In(key)
 			}
 			return nil // not the template's
-		case "name", "tool_call_id", "reasoning_content", "reasoning", "thinking":
+		case "tool_call_id":
+			raw = idText(raw)
+			_, err = Text(raw, math.MaxInt32)
+		case "name", "reasoning_content", "reasoning", "thinking":
 			_, err = Text(raw, math.MaxInt32)
 		case "tool_calls":
 			raw, err = callsField(raw)
@@ -169,6 +172,9 @@ func writeCall(out *bytes.Buffer, raw []byte) *Error {
 		if string(raw) == "null" || key == "index" {
 			return nil
 		}
+		if key == "id" {
+			raw = idText(raw)
+		}
 		if !first {
 			out.WriteByte(',')
 		}
@@ -183,6 +189,14 @@ func writeCall(out *bytes.Buffer, raw []byte) *Error {
 	})
 	out.WriteByte('}')
 	return err
+}
+
+// idText is a call's id as a text: there are clients that count.
+func idText(raw []byte) []byte {
+	if IsNumber(raw) {
+		return jsonText(string(raw))
+	}
+	return raw
 }
 
 // Arguments are those of a call as templates want them: an object, also where it came as a text or not at all. A text that holds none
@@ -241,6 +255,9 @@ func (m *message) readContent(raw []byte, whole bool) *Error {
 func readPart(raw []byte) (text string, volatile bool, err *Error) {
 	kind, given := "", false
 	err = Object(raw, func(key string, raw []byte) (err *Error) {
+		if string(raw) == "null" && key != "type" && key != "text" {
+			return nil
+		}
 		switch key {
 		case "type":
 			if kind, err = Text(raw, math.MaxInt32); err == nil && kind != "text" {

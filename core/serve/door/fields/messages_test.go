@@ -97,3 +97,25 @@ func TestCalls(t *testing.T) {
 		}
 	}
 }
+
+// TestHistory: what clients keep of calls is taken as they keep it.
+func TestHistory(t *testing.T) {
+	for _, c := range []struct{ messages, want string }{
+		{
+			`[{"role":"assistant","tool_calls":[{"index":0,"id":1,"type":"function","function":{"name":"f","arguments":"{\"a\": 1}","strict":null}}],"refusal":null},{"role":"tool","tool_call_id":1,"content":"x"}]`,
+			`[{"role":"assistant","tool_calls":[{"id":"1","type":"function","function":{"name":"f","arguments":{"a": 1}}}]},{"role":"tool","tool_call_id":"1","content":"x"}]`,
+		},
+		{
+			`[{"role":"user","content":[{"type":"text","text":"a","cache_control":null,"annotations":null}]}]`,
+			`[{"role":"user","content":"a"}]`,
+		},
+	} {
+		got, err := Messages([]byte(c.messages))
+		if err != nil || string(got) != c.want {
+			t.Errorf("%s becomes %s, %v", c.messages, got, err)
+		}
+	}
+	if _, err := Messages([]byte(`[{"role":"tool","tool_call_id":true,"content":"x"}]`)); err == nil {
+		t.Error("a truth is taken for an id")
+	}
+}
