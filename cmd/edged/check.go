@@ -200,25 +200,49 @@ func (k *checker) run(ctx context.Context, f *configFlags) {
 	k.model(ctx)
 }
 
-// state tries to write where edged writes.
+// state tries to write where edged writes. A folder that is missing is not made: whether it could be is tried in the nearest folder
+// above it that is there, so that a check leaves nothing behind, whatever it finds afterwards.
 func (k *checker) state() {
-	dir := k.c.State.Dir
-	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-		defer func() { _ = os.Remove(dir) }() // a check leaves nothing behind
-	}
 	const fix = "make the folder, and let the service's user own it; or set state.dir"
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		k.problem("state", err, fix)
-		return
-	}
-	file, err := os.CreateTemp(dir, ".check-")
+	dir, word := k.c.State.Dir, "can be written"
+	at, err := existing(dir)
 	if err != nil {
 		k.problem("state", err, fix)
 		return
 	}
-	_ = file.Close()
-	_ = os.Remove(file.Name())
-	k.ok("state", "%s can be written", dir)
+	var try string
+	if at == dir {
+		var file *os.File
+		if file, err = os.CreateTemp(dir, ".check-"); err == nil {
+			try = file.Name()
+			_ = file.Close()
+		}
+	} else {
+		word = "can be made"
+		try, err = os.MkdirTemp(at, ".check-")
+	}
+	if err != nil {
+		k.problem("state", err, fix)
+		return
+	}
+	_ = os.Remove(try)
+	k.ok("state", "%s %s", dir, word)
+}
+
+// existing is the folder dir, or the nearest one above it that is there.
+func existing(dir string) (string, error) {
+	for {
+		info, err := os.Stat(dir)
+		switch {
+		case err == nil && !info.IsDir():
+			return "", fmt.Errorf("%s is no folder", dir)
+		case err == nil:
+			return dir, nil
+		case !errors.Is(err, fs.ErrNotExist) || dir == filepath.Dir(dir):
+			return "", err
+		}
+		dir = filepath.Dir(dir)
+	}
 }
 
 // broker tries the way to the broker.

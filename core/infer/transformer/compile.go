@@ -1,6 +1,7 @@
 package transformer
 
 import (
+	"errors"
 	"fmt"
 	"reflect"
 
@@ -291,6 +292,9 @@ func (n *network) finishLogits(k kernel.Kernels, y []float32) {
 func (b *builder) finish() (network, error) {
 	if b.err != nil {
 		return network{}, b.err
+	}
+	if b.last == nil {
+		return network{}, errors.New("a model without attention or a state is not supported")
 	}
 	*b.last = true
 	var most int64

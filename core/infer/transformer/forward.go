@@ -59,7 +59,7 @@ func (m *Model) Forward(rows []Row) error {
 	return nil
 }
 
-// check refuses a batch that cannot be run, before anything changes, and counts the rows of each sequence.
+// check refuses a batch that cannot be run. It counts the rows of each sequence, which is all that it writes: the next check counts anew.
 func (m *Model) check(rows []Row) error {
 	if m.closed {
 		return errors.New("transformer: the model is closed")

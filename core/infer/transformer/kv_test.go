@@ -244,6 +244,14 @@ func TestNewRefuses(t *testing.T) {
 	s := newMemory("llama", tiny("llama"))
 	_, err := newModel(s, s.h.spec(s.arch), Options{})
 	wantError(t, err, "no kernels given")
+
+	// Check refuses such a Spec; compiling one that nobody has checked is an error too.
+	spec := s.h.spec(s.arch)
+	for i, layer := range spec.Layers {
+		spec.Layers[i] = layer[1:]
+	}
+	_, err = compile(s, spec, kernel.Portable{})
+	wantError(t, err, "without attention")
 }
 
 func TestLoadAdapterRefuses(t *testing.T) {
