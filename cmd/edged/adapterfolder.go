@@ -203,7 +203,7 @@ func (a *app) addAdapter(ctx context.Context, c *config.Config, f *folderFlags, 
 	if name == "" {
 		name = strings.TrimSuffix(filepath.Base(abs), ".gguf")
 	}
-	if !config.ValidName(name) {
+	if !config.ValidFileName(name) {
 		return usagef("%q cannot be the name of an adapter: choose one of A-Z a-z 0-9 . _ - with --name", name)
 	}
 	target := name
@@ -312,7 +312,7 @@ func duplicate(from, to string) error {
 }
 
 func (a *app) removeAdapter(ctx context.Context, c *config.Config, f *folderFlags, name string) error {
-	if !config.ValidName(name) {
+	if !config.ValidFileName(name) {
 		return usagef("%q cannot be the name of an adapter", name)
 	}
 	dir := c.Adapters.Dir

@@ -68,6 +68,7 @@ func TestExitCodes(t *testing.T) {
 		{"quantize . b --type q4_0", 1, "is a folder"},
 		{"run --config " + missing, 1, missing},
 		{"check --config " + missing, 1, ""},
+		{"adapters remove ..", 2, "cannot be the name"},
 		{"run extra", 2, "extra"},
 	} {
 		t.Run(c.args, func(t *testing.T) {

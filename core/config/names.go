@@ -19,6 +19,9 @@ func ValidName(s string) bool {
 	return true
 }
 
+// ValidFileName is ValidName for what becomes a file's or a folder's name too, where a dot and two mean something else.
+func ValidFileName(s string) bool { return ValidName(s) && s != "." && s != ".." }
+
 func nameByte(ch byte) bool {
 	return ch >= 'a' && ch <= 'z' || ch >= 'A' && ch <= 'Z' || ch >= '0' && ch <= '9' || ch == '.' || ch == '_' || ch == '-'
 }

@@ -60,18 +60,19 @@ var allowed = map[string][]string{
 
 	// The serve wing: the daemon's process.
 	"core/serve/inbox":               {},
-	"core/serve/pluginhost":          {"core/protocol", "core/protocol/backend", "core/protocol/tokenizer", "core/pluginlog", "core/version"},
+	"core/serve/pluginhost":          {"core/config", "core/protocol", "core/protocol/backend", "core/protocol/tokenizer", "core/pluginlog", "core/version"},
 	"core/serve/dispatch":            {"core/protocol", "core/protocol/backend", "core/protocol/tokenizer", "core/serve/inbox", "core/infer/grammar"},
 	"core/serve/adapters":            {"core/config", "core/model/lora", "core/model/digest", "core/model/gguf", "core/model/safetensors", "core/protocol", "core/protocol/backend"},
 	"core/serve/monitor":             {"core/serve/dispatch", "core/machine", "core/protocol/backend"},
 	"core/serve/door/home":           {},
 	"core/serve/door/stream":         {"core/serve/dispatch"},
 	"core/serve/door/wyoming":        {"core/serve/door/fields", "core/serve/door/stream", "core/serve/dispatch", "core/config"},
-	"core/serve/door/broker":         {},
+	"core/serve/door/broker":         {"core/serve/door/wildcard"},
+	"core/serve/door/wildcard":       {},
 	"core/serve/door/fields":         {"core/serve/dispatch", "core/config"},
-	"core/serve/door/mqtt":           {"core/serve/door/mqtt/*", "core/serve/door/fields", "core/serve/dispatch", "core/config", "core/protocol/backend"},
+	"core/serve/door/mqtt":           {"core/serve/door/mqtt/*", "core/serve/door/fields", "core/serve/door/wildcard", "core/serve/dispatch", "core/config", "core/protocol/backend"},
 	"core/serve/door/mqtt/link":      {"core/config"},
-	"core/serve/door/mqtt/askclient": {"core/serve/door/mqtt", "core/serve/door/mqtt/link"},
+	"core/serve/door/mqtt/askclient": {"core/serve/door/mqtt", "core/serve/door/mqtt/link", "core/serve/door/wildcard"},
 	"core/serve/door/http":           {"core/serve/door/http/*", "core/serve/door/fields", "core/serve/door/stream", "core/serve/dispatch", "core/config", "core/protocol/backend"},
 	"core/serve/daemon":              {"core/config", "core/machine", "core/protocol", "core/protocol/backend", "core/protocol/tokenizer", "core/serve/adapters", "core/serve/dispatch", "core/serve/door/*", "core/serve/inbox", "core/serve/monitor", "core/serve/pluginhost"},
 

@@ -102,7 +102,7 @@ func (f *Folder) judge(file string) (name, why string) {
 	switch {
 	case strings.HasSuffix(file, signatureSuffix):
 		return "", signature
-	case !validName(name):
+	case !config.ValidFileName(name):
 		return "", "its name must match " + config.NamePattern
 	case isGGUF:
 		return name, ""
@@ -165,9 +165,6 @@ func passing(file string) bool {
 	}
 	return false
 }
-
-// validName reports whether an adapter may have a name. It becomes a path too, where a dot and two mean something else.
-func validName(name string) bool { return config.ValidName(name) && name != "." && name != ".." }
 
 // fingerprint changes whenever a served file, or its signature, may have. Only metadata is read: a network folder would
 // pay for more every time.

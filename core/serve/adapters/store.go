@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 
+	"edged/core/config"
 	"edged/core/model/digest"
 	"edged/core/model/lora"
 )
@@ -215,7 +216,7 @@ func (s *store) readIndex() map[string]known {
 		return nil
 	}
 	for name, k := range index {
-		if !validName(name) || !validSum(k.SHA256) || k.Generation < 1 {
+		if !config.ValidFileName(name) || !validSum(k.SHA256) || k.Generation < 1 {
 			delete(index, name)
 		}
 	}

@@ -5,6 +5,7 @@
 package dispatch
 
 import (
+	"context"
 	"encoding/json"
 	"time"
 
@@ -192,6 +193,15 @@ const (
 
 // Error makes *Error an error.
 func (e *Error) Error() string { return string(e.Code) + ": " + e.Message }
+
+// Submitter is what a door needs of the dispatcher; *Dispatcher is one.
+type Submitter interface {
+	// Submit admits a request, after which the sink gets exactly one last event, or returns an *Error. When it has returned nil,
+	// the request is journalled, unless it is fleeting.
+	Submit(ctx context.Context, req *Request, sink Sink) error
+	// Cancel ends a request and reports whether it was known.
+	Cancel(client, id string) bool
+}
 
 // Sink receives the events of a request, in order, from one goroutine per request. It must not block for long: a door
 // that cannot deliver drops deltas, never the last event. Sinks are compared: they are pointers.

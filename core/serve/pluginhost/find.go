@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/cpu"
 
+	"edged/core/config"
 	"edged/core/protocol"
 )
 
@@ -22,9 +23,6 @@ const SystemDir = "/usr/lib/edged/plugins"
 
 // Auto is the backend name that stands for the best one for this machine.
 const Auto = "auto"
-
-// maxName bounds a plugin's name, as other names of the design.
-const maxName = 64
 
 // Dirs lists where plugins are looked for, in order: dir alone where it is set (plugins.dir of the configuration), else
 // the folder "plugins" beside this program's own file, then SystemDir.
@@ -49,7 +47,7 @@ func FileName(kind, name string) string { return kind + "-" + name }
 // and says where it looked and which plugins are there.
 func Find(dir, name string) (string, error) {
 	if !validName(name) {
-		return "", fmt.Errorf("pluginhost: %w: %q is not a name of letters, digits, '.', '_' and '-', at most %d long", ErrNotFound, name, maxName)
+		return "", fmt.Errorf("pluginhost: %w: %q is not a name of letters, digits, '.', '_' and '-', at most %d long", ErrNotFound, name, config.MaxName)
 	}
 	dirs := Dirs(dir)
 	var why []string
@@ -111,19 +109,8 @@ func executable(path string) error {
 	return nil
 }
 
-func validName(name string) bool {
-	if name == "" || len(name) > maxName || name[0] == '.' {
-		return false
-	}
-	for _, c := range []byte(name) {
-		switch {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '.', c == '_', c == '-':
-		default:
-			return false
-		}
-	}
-	return true
-}
+// validName is the rule of all names, but for hidden files: a folder of plugins may hold some.
+func validName(name string) bool { return config.ValidName(name) && name[0] != '.' }
 
 // ResolveBackend turns backend.name into the name of a backend plugin: Auto and "" are "neon" on arm64 with Advanced SIMD,
 // "generic" elsewhere; any other name is itself.

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"testing"
 	"time"
+
+	"edged/core/serve/door/wildcard"
 )
 
 // connect5 is a CONNECT of MQTT 5 that keeps its session for a while.
@@ -218,7 +220,7 @@ func TestFilters(t *testing.T) {
 		{"//", "//", true},
 		{"/+/", "/a/", true},
 	} {
-		if got := matches(c.filter, c.topic); got != c.want {
+		if got := wildcard.Match(c.filter, c.topic); got != c.want {
 			t.Errorf("%s on %s: %v", c.filter, c.topic, got)
 		}
 		var tr tree

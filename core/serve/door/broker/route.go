@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"edged/core/serve/door/wildcard"
 )
 
 // target is a client that a message is for, with what its subscriptions that match make of it together.
@@ -225,7 +227,7 @@ func (b *Broker) putRetained(sub *subscription) {
 		}
 	} else {
 		for topic, m := range b.retained {
-			if matches(sub.rest, topic) {
+			if wildcard.Match(sub.rest, topic) {
 				found = append(found, m)
 			}
 		}

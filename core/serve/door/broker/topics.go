@@ -34,33 +34,6 @@ func validFilter(filter string) bool {
 // wild says that a filter has wildcards.
 func wild(filter string) bool { return strings.ContainsAny(filter, "+#") }
 
-// matches says that a filter takes a topic. Wildcards at the beginning do not match what begins with $ (MQTT 5.0, section
-// 4.7.2).
-func matches(filter, topic string) bool {
-	if topic[0] == '$' && (filter[0] == '+' || filter[0] == '#') {
-		return false
-	}
-	for {
-		f, restF, moreF := strings.Cut(filter, "/")
-		if f == "#" {
-			return true
-		}
-		t, restT, moreT := strings.Cut(topic, "/")
-		if f != "+" && f != t {
-			return false
-		}
-		switch {
-		case !moreF && !moreT:
-			return true
-		case moreF && !moreT:
-			return restF == "#" // a/# matches a
-		case !moreF:
-			return false
-		}
-		filter, topic = restF, restT
-	}
-}
-
 // node is a level of the tree of filters.
 type node struct {
 	children map[string]*node

@@ -26,14 +26,6 @@ import (
 // DoorName is the Door of the requests that come from here.
 const DoorName = "http"
 
-// Dispatcher takes requests. *dispatch.Dispatcher is one.
-type Dispatcher interface {
-	// Submit admits a request, after which the sink gets exactly one last event, or returns a *dispatch.Error.
-	Submit(ctx context.Context, req *dispatch.Request, sink dispatch.Sink) error
-	// Cancel ends a request and reports whether it was known.
-	Cancel(client, id string) bool
-}
-
 // Node tells what there is to talk to.
 type Node interface {
 	// Models lists what a request's model may name: the default first, then the adapters on it. None: nothing is loaded.
@@ -61,7 +53,7 @@ type Options struct {
 	Config     config.HTTP // section http; Listen is not empty
 	Name       string      // of the node
 	Version    string      // of edged
-	Dispatcher Dispatcher
+	Dispatcher dispatch.Submitter
 	Node       Node
 	// State is what the page shows of the node, as a value that can be written as JSON; nil: there is no page.
 	State func(ctx context.Context) any

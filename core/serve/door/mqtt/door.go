@@ -7,7 +7,6 @@
 package mqtt
 
 import (
-	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"log/slog"
@@ -23,21 +22,12 @@ import (
 // DoorName is the Door of the requests that come from here.
 const DoorName = "mqtt"
 
-// Dispatcher takes requests. *dispatch.Dispatcher is one.
-type Dispatcher interface {
-	// Submit admits a request, after which the sink gets exactly one last event, or returns a *dispatch.Error. When it
-	// has returned nil, the request is journalled.
-	Submit(ctx context.Context, req *dispatch.Request, sink dispatch.Sink) error
-	// Cancel ends a request and reports whether it was known.
-	Cancel(client, id string) bool
-}
-
-// Publisher is what a Dispatcher may also be: it wants to know which last events the broker has acknowledged.
+// Publisher is what a dispatch.Submitter may also be: it wants to know which last events the broker has acknowledged.
 type Publisher interface {
 	Published(client, id string) error
 }
 
-// AllCanceller is what a Dispatcher may also be: it can end every request of a client, or all that there are.
+// AllCanceller is what a dispatch.Submitter may also be: it can end every request of a client, or all that there are.
 type AllCanceller interface {
 	CancelAll(client string) int // "": of all clients
 }
@@ -59,7 +49,7 @@ type Options struct {
 	Embedded   string      // address of the embedded broker, where Config says that there is one
 	Secret     string      // that it wants for this node's client id; "": none
 	Device     *Device     // nil: nobody is told
-	Dispatcher Dispatcher
+	Dispatcher dispatch.Submitter
 	Taking     Taking // nil: nothing is counted
 	Log        *slog.Logger
 }

@@ -130,7 +130,7 @@ type running struct {
 }
 
 // open starts a door and, if wanted, waits until it is online.
-func open(tb testing.TB, c config.MQTT, d mqtt.Dispatcher, wait bool) *running {
+func open(tb testing.TB, c config.MQTT, d dispatch.Submitter, wait bool) *running {
 	tb.Helper()
 	return openWith(tb, mqtt.Options{Config: c, Dispatcher: d}, wait)
 }

@@ -13,6 +13,7 @@ import (
 	"edged/core/serve/dispatch"
 	"edged/core/serve/door/fields"
 	"edged/core/serve/door/mqtt/link"
+	"edged/core/serve/door/wildcard"
 )
 
 // incoming is a message that waits to be read.
@@ -223,7 +224,7 @@ func (s *seenSet) add(h [32]byte) bool {
 
 // stale removes a retained state of an adapter that is there no longer.
 func (d *Door) stale(m *link.Received) {
-	if m.Retained && len(m.Payload) > 0 && matches(d.topics.Adapter("+"), m.Topic) && !d.retained.known(m.Topic) {
+	if m.Retained && len(m.Payload) > 0 && wildcard.Match(d.topics.Adapter("+"), m.Topic) && !d.retained.known(m.Topic) {
 		d.retained.set(m.Topic, nil)
 	}
 }

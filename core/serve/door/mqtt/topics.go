@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"edged/core/config"
+	"edged/core/serve/door/wildcard"
 )
 
 // The levels of edged's topics below edged/NODE/.
@@ -174,28 +175,6 @@ func join(levels ...string) string {
 	return strings.Join(levels, "/")
 }
 
-// Matches reports whether a topic matches a valid filter.
-func Matches(filter, topic string) bool { return matches(filter, topic) }
-
-// matches reports whether a topic matches a valid filter (MQTT 3.1.1, section 4.7).
-func matches(filter, topic string) bool {
-	for {
-		f, restF, moreF := strings.Cut(filter, "/")
-		if f == "#" {
-			return true
-		}
-		t, restT, moreT := strings.Cut(topic, "/")
-		if f != "+" && f != t {
-			return false
-		}
-		if !moreF || !moreT {
-			// "a/#" matches "a" too.
-			return moreF == moreT || moreF && restF == "#"
-		}
-		filter, topic = restF, restT
-	}
-}
-
 // replyTo says what is wrong with a topic that a request wants its answers on; "": nothing. Wildcards matter most: a
 // broker drops the connection of who publishes on one, and the client library would publish it again for ever.
 func replyTo(topic string, allowed []string) string {
@@ -220,7 +199,7 @@ func replyTo(topic string, allowed []string) string {
 		}
 	}
 	for _, f := range allowed {
-		if matches(f, topic) {
+		if wildcard.Match(f, topic) {
 			return ""
 		}
 	}

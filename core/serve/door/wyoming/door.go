@@ -27,20 +27,12 @@ import (
 // DoorName is the Door of the requests that come from here.
 const DoorName = "wyoming"
 
-// Dispatcher takes requests. *dispatch.Dispatcher is one.
-type Dispatcher interface {
-	// Submit admits a request, after which the sink gets exactly one last event, or returns a *dispatch.Error.
-	Submit(ctx context.Context, req *dispatch.Request, sink dispatch.Sink) error
-	// Cancel ends a request and reports whether it was known.
-	Cancel(client, id string) bool
-}
-
 // Options is what a Door is built from.
 type Options struct {
 	Config     config.Wyoming // section wyoming; Listen is not empty
 	Name       string         // of the node
 	Version    string         // of edged
-	Dispatcher Dispatcher
+	Dispatcher dispatch.Submitter
 	Model      func() string // the name of the model that answers
 	Log        *slog.Logger
 }

@@ -18,6 +18,7 @@ import (
 
 	"edged/core/serve/door/mqtt"
 	"edged/core/serve/door/mqtt/link"
+	"edged/core/serve/door/wildcard"
 )
 
 // Options say which node is asked, and through which broker.
@@ -188,7 +189,7 @@ func (c *Client) seen(m *link.Received) bool {
 	c.mu.Lock()
 	var all []func(*link.Received)
 	for f, see := range c.follow {
-		if mqtt.Matches(f, m.Topic) {
+		if wildcard.Match(f, m.Topic) {
 			all = append(all, see)
 		}
 	}
