@@ -53,11 +53,11 @@ func (d *daemon) proveFolder(ctx context.Context) error {
 
 // prover is adapters.Options' Backend.
 func (p *plugins) prover(ctx context.Context, after uint64) (adapters.Prover, uint64, error) {
-	l, n, err := p.backend.current(ctx, after)
+	l, n, err := p.backend.Current(ctx, after)
 	if err != nil {
 		return nil, 0, err
 	}
-	t, _, err := p.tokenizer.current(ctx, 0)
+	t, _, err := p.tokenizer.Current(ctx, 0)
 	if err != nil {
 		return nil, 0, err
 	}

@@ -18,8 +18,8 @@ const statsTime = 2 * time.Second
 
 // figures gathers what there is to know at this moment, for edged/NODE/stats and for the metrics listener.
 func (d *daemon) figures(ctx context.Context) monitor.Figures {
-	t, _ := d.plugins.tokenizer.snapshot()
-	b, life := d.plugins.backend.snapshot()
+	t, _ := d.plugins.tokenizer.Snapshot()
+	b, life := d.plugins.backend.Snapshot()
 	f := monitor.Figures{
 		Adapters: d.folder.Counts().Served, Requests: d.work.Stats(), Online: d.door.Online(), StartedAt: d.began,
 		Lives: map[string]int{"tokenizer": t.Lives, "backend": b.Lives},

@@ -127,8 +127,8 @@ func (n *notifier) watchdog(ctx context.Context, feel func(context.Context) puls
 // in, how far a load is, and how many steps the backend has computed.
 func (d *daemon) pulse(ctx context.Context) pulse {
 	w := d.work.Stats()
-	t, _ := d.plugins.tokenizer.snapshot()
-	b, life := d.plugins.backend.snapshot()
+	t, _ := d.plugins.tokenizer.Snapshot()
+	b, life := d.plugins.backend.Snapshot()
 	p := pulse{busy: w.Running > 0, bound: patience}
 	var steps uint64
 	if b.Phase == pluginhost.Ready && life.backend != nil {

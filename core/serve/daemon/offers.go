@@ -15,8 +15,8 @@ type offers struct{ d *daemon }
 
 // Models lists the model, and the adapters that are served on it.
 func (o offers) Models() []httpdoor.Model {
-	_, tok := o.d.plugins.tokenizer.snapshot()
-	_, back := o.d.plugins.backend.snapshot()
+	_, tok := o.d.plugins.tokenizer.Snapshot()
+	_, back := o.d.plugins.backend.Snapshot()
 	if tok.tokenizer == nil || back.backend == nil {
 		return nil
 	}

@@ -142,8 +142,8 @@ func (p *plugins) keepPinned(ctx context.Context) {
 	tick := time.NewTicker(pinAgain)
 	defer tick.Stop()
 	for ctx.Err() == nil {
-		changed := p.backend.watch()
-		back, number, err := p.backend.current(ctx, 0)
+		changed := p.backend.Changed()
+		back, number, err := p.backend.Current(ctx, 0)
 		if err == nil {
 			for i := range pinned {
 				p.pin(ctx, &pinned[i], back, number, done)
@@ -190,7 +190,7 @@ func (p *plugins) pin(ctx context.Context, one *Pinned, back backendLife, number
 
 // compute has the backend read a prefix and keep it.
 func (p *plugins) compute(ctx context.Context, one *Pinned, back backendLife, number uint64, adapter dispatch.Adapter) (tokens int, err error) {
-	t, _, err := p.tokenizer.current(ctx, 0)
+	t, _, err := p.tokenizer.Current(ctx, 0)
 	if err != nil {
 		return 0, err
 	}

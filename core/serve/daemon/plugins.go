@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -30,8 +29,8 @@ const degradedAfter = 5
 type plugins struct {
 	d         *daemon
 	log       *slog.Logger
-	tokenizer *supervisor[tokenizerLife]
-	backend   *supervisor[backendLife]
+	tokenizer *pluginhost.Supervisor[tokenizerLife]
+	backend   *pluginhost.Supervisor[backendLife]
 	work      atomic.Pointer[dispatch.Dispatcher] // nil: nothing is served yet
 }
 
@@ -44,20 +43,6 @@ type backendLife struct {
 	backend backend.Backend
 	info    backend.ModelInfo
 	about   backend.Description
-}
-
-// supervisor is one plugin: its process's supervisor, and what its present life was prepared to.
-type supervisor[T any] struct {
-	*pluginhost.Supervised
-	name     string
-	onChange func()
-
-	mu      sync.Mutex
-	state   pluginhost.State
-	life    T      // valid while state is Ready
-	number  uint64 // of life
-	was     bool   // it was ready once
-	changed chan struct{}
 }
 
 func newPlugins(d *daemon) *plugins {
@@ -74,49 +59,22 @@ func newPlugins(d *daemon) *plugins {
 	return p
 }
 
-func supervise[T any](p *plugins, name string, o pluginhost.Options, prepare func(context.Context, *pluginhost.Process, uint64) (T, error), check func(context.Context, *pluginhost.Process) error) *supervisor[T] {
-	s := &supervisor[T]{name: name, onChange: p.d.status.changed, changed: make(chan struct{})}
-	s.Supervised = pluginhost.Supervise(pluginhost.SupervisorOptions{
-		Process: o,
-		Prepare: func(ctx context.Context, proc *pluginhost.Process) error {
-			s.mu.Lock()
-			s.number++
-			number := s.number
-			s.mu.Unlock()
-			life, err := prepare(ctx, proc, number)
-			s.mu.Lock()
-			s.life = life
-			s.mu.Unlock()
-			return err
-		},
-		OnChange:       s.change,
+func supervise[T any](p *plugins, name string, o pluginhost.Options, prepare func(context.Context, *pluginhost.Process, uint64) (T, error), check func(context.Context, *pluginhost.Process) error) *pluginhost.Supervisor[T] {
+	return pluginhost.Supervise(pluginhost.SupervisorOptions[T]{
+		Process:        o,
+		Name:           name,
+		Prepare:        prepare,
 		Check:          check,
+		OnChange:       func(pluginhost.State) { p.d.status.changed() },
+		Permanent:      permanent,
+		Degraded:       degradedAfter,
 		HealthTimeout:  p.d.c.Plugins.HealthTimeout,
 		HealthInterval: min(healthInterval, p.d.c.Plugins.HealthTimeout/3, p.d.c.Plugins.StallTimeout/3),
-		Permanent:      s.permanent,
 	})
-	return s
 }
 
-func (s *supervisor[T]) change(state pluginhost.State) {
-	s.mu.Lock()
-	s.state = state
-	s.was = s.was || state.Phase == pluginhost.Ready
-	close(s.changed)
-	s.changed = make(chan struct{})
-	s.mu.Unlock()
-	s.onChange()
-}
-
-// permanent tells the errors that starting again does not mend. Once a plugin was ready, nothing is: a file may be back
-// by the next try, and until then requests get its reason.
-func (s *supervisor[T]) permanent(err error) bool {
-	s.mu.Lock()
-	was := s.was
-	s.mu.Unlock()
-	if was {
-		return false
-	}
+// permanent tells the errors that starting again does not mend.
+func permanent(err error) bool {
 	for _, e := range []error{
 		protocol.ErrModel, protocol.ErrInvalid, protocol.ErrUnsupported, protocol.ErrNoMemory,
 		pluginhost.ErrNotFound, pluginhost.ErrVersion, pluginhost.ErrChecksum, fs.ErrNotExist, fs.ErrPermission,
@@ -128,67 +86,6 @@ func (s *supervisor[T]) permanent(err error) bool {
 	return false
 }
 
-// errDisowned means that a request was told, by a plugin that lives on, that it is not available.
-var errDisowned = errors.New("it told a request that it is not available, and has not ended")
-
-// disownedAfter is how long a plugin that is said to have died may take to end by itself, which tells more.
-const disownedAfter = time.Second
-
-// current returns the present life if it is a later one than after, and waits for one that is starting. A life that after says has
-// died and that is still there is ended: nobody would ever ask it again.
-func (s *supervisor[T]) current(ctx context.Context, after uint64) (life T, number uint64, err error) {
-	var disowned <-chan time.Time
-	for {
-		s.mu.Lock()
-		life, number = s.life, s.number
-		state, changed := s.state, s.changed
-		s.mu.Unlock()
-		switch {
-		case state.Phase == pluginhost.Ready && number > after:
-			return life, number, nil
-		case state.Phase == pluginhost.Stopped:
-			return life, 0, fmt.Errorf("the %s has stopped: %w", s.name, orDied(state.Err))
-		case state.Phase == pluginhost.Ready && disowned == nil:
-			timer := time.NewTimer(disownedAfter)
-			defer timer.Stop()
-			disowned = timer.C
-		case state.Failures >= degradedAfter && state.Phase != pluginhost.Ready:
-			return life, 0, fmt.Errorf("the %s failed %d times in a row: %w", s.name, state.Failures, orDied(state.Err))
-		}
-		select {
-		case <-changed:
-		case <-disowned:
-			if state.Phase == pluginhost.Ready {
-				s.Restart(fmt.Errorf("%s: %w: %w", s.name, protocol.ErrPluginDied, errDisowned))
-			}
-			disowned = nil
-		case <-ctx.Done():
-			return life, 0, ctx.Err()
-		}
-	}
-}
-
-func orDied(err error) error {
-	if err == nil {
-		return protocol.ErrPluginDied
-	}
-	return err
-}
-
-// watch is closed at the next change of state.
-func (s *supervisor[T]) watch() <-chan struct{} {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.changed
-}
-
-// snapshot returns the state, and the life where it is ready.
-func (s *supervisor[T]) snapshot() (pluginhost.State, T) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.state, s.life
-}
-
 // start runs both supervisors in a group until ctx ends.
 func (p *plugins) start(ctx context.Context, g *group) {
 	g.goes(func() error { return p.tokenizer.Run(ctx) })
@@ -198,22 +95,22 @@ func (p *plugins) start(ctx context.Context, g *group) {
 
 // ready waits for both plugins.
 func (p *plugins) ready(ctx context.Context) error {
-	if _, _, err := p.tokenizer.current(ctx, 0); err != nil {
+	if _, _, err := p.tokenizer.Current(ctx, 0); err != nil {
 		return err
 	}
-	_, _, err := p.backend.current(ctx, 0)
+	_, _, err := p.backend.Current(ctx, 0)
 	return err
 }
 
 // Tokenizer is dispatch.Tokenizers'.
 func (p *plugins) Tokenizer(ctx context.Context, after uint64) (dispatch.TokenizerLife, error) {
-	l, n, err := p.tokenizer.current(ctx, after)
+	l, n, err := p.tokenizer.Current(ctx, after)
 	return dispatch.TokenizerLife{Tokenizer: l.tokenizer, Info: l.info, Life: n}, err
 }
 
 // Backend is dispatch.Backends'.
 func (p *plugins) Backend(ctx context.Context, after uint64) (dispatch.BackendLife, error) {
-	l, n, err := p.backend.current(ctx, after)
+	l, n, err := p.backend.Current(ctx, after)
 	return dispatch.BackendLife{Backend: l.backend, Info: l.info, Life: n}, err
 }
 
@@ -235,7 +132,7 @@ func (p *plugins) prepareBackend(ctx context.Context, proc *pluginhost.Process, 
 	if err != nil {
 		return backendLife{}, err
 	}
-	t, _, err := p.tokenizer.current(ctx, 0)
+	t, _, err := p.tokenizer.Current(ctx, 0)
 	if err != nil {
 		return backendLife{}, err
 	}

@@ -102,8 +102,8 @@ func (s *status) look(ctx context.Context) {
 // publish sets the retained topics.
 func (s *status) publish() {
 	d := s.d
-	_, tok := d.plugins.tokenizer.snapshot()
-	_, back := d.plugins.backend.snapshot()
+	_, tok := d.plugins.tokenizer.Snapshot()
+	_, back := d.plugins.backend.Snapshot()
 	state, reason := s.judge()
 	if state != s.state {
 		s.state, s.since = state, time.Now()
@@ -172,8 +172,8 @@ func (s *status) judge() (state, reason string) {
 		return *end, ""
 	}
 	state = mqtt.StateReady
-	t, _ := s.d.plugins.tokenizer.snapshot()
-	b, _ := s.d.plugins.backend.snapshot()
+	t, _ := s.d.plugins.tokenizer.Snapshot()
+	b, _ := s.d.plugins.backend.Snapshot()
 	for _, p := range []struct {
 		name  string
 		state pluginhost.State

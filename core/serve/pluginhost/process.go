@@ -1,6 +1,6 @@
 // Package pluginhost starts, supervises, restarts and stops plugin processes, and forwards what they log.
 //
-// It must not know what plugins compute, nor anything of requests. A Process and a Supervised may be used concurrently.
+// It must not know what plugins compute, nor anything of requests. A Process and a Supervisor may be used concurrently.
 package pluginhost
 
 import (

@@ -58,21 +58,26 @@ func silent(ctx context.Context) (*grpc_health_v1.HealthCheckResponse, error) {
 	return nil, ctx.Err()
 }
 
+type options = SupervisorOptions[*Process]
+
 // script supervises lives that a test makes.
 type script struct {
-	*Supervised
+	*Supervisor[*Process]
 	states []State
 	starts []time.Time
 	wait   func() error // ends Run
 }
 
-func supervise(t *testing.T, o SupervisorOptions, start func(n int) (*life, error)) *script {
+func supervise(t *testing.T, o options, start func(n int) (*life, error)) *script {
 	t.Helper()
 	o.Process = Options{Kind: protocol.PluginBackend, Log: slog.New(slog.DiscardHandler)}
+	if o.Name = "backend"; o.Prepare == nil {
+		o.Prepare = ready(func(context.Context, *Process) error { return nil })
+	}
 	s := &script{}
 	var mu sync.Mutex
 	o.OnChange = func(st State) { mu.Lock(); s.states = append(s.states, st); mu.Unlock() }
-	s.Supervised = Supervise(o)
+	s.Supervisor = Supervise(o)
 	s.start = func(context.Context, Options) (*Process, error) {
 		s.starts = append(s.starts, time.Now())
 		l, err := start(len(s.starts))
@@ -88,16 +93,27 @@ func supervise(t *testing.T, o SupervisorOptions, start func(n int) (*life, erro
 	return s
 }
 
-func TestSupervisedRestarts(t *testing.T) {
+// ready makes a Prepare whose life is its process.
+func ready(prepare func(context.Context, *Process) error) func(context.Context, *Process, uint64) (*Process, error) {
+	return func(ctx context.Context, p *Process, _ uint64) (*Process, error) { return p, prepare(ctx, p) }
+}
+
+// next is the process of the present life, or of the next one.
+func (s *script) next(ctx context.Context) (*Process, error) {
+	p, _, err := s.Current(ctx, 0)
+	return p, err
+}
+
+func TestSupervisorRestarts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var lives []*life
 		prepared := 0
-		s := supervise(t, SupervisorOptions{Prepare: func(context.Context, *Process) error { prepared++; return nil }},
+		s := supervise(t, options{Prepare: ready(func(context.Context, *Process) error { prepared++; return nil })},
 			func(n int) (*life, error) {
 				lives = append(lives, newLife(n, healthFunc(healthy)))
 				return lives[n-1], nil
 			})
-		p, err := s.Current(t.Context())
+		p, err := s.next(t.Context())
 		if err != nil || p.Pid() != 1 {
 			t.Fatalf("%v, %v", p, err)
 		}
@@ -109,7 +125,7 @@ func TestSupervisedRestarts(t *testing.T) {
 		if st := s.State(); st.Phase != Waiting || !errors.Is(st.Err, protocol.ErrPluginDied) || st.Failures != 1 || st.Retry <= 0 {
 			t.Errorf("after the crash: %+v", st)
 		}
-		p, err = s.Current(t.Context())
+		p, err = s.next(t.Context())
 		if err != nil || p.Pid() != 2 || prepared != 2 {
 			t.Fatalf("%v, %v, prepared %d times", p, err, prepared)
 		}
@@ -124,7 +140,7 @@ func TestSupervisedRestarts(t *testing.T) {
 		default:
 			t.Error("Run left a process behind")
 		}
-		if _, err := s.Current(t.Context()); !errors.Is(err, protocol.ErrPluginDied) {
+		if _, err := s.next(t.Context()); !errors.Is(err, protocol.ErrPluginDied) {
 			t.Errorf("after the end: %v", err)
 		}
 		var phases []byte
@@ -137,14 +153,14 @@ func TestSupervisedRestarts(t *testing.T) {
 	})
 }
 
-func TestSupervisedBacksOff(t *testing.T) {
+func TestSupervisorBacksOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := supervise(t, SupervisorOptions{MaxBackoff: 2 * time.Second}, func(int) (*life, error) { return nil, ErrNotFound })
+		s := supervise(t, options{MaxBackoff: 2 * time.Second}, func(int) (*life, error) { return nil, ErrNotFound })
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		defer cancel()
-		_, err := s.Current(ctx)
-		if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, ErrNotFound) {
-			t.Errorf("current: %v", err)
+		_, err := s.next(ctx)
+		if st := s.State(); !errors.Is(err, context.DeadlineExceeded) || !errors.Is(st.Err, ErrNotFound) {
+			t.Errorf("current: %v, %+v", err, st)
 		}
 		if err := s.wait(); err != nil {
 			t.Error(err)
@@ -160,17 +176,17 @@ func TestSupervisedBacksOff(t *testing.T) {
 	})
 }
 
-func TestSupervisedForgetsFailures(t *testing.T) {
+func TestSupervisorForgetsFailures(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var last *life
-		s := supervise(t, SupervisorOptions{}, func(n int) (*life, error) {
+		s := supervise(t, options{}, func(n int) (*life, error) {
 			if n <= 6 {
 				return nil, ErrNotFound
 			}
 			last = newLife(n, healthFunc(healthy))
 			return last, nil
 		})
-		if _, err := s.Current(t.Context()); err != nil {
+		if _, err := s.next(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		if f := s.State().Failures; f != 6 {
@@ -188,18 +204,18 @@ func TestSupervisedForgetsFailures(t *testing.T) {
 	})
 }
 
-func TestSupervisedKillsWhatDoesNotAnswer(t *testing.T) {
+func TestSupervisorKillsWhatDoesNotAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		begin := time.Now()
 		var first *life
-		s := supervise(t, SupervisorOptions{HealthInterval: time.Second, HealthTimeout: 3 * time.Second}, func(n int) (*life, error) {
+		s := supervise(t, options{HealthInterval: time.Second, HealthTimeout: 3 * time.Second}, func(n int) (*life, error) {
 			if n == 1 {
 				first = newLife(n, healthFunc(silent))
 				return first, nil
 			}
 			return newLife(n, healthFunc(healthy)), nil
 		})
-		if _, err := s.Current(t.Context()); err != nil {
+		if _, err := s.next(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		<-first.Done()
@@ -211,7 +227,7 @@ func TestSupervisedKillsWhatDoesNotAnswer(t *testing.T) {
 			t.Errorf("%+v", st)
 		}
 		time.Sleep(time.Hour)
-		if p, err := s.Current(t.Context()); err != nil || p.Pid() != 2 {
+		if p, err := s.next(t.Context()); err != nil || p.Pid() != 2 {
 			t.Errorf("%v, %v", p, err)
 		}
 		if err := s.wait(); err != nil {
@@ -220,17 +236,17 @@ func TestSupervisedKillsWhatDoesNotAnswer(t *testing.T) {
 	})
 }
 
-func TestSupervisedPrepare(t *testing.T) {
+func TestSupervisorPrepare(t *testing.T) {
 	t.Run("fails", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			n := 0
-			s := supervise(t, SupervisorOptions{Prepare: func(context.Context, *Process) error {
+			s := supervise(t, options{Prepare: ready(func(context.Context, *Process) error {
 				if n++; n < 3 {
 					return protocol.ErrNoMemory
 				}
 				return nil
-			}}, func(n int) (*life, error) { return newLife(n, healthFunc(healthy)), nil })
-			p, err := s.Current(t.Context())
+			})}, func(n int) (*life, error) { return newLife(n, healthFunc(healthy)), nil })
+			p, err := s.next(t.Context())
 			if err != nil || p.Pid() != 3 {
 				t.Errorf("%v, %v", p, err)
 			}
@@ -241,11 +257,11 @@ func TestSupervisedPrepare(t *testing.T) {
 	})
 	t.Run("permanently", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			s := supervise(t, SupervisorOptions{
-				Prepare:   func(context.Context, *Process) error { return fmt.Errorf("weights: /m: %w", protocol.ErrModel) },
+			s := supervise(t, options{
+				Prepare:   ready(func(context.Context, *Process) error { return fmt.Errorf("weights: /m: %w", protocol.ErrModel) }),
 				Permanent: func(err error) bool { return errors.Is(err, protocol.ErrModel) },
 			}, func(n int) (*life, error) { return newLife(n, healthFunc(healthy)), nil })
-			if _, err := s.Current(t.Context()); !errors.Is(err, protocol.ErrModel) {
+			if _, err := s.next(t.Context()); !errors.Is(err, protocol.ErrModel) {
 				t.Errorf("current: %v", err)
 			}
 			if err := s.wait(); !errors.Is(err, protocol.ErrModel) {
@@ -256,10 +272,10 @@ func TestSupervisedPrepare(t *testing.T) {
 	t.Run("dies meanwhile", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			lastWords := fmt.Errorf("backend-fake: %w; it said: out of memory", protocol.ErrPluginDied)
-			s := supervise(t, SupervisorOptions{MinBackoff: time.Hour, MaxBackoff: time.Hour, Prepare: func(ctx context.Context, _ *Process) error {
+			s := supervise(t, options{MinBackoff: time.Hour, MaxBackoff: time.Hour, Prepare: ready(func(ctx context.Context, _ *Process) error {
 				<-ctx.Done()
 				return fmt.Errorf("connection closed: %w", protocol.ErrPluginDied)
-			}}, func(n int) (*life, error) {
+			})}, func(n int) (*life, error) {
 				l := newLife(n, healthFunc(healthy))
 				time.AfterFunc(time.Second, func() { l.end(lastWords) })
 				return l, nil
@@ -275,10 +291,10 @@ func TestSupervisedPrepare(t *testing.T) {
 	})
 	t.Run("is cancelled at the end", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			s := supervise(t, SupervisorOptions{Prepare: func(ctx context.Context, _ *Process) error {
+			s := supervise(t, options{Prepare: ready(func(ctx context.Context, _ *Process) error {
 				<-ctx.Done()
 				return ctx.Err()
-			}}, func(n int) (*life, error) { return newLife(n, healthFunc(healthy)), nil })
+			})}, func(n int) (*life, error) { return newLife(n, healthFunc(healthy)), nil })
 			time.Sleep(time.Second)
 			if err := s.wait(); err != nil {
 				t.Error(err)
@@ -287,18 +303,18 @@ func TestSupervisedPrepare(t *testing.T) {
 	})
 }
 
-func TestSupervisedChecksAndForgivesTheProven(t *testing.T) {
+func TestSupervisorChecksAndForgivesTheProven(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stuck := errors.New("computes nothing")
 		var begin time.Time
 		var checks atomic.Int32
-		s := supervise(t, SupervisorOptions{
+		s := supervise(t, options{
 			HealthInterval: time.Second,
-			Prepare: func(context.Context, *Process) error {
+			Prepare: ready(func(context.Context, *Process) error {
 				time.Sleep(10*time.Second + time.Second/2) // ends between two checks
 				begin = time.Now()
 				return nil
-			},
+			}),
 			Check: func(context.Context, *Process) error {
 				if checks.Add(1); time.Since(begin) >= 5*time.Second {
 					return stuck
@@ -307,7 +323,7 @@ func TestSupervisedChecksAndForgivesTheProven(t *testing.T) {
 			},
 		}, func(n int) (*life, error) { return newLife(n, healthFunc(healthy)), nil })
 		for life := 1; life <= 8; life++ {
-			p, err := s.Current(t.Context())
+			p, err := s.next(t.Context())
 			if err != nil || p.Pid() != life {
 				t.Fatalf("life %d: %v, %v", life, p, err)
 			}
@@ -333,10 +349,10 @@ func TestSupervisedChecksAndForgivesTheProven(t *testing.T) {
 	})
 }
 
-func TestSupervisedRestartOnRequest(t *testing.T) {
+func TestSupervisorRestartOnRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := supervise(t, SupervisorOptions{}, func(n int) (*life, error) { return newLife(n, healthFunc(healthy)), nil })
-		if _, err := s.Current(t.Context()); err != nil {
+		s := supervise(t, options{}, func(n int) (*life, error) { return newLife(n, healthFunc(healthy)), nil })
+		if _, err := s.next(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		stuck := errors.New("no progress for 60 s")
@@ -346,13 +362,99 @@ func TestSupervisedRestartOnRequest(t *testing.T) {
 		if st := s.State(); !errors.Is(st.Err, stuck) {
 			t.Errorf("%+v", st)
 		}
-		p, err := s.Current(t.Context())
+		p, err := s.next(t.Context())
 		if err != nil || p.Pid() != 2 {
 			t.Errorf("%v, %v", p, err)
 		}
 		time.Sleep(time.Minute)
 		if n := len(s.starts); n != 2 {
 			t.Errorf("%d starts", n)
+		}
+		if err := s.wait(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestSupervisorDegraded: who waits is told the reason once so many lives in a row have failed, and gets the next life that is ready.
+func TestSupervisorDegraded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := supervise(t, options{Degraded: 5, Permanent: func(error) bool { return false }}, func(n int) (*life, error) {
+			if n <= 7 {
+				return nil, ErrNotFound
+			}
+			return newLife(n, healthFunc(healthy)), nil
+		})
+		if _, err := s.next(t.Context()); !errors.Is(err, ErrNotFound) || s.State().Failures != 5 {
+			t.Errorf("%v, %+v", err, s.State())
+		}
+		time.Sleep(time.Minute)
+		p, number, err := s.Current(t.Context(), 3)
+		if err != nil || p.Pid() != 8 || number != 8 {
+			t.Errorf("life %d: %v, %v", number, p, err)
+		}
+		if err := s.wait(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestSupervisorDisowned: a life that is said to have died and that is still there is ended after a second, and the next one is given out.
+func TestSupervisorDisowned(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := supervise(t, options{}, func(n int) (*life, error) { return newLife(n, healthFunc(healthy)), nil })
+		first, number, err := s.Current(t.Context(), 0)
+		if err != nil || number != 1 {
+			t.Fatal(number, err)
+		}
+		began := time.Now()
+		second, number, err := s.Current(t.Context(), number)
+		if err != nil || number != 2 || second.Pid() != 2 {
+			t.Errorf("life %d: %v, %v", number, second, err)
+		}
+		if d := time.Since(began); d < time.Second || d > 2*time.Second {
+			t.Errorf("after %s", d)
+		}
+		select {
+		case <-first.Done():
+		default:
+			t.Error("the first life goes on")
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, _, err := s.Current(ctx, 2); !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+		if err := s.wait(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestSupervisorOnceReady: what is permanent at the first start is none once the plugin was ready.
+func TestSupervisorOnceReady(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		gone := fmt.Errorf("weights: /m: %w", protocol.ErrModel)
+		fails := false
+		var last *life
+		s := supervise(t, options{
+			Prepare: ready(func(context.Context, *Process) error {
+				if fails {
+					fails = false
+					return gone
+				}
+				return nil
+			}),
+			Permanent: func(err error) bool { return errors.Is(err, protocol.ErrModel) },
+		}, func(n int) (*life, error) { last = newLife(n, healthFunc(healthy)); return last, nil })
+		if _, err := s.next(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		fails = true
+		last.end(protocol.ErrPluginDied)
+		synctest.Wait()
+		if p, err := s.next(t.Context()); err != nil || p.Pid() != 3 {
+			t.Errorf("%v, %v", p, err)
 		}
 		if err := s.wait(); err != nil {
 			t.Error(err)
