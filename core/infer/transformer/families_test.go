@@ -15,10 +15,8 @@ import (
 // notYet are the folders of reference models whose families are not served yet. Each must be refused, so that the list shrinks with
 // every family that is added.
 var notYet = []string{
-	"bamba",
 	"falcon_h1", "falcon_mamba",
 	"gemma3n", "gemma4", "gemma4_moe", "gemma4_old",
-	"granitemoehybrid", "granitemoehybrid_old",
 	"jamba", "kimi_linear", "mamba",
 	"nemotron_h", "nemotron_h_moe", "nemotron_h_moe_old",
 	"recurrent_gemma",

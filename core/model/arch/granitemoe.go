@@ -25,11 +25,7 @@ func granitemoe() Family {
 			}})
 			k.multiply(&s)
 			if !k.IsGGUF() {
-				s.Fixes = append(s.Fixes,
-					Stack{Of: "blk.N.ffn_gate_up_exps", Into: []string{"blk.N.ffn_gate.E", "blk.N.ffn_up.E"}},
-					Stack{Of: "blk.N.ffn_down_exps", Into: []string{"blk.N.ffn_down.E"}},
-					Split{Of: "blk.N.ffn_gate_up_shexp", Into: []string{"blk.N.ffn_gate_shexp", "blk.N.ffn_up_shexp"}},
-				)
+				s.Fixes = append(s.Fixes, graniteExperts(true)...)
 			}
 			return s
 		},
