@@ -55,7 +55,7 @@ func units() []unit {
 	var us []unit
 	for _, u := range sets {
 		set := u.out
-		for _, name := range []string{"gemm", "gemv", "few", "fewtile", "func", "lowrank", "pack", "tile", "vector"} {
+		for _, name := range []string{"gemm", "gemv", "few", "fewtile", "func", "lowrank", "pack", "recur", "tile", "vector"} {
 			u.src, u.out = name+".c", set+"_"+name
 			if u.dir == neon && (name == "tile" || name == "fewtile") {
 				continue // NEON reads rows, see docs/adr/0008-tiles.md

@@ -105,6 +105,8 @@ func avx512Table() (s simd.Set) {
 	s.EvenOdd = evenOddAvx512
 	s.ScalesBnB = scalesBnBAvx512
 	s.TurnScales = turnScalesAvx512
+	s.Conv = convAvx512
+	s.Delta = deltaAvx512
 	s.Tile[quant.Q4_0] = tileQ40Avx512
 	s.Tile[quant.IQ4_NL] = tileIQ4NLAvx512
 	s.Tile[quant.Q8_0] = tileQ80Avx512

@@ -88,6 +88,8 @@ func baseTable() (s simd.Set) {
 	s.EvenOdd = evenOddNeon
 	s.ScalesBnB = scalesBnBNeon
 	s.TurnScales = turnScalesNeon
+	s.Conv = convNeon
+	s.Delta = deltaNeon
 	s.RMSNorm = rmsNormNeon
 	s.LayerNorm = layerNormNeon
 	s.Rotate = rotateNeon

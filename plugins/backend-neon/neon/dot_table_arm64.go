@@ -82,6 +82,8 @@ func dotTable() (s simd.Set) {
 	s.EvenOdd = evenOddDot
 	s.ScalesBnB = scalesBnBDot
 	s.TurnScales = turnScalesDot
+	s.Conv = convDot
+	s.Delta = deltaDot
 	s.RMSNorm = rmsNormDot
 	s.LayerNorm = layerNormDot
 	s.Rotate = rotateDot

@@ -46,6 +46,24 @@ func Bench(b *testing.B, impl kernel.Kernels) {
 			}
 		})
 	}
+	if k, ok := impl.(kernel.Recurrence); ok {
+		for _, rows := range []int{1, 128} {
+			// One of the sixteen value heads and of the 6144 channels of a layer of Qwen3.5 0.8B. A state must not fade while it is measured.
+			conv, delta := Conv(r, rows, 6144, 4), Delta(r, rows, 1, 1, 128, 128, false)
+			clear(delta.Decay)
+			clear(delta.Beta)
+			b.Run(fmt.Sprintf("conv/rows=%d", rows), func(b *testing.B) {
+				for b.Loop() {
+					k.Conv(conv, 0, conv.Channels)
+				}
+			})
+			b.Run(fmt.Sprintf("delta/rows=%d", rows), func(b *testing.B) {
+				for b.Loop() {
+					k.Delta(delta, 0, 1)
+				}
+			})
+		}
+	}
 	x, y := Floats(r, 2048, false), make([]float32, 2048)
 	b.Run("rmsnorm", func(b *testing.B) {
 		for b.Loop() {

@@ -159,8 +159,12 @@ func recurrence(t *testing.T, impl kernel.Kernels) {
 				diff(t, what+": state", a.State, want.State)
 			}
 		}
-		for _, s := range [][4]int{{2, 4, 16, 32}, {1, 2, 128, 128}, {2, 2, 12, 20}, {1, 3, 64, 48}, {4, 4, 7, 16}} {
+		for _, s := range [][4]int{{2, 4, 16, 32}, {1, 2, 128, 128}, {2, 2, 12, 20}, {1, 3, 64, 48}, {4, 4, 7, 16}, {1, 2, 9, 80}} {
 			for option := range 4 {
+				rows := rows
+				if rows == 70 && s[3] == 80 {
+					rows = 150 // more than decays are computed for at once
+				}
 				a := Delta(r, rows, s[0], s[1], s[2], s[3], option&1 != 0)
 				a.Tiled = option == 2
 				if option == 3 {

@@ -119,7 +119,10 @@ type scratch struct {
 	pack       packArgs
 	dot        dotArgs
 	prepare    prepareArgs
-	home       int // where get looked first
+	conv       convArgs
+	delta      deltaArgs
+	decay      [128]float32 // factors of the delta rule's rows
+	home       int          // where get looked first
 }
 
 // scratchList holds idle scratch: as many as there ever were calls at once. (A sync.Pool would be emptied by the garbage
@@ -160,7 +163,7 @@ func (l *scratchList) put(s *scratch) {
 	clear(s.panels[:])
 	clear(s.next[:])
 	s.gemm, s.gemv, s.pack, s.dot, s.prepare = gemmArgs{}, gemvArgs{}, packArgs{}, dotArgs{}, prepareArgs{}
-	s.few = fewArgs{}
+	s.few, s.conv, s.delta = fewArgs{}, convArgs{}, deltaArgs{}
 	for i := range l.idle { // home() may differ here, and get would search for it all round
 		slot := &l.idle[(s.home+i)%scratchSlots].s
 		if slot.Load() == nil && slot.CompareAndSwap(nil, s) {

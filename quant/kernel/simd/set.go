@@ -85,6 +85,9 @@ type Set struct {
 	LoRADown1 func(mid, a, x unsafe.Pointer, n, groups int)
 	LoRADown4 func(mid, a, x unsafe.Pointer, n, ld, ldx int)
 	LoRAUp    func(y, b, mid unsafe.Pointer, rank, n, scale int)
+
+	// What passes a state from row to row. May be nil.
+	Conv, Delta Args
 }
 
 // Kernels computes with a Set, and in portable Go what it leaves.
