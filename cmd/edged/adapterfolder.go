@@ -147,7 +147,7 @@ func (a *app) decision(ctx context.Context, c *config.Config, f *folderFlags, ac
 	if f.wait <= 0 {
 		return nil, act()
 	}
-	client, err := askclient.Dial(ctx, askclient.Options{Settings: link.From(&c.MQTT, c.MQTT.Listen), Node: c.Node.Name})
+	client, err := askclient.Dial(ctx, askclient.Options{Settings: link.From(&c.MQTT, c.MQTT.Listen), Base: c.MQTT.Base, Node: c.Node.Name})
 	if err != nil {
 		a.notef("the service was not asked: %s", oneSentence(err))
 		return nil, act()

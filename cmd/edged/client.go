@@ -64,7 +64,7 @@ func (f *clientFlags) dial(ctx context.Context) (*askclient.Client, error) {
 	if f.client != "" && !config.ValidName(f.client) {
 		return nil, usagef("--client %q must match "+config.NamePattern, f.client)
 	}
-	return askclient.Dial(ctx, askclient.Options{Settings: link.From(&c.MQTT, c.MQTT.Listen), Node: c.Node.Name, Client: f.client})
+	return askclient.Dial(ctx, askclient.Options{Settings: link.From(&c.MQTT, c.MQTT.Listen), Base: c.MQTT.Base, Node: c.Node.Name, Client: f.client})
 }
 
 // request is a request without its messages. changed tells which flags were given.

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"edged/core/config"
+	"edged/core/serve/door/mqtt"
 	"edged/core/serve/door/mqtt/askclient"
 	"edged/core/serve/door/mqtt/link"
 )
@@ -146,7 +147,7 @@ func (a *app) demoAsk(ctx context.Context, f *demoFlags, s *service, prompt stri
 			return fmt.Errorf("the service ended: %w", err)
 		}
 	}
-	client, err := askclient.Dial(ctx, askclient.Options{Settings: link.From(&s.config.MQTT, s.broker), Node: s.config.Node.Name})
+	client, err := askclient.Dial(ctx, askclient.Options{Settings: link.From(&s.config.MQTT, s.broker), Base: s.config.MQTT.Base, Node: s.config.Node.Name})
 	if err != nil {
 		return err
 	}
@@ -171,7 +172,7 @@ func (a *app) demoAsk(ctx context.Context, f *demoFlags, s *service, prompt stri
 func (s *service) tryLine() string {
 	const pub, sub = "mosquitto_pub", "mosquitto_sub"
 	host, port, _ := strings.Cut(s.broker, ":")
-	at := fmt.Sprintf("-h %s -p %s -t edged/%s", host, port, s.config.Node.Name)
+	at := fmt.Sprintf("-h %s -p %s -t %s", host, port, mqtt.TopicsOf(s.config).Root())
 	return fmt.Sprintf(`
 edged answers on the broker at %s. In a second terminal:
 

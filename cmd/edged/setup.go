@@ -434,7 +434,7 @@ func unwrapPath(err error) error {
 func (a *app) firstQuestion(ctx context.Context, c *config.Config, question string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
 	defer cancel()
-	client, err := askclient.Dial(ctx, askclient.Options{Settings: link.From(&c.MQTT, c.MQTT.Listen), Node: c.Node.Name})
+	client, err := askclient.Dial(ctx, askclient.Options{Settings: link.From(&c.MQTT, c.MQTT.Listen), Base: c.MQTT.Base, Node: c.Node.Name})
 	if err != nil {
 		return "", err
 	}

@@ -53,6 +53,7 @@ type MQTT struct {
 	CAFile        string        `toml:"ca_file"`        // PEM; "": the system's authorities
 	CertFile      string        `toml:"cert_file"`      // PEM client certificate; "": none
 	KeyFile       string        `toml:"key_file"`       // its PEM key
+	Base          string        `toml:"base"`           // what every topic begins with; names, with slashes between
 	ShareGroup    string        `toml:"share_group"`    // "": none
 	ReplyToAllow  []string      `toml:"reply_to_allow"` // topic filters that reply_to must match; none: reply_to is refused
 	MaxPayload    Size          `toml:"max_payload"`    // largest request that is read, and largest answer that is sent
@@ -239,6 +240,7 @@ func Default() *Config {
 			Listen:        "127.0.0.1:1883",
 			MaxPayload:    1 << 20,
 			KeepAlive:     30 * time.Second,
+			Base:          "edged",
 			Version:       "auto",
 			SessionExpiry: 7 * 24 * time.Hour,
 			DeltaInterval: 50 * time.Millisecond,

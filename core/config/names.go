@@ -1,10 +1,21 @@
 package config
 
+import (
+	"slices"
+	"strings"
+)
+
 // MaxName is the longest name of a node, group, client, request, tag or adapter, in bytes.
 const MaxName = 64
 
 // NamePattern is what a name must match, for messages.
 const NamePattern = "[A-Za-z0-9._-]{1,64}"
+
+// ValidBase reports whether s can begin every topic: one to eight names, with slashes between.
+func ValidBase(s string) bool {
+	names := strings.Split(s, "/")
+	return len(names) <= 8 && !slices.ContainsFunc(names, func(name string) bool { return !ValidName(name) })
+}
 
 // ValidName reports whether s matches NamePattern: the names that stand in topics, paths and URLs.
 func ValidName(s string) bool {

@@ -112,6 +112,9 @@ func (v *validator) mqtt(m *MQTT) {
 			break
 		}
 	}
+	if !ValidBase(m.Base) {
+		v.add("mqtt.base", "%q must be one to eight names that match "+NamePattern+", with slashes between", oneLine(m.Base))
+	}
 	if m.ShareGroup != "" && !ValidName(m.ShareGroup) {
 		v.add("mqtt.share_group", "%q must match "+NamePattern, oneLine(m.ShareGroup))
 	}

@@ -309,17 +309,18 @@ func (d *daemon) device() (*mqtt.Device, error) {
 	if err != nil {
 		return nil, err
 	}
+	t := mqtt.TopicsOf(d.c)
 	return &mqtt.Device{
-		Topic: home.Topic(d.c.Home.Prefix, d.c.Node.Name), Payload: payload, Birth: home.Birth(d.c.Home.Prefix),
-		Select: mqtt.Topics{Node: d.c.Node.Name}.Default(), Choose: d.choose,
+		Topic: home.Topic(d.c.Home.Prefix, t.Unique()), Payload: payload, Birth: home.Birth(d.c.Home.Prefix),
+		Select: t.Default(), Choose: d.choose,
 	}, nil
 }
 
 // announcement is the device with the adapters that can be chosen.
 func (d *daemon) announcement(adapters []string) ([]byte, error) {
-	t := mqtt.Topics{Node: d.c.Node.Name}
+	t := mqtt.TopicsOf(d.c)
 	return home.Message(home.Node{
-		Name: d.c.Node.Name, Version: d.o.Version, NoStats: d.c.MQTT.StatsInterval == 0, Adapters: adapters,
+		ID: t.Unique(), Name: d.c.Node.Name, Version: d.o.Version, NoStats: d.c.MQTT.StatsInterval == 0, Adapters: adapters,
 		Availability: t.Availability(), Status: t.Status(), Stats: t.Stats(), Ask: t.Ask(home.Tag), Answer: t.Answer(home.Tag), Cancel: t.Cancel(""), Default: t.Default(),
 	})
 }
@@ -402,7 +403,7 @@ func (d *daemon) startBroker(ctx context.Context) (address string, closer func()
 	c := &d.c.Broker
 	b, err := broker.Start(ctx, broker.Options{
 		Listen: d.c.MQTT.Listen, Username: d.c.MQTT.Username, Password: password,
-		OwnID: mqtt.ClientID(d.c.Node.Name), OwnSecret: []byte(d.secret),
+		OwnID: mqtt.TopicsOf(d.c).ClientID(), OwnSecret: []byte(d.secret),
 		MaxPacket: int(d.c.MQTT.MaxPayload), MaxClients: c.MaxClients, MaxSessions: c.MaxSessions,
 		MaxMemory: int(c.MaxMemory), MaxClientMemory: int(c.MaxClientMemory), MaxRetained: c.MaxRetained, MaxQueued: c.MaxQueued,
 		MaxSubscriptions: c.MaxSubscriptions, MaxLevels: c.MaxLevels, MaxRate: c.MaxRate, WriteTimeout: c.WriteTimeout,

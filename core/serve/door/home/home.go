@@ -23,7 +23,8 @@ const NoAdapter = "no adapter"
 
 // Node is what a device is made of. Topics are whole.
 type Node struct {
-	Name    string
+	ID      string // that no other node has
+	Name    string // that is shown
 	Version string // of edged
 	Page    string // URL of the node's page; "": none
 
@@ -34,9 +35,10 @@ type Node struct {
 	NoStats bool // the stats topic is silent
 }
 
-// Topic is where a device is announced below a discovery prefix. Home Assistant takes no dot in it.
-func Topic(prefix, node string) string {
-	return prefix + "/device/edged-" + strings.ReplaceAll(node, ".", "-") + "/config"
+// Topic is where the device with an ID is announced below a discovery prefix. Of what may stand in one, Home Assistant takes no dot, no
+// slash and no @ here.
+func Topic(prefix, id string) string {
+	return prefix + "/device/edged-" + strings.NewReplacer(".", "-", "/", "-", "@", "-").Replace(id) + "/config"
 }
 
 // Birth is where Home Assistant says that it has started.
@@ -48,14 +50,14 @@ type component map[string]any
 // Message is the device and its entities.
 func Message(n Node) ([]byte, error) {
 	device := map[string]any{
-		"identifiers": []string{"edged-" + n.Name}, "name": "edged " + n.Name, "manufacturer": "edged", "model": "language model node", "sw_version": n.Version,
+		"identifiers": []string{"edged-" + n.ID}, "name": "edged " + n.Name, "manufacturer": "edged", "model": "language model node", "sw_version": n.Version,
 	}
 	if n.Page != "" {
 		device["configuration_url"] = n.Page
 	}
 	components := map[string]component{}
 	add := func(id, platform, name, icon string, c component) {
-		c["platform"], c["name"], c["unique_id"] = platform, name, "edged-"+n.Name+"-"+id
+		c["platform"], c["name"], c["unique_id"] = platform, name, "edged-"+n.ID+"-"+id
 		if icon != "" {
 			c["icon"] = icon
 		}

@@ -9,7 +9,7 @@ import (
 
 func node() Node {
 	return Node{
-		Name: "Pi.5", Version: "1.2", Availability: "edged/Pi.5/availability", Status: "edged/Pi.5/status", Stats: "edged/Pi.5/stats",
+		ID: "Pi.5", Name: "Pi.5", Version: "1.2", Availability: "edged/Pi.5/availability", Status: "edged/Pi.5/status", Stats: "edged/Pi.5/stats",
 		Ask: "edged/Pi.5/ask/homeassistant", Answer: "edged/Pi.5/answer/homeassistant", Cancel: "edged/Pi.5/cancel", Default: "edged/Pi.5/default_adapter", Adapters: []string{"pirate"},
 	}
 }

@@ -93,7 +93,7 @@ func New(o Options) *Door {
 	out := newOutbox()
 	d := &Door{
 		o:        o,
-		topics:   Topics{Node: o.Node, Group: o.Config.ShareGroup},
+		topics:   Topics{Base: o.Config.Base, Node: o.Node, Group: o.Config.ShareGroup},
 		settings: link.From(&o.Config, o.Embedded),
 		limits:   limits{replyToAllow: o.Config.ReplyToAllow},
 		log:      o.Log,

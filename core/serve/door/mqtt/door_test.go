@@ -319,6 +319,30 @@ func eventually(tb testing.TB, what string, ok func() bool) {
 	}
 }
 
+// TestAnotherBase: two nodes of one name live on one broker where their bases differ.
+func TestAnotherBase(t *testing.T) {
+	s := startEmbedded(t)
+	l := listen(t, s.address())
+	here, there := &fake{}, &fake{}
+	open(t, settings(s.address()), here, true)
+	c := settings(s.address())
+	c.Base = "house/llm"
+	open(t, c, there, true)
+	l.publish(t, "house/llm/pi/request/c", `{"id":"r1","prompt":"there"}`)
+	l.publish(t, "edged/pi/request/c", `{"id":"r1","prompt":"here"}`)
+	if e := l.lastEvent(t, "house/llm/pi/response/c/r1"); e.Text == nil || *e.Text != "there" {
+		t.Errorf("%+v", e)
+	}
+	if e := l.lastEvent(t, "edged/pi/response/c/r1"); e.Text == nil || *e.Text != "here" {
+		t.Errorf("%+v", e)
+	}
+	l.payload(t, "house/llm/pi/availability", "online")
+	l.payload(t, "edged/pi/availability", "online")
+	if here.count() != 1 || there.count() != 1 {
+		t.Error(here.count(), there.count())
+	}
+}
+
 func TestConversation(t *testing.T) {
 	for name, start := range brokers() {
 		t.Run(name, func(t *testing.T) {

@@ -31,7 +31,7 @@ func (t Topics) five(in input, req *dispatch.Request, p link.Properties, l limit
 	case req.Reply != t.response(in.group, in.name, req.ID) && !req.Plain && req.Reply != p.ResponseTopic:
 		why = "reply_to: is not the message's response topic: leave one of the two out"
 	case !t.ownResponse(in, p.ResponseTopic):
-		if why = replyTo(p.ResponseTopic, l.replyToAllow); why != "" {
+		if why = t.replyTo(p.ResponseTopic, l.replyToAllow); why != "" {
 			why = "response topic: " + why
 		}
 	}

@@ -110,7 +110,7 @@ func TestGroupForgotten(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := start(t)
-			leaveSession(t, s.address(), mqtt.ClientID("pi"), "$share/edged-house/edged/@house/request/#", "$share/house/edged/@house/request/#")
+			leaveSession(t, s.address(), mqtt.Topics{Node: "pi"}.ClientID(), "$share/edged-house/edged/@house/request/#", "$share/house/edged/@house/request/#")
 			l := listen(t, s.address())
 			c := settings(s.address())
 			c.ShareGroup = "garden"
@@ -150,19 +150,19 @@ func TestGroupTurned(t *testing.T) {
 	}
 	// A stray request has one of them unsubscribe.
 	s.mu.Lock()
-	s.clients[mqtt.ClientID("a")].filters = append(s.clients[mqtt.ClientID("a")].filters, "$share/old/edged/@old/request/#")
+	s.clients[mqtt.Topics{Node: "a"}.ClientID()].filters = append(s.clients[mqtt.Topics{Node: "a"}.ClientID()].filters, "$share/old/edged/@old/request/#")
 	s.mu.Unlock()
 	l.publish(t, "edged/@old/request/c", `{"id":"stray","prompt":"x"}`)
 	l.lastEvent(t, "edged/@old/response/c/stray")
 	eventually(t, "the old group is left", func() bool {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		for _, f := range s.clients[mqtt.ClientID("a")].filters {
+		for _, f := range s.clients[mqtt.Topics{Node: "a"}.ClientID()].filters {
 			if filterMatches("edged/@old/#", strings.TrimPrefix(f, "$share/old/")) {
 				return false
 			}
 		}
-		return slices.Contains(s.clients[mqtt.ClientID("a")].filters, "$share/edged-house/edged/@house/request/#")
+		return slices.Contains(s.clients[mqtt.Topics{Node: "a"}.ClientID()].filters, "$share/edged-house/edged/@house/request/#")
 	})
 	before := a.count() + b.count()
 	askGroup(t, l, "h", 20)
@@ -178,7 +178,7 @@ func TestGroupRenamed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := start(t)
-			leaveSession(t, s.address(), mqtt.ClientID("a"), "$share/house/edged/@house/request/#")
+			leaveSession(t, s.address(), mqtt.Topics{Node: "a"}.ClientID(), "$share/house/edged/@house/request/#")
 			c := settings(s.address())
 			c.ShareGroup = "house"
 			a, b := join(t, "a", c), join(t, "b", c)

@@ -103,7 +103,7 @@ type prober struct {
 func (d *Door) dialProbe(ctx context.Context, who string) (*prober, error) {
 	p := &prober{door: d, who: who, got: make(chan *link.Received, 16), lost: make(chan error, 1)}
 	client, err := d.settings.Dial(ctx, link.Dialling{
-		ID: ClientID(d.o.Node) + "-" + who, Clean: true,
+		ID: d.topics.ClientID() + "-" + who, Clean: true,
 		OnMessage: func(m *link.Received) {
 			m.Ack()
 			select {

@@ -52,7 +52,7 @@ func (t Topics) parseRequest(in input, topic string, payload []byte, l limits) (
 		err = d.complete()
 	}
 	if err == nil && d.replyTo != "" {
-		if why := replyTo(d.replyTo, l.replyToAllow); why != "" {
+		if why := t.replyTo(d.replyTo, l.replyToAllow); why != "" {
 			err = fields.Bad("reply_to", "%s", why)
 		}
 	}

@@ -35,9 +35,6 @@ const (
 	offline = "offline"
 )
 
-// ClientID is the client id of a node.
-func ClientID(node string) string { return "edged-" + node }
-
 // Run keeps the door open until ctx ends: it connects, takes messages in and sends what waits, and begins anew when the
 // connection ends. Then it publishes what still waits, and "offline", and returns nil. It is called once.
 func (d *Door) Run(ctx context.Context) error {
@@ -86,7 +83,7 @@ func (r *reconnect) report(d *Door, s *session, err error, lived time.Duration) 
 	}
 	if r.short == takeovers || r.short > 0 && r.short%20 == 0 {
 		d.log.Error("the broker closes each connection soon after it was made: probably another client uses the same client id, such as a second node of this name",
-			"client_id", ClientID(d.o.Node), "times", r.short)
+			"client_id", d.topics.ClientID(), "times", r.short)
 	}
 	text := err.Error()
 	if text == r.said {
@@ -144,7 +141,7 @@ func (s *session) run(ctx context.Context) error {
 	d.retained.connected()
 	d.out.connected() // before anybody is told that the door is ready: until here what may be dropped is
 	d.once.Do(func() { close(d.ready) })
-	d.log.InfoContext(ctx, "online", "broker", d.settings.URL, "client_id", ClientID(d.o.Node), "mqtt", s.client.Version())
+	d.log.InfoContext(ctx, "online", "broker", d.settings.URL, "client_id", d.topics.ClientID(), "mqtt", s.client.Version())
 
 	// The sender outlives ctx: what waits when the door closes is still sent.
 	sending, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -173,7 +170,7 @@ func (s *session) run(ctx context.Context) error {
 func (s *session) connect(ctx context.Context) error {
 	d := s.door
 	client, err := d.settings.Dial(ctx, link.Dialling{
-		ID: ClientID(d.o.Node), SessionExpiry: d.o.Config.SessionExpiry,
+		ID: d.topics.ClientID(), SessionExpiry: d.o.Config.SessionExpiry,
 		Will:       &link.Message{Topic: d.topics.Availability(), Payload: []byte(offline), QoS: 1, Retained: true},
 		OnMessage:  d.receive,
 		OnLost:     s.fail,

@@ -7,7 +7,7 @@ import (
 	"edged/core/serve/door/wildcard"
 )
 
-// The levels of edged's topics below edged/NODE/.
+// The levels of edged's topics below BASE/NODE/.
 const (
 	levelAsk          = "ask"
 	levelAnswer       = "answer"
@@ -24,21 +24,46 @@ const (
 	levelProbe        = "probe"
 )
 
-// prefix begins every topic of every node.
-const prefix = "edged/"
+// defaultBase begins every topic where the configuration names no other base.
+const defaultBase = "edged"
 
 // Topics are the topics of one node, and of the group that it shares requests with.
 type Topics struct {
+	Base  string // "": edged
 	Node  string
 	Group string // "": none
 }
 
-// root is edged/NODE, or edged/@GROUP where group is not "". '@' is no character of a name, so the two cannot meet.
+// TopicsOf are the topics of the node that a configuration describes, as its clients know them: without its group.
+func TopicsOf(c *config.Config) Topics { return Topics{Base: c.MQTT.Base, Node: c.Node.Name} }
+
+func (t Topics) base() string {
+	if t.Base == "" {
+		return defaultBase
+	}
+	return t.Base
+}
+
+// Unique is the node's name, with its base where that is not the usual one: what two nodes on one broker do not share.
+func (t Topics) Unique() string {
+	if t.base() == defaultBase {
+		return t.Node
+	}
+	return t.Node + "@" + t.base()
+}
+
+// ClientID is the client id of the node. Another base is another client, since two nodes of the same name may differ by it.
+func (t Topics) ClientID() string { return "edged-" + t.Unique() }
+
+// Root is BASE/NODE, which every topic of the node begins with.
+func (t Topics) Root() string { return t.root("") }
+
+// root is BASE/NODE, or BASE/@GROUP where group is not "". '@' is no character of a name, so the two cannot meet.
 func (t Topics) root(group string) string {
 	if group != "" {
-		return prefix + "@" + group
+		return t.base() + "/@" + group
 	}
-	return prefix + t.Node
+	return t.base() + "/" + t.Node
 }
 
 // Request is where a client publishes requests; client "" is the form without one.
@@ -139,7 +164,7 @@ type input struct {
 func (t Topics) parse(topic string) (in input, problem string, ok bool) {
 	rest, ok := strings.CutPrefix(topic, t.root("")+"/")
 	if !ok {
-		if rest, ok = strings.CutPrefix(topic, prefix+"@"); ok {
+		if rest, ok = strings.CutPrefix(topic, t.base()+"/@"); ok {
 			in.group, rest, ok = strings.Cut(rest, "/")
 		}
 		if !ok || !config.ValidName(in.group) {
@@ -177,7 +202,7 @@ func join(levels ...string) string {
 
 // replyTo says what is wrong with a topic that a request wants its answers on; "": nothing. Wildcards matter most: a
 // broker drops the connection of who publishes on one, and the client library would publish it again for ever.
-func replyTo(topic string, allowed []string) string {
+func (t Topics) replyTo(topic string, allowed []string) string {
 	switch {
 	case topic == "":
 		return "is empty"
@@ -190,11 +215,13 @@ func replyTo(topic string, allowed []string) string {
 	case strings.HasPrefix(topic, "$"):
 		return "begins with '$', as the broker's own topics do"
 	}
-	if rest, ok := strings.CutPrefix(topic, prefix); ok {
+	for _, base := range []string{t.base(), defaultBase} {
 		// Other nodes' inputs too: two nodes that answer each other would never stop.
-		if _, rest, ok = strings.Cut(rest, "/"); ok {
-			if level, _, _ := strings.Cut(rest, "/"); level != levelResponse && level != levelAnswer {
-				return "is a topic of edged's own; below " + prefix + " only response and answer topics can be named"
+		if rest, ok := strings.CutPrefix(topic, base+"/"); ok {
+			if _, rest, ok = strings.Cut(rest, "/"); ok {
+				if level, _, _ := strings.Cut(rest, "/"); level != levelResponse && level != levelAnswer {
+					return "is a topic of edged's own; below " + base + "/ only response and answer topics can be named"
+				}
 			}
 		}
 	}

@@ -4,6 +4,44 @@ import (
 	"testing"
 )
 
+// TestBase: topics begin with the base of the configuration, and those of the usual one are not the node's then.
+func TestBase(t *testing.T) {
+	topics := Topics{Base: "house/llm", Node: "pi", Group: "g"}
+	for topic, want := range map[string]input{
+		"house/llm/pi/ask/shed":     {level: "ask", name: "shed"},
+		"house/llm/@g/request/c":    {level: "request", name: "c", group: "g"},
+		"edged/pi/ask/shed":         {},
+		"edged/@g/request/c":        {},
+		"house/pi/ask":              {},
+		"house/llm2/pi/ask":         {},
+		"house/llm/pi/availability": {},
+	} {
+		if got, problem, ok := topics.parse(topic); got != want || problem != "" || ok != (want != input{}) {
+			t.Errorf("%s: %+v, %q, %v", topic, got, problem, ok)
+		}
+	}
+	for got, want := range map[string]string{
+		topics.Response("c", "r1"): "house/llm/pi/response/c/r1",
+		topics.Availability():      "house/llm/pi/availability",
+		topics.shared("g"):         "$share/edged-g/house/llm/@g/request/#",
+		topics.ClientID():          "edged-pi@house/llm",
+		testTopics.ClientID():      "edged-pi",
+	} {
+		if got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+	// Inputs of nodes are no place for answers, here or below the usual base.
+	for topic, allowed := range map[string]bool{
+		"house/llm/other/request": false, "house/llm/other/answer": true, "edged/other/request": false, "edged/other/response/x": true,
+		"house/other/request": true,
+	} {
+		if why := topics.replyTo(topic, []string{"#"}); (why == "") != allowed {
+			t.Errorf("%s: %q", topic, why)
+		}
+	}
+}
+
 func TestParseTopic(t *testing.T) {
 	wrong := "the last level of the topic, CLIENT, must match [A-Za-z0-9._-]{1,64}"
 	tests := []struct {

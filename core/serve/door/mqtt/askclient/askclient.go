@@ -24,6 +24,7 @@ import (
 // Options say which node is asked, and through which broker.
 type Options struct {
 	Settings link.Settings // link.From makes them of a configuration
+	Base     string        // what the node's topics begin with; "": edged
 	Node     string
 	Client   string // CLIENT in topics; "": a random one
 }
@@ -106,7 +107,7 @@ func Dial(ctx context.Context, o Options) (*Client, error) {
 		o.Client = "ask-" + random()
 	}
 	c := &Client{
-		o: o, topics: mqtt.Topics{Node: o.Node}, lost: make(chan struct{}), known: make(chan struct{}),
+		o: o, topics: mqtt.Topics{Base: o.Base, Node: o.Node}, lost: make(chan struct{}), known: make(chan struct{}),
 		waiting: map[string]chan []byte{}, follow: map[string]func(*link.Received){},
 	}
 	client, err := o.Settings.Dial(ctx, link.Dialling{
