@@ -121,6 +121,16 @@ func TestAccepted(t *testing.T) {
 			},
 		},
 		{
+			"numbers for ids, and nulls in parts", "edged/pi/request",
+			`{"id":"a","messages":[{"role":"user","content":[{"type":"text","text":"x","volatile":null,"cache_control":null}]},{"role":"assistant","tool_calls":[{"id":7,"type":"function",
+			  "function":{"name":"f","arguments":""}}]},{"role":"tool","tool_call_id":7,"content":"y"}]}`,
+			dispatch.Request{
+				ID: "a", Reply: "edged/pi/response/a",
+				Chat: json.RawMessage(`[{"role":"user","content":"x"},{"role":"assistant","tool_calls":[{"id":"7","type":"function",` +
+					`"function":{"name":"f","arguments":{}}}]},{"role":"tool","tool_call_id":"7","content":"y"}]`),
+			},
+		},
+		{
 			"an answer of its own", "edged/pi/request",
 			`{"id":"a","messages":[{"role":"user","content":"x"},{"role":"assistant","content":"","tool_calls":[{"id":"call_0_0","type":"function",
 			  "function":{"name":"f","arguments":"{\"z\":1, \"a\":[]}"}}]},{"role":"tool","tool_call_id":"call_0_0","content":"y"}]}`,
