@@ -61,7 +61,8 @@ var allowed = map[string][]string{
 	// The serve wing: the daemon's process.
 	"core/serve/inbox":               {},
 	"core/serve/pluginhost":          {"core/config", "core/protocol", "core/protocol/backend", "core/protocol/tokenizer", "core/pluginlog", "core/version"},
-	"core/serve/dispatch":            {"core/protocol", "core/protocol/backend", "core/protocol/tokenizer", "core/serve/inbox", "core/infer/grammar"},
+	"core/serve/pairs":               {"core/protocol", "core/protocol/backend", "core/protocol/tokenizer"},
+	"core/serve/dispatch":            {"core/protocol", "core/protocol/backend", "core/protocol/tokenizer", "core/serve/inbox", "core/serve/pairs", "core/infer/grammar"},
 	"core/serve/adapters":            {"core/config", "core/model/lora", "core/model/digest", "core/model/gguf", "core/model/safetensors", "core/protocol", "core/protocol/backend"},
 	"core/serve/monitor":             {"core/serve/dispatch", "core/machine", "core/protocol/backend"},
 	"core/serve/door/home":           {},

@@ -51,10 +51,15 @@ func (e *Engine) Embed(ctx context.Context, lists [][]int32) ([][]float32, error
 		if err := m.loop.follow(ctx, j, func(backend.Event) error { return nil }); err != nil {
 			return nil, err
 		}
-		if !normalize(j.sum) {
+		out[i] = j.sum
+	}
+	if err := m.densed(ctx, out); err != nil {
+		return nil, err
+	}
+	for _, v := range out {
+		if !normalize(v) {
 			return nil, damaged(errNoDirection)
 		}
-		out[i] = j.sum
 	}
 	return out, nil
 }

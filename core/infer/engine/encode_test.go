@@ -96,7 +96,7 @@ func TestEncoderEmbeds(t *testing.T) {
 				t.Errorf("the last token's vector is another one than that of all tokens: %v", err)
 			}
 			for _, bad := range []backend.EmbedRequest{
-				{Lists: lists, Pooling: "max"},
+				{Lists: lists, Pooling: "median"},
 				{Lists: lists, Types: lists[:1]},
 				{Lists: lists[:1], Types: [][]int32{{0}}},
 				{Lists: lists[1:2], Types: [][]int32{slices.Repeat([]int32{9}, len(lists[1]))}},

@@ -163,6 +163,7 @@ func (e *Engine) load(ctx context.Context, req backend.LoadRequest, progress fun
 		Context: info.Context, TrainContext: info.TrainContext, Parameters: info.Parameters, WeightBytes: info.WeightBytes,
 		HasTokenizer: hasTokenizer(req.Path), Plan: l.plan, Precision: precisionName(info.Precision), KVType: kvName(info.KV),
 		ThreadsDecode: info.ThreadsDecode, ThreadsPrefill: info.ThreadsPrefill,
+		Kind: file.Spec.Kind.String(), Tasks: file.Spec.Tasks(), VectorLen: file.Spec.VectorLen(),
 	}
 	if err := stage("ready", l.plan.Weights, l.plan.Weights); err != nil {
 		return m, err

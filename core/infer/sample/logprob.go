@@ -36,6 +36,9 @@ func LogNorm(logits []float32) (float64, error) {
 // Logprob is the log-softmax of one logit, given LogNorm of its row.
 func Logprob(logit float32, norm float64) float32 { return float32(float64(logit) - norm) }
 
+// Probability is e^logprob of one.
+func Probability(logprob float32) float32 { return float32(exp(float64(min(logprob, 0)))) }
+
 // Top appends the n most likely ids below limit to dst: by log-probability, then by id.
 func (s *Sampler) Top(dst []Alternative, logits []float32, limit, n int, norm float64) []Alternative {
 	peaks := s.scan(&Step{Logits: logits, Limit: limit})

@@ -24,6 +24,9 @@ type network struct {
 	head       linear         // (Vocab, Width)
 	headScale  float32        // of the logits
 	headCap    float32        // of the logits; 0: none
+	dense      []stage        // behind the pooling
+	score      []stage        // that make a score
+	mask       []stage        // between the states and the head
 	ropes      []rope         // those that differ
 	distances  []*distances   // tables of learned distances
 	crosses    []*cross       // attention to the encoder's text
@@ -62,7 +65,13 @@ func compile(src source, spec *arch.Spec, k kernel.Kernels) (network, error) {
 	b.prefix = spec.Prefix
 	net.end = unit{pre: b.norm(&spec.Norm, spec.Width), keep: 1, scale: 1}
 	b.prefix = ""
-	if spec.Kind == arch.Encoder {
+	net.dense = b.stages(spec.Dense)
+	if spec.Score != nil {
+		net.score = b.stages(spec.Score.Steps)
+	}
+	if spec.Mask != nil {
+		net.mask = b.stages(spec.Mask.Steps)
+	} else if spec.Kind == arch.Encoder {
 		return b.finish()
 	}
 	net.head = b.linear("output", spec.Vocab, spec.Width)

@@ -3,6 +3,7 @@ package transformer
 import (
 	"errors"
 	"fmt"
+	"math"
 
 	"edged/core/infer/kv"
 	"edged/core/model/arch"
@@ -102,14 +103,29 @@ func Pooled(kind arch.PoolKind, states []float32, width int) ([]float32, error) 
 		return nil, errors.New("transformer: a text without tokens has no vector")
 	}
 	out := make([]float32, width)
-	switch kind {
-	case arch.PoolMean:
+	weigh := func(weight func(t int) float64, total float64) {
 		for i := range out {
 			sum := 0.0
 			for t := range n {
-				sum += float64(states[t*width+i])
+				sum += float64(weight(t) * float64(states[t*width+i])) // rounded: a fused sum has other bits
 			}
-			out[i] = float32(sum / float64(n))
+			out[i] = float32(sum / total)
+		}
+	}
+	one := func(int) float64 { return 1 }
+	switch kind {
+	case arch.PoolMean:
+		weigh(one, float64(n))
+	case arch.PoolRoot:
+		weigh(one, math.Sqrt(float64(n)))
+	case arch.PoolRise:
+		weigh(func(t int) float64 { return float64(t + 1) }, float64(n)*float64(n+1)/2)
+	case arch.PoolMax:
+		copy(out, states)
+		for t := 1; t < n; t++ {
+			for i := range out {
+				out[i] = max(out[i], states[t*width+i])
+			}
 		}
 	case arch.PoolCLS:
 		copy(out, states)

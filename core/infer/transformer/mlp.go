@@ -68,6 +68,7 @@ func function(a arch.Act) kernel.Func {
 	kind := map[arch.ActKind]kernel.FuncKind{
 		arch.SiLU: kernel.SiLU, arch.GELUTanh: kernel.GELUTanh, arch.GELUErf: kernel.GELUErf, arch.QuickGELU: kernel.QuickGELU,
 		arch.ReLU: kernel.ReLU, arch.ReLUSquared: kernel.ReLU2, arch.XIELU: kernel.XIELU, arch.ClampedSiLU: kernel.ClampedSiLU,
+		arch.Identity: kernel.Identity, arch.Tanh: kernel.TanhFunc,
 	}[a.Kind]
 	return kernel.Func{Kind: kind, A: a.A, B: a.B, C: a.C}
 }

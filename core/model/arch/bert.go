@@ -44,12 +44,27 @@ func bertModules(prefix string) Modules {
 		{layer + "intermediate.dense", "blk.N.ffn_up"},
 		{layer + "output.dense", "blk.N.ffn_down"},
 		{layer + "output.LayerNorm", "blk.N.layer_output_norm"},
+		{"cls.predictions.transform.dense", maskName},
+		{"cls.predictions.transform.LayerNorm", maskNorm},
+		{"cls.predictions.decoder.weight", headModule},
+		{"cls.predictions.bias", HeadBias},
+		{"lm_head.dense", maskName},
+		{"lm_head.layer_norm", maskNorm},
+		{"lm_head.decoder.weight", headModule},
+		{"lm_head.bias", HeadBias},
+		{prefix + "pooler.dense", ScoreName},
+		{"classifier.dense", ScoreName},
+		{"classifier.out_proj", ScoreOut},
+		{"classifier", ScoreOut},
 	}
 }
 
-// bertIgnored are the pooler of the pretraining task, which no pooling of states reads, and a buffer that older folders hold.
+// bertIgnored are a buffer that older folders hold, the head of a pretraining task that nobody asks for, and the bias of the head that
+// guesses words, which older folders hold twice.
 func bertIgnored() []string {
-	return []string{"pooler.dense.weight", "pooler.dense.bias", "embeddings.position_ids"}
+	return []string{
+		"embeddings.position_ids", "cls.seq_relationship.weight", "cls.seq_relationship.bias", "predictions.decoder.bias", "lm_head.decoder.bias",
+	}
 }
 
 // bert reads BERT's Spec; offset is the row of position 0 in a folder.
@@ -82,12 +97,24 @@ func (k *Keys) bert(offset int) Spec {
 			Sub{Op: ffn, After: LN("layer_output_norm", eps, Required)},
 		)
 	}
+	k.heads(&s, k.scoreOf(d.Width, PoolCLS, Act{Kind: Tanh}, Norm{}, false), k.maskOf(d.Width, maskName, ffn.Act, LN(maskNorm, eps, Required)))
 	return s
+}
+
+// heads gives an encoder what its class has behind the network. One with a score has no vector that was trained for anything.
+func (k *Keys) heads(s *Spec, score *Score, mask *Mask) {
+	s.Score, s.Mask = score, mask
+	if score != nil {
+		s.Pool = Pool{}
+	}
+	if mask != nil {
+		s.Head = Head{Tied: k.Tied(true)}
+	}
 }
 
 // encoderSpec is the Spec of an encoder without layers yet.
 func (k *Keys) encoderSpec(d *Dims) Spec {
-	s := Spec{Kind: Encoder, Width: d.Width, Context: d.Context, Pool: k.pool()}
+	s := Spec{Kind: Encoder, Width: d.Width, Context: d.Context, Pool: k.pool(), Dense: k.denses()}
 	if types := k.Shape(TypesName); len(types) > 0 {
 		s.Embed.Types = types[0]
 	}
@@ -109,8 +136,10 @@ func (k *Keys) pool() Pool {
 		p.Kind = PoolCLS
 	case 3:
 		p.Kind = PoolLast
-	case 4:
-		k.Unsupported("%s is 4: a model that ranks pairs of texts", k.Say("pooling_type|"))
+	case 4: // ranks pairs of texts: see scoreOf
+		if p.Kind = PoolNone; !k.HasTensor(ScoreOut + ".weight") {
+			k.Invalid("%s is 4, a model that ranks pairs of texts, and tensor %s.weight is missing", k.Say("pooling_type|"), ScoreOut)
+		}
 	default:
 		k.Unsupported("%s is %d: the known ones are 0 to 4", k.Say("pooling_type|"), n)
 	}

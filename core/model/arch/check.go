@@ -57,6 +57,7 @@ func (s *Spec) check() error {
 	c.bound("cap of the logits", s.Head.Cap)
 	c.norm(&s.Embed.Norm)
 	c.norm(&s.Norm)
+	c.checkSteps(s)
 	attends, crosses := false, false
 	for _, layer := range s.Layers {
 		for i := range layer {

@@ -178,9 +178,15 @@ func (f *Family) Read(k *Keys) (*Spec, error) {
 	if s.Kind != Encoder {
 		s.Pool = Pool{Kind: k.decoderPool(), Normalize: true}
 	}
+	if s.Kind == Decoder {
+		s.Score = k.answers(s.Width)
+	}
 	s.Vocab = k.vocab
 	if s.Encoder != nil {
 		s.Encoder.Vocab, s.Encoder.Family = k.vocab, s.Family
+	}
+	if k.err != nil {
+		return nil, k.err
 	}
 	s.Context = max(s.Context, k.reach)
 	s.Permuted = f.Permuted && k.gguf != nil

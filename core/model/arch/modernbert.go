@@ -16,6 +16,10 @@ func modernbert() Family {
 			{"model.layers.N.mlp_norm", "blk.N.ffn_norm"},
 			{"model.layers.N.mlp.Wi", "blk.N.ffn_up"},
 			{"model.layers.N.mlp.Wo", "blk.N.ffn_down"},
+			{"head.dense", ScoreName},
+			{"head.norm", scoreNorm},
+			{"classifier", ScoreOut},
+			{"decoder", headModule},
 		},
 		read: func(k *Keys) Spec {
 			d, eps := k.Decoder(), k.LNEps(1e-5)
@@ -38,8 +42,31 @@ func modernbert() Family {
 				}
 				s.Add(attn, Sub{Pre: LN("ffn_norm", eps, Optional), Op: ffn})
 			}
+			act := k.Act("classifier_activation|classifier_activation", GELUErf)
+			norm := LN(scoreNorm, eps, Optional)
+			k.heads(&s, k.scoreOf(d.Width, k.classified(), act, norm, false), k.maskOf(d.Width, ScoreName, act, norm))
 			return s
 		},
+	}
+}
+
+// classified is which states a ModernBERT's classifier reads.
+func (k *Keys) classified() PoolKind {
+	const names = "|classifier_pooling"
+	if k.IsGGUF() {
+		if k.IntOr("classifier.pooling_type|", 2) == 1 {
+			return PoolMean
+		}
+		return PoolCLS
+	}
+	switch p := k.String(names); p {
+	case "", "cls":
+		return PoolCLS
+	case "mean":
+		return PoolMean
+	default:
+		k.Unsupported("classifier_pooling %q: the known ones are cls and mean", p)
+		return PoolCLS
 	}
 }
 

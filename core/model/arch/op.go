@@ -92,6 +92,8 @@ const (
 	ReLUSquared                // max(x, 0)²
 	XIELU                      // A·x² + C·x where x > 0, B·(eˣ − 1 − x) + C·x elsewhere (Huang and Schlag 2025)
 	ClampedSiLU                // gate min(g, B)·σ(A·min(g, B)), times the input clamped to ±B plus 1 (gpt-oss)
+	Identity                   // x
+	Tanh                       // tanh x
 )
 
 // MoE is a mixture of gated experts behind a router (Shazeer et al. 2017). Tensors: ffn_gate_inp, ffn_gate.E, ffn_up.E,

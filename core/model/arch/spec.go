@@ -11,9 +11,12 @@ type Spec struct {
 	Drafts  int    // layers behind the last that guess further tokens; their tensors are passed over
 	Embed   Embed
 	Layers  []Layer
-	Norm    Norm // before the head; zero: none
-	Head    Head // of a decoder; an encoder has none
-	Pool    Pool // what a text's vector is
+	Norm    Norm   // before the head; zero: none
+	Head    Head   // of a decoder, and of an encoder that has a Mask
+	Pool    Pool   // what a text's vector is
+	Dense   []Step // that the vector goes through before it is normalised
+	Score   *Score // of a reranker; nil: none
+	Mask    *Mask  // of an encoder that fills masks: Head is behind it; nil: none
 
 	// Encoder is an encoder-decoder's first stack, an encoder of the same width and vocabulary with the same embedding; nil: none.
 	Encoder *Spec
@@ -64,6 +67,9 @@ const (
 	PoolMean                 // of all tokens
 	PoolCLS                  // the first token's
 	PoolLast                 // the last token's
+	PoolMax                  // the largest value of all tokens, for each dimension
+	PoolRoot                 // the sum over all tokens, divided by the root of their number
+	PoolRise                 // the mean of all tokens, token i with weight i, counted from 1
 )
 
 // Layer is what one block of a model does, in order: most have two parts, attention and a feed-forward network.

@@ -27,6 +27,7 @@ const (
 	Expert         // matrix of one expert: a token reads Used of Experts of its kind
 	Routing        // chooses experts: small, and a rounded logit sends a row elsewhere
 	HeadRole       // the output head
+	Closing        // a small matrix behind the network: its whole error is in the result
 )
 
 // Tensor is one that a model has: a matrix (Rows, Cols), or with Rows == 0 a vector of Cols.
@@ -62,10 +63,11 @@ func Tensors(s *Spec, visit func(Tensor) error) error {
 	}
 	l.norm(&s.Norm, s.Width)
 	l.prefix = ""
-	if s.Kind != Encoder {
+	if s.Kind != Encoder || s.Mask != nil {
 		l.add(Tensor{Name: HeadName, Rows: s.Vocab, Cols: s.Width, Role: HeadRole, Optional: s.Head.Tied})
 		l.bias("output", s.Vocab, s.Head.Bias)
 	}
+	s.steps(l.step)
 	if e := s.Encoder; e != nil && l.err == nil {
 		l.encoder(e)
 	}

@@ -86,9 +86,12 @@ func (b *builder) openHF(dir string) error {
 	case exists(filepath.Join(dir, "modules.json")): // an embedder, which generates all the same
 		if err := b.pooling(dir); errors.Is(err, ErrUnsupported) {
 			b.m.notes = append(b.m.notes, "embeddings are the mean over all tokens: "+err.Error())
-			b.m.Spec.Pool.Kind = arch.PoolMean
+			b.m.Spec.Pool.Kind, b.m.Spec.Dense = arch.PoolMean, nil
 		} else if err != nil {
 			return err
+		} else if kind := b.m.Spec.Pool.Kind; kind != arch.PoolMean && kind != arch.PoolCLS && kind != arch.PoolLast {
+			b.m.notes = append(b.m.notes, "embeddings are the mean over all tokens: of a decoder the kinds mean, cls and lasttoken are served")
+			b.m.Spec.Pool.Kind = arch.PoolMean
 		}
 		b.m.Spec.Pool.Normalize = true
 	}
@@ -203,7 +206,7 @@ func (b *builder) hfTensors(files *safetensors.Folder, consumed map[string]bool)
 		if !ok {
 			return b.fail(ErrUnsupported, "tensor %s is none that a %s model has", name, b.m.Spec.Family)
 		}
-		if b.m.family.IsSetting(to) {
+		if b.m.family.IsSetting(to) || b.unread(to) {
 			continue
 		}
 		if err := b.hfTensor(files, files.Tensor(name), to); err != nil {
@@ -211,6 +214,14 @@ func (b *builder) hfTensors(files *safetensors.Folder, consumed map[string]bool)
 		}
 	}
 	return nil
+}
+
+// unread reports whether a tensor belongs to a layer behind the network that no head of the model has: the pooler of BERT's pretraining,
+// beside which there is no classifier.
+func (b *builder) unread(to string) bool {
+	module, _ := cutSuffix(to)
+	return module == arch.ScoreName && b.m.Spec.Score == nil && b.m.Spec.Kind == arch.Encoder &&
+		(b.m.Spec.Mask == nil || b.m.Spec.Mask.Steps[0].Name != arch.ScoreName)
 }
 
 // skipped reports whether a tensor is no weight: the parts of bitsandbytes, read with their weight, and buffers that

@@ -99,7 +99,7 @@ func TestEmbedderFolder(t *testing.T) {
 		{"last", "[" + transformer + "," + pooling + "]", `{"pooling_mode_lasttoken": true}`, arch.PoolLast, 0},
 		{"first", "[" + transformer + "," + pooling + "]", `{"pooling_mode": "cls"}`, arch.PoolCLS, 0},
 		{"greatest", "[" + transformer + "," + pooling + "]", `{"pooling_mode_max_tokens": true}`, arch.PoolMean, 1},
-		{"dense", "[" + transformer + "," + pooling + `,{"idx":2,"path":"2_Dense","type":"sentence_transformers.models.Dense"}]`, `{"pooling_mode_lasttoken": true}`, arch.PoolMean, 1},
+		{"odd step", "[" + transformer + "," + pooling + `,{"idx":2,"path":"2_CNN","type":"sentence_transformers.models.CNN"}]`, `{"pooling_mode_lasttoken": true}`, arch.PoolMean, 1},
 	} {
 		dir := tiny("llama").WriteHF(t)
 		if err := os.Mkdir(filepath.Join(dir, "1_Pooling"), 0o700); err != nil {

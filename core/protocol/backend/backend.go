@@ -8,6 +8,7 @@ package backend
 
 import (
 	"context"
+	"slices"
 	"time"
 )
 
@@ -58,6 +59,56 @@ type EmbedRequest struct {
 	Pooling   string    // "mean", "cls", "last", or PoolNone
 	Normalize *bool     // whether vectors are scaled to length 1
 }
+
+// Ranker is an optional ability: how well two texts fit.
+type Ranker interface {
+	// Rank returns a Rank for each list, which holds both texts as the model wants them. A model that does not rank is
+	// protocol.ErrUnsupported.
+	Rank(ctx context.Context, req RankRequest) ([]Rank, error)
+}
+
+// RankRequest says what to rank.
+type RankRequest struct {
+	Lists [][]int32
+	Types [][]int32 // of the tokens, a list for each of Lists; nil: all 0
+	// Of a decoder that is asked: the tokens of the answers, whose logits' difference is the logit. Both 0: as the model's files say.
+	Yes, No int32
+}
+
+// Rank says how well two texts fit.
+type Rank struct {
+	Logit float32 // as the head gives it
+	Score float32 // after the function that the model's files name
+}
+
+// Filler is an optional ability: guessing masked tokens.
+type Filler interface {
+	// Fill returns for each list, for each of its positions, what is likeliest there, likeliest first. A model that does not fill masks
+	// is protocol.ErrUnsupported.
+	Fill(ctx context.Context, req FillRequest) ([][][]Guess, error)
+}
+
+// FillRequest says what to guess.
+type FillRequest struct {
+	Lists     [][]int32
+	Types     [][]int32 // of the tokens, a list for each of Lists; nil: all 0
+	Positions [][]int32 // of each list, counted from 0
+	Top       int       // guesses of a position; 0: 5
+}
+
+// Guess is what may stand at a position.
+type Guess struct {
+	ID   int32
+	Prob float32
+}
+
+// The tasks of ModelInfo.
+const (
+	TaskGenerate = "generate"
+	TaskEmbed    = "embed"
+	TaskRank     = "rank"
+	TaskFill     = "fill"
+)
 
 // PoolNone asks for the vectors of all tokens.
 const PoolNone = "none"
@@ -142,6 +193,17 @@ type ModelInfo struct {
 	KVType         string
 	ThreadsDecode  int
 	ThreadsPrefill int
+	Kind           string   // "decoder", "encoder" or "encoder-decoder"; "": not told
+	Tasks          []string // what the model is for: the tasks above; nil: not told
+	VectorLen      int      // values of a text's vector; 0: Width
+}
+
+// Does reports whether a model is for a task. One whose backend does not tell is for what decoders are for.
+func (i *ModelInfo) Does(task string) bool {
+	if i.Tasks == nil {
+		return task == TaskGenerate || task == TaskEmbed
+	}
+	return slices.Contains(i.Tasks, task)
 }
 
 // MemoryPlan is what a load needs, in bytes.

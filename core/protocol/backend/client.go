@@ -19,6 +19,8 @@ var (
 	_ Embedder    = (*client)(nil)
 	_ TextEncoder = (*client)(nil)
 	_ Bencher     = (*client)(nil)
+	_ Ranker      = (*client)(nil)
+	_ Filler      = (*client)(nil)
 )
 
 func (c *client) Describe(ctx context.Context) (Description, error) {

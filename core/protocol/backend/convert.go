@@ -68,7 +68,7 @@ func infoTo(i ModelInfo) *edgedpb.ModelInfo {
 		VocabRows: narrow(i.VocabRows), Context: int64(i.Context), TrainContext: int64(i.TrainContext),
 		Parameters: i.Parameters, WeightBytes: i.WeightBytes, HasTokenizer: i.HasTokenizer, Plan: planTo(i.Plan),
 		Precision: string(i.Precision), KvType: i.KVType, ThreadsDecode: narrow(i.ThreadsDecode),
-		ThreadsPrefill: narrow(i.ThreadsPrefill),
+		ThreadsPrefill: narrow(i.ThreadsPrefill), Kind: i.Kind, Tasks: i.Tasks, VectorLen: narrow(i.VectorLen),
 	}
 }
 
@@ -80,6 +80,7 @@ func infoFrom(i *edgedpb.ModelInfo) ModelInfo {
 		TrainContext: wide(i.GetTrainContext()), Parameters: i.GetParameters(), WeightBytes: i.GetWeightBytes(),
 		HasTokenizer: i.GetHasTokenizer(), Plan: planFrom(i.GetPlan()), Precision: Precision(i.GetPrecision()),
 		KVType: i.GetKvType(), ThreadsDecode: int(i.GetThreadsDecode()), ThreadsPrefill: int(i.GetThreadsPrefill()),
+		Kind: i.GetKind(), Tasks: i.GetTasks(), VectorLen: int(i.GetVectorLen()),
 	}
 }
 

@@ -19,6 +19,8 @@ type Fake struct {
 	GenerateFunc      func(ctx context.Context, req Request, emit func(Event) error) error
 	ScoreFunc         func(ctx context.Context, req ScoreRequest) ([]ScoreResult, error)
 	EmbedFunc         func(ctx context.Context, lists [][]int32) ([][]float32, error)
+	RankFunc          func(ctx context.Context, req RankRequest) ([]Rank, error)
+	FillFunc          func(ctx context.Context, req FillRequest) ([][][]Guess, error)
 	BenchFunc         func(ctx context.Context, req BenchRequest, progress func(done, total int)) (BenchResult, error)
 	StatsFunc         func(ctx context.Context) (Stats, error)
 }
@@ -27,6 +29,8 @@ var (
 	_ Backend  = (*Fake)(nil)
 	_ Embedder = (*Fake)(nil)
 	_ Bencher  = (*Fake)(nil)
+	_ Ranker   = (*Fake)(nil)
+	_ Filler   = (*Fake)(nil)
 )
 
 func unset(method string) error {
@@ -106,6 +110,22 @@ func (f *Fake) Embed(ctx context.Context, lists [][]int32) ([][]float32, error) 
 		return nil, unset("embed")
 	}
 	return f.EmbedFunc(ctx, lists)
+}
+
+// Rank calls RankFunc.
+func (f *Fake) Rank(ctx context.Context, req RankRequest) ([]Rank, error) {
+	if f.RankFunc == nil {
+		return nil, unset("rank")
+	}
+	return f.RankFunc(ctx, req)
+}
+
+// Fill calls FillFunc.
+func (f *Fake) Fill(ctx context.Context, req FillRequest) ([][][]Guess, error) {
+	if f.FillFunc == nil {
+		return nil, unset("fill")
+	}
+	return f.FillFunc(ctx, req)
 }
 
 // Bench calls BenchFunc; progress is never nil there.

@@ -509,3 +509,48 @@ func TestEmbedTexts(t *testing.T) {
 		t.Errorf("%v, want unsupported", err)
 	}
 }
+
+// TestHeads: ranks and guesses survive the wire, whatever their sizes.
+func TestHeads(t *testing.T) {
+	long := make([]int32, 200_000)
+	rank := backend.RankRequest{Lists: [][]int32{{1, 2}, long, {3}}, Types: [][]int32{{0, 1}, long, {0}}, Yes: 5, No: 6}
+	fill := backend.FillRequest{Lists: [][]int32{{1, 2, 3}, long}, Types: [][]int32{{0, 0, 1}, long}, Positions: [][]int32{{0, 2}, {}}, Top: 700}
+	want := [][][]backend.Guess{make([][]backend.Guess, 2), {}}
+	for k := range want[0] {
+		for i := range 700 {
+			want[0][k] = append(want[0][k], backend.Guess{ID: int32(i + k), Prob: float32(i) / 700})
+		}
+	}
+	ranks := []backend.Rank{{Logit: 1, Score: 0.5}, {Logit: -2}, {Score: 3}}
+	fake := &backend.Fake{
+		RankFunc: func(_ context.Context, req backend.RankRequest) ([]backend.Rank, error) {
+			if !reflect.DeepEqual(req, rank) {
+				t.Error("the request to rank came over changed")
+			}
+			return ranks, nil
+		},
+		FillFunc: func(_ context.Context, req backend.FillRequest) ([][][]backend.Guess, error) {
+			if len(req.Positions) != 2 || len(req.Positions[1]) != 0 || !reflect.DeepEqual(req.Lists, fill.Lists) || !reflect.DeepEqual(req.Types, fill.Types) || req.Top != 700 {
+				t.Error("the request to fill came over changed")
+			}
+			return want, nil
+		},
+	}
+	c := dial(t, fake)
+	got, err := c.(backend.Ranker).Rank(t.Context(), rank)
+	if err != nil || !reflect.DeepEqual(got, ranks) {
+		t.Errorf("%v, %v", got, err)
+	}
+	filled, err := c.(backend.Filler).Fill(t.Context(), fill)
+	if err != nil || len(filled) != 2 || !reflect.DeepEqual(filled[0], want[0]) || len(filled[1]) != 0 {
+		t.Errorf("%v", err)
+	}
+	fake.RankFunc = func(context.Context, backend.RankRequest) ([]backend.Rank, error) { return ranks[:1], nil }
+	if _, err := c.(backend.Ranker).Rank(t.Context(), rank); err == nil {
+		t.Error("fewer ranks than lists")
+	}
+	fake.FillFunc = func(context.Context, backend.FillRequest) ([][][]backend.Guess, error) { return want[1:], nil }
+	if _, err := c.(backend.Filler).Fill(t.Context(), fill); err == nil {
+		t.Error("fewer guesses than positions")
+	}
+}

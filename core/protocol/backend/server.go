@@ -124,30 +124,16 @@ func (s *server) Score(stream grpc.BidiStreamingServer[edgedpb.ScoreRequest, edg
 }
 
 // receiveEmbed reads the parts of an EmbedRequest: ids and their types are joined each by themselves.
-func receiveEmbed(recv func() (*edgedpb.EmbedRequest, error)) (EmbedRequest, error) {
-	var req EmbedRequest
-	var types parts.Joiner[int32]
-	typed := false
-	lists, err := receiveLists(recv, func(part *edgedpb.EmbedRequest, first bool) []*edgedpb.IdList {
+func receiveEmbed(recv func() (*edgedpb.EmbedRequest, error)) (req EmbedRequest, err error) {
+	var types more
+	req.Lists, err = receiveLists(recv, func(part *edgedpb.EmbedRequest, first bool) []*edgedpb.IdList {
 		if first {
 			req.Pooling, req.Normalize = part.Pooling, part.Normalize
 		}
 		return part.Lists
-	}, func(part *edgedpb.EmbedRequest) error {
-		for _, l := range part.Types {
-			typed = true
-			if err := types.Add(l.Ids, l.Last, 4); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return req, err
-	}
-	req.Lists = lists
-	if typed {
-		req.Types, err = types.Lists()
+	}, func(part *edgedpb.EmbedRequest) error { return types.add(part.Types) })
+	if err == nil {
+		req.Types, err = types.lists()
 	}
 	return req, err
 }

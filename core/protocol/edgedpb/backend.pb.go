@@ -673,8 +673,14 @@ type ModelInfo struct {
 	KvType         string      `protobuf:"bytes,15,opt,name=kv_type,json=kvType,proto3" json:"kv_type,omitempty"`
 	ThreadsDecode  int32       `protobuf:"varint,16,opt,name=threads_decode,json=threadsDecode,proto3" json:"threads_decode,omitempty"`
 	ThreadsPrefill int32       `protobuf:"varint,17,opt,name=threads_prefill,json=threadsPrefill,proto3" json:"threads_prefill,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// "decoder", "encoder" or "encoder-decoder"; empty: not told.
+	Kind string `protobuf:"bytes,20,opt,name=kind,proto3" json:"kind,omitempty"`
+	// What the model is for: "generate", "embed", "rank", "fill"; empty: not told.
+	Tasks []string `protobuf:"bytes,21,rep,name=tasks,proto3" json:"tasks,omitempty"`
+	// Values of a text's vector; 0: width.
+	VectorLen     int32 `protobuf:"varint,22,opt,name=vector_len,json=vectorLen,proto3" json:"vector_len,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ModelInfo) Reset() {
@@ -822,6 +828,27 @@ func (x *ModelInfo) GetThreadsDecode() int32 {
 func (x *ModelInfo) GetThreadsPrefill() int32 {
 	if x != nil {
 		return x.ThreadsPrefill
+	}
+	return 0
+}
+
+func (x *ModelInfo) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *ModelInfo) GetTasks() []string {
+	if x != nil {
+		return x.Tasks
+	}
+	return nil
+}
+
+func (x *ModelInfo) GetVectorLen() int32 {
+	if x != nil {
+		return x.VectorLen
 	}
 	return 0
 }
@@ -2344,6 +2371,248 @@ func (x *EmbedRequest) GetTypes() []*IdList {
 	return nil
 }
 
+// RankRequest is a part of the lists to rank, each of which holds both texts.
+type RankRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Lists []*IdList              `protobuf:"bytes,1,rep,name=lists,proto3" json:"lists,omitempty"`
+	// Types of the tokens, a list for each of lists, or none at all.
+	Types []*IdList `protobuf:"bytes,2,rep,name=types,proto3" json:"types,omitempty"`
+	// First part. Of a decoder that is asked: the tokens of the answers, whose logits' difference is the logit. Both 0: as the
+	// model's files say.
+	YesId         int32 `protobuf:"varint,3,opt,name=yes_id,json=yesId,proto3" json:"yes_id,omitempty"`
+	NoId          int32 `protobuf:"varint,4,opt,name=no_id,json=noId,proto3" json:"no_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RankRequest) Reset() {
+	*x = RankRequest{}
+	mi := &file_edged_v1_backend_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RankRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RankRequest) ProtoMessage() {}
+
+func (x *RankRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_edged_v1_backend_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RankRequest.ProtoReflect.Descriptor instead.
+func (*RankRequest) Descriptor() ([]byte, []int) {
+	return file_edged_v1_backend_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *RankRequest) GetLists() []*IdList {
+	if x != nil {
+		return x.Lists
+	}
+	return nil
+}
+
+func (x *RankRequest) GetTypes() []*IdList {
+	if x != nil {
+		return x.Types
+	}
+	return nil
+}
+
+func (x *RankRequest) GetYesId() int32 {
+	if x != nil {
+		return x.YesId
+	}
+	return 0
+}
+
+func (x *RankRequest) GetNoId() int32 {
+	if x != nil {
+		return x.NoId
+	}
+	return 0
+}
+
+// FillRequest is a part of the lists with masks to fill.
+type FillRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Lists []*IdList              `protobuf:"bytes,1,rep,name=lists,proto3" json:"lists,omitempty"`
+	// Types of the tokens, a list for each of lists, or none at all.
+	Types []*IdList `protobuf:"bytes,2,rep,name=types,proto3" json:"types,omitempty"`
+	// For each of lists the positions to guess, counted from 0.
+	Positions []*IdList `protobuf:"bytes,3,rep,name=positions,proto3" json:"positions,omitempty"`
+	// First part: guesses of a position; 0: 5.
+	Top           int32 `protobuf:"varint,4,opt,name=top,proto3" json:"top,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FillRequest) Reset() {
+	*x = FillRequest{}
+	mi := &file_edged_v1_backend_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FillRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FillRequest) ProtoMessage() {}
+
+func (x *FillRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_edged_v1_backend_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FillRequest.ProtoReflect.Descriptor instead.
+func (*FillRequest) Descriptor() ([]byte, []int) {
+	return file_edged_v1_backend_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *FillRequest) GetLists() []*IdList {
+	if x != nil {
+		return x.Lists
+	}
+	return nil
+}
+
+func (x *FillRequest) GetTypes() []*IdList {
+	if x != nil {
+		return x.Types
+	}
+	return nil
+}
+
+func (x *FillRequest) GetPositions() []*IdList {
+	if x != nil {
+		return x.Positions
+	}
+	return nil
+}
+
+func (x *FillRequest) GetTop() int32 {
+	if x != nil {
+		return x.Top
+	}
+	return 0
+}
+
+// FillPart is a part of the guesses: one for each position of all lists, in their order.
+type FillPart struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Masks         []*Guesses             `protobuf:"bytes,1,rep,name=masks,proto3" json:"masks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FillPart) Reset() {
+	*x = FillPart{}
+	mi := &file_edged_v1_backend_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FillPart) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FillPart) ProtoMessage() {}
+
+func (x *FillPart) ProtoReflect() protoreflect.Message {
+	mi := &file_edged_v1_backend_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FillPart.ProtoReflect.Descriptor instead.
+func (*FillPart) Descriptor() ([]byte, []int) {
+	return file_edged_v1_backend_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *FillPart) GetMasks() []*Guesses {
+	if x != nil {
+		return x.Masks
+	}
+	return nil
+}
+
+// Guesses are the likeliest tokens of a position, likeliest first, with their probabilities.
+type Guesses struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ids           []int32                `protobuf:"varint,1,rep,packed,name=ids,proto3" json:"ids,omitempty"`
+	Probs         []float32              `protobuf:"fixed32,2,rep,packed,name=probs,proto3" json:"probs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Guesses) Reset() {
+	*x = Guesses{}
+	mi := &file_edged_v1_backend_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Guesses) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Guesses) ProtoMessage() {}
+
+func (x *Guesses) ProtoReflect() protoreflect.Message {
+	mi := &file_edged_v1_backend_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Guesses.ProtoReflect.Descriptor instead.
+func (*Guesses) Descriptor() ([]byte, []int) {
+	return file_edged_v1_backend_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *Guesses) GetIds() []int32 {
+	if x != nil {
+		return x.Ids
+	}
+	return nil
+}
+
+func (x *Guesses) GetProbs() []float32 {
+	if x != nil {
+		return x.Probs
+	}
+	return nil
+}
+
 // BenchRequest says what to measure.
 type BenchRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2368,7 +2637,7 @@ type BenchRequest struct {
 
 func (x *BenchRequest) Reset() {
 	*x = BenchRequest{}
-	mi := &file_edged_v1_backend_proto_msgTypes[27]
+	mi := &file_edged_v1_backend_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2380,7 +2649,7 @@ func (x *BenchRequest) String() string {
 func (*BenchRequest) ProtoMessage() {}
 
 func (x *BenchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_edged_v1_backend_proto_msgTypes[27]
+	mi := &file_edged_v1_backend_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2393,7 +2662,7 @@ func (x *BenchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BenchRequest.ProtoReflect.Descriptor instead.
 func (*BenchRequest) Descriptor() ([]byte, []int) {
-	return file_edged_v1_backend_proto_rawDescGZIP(), []int{27}
+	return file_edged_v1_backend_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *BenchRequest) GetPromptTokens() int32 {
@@ -2459,7 +2728,7 @@ type BenchEvent struct {
 
 func (x *BenchEvent) Reset() {
 	*x = BenchEvent{}
-	mi := &file_edged_v1_backend_proto_msgTypes[28]
+	mi := &file_edged_v1_backend_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2471,7 +2740,7 @@ func (x *BenchEvent) String() string {
 func (*BenchEvent) ProtoMessage() {}
 
 func (x *BenchEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_edged_v1_backend_proto_msgTypes[28]
+	mi := &file_edged_v1_backend_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2484,7 +2753,7 @@ func (x *BenchEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BenchEvent.ProtoReflect.Descriptor instead.
 func (*BenchEvent) Descriptor() ([]byte, []int) {
-	return file_edged_v1_backend_proto_rawDescGZIP(), []int{28}
+	return file_edged_v1_backend_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *BenchEvent) GetEvent() isBenchEvent_Event {
@@ -2540,7 +2809,7 @@ type BenchProgress struct {
 
 func (x *BenchProgress) Reset() {
 	*x = BenchProgress{}
-	mi := &file_edged_v1_backend_proto_msgTypes[29]
+	mi := &file_edged_v1_backend_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2552,7 +2821,7 @@ func (x *BenchProgress) String() string {
 func (*BenchProgress) ProtoMessage() {}
 
 func (x *BenchProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_edged_v1_backend_proto_msgTypes[29]
+	mi := &file_edged_v1_backend_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2565,7 +2834,7 @@ func (x *BenchProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BenchProgress.ProtoReflect.Descriptor instead.
 func (*BenchProgress) Descriptor() ([]byte, []int) {
-	return file_edged_v1_backend_proto_rawDescGZIP(), []int{29}
+	return file_edged_v1_backend_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *BenchProgress) GetDone() int32 {
@@ -2611,7 +2880,7 @@ type BenchResult struct {
 
 func (x *BenchResult) Reset() {
 	*x = BenchResult{}
-	mi := &file_edged_v1_backend_proto_msgTypes[30]
+	mi := &file_edged_v1_backend_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2623,7 +2892,7 @@ func (x *BenchResult) String() string {
 func (*BenchResult) ProtoMessage() {}
 
 func (x *BenchResult) ProtoReflect() protoreflect.Message {
-	mi := &file_edged_v1_backend_proto_msgTypes[30]
+	mi := &file_edged_v1_backend_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2636,7 +2905,7 @@ func (x *BenchResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BenchResult.ProtoReflect.Descriptor instead.
 func (*BenchResult) Descriptor() ([]byte, []int) {
-	return file_edged_v1_backend_proto_rawDescGZIP(), []int{30}
+	return file_edged_v1_backend_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *BenchResult) GetPrefillTps() []float64 {
@@ -2732,7 +3001,7 @@ type StatsRequest struct {
 
 func (x *StatsRequest) Reset() {
 	*x = StatsRequest{}
-	mi := &file_edged_v1_backend_proto_msgTypes[31]
+	mi := &file_edged_v1_backend_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2744,7 +3013,7 @@ func (x *StatsRequest) String() string {
 func (*StatsRequest) ProtoMessage() {}
 
 func (x *StatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_edged_v1_backend_proto_msgTypes[31]
+	mi := &file_edged_v1_backend_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2757,7 +3026,7 @@ func (x *StatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsRequest.ProtoReflect.Descriptor instead.
 func (*StatsRequest) Descriptor() ([]byte, []int) {
-	return file_edged_v1_backend_proto_rawDescGZIP(), []int{31}
+	return file_edged_v1_backend_proto_rawDescGZIP(), []int{35}
 }
 
 // StatsResponse holds counters since the load.
@@ -2808,7 +3077,7 @@ type StatsResponse struct {
 
 func (x *StatsResponse) Reset() {
 	*x = StatsResponse{}
-	mi := &file_edged_v1_backend_proto_msgTypes[32]
+	mi := &file_edged_v1_backend_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2820,7 +3089,7 @@ func (x *StatsResponse) String() string {
 func (*StatsResponse) ProtoMessage() {}
 
 func (x *StatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_edged_v1_backend_proto_msgTypes[32]
+	mi := &file_edged_v1_backend_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2833,7 +3102,7 @@ func (x *StatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsResponse.ProtoReflect.Descriptor instead.
 func (*StatsResponse) Descriptor() ([]byte, []int) {
-	return file_edged_v1_backend_proto_rawDescGZIP(), []int{32}
+	return file_edged_v1_backend_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *StatsResponse) GetRunning() int64 {
@@ -3085,7 +3354,7 @@ const file_edged_v1_backend_proto_rawDesc = "" +
 	"\fLoadProgress\x12\x14\n" +
 	"\x05stage\x18\x01 \x01(\tR\x05stage\x12\x12\n" +
 	"\x04done\x18\x02 \x01(\x03R\x04done\x12\x14\n" +
-	"\x05total\x18\x03 \x01(\x03R\x05total\"\x84\x04\n" +
+	"\x05total\x18\x03 \x01(\x03R\x05total\"\xcd\x04\n" +
 	"\tModelInfo\x12\x12\n" +
 	"\x04arch\x18\x01 \x01(\tR\x04arch\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -3107,7 +3376,11 @@ const file_edged_v1_backend_proto_rawDesc = "" +
 	"\tprecision\x18\x0e \x01(\tR\tprecision\x12\x17\n" +
 	"\akv_type\x18\x0f \x01(\tR\x06kvType\x12%\n" +
 	"\x0ethreads_decode\x18\x10 \x01(\x05R\rthreadsDecode\x12'\n" +
-	"\x0fthreads_prefill\x18\x11 \x01(\x05R\x0ethreadsPrefill\"\x17\n" +
+	"\x0fthreads_prefill\x18\x11 \x01(\x05R\x0ethreadsPrefill\x12\x12\n" +
+	"\x04kind\x18\x14 \x01(\tR\x04kind\x12\x14\n" +
+	"\x05tasks\x18\x15 \x03(\tR\x05tasks\x12\x1d\n" +
+	"\n" +
+	"vector_len\x18\x16 \x01(\x05R\tvectorLen\"\x17\n" +
 	"\x15SetVocabularyResponse\"P\n" +
 	"\x0eAdapterRequest\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x16\n" +
@@ -3228,7 +3501,22 @@ const file_edged_v1_backend_proto_rawDesc = "" +
 	"\tnormalize\x18\x03 \x01(\bH\x00R\tnormalize\x88\x01\x01\x12&\n" +
 	"\x05types\x18\x04 \x03(\v2\x10.edged.v1.IdListR\x05typesB\f\n" +
 	"\n" +
-	"_normalize\"\xf2\x01\n" +
+	"_normalize\"\x89\x01\n" +
+	"\vRankRequest\x12&\n" +
+	"\x05lists\x18\x01 \x03(\v2\x10.edged.v1.IdListR\x05lists\x12&\n" +
+	"\x05types\x18\x02 \x03(\v2\x10.edged.v1.IdListR\x05types\x12\x15\n" +
+	"\x06yes_id\x18\x03 \x01(\x05R\x05yesId\x12\x13\n" +
+	"\x05no_id\x18\x04 \x01(\x05R\x04noId\"\x9f\x01\n" +
+	"\vFillRequest\x12&\n" +
+	"\x05lists\x18\x01 \x03(\v2\x10.edged.v1.IdListR\x05lists\x12&\n" +
+	"\x05types\x18\x02 \x03(\v2\x10.edged.v1.IdListR\x05types\x12.\n" +
+	"\tpositions\x18\x03 \x03(\v2\x10.edged.v1.IdListR\tpositions\x12\x10\n" +
+	"\x03top\x18\x04 \x01(\x05R\x03top\"3\n" +
+	"\bFillPart\x12'\n" +
+	"\x05masks\x18\x01 \x03(\v2\x11.edged.v1.GuessesR\x05masks\"1\n" +
+	"\aGuesses\x12\x10\n" +
+	"\x03ids\x18\x01 \x03(\x05R\x03ids\x12\x14\n" +
+	"\x05probs\x18\x02 \x03(\x02R\x05probs\"\xf2\x01\n" +
 	"\fBenchRequest\x12#\n" +
 	"\rprompt_tokens\x18\x01 \x01(\x05R\fpromptTokens\x12\x1d\n" +
 	"\n" +
@@ -3296,7 +3584,7 @@ const file_edged_v1_backend_proto_rawDesc = "" +
 	"\x13prefix_pinned_pages\x187 \x01(\x03R\x11prefixPinnedPages\x12-\n" +
 	"\x12constrained_tokens\x18P \x01(\x04R\x11constrainedTokens\x12%\n" +
 	"\x0edecided_tokens\x18Q \x01(\x04R\rdecidedTokens\x12%\n" +
-	"\x0ethreads_decode\x18F \x01(\x05R\rthreadsDecode2\xbf\x05\n" +
+	"\x0ethreads_decode\x18F \x01(\x05R\rthreadsDecode2\xaf\x06\n" +
 	"\aBackend\x12<\n" +
 	"\bDescribe\x12\x19.edged.v1.DescribeRequest\x1a\x15.edged.v1.Description\x123\n" +
 	"\x04Plan\x12\x15.edged.v1.LoadRequest\x1a\x14.edged.v1.MemoryPlan\x124\n" +
@@ -3307,6 +3595,8 @@ const file_edged_v1_backend_proto_rawDesc = "" +
 	"\bGenerate\x12\x19.edged.v1.GenerateRequest\x1a\x17.edged.v1.GenerateEvent(\x010\x01\x129\n" +
 	"\x05Score\x12\x16.edged.v1.ScoreRequest\x1a\x14.edged.v1.FloatsPart(\x010\x01\x129\n" +
 	"\x05Embed\x12\x16.edged.v1.EmbedRequest\x1a\x14.edged.v1.FloatsPart(\x010\x01\x127\n" +
+	"\x04Rank\x12\x15.edged.v1.RankRequest\x1a\x14.edged.v1.FloatsPart(\x010\x01\x125\n" +
+	"\x04Fill\x12\x15.edged.v1.FillRequest\x1a\x12.edged.v1.FillPart(\x010\x01\x127\n" +
 	"\x05Bench\x12\x16.edged.v1.BenchRequest\x1a\x14.edged.v1.BenchEvent0\x01\x128\n" +
 	"\x05Stats\x12\x16.edged.v1.StatsRequest\x1a\x17.edged.v1.StatsResponseB%Z#edged/core/protocol/edgedpb;edgedpbb\x06proto3"
 
@@ -3322,7 +3612,7 @@ func file_edged_v1_backend_proto_rawDescGZIP() []byte {
 	return file_edged_v1_backend_proto_rawDescData
 }
 
-var file_edged_v1_backend_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
+var file_edged_v1_backend_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
 var file_edged_v1_backend_proto_goTypes = []any{
 	(*DescribeRequest)(nil),       // 0: edged.v1.DescribeRequest
 	(*Description)(nil),           // 1: edged.v1.Description
@@ -3351,21 +3641,25 @@ var file_edged_v1_backend_proto_goTypes = []any{
 	(*FloatsPart)(nil),            // 24: edged.v1.FloatsPart
 	(*FloatList)(nil),             // 25: edged.v1.FloatList
 	(*EmbedRequest)(nil),          // 26: edged.v1.EmbedRequest
-	(*BenchRequest)(nil),          // 27: edged.v1.BenchRequest
-	(*BenchEvent)(nil),            // 28: edged.v1.BenchEvent
-	(*BenchProgress)(nil),         // 29: edged.v1.BenchProgress
-	(*BenchResult)(nil),           // 30: edged.v1.BenchResult
-	(*StatsRequest)(nil),          // 31: edged.v1.StatsRequest
-	(*StatsResponse)(nil),         // 32: edged.v1.StatsResponse
-	nil,                           // 33: edged.v1.Sampling.LogitBiasEntry
-	(*IdList)(nil),                // 34: edged.v1.IdList
-	(*VocabularyPart)(nil),        // 35: edged.v1.VocabularyPart
+	(*RankRequest)(nil),           // 27: edged.v1.RankRequest
+	(*FillRequest)(nil),           // 28: edged.v1.FillRequest
+	(*FillPart)(nil),              // 29: edged.v1.FillPart
+	(*Guesses)(nil),               // 30: edged.v1.Guesses
+	(*BenchRequest)(nil),          // 31: edged.v1.BenchRequest
+	(*BenchEvent)(nil),            // 32: edged.v1.BenchEvent
+	(*BenchProgress)(nil),         // 33: edged.v1.BenchProgress
+	(*BenchResult)(nil),           // 34: edged.v1.BenchResult
+	(*StatsRequest)(nil),          // 35: edged.v1.StatsRequest
+	(*StatsResponse)(nil),         // 36: edged.v1.StatsResponse
+	nil,                           // 37: edged.v1.Sampling.LogitBiasEntry
+	(*IdList)(nil),                // 38: edged.v1.IdList
+	(*VocabularyPart)(nil),        // 39: edged.v1.VocabularyPart
 }
 var file_edged_v1_backend_proto_depIdxs = []int32{
 	5,  // 0: edged.v1.LoadEvent.progress:type_name -> edged.v1.LoadProgress
 	6,  // 1: edged.v1.LoadEvent.info:type_name -> edged.v1.ModelInfo
 	3,  // 2: edged.v1.ModelInfo.plan:type_name -> edged.v1.MemoryPlan
-	33, // 3: edged.v1.Sampling.logit_bias:type_name -> edged.v1.Sampling.LogitBiasEntry
+	37, // 3: edged.v1.Sampling.logit_bias:type_name -> edged.v1.Sampling.LogitBiasEntry
 	12, // 4: edged.v1.GenerateRequest.adapters:type_name -> edged.v1.AdapterUse
 	13, // 5: edged.v1.GenerateRequest.sampling:type_name -> edged.v1.Sampling
 	16, // 6: edged.v1.GenerateEvent.prefill:type_name -> edged.v1.Prefill
@@ -3376,41 +3670,51 @@ var file_edged_v1_backend_proto_depIdxs = []int32{
 	18, // 11: edged.v1.ChoicePart.logprobs:type_name -> edged.v1.TokenLogprob
 	21, // 12: edged.v1.Done.usage:type_name -> edged.v1.Usage
 	22, // 13: edged.v1.Done.timings:type_name -> edged.v1.Timings
-	34, // 14: edged.v1.ScoreRequest.lists:type_name -> edged.v1.IdList
+	38, // 14: edged.v1.ScoreRequest.lists:type_name -> edged.v1.IdList
 	12, // 15: edged.v1.ScoreRequest.adapters:type_name -> edged.v1.AdapterUse
 	25, // 16: edged.v1.FloatsPart.lists:type_name -> edged.v1.FloatList
-	34, // 17: edged.v1.EmbedRequest.lists:type_name -> edged.v1.IdList
-	34, // 18: edged.v1.EmbedRequest.types:type_name -> edged.v1.IdList
-	12, // 19: edged.v1.BenchRequest.adapters:type_name -> edged.v1.AdapterUse
-	29, // 20: edged.v1.BenchEvent.progress:type_name -> edged.v1.BenchProgress
-	30, // 21: edged.v1.BenchEvent.result:type_name -> edged.v1.BenchResult
-	0,  // 22: edged.v1.Backend.Describe:input_type -> edged.v1.DescribeRequest
-	2,  // 23: edged.v1.Backend.Plan:input_type -> edged.v1.LoadRequest
-	2,  // 24: edged.v1.Backend.Load:input_type -> edged.v1.LoadRequest
-	35, // 25: edged.v1.Backend.SetVocabulary:input_type -> edged.v1.VocabularyPart
-	8,  // 26: edged.v1.Backend.LoadAdapter:input_type -> edged.v1.AdapterRequest
-	10, // 27: edged.v1.Backend.UnloadAdapter:input_type -> edged.v1.UnloadAdapterRequest
-	14, // 28: edged.v1.Backend.Generate:input_type -> edged.v1.GenerateRequest
-	23, // 29: edged.v1.Backend.Score:input_type -> edged.v1.ScoreRequest
-	26, // 30: edged.v1.Backend.Embed:input_type -> edged.v1.EmbedRequest
-	27, // 31: edged.v1.Backend.Bench:input_type -> edged.v1.BenchRequest
-	31, // 32: edged.v1.Backend.Stats:input_type -> edged.v1.StatsRequest
-	1,  // 33: edged.v1.Backend.Describe:output_type -> edged.v1.Description
-	3,  // 34: edged.v1.Backend.Plan:output_type -> edged.v1.MemoryPlan
-	4,  // 35: edged.v1.Backend.Load:output_type -> edged.v1.LoadEvent
-	7,  // 36: edged.v1.Backend.SetVocabulary:output_type -> edged.v1.SetVocabularyResponse
-	9,  // 37: edged.v1.Backend.LoadAdapter:output_type -> edged.v1.AdapterInfo
-	11, // 38: edged.v1.Backend.UnloadAdapter:output_type -> edged.v1.UnloadAdapterResponse
-	15, // 39: edged.v1.Backend.Generate:output_type -> edged.v1.GenerateEvent
-	24, // 40: edged.v1.Backend.Score:output_type -> edged.v1.FloatsPart
-	24, // 41: edged.v1.Backend.Embed:output_type -> edged.v1.FloatsPart
-	28, // 42: edged.v1.Backend.Bench:output_type -> edged.v1.BenchEvent
-	32, // 43: edged.v1.Backend.Stats:output_type -> edged.v1.StatsResponse
-	33, // [33:44] is the sub-list for method output_type
-	22, // [22:33] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	38, // 17: edged.v1.EmbedRequest.lists:type_name -> edged.v1.IdList
+	38, // 18: edged.v1.EmbedRequest.types:type_name -> edged.v1.IdList
+	38, // 19: edged.v1.RankRequest.lists:type_name -> edged.v1.IdList
+	38, // 20: edged.v1.RankRequest.types:type_name -> edged.v1.IdList
+	38, // 21: edged.v1.FillRequest.lists:type_name -> edged.v1.IdList
+	38, // 22: edged.v1.FillRequest.types:type_name -> edged.v1.IdList
+	38, // 23: edged.v1.FillRequest.positions:type_name -> edged.v1.IdList
+	30, // 24: edged.v1.FillPart.masks:type_name -> edged.v1.Guesses
+	12, // 25: edged.v1.BenchRequest.adapters:type_name -> edged.v1.AdapterUse
+	33, // 26: edged.v1.BenchEvent.progress:type_name -> edged.v1.BenchProgress
+	34, // 27: edged.v1.BenchEvent.result:type_name -> edged.v1.BenchResult
+	0,  // 28: edged.v1.Backend.Describe:input_type -> edged.v1.DescribeRequest
+	2,  // 29: edged.v1.Backend.Plan:input_type -> edged.v1.LoadRequest
+	2,  // 30: edged.v1.Backend.Load:input_type -> edged.v1.LoadRequest
+	39, // 31: edged.v1.Backend.SetVocabulary:input_type -> edged.v1.VocabularyPart
+	8,  // 32: edged.v1.Backend.LoadAdapter:input_type -> edged.v1.AdapterRequest
+	10, // 33: edged.v1.Backend.UnloadAdapter:input_type -> edged.v1.UnloadAdapterRequest
+	14, // 34: edged.v1.Backend.Generate:input_type -> edged.v1.GenerateRequest
+	23, // 35: edged.v1.Backend.Score:input_type -> edged.v1.ScoreRequest
+	26, // 36: edged.v1.Backend.Embed:input_type -> edged.v1.EmbedRequest
+	27, // 37: edged.v1.Backend.Rank:input_type -> edged.v1.RankRequest
+	28, // 38: edged.v1.Backend.Fill:input_type -> edged.v1.FillRequest
+	31, // 39: edged.v1.Backend.Bench:input_type -> edged.v1.BenchRequest
+	35, // 40: edged.v1.Backend.Stats:input_type -> edged.v1.StatsRequest
+	1,  // 41: edged.v1.Backend.Describe:output_type -> edged.v1.Description
+	3,  // 42: edged.v1.Backend.Plan:output_type -> edged.v1.MemoryPlan
+	4,  // 43: edged.v1.Backend.Load:output_type -> edged.v1.LoadEvent
+	7,  // 44: edged.v1.Backend.SetVocabulary:output_type -> edged.v1.SetVocabularyResponse
+	9,  // 45: edged.v1.Backend.LoadAdapter:output_type -> edged.v1.AdapterInfo
+	11, // 46: edged.v1.Backend.UnloadAdapter:output_type -> edged.v1.UnloadAdapterResponse
+	15, // 47: edged.v1.Backend.Generate:output_type -> edged.v1.GenerateEvent
+	24, // 48: edged.v1.Backend.Score:output_type -> edged.v1.FloatsPart
+	24, // 49: edged.v1.Backend.Embed:output_type -> edged.v1.FloatsPart
+	24, // 50: edged.v1.Backend.Rank:output_type -> edged.v1.FloatsPart
+	29, // 51: edged.v1.Backend.Fill:output_type -> edged.v1.FillPart
+	32, // 52: edged.v1.Backend.Bench:output_type -> edged.v1.BenchEvent
+	36, // 53: edged.v1.Backend.Stats:output_type -> edged.v1.StatsResponse
+	41, // [41:54] is the sub-list for method output_type
+	28, // [28:41] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_edged_v1_backend_proto_init() }
@@ -3430,7 +3734,7 @@ func file_edged_v1_backend_proto_init() {
 		(*GenerateEvent_Done)(nil),
 	}
 	file_edged_v1_backend_proto_msgTypes[26].OneofWrappers = []any{}
-	file_edged_v1_backend_proto_msgTypes[28].OneofWrappers = []any{
+	file_edged_v1_backend_proto_msgTypes[32].OneofWrappers = []any{
 		(*BenchEvent_Progress)(nil),
 		(*BenchEvent_Result)(nil),
 	}
@@ -3440,7 +3744,7 @@ func file_edged_v1_backend_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_edged_v1_backend_proto_rawDesc), len(file_edged_v1_backend_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   34,
+			NumMessages:   38,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -31,6 +31,8 @@ const (
 	Backend_Generate_FullMethodName      = "/edged.v1.Backend/Generate"
 	Backend_Score_FullMethodName         = "/edged.v1.Backend/Score"
 	Backend_Embed_FullMethodName         = "/edged.v1.Backend/Embed"
+	Backend_Rank_FullMethodName          = "/edged.v1.Backend/Rank"
+	Backend_Fill_FullMethodName          = "/edged.v1.Backend/Fill"
 	Backend_Bench_FullMethodName         = "/edged.v1.Backend/Bench"
 	Backend_Stats_FullMethodName         = "/edged.v1.Backend/Stats"
 )
@@ -62,6 +64,11 @@ type BackendClient interface {
 	Score(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ScoreRequest, FloatsPart], error)
 	// Embed gives one vector for each list of ids. UNIMPLEMENTED where Description.embeds is false.
 	Embed(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[EmbedRequest, FloatsPart], error)
+	// Rank says how well the two texts of each list fit: two values for each, the logit and the score. UNIMPLEMENTED where
+	// ModelInfo.tasks does not name "rank" and the request names no answers.
+	Rank(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[RankRequest, FloatsPart], error)
+	// Fill guesses what stands at masked positions. UNIMPLEMENTED where ModelInfo.tasks does not name "fill".
+	Fill(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[FillRequest, FillPart], error)
 	// Bench measures the loaded model: progress events, then the result. UNIMPLEMENTED where Description.benches is false.
 	Bench(ctx context.Context, in *BenchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BenchEvent], error)
 	// Stats is a snapshot of counters since the load.
@@ -187,9 +194,35 @@ func (c *backendClient) Embed(ctx context.Context, opts ...grpc.CallOption) (grp
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Backend_EmbedClient = grpc.BidiStreamingClient[EmbedRequest, FloatsPart]
 
+func (c *backendClient) Rank(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[RankRequest, FloatsPart], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Backend_ServiceDesc.Streams[5], Backend_Rank_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[RankRequest, FloatsPart]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Backend_RankClient = grpc.BidiStreamingClient[RankRequest, FloatsPart]
+
+func (c *backendClient) Fill(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[FillRequest, FillPart], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Backend_ServiceDesc.Streams[6], Backend_Fill_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[FillRequest, FillPart]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Backend_FillClient = grpc.BidiStreamingClient[FillRequest, FillPart]
+
 func (c *backendClient) Bench(ctx context.Context, in *BenchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BenchEvent], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Backend_ServiceDesc.Streams[5], Backend_Bench_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Backend_ServiceDesc.Streams[7], Backend_Bench_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -243,6 +276,11 @@ type BackendServer interface {
 	Score(grpc.BidiStreamingServer[ScoreRequest, FloatsPart]) error
 	// Embed gives one vector for each list of ids. UNIMPLEMENTED where Description.embeds is false.
 	Embed(grpc.BidiStreamingServer[EmbedRequest, FloatsPart]) error
+	// Rank says how well the two texts of each list fit: two values for each, the logit and the score. UNIMPLEMENTED where
+	// ModelInfo.tasks does not name "rank" and the request names no answers.
+	Rank(grpc.BidiStreamingServer[RankRequest, FloatsPart]) error
+	// Fill guesses what stands at masked positions. UNIMPLEMENTED where ModelInfo.tasks does not name "fill".
+	Fill(grpc.BidiStreamingServer[FillRequest, FillPart]) error
 	// Bench measures the loaded model: progress events, then the result. UNIMPLEMENTED where Description.benches is false.
 	Bench(*BenchRequest, grpc.ServerStreamingServer[BenchEvent]) error
 	// Stats is a snapshot of counters since the load.
@@ -283,6 +321,12 @@ func (UnimplementedBackendServer) Score(grpc.BidiStreamingServer[ScoreRequest, F
 }
 func (UnimplementedBackendServer) Embed(grpc.BidiStreamingServer[EmbedRequest, FloatsPart]) error {
 	return status.Error(codes.Unimplemented, "method Embed not implemented")
+}
+func (UnimplementedBackendServer) Rank(grpc.BidiStreamingServer[RankRequest, FloatsPart]) error {
+	return status.Error(codes.Unimplemented, "method Rank not implemented")
+}
+func (UnimplementedBackendServer) Fill(grpc.BidiStreamingServer[FillRequest, FillPart]) error {
+	return status.Error(codes.Unimplemented, "method Fill not implemented")
 }
 func (UnimplementedBackendServer) Bench(*BenchRequest, grpc.ServerStreamingServer[BenchEvent]) error {
 	return status.Error(codes.Unimplemented, "method Bench not implemented")
@@ -422,6 +466,20 @@ func _Backend_Embed_Handler(srv interface{}, stream grpc.ServerStream) error {
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Backend_EmbedServer = grpc.BidiStreamingServer[EmbedRequest, FloatsPart]
 
+func _Backend_Rank_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(BackendServer).Rank(&grpc.GenericServerStream[RankRequest, FloatsPart]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Backend_RankServer = grpc.BidiStreamingServer[RankRequest, FloatsPart]
+
+func _Backend_Fill_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(BackendServer).Fill(&grpc.GenericServerStream[FillRequest, FillPart]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Backend_FillServer = grpc.BidiStreamingServer[FillRequest, FillPart]
+
 func _Backend_Bench_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(BenchRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -505,6 +563,18 @@ var Backend_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Embed",
 			Handler:       _Backend_Embed_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+		{
+			StreamName:    "Rank",
+			Handler:       _Backend_Rank_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+		{
+			StreamName:    "Fill",
+			Handler:       _Backend_Fill_Handler,
 			ServerStreams: true,
 			ClientStreams: true,
 		},

@@ -114,7 +114,16 @@ type TokenizerInfo struct {
 	// Jinja source; empty where the model has none.
 	ChatTemplate []byte `protobuf:"bytes,12,opt,name=chat_template,json=chatTemplate,proto3" json:"chat_template,omitempty"`
 	// sha256 of the vocabulary, lower-case hexadecimal: the same as in VocabularyPart.
-	Hash          string `protobuf:"bytes,13,opt,name=hash,proto3" json:"hash,omitempty"`
+	Hash string `protobuf:"bytes,13,opt,name=hash,proto3" json:"hash,omitempty"`
+	// The token that stands for one to be guessed; absent: there is none.
+	MaskId *int32 `protobuf:"varint,20,opt,name=mask_id,json=maskId,proto3,oneof" json:"mask_id,omitempty"`
+	// Tokens of a text, those around it included, that the model's files allow; 0: they do not say.
+	MaxTokens int32 `protobuf:"varint,21,opt,name=max_tokens,json=maxTokens,proto3" json:"max_tokens,omitempty"`
+	// What the files want before a text, by the name of its task, and which of them where none is named; of an embedder.
+	Prompts       map[string]string `protobuf:"bytes,22,rep,name=prompts,proto3" json:"prompts,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	DefaultPrompt string            `protobuf:"bytes,23,opt,name=default_prompt,json=defaultPrompt,proto3" json:"default_prompt,omitempty"`
+	// The tokenizer knows how the model wants two texts.
+	Pairs         bool `protobuf:"varint,24,opt,name=pairs,proto3" json:"pairs,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -240,6 +249,41 @@ func (x *TokenizerInfo) GetHash() string {
 	return ""
 }
 
+func (x *TokenizerInfo) GetMaskId() int32 {
+	if x != nil && x.MaskId != nil {
+		return *x.MaskId
+	}
+	return 0
+}
+
+func (x *TokenizerInfo) GetMaxTokens() int32 {
+	if x != nil {
+		return x.MaxTokens
+	}
+	return 0
+}
+
+func (x *TokenizerInfo) GetPrompts() map[string]string {
+	if x != nil {
+		return x.Prompts
+	}
+	return nil
+}
+
+func (x *TokenizerInfo) GetDefaultPrompt() string {
+	if x != nil {
+		return x.DefaultPrompt
+	}
+	return ""
+}
+
+func (x *TokenizerInfo) GetPairs() bool {
+	if x != nil {
+		return x.Pairs
+	}
+	return false
+}
+
 // EncodePart is a part of the texts to encode. Texts are cut anywhere, also within a UTF-8 sequence.
 type EncodePart struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -248,7 +292,9 @@ type EncodePart struct {
 	// First part: recognise control tokens in the texts.
 	ParseSpecial bool `protobuf:"varint,2,opt,name=parse_special,json=parseSpecial,proto3" json:"parse_special,omitempty"`
 	// Pieces of texts, in order.
-	Texts         []*TextPart `protobuf:"bytes,3,rep,name=texts,proto3" json:"texts,omitempty"`
+	Texts []*TextPart `protobuf:"bytes,3,rep,name=texts,proto3" json:"texts,omitempty"`
+	// First part: a text is cut to so many tokens, those around it included, of a pair the longer one first; 0: it is not cut.
+	MaxTokens     int32 `protobuf:"varint,4,opt,name=max_tokens,json=maxTokens,proto3" json:"max_tokens,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -302,6 +348,13 @@ func (x *EncodePart) GetTexts() []*TextPart {
 		return x.Texts
 	}
 	return nil
+}
+
+func (x *EncodePart) GetMaxTokens() int32 {
+	if x != nil {
+		return x.MaxTokens
+	}
+	return 0
 }
 
 // TextPart is a piece of one text.
@@ -403,6 +456,59 @@ func (x *IdsPart) GetLists() []*IdList {
 	return nil
 }
 
+// PairsPart is a part of encoded pairs: a list of ids and a list of the same length of types for each.
+type PairsPart struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Lists         []*IdList              `protobuf:"bytes,1,rep,name=lists,proto3" json:"lists,omitempty"`
+	Types         []*IdList              `protobuf:"bytes,2,rep,name=types,proto3" json:"types,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PairsPart) Reset() {
+	*x = PairsPart{}
+	mi := &file_edged_v1_tokenizer_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PairsPart) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PairsPart) ProtoMessage() {}
+
+func (x *PairsPart) ProtoReflect() protoreflect.Message {
+	mi := &file_edged_v1_tokenizer_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PairsPart.ProtoReflect.Descriptor instead.
+func (*PairsPart) Descriptor() ([]byte, []int) {
+	return file_edged_v1_tokenizer_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *PairsPart) GetLists() []*IdList {
+	if x != nil {
+		return x.Lists
+	}
+	return nil
+}
+
+func (x *PairsPart) GetTypes() []*IdList {
+	if x != nil {
+		return x.Types
+	}
+	return nil
+}
+
 // ChatPart is a part of a conversation. The JSON fields are cut anywhere; their keys keep their order, since templates
 // print them.
 type ChatPart struct {
@@ -425,7 +531,7 @@ type ChatPart struct {
 
 func (x *ChatPart) Reset() {
 	*x = ChatPart{}
-	mi := &file_edged_v1_tokenizer_proto_msgTypes[5]
+	mi := &file_edged_v1_tokenizer_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -437,7 +543,7 @@ func (x *ChatPart) String() string {
 func (*ChatPart) ProtoMessage() {}
 
 func (x *ChatPart) ProtoReflect() protoreflect.Message {
-	mi := &file_edged_v1_tokenizer_proto_msgTypes[5]
+	mi := &file_edged_v1_tokenizer_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -450,7 +556,7 @@ func (x *ChatPart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChatPart.ProtoReflect.Descriptor instead.
 func (*ChatPart) Descriptor() ([]byte, []int) {
-	return file_edged_v1_tokenizer_proto_rawDescGZIP(), []int{5}
+	return file_edged_v1_tokenizer_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ChatPart) GetMessages() []byte {
@@ -509,7 +615,7 @@ type ChatIdsPart struct {
 
 func (x *ChatIdsPart) Reset() {
 	*x = ChatIdsPart{}
-	mi := &file_edged_v1_tokenizer_proto_msgTypes[6]
+	mi := &file_edged_v1_tokenizer_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -521,7 +627,7 @@ func (x *ChatIdsPart) String() string {
 func (*ChatIdsPart) ProtoMessage() {}
 
 func (x *ChatIdsPart) ProtoReflect() protoreflect.Message {
-	mi := &file_edged_v1_tokenizer_proto_msgTypes[6]
+	mi := &file_edged_v1_tokenizer_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -534,7 +640,7 @@ func (x *ChatIdsPart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChatIdsPart.ProtoReflect.Descriptor instead.
 func (*ChatIdsPart) Descriptor() ([]byte, []int) {
-	return file_edged_v1_tokenizer_proto_rawDescGZIP(), []int{6}
+	return file_edged_v1_tokenizer_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ChatIdsPart) GetIds() []int32 {
@@ -570,7 +676,7 @@ type DecodePart struct {
 
 func (x *DecodePart) Reset() {
 	*x = DecodePart{}
-	mi := &file_edged_v1_tokenizer_proto_msgTypes[7]
+	mi := &file_edged_v1_tokenizer_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -582,7 +688,7 @@ func (x *DecodePart) String() string {
 func (*DecodePart) ProtoMessage() {}
 
 func (x *DecodePart) ProtoReflect() protoreflect.Message {
-	mi := &file_edged_v1_tokenizer_proto_msgTypes[7]
+	mi := &file_edged_v1_tokenizer_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -595,7 +701,7 @@ func (x *DecodePart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DecodePart.ProtoReflect.Descriptor instead.
 func (*DecodePart) Descriptor() ([]byte, []int) {
-	return file_edged_v1_tokenizer_proto_rawDescGZIP(), []int{7}
+	return file_edged_v1_tokenizer_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *DecodePart) GetIds() []int32 {
@@ -622,7 +728,7 @@ type BytesPart struct {
 
 func (x *BytesPart) Reset() {
 	*x = BytesPart{}
-	mi := &file_edged_v1_tokenizer_proto_msgTypes[8]
+	mi := &file_edged_v1_tokenizer_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -634,7 +740,7 @@ func (x *BytesPart) String() string {
 func (*BytesPart) ProtoMessage() {}
 
 func (x *BytesPart) ProtoReflect() protoreflect.Message {
-	mi := &file_edged_v1_tokenizer_proto_msgTypes[8]
+	mi := &file_edged_v1_tokenizer_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -647,7 +753,7 @@ func (x *BytesPart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BytesPart.ProtoReflect.Descriptor instead.
 func (*BytesPart) Descriptor() ([]byte, []int) {
-	return file_edged_v1_tokenizer_proto_rawDescGZIP(), []int{8}
+	return file_edged_v1_tokenizer_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *BytesPart) GetData() []byte {
@@ -669,7 +775,7 @@ type ToolTextPart struct {
 
 func (x *ToolTextPart) Reset() {
 	*x = ToolTextPart{}
-	mi := &file_edged_v1_tokenizer_proto_msgTypes[9]
+	mi := &file_edged_v1_tokenizer_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -681,7 +787,7 @@ func (x *ToolTextPart) String() string {
 func (*ToolTextPart) ProtoMessage() {}
 
 func (x *ToolTextPart) ProtoReflect() protoreflect.Message {
-	mi := &file_edged_v1_tokenizer_proto_msgTypes[9]
+	mi := &file_edged_v1_tokenizer_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -694,7 +800,7 @@ func (x *ToolTextPart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolTextPart.ProtoReflect.Descriptor instead.
 func (*ToolTextPart) Descriptor() ([]byte, []int) {
-	return file_edged_v1_tokenizer_proto_rawDescGZIP(), []int{9}
+	return file_edged_v1_tokenizer_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ToolTextPart) GetText() []byte {
@@ -726,7 +832,7 @@ type ToolCallPart struct {
 
 func (x *ToolCallPart) Reset() {
 	*x = ToolCallPart{}
-	mi := &file_edged_v1_tokenizer_proto_msgTypes[10]
+	mi := &file_edged_v1_tokenizer_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -738,7 +844,7 @@ func (x *ToolCallPart) String() string {
 func (*ToolCallPart) ProtoMessage() {}
 
 func (x *ToolCallPart) ProtoReflect() protoreflect.Message {
-	mi := &file_edged_v1_tokenizer_proto_msgTypes[10]
+	mi := &file_edged_v1_tokenizer_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -751,7 +857,7 @@ func (x *ToolCallPart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolCallPart.ProtoReflect.Descriptor instead.
 func (*ToolCallPart) Descriptor() ([]byte, []int) {
-	return file_edged_v1_tokenizer_proto_rawDescGZIP(), []int{10}
+	return file_edged_v1_tokenizer_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ToolCallPart) GetName() string {
@@ -784,7 +890,7 @@ type VocabularyRequest struct {
 
 func (x *VocabularyRequest) Reset() {
 	*x = VocabularyRequest{}
-	mi := &file_edged_v1_tokenizer_proto_msgTypes[11]
+	mi := &file_edged_v1_tokenizer_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -796,7 +902,7 @@ func (x *VocabularyRequest) String() string {
 func (*VocabularyRequest) ProtoMessage() {}
 
 func (x *VocabularyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_edged_v1_tokenizer_proto_msgTypes[11]
+	mi := &file_edged_v1_tokenizer_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -809,7 +915,7 @@ func (x *VocabularyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VocabularyRequest.ProtoReflect.Descriptor instead.
 func (*VocabularyRequest) Descriptor() ([]byte, []int) {
-	return file_edged_v1_tokenizer_proto_rawDescGZIP(), []int{11}
+	return file_edged_v1_tokenizer_proto_rawDescGZIP(), []int{12}
 }
 
 var File_edged_v1_tokenizer_proto protoreflect.FileDescriptor
@@ -818,7 +924,7 @@ const file_edged_v1_tokenizer_proto_rawDesc = "" +
 	"\n" +
 	"\x18edged/v1/tokenizer.proto\x12\bedged.v1\x1a\x15edged/v1/tokens.proto\"*\n" +
 	"\x14TokenizerLoadRequest\x12\x12\n" +
-	"\x04path\x18\x01 \x01(\tR\x04path\"\xcc\x02\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\"\xce\x04\n" +
 	"\rTokenizerInfo\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x10\n" +
 	"\x03pre\x18\x02 \x01(\tR\x03pre\x12\x16\n" +
@@ -834,18 +940,34 @@ const file_edged_v1_tokenizer_proto_rawDesc = "" +
 	" \x01(\bR\x06addBos\x12\x17\n" +
 	"\aadd_eos\x18\v \x01(\bR\x06addEos\x12#\n" +
 	"\rchat_template\x18\f \x01(\fR\fchatTemplate\x12\x12\n" +
-	"\x04hash\x18\r \x01(\tR\x04hash\"|\n" +
+	"\x04hash\x18\r \x01(\tR\x04hash\x12\x1c\n" +
+	"\amask_id\x18\x14 \x01(\x05H\x00R\x06maskId\x88\x01\x01\x12\x1d\n" +
+	"\n" +
+	"max_tokens\x18\x15 \x01(\x05R\tmaxTokens\x12>\n" +
+	"\aprompts\x18\x16 \x03(\v2$.edged.v1.TokenizerInfo.PromptsEntryR\aprompts\x12%\n" +
+	"\x0edefault_prompt\x18\x17 \x01(\tR\rdefaultPrompt\x12\x14\n" +
+	"\x05pairs\x18\x18 \x01(\bR\x05pairs\x1a:\n" +
+	"\fPromptsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\n" +
+	"\n" +
+	"\b_mask_id\"\x9b\x01\n" +
 	"\n" +
 	"EncodePart\x12\x1f\n" +
 	"\vadd_special\x18\x01 \x01(\bR\n" +
 	"addSpecial\x12#\n" +
 	"\rparse_special\x18\x02 \x01(\bR\fparseSpecial\x12(\n" +
-	"\x05texts\x18\x03 \x03(\v2\x12.edged.v1.TextPartR\x05texts\"2\n" +
+	"\x05texts\x18\x03 \x03(\v2\x12.edged.v1.TextPartR\x05texts\x12\x1d\n" +
+	"\n" +
+	"max_tokens\x18\x04 \x01(\x05R\tmaxTokens\"2\n" +
 	"\bTextPart\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\fR\x04text\x12\x12\n" +
 	"\x04last\x18\x02 \x01(\bR\x04last\"1\n" +
 	"\aIdsPart\x12&\n" +
-	"\x05lists\x18\x01 \x03(\v2\x10.edged.v1.IdListR\x05lists\"\xa9\x01\n" +
+	"\x05lists\x18\x01 \x03(\v2\x10.edged.v1.IdListR\x05lists\"[\n" +
+	"\tPairsPart\x12&\n" +
+	"\x05lists\x18\x01 \x03(\v2\x10.edged.v1.IdListR\x05lists\x12&\n" +
+	"\x05types\x18\x02 \x03(\v2\x10.edged.v1.IdListR\x05types\"\xa9\x01\n" +
 	"\bChatPart\x12\x1a\n" +
 	"\bmessages\x18\x01 \x01(\fR\bmessages\x12\x14\n" +
 	"\x05tools\x18\x02 \x01(\fR\x05tools\x12\x1c\n" +
@@ -870,10 +992,11 @@ const file_edged_v1_tokenizer_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
 	"\targuments\x18\x02 \x01(\fR\targuments\x12\x12\n" +
 	"\x04last\x18\x03 \x01(\bR\x04last\"\x13\n" +
-	"\x11VocabularyRequest2\xb6\x03\n" +
+	"\x11VocabularyRequest2\xf4\x03\n" +
 	"\tTokenizer\x12?\n" +
 	"\x04Load\x12\x1e.edged.v1.TokenizerLoadRequest\x1a\x17.edged.v1.TokenizerInfo\x125\n" +
-	"\x06Encode\x12\x14.edged.v1.EncodePart\x1a\x11.edged.v1.IdsPart(\x010\x01\x12;\n" +
+	"\x06Encode\x12\x14.edged.v1.EncodePart\x1a\x11.edged.v1.IdsPart(\x010\x01\x12<\n" +
+	"\vEncodePairs\x12\x14.edged.v1.EncodePart\x1a\x13.edged.v1.PairsPart(\x010\x01\x12;\n" +
 	"\n" +
 	"EncodeChat\x12\x12.edged.v1.ChatPart\x1a\x15.edged.v1.ChatIdsPart(\x010\x01\x125\n" +
 	"\x06Render\x12\x12.edged.v1.ChatPart\x1a\x13.edged.v1.BytesPart(\x010\x01\x12=\n" +
@@ -895,46 +1018,53 @@ func file_edged_v1_tokenizer_proto_rawDescGZIP() []byte {
 	return file_edged_v1_tokenizer_proto_rawDescData
 }
 
-var file_edged_v1_tokenizer_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_edged_v1_tokenizer_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_edged_v1_tokenizer_proto_goTypes = []any{
 	(*TokenizerLoadRequest)(nil), // 0: edged.v1.TokenizerLoadRequest
 	(*TokenizerInfo)(nil),        // 1: edged.v1.TokenizerInfo
 	(*EncodePart)(nil),           // 2: edged.v1.EncodePart
 	(*TextPart)(nil),             // 3: edged.v1.TextPart
 	(*IdsPart)(nil),              // 4: edged.v1.IdsPart
-	(*ChatPart)(nil),             // 5: edged.v1.ChatPart
-	(*ChatIdsPart)(nil),          // 6: edged.v1.ChatIdsPart
-	(*DecodePart)(nil),           // 7: edged.v1.DecodePart
-	(*BytesPart)(nil),            // 8: edged.v1.BytesPart
-	(*ToolTextPart)(nil),         // 9: edged.v1.ToolTextPart
-	(*ToolCallPart)(nil),         // 10: edged.v1.ToolCallPart
-	(*VocabularyRequest)(nil),    // 11: edged.v1.VocabularyRequest
-	(*IdList)(nil),               // 12: edged.v1.IdList
-	(*VocabularyPart)(nil),       // 13: edged.v1.VocabularyPart
+	(*PairsPart)(nil),            // 5: edged.v1.PairsPart
+	(*ChatPart)(nil),             // 6: edged.v1.ChatPart
+	(*ChatIdsPart)(nil),          // 7: edged.v1.ChatIdsPart
+	(*DecodePart)(nil),           // 8: edged.v1.DecodePart
+	(*BytesPart)(nil),            // 9: edged.v1.BytesPart
+	(*ToolTextPart)(nil),         // 10: edged.v1.ToolTextPart
+	(*ToolCallPart)(nil),         // 11: edged.v1.ToolCallPart
+	(*VocabularyRequest)(nil),    // 12: edged.v1.VocabularyRequest
+	nil,                          // 13: edged.v1.TokenizerInfo.PromptsEntry
+	(*IdList)(nil),               // 14: edged.v1.IdList
+	(*VocabularyPart)(nil),       // 15: edged.v1.VocabularyPart
 }
 var file_edged_v1_tokenizer_proto_depIdxs = []int32{
-	3,  // 0: edged.v1.EncodePart.texts:type_name -> edged.v1.TextPart
-	12, // 1: edged.v1.IdsPart.lists:type_name -> edged.v1.IdList
-	10, // 2: edged.v1.ToolTextPart.calls:type_name -> edged.v1.ToolCallPart
-	0,  // 3: edged.v1.Tokenizer.Load:input_type -> edged.v1.TokenizerLoadRequest
-	2,  // 4: edged.v1.Tokenizer.Encode:input_type -> edged.v1.EncodePart
-	5,  // 5: edged.v1.Tokenizer.EncodeChat:input_type -> edged.v1.ChatPart
-	5,  // 6: edged.v1.Tokenizer.Render:input_type -> edged.v1.ChatPart
-	8,  // 7: edged.v1.Tokenizer.ParseTools:input_type -> edged.v1.BytesPart
-	7,  // 8: edged.v1.Tokenizer.Decode:input_type -> edged.v1.DecodePart
-	11, // 9: edged.v1.Tokenizer.Vocabulary:input_type -> edged.v1.VocabularyRequest
-	1,  // 10: edged.v1.Tokenizer.Load:output_type -> edged.v1.TokenizerInfo
-	4,  // 11: edged.v1.Tokenizer.Encode:output_type -> edged.v1.IdsPart
-	6,  // 12: edged.v1.Tokenizer.EncodeChat:output_type -> edged.v1.ChatIdsPart
-	8,  // 13: edged.v1.Tokenizer.Render:output_type -> edged.v1.BytesPart
-	9,  // 14: edged.v1.Tokenizer.ParseTools:output_type -> edged.v1.ToolTextPart
-	8,  // 15: edged.v1.Tokenizer.Decode:output_type -> edged.v1.BytesPart
-	13, // 16: edged.v1.Tokenizer.Vocabulary:output_type -> edged.v1.VocabularyPart
-	10, // [10:17] is the sub-list for method output_type
-	3,  // [3:10] is the sub-list for method input_type
-	3,  // [3:3] is the sub-list for extension type_name
-	3,  // [3:3] is the sub-list for extension extendee
-	0,  // [0:3] is the sub-list for field type_name
+	13, // 0: edged.v1.TokenizerInfo.prompts:type_name -> edged.v1.TokenizerInfo.PromptsEntry
+	3,  // 1: edged.v1.EncodePart.texts:type_name -> edged.v1.TextPart
+	14, // 2: edged.v1.IdsPart.lists:type_name -> edged.v1.IdList
+	14, // 3: edged.v1.PairsPart.lists:type_name -> edged.v1.IdList
+	14, // 4: edged.v1.PairsPart.types:type_name -> edged.v1.IdList
+	11, // 5: edged.v1.ToolTextPart.calls:type_name -> edged.v1.ToolCallPart
+	0,  // 6: edged.v1.Tokenizer.Load:input_type -> edged.v1.TokenizerLoadRequest
+	2,  // 7: edged.v1.Tokenizer.Encode:input_type -> edged.v1.EncodePart
+	2,  // 8: edged.v1.Tokenizer.EncodePairs:input_type -> edged.v1.EncodePart
+	6,  // 9: edged.v1.Tokenizer.EncodeChat:input_type -> edged.v1.ChatPart
+	6,  // 10: edged.v1.Tokenizer.Render:input_type -> edged.v1.ChatPart
+	9,  // 11: edged.v1.Tokenizer.ParseTools:input_type -> edged.v1.BytesPart
+	8,  // 12: edged.v1.Tokenizer.Decode:input_type -> edged.v1.DecodePart
+	12, // 13: edged.v1.Tokenizer.Vocabulary:input_type -> edged.v1.VocabularyRequest
+	1,  // 14: edged.v1.Tokenizer.Load:output_type -> edged.v1.TokenizerInfo
+	4,  // 15: edged.v1.Tokenizer.Encode:output_type -> edged.v1.IdsPart
+	5,  // 16: edged.v1.Tokenizer.EncodePairs:output_type -> edged.v1.PairsPart
+	7,  // 17: edged.v1.Tokenizer.EncodeChat:output_type -> edged.v1.ChatIdsPart
+	9,  // 18: edged.v1.Tokenizer.Render:output_type -> edged.v1.BytesPart
+	10, // 19: edged.v1.Tokenizer.ParseTools:output_type -> edged.v1.ToolTextPart
+	9,  // 20: edged.v1.Tokenizer.Decode:output_type -> edged.v1.BytesPart
+	15, // 21: edged.v1.Tokenizer.Vocabulary:output_type -> edged.v1.VocabularyPart
+	14, // [14:22] is the sub-list for method output_type
+	6,  // [6:14] is the sub-list for method input_type
+	6,  // [6:6] is the sub-list for extension type_name
+	6,  // [6:6] is the sub-list for extension extendee
+	0,  // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_edged_v1_tokenizer_proto_init() }
@@ -943,13 +1073,14 @@ func file_edged_v1_tokenizer_proto_init() {
 		return
 	}
 	file_edged_v1_tokens_proto_init()
+	file_edged_v1_tokenizer_proto_msgTypes[1].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_edged_v1_tokenizer_proto_rawDesc), len(file_edged_v1_tokenizer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   12,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

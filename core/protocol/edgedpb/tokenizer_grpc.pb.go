@@ -43,13 +43,14 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Tokenizer_Load_FullMethodName       = "/edged.v1.Tokenizer/Load"
-	Tokenizer_Encode_FullMethodName     = "/edged.v1.Tokenizer/Encode"
-	Tokenizer_EncodeChat_FullMethodName = "/edged.v1.Tokenizer/EncodeChat"
-	Tokenizer_Render_FullMethodName     = "/edged.v1.Tokenizer/Render"
-	Tokenizer_ParseTools_FullMethodName = "/edged.v1.Tokenizer/ParseTools"
-	Tokenizer_Decode_FullMethodName     = "/edged.v1.Tokenizer/Decode"
-	Tokenizer_Vocabulary_FullMethodName = "/edged.v1.Tokenizer/Vocabulary"
+	Tokenizer_Load_FullMethodName        = "/edged.v1.Tokenizer/Load"
+	Tokenizer_Encode_FullMethodName      = "/edged.v1.Tokenizer/Encode"
+	Tokenizer_EncodePairs_FullMethodName = "/edged.v1.Tokenizer/EncodePairs"
+	Tokenizer_EncodeChat_FullMethodName  = "/edged.v1.Tokenizer/EncodeChat"
+	Tokenizer_Render_FullMethodName      = "/edged.v1.Tokenizer/Render"
+	Tokenizer_ParseTools_FullMethodName  = "/edged.v1.Tokenizer/ParseTools"
+	Tokenizer_Decode_FullMethodName      = "/edged.v1.Tokenizer/Decode"
+	Tokenizer_Vocabulary_FullMethodName  = "/edged.v1.Tokenizer/Vocabulary"
 )
 
 // TokenizerClient is the client API for Tokenizer service.
@@ -62,6 +63,9 @@ type TokenizerClient interface {
 	Load(ctx context.Context, in *TokenizerLoadRequest, opts ...grpc.CallOption) (*TokenizerInfo, error)
 	// Encode gives the ids of each text, in the order of the texts.
 	Encode(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[EncodePart, IdsPart], error)
+	// EncodePairs gives the ids and types of pairs of texts, as the model wants two texts: every two texts of the request are a
+	// pair, which are recognised as Encode recognises them.
+	EncodePairs(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[EncodePart, PairsPart], error)
 	// EncodeChat renders a conversation with the model's template and encodes it. Special tokens are recognised in what the
 	// template wrote, never in what a user typed.
 	EncodeChat(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ChatPart, ChatIdsPart], error)
@@ -106,9 +110,22 @@ func (c *tokenizerClient) Encode(ctx context.Context, opts ...grpc.CallOption) (
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Tokenizer_EncodeClient = grpc.BidiStreamingClient[EncodePart, IdsPart]
 
+func (c *tokenizerClient) EncodePairs(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[EncodePart, PairsPart], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Tokenizer_ServiceDesc.Streams[1], Tokenizer_EncodePairs_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[EncodePart, PairsPart]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Tokenizer_EncodePairsClient = grpc.BidiStreamingClient[EncodePart, PairsPart]
+
 func (c *tokenizerClient) EncodeChat(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ChatPart, ChatIdsPart], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Tokenizer_ServiceDesc.Streams[1], Tokenizer_EncodeChat_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Tokenizer_ServiceDesc.Streams[2], Tokenizer_EncodeChat_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -121,7 +138,7 @@ type Tokenizer_EncodeChatClient = grpc.BidiStreamingClient[ChatPart, ChatIdsPart
 
 func (c *tokenizerClient) Render(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ChatPart, BytesPart], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Tokenizer_ServiceDesc.Streams[2], Tokenizer_Render_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Tokenizer_ServiceDesc.Streams[3], Tokenizer_Render_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -134,7 +151,7 @@ type Tokenizer_RenderClient = grpc.BidiStreamingClient[ChatPart, BytesPart]
 
 func (c *tokenizerClient) ParseTools(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[BytesPart, ToolTextPart], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Tokenizer_ServiceDesc.Streams[3], Tokenizer_ParseTools_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Tokenizer_ServiceDesc.Streams[4], Tokenizer_ParseTools_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -147,7 +164,7 @@ type Tokenizer_ParseToolsClient = grpc.BidiStreamingClient[BytesPart, ToolTextPa
 
 func (c *tokenizerClient) Decode(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[DecodePart, BytesPart], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Tokenizer_ServiceDesc.Streams[4], Tokenizer_Decode_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Tokenizer_ServiceDesc.Streams[5], Tokenizer_Decode_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -160,7 +177,7 @@ type Tokenizer_DecodeClient = grpc.BidiStreamingClient[DecodePart, BytesPart]
 
 func (c *tokenizerClient) Vocabulary(ctx context.Context, in *VocabularyRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[VocabularyPart], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Tokenizer_ServiceDesc.Streams[5], Tokenizer_Vocabulary_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Tokenizer_ServiceDesc.Streams[6], Tokenizer_Vocabulary_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -187,6 +204,9 @@ type TokenizerServer interface {
 	Load(context.Context, *TokenizerLoadRequest) (*TokenizerInfo, error)
 	// Encode gives the ids of each text, in the order of the texts.
 	Encode(grpc.BidiStreamingServer[EncodePart, IdsPart]) error
+	// EncodePairs gives the ids and types of pairs of texts, as the model wants two texts: every two texts of the request are a
+	// pair, which are recognised as Encode recognises them.
+	EncodePairs(grpc.BidiStreamingServer[EncodePart, PairsPart]) error
 	// EncodeChat renders a conversation with the model's template and encodes it. Special tokens are recognised in what the
 	// template wrote, never in what a user typed.
 	EncodeChat(grpc.BidiStreamingServer[ChatPart, ChatIdsPart]) error
@@ -213,6 +233,9 @@ func (UnimplementedTokenizerServer) Load(context.Context, *TokenizerLoadRequest)
 }
 func (UnimplementedTokenizerServer) Encode(grpc.BidiStreamingServer[EncodePart, IdsPart]) error {
 	return status.Error(codes.Unimplemented, "method Encode not implemented")
+}
+func (UnimplementedTokenizerServer) EncodePairs(grpc.BidiStreamingServer[EncodePart, PairsPart]) error {
+	return status.Error(codes.Unimplemented, "method EncodePairs not implemented")
 }
 func (UnimplementedTokenizerServer) EncodeChat(grpc.BidiStreamingServer[ChatPart, ChatIdsPart]) error {
 	return status.Error(codes.Unimplemented, "method EncodeChat not implemented")
@@ -275,6 +298,13 @@ func _Tokenizer_Encode_Handler(srv interface{}, stream grpc.ServerStream) error 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Tokenizer_EncodeServer = grpc.BidiStreamingServer[EncodePart, IdsPart]
 
+func _Tokenizer_EncodePairs_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(TokenizerServer).EncodePairs(&grpc.GenericServerStream[EncodePart, PairsPart]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Tokenizer_EncodePairsServer = grpc.BidiStreamingServer[EncodePart, PairsPart]
+
 func _Tokenizer_EncodeChat_Handler(srv interface{}, stream grpc.ServerStream) error {
 	return srv.(TokenizerServer).EncodeChat(&grpc.GenericServerStream[ChatPart, ChatIdsPart]{ServerStream: stream})
 }
@@ -330,6 +360,12 @@ var Tokenizer_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Encode",
 			Handler:       _Tokenizer_Encode_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+		{
+			StreamName:    "EncodePairs",
+			Handler:       _Tokenizer_EncodePairs_Handler,
 			ServerStreams: true,
 			ClientStreams: true,
 		},

@@ -15,7 +15,10 @@ import (
 // client is a Tokenizer over gRPC; server is its mirror, method for method.
 type client struct{ rpc edgedpb.TokenizerClient }
 
-var _ Tokenizer = (*client)(nil)
+var (
+	_ Tokenizer   = (*client)(nil)
+	_ PairEncoder = (*client)(nil)
+)
 
 func (c *client) Load(ctx context.Context, path string) (Info, error) {
 	i, err := c.rpc.Load(ctx, &edgedpb.TokenizerLoadRequest{Path: path})

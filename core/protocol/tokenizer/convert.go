@@ -14,18 +14,28 @@ import (
 const idBytes = 5
 
 func infoTo(i Info) *edgedpb.TokenizerInfo {
+	var mask *int32
+	if i.Mask >= 0 {
+		mask = &i.Mask
+	}
 	return &edgedpb.TokenizerInfo{
 		Kind: i.Kind, Pre: i.Pre, Tokens: int32(min(i.Tokens, math.MaxInt32)), BosId: i.BOS, EosId: i.EOS, EotId: i.EOT,
 		UnknownId: i.Unknown, PadId: i.Pad, EogIds: i.EOG, AddBos: i.AddBOS, AddEos: i.AddEOS,
 		ChatTemplate: []byte(i.ChatTemplate), Hash: i.Hash,
+		MaskId: mask, MaxTokens: int32(min(i.MaxTokens, math.MaxInt32)), Prompts: i.Prompts, DefaultPrompt: i.Prompt, Pairs: i.Pairs,
 	}
 }
 
 func infoFrom(i *edgedpb.TokenizerInfo) Info {
+	mask := int32(-1)
+	if i.MaskId != nil {
+		mask = *i.MaskId
+	}
 	return Info{
 		Kind: i.Kind, Pre: i.Pre, Tokens: int(i.Tokens), BOS: i.BosId, EOS: i.EosId, EOT: i.EotId,
 		Unknown: i.UnknownId, Pad: i.PadId, EOG: i.EogIds, AddBOS: i.AddBos, AddEOS: i.AddEos,
 		ChatTemplate: string(i.ChatTemplate), Hash: i.Hash,
+		Mask: mask, MaxTokens: int(i.MaxTokens), Prompts: i.Prompts, Prompt: i.DefaultPrompt, Pairs: i.Pairs,
 	}
 }
 
@@ -39,7 +49,7 @@ func sendTexts(texts []string, flags Flags, send func(*edgedpb.EncodePart) error
 	return parts.Split(lists, 1, func(batch []parts.Piece[byte]) error {
 		part := &edgedpb.EncodePart{}
 		if first {
-			part.AddSpecial, part.ParseSpecial = flags.AddSpecial, flags.ParseSpecial
+			part.AddSpecial, part.ParseSpecial, part.MaxTokens = flags.AddSpecial, flags.ParseSpecial, int32(min(flags.MaxTokens, math.MaxInt32))
 		}
 		first = false
 		for _, p := range batch {
@@ -62,7 +72,7 @@ func receiveTexts(recv func() (*edgedpb.EncodePart, error)) ([]string, Flags, er
 			return nil, Flags{}, err
 		}
 		if first {
-			flags = Flags{AddSpecial: part.AddSpecial, ParseSpecial: part.ParseSpecial}
+			flags = Flags{AddSpecial: part.AddSpecial, ParseSpecial: part.ParseSpecial, MaxTokens: int(part.MaxTokens)}
 		}
 		for _, p := range part.Texts {
 			if err := j.Add(p.Text, p.Last, 1); err != nil {

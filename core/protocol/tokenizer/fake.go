@@ -11,16 +11,20 @@ import (
 // Fake is a Tokenizer for tests: each method calls the field of its name, and without one refuses with
 // protocol.ErrUnsupported.
 type Fake struct {
-	LoadFunc       func(ctx context.Context, path string) (Info, error)
-	EncodeFunc     func(ctx context.Context, texts []string, flags Flags) ([][]int32, error)
-	EncodeChatFunc func(ctx context.Context, chat Chat) (ChatIDs, error)
-	RenderFunc     func(ctx context.Context, chat Chat) (string, error)
-	ParseToolsFunc func(ctx context.Context, text string) (ToolText, error)
-	DecodeFunc     func(ctx context.Context, ids []int32, special bool) ([]byte, error)
-	VocabularyFunc func(ctx context.Context) (backend.Vocabulary, error)
+	LoadFunc        func(ctx context.Context, path string) (Info, error)
+	EncodeFunc      func(ctx context.Context, texts []string, flags Flags) ([][]int32, error)
+	EncodePairsFunc func(ctx context.Context, pairs [][2]string, flags Flags) ([]Pair, error)
+	EncodeChatFunc  func(ctx context.Context, chat Chat) (ChatIDs, error)
+	RenderFunc      func(ctx context.Context, chat Chat) (string, error)
+	ParseToolsFunc  func(ctx context.Context, text string) (ToolText, error)
+	DecodeFunc      func(ctx context.Context, ids []int32, special bool) ([]byte, error)
+	VocabularyFunc  func(ctx context.Context) (backend.Vocabulary, error)
 }
 
-var _ Tokenizer = (*Fake)(nil)
+var (
+	_ Tokenizer   = (*Fake)(nil)
+	_ PairEncoder = (*Fake)(nil)
+)
 
 func unset(method string) error {
 	return fmt.Errorf("tokenizer: fake: %s: %w", method, protocol.ErrUnsupported)
@@ -40,6 +44,14 @@ func (f *Fake) Encode(ctx context.Context, texts []string, flags Flags) ([][]int
 		return nil, unset("encode")
 	}
 	return f.EncodeFunc(ctx, texts, flags)
+}
+
+// EncodePairs calls EncodePairsFunc.
+func (f *Fake) EncodePairs(ctx context.Context, pairs [][2]string, flags Flags) ([]Pair, error) {
+	if f.EncodePairsFunc == nil {
+		return nil, unset("encode pairs")
+	}
+	return f.EncodePairsFunc(ctx, pairs, flags)
 }
 
 // EncodeChat calls EncodeChatFunc.

@@ -250,3 +250,36 @@ func TestErrorsCross(t *testing.T) {
 		t.Errorf("cancelled: %v", err)
 	}
 }
+
+// TestPairs: pairs of texts and what is told of a tokenizer survive the wire.
+func TestPairs(t *testing.T) {
+	long := strings.Repeat("ä", 300_000)
+	ids := make([]int32, 200_000)
+	want := []tokenizer.Pair{{IDs: []int32{1, 2}, Types: []int32{0, 1}}, {IDs: ids, Types: ids}}
+	info := tokenizer.Info{Mask: -1, MaxTokens: 512, Prompts: map[string]string{"query": "query: ", "none": ""}, Prompt: "query: ", Pairs: true}
+	fake := &tokenizer.Fake{
+		LoadFunc: func(context.Context, string) (tokenizer.Info, error) { return info, nil },
+		EncodePairsFunc: func(_ context.Context, pairs [][2]string, flags tokenizer.Flags) ([]tokenizer.Pair, error) {
+			if len(pairs) != 2 || pairs[0] != [2]string{"a", ""} || pairs[1] != [2]string{long, "b"} || flags != (tokenizer.Flags{ParseSpecial: true, MaxTokens: 77}) {
+				t.Errorf("the request came over changed: %d pairs, %+v", len(pairs), flags)
+			}
+			return want, nil
+		},
+	}
+	c := dial(t, fake)
+	for _, mask := range []int32{-1, 0, 7} {
+		info.Mask = mask
+		got, err := c.Load(t.Context(), "x")
+		if err != nil || !cmp.Equal(got, info) {
+			t.Errorf("%+v, %v", got, err)
+		}
+	}
+	got, err := c.(tokenizer.PairEncoder).EncodePairs(t.Context(), [][2]string{{"a", ""}, {long, "b"}}, tokenizer.Flags{ParseSpecial: true, MaxTokens: 77})
+	if err != nil || !cmp.Equal(got, want) {
+		t.Errorf("%d pairs, %v", len(got), err)
+	}
+	fake.EncodePairsFunc = func(context.Context, [][2]string, tokenizer.Flags) ([]tokenizer.Pair, error) { return want[:1], nil }
+	if _, err := c.(tokenizer.PairEncoder).EncodePairs(t.Context(), [][2]string{{"a", ""}, {"c", "b"}}, tokenizer.Flags{}); err == nil {
+		t.Error("fewer pairs than asked for")
+	}
+}

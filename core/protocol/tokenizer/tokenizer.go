@@ -45,13 +45,29 @@ type Info struct {
 	AddEOS       bool
 	ChatTemplate string // "" where there is none
 	Hash         string // of the vocabulary
+
+	Mask      int32             // the token that stands for one to be guessed; -1: none
+	MaxTokens int               // of a text, those around it included, that the model's files allow; 0: they do not say
+	Prompts   map[string]string // what the files want before a text, by the name of its task; of an embedder
+	Prompt    string            // the one of Prompts that counts where none is named; "": none
+	Pairs     bool              // EncodePairs is served
 }
 
 // Flags of Encode.
 type Flags struct {
 	AddSpecial   bool // BOS and EOS where the model wants them
 	ParseSpecial bool // recognise control tokens in the text
+	MaxTokens    int  // a text is cut to so many tokens, those around it included, of a pair the longer text first; 0: it is not
 }
+
+// PairEncoder is an optional ability: two texts as a model wants them that compares texts.
+type PairEncoder interface {
+	// EncodePairs gives the ids of each pair, with what the model wants around and between its texts, and the types of the tokens.
+	EncodePairs(ctx context.Context, pairs [][2]string, flags Flags) ([]Pair, error)
+}
+
+// Pair is an encoded pair of texts.
+type Pair struct{ IDs, Types []int32 }
 
 // Chat is a conversation for a template. JSON values keep the order of their keys, since templates print them.
 type Chat struct {

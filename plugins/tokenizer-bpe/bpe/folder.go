@@ -36,6 +36,9 @@ func FromFolder(dir string) (*Tokenizer, error) {
 		if err != nil {
 			return nil, fmt.Errorf("bpe: %s: %w: %w", path, ErrModel, err)
 		}
+		if err := t.sentences(dir, c); err != nil {
+			return nil, fmt.Errorf("bpe: %w: %w", ErrModel, err)
+		}
 		return t, nil
 	}
 	return nil, fmt.Errorf("bpe: %s: %w: the folder has no tokenizer.json, nor any other file of a tokenizer", dir, ErrModel)

@@ -46,6 +46,8 @@ const (
 	keyUnknown      = "tokenizer.ggml.unknown_token_id"
 	keySeparator    = "tokenizer.ggml.seperator_token_id" // so spelt in the files
 	keyPad          = "tokenizer.ggml.padding_token_id"
+	keyMask         = "tokenizer.ggml.mask_token_id"
+	keyAddSeparator = "tokenizer.ggml.add_sep_token"
 	keyTemplate     = "tokenizer.chat_template"
 	keyToolTemplate = "tokenizer.chat_template.tool_use"
 	keyName         = "general.name"
@@ -136,6 +138,10 @@ func (l *ggufLoader) load() (*Tokenizer, error) {
 		}
 	}
 	t.added = newMatcher(list, nil)
+	l.pairs(t)
+	if l.err != nil {
+		return nil, l.err
+	}
 	t.finish()
 	return t, nil
 }
@@ -189,6 +195,7 @@ func (l *ggufLoader) vocabulary(t *Tokenizer, m ggufModel) (*vocabulary, error) 
 	i.EOS = l.id(keyEOS, m.eos, len(text))
 	i.EOT = l.id(keyEOT, -1, len(text))
 	i.Unknown = l.id(keyUnknown, m.unk, len(text))
+	i.Mask = l.id(keyMask, -1, len(text))
 	i.Pad = l.id(keyPad, m.pad, len(text))
 	eom := l.id(keyEOM, -1, len(text))
 	if l.err != nil {
@@ -308,6 +315,24 @@ func (l *ggufLoader) around(t *Tokenizer, addBOS bool, eos int32) {
 	if l.bool(keyAddEOS, false) {
 		t.suffix = []int32{eos}
 	}
+}
+
+// pairs sets what stands between two texts: what ends the first, and a separator where the file asks for one.
+func (l *ggufLoader) pairs(t *Tokenizer) {
+	if len(t.prefix) == 0 || len(t.suffix) == 0 || !l.meta.Has(keyAddSeparator) {
+		return
+	}
+	between := t.suffix
+	if l.bool(keyAddSeparator, false) {
+		if sep := l.id(keySeparator, -1, len(t.vocab.text)); sep >= 0 {
+			between = append(slices.Clone(between), sep)
+		}
+	}
+	second := int32(0)
+	if t.info.Kind == KindWordPiece {
+		second = 1
+	}
+	t.joinPair(between, second)
 }
 
 // added lists the tokens that are found in a text before it is cut into words, with the white space that some take along:

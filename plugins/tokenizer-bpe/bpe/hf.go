@@ -418,6 +418,7 @@ func (b *hfBuilder) meanings(text []string, kinds []kind) error {
 	}
 	i.BOS = first(byText(c.tokenText("bos_token", b.spec)), c.id(c.bosID, len(text)))
 	i.EOS = first(byText(c.tokenText("eos_token", b.spec)), c.id(c.firstEOS(), len(text)))
+	i.Mask = byText(c.tokenText("mask_token", b.spec))
 	i.Pad = byText(c.tokenText("pad_token", b.spec))
 	i.EOT, i.Unknown = -1, -1
 	if u := textOr(m.Unknown, ""); u != "" {
@@ -596,9 +597,15 @@ func (b *hfBuilder) around() error {
 		if err := p.read(b.file.PostProcessor, 0); err != nil {
 			return err
 		}
-		b.t.prefix, b.t.suffix = p.prefix, p.suffix
+		b.t.prefix, b.t.suffix, b.t.pair = p.prefix, p.suffix, p.pair
 		return nil
 	}
+	defer func() { // a class that puts the file's tokens around one text has the file's form of two
+		p := hfPostProcessors{t: b.t}
+		if p.read(b.file.PostProcessor, 0) == nil && slices.Equal(p.prefix, b.t.prefix) && slices.Equal(p.suffix, b.t.suffix) {
+			b.t.pair = p.pair
+		}
+	}()
 	before, after := b.spec.post(b.class)
 	for _, side := range []struct {
 		texts []string

@@ -10,6 +10,8 @@ import (
 type hfPostProcessors struct {
 	t              *Tokenizer
 	prefix, suffix []int32
+	pair           []pairPart // two texts; nil where there is none, or several processors would have to agree
+	several        bool
 }
 
 // hfToken is a token with its id: ["[SEP]", 102].
@@ -36,9 +38,19 @@ type hfPostProcessor struct {
 			ID string `json:"id"`
 		} `json:"Sequence"`
 	} `json:"single"`
+	Pair []struct {
+		Special  *hfTyped `json:"SpecialToken"`
+		Sequence *hfTyped `json:"Sequence"`
+	} `json:"pair"`
 	Tokens map[string]struct {
 		IDs []int64 `json:"ids"`
 	} `json:"special_tokens"`
+}
+
+// hfTyped is a part of a template: the name of a token or of a text, and the type of its tokens.
+type hfTyped struct {
+	ID   string `json:"id"`
+	Kind int32  `json:"type_id"`
 }
 
 func (p *hfPostProcessors) read(raw json.RawMessage, depth int) error {
@@ -68,7 +80,16 @@ func (p *hfPostProcessors) read(raw json.RawMessage, depth int) error {
 		if f.Separator == nil || f.Class == nil {
 			return fmt.Errorf("%s lacks cls or sep", kind)
 		}
-		return p.put([]int64{f.Class.id}, []int64{f.Separator.id})
+		class, sep := pairPart{token: int32(f.Class.id)}, pairPart{token: int32(f.Separator.id)}
+		pair := []pairPart{class, {text: 1}, sep, {text: 2, kind: 1}, {token: sep.token, kind: 1}}
+		if kind == "RobertaProcessing" {
+			pair = []pairPart{class, {text: 1}, sep, sep, {text: 2}, sep}
+		}
+		if err := p.put([]int64{f.Class.id}, []int64{f.Separator.id}); err != nil {
+			return err
+		}
+		p.setPair(pair)
+		return nil
 	case "TemplateProcessing":
 		return p.template(f)
 	}
@@ -100,7 +121,46 @@ func (p *hfPostProcessors) template(f hfPostProcessor) error {
 	if !seen {
 		return errors.New("TemplateProcessing leaves the text out")
 	}
-	return p.put(before, after)
+	if err := p.put(before, after); err != nil {
+		return err
+	}
+	return p.templatePair(&f)
+}
+
+// templatePair reads the form of two texts.
+func (p *hfPostProcessors) templatePair(f *hfPostProcessor) error {
+	var pair []pairPart
+	seen := [3]int{}
+	for _, part := range f.Pair {
+		switch {
+		case part.Sequence != nil:
+			n := map[string]int{"A": 1, "B": 2}[part.Sequence.ID]
+			seen[n]++
+			pair = append(pair, pairPart{text: n, kind: part.Sequence.Kind})
+		case part.Special != nil:
+			ids, ok := f.Tokens[part.Special.ID]
+			if !ok {
+				return fmt.Errorf("TemplateProcessing names the token %q, which it does not list", part.Special.ID)
+			}
+			for _, id := range ids.IDs {
+				if id < 0 || id >= int64(len(p.t.vocab.text)) {
+					return fmt.Errorf("the id %d is not in the vocabulary of %d tokens", id, len(p.t.vocab.text))
+				}
+				pair = append(pair, pairPart{token: int32(id), kind: part.Special.Kind})
+			}
+		}
+	}
+	if seen == [3]int{0, 1, 1} {
+		p.setPair(pair)
+	}
+	return nil
+}
+
+// setPair takes the form of the only processor that has one.
+func (p *hfPostProcessors) setPair(pair []pairPart) {
+	if p.pair, p.several = pair, p.several || p.pair != nil; p.several {
+		p.pair = nil
+	}
 }
 
 // put adds tokens outside what earlier processors put around the text.

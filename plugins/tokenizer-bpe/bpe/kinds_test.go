@@ -117,6 +117,7 @@ type encoderCase struct {
 	Pair   *string `json:"pair"`
 	Target bool    `json:"target"`
 	IDs    []int32 `json:"ids"`
+	Types  []int32 `json:"types"`
 	Bare   []int32 `json:"ids_bare"`
 }
 
@@ -133,7 +134,7 @@ func TestOracleEncoders(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var cases []encoderCase
+		var cases, pairs []encoderCase
 		for line := range bytes.Lines(data) {
 			var c encoderCase
 			if err := json.Unmarshal(line, &c); err != nil {
@@ -141,6 +142,9 @@ func TestOracleEncoders(t *testing.T) {
 			}
 			if c.Pair == nil && !c.Target {
 				cases = append(cases, c)
+			}
+			if c.Pair != nil {
+				pairs = append(pairs, c)
 			}
 		}
 		check := func(t *testing.T, tok *Tokenizer, differ map[string][]int32) {
@@ -162,12 +166,21 @@ func TestOracleEncoders(t *testing.T) {
 				}
 			}
 		}
+		checkPairs := func(t *testing.T, tok *Tokenizer, typed bool) {
+			for _, c := range pairs {
+				ids, types, err := tok.EncodePair(c.Text, *c.Pair, Options{ParseSpecial: true}, 0)
+				if err != nil || !slices.Equal(ids, c.IDs) || typed && c.Types != nil && !slices.Equal(types, c.Types) {
+					t.Errorf("%q and %q, error %v:\nwant %v, types %v\ngot  %v, types %v", c.Text, *c.Pair, err, c.IDs, c.Types, ids, types)
+				}
+			}
+		}
 		t.Run(filepath.Base(dir)+"/hf", func(t *testing.T) {
 			tok, err := FromFolder(filepath.Join(dir, "hf"))
 			if err != nil {
 				t.Fatal(err)
 			}
 			check(t, tok, nil)
+			checkPairs(t, tok, true)
 		})
 		ggufs, _ := filepath.Glob(filepath.Join(dir, "*.gguf"))
 		if len(ggufs) == 0 || strings.HasSuffix(dir, "-rank") { // llama.cpp's ids are not recorded for these

@@ -49,6 +49,13 @@ type Info struct {
 	// NamedTemplates are the model's other chat templates: "tool_use" is for conversations with tools.
 	NamedTemplates map[string]string
 	Hash           string // sha256 over pieces, control flags, EOG and BOS
+	Mask           int32  // that stands for one to be guessed
+	Pairs          bool   // EncodePair knows how
+	// Of a folder with sentence-transformers' files: tokens that a text may have (0: not said), what stands before it by the name of
+	// a task, and which of them where none is named.
+	MaxTokens int
+	Prompts   map[string]string
+	Prompt    string
 }
 
 // Options of Encode. The zero value takes the text as typed text: no tokens around it, none parsed in it.
@@ -73,8 +80,9 @@ type Tokenizer struct {
 	// firstMatters: the model treats the start of a text otherwise than what follows.
 	firstMatters bool
 	model        model
-	prefix       []int32 // what AddSpecial puts before a text
-	suffix       []int32 // and after it
+	prefix       []int32    // what AddSpecial puts before a text
+	suffix       []int32    // and after it
+	pair         []pairPart // two texts; nil: not known
 	// stripSpace: the space before a text is the tokenizer's own, and decoding takes it away.
 	stripSpace bool
 	guard      *guard
@@ -340,6 +348,8 @@ func (t *Tokenizer) finish() {
 		t.suffix = slices.DeleteFunc(slices.Clone(t.suffix), missing)
 		t.notes = append(t.notes, "the model wants a token after every text and does not say which, since there is no EOS id: none is added")
 	}
+	t.pairsAsClasses()
+	t.info.Pairs = len(t.pair) > 0
 	t.info.Tokens = len(t.vocab.text)
 	t.info.AddBOS, t.info.AddEOS = len(t.prefix) > 0, len(t.suffix) > 0
 	slices.Sort(t.info.EOG)

@@ -37,7 +37,10 @@ type Service struct {
 	given  templateCache
 }
 
-var _ tokenizer.Tokenizer = (*Service)(nil)
+var (
+	_ tokenizer.Tokenizer   = (*Service)(nil)
+	_ tokenizer.PairEncoder = (*Service)(nil)
+)
 
 // model is what Load read.
 type model struct {
@@ -108,6 +111,7 @@ func (s *Service) Load(ctx context.Context, path string) (tokenizer.Info, error)
 	return tokenizer.Info{
 		Kind: i.Kind, Pre: i.Pre, Tokens: i.Tokens, BOS: i.BOS, EOS: i.EOS, EOT: i.EOT, Unknown: i.Unknown, Pad: i.Pad,
 		EOG: i.EOG, AddBOS: i.AddBOS, AddEOS: i.AddEOS, ChatTemplate: i.ChatTemplate, Hash: i.Hash,
+		Mask: i.Mask, MaxTokens: i.MaxTokens, Prompts: i.Prompts, Prompt: i.Prompt, Pairs: i.Pairs,
 	}, nil
 }
 
@@ -148,20 +152,59 @@ func (s *Service) Encode(ctx context.Context, texts []string, flags tokenizer.Fl
 	if err != nil {
 		return nil, err
 	}
-	total := 0
-	for _, t := range texts {
-		total += len(t)
-	}
-	if total > MaxText {
-		return nil, invalidf("tokenizer: the texts have %d bytes together: at most %d are encoded in one call", total, MaxText)
+	if err := bounded(texts, flags); err != nil {
+		return nil, err
 	}
 	out := make([][]int32, len(texts))
 	for i, t := range texts {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		out[i], err = m.tok.Encode(nil, t, bpe.Options{AddSpecial: flags.AddSpecial, ParseSpecial: flags.ParseSpecial})
+		out[i], err = m.tok.EncodeCut(t, bpe.Options{AddSpecial: flags.AddSpecial, ParseSpecial: flags.ParseSpecial}, flags.MaxTokens)
 		if err != nil {
+			return nil, invalid(err)
+		}
+	}
+	return out, nil
+}
+
+// bounded refuses more text than is encoded in one call.
+func bounded(texts []string, flags tokenizer.Flags) error {
+	total := 0
+	for _, t := range texts {
+		total += len(t)
+	}
+	switch {
+	case total > MaxText:
+		return invalidf("tokenizer: the texts have %d bytes together: at most %d are encoded in one call", total, MaxText)
+	case flags.MaxTokens < 0:
+		return invalidf("tokenizer: max_tokens: %d is negative", flags.MaxTokens)
+	}
+	return nil
+}
+
+// EncodePairs gives the ids and types of pairs of texts.
+func (s *Service) EncodePairs(ctx context.Context, pairs [][2]string, flags tokenizer.Flags) ([]tokenizer.Pair, error) {
+	m, err := s.current()
+	if err != nil {
+		return nil, err
+	}
+	texts := make([]string, 0, 2*len(pairs))
+	for _, p := range pairs {
+		texts = append(texts, p[0], p[1])
+	}
+	if err := bounded(texts, flags); err != nil {
+		return nil, err
+	}
+	if !m.info.Pairs {
+		return nil, &failure{fmt.Errorf("tokenizer: %w", bpe.ErrPairs), protocol.ErrUnsupported}
+	}
+	out := make([]tokenizer.Pair, len(pairs))
+	for i, p := range pairs {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		if out[i].IDs, out[i].Types, err = m.tok.EncodePair(p[0], p[1], bpe.Options{ParseSpecial: flags.ParseSpecial}, flags.MaxTokens); err != nil {
 			return nil, invalid(err)
 		}
 	}

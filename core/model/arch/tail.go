@@ -1,0 +1,198 @@
+package arch
+
+import "strconv"
+
+// Step is one layer over single vectors behind a network, y = norm(act(W·x + b)): of the heads that make a score or a guess of a
+// state, and of the dense layers of an embedder. Tensors: NAME.weight (Out, In), NAME.bias, and those of the norm.
+type Step struct {
+	Name    string
+	In, Out int
+	Bias    Presence
+	Act     Act
+	Norm    Norm // zero: none
+}
+
+// plain is what a Step's Act is where nothing is bent.
+var plain = Act{Kind: Identity} //nolint:gochecknoglobals // a constant
+
+// Score says how a text, of a query and a document, becomes a number that says how well they fit.
+type Score struct {
+	Pool  PoolKind // the state that counts
+	Steps []Step   // of which the last makes one logit, or two: for and against; none: of a decoder that is asked yes or no
+	Act   ScoreAct
+
+	// Yes and No are the tokens of a decoder's answers: the logit is the difference of theirs. Both 0: the one who asks says it.
+	Yes, No int32
+}
+
+// ScoreAct makes a score of a logit.
+type ScoreAct uint8
+
+// The activations of a score. Of two logits it is always the share of the first in their soft-max, the Logistic of the difference.
+const (
+	Logistic ScoreAct = iota // 1/(1 + e⁻ˣ), which a cross-encoder means that does not say
+	AsLogit                  // the logit itself
+)
+
+// Mask says how the state of a masked token becomes logits of what may stand there: Head is behind the Steps.
+type Mask struct{ Steps []Step }
+
+// Names of the steps of heads.
+const (
+	ScoreName   = "cls"        // the layer before it
+	ScoreOut    = "cls.output" // makes the logits
+	scoreNorm   = "cls.norm"
+	maskName    = "mask.dense"
+	maskNorm    = "mask.norm"
+	headModule  = "output"
+	DensePrefix = "dense_" // and the number of the step in modules.json, as in GGUF
+)
+
+// Tasks lists what a model is for, in the words of the plugin protocol.
+func (s *Spec) Tasks() []string {
+	var out []string
+	if s.Kind != Encoder {
+		out = append(out, "generate")
+	}
+	if s.Score != nil {
+		out = append(out, "rank")
+	}
+	if s.Mask != nil {
+		out = append(out, "fill")
+	}
+	if s.Kind == Decoder && s.Score == nil || s.Kind == Encoder && s.Pool.Kind != PoolNone {
+		out = append(out, "embed")
+	}
+	return out
+}
+
+// VectorLen is the length of a text's vector.
+func (s *Spec) VectorLen() int {
+	if n := len(s.Dense); n > 0 {
+		return s.Dense[n-1].Out
+	}
+	return s.Width
+}
+
+// steps visits those of all heads.
+func (s *Spec) steps(visit func(*Step)) {
+	var all [][]Step
+	if s.Mask != nil {
+		all = append(all, s.Mask.Steps)
+	}
+	if s.Score != nil {
+		all = append(all, s.Score.Steps)
+	}
+	for _, steps := range append(all, s.Dense) {
+		for i := range steps {
+			visit(&steps[i])
+		}
+	}
+}
+
+// checkSteps proves them: of each list every step reads what the one before it gives.
+func (c *checker) checkSteps(s *Spec) {
+	s.steps(func(x *Step) {
+		c.within("input of "+x.Name, x.In, 1, maxWidth)
+		c.within("output of "+x.Name, x.Out, 1, maxWidth)
+		c.norm(&x.Norm)
+	})
+	chain := func(steps []Step) {
+		in := s.Width
+		for i := range steps {
+			if steps[i].In != in {
+				c.fail(ErrInvalid, "%s reads %d values, and the step before it gives %d", steps[i].Name, steps[i].In, in)
+			}
+			in = steps[i].Out
+		}
+	}
+	chain(s.Dense)
+	if s.Mask != nil {
+		chain(s.Mask.Steps)
+		if s.Kind != Encoder {
+			c.fail(ErrUnsupported, "a %s that fills masks", s.Kind)
+		}
+	}
+	if s.Score != nil {
+		chain(s.Score.Steps)
+		if n := len(s.Score.Steps); n == 0 && s.Kind != Decoder {
+			c.fail(ErrInvalid, "a score without a layer that makes it")
+		} else if n > 0 && s.Score.Steps[n-1].Out > 2 {
+			c.fail(ErrUnsupported, "a head with %d labels: only one that says how well two texts fit is served", s.Score.Steps[n-1].Out)
+		}
+	}
+}
+
+// step visits a Step's tensors.
+func (l *lister) step(x *Step) {
+	l.add(Tensor{Name: x.Name + ".weight", Rows: x.Out, Cols: x.In, Role: Closing})
+	l.bias(x.Name, x.Out, x.Bias)
+	l.norm(&x.Norm, x.Out)
+}
+
+// scoreOf reads the head of a cross-encoder from the tensors that are there: a layer with act and a norm before the last one, which
+// stands alone where alone says so. nil: there is none.
+func (k *Keys) scoreOf(width int, pool PoolKind, act Act, norm Norm, alone bool) *Score {
+	out := k.Shape(ScoreOut + ".weight")
+	if len(out) != 2 {
+		if out != nil {
+			k.Invalid("the score head has shape %v: want a matrix", out)
+		}
+		return nil
+	}
+	labels := out[0]
+	if labels != 1 {
+		k.Unsupported("a classifier of %d labels: only one that says how well two texts fit is served", labels)
+		return nil
+	}
+	s := &Score{Pool: pool}
+	if k.HasTensor(ScoreName + ".weight") {
+		step := Step{Name: ScoreName, In: width, Out: width, Act: act}
+		if k.HasTensor(scoreNorm + ".weight") {
+			step.Norm = norm
+		}
+		s.Steps = append(s.Steps, step)
+	} else if !alone {
+		k.Unsupported("the file has lost the layer between the first state and the classifier, without which its scores mean nothing: take the model's folder")
+		return nil
+	}
+	s.Steps = append(s.Steps, Step{Name: ScoreOut, In: width, Out: labels, Act: plain})
+	return s
+}
+
+// maskOf reads the head of a model that fills masks, whose layer has the given name; nil: there is none.
+func (k *Keys) maskOf(width int, name string, act Act, norm Norm) *Mask {
+	if !k.HasTensor(name+".weight") || k.HasTensor(ScoreOut+".weight") {
+		return nil
+	}
+	return &Mask{Steps: []Step{{Name: name, In: width, Out: width, Act: act, Norm: norm}}}
+}
+
+// denses reads a file's dense layers behind the pooling, which llama.cpp numbers as modules.json does; a folder has a file for each.
+func (k *Keys) denses() []Step {
+	if !k.IsGGUF() {
+		return nil
+	}
+	var out []Step
+	for n := 2; n < 10; n++ {
+		name := DensePrefix + strconv.Itoa(n)
+		if shape := k.Shape(name + ".weight"); len(shape) == 2 {
+			out = append(out, Step{Name: name, In: shape[1], Out: shape[0], Act: plain})
+		}
+	}
+	return out
+}
+
+// answers reads the head of a file's decoder that was trained to rank: llama.cpp's converter keeps the rows of its head for the two
+// answers, that for first. nil: there is none.
+func (k *Keys) answers(width int) *Score {
+	shape := k.Shape(ScoreOut + ".weight")
+	if !k.IsGGUF() || shape == nil {
+		return nil
+	}
+	if len(shape) != 2 || shape[0] != 2 {
+		k.Unsupported("a score head of shape %v: one for two answers is served", shape)
+		return nil
+	}
+	return &Score{Pool: PoolLast, Steps: []Step{{Name: ScoreOut, In: width, Out: 2, Act: plain}}}
+}
