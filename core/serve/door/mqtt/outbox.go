@@ -39,6 +39,7 @@ type outgoing struct {
 	sent     time.Time
 	losses   int // connections that ended soon after it was sent, unacknowledged
 	alone    int // of them, while nothing else was in flight
+	refusals int // for reasons that may pass
 	replaced bool
 }
 
@@ -48,6 +49,7 @@ type outbox struct {
 	mu        sync.Mutex
 	queue     []*outgoing
 	flying    []*outgoing // sent and not acknowledged on the current connection, in order
+	postponed int         // refused for a reason that may pass, and put into the queue again in a while
 	online    bool
 	passing   int
 	bytes     int // of passing ones
@@ -136,6 +138,37 @@ func (o *outbox) acknowledged(m *outgoing) {
 	o.signal()
 }
 
+// How often a message is sent again after the broker has refused it for a reason that may pass, as a full queue: after 1 s, 2 s, and so on,
+// over two minutes in all.
+const (
+	maxRefusals  = 8
+	firstPause   = time.Second
+	longestPause = 30 * time.Second
+)
+
+// postpone takes a refused message out of flight and puts it back into the queue in a while; others go on. false: it was refused
+// too often, and is still in flight.
+func (o *outbox) postpone(m *outgoing) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if m.refusals >= maxRefusals {
+		return false
+	}
+	pause := min(firstPause<<m.refusals, longestPause)
+	m.refusals++
+	o.flying = slices.DeleteFunc(o.flying, func(f *outgoing) bool { return f == m })
+	o.postponed++
+	time.AfterFunc(pause, func() {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.postponed--
+		o.queue = append(o.queue, m)
+		o.signal()
+	})
+	o.signal()
+	return true
+}
+
 // How often a connection may end under a message before it flies alone, and while it flies alone before it is given up.
 // Together that is more than a broker that is killed again and again takes from an innocent one, which needs one
 // undisturbed round trip.
@@ -191,7 +224,7 @@ func (o *outbox) disconnected() (guilty []*outgoing) {
 func (o *outbox) empty() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return len(o.queue) == 0 && len(o.flying) == 0
+	return len(o.queue) == 0 && len(o.flying) == 0 && o.postponed == 0
 }
 
 // busy reports whether something is unacknowledged.

@@ -38,10 +38,14 @@ func (d *Door) convict(guilty []*outgoing) {
 	}
 }
 
-// notTaken deals with a message that the broker has refused by a reason code, or that is larger than it has said it takes: it would
-// be so each time. An answer that is too large is replaced by an error, once.
+// notTaken deals with a message that the broker has refused by a reason code, or that is larger than it has said it takes. What
+// may pass is tried again; else it would be so each time, and an answer that is too large is replaced by an error, once.
 func (d *Door) notTaken(m *outgoing, why error) {
 	var reason *link.ReasonError
+	if errors.As(why, &reason) && passes(reason.Code) && d.out.postpone(m) {
+		d.log.Warn("the broker does not take a message now, which is sent again in a while", "topic", m.topic, "bytes", len(m.payload), "request_id", m.id, "err", why)
+		return
+	}
 	large := errors.Is(why, link.ErrTooLarge) || errors.As(why, &reason) && (reason.Code == link.ReasonPacketLarge || reason.Code == link.ReasonQuota)
 	if large && m.last && !m.replaced {
 		d.log.Warn("the broker does not take an answer", "topic", m.topic, "bytes", len(m.payload), "request_id", m.id, "err", why)
@@ -53,6 +57,12 @@ func (d *Door) notTaken(m *outgoing, why error) {
 	}
 	d.log.Error("the broker does not take a message, which is given up", "topic", m.topic, "bytes", len(m.payload), "request_id", m.id, "err", why)
 	d.out.acknowledged(m)
+}
+
+// passes reports whether a broker may take later what it refuses with this reason code: for its queues are full, or for no reason that
+// it tells.
+func passes(code byte) bool {
+	return code == link.ReasonQuota || code == link.ReasonUnspecified || code == link.ReasonImplementation || code == link.ReasonPacketID
 }
 
 // standIn is the last event in place of one that the broker does not take.

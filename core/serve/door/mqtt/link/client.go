@@ -156,25 +156,28 @@ func (e *ReasonError) Error() string {
 
 // Reason codes that something follows from (MQTT 5, section 2.4).
 const (
-	ReasonVersion       = 0x84 // unsupported protocol version
-	ReasonClientID      = 0x85
-	ReasonPassword      = 0x86
-	ReasonUnauthorized  = 0x87
-	ReasonUnavailable   = 0x88
-	ReasonBusy          = 0x89
-	ReasonBanned        = 0x8a
-	ReasonShuttingDown  = 0x8b
-	ReasonKeepAlive     = 0x8d
-	ReasonTakenOver     = 0x8e
-	ReasonFilter        = 0x8f
-	ReasonTopic         = 0x90
-	ReasonPacketLarge   = 0x95
-	ReasonQuota         = 0x97
-	ReasonAdministrator = 0x98
-	ReasonPayload       = 0x99
-	ReasonRetain        = 0x9a
-	ReasonQoS           = 0x9b
-	ReasonShared        = 0x9e
+	ReasonUnspecified    = 0x80
+	ReasonImplementation = 0x83 // implementation specific
+	ReasonVersion        = 0x84 // unsupported protocol version
+	ReasonClientID       = 0x85
+	ReasonPassword       = 0x86
+	ReasonUnauthorized   = 0x87
+	ReasonUnavailable    = 0x88
+	ReasonBusy           = 0x89
+	ReasonBanned         = 0x8a
+	ReasonShuttingDown   = 0x8b
+	ReasonKeepAlive      = 0x8d
+	ReasonTakenOver      = 0x8e
+	ReasonFilter         = 0x8f
+	ReasonTopic          = 0x90
+	ReasonPacketID       = 0x91 // packet identifier in use
+	ReasonPacketLarge    = 0x95
+	ReasonQuota          = 0x97
+	ReasonAdministrator  = 0x98
+	ReasonPayload        = 0x99
+	ReasonRetain         = 0x9a
+	ReasonQoS            = 0x9b
+	ReasonShared         = 0x9e
 )
 
 // reasonName is the standard's name of a code.
