@@ -326,7 +326,7 @@ func TestShutdownWithinGrace(t *testing.T) {
 	c.Inbox.Store = "memory" // with a journal on disk the long one would be left for the next start instead
 	n := start(t, c)
 	pids := n.children(t)
-	n.publish(t, "edged/n/request", `{"id":"short","prompt":"abc","max_tokens":50}`)
+	n.publish(t, "edged/n/request", `{"id":"short","prompt":"abc","max_tokens":3}`)
 	n.publish(t, "edged/n/request", `{"id":"long","prompt":"abc","max_tokens":9000}`)
 	n.until(t, "accepted", func(topic string, payload []byte) bool { return topic == "edged/n/response/long" })
 	if err := n.stop(); err != nil {
