@@ -23,6 +23,7 @@ import traceback
 import numpy as np
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 VOCAB, WIDTH, STEPS = 272, 32, 12
@@ -41,6 +42,8 @@ def common(layers=2, heads=4, kv=2, ffn=48, **more):
 
 YARN = rope(10000.0, "yarn", factor=4.0, original_max_position_embeddings=32)
 MOE = {"moe_intermediate_size": 24, "num_experts_per_tok": 2}
+DELTA = {"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 16, "linear_value_head_dim": 8, "linear_conv_kernel_dim": 4,
+         "layer_types": ["linear_attention", "linear_attention", "full_attention"]}
 LATENT = {"kv_lora_rank": 16, "qk_nope_head_dim": 8, "qk_rope_head_dim": 8, "v_head_dim": 8, "head_dim": 8}
 
 # name: (model_type, settings, what a GGUF cannot say: then the folder only)
@@ -118,6 +121,11 @@ FAMILIES = {
                                           n_group=1, topk_group=1, topk_method="greedy", routed_scaling_factor=1.0, **MOE, **LATENT), False),
     "deepseek_v3": ("deepseek_v3", common(kv=4, q_lora_rank=24, n_routed_experts=8, n_shared_experts=1, first_k_dense_replace=1,
                                           n_group=2, topk_group=1, routed_scaling_factor=2.5, norm_topk_prob=True, **MOE, **LATENT), False),
+    "qwen3_5": ("qwen3_5_text", common(layers=3, head_dim=16, tie_word_embeddings=True, rope_parameters=rope(1e6, partial_rotary_factor=0.25), **DELTA), True),
+    "qwen3_5_moe": ("qwen3_5_moe_text", common(layers=3, head_dim=16, num_experts=4, shared_expert_intermediate_size=40,
+                                               rope_parameters=rope(1e6, partial_rotary_factor=0.25), **MOE, **DELTA), True),
+    "qwen3_next": ("qwen3_next", common(layers=3, head_dim=16, num_experts=4, shared_expert_intermediate_size=40,
+                                        rope_parameters=rope(1e6, partial_rotary_factor=0.25), **MOE, **DELTA), True),
 }
 
 
@@ -190,6 +198,11 @@ OLD_NAMES = {"gpt2": {"n_ctx": 128}, "gpt_neox": {"rotary_pct": 0.5}, "falcon": 
              "glm": {"seq_length": 128}}
 
 
+# What it is told beside, and the families of whose tensors it computes others: it does so in the type of the folder, and is given float32.
+FLAGS = {name: ["--no-mtp"] for name in ("qwen3_5", "qwen3_5_moe", "qwen3_next")}
+COMPUTED = {"qwen3_5", "qwen3_5_moe", "qwen3_next"}
+
+
 def converter():
     """llama.cpp's converter, told that this tokenizer is a GPT-2's whatever a family has."""
     sys.path[:0] = [os.environ["LLAMA_CPP"], os.environ["LLAMA_CPP"] + "/gguf-py"]
@@ -218,12 +231,15 @@ def convert(folder, out, script=functools.cache(converter)):
     with tempfile.TemporaryDirectory() as copy:
         shutil.copytree(folder, copy, dirs_exist_ok=True)
         tokenizer(copy)
+        if out.stem in COMPUTED:
+            weights = pathlib.Path(copy) / "model.safetensors"
+            save_file({k: v.float() for k, v in load_file(weights).items()}, weights, {"format": "pt"})
         settings = pathlib.Path(copy) / "config.json"
         settings.write_text(json.dumps({**json.loads(settings.read_text()), **OLD_NAMES.get(out.stem, {})}))
         child = os.fork()  # the converter's classes keep state
         if child == 0:
             try:
-                sys.argv = ["convert", copy, "--outfile", str(out), "--outtype", "f16"]
+                sys.argv = ["convert", copy, "--outfile", str(out), "--outtype", "f16", *FLAGS.get(out.stem, [])]
                 script.main()
                 os._exit(0)
             except BaseException as e:  # noqa: BLE001
