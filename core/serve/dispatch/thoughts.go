@@ -20,8 +20,15 @@ func thoughtMarks() [][2]string {
 
 // answerMarks are what families write before what they say.
 func answerMarks() []string {
-	return []string{"<|start|>assistant<|channel|>final<|message|>", "<|channel|>final<|message|>", "<|open|>response<|sep|>"}
+	return []string{
+		"<|start|>assistant<|channel|>final<|message|>", "<|channel|>final<|message|>", "<|open|>response<|sep|>",
+		"<|start|>assistant<|channel|>commentary<|message|>", "<|channel|>commentary<|message|>", // what stands before a call
+		"<|start|>assistant", // and what a call goes on from
+	}
 }
+
+// moreThought is what gpt-oss writes before a further thought.
+const moreThought = "<|start|>assistant<|channel|>analysis<|message|>"
 
 // openThought is the mark that closes the thought which a prompt ends within; "": it ends within none.
 func openThought(prompt string) string {
@@ -107,7 +114,11 @@ func (t *thoughts) write(text string) (thought, said string) {
 			t.state, t.held = hasThought, after
 		case hasThought:
 			t.held = strings.TrimLeft(t.held, blanks)
-			if t.held == "" || t.answers(t.held) {
+			if after, ok := strings.CutPrefix(t.held, moreThought); ok {
+				t.state, t.end, t.held = thinks, "<|end|>", "\n"+after
+				continue
+			}
+			if t.held == "" || strings.HasPrefix(moreThought, t.held) || t.answers(t.held) {
 				return thought, said
 			}
 			t.state = says
@@ -121,8 +132,8 @@ func (t *thoughts) write(text string) (thought, said string) {
 
 // answers takes the mark off that stands before what is said, and reports whether more of the text is needed to tell.
 func (t *thoughts) answers(rest string) (waits bool) {
-	for _, m := range answerMarks() {
-		if after, ok := strings.CutPrefix(rest, m); ok {
+	for _, m := range answerMarks() { // those that begin others come behind them
+		if after, ok := strings.CutPrefix(rest, m); ok && !waits {
 			t.held = after
 			return false
 		}
