@@ -235,8 +235,64 @@ func TestDeltaNetAdapters(t *testing.T) {
 			if d := far(got[0], got[1]); d > 2e-3 {
 				t.Errorf("folder and file are %g apart", d)
 			}
+			if family != "qwen3_5" {
+				return
+			}
+			file := deltaAdapterFile(t, adapter)
+			for i, path := range []string{"hf", family + "-F16.gguf"} {
+				r, w := openRunner(t, filepath.Join(dir, family, path), precisions()["exact"])
+				r.use(w, file, 1)
+				changed, seq := r.logits(deltaIDs())
+				seq.Free()
+				if d := far(got[i], changed); d > 2e-3 {
+					t.Errorf("%s: the adapter as a file is %g apart", path, d)
+				}
+			}
 		})
 	}
+}
+
+// deltaAdapterFile is what llama.cpp's converter makes of deltaAdapter: of the reference's four value heads 0 and 1 belong to the first
+// key head, and the file has them in the order 0 2 1 3.
+func deltaAdapterFile(t *testing.T, folder string) string {
+	t.Helper()
+	f, err := safetensors.OpenFile(filepath.Join(folder, "adapter_model.safetensors"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	names := map[string]string{
+		"in_proj_qkv": "attn_qkv", "in_proj_z": "attn_gate", "in_proj_b": "ssm_beta", "in_proj_a": "ssm_alpha", "out_proj": "ssm_out", "up_proj": "ffn_up", "q_proj": "attn_q",
+	}
+	tile := func(b []byte) []byte { // four heads
+		n := len(b) / 4
+		return slices.Concat(b[:n], b[2*n:3*n], b[n:2*n], b[3*n:])
+	}
+	var w gguf.Writer
+	w.Put("general.type", "adapter")
+	w.Put("general.architecture", "qwen35")
+	w.Put("adapter.type", "lora")
+	w.Put("adapter.lora.alpha", float32(8))
+	for _, x := range f.Tensors() {
+		parts := strings.Split(x.Name, ".") // base_model.model.model.layers.N.PART.MODULE.lora_X.weight
+		name, data, rows, cols := names[parts[6]], slices.Clone(x.Data), x.Shape[0], x.Shape[1]
+		switch isB := parts[7] == "lora_B"; {
+		case isB && name == "attn_qkv":
+			data = slices.Concat(data[:4*64*cols], tile(data[4*64*cols:]))
+		case isB && slices.Contains([]string{"attn_gate", "ssm_beta", "ssm_alpha"}, name):
+			data = tile(data)
+		case !isB && name == "ssm_out":
+			for r := range rows {
+				copy(data[4*r*cols:], tile(data[4*r*cols:4*(r+1)*cols]))
+			}
+		}
+		w.Add("blk."+parts[4]+"."+name+".weight."+strings.ToLower(parts[7]), quant.F32, []int64{cols, rows}, data)
+	}
+	path := filepath.Join(t.TempDir(), "adapter.gguf")
+	if err := w.WriteFile(path); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 // far is the largest distance of two values.
