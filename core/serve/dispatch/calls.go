@@ -37,14 +37,14 @@ func asTexts(tools json.RawMessage, name string, args json.RawMessage) json.RawM
 		if json.Unmarshal(t.Parameters, &parameters) != nil {
 			break
 		}
-		root := &parameters
+		look := &kindLook{root: &parameters}
 		return compact(replaced(args, func(key string, v, written json.RawMessage) json.RawMessage {
-			p := root.Properties[key]
-			if v[0] == '"' || p == nil || p.takes(root, v, 0) {
+			p := look.root.Properties[key]
+			if v[0] == '"' || p == nil || look.takes(p, v, 0) {
 				return v
 			}
 			text, err := json.Marshal(string(written))
-			if err != nil || !p.takes(root, text, 0) {
+			if err != nil || !look.takes(p, text, 0) {
 				return v
 			}
 			return text
@@ -87,22 +87,31 @@ func (s *schema) UnmarshalJSON(raw []byte) error {
 	return nil
 }
 
-// maxDepth is how many schemas may lead from one to the next.
-const maxDepth = 16
+// kindLook looks up what a schema takes. Its steps are bounded: what it does not get to is taken.
+type kindLook struct {
+	root  *schema
+	steps int
+}
+
+// Bounds of one call: how many schemas may lead from one to the next, and how many are looked at.
+const (
+	maxKindDepth = 16
+	maxKindSteps = 10_000
+)
 
 // takes reports whether a value may be of that kind, as far as is known.
-func (s *schema) takes(root *schema, v json.RawMessage, depth int) bool {
-	if s == nil || depth > maxDepth {
+func (l *kindLook) takes(s *schema, v json.RawMessage, depth int) bool {
+	if l.steps++; s == nil || depth > maxKindDepth || l.steps > maxKindSteps {
 		return true
 	}
 	if s.Ref != "" {
 		name, ok := strings.CutPrefix(s.Ref, "#/$defs/")
-		to := root.Defs[name]
+		to := l.root.Defs[name]
 		if !ok {
 			name, _ = strings.CutPrefix(s.Ref, "#/definitions/")
-			to = root.Definitions[name]
+			to = l.root.Definitions[name]
 		}
-		if !to.takes(root, v, depth+1) {
+		if !l.takes(to, v, depth+1) {
 			return false
 		}
 	}
@@ -117,11 +126,11 @@ func (s *schema) takes(root *schema, v json.RawMessage, depth int) bool {
 		return false
 	}
 	for _, any := range [][]*schema{s.AnyOf, s.OneOf} {
-		if len(any) > 0 && !slices.ContainsFunc(any, func(t *schema) bool { return t.takes(root, v, depth+1) }) {
+		if len(any) > 0 && !slices.ContainsFunc(any, func(t *schema) bool { return l.takes(t, v, depth+1) }) {
 			return false
 		}
 	}
-	return !slices.ContainsFunc(s.AllOf, func(t *schema) bool { return !t.takes(root, v, depth+1) })
+	return !slices.ContainsFunc(s.AllOf, func(t *schema) bool { return !l.takes(t, v, depth+1) })
 }
 
 func (s *schema) kinds() []string {

@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 )
 
@@ -27,5 +28,26 @@ func TestTextsOfCalls(t *testing.T) {
 	}
 	if got := string(asTexts(nil, "say", json.RawMessage(`{}`))); got != "{}" {
 		t.Error(got)
+	}
+}
+
+// TestTextsOfHostileTools: schemas that lead to themselves many times over are looked at for a bounded number of steps.
+func TestTextsOfHostileTools(t *testing.T) {
+	again := strings.TrimSuffix(strings.Repeat(`{"$ref":"#/$defs/A"},`, 20), ",")
+	for _, a := range []string{
+		`{"allOf":[` + again + `]}`, `{"anyOf":[` + again + `],"allOf":[{"type":"null"}]}`, `{"oneOf":[` + again + `],"allOf":[{"type":"string"}]}`,
+	} {
+		tools := json.RawMessage(`[{"name":"f","parameters":{"properties":{"x":{"$ref":"#/$defs/A"}},"$defs":{"A":` + a + `}}}]`)
+		look := &kindLook{root: new(schema)}
+		if err := json.Unmarshal(tools[len(`[{"name":"f","parameters":`):len(tools)-2], look.root); err != nil {
+			t.Fatal(err)
+		}
+		look.takes(look.root.Properties["x"], json.RawMessage("1"), 0)
+		if look.steps > maxKindSteps+1000 {
+			t.Errorf("%d steps", look.steps)
+		}
+		if got := asTexts(tools, "f", json.RawMessage(`{"x":1}`)); len(got) == 0 {
+			t.Error("nothing")
+		}
 	}
 }

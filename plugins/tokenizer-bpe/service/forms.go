@@ -589,19 +589,21 @@ func functions(text string) (string, []tokenizer.ToolCall) {
 // fenced reads calls in the first fence of a text that holds nothing but calls. Small models say a word or two beside it.
 func fenced(text string) (string, []tokenizer.ToolCall) {
 	const fence = "```"
-	before, rest, ok := strings.Cut(text, fence)
+	pos := 0
 	for range maxTries {
-		inner, after, closed := strings.Cut(rest, fence)
-		if !ok || !closed {
+		i := strings.Index(text[pos:], fence)
+		if i < 0 {
 			break
 		}
-		if calls := inFence(inner); len(calls) > 0 {
-			return strings.TrimSpace(strings.TrimSpace(before) + "\n" + strings.TrimSpace(after)), calls
+		begin := pos + i
+		n := strings.Index(text[begin+len(fence):], fence)
+		if n < 0 {
+			break
 		}
-		before += fence + inner + fence
-		var between string
-		if between, rest, ok = strings.Cut(after, fence); ok {
-			before += between
+		inner := text[begin+len(fence):][:n]
+		pos = begin + n + 2*len(fence)
+		if calls := inFence(inner); len(calls) > 0 {
+			return strings.TrimSpace(strings.TrimSpace(text[:begin]) + "\n" + strings.TrimSpace(text[pos:])), calls
 		}
 	}
 	return text, nil
