@@ -36,7 +36,9 @@ func kinds() []kind {
 			`{"type":"object","propertyNames":{"enum":["hall","attic"]},"additionalProperties":{"type":"number"}}`,
 			`{"type":"object","propertyNames":{"format":"uuid"}}`, `{"type":"object","propertyNames":{"maxLength":3,"not":{"const":"id"}}}`,
 		}},
-		{"`minProperties`, `maxProperties`", "others than the listed ones count once towards the least number", []string{
+		{"`minProperties`, `maxProperties`", "of more than one that must be there and is not listed, each name begins with letters of another part of the alphabet", []string{
+			`{"type":"object","minProperties":2}`, `{"type":"object","properties":{"a":{"type":"null"}},"additionalProperties":{"type":"integer"},"minProperties":3,"maxProperties":4}`,
+			`{"type":"object","propertyNames":{"pattern":"^[a-z]{2,5}$"},"additionalProperties":{"type":"boolean"},"minProperties":4}`, `{"type":"object","additionalProperties":{"type":"string"},"minProperties":2,"maxProperties":2}`,
 			`{"type":"object","minProperties":1}`, `{"type":"object","properties":{"a":{"type":"integer"},"b":{"type":"null"},"c":{"type":"boolean"}},"minProperties":2,"additionalProperties":false}`,
 			`{"type":"object","properties":{"a":{"type":"integer"},"b":{"type":"null"}},"maxProperties":1}`, `{"type":"object","additionalProperties":{"type":"integer"},"maxProperties":3,"required":["k"]}`,
 		}},
@@ -199,7 +201,9 @@ func TestRefusedKinds(t *testing.T) {
 	for _, c := range []struct{ schema, says string }{
 		{`{"type":"array","items":{"type":"string"},"uniqueItems":true}`, "uniqueItems of items that are not a short list"},
 		{`{"type":"array","contains":{"type":"null"},"maxContains":2}`, "the keyword maxContains"},
-		{`{"type":"object","minProperties":2}`, "minProperties beyond the properties that are listed"},
+		{`{"type":"object","minProperties":27}`, "minProperties beyond the properties that are listed"},
+		{`{"type":"object","patternProperties":{"^a":true},"minProperties":3}`, "minProperties beyond the properties that are listed and 26, or beside patternProperties"},
+		{`{"type":"object","propertyNames":{"pattern":"^x"},"minProperties":2}`, "minProperties: no name of its others begins with a to m"},
 		{`{"type":"object","properties":{"a":{"$dynamicRef":"#x"}}}`, "the keyword properties.a.$dynamicRef"},
 		{`{"type":"array","not":{"items":{"type":"null"}}}`, "what items does not allow"},
 		{`{"not":{"format":"date"}}`, "what format does not allow"},

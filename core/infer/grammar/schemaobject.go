@@ -2,6 +2,7 @@ package grammar
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 )
 
@@ -320,6 +321,12 @@ func (o *objectReader) bounds() error {
 			needed++
 		}
 	}
+	if m.rest != nil && least > len(m.subs)+1 {
+		if err := o.distinct(least - needed); err != nil {
+			return err
+		}
+		needed = least
+	}
 	if least <= needed && (most < 0 || most >= len(m.subs) && m.rest == nil) {
 		if m.rest != nil {
 			m.subs = append(m.subs, seq(m.rest, repeat(seq(lit(", "), m.rest), 0, -1)))
@@ -329,13 +336,8 @@ func (o *objectReader) bounds() error {
 		return nil
 	}
 	const counted = 256 // properties; each is there once for each number
-	switch {
-	case m.rest != nil && least > len(m.subs)+1:
-		return unsupported("schema: %s beyond the properties that are listed and one: others cannot be told to differ", nameOf(in(o.path, "minProperties")))
-	case max(least, most) > counted && m.rest == nil:
-		if least > len(m.subs) {
-			return wrong("schema: %s: there are %d properties and minProperties is %d", nameOf(o.path), len(m.subs), least)
-		}
+	if max(least, most) > counted && m.rest == nil && least > len(m.subs) {
+		return wrong("schema: %s: there are %d properties and minProperties is %d", nameOf(o.path), len(m.subs), least)
 	}
 	if most > counted {
 		most = max(least, counted)
@@ -348,6 +350,34 @@ func (o *objectReader) bounds() error {
 		if m.subs[i], err = o.rule(in(o.path, "properties"), sub); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// distinct adds n properties that must be there and are not listed. So that they differ, the name of each begins with letters
+// of another part of the alphabet.
+func (o *objectReader) distinct(n int) error {
+	const letters = 'z' - 'a' + 1
+	if n > letters || o.f["patternProperties"] != nil {
+		return unsupported("schema: %s beyond the properties that are listed and %d, or beside patternProperties: others cannot be told to differ",
+			nameOf(in(o.path, "minProperties")), letters)
+	}
+	for i := range n {
+		first, last := 'a'+letters*i/n, 'a'+letters*(i+1)/n-1
+		pair := alt()
+		const small = 'a' - 'A'
+		begin := fmt.Sprintf("^[%c-%c%c-%c]", first, last, first-small, last-small)
+		if err := o.pair(pair, []string{begin}, nil, o.more, in(o.path, "additionalProperties")); err != nil {
+			return err
+		}
+		if len(pair.subs) == 0 {
+			return unsupported("schema: %s: no name of its others begins with %c to %c, by which they are told to differ", nameOf(in(o.path, "minProperties")), first, last)
+		}
+		one, err := o.rule(in(o.path, "additionalProperties"), oneOf(pair.subs))
+		if err != nil {
+			return err
+		}
+		o.members.subs, o.members.must = append(o.members.subs, one), append(o.members.must, true)
 	}
 	return nil
 }
