@@ -44,6 +44,10 @@ YARN = rope(10000.0, "yarn", factor=4.0, original_max_position_embeddings=32)
 MOE = {"moe_intermediate_size": 24, "num_experts_per_tok": 2}
 DELTA = {"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 16, "linear_value_head_dim": 8, "linear_conv_kernel_dim": 4,
          "layer_types": ["linear_attention", "linear_attention", "full_attention"]}
+SCAN = {"mamba_n_heads": 4, "mamba_d_head": 16, "mamba_d_state": 8, "mamba_n_groups": 2, "mamba_chunk_size": 16}
+H1 = {"mamba_d_ssm": 64, "embedding_multiplier": 2.0, "lm_head_multiplier": 0.5, "mlp_multipliers": [0.5, 2.0], "key_multiplier": 0.5,
+      "attention_in_multiplier": 0.5, "attention_out_multiplier": 2.0, "ssm_in_multiplier": 2.0, "ssm_out_multiplier": 0.5,
+      "ssm_multipliers": [0.5, 2.0, 0.5, 2.0, 0.25], **SCAN}  # powers of two, which a file in float16 holds
 LATENT = {"kv_lora_rank": 16, "qk_nope_head_dim": 8, "qk_rope_head_dim": 8, "v_head_dim": 8, "head_dim": 8}
 
 # name: (model_type, settings, what a GGUF cannot say: then the folder only)
@@ -126,6 +130,20 @@ FAMILIES = {
                                                rope_parameters=rope(1e6, partial_rotary_factor=0.25), **MOE, **DELTA), True),
     "qwen3_next": ("qwen3_next", common(layers=3, head_dim=16, num_experts=4, shared_expert_intermediate_size=40,
                                         rope_parameters=rope(1e6, partial_rotary_factor=0.25), **MOE, **DELTA), True),
+    "mamba2": ("mamba2", {"hidden_size": WIDTH, "num_hidden_layers": 2, "num_heads": 4, "head_dim": 16, "state_size": 8, "n_groups": 2,
+                          "chunk_size": 16}, True),
+    "granitemoehybrid": ("granitemoehybrid", common(layers=3, layer_types=["linear_attention", "full_attention", "linear_attention"],
+                                                    shared_intermediate_size=48, num_local_experts=0, num_experts_per_tok=0,
+                                                    embedding_multiplier=6.0, logits_scaling=2.0, residual_multiplier=0.375,
+                                                    attention_multiplier=0.25, position_embedding_type="nope", **SCAN), True),
+    "bamba": ("bamba", common(layers=3, attn_layer_indices=[1], **SCAN), False),
+    "falcon_h1": ("falcon_h1", common(head_dim=16, rope_parameters=rope(1e5), **H1), True),
+    "falcon_h1-norm": ("falcon_h1", common(head_dim=16, rope_parameters=rope(1e5), mamba_rms_norm=True, **H1), False),
+    "nemotron_h": ("nemotron_h", {"hidden_size": WIDTH, "layers_block_type": ["linear_attention", "mlp", "full_attention", "moe"],
+                                  "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "intermediate_size": 48, "mamba_num_heads": 4,
+                                  "mamba_head_dim": 16, "n_groups": 2, "ssm_state_size": 8, "chunk_size": 16, "n_routed_experts": 4,
+                                  "moe_intermediate_size": 24, "moe_shared_expert_intermediate_size": 40, "num_experts_per_tok": 2,
+                                  "routed_scaling_factor": 2.5}, True),
 }
 
 
@@ -195,12 +213,13 @@ def tokenizer(folder):
 
 # What the converter looks for under names that transformers 5 no longer writes, for its copy of config.json only.
 OLD_NAMES = {"gpt2": {"n_ctx": 128}, "gpt_neox": {"rotary_pct": 0.5}, "falcon": {"num_kv_heads": 1}, "minimax_m2": {"rotary_dim": 8},
-             "glm": {"seq_length": 128}}
+             "glm": {"seq_length": 128}, "granitemoehybrid": {"layer_types": ["mamba", "attention", "mamba"]},
+             "nemotron_h": {"hybrid_override_pattern": "M-*E", "num_hidden_layers": 4}}
 
 
 # What it is told beside, and the families of whose tensors it computes others: it does so in the type of the folder, and is given float32.
 FLAGS = {name: ["--no-mtp"] for name in ("qwen3_5", "qwen3_5_moe", "qwen3_next")}
-COMPUTED = {"qwen3_5", "qwen3_5_moe", "qwen3_next"}
+COMPUTED = {"qwen3_5", "qwen3_5_moe", "qwen3_next", "mamba2", "granitemoehybrid", "falcon_h1", "nemotron_h"}
 
 
 def converter():

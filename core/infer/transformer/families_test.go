@@ -18,7 +18,6 @@ var notYet = []string{
 	"falcon_mamba",
 	"gemma3n", "gemma4", "gemma4_moe", "gemma4_old",
 	"jamba", "kimi_linear", "mamba",
-	"nemotron_h", "nemotron_h_moe", "nemotron_h_moe_old",
 	"recurrent_gemma",
 }
 

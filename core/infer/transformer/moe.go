@@ -20,38 +20,46 @@ type experts struct {
 	gate      []float32 // (Width) of the shared expert's weight; nil: 1
 }
 
-type expert struct{ gate, up, down linear }
+type expert struct {
+	gate, up, down linear
+	plain          bool // there is no gate
+}
 
 // experts binds a mixture of the layer.
 func (b *builder) experts(op *arch.MoE) *experts {
 	w := b.spec.Width
-	l := &experts{router: b.linear("ffn_gate_inp", op.Experts, w), how: op.Router, used: op.Used, act: then{gated: true, f: function(op.Act)}}
+	l := &experts{
+		router: b.linear("ffn_gate_inp", op.Experts, w), how: op.Router, used: op.Used, act: then{gated: !op.Plain, plain: op.Plain, f: function(op.Act)},
+	}
 	b.weigh(&l.router, 1, 1)
 	if op.Router.Corrected {
 		l.corrected = b.required(b.prefix+"exp_probs_b.bias", op.Experts)
 	}
 	if op.Shared > 0 {
-		l.shared = &expert{
-			gate: b.linear("ffn_gate_shexp", op.Shared, w), up: b.linear("ffn_up_shexp", op.Shared, w), down: b.linear("ffn_down_shexp", w, op.Shared),
-		}
-		for _, x := range []*linear{&l.shared.gate, &l.shared.up, &l.shared.down} {
-			b.weigh(x, 1, 1)
-		}
+		x := b.expert(op.Plain, "_shexp", op.Shared, 1, 1)
+		l.shared = &x
 		if op.SharedGate {
 			l.gate = b.required(b.prefix+"ffn_gate_inp_shexp.weight", w)
 		}
 	}
 	for e := range op.Experts {
-		name := func(part string) string { return part + "." + strconv.Itoa(e) }
-		x := expert{
-			gate: b.linear(name("ffn_gate"), op.Hidden, w), up: b.linear(name("ffn_up"), op.Hidden, w), down: b.linear(name("ffn_down"), w, op.Hidden),
-		}
-		for _, l := range []*linear{&x.gate, &x.up, &x.down} {
-			b.weigh(l, op.Used, op.Experts)
-		}
-		l.all = append(l.all, x)
+		l.all = append(l.all, b.expert(op.Plain, "."+strconv.Itoa(e), op.Hidden, op.Used, op.Experts))
 	}
 	return l
+}
+
+// expert binds the matrices of one whose names end so, and of which a token reads part/of.
+func (b *builder) expert(plain bool, end string, hidden, part, of int) expert {
+	w := b.spec.Width
+	x := expert{plain: plain}
+	if !plain {
+		x.gate = b.linear("ffn_gate"+end, hidden, w)
+		b.weigh(&x.gate, part, of)
+	}
+	x.up, x.down = b.linear("ffn_up"+end, hidden, w), b.linear("ffn_down"+end, w, hidden)
+	b.weigh(&x.up, part, of)
+	b.weigh(&x.down, part, of)
+	return x
 }
 
 // pick is an expert that a row was sent to.
@@ -71,7 +79,8 @@ func (l *experts) forward(s *step) {
 	// Ascending, so that each row adds up its experts in an order of its own.
 	for e := range l.all {
 		if n := s.gatherRows(l, e); n > 0 {
-			l.all[e].forward(s, n, l.act)
+			s.prepare(s.gx, n, s.m.spec.Width)
+			l.all[e].forward(s, s.gd, n, s.sub, l.act)
 			s.scatterRows(l, e)
 		}
 	}
@@ -85,13 +94,7 @@ func (l *experts) together(s *step) {
 		clear(s.out[:s.t*w])
 		return
 	}
-	ffn := l.shared.gate.w.Rows
-	s.queue(&l.shared.gate, s.gate, ffn)
-	s.queue(&l.shared.up, s.up, ffn)
-	s.compute(s.p, s.groups, l.act)
-	s.prepare(s.gate, s.t, ffn)
-	s.queue(&l.shared.down, s.out, w)
-	s.compute(s.p, s.groups, nothing)
+	l.shared.forward(s, s.out, s.t, s.groups, l.act)
 	if l.gate == nil {
 		return
 	}
@@ -120,16 +123,19 @@ func (s *step) gatherRows(l *experts, e int) int {
 	return len(s.gt)
 }
 
-// forward computes gd = down(act(gate(gx)) · up(gx)) for n rows.
-func (x *expert) forward(s *step, n int, act then) {
-	ffn, w := x.gate.w.Rows, x.down.w.Rows
-	s.prepare(s.gx, n, w)
-	s.queue(&x.gate, s.gate, ffn)
+// forward computes y = down(act(gate(x)) · up(x)), or down(act(up(x))), for n rows of the input that is prepared.
+func (x *expert) forward(s *step, y []float32, n int, groups []rowGroup, act then) {
+	ffn, w := x.up.w.Rows, x.down.w.Rows
+	hidden := s.up
+	if !x.plain {
+		hidden = s.gate
+		s.queue(&x.gate, s.gate, ffn)
+	}
 	s.queue(&x.up, s.up, ffn)
-	s.compute(s.p, s.sub, act)
-	s.prepare(s.gate, n, ffn)
-	s.queue(&x.down, s.gd, w)
-	s.compute(s.p, s.sub, nothing)
+	s.compute(s.p, groups, act)
+	s.prepare(hidden, n, ffn)
+	s.queue(&x.down, y, w)
+	s.compute(s.p, groups, nothing)
 }
 
 // scatterRows adds the weighted results of expert e to the rows that asked for it.

@@ -106,6 +106,7 @@ type MoE struct {
 	Router        Router
 	Shared        int  // width of an expert that every row goes through; 0: none
 	SharedGate    bool // its result is multiplied by σ(ffn_gate_inp_shexp · h)
+	Plain         bool // experts, the shared one too, are down(act(up(h))) and have no gate
 }
 
 // Router says how the logits of ffn_gate_inp become experts and weights. The zero value is Mixtral's: the largest logits are

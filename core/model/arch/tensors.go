@@ -269,7 +269,9 @@ func (l *lister) experts(m *MoE) {
 		if m.SharedGate {
 			l.vector("ffn_gate_inp_shexp.weight", l.width)
 		}
-		l.linear("ffn_gate_shexp", m.Shared, l.width, Absent)
+		if !m.Plain {
+			l.linear("ffn_gate_shexp", m.Shared, l.width, Absent)
+		}
 		l.linear("ffn_up_shexp", m.Shared, l.width, Absent)
 		l.linear("ffn_down_shexp", l.width, m.Shared, Absent)
 	}
@@ -279,7 +281,9 @@ func (l *lister) experts(m *MoE) {
 			l.add(Tensor{Name: name + ".weight", Rows: rows, Cols: cols, Role: Expert, Used: m.Used, Experts: m.Experts})
 			l.bias(name, rows, m.Bias)
 		}
-		of("ffn_gate", m.Hidden, l.width)
+		if !m.Plain {
+			of("ffn_gate", m.Hidden, l.width)
+		}
 		of("ffn_up", m.Hidden, l.width)
 		of("ffn_down", l.width, m.Hidden)
 	}
