@@ -15,3 +15,8 @@ func convAvx2(a unsafe.Pointer)
 //
 //go:noescape
 func deltaAvx2(a unsafe.Pointer)
+
+// scanAvx2 is the kernel of that name in quant/kernel/csrc/recur.c.
+//
+//go:noescape
+func scanAvx2(a unsafe.Pointer)

@@ -100,6 +100,7 @@ func avx2Table() (s simd.Set) {
 	s.TurnScales = turnScalesAvx2
 	s.Conv = convAvx2
 	s.Delta = deltaAvx2
+	s.Scan = scanAvx2
 	s.Tile[quant.Q4_0] = tileQ40Avx2
 	s.Tile[quant.IQ4_NL] = tileIQ4NLAvx2
 	s.Tile[quant.Q8_0] = tileQ80Avx2

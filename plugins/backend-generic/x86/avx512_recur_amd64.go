@@ -15,3 +15,8 @@ func convAvx512(a unsafe.Pointer)
 //
 //go:noescape
 func deltaAvx512(a unsafe.Pointer)
+
+// scanAvx512 is the kernel of that name in quant/kernel/csrc/recur.c.
+//
+//go:noescape
+func scanAvx512(a unsafe.Pointer)

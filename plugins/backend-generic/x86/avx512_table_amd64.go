@@ -107,6 +107,7 @@ func avx512Table() (s simd.Set) {
 	s.TurnScales = turnScalesAvx512
 	s.Conv = convAvx512
 	s.Delta = deltaAvx512
+	s.Scan = scanAvx512
 	s.Tile[quant.Q4_0] = tileQ40Avx512
 	s.Tile[quant.IQ4_NL] = tileIQ4NLAvx512
 	s.Tile[quant.Q8_0] = tileQ80Avx512

@@ -15,3 +15,8 @@ func convNeon(a unsafe.Pointer)
 //
 //go:noescape
 func deltaNeon(a unsafe.Pointer)
+
+// scanNeon is the kernel of that name in quant/kernel/csrc/recur.c.
+//
+//go:noescape
+func scanNeon(a unsafe.Pointer)

@@ -90,6 +90,7 @@ func baseTable() (s simd.Set) {
 	s.TurnScales = turnScalesNeon
 	s.Conv = convNeon
 	s.Delta = deltaNeon
+	s.Scan = scanNeon
 	s.RMSNorm = rmsNormNeon
 	s.LayerNorm = layerNormNeon
 	s.Rotate = rotateNeon

@@ -15,3 +15,8 @@ func convDot(a unsafe.Pointer)
 //
 //go:noescape
 func deltaDot(a unsafe.Pointer)
+
+// scanDot is the kernel of that name in quant/kernel/csrc/recur.c.
+//
+//go:noescape
+func scanDot(a unsafe.Pointer)

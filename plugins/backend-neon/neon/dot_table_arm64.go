@@ -84,6 +84,7 @@ func dotTable() (s simd.Set) {
 	s.TurnScales = turnScalesDot
 	s.Conv = convDot
 	s.Delta = deltaDot
+	s.Scan = scanDot
 	s.RMSNorm = rmsNormDot
 	s.LayerNorm = layerNormDot
 	s.Rotate = rotateDot

@@ -27,7 +27,22 @@ struct delta {
     long keys, values;
 };
 
+// rows of one head of the selective scan with one decay for each row; states is a multiple of 16, dim of 4. y may be x.
+struct scan {
+    float *s; // (dim, states)
+    const float *x;
+    float *y;
+    const float *b, *c;
+    const float *e; // factors, side by side
+    const float *dt;
+    const float *d; // of the head; null: none
+    long ldx, ldy, ldbc, lddt;
+    long rows;
+    long dim, states;
+};
+
 KERNEL NAME(conv)(const struct conv *a);
+KERNEL NAME(scan)(const struct scan *a);
 KERNEL NAME(delta)(const struct delta *a);
 
 // LANES channels of a convolution over width positions, 3 or 4.
@@ -100,4 +115,55 @@ KERNEL NAME(delta)(const struct delta *a) {
     long at = 0;
     for (; at + 4 * LANES <= a->values; at += 4 * LANES) deltaTile(a, at, 4);
     for (; at < a->values; at += 16) deltaTile(a, at, PARTS);
+}
+
+INLINE float fmaOne(float a, float b, float c) {
+#if LANES == 4
+    return vget_lane_f32(vfma_f32(vdup_n_f32(c), vdup_n_f32(a), vdup_n_f32(b)), 0);
+#else
+    return _mm_cvtss_f32(_mm_fmadd_ss(_mm_set_ss(a), _mm_set_ss(b), _mm_set_ss(c)));
+#endif
+}
+
+// So many rows of a state at a time as there are registers for their sums.
+#define SCANNED (LANES == 8 ? 2 : 4)
+
+KERNEL NAME(scan)(const struct scan *a) {
+    const float *x = a->x, *b = a->b, *c = a->c, *e = a->e, *dt = a->dt;
+    float *y = a->y;
+    for (long left = a->rows; left > 0; left--) {
+        FENCE; // as above
+        F f = P(set1_ps)(*e);
+        float *s = a->s;
+        ONCE for (long i = 0; i < a->dim; i += SCANNED) {
+            F u[SCANNED];
+            W sum[SCANNED];
+            UNROLL for (int r = 0; r < SCANNED; r++) {
+                u[r] = P(set1_ps)(x[i + r] * *dt);
+                sum[r] = wset(0);
+            }
+            ONCE for (long j = 0; j < a->states; j += 16) {
+                UNROLL for (int k = 0; k < PARTS; k++) {
+                    F p = P(loadu_ps)(b + j + LANES * k), q = P(loadu_ps)(c + j + LANES * k);
+                    float *row = s + j + LANES * k;
+                    UNROLL for (int r = 0; r < SCANNED; r++, row += a->states) {
+                        F t = P(fmadd_ps)(P(loadu_ps)(row), f, P(mul_ps)(u[r], p));
+                        P(storeu_ps)(row, t);
+                        sum[r].v[k] = P(fmadd_ps)(t, q, sum[r].v[k]);
+                    }
+                }
+            }
+            UNROLL for (int r = 0; r < SCANNED; r++) {
+                float v = x[i + r], o = fold(sum[r]);
+                y[i + r] = a->d ? fmaOne(*a->d, v, o) : o;
+            }
+            s += SCANNED * a->states;
+        }
+        x += a->ldx;
+        y += a->ldy;
+        b += a->ldbc;
+        c += a->ldbc;
+        dt += a->lddt;
+        e++;
+    }
 }

@@ -48,13 +48,20 @@ func Bench(b *testing.B, impl kernel.Kernels) {
 	}
 	if k, ok := impl.(kernel.Recurrence); ok {
 		for _, rows := range []int{1, 128} {
-			// One of the sixteen value heads and of the 6144 channels of a layer of Qwen3.5 0.8B. A state must not fade while it is measured.
-			conv, delta := Conv(r, rows, 6144, 4), Delta(r, rows, 1, 1, 128, 128, false)
+			// One of the sixteen value heads and the 6144 channels of a layer of Qwen3.5 0.8B, and one of the heads of Granite 4-H. A state
+			// must not fade while it is measured.
+			conv, delta, scan := Conv(r, rows, 6144, 4), Delta(r, rows, 1, 1, 128, 128, false), Scan(r, rows, 1, 64, 128, 1, false)
 			clear(delta.Decay)
 			clear(delta.Beta)
+			clear(scan.A)
 			b.Run(fmt.Sprintf("conv/rows=%d", rows), func(b *testing.B) {
 				for b.Loop() {
 					k.Conv(conv, 0, conv.Channels)
+				}
+			})
+			b.Run(fmt.Sprintf("scan/rows=%d", rows), func(b *testing.B) {
+				for b.Loop() {
+					k.Scan(scan, 0, 1)
 				}
 			})
 			b.Run(fmt.Sprintf("delta/rows=%d", rows), func(b *testing.B) {

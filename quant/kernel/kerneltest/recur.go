@@ -133,8 +133,12 @@ func recurrence(t *testing.T, impl kernel.Kernels) {
 				diff(t, what+": state", a.State, want.State)
 			}
 		}
-		for _, s := range [][4]int{{4, 8, 16, 2}, {6, 64, 128, 1}, {3, 5, 20, 3}, {40, 1, 16, 1}, {7, 1, 9, 1}, {2, 6, 48, 2}} {
+		for _, s := range [][4]int{{4, 8, 16, 2}, {6, 64, 128, 1}, {3, 5, 20, 3}, {40, 1, 16, 1}, {7, 1, 9, 1}, {2, 6, 48, 2}, {2, 4, 16, 1}} {
 			for _, perState := range []bool{false, true} {
+				rows := rows
+				if rows == 70 && s == [4]int{2, 4, 16, 1} {
+					rows = 150 // more than decays are computed for at once
+				}
 				if rows == 70 && s[2] == 128 && perState {
 					continue
 				}

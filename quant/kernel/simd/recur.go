@@ -25,6 +25,15 @@ type deltaArgs struct {
 	keys, values               int
 }
 
+// scanArgs is struct scan of csrc/recur.c.
+type scanArgs struct {
+	s, x, y, b, c        unsafe.Pointer
+	e, dt, d             unsafe.Pointer
+	ldx, ldy, ldbc, lddt int
+	rows                 int
+	dim, states          int
+}
+
 // Conv computes channels [lo, hi).
 func (k *Kernels) Conv(a *kernel.ConvArgs, lo, hi int) {
 	n := (hi - lo) / k.Lanes * k.Lanes
@@ -47,6 +56,37 @@ func (k *Kernels) Conv(a *kernel.ConvArgs, lo, hi int) {
 	k.free.put(s)
 	if lo+n < hi {
 		k.Portable.Conv(a, lo+n, hi)
+	}
+}
+
+// Scan computes heads [lo, hi).
+func (k *Kernels) Scan(a *kernel.ScanArgs, lo, hi int) {
+	if k.Set.Scan == nil || a.PerState || a.States%16 != 0 || a.HeadDim%4 != 0 || a.Rows < 1 {
+		k.Portable.Scan(a, lo, hi)
+		return
+	}
+	n, p, last := a.States, a.HeadDim, a.Rows-1
+	s := k.free.get()
+	defer k.free.put(s)
+	for h := lo; h < hi; h++ {
+		g := h * a.Groups / a.Heads
+		state := a.State[h*p*n : (h+1)*p*n]
+		_, _ = a.X[last*a.LdX+(h+1)*p-1], a.Y[last*a.LdY+(h+1)*p-1]
+		_, _, _ = a.B[last*a.LdBC+(g+1)*n-1], a.C[last*a.LdBC+(g+1)*n-1], a.DT[last*a.LdDT+h]
+		for t := 0; t < a.Rows; t += len(s.decay) {
+			rows := min(len(s.decay), a.Rows-t)
+			for i := range rows {
+				s.decay[i] = kernel.Exp(float32(a.DT[(t+i)*a.LdDT+h] * a.A[h]))
+			}
+			s.scan = scanArgs{
+				s: ptr(state), x: ptr(a.X[t*a.LdX+h*p:]), y: ptr(a.Y[t*a.LdY+h*p:]), b: ptr(a.B[t*a.LdBC+g*n:]), c: ptr(a.C[t*a.LdBC+g*n:]),
+				e: ptr(s.decay[:]), dt: ptr(a.DT[t*a.LdDT+h:]), ldx: a.LdX, ldy: a.LdY, ldbc: a.LdBC, lddt: a.LdDT, rows: rows, dim: p, states: n,
+			}
+			if a.D != nil {
+				s.scan.d = ptr(a.D[h:])
+			}
+			k.Set.Scan(unsafe.Pointer(&s.scan))
+		}
 	}
 }
 

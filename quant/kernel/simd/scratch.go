@@ -121,7 +121,8 @@ type scratch struct {
 	prepare    prepareArgs
 	conv       convArgs
 	delta      deltaArgs
-	decay      [128]float32 // factors of the delta rule's rows
+	scan       scanArgs
+	decay      [128]float32 // factors of the rows of a delta rule or a scan
 	home       int          // where get looked first
 }
 
@@ -163,7 +164,7 @@ func (l *scratchList) put(s *scratch) {
 	clear(s.panels[:])
 	clear(s.next[:])
 	s.gemm, s.gemv, s.pack, s.dot, s.prepare = gemmArgs{}, gemvArgs{}, packArgs{}, dotArgs{}, prepareArgs{}
-	s.few, s.conv, s.delta = fewArgs{}, convArgs{}, deltaArgs{}
+	s.few, s.conv, s.delta, s.scan = fewArgs{}, convArgs{}, deltaArgs{}, scanArgs{}
 	for i := range l.idle { // home() may differ here, and get would search for it all round
 		slot := &l.idle[(s.home+i)%scratchSlots].s
 		if slot.Load() == nil && slot.CompareAndSwap(nil, s) {

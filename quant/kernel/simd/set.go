@@ -87,7 +87,7 @@ type Set struct {
 	LoRAUp    func(y, b, mid unsafe.Pointer, rank, n, scale int)
 
 	// What passes a state from row to row. May be nil.
-	Conv, Delta Args
+	Conv, Delta, Scan Args
 }
 
 // Kernels computes with a Set, and in portable Go what it leaves.
