@@ -144,6 +144,11 @@ FAMILIES = {
                                   "mamba_head_dim": 16, "n_groups": 2, "ssm_state_size": 8, "chunk_size": 16, "n_routed_experts": 4,
                                   "moe_intermediate_size": 24, "moe_shared_expert_intermediate_size": 40, "num_experts_per_tok": 2,
                                   "routed_scaling_factor": 2.5}, True),
+    "mamba": ("mamba", {"hidden_size": WIDTH, "num_hidden_layers": 2, "state_size": 8, "time_step_rank": 4, "tie_word_embeddings": False}, True),
+    "falcon_mamba": ("falcon_mamba", {"hidden_size": WIDTH, "num_hidden_layers": 2, "state_size": 8, "time_step_rank": 4, "mixer_rms_eps": 1e-5,
+                                      "tie_word_embeddings": False}, True),
+    "jamba": ("jamba", common(layers=4, attn_layer_period=4, attn_layer_offset=1, expert_layer_period=2, expert_layer_offset=1, num_experts=4,
+                              num_experts_per_tok=2, mamba_d_state=8, mamba_dt_rank=4), True),
 }
 
 
@@ -219,7 +224,8 @@ OLD_NAMES = {"gpt2": {"n_ctx": 128}, "gpt_neox": {"rotary_pct": 0.5}, "falcon": 
 
 # What it is told beside, and the families of whose tensors it computes others: it does so in the type of the folder, and is given float32.
 FLAGS = {name: ["--no-mtp"] for name in ("qwen3_5", "qwen3_5_moe", "qwen3_next")}
-COMPUTED = {"qwen3_5", "qwen3_5_moe", "qwen3_next", "mamba2", "granitemoehybrid", "falcon_h1", "nemotron_h"}
+COMPUTED = {"qwen3_5", "qwen3_5_moe", "qwen3_next", "mamba2", "granitemoehybrid", "falcon_h1", "nemotron_h", "mamba",
+            "falcon_mamba", "jamba"}
 
 
 def converter():

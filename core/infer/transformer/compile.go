@@ -98,6 +98,8 @@ func (b *builder) unit(sub *arch.Sub) {
 		u.op = b.cross(&op)
 	case arch.ShortConv:
 		u.op = b.shortConv(&op)
+	case arch.Mamba1:
+		u.op = b.mamba1(&op)
 	case arch.Mamba2:
 		u.op = b.mamba2(&op)
 	case arch.Delta:

@@ -118,6 +118,15 @@ func scratchSizes(spec *arch.Spec, o *Options) sizes {
 				need(bufQKV, 3*rows*width)
 				need(bufO, rows*width)
 				need(bufLora, 3*rows*width)
+			case arch.Mamba1:
+				x := op.Rank + 2*op.States
+				need(bufQKV, rows*int64(2*op.Inner))
+				need(bufO, rows*int64(op.Inner))
+				need(bufGate, rows*int64(x))
+				need(bufUp, rows*int64(op.Inner))
+				need(bufGX, rows*int64(op.Rank))
+				need(bufLora, rows*int64(max(2*op.Inner, x)))
+				z.actCols = max(z.actCols, op.Inner, op.Rank)
 			case arch.Mamba2:
 				n := op.Inner() + op.Channels() + op.Heads
 				need(bufQKV, rows*int64(n))

@@ -64,6 +64,7 @@ type step struct {
 	scan     scanJob
 	mix      mixJob
 	gating   gateJob
+	one      oneJobs
 	open     openJob
 	deltaMix deltaMixJob
 	delta    deltaJob
@@ -136,6 +137,7 @@ func newStep(m *Model, z *sizes, mem []float32) *step {
 		}
 	}
 	s.mix.s, s.scan.s, s.gating.s = s, s, s
+	s.one.split.s, s.one.gate.s = s, s
 	s.recur, s.runs = recurrence(m.k), make([]seqRun, 0, z.rows)
 	s.conv.s, s.open.s, s.deltaMix.s, s.delta.s = s, s, s, s
 	s.low.k = kernel.LowRank(kernel.Portable{})

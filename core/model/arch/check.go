@@ -89,6 +89,12 @@ func (s *Spec) check() error {
 				if s.Kind == Encoder {
 					c.fail(ErrUnsupported, "an encoder with a causal convolution")
 				}
+			case Mamba1:
+				attends = true
+				c.mamba1(&op)
+				if s.Kind == Encoder {
+					c.fail(ErrUnsupported, "an encoder with a causal scan")
+				}
 			case Mamba2:
 				attends = true
 				c.mamba2(&op)
@@ -236,6 +242,14 @@ func (c *checker) states(s *Spec) {
 	if n > maxState {
 		c.fail(ErrUnsupported, "a sequence with a state of %d values: at most %d are kept", n, maxState)
 	}
+}
+
+func (c *checker) mamba1(m *Mamba1) {
+	c.within("width of the scan", m.Inner, 1, maxFFN)
+	c.within("number of states of the scan", m.States, 1, maxStates)
+	c.within("rank of the steps of time", m.Rank, 1, maxWidth)
+	c.within("kernel of the convolution", m.Kernel, 2, maxKernel)
+	c.norm(&m.Norm)
 }
 
 func (c *checker) mamba2(m *Mamba2) {

@@ -83,7 +83,7 @@ func families() []Family {
 		lfm2(), lfm2moe(),
 		mamba2(),
 		qwen35(), qwen35moe(), qwen3next(),
-		granitehybrid(), bamba(), falconh1(), nemotronh(),
+		granitehybrid(), bamba(), falconh1(), nemotronh(), mamba(), falconmamba(), jamba(),
 		bert(), roberta(), modernbert(), nomicbert(), eurobert(),
 		t5(), mt5(), umt5(), bart(), mbart(), marian(), pegasus(), m2m100(),
 	}

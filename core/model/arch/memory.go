@@ -42,6 +42,8 @@ func States(s *Spec) []State {
 			switch op := layer[i].Op.(type) {
 			case ShortConv:
 				out = append(out, State{Layer: n, Values: (op.Kernel - 1) * s.Width})
+			case Mamba1:
+				out = append(out, State{Layer: n, Values: op.ConvState() + op.Inner*op.States})
 			case Mamba2:
 				out = append(out, State{Layer: n, Values: op.ConvState() + op.Inner()*op.States})
 			case Delta:

@@ -186,6 +186,31 @@ func (m *Mamba2) Channels() int { return m.Inner() + 2*m.Groups*m.States }
 // ConvState is the part of the state that the convolution keeps, in whole cache lines.
 func (m *Mamba2) ConvState() int { return ((m.Kernel-1)*m.Channels() + 15) &^ 15 }
 
+// Mamba1 is the selective scan with a decay for each channel and state (Gu and Dao 2023). With [x, z] = in(h): x = SiLU(conv(x)) over each
+// channel by itself; [dt, B, C] = ssm_x(x), which may be normalised; dt = softplus(ssm_dt(dt)); for each channel S = exp(dt·A)·S + dt·x·B and
+// y = S·C + D·x; out of y·SiLU(z). Its state are the last Kernel-1 inputs of the convolution, and S. Tensors: ssm_in, ssm_conv1d (Inner,
+// Kernel), ssm_x, ssm_dt, ssm_a (Inner, States), ssm_d (Inner), ssm_out; of norms ssm_dt_norm, ssm_b_norm and ssm_c_norm.
+type Mamba1 struct {
+	Inner, States, Rank int
+	Kernel              int
+	Norm                Norm // of dt, B and C, its name being only "ssm" where they have weights; zero: none
+	Logs                bool // ssm_a holds ln(-A), else A
+	Bias, ConvBias      Presence
+}
+
+// ConvState is the part of the state that the convolution keeps, in whole cache lines.
+func (m *Mamba1) ConvState() int { return ((m.Kernel-1)*m.Inner + 15) &^ 15 }
+
+// Norms are those of dt, B and C.
+func (m *Mamba1) Norms() [3]Norm {
+	out := [3]Norm{m.Norm, m.Norm, m.Norm}
+	if m.Norm.Name != "" {
+		out[0].Name, out[1].Name, out[2].Name = "ssm_dt_norm", "ssm_b_norm", "ssm_c_norm"
+	}
+	return out
+}
+
+func (Mamba1) op() {}
 func (Mamba2) op() {}
 
 // Delta is the gated delta net (Yang et al. 2024) of Qwen3-Next and Qwen3.5. Of a row h, [q k v] = SiLU(conv(W h)) by a causal

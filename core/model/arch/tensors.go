@@ -142,6 +142,8 @@ func (l *lister) layer(n int, layer Layer) {
 			l.add(Tensor{Name: "shortconv.conv.weight", Rows: l.width, Cols: op.Kernel, Role: Vector})
 			l.bias("shortconv.conv", l.width, op.Bias)
 			l.linear("shortconv.out_proj", l.width, l.width, op.Bias)
+		case Mamba1:
+			l.mamba1(&op)
 		case Mamba2:
 			l.mamba2(&op)
 		case Delta:
@@ -211,6 +213,21 @@ func (l *lister) cross(c *Cross) {
 	l.linear("cross_attn_k", n, l.width, c.Bias)
 	l.linear("cross_attn_v", n, l.width, c.Bias)
 	l.linear("cross_attn_output", l.width, n, c.Bias)
+}
+
+func (l *lister) mamba1(m *Mamba1) {
+	l.linear("ssm_in", 2*m.Inner, l.width, m.Bias)
+	l.add(Tensor{Name: "ssm_conv1d.weight", Rows: m.Inner, Cols: m.Kernel, Role: Vector})
+	l.bias("ssm_conv1d", m.Inner, m.ConvBias)
+	l.linear("ssm_x", m.Rank+2*m.States, m.Inner, Absent)
+	norms := m.Norms()
+	l.norm(&norms[0], m.Rank)
+	l.norm(&norms[1], m.States)
+	l.norm(&norms[2], m.States)
+	l.linear("ssm_dt", m.Inner, m.Rank, Required)
+	l.add(Tensor{Name: "ssm_a.weight", Rows: m.Inner, Cols: m.States, Role: Vector})
+	l.vector("ssm_d.weight", m.Inner)
+	l.linear("ssm_out", l.width, m.Inner, m.Bias)
 }
 
 func (l *lister) mamba2(m *Mamba2) {
