@@ -90,6 +90,10 @@ test-home: build ## what Home Assistant is told, by its own schemas and template
 test-clients: build ## unchanged HTTP clients in Python and JavaScript against the built edged (installs them in .cache)
 	@test/clients/run
 
+.PHONY: test-node-red
+test-node-red: build ## the flows of docs/node-red in a real Node-RED (installs it in .cache; wants Node 18 or newer)
+	@test/nodered/run
+
 .PHONY: soak
 soak: build ## the long sets: an hour or more (EDGED_SOAK=1)
 	EDGED_SOAK=1 $(GO) test -count=1 -v -timeout 3h ./test/...

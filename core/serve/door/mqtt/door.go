@@ -167,7 +167,17 @@ func (d *Door) Event(req *dispatch.Request, ev dispatch.Event) {
 }
 
 // refuse publishes why a message was not taken as a request.
-func (d *Door) refuse(topic string, p *problem) {
+func (d *Door) refuse(topic string, props link.Properties, p *problem) {
+	in, wrong, ok := d.topics.parse(topic)
+	named := ok && wrong == ""
+	if named && in.level == levelAsk {
+		to, told := told(d.topics.refusal(in, props, d.limits.replyToAllow, d.topics.Answer(in.name)), true)
+		d.out.put(&outgoing{topic: to, props: told, class: complaint, payload: plainError(p.err)})
+		return
+	}
+	if named {
+		p.reply = d.topics.refusal(in, props, d.limits.replyToAllow, p.reply)
+	}
 	if p.reply != "" {
 		e := Event{ID: p.id, Attempt: 1, User: p.user, Done: true, Error: errorOf(p.err)}
 		to, props := told(p.reply, false)
@@ -176,7 +186,7 @@ func (d *Door) refuse(topic string, p *problem) {
 	}
 	// Beside those of the client that published: the access list of docs/security.md lets it read its own alone.
 	client := ""
-	if in, wrong, ok := d.topics.parse(topic); ok && wrong == "" && in.level != levelAsk {
+	if named {
 		client = in.name
 	}
 	d.complain(client, Complaint{Topic: fields.Short(topic), ID: p.id, User: p.user, Error: *errorOf(p.err)})
@@ -189,11 +199,6 @@ func (d *Door) complain(client string, c Complaint) {
 		return // texts can always be encoded
 	}
 	d.out.put(&outgoing{topic: d.topics.Errors(client), class: complaint, payload: data})
-}
-
-// answerPlain answers an ask that was not taken.
-func (d *Door) answerPlain(tag string, err *dispatch.Error) {
-	d.out.put(&outgoing{topic: d.topics.Answer(tag), class: complaint, payload: plainError(err)})
 }
 
 // SetStatus publishes the node's state, retained, now and after every reconnect.

@@ -51,6 +51,21 @@ func (t Topics) five(in input, req *dispatch.Request, p link.Properties, l limit
 	return nil
 }
 
+// refusal is where the sender of a message that is not taken hears of it: on the response topic that it names, if it may, and with its
+// correlation data, by which it knows its request. otherwise is the address without these; "": none.
+func (t Topics) refusal(in input, p link.Properties, allowed []string, otherwise string) string {
+	if len(p.Correlation) > maxCorrelation {
+		return otherwise
+	}
+	if p.ResponseTopic != "" && (t.ownResponse(in, p.ResponseTopic) || t.replyTo(p.ResponseTopic, allowed) == "") {
+		return address(p.ResponseTopic, p.Correlation)
+	}
+	if otherwise == "" || strings.Contains(otherwise, "\x00") {
+		return otherwise
+	}
+	return address(otherwise, p.Correlation)
+}
+
 // ownResponse reports whether a topic is one of those on which the sender of a message is answered anyhow: nobody need allow it.
 func (t Topics) ownResponse(in input, topic string) bool {
 	if in.level == levelAsk {

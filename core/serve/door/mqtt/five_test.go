@@ -45,8 +45,11 @@ func TestResponseTopic(t *testing.T) {
 				{"edged/pi/ask/shed", "hello", "edged/pi/answer/shed", "edged/pi/answer/shed", "hello", "text/plain; charset=utf-8", true},
 				{"edged/pi/request/k", `{"prompt":"hi"}`, "home/kitchen/answers", "home/kitchen/answers", `"text":"hi"`, "application/json", true},
 				{"edged/pi/request/k", `{"id":"x","prompt":"hi"}`, "edged/pi/response/k/rr1", "edged/pi/response/k/rr1", `"text":"hi"`, "application/json", true},
-				{"edged/pi/request/k", `{"id":"y","prompt":"hi"}`, "edged/pi/response/other/rr1", "edged/pi/response/k/y", "response topic: matches none of mqtt.reply_to_allow", "application/json", false},
-				{"edged/pi/request/k", `{"id":"z","prompt":"hi"}`, "edged/pi/ask", "edged/pi/response/k/z", "response topic: is a topic of edged's own", "application/json", false},
+				{"edged/pi/request/k", `{"id":"v","prompt":"hi","max_tokens":-1}`, "home/kitchen/answers", "home/kitchen/answers", `"id":"v","attempt":1,"seq":0,"done":true,"error":{"code":"invalid_request"`, "application/json", true},
+				{"edged/pi/request/k", `no JSON`, "edged/pi/response/k/rr1", "edged/pi/response/k/rr1", `"code":"invalid_request"`, "application/json", true},
+				{"edged/pi/ask", "\xff", "home/kitchen/answers", "home/kitchen/answers", "error: invalid_request: the prompt is not UTF-8", "text/plain; charset=utf-8", true},
+				{"edged/pi/request/k", `{"id":"y","prompt":"hi"}`, "edged/pi/response/other/rr1", "edged/pi/response/k/y", "response topic: matches none of mqtt.reply_to_allow", "application/json", true},
+				{"edged/pi/request/k", `{"id":"z","prompt":"hi"}`, "edged/pi/ask", "edged/pi/response/k/z", "response topic: is a topic of edged's own", "application/json", true},
 			} {
 				client.Publish(link.Message{Topic: test.topic, QoS: 1, Payload: []byte(test.payload), Properties: link.Properties{
 					ResponseTopic: test.response, Correlation: []byte{0, 1, 255}, Expires: true, Expiry: 90 * time.Second,

@@ -156,7 +156,7 @@ func (d *Door) receive(m *link.Received) {
 		// It came from the broker's store at a subscription, not from a client: its time was when it was
 		// published, and taking it again at every reconnect would answer it for ever.
 		m.Ack()
-		d.retainedInput(in, m.Topic, m.Payload)
+		d.retainedInput(in, m.Topic, m.Payload, m.Properties)
 		return
 	}
 	msg := incoming{topic: m.Topic, payload: m.Payload, qos: m.QoS, props: m.Properties, ack: m.Ack}
@@ -177,18 +177,14 @@ func (d *Door) receive(m *link.Received) {
 
 // retainedInput tells, once for each message, that a message which a broker had kept is not taken: who published it with the
 // retain flag before the node was there would wait for ever.
-func (d *Door) retainedInput(in input, topic string, payload []byte) {
+func (d *Door) retainedInput(in input, topic string, payload []byte, props link.Properties) {
 	if len(payload) == 0 || !d.seen.add(hashOf(topic, payload)) {
 		return
 	}
 	d.log.Info("a retained message on an input topic is not taken", "topic", topic)
 	err := invalid("a retained message is not taken, since every start would take it again: publish it without the retain flag")
-	if in.level == levelAsk {
-		d.answerPlain(validName(in.name), err)
-		return
-	}
 	p := &problem{err: err}
-	if fields.Check(payload) == nil {
+	if in.level != levelAsk && fields.Check(payload) == nil {
 		dr := &draft{req: &dispatch.Request{}, given: map[string]bool{}}
 		dr.findID(payload)
 		p.id, p.user = dr.id, dr.req.Echo
@@ -196,7 +192,7 @@ func (d *Door) retainedInput(in input, topic string, payload []byte) {
 	if name := validName(in.name); p.id != "" && name == in.name {
 		p.reply = d.topics.response(in.group, name, p.id)
 	}
-	d.refuse(topic, p)
+	d.refuse(topic, props, p)
 }
 
 // maxSeen bounds the retained messages that are remembered as told of.
@@ -234,12 +230,8 @@ func (d *Door) overflow(m incoming) {
 	const again = time.Second
 	full := &dispatch.Error{Code: dispatch.CodeQueueFull, Message: "too many requests arrive at once", Retry: again}
 	in, _, _ := d.topics.parse(m.topic)
-	if in.level == levelAsk {
-		d.answerPlain(validName(in.name), full)
-		return
-	}
 	p := &problem{err: full}
-	if fields.Check(m.payload) == nil {
+	if in.level != levelAsk && fields.Check(m.payload) == nil {
 		dr := &draft{req: &dispatch.Request{}, given: map[string]bool{}}
 		dr.findID(m.payload)
 		p.id, p.user = dr.id, dr.req.Echo
@@ -247,22 +239,16 @@ func (d *Door) overflow(m incoming) {
 	if name := validName(in.name); p.id != "" && name == in.name {
 		p.reply = d.topics.response(in.group, name, p.id)
 	}
-	d.refuse(m.topic, p)
+	d.refuse(m.topic, m.props, p)
 }
 
 // oversized is called when a message was swallowed by the connection.
 func (d *Door) oversized(o link.Oversize) {
-	in, _, ok := d.topics.parse(o.Topic)
-	if !ok {
+	if _, _, ok := d.topics.parse(o.Topic); !ok {
 		return
 	}
-	err := invalid(d.tooLarge(o.Size))
 	d.log.Warn("a message was too large and was swallowed", "topic", o.Topic, "bytes", o.Size)
-	if in.level == levelAsk {
-		d.answerPlain(validName(in.name), err)
-		return
-	}
-	d.refuse(o.Topic, &problem{err: err})
+	d.refuse(o.Topic, link.Properties{}, &problem{err: invalid(d.tooLarge(o.Size))})
 }
 
 func (d *Door) tooLarge(size int) string {
@@ -311,7 +297,7 @@ func (d *Door) cancel(m incoming) {
 		id, err = parseCancel(m.payload)
 	}
 	if err != nil {
-		d.refuse(m.topic, &problem{err: invalid(err.Error())})
+		d.refuse(m.topic, m.props, &problem{err: invalid(err.Error())})
 		return
 	}
 	if id == cancelAll {
@@ -343,11 +329,7 @@ func (d *Door) admitCounted(ctx context.Context, m incoming) bool {
 		Message: fmt.Sprintf("this node ended %d times while it read this message of %d bytes, which is not read again", ends, len(m.payload)),
 	}
 	d.log.ErrorContext(ctx, "a message is not taken: the service ended each time that it was read", "topic", m.topic, "bytes", len(m.payload), "ends", ends)
-	if in, _, _ := d.topics.parse(m.topic); in.level == levelAsk {
-		d.answerPlain(validName(in.name), err)
-	} else {
-		d.refuse(m.topic, &problem{err: err})
-	}
+	d.refuse(m.topic, m.props, &problem{err: err})
 	return true
 }
 
@@ -387,11 +369,11 @@ func (d *Door) admit(ctx context.Context, m incoming) bool {
 	}
 	// Without the sentence: it quotes what it refuses, and that may be a prompt in the wrong place.
 	d.log.DebugContext(ctx, "a message was refused", "topic", m.topic, "request_id", p.id, "code", string(p.err.Code))
-	if in.level == levelAsk && wrong == "" {
-		d.answerPlain(in.name, p.err)
-	} else {
-		d.refuse(m.topic, p)
+	props := m.props
+	if p.err.Code == dispatch.CodeIDConflict && len(props.Correlation) == 0 {
+		props = link.Properties{} // nor on the response topic that it names
 	}
+	d.refuse(m.topic, props, p)
 	return true
 }
 
