@@ -42,3 +42,19 @@ func TestInboundTakesTurns(t *testing.T) {
 		t.Errorf("afterwards: %d bytes, %d messages, %d lines", q.bytes, q.length, len(q.lines))
 	}
 }
+
+// TestAskLineEnd: the one line end that echo and editors put behind a question is no part of it.
+func TestAskLineEnd(t *testing.T) {
+	d := &Door{topics: testTopics}
+	for payload, want := range map[string]string{
+		"Warm?\n": "Warm?", "Warm?\r\n": "Warm?", "Warm?": "Warm?", "Warm?\n\n": "Warm?\n", "\nWarm?\n": "\nWarm?", "Warm? ": "Warm? ",
+	} {
+		req, wrong := d.ask(input{level: levelAsk, name: "shed"}, incoming{topic: "edged/pi/ask/shed", payload: []byte(payload)})
+		if wrong != nil || req.Prompt != want {
+			t.Errorf("%q becomes %+v, %+v", payload, req, wrong)
+		}
+	}
+	if _, wrong := d.ask(input{level: levelAsk}, incoming{topic: "edged/pi/ask", payload: []byte("\r\n")}); wrong == nil {
+		t.Error("a line end alone is a question")
+	}
+}
