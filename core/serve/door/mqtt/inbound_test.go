@@ -47,7 +47,7 @@ func TestInboundTakesTurns(t *testing.T) {
 func TestAskLineEnd(t *testing.T) {
 	d := &Door{topics: testTopics}
 	for payload, want := range map[string]string{
-		"Warm?\n": "Warm?", "Warm?\r\n": "Warm?", "Warm?": "Warm?", "Warm?\n\n": "Warm?\n", "\nWarm?\n": "\nWarm?", "Warm? ": "Warm? ",
+		"Warm?\n": "Warm?", "Warm?\r\n": "Warm?", "Warm?": "Warm?", "Warm?\n\n": "Warm?\n", "\nWarm?\n": "\nWarm?", "Warm?\t\n": "Warm?\t",
 	} {
 		req, wrong := d.ask(input{level: levelAsk, name: "shed"}, incoming{topic: "edged/pi/ask/shed", payload: []byte(payload)})
 		if wrong != nil || req.Prompt != want {
