@@ -3,6 +3,7 @@ package transformer
 import (
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"maps"
 	"math"
 	"math/rand/v2"
@@ -14,6 +15,7 @@ import (
 
 	"edged/core/model/gguf"
 	"edged/core/model/safetensors"
+	"edged/core/model/weights"
 	"edged/quant"
 	"edged/test/oracle"
 )
@@ -88,6 +90,21 @@ func TestDeltaNetFolders(t *testing.T) {
 				t.Error("another model")
 			}
 		})
+	}
+}
+
+// TestDeltaNetRefuses: what a configuration says that no published model does is refused, and not passed over.
+func TestDeltaNetRefuses(t *testing.T) {
+	from := filepath.Join(oracle.Dir(t), "families", "qwen3_5", "hf")
+	for key, value := range map[string]any{"attn_output_gate": false, "linear_num_key_heads": 3, "linear_value_head_dim": 1 << 20, "hidden_act": "relu"} {
+		folder := respelt(t, from, func(c map[string]any) { c[key] = value }, func(x []safetensors.Tensor) []safetensors.Tensor { return x })
+		m, err := weights.Open(folder)
+		if err == nil {
+			_ = m.Close()
+		}
+		if !errors.Is(err, weights.ErrUnsupported) && !errors.Is(err, weights.ErrInvalid) {
+			t.Errorf("%s %v: %v", key, value, err)
+		}
 	}
 }
 

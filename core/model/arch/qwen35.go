@@ -48,6 +48,9 @@ func (k *Keys) qwenDelta(tiled bool, ffn func(d *Dims, layer int) Op) Spec {
 	d.HeadDim = k.headDim(d.Width, d.Heads)
 	d.Layers -= k.draftsInside()
 	bias := k.given("|attention_bias")
+	if !k.Bool("|attn_output_gate", true) {
+		k.Unsupported("attn_output_gate is false: attention without a gate")
+	}
 	a := Attention{
 		Heads: d.Heads, KVHeads: d.KVHeads, KeyDim: d.HeadDim, ValueDim: d.HeadDim, QKVBias: bias, OutBias: bias, Gated: true,
 		QKNorm: QKNorm{Of: PerHead, Kind: RMSNorm, Eps: eps}, Position: k.Rope(RopeOf{HeadDim: d.HeadDim, Partial: 0.25}),
