@@ -59,7 +59,7 @@ func TestStateFamilies(t *testing.T) {
 				}
 				tensors = append(tensors, safetensors.Tensor{Name: name, DType: safetensors.F32, Shape: shape, Data: data})
 			}
-			for _, module := range strings.Fields(c.modules) {
+			for module := range strings.FieldsSeq(c.modules) {
 				i := slices.IndexFunc(f.Tensors(), func(x safetensors.Tensor) bool { return x.Name == module+".weight" })
 				if i < 0 {
 					t.Fatalf("the folder has no %s", module)
