@@ -94,6 +94,9 @@ func (s *session) answerLine(ctx context.Context, f *generateFlags, line []byte)
 		if err := in.check(); err != nil {
 			return backend.Request{}, err
 		}
+		if in.searches() && !s.crossed() {
+			return backend.Request{}, errSearch
+		}
 		ids, err := s.lineIDs(ctx, &in)
 		return in.request(ids, s.Adapters), err
 	}()

@@ -59,6 +59,8 @@ func TestExitCodes(t *testing.T) {
 		{"render --template x --ids --input y", 2, "--ids needs --model"},
 		{"render --template " + missing + " --input y", 1, "no such file"},
 		{"score --model m", 2, "--file"},
+		{"generate --prompt a --model m --num-beams 65", 2, "num_beams"},
+		{"generate --prompt a --model m --early-stopping soon", 2, "true, false, never"},
 		{"embed --model m", 2, "--batch is missing"},
 		{"embed --model m --batch x --pooling odd", 2, "mean, cls, last"},
 		{"rerank --model m", 2, "--batch is missing"},

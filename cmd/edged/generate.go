@@ -32,6 +32,10 @@ type generateFlags struct {
 	grammar  string // file
 	schema   string // file
 	regex    string
+	limited  bool // --max-tokens was given
+	early    string
+	penalty  float64
+	beams    int
 }
 
 // settings are the parameters of one generation, by the names of the MQTT API.
@@ -56,6 +60,12 @@ type settings struct {
 	BestOf           int      `json:"best_of"`
 	Grammar          string   `json:"grammar"`
 
+	// Of an encoder-decoder; nil: as its files say.
+	NumBeams      *int            `json:"num_beams"`
+	LengthPenalty *float64        `json:"length_penalty"`
+	EarlyStopping json.RawMessage `json:"early_stopping"`
+	crossed       bool            // the model is one: max_tokens 0 is as its files say
+
 	ResponseFormat json.RawMessage `json:"response_format"`
 }
 
@@ -65,7 +75,8 @@ func (a *app) generateCommand() *cobra.Command {
 	var f generateFlags
 	logprobs, seed := -1, ""
 	var stopIDs string
-	c := &cobra.Command{
+	var c *cobra.Command
+	c = &cobra.Command{
 		Use:     "generate --model PATH (--prompt TEXT | --file FILE | --ids 1,2,3 | --batch FILE.jsonl)",
 		GroupID: "offline",
 		Short:   "Continue a text, without a service",
@@ -84,12 +95,21 @@ model wants it, never to ids. A generation ends at --max-tokens, at the model's 
 logit_bias, seed, stop, stop_ids, ignore_eos, logprobs, grammar, response_format, and tools and template_vars for messages). For each it writes one JSON object, in the
 order of the input; a line that fails gives {"error":"…"}, and the exit code is 1 at the end.
 
+Of an encoder-decoder (T5, Marian, BART and their kin) the prompt is the text to answer, and "ids" are its tokens with the end token
+behind them. "ids" of the answer are all that the decoder gave but its start token, the end token included. Answers are found as the
+model's generation_config.json says, and --num-beams, --length-penalty and --early-stopping (in --batch num_beams, length_penalty,
+early_stopping: true, false or "never") say otherwise; with beams "score" is the sum of the log-probabilities over
+length^length_penalty. Without --max-tokens the files' own limit counts.
+
 "logprobs":[{"id","logprob","top":[{"id","logprob"},…]},…] has one entry a step: the natural logarithm of the softmax of the raw logits.`,
 		Example: `  edged generate --model m.gguf --chat --prompt "Turn on the light." --max-tokens 60
   edged generate --model base/ --adapter pirate/ --ids 1,15043,29892 --max-tokens 32 --output ids
   edged generate --model m.gguf --batch prompts.jsonl --logprobs 5 > answers.jsonl`,
 		Args: cobra.NoArgs,
 		RunE: a.do(func(ctx context.Context, _ []string) error {
+			if err := f.search(c.Flags().Changed); err != nil {
+				return err
+			}
 			if err := f.parse(logprobs, seed, stopIDs); err != nil {
 				return err
 			}
@@ -127,9 +147,39 @@ order of the input; a line that fails gives {"error":"…"}, and the exit code i
 	fl.StringVar(&f.grammar, "grammar", "", "hold the answer to the GBNF grammar in a file; - is standard input")
 	fl.StringVar(&f.schema, "json-schema", "", "hold the answer to the JSON Schema in a file; - is standard input")
 	fl.StringVar(&f.regex, "regex", "", "hold the answer to a regular expression, which must match all of it")
+	fl.IntVar(&f.beams, "num-beams", 0, "beams of an encoder-decoder's search, 1 for none (default: as the model's files say)")
+	fl.Float64Var(&f.penalty, "length-penalty", 1, "exponent of the length by which a beam's score is divided (default: as the model's files say)")
+	fl.StringVar(&f.early, "early-stopping", "", "end a search once as many answers have ended as there are beams: true, false or never (default: as the model's files say)")
 	fl.IntVar(&logprobs, "logprobs", -1, "give log-probabilities with this many alternatives a step (0: of the chosen token only)")
 	return c
 }
+
+// search reads the flags of an encoder-decoder's search; changed tells those that were given.
+func (f *generateFlags) search(changed func(string) bool) error {
+	f.limited = changed("max-tokens")
+	s := &f.settings
+	if changed("num-beams") {
+		s.NumBeams = &f.beams
+	}
+	if changed("length-penalty") {
+		s.LengthPenalty = &f.penalty
+	}
+	if changed("early-stopping") {
+		s.EarlyStopping = json.RawMessage(f.early)
+	}
+	return oneOf("early-stopping", f.early, []string{"", "true", "false", "never"})
+}
+
+// searches reports whether an encoder-decoder's search is asked for.
+func (s *settings) searches() bool {
+	return s.NumBeams != nil || s.LengthPenalty != nil || len(s.EarlyStopping) > 0
+}
+
+// errSearch is what a decoder says to it.
+var errSearch = errors.New("num_beams, length_penalty and early_stopping: the model is no encoder-decoder, and its answers are drawn one token after the other")
+
+// crossed reports whether the model is an encoder-decoder.
+func (s *session) crossed() bool { return s.Model.Kind == "encoder-decoder" }
 
 // parse reads the flags that are more than one value.
 func (f *generateFlags) parse(logprobs int, seed, stopIDs string) error {
@@ -181,7 +231,7 @@ func (f *generateFlags) parse(logprobs int, seed, stopIDs string) error {
 
 // check refuses values that mean nothing.
 func (s *settings) check() error {
-	if s.MaxTokens < 1 {
+	if s.MaxTokens < 1 && !(s.crossed && s.MaxTokens == 0) {
 		return usagef("max_tokens: %d is below 1", s.MaxTokens)
 	}
 	if s.Logprobs != nil && (*s.Logprobs < 0 || *s.Logprobs > 1000) {
@@ -189,6 +239,12 @@ func (s *settings) check() error {
 	}
 	if s.N > 1 || s.BestOf > 1 {
 		return usagef("n and best_of: one answer a line is given here")
+	}
+	if n := s.NumBeams; n != nil && (*n < 1 || *n > 64) {
+		return usagef("num_beams: %d is outside 1 to 64", *n)
+	}
+	if _, err := s.early(); err != nil {
+		return err
 	}
 	if s.TopK < 0 {
 		return usagef("top_k: %d is below 0", s.TopK)
@@ -217,6 +273,18 @@ func (s *settings) check() error {
 	return err
 }
 
+// early is what a search does once as many answers have ended as it has beams; "": as the model's files say.
+func (s *settings) early() (string, error) {
+	text := strings.Trim(string(s.EarlyStopping), `"`)
+	switch text {
+	case "", "true", "false", "never":
+		return text, nil
+	case "null":
+		return "", nil
+	}
+	return "", usagef(`early_stopping: %.40s is none of true, false and "never"`, s.EarlyStopping)
+}
+
 // request is what the backend is asked.
 func (s *settings) request(prompt []int32, adapters []backend.AdapterUse) backend.Request {
 	seed := rand.Uint64() >> 11 // 53 bits, so that JSON readers keep it
@@ -232,6 +300,11 @@ func (s *settings) request(prompt []int32, adapters []backend.AdapterUse) backen
 		},
 		MaxTokens: s.MaxTokens, Stop: s.Stop, StopIDs: s.StopIDs, IgnoreEOS: s.IgnoreEOS,
 	}
+	r.Search.LengthPenalty = s.LengthPenalty
+	if s.NumBeams != nil {
+		r.Search.Beams = *s.NumBeams
+	}
+	r.Search.EarlyStopping, _ = s.early()  // check has seen it
 	if form, err := s.form(); err == nil { // check has seen it
 		r.Grammar = form
 	}
@@ -266,6 +339,13 @@ func (a *app) generate(ctx context.Context, f *generateFlags) error {
 		return err
 	}
 	defer s.Close()
+	if s.crossed() {
+		if f.settings.crossed = true; !f.limited {
+			f.settings.MaxTokens = 0
+		}
+	} else if f.settings.searches() {
+		return errSearch
+	}
 	if f.batch != "" {
 		return a.generateBatch(ctx, s, f)
 	}
@@ -285,7 +365,7 @@ func (a *app) generate(ctx context.Context, f *generateFlags) error {
 	}
 	switch f.output {
 	case "ids":
-		_, err = fmt.Fprintln(a.out, joinIDs(last.Choices[0].IDs))
+		_, err = fmt.Fprintln(a.out, joinIDs(result(last, req).IDs))
 	case "json":
 		err = encoder(a.out).Encode(withSeed(result(last, req), req.Sampling.Seed, s.Model.Name))
 	default:
@@ -347,6 +427,7 @@ type answer struct {
 	IDs          []int32   `json:"ids"`
 	Text         string    `json:"text"`
 	FinishReason string    `json:"finish_reason"`
+	Score        *number   `json:"score,omitempty"` // of a search with beams
 	Usage        usageJSON `json:"usage"`
 	Logprobs     *[]step   `json:"logprobs,omitempty"` // nil: not asked for
 	Seed         *uint64   `json:"seed,omitempty"`
@@ -388,6 +469,13 @@ func result(ev *backend.Event, req backend.Request) answer {
 	out := answer{
 		IDs: c.IDs, Text: c.Text, FinishReason: string(c.Finish),
 		Usage: usageJSON{ev.Usage.PromptTokens, ev.Usage.CachedTokens, ev.Usage.CompletionTokens, ev.Usage.VirtualTokens},
+	}
+	if c.End != nil { // of an encoder-decoder: all that the decoder gave
+		out.IDs = append(slices.Clone(c.IDs), *c.End)
+	}
+	if c.Score != nil {
+		score := number(*c.Score)
+		out.Score = &score
 	}
 	if out.IDs == nil {
 		out.IDs = []int32{}

@@ -146,6 +146,9 @@ func (c *crossed) follow(ctx context.Context, s *beam.Settings, text *transforme
 func (c *crossed) settings(req *backend.Request) (*beam.Settings, error) {
 	s := &beam.Settings{Generation: c.from, Text: req.PromptIDs}
 	context := c.decoder.Info().Context
+	if err := searched(s, &req.Search); err != nil {
+		return nil, err
+	}
 	switch {
 	case req.MaxTokens > 0:
 		s.Max = min(req.MaxTokens, context) + 1
@@ -174,6 +177,30 @@ func (c *crossed) settings(req *backend.Request) (*beam.Settings, error) {
 			protocol.ErrContextLength, len(req.PromptIDs), s.Max-1, s.Beams, pages, all)
 	}
 	return s, nil
+}
+
+// searched puts what a request says about the search in the place of what the model's files say.
+func searched(s *beam.Settings, by *backend.Search) error {
+	if by.Beams < 0 || by.Beams > arch.MaxBeams {
+		return fmt.Errorf("engine: %w: num_beams: %d is outside 1 to %d", protocol.ErrInvalid, by.Beams, arch.MaxBeams)
+	}
+	if by.Beams > 0 {
+		s.Beams = by.Beams
+	}
+	if p := by.LengthPenalty; p != nil {
+		if *p-*p != 0 {
+			return fmt.Errorf("engine: %w: length_penalty: %g is no number", protocol.ErrInvalid, *p)
+		}
+		s.LengthPenalty = *p
+	}
+	if by.EarlyStopping != "" {
+		early, ok := map[string]arch.Early{"true": arch.EarlyTrue, "false": arch.EarlyFalse, "never": arch.EarlyNever}[by.EarlyStopping]
+		if !ok {
+			return fmt.Errorf("engine: %w: early_stopping: %.40q: want true, false or never", protocol.ErrInvalid, by.EarlyStopping)
+		}
+		s.Early = early
+	}
+	return nil
 }
 
 // generate runs one request. Beams are for requests without a temperature, and their answers are not streamed: which one wins is
@@ -226,12 +253,14 @@ func (c *crossed) best(ctx context.Context, j *job, s *beam.Settings) error {
 	j.first = time.Now()
 	for i, b := range j.branches {
 		given := len(b.ids) // by an earlier attempt, which searched alike
+		b.score = &answers[i].Score
 		for k, id := range answers[i].IDs {
 			if k < given || b.finish != "" {
 				continue
 			}
 			b.steps++
 			if !j.req.IgnoreEOS && slices.Contains(s.EOS, id) || slices.Contains(j.req.StopIDs, id) {
+				b.ender = &id
 				b.end(backend.FinishStop)
 			} else if err := b.accept(id); err != nil {
 				return err
@@ -274,6 +303,7 @@ func (c *crossed) each(ctx context.Context, j *job, s *beam.Settings, emit func(
 			}
 			b.steps++
 			if !j.req.IgnoreEOS && (j.vocab.isEOG(id) || slices.Contains(s.EOS, id)) || slices.Contains(j.req.StopIDs, id) {
+				b.ender = &id
 				b.end(backend.FinishStop)
 			} else if err := b.accept(id); err != nil {
 				return false, err

@@ -90,6 +90,8 @@ type branch struct {
 	steps           int                    // tokens drawn, those that are no part of the answer included
 	total           float64                // sum of their log-probabilities, where best
 	released        int                    // ids that no stop string can cut away any more
+	ender           *int32                 // of an encoder-decoder: the id that ended it
+	score           *float32               // of a search with beams
 	finish          backend.FinishReason   // "": not yet
 	guess           guess
 	served          uint64 // number of the last turn that computed a next token for it
@@ -457,7 +459,7 @@ func (j *job) last() backend.Event {
 		answers = answers[:j.choices]
 	}
 	for i, b := range answers {
-		c := backend.Choice{Index: i, IDs: b.ids, Finish: b.finish}
+		c := backend.Choice{Index: i, IDs: b.ids, Finish: b.finish, End: b.ender, Score: b.score}
 		if b.text != nil {
 			c.Text = b.text.Text()
 		}

@@ -290,7 +290,15 @@ type Request struct {
 	Priority     int    // higher first
 	Client       string // fairness key
 	Stream       bool   // events per token; otherwise only stage events and the last
+	Search       Search // of an encoder-decoder
 	Pin          string // the prompt's pages stay under this name, until another request takes it over; "": as others
+}
+
+// Search says how an encoder-decoder's answers are found. Zero values are what the model's files say.
+type Search struct {
+	Beams         int      // 1: none
+	LengthPenalty *float64 // the exponent of the length by which a beam's score is divided
+	EarlyStopping string   // "true", "false" or "never"
 }
 
 // FinishReason says why a choice ended.
@@ -338,6 +346,11 @@ type Choice struct {
 	Text     string
 	Finish   FinishReason
 	Logprobs []TokenLogprob
+
+	// Of an encoder-decoder: the id that ended it and is not in IDs, and of a search with beams its score. nil: none. They are for who
+	// asks a backend, not for the journal.
+	End   *int32   `json:"-"`
+	Score *float32 `json:"-"`
 }
 
 // Usage counts tokens.

@@ -17,6 +17,7 @@ func sendRequest(r Request, send func(*edgedpb.GenerateRequest) error) error {
 		Id: r.ID, Adapters: usesTo(r.Adapters), Sampling: samplingTo(r.Sampling), MaxTokens: int64(r.MaxTokens),
 		StopIds: r.StopIDs, IgnoreEos: r.IgnoreEOS, N: narrow(r.N), BestOf: narrow(r.BestOf), Logprobs: r.Logprobs,
 		TopLogprobs: narrow(r.TopLogprobs), Priority: narrow(r.Priority), Client: r.Client, Stream: r.Stream, Pin: r.Pin,
+		NumBeams: beamsTo(r.Search.Beams), LengthPenalty: r.Search.LengthPenalty, EarlyStopping: r.Search.EarlyStopping,
 	}
 	for _, s := range r.Stop {
 		part.Stop = append(part.Stop, []byte(s))
@@ -89,6 +90,7 @@ func receiveRequest(recv func() (*edgedpb.GenerateRequest, error)) (Request, err
 				MaxTokens: wide(part.MaxTokens), IgnoreEOS: part.IgnoreEos, N: int(part.N), BestOf: int(part.BestOf),
 				Logprobs: part.Logprobs, TopLogprobs: int(part.TopLogprobs), Priority: int(part.Priority), Client: part.Client,
 				Stream: part.Stream, Pin: part.Pin,
+				Search: Search{Beams: int(part.GetNumBeams()), LengthPenalty: part.LengthPenalty, EarlyStopping: part.EarlyStopping},
 			}
 			for _, s := range part.Stop {
 				r.Stop = append(r.Stop, string(s))
@@ -177,7 +179,7 @@ func sendChoice(c *Choice, send func(*edgedpb.GenerateEvent) error) error {
 		p := &edgedpb.ChoicePart{Index: narrow(c.Index), Ids: ids[:i], Text: text[:t], Logprobs: logprobsTo(lps[:l])}
 		ids, text, lps = ids[i:], text[t:], lps[l:]
 		if len(ids)+len(text)+len(lps) == 0 {
-			p.Last, p.Finish = true, string(c.Finish)
+			p.Last, p.Finish, p.EndId, p.Score = true, string(c.Finish), c.End, c.Score
 		}
 		if err := send(&edgedpb.GenerateEvent{Event: &edgedpb.GenerateEvent_Choice{Choice: p}}); err != nil || p.Last {
 			return err
@@ -300,6 +302,7 @@ func (a *assembler) addChoice(p *edgedpb.ChoicePart) error {
 	a.text = append(a.text, p.Text...)
 	c.Logprobs = append(c.Logprobs, lps...)
 	if a.open = !p.Last; p.Last {
+		c.End, c.Score = p.EndId, p.Score
 		c.Text, c.Finish = string(a.text), FinishReason(p.Finish)
 		a.text = a.text[:0]
 	}
@@ -319,4 +322,13 @@ func logprobsFrom(lps []*edgedpb.TokenLogprob) ([]TokenLogprob, error) {
 		out = append(out, t)
 	}
 	return out, nil
+}
+
+// beamsTo is a number of beams on the wire, where 0 is absent.
+func beamsTo(n int) *int32 {
+	if n == 0 {
+		return nil
+	}
+	out := narrow(n)
+	return &out
 }

@@ -89,6 +89,9 @@ func logprobs(n, alternatives int) []backend.TokenLogprob {
 	return out
 }
 
+// aPenalty and aScore are set where a nil would mean none.
+var aPenalty, aScore = 0.6, float32(-1.25) //nolint:gochecknoglobals // constants that have an address
+
 // fullRequest has every field set, so that one that is forgotten in the glue shows.
 func fullRequest() backend.Request {
 	return backend.Request{
@@ -100,6 +103,7 @@ func fullRequest() backend.Request {
 		},
 		MaxTokens: 99, Stop: []string{"\n\n", "\xff not UTF-8"}, StopIDs: []int32{2, 11}, IgnoreEOS: true,
 		Grammar: `root ::= "yes"`, N: 2, BestOf: 3, Logprobs: true, TopLogprobs: 5, Priority: -4, Client: "kitchen", Stream: true,
+		Search: backend.Search{Beams: 4, LengthPenalty: &aPenalty, EarlyStopping: "never"},
 	}
 }
 
@@ -116,7 +120,7 @@ func TestEveryFieldCrosses(t *testing.T) {
 	info := backend.ModelInfo{
 		Arch: "qwen3", Name: "q", Hash: "abc", Format: "Q4_K", Layers: 28, Width: 1024, VocabRows: 151936, Context: 4096,
 		TrainContext: 1 << 20, Parameters: 6e8, WeightBytes: 4e8, HasTokenizer: true, Plan: plan, Precision: backend.Fast,
-		KVType: "f16", ThreadsDecode: 3, ThreadsPrefill: 4,
+		KVType: "f16", ThreadsDecode: 3, ThreadsPrefill: 4, Kind: "encoder", Tasks: []string{"rank"}, VectorLen: 768,
 	}
 	description := backend.Description{
 		Name: "neon", Version: "1.2.3", Kernels: []string{"dotprod", "portable"}, Features: []string{"asimd"}, Embeds: true, Benches: true,
@@ -142,7 +146,7 @@ func TestEveryFieldCrosses(t *testing.T) {
 	step := backend.Event{Index: 1, IDs: []int32{3}, Text: "ä", Logprobs: logprobs(1, 2)}
 	last := backend.Event{
 		Done:    true,
-		Choices: []backend.Choice{{Index: 0, IDs: []int32{1}, Text: "x", Finish: backend.FinishStop, Logprobs: logprobs(1, 1)}, {Index: 1, Finish: backend.FinishLength}},
+		Choices: []backend.Choice{{Index: 0, IDs: []int32{1}, Text: "x", Finish: backend.FinishStop, Logprobs: logprobs(1, 1)}, {Index: 1, Finish: backend.FinishLength, End: new(int32), Score: &aScore}},
 		Usage:   backend.Usage{PromptTokens: 1, CachedTokens: 2, CompletionTokens: 3, VirtualTokens: 4},
 		Timings: backend.Timings{Queue: 1, FirstToken: 2, Prefill: 3, Decode: time.Hour},
 	}

@@ -1369,7 +1369,13 @@ type GenerateRequest struct {
 	// Deltas per token; otherwise only prefill events and the end.
 	Stream bool `protobuf:"varint,18,opt,name=stream,proto3" json:"stream,omitempty"`
 	// Not empty: the full pages of this prompt stay in the pool under this name, until another request takes the name over.
-	Pin           string `protobuf:"bytes,50,opt,name=pin,proto3" json:"pin,omitempty"`
+	Pin string `protobuf:"bytes,50,opt,name=pin,proto3" json:"pin,omitempty"`
+	// Of an encoder-decoder: beams of the search, 1 for none; absent: as the model's files say.
+	NumBeams *int32 `protobuf:"varint,60,opt,name=num_beams,json=numBeams,proto3,oneof" json:"num_beams,omitempty"`
+	// The exponent of the length by which a beam's score is divided; absent: as the model's files say.
+	LengthPenalty *float64 `protobuf:"fixed64,61,opt,name=length_penalty,json=lengthPenalty,proto3,oneof" json:"length_penalty,omitempty"`
+	// "true", "false" or "never"; empty: as the model's files say.
+	EarlyStopping string `protobuf:"bytes,62,opt,name=early_stopping,json=earlyStopping,proto3" json:"early_stopping,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1533,6 +1539,27 @@ func (x *GenerateRequest) GetStream() bool {
 func (x *GenerateRequest) GetPin() string {
 	if x != nil {
 		return x.Pin
+	}
+	return ""
+}
+
+func (x *GenerateRequest) GetNumBeams() int32 {
+	if x != nil && x.NumBeams != nil {
+		return *x.NumBeams
+	}
+	return 0
+}
+
+func (x *GenerateRequest) GetLengthPenalty() float64 {
+	if x != nil && x.LengthPenalty != nil {
+		return *x.LengthPenalty
+	}
+	return 0
+}
+
+func (x *GenerateRequest) GetEarlyStopping() string {
+	if x != nil {
+		return x.EarlyStopping
 	}
 	return ""
 }
@@ -1871,7 +1898,11 @@ type ChoicePart struct {
 	// True where this part ends its choice.
 	Last bool `protobuf:"varint,5,opt,name=last,proto3" json:"last,omitempty"`
 	// Last part: "stop" (end-of-generation id, stop text or stop id) or "length" (max_tokens, or the context is full).
-	Finish        string `protobuf:"bytes,6,opt,name=finish,proto3" json:"finish,omitempty"`
+	Finish string `protobuf:"bytes,6,opt,name=finish,proto3" json:"finish,omitempty"`
+	// Last part, of an encoder-decoder: the id that ended the choice and is not among its ids; absent: none did.
+	EndId *int32 `protobuf:"varint,20,opt,name=end_id,json=endId,proto3,oneof" json:"end_id,omitempty"`
+	// Last part, of a search with beams: the sum of the log-probabilities over length^length_penalty.
+	Score         *float32 `protobuf:"fixed32,21,opt,name=score,proto3,oneof" json:"score,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1946,6 +1977,20 @@ func (x *ChoicePart) GetFinish() string {
 		return x.Finish
 	}
 	return ""
+}
+
+func (x *ChoicePart) GetEndId() int32 {
+	if x != nil && x.EndId != nil {
+		return *x.EndId
+	}
+	return 0
+}
+
+func (x *ChoicePart) GetScore() float32 {
+	if x != nil && x.Score != nil {
+		return *x.Score
+	}
+	return 0
 }
 
 // Done ends a generation.
@@ -3418,7 +3463,7 @@ const file_edged_v1_backend_proto_rawDesc = "" +
 	"\x04seed\x18\v \x01(\x04R\x04seed\x1a<\n" +
 	"\x0eLogitBiasEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\x05R\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x02R\x05value:\x028\x01\"\xb1\x04\n" +
+	"\x05value\x18\x02 \x01(\x02R\x05value:\x028\x01\"\xc7\x05\n" +
 	"\x0fGenerateRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n" +
 	"\n" +
@@ -3443,7 +3488,13 @@ const file_edged_v1_backend_proto_rawDesc = "" +
 	"\bpriority\x18\x10 \x01(\x05R\bpriority\x12\x16\n" +
 	"\x06client\x18\x11 \x01(\tR\x06client\x12\x16\n" +
 	"\x06stream\x18\x12 \x01(\bR\x06stream\x12\x10\n" +
-	"\x03pin\x182 \x01(\tR\x03pin\"\xc6\x01\n" +
+	"\x03pin\x182 \x01(\tR\x03pin\x12 \n" +
+	"\tnum_beams\x18< \x01(\x05H\x00R\bnumBeams\x88\x01\x01\x12*\n" +
+	"\x0elength_penalty\x18= \x01(\x01H\x01R\rlengthPenalty\x88\x01\x01\x12%\n" +
+	"\x0eearly_stopping\x18> \x01(\tR\rearlyStoppingB\f\n" +
+	"\n" +
+	"_num_beamsB\x11\n" +
+	"\x0f_length_penalty\"\xc6\x01\n" +
 	"\rGenerateEvent\x12-\n" +
 	"\aprefill\x18\x01 \x01(\v2\x11.edged.v1.PrefillH\x00R\aprefill\x12'\n" +
 	"\x05delta\x18\x02 \x01(\v2\x0f.edged.v1.DeltaH\x00R\x05delta\x12.\n" +
@@ -3463,7 +3514,7 @@ const file_edged_v1_backend_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\x05R\x02id\x12\x18\n" +
 	"\alogprob\x18\x02 \x01(\x02R\alogprob\x12\x17\n" +
 	"\atop_ids\x18\x03 \x03(\x05R\x06topIds\x12!\n" +
-	"\ftop_logprobs\x18\x04 \x03(\x02R\vtopLogprobs\"\xa8\x01\n" +
+	"\ftop_logprobs\x18\x04 \x03(\x02R\vtopLogprobs\"\xf4\x01\n" +
 	"\n" +
 	"ChoicePart\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x05R\x05index\x12\x10\n" +
@@ -3471,7 +3522,11 @@ const file_edged_v1_backend_proto_rawDesc = "" +
 	"\x04text\x18\x03 \x01(\fR\x04text\x122\n" +
 	"\blogprobs\x18\x04 \x03(\v2\x16.edged.v1.TokenLogprobR\blogprobs\x12\x12\n" +
 	"\x04last\x18\x05 \x01(\bR\x04last\x12\x16\n" +
-	"\x06finish\x18\x06 \x01(\tR\x06finish\"Z\n" +
+	"\x06finish\x18\x06 \x01(\tR\x06finish\x12\x1a\n" +
+	"\x06end_id\x18\x14 \x01(\x05H\x00R\x05endId\x88\x01\x01\x12\x19\n" +
+	"\x05score\x18\x15 \x01(\x02H\x01R\x05score\x88\x01\x01B\t\n" +
+	"\a_end_idB\b\n" +
+	"\x06_score\"Z\n" +
 	"\x04Done\x12%\n" +
 	"\x05usage\x18\x01 \x01(\v2\x0f.edged.v1.UsageR\x05usage\x12+\n" +
 	"\atimings\x18\x02 \x01(\v2\x11.edged.v1.TimingsR\atimings\"\xa5\x01\n" +
@@ -3727,12 +3782,14 @@ func file_edged_v1_backend_proto_init() {
 		(*LoadEvent_Progress)(nil),
 		(*LoadEvent_Info)(nil),
 	}
+	file_edged_v1_backend_proto_msgTypes[14].OneofWrappers = []any{}
 	file_edged_v1_backend_proto_msgTypes[15].OneofWrappers = []any{
 		(*GenerateEvent_Prefill)(nil),
 		(*GenerateEvent_Delta)(nil),
 		(*GenerateEvent_Choice)(nil),
 		(*GenerateEvent_Done)(nil),
 	}
+	file_edged_v1_backend_proto_msgTypes[19].OneofWrappers = []any{}
 	file_edged_v1_backend_proto_msgTypes[26].OneofWrappers = []any{}
 	file_edged_v1_backend_proto_msgTypes[32].OneofWrappers = []any{
 		(*BenchEvent_Progress)(nil),
