@@ -80,24 +80,37 @@ func (k *Keys) bert(offset int) Spec {
 	if k.IsGGUF() {
 		offset = 0
 	}
+	// A file does not name its activation; models of this family have the exact GELU.
+	act := k.Act("|hidden_act", GELUErf)
+	s := k.bertStack(&d, offset, eps, act, nil)
+	k.heads(&s, k.scoreOf(d.Width, PoolCLS, Act{Kind: Tanh}, Norm{}), k.maskOf(d.Width, maskName, act, LN(maskNorm, eps, Required)))
+	return s
+}
+
+// bertStack is BERT's network: its learned positions begin at row offset, and distances are buckets that its scores know beside, by a
+// table that all layers share; nil: they do not.
+func (k *Keys) bertStack(d *Dims, offset int, eps float32, act Act, distances *Distances) Spec {
 	if d.Context <= offset {
 		k.Invalid("max_position_embeddings is %d, but positions begin at %d", d.Context, offset)
 	}
-	s := k.encoderSpec(&d)
+	s := k.encoderSpec(d)
 	s.Context = d.Context - offset
 	s.Embed.Positions, s.Embed.Offset = d.Context, offset
 	s.Embed.Norm = LN("token_embd_norm", eps, Required)
 	a := d.attention(nil)
 	a.Both, a.QKVBias, a.OutBias = true, Required, Required
-	// A file does not name its activation; models of this family have the exact GELU.
-	ffn := MLP{Hidden: d.FFN, Act: k.Act("|hidden_act", GELUErf), Bias: Required}
-	for range k.layers(d.Layers) {
+	ffn := MLP{Hidden: d.FFN, Act: act, Bias: Required}
+	for i := range k.layers(d.Layers) {
+		if distances != nil {
+			one := *distances
+			one.Own = i == 0
+			a.Position = one
+		}
 		s.Add(
 			Sub{Op: a, After: LN("attn_output_norm", eps, Required)},
 			Sub{Op: ffn, After: LN("layer_output_norm", eps, Required)},
 		)
 	}
-	k.heads(&s, k.scoreOf(d.Width, PoolCLS, Act{Kind: Tanh}, Norm{}, false), k.maskOf(d.Width, maskName, ffn.Act, LN(maskNorm, eps, Required)))
 	return s
 }
 

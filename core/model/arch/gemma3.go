@@ -7,19 +7,18 @@ import (
 
 // gemma3 is Gemma 3, its text part (Gemma Team 2025): gemma2 without caps, with an RMSNorm over each query and key head, and five
 // layers with a window to one without, each kind with a rotation of its own: scaling settings belong to the layers without. A GGUF
-// file has no query_pre_attn_scalar, see gemma2; there it is the 27B of 62 layers.
+// file has no query_pre_attn_scalar, see gemma2; there it is the 27B of 62 layers. EmbeddingGemma is an encoder with the same layers, which
+// see both ways, half of the window to each side, and dense layers behind the pooling.
 func gemma3() Family {
 	return Family{
-		Names:   []string{"gemma3", "gemma3_text"},
+		Names:   []string{"gemma3", "gemma3_text", "gemma-embedding"},
 		Modules: gemmaModules(),
 		read: func(k *Keys) Spec {
 			k.Defaults(map[string]any{ // published folders of 4B and more leave them out
 				"num_attention_heads": json.Number("8"), "num_key_value_heads": json.Number("4"), "head_dim": json.Number("256"),
 				"max_position_embeddings": json.Number("131072"), "rms_norm_eps": json.Number("1e-6"), "query_pre_attn_scalar": json.Number("256"),
 			})
-			if k.Bool("|use_bidirectional_attention", false) {
-				k.Unsupported("use_bidirectional_attention: an encoder of this family")
-			}
+			both := k.arch == "gemma-embedding" || k.Bool("|use_bidirectional_attention", false)
 			d, eps := k.Decoder(), k.RMSEps()
 			s := k.decoderSpec(&d, RMS("output_norm", eps), true)
 			s.Embed.Scale, s.Fixes = float32(math.Sqrt(float64(d.Width))), gemmaOnes()
@@ -36,10 +35,17 @@ func gemma3() Family {
 				if a.Window, a.Position = window, full; window > 0 {
 					a.Position = near
 				}
+				if a.Both = both; both {
+					a.Window = window / 2
+				}
 				s.Add(
 					Sub{Pre: RMS("attn_norm", eps), Op: a, Post: RMS("post_attention_norm", eps)},
 					Sub{Pre: RMS("ffn_norm", eps), Op: ffn, Post: RMS("post_ffw_norm", eps)},
 				)
+			}
+			if both {
+				e := k.encoderSpec(&d)
+				s.Kind, s.Pool, s.Dense, s.Head = e.Kind, e.Pool, e.Dense, Head{}
 			}
 			return s
 		},

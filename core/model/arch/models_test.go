@@ -18,7 +18,7 @@ var update = flag.Bool("update", false, "write docs/models.md anew")
 // compared.
 var unjudged = map[string]bool{
 	"internlm2": true, "minicpm": true, "deepseek": true, // their code is in no released library
-	"umt5": true, "mbart": true, "m2m_100": true,
+	"umt5": true, "mbart": true, "m2m_100": true, "distilbert": true, "mpnet": true,
 }
 
 const (

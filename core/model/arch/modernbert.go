@@ -44,7 +44,7 @@ func modernbert() Family {
 			}
 			act := k.Act("classifier_activation|classifier_activation", GELUErf)
 			norm := LN(scoreNorm, eps, Optional)
-			k.heads(&s, k.scoreOf(d.Width, k.classified(), act, norm, false), k.maskOf(d.Width, ScoreName, act, norm))
+			k.heads(&s, k.scoreOf(d.Width, k.classified(), act, norm), k.maskOf(d.Width, ScoreName, act, norm))
 			return s
 		},
 	}

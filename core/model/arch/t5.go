@@ -7,8 +7,8 @@ import (
 
 // t5 is T5 (Raffel et al. 2020) and what is made of it (Flan-T5, MADLAD-400): an encoder and a decoder with an RMSNorm before each
 // part, scores that are not scaled and know distances by learned buckets, a plain ReLU network (1.0) or a gated one (1.1). A
-// GGUF file of this name may hold any of the three families here.
-func t5() Family { return t5Family("relu", true, "t5") }
+// GGUF file of this name may hold any of the three families here. The encoder alone (sentence-t5) is served for embeddings.
+func t5() Family { return t5Family("relu", true, "t5", "t5encoder") }
 
 // mt5 is mT5 (Xue et al. 2021): gated networks, and logits that are never scaled.
 func mt5() Family { return t5Family("gated-gelu", false, "mt5") }
@@ -17,9 +17,9 @@ func mt5() Family { return t5Family("gated-gelu", false, "mt5") }
 func umt5() Family { return t5Family("gated-gelu", true, "umt5") }
 
 // t5Family is one of them: with the network that a folder means which names none, and whether its logits may be scaled.
-func t5Family(network string, scaled bool, name string) Family {
+func t5Family(network string, scaled bool, names ...string) Family {
 	return Family{
-		Names:   []string{name},
+		Names:   names,
 		GGUF:    "t5",
 		Modules: t5Modules(),
 		Renamed: map[string]string{"attn_o": "attn_output", "cross_attn_o": "cross_attn_output"},
@@ -34,8 +34,10 @@ func t5Family(network string, scaled bool, name string) Family {
 				return s
 			}
 			if !k.HasTensor("dec.blk.0.attn_q.weight") {
-				k.Unsupported("an encoder alone, without the decoder that answers")
-				return s
+				e := s.Encoder
+				k.t5Stack(e, d)
+				e.Pool, e.Dense = k.pool(), k.denses()
+				return *e
 			}
 			k.t5Stack(s.Encoder, d)
 			k.t5Stack(&s, d)

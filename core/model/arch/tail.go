@@ -130,9 +130,9 @@ func (l *lister) step(x *Step) {
 	l.norm(&x.Norm, x.Out)
 }
 
-// scoreOf reads the head of a cross-encoder from the tensors that are there: a layer with act and a norm before the last one, which
-// stands alone where alone says so. nil: there is none.
-func (k *Keys) scoreOf(width int, pool PoolKind, act Act, norm Norm, alone bool) *Score {
+// scoreOf reads the head of a cross-encoder from the tensors that are there: a layer with act, maybe with a norm, before the last one.
+// nil: there is none.
+func (k *Keys) scoreOf(width int, pool PoolKind, act Act, norm Norm) *Score {
 	out := k.Shape(ScoreOut + ".weight")
 	if len(out) != 2 {
 		if out != nil {
@@ -152,7 +152,7 @@ func (k *Keys) scoreOf(width int, pool PoolKind, act Act, norm Norm, alone bool)
 			step.Norm = norm
 		}
 		s.Steps = append(s.Steps, step)
-	} else if !alone {
+	} else {
 		k.Unsupported("the file has lost the layer between the first state and the classifier, without which its scores mean nothing: take the model's folder")
 		return nil
 	}

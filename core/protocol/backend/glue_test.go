@@ -90,7 +90,7 @@ func logprobs(n, alternatives int) []backend.TokenLogprob {
 }
 
 // aPenalty and aScore are set where a nil would mean none.
-var aPenalty, aScore = 0.6, float32(-1.25) //nolint:gochecknoglobals // constants that have an address
+var aPenalty, aScore = 0.6, float32(-1.25)
 
 // fullRequest has every field set, so that one that is forgotten in the glue shows.
 func fullRequest() backend.Request {
