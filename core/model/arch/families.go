@@ -84,8 +84,6 @@ func families() []Family {
 		mamba2(),
 		qwen35(), qwen35moe(), qwen3next(),
 		granitehybrid(), bamba(), falconh1(), nemotronh(), mamba(), falconmamba(), jamba(),
-		bert(), roberta(), modernbert(), nomicbert(), eurobert(),
-		granitehybrid(), bamba(), falconh1(),
 		bert(), roberta(), distilbert(), mpnet(), modernbert(), nomicbert(), eurobert(),
 		t5(), mt5(), umt5(), bart(), mbart(), marian(), pegasus(), m2m100(),
 	}
