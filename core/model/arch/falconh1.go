@@ -9,6 +9,7 @@ func falconh1() Family {
 		Names:   []string{"falcon_h1", "falcon-h1"},
 		GGUF:    "falcon-h1",
 		Modules: bamba().Modules,
+		Folded:  true,
 		read: func(k *Keys) Spec {
 			k.Defaults(map[string]any{
 				"mamba_d_ssm": int64(1024), "mamba_n_heads": int64(128), "mamba_d_state": int64(256), "num_key_value_heads": int64(8), "rms_norm_eps": 1e-5,

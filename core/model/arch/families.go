@@ -23,6 +23,8 @@ type Family struct {
 	Renamed map[string]string
 	// Permuted says that llama.cpp's converter puts the rows of q and k pair by pair.
 	Permuted bool
+	// Folded says that it multiplies factors of the configuration into matrices, so that what was trained on a folder fits no GGUF file.
+	Folded bool
 	// Tiled says that it puts a delta net's value heads tile by tile, see ByHead.
 	Tiled bool
 	read  func(k *Keys) Spec
@@ -189,7 +191,7 @@ func (f *Family) Read(k *Keys) (*Spec, error) {
 		return nil, k.err
 	}
 	s.Context = max(s.Context, k.reach)
-	s.Permuted = f.Permuted && k.gguf != nil
+	s.Permuted, s.Folded = f.Permuted && k.gguf != nil, f.Folded && k.gguf != nil
 	if err := s.check(); err != nil {
 		return nil, err
 	}

@@ -27,6 +27,8 @@ type Spec struct {
 	// Permuted says that the rows of q and k stand in the order that llama.cpp's converter gives them (pair by pair), where the
 	// model's own order is one half after the other. An adapter from the other container is turned.
 	Permuted bool
+	// Folded says that the matrices hold factors that a folder of the family has apart.
+	Folded bool
 }
 
 // Kind is what a model is for.

@@ -105,6 +105,10 @@ func (a *Adapter) fill(f *adapterFile, m Base) error {
 	if f.arch != "" && arch.Stored(f.arch) != arch.Stored(m.Network().Family) {
 		return a.fail(ErrMismatch, "it is for the architecture %s, but the model is %s", f.arch, m.Network().Family)
 	}
+	if m.Family().Folded && f.gguf != m.Network().Folded {
+		return a.fail(ErrUnsupported, "it was made for a %s of %s, and llama.cpp's converter multiplies factors of the configuration into the matrices of a GGUF file: serve it with a model in a %[1]s",
+			map[bool]string{true: "GGUF file", false: "folder"}[f.gguf], m.Network().Family)
+	}
 	if f.prompt.rows > 0 {
 		if err := a.addPrompt(&f.prompt, m); err != nil {
 			return err
