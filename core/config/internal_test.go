@@ -36,17 +36,17 @@ func TestParseSize(t *testing.T) {
 	for text, want := range map[string]Size{
 		"0": 0, "1 B": 1, "512 KiB": 512 << 10, "64MiB": 64 << 20, "4GB": 4e9, "1.5 GiB": 3 << 29, "1 TiB": 1 << 40,
 	} {
-		got, err := ParseSize(text)
+		got, err := parseSize(text)
 		if err != nil || got != want {
-			t.Errorf("ParseSize(%q) = %v, %v", text, got, err)
+			t.Errorf("parseSize(%q) = %v, %v", text, got, err)
 		}
-		if back, err := ParseSize(got.String()); err != nil || back != got {
-			t.Errorf("ParseSize(%q) = %v, %v: not what String wrote", got.String(), back, err)
+		if back, err := parseSize(got.String()); err != nil || back != got {
+			t.Errorf("parseSize(%q) = %v, %v: not what String wrote", got.String(), back, err)
 		}
 	}
 	for _, text := range []string{"", "64", "-1 B", "1e9 B", "NaN B", "Inf B", "B", "1 XB", "99999999 TiB", "1 MiB extra", "0x1 B", "1_0 B"} {
-		if got, err := ParseSize(text); err == nil {
-			t.Errorf("ParseSize(%q) = %v", text, got)
+		if got, err := parseSize(text); err == nil {
+			t.Errorf("parseSize(%q) = %v", text, got)
 		}
 	}
 }

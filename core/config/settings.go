@@ -128,7 +128,7 @@ func (f *field) setText(s string) error {
 		}
 		*p = d
 	case *Size:
-		n, err := ParseSize(s)
+		n, err := parseSize(s)
 		if err != nil {
 			return err
 		}

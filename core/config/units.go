@@ -32,8 +32,8 @@ func sizeUnits() []sizeUnit {
 	}
 }
 
-// ParseSize reads a size such as "64 MiB".
-func ParseSize(s string) (Size, error) {
+// parseSize reads a size such as "64 MiB".
+func parseSize(s string) (Size, error) {
 	text := strings.TrimSpace(s)
 	if text == "0" {
 		return 0, nil

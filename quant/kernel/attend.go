@@ -223,9 +223,6 @@ func CombineHead(dst, src *Partial, g int) (x, y float32, both bool) {
 	return x, y, true
 }
 
-// Finish writes the attention output O · (1/L) of Group heads to dst (Group, ValueDim); zeros where nothing was visible.
-func Finish(dst []float32, p *Partial) { FinishSinks(dst, p, nil) }
-
 // FinishSinks is Finish with one more logit for each head, its sink, that takes weight and gives no value: with N the larger
 // of M and the sink, O · (Exp(M - N)/fma(L, Exp(M - N), Exp(sink - N))). No sinks: Finish.
 func FinishSinks(dst []float32, p *Partial, sinks []float32) {

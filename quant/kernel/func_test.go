@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"testing"
 
-	"edged/quant"
 	"edged/quant/kernel"
 	"edged/quant/kernel/kerneltest"
 )
@@ -229,43 +228,6 @@ func TestFilledBlock(t *testing.T) {
 	for i, v := range p.O {
 		if math.Abs(float64(v-x[i])) > 0.1 {
 			t.Errorf("[%d] = %g, stored was %g", i, v, x[i])
-		}
-	}
-}
-
-// TestGather: rows that are gathered give the bits that they give where they were prepared.
-func TestGather(t *testing.T) {
-	r := rand.New(rand.NewPCG(2, 2))
-	k := kernel.Portable{}
-	const cols, rows, n = 96, 5, 19
-	for _, p := range []kernel.Precision{kernel.Fast, kernel.Exact} {
-		for _, f := range []quant.Format{quant.Q4_K, quant.Q2_K, quant.Q4_0, quant.Q4_1} {
-			cols := cols
-			if f.BlockSize() == 256 {
-				cols = 512
-			}
-			src, dst := &kernel.Activations{Rows: n, Cols: cols}, &kernel.Activations{Cols: cols}
-			k.Grow(src, n, cols)
-			k.Grow(dst, n, cols)
-			src.X = kerneltest.Activation(r, n, cols, true, false)
-			k.Prepare(src, p, 0, n)
-			w := kerneltest.Matrix(r, f, rows, cols, false)
-			all := make([]float32, n*rows)
-			k.MatMul(all, rows, w, src, p, 0, rows)
-			for _, pick := range [][]int32{{18}, {3, 4}, {0, 2, 3, 5, 8, 9, 10, 11, 17, 18}} {
-				dst.Rows, dst.X = len(pick), make([]float32, len(pick)*cols)
-				kernel.Gather(dst, src, pick, p, 0, 1)
-				kernel.Gather(dst, src, pick, p, 1, len(pick))
-				got := make([]float32, len(pick)*rows)
-				k.MatMul(got, rows, w, dst, p, 0, rows)
-				for i, from := range pick {
-					for j := range rows {
-						if !kerneltest.Same(got[i*rows+j], all[int(from)*rows+j]) {
-							t.Fatalf("%s, precision %d, row %d of %v: %g, want %g", f, p, i, pick, got[i*rows+j], all[int(from)*rows+j])
-						}
-					}
-				}
-			}
 		}
 	}
 }

@@ -147,7 +147,7 @@ func TestAttendSpans(t *testing.T) {
 		kernel.Portable{}.Combine(sum, part)
 	}
 	got := make([]float32, group*dim)
-	kernel.Finish(got, sum)
+	kernel.FinishSinks(got, sum, nil)
 	at := func(p, off, j int) float64 {
 		i := int(a.Pages[p/32])*a.PageBytes + off + (p%32*dim+j)*4
 		return float64(math.Float32frombits(binary.LittleEndian.Uint32(a.Arena[i:])))
@@ -254,7 +254,7 @@ func TestSameOnEveryMachine(t *testing.T) {
 		a.Hi = 77
 		k.Attend(q, a)
 		kernel.Portable{}.Combine(p, q)
-		kernel.Finish(p.O, p)
+		kernel.FinishSinks(p.O, p, nil)
 		hashFloats(h, p.O)
 		check(t, want, []string{"attend f32", "attend f16", "attend q8_0"}[i], h)
 	}

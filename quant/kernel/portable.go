@@ -105,38 +105,6 @@ func quantise(q *[32]int8, x *[32]float32) float32 {
 	return amax / 127
 }
 
-// Gather makes row i of dst, for i in [lo, hi) of rows, what Prepare would make it for the row rows[i] of src, of which dst.X
-// holds a copy: a row that goes to several experts is quantised once. dst.Rows, dst.Cols and dst.X are set, and dst has been
-// grown.
-func Gather(dst, src *Activations, rows []int32, p Precision, lo, hi int) {
-	n := src.Cols
-	for i := lo; i < hi; i++ {
-		r := int(rows[i])
-		copy(dst.X[i*n:(i+1)*n], src.X[r*n:(r+1)*n])
-	}
-	if p != Fast || n%32 != 0 {
-		return
-	}
-	nb := n / 32
-	for i := lo; i < hi; i++ {
-		r := int(rows[i])
-		r0, i0 := r&^(TokenTile-1), i&^(TokenTile-1)
-		rw, iw := min(TokenTile, src.Rows-r0), min(TokenTile, dst.Rows-i0)
-		for b := range nb {
-			from, to := b*rw+r-r0, b*iw+i-i0
-			copy(dst.Q[i0*n+to*32:i0*n+to*32+32], src.Q[r0*n+from*32:])
-			dst.D[i0*nb+to] = src.D[r0*nb+from]
-			dst.D[(dst.Rows+i0)*nb+to] = src.D[(src.Rows+r0)*nb+from]
-			dst.S[i0*nb+to] = src.S[r0*nb+from]
-			from, to = 2*b*rw+r-r0, 2*b*iw+i-i0
-			d, e := dst.D[2*(dst.Rows+i0)*nb+to:], src.D[2*(src.Rows+r0)*nb+from:]
-			d[0], d[iw] = e[0], e[rw]
-			s, q := dst.S[(dst.Rows+2*i0)*nb+to:], src.S[(src.Rows+2*r0)*nb+from:]
-			s[0], s[iw] = q[0], q[rw]
-		}
-	}
-}
-
 // MatMul multiplies by the specified arithmetic.
 func (Portable) MatMul(y []float32, ldy int, w *quant.Matrix, a *Activations, p Precision, lo, hi int) {
 	if p == Fast && Quantised(w) {

@@ -81,9 +81,6 @@ func (v Value) Object() (*Object, bool) {
 	return &Object{*d}, true
 }
 
-// Text returns a text.
-func (v Value) Text() (string, bool) { return text(v.v) }
-
 // FromJSON reads one JSON value as Python's json.loads does: keys keep their order and the last of equal ones counts,
 // whole numbers stay whole however large they are.
 func FromJSON(raw []byte) (Value, error) {

@@ -78,7 +78,7 @@ func (b *Search) Step(logits [][]float32) ([]int, error) {
 	keep := max(2, 1+len(s.EOS)) * n
 	b.pool = b.pool[:0]
 	for i, row := range logits {
-		if err := LogSoftmax(row); err != nil {
+		if err := logSoftmax(row); err != nil {
 			return nil, err
 		}
 		if err := s.Bend(row, b.running[i].IDs); err != nil {
@@ -182,8 +182,8 @@ func descending(x, y float32) int {
 	}
 }
 
-// LogSoftmax makes log-probabilities of logits, some of which may be -Inf. The error is sample.ErrLogits.
-func LogSoftmax(x []float32) error {
+// logSoftmax makes log-probabilities of logits, some of which may be -Inf. The error is sample.ErrLogits.
+func logSoftmax(x []float32) error {
 	norm, err := sample.LogNorm(x)
 	if err != nil {
 		return err

@@ -32,7 +32,7 @@ func (s *Settings) Bend(x []float32, ids []int32) error {
 		ban(x, s.BeginSuppress)
 	}
 	if s.Renormalize {
-		return LogSoftmax(x)
+		return logSoftmax(x)
 	}
 	return nil
 }

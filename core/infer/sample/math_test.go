@@ -91,7 +91,7 @@ func TestUniform(t *testing.T) {
 	mean := 0.0
 	const n = 20_000
 	for i := range n {
-		u := Uniform(7, i%8, i/8)
+		u := uniform(7, i%8, i/8)
 		if u < 0 || u >= 1 {
 			t.Fatalf("%v is outside [0, 1)", u)
 		}
@@ -104,7 +104,7 @@ func TestUniform(t *testing.T) {
 	if math.Abs(mean-0.5) > 0.01 {
 		t.Errorf("mean %v", mean)
 	}
-	if Uniform(7, 0, 1) != Uniform(7, 0, 1) || Uniform(7, 0, 1) == Uniform(8, 0, 1) || Uniform(7, 0, 1) == Uniform(1<<40|7, 0, 1) {
+	if uniform(7, 0, 1) != uniform(7, 0, 1) || uniform(7, 0, 1) == uniform(8, 0, 1) || uniform(7, 0, 1) == uniform(1<<40|7, 0, 1) {
 		t.Error("not a function of the whole seed")
 	}
 }

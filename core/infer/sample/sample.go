@@ -218,7 +218,7 @@ func (s *Sampler) Next(st *Step) (int32, error) {
 	if p.TypicalP > 0 && p.TypicalP < 1 {
 		c, s.ranked = typicalP(c, float64(p.TypicalP), logits[best], p.Temperature, s.ranked)
 	}
-	return draw(c, Uniform(p.Seed, st.Choice, st.Index)), nil
+	return draw(c, uniform(p.Seed, st.Choice, st.Index)), nil
 }
 
 // scan returns the peaks of the logits below the limit: those that came with them, but for the last one where the limit cuts it.

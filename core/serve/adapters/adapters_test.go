@@ -285,7 +285,7 @@ func TestDropSwapRemove(t *testing.T) {
 		b.later(time.Second)
 		second := b.want("pirate", Active, 2, "")
 		after := b.resolve("pirate")
-		if id := b.use(after); id == old || after.Generation() != 2 || b.use(waiting) != old || running.SHA256() != first.SHA256 || after.SHA256() != second.SHA256 {
+		if id := b.use(after); id == old || after.g.number != 2 || b.use(waiting) != old || running.SHA256() != first.SHA256 || after.SHA256() != second.SHA256 {
 			t.Error("generations are mixed up")
 		}
 		if n := b.Counts(); n.Draining != 1 || n.Loaded != 2 || n.Swaps != 2 || n.Served != 1 || len(b.copies()) != 2 {

@@ -52,9 +52,9 @@ func (g *Gate) file(name string) string {
 	return ""
 }
 
-// ReadGate reads a gate's file: one JSON object a line with "reference" and "prompt" or "messages" in a .jsonl file (other
+// readGate reads a gate's file: one JSON object a line with "reference" and "prompt" or "messages" in a .jsonl file (other
 // fields are left alone), plain text in any other.
-func ReadGate(path string) ([]Sample, error) {
+func readGate(path string) ([]Sample, error) {
 	file, size, err := openRegular(path)
 	if err != nil {
 		return nil, err
@@ -127,7 +127,7 @@ func (f *Folder) passGate(ctx context.Context, e *entry, c *content, loaded stri
 	pin := f.pin(old)
 	f.mu.Unlock()
 	defer pin.Release()
-	samples, err := ReadGate(file)
+	samples, err := readGate(file)
 	if err != nil {
 		return fmt.Errorf("adapters.gate: %w", err)
 	}

@@ -40,8 +40,8 @@ func Dirs(dir string) []string {
 	return append(dirs, SystemDir)
 }
 
-// FileName is the file name of a plugin: "backend-neon" for protocol.PluginBackend and "neon".
-func FileName(kind, name string) string { return kind + "-" + name }
+// fileName is the file name of a plugin: "backend-neon" for protocol.PluginBackend and "neon".
+func fileName(kind, name string) string { return kind + "-" + name }
 
 // Find returns the absolute path of the plugin file called name ("backend-generic") in Dirs(dir). Its error is ErrNotFound,
 // and says where it looked and which plugins are there.

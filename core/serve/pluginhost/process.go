@@ -101,10 +101,10 @@ func (o Options) withDefaults() (Options, error) {
 	if auto {
 		o.Name = ResolveBackend(o.Name)
 	}
-	path, err := Find(o.Dir, FileName(o.Kind, o.Name))
+	path, err := Find(o.Dir, fileName(o.Kind, o.Name))
 	if err != nil && auto && o.Name != "generic" {
 		// A machine with Advanced SIMD but only the generic backend installed still answers.
-		if generic, gerr := Find(o.Dir, FileName(o.Kind, "generic")); gerr == nil {
+		if generic, gerr := Find(o.Dir, fileName(o.Kind, "generic")); gerr == nil {
 			o.Name, path, err = "generic", generic, nil
 		}
 	}
@@ -148,7 +148,7 @@ func Start(ctx context.Context, o Options) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &process{o: o, log: o.Log.With("plugin", FileName(o.Kind, o.Name)), dir: dir, mark: rand.Text()}
+	r := &process{o: o, log: o.Log.With("plugin", fileName(o.Kind, o.Name)), dir: dir, mark: rand.Text()}
 	client := goplugin.NewClient(&goplugin.ClientConfig{
 		HandshakeConfig:  protocol.Handshake(),
 		VersionedPlugins: map[int]goplugin.PluginSet{protocol.Version: pluginSet()},
@@ -180,7 +180,7 @@ func Start(ctx context.Context, o Options) (*Process, error) {
 		return nil, r.startError(ctx, err)
 	}
 	p := &Process{
-		name: FileName(o.Kind, o.Name), path: o.Path, pid: r.pid(), done: r.finished, exit: r.exitError,
+		name: fileName(o.Kind, o.Name), path: o.Path, pid: r.pid(), done: r.finished, exit: r.exitError,
 		kill: func() { r.stop(client) },
 	}
 	switch impl := raw.(type) {

@@ -386,5 +386,5 @@ func (r *process) exitError() error {
 	if r.status != nil {
 		status = r.status.Error()
 	}
-	return fmt.Errorf("pluginhost: %s: %w (%s)%s", FileName(r.o.Kind, r.o.Name), protocol.ErrPluginDied, status, r.lines.lastWords())
+	return fmt.Errorf("pluginhost: %s: %w (%s)%s", fileName(r.o.Kind, r.o.Name), protocol.ErrPluginDied, status, r.lines.lastWords())
 }

@@ -34,9 +34,6 @@ func (e *Error) Error() string {
 	return e.path + ": " + e.why
 }
 
-// Field names the field that the error is about; "": the whole.
-func (e *Error) Field() string { return e.path }
-
 // In puts a path before the error's own.
 func (e *Error) In(parent string) *Error {
 	switch {

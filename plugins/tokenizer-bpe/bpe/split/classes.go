@@ -219,12 +219,6 @@ func (t *Classes) IsMark(r rune) bool { return t.of(r)&mark != 0 }
 // IsControl reports whether a character is a control, format, private-use or surrogate one (category C, assigned).
 func (t *Classes) IsControl(r rune) bool { return t.of(r)&control != 0 }
 
-// IsNumber reports whether a character is numeric (category N).
-func (t *Classes) IsNumber(r rune) bool { return t.of(r)&number != 0 }
-
-// IsLetter reports whether a character is a letter (category L).
-func (t *Classes) IsLetter(r rune) bool { return t.of(r)&letter != 0 }
-
 // IsAccent reports whether StripAccents drops a character.
 func (t *Classes) IsAccent(r rune) bool { return t.of(r)&accent != 0 }
 
