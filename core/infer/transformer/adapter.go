@@ -155,20 +155,6 @@ func (a *Adapter) Close() {
 	*a = Adapter{}
 }
 
-// virtual finds the row of the soft prompts of uses that a negative token stands for: they follow one another in the order
-// of uses. The adapter is nil where there are not as many.
-func virtual(uses []Use, token int32) (*Adapter, int) {
-	i := int(-1 - int64(token))
-	for _, u := range uses {
-		n := u.Adapter.Virtual()
-		if i < n {
-			return u.Adapter, i
-		}
-		i -= n
-	}
-	return nil, 0
-}
-
 // checkUses refuses adapters that cannot be applied.
 func (m *Model) checkUses(uses []Use) error {
 	for _, u := range uses {

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"strings"
 
 	"edged/core/model/lora"
 	"edged/quant"
@@ -125,54 +124,25 @@ func (a *Adapter) prefixRows() int {
 	return a.change.prefix[0].K.Rows
 }
 
-// normOf is the norm n as the adapters of row t have it.
-func (s *step) normOf(n *norm, worker, t int) *norm {
-	if n.id == 0 || len(s.rows[t].uses) == 0 {
-		return n
-	}
-	return s.workers[worker].blend(n, s.rows[t].uses)
-}
-
-// blend is the norm n with what uses change of it.
-func (w *worker) blend(n *norm, uses []Use) *norm {
-	var only *norm
-	several := false
-	for i := range uses {
-		c := uses[i].Adapter.change
-		if c == nil || c.norms == nil || c.norms[n.id-1] == nil || uses[i].Scale == 0 {
-			continue
-		}
-		several = several || only != nil || uses[i].Scale != 1
-		only = c.norms[n.id-1]
-	}
-	switch {
-	case only == nil:
-		return n
-	case !several:
-		return only
-	}
-	w.mixed = *n
-	w.mixW, w.mixB = append(w.mixW[:0], n.w...), append(w.mixB[:0], n.b...)
-	w.mixed.w, w.mixed.b = w.mixW, nil
-	if n.b != nil {
-		w.mixed.b = w.mixB
-	}
-	for i := range uses {
-		c := uses[i].Adapter.change
-		if c == nil || c.norms == nil || c.norms[n.id-1] == nil {
-			continue
-		}
-		accumulateDifference(w.mixed.w, c.norms[n.id-1].w, n.w, uses[i].Scale)
-		accumulateDifference(w.mixed.b, c.norms[n.id-1].b, n.b, uses[i].Scale)
-	}
-	return &w.mixed
-}
-
 // accumulateDifference adds f·(a - b) to x.
 func accumulateDifference(x, a, b []float32, f float32) {
 	for i := range x {
 		x[i] += float32(f * (a[i] - b[i]))
 	}
+}
+
+// virtual finds the row of the soft prompts of uses that a negative token stands for: they follow one another in the order
+// of uses. The adapter is nil where there are not as many.
+func virtual(uses []Use, token int32) (*Adapter, int) {
+	i := int(-1 - int64(token))
+	for _, u := range uses {
+		n := u.Adapter.Virtual()
+		if i < n {
+			return u.Adapter, i
+		}
+		i -= n
+	}
+	return nil, 0
 }
 
 // prefixOf finds the prefix and its row that a negative token of a row stands for; nil: it is a soft prompt's.
@@ -196,55 +166,6 @@ func (s *step) adapted(index int) bool {
 		}
 	}
 	return false
-}
-
-// adaptJob adds to attention's result what the queries find in adaption prompts: scale · gate · softmax(q Kᵀ) V.
-type adaptJob struct {
-	s *step
-	a *attention
-}
-
-func (j *adaptJob) Do(worker, chunk int) {
-	s, a := j.s, j.a
-	lo, hi := s.rowRange(s.t, chunk)
-	w := &s.workers[worker]
-	for t := lo; t < hi; t++ {
-		for _, u := range s.rows[t].uses {
-			c := u.Adapter.change
-			if c == nil || c.adaption == nil || c.adaption[a.index] == nil || u.Scale == 0 {
-				continue
-			}
-			p := c.adaption[a.index]
-			w.code = slices.Grow(w.code[:0], p.tokens)[:p.tokens]
-			for h := range a.Heads {
-				q := s.qkv[t*a.ld()+h*a.KeyDim:][:a.KeyDim] // scaled already
-				o := s.o[(t*a.Heads+h)*a.ValueDim:][:a.ValueDim]
-				p.attend(o, q, w.code, h/a.group(), a, float32(u.Scale*p.gate))
-			}
-		}
-	}
-}
-
-// attend adds f · softmax(q Kᵀ) V of one query head to o.
-func (p *adaption) attend(o, q, scores []float32, head int, a *attention, f float32) {
-	most := float32(math.Inf(-1))
-	for i := range scores {
-		k := p.k[i*a.KVHeads*a.KeyDim+head*a.KeyDim:][:a.KeyDim]
-		sum := float32(0)
-		for d, v := range q {
-			sum += float32(v * k[d])
-		}
-		scores[i] = sum
-		most = max(most, sum)
-	}
-	total := float32(0)
-	for i, v := range scores {
-		scores[i] = float32(exp(float64(v - most)))
-		total += scores[i]
-	}
-	for i, v := range scores {
-		accumulateScaled(o, p.v[i*a.KVHeads*a.ValueDim+head*a.ValueDim:][:a.ValueDim], float32(f*float32(v/total)))
-	}
 }
 
 // newEmbedDora is DoRA of an embedding, whose columns get lengths of their own, over all tokens. It may run beside Forward.
@@ -291,6 +212,3 @@ func newEmbedDora(w *quant.Matrix, e *lora.Delta) *dora {
 	d.gains(d.gain, 1, 0)
 	return d
 }
-
-// normName is the name under which adapters know the norm of a tensor.
-func normName(tensor string) string { return strings.TrimSuffix(tensor, ".weight") }

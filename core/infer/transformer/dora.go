@@ -21,9 +21,6 @@ type dora struct {
 	dd        []float32 // (out) ‖B·A‖²
 }
 
-// doraBytes is what newDora takes of a store.
-func doraBytes(out int) int64 { return 4 * storeAlign(4*int64(out)) }
-
 // newDora computes the norms of w + s·B·A. l is not packed yet; ww is of rowNorms. It may run beside Forward.
 func newDora(k kernel.Kernels, w *quant.Matrix, l *delta, magnitude, ww []float32, mem *store) *dora {
 	out := w.Rows

@@ -103,3 +103,6 @@ func (s *store) close() error {
 	}
 	return s.mem.Close()
 }
+
+// doraBytes is what newDora takes of a store.
+func doraBytes(out int) int64 { return 4 * storeAlign(4*int64(out)) }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 
-	"edged/core/infer/sample"
 	"edged/core/model/arch"
 	"edged/quant"
 	"edged/quant/kernel"
@@ -300,9 +299,6 @@ func together(rows []row, vocab int) []float32 {
 	}
 	return all
 }
-
-// peaks is the number of peaks of so many logits.
-func peaks(vocab int) int { return (vocab + sample.PeakLen - 1) / sample.PeakLen }
 
 // sum adds the normalised rows to the sums that want them, and forgets those that want nothing else. It reports whether
 // there were any.

@@ -198,3 +198,14 @@ func (j *product) adapt(m *term, p *part, lo, hi int) {
 		}
 	}
 }
+
+// peaks is the number of peaks of so many logits.
+func peaks(vocab int) int { return (vocab + sample.PeakLen - 1) / sample.PeakLen }
+
+// finishLogits scales and caps logits.
+func (n *network) finishLogits(k kernel.Kernels, y []float32) {
+	scale(y, n.headScale)
+	if n.headCap != 0 {
+		k.Activate(y, kernel.Func{Kind: kernel.SoftCap, A: n.headCap})
+	}
+}

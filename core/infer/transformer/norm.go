@@ -3,6 +3,7 @@ package transformer
 import (
 	"edged/core/model/arch"
 	"edged/quant/kernel"
+	"strings"
 )
 
 // norm is an arch.Norm with its weights.
@@ -81,3 +82,49 @@ func (j *prepareJob) Do(_, chunk int) {
 	lo, hi := s.rowRange(s.act.Rows, chunk)
 	s.k.Prepare(&s.act, s.p, lo, hi)
 }
+
+// normOf is the norm n as the adapters of row t have it.
+func (s *step) normOf(n *norm, worker, t int) *norm {
+	if n.id == 0 || len(s.rows[t].uses) == 0 {
+		return n
+	}
+	return s.workers[worker].blend(n, s.rows[t].uses)
+}
+
+// blend is the norm n with what uses change of it.
+func (w *worker) blend(n *norm, uses []Use) *norm {
+	var only *norm
+	several := false
+	for i := range uses {
+		c := uses[i].Adapter.change
+		if c == nil || c.norms == nil || c.norms[n.id-1] == nil || uses[i].Scale == 0 {
+			continue
+		}
+		several = several || only != nil || uses[i].Scale != 1
+		only = c.norms[n.id-1]
+	}
+	switch {
+	case only == nil:
+		return n
+	case !several:
+		return only
+	}
+	w.mixed = *n
+	w.mixW, w.mixB = append(w.mixW[:0], n.w...), append(w.mixB[:0], n.b...)
+	w.mixed.w, w.mixed.b = w.mixW, nil
+	if n.b != nil {
+		w.mixed.b = w.mixB
+	}
+	for i := range uses {
+		c := uses[i].Adapter.change
+		if c == nil || c.norms == nil || c.norms[n.id-1] == nil {
+			continue
+		}
+		accumulateDifference(w.mixed.w, c.norms[n.id-1].w, n.w, uses[i].Scale)
+		accumulateDifference(w.mixed.b, c.norms[n.id-1].b, n.b, uses[i].Scale)
+	}
+	return &w.mixed
+}
+
+// normName is the name under which adapters know the norm of a tensor.
+func normName(tensor string) string { return strings.TrimSuffix(tensor, ".weight") }
