@@ -9,6 +9,19 @@
 // Model and all that hangs on it (sequences, adapters) are used by one goroutine at a time, but for LoadAdapter; the worker
 // threads are inside. A row's logits depend on its own tokens, position and adapters only, bit for bit: not on the batch it is in,
 // how its prompt was cut into chunks, which pages it has or how many threads work.
+//
+// # Files
+//
+// Calls run down this list:
+//
+//	transformer, encode, tune                 a model: opening it, texts without answers, how many threads
+//	compile                                   of a Spec a unit for each part of a layer
+//	cross, adaption, latent, deltanet, mamba2, tail, shortconv, moe, route, mlp, attention, distances
+//	                                          the operations, a file each
+//	forward                                   a batch: checking it and running it
+//	linear, adapter, changes, dora, factors   products, and what adapters add to them
+//	builder, rope, stream, wire, norm         what operations are made of
+//	step, plan, state, seq, angle             the buffers of a batch, memory, sequences
 package transformer
 
 import (
