@@ -1,11 +1,12 @@
 package transformer
 
 import (
+	"fmt"
+	"reflect"
+
 	"edged/core/model/arch"
 	"edged/quant"
 	"edged/quant/kernel"
-	"fmt"
-	"reflect"
 )
 
 // builder binds tensors by name and proves their shapes. The first thing that is wrong is kept; what follows is bound

@@ -1,9 +1,10 @@
 package transformer
 
 import (
+	"strings"
+
 	"edged/core/model/arch"
 	"edged/quant/kernel"
-	"strings"
 )
 
 // norm is an arch.Norm with its weights.
