@@ -179,15 +179,6 @@ func (l *loop) precede(j *job) error {
 	return nil
 }
 
-// dismiss gives a job's adapters back.
-func (l *loop) dismiss(j *job) {
-	for _, a := range j.adapters {
-		a.users--
-		l.release(a)
-	}
-	j.adapters, j.spans, j.active = nil, nil, nil
-}
-
 // release frees an adapter that is to leave and has no users.
 func (l *loop) release(a *adapter) {
 	if a.leaves && a.users == 0 {

@@ -148,25 +148,6 @@ func (l *loop) prompts() bool {
 	return some
 }
 
-// each calls f for everything that has tokens to compute, in order of precedence.
-func (l *loop) each(f func(unit)) {
-	for _, j := range l.running {
-		if j.root != nil {
-			if from, to := j.root.Len(), len(j.req.PromptIDs)-1; from < to {
-				f(unit{job: j, seq: j.root, from: from, to: to})
-			}
-		}
-		for _, b := range j.branches {
-			if b.seq == nil || !b.live() {
-				continue
-			}
-			if from, to := b.seq.Len(), b.target(); from < to {
-				f(unit{job: j, b: b, seq: b.seq, from: from, to: to})
-			}
-		}
-	}
-}
-
 // add appends up to n rows of u, fewer where the rows of logits run out or a checkpoint is due, and returns how many.
 func (l *loop) add(u unit, n int) int {
 	b := &l.batch

@@ -135,11 +135,3 @@ func (d *drafter) draw(b *branch, logits []float32) bool {
 	g.match = modelMatch
 	return true
 }
-
-// forget frees what the draft model has computed for a branch.
-func (g *guess) forget() {
-	if g.seq != nil {
-		g.seq.Free()
-		g.seq = nil
-	}
-}

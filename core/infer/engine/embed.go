@@ -64,20 +64,6 @@ func (e *Engine) Embed(ctx context.Context, lists [][]int32) ([][]float32, error
 	return out, nil
 }
 
-// pools reports whether the state of token i is wanted for the job's vector.
-func (j *job) pools(i int) bool {
-	switch {
-	case j.sum == nil:
-		return false
-	case j.pool == arch.PoolCLS:
-		return i == 0
-	case j.pool == arch.PoolLast:
-		return i == len(j.req.PromptIDs)-1
-	default:
-		return true
-	}
-}
-
 // normalize scales a vector to length 1; false: it has no direction.
 func normalize(v []float32) bool {
 	sum := 0.0

@@ -53,6 +53,21 @@
 // computed in the same turn, as far as that has paid lately: see speculate.go. Answers do not depend on it.
 // LoadRequest.NoLookup switches it off. LoadRequest.DraftModel is a smaller model of the same vocabulary (proved from the files)
 // that is asked where nothing is repeated.
+//
+// # Files
+//
+// Calls run down this list:
+//
+//	serve                                           the plugin's process
+//	load, plan, tiles, tune                         opening a model: memory, packed weights, threads
+//	rank, encode, embed, bench, engine              the calls of the protocol
+//	loop                                            the one goroutine that owns all state, turn by turn
+//	batch, step                                     what a turn computes, and what becomes of its logits
+//	adapters, proof, activate                       adapters: loading, proving, switching on
+//	speculate, schedule, share                      guesses; who runs, who waits, who is preempted; whose turn it is
+//	disk, reuse, stretch, drafter, lookup, crossed  prefixes on disk and in memory, positions, sources of guesses, encoder-decoders
+//	leave, checkpoint, request, form                a request: its end, its state, its answer, its grammar
+//	mailbox, vocabulary, features, governor, pace, machine, model
 package engine
 
 import (

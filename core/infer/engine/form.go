@@ -181,34 +181,6 @@ func (b *branch) watch(id int32) {
 	}
 }
 
-// settle takes the tokens that the grammar leaves no choice about, without computing what the model thinks of them, and
-// ends the answer where nothing can follow. Where their log-probabilities are wanted they are drawn, one by one: the ids
-// are the same. It returns how many it took.
-func (b *branch) settle() (int, error) {
-	n := 0
-	for b.form != nil && b.finish == "" {
-		st, err := b.form.Next()
-		switch {
-		case err != nil:
-			return n, formError(err)
-		case st.None && b.job.behind != nil:
-			b.form = nil
-			return n, nil
-		case st.None:
-			b.end("stop")
-			return n, nil
-		case st.Only < 0 || b.job.req.Logprobs || b.job.best:
-			return n, nil
-		}
-		b.steps++
-		n++
-		if err := b.accept(st.Only); err != nil {
-			return n, err
-		}
-	}
-	return n, nil
-}
-
 // mask is what the grammar allows at this step; only is the one token that it allows, -1: there are several.
 func (b *branch) mask() (allowed sample.Mask, only int32, err error) {
 	st, err := b.form.Next()

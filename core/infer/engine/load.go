@@ -194,11 +194,6 @@ func (e *Engine) load(ctx context.Context, req backend.LoadRequest, progress fun
 	return m, nil
 }
 
-// onDisk reports whether a request wants prefixes kept on disk.
-func onDisk(req backend.LoadRequest) bool {
-	return req.PrefixDiskBytes > 0 && req.CacheDir != "" && !req.NoPrefixCache
-}
-
 // openDisk gives the loop its pages on disk. Where that fails, prefixes do not outlive the process, and nothing else changes.
 func (e *Engine) openDisk(m *loaded, req backend.LoadRequest, hash string) {
 	dir := filepath.Join(req.CacheDir, "prefixes")

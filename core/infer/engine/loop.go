@@ -94,29 +94,6 @@ func (l *loop) stop() {
 	<-l.done
 }
 
-// do runs f between two turns and waits for it.
-func (l *loop) do(ctx context.Context, f func()) error {
-	ran := make(chan struct{})
-	select {
-	case l.commands <- func() { f(); close(ran) }:
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-l.done:
-		return errClosed
-	}
-	select {
-	case <-ran: // f has no way back once it is sent, so ctx does not end the wait: a turn does
-		return nil
-	case <-l.done:
-		select {
-		case <-ran:
-			return nil
-		default:
-			return errClosed
-		}
-	}
-}
-
 // follow hands a job to the loop and its events to emit, until the last one, or until ctx or emit says to stop.
 func (l *loop) follow(ctx context.Context, j *job, emit func(backend.Event) error) error {
 	select {
@@ -267,28 +244,12 @@ func (l *loop) cancel(j *job, err error) {
 	j.out.close(err)
 }
 
-// fail ends a job with its own error.
-func (l *loop) fail(j *job, err error) {
-	l.log.Warn("request failed", "request_id", j.req.ID, "err", err)
-	l.leave(j)
-	j.out.close(err)
-}
-
 // complete ends a job with its last event.
 func (l *loop) complete(j *job) {
 	l.pin(j)
 	l.leave(j)
 	j.out.put(j.last())
 	j.out.close(nil)
-}
-
-// leave takes a job out of the loop and frees what it holds. Later calls do nothing.
-func (l *loop) leave(j *job) {
-	is := func(other *job) bool { return other == j }
-	l.waiting = slices.DeleteFunc(l.waiting, is)
-	l.running = slices.DeleteFunc(l.running, is)
-	j.drop()
-	l.dismiss(j)
 }
 
 // turn computes the batch and draws tokens from what came out.

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"sync"
 
 	"edged/core/protocol/backend"
@@ -67,5 +68,28 @@ func (m *mailbox) signal() {
 	select {
 	case m.wake <- struct{}{}:
 	default:
+	}
+}
+
+// do runs f between two turns and waits for it.
+func (l *loop) do(ctx context.Context, f func()) error {
+	ran := make(chan struct{})
+	select {
+	case l.commands <- func() { f(); close(ran) }:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-l.done:
+		return errClosed
+	}
+	select {
+	case <-ran: // f has no way back once it is sent, so ctx does not end the wait: a turn does
+		return nil
+	case <-l.done:
+		select {
+		case <-ran:
+			return nil
+		default:
+			return errClosed
+		}
 	}
 }

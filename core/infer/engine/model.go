@@ -117,3 +117,5 @@ func (c *computer) close() error { return c.m.Close() }
 
 // newComputer makes a model of one that is open.
 func newComputer(m *transformer.Model) *computer { return &computer{Pool: m.Cache(), m: m} }
+
+func (l *loop) pages(tokens int) int { return (tokens + l.size.page - 1) / l.size.page }

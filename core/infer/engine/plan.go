@@ -294,3 +294,8 @@ func (l *layout) measureDraft(spec *arch.Spec, req backend.LoadRequest) error {
 }
 
 var errKV = errors.New("the KV pool is too small")
+
+// onDisk reports whether a request wants prefixes kept on disk.
+func onDisk(req backend.LoadRequest) bool {
+	return req.PrefixDiskBytes > 0 && req.CacheDir != "" && !req.NoPrefixCache
+}

@@ -482,3 +482,53 @@ func (j *job) last() backend.Event {
 
 // errClosed ends requests whose engine is closed.
 var errClosed = errors.New("engine: closed")
+
+// pools reports whether the state of token i is wanted for the job's vector.
+func (j *job) pools(i int) bool {
+	switch {
+	case j.sum == nil:
+		return false
+	case j.pool == arch.PoolCLS:
+		return i == 0
+	case j.pool == arch.PoolLast:
+		return i == len(j.req.PromptIDs)-1
+	default:
+		return true
+	}
+}
+
+// forget frees what the draft model has computed for a branch.
+func (g *guess) forget() {
+	if g.seq != nil {
+		g.seq.Free()
+		g.seq = nil
+	}
+}
+
+// settle takes the tokens that the grammar leaves no choice about, without computing what the model thinks of them, and
+// ends the answer where nothing can follow. Where their log-probabilities are wanted they are drawn, one by one: the ids
+// are the same. It returns how many it took.
+func (b *branch) settle() (int, error) {
+	n := 0
+	for b.form != nil && b.finish == "" {
+		st, err := b.form.Next()
+		switch {
+		case err != nil:
+			return n, formError(err)
+		case st.None && b.job.behind != nil:
+			b.form = nil
+			return n, nil
+		case st.None:
+			b.end("stop")
+			return n, nil
+		case st.Only < 0 || b.job.req.Logprobs || b.job.best:
+			return n, nil
+		}
+		b.steps++
+		n++
+		if err := b.accept(st.Only); err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}

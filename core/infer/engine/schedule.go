@@ -88,8 +88,6 @@ func (l *loop) promised() int {
 	return n
 }
 
-func (l *loop) pages(tokens int) int { return (tokens + l.size.page - 1) / l.size.page }
-
 // start gives an admitted job its sequences: several branches fork the prompt once it is computed.
 func (l *loop) start(j *job) {
 	clear(j.sum) // it may have been set aside

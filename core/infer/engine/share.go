@@ -205,3 +205,22 @@ func (l *loop) leastDebt() time.Duration {
 	})
 	return least
 }
+
+// each calls f for everything that has tokens to compute, in order of precedence.
+func (l *loop) each(f func(unit)) {
+	for _, j := range l.running {
+		if j.root != nil {
+			if from, to := j.root.Len(), len(j.req.PromptIDs)-1; from < to {
+				f(unit{job: j, seq: j.root, from: from, to: to})
+			}
+		}
+		for _, b := range j.branches {
+			if b.seq == nil || !b.live() {
+				continue
+			}
+			if from, to := b.seq.Len(), b.target(); from < to {
+				f(unit{job: j, b: b, seq: b.seq, from: from, to: to})
+			}
+		}
+	}
+}

@@ -130,7 +130,3 @@ func (l *loop) logprob(j *job, logits []float32, id int32, norm float64) backend
 	}
 	return out
 }
-
-func damaged(err error) error {
-	return fmt.Errorf("engine: %w: model or adapter: %w", protocol.ErrModel, err)
-}
