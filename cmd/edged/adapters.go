@@ -18,7 +18,7 @@ func (a *app) adaptersCommand() *cobra.Command {
 	c.Long = `Adapters are LoRA or QLoRA weights: a PEFT folder (adapter_config.json and adapter_model.safetensors) or a GGUF file. The service takes
 them from adapters.dir, under the name of the folder or file, while it runs: dropping a file there by any means does the same as 'add'.
 
-Without a further word, lists the adapters of a running service, as its retained topics have them.`
+Without a further word it does what 'list' does: it asks a running service which adapters its node has.`
 	c.Example = `  edged adapters
   edged adapters --node attic --broker tcp://192.168.1.2:1883 --json`
 	c.AddCommand(a.adaptersListCommand(), a.adaptersAddCommand(), a.adaptersRemoveCommand(), a.adaptersVerifyCommand())
@@ -31,8 +31,13 @@ func (a *app) adaptersListCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "list",
 		Short: "List the adapters of a running service",
-		Args:  cobra.NoArgs,
-		RunE:  a.do(func(ctx context.Context, _ []string) error { return a.listAdapters(ctx, &f, asJSON) }),
+		Long: `Asks a running service, over MQTT, which adapters its node has. A line begins with the state: active ones answer
+requests, settling and verifying ones are on their way, and the line below a rejected one says why. Behind the name stand how often it
+was replaced (generation), what it is made of, and its checksum. It asks the broker; the folder need not be on this machine.`,
+		Example: `  edged adapters list
+  edged adapters list --node attic --broker tcp://192.168.1.2:1883 --json`,
+		Args: cobra.NoArgs,
+		RunE: a.do(func(ctx context.Context, _ []string) error { return a.listAdapters(ctx, &f, asJSON) }),
 	}
 	f.configFlags.register(c)
 	c.Flags().StringVar(&f.broker, "broker", "", "URL of the broker (default: the configuration's)")

@@ -99,7 +99,8 @@ func (a *app) checkCommand() *cobra.Command {
 		GroupID: "service",
 		Short:   "Verify everything that can be verified without serving",
 		Long: `Reads the configuration, starts the plugins, loads the model and every adapter, and tries the broker. Each line says ok, note or problem,
-and how to mend it. Nothing is published but short probes on edged/NODE/probe, and a running service is not disturbed. The exit code is 1 where there is a problem.
+and how to mend it. Nothing is published but short probes on edged/NODE/probe, and a running service is not disturbed. The exit code
+is 1 where there is a problem.
 
 What the service may read and write is not what you may: as root, the check of the installed service's settings runs as the service
 would, with its user, its credentials and its unit's restrictions. As another user it says "unseen" of what only the service may look at.

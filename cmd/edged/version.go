@@ -17,7 +17,9 @@ func (a *app) versionCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "version",
 		Short: "Print the version of this build",
-		Args:  cobra.NoArgs,
+		Long: `Prints the version of this build, and which versions of the plugin protocol and of the MQTT API it speaks. Plugins of another protocol
+version are refused when they start.`,
+		Args: cobra.NoArgs,
 		RunE: a.do(func(context.Context, []string) error {
 			v := struct {
 				Version  string `json:"version"`
