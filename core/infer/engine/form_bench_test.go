@@ -161,7 +161,7 @@ func BenchmarkFormSteps(b *testing.B) {
 							if err := br.accept(id); err != nil {
 								b.Fatal(err)
 							}
-							if _, err := br.settle(); err != nil {
+							if _, err := br.acceptForced(); err != nil {
 								b.Fatal(err)
 							}
 							step := time.Since(began)

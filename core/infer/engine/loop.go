@@ -42,24 +42,24 @@ type loop struct {
 	done     chan struct{} // closed: nothing runs any more
 
 	// All of the rest belongs to the goroutine of run.
-	waiting  []*job // by precedence
-	running  []*job // by precedence
-	arrivals uint64
-	asides   int // requests that were set aside so far
-	adapters map[string]*adapter
-	proofs   []*proof // of adapters that are to come in
-	crowded  bool     // proofs wait for a turn, since pages were short
-	sampler  sample.Sampler
-	top      []sample.Alternative // scratch
-	logits   []float32            // (size.logits, size.rows)
-	peaks    []float32            // (size.logits, size.peaks)
-	batch    batch
-	pace     pace
-	drafts   speculator
-	drafter  *drafter      // nil: there is no draft model
-	governor *governor     // nil: the threads stay as they are
-	prefixes *kv.Tree      // nil: off
-	count    backend.Stats // counters; the rest of it is filled in by publish
+	waiting     []*job // by precedence
+	running     []*job // by precedence
+	arrivals    uint64
+	preemptions int // of requests so far
+	adapters    map[string]*adapter
+	proofs      []*proof // of adapters that are to come in
+	crowded     bool     // proofs wait for a turn, since pages were short
+	sampler     sample.Sampler
+	top         []sample.Alternative // scratch
+	logits      []float32            // (size.logits, size.rows)
+	peaks       []float32            // (size.logits, size.peaks)
+	batch       batch
+	pace        pace
+	drafts      speculator
+	drafter     *drafter      // nil: there is no draft model
+	governor    *governor     // nil: the threads stay as they are
+	prefixes    *kv.Tree      // nil: off
+	count       backend.Stats // counters; the rest of it is filled in by publish
 
 	disk    *disk                    // nil: nothing outlives the process
 	pins    map[string]seq           // pinned prefixes, by name
@@ -282,7 +282,7 @@ func (l *loop) turn() {
 	for _, w := range l.batch.wants {
 		l.take(w)
 	}
-	l.settle()
+	l.verifyDrafts()
 	l.embed()
 	for i := 0; i < len(l.running); {
 		if j := l.running[i]; j.done() {

@@ -47,26 +47,26 @@ type job struct {
 	out     *mailbox
 	arrived time.Time
 	// ---
-	order     uint64 // of arrival: the first has 1
-	branches  []*branch
-	root      seq // the prompt without its last token, which the branches fork; nil: not there yet, or given away
-	forked    bool
-	adapters  []*adapter
-	spans     []boundSpan // what its rows carry, in order of positions
-	active    []int       // the position from which each of adapters is on
-	virtual   int         // the first tokens of req.PromptIDs: those of soft prompts
-	started   time.Time   // when it first ran
-	first     time.Time   // when its first token was drawn
-	read      uint64      // number of the last turn that computed a part of its prompt
-	reported  int         // prompt tokens of the last progress event
-	asides    int         // how often it was set aside
-	set       string      // the adapters as the prefix cache knows them
-	stretched int         // how the prompt is turned, see stretch.go
-	hit       bool        // it found something there
-	cached    int         // prompt tokens that it did not compute
-	drafted   int         // guessed tokens that were computed
-	accepted  int         // and those that were drawn
-	times     []time.Time // of its tokens, where they are watched
+	order       uint64 // of arrival: the first has 1
+	branches    []*branch
+	root        seq // the prompt without its last token, which the branches fork; nil: not there yet, or given away
+	forked      bool
+	adapters    []*adapter
+	spans       []boundSpan // what its rows carry, in order of positions
+	active      []int       // the position from which each of adapters is on
+	virtual     int         // the first tokens of req.PromptIDs: those of soft prompts
+	started     time.Time   // when it first ran
+	first       time.Time   // when its first token was drawn
+	read        uint64      // number of the last turn that computed a part of its prompt
+	reported    int         // prompt tokens of the last progress event
+	preemptions int         // how often it was preempted
+	set         string      // the adapters as the prefix cache knows them
+	stretched   int         // how the prompt is turned, see stretch.go
+	hit         bool        // it found something there
+	cached      int         // prompt tokens that it did not compute
+	drafted     int         // guessed tokens that were computed
+	accepted    int         // and those that were drawn
+	times       []time.Time // of its tokens, where they are watched
 
 	found    int              // pages of the prompt that were there
 	names    []pagestore.Name // of the prompt's full pages; nil: not wanted
@@ -175,7 +175,7 @@ func newJob(ctx context.Context, req backend.Request, v *vocabulary, s sizes) (*
 		}
 	}
 	for _, b := range j.branches {
-		n, err := b.settle()
+		n, err := b.acceptForced()
 		if err != nil {
 			return nil, err
 		}
@@ -505,10 +505,10 @@ func (g *guess) forget() {
 	}
 }
 
-// settle takes the tokens that the grammar leaves no choice about, without computing what the model thinks of them, and
+// acceptForced takes the tokens that the grammar leaves no choice about, without computing what the model thinks of them, and
 // ends the answer where nothing can follow. Where their log-probabilities are wanted they are drawn, one by one: the ids
 // are the same. It returns how many it took.
-func (b *branch) settle() (int, error) {
+func (b *branch) acceptForced() (int, error) {
 	n := 0
 	for b.form != nil && b.finish == "" {
 		st, err := b.form.Next()

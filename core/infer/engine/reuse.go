@@ -47,7 +47,7 @@ func (l *loop) skip(j *job, s seq, h kv.History, limit int) {
 		j.hit = true
 		l.count.PrefixHits++
 	}
-	if prompt := len(j.req.PromptIDs); j.asides == 0 && (s == j.root || len(j.branches) == 1) && from < prompt {
+	if prompt := len(j.req.PromptIDs); j.preemptions == 0 && (s == j.root || len(j.branches) == 1) && from < prompt {
 		j.cached += min(from+n, prompt) - from
 	}
 }

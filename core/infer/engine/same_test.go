@@ -146,8 +146,8 @@ func sameIDs(t *testing.T, path, stop string, first int32) {
 		}
 		if c.load.KVBytes > 0 {
 			if err := e.loaded.loop.do(t.Context(), func() {
-				t.Logf("%s: %d times", c.name, e.loaded.loop.asides)
-				if e.loaded.loop.asides == 0 {
+				t.Logf("%s: %d times", c.name, e.loaded.loop.preemptions)
+				if e.loaded.loop.preemptions == 0 {
 					t.Errorf("%s: none was", c.name)
 				}
 			}); err != nil {

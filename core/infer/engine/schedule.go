@@ -122,7 +122,7 @@ func (l *loop) fork(j *job) {
 // makeRoom sets the youngest job aside; where there is only one, its last branch; where that is the only one, it fails.
 func (l *loop) makeRoom() {
 	if n := len(l.running); n > 1 {
-		l.setAside(l.running[n-1])
+		l.preempt(l.running[n-1])
 		return
 	}
 	j := l.running[0]
@@ -140,13 +140,13 @@ func (l *loop) makeRoom() {
 		protocol.ErrNoMemory, l.model.TotalPages(), j.branches[0].history()))
 }
 
-// setAside takes a running job's pages and puts it into the queue again.
-func (l *loop) setAside(j *job) {
+// preempt takes a running job's pages and puts it into the queue again.
+func (l *loop) preempt(j *job) {
 	l.running = slices.DeleteFunc(l.running, func(o *job) bool { return o == j })
 	j.drop()
 	l.enqueue(j)
-	l.asides++
-	if j.asides++; j.asides == 1 {
+	l.preemptions++
+	if j.preemptions++; j.preemptions == 1 {
 		l.log.Info("request set aside: no free pages", "request_id", j.req.ID, "tokens", j.branches[0].history())
 	}
 }

@@ -92,7 +92,7 @@ func (l *loop) shrink(newcomer *job) bool {
 		return false
 	}
 	if held > most.alive() {
-		l.setAside(most)
+		l.preempt(most)
 		return true
 	}
 	if !most.forked {

@@ -102,8 +102,8 @@ func (g *guess) observe(place int, id int32) {
 	}
 }
 
-// settle books what the drafts of a turn brought.
-func (g *guess) settle(accepted int) {
+// record books what the drafts of a turn brought.
+func (g *guess) record(accepted int) {
 	g.credit = min(maxCredit, g.credit-g.charge+float64(accepted)+tokenCredit*float64(1+accepted))
 	g.charge = 0
 }
@@ -265,8 +265,8 @@ func (b *branch) guessed() int {
 	return n
 }
 
-// settle cuts what was guessed wrong off the sequences of the batch and books what came of the drafts.
-func (l *loop) settle() {
+// verifyDrafts cuts what was guessed wrong off the sequences of the batch and books what came of the drafts.
+func (l *loop) verifyDrafts() {
 	for _, u := range l.batch.units[:l.batch.decoding] {
 		b := u.b
 		g := &b.guess
@@ -274,7 +274,7 @@ func (l *loop) settle() {
 			continue
 		}
 		accepted := b.guessed()
-		g.settle(accepted)
+		g.record(accepted)
 		l.count.DraftedTokens += uint64(g.taken)
 		l.count.AcceptedTokens += uint64(accepted)
 		b.job.drafted += g.taken

@@ -80,7 +80,7 @@ func (l *loop) take(w want) {
 			return
 		}
 	}
-	n, err := b.settle()
+	n, err := b.acceptForced()
 	if err != nil {
 		l.fail(j, err)
 		return
