@@ -145,19 +145,15 @@ func (k *Keys) scoreOf(width int, pool PoolKind, act Act, norm Norm) *Score {
 		k.Unsupported("a classifier of %d labels: only one that says how well two texts fit is served", labels)
 		return nil
 	}
-	s := &Score{Pool: pool}
-	if k.HasTensor(ScoreName + ".weight") {
-		step := Step{Name: ScoreName, In: width, Out: width, Act: act}
-		if k.HasTensor(scoreNorm + ".weight") {
-			step.Norm = norm
-		}
-		s.Steps = append(s.Steps, step)
-	} else {
+	if !k.HasTensor(ScoreName + ".weight") {
 		k.Unsupported("the file has lost the layer between the first state and the classifier, without which its scores mean nothing: take the model's folder")
 		return nil
 	}
-	s.Steps = append(s.Steps, Step{Name: ScoreOut, In: width, Out: labels, Act: plain})
-	return s
+	first := Step{Name: ScoreName, In: width, Out: width, Act: act}
+	if k.HasTensor(scoreNorm + ".weight") {
+		first.Norm = norm
+	}
+	return &Score{Pool: pool, Steps: []Step{first, {Name: ScoreOut, In: width, Out: labels, Act: plain}}}
 }
 
 // maskOf reads the head of a model that fills masks, whose layer has the given name; nil: there is none.
