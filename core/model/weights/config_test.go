@@ -124,7 +124,7 @@ func TestConfigHF(t *testing.T) {
 		{name: "base 0", edit: func(m *tinyModel) { m.Config["rope_theta"] = 0.0 }, want: "RoPE base is 0"},
 
 		{name: "no model_type", edit: func(m *tinyModel) { delete(m.Config, "model_type") }, want: "no model_type"},
-		{name: "another architecture", edit: func(m *tinyModel) { m.Config["model_type"] = "mamba" }, want: `"mamba"; the supported ones are llama, mistral, qwen2, qwen3, gpt2, mixtral`},
+		{name: "another architecture", edit: func(m *tinyModel) { m.Config["model_type"] = "tomorrow" }, want: `"tomorrow"; the supported ones are llama, mistral, qwen2, qwen3, gpt2, mixtral`},
 		{name: "quip", edit: func(m *tinyModel) { m.Config["quantization_config"] = obj{"quant_method": "quip"} }, want: `"quip"`},
 		{name: "gptq of 3 bits", edit: func(m *tinyModel) { m.Config["quantization_config"] = obj{"quant_method": "gptq", "bits": 3} }, want: "GPTQ with 3 bits"},
 		{name: "awq for one kernel", edit: func(m *tinyModel) { m.Config["quantization_config"] = obj{"quant_method": "awq", "version": "gemv"} }, want: `"gemv"`},
@@ -240,7 +240,7 @@ func TestConfigGGUF(t *testing.T) {
 		{name: "a matrix of frequency factors", edit: func(m *tinyModel) { m.GGUF["rope_freqs.weight"] = []int64{8, 2} }, want: "want one row"},
 		{name: "value length", edit: func(m *tinyModel) { m.Keys["llama.attention.value_length"] = uint32(32) }, want: "keys of 16 and values of 32"},
 		{name: "no architecture", edit: func(m *tinyModel) { delete(m.Keys, "general.architecture") }, want: "general.architecture"},
-		{name: "another architecture", edit: func(m *tinyModel) { m.Keys["general.architecture"] = "mamba" }, want: `"mamba"; the supported ones are`},
+		{name: "another architecture", edit: func(m *tinyModel) { m.Keys["general.architecture"] = "tomorrow" }, want: `"tomorrow"; the supported ones are`},
 		{name: "an adapter", edit: func(m *tinyModel) { m.Keys["general.type"] = "adapter" }, want: `"adapter"`},
 		{name: "a vocabulary", edit: func(m *tinyModel) { m.GGUF = nil }, want: "it is a vocabulary"},
 		{name: "missing key", edit: func(m *tinyModel) { delete(m.Keys, "llama.block_count") }, want: `"llama.block_count": missing`},
