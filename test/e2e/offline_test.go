@@ -334,13 +334,13 @@ func TestUnsupportedArchitecture(t *testing.T) {
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	text = bytes.Replace(text, []byte(`"model_type": "llama"`), []byte(`"model_type": "mamba"`), 1)
+	text = bytes.Replace(text, []byte(`"model_type": "llama"`), []byte(`"model_type": "tomorrow"`), 1)
 	if err := os.WriteFile(path, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	out, errs, code := edged(t, "generate", "--model", dir, "--ids", "1", "--max-tokens", "1")
 	oneSentence(t, "unsupported architecture", out, errs, code)
-	if !strings.Contains(errs, "mamba") || !strings.Contains(errs, "llama") {
+	if !strings.Contains(errs, "tomorrow") || !strings.Contains(errs, "llama") {
 		t.Errorf("stderr %q: want the architecture and those that are supported", errs)
 	}
 }
