@@ -108,6 +108,9 @@ func drive(k *simd.Kernels) {
 	kernel.PackLoRA(f, Matrix(r, quant.F32, 8, 64, false), Matrix(r, quant.F32, 64, 8, false), 1, 1)
 	k.LoRADown(y, 8, f, x, 5, 0, f.Groups())
 	k.LoRAUp(v, f, y, 1, 0, 64)
+	k.Conv(Conv(r, 5, 64, 4), 0, 64)
+	k.Scan(Scan(r, 5, 2, 64, 64, 1, false), 0, 2)
+	k.Delta(Delta(r, 5, 1, 2, 64, 64, false), 0, 2)
 }
 
 func btoi(b bool) int {
