@@ -25,8 +25,8 @@ const (
 	maxTime   = 10 * time.Second
 
 	// A rendering may take so much, and more for every byte of what it is given.
-	baseSteps    = 2_000_000
-	stepsPerByte = 24
+	baseSteps    = 1_500_000
+	stepsPerByte = 16
 	baseBytes    = 24 << 20
 	bytesPerByte = 64
 	maxBytes     = 512 << 20
