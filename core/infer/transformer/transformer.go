@@ -16,7 +16,7 @@
 //
 //	transformer, encode, tune                 a model: opening it, texts without answers, how many threads
 //	compile                                   of a Spec a unit for each part of a layer
-//	cross, adaption, latent, deltanet, mamba2, tail, shortconv, moe, route, mlp, attention, distances
+//	cross, adaption, latent, deltanet, mamba1, mamba2, tail, shortconv, moe, route, mlp, attention, distances
 //	                                          the operations, a file each
 //	forward                                   a batch: checking it and running it
 //	linear, adapter, changes, dora, factors   products, and what adapters add to them

@@ -174,18 +174,13 @@ func (c *client) EmbedTexts(ctx context.Context, req EmbedRequest) ([][]float32,
 	if err != nil {
 		return nil, protocol.FromStatus(ctx, err)
 	}
-	err = sendLists(req.Lists, func(lists []*edgedpb.IdList, first bool) error {
-		part := &edgedpb.EmbedRequest{Lists: lists}
+	err = sendTyped(req.Lists, req.Types, func(lists, types []*edgedpb.IdList, first bool) error {
+		part := &edgedpb.EmbedRequest{Lists: lists, Types: types}
 		if first {
 			part.Pooling, part.Normalize = req.Pooling, req.Normalize
 		}
 		return stream.Send(part)
 	})
-	if err == nil && req.Types != nil {
-		err = sendLists(req.Types, func(lists []*edgedpb.IdList, _ bool) error {
-			return stream.Send(&edgedpb.EmbedRequest{Types: lists})
-		})
-	}
 	if err := sent(err); err != nil {
 		return nil, protocol.FromStatus(ctx, err)
 	}

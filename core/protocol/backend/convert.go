@@ -180,6 +180,15 @@ func statsFrom(s *edgedpb.StatsResponse) Stats {
 	}
 }
 
+// sendTyped sends lists, and behind them, where there are some, the token types that stand beside them.
+func sendTyped(lists, types [][]int32, send func(lists, types []*edgedpb.IdList, first bool) error) error {
+	err := sendLists(lists, func(part []*edgedpb.IdList, first bool) error { return send(part, nil, first) })
+	if err != nil || types == nil {
+		return err
+	}
+	return sendLists(types, func(part []*edgedpb.IdList, _ bool) error { return send(nil, part, false) })
+}
+
 // sendLists sends lists of ids in parts; first is true in the first call.
 func sendLists(lists [][]int32, send func(lists []*edgedpb.IdList, first bool) error) error {
 	first := true

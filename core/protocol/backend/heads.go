@@ -44,16 +44,13 @@ func (c *client) Rank(ctx context.Context, req RankRequest) ([]Rank, error) {
 	if err != nil {
 		return nil, protocol.FromStatus(ctx, err)
 	}
-	err = sendLists(req.Lists, func(lists []*edgedpb.IdList, first bool) error {
-		part := &edgedpb.RankRequest{Lists: lists}
+	err = sendTyped(req.Lists, req.Types, func(lists, types []*edgedpb.IdList, first bool) error {
+		part := &edgedpb.RankRequest{Lists: lists, Types: types}
 		if first {
 			part.YesId, part.NoId = req.Yes, req.No
 		}
 		return stream.Send(part)
 	})
-	if err == nil && req.Types != nil {
-		err = sendLists(req.Types, func(lists []*edgedpb.IdList, _ bool) error { return stream.Send(&edgedpb.RankRequest{Types: lists}) })
-	}
 	if err := sent(err); err != nil {
 		return nil, protocol.FromStatus(ctx, err)
 	}
@@ -112,16 +109,13 @@ func (c *client) Fill(ctx context.Context, req FillRequest) ([][][]Guess, error)
 	if err != nil {
 		return nil, protocol.FromStatus(ctx, err)
 	}
-	err = sendLists(req.Lists, func(lists []*edgedpb.IdList, first bool) error {
-		part := &edgedpb.FillRequest{Lists: lists}
+	err = sendTyped(req.Lists, req.Types, func(lists, types []*edgedpb.IdList, first bool) error {
+		part := &edgedpb.FillRequest{Lists: lists, Types: types}
 		if first {
 			part.Top = narrow(req.Top)
 		}
 		return stream.Send(part)
 	})
-	if err == nil && req.Types != nil {
-		err = sendLists(req.Types, func(lists []*edgedpb.IdList, _ bool) error { return stream.Send(&edgedpb.FillRequest{Types: lists}) })
-	}
 	if err == nil {
 		err = sendLists(req.Positions, func(lists []*edgedpb.IdList, _ bool) error {
 			return stream.Send(&edgedpb.FillRequest{Positions: lists})

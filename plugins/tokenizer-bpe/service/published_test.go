@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -238,14 +239,26 @@ func userSays(text string) json.RawMessage {
 	return json.RawMessage(`{"role":"user","content":` + string(quote(text)) + `}`)
 }
 
+// refusing are templates that end with an error where tools are offered as they are here, and the error that Jinja and transformers give.
+var refusing = map[string]string{
+	"fireworks-ai-llama-3-firefunction-v2": "functions is undefined",
+	"llama-cpp-deepseek-r1":                "Object of type generator is not JSON serializable",
+}
+
 // answers are texts with calls that a model of the family may write.
 func (n *node) answers(t *testing.T, seed uint64) []answer {
 	t.Helper()
 	const first = `{"id":"call00001","type":"function","function":{"name":"set_light","arguments":{"room":"the \"hall\" & <door>, é","on":true,"level":3,"code":"007","lamps":["a b","c"],"where":{"floor":1}}}}`
 	const second = `{"id":"call00002","type":"function","function":{"name":"get_time","arguments":{}}}`
 	before, err := n.render([]json.RawMessage{userSays("Do.")}, true)
+	if why := refusing[path.Base(t.Name())]; why != "" {
+		if err == nil || !strings.Contains(err.Error(), why) {
+			t.Fatalf("%v: want %q", err, why)
+		}
+		return nil
+	}
 	if err != nil {
-		t.Skip(err) // as in Python, for these tools
+		t.Fatal(err)
 	}
 	var out []answer
 	for _, c := range [][2]string{
