@@ -34,8 +34,8 @@ was trained with, and the logits of its answers yes and no are compared; --instr
 --batch reads JSON Lines, {"query":"…","documents":["…",…]} or {"pairs":[{"ids":[…],"type_ids":[…]},…]} with both texts in one list of
 ids, and writes one object for each, in the order of the input: {"results":[{"index","score","logit"},…]}, the best first; index counts
 the documents or pairs from 0. The score is what the function that the model's files name makes of the logit; where they name none,
-1/(1+exp(-logit)). A pair that is longer than the model's files allow is cut, the longer text first. A line that fails gives
-{"error":"…"}, and the exit code is 1 at the end.`,
+1/(1+exp(-logit)). For a cross-encoder a pair that is longer than the model's files allow is cut, the longer text first. A line that fails
+gives {"error":"…"}, and the exit code is 1 at the end.`,
 		Example: `  echo '{"query":"Is the window open?","documents":["It rains.","The window is shut."]}' | edged rerank --model bge-reranker-base/ --batch -`,
 		Args:    cobra.NoArgs,
 		RunE:    a.do(func(ctx context.Context, _ []string) error { return a.rerank(ctx, &f) }),
