@@ -71,6 +71,7 @@ func set[T any](dst *T, v *T) {
 // TestCrossedGenerates holds every case of transformers' generate of the reference encoder-decoders: the same sequences, and of a beam
 // search the same scores.
 func TestCrossedGenerates(t *testing.T) {
+	skipUnderRace(t)
 	dir := filepath.Join(oracle.Dir(t), "encoders")
 	cases := 0
 	for _, name := range []string{"t5", "flan-t5", "mt5", "marian", "bart", "pegasus"} {
