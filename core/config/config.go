@@ -132,7 +132,9 @@ type Sampling struct {
 	RepeatPenalty    float32 `toml:"repeat_penalty"`
 	PresencePenalty  float32 `toml:"presence_penalty"`
 	FrequencyPenalty float32 `toml:"frequency_penalty"`
-	PenaltyLastN     int     `toml:"penalty_last_n"` // tokens looked back at; -1: all
+	PenaltyLastN     int     `toml:"penalty_last_n"`  // tokens looked back at; -1: all
+	Thinking         string  `toml:"thinking"`        // "off", "on", or "template": as the model's template does it
+	ThinkingBudget   int     `toml:"thinking_budget"` // tokens; 0: any number
 }
 
 // Queue bounds what waits.
@@ -276,6 +278,7 @@ func Default() *Config {
 			TypicalP:      1,
 			RepeatPenalty: 1,
 			PenaltyLastN:  64,
+			Thinking:      "off",
 		},
 		Queue: Queue{
 			Size:        64,

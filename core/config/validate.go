@@ -276,6 +276,8 @@ func (v *validator) sampling(s *Sampling) {
 	v.number("sampling.presence_penalty", s.PresencePenalty, -10, 10)
 	v.number("sampling.frequency_penalty", s.FrequencyPenalty, -10, 10)
 	v.integer("sampling.penalty_last_n", s.PenaltyLastN, -1, 1<<22)
+	v.oneOf("sampling.thinking", s.Thinking, "off", "on", "template")
+	v.integer("sampling.thinking_budget", s.ThinkingBudget, 0, 1<<22)
 }
 
 func (v *validator) queue(q *Queue) {

@@ -166,6 +166,9 @@ func (l *loop) precede(j *job) error {
 		return nil
 	}
 	j.limit = min(j.limit, l.size.context-len(j.req.PromptIDs))
+	if err := j.fitThoughts(); err != nil {
+		return fmt.Errorf("%w beside the virtual tokens of soft prompts", err)
+	}
 	for _, b := range j.branches {
 		if b.form != nil && b.finish == "" {
 			if err := b.form.Shorten(j.limit - len(b.ids)); err != nil {

@@ -110,15 +110,13 @@ func (j *job) hold(ctx context.Context) error {
 		j.behind = auto
 		return nil
 	}
+	if t := j.req.Thinking; t != nil && !t.Never {
+		j.afterThought = auto
+		return nil
+	}
 	for _, b := range j.branches {
-		b.form, err = auto.Start(j.limit)
-		switch {
-		case errors.Is(err, grammar.ErrTooShort) && (j.req.MaxTokens == 0 || j.limit < j.req.MaxTokens):
-			return fmt.Errorf("engine: %w: %w in the context", protocol.ErrContextLength, err)
-		case errors.Is(err, grammar.ErrTooShort):
-			return fmt.Errorf("engine: %w: max_tokens: %w", protocol.ErrInvalid, err)
-		case err != nil:
-			return formError(err)
+		if b.form, err = auto.Start(j.limit); err != nil {
+			return j.startError(err)
 		}
 	}
 	return nil

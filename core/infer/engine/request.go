@@ -44,8 +44,10 @@ type job struct {
 	decided int                // tokens of the grammar's before it ran
 	behind  *grammar.Automaton // of what follows a mark in an answer that is free otherwise; nil: none
 	shown   map[int32]bool     // control tokens that are a part of the text
-	out     *mailbox
-	arrived time.Time
+	// What the answer is held to behind a thought; nil: none, or the answer is held from its beginning on.
+	afterThought *grammar.Automaton
+	out          *mailbox
+	arrived      time.Time
 	// ---
 	order       uint64 // of arrival: the first has 1
 	branches    []*branch
@@ -85,6 +87,7 @@ type branch struct {
 	begins, certain []int
 	text            *text.Stream
 	form            *grammar.Matcher       // nil: free
+	thought         *thought               // nil: nobody asks what is thought
 	tail            []byte                 // of a free text: what may be the beginning of the mark that job.behind has
 	logprobs        []backend.TokenLogprob // of the first ids: all of them, but for GeneratedIDs that are not computed yet
 	steps           int                    // tokens drawn, those that are no part of the answer included
@@ -168,6 +171,9 @@ func newJob(ctx context.Context, req backend.Request, v *vocabulary, s sizes) (*
 		if err := j.hold(ctx); err != nil {
 			return nil, err
 		}
+	}
+	if err := j.think(); err != nil {
+		return nil, err
 	}
 	if len(req.GeneratedIDs) > 0 {
 		if err := j.branches[0].replay(req.GeneratedIDs); err != nil {
@@ -303,6 +309,14 @@ func (b *branch) accept(id int32) error {
 		b.end(backend.FinishStop)
 	case len(b.ids) >= b.job.limit:
 		b.end(backend.FinishLength)
+	case b.thought != nil:
+		thinks := b.thinking()
+		if err := b.followThought(id); err != nil {
+			return err
+		}
+		if b.job.behind != nil && !thinks && !b.thinking() { // what a thought says of calls is no call
+			b.watch(id)
+		}
 	case b.job.behind != nil:
 		b.watch(id)
 	}
@@ -335,6 +349,7 @@ func (b *branch) release() (backend.Event, bool) {
 		for n < len(b.ids) && b.begins[n] < b.text.Certain() {
 			n++
 		}
+		n = max(b.released, b.thought.whole(n))
 	}
 	from := b.released
 	b.released = n
@@ -505,13 +520,21 @@ func (g *guess) forget() {
 	}
 }
 
-// acceptForced takes the tokens that the grammar leaves no choice about, without computing what the model thinks of them, and
+// acceptForced takes the tokens that the grammar, or a thought that must end, leaves no choice about, without computing what the model thinks of them, and
 // ends the answer where nothing can follow. Where their log-probabilities are wanted they are drawn, one by one: the ids
 // are the same. It returns how many it took.
 func (b *branch) acceptForced() (int, error) {
 	n := 0
-	for b.form != nil && b.finish == "" {
-		st, err := b.form.Next()
+	for b.finish == "" {
+		var st grammar.Step
+		var err error
+		if id, ok := b.thought.decided(); ok {
+			st.Only = id
+		} else if b.form == nil {
+			return n, nil
+		} else {
+			st, err = b.form.Next()
+		}
 		switch {
 		case err != nil:
 			return n, formError(err)

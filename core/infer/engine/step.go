@@ -69,7 +69,9 @@ func (l *loop) take(w want) {
 	if j.best {
 		b.total += float64(sample.Logprob(w.logits[id], norm))
 	}
-	if !j.req.IgnoreEOS && j.vocab.isEOG(id) || slices.Contains(j.req.StopIDs, id) {
+	if ends := !j.req.IgnoreEOS && j.vocab.isEOG(id); ends && b.closes() {
+		// The mark is decoded in its place, from here on as if it had been sampled.
+	} else if ends || slices.Contains(j.req.StopIDs, id) {
 		b.end(backend.FinishStop)
 	} else {
 		if j.req.Logprobs {
@@ -108,7 +110,10 @@ func (l *loop) draw(b *branch, w want, index int) (int32, error) {
 		Logits: w.logits, Peaks: w.peaks, Limit: j.vocab.limit, Params: &j.params,
 		Prompt: j.req.PromptIDs[j.virtual:], Generated: b.ids, Choice: b.index, Index: index,
 	}
-	if b.form != nil {
+	if id, ok := b.thought.decided(); ok {
+		return id, nil
+	}
+	if step.Mask = b.thoughtMask(); b.form != nil {
 		mask, only, err := b.mask()
 		if err != nil || only >= 0 {
 			return only, err

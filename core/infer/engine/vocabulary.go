@@ -19,6 +19,7 @@ type vocabulary struct {
 	limit   int      // ids from here on are never sampled
 	hash    string
 	forms   *forms
+	masks   *masks
 }
 
 // newVocabulary packs v for a model with that many embedding rows. extra are end-of-generation ids that the model's own
@@ -44,6 +45,7 @@ func newVocabulary(v backend.Vocabulary, rows int, extra []int32) (*vocabulary, 
 		limit:   min(len(v.Pieces), rows),
 		hash:    v.Hash,
 		forms:   &forms{},
+		masks:   &masks{},
 	}
 	for i, p := range v.Pieces {
 		out.blob = append(out.blob, p...)

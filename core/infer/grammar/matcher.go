@@ -210,6 +210,13 @@ func (m *Matcher) Shorten(left int) error {
 	return nil
 }
 
+// Least is how many tokens the shortest text takes from here on, as far as is known.
+func (m *Matcher) Least() int {
+	a := m.begin()
+	defer m.settle()
+	return int(a.need(m.at))
+}
+
 // Ended says that the text is complete and nothing can follow.
 func (m *Matcher) Ended() bool { return m.at.ends && len(m.at.places) == 0 }
 

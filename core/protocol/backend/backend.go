@@ -7,8 +7,10 @@
 package backend
 
 import (
+	"bytes"
 	"context"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -286,12 +288,45 @@ type Request struct {
 	N            int    // choices; 0: 1
 	BestOf       int    // 0: N
 	Logprobs     bool
-	TopLogprobs  int    // alternatives per step
-	Priority     int    // higher first
-	Client       string // fairness key
-	Stream       bool   // events per token; otherwise only stage events and the last
-	Search       Search // of an encoder-decoder
-	Pin          string // the prompt's pages stay under this name, until another request takes it over; "": as others
+	TopLogprobs  int       // alternatives per step
+	Priority     int       // higher first
+	Client       string    // fairness key
+	Stream       bool      // events per token; otherwise only stage events and the last
+	Search       Search    // of an encoder-decoder
+	Pin          string    // the prompt's pages stay under this name, until another request takes it over; "": as others
+	Thinking     *Thinking // nil: what is thought is text like any other
+}
+
+// Thinking says how a model's family writes what it thinks before it answers, and how much of that there may be. The marks are
+// looked for in the bytes of the tokens, those of control tokens included.
+type Thinking struct {
+	Open  string // the mark that begins a thought, behind blanks at most
+	Close string // the mark that ends one
+	Again string // what stands between two thoughts, before the second one's Open; "": there is one at most
+	Begun bool   // the prompt ends within a thought
+	Never bool   // no thought begins: the token that would complete Open is not drawn
+	Must  bool   // a thought has its end: CloseIDs are decoded where the model would end its answer within one
+	// Budget is how many tokens may be thought, the mark that closes the thought not counted; 0: any number. Where it is spent,
+	// CloseIDs are decoded as if they had been sampled; a mark that has begun is waited for.
+	Budget   int
+	CloseIDs []int32
+	// A Grammar that holds the whole answer begins behind the thought, which then ends with its mark in any case, and early
+	// enough for the shortest answer. ThenIDs are decoded behind a mark that the model wrote itself.
+	ThenIDs []int32
+}
+
+// Opens cuts the mark that begins a thought, and what may stand before it, off a text. rest is nil where it does not begin with
+// them, and waits then tells whether more of the text is needed to know.
+func (t *Thinking) Opens(text []byte) (rest []byte, waits bool) {
+	text = bytes.TrimLeft(text, " \t\r\n")
+	for _, before := range []string{t.Again, ""} {
+		whole := before + t.Open
+		if after, ok := bytes.CutPrefix(text, []byte(whole)); ok {
+			return after, false
+		}
+		waits = waits || strings.HasPrefix(whole, string(text))
+	}
+	return nil, waits
 }
 
 // Search says how an encoder-decoder's answers are found. Zero values are what the model's files say.

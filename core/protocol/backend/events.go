@@ -19,6 +19,12 @@ func sendRequest(r Request, send func(*edgedpb.GenerateRequest) error) error {
 		TopLogprobs: narrow(r.TopLogprobs), Priority: narrow(r.Priority), Client: r.Client, Stream: r.Stream, Pin: r.Pin,
 		NumBeams: beamsTo(r.Search.Beams), LengthPenalty: r.Search.LengthPenalty, EarlyStopping: r.Search.EarlyStopping,
 	}
+	if t := r.Thinking; t != nil {
+		part.Thinking = &edgedpb.Thinking{
+			Open: []byte(t.Open), Close: []byte(t.Close), Again: []byte(t.Again), Begun: t.Begun, Never: t.Never, Must: t.Must, Budget: int64(t.Budget),
+			CloseIds: t.CloseIDs, ThenIds: t.ThenIDs,
+		}
+	}
 	for _, s := range r.Stop {
 		part.Stop = append(part.Stop, []byte(s))
 	}
@@ -91,6 +97,12 @@ func receiveRequest(recv func() (*edgedpb.GenerateRequest, error)) (Request, err
 				Logprobs: part.Logprobs, TopLogprobs: int(part.TopLogprobs), Priority: int(part.Priority), Client: part.Client,
 				Stream: part.Stream, Pin: part.Pin,
 				Search: Search{Beams: int(part.GetNumBeams()), LengthPenalty: part.LengthPenalty, EarlyStopping: part.EarlyStopping},
+			}
+			if t := part.Thinking; t != nil {
+				r.Thinking = &Thinking{
+					Open: string(t.Open), Close: string(t.Close), Again: string(t.Again), Begun: t.Begun, Never: t.Never, Must: t.Must, Budget: wide(t.Budget),
+					CloseIDs: t.CloseIds, ThenIDs: t.ThenIds,
+				}
 			}
 			for _, s := range part.Stop {
 				r.Stop = append(r.Stop, string(s))

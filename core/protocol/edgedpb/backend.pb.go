@@ -1376,6 +1376,8 @@ type GenerateRequest struct {
 	LengthPenalty *float64 `protobuf:"fixed64,61,opt,name=length_penalty,json=lengthPenalty,proto3,oneof" json:"length_penalty,omitempty"`
 	// "true", "false" or "never"; empty: as the model's files say.
 	EarlyStopping string `protobuf:"bytes,62,opt,name=early_stopping,json=earlyStopping,proto3" json:"early_stopping,omitempty"`
+	// First part; absent: what is thought is text like any other.
+	Thinking      *Thinking `protobuf:"bytes,70,opt,name=thinking,proto3" json:"thinking,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1564,6 +1566,132 @@ func (x *GenerateRequest) GetEarlyStopping() string {
 	return ""
 }
 
+func (x *GenerateRequest) GetThinking() *Thinking {
+	if x != nil {
+		return x.Thinking
+	}
+	return nil
+}
+
+// Thinking says how a model's family writes what it thinks before it answers, and how much of that there may be. The marks
+// are looked for in the bytes of the tokens, those of control tokens included.
+type Thinking struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The mark that begins a thought, behind blanks at most; and the one that ends it. UTF-8.
+	Open  []byte `protobuf:"bytes,1,opt,name=open,proto3" json:"open,omitempty"`
+	Close []byte `protobuf:"bytes,2,opt,name=close,proto3" json:"close,omitempty"`
+	// What stands between two thoughts, before the second one's open; empty: there is one at most.
+	Again []byte `protobuf:"bytes,3,opt,name=again,proto3" json:"again,omitempty"`
+	// The prompt ends within a thought.
+	Begun bool `protobuf:"varint,4,opt,name=begun,proto3" json:"begun,omitempty"`
+	// No thought begins: the token that would complete open is not drawn.
+	Never bool `protobuf:"varint,5,opt,name=never,proto3" json:"never,omitempty"`
+	// A thought has its end: close_ids are decoded where the model would end its answer within one.
+	Must bool `protobuf:"varint,9,opt,name=must,proto3" json:"must,omitempty"`
+	// Tokens that may be thought, the mark that closes the thought not counted; 0: any number. Where they are spent, close_ids
+	// are decoded as if they had been sampled; a mark that has begun is waited for.
+	Budget   int64   `protobuf:"varint,6,opt,name=budget,proto3" json:"budget,omitempty"`
+	CloseIds []int32 `protobuf:"varint,7,rep,packed,name=close_ids,json=closeIds,proto3" json:"close_ids,omitempty"`
+	// A grammar that holds the whole answer begins behind the thought, which then ends with its mark in any case, and early
+	// enough for the shortest answer. then_ids are decoded behind a mark that the model wrote itself.
+	ThenIds       []int32 `protobuf:"varint,8,rep,packed,name=then_ids,json=thenIds,proto3" json:"then_ids,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Thinking) Reset() {
+	*x = Thinking{}
+	mi := &file_edged_v1_backend_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Thinking) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Thinking) ProtoMessage() {}
+
+func (x *Thinking) ProtoReflect() protoreflect.Message {
+	mi := &file_edged_v1_backend_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Thinking.ProtoReflect.Descriptor instead.
+func (*Thinking) Descriptor() ([]byte, []int) {
+	return file_edged_v1_backend_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *Thinking) GetOpen() []byte {
+	if x != nil {
+		return x.Open
+	}
+	return nil
+}
+
+func (x *Thinking) GetClose() []byte {
+	if x != nil {
+		return x.Close
+	}
+	return nil
+}
+
+func (x *Thinking) GetAgain() []byte {
+	if x != nil {
+		return x.Again
+	}
+	return nil
+}
+
+func (x *Thinking) GetBegun() bool {
+	if x != nil {
+		return x.Begun
+	}
+	return false
+}
+
+func (x *Thinking) GetNever() bool {
+	if x != nil {
+		return x.Never
+	}
+	return false
+}
+
+func (x *Thinking) GetMust() bool {
+	if x != nil {
+		return x.Must
+	}
+	return false
+}
+
+func (x *Thinking) GetBudget() int64 {
+	if x != nil {
+		return x.Budget
+	}
+	return 0
+}
+
+func (x *Thinking) GetCloseIds() []int32 {
+	if x != nil {
+		return x.CloseIds
+	}
+	return nil
+}
+
+func (x *Thinking) GetThenIds() []int32 {
+	if x != nil {
+		return x.ThenIds
+	}
+	return nil
+}
+
 // GenerateEvent is one thing that happened to a request.
 type GenerateEvent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1580,7 +1708,7 @@ type GenerateEvent struct {
 
 func (x *GenerateEvent) Reset() {
 	*x = GenerateEvent{}
-	mi := &file_edged_v1_backend_proto_msgTypes[15]
+	mi := &file_edged_v1_backend_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1592,7 +1720,7 @@ func (x *GenerateEvent) String() string {
 func (*GenerateEvent) ProtoMessage() {}
 
 func (x *GenerateEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_edged_v1_backend_proto_msgTypes[15]
+	mi := &file_edged_v1_backend_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1605,7 +1733,7 @@ func (x *GenerateEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GenerateEvent.ProtoReflect.Descriptor instead.
 func (*GenerateEvent) Descriptor() ([]byte, []int) {
-	return file_edged_v1_backend_proto_rawDescGZIP(), []int{15}
+	return file_edged_v1_backend_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *GenerateEvent) GetEvent() isGenerateEvent_Event {
@@ -1692,7 +1820,7 @@ type Prefill struct {
 
 func (x *Prefill) Reset() {
 	*x = Prefill{}
-	mi := &file_edged_v1_backend_proto_msgTypes[16]
+	mi := &file_edged_v1_backend_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1704,7 +1832,7 @@ func (x *Prefill) String() string {
 func (*Prefill) ProtoMessage() {}
 
 func (x *Prefill) ProtoReflect() protoreflect.Message {
-	mi := &file_edged_v1_backend_proto_msgTypes[16]
+	mi := &file_edged_v1_backend_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1717,7 +1845,7 @@ func (x *Prefill) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Prefill.ProtoReflect.Descriptor instead.
 func (*Prefill) Descriptor() ([]byte, []int) {
-	return file_edged_v1_backend_proto_rawDescGZIP(), []int{16}
+	return file_edged_v1_backend_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Prefill) GetDone() int64 {
@@ -1753,7 +1881,7 @@ type Delta struct {
 
 func (x *Delta) Reset() {
 	*x = Delta{}
-	mi := &file_edged_v1_backend_proto_msgTypes[17]
+	mi := &file_edged_v1_backend_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1765,7 +1893,7 @@ func (x *Delta) String() string {
 func (*Delta) ProtoMessage() {}
 
 func (x *Delta) ProtoReflect() protoreflect.Message {
-	mi := &file_edged_v1_backend_proto_msgTypes[17]
+	mi := &file_edged_v1_backend_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1778,7 +1906,7 @@ func (x *Delta) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Delta.ProtoReflect.Descriptor instead.
 func (*Delta) Descriptor() ([]byte, []int) {
-	return file_edged_v1_backend_proto_rawDescGZIP(), []int{17}
+	return file_edged_v1_backend_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Delta) GetIndex() int32 {
@@ -1830,7 +1958,7 @@ type TokenLogprob struct {
 
 func (x *TokenLogprob) Reset() {
 	*x = TokenLogprob{}
-	mi := &file_edged_v1_backend_proto_msgTypes[18]
+	mi := &file_edged_v1_backend_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1842,7 +1970,7 @@ func (x *TokenLogprob) String() string {
 func (*TokenLogprob) ProtoMessage() {}
 
 func (x *TokenLogprob) ProtoReflect() protoreflect.Message {
-	mi := &file_edged_v1_backend_proto_msgTypes[18]
+	mi := &file_edged_v1_backend_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1855,7 +1983,7 @@ func (x *TokenLogprob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenLogprob.ProtoReflect.Descriptor instead.
 func (*TokenLogprob) Descriptor() ([]byte, []int) {
-	return file_edged_v1_backend_proto_rawDescGZIP(), []int{18}
+	return file_edged_v1_backend_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *TokenLogprob) GetId() int32 {
@@ -1909,7 +2037,7 @@ type ChoicePart struct {
 
 func (x *ChoicePart) Reset() {
 	*x = ChoicePart{}
-	mi := &file_edged_v1_backend_proto_msgTypes[19]
+	mi := &file_edged_v1_backend_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1921,7 +2049,7 @@ func (x *ChoicePart) String() string {
 func (*ChoicePart) ProtoMessage() {}
 
 func (x *ChoicePart) ProtoReflect() protoreflect.Message {
-	mi := &file_edged_v1_backend_proto_msgTypes[19]
+	mi := &file_edged_v1_backend_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1934,7 +2062,7 @@ func (x *ChoicePart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChoicePart.ProtoReflect.Descriptor instead.
 func (*ChoicePart) Descriptor() ([]byte, []int) {
-	return file_edged_v1_backend_proto_rawDescGZIP(), []int{19}
+	return file_edged_v1_backend_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ChoicePart) GetIndex() int32 {
@@ -2004,7 +2132,7 @@ type Done struct {
 
 func (x *Done) Reset() {
 	*x = Done{}
-	mi := &file_edged_v1_backend_proto_msgTypes[20]
+	mi := &file_edged_v1_backend_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2016,7 +2144,7 @@ func (x *Done) String() string {
 func (*Done) ProtoMessage() {}
 
 func (x *Done) ProtoReflect() protoreflect.Message {
-	mi := &file_edged_v1_backend_proto_msgTypes[20]
+	mi := &file_edged_v1_backend_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2029,7 +2157,7 @@ func (x *Done) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Done.ProtoReflect.Descriptor instead.
 func (*Done) Descriptor() ([]byte, []int) {
-	return file_edged_v1_backend_proto_rawDescGZIP(), []int{20}
+	return file_edged_v1_backend_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Done) GetUsage() *Usage {
@@ -2062,7 +2190,7 @@ type Usage struct {
 
 func (x *Usage) Reset() {
 	*x = Usage{}
-	mi := &file_edged_v1_backend_proto_msgTypes[21]
+	mi := &file_edged_v1_backend_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2074,7 +2202,7 @@ func (x *Usage) String() string {
 func (*Usage) ProtoMessage() {}
 
 func (x *Usage) ProtoReflect() protoreflect.Message {
-	mi := &file_edged_v1_backend_proto_msgTypes[21]
+	mi := &file_edged_v1_backend_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2087,7 +2215,7 @@ func (x *Usage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Usage.ProtoReflect.Descriptor instead.
 func (*Usage) Descriptor() ([]byte, []int) {
-	return file_edged_v1_backend_proto_rawDescGZIP(), []int{21}
+	return file_edged_v1_backend_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Usage) GetPromptTokens() int64 {
@@ -2132,7 +2260,7 @@ type Timings struct {
 
 func (x *Timings) Reset() {
 	*x = Timings{}
-	mi := &file_edged_v1_backend_proto_msgTypes[22]
+	mi := &file_edged_v1_backend_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2144,7 +2272,7 @@ func (x *Timings) String() string {
 func (*Timings) ProtoMessage() {}
 
 func (x *Timings) ProtoReflect() protoreflect.Message {
-	mi := &file_edged_v1_backend_proto_msgTypes[22]
+	mi := &file_edged_v1_backend_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2157,7 +2285,7 @@ func (x *Timings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Timings.ProtoReflect.Descriptor instead.
 func (*Timings) Descriptor() ([]byte, []int) {
-	return file_edged_v1_backend_proto_rawDescGZIP(), []int{22}
+	return file_edged_v1_backend_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Timings) GetQueueNs() int64 {
@@ -2200,7 +2328,7 @@ type ScoreRequest struct {
 
 func (x *ScoreRequest) Reset() {
 	*x = ScoreRequest{}
-	mi := &file_edged_v1_backend_proto_msgTypes[23]
+	mi := &file_edged_v1_backend_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2212,7 +2340,7 @@ func (x *ScoreRequest) String() string {
 func (*ScoreRequest) ProtoMessage() {}
 
 func (x *ScoreRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_edged_v1_backend_proto_msgTypes[23]
+	mi := &file_edged_v1_backend_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2225,7 +2353,7 @@ func (x *ScoreRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScoreRequest.ProtoReflect.Descriptor instead.
 func (*ScoreRequest) Descriptor() ([]byte, []int) {
-	return file_edged_v1_backend_proto_rawDescGZIP(), []int{23}
+	return file_edged_v1_backend_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ScoreRequest) GetLists() []*IdList {
@@ -2254,7 +2382,7 @@ type FloatsPart struct {
 
 func (x *FloatsPart) Reset() {
 	*x = FloatsPart{}
-	mi := &file_edged_v1_backend_proto_msgTypes[24]
+	mi := &file_edged_v1_backend_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2266,7 +2394,7 @@ func (x *FloatsPart) String() string {
 func (*FloatsPart) ProtoMessage() {}
 
 func (x *FloatsPart) ProtoReflect() protoreflect.Message {
-	mi := &file_edged_v1_backend_proto_msgTypes[24]
+	mi := &file_edged_v1_backend_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2279,7 +2407,7 @@ func (x *FloatsPart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FloatsPart.ProtoReflect.Descriptor instead.
 func (*FloatsPart) Descriptor() ([]byte, []int) {
-	return file_edged_v1_backend_proto_rawDescGZIP(), []int{24}
+	return file_edged_v1_backend_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *FloatsPart) GetLists() []*FloatList {
@@ -2301,7 +2429,7 @@ type FloatList struct {
 
 func (x *FloatList) Reset() {
 	*x = FloatList{}
-	mi := &file_edged_v1_backend_proto_msgTypes[25]
+	mi := &file_edged_v1_backend_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2313,7 +2441,7 @@ func (x *FloatList) String() string {
 func (*FloatList) ProtoMessage() {}
 
 func (x *FloatList) ProtoReflect() protoreflect.Message {
-	mi := &file_edged_v1_backend_proto_msgTypes[25]
+	mi := &file_edged_v1_backend_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2326,7 +2454,7 @@ func (x *FloatList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FloatList.ProtoReflect.Descriptor instead.
 func (*FloatList) Descriptor() ([]byte, []int) {
-	return file_edged_v1_backend_proto_rawDescGZIP(), []int{25}
+	return file_edged_v1_backend_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *FloatList) GetValues() []float32 {
@@ -2360,7 +2488,7 @@ type EmbedRequest struct {
 
 func (x *EmbedRequest) Reset() {
 	*x = EmbedRequest{}
-	mi := &file_edged_v1_backend_proto_msgTypes[26]
+	mi := &file_edged_v1_backend_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2372,7 +2500,7 @@ func (x *EmbedRequest) String() string {
 func (*EmbedRequest) ProtoMessage() {}
 
 func (x *EmbedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_edged_v1_backend_proto_msgTypes[26]
+	mi := &file_edged_v1_backend_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2385,7 +2513,7 @@ func (x *EmbedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EmbedRequest.ProtoReflect.Descriptor instead.
 func (*EmbedRequest) Descriptor() ([]byte, []int) {
-	return file_edged_v1_backend_proto_rawDescGZIP(), []int{26}
+	return file_edged_v1_backend_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *EmbedRequest) GetLists() []*IdList {
@@ -2432,7 +2560,7 @@ type RankRequest struct {
 
 func (x *RankRequest) Reset() {
 	*x = RankRequest{}
-	mi := &file_edged_v1_backend_proto_msgTypes[27]
+	mi := &file_edged_v1_backend_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2444,7 +2572,7 @@ func (x *RankRequest) String() string {
 func (*RankRequest) ProtoMessage() {}
 
 func (x *RankRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_edged_v1_backend_proto_msgTypes[27]
+	mi := &file_edged_v1_backend_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2457,7 +2585,7 @@ func (x *RankRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RankRequest.ProtoReflect.Descriptor instead.
 func (*RankRequest) Descriptor() ([]byte, []int) {
-	return file_edged_v1_backend_proto_rawDescGZIP(), []int{27}
+	return file_edged_v1_backend_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *RankRequest) GetLists() []*IdList {
@@ -2504,7 +2632,7 @@ type FillRequest struct {
 
 func (x *FillRequest) Reset() {
 	*x = FillRequest{}
-	mi := &file_edged_v1_backend_proto_msgTypes[28]
+	mi := &file_edged_v1_backend_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2516,7 +2644,7 @@ func (x *FillRequest) String() string {
 func (*FillRequest) ProtoMessage() {}
 
 func (x *FillRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_edged_v1_backend_proto_msgTypes[28]
+	mi := &file_edged_v1_backend_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2529,7 +2657,7 @@ func (x *FillRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FillRequest.ProtoReflect.Descriptor instead.
 func (*FillRequest) Descriptor() ([]byte, []int) {
-	return file_edged_v1_backend_proto_rawDescGZIP(), []int{28}
+	return file_edged_v1_backend_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *FillRequest) GetLists() []*IdList {
@@ -2570,7 +2698,7 @@ type FillPart struct {
 
 func (x *FillPart) Reset() {
 	*x = FillPart{}
-	mi := &file_edged_v1_backend_proto_msgTypes[29]
+	mi := &file_edged_v1_backend_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2582,7 +2710,7 @@ func (x *FillPart) String() string {
 func (*FillPart) ProtoMessage() {}
 
 func (x *FillPart) ProtoReflect() protoreflect.Message {
-	mi := &file_edged_v1_backend_proto_msgTypes[29]
+	mi := &file_edged_v1_backend_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2595,7 +2723,7 @@ func (x *FillPart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FillPart.ProtoReflect.Descriptor instead.
 func (*FillPart) Descriptor() ([]byte, []int) {
-	return file_edged_v1_backend_proto_rawDescGZIP(), []int{29}
+	return file_edged_v1_backend_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *FillPart) GetMasks() []*Guesses {
@@ -2616,7 +2744,7 @@ type Guesses struct {
 
 func (x *Guesses) Reset() {
 	*x = Guesses{}
-	mi := &file_edged_v1_backend_proto_msgTypes[30]
+	mi := &file_edged_v1_backend_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2628,7 +2756,7 @@ func (x *Guesses) String() string {
 func (*Guesses) ProtoMessage() {}
 
 func (x *Guesses) ProtoReflect() protoreflect.Message {
-	mi := &file_edged_v1_backend_proto_msgTypes[30]
+	mi := &file_edged_v1_backend_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2641,7 +2769,7 @@ func (x *Guesses) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Guesses.ProtoReflect.Descriptor instead.
 func (*Guesses) Descriptor() ([]byte, []int) {
-	return file_edged_v1_backend_proto_rawDescGZIP(), []int{30}
+	return file_edged_v1_backend_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Guesses) GetIds() []int32 {
@@ -2682,7 +2810,7 @@ type BenchRequest struct {
 
 func (x *BenchRequest) Reset() {
 	*x = BenchRequest{}
-	mi := &file_edged_v1_backend_proto_msgTypes[31]
+	mi := &file_edged_v1_backend_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2694,7 +2822,7 @@ func (x *BenchRequest) String() string {
 func (*BenchRequest) ProtoMessage() {}
 
 func (x *BenchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_edged_v1_backend_proto_msgTypes[31]
+	mi := &file_edged_v1_backend_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2707,7 +2835,7 @@ func (x *BenchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BenchRequest.ProtoReflect.Descriptor instead.
 func (*BenchRequest) Descriptor() ([]byte, []int) {
-	return file_edged_v1_backend_proto_rawDescGZIP(), []int{31}
+	return file_edged_v1_backend_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *BenchRequest) GetPromptTokens() int32 {
@@ -2773,7 +2901,7 @@ type BenchEvent struct {
 
 func (x *BenchEvent) Reset() {
 	*x = BenchEvent{}
-	mi := &file_edged_v1_backend_proto_msgTypes[32]
+	mi := &file_edged_v1_backend_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2785,7 +2913,7 @@ func (x *BenchEvent) String() string {
 func (*BenchEvent) ProtoMessage() {}
 
 func (x *BenchEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_edged_v1_backend_proto_msgTypes[32]
+	mi := &file_edged_v1_backend_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2798,7 +2926,7 @@ func (x *BenchEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BenchEvent.ProtoReflect.Descriptor instead.
 func (*BenchEvent) Descriptor() ([]byte, []int) {
-	return file_edged_v1_backend_proto_rawDescGZIP(), []int{32}
+	return file_edged_v1_backend_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *BenchEvent) GetEvent() isBenchEvent_Event {
@@ -2854,7 +2982,7 @@ type BenchProgress struct {
 
 func (x *BenchProgress) Reset() {
 	*x = BenchProgress{}
-	mi := &file_edged_v1_backend_proto_msgTypes[33]
+	mi := &file_edged_v1_backend_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2866,7 +2994,7 @@ func (x *BenchProgress) String() string {
 func (*BenchProgress) ProtoMessage() {}
 
 func (x *BenchProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_edged_v1_backend_proto_msgTypes[33]
+	mi := &file_edged_v1_backend_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2879,7 +3007,7 @@ func (x *BenchProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BenchProgress.ProtoReflect.Descriptor instead.
 func (*BenchProgress) Descriptor() ([]byte, []int) {
-	return file_edged_v1_backend_proto_rawDescGZIP(), []int{33}
+	return file_edged_v1_backend_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *BenchProgress) GetDone() int32 {
@@ -2925,7 +3053,7 @@ type BenchResult struct {
 
 func (x *BenchResult) Reset() {
 	*x = BenchResult{}
-	mi := &file_edged_v1_backend_proto_msgTypes[34]
+	mi := &file_edged_v1_backend_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2937,7 +3065,7 @@ func (x *BenchResult) String() string {
 func (*BenchResult) ProtoMessage() {}
 
 func (x *BenchResult) ProtoReflect() protoreflect.Message {
-	mi := &file_edged_v1_backend_proto_msgTypes[34]
+	mi := &file_edged_v1_backend_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2950,7 +3078,7 @@ func (x *BenchResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BenchResult.ProtoReflect.Descriptor instead.
 func (*BenchResult) Descriptor() ([]byte, []int) {
-	return file_edged_v1_backend_proto_rawDescGZIP(), []int{34}
+	return file_edged_v1_backend_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *BenchResult) GetPrefillTps() []float64 {
@@ -3046,7 +3174,7 @@ type StatsRequest struct {
 
 func (x *StatsRequest) Reset() {
 	*x = StatsRequest{}
-	mi := &file_edged_v1_backend_proto_msgTypes[35]
+	mi := &file_edged_v1_backend_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3058,7 +3186,7 @@ func (x *StatsRequest) String() string {
 func (*StatsRequest) ProtoMessage() {}
 
 func (x *StatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_edged_v1_backend_proto_msgTypes[35]
+	mi := &file_edged_v1_backend_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3071,7 +3199,7 @@ func (x *StatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsRequest.ProtoReflect.Descriptor instead.
 func (*StatsRequest) Descriptor() ([]byte, []int) {
-	return file_edged_v1_backend_proto_rawDescGZIP(), []int{35}
+	return file_edged_v1_backend_proto_rawDescGZIP(), []int{36}
 }
 
 // StatsResponse holds counters since the load.
@@ -3122,7 +3250,7 @@ type StatsResponse struct {
 
 func (x *StatsResponse) Reset() {
 	*x = StatsResponse{}
-	mi := &file_edged_v1_backend_proto_msgTypes[36]
+	mi := &file_edged_v1_backend_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3134,7 +3262,7 @@ func (x *StatsResponse) String() string {
 func (*StatsResponse) ProtoMessage() {}
 
 func (x *StatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_edged_v1_backend_proto_msgTypes[36]
+	mi := &file_edged_v1_backend_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3147,7 +3275,7 @@ func (x *StatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsResponse.ProtoReflect.Descriptor instead.
 func (*StatsResponse) Descriptor() ([]byte, []int) {
-	return file_edged_v1_backend_proto_rawDescGZIP(), []int{36}
+	return file_edged_v1_backend_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *StatsResponse) GetRunning() int64 {
@@ -3463,7 +3591,7 @@ const file_edged_v1_backend_proto_rawDesc = "" +
 	"\x04seed\x18\v \x01(\x04R\x04seed\x1a<\n" +
 	"\x0eLogitBiasEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\x05R\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x02R\x05value:\x028\x01\"\xc7\x05\n" +
+	"\x05value\x18\x02 \x01(\x02R\x05value:\x028\x01\"\xf7\x05\n" +
 	"\x0fGenerateRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n" +
 	"\n" +
@@ -3491,10 +3619,21 @@ const file_edged_v1_backend_proto_rawDesc = "" +
 	"\x03pin\x182 \x01(\tR\x03pin\x12 \n" +
 	"\tnum_beams\x18< \x01(\x05H\x00R\bnumBeams\x88\x01\x01\x12*\n" +
 	"\x0elength_penalty\x18= \x01(\x01H\x01R\rlengthPenalty\x88\x01\x01\x12%\n" +
-	"\x0eearly_stopping\x18> \x01(\tR\rearlyStoppingB\f\n" +
+	"\x0eearly_stopping\x18> \x01(\tR\rearlyStopping\x12.\n" +
+	"\bthinking\x18F \x01(\v2\x12.edged.v1.ThinkingR\bthinkingB\f\n" +
 	"\n" +
 	"_num_beamsB\x11\n" +
-	"\x0f_length_penalty\"\xc6\x01\n" +
+	"\x0f_length_penalty\"\xda\x01\n" +
+	"\bThinking\x12\x12\n" +
+	"\x04open\x18\x01 \x01(\fR\x04open\x12\x14\n" +
+	"\x05close\x18\x02 \x01(\fR\x05close\x12\x14\n" +
+	"\x05again\x18\x03 \x01(\fR\x05again\x12\x14\n" +
+	"\x05begun\x18\x04 \x01(\bR\x05begun\x12\x14\n" +
+	"\x05never\x18\x05 \x01(\bR\x05never\x12\x12\n" +
+	"\x04must\x18\t \x01(\bR\x04must\x12\x16\n" +
+	"\x06budget\x18\x06 \x01(\x03R\x06budget\x12\x1b\n" +
+	"\tclose_ids\x18\a \x03(\x05R\bcloseIds\x12\x19\n" +
+	"\bthen_ids\x18\b \x03(\x05R\athenIds\"\xc6\x01\n" +
 	"\rGenerateEvent\x12-\n" +
 	"\aprefill\x18\x01 \x01(\v2\x11.edged.v1.PrefillH\x00R\aprefill\x12'\n" +
 	"\x05delta\x18\x02 \x01(\v2\x0f.edged.v1.DeltaH\x00R\x05delta\x12.\n" +
@@ -3667,7 +3806,7 @@ func file_edged_v1_backend_proto_rawDescGZIP() []byte {
 	return file_edged_v1_backend_proto_rawDescData
 }
 
-var file_edged_v1_backend_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
+var file_edged_v1_backend_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
 var file_edged_v1_backend_proto_goTypes = []any{
 	(*DescribeRequest)(nil),       // 0: edged.v1.DescribeRequest
 	(*Description)(nil),           // 1: edged.v1.Description
@@ -3684,92 +3823,94 @@ var file_edged_v1_backend_proto_goTypes = []any{
 	(*AdapterUse)(nil),            // 12: edged.v1.AdapterUse
 	(*Sampling)(nil),              // 13: edged.v1.Sampling
 	(*GenerateRequest)(nil),       // 14: edged.v1.GenerateRequest
-	(*GenerateEvent)(nil),         // 15: edged.v1.GenerateEvent
-	(*Prefill)(nil),               // 16: edged.v1.Prefill
-	(*Delta)(nil),                 // 17: edged.v1.Delta
-	(*TokenLogprob)(nil),          // 18: edged.v1.TokenLogprob
-	(*ChoicePart)(nil),            // 19: edged.v1.ChoicePart
-	(*Done)(nil),                  // 20: edged.v1.Done
-	(*Usage)(nil),                 // 21: edged.v1.Usage
-	(*Timings)(nil),               // 22: edged.v1.Timings
-	(*ScoreRequest)(nil),          // 23: edged.v1.ScoreRequest
-	(*FloatsPart)(nil),            // 24: edged.v1.FloatsPart
-	(*FloatList)(nil),             // 25: edged.v1.FloatList
-	(*EmbedRequest)(nil),          // 26: edged.v1.EmbedRequest
-	(*RankRequest)(nil),           // 27: edged.v1.RankRequest
-	(*FillRequest)(nil),           // 28: edged.v1.FillRequest
-	(*FillPart)(nil),              // 29: edged.v1.FillPart
-	(*Guesses)(nil),               // 30: edged.v1.Guesses
-	(*BenchRequest)(nil),          // 31: edged.v1.BenchRequest
-	(*BenchEvent)(nil),            // 32: edged.v1.BenchEvent
-	(*BenchProgress)(nil),         // 33: edged.v1.BenchProgress
-	(*BenchResult)(nil),           // 34: edged.v1.BenchResult
-	(*StatsRequest)(nil),          // 35: edged.v1.StatsRequest
-	(*StatsResponse)(nil),         // 36: edged.v1.StatsResponse
-	nil,                           // 37: edged.v1.Sampling.LogitBiasEntry
-	(*IdList)(nil),                // 38: edged.v1.IdList
-	(*VocabularyPart)(nil),        // 39: edged.v1.VocabularyPart
+	(*Thinking)(nil),              // 15: edged.v1.Thinking
+	(*GenerateEvent)(nil),         // 16: edged.v1.GenerateEvent
+	(*Prefill)(nil),               // 17: edged.v1.Prefill
+	(*Delta)(nil),                 // 18: edged.v1.Delta
+	(*TokenLogprob)(nil),          // 19: edged.v1.TokenLogprob
+	(*ChoicePart)(nil),            // 20: edged.v1.ChoicePart
+	(*Done)(nil),                  // 21: edged.v1.Done
+	(*Usage)(nil),                 // 22: edged.v1.Usage
+	(*Timings)(nil),               // 23: edged.v1.Timings
+	(*ScoreRequest)(nil),          // 24: edged.v1.ScoreRequest
+	(*FloatsPart)(nil),            // 25: edged.v1.FloatsPart
+	(*FloatList)(nil),             // 26: edged.v1.FloatList
+	(*EmbedRequest)(nil),          // 27: edged.v1.EmbedRequest
+	(*RankRequest)(nil),           // 28: edged.v1.RankRequest
+	(*FillRequest)(nil),           // 29: edged.v1.FillRequest
+	(*FillPart)(nil),              // 30: edged.v1.FillPart
+	(*Guesses)(nil),               // 31: edged.v1.Guesses
+	(*BenchRequest)(nil),          // 32: edged.v1.BenchRequest
+	(*BenchEvent)(nil),            // 33: edged.v1.BenchEvent
+	(*BenchProgress)(nil),         // 34: edged.v1.BenchProgress
+	(*BenchResult)(nil),           // 35: edged.v1.BenchResult
+	(*StatsRequest)(nil),          // 36: edged.v1.StatsRequest
+	(*StatsResponse)(nil),         // 37: edged.v1.StatsResponse
+	nil,                           // 38: edged.v1.Sampling.LogitBiasEntry
+	(*IdList)(nil),                // 39: edged.v1.IdList
+	(*VocabularyPart)(nil),        // 40: edged.v1.VocabularyPart
 }
 var file_edged_v1_backend_proto_depIdxs = []int32{
 	5,  // 0: edged.v1.LoadEvent.progress:type_name -> edged.v1.LoadProgress
 	6,  // 1: edged.v1.LoadEvent.info:type_name -> edged.v1.ModelInfo
 	3,  // 2: edged.v1.ModelInfo.plan:type_name -> edged.v1.MemoryPlan
-	37, // 3: edged.v1.Sampling.logit_bias:type_name -> edged.v1.Sampling.LogitBiasEntry
+	38, // 3: edged.v1.Sampling.logit_bias:type_name -> edged.v1.Sampling.LogitBiasEntry
 	12, // 4: edged.v1.GenerateRequest.adapters:type_name -> edged.v1.AdapterUse
 	13, // 5: edged.v1.GenerateRequest.sampling:type_name -> edged.v1.Sampling
-	16, // 6: edged.v1.GenerateEvent.prefill:type_name -> edged.v1.Prefill
-	17, // 7: edged.v1.GenerateEvent.delta:type_name -> edged.v1.Delta
-	19, // 8: edged.v1.GenerateEvent.choice:type_name -> edged.v1.ChoicePart
-	20, // 9: edged.v1.GenerateEvent.done:type_name -> edged.v1.Done
-	18, // 10: edged.v1.Delta.logprobs:type_name -> edged.v1.TokenLogprob
-	18, // 11: edged.v1.ChoicePart.logprobs:type_name -> edged.v1.TokenLogprob
-	21, // 12: edged.v1.Done.usage:type_name -> edged.v1.Usage
-	22, // 13: edged.v1.Done.timings:type_name -> edged.v1.Timings
-	38, // 14: edged.v1.ScoreRequest.lists:type_name -> edged.v1.IdList
-	12, // 15: edged.v1.ScoreRequest.adapters:type_name -> edged.v1.AdapterUse
-	25, // 16: edged.v1.FloatsPart.lists:type_name -> edged.v1.FloatList
-	38, // 17: edged.v1.EmbedRequest.lists:type_name -> edged.v1.IdList
-	38, // 18: edged.v1.EmbedRequest.types:type_name -> edged.v1.IdList
-	38, // 19: edged.v1.RankRequest.lists:type_name -> edged.v1.IdList
-	38, // 20: edged.v1.RankRequest.types:type_name -> edged.v1.IdList
-	38, // 21: edged.v1.FillRequest.lists:type_name -> edged.v1.IdList
-	38, // 22: edged.v1.FillRequest.types:type_name -> edged.v1.IdList
-	38, // 23: edged.v1.FillRequest.positions:type_name -> edged.v1.IdList
-	30, // 24: edged.v1.FillPart.masks:type_name -> edged.v1.Guesses
-	12, // 25: edged.v1.BenchRequest.adapters:type_name -> edged.v1.AdapterUse
-	33, // 26: edged.v1.BenchEvent.progress:type_name -> edged.v1.BenchProgress
-	34, // 27: edged.v1.BenchEvent.result:type_name -> edged.v1.BenchResult
-	0,  // 28: edged.v1.Backend.Describe:input_type -> edged.v1.DescribeRequest
-	2,  // 29: edged.v1.Backend.Plan:input_type -> edged.v1.LoadRequest
-	2,  // 30: edged.v1.Backend.Load:input_type -> edged.v1.LoadRequest
-	39, // 31: edged.v1.Backend.SetVocabulary:input_type -> edged.v1.VocabularyPart
-	8,  // 32: edged.v1.Backend.LoadAdapter:input_type -> edged.v1.AdapterRequest
-	10, // 33: edged.v1.Backend.UnloadAdapter:input_type -> edged.v1.UnloadAdapterRequest
-	14, // 34: edged.v1.Backend.Generate:input_type -> edged.v1.GenerateRequest
-	23, // 35: edged.v1.Backend.Score:input_type -> edged.v1.ScoreRequest
-	26, // 36: edged.v1.Backend.Embed:input_type -> edged.v1.EmbedRequest
-	27, // 37: edged.v1.Backend.Rank:input_type -> edged.v1.RankRequest
-	28, // 38: edged.v1.Backend.Fill:input_type -> edged.v1.FillRequest
-	31, // 39: edged.v1.Backend.Bench:input_type -> edged.v1.BenchRequest
-	35, // 40: edged.v1.Backend.Stats:input_type -> edged.v1.StatsRequest
-	1,  // 41: edged.v1.Backend.Describe:output_type -> edged.v1.Description
-	3,  // 42: edged.v1.Backend.Plan:output_type -> edged.v1.MemoryPlan
-	4,  // 43: edged.v1.Backend.Load:output_type -> edged.v1.LoadEvent
-	7,  // 44: edged.v1.Backend.SetVocabulary:output_type -> edged.v1.SetVocabularyResponse
-	9,  // 45: edged.v1.Backend.LoadAdapter:output_type -> edged.v1.AdapterInfo
-	11, // 46: edged.v1.Backend.UnloadAdapter:output_type -> edged.v1.UnloadAdapterResponse
-	15, // 47: edged.v1.Backend.Generate:output_type -> edged.v1.GenerateEvent
-	24, // 48: edged.v1.Backend.Score:output_type -> edged.v1.FloatsPart
-	24, // 49: edged.v1.Backend.Embed:output_type -> edged.v1.FloatsPart
-	24, // 50: edged.v1.Backend.Rank:output_type -> edged.v1.FloatsPart
-	29, // 51: edged.v1.Backend.Fill:output_type -> edged.v1.FillPart
-	32, // 52: edged.v1.Backend.Bench:output_type -> edged.v1.BenchEvent
-	36, // 53: edged.v1.Backend.Stats:output_type -> edged.v1.StatsResponse
-	41, // [41:54] is the sub-list for method output_type
-	28, // [28:41] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	15, // 6: edged.v1.GenerateRequest.thinking:type_name -> edged.v1.Thinking
+	17, // 7: edged.v1.GenerateEvent.prefill:type_name -> edged.v1.Prefill
+	18, // 8: edged.v1.GenerateEvent.delta:type_name -> edged.v1.Delta
+	20, // 9: edged.v1.GenerateEvent.choice:type_name -> edged.v1.ChoicePart
+	21, // 10: edged.v1.GenerateEvent.done:type_name -> edged.v1.Done
+	19, // 11: edged.v1.Delta.logprobs:type_name -> edged.v1.TokenLogprob
+	19, // 12: edged.v1.ChoicePart.logprobs:type_name -> edged.v1.TokenLogprob
+	22, // 13: edged.v1.Done.usage:type_name -> edged.v1.Usage
+	23, // 14: edged.v1.Done.timings:type_name -> edged.v1.Timings
+	39, // 15: edged.v1.ScoreRequest.lists:type_name -> edged.v1.IdList
+	12, // 16: edged.v1.ScoreRequest.adapters:type_name -> edged.v1.AdapterUse
+	26, // 17: edged.v1.FloatsPart.lists:type_name -> edged.v1.FloatList
+	39, // 18: edged.v1.EmbedRequest.lists:type_name -> edged.v1.IdList
+	39, // 19: edged.v1.EmbedRequest.types:type_name -> edged.v1.IdList
+	39, // 20: edged.v1.RankRequest.lists:type_name -> edged.v1.IdList
+	39, // 21: edged.v1.RankRequest.types:type_name -> edged.v1.IdList
+	39, // 22: edged.v1.FillRequest.lists:type_name -> edged.v1.IdList
+	39, // 23: edged.v1.FillRequest.types:type_name -> edged.v1.IdList
+	39, // 24: edged.v1.FillRequest.positions:type_name -> edged.v1.IdList
+	31, // 25: edged.v1.FillPart.masks:type_name -> edged.v1.Guesses
+	12, // 26: edged.v1.BenchRequest.adapters:type_name -> edged.v1.AdapterUse
+	34, // 27: edged.v1.BenchEvent.progress:type_name -> edged.v1.BenchProgress
+	35, // 28: edged.v1.BenchEvent.result:type_name -> edged.v1.BenchResult
+	0,  // 29: edged.v1.Backend.Describe:input_type -> edged.v1.DescribeRequest
+	2,  // 30: edged.v1.Backend.Plan:input_type -> edged.v1.LoadRequest
+	2,  // 31: edged.v1.Backend.Load:input_type -> edged.v1.LoadRequest
+	40, // 32: edged.v1.Backend.SetVocabulary:input_type -> edged.v1.VocabularyPart
+	8,  // 33: edged.v1.Backend.LoadAdapter:input_type -> edged.v1.AdapterRequest
+	10, // 34: edged.v1.Backend.UnloadAdapter:input_type -> edged.v1.UnloadAdapterRequest
+	14, // 35: edged.v1.Backend.Generate:input_type -> edged.v1.GenerateRequest
+	24, // 36: edged.v1.Backend.Score:input_type -> edged.v1.ScoreRequest
+	27, // 37: edged.v1.Backend.Embed:input_type -> edged.v1.EmbedRequest
+	28, // 38: edged.v1.Backend.Rank:input_type -> edged.v1.RankRequest
+	29, // 39: edged.v1.Backend.Fill:input_type -> edged.v1.FillRequest
+	32, // 40: edged.v1.Backend.Bench:input_type -> edged.v1.BenchRequest
+	36, // 41: edged.v1.Backend.Stats:input_type -> edged.v1.StatsRequest
+	1,  // 42: edged.v1.Backend.Describe:output_type -> edged.v1.Description
+	3,  // 43: edged.v1.Backend.Plan:output_type -> edged.v1.MemoryPlan
+	4,  // 44: edged.v1.Backend.Load:output_type -> edged.v1.LoadEvent
+	7,  // 45: edged.v1.Backend.SetVocabulary:output_type -> edged.v1.SetVocabularyResponse
+	9,  // 46: edged.v1.Backend.LoadAdapter:output_type -> edged.v1.AdapterInfo
+	11, // 47: edged.v1.Backend.UnloadAdapter:output_type -> edged.v1.UnloadAdapterResponse
+	16, // 48: edged.v1.Backend.Generate:output_type -> edged.v1.GenerateEvent
+	25, // 49: edged.v1.Backend.Score:output_type -> edged.v1.FloatsPart
+	25, // 50: edged.v1.Backend.Embed:output_type -> edged.v1.FloatsPart
+	25, // 51: edged.v1.Backend.Rank:output_type -> edged.v1.FloatsPart
+	30, // 52: edged.v1.Backend.Fill:output_type -> edged.v1.FillPart
+	33, // 53: edged.v1.Backend.Bench:output_type -> edged.v1.BenchEvent
+	37, // 54: edged.v1.Backend.Stats:output_type -> edged.v1.StatsResponse
+	42, // [42:55] is the sub-list for method output_type
+	29, // [29:42] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_edged_v1_backend_proto_init() }
@@ -3783,15 +3924,15 @@ func file_edged_v1_backend_proto_init() {
 		(*LoadEvent_Info)(nil),
 	}
 	file_edged_v1_backend_proto_msgTypes[14].OneofWrappers = []any{}
-	file_edged_v1_backend_proto_msgTypes[15].OneofWrappers = []any{
+	file_edged_v1_backend_proto_msgTypes[16].OneofWrappers = []any{
 		(*GenerateEvent_Prefill)(nil),
 		(*GenerateEvent_Delta)(nil),
 		(*GenerateEvent_Choice)(nil),
 		(*GenerateEvent_Done)(nil),
 	}
-	file_edged_v1_backend_proto_msgTypes[19].OneofWrappers = []any{}
-	file_edged_v1_backend_proto_msgTypes[26].OneofWrappers = []any{}
-	file_edged_v1_backend_proto_msgTypes[32].OneofWrappers = []any{
+	file_edged_v1_backend_proto_msgTypes[20].OneofWrappers = []any{}
+	file_edged_v1_backend_proto_msgTypes[27].OneofWrappers = []any{}
+	file_edged_v1_backend_proto_msgTypes[33].OneofWrappers = []any{
 		(*BenchEvent_Progress)(nil),
 		(*BenchEvent_Result)(nil),
 	}
@@ -3801,7 +3942,7 @@ func file_edged_v1_backend_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_edged_v1_backend_proto_rawDesc), len(file_edged_v1_backend_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   38,
+			NumMessages:   39,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

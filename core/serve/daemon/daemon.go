@@ -438,6 +438,7 @@ func (d *daemon) dispatchConfig(store inbox.Store) dispatch.Config {
 			},
 			MaxTokens: s.MaxTokens,
 			Adapter:   d.c.Adapters.Default,
+			Thinking:  thinkingOf(s), ThinkingBudget: s.ThinkingBudget,
 		},
 		Limits: dispatch.Limits{
 			Running: d.c.Backend.MaxSequences, Queued: q.Size, PerClient: q.PerClient,
@@ -446,6 +447,14 @@ func (d *daemon) dispatchConfig(store inbox.Store) dispatch.Config {
 			AnswerBytes: int(d.c.MQTT.MaxPayload) * 4, // what is stored says more than what is sent
 		},
 	}
+}
+
+// thinkingOf is sampling.thinking as dispatch has it.
+func thinkingOf(s *config.Sampling) string {
+	if s.Thinking == "template" {
+		return ""
+	}
+	return s.Thinking
 }
 
 // LoadRequest is what the backend is asked to load for a configuration.

@@ -173,8 +173,8 @@ func (j *job) hold(ctx context.Context, read func(ctx context.Context, text stri
 		}
 		text, field = j.calls, ""
 	}
-	if field != "" { // the whole answer has a form: there is no room for a thought
-		j.splits = false
+	if field != "" && (j.thinking == nil || !j.thinking.Begun) { // the whole answer has a form: there is no room for a thought
+		j.splits, j.thinking = false, nil
 	}
 	_, err := read(ctx, text)
 	switch why := ended(ctx, err); {

@@ -34,6 +34,7 @@ func (d *Dispatcher) generate(ctx context.Context, j *job, life BackendLife, use
 		TopLogprobs: o.TopLogprobs,
 		Priority:    j.req.Priority,
 		Client:      j.sharer(),
+		Thinking:    j.thinking,
 		Stream:      true, // also where the client does not want it: the ids so far are what another attempt starts from
 	}
 	set(&req.MaxTokens, o.MaxTokens)

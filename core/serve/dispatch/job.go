@@ -37,19 +37,20 @@ type job struct {
 	attempt   int
 	taken     int // processes in a row that ended before they had encoded it, this one included; 0: it is encoded
 	seq       int
-	prompt    []int32         // ids
-	calls     string          // grammar of a tool call, as the tokenizer has it; "": none
-	form      string          // grammar of the answers; "": free
-	mark      string          // what a call begins with, where tools are offered; "": not known
-	splits    bool            // thoughts are told apart from the answer
-	opened    string          // what closes the thought that the prompt ends within; "": it ends within none
-	thought   int             // tokens that came as thought, over all attempts
-	lists     [][]int32       // Embed: ids of each text
-	messages  json.RawMessage // what shorten left of the conversation; nil: all of it
-	dropped   int             // messages that it left out
-	started   time.Time       // first place in the backend; zero: not yet
-	firstAt   time.Time       // first token; zero: not yet
-	generated []int32         // of the only choice, over all attempts
+	prompt    []int32           // ids
+	calls     string            // grammar of a tool call, as the tokenizer has it; "": none
+	form      string            // grammar of the answers; "": free
+	mark      string            // what a call begins with, where tools are offered; "": not known
+	splits    bool              // thoughts are told apart from the answer
+	opened    string            // what closes the thought that the prompt ends within; "": it ends within none
+	thinking  *backend.Thinking // what the backend holds thoughts to; nil: nothing
+	thought   int               // tokens that came as thought, over all attempts
+	lists     [][]int32         // Embed: ids of each text
+	messages  json.RawMessage   // what shorten left of the conversation; nil: all of it
+	dropped   int               // messages that it left out
+	started   time.Time         // first place in the backend; zero: not yet
+	firstAt   time.Time         // first token; zero: not yet
+	generated []int32           // of the only choice, over all attempts
 	texts     []strings.Builder
 }
 

@@ -12,6 +12,9 @@ type Defaults struct {
 	Sampling  backend.Sampling // its Seed and LogitBias are not used: a missing seed is drawn
 	MaxTokens int              // 0: until the context is full
 	Adapter   string           // of requests that name none; "": the bare model
+
+	Thinking       string // ThinkingOn, ThinkingOff; "": as the template does it
+	ThinkingBudget int    // tokens, of requests that think and name no budget; 0: any number
 }
 
 // check refuses what is out of range or not served, naming the field. It needs no model.
@@ -66,6 +69,8 @@ func (r *Request) checkInput() *Error {
 		return fail(CodeInvalidRequest, "prompt: the request gives its input in more than one way")
 	case given == 0:
 		return fail(CodeInvalidRequest, "prompt: is missing")
+	case len(r.IDs) > 0 && r.Options.Thinking == ThinkingOn:
+		return fail(CodeInvalidRequest, "thinking: a prompt of token ids asks for no thoughts: send messages")
 	case len(r.Texts) > MaxTexts:
 		return fail(CodeInvalidRequest, "input: %d texts are more than %d", len(r.Texts), MaxTexts)
 	}
@@ -128,6 +133,12 @@ func (o *Options) check() *Error {
 	}
 	if o.TopLogprobs > 0 && !o.Logprobs {
 		return fail(CodeInvalidRequest, "top_logprobs: needs logprobs")
+	}
+	if t := o.Thinking; t != "" && t != ThinkingOn && t != ThinkingOff {
+		return fail(CodeInvalidRequest, "thinking: %q is neither %q nor %q", t, ThinkingOn, ThinkingOff)
+	}
+	if n := o.ThinkingBudget; n < 0 || n > MaxTokens || n > 0 && o.Thinking != ThinkingOn {
+		return fail(CodeInvalidRequest, "thinking: a budget of %d is outside 1 to %d, or the model is not to think", n, MaxTokens)
 	}
 	if p := o.ContextPolicy; p != "" && p != PolicyError && p != PolicyKeepSystem {
 		return fail(CodeInvalidRequest, "context_policy: %q is neither %q nor %q", p, PolicyError, PolicyKeepSystem)

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"time"
 
 	"edged/core/protocol"
@@ -37,7 +36,7 @@ func (d *Dispatcher) tokenize(ctx context.Context, j *job) error {
 		life, err := d.tokenizer(ctx)
 		if err == nil {
 			d.clock(j, true)
-			err = j.encode(ctx, life)
+			err = j.encode(ctx, life, &d.o.Defaults)
 			d.clock(j, false)
 		}
 		if why := ended(ctx, err); why != nil {
@@ -71,7 +70,8 @@ func (d *Dispatcher) clock(j *job, begins bool) {
 	}
 }
 
-func (j *job) encode(ctx context.Context, life TokenizerLife) error {
+func (j *job) encode(ctx context.Context, life TokenizerLife, defaults *Defaults) error {
+	w := j.req.wish(defaults)
 	switch {
 	case j.req.Kind == Embed:
 		texts := j.req.Texts
@@ -82,7 +82,7 @@ func (j *job) encode(ctx context.Context, life TokenizerLife) error {
 		j.lists = lists
 		return err
 	case j.req.Kind == Generate && !j.req.Raw && (len(j.req.Chat) > 0 || life.Info.ChatTemplate != ""):
-		chat, err := j.chat(life.Info)
+		chat, err := j.chat(life.Info, w)
 		if err != nil {
 			return err
 		}
@@ -91,8 +91,13 @@ func (j *job) encode(ctx context.Context, life TokenizerLife) error {
 			err = fail(CodeInvalidRequest, "messages: the chat template made no prompt of them")
 		}
 		j.prompt, j.calls = out.IDs, out.Grammar
-		j.splits, j.opened = true, openThought(out.Text)
-		return err
+		j.splits, j.opened, j.thinking = true, openThought(out.Text), nil
+		if err != nil {
+			return err
+		}
+		return j.think(ctx, life, w, out.Text)
+	case j.req.Kind == Generate && w.asked:
+		return fail(CodeUnsupported, "thinking: a prompt that no chat template writes asks for no thoughts: send messages, to a model that has a template")
 	default:
 		lists, err := life.Tokenizer.Encode(ctx, []string{j.req.Prompt}, tokenizer.Flags{AddSpecial: true})
 		if err != nil {
@@ -107,7 +112,7 @@ func (j *job) encode(ctx context.Context, life TokenizerLife) error {
 }
 
 // chat is the conversation of a generation: its messages, or its prompt as the one message of a user.
-func (j *job) chat(info tokenizer.Info) (tokenizer.Chat, error) {
+func (j *job) chat(info tokenizer.Info, w wish) (tokenizer.Chat, error) {
 	c := tokenizer.Chat{Messages: j.req.Chat}
 	if j.messages != nil {
 		c.Messages = j.messages
@@ -127,37 +132,9 @@ func (j *job) chat(info tokenizer.Info) (tokenizer.Chat, error) {
 		return c, err
 	}
 	c.Tools = tools
-	vars, failed := withNow(withThinking(j.req.Vars, j.req.Options.Thinking), j.rec.Now)
+	vars, failed := withNow(w.variables(j.req.Vars, info.ChatTemplate), j.rec.Now)
 	c.Variables = vars
 	return c, failed
-}
-
-// withThinking adds the variables that templates ask for whether to think. What the request says itself stays.
-func withThinking(vars json.RawMessage, thinking string) json.RawMessage {
-	if thinking == "" {
-		return vars
-	}
-	var there map[string]json.RawMessage
-	if len(vars) > 0 && json.Unmarshal(vars, &there) != nil {
-		return vars // refused behind this
-	}
-	out := []byte{'{'}
-	for _, name := range []string{"enable_thinking", "thinking"} {
-		if _, given := there[name]; given {
-			continue
-		}
-		if len(out) > 1 {
-			out = append(out, ',')
-		}
-		out = fmt.Appendf(out, "%q:%t", name, thinking == ThinkingOn)
-	}
-	switch {
-	case len(out) == 1:
-		return vars
-	case len(there) == 0:
-		return append(out, '}')
-	}
-	return append(append(out, ','), bytes.TrimPrefix(bytes.TrimSpace(vars), []byte("{"))...)
 }
 
 // withNow adds the time of admission to the template's variables, so that a template that prints the date prints the same

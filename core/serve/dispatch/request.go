@@ -79,8 +79,10 @@ type Options struct {
 	ResponseFormat   json.RawMessage   `json:"ResponseFormat,omitempty"`
 	Grammar          string            `json:"Grammar,omitempty"`
 	ToolChoice       json.RawMessage   `json:"ToolChoice,omitempty"`
-	Thinking         string            `json:"Thinking,omitempty"`      // ThinkingOn, ThinkingOff; "": as the template does it
-	ContextPolicy    string            `json:"ContextPolicy,omitempty"` // where the prompt is too long: PolicyError (""), PolicyKeepSystem
+	Thinking         string            `json:"Thinking,omitempty"`       // ThinkingOn, ThinkingOff; "": the default
+	ThinkingBudget   int               `json:"ThinkingBudget,omitempty"` // with ThinkingOn: tokens that may be thought; 0: the default
+	Effort           string            `json:"Effort,omitempty"`         // a level such as "low", where the template has levels; "": its own
+	ContextPolicy    string            `json:"ContextPolicy,omitempty"`  // where the prompt is too long: PolicyError (""), PolicyKeepSystem
 }
 
 // Whether a model thinks before it answers.

@@ -34,7 +34,7 @@ const moreThought = "<|start|>assistant<|channel|>analysis<|message|>"
 func openThought(prompt string) string {
 	prompt = strings.TrimRight(prompt, " \t\r\n")
 	// Apriel's begins like any text, so that only what its template wrote tells it.
-	for _, m := range append(thoughtMarks(), [2]string{"Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]"}) {
+	for _, m := range append(thoughtMarks(), apriel()) {
 		if strings.HasSuffix(prompt, m[0]) {
 			return m[1]
 		}

@@ -1,7 +1,6 @@
 package dispatch
 
 import (
-	"encoding/json"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -102,20 +101,4 @@ func TestThoughtsOfAnswers(t *testing.T) {
 			t.Errorf("%+v", last)
 		}
 	})
-}
-
-func TestWithThinking(t *testing.T) {
-	for _, c := range []struct{ vars, thinking, want string }{
-		{"", "", ""},
-		{`{"a":1}`, "", `{"a":1}`},
-		{"", ThinkingOn, `{"enable_thinking":true,"thinking":true}`},
-		{`{"a":1}`, ThinkingOff, `{"enable_thinking":false,"thinking":false,"a":1}`},
-		{`{"enable_thinking":true}`, ThinkingOff, `{"thinking":false,"enable_thinking":true}`},
-		{`{"thinking":1,"enable_thinking":true}`, ThinkingOff, `{"thinking":1,"enable_thinking":true}`},
-		{`{ }`, ThinkingOff, `{"enable_thinking":false,"thinking":false}`},
-	} {
-		if got := string(withThinking(json.RawMessage(c.vars), c.thinking)); got != c.want {
-			t.Errorf("%s with %q: %s", c.vars, c.thinking, got)
-		}
-	}
 }

@@ -124,7 +124,9 @@ type node struct {
 	template string
 	compiled *chat.Template
 	says     string
-	prompt   string // what the last conversation was rendered to
+	prompt   string          // what the last conversation was rendered to
+	switched bool            // the request's own variables reach the template
+	request  backend.Request // the last that reached the backend
 }
 
 func newNode(t *testing.T) *node {
@@ -183,6 +185,7 @@ func (n *node) Backend(context.Context, uint64) (dispatch.BackendLife, error) {
 	generate := func(_ context.Context, req backend.Request, emit func(backend.Event) error) error {
 		n.mu.Lock()
 		says := n.says
+		n.request = req
 		n.mu.Unlock()
 		ids := make([]int32, 0, len(says))
 		for i := range len(says) {
@@ -205,8 +208,10 @@ func (n *node) Tokenizer(context.Context, uint64) (dispatch.TokenizerLife, error
 	encode := func(ctx context.Context, c tokenizer.Chat) (tokenizer.ChatIDs, error) {
 		n.mu.Lock()
 		c.Template = n.template
+		if !n.switched {
+			c.Variables = json.RawMessage(publishedNow)
+		}
 		n.mu.Unlock()
-		c.Variables = json.RawMessage(publishedNow)
 		out, err := n.service.EncodeChat(ctx, c)
 		n.mu.Lock()
 		n.prompt = out.Text
@@ -214,7 +219,7 @@ func (n *node) Tokenizer(context.Context, uint64) (dispatch.TokenizerLife, error
 		return out, err
 	}
 	return dispatch.TokenizerLife{Life: 1, Info: info, Tokenizer: &tokenizer.Fake{
-		EncodeChatFunc: encode, ParseToolsFunc: n.service.ParseTools, VocabularyFunc: n.service.Vocabulary,
+		EncodeChatFunc: encode, EncodeFunc: n.service.Encode, DecodeFunc: n.service.Decode, ParseToolsFunc: n.service.ParseTools, VocabularyFunc: n.service.Vocabulary,
 	}}, nil
 }
 

@@ -43,10 +43,9 @@ func Option(o *dispatch.Options, key string, raw []byte) (known bool, err *Error
 			err = Bad("", "%q is neither %q nor %q", Short(p), dispatch.PolicyError, dispatch.PolicyKeepSystem)
 		}
 	case "thinking":
-		o.Thinking, err = Text(raw, 64)
-		if t := o.Thinking; err == nil && t != dispatch.ThinkingOn && t != dispatch.ThinkingOff {
-			err = Bad("", "%q is neither %q nor %q", Short(t), dispatch.ThinkingOn, dispatch.ThinkingOff)
-		}
+		err = Thinking(o, raw)
+	case "reasoning_effort":
+		err = Effort(o, raw)
 	case "ignore_eos":
 		o.IgnoreEOS, err = Bool(raw)
 	case "n":

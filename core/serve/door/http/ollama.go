@@ -133,14 +133,12 @@ func (d *ollamaDraft) format(raw []byte) *fields.Error {
 // thinking reads whether the model is to think.
 func (d *ollamaDraft) thinking(raw []byte) *fields.Error {
 	switch string(raw) {
-	case "false":
-		d.req.Options.Thinking = dispatch.ThinkingOff
-	case "true", `"low"`, `"medium"`, `"high"`:
-		d.req.Options.Thinking = dispatch.ThinkingOn
-	default:
-		return fields.Bad("", "%s is none of true, false, \"low\", \"medium\", \"high\"", clip(string(raw)))
+	case "true", "false":
+		return d.thinkingSwitch(raw)
+	case `"low"`, `"medium"`, `"high"`:
+		return fields.Effort(&d.req.Options, raw)
 	}
-	return nil
+	return fields.Bad("", "%s is none of true, false, \"low\", \"medium\", \"high\"", clip(string(raw)))
 }
 
 // finish resolves what was read.
@@ -151,6 +149,7 @@ func (d *ollamaDraft) finish(door *Door, err *fields.Error) *dispatch.Error {
 	if err != nil {
 		return invalid(err)
 	}
+	d.settleThinking()
 	return d.resolve(door)
 }
 

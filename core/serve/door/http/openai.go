@@ -28,6 +28,7 @@ type draft struct {
 	asked
 
 	given map[string]bool
+	still bool // the model is not to think, whatever else is said
 }
 
 func newDraft(kind dispatch.Kind, prefix string) *draft {
@@ -173,34 +174,18 @@ func (d *draft) conversation(key string, raw []byte) (known bool, err *fields.Er
 		d.single = !on
 	case "template_vars", "chat_template_kwargs":
 		d.req.Vars, err = fields.Vars(raw)
-	case "reasoning_effort":
-		err = d.effort(raw)
 	case "modalities":
 		var list []string
 		if list, err = fields.Texts(raw, 8, 0, 64); err == nil && !slices.Equal(list, []string{"text"}) {
 			err = fields.Bad("", "only [\"text\"] is served")
 		}
 	default:
+		if known, err := d.thinkingField(key, raw); known {
+			return true, err
+		}
 		return d.common(key, raw)
 	}
 	return true, err
-}
-
-// effort reads how much a model is to think: not at all, or as it does.
-func (d *draft) effort(raw []byte) *fields.Error {
-	word, err := fields.Text(raw, 64)
-	if err != nil {
-		return err
-	}
-	switch word {
-	case "none":
-		d.req.Options.Thinking = dispatch.ThinkingOff
-	case "minimal", "low", "medium", "high", "xhigh":
-		d.req.Options.Thinking = dispatch.ThinkingOn
-	default:
-		return fields.Bad("", "%q is none of \"none\", \"minimal\", \"low\", \"medium\", \"high\", \"xhigh\"", clip(word))
-	}
-	return nil
 }
 
 // chatBody reads the body of a chat completion.
@@ -221,6 +206,7 @@ func (d *Door) chatBody(body []byte) (*asked, *dispatch.Error) {
 		return nil, invalid(err)
 	}
 	dr.req.Pieces = o.Logprobs
+	dr.settleThinking()
 	dropDefaults(dr.req)
 	if err := dr.resolve(d); err != nil {
 		return nil, err
@@ -289,6 +275,7 @@ func (d *Door) completionBody(body []byte) (*asked, *dispatch.Error) {
 		return nil, invalid(err)
 	}
 	dr.req.Pieces = o.Logprobs
+	dr.settleThinking()
 	if err := dr.resolve(d); err != nil {
 		return nil, err
 	}

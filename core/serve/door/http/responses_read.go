@@ -90,6 +90,7 @@ func (d *Door) responsesBody(body []byte) (*responsesAsked, *dispatch.Error) {
 	if err != nil {
 		return nil, invalid(err)
 	}
+	dr.settleThinking()
 	dropDefaults(dr.req)
 	if err := dr.resolve(d); err != nil {
 		return nil, err
@@ -104,7 +105,7 @@ func (d *draft) reasoning(raw []byte) *fields.Error {
 		case isNull(raw):
 			return nil
 		case key == "effort":
-			if err := d.effort(raw); err != nil {
+			if err := fields.Effort(&d.req.Options, raw); err != nil {
 				return err.In(key)
 			}
 			return nil
