@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"edged/core/chat/jinja"
+	"edged/core/chat/jinja/value"
+	"edged/core/chat/jinja/variables"
 )
 
 // Bounds of a template and of one rendering. The largest template among 94 public ones has 30 kB; rendering a conversation
@@ -33,7 +35,7 @@ const (
 )
 
 // ErrRunaway is returned when a template does not end within its bounds.
-var ErrRunaway = jinja.ErrRunaway
+var ErrRunaway = value.ErrRunaway
 
 // RaisedError is a refusal by the template itself, through raise_exception: the conversation has a form that the model
 // was not trained on.
@@ -79,7 +81,7 @@ func Compile(source string) (*Template, error) {
 // behind it.
 func (t *Template) Render(ctx context.Context, in Input) (string, error) {
 	text, err := t.render(ctx, in, true)
-	if failed, ok := errors.AsType[*jinja.Error](err); ok && failed.Kind == "TypeError" && len(in.Tools) == 0 {
+	if failed, ok := errors.AsType[*value.Error](err); ok && failed.Kind == "TypeError" && len(in.Tools) == 0 {
 		if text, err := t.render(ctx, in, false); err == nil {
 			return text, nil
 		}
@@ -108,7 +110,7 @@ func (t *Template) render(ctx context.Context, in Input, none bool) (string, err
 	if err == nil {
 		return text, nil
 	}
-	if raised, ok := errors.AsType[*jinja.RaisedError](err); ok {
+	if raised, ok := errors.AsType[*value.RaisedError](err); ok {
 		return "", &RaisedError{raised.Message}
 	}
 	switch {
@@ -123,14 +125,14 @@ func (t *Template) render(ctx context.Context, in Input, none bool) (string, err
 }
 
 // values converts the input to template variables.
-func (in *Input) values(none bool) (*jinja.Object, error) {
-	vars := &jinja.Object{}
-	vars.Set("bos_token", jinja.Text(in.BOS))
-	vars.Set("eos_token", jinja.Text(in.EOS))
-	vars.Set("add_generation_prompt", jinja.Bool(in.AddGenerationPrompt))
+func (in *Input) values(none bool) (*variables.Object, error) {
+	vars := &variables.Object{}
+	vars.Set("bos_token", variables.Text(in.BOS))
+	vars.Set("eos_token", variables.Text(in.EOS))
+	vars.Set("add_generation_prompt", variables.Bool(in.AddGenerationPrompt))
 	if none {
-		vars.Set("tools", jinja.None())
-		vars.Set("documents", jinja.None())
+		vars.Set("tools", variables.None())
+		vars.Set("documents", variables.None())
 	}
 	for _, list := range []struct {
 		name string
@@ -139,7 +141,7 @@ func (in *Input) values(none bool) (*jinja.Object, error) {
 		if len(list.raw) == 0 {
 			continue
 		}
-		v, err := jinja.FromJSON(list.raw)
+		v, err := variables.FromJSON(list.raw)
 		if err != nil {
 			return nil, fmt.Errorf("chat: %s: %w", list.name, err)
 		}
@@ -151,7 +153,7 @@ func (in *Input) values(none bool) (*jinja.Object, error) {
 		}
 	}
 	if len(in.Variables) > 0 {
-		v, err := jinja.FromJSON(in.Variables)
+		v, err := variables.FromJSON(in.Variables)
 		if err != nil {
 			return nil, fmt.Errorf("chat: variables: %w", err)
 		}
@@ -171,22 +173,22 @@ func (in *Input) values(none bool) (*jinja.Object, error) {
 func reasoningNames() []string { return []string{"reasoning_content", "thinking", "reasoning"} }
 
 // shown makes of messages what transformers shows of them.
-func shown(messages jinja.Value) jinja.Value {
+func shown(messages variables.Value) variables.Value {
 	list, ok := messages.Items()
 	if !ok {
 		return messages
 	}
 	for i, m := range list {
 		if fields, ok := m.Object(); ok {
-			list[i] = jinja.Dict(message(fields))
+			list[i] = variables.Dict(message(fields))
 		}
 	}
-	return jinja.List(list)
+	return variables.List(list)
 }
 
-func message(fields *jinja.Object) *jinja.Object {
-	out := &jinja.Object{}
-	var reasoning jinja.Value
+func message(fields *variables.Object) *variables.Object {
+	out := &variables.Object{}
+	var reasoning variables.Value
 	found := false
 	for _, name := range reasoningNames() {
 		if v, ok := fields.Get(name); ok && !v.IsNone() {
@@ -195,7 +197,7 @@ func message(fields *jinja.Object) *jinja.Object {
 			break
 		}
 	}
-	fields.All(func(key string, v jinja.Value) {
+	fields.All(func(key string, v variables.Value) {
 		if !v.IsNone() {
 			out.Set(key, v)
 		}

@@ -14,12 +14,19 @@ import (
 // says here where it stands.
 var allowed = map[string][]string{
 	// Leaves, which any wing may read.
-	"core/chat":      {"core/chat/*"},
-	"core/chat/*":    {},
+	"core/chat":      {"core/chat/jinja", "core/chat/jinja/value", "core/chat/jinja/variables"},
 	"core/config":    {},
 	"core/machine":   {},
 	"core/pluginlog": {},
 	"core/version":   {},
+
+	// Templates: values at the bottom, the interpreter on top.
+	"core/chat/jinja":           {"core/chat/jinja/*"},
+	"core/chat/jinja/syntax":    {"core/chat/jinja/builtin", "core/chat/jinja/value"},
+	"core/chat/jinja/builtin":   {"core/chat/jinja/operator", "core/chat/jinja/value"},
+	"core/chat/jinja/operator":  {"core/chat/jinja/value"},
+	"core/chat/jinja/variables": {"core/chat/jinja/value"},
+	"core/chat/jinja/value":     {},
 
 	// What crosses between the processes.
 	"core/protocol":                {"core/pluginlog", "core/version"},

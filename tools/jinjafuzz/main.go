@@ -16,6 +16,7 @@ import (
 
 	"edged/core/chat"
 	"edged/core/chat/jinja"
+	"edged/core/chat/jinja/variables"
 )
 
 func main() {
@@ -83,7 +84,7 @@ func compare(path string, most int) (differ int, err error) {
 	defer f.Close()
 	scanner := bufio.NewScanner(f)
 	scanner.Buffer(nil, 64<<20)
-	var vars *jinja.Object
+	var vars *variables.Object
 	cases, texts := 0, 0
 	compiled := map[string]*chat.Template{}
 	var slowest time.Duration
@@ -94,7 +95,7 @@ func compare(path string, most int) (differ int, err error) {
 			return 0, err
 		}
 		if l.Context != nil {
-			v, err := jinja.FromJSON(l.Context)
+			v, err := variables.FromJSON(l.Context)
 			if err != nil {
 				return 0, err
 			}
@@ -151,7 +152,7 @@ func compare(path string, most int) (differ int, err error) {
 	return differ, scanner.Err()
 }
 
-func render(source string, vars *jinja.Object) (text string, err error) {
+func render(source string, vars *variables.Object) (text string, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = nil

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"edged/core/chat/jinja"
+	"edged/core/chat/jinja/value"
 )
 
 // slow is how much of a processor's time one input may take. Tests do not ask for it; fuzzing by hand does:
@@ -65,9 +66,9 @@ func FuzzRender(f *testing.F) {
 			took = threadTime(t) - started
 		}
 		runtime.ReadMemStats(&after)
-		var failed *jinja.Error
-		var raised *jinja.RaisedError
-		if err != nil && !errors.As(err, &failed) && !errors.As(err, &raised) && !errors.Is(err, jinja.ErrRunaway) {
+		var failed *value.Error
+		var raised *value.RaisedError
+		if err != nil && !errors.As(err, &failed) && !errors.As(err, &raised) && !errors.Is(err, value.ErrRunaway) {
 			t.Errorf("an error of no kind: %v", err)
 		}
 		if grown := after.HeapSys - min(before.HeapSys, after.HeapSys); grown > 64<<20 {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"edged/core/chat/jinja"
+	"edged/core/chat/jinja/value"
 )
 
 // hostile are templates that would take for ever, or all memory, where nothing counted them.
@@ -121,8 +122,8 @@ func TestHostile(t *testing.T) {
 			goroutines := runtime.NumGoroutine()
 			got, err := tmpl.Render(t.Context(), in)
 			runtime.ReadMemStats(&after)
-			var failed *jinja.Error
-			if !errors.Is(err, jinja.ErrRunaway) && !errors.As(err, &failed) {
+			var failed *value.Error
+			if !errors.Is(err, value.ErrRunaway) && !errors.As(err, &failed) {
 				t.Errorf("gives %.60q, %v", got, err)
 			}
 			if made := after.TotalAlloc - before.TotalAlloc; after.HeapSys > before.HeapSys+64<<20 {

@@ -10,13 +10,14 @@ import (
 	"time"
 
 	"edged/core/chat/jinja"
+	"edged/core/chat/jinja/variables"
 	"edged/test/oracle"
 )
 
 // input reads the variables of a rendering from JSON.
 func input(tb testing.TB, raw []byte) jinja.Input {
 	tb.Helper()
-	v, err := jinja.FromJSON(raw)
+	v, err := variables.FromJSON(raw)
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"edged/core/chat/jinja"
+	"edged/core/chat/jinja/variables"
 )
 
 // TestLongTexts applies every filter, test and text method to long texts of each kind: none takes time out of proportion, and none more
@@ -57,8 +58,8 @@ func TestLongTexts(t *testing.T) {
 			if err != nil {
 				continue // there is no such filter or test
 			}
-			vars := &jinja.Object{}
-			vars.Set("u", jinja.Text(unit))
+			vars := &variables.Object{}
+			vars.Set("u", variables.Text(unit))
 			in.Variables = vars
 			var took time.Duration
 			for try := 0; try == 0 || *slow > 0 && took > *slow && try < 3; try++ {

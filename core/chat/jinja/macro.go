@@ -1,163 +1,185 @@
 package jinja
 
-import "fmt"
+import (
+	"fmt"
+
+	"edged/core/chat/jinja/syntax"
+	"edged/core/chat/jinja/value"
+)
 
 // macro is a macro as a value, with the variables that were around it.
 type macro struct {
-	m   *macroStmt
+	ev  *evaluator
+	m   *syntax.Macro
 	out *frame
 }
+
+// maxMacros is how many calls of macros, recursive loops and blocks may stand inside each other.
+const maxMacros = 200
 
 func (ev *evaluator) intoMacro() {
 	ev.macros++
 	if ev.macros > maxMacros {
-		ev.stop("macros and loops call each other more than %d deep", maxMacros)
+		ev.Stop("macros and loops call each other more than %d deep", maxMacros)
 	}
 }
 
-func (s *macroStmt) exec(ev *evaluator, f *frame) flow {
-	ev.line = s.line
-	ev.alloc(48)
-	*f.at(s.ref) = &macro{s, f}
-	ev.export(s.export, f)
+func (ev *evaluator) macroStmt(s *syntax.Macro, f *frame) flow {
+	ev.SetLine(s.Line)
+	ev.Alloc(48)
+	*f.at(s.Ref) = &macro{ev, s, f}
+	ev.export(s.Export, f)
 	return goOn
 }
 
-func (s *callBlock) exec(ev *evaluator, f *frame) flow {
-	ev.line = s.line
-	caller := &macro{s.macro, f}
-	if s.call == nil { // generation: the text inside, with variables of its own
-		ev.writeText(caller.call(ev, &args{}))
+func (ev *evaluator) callBlock(s *syntax.CallBlock, f *frame) flow {
+	ev.SetLine(s.Line)
+	caller := &macro{ev, s.Macro, f}
+	if s.Call == nil { // generation: the text inside, with variables of its own
+		ev.writeText(caller.Call(&ev.Evaluation, &value.Args{}))
 		return goOn
 	}
-	of := s.call.of.eval(ev, f)
-	a := s.call.args.eval(ev, f)
-	for _, k := range a.named {
-		if k.name == "caller" {
-			ev.fail("TypeError", "got multiple values for keyword argument 'caller'")
+	of := ev.eval(s.Call.Of, f)
+	a := ev.args(&s.Call.Args, f)
+	for _, k := range a.Named {
+		if k.Name == "caller" {
+			ev.Fail("TypeError", "got multiple values for keyword argument 'caller'")
 		}
 	}
-	a.named = append(a.named, kwarg{"caller", caller})
+	a.Named = append(a.Named, value.Keyword{Name: "caller", Value: caller})
 	ev.writeText(ev.call(of, a))
 	return goOn
 }
 
-// call runs the macro's body and returns its text.
-func (m *macro) call(ev *evaluator, a *args) value {
+// Call runs the macro's body and returns its text.
+func (m *macro) Call(_ *value.Evaluation, a *value.Args) value.Value {
+	ev := m.ev
 	ev.intoMacro()
-	line := ev.line
+	line := ev.Line()
 	s := m.m
-	f := ev.frame(s.fn, m.out)
-	vals := ev.room(len(s.params))
-	vals = append(vals, a.pos[:min(len(a.pos), len(s.params))]...)
-	foundCaller := len(vals) == len(s.params) && s.explicit
-	for _, p := range s.params[len(vals):] {
-		v, ok := a.take(p.name)
+	f := ev.frame(s.Function, m.out)
+	vals := ev.NewItems(len(s.Params))
+	vals = append(vals, a.Pos[:min(len(a.Pos), len(s.Params))]...)
+	foundCaller := len(vals) == len(s.Params) && s.Explicit
+	for _, p := range s.Params[len(vals):] {
+		v, ok := a.Take(p.Name)
 		if !ok {
-			v = missing
+			v = value.Missing
 		}
-		if p.name == "caller" {
+		if p.Name == "caller" {
 			foundCaller = true
 		}
 		vals = append(vals, v)
 	}
-	if s.usesCaller && !foundCaller {
-		caller, ok := a.take("caller")
+	if s.UsesCaller && !foundCaller {
+		caller, ok := a.Take("caller")
 		if !ok || caller == nil {
-			caller = &undefined{message: "No caller defined", name: "caller"}
+			caller = &value.Undefined{Message: "No caller defined", Name: "caller"}
 		}
-		f.slots[s.caller.slot] = caller
+		f.slots[s.Caller.Slot] = caller
 	}
 	switch {
-	case s.kwargs != nil:
-		d := ev.newDict()
-		for _, k := range a.named {
-			ev.put(d, k.name, k.val)
+	case s.Kwargs != nil:
+		d := ev.NewDict()
+		for _, k := range a.Named {
+			ev.Put(d, k.Name, k.Value)
 		}
-		f.slots[s.kwargs.slot] = d
-	case len(a.named) > 0:
-		for _, k := range a.named {
-			if k.name == "caller" {
-				ev.fail("TypeError", "macro '%s' was invoked with two values for the special caller argument. This is most likely a bug.", s.name)
+		f.slots[s.Kwargs.Slot] = d
+	case len(a.Named) > 0:
+		for _, k := range a.Named {
+			if k.Name == "caller" {
+				ev.Fail("TypeError", "macro '%s' was invoked with two values for the special caller argument. This is most likely a bug.", s.Name)
 			}
 		}
-		ev.fail("TypeError", "macro '%s' takes no keyword argument %s", s.name, ev.repr(a.named[0].name))
+		ev.Fail("TypeError", "macro '%s' takes no keyword argument %s", s.Name, ev.Repr(a.Named[0].Name))
 	}
 	switch {
-	case s.varargs != nil:
-		rest := ev.room(max(len(a.pos)-len(s.params), 0))
-		if len(a.pos) > len(s.params) {
-			rest = append(rest, a.pos[len(s.params):]...)
+	case s.Varargs != nil:
+		rest := ev.NewItems(max(len(a.Pos)-len(s.Params), 0))
+		if len(a.Pos) > len(s.Params) {
+			rest = append(rest, a.Pos[len(s.Params):]...)
 		}
-		f.slots[s.varargs.slot] = &tuple{items: rest}
-	case len(a.pos) > len(s.params):
-		ev.fail("TypeError", "macro '%s' takes not more than %d argument(s)", s.name, len(s.params))
+		f.slots[s.Varargs.Slot] = &value.Tuple{Items: rest}
+	case len(a.Pos) > len(s.Params):
+		ev.Fail("TypeError", "macro '%s' takes not more than %d argument(s)", s.Name, len(s.Params))
 	}
-	ev.enterScope(s.scope, f)
-	for i, p := range s.params {
-		if vals[i] == missing {
-			if d := i - (len(s.params) - len(s.defaults)); d >= 0 {
-				vals[i] = s.defaults[d].eval(ev, f)
+	ev.enterScope(s.Scope, f)
+	for i, p := range s.Params {
+		if vals[i] == value.Missing {
+			if d := i - (len(s.Params) - len(s.Defaults)); d >= 0 {
+				vals[i] = ev.eval(s.Defaults[d], f)
 			} else {
-				vals[i] = &undefined{message: fmt.Sprintf("parameter '%s' was not provided", p.name), name: p.name}
+				vals[i] = &value.Undefined{Message: fmt.Sprintf("parameter '%s' was not provided", p.Name), Name: p.Name}
 			}
 		}
-		*f.at(p.ref) = vals[i]
+		*f.at(p.Ref) = vals[i]
 	}
-	out, _ := ev.capture(func() flow { return ev.run(s.body, f) })
+	out, _ := ev.capture(func() flow { return ev.run(s.Body, f) })
 	ev.macros--
-	ev.line = line
-	if ev.autoescape {
-		return markup(out)
+	ev.SetLine(line)
+	if ev.Autoescape() {
+		return value.Markup(out)
 	}
 	return out
 }
 
-// attr is what a template can ask a macro.
-func (m *macro) attr(ev *evaluator, name string) (value, bool) {
+func (m *macro) TypeName() string { return "Macro" }
+
+func (m *macro) Repr(w *value.Writer) {
+	if m.m.Anonymous {
+		w.Add("<Macro anonymous>")
+		return
+	}
+	w.Add("<Macro ")
+	w.Quote(m.m.Name)
+	w.Add(">")
+}
+
+// Attr is what a template can ask a macro.
+func (m *macro) Attr(ev *value.Evaluation, name string) (value.Value, bool) {
 	switch name {
 	case "name":
-		if m.m.anonymous {
+		if m.m.Anonymous {
 			return nil, true
 		}
-		return m.m.name, true
+		return m.m.Name, true
 	case "arguments":
-		items := ev.room(len(m.m.params))
-		for _, p := range m.m.params {
-			items = append(items, p.name)
+		items := ev.NewItems(len(m.m.Params))
+		for _, p := range m.m.Params {
+			items = append(items, p.Name)
 		}
-		return &tuple{items: items}, true
+		return &value.Tuple{Items: items}, true
 	case "caller":
-		return m.m.usesCaller, true
+		return m.m.UsesCaller, true
 	case "catch_kwargs":
-		return m.m.kwargs != nil, true
+		return m.m.Kwargs != nil, true
 	case "catch_varargs":
-		return m.m.varargs != nil, true
+		return m.m.Varargs != nil, true
 	case "explicit_caller":
-		return m.m.explicit, true
+		return m.m.Explicit, true
 	}
 	return nil, false
 }
 
 // loop is the variable of that name inside a for block.
 type loop struct {
-	ev      *evaluator
-	next    func() (value, bool)
+	ev      *value.Evaluation
+	next    func() (value.Value, bool)
 	n       int // -1: not known yet
 	index0  int
 	depth0  int
-	before  value
-	current value
-	after   value
-	changed value
-	recurse func(value, int) value
+	before  value.Value
+	current value.Value
+	after   value.Value
+	changed value.Value
+	recurse func(value.Value, int) value.Value
 }
 
-// advance goes to the next turn.
-func (l *loop) advance() (value, bool) {
+// Next goes to the next turn.
+func (l *loop) Next() (value.Value, bool) {
 	v := l.after
-	if v != missing {
-		l.after = missing
+	if v != value.Missing {
+		l.after = value.Missing
 	} else {
 		var ok bool
 		if v, ok = l.next(); !ok {
@@ -169,8 +191,8 @@ func (l *loop) advance() (value, bool) {
 	return v, true
 }
 
-func (l *loop) peek() value {
-	if l.after == missing {
+func (l *loop) peek() value.Value {
+	if l.after == value.Missing {
 		if v, ok := l.next(); ok {
 			l.after = v
 		}
@@ -178,20 +200,34 @@ func (l *loop) peek() value {
 	return l.after
 }
 
-// length reads the rest of what is looped over, where its size is not known.
-func (l *loop) length() int {
+// Len reads the rest of what is looped over, where its size is not known.
+func (l *loop) Len() int {
 	if l.n < 0 {
-		rest := l.ev.collect(l.next)
-		l.next = each(rest)
+		rest := l.ev.Collect(l.next)
+		l.next = value.Each(rest)
 		l.n = len(rest) + l.index0 + 1
-		if l.after != missing {
+		if l.after != value.Missing {
 			l.n++
 		}
 	}
 	return l.n
 }
 
-func (l *loop) attr(name string) (value, bool) {
+func (l *loop) TypeName() string { return "LoopContext" }
+
+func (l *loop) Repr(w *value.Writer) { w.Add(fmt.Sprintf("<LoopContext %d/%d>", l.index0+1, l.Len())) }
+
+// Call goes through something inside the loop, as a recursive one does.
+func (l *loop) Call(ev *value.Evaluation, a *value.Args) value.Value {
+	if l.recurse == nil {
+		ev.Fail("TypeError", "The loop must have the 'recursive' marker to be called recursively.")
+	}
+	p := ev.Bind("loop", a, []string{"iterable"}, 1)
+	return l.recurse(p[0], l.depth0+1)
+}
+
+// Attr is what a template can ask a loop.
+func (l *loop) Attr(_ *value.Evaluation, name string) (value.Value, bool) {
 	switch name {
 	case "index":
 		return int64(l.index0 + 1), true
@@ -200,90 +236,44 @@ func (l *loop) attr(name string) (value, bool) {
 	case "first":
 		return l.index0 == 0, true
 	case "last":
-		return l.peek() == missing, true
+		return l.peek() == value.Missing, true
 	case "length":
-		return int64(l.length()), true
+		return int64(l.Len()), true
 	case "revindex":
-		return int64(l.length() - l.index0), true
+		return int64(l.Len() - l.index0), true
 	case "revindex0":
-		return int64(l.length() - l.index0 - 1), true
+		return int64(l.Len() - l.index0 - 1), true
 	case "depth":
 		return int64(l.depth0 + 1), true
 	case "depth0":
 		return int64(l.depth0), true
 	case "previtem":
 		if l.index0 == 0 {
-			return undef("there is no previous item"), true
+			return value.NewUndefined("there is no previous item"), true
 		}
 		return l.before, true
 	case "nextitem":
-		if v := l.peek(); v != missing {
+		if v := l.peek(); v != value.Missing {
 			return v, true
 		}
-		return undef("there is no next item"), true
+		return value.NewUndefined("there is no next item"), true
 	case "cycle":
-		return &callable{"cycle", func(ev *evaluator, a *args) value {
-			ev.noNames("cycle", a)
-			if len(a.pos) == 0 {
-				ev.fail("TypeError", "no items for cycling given")
+		return &value.Function{Name: "cycle", Call: func(ev *value.Evaluation, a *value.Args) value.Value {
+			ev.NoNames("cycle", a)
+			if len(a.Pos) == 0 {
+				ev.Fail("TypeError", "no items for cycling given")
 			}
-			return a.pos[l.index0%len(a.pos)]
+			return a.Pos[l.index0%len(a.Pos)]
 		}}, true
 	case "changed":
-		return &callable{"changed", func(ev *evaluator, a *args) value {
-			ev.noNames("changed", a)
-			now := &tuple{items: a.pos}
-			if l.changed == missing || !ev.equal(l.changed, now) {
+		return &value.Function{Name: "changed", Call: func(ev *value.Evaluation, a *value.Args) value.Value {
+			ev.NoNames("changed", a)
+			now := &value.Tuple{Items: a.Pos}
+			if l.changed == value.Missing || !ev.Equal(l.changed, now) {
 				l.changed = now
 				return true
 			}
 			return false
-		}}, true
-	}
-	return nil, false
-}
-
-// cycler and joiner are what the functions of these names return.
-type (
-	cycler struct {
-		items []value
-		pos   int
-	}
-	joiner struct {
-		sep  value
-		used bool
-	}
-)
-
-func (j *joiner) call(ev *evaluator, a *args) value {
-	ev.bind("joiner", a, nil, 0)
-	if !j.used {
-		j.used = true
-		return ""
-	}
-	return j.sep
-}
-
-func (c *cycler) attr(name string) (value, bool) {
-	switch name {
-	case "current":
-		return c.items[c.pos], true
-	case "pos":
-		return int64(c.pos), true
-	case "items":
-		return &tuple{items: c.items}, true
-	case "next":
-		return &callable{"next", func(ev *evaluator, a *args) value {
-			ev.bind("next", a, nil, 0)
-			v := c.items[c.pos]
-			c.pos = (c.pos + 1) % len(c.items)
-			return v
-		}}, true
-	case "reset":
-		return &callable{"reset", func(ev *evaluator, a *args) value {
-			ev.bind("reset", a, nil, 0)
-			c.pos = 0
-			return nil
 		}}, true
 	}
 	return nil, false
