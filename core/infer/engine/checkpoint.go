@@ -72,5 +72,9 @@ func (l *loop) reserveStates() {
 
 // statesFor reports whether so many sequences find a state each, whatever checkpoints there are: those give way.
 func (l *loop) statesFor(sequences int) bool {
-	return !l.model.Fixed() || sequences <= l.model.TotalStates()-len(l.pins)
+	held := len(l.pins)
+	if l.disk != nil {
+		held += len(l.disk.held)
+	}
+	return !l.model.Fixed() || sequences <= l.model.TotalStates()-held
 }

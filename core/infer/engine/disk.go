@@ -20,6 +20,8 @@ import (
 // stream of new documents does not starve a system prompt that everybody uses. Answers are not written until they stand in
 // the prompt of the next turn.
 //
+// Of a model with a fixed state pages are of use only up to a state, see diskstate.go.
+//
 // A request whose prompt goes on in files waits while they are read, since a page is read in a hundredth of the time that
 // computing it takes; it holds the pages that it reads into from the beginning, which are no more than it would take anyway.
 type disk struct {
@@ -29,9 +31,12 @@ type disk struct {
 	page  int    // positions of a page
 	least int    // tokens of a prompt from which on its pages are written though nobody came back to them
 	key   string // what all pages depend on, beside adapters and tokens
+	empty bool   // pages hold nothing: all that a sequence has is its state
 
 	// The loop owns these.
 	queue    []saving                  // pages that are to be written, oldest first
+	states   []saving                  // states that are to be written, behind the pages
+	held     []int32                   // slots that are being written or read into
 	idle     []*buffer                 // that no page waits in
 	fetches  []*fetch                  // that are not taken in yet
 	fetching map[pagestore.Name]*fetch // by every name that is being read
@@ -52,13 +57,16 @@ type saving struct {
 	depth int
 	at    int64
 	half  bool
+	rest  int // of a state: tokens of page that it is behind, of which it is the last one; 0: a page
 }
 
-// buffer holds a copy of a page on its way to the disk.
+// buffer holds a copy of a page on its way to the disk, or what a state needs there.
 type buffer struct {
 	saving
 	tokens []int32
 	data   []byte
+	slot   int32    // of a state
+	parts  [][]byte // of a state
 }
 
 // fetch is a run of pages that are read for a job.
@@ -70,6 +78,7 @@ type fetch struct {
 	tokens [][]int32
 	pages  []int32 // to read into
 	read   int     // how many are there
+	state  *recall // what is behind the pages; nil: nothing is wanted
 }
 
 // saveBuffers is how many pages wait in copies for the disk: one is written, the next one is copied.
@@ -84,18 +93,18 @@ const warnEvery = 10 * time.Minute
 // attach gives a loop that does not run yet an open store, which is the loop's from then on where there is no error.
 func (l *loop) attach(s *pagestore.Store, key string, least int) error {
 	size := l.model.PageBytes()
-	mem, err := mmap.Anonymous((saveBuffers + 1) * size)
+	mem, err := mmap.Anonymous(max(1, (saveBuffers+1)*size))
 	if err != nil {
 		return err
 	}
 	d := &disk{
-		store: s, model: l.model, log: l.log, page: l.size.page, least: least, key: key, memory: mem,
+		store: s, model: l.model, log: l.log, page: l.size.page, least: least, key: key, memory: mem, empty: size == 0,
 		fetching: map[pagestore.Name]*fetch{},
 		writes:   make(chan *buffer, saveBuffers),
-		reads:    make(chan *fetch, l.model.TotalPages()), // never full: each has taken a page
+		reads:    make(chan *fetch, l.model.TotalPages()+l.model.TotalStates()), // never full: each has taken a page or a slot
 		ended:    make(chan struct{}),
 	}
-	all := mem.Bytes()
+	all := mem.Bytes()[:(saveBuffers+1)*size]
 	for i := range saveBuffers {
 		d.idle = append(d.idle, &buffer{data: all[i*size : (i+1)*size : (i+1)*size]})
 	}
@@ -112,12 +121,23 @@ func (d *disk) close() {
 	close(d.reads)
 	d.done.Wait()
 	for _, f := range d.fetches {
-		for _, p := range f.pages {
-			d.model.Drop(p)
-		}
+		f.drop(d.model)
+	}
+	for _, slot := range d.held {
+		d.model.DropState(slot)
 	}
 	if err := errors.Join(d.store.Close(), d.memory.Close()); err != nil {
 		d.log.Warn("the prefix cache on disk did not close", "err", err)
+	}
+}
+
+// drop gives back what was read into.
+func (f *fetch) drop(m model) {
+	for _, p := range f.pages {
+		m.Drop(p)
+	}
+	if f.state != nil && f.state.page != noPage {
+		m.Drop(f.state.page)
 	}
 }
 
@@ -132,12 +152,20 @@ func (d *disk) send(l *loop, f func()) {
 // write is the goroutine that writes.
 func (d *disk) write(l *loop) {
 	for b := range d.writes {
-		err := d.store.Put(b.name, b.depth, b.at, b.tokens, b.data, b.half)
+		var err error
+		if b.rest > 0 {
+			err = d.store.PutState(b.name, b.depth, b.at, b.tokens, b.half, b.parts...)
+		} else {
+			err = d.store.Put(b.name, b.depth, b.at, b.tokens, b.data, b.half)
+		}
 		if err != nil && !errors.Is(err, pagestore.ErrBudget) && time.Since(d.warned) > warnEvery {
 			d.warned = time.Now()
-			d.log.Warn("a page of the prefix cache is not kept on disk", "err", err)
+			d.log.Warn("a part of the prefix cache is not kept on disk", "err", err)
 		}
 		d.send(l, func() {
+			if b.rest > 0 {
+				d.release(b.slot)
+			}
 			d.idle = append(d.idle, b)
 			d.pump(l)
 		})
@@ -147,8 +175,9 @@ func (d *disk) write(l *loop) {
 // read is the goroutine that reads, one run at a time: more at once would only make a disk seek.
 func (d *disk) read(l *loop, data []byte) {
 	for f := range d.reads {
-		for f.read < len(f.names) && !d.over() {
-			if d.store.Get(f.names[f.read], f.tokens[f.read], data) != nil {
+		wanted := f.state == nil || !d.over() && f.state.get(d, data)
+		for wanted && f.read < len(f.names) && !d.over() {
+			if !d.empty && d.store.Get(f.names[f.read], f.tokens[f.read], data) != nil {
 				break // that page and what follows it is computed
 			}
 			d.model.WritePage(f.pages[f.read], data)
@@ -196,6 +225,10 @@ func (l *loop) recall(j *job) {
 	}
 	d.name(j)
 	l.skip(j, s, j, limit) // what is in memory, so that making room does not push it out
+	if l.model.Fixed() {
+		l.recallState(j, s, limit)
+		return
+	}
 	from := s.Len() / d.page
 	n := from
 	for (n+1)*d.page <= limit && d.store.Has(j.names[n]) {
@@ -216,13 +249,19 @@ func (l *loop) recall(j *job) {
 	if n == from {
 		return
 	}
-	f := &fetch{job: j, from: from, names: j.names[from:n]}
-	for i := from; i < n; i++ {
-		f.tokens = append(f.tokens, j.req.PromptIDs[i*d.page:(i+1)*d.page])
+	l.fetch(&fetch{job: j, from: from, names: j.names[from:n]})
+}
+
+// fetch takes the pages of a run and hands it to the reader.
+func (l *loop) fetch(f *fetch) {
+	d := l.disk
+	for i, name := range f.names {
+		at := (f.from + i) * d.page
+		f.tokens = append(f.tokens, f.job.req.PromptIDs[at:at+d.page])
 		f.pages = append(f.pages, l.model.Take())
-		d.fetching[j.names[i]] = f
+		d.fetching[name] = f
 	}
-	j.fetching = true
+	f.job.fetching = true
 	d.fetches = append(d.fetches, f)
 	d.reads <- f
 }
@@ -235,12 +274,16 @@ func (l *loop) fetched(f *fetch) {
 		delete(d.fetching, n)
 	}
 	l.prefixes.Insert(f.job.setOf(f.job.stretched), f.job, f.from, f.pages[:f.read])
-	for _, p := range f.pages {
-		l.model.Drop(p)
-	}
 	l.count.PrefixDiskTokens += uint64(f.read * d.page)
+	if f.state != nil {
+		l.recalled(f)
+	}
+	f.drop(l.model)
 	for _, j := range append(f.waits, f.job) {
 		j.fetching = false
+		if f.state != nil && (j != f.job || !f.state.read) {
+			l.recall(j) // there may be another one, less deep
+		}
 	}
 }
 
@@ -275,9 +318,12 @@ func (l *loop) save() {
 	d.pump(l)
 }
 
-// enqueue queues the full pages of a job's prompt that were not looked at yet.
+// enqueue queues the full pages of a job's prompt that were not looked at yet, and the states in them.
 func (d *disk) enqueue(l *loop, j *job, s seq) {
 	full := min(s.Len()/d.page, len(j.names))
+	if l.model.Fixed() { // the last page, which the answer fills, may hold a state of the prompt
+		full = min(s.Len()/d.page, len(j.names)+1)
+	}
 	for ; j.saved < full; j.saved++ {
 		i := j.saved
 		page := s.Page(i)
@@ -285,15 +331,25 @@ func (d *disk) enqueue(l *loop, j *job, s seq) {
 		if !kept {
 			return
 		}
-		again := i < j.found || j.req.Pin != ""
-		if !again && len(j.req.PromptIDs) < d.least || d.store.Has(j.names[i]) {
-			continue
-		}
-		if len(d.queue) >= l.model.TotalPages() {
+		if !d.empty && i < len(j.names) && !d.enqueuePage(l, j, saving{page: page, made: made, name: j.names[i], depth: i, at: j.used}) {
 			return
 		}
-		d.queue = append(d.queue, saving{page: page, made: made, name: j.names[i], depth: i, at: j.used, half: !again})
+		d.enqueueStates(l, j, page, i)
 	}
+}
+
+// enqueuePage queues a page that is worth it; false: the queue is full.
+func (d *disk) enqueuePage(l *loop, j *job, s saving) bool {
+	again := s.depth < j.found || j.req.Pin != ""
+	if !again && len(j.req.PromptIDs) < d.least || d.store.Has(s.name) {
+		return true
+	}
+	if len(d.queue) >= l.model.TotalPages() {
+		return false
+	}
+	s.half = !again
+	d.queue = append(d.queue, s)
+	return true
 }
 
 // pump copies queued pages to buffers that are free, for the writer.
@@ -313,12 +369,13 @@ func (d *disk) pump(l *loop) {
 	}
 	if len(d.queue) == 0 {
 		d.queue = nil // the array is not kept for the longest queue there ever was
+		d.pumpState(l)
 	}
 }
 
 // count adds what is on disk to the counters.
 func (d *disk) count(st *backend.Stats) {
 	s := d.store.Stats()
-	st.PrefixDiskPages, st.PrefixDiskBytes = s.Pages, s.Bytes
+	st.PrefixDiskPages, st.PrefixDiskBytes = s.Pages, s.Bytes // what the states have among the bytes
 	st.PrefixDiskWritten, st.PrefixDiskDamaged = s.Written, s.Damaged
 }

@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -28,6 +30,7 @@ func onDiskFor(t *testing.T, dir string, least int, options ...option) (e *Engin
 	for _, o := range options {
 		o(f)
 	}
+	f.makeStates()
 	e = New(Options{Name: "fake"})
 	m := &loaded{size: f.size, model: f}
 	m.loop = newLoop(f, f.size, make([]float32, f.size.logits*f.size.rows), e.opt.Log)
@@ -49,6 +52,9 @@ func onDiskFor(t *testing.T, dir string, least int, options ...option) (e *Engin
 		}
 		if f.used != 0 {
 			t.Errorf("%d pages are lost", f.used)
+		}
+		if f.FreeStates() != f.slots {
+			t.Errorf("%d of %d states are free at the end", f.FreeStates(), f.slots)
 		}
 	})
 	t.Cleanup(end)
@@ -81,6 +87,21 @@ func adopt(t *testing.T, e *Engine, f *fake, sum string, content uint64) {
 func kept(t *testing.T, e *Engine, pages int) {
 	t.Helper()
 	waitFor(t, "pages are on disk", func() bool { return statsOf(t, e).PrefixDiskPages >= pages })
+}
+
+// written waits until nothing is on its way to the disk any more.
+func written(t *testing.T, e *Engine) {
+	t.Helper()
+	waitFor(t, "all is written", func() bool {
+		done := false
+		if err := e.loaded.loop.do(t.Context(), func() {
+			d := e.loaded.loop.disk
+			done = len(d.queue) == 0 && len(d.states) == 0 && len(d.idle) == saveBuffers
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return done
+	})
 }
 
 // TestDiskPrefixes: another process finds what an earlier one computed, the answer is the same, and a damaged page costs no
@@ -132,6 +153,156 @@ func TestDiskPrefixes(t *testing.T) {
 	}
 	life("with a damaged page", 40, 40, 12) // and it is written again
 	life("mended", 96, 96, 12)
+}
+
+// TestDiskStates: of a model with a fixed state another process goes on where the deepest state on disk is, and the answer is the same;
+// with a damaged state from the one before, without one from nothing. Pages have 8 tokens, and 64 bytes or none.
+func TestDiskStates(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		wide int
+		bare bool
+	}{
+		{"small states", 16, false},
+		{"states as large as a prompt", 1024, false},
+		{"states alone", 16, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := t.TempDir()
+			options := []option{withStates(20), func(f *fake) { f.wide, f.bare = c.wide, c.bare }}
+			req := backend.Request{ID: "long", PromptIDs: prompt(100, 1), MaxTokens: 20, IgnoreEOS: true, Logprobs: true}
+			states := func(n int) {
+				t.Helper()
+				waitFor(t, "states are on disk", func() bool {
+					files, err := filepath.Glob(filepath.Join(dir, "*.state"))
+					return err == nil && len(files) == n
+				})
+			}
+			life := func(name string, cached int) {
+				t.Helper()
+				e, f, end := onDiskFor(t, dir, 64, options...)
+				defer end()
+				a := must(t, e, req)
+				follows(t, req, a)
+				if got := a.last.Usage.CachedTokens; got != cached {
+					t.Errorf("%s: %d tokens were cached, want %d", name, got, cached)
+				}
+				if rows := int(f.rows.Load()); rows != 100-cached+19 {
+					t.Errorf("%s: %d rows were computed", name, rows)
+				}
+				if again := must(t, e, req); again.last.Usage.CachedTokens != 99 {
+					t.Errorf("%s: %d tokens were cached the second time", name, again.last.Usage.CachedTokens)
+				}
+				if !c.bare {
+					kept(t, e, 12)
+				}
+				states(2) // the end of the prompt, since a request came back to it
+			}
+			damage := func(rest string) {
+				t.Helper()
+				files, err := filepath.Glob(filepath.Join(dir, "*"+rest+".state"))
+				if err != nil || len(files) != 1 {
+					t.Fatal(files, err)
+				}
+				b, err := os.ReadFile(files[0])
+				if err != nil {
+					t.Fatal(err)
+				}
+				b[len(b)-3] ^= 1
+				if err := os.WriteFile(files[0], b, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			life("cold", 0)
+			life("after a restart", 99)
+			damage("-12-3")
+			life("with a damaged state", 96)
+			damage("-12-3")
+			damage("-12-0")
+			life("with two", 0)
+			life("mended", 99)
+		})
+	}
+}
+
+// TestDiskStatesWorth: which states of a prompt are written: small ones along its way, of large ones that of its last page end alone, and
+// of a short prompt none until a request goes on from it.
+func TestDiskStatesWorth(t *testing.T) {
+	for _, c := range []struct {
+		wide, tokens, rounds int
+		want                 []string // DEPTH-REST
+	}{
+		{16, 200, 1, []string{"16-0", "24-0", "24-7"}}, // each 16 pages, the last page end, the end
+		{1024, 200, 1, []string{"16-0", "24-0"}},       // 128 tokens are 1024 bytes
+		{1100, 200, 1, []string{"24-0"}},
+		{16, 45, 1, nil},
+		{16, 45, 2, []string{"5-4"}},
+	} {
+		dir := t.TempDir()
+		e, _, end := onDiskFor(t, dir, 64, withStates(20), func(f *fake) { f.wide = c.wide })
+		for range c.rounds {
+			must(t, e, backend.Request{ID: "a", PromptIDs: prompt(c.tokens, 1), MaxTokens: 30, IgnoreEOS: true})
+		}
+		written(t, e)
+		end()
+		files, err := filepath.Glob(filepath.Join(dir, "*.state"))
+		var got []string
+		for _, f := range files {
+			_, at, _ := strings.Cut(strings.TrimSuffix(filepath.Base(f), ".state"), "-")
+			got = append(got, at)
+		}
+		if slices.Sort(got); !slices.Equal(got, c.want) || err != nil {
+			t.Errorf("%+v: states end at %v, %v", c, got, err)
+		}
+	}
+}
+
+// TestDiskStatesTogether: requests with common beginnings, with few and with many states and pages, over restarts: every answer is that of a
+// request alone, and later lives find what earlier ones wrote.
+func TestDiskStatesTogether(t *testing.T) {
+	for _, shape := range [][3]int{{34, 4, 16}, {60, 12, 200}, {200, 40, 16}} {
+		t.Run(fmt.Sprint(shape), func(t *testing.T) {
+			dir, read := t.TempDir(), uint64(0)
+			for life := range 3 {
+				e, _, end := onDiskFor(t, dir, 24, withPages(shape[0]), withStates(shape[1]),
+					func(f *fake) { f.wide = shape[2] }, withSize(func(s *sizes) { s.batch, s.logits = 30, 6 }))
+				// First one alone: where slots are few, those that run together leave none for the disk.
+				alone := backend.Request{ID: "alone", PromptIDs: prompt(90, 9), MaxTokens: 10, IgnoreEOS: true}
+				follows(t, alone, must(t, e, alone))
+				written(t, e)
+				var wg sync.WaitGroup
+				for i := range 24 {
+					r := backend.Request{ID: strconv.Itoa(i), MaxTokens: 10 + i%17, IgnoreEOS: true, Logprobs: i%5 == 0}
+					r.PromptIDs = slices.Concat(prompt(30+i%4*17, i%3), prompt(i%9, i))
+					if i%6 == 1 {
+						r.N, r.Sampling = 3, backend.Sampling{Temperature: 1, Seed: uint64(i)}
+					}
+					wg.Go(func() {
+						ctx, cancel := context.WithCancel(t.Context())
+						defer cancel()
+						a := generate(ctx, e, r)
+						if i%7 == 6 {
+							_ = e.Generate(ctx, r, func(backend.Event) error { cancel(); return nil })
+						}
+						if a.err != nil {
+							t.Error(a.err)
+							return
+						}
+						follows(t, r, a)
+					})
+				}
+				wg.Wait()
+				written(t, e)
+				if life > 0 {
+					read += statsOf(t, e).PrefixDiskTokens
+				}
+				end()
+			}
+			if read == 0 {
+				t.Error("nothing was read")
+			}
+		})
+	}
 }
 
 // TestDiskComeBack: a short prompt is kept on disk once a request came back to it; what was computed under other adapters,

@@ -177,7 +177,7 @@ func (e *Engine) load(ctx context.Context, req backend.LoadRequest, progress fun
 			return m, err
 		}
 	}
-	if onDisk(req) && m.encoder == nil && m.crossed == nil && !m.model.Fixed() { // states are not kept in files
+	if onDisk(req) && m.encoder == nil && m.crossed == nil {
 		e.openDisk(m, req, hash)
 	}
 	m.loop.count.ThreadsDecode = info.ThreadsDecode

@@ -21,6 +21,10 @@ type model interface {
 	kv.Pages // those of the prefix cache
 	IdlePages() int
 	TotalStates() int
+	// States as bytes, see kv.Pool. What StateData gives may be read and, of a slot that nobody else has, written to beside forward.
+	StateSize() int
+	TakeState() int32
+	StateData(slot int32) []byte
 	// Pages as bytes, for those on disk. WritePage may run beside forward.
 	PageBytes() int
 	Take() int32

@@ -70,11 +70,13 @@ type job struct {
 	accepted    int         // and those that were drawn
 	times       []time.Time // of its tokens, where they are watched
 
-	found    int              // pages of the prompt that were there
-	names    []pagestore.Name // of the prompt's full pages; nil: not wanted
-	used     int64            // when it named them
-	saved    int              // pages that were looked at for the disk
-	fetching bool             // it waits for pages from the disk
+	found      int              // pages of the prompt that were there
+	names      []pagestore.Name // of the prompt's full pages; nil: not wanted
+	used       int64            // when it named them
+	saved      int              // pages that were looked at for the disk
+	resumed    int              // where it went on from a state that was there; 0: nowhere
+	stateSaved int              // up to where a state of the prompt is on disk, or on its way
+	fetching   bool             // it waits for pages from the disk
 }
 
 // branch is one choice of a job: prompt and ids are its history, of which seq has computed the first Len tokens.

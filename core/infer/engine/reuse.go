@@ -41,7 +41,10 @@ func (l *loop) skip(j *job, s seq, h kv.History, limit int) {
 	if n == 0 {
 		return
 	}
-	j.found = max(j.found, s.Len()/l.size.page)
+	if j.found = max(j.found, s.Len()/l.size.page); l.model.Fixed() {
+		j.resumed = max(j.resumed, s.Len())
+		s.Checkpoint() // its own page with these tokens has it too, when that is full
+	}
 	l.count.PrefixTokens += uint64(n)
 	if !j.hit {
 		j.hit = true
@@ -80,7 +83,11 @@ func (l *loop) retire(b *branch, n int) {
 			b.job.private = !l.prefixes.Keep(b.job.setOf(b.seq.Stretched()), b.seq, b, n)
 		}
 		if !b.job.private {
-			l.prefixes.KeepRest(b.job.setOf(b.seq.Stretched()), b.seq, b, n)
+			last := l.prefixes.KeepRest(b.job.setOf(b.seq.Stretched()), b.seq, b, n)
+			if d := l.disk; d != nil && last >= 0 {
+				d.enqueueStates(l, b.job, last, n/l.size.page)
+				d.pump(l)
+			}
 		}
 	}
 	b.drop()

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"encoding/binary"
 	"fmt"
 	"slices"
 	"strconv"
@@ -12,18 +13,32 @@ import (
 
 // fakeState is a slot of a fake whose sequences have a fixed state: what they go on from is here and nowhere else.
 type fakeState struct {
-	refs  int
-	n     int // positions that it is behind
-	value uint64
+	refs int
+	raw  []byte // how many positions it is behind, what it is, and nothing
+}
+
+// makeStates makes the states of a fake.
+func (f *fake) makeStates() {
+	f.states = make([]fakeState, f.slots)
+	for i := range f.states {
+		f.states[i].raw = make([]byte, max(16, f.wide))
+	}
+}
+
+func (x *fakeState) n() int { return int(binary.LittleEndian.Uint64(x.raw)) }
+
+func (x *fakeState) set(n int, value uint64) {
+	binary.LittleEndian.PutUint64(x.raw, uint64(n))
+	binary.LittleEndian.PutUint64(x.raw[8:], value)
 }
 
 // at is the state behind n positions.
 func (x *fakeState) at(t *testing.T, n int) uint64 {
 	t.Helper()
-	if x.n != n || x.refs != 1 {
-		t.Errorf("a sequence of %d positions goes on from a state of %d, which %d hold", n, x.n, x.refs)
+	if x.n() != n || x.refs != 1 {
+		t.Errorf("a sequence of %d positions goes on from a state of %d, which %d hold", n, x.n(), x.refs)
 	}
-	return x.value
+	return binary.LittleEndian.Uint64(x.raw[8:])
 }
 
 func slotsOf(points []kv.Checkpoint) []int32 {
@@ -56,6 +71,17 @@ func (f *fake) DropState(slot int32) {
 
 func (f *fake) TotalStates() int { return f.slots }
 
+func (f *fake) StateSize() int { return max(16, f.wide) }
+
+func (f *fake) StateData(slot int32) []byte { return f.states[slot].raw }
+
+func (f *fake) TakeState() int32 {
+	own := slices.IndexFunc(f.states, func(x fakeState) bool { return x.refs == 0 })
+	f.states[own].refs = 1
+	f.states[own].set(0, 0)
+	return int32(own)
+}
+
 func (f *fake) FreeStates() int {
 	n := 0
 	for i := range f.states {
@@ -74,13 +100,12 @@ func (s *fakeSeq) ownState() {
 	if !s.NeedState() {
 		return
 	}
-	own := slices.IndexFunc(s.m.states, func(x fakeState) bool { return x.refs == 0 })
-	s.m.states[own] = fakeState{refs: 1}
+	own := s.m.TakeState()
 	if s.state >= 0 {
-		s.m.states[own].n, s.m.states[own].value = s.m.states[s.state].n, s.m.states[s.state].value
+		copy(s.m.states[own].raw, s.m.states[s.state].raw)
 		s.m.DropState(s.state)
 	}
-	s.state = int32(own)
+	s.state = own
 }
 
 func (s *fakeSeq) Checkpoint() {
@@ -135,7 +160,7 @@ func (s *fakeSeq) Cut(n int) {
 }
 
 func (s *fakeSeq) Resume(slot int32) {
-	if n := s.m.states[slot].n; n != s.n {
+	if n := s.m.states[slot].n(); n != s.n {
 		s.m.t.Errorf("%d positions go on from the state of %d", s.n, n)
 	}
 	s.m.ShareState(slot)

@@ -86,8 +86,18 @@ func (s *states) State(slot int32, i int) []float32 {
 // slot is all of it.
 func (s *states) slot(i int32) []float32 { return s.values[int(i)*s.each : int(i+1)*s.each] }
 
-// takeState hands out a slot without holder.
-func (s *states) takeState() int32 {
+// StateData is a slot as bytes, all of it, for a file: little endian on every machine that edged runs on. A slot with more than one
+// holder is not written to, so that it may be read beside a forward pass; one of TakeState is the caller's alone.
+func (s *states) StateData(slot int32) []byte {
+	v := s.slot(slot)
+	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(v))), 4*len(v))
+}
+
+// StateSize is the number of bytes of a slot.
+func (s *states) StateSize() int { return 4 * s.each }
+
+// TakeState hands out a slot without holder, whose holder is the caller; there must be one.
+func (s *states) TakeState() int32 {
 	i := s.unused[len(s.unused)-1]
 	s.unused = s.unused[:len(s.unused)-1]
 	s.holders[i] = 1
@@ -136,7 +146,7 @@ func (s *Seq) ownState() {
 	if !s.NeedState() {
 		return
 	}
-	own := s.p.takeState()
+	own := s.p.TakeState()
 	if s.state == noState {
 		clear(s.p.slot(own))
 	} else {

@@ -277,17 +277,29 @@ func (t *Tree) keep(set string, s Holder, h History, n int) bool {
 
 // KeepRest takes the page of s that is not full into the tree, where s has computed the first n tokens of h and computes nothing
 // more. What begins the same copies it: of a long system prompt with short questions and answers that saves half a page of
-// tokens, a third to a half of what is left to compute. A prompt below a page is not worth one.
-func (t *Tree) KeepRest(set string, s Holder, h History, n int) {
+// tokens, a third to a half of what is left to compute. A prompt below a page is not worth one. It returns the node that begins with
+// these tokens, -1 where there is none.
+func (t *Tree) KeepRest(set string, s Holder, h History, n int) int32 {
 	full, rest := n/t.page, n%t.page
 	if full == 0 || rest == 0 {
-		return
+		return none
 	}
 	own := s.Page(full)
 	at, ok := t.at(set, s, full)
 	if !ok || t.nodes[own].kept {
-		return
+		return none
 	}
+	leaf := t.leaf(at, h, full, rest, own)
+	if leaf != none {
+		t.addStates(leaf, s, full*t.page)
+		t.touch(leaf)
+	}
+	return leaf
+}
+
+// leaf is the node behind a place that begins with rest tokens of page full of h: one that is there, or else own, which is added. none:
+// another prefix has its hash, by chance.
+func (t *Tree) leaf(at place, h History, full, rest int, own int32) int32 {
 	tokens := t.tokens[:rest]
 	for i := range tokens {
 		tokens[i] = h.Token(full*t.page + i)
@@ -296,20 +308,17 @@ func (t *Tree) KeepRest(set string, s Holder, h History, n int) {
 	for child, tries := t.nodes[at.node].child, 0; child != none && tries < maxSiblings; tries++ {
 		c := &t.nodes[child]
 		if len(c.tokens) >= rest && slices.Equal(c.tokens[:rest], tokens) { // there is nothing to add
-			t.addStates(child, s, full*t.page)
-			t.touch(child)
-			return
+			return child
 		}
 		child = c.next
 	}
 	binary.LittleEndian.PutUint64(t.bytes, uint64(at.node))
 	hash := maphash.Bytes(t.seed, t.bytes[:8+4*rest]) & t.mask
 	if _, taken := t.edges[hash]; taken { // by chance
-		return
+		return none
 	}
 	t.add(own, tokens, at, hash)
-	t.addStates(own, s, full*t.page)
-	t.touch(own)
+	return own
 }
 
 // Insert takes pages of another origin, which hold the tokens of h from page from on, into the tree. Those whose beginning

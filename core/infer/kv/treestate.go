@@ -103,6 +103,50 @@ func (t *Tree) addState(page int32, c Checkpoint) {
 	n.states = append(n.states, c)
 }
 
+// States are those that a node carries, valid until the tree changes.
+func (t *Tree) States(page int32) []Checkpoint { return t.nodes[page].states }
+
+// Known is the number of full pages before limit that are nodes, whoever holds them. They are the last ones to be given back from now
+// on.
+func (t *Tree) Known(set string, h History, limit int) int {
+	at, n := place{t.roots[set], none}, 0
+	for ; (n+1)*t.page <= limit; n++ {
+		c, ok := t.follow(at, h, n)
+		if !ok {
+			break
+		}
+		at.node = c
+	}
+	t.touch(at.node)
+	return n
+}
+
+// InsertState takes the state of the first n tokens of h, of another origin, into the tree, where all full pages before it are nodes; of a
+// page that is not full, own holds what it has of these tokens. The tree shares slot and page with the caller.
+func (t *Tree) InsertState(set string, h History, n int, slot, own int32) {
+	full, rest := n/t.page, n%t.page
+	at := place{t.roots[set], none}
+	for i := range full {
+		c, ok := t.follow(at, h, i)
+		if !ok {
+			return
+		}
+		at.node = c
+	}
+	switch {
+	case at.node == none:
+		return
+	case rest == 0:
+		rest = t.page
+	default:
+		if at.node = t.leaf(at, h, full, rest, own); at.node == none {
+			return
+		}
+	}
+	t.addState(at.node, Checkpoint{rest, slot})
+	t.touch(at.node)
+}
+
 func (t *Tree) dropStates(n *node) {
 	for _, c := range n.states {
 		t.pages.DropState(c.Slot)

@@ -29,7 +29,7 @@ func appendCanonical(b []byte, v reflect.Value) []byte {
 	switch v.Kind() { //nolint:exhaustive // a Spec has no others, which its test makes sure of
 	case reflect.Struct:
 		return appendFields(b, v)
-	case reflect.Slice:
+	case reflect.Slice, reflect.Array:
 		b = append(b, '[')
 		for i := range v.Len() {
 			if i > 0 {

@@ -67,6 +67,9 @@ func TestCanonicalTells(t *testing.T) {
 			{Op: MLP{}},
 			{Op: MoE{}},
 			{Op: ShortConv{}},
+			{Op: Mamba1{}},
+			{Op: Mamba2{}},
+			{Op: Delta{}},
 		}},
 		Fixes: []Fix{Transpose{}, Split{}, Join{}, AddOne{}, Stack{}, Expand{}},
 	}
@@ -82,7 +85,7 @@ func TestCanonicalTells(t *testing.T) {
 	if len(seen) < 150 {
 		t.Errorf("only %d changes", len(seen))
 	}
-	for _, field := range []string{".Encoder.Width", ".Scaling.Long", ".Op.Router.Jitter", ".Fixes[1].Groups", ".Op.Position.Max"} {
+	for _, field := range []string{".Encoder.Width", ".Scaling.Long", ".Op.Router.Jitter", ".Fixes[1].Groups", ".Op.Position.Max", ".Op.Scales[4]"} {
 		found := false
 		for _, path := range seen {
 			found = found || strings.HasSuffix(path, field)
@@ -110,6 +113,10 @@ func changeEach(t *testing.T, v reflect.Value, path string, check func(path stri
 	case reflect.Struct:
 		for i := range v.NumField() {
 			changeEach(t, v.Field(i), path+"."+v.Type().Field(i).Name, check)
+		}
+	case reflect.Array:
+		for i := range v.Len() {
+			changeEach(t, v.Index(i), path+"["+string(rune('0'+i))+"]", check)
 		}
 	case reflect.Slice:
 		for i := range v.Len() {

@@ -1,5 +1,6 @@
 // Package pagestore keeps KV pages on disk under the names of the prefixes that they end: a folder of files, one page each,
-// bounded in size and in the bytes that are written within a day, since SD cards wear.
+// bounded in size and in the bytes that are written within a day, since SD cards wear. Beside them it keeps states: what a model
+// with a fixed state has behind a prefix of any length, a file each, under the same bounds.
 //
 // A name is a hash over all that the bits of a page depend on: what the caller roots it in, and every token up to its end.
 // So a page is found without reading anything else, and one of another model, adapter or format is never found. Pages of
@@ -23,8 +24,10 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -36,8 +39,8 @@ import (
 // What Put and Get return, wrapped.
 var (
 	ErrLocked  = errors.New("another process uses it")
-	ErrMissing = errors.New("there is no such page")
-	ErrDamaged = errors.New("the page is damaged")
+	ErrMissing = errors.New("there is no such page or state")
+	ErrDamaged = errors.New("the file is damaged")
 	ErrFull    = errors.New("there is no room for it")
 	ErrBudget  = errors.New("the bytes of this day are spent")
 )
@@ -56,6 +59,21 @@ func (n Name) Next(tokens []int32, scratch []byte) (Name, []byte) {
 	}
 	return sha256.Sum256(scratch), scratch
 }
+
+// State is the name of what a model has behind the prefix and rest, the tokens of a page that is not full.
+func (n Name) State(rest []int32) Name {
+	b := append([]byte(stateVersion), n[:]...)
+	for _, t := range rest {
+		b = binary.LittleEndian.AppendUint32(b, uint32(t))
+	}
+	return sha256.Sum256(b)
+}
+
+// stateVersion begins what the names of states are made of; no page's name begins so, whose text has another length.
+const stateVersion = "edged state 1 "
+
+// End is where a state stands: behind so many full pages, and so many tokens of the next one.
+type End struct{ Depth, Rest int }
 
 // Options are the bounds of a store.
 type Options struct {
@@ -96,10 +114,12 @@ type Store struct {
 	closed  bool
 }
 
-// page is one file.
+// page is one file: a page, or a state.
 type page struct {
 	size  int64
-	depth int   // pages before it in its prefix
+	depth int // pages before it in its prefix
+	state bool
+	rest  int   // of a state: tokens behind these pages
 	used  int64 // when it was used last, in seconds; never above that of the pages before it
 	told  int64 // used as the file's time tells
 }
@@ -107,8 +127,9 @@ type page struct {
 // Stats is what is there, and what was done since Open.
 type Stats struct {
 	Pages   int
-	Bytes   int64
-	Read    uint64 // pages
+	States  int
+	Bytes   int64  // of both
+	Read    uint64 // files
 	Written uint64 // bytes
 	Damaged uint64 // files that were found damaged and removed
 }
@@ -161,11 +182,11 @@ func (s *Store) checkFormat() error {
 		return fmt.Errorf("pagestore: %w", err)
 	}
 	if len(s.pages) > 0 {
-		s.o.Log.Info("the prefix cache on disk was written in a format that this build does not read: its pages are removed, and prompts computed again",
+		s.o.Log.Info("the prefix cache on disk was written in a format that this build does not read: its files are removed, and prompts computed again",
 			"path", s.o.Dir, "pages", len(s.pages), "format", strings.TrimSpace(string(old[:min(len(old), 60)])), "reads", s.o.Format)
 	}
 	for n, p := range s.pages {
-		if err := os.Remove(filepath.Join(s.o.Dir, fileName(n, p.depth))); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := os.Remove(s.path(n, p)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("pagestore: %w", err)
 		}
 		s.forget(n)
@@ -176,26 +197,42 @@ func (s *Store) checkFormat() error {
 	return nil
 }
 
-// fileName is NAME-DEPTH.page.
-func fileName(n Name, depth int) string {
-	return hex.EncodeToString(n[:]) + "-" + strconv.Itoa(depth) + ".page"
+// fileName is NAME-DEPTH.page of a page and NAME-DEPTH-REST.state of a state.
+func (p *page) fileName(n Name) string {
+	if p.state {
+		return fmt.Sprintf("%x-%d-%d.state", n, p.depth, p.rest)
+	}
+	return fmt.Sprintf("%x-%d.page", n, p.depth)
 }
 
+// path is where the file of a name lies.
+func (s *Store) path(n Name, p *page) string { return filepath.Join(s.o.Dir, p.fileName(n)) }
+
 // parseName reads what fileName wrote.
-func parseName(file string) (n Name, depth int, ok bool) {
-	stem, ok := strings.CutSuffix(file, ".page")
-	if !ok {
-		return n, 0, false
+func parseName(file string) (n Name, p page, ok bool) {
+	stem, kind, _ := strings.Cut(file, ".")
+	parts := strings.Split(stem, "-")
+	if len(parts[0]) != 2*len(n) {
+		return n, p, false
 	}
-	digits, after, ok := strings.Cut(stem, "-")
-	if !ok || len(digits) != 2*len(n) {
-		return n, 0, false
+	if _, err := hex.Decode(n[:], []byte(parts[0])); err != nil {
+		return n, p, false
 	}
-	if _, err := hex.Decode(n[:], []byte(digits)); err != nil {
-		return n, 0, false
+	numbers := []*int{&p.depth}
+	if p.state = kind == "state"; p.state {
+		numbers = append(numbers, &p.rest)
 	}
-	depth, err := strconv.Atoi(after)
-	return n, depth, err == nil && depth >= 0 && fileName(n, depth) == file
+	if len(parts) != 1+len(numbers) {
+		return n, p, false
+	}
+	for i, to := range numbers {
+		v, err := strconv.Atoi(parts[1+i])
+		if err != nil || v < 0 {
+			return n, p, false
+		}
+		*to = v
+	}
+	return n, p, p.fileName(n) == file
 }
 
 // scan finds the files, by their names alone, and removes what a crash left half-way.
@@ -209,7 +246,7 @@ func (s *Store) scan() error {
 			_ = os.Remove(filepath.Join(s.o.Dir, e.Name()))
 			continue
 		}
-		name, depth, ok := parseName(e.Name())
+		name, p, ok := parseName(e.Name())
 		if !ok {
 			continue
 		}
@@ -217,10 +254,11 @@ func (s *Store) scan() error {
 		if err != nil || !info.Mode().IsRegular() {
 			continue
 		}
-		used := info.ModTime().Unix()
-		s.pages[name] = &page{size: info.Size(), depth: depth, used: used, told: used}
-		s.bytes += info.Size()
-		s.newest = max(s.newest, used)
+		p.size, p.used = info.Size(), info.ModTime().Unix()
+		p.told = p.used
+		s.pages[name] = &p
+		s.bytes += p.size
+		s.newest = max(s.newest, p.used)
 	}
 	return nil
 }
@@ -254,17 +292,24 @@ func (s *Store) Touch(names []Name, at int64) {
 }
 
 // Get reads a page into data, whose length is the page's. The error is ErrMissing or ErrDamaged; such a file is removed.
-func (s *Store) Get(n Name, tokens []int32, data []byte) error {
+func (s *Store) Get(n Name, tokens []int32, data []byte) error { return s.get(n, tokens, data) }
+
+// GetState reads a state into parts, whose lengths are those that were written. rest are the tokens of its last page, where that is
+// not full. Errors are those of Get.
+func (s *Store) GetState(n Name, rest []int32, parts ...[]byte) error {
+	return s.get(n, rest, parts...)
+}
+
+func (s *Store) get(n Name, tokens []int32, parts ...[]byte) error {
 	s.mu.Lock()
 	p := s.pages[n]
 	if p == nil || s.closed {
 		s.mu.Unlock()
 		return fmt.Errorf("pagestore: %w", ErrMissing)
 	}
-	depth := p.depth
+	depth, path := p.depth, s.path(n, p)
 	s.mu.Unlock()
-	path := filepath.Join(s.o.Dir, fileName(n, depth))
-	err := readPage(path, n, depth, tokens, data)
+	err := readFile(path, n, depth, tokens, parts...)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
@@ -275,7 +320,7 @@ func (s *Store) Get(n Name, tokens []int32, data []byte) error {
 		err = ErrMissing
 	default:
 		s.damaged++
-		s.o.Log.Warn("a page of the prefix cache is damaged and was removed", "path", path, "err", err)
+		s.o.Log.Warn("a file of the prefix cache is damaged and was removed", "path", path, "err", err)
 		s.remove(n)
 	}
 	if err != nil {
@@ -285,33 +330,57 @@ func (s *Store) Get(n Name, tokens []int32, data []byte) error {
 }
 
 // Put writes the page of a name, depth pages behind the beginning of its prefix, used at a Tick. half: it may spend no
-// more than half of the day's bytes. Less recently used pages make room for it. The errors are ErrFull, ErrBudget and
+// more than half of the day's bytes. Less recently used files make room for it. The errors are ErrFull, ErrBudget and
 // those of the file system. A page that is there already costs nothing.
 func (s *Store) Put(n Name, depth int, at int64, tokens []int32, data []byte, half bool) error {
+	return s.put(n, &page{depth: depth, used: at}, tokens, half, data)
+}
+
+// PutState writes a state, depth full pages and the tokens of rest behind the beginning of its prefix, as Put writes a page.
+func (s *Store) PutState(n Name, depth int, at int64, rest []int32, half bool, parts ...[]byte) error {
+	return s.put(n, &page{depth: depth, used: at, state: true, rest: len(rest)}, rest, half, parts...)
+}
+
+func (s *Store) put(n Name, p *page, tokens []int32, half bool, parts ...[]byte) error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
-	size := fileSize(len(tokens), len(data))
-	if err := s.admit(n, depth, at, size, half); err != nil {
+	p.size, p.told = fileSize(tokens, parts), p.used
+	if err := s.admit(n, p, half); err != nil {
 		if errors.Is(err, errThere) {
 			return nil
 		}
 		return fmt.Errorf("pagestore: %w", err)
 	}
-	if err := writePage(s.o.Dir, fileName(n, depth), n, depth, tokens, data, at); err != nil {
+	if err := writeFile(s.o.Dir, p.fileName(n), n, p.depth, tokens, p.used, parts...); err != nil {
 		return fmt.Errorf("pagestore: %w", err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.pages[n] = &page{size: size, depth: depth, used: at, told: at}
-	s.bytes += size
-	s.written += uint64(size)
+	s.pages[n] = p
+	s.bytes += p.size
+	s.written += uint64(p.size)
 	return nil
+}
+
+// States lists where the states that are there end, each end once, the deepest first.
+func (s *Store) States() []End {
+	s.mu.Lock()
+	seen := map[End]bool{}
+	for _, p := range s.pages {
+		if p.state {
+			seen[End{p.depth, p.rest}] = true
+		}
+	}
+	s.mu.Unlock()
+	return slices.SortedFunc(maps.Keys(seen), func(a, b End) int {
+		return cmp.Or(cmp.Compare(b.Depth, a.Depth), cmp.Compare(b.Rest, a.Rest))
+	})
 }
 
 var errThere = errors.New("it is there")
 
-// admit makes room for a page and takes its bytes from the budget.
-func (s *Store) admit(n Name, depth int, at, size int64, half bool) error {
+// admit makes room for a file and takes its bytes from the budget.
+func (s *Store) admit(n Name, p *page, half bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
@@ -319,21 +388,21 @@ func (s *Store) admit(n Name, depth int, at, size int64, half bool) error {
 		return fs.ErrClosed
 	case s.pages[n] != nil:
 		return errThere
-	case size > s.o.Bytes:
+	case p.size > s.o.Bytes:
 		return ErrFull
 	}
-	// First the budget: a page that cannot be written must not push another one out.
-	if !s.budget.has(size, half, s.o.Now()) {
+	// First the budget: what cannot be written must not push another file out.
+	if !s.budget.has(p.size, half, s.o.Now()) {
 		return ErrBudget
 	}
-	for s.bytes+size > s.o.Bytes || len(s.pages) >= maxPages || s.scarce(size) {
-		victim, p := s.oldest()
-		if p == nil || !p.worse(at, depth) {
+	for s.bytes+p.size > s.o.Bytes || len(s.pages) >= maxPages || s.scarce(p.size) {
+		victim, old := s.oldest()
+		if old == nil || !old.worse(p.used, p.depth) {
 			return ErrFull
 		}
 		s.remove(victim)
 	}
-	return s.budget.take(size, s.o.Now())
+	return s.budget.take(p.size, s.o.Now())
 }
 
 // worse reports whether a page is worth less than one that was used at a time and stands at a depth.
@@ -369,7 +438,7 @@ func (s *Store) scarce(size int64) bool {
 func (s *Store) remove(n Name) {
 	if p := s.pages[n]; p != nil {
 		// Where that fails the next start finds it again.
-		_ = os.Remove(filepath.Join(s.o.Dir, fileName(n, p.depth)))
+		_ = os.Remove(s.path(n, p))
 		s.forget(n)
 	}
 }
@@ -386,7 +455,13 @@ func (s *Store) forget(n Name) {
 func (s *Store) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return Stats{Pages: len(s.pages), Bytes: s.bytes, Read: s.read, Written: s.written, Damaged: s.damaged}
+	states := 0
+	for _, p := range s.pages {
+		if p.state {
+			states++
+		}
+	}
+	return Stats{Pages: len(s.pages) - states, States: states, Bytes: s.bytes, Read: s.read, Written: s.written, Damaged: s.damaged}
 }
 
 // Close writes down when pages were used last and gives the folder to others. Later calls do nothing.
@@ -403,7 +478,7 @@ func (s *Store) Close() error {
 		// Once an hour at most: a file's time is a write, too.
 		if p.used-p.told > 3600 {
 			t := time.Unix(p.used, 0)
-			_ = os.Chtimes(filepath.Join(s.o.Dir, fileName(n, p.depth)), t, t)
+			_ = os.Chtimes(s.path(n, p), t, t)
 		}
 	}
 	return errors.Join(s.budget.close(s.o.Now()), s.lock.Close())

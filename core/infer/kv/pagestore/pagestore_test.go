@@ -24,6 +24,8 @@ type chain struct {
 	data   [][]byte
 }
 
+func pageFile(n Name, depth int) string { return (&page{depth: depth}).fileName(n) }
+
 func newChain(key string, pages int, seed uint64) chain {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	var c chain
@@ -144,12 +146,12 @@ func TestDamage(t *testing.T) {
 	s := open(t, Options{Dir: dir})
 	c := newChain("model", 2, 1)
 	c.put(t, s, 0, 2, s.Tick())
-	path := filepath.Join(dir, fileName(c.names[1], 1))
+	path := filepath.Join(dir, pageFile(c.names[1], 1))
 	whole, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	first, err := os.ReadFile(filepath.Join(dir, fileName(c.names[0], 0)))
+	first, err := os.ReadFile(filepath.Join(dir, pageFile(c.names[0], 0)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -199,12 +201,12 @@ func TestHalfWritten(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{".tmp-123", "notes.txt", "zz-0.page", fileName(c.names[0], 0)[:20] + ".page"} {
+	for _, name := range []string{".tmp-123", "notes.txt", "zz-0.page", pageFile(c.names[0], 0)[:20] + ".page"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte("half"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := os.Remove(filepath.Join(dir, fileName(c.names[2], 2))); err != nil {
+	if err := os.Remove(filepath.Join(dir, pageFile(c.names[2], 2))); err != nil {
 		t.Fatal(err)
 	}
 	s = open(t, Options{Dir: dir})
@@ -217,7 +219,7 @@ func TestHalfWritten(t *testing.T) {
 	if st := s.Stats(); st.Pages != 2 || c.have(t, s) != 2 {
 		t.Errorf("%+v", st)
 	}
-	if err := os.Remove(filepath.Join(dir, fileName(c.names[1], 1))); err != nil {
+	if err := os.Remove(filepath.Join(dir, pageFile(c.names[1], 1))); err != nil {
 		t.Fatal(err)
 	}
 	if n := c.have(t, s); n != 1 || s.Has(c.names[1]) {
@@ -454,19 +456,117 @@ func TestFormat(t *testing.T) {
 	}
 }
 
+// TestStates: a state is found by the tokens before it and by nothing else, in the parts that were written, after a restart too; it
+// leaves before the pages that it is behind, and what is damaged is removed.
+func TestStates(t *testing.T) {
+	dir := t.TempDir()
+	o := Options{Dir: dir}
+	s := open(t, o)
+	c := newChain("m", 4, 1)
+	rest := c.tokens[3][:3]
+	ends := []struct {
+		depth int
+		rest  []int32
+	}{{1, nil}, {3, rest}, {3, nil}, {2, nil}}
+	parts := func(i int) [][]byte {
+		return [][]byte{bytes.Repeat([]byte{byte(i + 1)}, 50), bytes.Repeat([]byte{byte(i + 101)}, 7*len(ends[i].rest))}
+	}
+	c.put(t, s, 0, 4, s.Tick())
+	for i, e := range ends {
+		if err := s.PutState(c.names[e.depth-1].State(e.rest), e.depth, s.Tick(), e.rest, false, parts(i)...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check := func() {
+		t.Helper()
+		if got, want := s.States(), []End{{3, 3}, {3, 0}, {2, 0}, {1, 0}}; !slices.Equal(got, want) {
+			t.Errorf("states end at %v, want %v", got, want)
+		}
+		for i, e := range ends {
+			want := parts(i)
+			got := [][]byte{make([]byte, 50), make([]byte, len(want[1]))}
+			if err := s.GetState(c.names[e.depth-1].State(e.rest), e.rest, got...); err != nil || !bytes.Equal(got[0], want[0]) || !bytes.Equal(got[1], want[1]) {
+				t.Errorf("state %d: %v, %v", i, got, err)
+			}
+		}
+		if st := s.Stats(); st.States != 4 || st.Pages != 4 || st.Bytes != 4*testFile+4*(headerSize+50)+4*3+7*3 {
+			t.Errorf("%+v", st)
+		}
+		if c.have(t, s) != 4 {
+			t.Error("pages are missing")
+		}
+	}
+	check()
+	if s.Has(c.names[2].State(rest[:2])) || s.Has(c.names[3].State(nil)) || s.Has(newChain("m", 3, 2).names[2].State(nil)) {
+		t.Error("another prefix has a state")
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, o)
+	check()
+
+	// Each flipped bit and each length is found.
+	name := c.names[2].State(rest)
+	path := s.path(name, s.pages[name])
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var damaged [][]byte
+	for i := range whole {
+		b := bytes.Clone(whole)
+		b[i] ^= 1 << (i % 8)
+		damaged = append(damaged, b, whole[:i])
+	}
+	for i, b := range damaged {
+		s.mu.Lock()
+		s.pages[name] = &page{size: int64(len(whole)), depth: 3, state: true, rest: 3}
+		s.mu.Unlock()
+		if err := os.WriteFile(path, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.GetState(name, rest, make([]byte, 50), make([]byte, 21)); !errors.Is(err, ErrDamaged) || s.Has(name) {
+			t.Fatalf("damage %d: %v", i, err)
+		}
+	}
+	if err := s.PutState(name, 3, s.Tick(), rest, false, parts(1)...); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	// Of a prefix that was used at once the state goes first, then the pages from the end.
+	dir = t.TempDir()
+	s = open(t, Options{Dir: dir})
+	at := s.Tick()
+	c.put(t, s, 0, 4, at)
+	if err := s.PutState(c.names[3].State(nil), 4, at, nil, false, make([]byte, 40)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, Options{Dir: dir, Bytes: 4*testFile + 10})
+	if st := s.Stats(); st.States != 0 || st.Pages != 4 {
+		t.Errorf("%+v", st)
+	}
+}
+
 // FuzzGet: whatever stands in a file, only the page that was written is given out, and nothing panics.
 func FuzzGet(f *testing.F) {
 	c := newChain("m", 1, 1)
 	f.Add(append(head(c.names[0], 0, c.tokens[0], c.data[0]), c.data[0]...))
 	f.Add([]byte(magic))
 	dir := f.TempDir()
-	path := filepath.Join(dir, fileName(c.names[0], 0))
+	path := filepath.Join(dir, pageFile(c.names[0], 0))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if err := os.WriteFile(path, b, 0o600); err != nil {
 			t.Fatal(err)
 		}
 		got := make([]byte, testData)
-		if err := readPage(path, c.names[0], 0, c.tokens[0], got); err == nil && !bytes.Equal(got, c.data[0]) {
+		if err := readFile(path, c.names[0], 0, c.tokens[0], got); err == nil && !bytes.Equal(got, c.data[0]) {
 			t.Error("another page was given out")
 		}
 	})
@@ -474,12 +574,13 @@ func FuzzGet(f *testing.F) {
 
 // FuzzNames: what stands in the folder is read by name, and budgets by content.
 func FuzzNames(f *testing.F) {
-	f.Add(fileName(Root("m"), 3), []byte(`{"hour":500000,"bytes":[1]}`))
+	f.Add(pageFile(Root("m"), 3), []byte(`{"hour":500000,"bytes":[1]}`))
+	f.Add((&page{depth: 3, state: true, rest: 5}).fileName(Root("m")), []byte(`{}`))
 	f.Add("-1.page", []byte(`{"hour":-1}`))
 	dir := f.TempDir()
 	f.Fuzz(func(t *testing.T, name string, text []byte) {
-		if n, depth, ok := parseName(name); ok && fileName(n, depth) != name {
-			t.Errorf("%q is read as %q", name, fileName(n, depth))
+		if n, p, ok := parseName(name); ok && p.fileName(n) != name {
+			t.Errorf("%q is read as %q", name, p.fileName(n))
 		}
 		path := filepath.Join(dir, "written")
 		if err := os.WriteFile(path, text, 0o600); err != nil {
