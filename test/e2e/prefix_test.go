@@ -84,8 +84,11 @@ func TestEmbedAndScore(t *testing.T) {
 	if e := ask("embed", "g", `{"id":"g","input":"porch","adapter":"pirate"}`).Error; e == nil || e.Code != "unsupported" {
 		t.Errorf("an adapter: %+v", e)
 	}
-	if e := ask("embed", "h", `{"id":"h","input":"`+strings.Repeat("word ", 2000)+`"}`).Error; e == nil || e.Code != "context_length_exceeded" {
-		t.Errorf("a long text: %+v", e)
+	if cut := ask("embed", "h", `{"id":"h","input":"`+strings.Repeat("word ", 2000)+`"}`); cut.Error != nil || cut.Usage.Prompt != 512 {
+		t.Errorf("a long text: %d tokens, %+v", cut.Usage.Prompt, cut.Error)
+	}
+	if e := ask("embed", "i", `{"id":"i","truncate":false,"input":"`+strings.Repeat("word ", 2000)+`"}`).Error; e == nil || e.Code != "context_length_exceeded" {
+		t.Errorf("a long text that may not be cut: %+v", e)
 	}
 	score := ask("score", "s", `{"id":"s","prompt":"The kitchen light is on."}`)
 	if len(score.Scores) != score.Usage.Prompt-1 || len(score.Scores) < 4 {

@@ -151,7 +151,7 @@ func (p *plugins) prepareBackend(ctx context.Context, proc *pluginhost.Process, 
 	if err := p.d.folder.Prove(ctx, b, number); err != nil {
 		return backendLife{}, err
 	}
-	if err := probe(ctx, b, t.info, p.d.c.Plugins.StallTimeout); err != nil {
+	if err := probe(ctx, b, &info, t.info, p.d.c.Plugins.StallTimeout); err != nil {
 		return backendLife{}, fmt.Errorf("the model does not answer: %w", err)
 	}
 	plan := info.Plan
@@ -168,11 +168,24 @@ func (p *plugins) BackendAnswered() { p.backend.Proven() }
 // TokenizerAnswered is dispatch.Witness's.
 func (p *plugins) TokenizerAnswered() { p.tokenizer.Proven() }
 
-// probe generates one token, within the time in which a backend must get on.
-func probe(ctx context.Context, b backend.Backend, t tokenizer.Info, most time.Duration) error {
+// probe lets a model do once what it is for, within the time in which a backend must get on.
+func probe(ctx context.Context, b backend.Backend, m *backend.ModelInfo, t tokenizer.Info, most time.Duration) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, most, errStalled)
 	defer cancel()
-	return b.Generate(ctx, backend.Request{ID: "probe", PromptIDs: []int32{max(t.BOS, 0)}, MaxTokens: 1}, func(backend.Event) error { return nil })
+	ids := []int32{max(t.BOS, 0)}
+	if m.Does(backend.TaskGenerate) {
+		return b.Generate(ctx, backend.Request{ID: "probe", PromptIDs: ids, MaxTokens: 1}, func(backend.Event) error { return nil })
+	}
+	var err error
+	lists := [][]int32{ids}
+	if e, ok := b.(backend.Embedder); ok && m.Does(backend.TaskEmbed) {
+		_, err = e.Embed(ctx, lists)
+	} else if r, ok := b.(backend.Ranker); ok && m.Does(backend.TaskRank) {
+		_, err = r.Rank(ctx, backend.RankRequest{Lists: lists})
+	} else if f, ok := b.(backend.Filler); ok && m.Does(backend.TaskFill) {
+		_, err = f.Fill(ctx, backend.FillRequest{Lists: lists, Positions: [][]int32{{0}}})
+	}
+	return err
 }
 
 // cacheDir makes the folder of derived files; "" where it cannot be made.

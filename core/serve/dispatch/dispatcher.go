@@ -293,7 +293,7 @@ func (d *Dispatcher) record(req *Request) *record {
 		r.Deadline = d.limits.MaxDeadline
 	}
 	refs := req.Adapters
-	if refs == nil && req.Kind != Embed && d.adapter != "" {
+	if refs == nil && req.Kind != Embed && req.Kind != Rank && d.adapter != "" {
 		refs = []AdapterRef{{Name: d.adapter, Scale: 1}}
 	}
 	for _, ref := range refs {

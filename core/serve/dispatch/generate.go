@@ -384,25 +384,3 @@ func (d *Dispatcher) score(ctx context.Context, j *job, life BackendLife, uses [
 	last.Timings.Prefill, last.Timings.PrefillTokens = time.Since(began), len(j.prompt)
 	return last, nil
 }
-
-// embed runs one attempt of an Embed.
-func (d *Dispatcher) embed(ctx context.Context, j *job, life BackendLife) (*Last, error) {
-	e, ok := life.Backend.(backend.Embedder)
-	if !ok {
-		return nil, fail(CodeUnsupported, "embeddings: this backend does not serve them")
-	}
-	j.rec.model = life.Info.Name
-	began := time.Now()
-	vectors, err := e.Embed(ctx, j.lists)
-	if err != nil {
-		return nil, err
-	}
-	last := d.last(j)
-	last.Finish = string(backend.FinishStop)
-	last.Vectors = vectors
-	for _, ids := range j.lists {
-		last.Usage.PromptTokens += len(ids)
-	}
-	last.Timings.Prefill, last.Timings.PrefillTokens = time.Since(began), last.Usage.PromptTokens
-	return last, nil
-}

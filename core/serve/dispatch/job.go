@@ -37,20 +37,22 @@ type job struct {
 	attempt   int
 	taken     int // processes in a row that ended before they had encoded it, this one included; 0: it is encoded
 	seq       int
-	prompt    []int32           // ids
-	calls     string            // grammar of a tool call, as the tokenizer has it; "": none
-	form      string            // grammar of the answers; "": free
-	mark      string            // what a call begins with, where tools are offered; "": not known
-	splits    bool              // thoughts are told apart from the answer
-	opened    string            // what closes the thought that the prompt ends within; "": it ends within none
-	thinking  *backend.Thinking // what the backend holds thoughts to; nil: nothing
-	thought   int               // tokens that came as thought, over all attempts
-	lists     [][]int32         // Embed: ids of each text
-	messages  json.RawMessage   // what shorten left of the conversation; nil: all of it
-	dropped   int               // messages that it left out
-	started   time.Time         // first place in the backend; zero: not yet
-	firstAt   time.Time         // first token; zero: not yet
-	generated []int32           // of the only choice, over all attempts
+	prompt    []int32             // ids
+	calls     string              // grammar of a tool call, as the tokenizer has it; "": none
+	form      string              // grammar of the answers; "": free
+	mark      string              // what a call begins with, where tools are offered; "": not known
+	splits    bool                // thoughts are told apart from the answer
+	opened    string              // what closes the thought that the prompt ends within; "": it ends within none
+	thinking  *backend.Thinking   // what the backend holds thoughts to; nil: nothing
+	thought   int                 // tokens that came as thought, over all attempts
+	lists     [][]int32           // Embed and Rank: ids of each text, or of each pair
+	model     backend.ModelInfo   // Embed and Rank: for which the texts are encoded
+	rank      backend.RankRequest // Rank
+	messages  json.RawMessage     // what shorten left of the conversation; nil: all of it
+	dropped   int                 // messages that it left out
+	started   time.Time           // first place in the backend; zero: not yet
+	firstAt   time.Time           // first token; zero: not yet
+	generated []int32             // of the only choice, over all attempts
 	texts     []strings.Builder
 }
 
@@ -184,6 +186,8 @@ func (d *Dispatcher) try(ctx context.Context, j *job) (*Last, error) {
 		return d.score(ctx, j, life, uses)
 	case Embed:
 		return d.embed(ctx, j, life)
+	case Rank:
+		return d.ranked(ctx, j, life)
 	default:
 		return d.generate(ctx, j, life, uses)
 	}
@@ -229,7 +233,7 @@ func asUnavailable(err error) error {
 // fits refuses a prompt that leaves no room for an answer.
 func (j *job) fits(m backend.ModelInfo) error {
 	room := m.Context
-	if j.req.Kind == Generate {
+	if j.req.Kind == Generate || j.req.Kind == Rank && m.Kind != "encoder" {
 		room-- // at least one token of answer
 	}
 	if room <= 0 {

@@ -17,7 +17,10 @@ const (
 	MaxChoices     = 16                 // n, and best_of
 	MaxTopLogprobs = 20                 // alternatives of a token
 	MaxGrammar     = 64 << 10           // bytes
-	MaxTexts       = 256                // of one embedding; a door cuts longer lists into several requests
+	MaxTexts       = 256                // of one embedding or ranking; a door cuts longer lists into several requests
+	MaxDims        = 1 << 20            // of a vector: above every model's
+	MaxTask        = 256                // bytes of a task's name
+	MaxInstruct    = 4 << 10            // bytes of what a decoder is told of what fits
 	MaxIDs         = 1 << 16            // of a prompt that is given as token ids
 	MaxTokens      = 1 << 22            // max_tokens: above every model's context
 	MaxTopK        = 1 << 30            // above every vocabulary

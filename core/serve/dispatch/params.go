@@ -22,7 +22,7 @@ func (r *Request) check(ctx context.Context) *Error {
 	if r.ID == "" {
 		return fail(CodeInvalidRequest, "id: is missing")
 	}
-	if r.Kind > Score {
+	if r.Kind > Rank {
 		return fail(CodeInternal, "kind %d is not known", r.Kind)
 	}
 	if r.Priority < MinPriority || r.Priority > MaxPriority {
@@ -36,6 +36,9 @@ func (r *Request) check(ctx context.Context) *Error {
 	}
 	if r.Kind == Embed && len(r.Adapters) > 0 {
 		return fail(CodeUnsupported, "adapter: embeddings are those of the model without adapters")
+	}
+	if r.Kind == Rank && len(r.Adapters) > 0 {
+		return fail(CodeUnsupported, "adapter: documents are ranked by the model without adapters")
 	}
 	for _, a := range r.Adapters {
 		if !finite(a.Scale) {
@@ -52,6 +55,9 @@ func (r *Request) check(ctx context.Context) *Error {
 }
 
 func (r *Request) checkInput() *Error {
+	if r.Kind == Rank {
+		return r.checkRank()
+	}
 	given := 0
 	for _, there := range []bool{r.Prompt != "", len(r.Chat) > 0, len(r.IDs) > 0, len(r.Texts) > 0} {
 		if there {
@@ -63,6 +69,14 @@ func (r *Request) checkInput() *Error {
 		return fail(CodeInvalidRequest, "messages: only a generation takes them")
 	case r.Kind != Embed && len(r.Texts) > 0:
 		return fail(CodeInvalidRequest, "texts: only an embedding takes them")
+	case r.Kind != Embed && (r.Task != "" || r.Whole || r.Dims != 0 || r.Packed):
+		return fail(CodeInvalidRequest, "dimensions: only an embedding has them, and a task")
+	case r.Dims < 0 || r.Dims > MaxDims:
+		return fail(CodeInvalidRequest, "dimensions: %d is outside 1 to %d", r.Dims, MaxDims)
+	case len(r.Task) > MaxTask:
+		return fail(CodeInvalidRequest, "task: has %d bytes, more than %d", len(r.Task), MaxTask)
+	case r.Query != "" || r.Instruct != "" || r.Best != 0:
+		return fail(CodeInvalidRequest, "query: only a ranking takes one")
 	case r.Raw && (r.Kind != Generate || len(r.Tools) > 0 || len(r.Vars) > 0):
 		return fail(CodeInvalidRequest, "prompt: a prompt that is taken as it is has no template, which tools and template variables are for")
 	case given > 1:
@@ -81,6 +95,26 @@ func (r *Request) checkInput() *Error {
 		if id < 0 {
 			return fail(CodeInvalidRequest, "ids: %d is negative", id)
 		}
+	}
+	return nil
+}
+
+func (r *Request) checkRank() *Error {
+	switch {
+	case r.Task != "" || r.Whole || r.Dims != 0 || r.Packed:
+		return fail(CodeInvalidRequest, "dimensions: only an embedding has them, and a task")
+	case r.Prompt != "" || r.Raw || len(r.Chat) > 0 || len(r.IDs) > 0 || len(r.Tools) > 0 || len(r.Vars) > 0:
+		return fail(CodeInvalidRequest, "prompt: a ranking takes a query and documents")
+	case r.Query == "":
+		return fail(CodeInvalidRequest, "query: is missing")
+	case len(r.Texts) == 0:
+		return fail(CodeInvalidRequest, "documents: is missing")
+	case len(r.Texts) > MaxTexts:
+		return fail(CodeInvalidRequest, "documents: %d are more than %d", len(r.Texts), MaxTexts)
+	case len(r.Instruct) > MaxInstruct:
+		return fail(CodeInvalidRequest, "instruct: has %d bytes, more than %d", len(r.Instruct), MaxInstruct)
+	case r.Best < 0:
+		return fail(CodeInvalidRequest, "top_n: %d is less than 1", r.Best)
 	}
 	return nil
 }

@@ -20,6 +20,17 @@ func (d *Dispatcher) encode(ctx context.Context, j *job) error {
 		j.prompt = j.req.IDs
 		return d.hold(ctx, j)
 	}
+	if j.req.Kind == Rank || j.req.Kind == Embed {
+		// How a text is read, and what is too long, depends on the model. Asked before the place at the tokenizer is taken: it may have to be loaded first.
+		life, err := d.o.Backends.Backend(ctx, d.deadBackend())
+		if why := ended(ctx, err); why != nil {
+			return why
+		}
+		if err != nil {
+			return asUnavailable(err)
+		}
+		j.model = life.Info
+	}
 	if err := d.tokenize(ctx, j); err != nil {
 		return err
 	}
@@ -73,14 +84,10 @@ func (d *Dispatcher) clock(j *job, begins bool) {
 func (j *job) encode(ctx context.Context, life TokenizerLife, defaults *Defaults) error {
 	w := j.req.wish(defaults)
 	switch {
+	case j.req.Kind == Rank:
+		return j.encodeRank(ctx, life)
 	case j.req.Kind == Embed:
-		texts := j.req.Texts
-		if len(texts) == 0 {
-			texts = []string{j.req.Prompt}
-		}
-		lists, err := life.Tokenizer.Encode(ctx, texts, tokenizer.Flags{AddSpecial: true})
-		j.lists = lists
-		return err
+		return j.encodeTexts(ctx, life)
 	case j.req.Kind == Generate && !j.req.Raw && (len(j.req.Chat) > 0 || life.Info.ChatTemplate != ""):
 		chat, err := j.chat(life.Info, w)
 		if err != nil {

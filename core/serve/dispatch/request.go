@@ -23,13 +23,20 @@ type Request struct {
 	ID       string          `json:"ID"`                 // unique per Client
 	Hash     [32]byte        `json:"-"`                  // of the payload: the same ID with another Hash is an id conflict
 	Kind     Kind            `json:"Kind,omitempty"`
-	Prompt   string          `json:"Prompt,omitempty"` // the text; of a Generate the one message of a user, where the model has a template
-	Raw      bool            `json:"Raw,omitempty"`    // Generate: Prompt is what the model reads, also where it has a template
-	Chat     json.RawMessage `json:"Chat,omitempty"`   // Generate: messages (array); nil where Prompt is set
-	Tools    json.RawMessage `json:"Tools,omitempty"`  // nil: none
-	Vars     json.RawMessage `json:"Vars,omitempty"`   // template variables (object); nil: none
-	IDs      []int32         `json:"IDs,omitempty"`    // Generate and Score: ids instead of a text; nil: none
-	Texts    []string        `json:"Texts,omitempty"`  // Embed: several texts; nil: Prompt
+	Prompt   string          `json:"Prompt,omitempty"`   // the text; of a Generate the one message of a user, where the model has a template
+	Raw      bool            `json:"Raw,omitempty"`      // Generate: Prompt is what the model reads, also where it has a template
+	Chat     json.RawMessage `json:"Chat,omitempty"`     // Generate: messages (array); nil where Prompt is set
+	Tools    json.RawMessage `json:"Tools,omitempty"`    // nil: none
+	Vars     json.RawMessage `json:"Vars,omitempty"`     // template variables (object); nil: none
+	IDs      []int32         `json:"IDs,omitempty"`      // Generate and Score: ids instead of a text; nil: none
+	Texts    []string        `json:"Texts,omitempty"`    // Embed: several texts; nil: Prompt. Rank: the documents
+	Query    string          `json:"Query,omitempty"`    // Rank: what the documents are to fit
+	Instruct string          `json:"Instruct,omitempty"` // Rank: what a decoder is told of what fits; "": what it was trained with
+	Best     int             `json:"Best,omitempty"`     // Rank: how many of the best are wanted; 0: all
+	Task     string          `json:"Task,omitempty"`     // Embed: of the texts, by a name that the model's files have a prompt for; "": their default
+	Whole    bool            `json:"Whole,omitempty"`    // Embed: a text that is too long is refused, and not cut
+	Dims     int             `json:"Dims,omitempty"`     // Embed: vectors are cut to so many values and scaled to length 1 anew; 0: whole
+	Packed   bool            `json:"Packed,omitempty"`   // Embed: the door writes vectors as base64
 	Options  Options         `json:"Options"`
 	Adapters []AdapterRef    `json:"Adapters"` // nil: the default adapter; empty and not nil: none
 	Stream   bool            `json:"Stream,omitempty"`
@@ -48,6 +55,7 @@ const (
 	Generate Kind = iota
 	Embed
 	Score
+	Rank
 )
 
 // AdapterRef names an adapter.
@@ -141,6 +149,14 @@ type Last struct {
 	Pieces   map[int32][]byte `json:"Pieces,omitempty"`   // Request.Pieces: the bytes of each token that Logprobs name
 	Vectors  [][]float32      `json:"Vectors"`            // Embed
 	Scores   []float32        `json:"Scores"`             // Score
+	Ranks    []Ranked         `json:"Ranks,omitempty"`    // Rank: the best first
+}
+
+// Ranked is how well a document fits the query.
+type Ranked struct {
+	Index int     `json:"Index"` // in Request.Texts
+	Score float32 `json:"Score"` // the logit after the function that the model's files name
+	Logit float32 `json:"Logit"` // as the model's head gives it
 }
 
 // ToolCall is one parsed call in an answer.

@@ -28,7 +28,7 @@ func TestFormatNames(t *testing.T) {
 	names(&got, "answer", reflect.TypeFor[storedAnswer]())
 	slices.Sort(got)
 	text := strings.Join(slices.Compact(got), "\n") + "\n"
-	const file = "testdata/format-3.txt"
+	const file = "testdata/format-4.txt"
 	if os.Getenv("EDGED_UPDATE") != "" {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -39,7 +39,7 @@ func TestFormatNames(t *testing.T) {
 		t.Fatal(err)
 	}
 	if d := gocmp.Diff(string(want), text); d != "" {
-		t.Errorf("what the journal keeps is no longer version 3: raise formatVersion, and go on reading those before\n%s", d)
+		t.Errorf("what the journal keeps is no longer version 4: raise formatVersion, and go on reading those before\n%s", d)
 	}
 }
 
@@ -80,7 +80,7 @@ func TestAnswerComesBackWhole(t *testing.T) {
 		Adapters: []UsedAdapter{{Name: "pirate", SHA256: "s", Scale: 0.1}},
 		Thoughts: []string{"hm"}, Thought: 1,
 		Tools: [][]ToolCall{{{Name: "f", Arguments: []byte(`{"a":1}`)}}}, Beside: []string{"x"},
-		Pieces: map[int32][]byte{4: {0xff}}, Vectors: [][]float32{{0.1}}, Scores: []float32{-0.3},
+		Pieces: map[int32][]byte{4: {0xff}}, Vectors: [][]float32{{0.1}}, Scores: []float32{-0.3}, Ranks: []Ranked{{Index: 1, Score: 0.1, Logit: -0.3}},
 	}}
 	data, err := encodeEvent(want)
 	if err != nil {
@@ -97,7 +97,7 @@ func TestAnswerComesBackWhole(t *testing.T) {
 
 func TestUnknownFormatIsRefused(t *testing.T) {
 	for _, data := range []string{
-		"edged request 4\n{}", "edged request 0\n{}", "edged request 3", "edged request 03\n{}", "edged note 3\n{}", "edged answer 4\n{}", "PK\x03\x04", "\n{}", "",
+		"edged request 5\n{}", "edged request 0\n{}", "edged request 4", "edged request 04\n{}", "edged note 4\n{}", "edged answer 5\n{}", "PK\x03\x04", "\n{}", "",
 		"edged request 1\n{\"Request\":{\"ID\":\"a\",\"Options\":{},\"Adapters\":null,\"Sings\":true}}",
 		"edged request 1\n{\"Request\":{\"ID\":\"a\"},\"Sings\":true}",
 	} {
@@ -105,10 +105,10 @@ func TestUnknownFormatIsRefused(t *testing.T) {
 			t.Errorf("request %q: %v", data, err)
 		}
 	}
-	if _, err := decodeEvent([]byte("edged answer 4\n{}")); !errors.Is(err, errFormat) {
+	if _, err := decodeEvent([]byte("edged answer 5\n{}")); !errors.Is(err, errFormat) {
 		t.Error(err)
 	}
-	if _, err := decodeNote([]byte("edged note 4\n{}")); !errors.Is(err, errFormat) {
+	if _, err := decodeNote([]byte("edged note 5\n{}")); !errors.Is(err, errFormat) {
 		t.Error(err)
 	}
 	if n, err := decodeNote(nil); err != nil || n.Attempt != 1 {
@@ -117,9 +117,9 @@ func TestUnknownFormatIsRefused(t *testing.T) {
 }
 
 // TestJournalOfEarlierBuilds reads folders that builds wrote whose process was killed amid its work. testdata/journal-0 is from the last
-// one that wrote no format, journal-1 from the first that did.
+// one that wrote no format, journal-1 from the first that did, and journal-2 from the last that wrote version 2.
 func TestJournalOfEarlierBuilds(t *testing.T) {
-	for _, name := range []string{"journal-0", "journal-1"} {
+	for _, name := range []string{"journal-0", "journal-1", "journal-2"} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir() // opening compacts
 			if err := os.CopyFS(dir, os.DirFS(filepath.Join("testdata", name))); err != nil {

@@ -1,6 +1,8 @@
 package fields
 
 import (
+	"encoding/base64"
+	"encoding/binary"
 	"math"
 	"strconv"
 
@@ -122,6 +124,79 @@ func Texts(raw []byte, mostTexts, leastBytes, mostBytes int) ([]string, *Error) 
 		texts = append(texts, s)
 		return err
 	})
+	return texts, err
+}
+
+// EmbedOption reads what a request for embeddings has beside its texts, under the names that MQTT and OpenAI's form share.
+func EmbedOption(req *dispatch.Request, key string, raw []byte) (known bool, err *Error) {
+	switch key {
+	case "task", "prompt_name":
+		var task string
+		if task, err = Text(raw, dispatch.MaxTask); err == nil && req.Task != "" && task != req.Task {
+			err = Bad("", "%q is not the %q that the other of task and prompt_name says", Short(task), Short(req.Task))
+		}
+		req.Task = task
+	case "dimensions":
+		var n int64
+		n, err = Int(raw, 1, dispatch.MaxDims)
+		req.Dims = int(n)
+	case "encoding_format":
+		var word string
+		if word, err = Text(raw, 64); err == nil && word != "float" && word != "base64" {
+			err = Bad("", `%q is neither "float" nor "base64"`, Short(word))
+		}
+		req.Packed = word == "base64"
+	case "truncate":
+		var cut bool
+		cut, err = Bool(raw)
+		req.Whole = !cut
+	default:
+		return false, nil
+	}
+	return true, err
+}
+
+// Packed is a vector as base64 of its little-endian float32s.
+func Packed(v []float32) string {
+	b := make([]byte, 0, 4*len(v))
+	for _, f := range v {
+		b = binary.LittleEndian.AppendUint32(b, math.Float32bits(f))
+	}
+	return base64.StdEncoding.EncodeToString(b)
+}
+
+// Documents takes a list of documents to be ranked: texts, or objects with one in "text", as other servers take them.
+func Documents(raw []byte, most int) ([]string, *Error) {
+	var texts []string
+	err := Array(raw, func(i int, raw []byte) *Error {
+		if i >= most {
+			return Bad("", "more than %d documents are too many", most)
+		}
+		text := raw
+		if raw[0] == '{' {
+			text = nil
+			if err := Object(raw, func(key string, raw []byte) *Error {
+				if key == "text" {
+					text = raw
+				}
+				return nil
+			}); err != nil {
+				return err
+			}
+			if text == nil {
+				return Bad("text", "is missing")
+			}
+		}
+		s, err := Text(text, math.MaxInt32)
+		if err == nil && s == "" {
+			err = Bad("", "is empty")
+		}
+		texts = append(texts, s)
+		return err
+	})
+	if err == nil && len(texts) == 0 {
+		err = Bad("", "holds no document")
+	}
 	return texts, err
 }
 

@@ -1,12 +1,9 @@
 package http
 
 import (
-	"encoding/base64"
-	"encoding/binary"
 	"math"
 	"net/http"
 	"slices"
-	"sort"
 
 	"edged/core/serve/dispatch"
 	"edged/core/serve/door/fields"
@@ -17,10 +14,10 @@ import (
 const maxTexts = 4096
 
 // embedded asks for the vectors of texts. nil, nil: the client has gone.
-func (d *Door) embedded(w http.ResponseWriter, r *http.Request, texts []string) (vectors [][]float32, tokens int, err *dispatch.Error) {
-	for len(texts) > 0 {
+func (d *Door) embedded(w http.ResponseWriter, r *http.Request, want *wanted) (vectors [][]float32, tokens int, err *dispatch.Error) {
+	for texts := want.texts; len(texts) > 0; {
 		n := min(len(texts), dispatch.MaxTexts)
-		l, err := d.wait(w, r, &dispatch.Request{Kind: dispatch.Embed, Texts: texts[:n]})
+		l, err := d.wait(w, r, &dispatch.Request{Kind: dispatch.Embed, Texts: texts[:n], Task: want.how.Task, Dims: want.how.Dims, Whole: want.how.Whole})
 		if err != nil || l == nil {
 			return nil, 0, err
 		}
@@ -50,9 +47,9 @@ func inputs(raw []byte) ([]string, *fields.Error) {
 
 // wanted is a request for embeddings, read.
 type wanted struct {
-	model  Model
-	texts  []string
-	base64 bool
+	model Model
+	texts []string
+	how   dispatch.Request // what else the body says of the vectors
 }
 
 // embeddingsBody reads the body of a request for embeddings.
@@ -64,15 +61,10 @@ func (d *Door) embeddingsBody(body []byte) (*wanted, *dispatch.Error) {
 			dr.name, err = fields.Text(raw, maxName)
 		case "input":
 			want.texts, err = inputs(raw)
-		case "encoding_format":
-			var word string
-			if word, err = fields.Text(raw, 64); err == nil && word != "float" && word != "base64" {
-				err = fields.Bad("", `%q is neither "float" nor "base64"`, clip(word))
-			}
-			want.base64 = word == "base64"
-		case "dimensions":
-			err = fields.Bad("", "vectors have the model's own length")
 		default:
+			if known, err := fields.EmbedOption(&want.how, key, raw); known {
+				return true, err
+			}
 			return slices.Contains(silent, key), nil
 		}
 		return true, err
@@ -96,7 +88,7 @@ func (d *Door) embeddings(w http.ResponseWriter, r *http.Request) {
 	if want == nil {
 		return
 	}
-	vectors, tokens, err := d.embedded(w, r, want.texts)
+	vectors, tokens, err := d.embedded(w, r, want)
 	if err != nil {
 		refuseError(w, openAI, err)
 		return
@@ -112,146 +104,12 @@ func (d *Door) embeddings(w http.ResponseWriter, r *http.Request) {
 	data := make([]item, len(vectors))
 	for i, v := range vectors {
 		data[i] = item{"embedding", i, v}
-		if want.base64 {
-			data[i].Embedding = packed(v)
+		if want.how.Packed {
+			data[i].Embedding = fields.Packed(v)
 		}
 	}
 	writeJSON(w, http.StatusOK, map[string]any{
 		"object": "list", "data": data, "model": want.model.ID,
 		"usage": map[string]int{"prompt_tokens": tokens, "total_tokens": tokens},
 	})
-}
-
-// packed is a vector as base64 of its little-endian float32s.
-func packed(v []float32) string {
-	b := make([]byte, 0, 4*len(v))
-	for _, f := range v {
-		b = binary.LittleEndian.AppendUint32(b, math.Float32bits(f))
-	}
-	return base64.StdEncoding.EncodeToString(b)
-}
-
-// ranked is a request to rank documents, read.
-type ranked struct {
-	model Model
-	texts []string // the query, then the documents
-	count int
-	top   int
-	echo  bool
-}
-
-// rerankBody reads the body of a request to rank documents, which has the same form at several servers.
-func (d *Door) rerankBody(body []byte) (*ranked, *dispatch.Error) {
-	dr, want := newDraft(dispatch.Embed, ""), &ranked{texts: []string{""}, top: maxTexts}
-	err := dr.read(body, func(key string, raw []byte) (known bool, err *fields.Error) {
-		switch key {
-		case "model":
-			dr.name, err = fields.Text(raw, maxName)
-		case "query":
-			if want.texts[0], err = fields.Text(raw, math.MaxInt32); err == nil && want.texts[0] == "" {
-				err = fields.Bad("", "is empty")
-			}
-		case "documents", "texts":
-			err = fields.Array(raw, want.document)
-		case "top_n":
-			var n int64
-			n, err = fields.Int(raw, 1, math.MaxInt32)
-			want.top = int(n)
-		case "return_documents":
-			want.echo, err = fields.Bool(raw)
-		default:
-			return slices.Contains(silent, key), nil
-		}
-		return true, err
-	})
-	switch {
-	case err != nil:
-	case !dr.given["query"]:
-		err = fields.Bad("query", "is missing")
-	case want.count == 0:
-		err = fields.Bad("documents", "is missing")
-	}
-	if err != nil {
-		return nil, invalid(err)
-	}
-	if err := dr.resolve(d); err != nil {
-		return nil, err
-	}
-	want.model = dr.model
-	return want, nil
-}
-
-// document reads one document: a text, or an object with one.
-func (k *ranked) document(i int, raw []byte) *fields.Error {
-	if i >= maxTexts-1 {
-		return fields.Bad("", "more than %d documents are too many", maxTexts-1)
-	}
-	k.count++
-	text := raw
-	if raw[0] == '{' {
-		text = nil
-		if err := fields.Object(raw, func(key string, raw []byte) *fields.Error {
-			if key == "text" {
-				text = raw
-			}
-			return nil
-		}); err != nil {
-			return err
-		}
-		if text == nil {
-			return fields.Bad("text", "is missing")
-		}
-	}
-	s, err := fields.Text(text, math.MaxInt32)
-	if err == nil && s == "" {
-		err = fields.Bad("", "is empty")
-	}
-	k.texts = append(k.texts, s)
-	return err
-}
-
-// rerank answers POST /v1/rerank by the cosine of the embeddings: what a model that was not made for ranking can tell.
-func (d *Door) rerank(w http.ResponseWriter, r *http.Request) {
-	want := post(d, w, r, openAI, d.rerankBody)
-	if want == nil {
-		return
-	}
-	vectors, tokens, err := d.embedded(w, r, want.texts)
-	if err != nil {
-		refuseError(w, openAI, err)
-		return
-	}
-	if len(vectors) != len(want.texts) {
-		return
-	}
-	type result struct {
-		Index    int     `json:"index"`
-		Score    float64 `json:"relevance_score"`
-		Document any     `json:"document,omitempty"`
-	}
-	results := make([]result, want.count)
-	for i := range results {
-		results[i] = result{Index: i, Score: cosine(vectors[0], vectors[i+1])}
-		if want.echo {
-			results[i].Document = map[string]string{"text": want.texts[i+1]}
-		}
-	}
-	sort.SliceStable(results, func(a, b int) bool { return results[a].Score > results[b].Score })
-	writeJSON(w, http.StatusOK, map[string]any{
-		"id": newID("rerank-"), "object": "list", "model": want.model.ID, "results": results[:min(want.top, len(results))],
-		"usage": map[string]int{"prompt_tokens": tokens, "total_tokens": tokens},
-	})
-}
-
-// cosine is the cosine of the angle between two vectors; 0 where one of them is none.
-func cosine(a, b []float32) float64 {
-	var dot, na, nb float64
-	for i := range min(len(a), len(b)) {
-		x, y := float64(a[i]), float64(b[i])
-		dot, na, nb = dot+x*y, na+x*x, nb+y*y
-	}
-	if na == 0 || nb == 0 {
-		return 0
-	}
-	return dot / math.Sqrt(na*nb)
 }

@@ -376,10 +376,8 @@ func (d *Door) ollamaEmbedBody(field string) func(body []byte) (*wanted, *dispat
 			switch key {
 			case field:
 				want.texts, err = inputs(raw)
-			case "truncate": // what is too long is refused either way
-				_, err = fields.Bool(raw)
-			case "dimensions":
-				err = fields.Bad("", "vectors have the model's own length")
+			case "truncate", "dimensions":
+				return fields.EmbedOption(&want.how, key, raw)
 			case "model", "options", "keep_alive":
 				return dr.field(key, raw)
 			default:
@@ -419,7 +417,7 @@ func (d *Door) ollamaVectors(w http.ResponseWriter, r *http.Request, field strin
 	if want == nil {
 		return nil, nil, 0
 	}
-	vectors, tokens, err := d.embedded(w, r, want.texts)
+	vectors, tokens, err := d.embedded(w, r, want)
 	if err != nil {
 		refuseError(w, ollama, err)
 	}

@@ -2,10 +2,12 @@ package http
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -107,9 +109,11 @@ func TestRefused(t *testing.T) {
 		{"/v1/completions", `{"prompt":"a","suffix":"b"}`, "suffix: what follows a gap cannot be served"},
 		{"/v1/embeddings", `{}`, "input: is missing"},
 		{"/v1/embeddings", `{"input":[[1,2]]}`, "input[0]: wants a text, not a list: token ids are of another vocabulary than this model's (with LangChain, set check_embedding_ctx_length=False)"},
-		{"/v1/embeddings", `{"input":"a","dimensions":5}`, "dimensions: vectors have the model's own length"},
+		{"/v1/embeddings", `{"input":"a","dimensions":0}`, "dimensions: 0 is outside 1 to 1048576"},
 		{"/v1/embeddings", `{"input":"a","encoding_format":"int8"}`, `encoding_format: "int8" is neither "float" nor "base64"`},
 		{"/v1/rerank", `{"query":"a"}`, "documents: is missing"},
+		{"/v1/rerank", `{"query":"a","documents":[]}`, "documents: holds no document"},
+		{"/v1/rerank", `{"documents":["a"]}`, "query: is missing"},
 		{"/v1/responses", `{}`, "input: is missing"},
 		{"/v1/responses", `{"input":"a","previous_response_id":"x"}`, "previous_response_id: is not a field that this node can serve"},
 		{"/v1/responses", `{"input":[{"type":"item_reference","id":"x"}]}`, `input[0].type: "item_reference" is not served`},
@@ -474,14 +478,50 @@ func TestEmbeddings(t *testing.T) {
 	if err != nil || string(raw) != "\x00\x00\x80\x3f\x00\x00\x80\x3f" {
 		t.Errorf("%q, %v", raw, err)
 	}
+	h.post("/v1/embeddings", `{"input":"a","dimensions":1,"task":"query","truncate":false}`)
+	if req := h.fake.last(t); req.Dims != 1 || req.Task != "query" || !req.Whole {
+		t.Errorf("asked for %+v", req)
+	}
+	h.post("/api/embed", `{"model":"tiny","input":"a","dimensions":2,"truncate":true}`)
+	if req := h.fake.last(t); req.Dims != 2 || req.Whole {
+		t.Errorf("asked for %+v", req)
+	}
 	// More than a request takes are computed in several.
 	v = h.post("/v1/embeddings", `{"input":["`+strings.Repeat(`x","`, 300)+`y"]}`)
 	if n := len(at(t, v, "data").([]any)); n != 301 || len(h.fake.last(t).Texts) != 45 {
 		t.Errorf("%d vectors", n)
 	}
-	v = h.post("/v1/rerank", `{"query":"abc","documents":["a",{"text":"abcd"},"abc"],"top_n":2,"return_documents":true}`)
-	if at(t, v, "results.0.index") != 2.0 || at(t, v, "results.1.index") != 1.0 || at(t, v, "results.0.document.text") != "abc" || len(at(t, v, "results").([]any)) != 2 {
+}
+
+// TestRerank: the best documents come first, more than one request takes are ranked in several, and a model that ranks nothing says so.
+func TestRerank(t *testing.T) {
+	h := open(t, nil)
+	h.fake.play = func(req *dispatch.Request, s dispatch.Sink) {
+		l := &dispatch.Last{Finish: "stop", Usage: backend.Usage{PromptTokens: len(req.Texts)}}
+		for i, text := range req.Texts {
+			l.Ranks = append(l.Ranks, dispatch.Ranked{Index: i, Score: 0.5, Logit: float32(len(text))})
+		}
+		slices.SortStableFunc(l.Ranks, func(a, b dispatch.Ranked) int { return cmp.Compare(b.Logit, a.Logit) })
+		s.Event(req, dispatch.Event{Attempt: 1, Last: l})
+	}
+	v := h.post("/v1/rerank", `{"model":"tiny","query":"abc","documents":["ab",{"text":"abcd"},"abc"],"top_n":2,"return_documents":true,"instruct":"fits"}`)
+	if at(t, v, "results.0.index") != 1.0 || at(t, v, "results.1.index") != 2.0 || at(t, v, "results.0.document.text") != "abcd" || len(at(t, v, "results").([]any)) != 2 ||
+		at(t, v, "results.0.relevance_score") != 0.5 || at(t, v, "results.0.logit") != 4.0 || at(t, v, "usage.prompt_tokens") != 3.0 {
 		t.Errorf("%v", v)
+	}
+	if req := h.fake.last(t); req.Kind != dispatch.Rank || req.Query != "abc" || req.Instruct != "fits" || req.Texts[1] != "abcd" {
+		t.Errorf("asked for %+v", req)
+	}
+	v = h.post("/v1/rerank", `{"query":"a","documents":["`+strings.Repeat(`x","`, 299)+`xyz","xy"]}`)
+	results := at(t, v, "results").([]any)
+	if len(results) != 301 || at(t, v, "results.0.index") != 299.0 || at(t, v, "results.1.index") != 300.0 || at(t, v, "results.2.index") != 0.0 || len(h.fake.last(t).Texts) != 45 {
+		t.Errorf("%d results, of the last request %d", len(results), len(h.fake.last(t).Texts))
+	}
+	h.fake.play = func(req *dispatch.Request, s dispatch.Sink) {
+		s.Event(req, dispatch.Event{Attempt: 1, Last: &dispatch.Last{Error: &dispatch.Error{Code: dispatch.CodeUnsupported, Message: "ranking: no"}}})
+	}
+	if resp, text := h.do(http.MethodPost, "/v1/rerank", `{"query":"a","documents":["b"]}`); resp.StatusCode != http.StatusBadRequest || !strings.Contains(text, "ranking: no") {
+		t.Errorf("%s %s", resp.Status, text)
 	}
 }
 

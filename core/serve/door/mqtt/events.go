@@ -1,6 +1,8 @@
 package mqtt
 
 import (
+	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -41,13 +43,14 @@ type Of struct{ Done, Of int }
 
 // Result is what an answer holds.
 type Result struct {
-	Text       *string     `json:"text,omitempty"` // nil where nothing was generated (embed, score)
-	Finish     string      `json:"finish_reason,omitempty"`
-	ToolCalls  []ToolCall  `json:"tool_calls,omitempty"`
-	Logprobs   []Logprob   `json:"logprobs,omitempty"`
-	Choices    []Choice    `json:"choices,omitempty"`    // n > 1: all, the first of them above too
-	Embeddings [][]float32 `json:"embeddings,omitempty"` // embed: one for each text
-	Scores     []float32   `json:"scores,omitempty"`     // score: ln p of each token after the first
+	Text       *string    `json:"text,omitempty"` // nil where nothing was generated (embed, score, rerank)
+	Finish     string     `json:"finish_reason,omitempty"`
+	ToolCalls  []ToolCall `json:"tool_calls,omitempty"`
+	Logprobs   []Logprob  `json:"logprobs,omitempty"`
+	Choices    []Choice   `json:"choices,omitempty"`    // n > 1: all, the first of them above too
+	Embeddings []Vector   `json:"embeddings,omitempty"` // embed: one for each text
+	Scores     []float32  `json:"scores,omitempty"`     // score: ln p of each token after the first
+	Results    []Ranked   `json:"results,omitempty"`    // rerank: the best first
 
 	Dropped  int           `json:"dropped_messages,omitempty"` // that context_policy left out
 	Usage    Usage         `json:"usage"`
@@ -56,6 +59,47 @@ type Result struct {
 	Adapters []AdapterUsed `json:"adapters"`
 	Seed     *uint64       `json:"seed,omitempty"` // nil where nothing was generated
 	Node     string        `json:"node"`
+}
+
+// Vector is a text's vector, in JSON a list of numbers or base64 of their float32s, little-endian.
+type Vector struct {
+	Values []float32
+	Packed bool
+}
+
+// MarshalJSON writes it.
+func (v Vector) MarshalJSON() ([]byte, error) {
+	if v.Packed {
+		return json.Marshal(fields.Packed(v.Values))
+	}
+	return json.Marshal(v.Values)
+}
+
+// UnmarshalJSON reads either form.
+func (v *Vector) UnmarshalJSON(data []byte) error {
+	if !bytes.HasPrefix(data, []byte(`"`)) {
+		v.Packed = false
+		return json.Unmarshal(data, &v.Values)
+	}
+	var raw []byte // encoding/json reads base64
+	if err := json.Unmarshal(data, &raw); err != nil {
+		return err
+	}
+	if len(raw)%4 != 0 {
+		return fmt.Errorf("mqtt: a vector of %d bytes is no list of float32", len(raw))
+	}
+	v.Packed, v.Values = true, make([]float32, len(raw)/4)
+	for i := range v.Values {
+		v.Values[i] = math.Float32frombits(binary.LittleEndian.Uint32(raw[4*i:]))
+	}
+	return nil
+}
+
+// Ranked is how well a document fits a query.
+type Ranked struct {
+	Index int     `json:"index"` // of the document, from 0
+	Score float32 `json:"score"` // the logit after the function that the model's files name
+	Logit float32 `json:"logit"`
 }
 
 // Choice is one of several answers.
@@ -214,13 +258,19 @@ func errorOf(err *dispatch.Error) *Error {
 
 func resultOf(req *dispatch.Request, l *dispatch.Last) *Result {
 	r := &Result{
-		Finish: l.Finish, Embeddings: l.Vectors, Scores: l.Scores, Dropped: l.Dropped,
+		Finish: l.Finish, Scores: l.Scores, Dropped: l.Dropped,
 		Usage:   Usage{l.Usage.PromptTokens, l.Usage.CachedTokens, l.Usage.CompletionTokens, l.Usage.VirtualTokens, l.Thought},
 		Timings: timingsOf(l.Timings), Model: l.Model, Node: l.Node,
 		Adapters: make([]AdapterUsed, len(l.Adapters)),
 	}
 	for i, a := range l.Adapters {
 		r.Adapters[i] = AdapterUsed(a)
+	}
+	for _, v := range l.Vectors {
+		r.Embeddings = append(r.Embeddings, Vector{v, req.Packed})
+	}
+	for _, x := range l.Ranks {
+		r.Results = append(r.Results, Ranked(x))
 	}
 	if req.Kind != dispatch.Generate {
 		return r

@@ -40,6 +40,8 @@ func TestEvents(t *testing.T) {
 	embedded.Choices, embedded.Finish, embedded.Vectors = nil, "", [][]float32{{0.5, -1}, {2, 3}}
 	scored := answered()
 	scored.Choices, scored.Finish, scored.Scores = nil, "", []float32{-1.5, -0.25}
+	ranked := answered()
+	ranked.Choices, ranked.Finish, ranked.Ranks = nil, "", []dispatch.Ranked{{Index: 1, Score: 0.5, Logit: 0}, {Index: 0, Score: 0.25, Logit: -1.5}}
 	tail := `"usage":{"prompt_tokens":12,"cached_tokens":4,"completion_tokens":3,"virtual_tokens":2},"timings":{"queue_ms":1.5,"first_token_ms":20,"prefill_ms":10,"decode_ms":40,"prefill_tps":800,"decode_tps":50},"model":"hearth","adapters":[{"name":"pirate","sha256":"ab","scale":1}]`
 	tests := []struct {
 		name string
@@ -80,7 +82,19 @@ func TestEvents(t *testing.T) {
 			`{"id":"r","attempt":1,"seq":0,"done":true,"text":"","finish_reason":"cancelled","usage":{"prompt_tokens":0,"cached_tokens":0,"completion_tokens":0},"timings":{"queue_ms":0,"first_token_ms":0,"prefill_ms":0,"decode_ms":0,"prefill_tps":0,"decode_tps":0},"model":"","adapters":[],"seed":0,"node":"pi"}`,
 		},
 		{"embed", dispatch.Request{Kind: dispatch.Embed}, dispatch.Event{Attempt: 1, Last: embedded}, `{"id":"r","attempt":1,"seq":0,"done":true,"embeddings":[[0.5,-1],[2,3]],` + tail + `,"node":"pi"}`},
+		{
+			"embed packed",
+			dispatch.Request{Kind: dispatch.Embed, Packed: true},
+			dispatch.Event{Attempt: 1, Last: embedded},
+			`{"id":"r","attempt":1,"seq":0,"done":true,"embeddings":["AAAAPwAAgL8=","AAAAQAAAQEA="],` + tail + `,"node":"pi"}`,
+		},
 		{"score", dispatch.Request{Kind: dispatch.Score}, dispatch.Event{Attempt: 1, Last: scored}, `{"id":"r","attempt":1,"seq":0,"done":true,"scores":[-1.5,-0.25],` + tail + `,"node":"pi"}`},
+		{
+			"rerank",
+			dispatch.Request{Kind: dispatch.Rank},
+			dispatch.Event{Attempt: 1, Last: ranked},
+			`{"id":"r","attempt":1,"seq":0,"done":true,"results":[{"index":1,"score":0.5,"logit":0},{"index":0,"score":0.25,"logit":-1.5}],` + tail + `,"node":"pi"}`,
+		},
 		{
 			"error",
 			dispatch.Request{},

@@ -112,7 +112,7 @@ func TestSubscriptionRefused(t *testing.T) {
 		return friendly(c, p, 0x80)
 	})
 	c := settings(s.address())
-	probe(t, c, `refuses, without a user name, the subscriptions to edged/pi/ask/#, edged/pi/cancel/#, edged/pi/embed/#, edged/pi/request/#, edged/pi/score/#: its access list must let this client read them (docs/mqtt.md lists the topics that edged needs)`)
+	probe(t, c, `refuses, without a user name, the subscriptions to edged/pi/ask/#, edged/pi/cancel/#, edged/pi/embed/#, edged/pi/request/#, edged/pi/rerank/#, edged/pi/score/#: its access list must let this client read them (docs/mqtt.md lists the topics that edged needs)`)
 	d := open(t, c, &fake{}, false)
 	eventually(t, "the reason is logged", func() bool {
 		return strings.Contains(d.log.String(), "refuses, without a user name, the subscriptions to edged/pi/ask/#")

@@ -38,7 +38,7 @@ type draft struct {
 	given   map[string]bool
 }
 
-// parseRequest turns the payload of a request, an embed or a score into a Request. Its problem names the field, and the
+// parseRequest turns the payload of a request, an embed, a score or a rerank into a Request. Its problem names the field, and the
 // response topic if the id could be read.
 func (t Topics) parseRequest(in input, topic string, payload []byte, l limits) (*dispatch.Request, *problem) {
 	d := &draft{req: &dispatch.Request{Door: DoorName, Client: in.name, Kind: kindOfLevel(in.level)}, given: map[string]bool{}}
@@ -88,6 +88,8 @@ func kindOfLevel(level string) dispatch.Kind {
 		return dispatch.Embed
 	case levelScore:
 		return dispatch.Score
+	case levelRerank:
+		return dispatch.Rank
 	}
 	return dispatch.Generate
 }
@@ -153,6 +155,8 @@ func (d *draft) field(key string, raw []byte) *fields.Error {
 		known, err = d.embedField(key, raw)
 	case dispatch.Score:
 		known, err = d.scoreField(key, raw)
+	case dispatch.Rank:
+		known, err = d.rerankField(key, raw)
 	default:
 		known, err = d.generateField(key, raw)
 		if !known {
@@ -207,10 +211,10 @@ func (d *draft) commonField(key string, raw []byte) (known bool, err *fields.Err
 	return true, err
 }
 
-// embedField reads what an embed has: texts.
+// embedField reads what an embed has: texts, and how their vectors are to be.
 func (d *draft) embedField(key string, raw []byte) (known bool, err *fields.Error) {
 	if key != "input" {
-		return false, nil
+		return fields.EmbedOption(d.req, key, raw)
 	}
 	d.req.Texts, err = fields.Texts(raw, dispatch.MaxTexts, 1, math.MaxInt32)
 	if err == nil && len(d.req.Texts) == 0 {
@@ -229,6 +233,25 @@ func (d *draft) scoreField(key string, raw []byte) (known bool, err *fields.Erro
 		if err == nil && len(d.req.IDs) == 0 {
 			err = fields.Bad("", "holds no token")
 		}
+	default:
+		return false, nil
+	}
+	return true, err
+}
+
+// rerankField reads what a rerank has: a query and documents.
+func (d *draft) rerankField(key string, raw []byte) (known bool, err *fields.Error) {
+	switch key {
+	case "query":
+		d.req.Query, err = promptField(raw)
+	case "documents":
+		d.req.Texts, err = fields.Documents(raw, dispatch.MaxTexts)
+	case "instruct":
+		d.req.Instruct, err = fields.Text(raw, dispatch.MaxInstruct)
+	case "top_n":
+		var n int64
+		n, err = fields.Int(raw, 1, math.MaxInt32)
+		d.req.Best = int(n)
 	default:
 		return false, nil
 	}
@@ -273,6 +296,7 @@ func (d *draft) complete() *fields.Error {
 	o := &d.req.Options
 	inputs := map[dispatch.Kind][]string{
 		dispatch.Generate: {"messages", "prompt"}, dispatch.Embed: {"input"}, dispatch.Score: {"prompt", "ids"},
+		dispatch.Rank: {"documents"},
 	}[d.req.Kind]
 	var given []string
 	for _, f := range inputs {
@@ -281,6 +305,8 @@ func (d *draft) complete() *fields.Error {
 		}
 	}
 	switch {
+	case d.req.Kind == dispatch.Rank && !d.given["query"]:
+		return fields.Bad("query", "is missing")
 	case len(given) == 0 && len(inputs) == 2:
 		return fields.Bad(inputs[0], "is missing: the request needs %s or %s", inputs[0], inputs[1])
 	case len(given) == 0:

@@ -179,12 +179,27 @@ func TestAccepted(t *testing.T) {
 			dispatch.Request{ID: "a", Kind: dispatch.Embed, Client: "c", Reply: "edged/pi/response/c/a", Texts: []string{"x"}, Priority: 1},
 		},
 		{
+			"embed otherwise", "edged/pi/embed", `{"id":"a","input":"x","task":"query","dimensions":128,"encoding_format":"base64","truncate":false}`,
+			dispatch.Request{ID: "a", Kind: dispatch.Embed, Reply: "edged/pi/response/a", Texts: []string{"x"}, Task: "query", Dims: 128, Packed: true, Whole: true},
+		},
+		{
+			"embed by other names", "edged/pi/embed", `{"id":"a","input":"x","prompt_name":"query","encoding_format":"float","truncate":true,"task":null}`,
+			dispatch.Request{ID: "a", Kind: dispatch.Embed, Reply: "edged/pi/response/a", Texts: []string{"x"}, Task: "query"},
+		},
+		{
 			"score text", "edged/pi/score", `{"id":"a","prompt":"x","adapter":"p"}`,
 			dispatch.Request{ID: "a", Kind: dispatch.Score, Reply: "edged/pi/response/a", Prompt: "x", Adapters: []dispatch.AdapterRef{{Name: "p", Scale: 1}}},
 		},
 		{
 			"score ids", "edged/pi/score", `{"id":"a","ids":[1,2,3]}`,
 			dispatch.Request{ID: "a", Kind: dispatch.Score, Reply: "edged/pi/response/a", IDs: []int32{1, 2, 3}},
+		},
+		{
+			"rerank", "edged/pi/rerank/c", `{"id":"a","query":"q","documents":["x",{"text":"y","title":"t"}],"top_n":1,"instruct":"i","deadline_ms":5}`,
+			dispatch.Request{
+				ID: "a", Kind: dispatch.Rank, Client: "c", Reply: "edged/pi/response/c/a", Query: "q", Texts: []string{"x", "y"}, Best: 1, Instruct: "i",
+				Deadline: 5 * time.Millisecond,
+			},
 		},
 	}
 	for _, test := range tests {
@@ -336,11 +351,22 @@ func TestRefusedElsewhere(t *testing.T) {
 		{"edged/pi/embed", `{"id":"a","input":[""]}`, "input[0]: is empty"},
 		{"edged/pi/embed", `{"id":"a","input":"x","temperature":1}`, "temperature: is not a field of this request"},
 		{"edged/pi/embed", `{"id":"a","input":"x","messages":[]}`, "messages: is not a field of this request"},
+		{"edged/pi/embed", `{"id":"a","input":"x","dimensions":0}`, "dimensions: 0 is outside 1 to 1048576"},
+		{"edged/pi/embed", `{"id":"a","input":"x","encoding_format":"int8"}`, `encoding_format: "int8" is neither "float" nor "base64"`},
+		{"edged/pi/embed", `{"id":"a","input":"x","truncate":1}`, "truncate: wants true or false, not the number 1"},
 		{"edged/pi/score", `{"id":"a"}`, "prompt: is missing: the request needs prompt or ids"},
 		{"edged/pi/score", `{"id":"a","prompt":"x","ids":[1]}`, "ids: cannot stand beside prompt"},
 		{"edged/pi/score", `{"id":"a","ids":[]}`, "ids: holds no token"},
 		{"edged/pi/score", `{"id":"a","ids":[1,"2"]}`, "ids[1]: wants a whole number, not a text"},
 		{"edged/pi/score", `{"id":"a","prompt":"x","stream":true}`, "stream: is not a field of this request"},
+		{"edged/pi/rerank", `{"id":"a","documents":["x"]}`, "query: is missing"},
+		{"edged/pi/rerank", `{"id":"a","query":"x"}`, "documents: is missing"},
+		{"edged/pi/rerank", `{"id":"a","query":"","documents":["x"]}`, "query: is empty"},
+		{"edged/pi/rerank", `{"id":"a","query":"x","documents":[]}`, "documents: holds no document"},
+		{"edged/pi/rerank", `{"id":"a","query":"x","documents":["a",""]}`, "documents[1]: is empty"},
+		{"edged/pi/rerank", `{"id":"a","query":"x","documents":["a",{"title":"b"}]}`, "documents[1].text: is missing"},
+		{"edged/pi/rerank", `{"id":"a","query":"x","documents":["a"],"top_n":0}`, "top_n: 0 is outside 1 to 2147483647"},
+		{"edged/pi/rerank", `{"id":"a","query":"x","documents":["a"],"input":"b"}`, "input: is not a field of this request"},
 	}
 	for _, test := range tests {
 		_, p := parse(test.topic, test.payload)
@@ -351,6 +377,9 @@ func TestRefusedElsewhere(t *testing.T) {
 		if valid(schema(t, in.level), test.payload) == nil {
 			t.Errorf("%s %s: the schema accepts it", test.topic, test.payload)
 		}
+	}
+	if _, p := parse("edged/pi/embed", `{"id":"a","input":"x","task":"query","prompt_name":"document"}`); p == nil || p.err.Message != `prompt_name: "document" is not the "query" that the other of task and prompt_name says` {
+		t.Errorf("got %v", p)
 	}
 	if _, p := parse("edged/pi/request", `{"id":"a","prompt":"x","reply_to":"home/x"}`); p == nil || p.err.Message != "reply_to: is not allowed: mqtt.reply_to_allow is empty on this node" {
 		t.Errorf("got %v", p)
@@ -407,9 +436,11 @@ func FuzzRequest(f *testing.F) {
 	f.Add([]byte(`{"id":"a","messages":[{"role":"user","content":[{"type":"text","text":"x","volatile":true},{"type":"text","text":"y"}]}]}`), "edged/pi/request/c")
 	f.Add([]byte(`{"id":"a","input":["x"]}`), "edged/pi/embed")
 	f.Add([]byte(`{"id":"a","ids":[1]}`), "edged/pi/score/x")
+	f.Add([]byte(`{"input":"x","task":"a","prompt_name":"a","dimensions":3,"encoding_format":"base64","truncate":false}`), "edged/pi/embed")
+	f.Add([]byte(`{"query":"a","documents":["b",{"text":"c"}],"top_n":1,"instruct":"d"}`), "edged/pi/rerank")
 	f.Add([]byte(`{"id":"a"}`), "edged/@g/cancel")
 	schemas := map[string]*jsonschema.Schema{}
-	for _, level := range []string{levelRequest, levelEmbed, levelScore, levelCancel} {
+	for _, level := range []string{levelRequest, levelEmbed, levelScore, levelRerank, levelCancel} {
 		schemas[level] = schema(f, level)
 	}
 	f.Fuzz(func(t *testing.T, payload []byte, topic string) {

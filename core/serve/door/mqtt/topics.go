@@ -16,6 +16,7 @@ const (
 	levelCancel       = "cancel"
 	levelEmbed        = "embed"
 	levelScore        = "score"
+	levelRerank       = "rerank"
 	levelErrors       = "errors"
 	levelAvailability = "availability"
 	levelStatus       = "status"
@@ -121,6 +122,7 @@ func (t Topics) Filters() map[string]byte {
 		root + "/" + levelRequest + "/#": 1,
 		root + "/" + levelEmbed + "/#":   1,
 		root + "/" + levelScore + "/#":   1,
+		root + "/" + levelRerank + "/#":  1,
 		root + "/" + levelCancel + "/#":  0,
 	}
 	if t.Group != "" {
@@ -153,7 +155,7 @@ func (t Topics) leaveAll(group string) []string {
 
 // input is what a topic that a client published on means.
 type input struct {
-	level string // levelAsk, levelRequest, levelEmbed, levelScore or levelCancel
+	level string // levelAsk, levelRequest, levelEmbed, levelScore, levelRerank or levelCancel
 	name  string // CLIENT, or TAG of an ask; "": none
 	group string // on the topics of this group; "": on the node's own
 }
@@ -174,7 +176,7 @@ func (t Topics) parse(topic string) (in input, problem string, ok bool) {
 	level, name, named := strings.Cut(rest, "/")
 	switch level {
 	case levelRequest, levelCancel:
-	case levelAsk, levelEmbed, levelScore:
+	case levelAsk, levelEmbed, levelScore, levelRerank:
 		if in.group != "" {
 			return input{}, "", false
 		}

@@ -61,6 +61,8 @@ func TestParseTopic(t *testing.T) {
 		{"edged/pi/cancel/c", input{level: "cancel", name: "c"}, "", true},
 		{"edged/pi/embed", input{level: "embed"}, "", true},
 		{"edged/pi/score/c", input{level: "score", name: "c"}, "", true},
+		{"edged/pi/rerank/c", input{level: "rerank", name: "c"}, "", true},
+		{"edged/@g/rerank", input{}, "", false},
 		{"edged/@g/request/c", input{level: "request", name: "c", group: "g"}, "", true},
 		{"edged/@g/cancel", input{level: "cancel", group: "g"}, "", true},
 		{"edged/@g/ask", input{}, "", false},
