@@ -20,6 +20,7 @@ type Config struct {
 
 	Node        Node        `toml:"node"`
 	MQTT        MQTT        `toml:"mqtt"`
+	Group       Group       `toml:"group"`
 	Broker      Broker      `toml:"broker"`
 	Model       Model       `toml:"model"`
 	Backend     Backend     `toml:"backend"`
@@ -62,6 +63,11 @@ type MQTT struct {
 	SessionExpiry time.Duration `toml:"session_expiry"` // whole seconds; MQTT 5: how long the broker keeps what waits for the node; 0: without end
 	DeltaInterval time.Duration `toml:"delta_interval"` // deltas are coalesced over at least this
 	StatsInterval time.Duration `toml:"stats_interval"` // of ROOT/stats; 0: none
+}
+
+// Group says how the nodes of mqtt.share_group stand in for one another.
+type Group struct {
+	Takeover time.Duration `toml:"takeover"` // within which the others take over what a dead node had
 }
 
 // Embedded reports whether edged brings its own broker.
@@ -288,6 +294,7 @@ func Default() *Config {
 		},
 		PrefixCache: PrefixCache{Enabled: true, DiskSize: 1 << 30, DiskWritesPerDay: 2 << 30, DiskTokens: 256},
 		Draft:       Draft{Lookup: true},
+		Group:       Group{Takeover: 10 * time.Second},
 		Inbox:       Inbox{Store: "disk", DedupeWindow: 10 * time.Minute},
 		Plugins:     Plugins{HealthTimeout: 15 * time.Second, StallTimeout: 5 * time.Minute},
 		HTTP: HTTP{

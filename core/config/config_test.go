@@ -135,6 +135,7 @@ func TestBadFiles(t *testing.T) {
 		{"cert_plain", "FILE:3: mqtt.ca_file: certificates are for a tls:// or wss:// broker, and mqtt.broker is \"tcp://host\""},
 		{"base", "FILE:2: mqtt.base: \"house//llm\" must be one to eight names that match [A-Za-z0-9._-]{1,64}, with slashes between"},
 		{"share_group", "FILE:2: mqtt.share_group: \"@kitchen\" must match [A-Za-z0-9._-]{1,64}"},
+		{"group_takeover", "FILE:2: group.takeover: 1s is outside 2s to 1h0m0s"},
 		{"reply_to_allow", "FILE:2: mqtt.reply_to_allow: \"home/#/x\" is no topic filter: '#' must stand alone at the end"},
 		{"max_payload", "FILE:2: mqtt.max_payload: 1 GiB is outside 1 KiB to 64 MiB"},
 		{"keep_alive", "FILE:2: mqtt.keep_alive: 5.5s: MQTT counts it in whole seconds"},

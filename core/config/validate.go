@@ -54,6 +54,7 @@ func (c *Config) problems() []problem {
 	v.queue(&c.Queue)
 	v.prefixCache(&c.PrefixCache)
 	v.oneOf("inbox.store", c.Inbox.Store, "disk", "memory")
+	v.duration("group.takeover", c.Group.Takeover, 2*time.Second, time.Hour)
 	v.duration("inbox.dedupe_window", c.Inbox.DedupeWindow, 0, 24*time.Hour)
 	v.plugins(&c.Plugins)
 	if c.State.Dir == "" {

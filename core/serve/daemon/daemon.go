@@ -197,7 +197,10 @@ func (d *daemon) serve(ctx context.Context, n *notifier, cancel context.CancelFu
 	if err != nil {
 		return err
 	}
-	d.door = mqtt.New(mqtt.Options{Node: d.c.Node.Name, Config: d.c.MQTT, Embedded: address, Secret: d.secret, Device: device, Dispatcher: d.work, Taking: taking, Log: d.log})
+	d.door = mqtt.New(mqtt.Options{
+		Node: d.c.Node.Name, Config: d.c.MQTT, Embedded: address, Secret: d.secret, Device: device, Dispatcher: d.work, Taking: taking,
+		Takeover: d.c.Group.Takeover, Window: d.c.Inbox.DedupeWindow, Log: d.log,
+	})
 
 	// Before anything runs: an address that is taken ends the start.
 	beside, err := d.listen(ctx)

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"edged/core/config"
 	"edged/core/serve/dispatch"
@@ -50,7 +51,9 @@ type Options struct {
 	Secret     string      // that it wants for this node's client id; "": none
 	Device     *Device     // nil: nobody is told
 	Dispatcher dispatch.Submitter
-	Taking     Taking // nil: nothing is counted
+	Taking     Taking        // nil: nothing is counted
+	Takeover   time.Duration // config's group.takeover; 0: its default
+	Window     time.Duration // config's inbox.dedupe_window; 0: its default
 	Log        *slog.Logger
 }
 
@@ -69,6 +72,7 @@ type Door struct {
 	log      *slog.Logger
 	out      *outbox
 	in       *inbound
+	fleet    *fleet // nil: the node is in no group
 
 	retained *retained
 	seen     seenSet       // retained inputs that were told of
@@ -76,10 +80,13 @@ type Door struct {
 	once     sync.Once
 	leaving  chan struct{} // closed: the node takes no more of its group's requests
 	leave    sync.Once
-	proved   atomic.Bool                 // the broker deals to a shared subscription, or that could not be tried
 	learned  atomic.Pointer[packetLimit] // nil: the broker has taken what came
 	strays   chan string                 // groups that a message came from, though the node is in them no longer
 	online   atomic.Bool
+
+	telling sync.Mutex
+	told    *Status // as it was set last
+	apart   string  // why the node does not get at its group; "": it does, or is in none
 }
 
 // New returns a Door that is closed until Run.
@@ -89,6 +96,9 @@ func New(o Options) *Door {
 	}
 	if o.Config.MaxPayload <= 0 {
 		o.Config.MaxPayload = config.Default().MQTT.MaxPayload
+	}
+	if o.Takeover <= 0 {
+		o.Takeover = config.Default().Group.Takeover
 	}
 	out := newOutbox()
 	d := &Door{
@@ -105,6 +115,12 @@ func New(o Options) *Door {
 		strays:   make(chan string, 16),
 	}
 	d.settings.Secret = o.Secret
+	if d.topics.Group != "" {
+		d.fleet = newFleet(d)
+		// A broker tells of a silent node after one and a half times of this.
+		d.settings.KeepAlive = min(d.settings.KeepAlive, max(o.Takeover*2/5, time.Second).Truncate(time.Second))
+		d.settings.MaxPayload += entryBytes
+	}
 	if o.Device != nil {
 		d.retained.set(o.Device.Topic, o.Device.Payload)
 	}
@@ -124,22 +140,18 @@ func (d *Door) Online() bool { return d.online.Load() }
 // stop. What it was dealt already it keeps. It does not wait. Without a group it does nothing.
 func (d *Door) Leave() { d.leave.Do(func() { close(d.leaving) }) }
 
-// left reports whether Leave was called.
-func (d *Door) left() bool {
-	select {
-	case <-d.leaving:
-		return true
-	default:
-		return false
-	}
-}
-
 // maxPayload is the largest payload that is taken and sent.
 func (d *Door) maxPayload() int { return int(d.o.Config.MaxPayload) }
 
 // Event publishes an event of a request. It never blocks: what waits is bounded by what dispatch admits, and deltas and
 // progress are dropped when too much does.
 func (d *Door) Event(req *dispatch.Request, ev dispatch.Event) {
+	key, ofGroup := groupKey(req)
+	ofGroup = ofGroup && d.fleet != nil // else it has left the group, with work of it in its journal
+	if ofGroup && ev.Last != nil {
+		d.fleet.ended(key, req, ev)
+		return
+	}
 	if req.LastOnly && ev.Last == nil {
 		return
 	}
@@ -156,6 +168,9 @@ func (d *Door) Event(req *dispatch.Request, ev dispatch.Event) {
 		return
 	}
 	e := eventOf(req, ev)
+	if ofGroup {
+		e.Attempt = d.fleet.attemptOf(key, e.Attempt)
+	}
 	if ev.Accepted != nil { // a promise: it is not dropped
 		m.class = kept
 	}
@@ -171,7 +186,7 @@ func (d *Door) refuse(topic string, props link.Properties, p *problem) {
 	in, wrong, ok := d.topics.parse(topic)
 	named := ok && wrong == ""
 	if named && in.level == levelAsk {
-		to, told := told(d.topics.refusal(in, props, d.limits.replyToAllow, d.topics.Answer(in.name)), true)
+		to, told := told(d.topics.refusal(in, props, d.limits.replyToAllow, d.topics.groupAnswer(in.group, in.name)), true)
 		d.out.put(&outgoing{topic: to, props: told, class: complaint, payload: plainError(p.err)})
 		return
 	}
@@ -189,16 +204,16 @@ func (d *Door) refuse(topic string, props link.Properties, p *problem) {
 	if named {
 		client = in.name
 	}
-	d.complain(client, Complaint{Topic: fields.Short(topic), ID: p.id, User: p.user, Error: *errorOf(p.err)})
+	d.complain(in.group, client, Complaint{Topic: fields.Short(topic), ID: p.id, User: p.user, Error: *errorOf(p.err)})
 }
 
-// complain publishes on the errors topic of a client; "" for none.
-func (d *Door) complain(client string, c Complaint) {
+// complain publishes on the errors topic of a client, of a group where it asked one; "" for none.
+func (d *Door) complain(group, client string, c Complaint) {
 	data, err := fields.Encode(c)
 	if err != nil {
 		return // texts can always be encoded
 	}
-	d.out.put(&outgoing{topic: d.topics.Errors(client), class: complaint, payload: data})
+	d.out.put(&outgoing{topic: d.topics.groupErrors(group, client), class: complaint, payload: data})
 }
 
 // SetStatus publishes the node's state, retained, now and after every reconnect.
@@ -207,7 +222,42 @@ func (d *Door) SetStatus(s Status) {
 	if s.Adapters == nil {
 		s.Adapters = []StatusAdapter{}
 	}
+	if d.fleet != nil {
+		d.fleet.offer(&s)
+	}
+	d.telling.Lock()
+	defer d.telling.Unlock()
+	d.told = &s
+	d.tell()
+}
+
+// tell publishes the node's state as it was set last.
+func (d *Door) tell() {
+	if d.told == nil {
+		return
+	}
+	s := *d.told
+	if d.topics.Group != "" {
+		s.Group = &StatusGroup{Name: d.topics.Group, Reason: d.apart}
+	}
 	d.setRetained(d.topics.Status(), s)
+}
+
+// apartFor is why the node does not get at its group.
+func (d *Door) apartFor() string {
+	d.telling.Lock()
+	defer d.telling.Unlock()
+	return d.apart
+}
+
+// outside says why the node does not get at its group; "": it does.
+func (d *Door) outside(why string) {
+	d.telling.Lock()
+	defer d.telling.Unlock()
+	if d.apart != why {
+		d.apart = why
+		d.tell()
+	}
 }
 
 // SetDevice publishes what Home Assistant is told, where it is told anything.
@@ -254,5 +304,7 @@ func (d *Door) PublishStats(s Stats) {
 func newID(prefix string) string {
 	var b [16]byte
 	_, _ = rand.Read(b[:]) // it never fails
-	return prefix + hex.EncodeToString(b[:])
+	return prefix + hexed(b[:])
 }
+
+func hexed(b []byte) string { return hex.EncodeToString(b) }

@@ -1,7 +1,6 @@
 package mqtt_test
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -647,43 +646,6 @@ func TestDuplicateClientID(t *testing.T) {
 			eventually(t, "the cause is named", func() bool {
 				return strings.Contains(a.log.String()+b.log.String(), "another client uses the same client id")
 			})
-		})
-	}
-}
-
-// TestShareGroup: one of two nodes takes each request, and a cancel reaches both.
-func TestShareGroup(t *testing.T) {
-	t.Parallel()
-	for name, start := range brokers() {
-		t.Run(name, func(t *testing.T) {
-			s := start(t)
-			c := settings(s.address())
-			c.ShareGroup = "house"
-			fakes := []*fake{{}, {}}
-			for i, f := range fakes {
-				ctx, cancel := context.WithCancel(context.Background())
-				d := mqtt.New(mqtt.Options{Node: fmt.Sprintf("node%d", i), Config: c, Dispatcher: f})
-				done := make(chan struct{})
-				go func() { defer close(done); _ = d.Run(ctx) }()
-				t.Cleanup(func() { cancel(); <-done })
-				<-d.Ready()
-			}
-			l := listen(t, s.address())
-			for i := range 20 {
-				l.publish(t, "edged/@house/request/c", fmt.Sprintf(`{"id":"g%d","prompt":"x"}`, i))
-				l.lastEvent(t, fmt.Sprintf("edged/@house/response/c/g%d", i))
-			}
-			if fakes[0].count()+fakes[1].count() != 20 {
-				t.Errorf("%d and %d requests, want 20 in all", fakes[0].count(), fakes[1].count())
-			}
-			l.publish(t, "edged/@house/cancel/c", "g1")
-			for i, f := range fakes {
-				eventually(t, fmt.Sprintf("the cancel reaches node %d", i), func() bool {
-					f.mu.Lock()
-					defer f.mu.Unlock()
-					return cmp.Equal(f.cancels, []string{"c/g1"})
-				})
-			}
 		})
 	}
 }

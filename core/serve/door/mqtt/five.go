@@ -69,7 +69,7 @@ func (t Topics) refusal(in input, p link.Properties, allowed []string, otherwise
 // ownResponse reports whether a topic is one of those on which the sender of a message is answered anyhow: nobody need allow it.
 func (t Topics) ownResponse(in input, topic string) bool {
 	if in.level == levelAsk {
-		return topic == t.Answer(in.name)
+		return topic == t.groupAnswer(in.group, in.name)
 	}
 	id, ok := strings.CutPrefix(topic, join(t.root(in.group), levelResponse, in.name)+"/")
 	return ok && config.ValidName(id)

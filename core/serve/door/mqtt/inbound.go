@@ -12,6 +12,7 @@ import (
 	"edged/core/config"
 	"edged/core/serve/dispatch"
 	"edged/core/serve/door/fields"
+	"edged/core/serve/door/mqtt/group"
 	"edged/core/serve/door/mqtt/link"
 	"edged/core/serve/door/wildcard"
 )
@@ -23,6 +24,7 @@ type incoming struct {
 	qos     byte
 	props   link.Properties
 	ack     func()
+	ofGroup *group.Key // the request of the group that this node is to run; nil: it came to the node itself
 }
 
 // Bounds of what waits to be read. With QoS 1 a broker stops at its in-flight window (20 for mosquitto); QoS 0 has none.
@@ -122,6 +124,9 @@ func (in input) sender() string {
 
 // receive is called by the client library for every message. It never blocks.
 func (d *Door) receive(m *link.Received) {
+	if d.fleet != nil && d.fleet.receive(m) {
+		return
+	}
 	in, _, ok := d.topics.parse(m.Topic)
 	if !ok {
 		m.Ack()
@@ -143,20 +148,25 @@ func (d *Door) receive(m *link.Received) {
 		return
 	}
 	if in.group != "" && in.group != d.topics.Group {
+		m.Ack() // the nodes of that group have heard it too
 		select {
-		case d.strays <- in.group: // the session unsubscribes; this one is answered, since nobody else was dealt it
+		case d.strays <- in.group: // the session unsubscribes
 		default: // more will come
 		}
-		if m.Retained {
-			m.Ack()
-			return
-		}
+		return
 	}
 	if m.Retained {
 		// It came from the broker's store at a subscription, not from a client: its time was when it was
 		// published, and taking it again at every reconnect would answer it for ever.
 		m.Ack()
-		d.retainedInput(in, m.Topic, m.Payload, m.Properties)
+		if in.group == "" || d.fleet.speaks() {
+			d.retainedInput(in, m.Topic, m.Payload, m.Properties)
+		}
+		return
+	}
+	if in.group != "" && in.level != levelCancel {
+		m.Ack() // the group's nodes keep it in memory until one of them has journalled it
+		d.fleet.hear(in, m)
 		return
 	}
 	msg := incoming{topic: m.Topic, payload: m.Payload, qos: m.QoS, props: m.Properties, ack: m.Ack}
@@ -244,7 +254,8 @@ func (d *Door) overflow(m incoming) {
 
 // oversized is called when a message was swallowed by the connection.
 func (d *Door) oversized(o link.Oversize) {
-	if _, _, ok := d.topics.parse(o.Topic); !ok {
+	in, _, ok := d.topics.parse(o.Topic)
+	if !ok || in.group != "" && (in.group != d.topics.Group || !d.fleet.speaks()) {
 		return
 	}
 	d.log.Warn("a message was too large and was swallowed", "topic", o.Topic, "bytes", o.Size)
@@ -300,15 +311,26 @@ func (d *Door) cancel(m incoming) {
 		d.refuse(m.topic, m.props, &problem{err: invalid(err.Error())})
 		return
 	}
+	if in.group != "" && in.group != d.topics.Group {
+		return
+	}
 	if id == cancelAll {
 		n := 0
-		if all, ok := d.o.Dispatcher.(AllCanceller); ok {
+		if all, ok := d.o.Dispatcher.(AllCanceller); ok && in.group == "" {
 			n = all.CancelAll(in.name)
+		} else if ok {
+			for _, client := range d.fleet.clients(in.name) {
+				n += all.CancelAll(client)
+			}
 		}
 		d.log.Info("every request was cancelled", "client", in.name, "requests", n)
 		return
 	}
-	known := d.o.Dispatcher.Cancel(in.name, id)
+	client := in.name
+	if in.group != "" {
+		client = d.fleet.client(in.name)
+	}
+	known := d.o.Dispatcher.Cancel(client, id)
 	d.log.Debug("cancel", "request_id", id, "client", in.name, "known", known)
 }
 
@@ -348,14 +370,23 @@ func (d *Door) admit(ctx context.Context, m incoming) bool {
 	default:
 		l := d.limits
 		l.once = m.props.ResponseTopic != ""
+		if m.ofGroup != nil {
+			l.drawn = m.ofGroup.ID
+		}
 		req, p = d.topics.parseRequest(in, m.topic, m.payload, l)
 	}
 	if p == nil {
 		p = d.topics.five(in, req, m.props, d.limits)
 	}
 	if p == nil {
+		if m.ofGroup != nil {
+			req.Client, req.ID = d.fleet.client(in.name), m.ofGroup.ID
+		}
 		err := d.submit(ctx, req)
 		if err == nil {
+			if m.ofGroup != nil {
+				d.fleet.admitted(*m.ofGroup, m, nil)
+			}
 			return true
 		}
 		if err.Code == dispatch.CodeShuttingDown && m.qos > 0 {
@@ -369,6 +400,10 @@ func (d *Door) admit(ctx context.Context, m incoming) bool {
 	}
 	// Without the sentence: it quotes what it refuses, and that may be a prompt in the wrong place.
 	d.log.DebugContext(ctx, "a message was refused", "topic", m.topic, "request_id", p.id, "code", string(p.err.Code))
+	if m.ofGroup != nil {
+		d.fleet.admitted(*m.ofGroup, m, p)
+		return true
+	}
 	props := m.props
 	if p.err.Code == dispatch.CodeIDConflict && len(props.Correlation) == 0 {
 		props = link.Properties{} // nor on the response topic that it names
@@ -396,7 +431,7 @@ func (d *Door) ask(in input, m incoming) (*dispatch.Request, *problem) {
 		return nil, &problem{err: invalid("the prompt is empty")}
 	}
 	return &dispatch.Request{
-		Door: DoorName, Client: in.name, Reply: d.topics.Answer(in.name), Plain: true, ID: newID("ask-"),
+		Door: DoorName, Client: in.name, Reply: d.topics.groupAnswer(in.group, in.name), Plain: true, ID: newID("ask-"),
 		Prompt: prompt, Hash: hashOf(m.topic, m.payload),
 	}, nil
 }

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"edged/core/serve/door/mqtt/group"
 	"edged/core/serve/door/mqtt/link"
 )
 
@@ -22,6 +23,7 @@ const (
 	passing   class = iota // QoS 0, dropped when there is no connection or too much waits
 	complaint              // QoS 1, kept over connections up to maxComplaints, then the newest are dropped
 	kept                   // QoS 1, kept until acknowledged within one connection
+	entry                  // QoS 1, dropped with the connection: what a node tells its group, and says again where it still holds
 )
 
 // outgoing is one message on its way.
@@ -33,9 +35,10 @@ type outgoing struct {
 	event    *Event // of a last event: what stands in its place where the broker never takes it; nil: nothing does
 	client   string // with id: whose event it is
 	id       string
-	last     bool // the request's last event
-	plain    bool // the answer to an ask
-	size     int  // of the packet that it stands for, where that was refused; 0: it stands for none
+	ended    *group.Key // of an entry that tells the end of a request
+	last     bool       // the request's last event
+	plain    bool       // the answer to an ask
+	size     int        // of the packet that it stands for, where that was refused; 0: it stands for none
 	sent     time.Time
 	losses   int // connections that ended soon after it was sent, unacknowledged
 	alone    int // of them, while nothing else was in flight
@@ -78,6 +81,10 @@ func (o *outbox) put(m *outgoing) {
 			return
 		}
 		o.complaint++
+	case entry:
+		if !o.online {
+			return
+		}
 	case kept:
 	}
 	o.queue = append(o.queue, m)
@@ -208,6 +215,10 @@ func (o *outbox) disconnected() (guilty []*outgoing) {
 		switch {
 		case m.class == passing:
 			o.dropped++
+		case m.class == entry:
+			if m.ended != nil && m.losses > 0 {
+				guilty = append(guilty, m)
+			}
 		case m.alone >= guiltyAfter:
 			guilty = append(guilty, m)
 			if m.class == complaint {

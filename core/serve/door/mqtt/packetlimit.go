@@ -25,6 +25,10 @@ func (m *outgoing) packetSize() int { return len(m.topic) + len(m.payload) }
 // access list closes connections over. An answer is replaced by an error once; after that, and anything else, is given up.
 func (d *Door) convict(guilty []*outgoing) {
 	for _, m := range guilty {
+		if m.class == entry {
+			d.fleet.lostUnder(m)
+			continue
+		}
 		if !m.last || m.replaced {
 			d.log.Error("the broker closes the connection over a message that is given up now: its access list forbids the topic",
 				"topic", m.topic, "bytes", len(m.payload))
@@ -44,6 +48,11 @@ func (d *Door) notTaken(m *outgoing, why error) {
 	var reason *link.ReasonError
 	if errors.As(why, &reason) && passes(reason.Code) && d.out.postpone(m) {
 		d.log.Warn("the broker does not take a message now, which is sent again in a while", "topic", m.topic, "bytes", len(m.payload), "request_id", m.id, "err", why)
+		return
+	}
+	if m.class == entry {
+		d.fleet.notTaken(m, why)
+		d.out.acknowledged(m)
 		return
 	}
 	large := errors.Is(why, link.ErrTooLarge) || errors.As(why, &reason) && (reason.Code == link.ReasonPacketLarge || reason.Code == link.ReasonQuota)

@@ -13,11 +13,8 @@ import (
 // probeWait is how long a probe's message may take from the broker back to its sender.
 const probeWait = 2 * time.Second
 
-// Who probes, as a part of client ids and topics: a check beside a running service must not push its probe out.
-const (
-	byCheck   = "check"
-	byService = "probe"
-)
+// byCheck is who probes, as a part of client ids and topics: a check beside a running service must not push it out.
+const byCheck = "check"
 
 // Shortcoming is something that edged could use and that the broker lacks. Both are sentences for a person.
 type Shortcoming struct {
@@ -42,7 +39,7 @@ func Probe(ctx context.Context, o Options) ([]Shortcoming, error) {
 	}
 	var found []Shortcoming
 	if d.topics.Group != "" {
-		s, err := p.share(ctx)
+		s, err := p.group(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -56,37 +53,6 @@ func Probe(ctx context.Context, o Options) ([]Shortcoming, error) {
 		}
 	}
 	return found, nil
-}
-
-// proveGroup tries whether the broker deals anything to a shared subscription, and says so in the log where it does not: three of
-// eight brokers grant the subscription and deliver nothing. edged's own broker needs no proof.
-func (d *Door) proveGroup(ctx context.Context) {
-	if d.topics.Group == "" || d.o.Config.Embedded() || d.proved.Load() {
-		return
-	}
-	p, err := d.dialProbe(ctx, byService)
-	if err != nil {
-		d.log.DebugContext(ctx, "the broker's shared subscriptions were not tried", "err", err)
-		return
-	}
-	defer p.close()
-	found, err := p.share(ctx)
-	if err != nil {
-		d.log.DebugContext(ctx, "the broker's shared subscriptions were not tried", "err", err)
-		return
-	}
-	grave := false
-	for _, s := range found {
-		if grave = grave || s.Grave; s.Grave {
-			d.log.ErrorContext(ctx, "the broker lacks something", "what", s.Text, "fix", s.Fix)
-		} else {
-			d.log.WarnContext(ctx, "the broker lacks something", "what", s.Text, "fix", s.Fix)
-		}
-	}
-	if len(found) == 0 {
-		d.log.DebugContext(ctx, "the broker deals to shared subscriptions")
-	}
-	d.proved.Store(!grave) // else said again with the next connection, as long as it is so
 }
 
 // prober is a connection that sends messages to itself.
@@ -171,60 +137,37 @@ type explained struct {
 func (e *explained) Error() string { return e.text }
 func (e *explained) Unwrap() error { return e.err }
 
-// share tries a shared subscription, beside an ordinary one that tells a broker without them from an access list that keeps the
-// probe's messages back.
-func (p *prober) share(ctx context.Context) ([]Shortcoming, error) {
-	t, nonce := p.door.topics, newID("")
-	plain, shared := t.probe(p.who, "plain"), t.probe(p.who, "shared")
+// group tries whether what a node publishes into its group's log comes back to it: all that a group needs of a broker.
+func (p *prober) group(ctx context.Context) ([]Shortcoming, error) {
+	t, nonce := p.door.topics, newID("probe ")
+	root := t.root(t.Group)
 	lacks := Shortcoming{
-		Text: "the broker grants shared subscriptions ($share) and delivers nothing to them: no request of the group would reach this node",
-		Fix:  "leave mqtt.share_group empty, or use a broker that knows them (docs/mqtt.md)", Grave: true,
+		Text: "what this node publishes on " + t.log() + " does not come back to it: it would take none of the requests of its group",
+		Fix:  "let the broker's access list have it read and write " + root + "/#, or leave mqtt.share_group empty (docs/fleet.md)", Grave: true,
 	}
-	untried := Shortcoming{
-		Text: "whether the broker deals to shared subscriptions could not be tried, since it does not deliver what this node publishes on " + t.probe("", "") + "/#",
-		Fix:  "let the broker's access list have it read and write that (docs/mqtt.md)", Untried: true,
-	}
-	switch err := p.subscribe(ctx, map[string]byte{plain: 1}); {
+	switch err := p.subscribe(ctx, map[string]byte{t.log(): 1}); {
 	case errors.Is(err, errRefused):
-		return []Shortcoming{untried}, nil
-	case err != nil:
-		return nil, err
-	}
-	switch err := p.subscribe(ctx, map[string]byte{"$share/edged-" + p.who + "-" + t.Node + "/" + shared: 1}); {
-	case errors.Is(err, errRefused):
-		lacks.Text = "the broker refuses shared subscriptions ($share): the node would not come online in its group"
 		return []Shortcoming{lacks}, nil
 	case err != nil:
 		return nil, err
 	}
-	for _, topic := range []string{shared, plain} {
-		if err := p.publish(ctx, link.Message{Topic: topic, QoS: 1, Payload: []byte(nonce)}); err != nil {
-			return nil, err
-		}
+	if err := p.publish(ctx, link.Message{Topic: t.log(), QoS: 1, Payload: []byte(nonce)}); err != nil {
+		return nil, err
 	}
-	heard := map[string]bool{}
 	timeout := time.NewTimer(probeWait)
 	defer timeout.Stop()
-	for len(heard) < 2 {
+	for {
 		select {
 		case m := <-p.got:
 			if string(m.Payload) == nonce {
-				heard[m.Topic] = true
+				return nil, nil
 			}
-			continue
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		case <-timeout.C:
+			return []Shortcoming{lacks}, nil
 		}
-		break
 	}
-	switch {
-	case heard[shared]:
-		return nil, nil
-	case heard[plain]:
-		return []Shortcoming{lacks}, nil
-	}
-	return []Shortcoming{untried}, nil
 }
 
 // Steps of the search for a broker's limit.

@@ -13,14 +13,12 @@ import (
 
 // quirks are what real brokers were seen to do, each by itself.
 type quirks struct {
-	turns     bool // an UNSUBSCRIBE makes ordinary subscriptions of the client's shared ones (rumqttd 0.20)
-	byName    bool // a share is known by its name alone, whatever its members' filters are (rumqttd 0.20)
-	literal   bool // $share is granted and taken for the name of a topic (Moquette 0.17, amqtt 0.12, aedes 1.2)
 	noFlag    bool // what was retained is delivered without the retain flag (Moquette 0.17)
 	maxPacket int  // a larger PUBLISH closes its sender's connection; 0: any size
 }
 
-// quirky is a broker of MQTT 3.1.1 with quirks, as small as the tests allow: QoS 1 without redelivery, and no wills.
+// quirky is a broker of MQTT 3.1.1 with quirks, as small as the tests allow: QoS 1 without redelivery, no wills, and
+// $share is granted and taken for the name of a topic (Moquette 0.17, amqtt 0.12, aedes 1.2).
 type quirky struct {
 	quirks
 
@@ -28,8 +26,7 @@ type quirky struct {
 	mu       sync.Mutex
 	clients  map[string]*quirkyClient
 	retained map[string][]byte
-	turn     map[string]int // of each shared subscription
-	closed   int            // connections, over a packet's size
+	closed   int // connections, over a packet's size
 	served   sync.WaitGroup
 }
 
@@ -46,7 +43,7 @@ func startQuirky(t *testing.T, q quirks) *quirky {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &quirky{quirks: q, listener: ln, clients: map[string]*quirkyClient{}, retained: map[string][]byte{}, turn: map[string]int{}}
+	b := &quirky{quirks: q, listener: ln, clients: map[string]*quirkyClient{}, retained: map[string][]byte{}}
 	b.served.Go(func() {
 		for {
 			conn, err := ln.Accept()
@@ -105,11 +102,6 @@ func (b *quirky) serve(conn net.Conn) {
 			b.subscribe(c, p)
 		case *packets.UnsubscribePacket:
 			c.filters = slices.DeleteFunc(c.filters, func(f string) bool { return slices.Contains(p.Topics, f) })
-			for i, f := range c.filters {
-				if _, _, rest := shareOf(f); b.turns && rest != f {
-					c.filters[i] = rest
-				}
-			}
 			ack := packets.NewControlPacket(packets.Unsuback).(*packets.UnsubackPacket)
 			ack.MessageID = p.MessageID
 			_ = ack.Write(conn)
@@ -147,8 +139,7 @@ func (b *quirky) subscribe(c *quirkyClient, p *packets.SubscribePacket) {
 	ack.MessageID = p.MessageID
 	for _, f := range p.Topics {
 		ack.ReturnCodes = append(ack.ReturnCodes, 1)
-		_, _, rest := shareOf(f)
-		c.filters = slices.DeleteFunc(c.filters, func(have string) bool { return have == f || b.turns && have == rest })
+		c.filters = slices.DeleteFunc(c.filters, func(have string) bool { return have == f })
 		c.filters = append(c.filters, f)
 	}
 	_ = ack.Write(c.conn)
@@ -168,28 +159,8 @@ func (b *quirky) publish(p *packets.PublishPacket) {
 			delete(b.retained, p.TopicName)
 		}
 	}
-	members := map[string][]*quirkyClient{} // of a shared subscription
 	for _, c := range b.clients {
-		for _, f := range c.filters {
-			group, shared, rest := shareOf(f)
-			if b.literal || !shared {
-				rest, shared = f, false
-			}
-			switch {
-			case shared && b.byName && c.conn != nil:
-				members[group] = append(members[group], c)
-			case c.conn == nil || !filterMatches(rest, p.TopicName):
-			case shared:
-				members[group+" "+rest] = append(members[group+" "+rest], c)
-			default:
-				c.deliver(p.TopicName, p.Payload, false)
-			}
-		}
-	}
-	for key, list := range members {
-		b.turn[key]++
-		c := list[b.turn[key]%len(list)]
-		if slices.ContainsFunc(c.filters, func(f string) bool { _, _, rest := shareOf(f); return filterMatches(rest, p.TopicName) }) {
+		if c.conn != nil && slices.ContainsFunc(c.filters, func(f string) bool { return filterMatches(f, p.TopicName) }) {
 			c.deliver(p.TopicName, p.Payload, false)
 		}
 	}
@@ -200,15 +171,6 @@ func (c *quirkyClient) deliver(topic string, payload []byte, retain bool) {
 	p := packets.NewControlPacket(packets.Publish).(*packets.PublishPacket)
 	p.TopicName, p.Payload, p.Retain, p.Qos, p.MessageID = topic, payload, retain, 1, c.next
 	_ = p.Write(c.conn)
-}
-
-// shareOf takes $share/GROUP/ off a filter.
-func shareOf(f string) (group string, shared bool, rest string) {
-	if after, ok := strings.CutPrefix(f, "$share/"); ok {
-		group, rest, _ = strings.Cut(after, "/")
-		return group, true, rest
-	}
-	return "", false, f
 }
 
 func filterMatches(filter, topic string) bool {

@@ -19,7 +19,8 @@ const maxUser = 1 << 10
 // limits are the settings that the parser needs.
 type limits struct {
 	replyToAllow []string
-	once         bool // the message names a response topic: its sender wants one message, where it does not say otherwise
+	once         bool   // the message names a response topic: its sender wants one message, where it does not say otherwise
+	drawn        string // the id of a request that brings none; "": one by chance
 }
 
 // problem is a request that was not taken: what is said, and where.
@@ -35,13 +36,14 @@ type draft struct {
 	req     *dispatch.Request
 	id      string
 	replyTo string
+	drawn   string // see limits
 	given   map[string]bool
 }
 
 // parseRequest turns the payload of a request, an embed, a score or a rerank into a Request. Its problem names the field, and the
 // response topic if the id could be read.
 func (t Topics) parseRequest(in input, topic string, payload []byte, l limits) (*dispatch.Request, *problem) {
-	d := &draft{req: &dispatch.Request{Door: DoorName, Client: in.name, Kind: kindOfLevel(in.level)}, given: map[string]bool{}}
+	d := &draft{req: &dispatch.Request{Door: DoorName, Client: in.name, Kind: kindOfLevel(in.level)}, given: map[string]bool{}, drawn: l.drawn}
 	err := fields.Check(payload)
 	if err == nil {
 		// First the id: with it, everything that is wrong with the rest can be said where the client listens.
@@ -287,6 +289,9 @@ func (d *draft) generateField(key string, raw []byte) (known bool, err *fields.E
 
 // complete checks what several fields say together.
 func (d *draft) complete() *fields.Error {
+	if d.id == "" {
+		d.id = d.drawn
+	}
 	if d.id == "" {
 		d.id = newID("req-") // its events say which; who wants to repeat a request gives it an id
 	}

@@ -5,11 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
+	"edged/core/serve/door/mqtt/group"
 	"edged/core/serve/door/mqtt/link"
 )
 
@@ -42,6 +41,11 @@ func (d *Door) Run(ctx context.Context) error {
 	readers.Go(func() { d.take(ctx) })
 	readers.Go(func() { d.takeCancels(ctx) })
 	defer readers.Wait()
+	if d.fleet != nil {
+		serving, stop := context.WithCancel(context.WithoutCancel(ctx)) // what the group decides at the end is still done
+		readers.Go(func() { d.fleet.serve(serving) })
+		defer stop()
+	}
 
 	var r reconnect
 	for {
@@ -109,7 +113,6 @@ func (r *reconnect) pause() time.Duration {
 type session struct {
 	door    *Door
 	adopted bool // stale retained topics have been looked for already
-	apart   bool // it has unsubscribed from the requests of the node's group
 	client  link.Client
 	up      bool // it was online
 	busy    bool // something was unacknowledged when it ended
@@ -125,6 +128,10 @@ func (s *session) run(ctx context.Context) error {
 		return err
 	}
 	defer s.close()
+	if d.fleet != nil {
+		d.fleet.connected()
+		defer d.fleet.step(group.Lost{})
+	}
 	if err := s.enter(ctx); err != nil {
 		// The DISCONNECT that follows keeps the broker from publishing the last will.
 		_ = s.say(context.WithoutCancel(ctx), offline, farewellTime) // err says what is wrong
@@ -147,11 +154,9 @@ func (s *session) run(ctx context.Context) error {
 	sending, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var sender sync.WaitGroup
 	sender.Go(func() { s.send(sending) })
-	sender.Go(func() { d.proveGroup(sending) })
 	err := s.watch(ctx)
 	if err == nil { // ctx ended
-		_ = s.part(context.WithoutCancel(ctx), farewellTime) // a connection that ends here ends anyhow
-		s.flush()
+		s.part(context.WithoutCancel(ctx))
 	}
 	stop()
 	sender.Wait()
@@ -251,8 +256,7 @@ func await(ctx context.Context, t link.Token) error {
 	}
 }
 
-// enter makes the node's subscriptions. Those to its group come last: rumqttd 0.20 makes ordinary subscriptions of the shared
-// ones of a client that unsubscribes from anything, and each node would run every request; subscribing once more mends it.
+// enter makes the node's subscriptions.
 func (s *session) enter(ctx context.Context) error {
 	if err := s.subscribe(ctx, s.door.filters()); err != nil {
 		return err
@@ -260,19 +264,19 @@ func (s *session) enter(ctx context.Context) error {
 	if !s.adopted {
 		s.adopt(ctx)
 	}
-	return s.joinGroup(ctx)
+	return nil
 }
 
-// joinGroup subscribes to the requests of the node's group, where it is in one and stays.
-func (s *session) joinGroup(ctx context.Context) error {
-	t := s.door.topics
-	if t.Group == "" || s.door.left() {
-		return nil
+// sit subscribes to what comes to the group's desk.
+func (s *session) sit(ctx context.Context) error {
+	if err := s.subscribe(ctx, s.door.topics.desk()); err != nil {
+		return err
 	}
-	return s.subscribe(ctx, map[string]byte{t.shared(t.Group): 1})
+	s.door.fleet.step(group.Listening{Resumed: s.client.Terms().SessionPresent})
+	return nil
 }
 
-// filters are the subscriptions that the node needs, but for the shared one of its group, and that to Home Assistant's birth where it is told of the node.
+// filters are the subscriptions that the node needs, but for those at the desk of its group, and that to Home Assistant's birth where it is told of the node.
 func (d *Door) filters() map[string]byte {
 	f := d.topics.Filters()
 	if d.o.Device != nil {
@@ -295,9 +299,6 @@ func refused(settings link.Settings, err error) error {
 		return err
 	}
 	hint := "its access list must let this client read them (docs/mqtt.md lists the topics that edged needs)"
-	if slices.IndexFunc(r.Filters, func(f string) bool { return !strings.HasPrefix(f, "$share/") }) < 0 {
-		hint = "its access list lacks them, or it knows no shared subscriptions: then leave mqtt.share_group empty"
-	}
 	user := "without a user name"
 	if settings.Username != "" {
 		user = fmt.Sprintf("as user %q", settings.Username)
@@ -306,13 +307,13 @@ func refused(settings link.Settings, err error) error {
 }
 
 // adopt clears away what an earlier life of this node left at the broker: retained topics of adapters that are there no longer, and
-// a subscription to the group under the share name of earlier versions. It is done once.
+// the shared subscriptions by which earlier versions were in a group. It is done once.
 func (s *session) adopt(ctx context.Context) {
 	t := s.door.topics
 	s.sweep(ctx)
 	filters := []string{t.Adapter("+")}
 	if t.Group != "" {
-		filters = append(filters, t.sharedOnce(t.Group))
+		filters = append(filters, t.sharedOnce(t.Group)...)
 	}
 	_ = s.unsubscribe(ctx, ackTimeout, "unsubscribing", filters) // a lost connection shows soon enough
 }
@@ -342,28 +343,31 @@ func (s *session) unsubscribe(ctx context.Context, most time.Duration, what stri
 	return s.wait(ctx, most, what, func(ctx context.Context) error { return s.client.Unsubscribe(ctx, filters...) })
 }
 
-// part unsubscribes from the requests of the node's group, once. A persistent session would keep its share of them, with the
-// node gone.
-func (s *session) part(ctx context.Context, most time.Duration) error {
-	group := s.door.topics.Group
-	if group == "" || s.apart {
-		return nil
+// part sends what still waits, and leaves the node's group. The last one that is there keeps its subscriptions: what is asked of the
+// group waits for it. A connection that ends here ends anyhow.
+func (s *session) part(ctx context.Context) {
+	d := s.door
+	if d.fleet == nil {
+		s.flush()
+		return
 	}
-	s.apart = true
-	return s.unsubscribe(ctx, most, "leaving the group", s.door.topics.leave(group))
+	d.fleet.step(group.Leave{})
+	s.flush()
+	alone := d.fleet.alone()
+	d.retained.set(d.topics.member(d.topics.Node), nil)
+	s.flush()
+	if !alone {
+		_ = s.unsubscribe(ctx, farewellTime, "leaving the group", d.topics.leave(d.topics.Group))
+	}
 }
 
 // maxForeign bounds the groups that a connection unsubscribes from.
 const maxForeign = 64
 
 // depart unsubscribes from a group that the session has from an earlier start under other settings.
-func (s *session) depart(ctx context.Context, group string) error {
-	s.door.log.InfoContext(ctx, "the broker still deals requests of a group to this node, which is in it no longer: they are answered, and the group is left",
-		"group", group)
-	if err := s.unsubscribe(ctx, ackTimeout, "leaving a group", s.door.topics.leaveAll(group)); err != nil {
-		return err
-	}
-	return s.joinGroup(ctx) // as in enter
+func (s *session) depart(ctx context.Context, left string) error {
+	s.door.log.InfoContext(ctx, "the broker still sends requests of a group to this node, which is in it no longer: its session leaves the group", "group", left)
+	return s.unsubscribe(ctx, ackTimeout, "leaving a group", s.door.topics.leave(left))
 }
 
 // watch waits for the end: of the connection (an error) or of ctx (nil).
@@ -372,19 +376,35 @@ func (s *session) watch(ctx context.Context) error {
 	drops := time.NewTicker(dropsEvery)
 	defer drops.Stop()
 	leaving, foreign := d.leaving, map[string]bool{}
+	var seats chan struct{}
+	var proof <-chan time.Time
+	if d.fleet != nil {
+		seats = d.fleet.seats
+		t := time.NewTicker(groupProof)
+		defer t.Stop()
+		proof = t.C
+	} else {
+		leaving = nil
+	}
 	for {
 		select {
 		case <-leaving:
 			leaving = nil
-			if err := s.part(ctx, ackTimeout); err != nil && ctx.Err() == nil {
+			d.fleet.step(group.Leave{})
+		case <-seats:
+			if err := s.sit(ctx); err != nil && ctx.Err() == nil {
 				return err
 			}
-		case group := <-d.strays:
-			if foreign[group] || len(foreign) >= maxForeign {
+		case <-proof:
+			if d.fleet.prove(ctx) {
+				proof = nil
+			}
+		case left := <-d.strays:
+			if foreign[left] || len(foreign) >= maxForeign {
 				continue
 			}
-			foreign[group] = true
-			if err := s.depart(ctx, group); err != nil && ctx.Err() == nil {
+			foreign[left] = true
+			if err := s.depart(ctx, left); err != nil && ctx.Err() == nil {
 				return err
 			}
 		case err := <-s.lost:
@@ -405,7 +425,7 @@ func (s *session) flush() {
 	defer timeout.Stop()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for !s.door.out.empty() || !s.door.retained.settled() {
+	for !s.door.out.empty() || !s.door.retained.settled() || s.door.fleet != nil && !s.door.fleet.settled() {
 		select {
 		case <-tick.C:
 		case err := <-s.lost:

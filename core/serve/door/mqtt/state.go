@@ -24,8 +24,15 @@ type Status struct {
 	Adapters []StatusAdapter `json:"adapters"`
 	Default  string          `json:"default_adapter,omitempty"` // of requests that name none; "": the bare model
 	Queue    StatusQueue     `json:"queue"`
+	Group    *StatusGroup    `json:"group,omitempty"` // that it is in; the Door sets it
 	Power    *StatusPower    `json:"power,omitempty"` // while the processor's clock is held down
 	Since    string          `json:"since"`           // RFC 3339: when the state began, by the machine's clock
+}
+
+// StatusGroup is the group that a node is in.
+type StatusGroup struct {
+	Name   string `json:"name"`
+	Reason string `json:"reason,omitempty"` // why it takes nothing of the group's requests; "": it does
 }
 
 // StatusModel is the model that is served.

@@ -23,7 +23,15 @@ const (
 	levelAdapters     = "adapters"
 	levelStats        = "stats"
 	levelProbe        = "probe"
+
+	// Of a group.
+	levelLog     = "log"
+	levelMembers = "members"
+	levelNode    = "node"
 )
+
+// groupLevels are what may be asked of a group.
+var groupLevels = []string{levelAsk, levelRequest, levelEmbed, levelScore, levelRerank} //nolint:gochecknoglobals // a table
 
 // defaultBase begins every topic where the configuration names no other base.
 const defaultBase = "edged"
@@ -91,11 +99,17 @@ func (t Topics) Ask(tag string) string { return join(t.root(""), levelAsk, tag) 
 func (t Topics) Default() string { return join(t.root(""), "default_adapter") }
 
 // Answer is where the plain answers to asks go; tag "" is the form without one.
-func (t Topics) Answer(tag string) string { return join(t.root(""), levelAnswer, tag) }
+func (t Topics) Answer(tag string) string { return t.groupAnswer("", tag) }
+
+func (t Topics) groupAnswer(group, tag string) string { return join(t.root(group), levelAnswer, tag) }
 
 // Errors is where complaints go that have no response topic: about what a client published, or with client "" about what came
 // on a topic without one.
-func (t Topics) Errors(client string) string { return join(t.root(""), levelErrors, client) }
+func (t Topics) Errors(client string) string { return t.groupErrors("", client) }
+
+func (t Topics) groupErrors(group, client string) string {
+	return join(t.root(group), levelErrors, client)
+}
 
 // Availability holds "online" or "offline".
 func (t Topics) Availability() string { return join(t.root(""), levelAvailability) }
@@ -126,31 +140,64 @@ func (t Topics) Filters() map[string]byte {
 		root + "/" + levelCancel + "/#":  0,
 	}
 	if t.Group != "" {
-		f[t.root(t.Group)+"/"+levelCancel+"/#"] = 0
+		root := t.root(t.Group)
+		f[root+"/"+levelCancel+"/#"] = 0
+		f[root+"/"+levelMembers+"/+"] = 1
+		f[root+"/"+levelNode+"/"+t.Node] = 1
+		f[t.base()+"/+/"+levelAvailability] = 1
 	}
 	return f
 }
 
-// shared is the filter by which the nodes of a group share its requests. The share name is not the bare group, which others may
-// have thought of too: rumqttd 0.20 knows a share by its name alone, and deals each a part of the other's messages.
-func (t Topics) shared(group string) string {
-	return "$share/edged-" + group + "/" + t.root(group) + "/" + levelRequest + "/#"
+// log is what the nodes at the desk of the group write and read in one order.
+func (t Topics) log() string { return join(t.root(t.Group), levelLog) }
+
+// inbox is what the nodes of the group send to one of them.
+func (t Topics) inbox(node string) string { return join(t.root(t.Group), levelNode, node) }
+
+// member holds, retained, what a node of the group tells of itself.
+func (t Topics) member(node string) string { return join(t.root(t.Group), levelMembers, node) }
+
+// memberOf is the node whose topic of the group's members a topic is.
+func (t Topics) memberOf(topic string) (node string, ok bool) {
+	node, ok = strings.CutPrefix(topic, t.member("")+"/")
+	return node, ok && config.ValidName(node)
 }
 
-// sharedOnce is the filter that versions until 0.1 shared a group by. Sessions may still hold it.
-func (t Topics) sharedOnce(group string) string {
-	return "$share/" + group + "/" + t.root(group) + "/" + levelRequest + "/#"
+// availabilityOf is the node whose availability a topic holds.
+func (t Topics) availabilityOf(topic string) (node string, ok bool) {
+	rest, ok := strings.CutPrefix(topic, t.base()+"/")
+	if !ok {
+		return "", false
+	}
+	node, ok = strings.CutSuffix(rest, "/"+levelAvailability)
+	return node, ok && config.ValidName(node)
 }
 
-// leave are the filters to unsubscribe from so that a group's requests no longer come. Without $share too: a broker that keeps a
-// shared subscription under its plain filter would let the node have all of them.
+// desk are the subscriptions of a node that sits at the group's desk.
+func (t Topics) desk() map[string]byte {
+	f := map[string]byte{t.log(): 1}
+	for _, level := range groupLevels {
+		f[t.root(t.Group)+"/"+level+"/#"] = 1
+	}
+	return f
+}
+
+// sharedOnce are the filters that earlier versions shared a group by. Sessions may still hold them.
+func (t Topics) sharedOnce(group string) []string {
+	filter := "/" + t.root(group) + "/" + levelRequest + "/#"
+	return []string{"$share/edged-" + group + filter, "$share/" + group + filter}
+}
+
+// leave are the filters to unsubscribe from so that nothing of a group comes any more, but for the availability of nodes.
 func (t Topics) leave(group string) []string {
-	return []string{t.shared(group), t.sharedOnce(group), t.root(group) + "/" + levelRequest + "/#"}
-}
-
-// leaveAll are the filters of leave, and that of the group's cancels.
-func (t Topics) leaveAll(group string) []string {
-	return append(t.leave(group), t.root(group)+"/"+levelCancel+"/#")
+	g := Topics{Base: t.Base, Node: t.Node, Group: group}
+	out := g.sharedOnce(group)
+	for f := range g.desk() {
+		out = append(out, f)
+	}
+	root := t.root(group)
+	return append(out, root+"/"+levelCancel+"/#", root+"/"+levelMembers+"/+", root+"/"+levelNode+"/"+t.Node)
 }
 
 // input is what a topic that a client published on means.
@@ -175,11 +222,7 @@ func (t Topics) parse(topic string) (in input, problem string, ok bool) {
 	}
 	level, name, named := strings.Cut(rest, "/")
 	switch level {
-	case levelRequest, levelCancel:
-	case levelAsk, levelEmbed, levelScore, levelRerank:
-		if in.group != "" {
-			return input{}, "", false
-		}
+	case levelRequest, levelCancel, levelAsk, levelEmbed, levelScore, levelRerank:
 	default:
 		return input{}, "", false
 	}

@@ -23,7 +23,8 @@ func TestBase(t *testing.T) {
 	for got, want := range map[string]string{
 		topics.Response("c", "r1"): "house/llm/pi/response/c/r1",
 		topics.Availability():      "house/llm/pi/availability",
-		topics.shared("g"):         "$share/edged-g/house/llm/@g/request/#",
+		topics.log():               "house/llm/@g/log",
+		topics.member("pi"):        "house/llm/@g/members/pi",
 		topics.ClientID():          "edged-pi@house/llm",
 		testTopics.ClientID():      "edged-pi",
 	} {
@@ -62,10 +63,13 @@ func TestParseTopic(t *testing.T) {
 		{"edged/pi/embed", input{level: "embed"}, "", true},
 		{"edged/pi/score/c", input{level: "score", name: "c"}, "", true},
 		{"edged/pi/rerank/c", input{level: "rerank", name: "c"}, "", true},
-		{"edged/@g/rerank", input{}, "", false},
+		{"edged/@g/rerank", input{level: "rerank", group: "g"}, "", true},
 		{"edged/@g/request/c", input{level: "request", name: "c", group: "g"}, "", true},
 		{"edged/@g/cancel", input{level: "cancel", group: "g"}, "", true},
-		{"edged/@g/ask", input{}, "", false},
+		{"edged/@g/ask/shed", input{level: "ask", name: "shed", group: "g"}, "", true},
+		{"edged/@g/embed", input{level: "embed", group: "g"}, "", true},
+		{"edged/@g/log", input{}, "", false},
+		{"edged/@g/members/pi", input{}, "", false},
 		{"edged/@h/request", input{level: "request", group: "h"}, "", true}, // of a group that was left
 		{"edged/@h/status", input{}, "", false},
 		{"edged/@h", input{}, "", false},

@@ -1,0 +1,100 @@
+package group
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+)
+
+// Type says what an entry means.
+type Type string
+
+// The types. Hello to Done stand in the log, the others are sent to one node.
+const (
+	Hello  Type = "hello"  // From listens from here on, and wants to know what was before
+	Claim  Type = "claim"  // From has Worker run the request, as term Term
+	Accept Type = "accept" // From runs it
+	Pass   Type = "pass"   // From does not, another may
+	Done   Type = "done"   // From has ended it; Body is the outcome
+
+	Give   Type = "give"   // to a worker that does not sit at the desk: Body is the message
+	Record Type = "record" // to one that said hello: what is known of one request; Body is the message, or the outcome.
+	End    Type = "end"    // that was all
+	Noted  Type = "noted"  // to a worker that does not sit at the desk: the end that it has told is decided
+)
+
+// Entry is what the nodes of a group tell each other. It is written as one line of JSON, and the body behind it as it is.
+type Entry struct {
+	Type        Type     `json:"type"`
+	From        string   `json:"from"`
+	Incarnation string   `json:"incarnation,omitempty"` // of From; of a claim or a record: of Worker
+	Client      string   `json:"client,omitempty"`
+	ID          string   `json:"id,omitempty"`
+	Hash        Hash     `json:"hash,omitzero"`
+	Term        int      `json:"term,omitempty"`
+	Worker      string   `json:"worker,omitempty"`
+	Code        string   `json:"code,omitempty"`
+	Level       string   `json:"level,omitempty"`
+	Adapters    []string `json:"adapters,omitempty"`
+	Once        bool     `json:"once,omitempty"`
+	Refused     bool     `json:"refused,omitempty"`
+	Accepted    bool     `json:"accepted,omitempty"` // of a record
+	Ended       bool     `json:"ended,omitempty"`    // likewise
+	Base        int      `json:"base,omitempty"`     // likewise
+	Nonce       int      `json:"nonce,omitempty"`    // of a hello and the answers to it
+	Whole       bool     `json:"whole,omitempty"`    // of an end: From has missed nothing for a while
+	Body        []byte   `json:"-"`
+}
+
+// Hash is written in hexadecimal digits.
+type Hash [32]byte
+
+// MarshalText writes the digits.
+func (h Hash) MarshalText() ([]byte, error) { return fmt.Appendf(nil, "%x", h[:]), nil }
+
+// UnmarshalText reads them.
+func (h *Hash) UnmarshalText(text []byte) error {
+	var b []byte
+	if n, err := fmt.Sscanf(string(text), "%x", &b); n != 1 || err != nil || len(b) != len(h) {
+		return errors.New("group: a hash has 64 hexadecimal digits")
+	}
+	copy(h[:], b)
+	return nil
+}
+
+func (e *Entry) key() Key { return Key{e.Client, e.ID} }
+
+// Encode writes an entry.
+func (e *Entry) Encode() ([]byte, error) {
+	head, err := json.Marshal(e)
+	if err != nil {
+		return nil, fmt.Errorf("group: an entry: %w", err)
+	}
+	return append(append(head, '\n'), e.Body...), nil
+}
+
+// maxHead bounds the line of an entry.
+const maxHead = 16 << 10
+
+// DecodeEntry reads what Encode wrote. What another member may have written besides is an error; fields that are not known are passed over.
+func DecodeEntry(data []byte) (Entry, error) {
+	var e Entry
+	head, body, found := bytes.Cut(data, []byte("\n"))
+	if !found || len(head) > maxHead {
+		return e, errors.New("group: an entry begins with a line of JSON")
+	}
+	if err := json.Unmarshal(head, &e); err != nil {
+		return e, fmt.Errorf("group: an entry: %w", err)
+	}
+	switch e.Type {
+	case Hello, End, Claim, Accept, Pass, Done, Give, Record, Noted:
+	default:
+		return e, fmt.Errorf("group: an entry of the unknown type %.32q", string(e.Type))
+	}
+	if e.From == "" || e.Term < 0 || e.Type != Hello && e.Type != End && e.ID == "" {
+		return e, errors.New("group: an entry lacks its sender or its request")
+	}
+	e.Body = body
+	return e, nil
+}
