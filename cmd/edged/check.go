@@ -155,6 +155,9 @@ func (k *checker) limits(ctx context.Context, f *configFlags) error {
 	if err != nil {
 		return err
 	}
+	if c.Model.Path, err = daemon.MainModel(c); err != nil {
+		return err
+	}
 	k.c, k.short = c, true
 	k.model(ctx)
 	switch {
@@ -198,6 +201,10 @@ func (k *checker) run(ctx context.Context, f *configFlags) {
 		}
 	}
 	k.broker(ctx)
+	if c.Model.Path, err = daemon.MainModel(c); err != nil {
+		k.problem("model", err, "put it into models.dir, or name another in models.default")
+		return
+	}
 	k.model(ctx)
 }
 

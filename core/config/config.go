@@ -23,6 +23,7 @@ type Config struct {
 	Group       Group       `toml:"group"`
 	Broker      Broker      `toml:"broker"`
 	Model       Model       `toml:"model"`
+	Models      Models      `toml:"models"`
 	Backend     Backend     `toml:"backend"`
 	Adapters    Adapters    `toml:"adapters"`
 	Sampling    Sampling    `toml:"sampling"`
@@ -95,6 +96,15 @@ type Model struct {
 	Path     string `toml:"path"`     // GGUF file or Hugging Face folder
 	Head     string `toml:"head"`     // "as-is", "q8_0", "q4_0"
 	Quantize string `toml:"quantize"` // "": as stored; "q8_0", "q4_0"
+}
+
+// Models is the folder of models that requests may name.
+type Models struct {
+	Dir     string        `toml:"dir"`     // "": model.path alone is served
+	Default string        `toml:"default"` // of requests that name none; "": the one of model.path
+	Pinned  []string      `toml:"pinned"`  // never unloaded, once they are loaded
+	Settle  time.Duration `toml:"settle"`  // a model is complete when nothing changed for this long
+	Rescan  time.Duration `toml:"rescan"`  // the folder is re-read at least this often
 }
 
 // Backend says how the model is computed.
@@ -265,6 +275,7 @@ func Default() *Config {
 			WriteTimeout:     20 * time.Second,
 		},
 		Model:   Model{Head: "as-is"},
+		Models:  Models{Dir: "/srv/edged/models", Settle: 2 * time.Second, Rescan: 30 * time.Second},
 		Backend: Backend{Name: "auto", KV: "f16", Precision: "fast", Tiles: "auto", MaxSequences: 8},
 		Adapters: Adapters{
 			Dir:        "/srv/edged/adapters",

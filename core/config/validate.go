@@ -32,12 +32,12 @@ func (c *Config) Validate() error {
 
 // Servable says what is missing to serve: settings that have no default, and that only `edged run` needs.
 func (c *Config) Servable() error {
-	if c.Model.Path == "" {
+	if c.Model.Path == "" && c.Models.Default == "" {
 		where := c.File
 		if where == "" {
 			where = "no configuration file"
 		}
-		return fmt.Errorf("config: %s: model.path: is not set: name a .gguf file or a Hugging Face folder", where)
+		return fmt.Errorf("config: %s: model.path: is not set: name a .gguf file or a Hugging Face folder, or set models.default to a model of models.dir", where)
 	}
 	return nil
 }
@@ -48,6 +48,7 @@ func (c *Config) problems() []problem {
 	v.mqtt(&c.MQTT)
 	v.broker(&c.Broker)
 	v.model(&c.Model)
+	v.models(&c.Models)
 	v.backend(&c.Backend)
 	v.adapters(&c.Adapters, &c.State)
 	v.sampling(&c.Sampling)
@@ -212,6 +213,25 @@ func (v *validator) brokerURL(broker string) (secure bool) {
 func (v *validator) model(m *Model) {
 	v.oneOf("model.head", m.Head, "as-is", "q8_0", "q4_0")
 	v.oneOf("model.quantize", m.Quantize, "", "q8_0", "q4_0")
+}
+
+func (v *validator) models(m *Models) {
+	if m.Default != "" && !ValidFileName(m.Default) {
+		v.add("models.default", "%q must match "+NamePattern, oneLine(m.Default))
+	}
+	if m.Default != "" && m.Dir == "" {
+		v.add("models.default", "names a model, and models.dir is empty")
+	}
+	if len(m.Pinned) > 64 {
+		v.add("models.pinned", "%d names are more than 64", len(m.Pinned))
+	}
+	for _, name := range m.Pinned {
+		if !ValidFileName(name) {
+			v.add("models.pinned", "%q must match "+NamePattern, oneLine(name))
+		}
+	}
+	v.duration("models.settle", m.Settle, 10*time.Millisecond, 10*time.Minute)
+	v.duration("models.rescan", m.Rescan, 100*time.Millisecond, 24*time.Hour)
 }
 
 func (v *validator) backend(b *Backend) {

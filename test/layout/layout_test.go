@@ -70,7 +70,9 @@ var allowed = map[string][]string{
 	"core/serve/pluginhost":          {"core/config", "core/protocol", "core/protocol/backend", "core/protocol/tokenizer", "core/pluginlog", "core/version"},
 	"core/serve/pairs":               {"core/protocol", "core/protocol/backend", "core/protocol/tokenizer"},
 	"core/serve/dispatch":            {"core/protocol", "core/protocol/backend", "core/protocol/tokenizer", "core/serve/inbox", "core/serve/pairs", "core/infer/grammar"},
-	"core/serve/adapters":            {"core/config", "core/model/lora", "core/model/digest", "core/model/gguf", "core/model/safetensors", "core/protocol", "core/protocol/backend"},
+	"core/serve/adapters":            {"core/config", "core/serve/watch", "core/model/lora", "core/model/digest", "core/model/gguf", "core/model/safetensors", "core/protocol", "core/protocol/backend"},
+	"core/serve/models":              {"core/config", "core/model/gguf", "core/model/weights", "core/serve/watch", "quant"},
+	"core/serve/watch":               {},
 	"core/serve/monitor":             {"core/serve/dispatch", "core/machine", "core/protocol/backend"},
 	"core/serve/door/home":           {},
 	"core/serve/door/stream":         {"core/serve/dispatch"},
@@ -84,7 +86,7 @@ var allowed = map[string][]string{
 	"core/serve/door/mqtt/group/*":   {"core/serve/door/mqtt/group"},
 	"core/serve/door/mqtt/askclient": {"core/serve/door/mqtt", "core/serve/door/mqtt/link", "core/serve/door/wildcard"},
 	"core/serve/door/http":           {"core/serve/door/http/*", "core/serve/door/fields", "core/serve/door/stream", "core/serve/dispatch", "core/config", "core/protocol/backend"},
-	"core/serve/daemon":              {"core/config", "core/machine", "core/protocol", "core/protocol/backend", "core/protocol/tokenizer", "core/serve/adapters", "core/serve/dispatch", "core/serve/door/*", "core/serve/inbox", "core/serve/monitor", "core/serve/pluginhost"},
+	"core/serve/daemon":              {"core/config", "core/machine", "core/protocol", "core/protocol/backend", "core/protocol/tokenizer", "core/serve/adapters", "core/serve/dispatch", "core/serve/door/*", "core/serve/inbox", "core/serve/models", "core/serve/monitor", "core/serve/pluginhost"},
 
 	// Formats and kernels.
 	"quant":                   {},

@@ -79,8 +79,10 @@ type Options struct {
 	Gate   Gate
 	// Backend returns the present life of the backend if it is a later one than after, and waits for one that is starting.
 	Backend func(ctx context.Context, after uint64) (Prover, uint64, error)
-	Log     *slog.Logger
-	Notify  func() // told, without a lock held, that a state changed; nil: nobody is
+	// Hold keeps the model loaded while a drop is proved; nil: it always is.
+	Hold   func(ctx context.Context) (release func(), err error)
+	Log    *slog.Logger
+	Notify func() // told, without a lock held, that a state changed; nil: nobody is
 }
 
 // Limits bound a Folder. Zero values are the defaults that are named at each field.

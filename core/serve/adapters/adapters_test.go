@@ -138,8 +138,8 @@ func (b *fake) count() int {
 // blind gives the hints that a test makes.
 type blind chan struct{}
 
-func (b blind) hints() <-chan struct{}  { return b }
-func (b blind) follow(string, []string) {}
+func (b blind) Hints() <-chan struct{}  { return b }
+func (b blind) Follow(string, []string) {}
 
 // bench is a Folder that runs, over a fake backend.
 type bench struct {

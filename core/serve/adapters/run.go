@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"edged/core/serve/watch"
 )
 
 // throttle is the least time between two looks that hints ask for, relative to Settle: a program that writes in small steps
@@ -67,17 +69,17 @@ func (f *Folder) Run(ctx context.Context) error {
 		<-ctx.Done()
 		return nil
 	}
-	w := newWatcher(ctx, f.log)
-	defer w.close()
+	w := watch.New(ctx, f.log, "adapters")
+	defer w.Close()
 	f.run(ctx, w)
 	return nil
 }
 
 // eyes hint that the folder changed.
 type eyes interface {
-	hints() <-chan struct{}
-	// follow says what to look at: the folder, and what in it is a folder.
-	follow(dir string, files []string)
+	Hints() <-chan struct{}
+	// Follow says what to look at: the folder, and what in it is a folder.
+	Follow(dir string, files []string)
 }
 
 func (f *Folder) run(ctx context.Context, w eyes) {
@@ -87,7 +89,7 @@ func (f *Folder) run(ctx context.Context, w eyes) {
 	for ctx.Err() == nil {
 		began := time.Now()
 		f.rescan(ctx)
-		w.follow(f.o.Dir, f.files()) // a new watch is a hint: something may have happened before it
+		w.Follow(f.o.Dir, f.files()) // a new watch is a hint: something may have happened before it
 		next, at := f.due(time.Now())
 		if next != nil {
 			if f.take(ctx, next) != nil {
@@ -98,7 +100,7 @@ func (f *Folder) run(ctx context.Context, w eyes) {
 		if tick := began.Add(f.o.Rescan); at.IsZero() || tick.Before(at) {
 			at = tick
 		}
-		if pause(ctx, at, w.hints()) != nil {
+		if pause(ctx, at, w.Hints()) != nil {
 			return
 		}
 		if soon := began.Add(f.o.Settle / throttle); time.Now().Before(soon) {

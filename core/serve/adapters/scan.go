@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -14,10 +13,8 @@ import (
 
 	"edged/core/config"
 	"edged/core/model/lora"
+	"edged/core/serve/watch"
 )
-
-// maxEntries bounds what is read of the folder. A folder of more is somebody's download folder.
-const maxEntries = 1 << 14
 
 // maxStrays bounds the entries that are remembered so that they are logged once.
 const maxStrays = 256
@@ -35,14 +32,14 @@ type sighting struct {
 
 // look reads the folder: what may be an adapter, by name. What cannot be one is logged, once.
 func (f *Folder) look(ctx context.Context) ([]sighting, error) {
-	list, err := readDir(f.o.Dir)
+	list, err := watch.List(f.o.Dir)
 	if err != nil {
 		return nil, err
 	}
 	strays := map[string]string{}
 	var found []sighting
 	for _, file := range list {
-		if passing(file) {
+		if watch.Passing(file) {
 			continue
 		}
 		name, why := f.judge(file)
@@ -70,26 +67,6 @@ func (f *Folder) look(ctx context.Context) ([]sighting, error) {
 		found[i].print, found[i].newest = fingerprint(filepath.Join(f.o.Dir, found[i].file), len(f.keys) > 0)
 	}
 	return found, nil
-}
-
-// readDir lists a folder, sorted so that NAME stands before NAME.gguf.
-func readDir(dir string) ([]string, error) {
-	d, err := os.Open(dir)
-	if err != nil {
-		return nil, err
-	}
-	defer d.Close() //nolint:errcheck // opened for reading: nothing to lose
-	names, err := d.Readdirnames(maxEntries + 1)
-	switch {
-	case err != nil && !errors.Is(err, io.EOF):
-		return nil, err
-	case len(names) > maxEntries:
-		return nil, fmt.Errorf("%s holds more than %d entries: it is no folder of adapters", dir, maxEntries)
-	}
-	slices.SortFunc(names, func(a, b string) int {
-		return strings.Compare(strings.TrimSuffix(a, ".gguf")+"\x00"+a, strings.TrimSuffix(b, ".gguf")+"\x00"+b)
-	})
-	return names, nil
 }
 
 // signature is what judge says of a signature beside an adapter, which is no adapter and no stray either.
@@ -150,22 +127,6 @@ func (f *Folder) choose(s *sighting) {
 	}
 }
 
-// passing tells the names that copying tools and editors use for what is not complete: they come and go. One with a
-// backslash is what an archive from another system made of a path, and is said to be no adapter.
-func passing(file string) bool {
-	if strings.Contains(file, `\`) {
-		return false
-	}
-	if strings.HasPrefix(file, ".") || strings.HasSuffix(file, "~") || strings.HasPrefix(file, "#") {
-		return true
-	}
-	switch strings.ToLower(filepath.Ext(file)) {
-	case ".part", ".partial", ".tmp", ".temp", ".swp", ".swx", ".filepart", ".crdownload", ".download":
-		return true
-	}
-	return false
-}
-
 // fingerprint changes whenever a served file, or its signature, may have. Only metadata is read: a network folder would
 // pay for more every time.
 func fingerprint(path string, signed bool) (print string, newest time.Time) {
@@ -176,18 +137,17 @@ func fingerprint(path string, signed bool) (print string, newest time.Time) {
 	var b strings.Builder
 	for _, file := range files {
 		for _, p := range []string{file.Path, file.Path + signatureSuffix} {
-			info, err := os.Stat(p)
+			line, at, err := watch.Print(p)
 			if err != nil {
 				if p == file.Path || signed {
 					fmt.Fprintf(&b, "%s: %v\n", p, err)
 				}
 				continue
 			}
-			at := changeTime(info)
 			if at.After(newest) {
 				newest = at
 			}
-			fmt.Fprintf(&b, "%s %v %d %d %d %d\n", filepath.Base(p), info.Mode(), inode(info), info.Size(), info.ModTime().UnixNano(), at.UnixNano())
+			b.WriteString(line + "\n")
 			if !signed {
 				break
 			}

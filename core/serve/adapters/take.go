@@ -46,7 +46,7 @@ func (f *Folder) take(ctx context.Context, e *entry) error {
 	}
 	var g *Generation
 	if err == nil {
-		g, err = f.prove(ctx, e, c, signer)
+		g, err = f.proveHeld(ctx, e, c, signer)
 	}
 	if c != nil {
 		err = inWordsOf(path, f.store.path(c.sha256), err)
@@ -230,6 +230,18 @@ func noRoom(err error) error {
 		return fmt.Errorf("its copy has no room in state.dir: free some space, and it is tried again: %w", err)
 	}
 	return err
+}
+
+// proveHeld proves while the model is held.
+func (f *Folder) proveHeld(ctx context.Context, e *entry, c *content, signer string) (*Generation, error) {
+	if f.o.Hold != nil {
+		release, err := f.o.Hold(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", errNoBackend, err)
+		}
+		defer release()
+	}
+	return f.prove(ctx, e, c, signer)
 }
 
 // prove loads a content beside the model, lets it answer, and holds it against what it is to replace. It returns the

@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"edged/core/config"
 	"edged/core/protocol"
@@ -13,6 +15,7 @@ import (
 	"edged/core/protocol/tokenizer"
 	"edged/core/serve/adapters"
 	"edged/core/serve/dispatch"
+	"edged/core/serve/models"
 )
 
 // AdapterOptions is the catalogue's part of a configuration.
@@ -28,7 +31,7 @@ func AdapterOptions(c *config.Config) adapters.Options {
 // openFolder makes the catalogue.
 func (d *daemon) openFolder(ctx context.Context) (err error) {
 	o := AdapterOptions(d.c)
-	o.Log, o.Notify, o.Backend = d.log, d.status.changed, d.plugins.prover
+	o.Log, o.Notify, o.Backend, o.Hold = d.log, d.status.changed, d.prover, d.holdMain
 	if d.folder, err = adapters.New(o); err != nil {
 		return err
 	}
@@ -52,8 +55,12 @@ func (d *daemon) proveFolder(ctx context.Context) error {
 }
 
 // prover is adapters.Options' Backend.
-func (p *plugins) prover(ctx context.Context, after uint64) (adapters.Prover, uint64, error) {
-	l, n, err := p.backend.Current(ctx, after)
+func (d *daemon) prover(ctx context.Context, after uint64) (adapters.Prover, uint64, error) {
+	p := d.pair(d.main)
+	if p == nil {
+		return nil, 0, fmt.Errorf("the model %s is not loaded", d.main)
+	}
+	l, n, err := p.backend.Current(ctx, p.own(after))
 	if err != nil {
 		return nil, 0, err
 	}
@@ -61,7 +68,16 @@ func (p *plugins) prover(ctx context.Context, after uint64) (adapters.Prover, ui
 	if err != nil {
 		return nil, 0, err
 	}
-	return Prover{l.backend, l.info, t.tokenizer, t.info}, n, nil
+	return Prover{l.backend, l.info, t.tokenizer, t.info}, p.before + n, nil
+}
+
+// holdMain is adapters.Options' Hold: the default model is loaded while an adapter is proved on it. Requests go first.
+func (d *daemon) holdMain(ctx context.Context) (release func(), err error) {
+	lease, err := d.acquire(ctx, d.main, models.Rank{Priority: dispatch.MinPriority - 1, Since: time.Now(), Number: math.MaxUint64}, nil)
+	if err != nil {
+		return nil, err
+	}
+	return lease.Release, nil
 }
 
 // Prover proves adapters in a backend whose model is loaded, with the tokenizer of that model.
@@ -170,9 +186,15 @@ func common(a, b []int32) int {
 }
 
 // shelf gives the adapters' catalogue to the dispatcher.
-type shelf struct{ f *adapters.Folder }
+type shelf struct {
+	f    *adapters.Folder
+	main string // the model that the adapters are for
+}
 
-func (s shelf) Pin(name, sha256 string) (dispatch.Adapter, error) {
+func (s shelf) Pin(model, name, sha256 string) (dispatch.Adapter, error) {
+	if model != s.main {
+		return nil, fmt.Errorf("%w: %q: adapters are for the default model %s, and the request names %s", protocol.ErrAdapterNotFound, name, s.main, model)
+	}
 	p, err := s.f.Resolve(name, sha256)
 	if err != nil {
 		return nil, err

@@ -16,6 +16,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"edged/core/config"
@@ -28,6 +29,7 @@ import (
 	"edged/core/serve/door/mqtt"
 	"edged/core/serve/door/wyoming"
 	"edged/core/serve/inbox"
+	"edged/core/serve/models"
 	"edged/core/serve/monitor"
 )
 
@@ -90,19 +92,28 @@ func Run(ctx context.Context, o Options) error {
 }
 
 type daemon struct {
-	o       Options
-	c       *config.Config
-	log     *slog.Logger
-	began   time.Time
-	plugins *plugins
-	folder  *adapters.Folder
-	work    *dispatch.Dispatcher
-	door    *mqtt.Door
-	status  *status
-	notify  *notifier
-	exit    func(code int)
-	secret  string // of the embedded broker, for this node's client id; "": there is none
+	o         Options
+	c         *config.Config
+	log       *slog.Logger
+	began     time.Time
+	main      string         // name of the default model
+	catalogue *models.Folder // of models
+	pool      *models.Pool[*plugins]
+	budget    int64 // bytes of memory for all models; 0: it is not shared out
+	lives     lives
+	mainModel atomic.Pointer[httpdoor.Model] // what the default model said when it was loaded last; nil: it was not yet
+	folder    *adapters.Folder
+	work      *dispatch.Dispatcher
+	serving   atomic.Pointer[dispatch.Dispatcher] // work, for plugins, which may start before it is there; nil: nothing is served yet
+	door      *mqtt.Door
+	status    *status
+	notify    *notifier
+	exit      func(code int)
+	secret    string // of the embedded broker, for this node's client id; "": there is none
 }
+
+// shelf is the adapters' catalogue as the dispatcher sees it.
+func (d *daemon) shelf() shelf { return shelf{d.folder, d.main} }
 
 // group runs parts of the service; the first one that fails ends all.
 type group struct {
@@ -140,41 +151,64 @@ func (d *daemon) run(ctx context.Context) error {
 	n := newNotifier(d.log)
 	d.notify = n
 	d.status = newStatus(d)
-	d.plugins = newPlugins(d)
+	n.state("loading the model")
+	if err := d.openModels(ctx); err != nil {
+		return asked(err)
+	}
 	if err := d.openFolder(ctx); err != nil {
 		return err
 	}
 	pluginCtx, stopPlugins := context.WithCancel(context.WithoutCancel(ctx))
 	inner := &group{fails: cancel}
-	d.plugins.start(pluginCtx, inner)
+	inner.goes(func() error { return d.pool.Run(pluginCtx) })
 	stop := func() error {
 		stopPlugins()
 		return inner.wait()
 	}
-	n.state("loading the model")
-	err := d.plugins.ready(ctx)
+	release, err := d.prepare(ctx, n)
 	if err == nil {
-		n.state("proving adapters")
-		err = d.proveFolder(ctx)
+		err = d.serve(ctx, n, cancel, release)
 	}
-	if err != nil {
-		if failed := stop(); failed != nil {
-			return failed
-		}
-		if errors.Is(err, context.Canceled) {
-			return nil // asked to stop while the model was loading
-		}
-		return err
-	}
-	err = d.serve(ctx, n, cancel)
 	if failed := stop(); err == nil {
 		err = failed
+	}
+	return asked(err)
+}
+
+// asked is err, but for that of somebody who asked to stop while the model was loading.
+func asked(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return nil
 	}
 	return err
 }
 
-// serve opens the door and works until ctx ends.
-func (d *daemon) serve(ctx context.Context, n *notifier, cancel context.CancelFunc) error {
+// prepare loads the default model, which stays until release, and decides about adapters and models meanwhile.
+func (d *daemon) prepare(ctx context.Context, n *notifier) (release func(), err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	looked := make(chan error, 1)
+	go func() { looked <- d.catalogue.First(ctx) }()
+	release, err = d.loadMain(ctx)
+	if err == nil {
+		n.state("proving adapters")
+		if err = d.proveFolder(ctx); err != nil {
+			release()
+		}
+	}
+	if err != nil {
+		cancel()
+	}
+	if failed := <-looked; err == nil && failed != nil {
+		err = failed
+		release()
+	}
+	return release, err
+}
+
+// serve opens the door and works until ctx ends. release lets the default model go, where its memory is wanted.
+func (d *daemon) serve(ctx context.Context, n *notifier, cancel context.CancelFunc, release func()) error {
+	defer release()
 	address, closeBroker, err := d.startBroker(ctx)
 	if err != nil {
 		return err
@@ -192,7 +226,7 @@ func (d *daemon) serve(ctx context.Context, n *notifier, cancel context.CancelFu
 	taking, closeTaking := d.openTaking(ctx)
 	defer closeTaking()
 	d.work = dispatch.New(d.dispatchConfig(store))
-	d.plugins.work.Store(d.work)
+	d.serving.Store(d.work)
 	device, err := d.device()
 	if err != nil {
 		return err
@@ -219,6 +253,7 @@ func (d *daemon) serve(ctx context.Context, n *notifier, cancel context.CancelFu
 	outer.goes(func() error { return d.door.Run(doorCtx) })
 	d.folder.Sweep(ctx)
 	outer.goes(func() error { return d.folder.Run(ctx) })
+	outer.goes(func() error { return d.catalogue.Run(ctx) })
 	statusCtx, endStatus := context.WithCancel(doorCtx)
 	defer endStatus()
 	statusEnded := make(chan struct{})
@@ -229,7 +264,8 @@ func (d *daemon) serve(ctx context.Context, n *notifier, cancel context.CancelFu
 	outer.goes(func() error { return d.reloads(doorCtx) })
 	outer.goes(func() error { return n.watchdog(doorCtx, d.pulse) })
 	outer.goes(func() error { return d.announce(ctx, address, beside.http) })
-	n.ready("serving " + filepath.Base(d.c.Model.Path))
+	n.ready("serving " + d.main)
+	release()
 
 	// Told when the drain begins and not when it has ended: what runs may use all of the grace, and systemd must know before
 	// its own patience ends.
@@ -292,7 +328,7 @@ func (d *daemon) listen(ctx context.Context) (l listeners, err error) {
 	}
 	if d.c.Wyoming.Listen != "" {
 		door, err := wyoming.Listen(ctx, wyoming.Options{
-			Config: d.c.Wyoming, Name: d.c.Node.Name, Version: d.o.Version, Dispatcher: d.work, Model: func() string { return modelName(d.c.Model.Path) }, Log: d.log,
+			Config: d.c.Wyoming, Name: d.c.Node.Name, Version: d.o.Version, Dispatcher: d.work, Model: func() string { return d.main }, Log: d.log,
 		})
 		if err != nil {
 			return l, err
@@ -431,7 +467,7 @@ func (d *daemon) dispatchConfig(store inbox.Store) dispatch.Config {
 	s, q := &d.c.Sampling, &d.c.Queue
 	grace := d.c.Node.ShutdownGrace
 	return dispatch.Config{
-		Backends: d.plugins, Tokenizers: d.plugins, Adapters: shelf{d.folder}, Inbox: store,
+		Models: library{d}, Adapters: d.shelf(), Inbox: store,
 		Node: d.c.Node.Name, Prompts: d.c.Log.Prompts, Log: d.log,
 		Defaults: dispatch.Defaults{
 			Sampling: backend.Sampling{

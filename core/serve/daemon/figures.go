@@ -18,13 +18,21 @@ const statsTime = 2 * time.Second
 
 // figures gathers what there is to know at this moment, for edged/NODE/stats and for the metrics listener.
 func (d *daemon) figures(ctx context.Context) monitor.Figures {
-	t, _ := d.plugins.tokenizer.Snapshot()
-	b, life := d.plugins.backend.Snapshot()
+	pairs := d.pairs()
+	var tokenizers, backends []int // process ids
+	lives := map[string]int{"tokenizer": 0, "backend": 0}
+	for _, p := range pairs {
+		t, _ := p.tokenizer.Snapshot()
+		b, _ := p.backend.Snapshot()
+		tokenizers, backends = append(tokenizers, t.Pid), append(backends, b.Pid)
+		lives["tokenizer"] += t.Lives
+		lives["backend"] += b.Lives
+	}
 	f := monitor.Figures{
 		Adapters: d.folder.Counts().Served, Requests: d.work.Stats(), Online: d.door.Online(), StartedAt: d.began,
-		Lives: map[string]int{"tokenizer": t.Lives, "backend": b.Lives},
+		Lives: lives,
 		Resident: map[string]int64{
-			"daemon": machine.Resident(os.Getpid()), "tokenizer": machine.Resident(t.Pid), "backend": machine.Resident(b.Pid),
+			"daemon": machine.Resident(os.Getpid()), "tokenizer": machine.Resident(tokenizers...), "backend": machine.Resident(backends...),
 		},
 	}
 	state, reason := d.status.judge()
@@ -36,12 +44,17 @@ func (d *daemon) figures(ctx context.Context) monitor.Figures {
 	default:
 		f.Ready = true
 	}
-	if b.Phase == pluginhost.Ready && life.backend != nil {
-		f.Threads = life.info.ThreadsDecode
+	for _, p := range pairs { // of the default model, or of the first that answers
+		b, life := p.backend.Snapshot()
+		if b.Phase != pluginhost.Ready || life.backend == nil {
+			continue
+		}
 		ctx, cancel := context.WithTimeout(ctx, statsTime)
-		defer cancel()
-		if s, err := life.backend.Stats(ctx); err == nil { // one that does not answer has no figures; its supervisor acts
-			f.Backend = &s
+		s, err := life.backend.Stats(ctx)
+		cancel()
+		if err == nil { // one that does not answer has no figures; its supervisor acts
+			f.Threads, f.Backend = life.info.ThreadsDecode, &s
+			break
 		}
 	}
 	if c, ok := machine.Temperature(); ok {

@@ -127,21 +127,28 @@ func (n *notifier) watchdog(ctx context.Context, feel func(context.Context) puls
 // in, how far a load is, and how many steps the backend has computed.
 func (d *daemon) pulse(ctx context.Context) pulse {
 	w := d.work.Stats()
-	t, _ := d.plugins.tokenizer.Snapshot()
-	b, life := d.plugins.backend.Snapshot()
-	p := pulse{busy: w.Running > 0, bound: patience}
-	var steps uint64
-	if b.Phase == pluginhost.Ready && life.backend != nil {
-		p.bound = stuckAfter
-		ctx, cancel := context.WithTimeout(ctx, time.Second)
-		defer cancel()
-		if s, err := life.backend.Stats(ctx); err == nil {
-			steps = s.Steps
-		}
-	}
+	p := pulse{busy: w.Running > 0, bound: stuckAfter}
 	d.notify.mu.Lock()
-	loads := d.notify.loads
+	p.mark = fmt.Sprint(w.Finished, w.Failed, w.Cancelled, w.Crashes, d.notify.loads)
 	d.notify.mu.Unlock()
-	p.mark = fmt.Sprint(w.Finished, w.Failed, w.Cancelled, w.Crashes, t.Phase, t.Pid, b.Phase, b.Pid, b.Failures, loads, steps)
+	pairs := d.pairs()
+	if len(pairs) == 0 {
+		p.bound = patience
+	}
+	for _, pair := range pairs {
+		t, _ := pair.tokenizer.Snapshot()
+		b, life := pair.backend.Snapshot()
+		var steps uint64
+		if b.Phase == pluginhost.Ready && life.backend != nil {
+			ctx, cancel := context.WithTimeout(ctx, time.Second)
+			if s, err := life.backend.Stats(ctx); err == nil {
+				steps = s.Steps
+			}
+			cancel()
+		} else {
+			p.bound = patience
+		}
+		p.mark += fmt.Sprint(" ", pair.name, t.Phase, t.Pid, b.Phase, b.Pid, b.Failures, steps)
+	}
 	return p
 }

@@ -2,54 +2,72 @@ package daemon
 
 import (
 	"context"
-	"path/filepath"
-	"regexp"
-	"strings"
+	"slices"
 
 	httpdoor "edged/core/serve/door/http"
 	"edged/core/serve/door/mqtt"
+	"edged/core/serve/models"
 )
 
 // offers tells the HTTP door what a request's model may name.
 type offers struct{ d *daemon }
 
-// Models lists the model, and the adapters that are served on it.
+// Models lists the default model, the adapters that are served on it, and the other models.
 func (o offers) Models() []httpdoor.Model {
-	_, tok := o.d.plugins.tokenizer.Snapshot()
-	_, back := o.d.plugins.backend.Snapshot()
-	if tok.tokenizer == nil || back.backend == nil {
-		return nil
+	main, ok := o.model(models.State{Name: o.d.main, State: models.Available})
+	if !ok {
+		return nil // it has not been loaded yet
 	}
-	m := back.info
-	model := httpdoor.Model{
-		ID: modelName(o.d.c.Model.Path), Title: m.Name, Arch: m.Arch, Format: m.Format, Digest: m.Hash,
-		Context: m.Context, Trained: m.TrainContext, Parameters: m.Parameters, Bytes: m.Plan.Weights, Template: tok.info.ChatTemplate, Since: o.d.began,
-	}
-	list := []httpdoor.Model{model}
+	list := []httpdoor.Model{main}
 	for _, a := range o.d.folder.States() {
-		if a.Served() && a.Name != model.ID {
-			on := model
+		if a.Served() && a.Name != main.ID {
+			on := main
 			on.ID, on.Adapter, on.Digest = a.Name, a.Name, a.SHA256
 			list = append(list, on)
 		}
 	}
+	for _, s := range o.d.catalogue.States() {
+		if s.Name == main.ID || s.State != models.Available {
+			continue
+		}
+		m, _ := o.model(s)
+		at := slices.IndexFunc(list, func(l httpdoor.Model) bool { return l.ID == s.Name })
+		if at >= 0 { // a model goes before an adapter of its name
+			list[at] = m
+			continue
+		}
+		list = append(list, m)
+	}
 	return list
 }
 
-// part is what the name of a file of a split model ends with.
-var part = regexp.MustCompile(`-[0-9]+-of-[0-9]+$`)
-
-// modelName is the name of a model's file or folder, as clients write it.
-func modelName(path string) string {
-	name := part.ReplaceAllString(strings.TrimSuffix(filepath.Base(path), ".gguf"), "")
-	name = strings.Map(func(r rune) rune {
-		switch {
-		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '.', r == '_', r == '-':
-			return r
+// model is a model as its backend tells of it, or as its headers do where it is not loaded.
+func (o offers) model(s models.State) (m httpdoor.Model, loaded bool) {
+	if p := o.d.pair(s.Name); p != nil {
+		_, tok := p.tokenizer.Snapshot()
+		_, back := p.backend.Snapshot()
+		if tok.tokenizer != nil && back.backend != nil {
+			i := back.info
+			m = httpdoor.Model{
+				ID: s.Name, Title: i.Name, Arch: i.Arch, Format: i.Format, Digest: i.Hash, Loaded: o.d.pool.Holding(s.Name).State == models.Loaded,
+				Context: i.Context, Trained: i.TrainContext, Parameters: i.Parameters, Bytes: i.Plan.Weights, Template: tok.info.ChatTemplate, Since: o.d.began,
+			}
+			if p.main {
+				o.d.mainModel.Store(&m)
+			} else {
+				m.Model = s.Name
+			}
+			return m, true
 		}
-		return '-'
-	}, name)
-	return name
+	}
+	if last := o.d.mainModel.Load(); last != nil && s.Name == o.d.main {
+		m = *last
+		m.Loaded = false
+		return m, true
+	}
+	return httpdoor.Model{
+		ID: s.Name, Model: s.Name, Title: s.Title, Arch: s.Family, Format: s.Format, Context: s.Context, Trained: s.Context, Parameters: s.Parameters, Bytes: s.Bytes, Since: o.d.began,
+	}, false
 }
 
 // shown is what the page shows: what is published on MQTT, at this moment.
@@ -62,6 +80,14 @@ func (d *daemon) shown(ctx context.Context) any {
 	for _, a := range d.folder.States() {
 		list = append(list, adapter{a.Name, adapterOf(a)})
 	}
+	type model struct {
+		Name string `json:"name"`
+		mqtt.Model
+	}
+	there := []model{}
+	for _, s := range d.catalogue.States() {
+		there = append(there, model{s.Name, d.modelOf(s)})
+	}
 	status := mqtt.Status{State: mqtt.StateStarting, Version: d.o.Version}
 	if last := d.status.last.Load(); last != nil {
 		status = *last
@@ -72,5 +98,5 @@ func (d *daemon) shown(ctx context.Context) any {
 	}
 	stats := statsOf(d.figures(ctx), d.folder.Counts(), 0)
 	stats.Node = d.c.Node.Name
-	return map[string]any{"status": status, "stats": stats, "adapters": list}
+	return map[string]any{"status": status, "stats": stats, "adapters": list, "models": there}
 }

@@ -167,7 +167,7 @@ func (p *plugins) pin(ctx context.Context, one *Pinned, back backendLife, number
 	var adapter dispatch.Adapter
 	var err error
 	if name != "" {
-		if adapter, err = (shelf{p.d.folder}).Pin(name, ""); err == nil {
+		if adapter, err = p.d.shelf().Pin(p.name, name, ""); err == nil {
 			defer adapter.Release()
 			key += " " + adapter.SHA256()
 		}
@@ -203,7 +203,7 @@ func (p *plugins) compute(ctx context.Context, one *Pinned, back backendLife, nu
 	}
 	req := backend.Request{ID: "pinned", PromptIDs: ids, MaxTokens: 1, Pin: one.Path, Priority: dispatch.MinPriority - 1}
 	if adapter != nil {
-		id, err := adapter.Use(ctx, dispatch.BackendLife{Backend: back.backend, Info: back.info, Life: number})
+		id, err := adapter.Use(ctx, dispatch.BackendLife{Backend: back.backend, Info: back.info, Life: p.before + number})
 		if err != nil {
 			return 0, err
 		}

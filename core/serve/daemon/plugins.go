@@ -7,14 +7,14 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"path/filepath"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"edged/core/protocol"
 	"edged/core/protocol/backend"
 	"edged/core/protocol/tokenizer"
 	"edged/core/serve/dispatch"
+	"edged/core/serve/models"
 	"edged/core/serve/pluginhost"
 )
 
@@ -25,13 +25,19 @@ const healthInterval = 5 * time.Second
 // waiting for the next one.
 const degradedAfter = 5
 
-// plugins keeps the two plugins of a model alive and gives their lives to the dispatcher.
+// plugins keeps the two plugins of a model alive while it is loaded, and gives their lives to the dispatcher.
 type plugins struct {
 	d         *daemon
 	log       *slog.Logger
+	name      string // of the model
+	path      string
+	limit     int64 // bytes that it may plan with; 0: as many as there are
+	main      bool  // it is the default model
 	tokenizer *pluginhost.Supervisor[tokenizerLife]
 	backend   *pluginhost.Supervisor[backendLife]
-	work      atomic.Pointer[dispatch.Dispatcher] // nil: nothing is served yet
+	// before counts the lives of plugins in earlier loadings of the model. Who remembers a life by its number, as the adapters' catalogue
+	// and the dispatcher do, must not take one of this loading for one of those.
+	before uint64
 }
 
 type tokenizerLife struct {
@@ -45,9 +51,13 @@ type backendLife struct {
 	about   backend.Description
 }
 
-func newPlugins(d *daemon) *plugins {
-	p := &plugins{d: d, log: d.log}
-	common := pluginhost.Options{Dir: d.c.Plugins.Dir, Pins: d.c.Plugins.Pins(), Log: d.log, StopTimeout: time.Second}
+// newPlugins makes the plugins of a model, which start with Run.
+func newPlugins(d *daemon, w models.Wanted, limit int64) *plugins {
+	p := &plugins{d: d, log: d.log, name: w.State.Name, path: w.State.Path, limit: limit, main: w.State.Name == d.main, before: d.lives.before(w.State.Name)}
+	if !p.main {
+		p.log = d.log.With("model", p.name)
+	}
+	common := pluginhost.Options{Dir: d.c.Plugins.Dir, Pins: d.c.Plugins.Pins(), Log: p.log, StopTimeout: time.Second}
 
 	o := common
 	o.Kind, o.Name = protocol.PluginTokenizer, "bpe"
@@ -86,15 +96,29 @@ func permanent(err error) bool {
 	return false
 }
 
-// start runs both supervisors in a group until ctx ends.
-func (p *plugins) start(ctx context.Context, g *group) {
+// Run is models.Pair's: it keeps both plugins alive until ctx ends, or until one of them cannot be started.
+func (p *plugins) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	g := &group{fails: cancel}
 	g.goes(func() error { return p.tokenizer.Run(ctx) })
 	g.goes(func() error { return p.backend.Run(ctx) })
-	g.goes(func() error { p.keepPinned(ctx); return nil })
+	if p.main {
+		g.goes(func() error { p.keepPinned(ctx); return nil })
+	}
+	err := g.wait()
+	p.d.lives.count(p.name, p.before+uint64(max(p.tokenizer.State().Lives, p.backend.State().Lives))) //nolint:gosec // a count
+	return err
 }
 
-// ready waits for both plugins.
-func (p *plugins) ready(ctx context.Context) error {
+// Bytes is models.Pair's.
+func (p *plugins) Bytes() int64 {
+	_, l := p.backend.Snapshot()
+	return l.info.Plan.Total
+}
+
+// Ready is models.Pair's: it waits for both plugins.
+func (p *plugins) Ready(ctx context.Context) error {
 	if _, _, err := p.tokenizer.Current(ctx, 0); err != nil {
 		return err
 	}
@@ -104,19 +128,48 @@ func (p *plugins) ready(ctx context.Context) error {
 
 // Tokenizer is dispatch.Tokenizers'.
 func (p *plugins) Tokenizer(ctx context.Context, after uint64) (dispatch.TokenizerLife, error) {
-	l, n, err := p.tokenizer.Current(ctx, after)
-	return dispatch.TokenizerLife{Tokenizer: l.tokenizer, Info: l.info, Life: n}, err
+	l, n, err := p.tokenizer.Current(ctx, p.own(after))
+	return dispatch.TokenizerLife{Tokenizer: l.tokenizer, Info: l.info, Life: p.before + n}, err
 }
 
 // Backend is dispatch.Backends'.
 func (p *plugins) Backend(ctx context.Context, after uint64) (dispatch.BackendLife, error) {
-	l, n, err := p.backend.Current(ctx, after)
-	return dispatch.BackendLife{Backend: l.backend, Info: l.info, Life: n}, err
+	l, n, err := p.backend.Current(ctx, p.own(after))
+	return dispatch.BackendLife{Backend: l.backend, Info: l.info, Life: p.before + n}, err
+}
+
+// own is the number of a life among those of this loading; 0: it is of an earlier one.
+func (p *plugins) own(life uint64) uint64 {
+	if life <= p.before {
+		return 0
+	}
+	return life - p.before
+}
+
+// lives counts the lives of plugins by model, over all loadings.
+type lives struct {
+	mu    sync.Mutex
+	total map[string]uint64
+}
+
+func (l *lives) before(model string) uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.total[model]
+}
+
+func (l *lives) count(model string, total uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.total == nil {
+		l.total = map[string]uint64{}
+	}
+	l.total[model] = total
 }
 
 func (p *plugins) prepareTokenizer(ctx context.Context, proc *pluginhost.Process, _ uint64) (tokenizerLife, error) {
 	t := proc.Tokenizer()
-	info, err := LoadTokenizer(ctx, t, p.d.c.Model.Path)
+	info, err := LoadTokenizer(ctx, t, p.path)
 	if err != nil {
 		return tokenizerLife{}, err
 	}
@@ -136,7 +189,7 @@ func (p *plugins) prepareBackend(ctx context.Context, proc *pluginhost.Process, 
 	if err != nil {
 		return backendLife{}, err
 	}
-	req := servedRequest(p.d.c, p.cacheDir(ctx))
+	req := p.request(ctx)
 	stage := ""
 	info, err := LoadBackend(ctx, b, t.tokenizer, req, func(l backend.LoadProgress) {
 		p.d.notify.loading(l)
@@ -148,8 +201,10 @@ func (p *plugins) prepareBackend(ctx context.Context, proc *pluginhost.Process, 
 	if err != nil {
 		return backendLife{}, err
 	}
-	if err := p.d.folder.Prove(ctx, b, number); err != nil {
-		return backendLife{}, err
+	if p.main {
+		if err := p.d.folder.Prove(ctx, b, p.before+number); err != nil {
+			return backendLife{}, err
+		}
 	}
 	if err := probe(ctx, b, &info, t.info, p.d.c.Plugins.StallTimeout); err != nil {
 		return backendLife{}, fmt.Errorf("the model does not answer: %w", err)
@@ -188,9 +243,22 @@ func probe(ctx context.Context, b backend.Backend, m *backend.ModelInfo, t token
 	return err
 }
 
-// cacheDir makes the folder of derived files; "" where it cannot be made.
-func (p *plugins) cacheDir(ctx context.Context) string {
-	dir := filepath.Join(p.d.c.State.Dir, "cache")
+// request is what the backend is asked to load. A model that is not the default one has a cache of its own, since a store of prefixes
+// belongs to one process, and keeps no prefixes there.
+func (p *plugins) request(ctx context.Context) backend.LoadRequest {
+	req := servedRequest(p.d.c, p.cacheDir(ctx, cacheOf(p.d.c, p.name, p.main)))
+	req.Path = p.path
+	if p.limit > 0 {
+		req.MemoryLimit = p.limit
+	}
+	if !p.main {
+		req.DraftModel, req.PrefixDiskBytes, req.PrefixDiskDaily = "", 0, 0
+	}
+	return req
+}
+
+// cacheDir makes a folder of derived files; "" where it cannot be made.
+func (p *plugins) cacheDir(ctx context.Context, dir string) string {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		p.log.WarnContext(ctx, "derived files are not kept: each start computes them anew", "path", dir, "err", err)
 		return ""

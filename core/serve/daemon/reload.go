@@ -41,6 +41,7 @@ func (d *daemon) reload(ctx context.Context) {
 		{"node", d.c.Node, c.Node},
 		{"mqtt", d.c.MQTT, c.MQTT},
 		{"model", d.c.Model, c.Model},
+		{"models", d.c.Models, c.Models},
 		{"backend", d.c.Backend, c.Backend},
 		{"adapters", d.c.Adapters, c.Adapters},
 		{"sampling", d.c.Sampling, c.Sampling},

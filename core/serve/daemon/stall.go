@@ -31,8 +31,8 @@ func (s *stall) check(ctx context.Context, proc *pluginhost.Process) error {
 	if err != nil {
 		return nil
 	}
-	work := s.p.work.Load()
-	if proc.Pid() != s.pid || st.Steps != s.steps || work == nil || work.Stats().Running == 0 {
+	work := s.p.d.serving.Load()
+	if proc.Pid() != s.pid || st.Steps != s.steps || work == nil || work.Load(s.p.name).Running == 0 {
 		s.pid, s.steps, s.since = proc.Pid(), st.Steps, time.Now()
 		return nil
 	}
@@ -44,11 +44,11 @@ func (s *stall) check(ctx context.Context, proc *pluginhost.Process) error {
 
 // tokenizerStalls is the tokenizer's Check: one call that takes too long means that it will not end.
 func (p *plugins) tokenizerStalls(_ context.Context, proc *pluginhost.Process) error {
-	work := p.work.Load()
+	work := p.d.serving.Load()
 	if work == nil {
 		return nil
 	}
-	if took := work.Stats().Encoding; took >= p.d.c.Plugins.StallTimeout {
+	if took := work.Load(p.name).Encoding; took >= p.d.c.Plugins.StallTimeout {
 		return fmt.Errorf("%s: %w: a prompt has been in it for %v", proc.Name(), errStalled, took.Round(time.Second))
 	}
 	return nil

@@ -12,23 +12,27 @@ import (
 	"edged/core/machine"
 	"edged/core/serve/adapters"
 	"edged/core/serve/door/mqtt"
+	"edged/core/serve/models"
 	"edged/core/serve/pluginhost"
 )
 
 // status publishes what the node is about: its state and its adapters, retained, and figures from time to time.
 type status struct {
-	last  atomic.Pointer[mqtt.Status] // as it was published; nil: nothing was yet
-	d     *daemon
-	wake  chan struct{}
-	power *mqtt.StatusPower // as it was looked at last
-	state string
-	since time.Time
-	end   atomic.Pointer[string] // the state of a node that ends; nil: it does not
-	known map[string]bool        // adapters whose topics are set
+	last    atomic.Pointer[mqtt.Status] // as it was published; nil: nothing was yet
+	d       *daemon
+	wake    chan struct{}
+	power   *mqtt.StatusPower // as it was looked at last
+	model   *mqtt.StatusModel // the default one, as it was loaded last
+	backend *mqtt.StatusBackend
+	state   string
+	since   time.Time
+	end     atomic.Pointer[string] // the state of a node that ends; nil: it does not
+	known   map[string]bool        // adapters whose topics are set
+	named   map[string]bool        // and models
 }
 
 func newStatus(d *daemon) *status {
-	return &status{d: d, wake: make(chan struct{}, 1), known: map[string]bool{}}
+	return &status{d: d, wake: make(chan struct{}, 1), known: map[string]bool{}, named: map[string]bool{}}
 }
 
 // changed says that something may have changed. It never blocks.
@@ -102,8 +106,6 @@ func (s *status) look(ctx context.Context) {
 // publish sets the retained topics.
 func (s *status) publish() {
 	d := s.d
-	_, tok := d.plugins.tokenizer.Snapshot()
-	_, back := d.plugins.backend.Snapshot()
 	state, reason := s.judge()
 	if state != s.state {
 		s.state, s.since = state, time.Now()
@@ -112,13 +114,11 @@ func (s *status) publish() {
 		State: state, Reason: reason, Version: d.o.Version, Since: s.since.Format(time.RFC3339),
 		Queue: mqtt.StatusQueue{Size: d.c.Queue.Size, Running: d.c.Backend.MaxSequences}, Power: s.power,
 	}
-	if back.backend != nil && tok.tokenizer != nil {
-		m := back.info
-		out.Model = &mqtt.StatusModel{Name: m.Name, Arch: m.Arch, Format: m.Format, Hash: m.Hash, Context: m.Context}
-		out.Backend = &mqtt.StatusBackend{
-			Name: back.about.Name, Version: back.about.Version, Kernels: strings.Join(back.about.Kernels, ","), Precision: string(m.Precision),
-		}
+	if p := d.pair(d.main); p != nil {
+		s.describe(p)
 	}
+	out.Model, out.Backend = s.model, s.backend
+	s.publishModels()
 	now := map[string]bool{}
 	for _, a := range d.folder.States() {
 		now[a.Name] = true
@@ -140,6 +140,36 @@ func (s *status) publish() {
 	}
 	s.last.Store(&out)
 	d.door.SetStatus(out)
+}
+
+// describe keeps what there is to say about the default model, which may be unloaded later.
+func (s *status) describe(p *plugins) {
+	_, tok := p.tokenizer.Snapshot()
+	_, back := p.backend.Snapshot()
+	if back.backend == nil || tok.tokenizer == nil {
+		return
+	}
+	m := back.info
+	s.model = &mqtt.StatusModel{Name: m.Name, Arch: m.Arch, Format: m.Format, Hash: m.Hash, Context: m.Context}
+	s.backend = &mqtt.StatusBackend{
+		Name: back.about.Name, Version: back.about.Version, Kernels: strings.Join(back.about.Kernels, ","), Precision: string(m.Precision),
+	}
+}
+
+// publishModels sets the retained topics of the models.
+func (s *status) publishModels() {
+	now := map[string]bool{}
+	for _, m := range s.d.catalogue.States() {
+		now[m.Name] = true
+		shown := s.d.modelOf(m)
+		s.d.door.SetModel(m.Name, &shown)
+	}
+	for name := range s.named {
+		if !now[name] {
+			s.d.door.SetModel(name, nil)
+		}
+	}
+	s.named = now
 }
 
 // announce tells Home Assistant which adapters can be chosen.
@@ -172,18 +202,27 @@ func (s *status) judge() (state, reason string) {
 		return *end, ""
 	}
 	state = mqtt.StateReady
-	t, _ := s.d.plugins.tokenizer.Snapshot()
-	b, _ := s.d.plugins.backend.Snapshot()
-	for _, p := range []struct {
-		name  string
-		state pluginhost.State
-	}{{"tokenizer", t}, {"backend", b}} {
-		switch {
-		case p.state.Phase == pluginhost.Ready:
-		case p.state.Failures >= degradedAfter:
-			return mqtt.StateDegraded, fmt.Sprintf("the %s failed %d times in a row: %v", p.name, p.state.Failures, p.state.Err)
-		default:
-			state, reason = mqtt.StateStarting, fmt.Sprintf("the %s is %s", p.name, p.state.Phase)
+	for _, pair := range s.d.pairs() {
+		if s.d.pool.Holding(pair.name).State != models.Loaded {
+			continue // the other models answer; its own topic tells
+		}
+		t, _ := pair.tokenizer.Snapshot()
+		b, _ := pair.backend.Snapshot()
+		of := ""
+		if !pair.main {
+			of = " of " + pair.name
+		}
+		for _, p := range []struct {
+			name  string
+			state pluginhost.State
+		}{{"tokenizer" + of, t}, {"backend" + of, b}} {
+			switch {
+			case p.state.Phase == pluginhost.Ready:
+			case p.state.Failures >= degradedAfter:
+				return mqtt.StateDegraded, fmt.Sprintf("the %s failed %d times in a row: %v", p.name, p.state.Failures, p.state.Err)
+			default:
+				state, reason = mqtt.StateStarting, fmt.Sprintf("the %s is %s", p.name, p.state.Phase)
+			}
 		}
 	}
 	return state, reason

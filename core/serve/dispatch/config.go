@@ -9,6 +9,7 @@ import (
 
 // Config is what a Dispatcher is built from.
 type Config struct {
+	Models     Models // nil: one, whose plugins are the next two
 	Backends   Backends
 	Tokenizers Tokenizers
 	Adapters   Adapters    // nil: there are none

@@ -19,24 +19,22 @@ const maxTaken = 8
 // Dispatcher admits, queues and runs requests. Its methods may be called concurrently.
 //
 // What it decides stands in two rooms that lock nothing, start nothing and can be tested by themselves: admission knows every accepted
-// request and says whether there is room for one more; runner says which of them runs when, and what a death of the backend means for
+// request and says whether there is room for one more; a runner for each model says which of them runs when, and what a death of the backend means for
 // those that ran. The Dispatcher holds the lock over both, and does what they decided: it journals, wakes goroutines, talks to
 // plugins and sends events.
 type Dispatcher struct {
-	o        Config
-	limits   Limits
-	log      *slog.Logger
-	encoding *turnstile // of those whose texts are encoded
-	forming  *turnstile // and of those whose forms are read
+	o       Config
+	limits  Limits
+	log     *slog.Logger
+	forming *turnstile // of those whose forms are read
 
-	mu            sync.Mutex // of everything below
-	admission     *admission
-	runner        *runner
-	deadTokenizer uint64             // the latest life of the tokenizer that is known to be dead
-	encodes       map[*job]time.Time // calls of the tokenizer that run, and since when
-	stopped       bool               // nothing runs on
-	adapter       string             // of requests that name none; "": the bare model
-	stats         Stats
+	mu        sync.Mutex // of everything below
+	admission *admission
+	lanes     map[string]*lane // by model
+	open      bool             // jobs may run
+	stopped   bool             // nothing runs on
+	adapter   string           // of requests that name none; "": the bare model
+	stats     Stats
 
 	work sync.WaitGroup // one for each job
 }
@@ -49,15 +47,15 @@ func New(o Config) *Dispatcher {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if o.Models == nil {
+		o.Models = alone{o.Backends, o.Tokenizers}
+	}
 	l := o.Limits.withDefaults()
 	return &Dispatcher{
 		o: o, limits: l, log: o.Log,
-		// Two, so that one long conversation does not hold back the next; more would only take turns on a Pi.
-		encoding:  newTurnstile(2),
-		forming:   newTurnstile(2),
+		forming:   newTurnstile(2), // as many as texts are encoded of one model
 		admission: newAdmission(l),
-		runner:    newRunner(l.Running, l.Ageing),
-		encodes:   map[*job]time.Time{},
+		lanes:     map[string]*lane{},
 		adapter:   o.Defaults.Adapter,
 	}
 }
@@ -67,8 +65,11 @@ func New(o Config) *Dispatcher {
 // goroutine of the Dispatcher has ended; nil.
 func (d *Dispatcher) Run(ctx context.Context) error {
 	d.mu.Lock()
-	d.runner.open = true
-	d.grant()
+	d.open = true
+	for _, l := range d.lanes {
+		l.runner.open = true
+		l.grant()
+	}
 	d.mu.Unlock()
 
 	<-ctx.Done()
@@ -129,10 +130,11 @@ func (d *Dispatcher) Replay(ctx context.Context, doors map[string]Sink) (unfinis
 		}
 		j := newJob(rec, doors[rec.Request.Door])
 		j.attempt, j.taken = n.Attempt+1, n.Taken+1
+		j.failed = d.settleModel(rec)
 		d.mu.Lock()
 		d.register(j)
 		d.mu.Unlock()
-		if failed := d.pin(j); failed != nil {
+		if failed := d.pin(j); failed != nil && j.failed == nil {
 			j.failed = failed
 		}
 		if j.taken > maxTaken {
@@ -165,6 +167,7 @@ func (d *Dispatcher) Submit(ctx context.Context, req *Request, sink Sink) error 
 		return d.refuse(err)
 	}
 	key := inbox.Key{Client: req.Client, ID: req.ID}
+	model, main, unknown := d.o.Models.Resolve(req.Model)
 	d.mu.Lock()
 	if j := d.admission.jobs[key]; j != nil {
 		err := j.join(req, sink)
@@ -195,11 +198,15 @@ func (d *Dispatcher) Submit(ctx context.Context, req *Request, sink Sink) error 
 		return d.refuse(fail(CodeStorage, "the journal holds this request, and it cannot be run"))
 	case inbox.Unknown:
 	}
-	if err := d.admission.room(req.Client, req.Plain, d.runner.running()); err != nil {
+	if unknown != nil {
+		d.mu.Unlock()
+		return d.refuse(asError(unknown))
+	}
+	if err := d.admission.room(req.Client, req.Plain, d.running()); err != nil {
 		d.mu.Unlock()
 		return d.refuse(err)
 	}
-	j := newJob(d.record(req), sink)
+	j := newJob(d.record(req, model, main), sink)
 	d.register(j)
 	j.overtaken = d.admission.wasCancelled(key, time.Now())
 	d.mu.Unlock()
@@ -275,13 +282,28 @@ func conflict(id string) *Error {
 // register makes a job known, and waits for it at the end. d.mu is held.
 func (d *Dispatcher) register(j *job) {
 	d.admission.add(j)
+	j.lane = d.lane(j.rec.Model)
 	d.work.Add(1)
 }
 
-// record is what is journalled of a request: with its seed, its time and its adapters fixed, another attempt is the same
-// request.
-func (d *Dispatcher) record(req *Request) *record {
-	r := &record{Request: req, Seed: rand.Uint64() >> 11, Now: time.Now(), Deadline: req.Deadline}
+// settleModel finds the model of a request that an earlier process accepted. What named none goes to the default one where the model
+// that was the default is there no longer.
+func (d *Dispatcher) settleModel(rec *record) *Error {
+	model, _, err := d.o.Models.Resolve(rec.Model)
+	if err != nil && rec.Request.Model == "" {
+		model, _, err = d.o.Models.Resolve("")
+	}
+	if err != nil {
+		return asError(err)
+	}
+	rec.Model = model
+	return nil
+}
+
+// record is what is journalled of a request: with its seed, its time, its model and its adapters fixed, another attempt is the same
+// request. The default adapter is one of the default model.
+func (d *Dispatcher) record(req *Request, model string, main bool) *record {
+	r := &record{Request: req, Model: model, Seed: rand.Uint64() >> 11, Now: time.Now(), Deadline: req.Deadline}
 	// 53 bits of seed: a client that reads JSON numbers as float64, as JavaScript does, can send it back.
 	if req.Options.Seed != nil {
 		r.Seed = *req.Options.Seed
@@ -293,7 +315,7 @@ func (d *Dispatcher) record(req *Request) *record {
 		r.Deadline = d.limits.MaxDeadline
 	}
 	refs := req.Adapters
-	if refs == nil && req.Kind != Embed && req.Kind != Rank && d.adapter != "" {
+	if refs == nil && req.Kind != Embed && req.Kind != Rank && main && d.adapter != "" {
 		refs = []AdapterRef{{Name: d.adapter, Scale: 1}}
 	}
 	for _, ref := range refs {
@@ -320,7 +342,7 @@ func (d *Dispatcher) admit(ctx context.Context, j *job) *Error {
 	case errors.Is(err, inbox.ErrFull):
 		e := fail(CodeQueueFull, "the inbox is full")
 		d.mu.Lock()
-		e.Retry = d.admission.retry(d.runner.running())
+		e.Retry = d.admission.retry(d.running())
 		d.mu.Unlock()
 		return e
 	case ctx.Err() != nil || errors.Is(err, inbox.ErrClosed):
@@ -338,7 +360,7 @@ func (d *Dispatcher) pin(j *job) *Error {
 		if d.o.Adapters == nil {
 			return fail(CodeAdapterNotFound, "adapter: %q is not there: this node serves no adapters", used.Name)
 		}
-		a, err := d.o.Adapters.Pin(used.Name, used.SHA256)
+		a, err := d.o.Adapters.Pin(j.rec.Model, used.Name, used.SHA256)
 		if err != nil {
 			return asError(err)
 		}
@@ -387,32 +409,32 @@ func (d *Dispatcher) start(ctx context.Context, j *job) {
 	}()
 }
 
-// grant wakes the jobs that may run now. d.mu is held.
-func (d *Dispatcher) grant() {
-	for _, j := range d.runner.schedule() {
+// grant wakes the jobs that may run now. Dispatcher.mu is held.
+func (l *lane) grant() {
+	for _, j := range l.runner.schedule() {
 		close(j.granted)
 	}
 }
 
 // enqueue makes a job wait for its places. d.mu is held.
 func (d *Dispatcher) enqueue(j *job) {
-	d.runner.enqueue(j)
-	d.grant()
+	j.lane.runner.enqueue(j)
+	j.lane.grant()
 }
 
 // yield gives a job's place, or its place in the queue, back.
 func (d *Dispatcher) yield(j *job) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.runner.leave(j)
-	d.grant()
+	j.lane.runner.leave(j)
+	j.lane.grant()
 }
 
 // requeue gives a job's place back and makes it wait for another one.
 func (d *Dispatcher) requeue(j *job) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.runner.leave(j)
+	j.lane.runner.leave(j)
 	d.enqueue(j)
 }
 
@@ -421,21 +443,21 @@ func (d *Dispatcher) requeue(j *job) {
 func (d *Dispatcher) enter(j *job, life uint64) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.runner.enter(j, life)
+	return j.lane.runner.enter(j, life)
 }
 
-// deadBackend is the latest life of the backend that is known to be dead.
-func (d *Dispatcher) deadBackend() uint64 {
+// deadBackend is the latest life of a job's backend that is known to be dead.
+func (d *Dispatcher) deadBackend(j *job) uint64 {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.runner.crash.life
+	return j.lane.runner.crash.life
 }
 
 // died says that the backend died under a job.
 func (d *Dispatcher) died(j *job) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.runner.died(j) {
+	if j.lane.runner.died(j) {
 		d.stats.Crashes++
 	}
 }
@@ -444,8 +466,8 @@ func (d *Dispatcher) died(j *job) {
 func (d *Dispatcher) clear(j *job) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.runner.clear(j)
-	d.grant()
+	j.lane.runner.clear(j)
+	j.lane.grant()
 }
 
 // Idle reports whether nothing waits or runs.

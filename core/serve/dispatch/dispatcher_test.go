@@ -798,7 +798,7 @@ type shelf struct {
 	held  int
 }
 
-func (s *shelf) Pin(name, sha string) (Adapter, error) {
+func (s *shelf) Pin(_, name, sha string) (Adapter, error) {
 	s.asked = append(s.asked, name+"@"+sha)
 	s.held++
 	return &book{s, name}, nil

@@ -309,8 +309,10 @@ func in(t *testing.T, set func(c *Config, p *plugins), test func(b *bench)) {
 		if !b.Idle() {
 			t.Error("requests are left after Run")
 		}
-		if len(b.runner.queue.lines) != 0 || len(b.admission.clients) != 0 || b.runner.running() != 0 {
-			t.Errorf("left behind: lines %v, clients %v, running %d", slices.Collect(maps.Keys(b.runner.queue.lines)), b.admission.clients, b.runner.running())
+		for model, l := range b.lanes {
+			if len(l.runner.queue.lines) != 0 || len(b.admission.clients) != 0 || l.runner.running() != 0 || len(l.encodes) != 0 {
+				t.Errorf("left behind of model %q: lines %v, clients %v, running %d", model, slices.Collect(maps.Keys(l.runner.queue.lines)), b.admission.clients, l.runner.running())
+			}
 		}
 	})
 }

@@ -3,7 +3,6 @@ package dispatch
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -252,14 +251,14 @@ func (d *Dispatcher) answer(ctx context.Context, j *job, ev *backend.Event, carr
 		clampLogprobs(last.Choices[i].Logprobs)
 	}
 	if j.req.offersTools() {
-		tools, beside, err := d.toolCalls(ctx, j.req.Tools, last.Choices)
+		tools, beside, err := d.toolCalls(ctx, j, last.Choices)
 		if err != nil {
 			return nil, err
 		}
 		last.Tools, last.Beside = tools, beside
 	}
 	if j.req.Pieces && j.req.Options.Logprobs {
-		pieces, err := d.pieces(ctx, j.key.Client, last.Choices)
+		pieces, err := d.pieces(ctx, j, last.Choices)
 		if err != nil {
 			return nil, err
 		}
@@ -269,12 +268,12 @@ func (d *Dispatcher) answer(ctx context.Context, j *job, ev *backend.Event, carr
 }
 
 // toolCalls finds the calls in each choice; nil where there is none. The texts stay as they were generated.
-func (d *Dispatcher) toolCalls(ctx context.Context, tools json.RawMessage, choices []backend.Choice) (calls [][]ToolCall, beside []string, err error) {
+func (d *Dispatcher) toolCalls(ctx context.Context, j *job, choices []backend.Choice) (calls [][]ToolCall, beside []string, err error) {
 	calls, beside = make([][]ToolCall, len(choices)), make([]string, len(choices))
 	found := false
 	for i, c := range choices {
 		for try := 1; ; try++ {
-			life, err := d.tokenizer(ctx)
+			life, err := d.tokenizer(ctx, j)
 			if err != nil {
 				return nil, nil, err
 			}
@@ -284,11 +283,11 @@ func (d *Dispatcher) toolCalls(ctx context.Context, tools json.RawMessage, choic
 			case err == nil:
 				beside[i] = parsed.Text
 				for _, t := range parsed.Calls {
-					calls[i] = append(calls[i], ToolCall{Name: t.Name, Arguments: asTexts(tools, t.Name, t.Arguments)})
+					calls[i] = append(calls[i], ToolCall{Name: t.Name, Arguments: asTexts(j.req.Tools, t.Name, t.Arguments)})
 					found = true
 				}
 			case errors.Is(err, protocol.ErrPluginDied):
-				d.tokenizerDied(life.Life)
+				d.tokenizerDied(j, life.Life)
 				if try < tokenizerTries {
 					continue
 				}
@@ -310,14 +309,14 @@ func (d *Dispatcher) toolCalls(ctx context.Context, tools json.RawMessage, choic
 // pieces are the bytes of every token that the choices' log-probabilities name. They come out of the whole vocabulary: one
 // call, where a call for each token would be thousands, but one that holds up to 20 MB until it is done; so only as many
 // run at once as texts are encoded.
-func (d *Dispatcher) pieces(ctx context.Context, client string, choices []backend.Choice) (map[int32][]byte, error) {
-	if err := d.encoding.enter(ctx, client); err != nil {
+func (d *Dispatcher) pieces(ctx context.Context, j *job, choices []backend.Choice) (map[int32][]byte, error) {
+	if err := j.lane.encoding.enter(ctx, j.key.Client); err != nil {
 		return nil, err
 	}
-	defer d.encoding.leave(client)
+	defer j.lane.encoding.leave(j.key.Client)
 	var vocab backend.Vocabulary
 	for try := 1; ; try++ {
-		life, err := d.tokenizer(ctx)
+		life, err := d.tokenizer(ctx, j)
 		if err != nil {
 			return nil, err
 		}
@@ -327,7 +326,7 @@ func (d *Dispatcher) pieces(ctx context.Context, client string, choices []backen
 		if !errors.Is(err, protocol.ErrPluginDied) || try == tokenizerTries {
 			return nil, err
 		}
-		d.tokenizerDied(life.Life)
+		d.tokenizerDied(j, life.Life)
 	}
 	pieces := map[int32][]byte{}
 	add := func(id int32) {

@@ -19,6 +19,7 @@ type job struct {
 	req      *Request
 	rec      *record
 	key      inbox.Key
+	lane     *lane  // of its model
 	number   uint64 // in order of admission
 	admitted time.Time
 
@@ -32,6 +33,8 @@ type job struct {
 	crashedAt int    // generated tokens then
 	lone      int    // deaths while it ran alone
 
+	lease     Lease // of its model; nil: it waits for it
+	encoded   bool  // prompt, or lists, and the form are there
 	pins      []Adapter
 	failed    *Error // what ends it at once
 	attempt   int
@@ -112,23 +115,19 @@ func (d *Dispatcher) run(ctx context.Context, j *job) (*Last, error) {
 	if j.failed != nil {
 		return nil, j.failed
 	}
-	err := d.encode(ctx, j)
-	if j.taken > 0 && (err == nil || errors.Is(err, errShutdown)) {
-		j.taken = 0 // an end that was asked for says nothing about the request
-		d.noteTaken(ctx, j)
-	}
-	if err != nil {
-		return nil, err
-	}
+	defer j.alight()
 	for {
-		select {
-		case <-j.granted:
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+		err := d.turn(ctx, j)
+		if j.taken > 0 && (j.encoded || errors.Is(err, errShutdown)) {
+			j.taken = 0 // an end that was asked for says nothing about the request
+			d.noteTaken(ctx, j)
+		}
+		if err != nil {
+			return nil, err
 		}
 		last, err := d.try(ctx, j)
 		if err == nil {
-			if w, ok := d.o.Backends.(Witness); ok {
+			if w, ok := j.lease.(Witness); ok {
 				w.BackendAnswered()
 			}
 			return last, nil
@@ -196,7 +195,7 @@ func (d *Dispatcher) try(ctx context.Context, j *job) (*Last, error) {
 // backend enters a job into the backend's current life.
 func (d *Dispatcher) backend(ctx context.Context, j *job) (BackendLife, error) {
 	for {
-		life, err := d.o.Backends.Backend(ctx, d.deadBackend())
+		life, err := j.lease.Backend(ctx, d.deadBackend(j))
 		if err != nil {
 			return life, asUnavailable(err)
 		}
@@ -206,23 +205,23 @@ func (d *Dispatcher) backend(ctx context.Context, j *job) (BackendLife, error) {
 	}
 }
 
-// tokenizer returns the tokenizer's current life.
-func (d *Dispatcher) tokenizer(ctx context.Context) (TokenizerLife, error) {
+// tokenizer returns the current life of a job's tokenizer.
+func (d *Dispatcher) tokenizer(ctx context.Context, j *job) (TokenizerLife, error) {
 	d.mu.Lock()
-	after := d.deadTokenizer
+	after := j.lane.deadTokenizer
 	d.mu.Unlock()
-	life, err := d.o.Tokenizers.Tokenizer(ctx, after)
+	life, err := j.lease.Tokenizer(ctx, after)
 	if err != nil {
 		return life, asUnavailable(err)
 	}
 	return life, nil
 }
 
-// tokenizerDied records that a life of the tokenizer is dead.
-func (d *Dispatcher) tokenizerDied(life uint64) {
+// tokenizerDied records that a life of a job's tokenizer is dead.
+func (d *Dispatcher) tokenizerDied(j *job, life uint64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.deadTokenizer = max(d.deadTokenizer, life)
+	j.lane.deadTokenizer = max(j.lane.deadTokenizer, life)
 }
 
 // asUnavailable says that a plugin is not there. It did not die under this request.

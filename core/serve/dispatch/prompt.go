@@ -22,7 +22,7 @@ func (d *Dispatcher) encode(ctx context.Context, j *job) error {
 	}
 	if j.req.Kind == Rank || j.req.Kind == Embed {
 		// How a text is read, and what is too long, depends on the model. Asked before the place at the tokenizer is taken: it may have to be loaded first.
-		life, err := d.o.Backends.Backend(ctx, d.deadBackend())
+		life, err := j.lease.Backend(ctx, d.deadBackend(j))
 		if why := ended(ctx, err); why != nil {
 			return why
 		}
@@ -39,12 +39,12 @@ func (d *Dispatcher) encode(ctx context.Context, j *job) error {
 
 // tokenize fills in the ids of a job's input when it is its turn.
 func (d *Dispatcher) tokenize(ctx context.Context, j *job) error {
-	if err := d.encoding.enter(ctx, j.key.Client); err != nil {
+	if err := j.lane.encoding.enter(ctx, j.key.Client); err != nil {
 		return err
 	}
-	defer d.encoding.leave(j.key.Client)
+	defer j.lane.encoding.leave(j.key.Client)
 	for try := 1; ; try++ {
-		life, err := d.tokenizer(ctx)
+		life, err := d.tokenizer(ctx, j)
 		if err == nil {
 			d.clock(j, true)
 			err = j.encode(ctx, life, &d.o.Defaults)
@@ -55,14 +55,14 @@ func (d *Dispatcher) tokenize(ctx context.Context, j *job) error {
 		}
 		switch {
 		case err == nil:
-			if w, ok := d.o.Tokenizers.(Witness); ok {
+			if w, ok := j.lease.(Witness); ok {
 				w.TokenizerAnswered()
 			}
 			return nil
 		case !errors.Is(err, protocol.ErrPluginDied):
 			return err
 		}
-		d.tokenizerDied(life.Life)
+		d.tokenizerDied(j, life.Life)
 		if try == tokenizerTries {
 			return fail(CodeQuarantined, "the tokenizer died %d times over this request, which is not tried again: %v", try, err)
 		}
@@ -75,9 +75,9 @@ func (d *Dispatcher) clock(j *job, begins bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if begins {
-		d.encodes[j] = time.Now()
+		j.lane.encodes[j] = time.Now()
 	} else {
-		delete(d.encodes, j)
+		delete(j.lane.encodes, j)
 	}
 }
 

@@ -23,6 +23,7 @@ type Request struct {
 	ID       string          `json:"ID"`                 // unique per Client
 	Hash     [32]byte        `json:"-"`                  // of the payload: the same ID with another Hash is an id conflict
 	Kind     Kind            `json:"Kind,omitempty"`
+	Model    string          `json:"Model,omitempty"`    // "": the default one
 	Prompt   string          `json:"Prompt,omitempty"`   // the text; of a Generate the one message of a user, where the model has a template
 	Raw      bool            `json:"Raw,omitempty"`      // Generate: Prompt is what the model reads, also where it has a template
 	Chat     json.RawMessage `json:"Chat,omitempty"`     // Generate: messages (array); nil where Prompt is set
@@ -105,11 +106,12 @@ const (
 	PolicyKeepSystem = "keep_system" // the oldest turns are left out, system messages and the last question stay
 )
 
-// Event is what a door publishes. Exactly one of Accepted, Prefill, Delta and Last is set.
+// Event is what a door publishes. Exactly one of Accepted, Loading, Prefill, Delta and Last is set.
 type Event struct {
 	Attempt  int // from 1
 	Seq      int // from 0 within the attempt
 	Accepted *Accepted
+	Loading  *Loading
 	Prefill  *backend.Prefill
 	Delta    *Delta
 	Last     *Last
@@ -119,6 +121,11 @@ type Event struct {
 type Accepted struct {
 	Position int  // requests before it
 	Stored   bool // it was answered before: the last event, which follows, is the stored one
+}
+
+// Loading means that the request waits until its model is loaded.
+type Loading struct {
+	Model string // its name
 }
 
 // Delta is new text of one choice.
@@ -196,6 +203,7 @@ type Code string
 const (
 	CodeInvalidRequest     Code = "invalid_request"
 	CodeAdapterNotFound    Code = "adapter_not_found"
+	CodeModelNotFound      Code = "model_not_found"
 	CodeContextLength      Code = "context_length_exceeded"
 	CodeQueueFull          Code = "queue_full"
 	CodeDeadline           Code = "deadline_exceeded"

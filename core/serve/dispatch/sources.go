@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"context"
+	"time"
 
 	"edged/core/protocol/backend"
 	"edged/core/protocol/tokenizer"
@@ -22,7 +23,7 @@ type BackendLife struct {
 	Life    uint64 // counts starts, from 1
 }
 
-// Witness is what a Backends or a Tokenizers may also be: it is told that the current life has done what it is for.
+// Witness is what a Lease, a Backends or a Tokenizers may also be: it is told that the current life has done what it is for.
 type Witness interface {
 	BackendAnswered()
 	TokenizerAnswered()
@@ -41,11 +42,83 @@ type TokenizerLife struct {
 	Life      uint64 // counts starts, from 1
 }
 
+// Models resolves names of models, and loads them.
+type Models interface {
+	// Resolve returns the name that a model is served under; "" asks for the default one, and main says that it is that. The error is
+	// an *Error.
+	Resolve(name string) (served string, main bool, err error)
+	// Lease waits until the model of a resolved name is loaded, and keeps it so until the lease's Release. wait is called before the
+	// waiting, where it is not loaded yet. The error is the cause of ctx's end, or why the model cannot be loaded.
+	Lease(ctx context.Context, name string, place Place, wait func()) (Lease, error)
+}
+
+// Place orders those who wait for a model: the higher priority first, raised by waiting; then the lower number.
+type Place struct {
+	Priority int
+	Since    time.Time
+	Number   uint64
+}
+
+// Lease is a loaded model. The numbers of its plugins' lives go on from one loading to the next.
+type Lease interface {
+	Backends
+	Tokenizers
+	// Asked is closed when the model's memory is wanted for a request that goes first: one that has not begun releases its lease
+	// then, and waits for another.
+	Asked() <-chan struct{}
+	// Begin says that a request begins, and reports whether it may.
+	Begin() bool
+	// Release ends the lease; it is called once.
+	Release()
+}
+
+// alone is the model of a Dispatcher that is given the plugins of one model.
+type alone struct {
+	Backends
+	Tokenizers
+}
+
+// Resolve is Models'.
+func (a alone) Resolve(name string) (string, bool, error) {
+	if name != "" {
+		return "", false, fail(CodeModelNotFound, "model: %q is not there: this node serves one model, which has no name", name)
+	}
+	return "", true, nil
+}
+
+// Lease is Models'.
+func (a alone) Lease(ctx context.Context, _ string, _ Place, _ func()) (Lease, error) {
+	return a, context.Cause(ctx)
+}
+
+// Asked is Lease's.
+func (a alone) Asked() <-chan struct{} { return nil }
+
+// Begin is Lease's.
+func (a alone) Begin() bool { return true }
+
+// Release is Lease's.
+func (a alone) Release() {}
+
+// BackendAnswered is Witness's.
+func (a alone) BackendAnswered() {
+	if w, ok := a.Backends.(Witness); ok {
+		w.BackendAnswered()
+	}
+}
+
+// TokenizerAnswered is Witness's.
+func (a alone) TokenizerAnswered() {
+	if w, ok := a.Tokenizers.(Witness); ok {
+		w.TokenizerAnswered()
+	}
+}
+
 // Adapters resolves adapter names.
 type Adapters interface {
-	// Pin returns the generation of a name that is served now, or the one with that sha256, and keeps it until its
+	// Pin returns the generation of a name that is served now on a model, or the one with that sha256, and keeps it until its
 	// Release. An error wraps protocol.ErrAdapterNotFound and lists the names there are.
-	Pin(name, sha256 string) (Adapter, error)
+	Pin(model, name, sha256 string) (Adapter, error)
 }
 
 // Adapter is a pinned generation of an adapter.

@@ -14,8 +14,6 @@ type Stats struct {
 	Repeats   uint64 // joined or answered from the inbox
 	Crashes   uint64 // deaths of the backend under a request, counted once for all that it took along
 
-	Encoding time.Duration // how long the oldest call of the tokenizer has been running; 0: none is
-
 	PromptTokens uint64
 	Tokens       uint64        // generated
 	FirstToken   time.Duration // of the latest answer, from its admission
@@ -28,11 +26,8 @@ func (d *Dispatcher) Stats() Stats {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	s := d.stats
-	s.Running = d.runner.running()
+	s.Running = d.running()
 	s.Waiting = len(d.admission.jobs) - s.Running
-	for _, since := range d.encodes {
-		s.Encoding = max(s.Encoding, time.Since(since))
-	}
 	return s
 }
 

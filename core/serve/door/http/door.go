@@ -28,20 +28,23 @@ const DoorName = "http"
 
 // Node tells what there is to talk to.
 type Node interface {
-	// Models lists what a request's model may name: the default first, then the adapters on it. None: nothing is loaded.
+	// Models lists what a request's model may name: the default first, then the adapters on it, then other models. None: the default
+	// was not loaded yet.
 	Models() []Model
 }
 
 // Model is one name that a request may ask for.
 type Model struct {
 	ID         string // as it stands in lists, and in requests
+	Model      string // the model that it stands for, in requests; "": the default one
 	Adapter    string // the adapter that the name stands for; "": the model itself
 	Title      string // what the model's own files call it
 	Arch       string
 	Format     string // of most weights, such as "Q4_0"
 	Digest     string // sha256 of its content, hexadecimal
-	Context    int    // positions that are served
-	Trained    int    // positions that it was trained with
+	Loaded     bool
+	Context    int // positions that are served, or that it was made for where it is not loaded
+	Trained    int // positions that it was trained with
 	Parameters int64
 	Bytes      int64 // of its weights
 	Template   string

@@ -17,7 +17,7 @@ const maxTexts = 4096
 func (d *Door) embedded(w http.ResponseWriter, r *http.Request, want *wanted) (vectors [][]float32, tokens int, err *dispatch.Error) {
 	for texts := want.texts; len(texts) > 0; {
 		n := min(len(texts), dispatch.MaxTexts)
-		l, err := d.wait(w, r, &dispatch.Request{Kind: dispatch.Embed, Texts: texts[:n], Task: want.how.Task, Dims: want.how.Dims, Whole: want.how.Whole})
+		l, err := d.wait(w, r, &dispatch.Request{Kind: dispatch.Embed, Model: want.model.Model, Texts: texts[:n], Task: want.how.Task, Dims: want.how.Dims, Whole: want.how.Whole})
 		if err != nil || l == nil {
 			return nil, 0, err
 		}

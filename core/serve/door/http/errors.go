@@ -23,12 +23,11 @@ const (
 
 // Codes of this door alone; the others are dispatch's.
 const (
-	codeForbidden     dispatch.Code = "forbidden"
-	codeUnauthorized  dispatch.Code = "invalid_api_key"
-	codeNotFound      dispatch.Code = "not_found"
-	codeMethod        dispatch.Code = "method_not_allowed"
-	codeModelNotFound dispatch.Code = "model_not_found"
-	codeCancelled     dispatch.Code = "cancelled"
+	codeForbidden    dispatch.Code = "forbidden"
+	codeUnauthorized dispatch.Code = "invalid_api_key"
+	codeNotFound     dispatch.Code = "not_found"
+	codeMethod       dispatch.Code = "method_not_allowed"
+	codeCancelled    dispatch.Code = "cancelled"
 )
 
 // statusOf is the status of an error. Clients try 408, 409, 429 and what begins with 5 again, and nothing else: so what
@@ -37,7 +36,7 @@ func statusOf(code dispatch.Code) int {
 	switch code {
 	case dispatch.CodeInvalidRequest, dispatch.CodeContextLength, dispatch.CodeUnsupported:
 		return http.StatusBadRequest
-	case dispatch.CodeAdapterNotFound, codeModelNotFound, codeNotFound:
+	case dispatch.CodeAdapterNotFound, dispatch.CodeModelNotFound, codeNotFound:
 		return http.StatusNotFound
 	case dispatch.CodeQueueFull:
 		return http.StatusTooManyRequests
@@ -69,7 +68,7 @@ func bodyOf(f form, status int, err *dispatch.Error) any {
 	if field, _, ok := strings.Cut(err.Message, ": "); ok && status == http.StatusBadRequest && !strings.ContainsAny(field, " \"") {
 		b.Param = &field
 	}
-	if err.Code == codeModelNotFound {
+	if err.Code == dispatch.CodeModelNotFound {
 		field := "model"
 		b.Param = &field
 	}

@@ -63,7 +63,8 @@ func (o offers) Models() []Model { return o }
 
 func models() offers {
 	base := Model{
-		ID: "tiny", Title: "Tiny of Tests", Arch: "llama", Format: "Q4_0", Digest: "abc", Context: 512, Trained: 1024, Parameters: 1_240_000_000, Bytes: 7,
+		Loaded: true,
+		ID:     "tiny", Title: "Tiny of Tests", Arch: "llama", Format: "Q4_0", Digest: "abc", Context: 512, Trained: 1024, Parameters: 1_240_000_000, Bytes: 7,
 		Template: "{{ tools }}", Since: time.Unix(1_700_000_000, 0),
 	}
 	pirate := base

@@ -32,7 +32,7 @@ func (d *Door) find(name string) (Model, *dispatch.Error) {
 	if len(ids) > most {
 		ids = append(ids[:most], "…")
 	}
-	return Model{}, &dispatch.Error{Code: codeModelNotFound, Message: fmt.Sprintf("model %q is not served; there are: %s", clip(name), strings.Join(ids, ", "))}
+	return Model{}, &dispatch.Error{Code: dispatch.CodeModelNotFound, Message: fmt.Sprintf("model %q is not served; there are: %s", clip(name), strings.Join(ids, ", "))}
 }
 
 // clip keeps what a message quotes to a line's length.
@@ -46,7 +46,8 @@ func clip(s string) string {
 
 // use makes a request one of a model.
 func (m *Model) use(req *dispatch.Request) {
-	if m.Adapter != "" && req.Adapters == nil {
+	req.Model = m.Model
+	if req.Kind == dispatch.Generate && m.Adapter != "" && req.Adapters == nil {
 		req.Adapters = []dispatch.AdapterRef{{Name: m.Adapter, Scale: 1}}
 	}
 }

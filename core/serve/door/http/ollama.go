@@ -477,7 +477,7 @@ func (d *Door) ollamaPS(w http.ResponseWriter, _ *http.Request) {
 	list := []ollamaModel{}
 	never, none := time.Now().AddDate(100, 0, 0).UTC().Format(time.RFC3339), int64(0)
 	for _, m := range d.o.Node.Models() {
-		if m.Adapter == "" {
+		if m.Adapter == "" && m.Loaded {
 			list = append(list, ollamaModel{
 				Name: m.ID + latest, Model: m.ID + latest, Size: m.Bytes, Digest: m.Digest, Details: ollamaDetailsOf(m), Expires: never, VRAM: &none, Context: m.Context,
 			})

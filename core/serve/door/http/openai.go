@@ -68,9 +68,7 @@ func (d *draft) resolve(door *Door) *dispatch.Error {
 		return err
 	}
 	d.model = m
-	if d.req.Kind == dispatch.Generate {
-		m.use(d.req)
-	}
+	m.use(d.req)
 	return nil
 }
 

@@ -68,7 +68,7 @@ func (d *Door) rerankBody(body []byte) (*toRank, *dispatch.Error) {
 func (d *Door) ranked(w http.ResponseWriter, r *http.Request, want *toRank) (ranks []dispatch.Ranked, tokens int, err *dispatch.Error) {
 	for at := 0; at < len(want.documents); at += dispatch.MaxTexts {
 		texts := want.documents[at:min(at+dispatch.MaxTexts, len(want.documents))]
-		l, err := d.wait(w, r, &dispatch.Request{Kind: dispatch.Rank, Query: want.query, Texts: texts, Instruct: want.instruct})
+		l, err := d.wait(w, r, &dispatch.Request{Kind: dispatch.Rank, Model: want.model.Model, Query: want.query, Texts: texts, Instruct: want.instruct})
 		if err != nil || l == nil {
 			return nil, 0, err
 		}

@@ -280,6 +280,19 @@ func (d *Door) SetAdapter(name string, a *Adapter) {
 	d.setRetained(d.topics.Adapter(name), a)
 }
 
+// SetModel publishes the state of one model, retained; nil: it was removed.
+func (d *Door) SetModel(name string, m *Model) {
+	if !config.ValidName(name) {
+		d.log.Warn("a model's name cannot stand in a topic", "model", name)
+		return
+	}
+	if m == nil {
+		d.retained.set(d.topics.Model(name), nil)
+		return
+	}
+	d.setRetained(d.topics.Model(name), m)
+}
+
 func (d *Door) setRetained(topic string, v any) {
 	data, err := fields.Encode(v)
 	if err != nil {

@@ -23,10 +23,11 @@ type Event struct {
 	Seq     int             `json:"seq"`            // from 0 within the attempt
 	User    json.RawMessage `json:"user,omitempty"` // the request's own "user"
 
-	Stage    string `json:"stage,omitempty"`    // "accepted", "prefill"
-	Position *int   `json:"position,omitempty"` // accepted: requests before it
-	Stored   bool   `json:"stored,omitempty"`   // accepted: a repeat, whose stored answer follows
-	DoneOf   *Of    `json:"-"`                  // prefill: see encode
+	Stage    string `json:"stage,omitempty"`     // "accepted", "loading", "prefill"
+	Position *int   `json:"position,omitempty"`  // accepted: requests before it
+	Stored   bool   `json:"stored,omitempty"`    // accepted: a repeat, whose stored answer follows
+	Waits    string `json:"waits_for,omitempty"` // loading: the name of the model that is being loaded
+	DoneOf   *Of    `json:"-"`                   // prefill: see encode
 
 	Delta string `json:"delta,omitempty"` // new text
 	// Reasoning is what a model thinks before it answers: new text of it, or in the last event all of it.
@@ -225,6 +226,7 @@ func (e *Event) UnmarshalJSON(data []byte) error {
 // The stages.
 const (
 	stageAccepted = "accepted"
+	stageLoading  = "loading"
 	stagePrefill  = "prefill"
 )
 
@@ -234,6 +236,8 @@ func eventOf(req *dispatch.Request, ev dispatch.Event) Event {
 	switch {
 	case ev.Accepted != nil:
 		e.Stage, e.Position, e.Stored = stageAccepted, &ev.Accepted.Position, ev.Accepted.Stored
+	case ev.Loading != nil:
+		e.Stage, e.Waits = stageLoading, ev.Loading.Model
 	case ev.Prefill != nil:
 		e.Stage, e.DoneOf = stagePrefill, &Of{ev.Prefill.Done, ev.Prefill.Of}
 	case ev.Delta != nil:

@@ -49,6 +49,7 @@ func TestEvents(t *testing.T) {
 		ev   dispatch.Event
 		want string
 	}{
+		{"loading", dispatch.Request{}, dispatch.Event{Attempt: 1, Seq: 1, Loading: &dispatch.Loading{Model: "m"}}, `{"id":"r","attempt":1,"seq":1,"stage":"loading","waits_for":"m"}`},
 		{"accepted", dispatch.Request{}, dispatch.Event{Attempt: 1, Accepted: &position}, `{"id":"r","attempt":1,"seq":0,"stage":"accepted","position":0}`},
 		{"prefill", dispatch.Request{}, dispatch.Event{Attempt: 1, Seq: 1, Prefill: &backend.Prefill{Done: 0, Of: 7}}, `{"id":"r","attempt":1,"seq":1,"stage":"prefill","read":0,"of":7}`},
 		{"delta", dispatch.Request{}, dispatch.Event{Attempt: 2, Seq: 3, Delta: &dispatch.Delta{Text: "a<b"}}, `{"id":"r","attempt":2,"seq":3,"delta":"a<b"}`},
@@ -172,6 +173,12 @@ func TestStateSchemas(t *testing.T) {
 		{"adapter", Adapter{State: AdapterSettling, Error: "adapter_config.json is missing"}},
 		{"adapter", Adapter{State: AdapterVerifying}},
 		{"adapter", Adapter{State: AdapterDraining}},
+		{"model", Model{State: ModelLoaded, Default: true, Kind: "decoder", Family: "llama", Title: "t", Format: "Q4_0", Context: 1, Parameters: 2, Bytes: 3, Needs: 4, Memory: 5}},
+		{"model", Model{State: ModelRejected, Error: "why"}},
+		{"model", Model{State: ModelSettling}},
+		{"model", Model{State: ModelAvailable}},
+		{"model", Model{State: ModelLoading}},
+		{"model", Model{State: ModelUnloading}},
 		{"stats", Stats{
 			Node: "pi", CPUTempC: &temp, Throttled: &hot, UnderVoltage: &hot, TokensPerS: 1.5,
 			FirstToken: StatsHistogram{BoundsMS: []float64{50}, Counts: []uint64{1, 0}, SumMS: 20}, Backend: &StatsBackend{KVPages: 4, ThreadsDecode: 2},

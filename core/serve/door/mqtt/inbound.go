@@ -228,9 +228,10 @@ func (s *seenSet) add(h [32]byte) bool {
 	return true
 }
 
-// stale removes a retained state of an adapter that is there no longer.
+// stale removes a retained state of an adapter or a model that is there no longer.
 func (d *Door) stale(m *link.Received) {
-	if m.Retained && len(m.Payload) > 0 && wildcard.Match(d.topics.Adapter("+"), m.Topic) && !d.retained.known(m.Topic) {
+	ours := wildcard.Match(d.topics.Adapter("+"), m.Topic) || wildcard.Match(d.topics.Model("+"), m.Topic)
+	if ours && m.Retained && len(m.Payload) > 0 && !d.retained.known(m.Topic) {
 		d.retained.set(m.Topic, nil)
 	}
 }

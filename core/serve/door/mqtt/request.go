@@ -194,6 +194,11 @@ func (d *draft) commonField(key string, raw []byte) (known bool, err *fields.Err
 		d.req.LastOnly, err = eventsField(raw)
 	case "adapter":
 		d.req.Adapters, err = fields.Adapters(raw)
+	case "model":
+		d.req.Model, err = fields.Text(raw, math.MaxInt32)
+		if err == nil && !config.ValidName(d.req.Model) {
+			err = fields.Bad("", "%q must match "+config.NamePattern, fields.Short(d.req.Model))
+		}
 	case "deadline_ms":
 		var n int64
 		n, err = fields.Int(raw, 1, dispatch.MaxWait.Milliseconds())

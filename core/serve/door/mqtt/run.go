@@ -306,21 +306,21 @@ func refused(settings link.Settings, err error) error {
 	return &explained{fmt.Sprintf("mqtt: broker %s: refuses, %s, the subscriptions to %s: %s", settings.URL, user, r.List(), hint), err}
 }
 
-// adopt clears away what an earlier life of this node left at the broker: retained topics of adapters that are there no longer, and
-// the shared subscriptions by which earlier versions were in a group. It is done once.
+// adopt clears away what an earlier life of this node left at the broker: retained topics of adapters and models that are there no
+// longer, and the shared subscriptions by which earlier versions were in a group. It is done once.
 func (s *session) adopt(ctx context.Context) {
 	t := s.door.topics
 	s.sweep(ctx)
-	filters := []string{t.Adapter("+")}
+	filters := []string{t.Adapter("+"), t.Model("+")}
 	if t.Group != "" {
 		filters = append(filters, t.sharedOnce(t.Group)...)
 	}
 	_ = s.unsubscribe(ctx, ackTimeout, "unsubscribing", filters) // a lost connection shows soon enough
 }
 
-// sweep looks for retained topics of adapters, and has those removed that nobody set in this life.
+// sweep looks for retained topics of adapters and models, and has those removed that nobody set in this life.
 func (s *session) sweep(ctx context.Context) {
-	if s.subscribe(ctx, map[string]byte{s.door.topics.Adapter("+"): 0}) != nil {
+	if s.subscribe(ctx, map[string]byte{s.door.topics.Adapter("+"): 0, s.door.topics.Model("+"): 0}) != nil {
 		return
 	}
 	enough := time.NewTimer(adoptTime) // retained messages follow the SUBACK at once

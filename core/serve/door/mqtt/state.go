@@ -95,6 +95,32 @@ type Adapter struct {
 	Error      string   `json:"error,omitempty"`
 }
 
+// Model states.
+const (
+	ModelSettling  = "settling"  // it is being copied, or is not whole: Error says what is missing
+	ModelAvailable = "available" // a request that names it has it loaded
+	ModelLoading   = "loading"
+	ModelLoaded    = "loaded"
+	ModelUnloading = "unloading"
+	ModelRejected  = "rejected" // Error says why
+)
+
+// Model is the retained state of one model. Kind to NeedsBytes are what its files say.
+type Model struct {
+	State      string `json:"state"`
+	Default    bool   `json:"default,omitempty"` // of requests that name none
+	Kind       string `json:"kind,omitempty"`    // "decoder", "encoder", "encoder-decoder"
+	Family     string `json:"family,omitempty"`
+	Title      string `json:"title,omitempty"`  // what its files call it
+	Format     string `json:"format,omitempty"` // of most weights
+	Context    int    `json:"context,omitempty"`
+	Parameters int64  `json:"parameters,omitempty"`
+	Bytes      int64  `json:"bytes,omitempty"`        // of its weights
+	Needs      int64  `json:"needs_bytes,omitempty"`  // of memory, at least
+	Memory     int64  `json:"memory_bytes,omitempty"` // that is set aside for it while it is loaded
+	Error      string `json:"error,omitempty"`
+}
+
 // Stats are figures of the moment.
 type Stats struct {
 	Node         string   `json:"node"`

@@ -21,6 +21,7 @@ const (
 	levelAvailability = "availability"
 	levelStatus       = "status"
 	levelAdapters     = "adapters"
+	levelModels       = "models"
 	levelStats        = "stats"
 	levelProbe        = "probe"
 
@@ -119,6 +120,9 @@ func (t Topics) Status() string { return join(t.root(""), levelStatus) }
 
 // Adapter holds an Adapter; name "+" is the filter for all.
 func (t Topics) Adapter(name string) string { return join(t.root(""), levelAdapters, name) }
+
+// Model holds a Model; name "+" is the filter for all.
+func (t Topics) Model(name string) string { return join(t.root(""), levelModels, name) }
 
 // Stats carries Stats.
 func (t Topics) Stats() string { return join(t.root(""), levelStats) }

@@ -1,4 +1,4 @@
-package adapters
+package watch
 
 import (
 	"io/fs"

@@ -1,0 +1,243 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"edged/core/config"
+	"edged/core/protocol"
+	"edged/core/protocol/backend"
+	"edged/core/serve/dispatch"
+	"edged/core/serve/door/mqtt"
+	"edged/core/serve/models"
+	"edged/core/serve/pluginhost"
+)
+
+// MainModel is the path of the model of requests that name none: model.path, or models.default of models.dir.
+func MainModel(c *config.Config) (string, error) {
+	if c.Models.Default == "" {
+		return c.Model.Path, nil
+	}
+	if c.Model.Path != "" && models.Name(c.Model.Path) == c.Models.Default {
+		return c.Model.Path, nil
+	}
+	path, err := models.Find(c.Models.Dir, c.Models.Default)
+	if err != nil {
+		return "", fmt.Errorf("models.default: %w", err)
+	}
+	return path, nil
+}
+
+// openModels makes the catalogue of models and the pool of those that are loaded.
+func (d *daemon) openModels(ctx context.Context) error {
+	path, err := MainModel(d.c)
+	if err != nil {
+		return err
+	}
+	d.main = models.Name(path)
+	fixed := []models.State{{Name: d.main, Path: path}}
+	if p := d.c.Model.Path; p != "" && p != path {
+		fixed = append(fixed, models.State{Name: models.Name(p), Path: p})
+	}
+	d.catalogue = models.New(models.Options{
+		Dir: d.c.Models.Dir, Fixed: fixed, Settle: d.c.Models.Settle, Rescan: d.c.Models.Rescan,
+		Read: d.readModel, Log: d.log, Notify: d.modelsChanged,
+	})
+	o := models.PoolOptions[*plugins]{
+		Several: d.several, Pinned: d.c.Models.Pinned, Log: d.log, Notify: d.status.changed,
+		Make: func(w models.Wanted, limit int64) *plugins { return newPlugins(d, w, limit) },
+	}
+	shared := d.c.Models.Dir != "" || len(fixed) > 1
+	if shared {
+		// What is free now, before anything is loaded, is what there is for models.
+		if plan, err := d.plan(ctx, path, int64(d.c.Backend.MemoryLimit)); err == nil && !d.c.Backend.IgnorePlan {
+			d.budget = plan.Available
+			o.Budget = d.budget
+		} // an error comes again with the loading, which tells it
+	}
+	d.pool = models.NewPool(o)
+	d.catalogue.Open(ctx)
+	for _, s := range fixed {
+		if !shared {
+			break
+		}
+		facts, err := d.readModel(ctx, s.Path)
+		if err == nil || errors.Is(err, models.ErrTooLarge) {
+			d.catalogue.Tell(s.Name, facts)
+		}
+	}
+	return ctx.Err()
+}
+
+// several says whether there is more than one model that requests may name.
+func (d *daemon) several() bool {
+	n := 0
+	for _, s := range d.catalogue.States() {
+		if s.State != models.Rejected {
+			n++
+		}
+	}
+	return n > 1
+}
+
+// modelsChanged is told by the catalogue: what is loaded and there no longer leaves.
+func (d *daemon) modelsChanged() {
+	for name := range d.pool.Pairs() {
+		if _, _, err := d.catalogue.Lookup(name); err != nil {
+			d.pool.Forget(name)
+		}
+	}
+	d.status.changed()
+}
+
+// readModel is models.Options' Read: the headers, and what the backend makes of them.
+func (d *daemon) readModel(ctx context.Context, path string) (models.Facts, error) {
+	facts, err := models.Headers(path)
+	if err != nil {
+		return facts, err
+	}
+	plan, err := d.plan(ctx, path, 1) // the least that it can do with
+	if err != nil {
+		return facts, err
+	}
+	facts.Needs = plan.Total
+	if d.budget > 0 && facts.Needs > d.budget {
+		return facts, fmt.Errorf("%w: it needs %d MiB of memory, and this node has %d MiB for models", models.ErrTooLarge, facts.Needs>>20, d.budget>>20)
+	}
+	return facts, nil
+}
+
+// plan asks a backend of its own what memory a model would take. Nothing is loaded.
+func (d *daemon) plan(ctx context.Context, path string, limit int64) (backend.MemoryPlan, error) {
+	proc, err := pluginhost.Start(ctx, pluginhost.Options{
+		Kind: protocol.PluginBackend, Name: d.c.Backend.Name, Command: d.c.Backend.Command,
+		Dir: d.c.Plugins.Dir, Pins: d.c.Plugins.Pins(), Log: d.log, StopTimeout: time.Second,
+	})
+	if err != nil {
+		return backend.MemoryPlan{}, err
+	}
+	defer proc.Kill()
+	req := LoadRequest(d.c)
+	req.Path, req.MemoryLimit = path, limit
+	if models.Name(path) != d.main {
+		req.DraftModel = ""
+	}
+	plan, err := proc.Backend().Plan(ctx, req)
+	if errors.Is(err, protocol.ErrPluginDied) {
+		select {
+		case <-proc.Done():
+			if why := proc.Err(); why != nil {
+				err = why
+			}
+		case <-time.After(time.Second):
+		}
+	}
+	return plan, err
+}
+
+// acquire waits until a model is loaded and keeps it so.
+func (d *daemon) acquire(ctx context.Context, name string, rank models.Rank, wait func()) (*models.Lease[*plugins], error) {
+	s, version, err := d.catalogue.Lookup(name)
+	if err != nil {
+		return nil, err
+	}
+	return d.pool.Acquire(ctx, models.Wanted{State: s, Version: version}, rank, wait)
+}
+
+// loadMain loads the default model, and keeps it until release.
+func (d *daemon) loadMain(ctx context.Context) (release func(), err error) {
+	lease, err := d.acquire(ctx, d.main, models.Rank{Priority: math.MaxInt32}, nil)
+	if err != nil {
+		return nil, err
+	}
+	return lease.Release, nil
+}
+
+// pair is the plugins of a model that is loaded or being loaded; nil: it is neither.
+func (d *daemon) pair(name string) *plugins { return d.pool.Pairs()[name] }
+
+// pairs are the plugins of all models that are loaded or being loaded: the default one's first, the others by their names.
+func (d *daemon) pairs() []*plugins {
+	all := d.pool.Pairs()
+	var out []*plugins
+	if p := all[d.main]; p != nil {
+		out = append(out, p)
+	}
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		if name != d.main {
+			out = append(out, all[name])
+		}
+	}
+	return out
+}
+
+// library gives the models to the dispatcher.
+type library struct{ d *daemon }
+
+// Resolve is dispatch.Models'.
+func (l library) Resolve(name string) (served string, main bool, err error) {
+	if name == "" {
+		name = l.d.main
+	}
+	if name == l.d.main { // also where it is being replaced: its requests wait
+		return name, true, nil
+	}
+	if _, _, err := l.d.catalogue.Lookup(name); err != nil {
+		return "", false, &dispatch.Error{Code: dispatch.CodeModelNotFound, Message: "model: " + err.Error()}
+	}
+	return name, false, nil
+}
+
+// Lease is dispatch.Models'.
+func (l library) Lease(ctx context.Context, name string, place dispatch.Place, wait func()) (dispatch.Lease, error) {
+	lease, err := l.d.acquire(ctx, name, models.Rank(place), wait)
+	switch {
+	case errors.Is(err, models.ErrNotFound):
+		return nil, &dispatch.Error{Code: dispatch.CodeModelNotFound, Message: "model: " + err.Error()}
+	case err != nil:
+		return nil, err
+	}
+	return borrowed{lease.Pair(), lease}, nil
+}
+
+// borrowed is dispatch.Lease.
+type borrowed struct {
+	*plugins
+
+	lease *models.Lease[*plugins]
+}
+
+func (b borrowed) Asked() <-chan struct{} { return b.lease.Asked() }
+func (b borrowed) Begin() bool            { return b.lease.Begin() }
+func (b borrowed) Release()               { b.lease.Release() }
+
+// modelOf is the state of a model as it is published.
+func (d *daemon) modelOf(s models.State) mqtt.Model {
+	m := mqtt.Model{
+		State: s.State, Default: s.Name == d.main, Kind: s.Kind, Family: s.Family, Title: s.Title, Format: s.Format, Context: s.Context,
+		Parameters: s.Parameters, Bytes: s.Bytes, Needs: s.Needs, Error: s.Error,
+	}
+	h := d.pool.Holding(s.Name)
+	if h.State != models.Available {
+		m.State, m.Memory = h.State, h.Bytes
+	}
+	if m.Error == "" && h.Err != nil {
+		m.Error = "it was not loaded: " + h.Err.Error()
+	}
+	return m
+}
+
+// cacheOf is the folder of what is derived from a model.
+func cacheOf(c *config.Config, name string, main bool) string {
+	dir := filepath.Join(c.State.Dir, "cache")
+	if !main {
+		dir = filepath.Join(dir, "models", name)
+	}
+	return dir
+}

@@ -1,0 +1,359 @@
+// Package models is the catalogue of models: a folder into which files are dropped while the service runs, what their headers say, and
+// which of them are loaded.
+//
+// The folder is the truth, and it is read again as a whole, as the adapters folder is. Models are not copied: they are as large as the
+// disk of a small board. A model whose files have changed, or are gone, is no longer given to new requests; who has it loaded keeps the
+// files that were mapped.
+//
+//	Dir/NAME.gguf, Dir/NAME-00001-of-0000K.gguf or Dir/NAME/ ──settled, headers read──▶ available ◀──Pool──▶ loaded
+//
+// Two halves know nothing of each other but names: a Folder says which models there are and what each needs; a Pool says which are loaded,
+// within the memory that there is. Neither may know a protocol, or how a model is computed. Both may be used concurrently.
+package models
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"edged/core/config"
+	"edged/core/model/gguf"
+	"edged/core/serve/watch"
+)
+
+// The states of a model in the folder. A Pool says more of those that are available.
+const (
+	Settling  = "settling"  // it changes, or is not whole: Error says what is missing
+	Available = "available" // a request may name it
+	Rejected  = "rejected"  // Error says why
+)
+
+// ErrNotFound means that no model of that name is available. Its sentence lists those that are.
+var ErrNotFound = errors.New("no such model")
+
+// State is what is known of one model.
+type State struct {
+	Name  string
+	Path  string // a GGUF file, the first part of one, or a folder
+	State string
+	Error string
+	Facts
+}
+
+// Facts are what a model's headers say.
+type Facts struct {
+	Kind       string // "decoder", "encoder", "encoder-decoder"
+	Family     string
+	Title      string // what the files call it
+	Format     string // of most weights, such as "Q4_0"
+	Context    int    // positions that it was made for
+	Parameters int64
+	Bytes      int64 // of its weights, as they are stored
+	Needs      int64 // bytes of memory, at least; 0: not known
+}
+
+// Options are what a Folder is built from.
+type Options struct {
+	Dir    string        // "": there is no folder
+	Fixed  []State       // models that are named by path: Name and Path. They come before those of the folder
+	Settle time.Duration // a drop, and a removal, counts when nothing changed for so long; 0: 1 s
+	Rescan time.Duration // the folder is read at least this often; 0: 30 s
+	// Read says what the headers of a model say; nil: Headers. Its error is why the model cannot be served.
+	Read   func(ctx context.Context, path string) (Facts, error)
+	Log    *slog.Logger
+	Notify func() // told, without a lock held, that a state changed; nil: nobody is
+}
+
+// patience is how many times Settle a model that is not whole may be quiet before it is rejected: a copy over a slow network stalls
+// for seconds, and a download for more.
+const patience = 10
+
+// maxModels bounds the models of a folder.
+const maxModels = 256
+
+// Folder is the catalogue.
+type Folder struct {
+	o   Options
+	log *slog.Logger
+
+	mu    sync.Mutex
+	names map[string]*entry
+
+	// The following belong to the goroutine that scans.
+	strays  map[string]string // entries of the folder that are no models, and why
+	trouble string            // why the folder could not be read the last time
+}
+
+// entry is one model.
+type entry struct {
+	State
+
+	fixed   bool
+	print   string    // what the files looked like
+	changed time.Time // when they began to
+	missing time.Time // since when they are gone; zero: they are there
+	done    bool      // this print was dealt with
+	retry   time.Time // of what was not whole; zero: never
+	version int       // counts contents that became available
+	told    string    // the reason that was logged
+}
+
+// New returns the catalogue of a folder that is not read yet.
+func New(o Options) *Folder {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Notify == nil {
+		o.Notify = func() {}
+	}
+	if o.Rescan <= 0 {
+		o.Rescan = 30 * time.Second
+	}
+	if o.Settle <= 0 {
+		o.Settle = time.Second
+	}
+	if o.Read == nil {
+		o.Read = func(_ context.Context, path string) (Facts, error) { return Headers(path) }
+	}
+	f := &Folder{o: o, log: o.Log, names: map[string]*entry{}}
+	for _, s := range o.Fixed {
+		f.names[s.Name] = &entry{State: State{Name: s.Name, Path: s.Path, State: Available}, fixed: true, done: true, version: 1}
+	}
+	return f
+}
+
+// Tell takes over what is known of a model that was named by path, once its backend has said it.
+func (f *Folder) Tell(name string, facts Facts) {
+	f.mu.Lock()
+	e := f.names[name]
+	news := e != nil && e.Facts != facts
+	if news {
+		e.Facts = facts
+	}
+	f.mu.Unlock()
+	if news {
+		f.o.Notify()
+	}
+}
+
+// Lookup returns a model that is available, and a number that is another one once its files were replaced. The error wraps ErrNotFound.
+func (f *Folder) Lookup(name string) (s State, version int, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	e := f.names[name]
+	switch {
+	case e != nil && e.State.State == Available:
+		return e.State, e.version, nil
+	case e != nil && e.State.State == Rejected:
+		return s, 0, fmt.Errorf("%w: %q cannot be served: %s", ErrNotFound, name, e.Error)
+	case e != nil:
+		return s, 0, fmt.Errorf("%w: %q is not complete yet; %s", ErrNotFound, name, f.offer())
+	default:
+		return s, 0, fmt.Errorf("%w: %q; %s", ErrNotFound, name, f.offer())
+	}
+}
+
+// offer lists what is available. f.mu is held.
+func (f *Folder) offer() string {
+	var names []string
+	for name, e := range f.names {
+		if e.State.State == Available {
+			names = append(names, name)
+		}
+	}
+	if len(names) == 0 {
+		return "this node has no models"
+	}
+	slices.Sort(names)
+	const most = 20
+	if len(names) > most {
+		names = append(names[:most], "…")
+	}
+	return "there are " + strings.Join(names, ", ")
+}
+
+// States returns what is known of every model: those that are named by path first, the others sorted.
+func (f *Folder) States() []State {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	out := make([]State, 0, len(f.names))
+	for _, e := range f.names {
+		out = append(out, e.State)
+	}
+	slices.SortFunc(out, func(a, b State) int {
+		if fixedA, fixedB := f.names[a.Name].fixed, f.names[b.Name].fixed; fixedA != fixedB {
+			if fixedA {
+				return -1
+			}
+			return 1
+		}
+		return strings.Compare(a.Name, b.Name)
+	})
+	return out
+}
+
+// Find returns the path of the model of that name in a folder, for who names a model before there is a catalogue.
+func Find(dir, name string) (string, error) {
+	seen, _, err := look(dir, nil)
+	if err != nil {
+		return "", err
+	}
+	var names []string
+	for _, s := range seen {
+		if s.name == name {
+			return filepath.Join(dir, s.file), nil
+		}
+		names = append(names, s.name)
+	}
+	if len(names) == 0 {
+		return "", fmt.Errorf("%w: %q: %s holds no model", ErrNotFound, name, dir)
+	}
+	return "", fmt.Errorf("%w: %q; %s holds %s", ErrNotFound, name, dir, strings.Join(names, ", "))
+}
+
+// Name is the name of a model's file or folder, as clients write it.
+func Name(path string) string {
+	name := strings.TrimSuffix(filepath.Base(path), ".gguf")
+	if prefix, _, _, ok := gguf.SplitName(path); ok {
+		name = filepath.Base(prefix)
+	}
+	name = strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '.', r == '_', r == '-':
+			return r
+		}
+		return '-'
+	}, name)
+	return name
+}
+
+// sighting is what the folder holds for one name.
+type sighting struct {
+	name, file string
+}
+
+// look reads a folder: what may be a model, and what cannot be one, with the reason. known are the names that keep their places where
+// there are too many.
+func look(dir string, known map[string]bool) (found []sighting, strays map[string]string, err error) {
+	list, err := watch.List(dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	strays = map[string]string{}
+	for _, file := range list {
+		if watch.Passing(file) {
+			continue
+		}
+		name, why := judge(dir, file)
+		if last := len(found) - 1; why == "" && last >= 0 && found[last].name == name {
+			why = "its name is that of " + found[last].file + " too: give it another"
+		}
+		switch {
+		case why == "":
+			found = append(found, sighting{name, file})
+		case why != silent:
+			strays[file] = why
+		}
+	}
+	if len(found) > maxModels {
+		slices.SortStableFunc(found, func(a, b sighting) int {
+			switch ka, kb := known[a.name], known[b.name]; {
+			case ka == kb:
+				return 0
+			case ka:
+				return -1
+			}
+			return 1
+		})
+		for _, s := range found[maxModels:] {
+			strays[s.file] = fmt.Sprintf("there are %d others already, and that is the most", maxModels)
+		}
+		found = found[:maxModels]
+	}
+	return found, strays, nil
+}
+
+// silent is what judge says of an entry that is no model and that nobody takes for one.
+const silent = "-"
+
+// judge tells the name of the model that an entry of a folder is, or why it is none.
+func judge(dir, file string) (name, why string) {
+	info, err := os.Stat(filepath.Join(dir, file)) // a link counts as what it leads to
+	base, isGGUF := strings.CutSuffix(file, ".gguf")
+	if prefix, no, _, split := gguf.SplitName(file); split {
+		if no > 1 {
+			return "", silent // the first part counts
+		}
+		base = prefix
+	}
+	switch {
+	case err == nil && !info.IsDir() && !isGGUF:
+		return "", silent // notes, checksums
+	case err == nil && info.IsDir() && isGGUF:
+		return "", "a folder whose name ends with .gguf"
+	case !config.ValidFileName(base):
+		return "", "its name must match " + config.NamePattern
+	}
+	return base, ""
+}
+
+// files are those whose change means another model.
+func files(path string) ([]string, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if info.IsDir() {
+		list, err := watch.List(path)
+		if err != nil {
+			return nil, err
+		}
+		var out []string
+		for _, file := range list {
+			if !watch.Passing(file) {
+				out = append(out, filepath.Join(path, file))
+			}
+		}
+		return out, nil
+	}
+	if prefix, _, count, ok := gguf.SplitName(path); ok {
+		var out []string
+		for no := 1; no <= count; no++ {
+			out = append(out, gguf.PartName(prefix, no, count))
+		}
+		return out, nil
+	}
+	return []string{path}, nil
+}
+
+// fingerprint changes whenever the files of a model may have.
+func fingerprint(path string) (print string, newest time.Time) {
+	list, err := files(path)
+	if err != nil {
+		return err.Error(), time.Time{}
+	}
+	var b strings.Builder
+	for _, file := range list {
+		line, at, err := watch.Print(file)
+		if err != nil {
+			fmt.Fprintf(&b, "%s: %v\n", file, err)
+			continue
+		}
+		if at.After(newest) {
+			newest = at
+		}
+		b.WriteString(line + "\n")
+	}
+	return b.String(), newest
+}
+
+// isNotExist is fs.ErrNotExist in an error.
+func isNotExist(err error) bool { return errors.Is(err, fs.ErrNotExist) }
