@@ -12,6 +12,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"edged/core/chat/jinja"
@@ -80,20 +82,27 @@ func Compile(source string) (*Template, error) {
 // conversation, ErrRunaway (wrapped) where it exceeds its bounds, and ctx's error where that ended first. Nothing runs on
 // behind it.
 func (t *Template) Render(ctx context.Context, in Input) (string, error) {
-	text, err := t.render(ctx, in, true)
-	if failed, ok := errors.AsType[*value.Error](err); ok && failed.Kind == "TypeError" && len(in.Tools) == 0 {
-		if text, err := t.render(ctx, in, false); err == nil {
-			return text, nil
-		}
-	}
+	text, _, err := t.RenderMarked(ctx, in)
 	return text, err
 }
 
+// RenderMarked is Render, and tells at which bytes of the text, ascending, another prompt that begins alike may go on otherwise: where the
+// template came to a next message, and before the time of day that it wrote. Where a template shows neither there are none.
+func (t *Template) RenderMarked(ctx context.Context, in Input) (text string, borders []int, err error) {
+	text, borders, err = t.render(ctx, in, true)
+	if failed, ok := errors.AsType[*value.Error](err); ok && failed.Kind == "TypeError" && len(in.Tools) == 0 {
+		if text, borders, err := t.render(ctx, in, false); err == nil {
+			return text, borders, nil
+		}
+	}
+	return text, borders, err
+}
+
 // render renders once, with or without a None for what is not given.
-func (t *Template) render(ctx context.Context, in Input, none bool) (string, error) {
+func (t *Template) render(ctx context.Context, in Input, none bool) (string, []int, error) {
 	vars, err := in.values(none)
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	now := time.Now
 	if !in.Now.IsZero() {
@@ -102,26 +111,44 @@ func (t *Template) render(ctx context.Context, in Input, none bool) (string, err
 	size := int64(len(in.Messages) + len(in.Tools) + len(in.Variables))
 	limited, cancel := context.WithTimeout(ctx, maxTime)
 	defer cancel()
-	text, err := t.compiled.Render(limited, jinja.Input{Variables: vars, Now: now, Limits: jinja.Limits{
+	marks := &jinja.Marks{}
+	marks.Of, _ = vars.Get("messages")
+	text, err := t.compiled.Render(limited, jinja.Input{Variables: vars, Now: now, Marks: marks, Limits: jinja.Limits{
 		Steps:  baseSteps + stepsPerByte*size,
 		Bytes:  min(baseBytes+bytesPerByte*size, maxBytes),
 		Output: MaxOutput,
 	}})
 	if err == nil {
-		return text, nil
+		return text, bordersOf(text, marks), nil
 	}
 	if raised, ok := errors.AsType[*value.RaisedError](err); ok {
-		return "", &RaisedError{raised.Message}
+		return "", nil, &RaisedError{raised.Message}
 	}
 	switch {
 	case errors.Is(err, ErrRunaway):
-		return "", fmt.Errorf("chat: %w", err)
+		return "", nil, fmt.Errorf("chat: %w", err)
 	case ctx.Err() != nil:
-		return "", ctx.Err()
+		return "", nil, ctx.Err()
 	case errors.Is(err, context.DeadlineExceeded):
-		return "", fmt.Errorf("chat: %w: it ran for %v", ErrRunaway, maxTime)
+		return "", nil, fmt.Errorf("chat: %w: it ran for %v", ErrRunaway, maxTime)
 	}
-	return "", fmt.Errorf("chat: the template failed: %w", err)
+	return "", nil, fmt.Errorf("chat: the template failed: %w", err)
+}
+
+// bordersOf lists the borders of a rendered text.
+func bordersOf(text string, marks *jinja.Marks) []int {
+	out := marks.Turns
+	for _, shown := range marks.Times {
+		if at := strings.Index(text, shown); shown != "" && at > 0 {
+			out = append(out, at)
+		}
+	}
+	slices.Sort(out)
+	out = slices.Compact(out)
+	for len(out) > 0 && out[0] == 0 {
+		out = out[1:]
+	}
+	return out
 }
 
 // values converts the input to template variables.

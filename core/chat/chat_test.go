@@ -78,7 +78,7 @@ func TestTransformers(t *testing.T) {
 	scanner := bufio.NewScanner(bytes.NewReader(file))
 	scanner.Buffer(nil, 1<<20)
 	compiled := map[string]*chat.Template{}
-	cases, absent := 0, map[string]bool{}
+	cases, rendered, marked, absent := 0, 0, 0, map[string]bool{}
 	for scanner.Scan() {
 		var c struct {
 			Template, Case, Now string
@@ -107,7 +107,18 @@ func TestTransformers(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := tmpl.Render(t.Context(), chat.Input{Variables: c.Variables, Now: now})
+		got, borders, err := tmpl.RenderMarked(t.Context(), chat.Input{Variables: c.Variables, Now: now})
+		for i, at := range borders {
+			if at <= 0 || at > len(got) || i > 0 && at <= borders[i-1] {
+				t.Errorf("%s/%s: borders %v of %d bytes", c.Template, c.Case, borders, len(got))
+			}
+		}
+		if err == nil {
+			rendered++
+		}
+		if len(borders) > 0 {
+			marked++
+		}
 		switch {
 		case c.Error != nil && c.RefusedByTemplate:
 			if _, ok := errors.AsType[*chat.RaisedError](err); !ok {
@@ -120,8 +131,53 @@ func TestTransformers(t *testing.T) {
 			t.Errorf("%s/%s: %s", c.Template, c.Case, cmp.Diff(*c.Text, got))
 		}
 	}
-	if cases < 1000 {
-		t.Errorf("only %d cases", cases)
+	if cases < 1000 || marked < rendered*9/10 {
+		t.Errorf("only %d cases, of %d texts %d have borders", cases, rendered, marked)
+	}
+}
+
+// TestBorders: messages end where the template says, whether it writes the first one apart, in a macro or in its turn, and the time of day
+// begins where it stands in the text. What is captured before it is written shows no borders.
+func TestBorders(t *testing.T) {
+	const vars = `{"messages": [{"role": "system", "content": "S"}, {"role": "user", "content": "Uu"}, {"role": "assistant", "content": "A"}]}`
+	for _, c := range []struct {
+		name, source string
+		want         []string // the text up to each border
+	}{
+		{
+			"in turn", `<s>{% for m in messages %}[{{ m.role[0] }}]{{ m.content }}{% endfor %}!`,
+			[]string{"<s>", "<s>[s]S", "<s>[s]S[u]Uu", "<s>[s]S[u]Uu[a]A"},
+		},
+		{
+			"the first apart", `{{ messages[0].content }}|{% for m in messages[1:] %}{{ m.content }}.{% endfor %}!`,
+			[]string{"S|", "S|Uu.", "S|Uu.A."},
+		},
+		{
+			"by a macro, with a search before", `{% macro show(m) %}<{{ m.content }}>{% endmacro %}{% for m in messages %}{% if m.role == "x" %}x{% endif %}{% endfor %}` +
+				`{% for m in messages if m.role != "system" %}{{ show(m) }}{% endfor %}!`,
+			[]string{"<Uu>", "<Uu><A>"},
+		},
+		{"captured", `{% set x %}{% for m in messages %}{{ m.content }}{% endfor %}{% endset %}{{ x }}!`, nil},
+		{
+			"time", `{% set now = strftime_now("%H:%M") %}Q{% for m in messages %}{% if loop.first %} at {{ now }} {% endif %}{{ m.content }}{% endfor %}`,
+			[]string{"Q", "Q at ", "Q at 12:34 S", "Q at 12:34 SUu", "Q at 12:34 SUuA"},
+		},
+	} {
+		tmpl, err := chat.Compile(c.source)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, borders, err := tmpl.RenderMarked(t.Context(), chat.Input{Variables: []byte(vars), Now: time.Date(2026, 11, 30, 12, 34, 0, 0, time.UTC)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, at := range borders {
+			got = append(got, text[:at])
+		}
+		if diff := cmp.Diff(c.want, got); diff != "" {
+			t.Errorf("%s: %s", c.name, diff)
+		}
 	}
 }
 

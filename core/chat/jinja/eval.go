@@ -18,6 +18,9 @@ type evaluator struct {
 	exported  map[string]value.Value // what the template set at its top, for blocks
 	now       func() time.Time
 	out       *buffer
+	top       *buffer // out, while nothing is captured
+	marks     *Marks  // nil: nobody asks
+	watched   map[*value.Dict]bool
 	maxOutput int
 	macros    int
 }
@@ -46,6 +49,8 @@ func newEvaluator(ctx context.Context, in Input) *evaluator {
 	if ev.maxOutput == 0 {
 		ev.maxOutput = 16 << 20
 	}
+	ev.top = ev.out
+	ev.watch(in.Marks)
 	return ev
 }
 
@@ -122,8 +127,8 @@ func (ev *evaluator) global(name string) *value.Function {
 	if ev.globals == nil {
 		ev.globals = map[string]*value.Function{}
 	}
-	ev.globals[name] = f
-	return f
+	ev.globals[name] = ev.timed(name, f)
+	return ev.globals[name]
 }
 
 func (ev *evaluator) enterScope(s *syntax.Scope, f *frame) {

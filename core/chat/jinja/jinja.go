@@ -44,6 +44,7 @@ type Input struct {
 	Variables *variables.Object
 	Now       func() time.Time // what strftime_now formats; nil: there is no such function
 	Limits    Limits
+	Marks     *Marks // filled in by Render; nil: nobody asks
 }
 
 // Render writes the template's text. Its error is a *value.RaisedError where the template refuses, a *value.Error where it

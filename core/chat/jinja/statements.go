@@ -238,12 +238,14 @@ func (ev *evaluator) turns(s *syntax.For, f *frame, over value.Value, recurse fu
 		if !ok {
 			break
 		}
+		ev.turn(item)
 		ev.assign(s.Target, item, f)
 		if lp != nil {
 			f.slots[s.Loop.Slot] = lp
 		}
 		ev.enterScope(s.BodyScope, f)
 		how := ev.run(s.Body, f)
+		ev.turn(item)
 		if how == goBreak {
 			break
 		}

@@ -257,6 +257,35 @@ func TestDiskStatesWorth(t *testing.T) {
 	}
 }
 
+// TestDiskBorders: what stays of a prompt whose template shows borders is where its last message begins, and its first border: another
+// message behind the same ones is warm after a restart, and so is a system message with another time in it.
+func TestDiskBorders(t *testing.T) {
+	dir := t.TempDir()
+	system := prompt(150, 1)
+	ask := func(e *Engine, name string, shared, salt, cached int) {
+		t.Helper()
+		r := backend.Request{ID: name, PromptIDs: slices.Concat(system[:shared], prompt(40, salt)), Borders: []int32{101, 150, 186}, MaxTokens: 9, IgnoreEOS: true}
+		a := must(t, e, r)
+		follows(t, r, a)
+		if got := a.last.Usage.CachedTokens; got != cached {
+			t.Errorf("%s: %d tokens were cached, want %d", name, got, cached)
+		}
+		written(t, e)
+	}
+	options := []option{withStates(20), func(f *fake) { f.wide = 4000 }}
+	e, _, end := onDiskFor(t, dir, 64, options...)
+	ask(e, "first", 150, 2, 0)
+	end()
+	if files, err := filepath.Glob(filepath.Join(dir, "*.state")); err != nil || len(files) != 2 {
+		t.Errorf("%d states, %v", len(files), err)
+	}
+	for name, c := range map[string][3]int{"another message": {150, 3, 150}, "another time": {101, 4, 101}} {
+		e, _, end = onDiskFor(t, dir, 1000, options...)
+		ask(e, name, c[0], c[1], c[2])
+		end()
+	}
+}
+
 // TestDiskStatesTogether: requests with common beginnings, with few and with many states and pages, over restarts: every answer is that of a
 // request alone, and later lives find what earlier ones wrote.
 func TestDiskStatesTogether(t *testing.T) {

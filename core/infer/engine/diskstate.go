@@ -8,7 +8,7 @@ import (
 
 // States on disk. A model with a fixed state goes on behind a prefix only where it has the state, so a prefix on disk is its pages and a
 // state behind them. A state may be as large as the pages of 1,500 tokens, and SD cards wear: of a prompt that is worth its pages
-// that of its last page end is written, and others only where they are no larger than the pages since the last one that was; and
+// those are written that loop.lay calls lasting, one or two, and others only where they are no larger than the pages since the last one that was; and
 // each that a request came back to.
 //
 // Neither way copies a state: the writer reads the slot, which has one more holder meanwhile and so is not written to, and the
@@ -168,7 +168,7 @@ func (d *disk) enqueueStates(l *loop, j *job, page int32, i int) {
 			continue
 		}
 		again := n == j.resumed || j.req.Pin != "" && n == l.lastPage(j)
-		if !again && (len(j.req.PromptIDs) < d.least || n != l.lastPage(j) && !d.cheap(l, n-j.stateSaved)) {
+		if !again && (len(j.req.PromptIDs) < d.least || !slices.Contains(j.lasting, n) && !d.cheap(l, n-j.stateSaved)) {
 			continue
 		}
 		j.stateSaved = max(j.stateSaved, n)

@@ -64,6 +64,8 @@ type job struct {
 	preemptions int         // how often it was preempted
 	set         string      // the adapters as the prefix cache knows them
 	stretched   int         // how the prompt is turned, see stretch.go
+	points      []int       // where checkpoints of its prompt are due, see lay
+	lasting     []int       // which of them are written to disk, where the prompt is long
 	hit         bool        // it found something there
 	cached      int         // prompt tokens that it did not compute
 	drafted     int         // guessed tokens that were computed

@@ -91,6 +91,7 @@ func (l *loop) promised() int {
 // start gives an admitted job its sequences: several branches fork the prompt once it is computed.
 func (l *loop) start(j *job) {
 	clear(j.sum) // it may have been set aside
+	l.lay(j)
 	if j.alive() > 1 && len(j.req.PromptIDs) > 1 {
 		j.root = l.sequence(j, len(j.req.PromptIDs))
 		return

@@ -209,6 +209,27 @@ func TestStatePrefixes(t *testing.T) {
 	}
 }
 
+// TestStateBorders: prompts that tell their borders, and such as part in an unknown place, are found from there on. Pages have 8 tokens.
+func TestStateBorders(t *testing.T) {
+	e, _ := serve(t, withStates(40))
+	long := prompt(100, 1)
+	ask := func(name string, shared, salt int, borders []int32, cached int) {
+		t.Helper()
+		r := backend.Request{ID: name, PromptIDs: slices.Concat(long[:shared], prompt(30, salt)), Borders: borders, MaxTokens: 9, IgnoreEOS: true}
+		a := must(t, e, r)
+		follows(t, r, a)
+		if got := a.last.Usage.CachedTokens; got != cached {
+			t.Errorf("%s: %d tokens were cached, want %d", name, got, cached)
+		}
+	}
+	ask("first", 70, 11, []int32{45, 70, 96}, 0)
+	ask("the same system message", 70, 12, []int32{45, 70, 96}, 70)
+	ask("another time in it", 45, 13, []int32{45, 71}, 45)
+	ask("borders that are none", 45, 14, []int32{-3, 0, 5, 45, 45, 40, 1 << 20}, 45)
+	ask("it parts where nobody knew", 60, 15, nil, 45)
+	ask("as the one before", 60, 16, nil, 60)
+}
+
 // TestStatesAtRandom lets requests with common beginnings meet over few pages and few states: they are set aside, forked, cancelled, and
 // every answer is that of a request alone.
 func TestStatesAtRandom(t *testing.T) {

@@ -121,6 +121,33 @@ func (t *Tree) Known(set string, h History, limit int) int {
 	return n
 }
 
+// Common is the number of tokens of h before limit that the tree has, in pages that are full or not, with a state behind them or not.
+func (t *Tree) Common(set string, h History, limit int) int {
+	at, full := place{t.roots[set], none}, 0
+	if at.root == nil {
+		return 0
+	}
+	for ; (full+1)*t.page <= limit; full++ {
+		c, ok := t.follow(at, h, full)
+		if !ok {
+			break
+		}
+		at.node = c
+	}
+	from, best := full*t.page, 0
+	child := *t.first(at.node, at.root)
+	for tries := 0; child != none && tries < maxSiblings; tries++ {
+		c := &t.nodes[child]
+		k := 0
+		for k < len(c.tokens) && from+k < limit && c.tokens[k] == h.Token(from+k) {
+			k++
+		}
+		best = max(best, k)
+		child = c.next
+	}
+	return from + best
+}
+
 // InsertState takes the state of the first n tokens of h, of another origin, into the tree, where all full pages before it are nodes; of a
 // page that is not full, own holds what it has of these tokens. The tree shares slot and page with the caller.
 func (t *Tree) InsertState(set string, h History, n int, slot, own int32) {

@@ -276,6 +276,7 @@ type Sampling struct {
 type Request struct {
 	ID           string // for logs
 	PromptIDs    []int32
+	Borders      []int32 // numbers of PromptIDs, ascending, behind which prompts that begin alike may go on otherwise: a hint
 	GeneratedIDs []int32 // what an earlier attempt produced: penalties, grammar, limits and text count them
 	ForcedIDs    []int32 // decoded as if sampled
 	Adapters     []AdapterUse

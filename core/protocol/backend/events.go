@@ -50,6 +50,7 @@ func sendRequest(r Request, send func(*edgedpb.GenerateRequest) error) error {
 		dst func() *[]int32
 	}{
 		{r.PromptIDs, func() *[]int32 { return &part.PromptIds }},
+		{r.Borders, func() *[]int32 { return &part.Borders }},
 		{r.GeneratedIDs, func() *[]int32 { return &part.GeneratedIds }},
 		{r.ForcedIDs, func() *[]int32 { return &part.ForcedIds }},
 	} {
@@ -108,11 +109,12 @@ func receiveRequest(recv func() (*edgedpb.GenerateRequest, error)) (Request, err
 				r.Stop = append(r.Stop, string(s))
 			}
 		}
-		total += 4*(len(part.PromptIds)+len(part.GeneratedIds)+len(part.ForcedIds)+len(part.StopIds)) + len(part.Grammar)
+		total += 4*(len(part.PromptIds)+len(part.Borders)+len(part.GeneratedIds)+len(part.ForcedIds)+len(part.StopIds)) + len(part.Grammar)
 		if total > protocol.MaxValue {
 			return Request{}, parts.TooLarge()
 		}
 		r.PromptIDs = append(r.PromptIDs, part.PromptIds...)
+		r.Borders = append(r.Borders, part.Borders...)
 		r.GeneratedIDs = append(r.GeneratedIDs, part.GeneratedIds...)
 		r.ForcedIDs = append(r.ForcedIDs, part.ForcedIds...)
 		r.StopIDs = append(r.StopIDs, part.StopIds...)

@@ -95,7 +95,7 @@ var aPenalty, aScore = 0.6, float32(-1.25)
 // fullRequest has every field set, so that one that is forgotten in the glue shows.
 func fullRequest() backend.Request {
 	return backend.Request{
-		ID: "r1", PromptIDs: []int32{1, 2, 3}, GeneratedIDs: []int32{4, 5}, ForcedIDs: []int32{6},
+		ID: "r1", PromptIDs: []int32{1, 2, 3}, Borders: []int32{1, 2}, GeneratedIDs: []int32{4, 5}, ForcedIDs: []int32{6},
 		Adapters: []backend.AdapterUse{{ID: "a", Scale: 0.5}, {ID: "b", Scale: -1}},
 		Sampling: backend.Sampling{
 			Temperature: 0.7, TopK: 40, TopP: 0.9, MinP: 0.05, TypicalP: 0.8, RepeatPenalty: 1.1, PresencePenalty: 0.2,

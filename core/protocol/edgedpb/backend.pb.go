@@ -1370,6 +1370,9 @@ type GenerateRequest struct {
 	Stream bool `protobuf:"varint,18,opt,name=stream,proto3" json:"stream,omitempty"`
 	// Not empty: the full pages of this prompt stay in the pool under this name, until another request takes the name over.
 	Pin string `protobuf:"bytes,50,opt,name=pin,proto3" json:"pin,omitempty"`
+	// Numbers of prompt_ids, ascending, behind which other prompts that begin alike may go on otherwise. A hint for what is kept of
+	// this one; answers do not depend on it.
+	Borders []int32 `protobuf:"varint,51,rep,packed,name=borders,proto3" json:"borders,omitempty"`
 	// Of an encoder-decoder: beams of the search, 1 for none; absent: as the model's files say.
 	NumBeams *int32 `protobuf:"varint,60,opt,name=num_beams,json=numBeams,proto3,oneof" json:"num_beams,omitempty"`
 	// The exponent of the length by which a beam's score is divided; absent: as the model's files say.
@@ -1543,6 +1546,13 @@ func (x *GenerateRequest) GetPin() string {
 		return x.Pin
 	}
 	return ""
+}
+
+func (x *GenerateRequest) GetBorders() []int32 {
+	if x != nil {
+		return x.Borders
+	}
+	return nil
 }
 
 func (x *GenerateRequest) GetNumBeams() int32 {
@@ -3591,7 +3601,7 @@ const file_edged_v1_backend_proto_rawDesc = "" +
 	"\x04seed\x18\v \x01(\x04R\x04seed\x1a<\n" +
 	"\x0eLogitBiasEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\x05R\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x02R\x05value:\x028\x01\"\xf7\x05\n" +
+	"\x05value\x18\x02 \x01(\x02R\x05value:\x028\x01\"\x91\x06\n" +
 	"\x0fGenerateRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n" +
 	"\n" +
@@ -3616,7 +3626,8 @@ const file_edged_v1_backend_proto_rawDesc = "" +
 	"\bpriority\x18\x10 \x01(\x05R\bpriority\x12\x16\n" +
 	"\x06client\x18\x11 \x01(\tR\x06client\x12\x16\n" +
 	"\x06stream\x18\x12 \x01(\bR\x06stream\x12\x10\n" +
-	"\x03pin\x182 \x01(\tR\x03pin\x12 \n" +
+	"\x03pin\x182 \x01(\tR\x03pin\x12\x18\n" +
+	"\aborders\x183 \x03(\x05R\aborders\x12 \n" +
 	"\tnum_beams\x18< \x01(\x05H\x00R\bnumBeams\x88\x01\x01\x12*\n" +
 	"\x0elength_penalty\x18= \x01(\x01H\x01R\rlengthPenalty\x88\x01\x01\x12%\n" +
 	"\x0eearly_stopping\x18> \x01(\tR\rearlyStopping\x12.\n" +

@@ -608,7 +608,10 @@ type ChatIdsPart struct {
 	// What the template wrote, UTF-8.
 	Text []byte `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
 	// GBNF of a tool call, where tools are offered.
-	Grammar       []byte `protobuf:"bytes,3,opt,name=grammar,proto3" json:"grammar,omitempty"`
+	Grammar []byte `protobuf:"bytes,3,opt,name=grammar,proto3" json:"grammar,omitempty"`
+	// Numbers of ids, ascending, behind which prompts that begin alike may go on otherwise: where a message ends, and before the time
+	// of day. A hint for a backend that keeps what it has computed.
+	Borders       []int32 `protobuf:"varint,10,rep,packed,name=borders,proto3" json:"borders,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -660,6 +663,13 @@ func (x *ChatIdsPart) GetText() []byte {
 func (x *ChatIdsPart) GetGrammar() []byte {
 	if x != nil {
 		return x.Grammar
+	}
+	return nil
+}
+
+func (x *ChatIdsPart) GetBorders() []int32 {
+	if x != nil {
+		return x.Borders
 	}
 	return nil
 }
@@ -974,11 +984,13 @@ const file_edged_v1_tokenizer_proto_rawDesc = "" +
 	"\tvariables\x18\x03 \x01(\fR\tvariables\x12\x1a\n" +
 	"\btemplate\x18\x04 \x01(\fR\btemplate\x12\x1b\n" +
 	"\tno_prompt\x18\x05 \x01(\bR\bnoPrompt\x12\x14\n" +
-	"\x05plain\x18\x06 \x01(\bR\x05plain\"M\n" +
+	"\x05plain\x18\x06 \x01(\bR\x05plain\"g\n" +
 	"\vChatIdsPart\x12\x10\n" +
 	"\x03ids\x18\x01 \x03(\x05R\x03ids\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\fR\x04text\x12\x18\n" +
-	"\agrammar\x18\x03 \x01(\fR\agrammar\"8\n" +
+	"\agrammar\x18\x03 \x01(\fR\agrammar\x12\x18\n" +
+	"\aborders\x18\n" +
+	" \x03(\x05R\aborders\"8\n" +
 	"\n" +
 	"DecodePart\x12\x10\n" +
 	"\x03ids\x18\x01 \x03(\x05R\x03ids\x12\x18\n" +

@@ -68,10 +68,10 @@ func (c *client) EncodeChat(ctx context.Context, chat Chat) (ChatIDs, error) {
 	err = exchange(ctx, stream, func() error {
 		return sendChat(chat, stream.Send)
 	}, func(part *edgedpb.ChatIdsPart) (err error) {
-		if 4*(len(out.IDs)+len(part.Ids)) > protocol.MaxValue {
+		if 4*(len(out.IDs)+len(part.Ids)+len(out.Borders)+len(part.Borders)) > protocol.MaxValue {
 			return parts.TooLarge()
 		}
-		out.IDs = append(out.IDs, part.Ids...)
+		out.IDs, out.Borders = append(out.IDs, part.Ids...), append(out.Borders, part.Borders...)
 		if text, err = parts.Append(text, part.Text); err != nil {
 			return err
 		}

@@ -71,7 +71,7 @@ func TestEveryFieldCrosses(t *testing.T) {
 		Messages: json.RawMessage(`[{"role":"user","content":"hi"}]`), Tools: json.RawMessage(`[{"b":1,"a":2}]`),
 		Variables: json.RawMessage(`{"now":1}`), Template: "{{ x }}", NoPrompt: true, Plain: true,
 	}
-	chatIDs := tokenizer.ChatIDs{IDs: []int32{1, 2}, Text: "<|user|>hi", Grammar: "root ::= x"}
+	chatIDs := tokenizer.ChatIDs{IDs: []int32{1, 2}, Borders: []int32{1}, Text: "<|user|>hi", Grammar: "root ::= x"}
 	tools := tokenizer.ToolText{Text: "I look.", Calls: []tokenizer.ToolCall{
 		{Name: "light", Arguments: json.RawMessage(`{"on":true}`)}, {Name: "none"}, {Name: "wait", Arguments: json.RawMessage(`{}`)},
 	}}

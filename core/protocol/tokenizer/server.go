@@ -65,6 +65,16 @@ func (s *server) EncodeChat(stream grpc.BidiStreamingServer[edgedpb.ChatPart, ed
 	if err != nil {
 		return err
 	}
+	err = parts.Split([][]int32{out.Borders}, idBytes, func(batch []parts.Piece[int32]) error {
+		part := &edgedpb.ChatIdsPart{}
+		for _, p := range batch {
+			part.Borders = append(part.Borders, p.Items...)
+		}
+		return stream.Send(part)
+	})
+	if err != nil {
+		return err
+	}
 	err = parts.Bytes([]byte(out.Text), func(b []byte) error { return stream.Send(&edgedpb.ChatIdsPart{Text: b}) })
 	if err != nil {
 		return err

@@ -81,8 +81,11 @@ type Chat struct {
 
 // ChatIDs is an encoded conversation.
 type ChatIDs struct {
-	IDs     []int32
-	Text    string // what the template wrote
+	IDs  []int32
+	Text string // what the template wrote
+	// Numbers of IDs, ascending, behind which prompts that begin alike may go on otherwise: where a message ends, and before the time of
+	// day. nil: not told.
+	Borders []int32
 	Grammar string // of an answer that is nothing but tool calls, as backend.Request has it, where tools are offered
 }
 

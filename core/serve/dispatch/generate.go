@@ -20,6 +20,7 @@ func (d *Dispatcher) generate(ctx context.Context, j *job, life BackendLife, use
 	req := backend.Request{
 		ID:          j.key.ID,
 		PromptIDs:   j.prompt,
+		Borders:     j.borders,
 		Adapters:    uses,
 		Sampling:    o.sampling(d.o.Defaults.Sampling, j.rec.Seed),
 		MaxTokens:   d.o.Defaults.MaxTokens,

@@ -41,6 +41,7 @@ type job struct {
 	taken     int // processes in a row that ended before they had encoded it, this one included; 0: it is encoded
 	seq       int
 	prompt    []int32             // ids
+	borders   []int32             // of them, see backend.Request; nil: not told
 	calls     string              // grammar of a tool call, as the tokenizer has it; "": none
 	form      string              // grammar of the answers; "": free
 	mark      string              // what a call begins with, where tools are offered; "": not known

@@ -97,7 +97,7 @@ func (j *job) encode(ctx context.Context, life TokenizerLife, defaults *Defaults
 		if err == nil && len(out.IDs) == 0 {
 			err = fail(CodeInvalidRequest, "messages: the chat template made no prompt of them")
 		}
-		j.prompt, j.calls = out.IDs, out.Grammar
+		j.prompt, j.borders, j.calls = out.IDs, out.Borders, out.Grammar
 		j.splits, j.opened, j.thinking = true, openThought(out.Text), nil
 		if err != nil {
 			return err

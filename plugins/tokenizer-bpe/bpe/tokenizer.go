@@ -64,6 +64,7 @@ type Options struct {
 	ParseSpecial bool // control tokens that are written in the text are those tokens
 	// written says that a template wrote the text, rendered that what was typed in it is guarded: see EncodeRendered.
 	written, rendered bool
+	marks             *marks // places of the text that are counted; nil: none
 }
 
 // Tokenizer turns text into ids and back.
@@ -185,31 +186,58 @@ func (t *Tokenizer) Encode(dst []int32, text string, o Options) ([]int32, error)
 // A BOS that the model wants before every text is put before this one unless the template wrote it; an EOS after it makes
 // no sense and is left out.
 func (t *Tokenizer) EncodeRendered(dst []int32, text string, guarded bool) ([]int32, error) {
+	return t.encodeRendered(dst, text, guarded, nil)
+}
+
+// EncodeMarked is EncodeRendered, and counts for each of places, bytes of the text, ascending, how many of the first ids stay as they are
+// when the text goes on otherwise from there: at a control token with another one, else with other text. It may count fewer than there are,
+// where that would cost much to find out.
+func (t *Tokenizer) EncodeMarked(text string, guarded bool, places []int) (ids []int32, counts []int, err error) {
+	m := &marks{at: places}
+	ids, err = t.encodeRendered(nil, text, guarded, m)
+	if err != nil {
+		return nil, nil, err
+	}
+	return ids, m.counts, nil
+}
+
+func (t *Tokenizer) encodeRendered(dst []int32, text string, guarded bool, m *marks) ([]int32, error) {
 	start := len(dst)
-	ids, err := t.Encode(append(dst, t.prefix...), text, Options{ParseSpecial: true, written: true, rendered: guarded})
+	ids, err := t.Encode(append(dst, t.prefix...), text, Options{ParseSpecial: true, written: true, rendered: guarded, marks: m})
 	if err != nil {
 		return dst, err
 	}
 	n := len(t.prefix)
 	if own := ids[start+n:]; n > 0 && len(own) > 0 && own[0] == t.prefix[0] {
 		ids = append(ids[:start], own...)
+		if m != nil {
+			for i := range m.counts {
+				m.counts[i] = max(0, m.counts[i]-n)
+			}
+		}
 	}
 	return ids, nil
 }
 
 func (t *Tokenizer) encode(w *work, text string, o Options) error {
 	if !t.rawBytes {
-		text = validUTF8(text)
+		n := len(text)
+		if text = validUTF8(text); len(text) != n {
+			o.marks = nil // they are places of another text
+		}
 	}
 	parse := o.ParseSpecial && (o.written || !t.typedOnly) || o.rendered
 	found := t.split(t.matcherFor(o), text, parse)
 	afterToken := true
 	for i, f := range found {
+		o.marks.upTo(f.from, len(w.out))
 		if f.token >= 0 {
 			w.out = append(w.out, f.token)
 			afterToken = true
+			o.marks.before(f.to, len(w.out)-1)
 			continue
 		}
+		began := len(w.out)
 		part := text[f.from:f.to]
 		if o.rendered {
 			// The tokens that are written in a normalised text must not be found in what the guard protected, so they
@@ -220,8 +248,16 @@ func (t *Tokenizer) encode(w *work, text string, o Options) error {
 		if err := t.encodeText(w, part, i == 0, afterToken, parse); err != nil {
 			return err
 		}
+		for mark, ok := o.marks.within(f.to); ok; mark, ok = o.marks.within(f.to) {
+			n := began
+			if o.marks.looks++; o.marks.looks <= maxLooks {
+				n += t.stays(w, began, text[f.from:mark], i == 0, afterToken, parse, o.rendered)
+			}
+			o.marks.count(n)
+		}
 		afterToken = false
 	}
+	o.marks.upTo(len(text), len(w.out))
 	return nil
 }
 

@@ -39,14 +39,14 @@ func (s *Service) EncodeChat(ctx context.Context, c tokenizer.Chat) (tokenizer.C
 	if err != nil {
 		return tokenizer.ChatIDs{}, err
 	}
-	text, err := s.render(ctx, m, c)
+	text, places, err := s.render(ctx, m, c)
 	if err != nil {
 		return tokenizer.ChatIDs{}, err
 	}
 	if err := ctx.Err(); err != nil {
 		return tokenizer.ChatIDs{}, err
 	}
-	ids, err := m.tok.EncodeRendered(nil, text, !c.Plain)
+	ids, counts, err := m.tok.EncodeMarked(text, !c.Plain, withClock(text, places))
 	if err != nil {
 		return tokenizer.ChatIDs{}, invalid(err)
 	}
@@ -58,7 +58,7 @@ func (s *Service) EncodeChat(ctx context.Context, c tokenizer.Chat) (tokenizer.C
 		source = m.choose(c).source
 	}
 	calls, err := callGrammar(source, c.Tools, m.controls)
-	return tokenizer.ChatIDs{IDs: ids, Text: text, Grammar: grammar.Show(m.controls.thoughts(source), calls)}, err
+	return tokenizer.ChatIDs{IDs: ids, Text: text, Borders: borders(counts, len(ids)), Grammar: grammar.Show(m.controls.thoughts(source), calls)}, err
 }
 
 // Render gives the text that EncodeChat encodes. Without a model it takes chat.Template, and then nothing is a control
@@ -68,21 +68,22 @@ func (s *Service) Render(ctx context.Context, c tokenizer.Chat) (string, error) 
 	if m == nil && c.Template == "" {
 		return "", fmt.Errorf("tokenizer: %w, and no template is given", protocol.ErrNotLoaded)
 	}
-	text, err := s.render(ctx, m, c)
+	text, _, err := s.render(ctx, m, c)
 	if err != nil || m == nil || c.Plain {
 		return text, err
 	}
 	return m.tok.Unguard(text), nil
 }
 
-// render returns the rendered text, in which typed text is guarded unless chat.Plain is set or m is nil.
-func (s *Service) render(ctx context.Context, m *model, c tokenizer.Chat) (string, error) {
+// render returns the rendered text, in which typed text is guarded unless chat.Plain is set or m is nil, and its borders as
+// chat.Template.RenderMarked has them.
+func (s *Service) render(ctx context.Context, m *model, c tokenizer.Chat) (string, []int, error) {
 	if n := len(c.Messages) + len(c.Tools) + len(c.Variables); n > MaxText {
-		return "", invalidf("tokenizer: the conversation has %d bytes: at most %d are taken", n, MaxText)
+		return "", nil, invalidf("tokenizer: the conversation has %d bytes: at most %d are taken", n, MaxText)
 	}
 	t, err := s.template(m, c)
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	guard := func(text string) string { return text }
 	if m != nil && !c.Plain {
@@ -90,19 +91,19 @@ func (s *Service) render(ctx context.Context, m *model, c tokenizer.Chat) (strin
 	}
 	in := chat.Input{AddGenerationPrompt: !c.NoPrompt}
 	if in.Messages, err = messages(c.Messages, guard, c.Plain); err != nil {
-		return "", err
+		return "", nil, err
 	}
 	if in.Tools, err = guardJSON(c.Tools, guard); err != nil {
-		return "", invalidf("tokenizer: tools: %w", err)
+		return "", nil, invalidf("tokenizer: tools: %w", err)
 	}
 	if err := variables(&in, c.Variables, m, guard); err != nil {
-		return "", err
+		return "", nil, err
 	}
-	text, err := t.Render(ctx, in)
+	text, places, err := t.RenderMarked(ctx, in)
 	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		return text, err
+		return text, places, err
 	}
-	return "", invalid(unguarded(err, m))
+	return "", nil, invalid(unguarded(err, m))
 }
 
 // unguarded takes the guard out of a template's sentence, which may quote typed text.

@@ -86,6 +86,9 @@ func (v Value) Object() (*Object, bool) {
 	return &Object{*d}, true
 }
 
+// Seen is what a template sees of it.
+func (v Value) Seen() value.Value { return v.v }
+
 // FromJSON reads one JSON value as Python's json.loads does: keys keep their order and the last of equal ones counts,
 // whole numbers stay whole however large they are.
 func FromJSON(raw []byte) (Value, error) {
