@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"slices"
 
-	"edged/core/infer/grammar"
+	"edged/core/infer/grammar/gbnf"
 	"edged/core/protocol"
 	"edged/core/protocol/backend"
 )
@@ -75,7 +75,7 @@ func (v *vocabulary) piece(id int32) []byte {
 // written is a token as grammars know it: a control token is no text, and can be named.
 func (v *vocabulary) written(id int32) []byte {
 	if v.isControl(id) {
-		return grammar.TokenPiece(v.raw(id))
+		return gbnf.TokenPiece(v.raw(id))
 	}
 	return v.raw(id)
 }

@@ -5,11 +5,16 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+
+	"edged/core/infer/grammar/expression"
+	"edged/core/infer/grammar/gbnf"
+	"edged/core/infer/grammar/network"
 )
 
 // Automaton follows texts of one grammar that are written in pieces of one vocabulary. It may be used concurrently.
 type Automaton struct {
 	g    *Grammar
+	net  *network.Network // of g
 	v    *Vocabulary
 	dist []int32 // of each node, with bytes that have pieces
 
@@ -70,25 +75,32 @@ type set struct {
 	worst int32
 }
 
+// Bounds of one automaton.
+const (
+	maxFrames = 512     // depth of calls
+	maxPlaces = 4096    // of one state, and what is looked at to find them
+	maxKept   = 8 << 20 // bytes of states and sets that are kept
+)
+
 // dead is where no text of the grammar leads.
-var dead = &state{dist: never} //nolint:gochecknoglobals // a constant
+var dead = &state{dist: network.Never} //nolint:gochecknoglobals // a constant
 
 // Bind joins a grammar and a vocabulary. The error is ErrSyntax where the vocabulary cannot write any of its texts.
 func (g *Grammar) Bind(v *Vocabulary) (*Automaton, error) {
 	for _, text := range g.named {
-		if v.find(TokenPiece([]byte(text))) < 0 {
-			return nil, wrong("the model has no control token %q", text)
+		if v.find(gbnf.TokenPiece([]byte(text))) < 0 {
+			return nil, expression.Syntaxf("the model has no control token %q", text)
 		}
 	}
-	a := &Automaton{g: g, v: v, dist: g.distances(&v.bytes), found: map[place]struct{}{}}
+	a := &Automaton{g: g, net: g.net, v: v, dist: g.net.Distances(&v.bytes), found: map[place]struct{}{}}
 	a.path = make([]*state, v.longest+1)
 	a.most = burst
 	a.forget()
 	if a.start == dead {
 		return nil, fmt.Errorf("%w: it is too ambiguous at its beginning, or calls deeper than %d", ErrTooLarge, maxFrames)
 	}
-	if a.start.dist >= never {
-		return nil, wrong("the model's vocabulary cannot write any text of it")
+	if a.start.dist >= network.Never {
+		return nil, expression.Syntaxf("the model's vocabulary cannot write any text of it")
 	}
 	return a, nil
 }
@@ -103,13 +115,13 @@ func (a *Automaton) forget() {
 	}
 	a.states, a.frames, a.kept = map[string]*state{}, map[frameKey]*frame{}, 0
 	a.found = map[place]struct{}{}
-	a.todo = append(a.todo[:0], place{a.g.rules[a.g.root].start, nil})
+	a.todo = append(a.todo[:0], place{a.net.Rules[a.net.Root].Start, nil})
 	a.start = a.close()
 }
 
 // step is the state after one more byte.
 func (a *Automaton) step(s *state, b byte) *state {
-	c := a.g.class[b]
+	c := a.net.Class[b]
 	if s.next != nil {
 		if to := s.next[c]; to != nil {
 			return to
@@ -120,9 +132,9 @@ func (a *Automaton) step(s *state, b byte) *state {
 	}
 	a.todo = a.todo[:0]
 	for _, p := range s.places {
-		for _, e := range a.g.nodes[p.node].edges {
-			if e.lo <= b && b <= e.hi {
-				a.todo = append(a.todo, place{e.to, p.stack})
+		for _, e := range a.net.Nodes[p.node].Edges {
+			if e.Lo <= b && b <= e.Hi {
+				a.todo = append(a.todo, place{e.To, p.stack})
 			}
 		}
 	}
@@ -132,8 +144,8 @@ func (a *Automaton) step(s *state, b byte) *state {
 		to = a.close()
 	}
 	if s.next == nil {
-		s.next = make([]*state, len(a.g.least))
-		a.kept += 8 * len(a.g.least)
+		s.next = make([]*state, len(a.net.Least))
+		a.kept += 8 * len(a.net.Least)
 	}
 	s.next[c] = to
 	return to
@@ -143,11 +155,11 @@ func (a *Automaton) step(s *state, b byte) *state {
 // more than a state may have.
 func (a *Automaton) close() *state {
 	clear(a.found)
-	s := &state{dist: never}
+	s := &state{dist: network.Never}
 	for len(a.todo) > 0 {
 		p := a.todo[len(a.todo)-1]
 		a.todo = a.todo[:len(a.todo)-1]
-		if _, ok := a.found[p]; ok || !a.g.alive[p.node] {
+		if _, ok := a.found[p]; ok || !a.net.Alive[p.node] {
 			continue
 		}
 		a.found[p] = struct{}{}
@@ -155,8 +167,8 @@ func (a *Automaton) close() *state {
 			a.work += len(a.found)
 			return dead
 		}
-		n := &a.g.nodes[p.node]
-		if n.end {
+		n := &a.net.Nodes[p.node]
+		if n.End {
 			if p.stack == nil {
 				s.ends, s.dist = true, 0
 			} else {
@@ -164,15 +176,15 @@ func (a *Automaton) close() *state {
 			}
 			continue
 		}
-		for _, to := range n.eps {
+		for _, to := range n.Eps {
 			a.todo = append(a.todo, place{to, p.stack})
 		}
-		for _, c := range n.calls {
-			if f, ok := a.push(c.back, p.stack); ok {
-				a.todo = append(a.todo, place{a.g.rules[c.rule].start, f})
+		for _, c := range n.Calls {
+			if f, ok := a.push(c.Back, p.stack); ok {
+				a.todo = append(a.todo, place{a.net.Rules[c.Rule].Start, f})
 			}
 		}
-		if len(n.edges) > 0 {
+		if len(n.Edges) > 0 {
 			s.places = append(s.places, p)
 			s.dist = min(s.dist, a.far(p))
 		}
@@ -205,7 +217,7 @@ func (a *Automaton) close() *state {
 
 // push puts a return on a stack, unless it would only return further. False: the stack is full.
 func (a *Automaton) push(back int32, below *frame) (*frame, bool) {
-	if a.g.nodes[back].end {
+	if a.net.Nodes[back].End {
 		return below, true
 	}
 	key := frameKey{back, below}
@@ -214,7 +226,7 @@ func (a *Automaton) push(back int32, below *frame) (*frame, bool) {
 	}
 	f := &frame{back: back, below: below, depth: 1, dist: a.dist[back], number: a.last + 1}
 	if below != nil {
-		f.depth, f.dist = below.depth+1, min(never, f.dist+below.dist)
+		f.depth, f.dist = below.depth+1, min(network.Never, f.dist+below.dist)
 	}
 	if f.depth > maxFrames {
 		return nil, false
@@ -237,7 +249,7 @@ func (a *Automaton) far(p place) int32 {
 	if p.stack == nil {
 		return a.dist[p.node]
 	}
-	return min(never, a.dist[p.node]+p.stack.dist)
+	return min(network.Never, a.dist[p.node]+p.stack.dist)
 }
 
 // over says that a call has looked at more places than it may.
@@ -256,13 +268,13 @@ func (a *Automaton) shortest(s *state) ([]byte, []*state) {
 			if a.far(p) != s.dist {
 				continue
 			}
-			edges := a.g.nodes[p.node].edges
+			edges := a.net.Nodes[p.node].Edges
 			a.work += len(edges)
 			for _, e := range edges {
-				if a.far(place{e.to, p.stack}) != s.dist-1 || !a.g.alive[e.to] {
+				if a.far(place{e.To, p.stack}) != s.dist-1 || !a.net.Alive[e.To] {
 					continue
 				}
-				for b := int(e.lo); b <= int(e.hi) && b < best; b++ {
+				for b := int(e.Lo); b <= int(e.Hi) && b < best; b++ {
 					if a.v.bytes[b] {
 						best = b
 					}
@@ -286,7 +298,7 @@ func (a *Automaton) shortest(s *state) ([]byte, []*state) {
 // need is the number of tokens that complete a state: the fewest that write its shortest text.
 func (a *Automaton) need(s *state) int32 {
 	switch {
-	case s.dist == 0 || s.dist >= never:
+	case s.dist == 0 || s.dist >= network.Never:
 		return s.dist
 	case s.known:
 		return s.tokens
@@ -294,9 +306,9 @@ func (a *Automaton) need(s *state) int32 {
 	text, passed := a.shortest(s)
 	if text == nil {
 		if !a.over() { // another call may look further
-			s.known, s.tokens = true, never
+			s.known, s.tokens = true, network.Never
 		}
-		return never
+		return network.Never
 	}
 	fewest := make([]int32, len(text)+1) // of the text from here on
 	for i := len(text) - 1; i >= 0; i-- {
@@ -304,7 +316,7 @@ func (a *Automaton) need(s *state) int32 {
 			fewest[i] = to.tokens // as the states of a long text mostly are: one of them was asked for before
 			continue
 		}
-		fewest[i] = never
+		fewest[i] = network.Never
 		a.v.prefixes(text[i:], func(n int) { fewest[i] = min(fewest[i], 1+fewest[i+n]) })
 		passed[i].known, passed[i].tokens = true, fewest[i]
 		a.work += 8
@@ -314,8 +326,8 @@ func (a *Automaton) need(s *state) int32 {
 
 // atLeast is a number of tokens below which no text completes a state: all of them as long as the longest piece.
 func (a *Automaton) atLeast(s *state) int {
-	if s.dist >= never {
-		return never
+	if s.dist >= network.Never {
+		return network.Never
 	}
 	longest := max(a.v.longest, 1)
 	return (int(s.dist) + longest - 1) / longest
@@ -337,7 +349,7 @@ func (a *Automaton) uniform(s *state) {
 	}
 	last := -1
 	for b := 0x20; b < 0x80 && same; b++ {
-		if c := int(a.g.class[b]); b != '"' && b != '\\' && c != last {
+		if c := int(a.net.Class[b]); b != '"' && b != '\\' && c != last {
 			last = c
 			see(a.step(s, byte(b)))
 		}
@@ -384,7 +396,7 @@ func (a *Automaton) uniform(s *state) {
 func (a *Automaton) each(s *state, lo, hi byte, f func(*state) bool) bool {
 	last := -1
 	for b := int(lo); b <= int(hi); b++ {
-		if c := int(a.g.class[b]); c != last {
+		if c := int(a.net.Class[b]); c != last {
 			last = c
 			if !f(a.step(s, byte(b))) {
 				return false

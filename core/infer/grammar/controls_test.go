@@ -3,6 +3,8 @@ package grammar
 import (
 	"slices"
 	"testing"
+
+	"edged/core/infer/grammar/gbnf"
 )
 
 // TestControlTokens names control tokens: each is that token alone, and the same characters in other tokens are not it.
@@ -12,7 +14,7 @@ func TestControlTokens(t *testing.T) {
 		if id < 256 {
 			return []byte{byte(id)}
 		}
-		return TokenPiece([]byte(marks[id-256]))
+		return gbnf.TokenPiece([]byte(marks[id-256]))
 	}
 	v := NewVocabulary(256+len(marks), piece)
 	text := Show([]string{"<|call>", "<x>"}, After("<|call>", "marked", "root ::= %token \"<|call>\" marked\nmarked ::= \"a\" [0-9]+ %token \"<call|>\"\n"))

@@ -3,6 +3,9 @@ package grammar
 import (
 	"fmt"
 	"strings"
+
+	"edged/core/infer/grammar/expression"
+	"edged/core/infer/grammar/jsonvalue"
 )
 
 // maxChoices bounds a list of choices.
@@ -18,21 +21,21 @@ const maxChoices = 1024
 //
 // The errors are ErrSyntax and ErrUnsupported; Parse has those of the schema and the pattern.
 func Format(raw []byte) (string, error) {
-	v, err := readValue(raw)
-	if err != nil || v.kind != 'o' || v.get("type") == nil || v.get("type").kind != 's' {
-		return "", wrong("it is not an object with a type")
+	v, err := jsonvalue.Read(raw)
+	if err != nil || v.Kind != 'o' || v.Get("type") == nil || v.Get("type").Kind != 's' {
+		return "", expression.Syntaxf("it is not an object with a type")
 	}
-	kind := v.get("type").text
+	kind := v.Get("type").Text
 	fields := map[string][]string{
 		"text": {}, "json_object": {}, "json_schema": {"json_schema", "schema"}, "regex": {"pattern"}, "choice": {"choices"},
 	}
 	known, ok := fields[kind]
 	if !ok {
-		return "", unsupported("type %s: there are text, json_object, json_schema, regex and choice", short(kind))
+		return "", expression.Unsupportedf("type %s: there are text, json_object, json_schema, regex and choice", expression.Excerpt(kind))
 	}
-	for _, k := range v.keys {
+	for _, k := range v.Keys {
 		if k != "type" && !strings.Contains(" "+strings.Join(known, " ")+" ", " "+k+" ") {
-			return "", wrong("%s is not a field of type %s", short(k), kind)
+			return "", expression.Syntaxf("%s is not a field of type %s", expression.Excerpt(k), kind)
 		}
 	}
 	switch kind {
@@ -41,51 +44,51 @@ func Format(raw []byte) (string, error) {
 	case "json_schema":
 		return schemaFormat(v)
 	case "regex":
-		p := v.get("pattern")
-		if p == nil || p.kind != 's' {
-			return "", wrong("pattern: want a text")
+		p := v.Get("pattern")
+		if p == nil || p.Kind != 's' {
+			return "", expression.Syntaxf("pattern: want a text")
 		}
-		return Regex(p.text), nil
+		return Regex(p.Text), nil
 	case "choice":
-		return choiceFormat(v.get("choices"))
+		return choiceFormat(v.Get("choices"))
 	}
 	return "", nil
 }
 
-func schemaFormat(v *value) (string, error) {
-	schema, inner := v.get("schema"), v.get("json_schema")
+func schemaFormat(v *jsonvalue.Value) (string, error) {
+	schema, inner := v.Get("schema"), v.Get("json_schema")
 	if inner != nil {
-		for _, k := range inner.keys {
+		for _, k := range inner.Keys {
 			switch k {
 			case "name", "description", "strict", "schema":
 			default:
-				return "", wrong("json_schema: %s is not a field of it", short(k))
+				return "", expression.Syntaxf("json_schema: %s is not a field of it", expression.Excerpt(k))
 			}
 		}
 		if schema != nil {
-			return "", wrong("schema: it cannot stand beside json_schema")
+			return "", expression.Syntaxf("schema: it cannot stand beside json_schema")
 		}
-		schema = inner.get("schema")
+		schema = inner.Get("schema")
 	}
 	if schema == nil {
-		return "", wrong("json_schema.schema: is missing")
+		return "", expression.Syntaxf("json_schema.schema: is missing")
 	}
 	return Schema([]byte(schema.String())), nil
 }
 
-func choiceFormat(v *value) (string, error) {
-	if v == nil || v.kind != 'a' || len(v.items) == 0 {
-		return "", wrong("choices: want a list of texts")
+func choiceFormat(v *jsonvalue.Value) (string, error) {
+	if v == nil || v.Kind != 'a' || len(v.Items) == 0 {
+		return "", expression.Syntaxf("choices: want a list of texts")
 	}
-	if len(v.items) > maxChoices {
-		return "", fmt.Errorf("%w: choices: %d are more than %d", ErrTooLarge, len(v.items), maxChoices)
+	if len(v.Items) > maxChoices {
+		return "", fmt.Errorf("%w: choices: %d are more than %d", ErrTooLarge, len(v.Items), maxChoices)
 	}
-	all := make([]string, 0, len(v.items))
-	for i, it := range v.items {
-		if it.kind != 's' || it.text == "" {
-			return "", wrong("choices[%d]: want a text that is not empty", i)
+	all := make([]string, 0, len(v.Items))
+	for i, it := range v.Items {
+		if it.Kind != 's' || it.Text == "" {
+			return "", expression.Syntaxf("choices[%d]: want a text that is not empty", i)
 		}
-		all = append(all, it.text)
+		all = append(all, it.Text)
 	}
 	return Choices(all), nil
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"edged/core/infer/grammar/grammartest"
+	"edged/core/infer/grammar/jsonvalue"
 )
 
 // What one input may cost: the time of a thread, which is asserted while fuzzing and not in tests, whose machine may be busy
@@ -135,7 +136,7 @@ func FuzzSchema(f *testing.F) {
 		if out == nil {
 			return
 		}
-		if _, err := readValue(out); err != nil {
+		if _, err := jsonvalue.Read(out); err != nil {
 			t.Fatalf("%s: %q: %v", schema, out, err)
 		}
 	})
@@ -157,7 +158,7 @@ func FuzzRegex(f *testing.F) {
 			return
 		}
 		bounded(t, func() { follow(t, Regex(pattern), v, pieces, 60) })
-		beside := Schema([]byte(`{"type":"string","maxLength":9,"pattern":` + quote(pattern) + `}`))
+		beside := Schema([]byte(`{"type":"string","maxLength":9,"pattern":` + jsonvalue.Quote(pattern) + `}`))
 		bounded(t, func() { follow(t, beside, v, pieces, 60) })
 	})
 }

@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+
+	"edged/core/infer/grammar/network"
 )
 
 // letters is a vocabulary of all bytes and some longer pieces, ids in the order of merges.
@@ -215,7 +217,7 @@ func brute(a *Automaton, pieces [][]byte, sofar []byte, left int) []int32 {
 		for _, b := range p {
 			to = a.step(to, b)
 		}
-		if len(p) > 0 && to != dead && to.dist < never && int(a.need(to)) <= left-1 {
+		if len(p) > 0 && to != dead && to.dist < network.Never && int(a.need(to)) <= left-1 {
 			out = append(out, int32(id))
 		}
 	}

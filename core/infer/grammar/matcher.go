@@ -3,6 +3,9 @@ package grammar
 import (
 	"fmt"
 	"math/bits"
+
+	"edged/core/infer/grammar/gbnf"
+	"edged/core/infer/grammar/network"
 )
 
 // Matcher follows one text, token by token. It belongs to one goroutine.
@@ -88,7 +91,7 @@ func (m *Matcher) Next() (Step, error) {
 	n, some := s.count, int32(-1)
 	switch limit := m.left - 1; {
 	case int(s.worst) > limit:
-		worst, err := a.fill(m.at, m.mask, int32(min(limit, never-1)))
+		worst, err := a.fill(m.at, m.mask, int32(min(limit, network.Never-1)))
 		if err != nil {
 			return Step{}, err
 		}
@@ -233,7 +236,7 @@ func (m *Matcher) decide() {
 	s := m.at
 	for len(text) < maxDecided {
 		b, ok := a.single(s)
-		if !ok || b == tokenBegin || a.over() { // a control token is no text that could be cut otherwise
+		if !ok || b == gbnf.TokenBegin || a.over() { // a control token is no text that could be cut otherwise
 			break
 		}
 		to := a.step(s, b)
@@ -267,15 +270,15 @@ func (a *Automaton) single(s *state) (byte, bool) {
 	first := true
 	var b byte
 	for _, p := range s.places {
-		for _, e := range a.g.nodes[p.node].edges {
+		for _, e := range a.net.Nodes[p.node].Edges {
 			a.work++
-			if !a.g.alive[e.to] {
+			if !a.net.Alive[e.To] {
 				continue
 			}
-			if e.lo != e.hi || !first && e.lo != b {
+			if e.Lo != e.Hi || !first && e.Lo != b {
 				return 0, false
 			}
-			b, first = e.lo, false
+			b, first = e.Lo, false
 		}
 	}
 	return b, !first

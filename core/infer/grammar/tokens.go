@@ -3,6 +3,8 @@ package grammar
 import (
 	"fmt"
 	"math/bits"
+
+	"edged/core/infer/grammar/network"
 )
 
 // errAmbiguous ends the text whose next tokens are too much to find.
@@ -17,7 +19,7 @@ func (a *Automaton) tokens(s *state) (*set, error) {
 		return s.set, nil
 	}
 	mask := make([]uint64, (a.v.limit+63)/64)
-	worst, err := a.fill(s, mask, never-1)
+	worst, err := a.fill(s, mask, network.Never-1)
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +89,7 @@ func (a *Automaton) within(s *state, limit int32) (bool, int32) {
 	if s.dist <= limit {
 		return true, s.dist
 	}
-	if s.dist >= never || int64(s.dist) > int64(limit)*int64(a.v.longest) {
+	if s.dist >= network.Never || int64(s.dist) > int64(limit)*int64(a.v.longest) {
 		return false, 0
 	}
 	n := a.need(s)
@@ -98,7 +100,7 @@ func (a *Automaton) within(s *state, limit int32) (bool, int32) {
 func (a *Automaton) walk(s *state, t tree, mask []uint64, limit int32) (worst int32, err error) {
 	path := a.path // path[d] is the state after d bytes
 	path[0] = s
-	class := &a.g.class
+	class := &a.net.Class
 	for i := 0; i < len(t); {
 		br := &t[i]
 		from := path[br.depth-1]

@@ -5,6 +5,8 @@ import (
 	"cmp"
 	"slices"
 	"unicode/utf8"
+
+	"edged/core/infer/grammar/gbnf"
 )
 
 // maxPiece is the longest piece that a grammar lets through, bytes.
@@ -46,11 +48,11 @@ func NewVocabulary(n int, piece func(id int32) []byte) *Vocabulary {
 	for id := range int32(n) {
 		v.twin[id] = -1
 		p := piece(id)
-		if bytes.IndexByte(p, tokenBegin) >= 0 || bytes.IndexByte(p, tokenEnd) >= 0 {
-			if len(p) < 3 || p[0] != tokenBegin || p[len(p)-1] != tokenEnd {
+		if bytes.IndexByte(p, gbnf.TokenBegin) >= 0 || bytes.IndexByte(p, gbnf.TokenEnd) >= 0 {
+			if len(p) < 3 || p[0] != gbnf.TokenBegin || p[len(p)-1] != gbnf.TokenEnd {
 				continue
 			}
-			v.bytes[tokenBegin], v.bytes[tokenEnd] = true, true // the distance in bytes stays above that in tokens
+			v.bytes[gbnf.TokenBegin], v.bytes[gbnf.TokenEnd] = true, true // the distance in bytes stays above that in tokens
 		}
 		if len(p) > 0 && len(p) <= maxPiece {
 			ids = append(ids, id)

@@ -13,6 +13,7 @@ import (
 
 	"edged/core/chat"
 	"edged/core/infer/grammar"
+	"edged/core/infer/grammar/gbnf"
 	"edged/test/oracle"
 )
 
@@ -48,7 +49,7 @@ func walk(t *testing.T, rng *rand.Rand, text string, marks []string) string {
 		if id < 256 {
 			return []byte{byte(id)}
 		}
-		return grammar.TokenPiece([]byte(marks[id-256]))
+		return gbnf.TokenPiece([]byte(marks[id-256]))
 	}
 	a, err := g.Bind(grammar.NewVocabulary(256+len(marks), piece))
 	if err != nil {

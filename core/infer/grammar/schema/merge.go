@@ -1,4 +1,4 @@
-package grammar
+package schema
 
 import (
 	"errors"
@@ -8,6 +8,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"edged/core/infer/grammar/expression"
+	"edged/core/infer/grammar/jsonvalue"
 )
 
 // disjoint proves that no value matches an alternative of both.
@@ -48,11 +51,11 @@ func (r *schemaReader) listsApart(groups [][]facts) (bool, error) {
 
 // apart proves that no value matches both.
 func (r *schemaReader) apart(a, b facts) (bool, error) {
-	if err := r.src.spend(8 * (1 + len(a) + len(b))); err != nil {
+	if err := r.src.Spend(8 * (1 + len(a) + len(b))); err != nil {
 		return false, err
 	}
 	if va, vb := a["enum"], b["enum"]; va != nil && vb != nil && a["const"] == nil && b["const"] == nil {
-		return r.noneIn(va.items, vb.items)
+		return r.noneIn(va.Items, vb.Items)
 	}
 	ta, err := r.possible(a)
 	if err != nil {
@@ -120,10 +123,10 @@ func (r *schemaReader) possible(f facts) ([]string, error) {
 }
 
 // allowsNone proves that none of some values matches.
-func (r *schemaReader) allowsNone(f facts, vs []*value) (bool, error) {
+func (r *schemaReader) allowsNone(f facts, vs []*jsonvalue.Value) (bool, error) {
 	for _, v := range vs {
 		ok, err := r.holds(f, v)
-		if errors.Is(err, ErrUnsupported) {
+		if errors.Is(err, expression.ErrUnsupported) {
 			return false, nil
 		}
 		if ok || err != nil {
@@ -161,18 +164,18 @@ func beyond(a, b facts) bool {
 // the other does not allow.
 func (r *schemaReader) objectsApart(a, b facts) (bool, error) {
 	for _, key := range texts(a["required"]) {
-		if err := r.src.spend(8); err != nil {
+		if err := r.src.Spend(8); err != nil {
 			return false, err
 		}
 		if r.forbids(b, key) {
 			return true, nil
 		}
-		x, y := a["properties"].get(key), b["properties"].get(key)
+		x, y := a["properties"].Get(key), b["properties"].Get(key)
 		if x == nil || y == nil {
 			continue
 		}
-		if x.kind == 'o' && y.kind == 'o' && (slices.ContainsFunc(x.keys, recursive) || slices.ContainsFunc(y.keys, recursive)) {
-			if deep := r.depth > maxNesting/4; deep {
+		if x.Kind == 'o' && y.Kind == 'o' && (slices.ContainsFunc(x.Keys, recursive) || slices.ContainsFunc(y.Keys, recursive)) {
+			if deep := r.depth > expression.MaxNesting/4; deep {
 				continue
 			}
 		}
@@ -185,7 +188,7 @@ func (r *schemaReader) objectsApart(a, b facts) (bool, error) {
 			return false, err
 		}
 		r.depth++
-		ok := r.depth < maxNesting
+		ok := r.depth < expression.MaxNesting
 		if ok {
 			ok, err = r.disjoint(fx, fy)
 		}
@@ -206,15 +209,15 @@ func recursive(key string) bool { return key == "$ref" }
 
 // forbids proves that an object has no property of some name.
 func (r *schemaReader) forbids(f facts, key string) bool {
-	if p := f["properties"].get(key); p != nil {
-		return p.kind == 'f'
+	if p := f["properties"].Get(key); p != nil {
+		return p.Kind == 'f'
 	}
 	more := f["additionalProperties"]
-	return more != nil && more.kind == 'f' && f["patternProperties"] == nil
+	return more != nil && more.Kind == 'f' && f["patternProperties"] == nil
 }
 
 // common are those of a that are in b.
-func (r *schemaReader) common(a, b []*value) ([]*value, error) {
+func (r *schemaReader) common(a, b []*jsonvalue.Value) ([]*jsonvalue.Value, error) {
 	there := make(map[int]bool, len(b))
 	for _, v := range b {
 		n, err := r.class(v)
@@ -223,7 +226,7 @@ func (r *schemaReader) common(a, b []*value) ([]*value, error) {
 		}
 		there[n] = true
 	}
-	out := []*value{}
+	out := []*jsonvalue.Value{}
 	for _, v := range a {
 		n, err := r.class(v)
 		if err != nil {
@@ -236,7 +239,7 @@ func (r *schemaReader) common(a, b []*value) ([]*value, error) {
 	return out, nil
 }
 
-func (r *schemaReader) noneIn(a, b []*value) (bool, error) {
+func (r *schemaReader) noneIn(a, b []*jsonvalue.Value) (bool, error) {
 	if len(a) < len(b) {
 		a, b = b, a
 	}
@@ -245,7 +248,7 @@ func (r *schemaReader) noneIn(a, b []*value) (bool, error) {
 }
 
 // equal compares values; numbers by what they are.
-func (r *schemaReader) equal(a, b *value) (bool, error) {
+func (r *schemaReader) equal(a, b *jsonvalue.Value) (bool, error) {
 	x, err := r.class(a)
 	if err != nil || a == b {
 		return true, err
@@ -256,22 +259,22 @@ func (r *schemaReader) equal(a, b *value) (bool, error) {
 
 // class is a number that equal values have in common and others have not. It is found once for each value, from those of
 // its parts, so that comparing large lists is not a matter of the square of their length.
-func (r *schemaReader) class(v *value) (int, error) {
-	if v.class > 0 {
-		return v.class, nil
+func (r *schemaReader) class(v *jsonvalue.Value) (int, error) {
+	if v.Class > 0 {
+		return v.Class, nil
 	}
-	if err := r.src.spend(4 + len(v.text)/8 + 2*len(v.keys) + len(v.items)); err != nil {
+	if err := r.src.Spend(4 + len(v.Text)/8 + 2*len(v.Keys) + len(v.Items)); err != nil {
 		return 0, err
 	}
-	key := []byte{v.kind}
-	switch v.kind {
+	key := []byte{v.Kind}
+	switch v.Kind {
 	case 's':
-		key = append(key, v.text...)
+		key = append(key, v.Text...)
 	case 'n':
-		key = append(key, sameNumber(v.text)...)
+		key = append(key, sameNumber(v.Text)...)
 	case 'o':
-		for _, k := range slices.Sorted(slices.Values(v.keys)) {
-			n, err := r.class(v.fields[k])
+		for _, k := range slices.Sorted(slices.Values(v.Keys)) {
+			n, err := r.class(v.Fields[k])
 			if err != nil {
 				return 0, err
 			}
@@ -279,7 +282,7 @@ func (r *schemaReader) class(v *value) (int, error) {
 			key = append(strconv.AppendInt(key, int64(n), 10), ',')
 		}
 	case 'a':
-		for _, it := range v.items {
+		for _, it := range v.Items {
 			n, err := r.class(it)
 			if err != nil {
 				return 0, err
@@ -292,26 +295,26 @@ func (r *schemaReader) class(v *value) (int, error) {
 		n = len(r.classes) + 1
 		r.classes[string(key)] = n
 	}
-	v.class = n
+	v.Class = n
 	return n, nil
 }
 
 // values are those of enum and const; nil: not bound to some.
-func (r *schemaReader) values(f facts) ([]*value, error) {
-	var out []*value
+func (r *schemaReader) values(f facts) ([]*jsonvalue.Value, error) {
+	var out []*jsonvalue.Value
 	if e := f["enum"]; e != nil {
-		if out = e.items; out == nil {
-			out = []*value{}
+		if out = e.Items; out == nil {
+			out = []*jsonvalue.Value{}
 		}
 	}
 	if c := f["const"]; c != nil {
-		if c.kind == 'x' {
-			return []*value{}, nil
+		if c.Kind == 'x' {
+			return []*jsonvalue.Value{}, nil
 		}
 		if out != nil {
-			return r.common([]*value{c}, out)
+			return r.common([]*jsonvalue.Value{c}, out)
 		}
-		out = []*value{c}
+		out = []*jsonvalue.Value{c}
 	}
 	return out, nil
 }
@@ -327,7 +330,7 @@ func (r *schemaReader) types(f facts) ([]string, error) {
 	}
 	var out []string
 	if vs != nil {
-		if err := r.src.spend(len(vs)); err != nil {
+		if err := r.src.Spend(len(vs)); err != nil {
 			return nil, err
 		}
 		for _, v := range vs {
@@ -351,8 +354,8 @@ func (r *schemaReader) types(f facts) ([]string, error) {
 	return out, nil
 }
 
-func typeOf(v *value) string {
-	switch v.kind {
+func typeOf(v *jsonvalue.Value) string {
+	switch v.Kind {
 	case 'o':
 		return "object"
 	case 'a':
@@ -368,17 +371,17 @@ func typeOf(v *value) string {
 }
 
 // texts are the texts of a list, or the one text.
-func texts(v *value) []string {
+func texts(v *jsonvalue.Value) []string {
 	switch {
 	case v == nil:
 		return nil
-	case v.kind == 's':
-		return []string{v.text}
+	case v.Kind == 's':
+		return []string{v.Text}
 	}
 	out := []string{}
-	for _, it := range v.items {
-		if it.kind == 's' {
-			out = append(out, it.text)
+	for _, it := range v.Items {
+		if it.Kind == 's' {
+			out = append(out, it.Text)
 		}
 	}
 	return out
@@ -392,10 +395,10 @@ func setOf(all []string) map[string]bool {
 	return out
 }
 
-func listOf(all []string) *value {
-	v := &value{kind: 'a'}
+func listOf(all []string) *jsonvalue.Value {
+	v := &jsonvalue.Value{Kind: 'a'}
 	for _, t := range all {
-		v.items = append(v.items, &value{kind: 's', text: t})
+		v.Items = append(v.Items, &jsonvalue.Value{Kind: 's', Text: t})
 	}
 	return v
 }
@@ -408,7 +411,7 @@ func (r *schemaReader) merge(a, b facts, path string) (facts, error) {
 	case len(b) == 0:
 		return a, nil
 	}
-	if err := r.src.spend(8 * (1 + len(a) + len(b))); err != nil {
+	if err := r.src.Spend(8 * (1 + len(a) + len(b))); err != nil {
 		return nil, err
 	}
 	out := facts{}
@@ -421,10 +424,10 @@ func (r *schemaReader) merge(a, b facts, path string) (facts, error) {
 		}
 		m, err := r.mergeKeyword(k, x, y)
 		switch {
-		case errors.Is(err, ErrTooLarge):
+		case errors.Is(err, expression.ErrTooLarge):
 			return nil, err
 		case err != nil:
-			return nil, unsupported("schema: %s: %v", nameOf(path), err)
+			return nil, expression.Unsupportedf("schema: %s: %v", nameOf(path), err)
 		}
 		out[k] = m
 	}
@@ -434,27 +437,27 @@ func (r *schemaReader) merge(a, b facts, path string) (facts, error) {
 // closeObject gives each side's additionalProperties its meaning: it is about what that side does not list.
 func (r *schemaReader) closeObject(a, b, out facts) error {
 	for _, side := range [2][2]facts{{a, b}, {b, a}} {
-		if more, theirs := side[0]["additionalProperties"], side[1]["patternProperties"]; more != nil && more.kind != 't' && theirs != nil && theirs.kind == 'o' {
-			kept := object()
-			for _, k := range out["patternProperties"].keys {
-				v := out["patternProperties"].fields[k]
-				if theirs.fields[k] != nil && side[0]["patternProperties"].get(k) == nil {
+		if more, theirs := side[0]["additionalProperties"], side[1]["patternProperties"]; more != nil && more.Kind != 't' && theirs != nil && theirs.Kind == 'o' {
+			kept := jsonvalue.NewObject()
+			for _, k := range out["patternProperties"].Keys {
+				v := out["patternProperties"].Fields[k]
+				if theirs.Fields[k] != nil && side[0]["patternProperties"].Get(k) == nil {
 					v = both(v, more)
 				}
-				kept.set(k, v)
+				kept.Set(k, v)
 			}
 			out["patternProperties"] = kept
 		}
 		more, theirs := side[0]["additionalProperties"], side[1]["properties"]
-		if more == nil || more.kind == 't' || theirs == nil || theirs.kind != 'o' {
+		if more == nil || more.Kind == 't' || theirs == nil || theirs.Kind != 'o' {
 			continue
 		}
-		var kept *value
-		for _, k := range theirs.keys {
-			if err := r.src.spend(2); err != nil {
+		var kept *jsonvalue.Value
+		for _, k := range theirs.Keys {
+			if err := r.src.Spend(2); err != nil {
 				return err
 			}
-			if side[0]["properties"].get(k) != nil {
+			if side[0]["properties"].Get(k) != nil {
 				continue
 			}
 			matched, err := r.matching(side[0], k)
@@ -465,12 +468,12 @@ func (r *schemaReader) closeObject(a, b, out facts) error {
 				continue
 			}
 			if kept == nil {
-				kept = object()
-				for _, k := range out["properties"].keys {
-					kept.set(k, out["properties"].fields[k])
+				kept = jsonvalue.NewObject()
+				for _, k := range out["properties"].Keys {
+					kept.Set(k, out["properties"].Fields[k])
 				}
 			}
-			kept.set(k, both(out["properties"].fields[k], more))
+			kept.Set(k, both(out["properties"].Fields[k], more))
 		}
 		if kept != nil {
 			out["properties"] = kept
@@ -480,32 +483,32 @@ func (r *schemaReader) closeObject(a, b, out facts) error {
 }
 
 // both is a schema of what is valid under two.
-func both(a, b *value) *value {
+func both(a, b *jsonvalue.Value) *jsonvalue.Value {
 	switch {
-	case a.kind == 'f' || b.kind == 't':
+	case a.Kind == 'f' || b.Kind == 't':
 		return a
-	case b.kind == 'f' || a.kind == 't':
+	case b.Kind == 'f' || a.Kind == 't':
 		return b
 	}
-	v := object()
-	v.set("allOf", &value{kind: 'a', items: []*value{a, b}})
+	v := jsonvalue.NewObject()
+	v.Set("allOf", &jsonvalue.Value{Kind: 'a', Items: []*jsonvalue.Value{a, b}})
 	return v
 }
 
 // together is a list of what two keywords say, each of which is a text or a list.
-func together(x, y *value) *value {
-	out := &value{kind: 'a'}
-	for _, v := range []*value{x, y} {
-		if v.kind == 'a' {
-			out.items = append(out.items, v.items...)
+func together(x, y *jsonvalue.Value) *jsonvalue.Value {
+	out := &jsonvalue.Value{Kind: 'a'}
+	for _, v := range []*jsonvalue.Value{x, y} {
+		if v.Kind == 'a' {
+			out.Items = append(out.Items, v.Items...)
 		} else {
-			out.items = append(out.items, v)
+			out.Items = append(out.Items, v)
 		}
 	}
 	return out
 }
 
-func (r *schemaReader) mergeKeyword(key string, x, y *value) (*value, error) {
+func (r *schemaReader) mergeKeyword(key string, x, y *jsonvalue.Value) (*jsonvalue.Value, error) {
 	switch same, err := r.equal(x, y); {
 	case err != nil:
 		return nil, err
@@ -532,45 +535,45 @@ func (r *schemaReader) mergeKeyword(key string, x, y *value) (*value, error) {
 				all = append(all, t)
 			}
 		}
-		return listOf(all), r.src.spend(2 * len(all))
+		return listOf(all), r.src.Spend(2 * len(all))
 	case "properties", "patternProperties":
-		if err := r.src.spend(4 * (len(x.keys) + len(y.keys))); err != nil {
+		if err := r.src.Spend(4 * (len(x.Keys) + len(y.Keys))); err != nil {
 			return nil, err
 		}
-		out := object()
-		for _, v := range []*value{x, y} {
-			for _, k := range v.keys {
-				old := out.fields[k]
+		out := jsonvalue.NewObject()
+		for _, v := range []*jsonvalue.Value{x, y} {
+			for _, k := range v.Keys {
+				old := out.Fields[k]
 				if old == nil {
-					out.set(k, v.fields[k])
+					out.Set(k, v.Fields[k])
 					continue
 				}
-				same, err := r.equal(old, v.fields[k])
+				same, err := r.equal(old, v.Fields[k])
 				if err != nil {
 					return nil, err
 				}
 				if !same {
-					out.set(k, both(old, v.fields[k]))
+					out.Set(k, both(old, v.Fields[k]))
 				}
 			}
 		}
 		return out, nil
 	case "enum":
-		kept, err := r.common(x.items, y.items)
-		return &value{kind: 'a', items: kept}, err
+		kept, err := r.common(x.Items, y.Items)
+		return &jsonvalue.Value{Kind: 'a', Items: kept}, err
 	case "!enum", "!pattern", "pattern", "format":
-		return together(x, y), r.src.spend(len(x.items) + len(y.items))
+		return together(x, y), r.src.Spend(len(x.Items) + len(y.Items))
 	case "const":
-		return &value{kind: 'x'}, nil // of no value, see values
+		return &jsonvalue.Value{Kind: 'x'}, nil // of no value, see values
 	case "items", "contains":
-		if x.kind == 'a' || y.kind == 'a' || key == "contains" {
+		if x.Kind == 'a' || y.Kind == 'a' || key == "contains" {
 			break
 		}
 		return both(x, y), nil
 	case "additionalProperties", "propertyNames":
 		return both(x, y), nil
 	case "uniqueItems":
-		if x.kind == 't' {
+		if x.Kind == 't' {
 			return x, nil
 		}
 		return y, nil
@@ -592,7 +595,7 @@ func (r *schemaReader) mergeKeyword(key string, x, y *value) (*value, error) {
 }
 
 // commonMultiple is the smallest number that is a multiple of both.
-func commonMultiple(x, y *value) (*value, error) {
+func commonMultiple(x, y *jsonvalue.Value) (*jsonvalue.Value, error) {
 	a, ok1 := number(x)
 	b, ok2 := number(y)
 	if !ok1 || !ok2 || a.Sign() <= 0 || b.Sign() <= 0 {
@@ -602,5 +605,5 @@ func commonMultiple(x, y *value) (*value, error) {
 	n := new(big.Int).Mul(a.Num(), b.Denom())
 	m := new(big.Int).Mul(b.Num(), a.Denom())
 	l := new(big.Int).Div(new(big.Int).Mul(n, m), new(big.Int).GCD(nil, nil, n, m))
-	return &value{kind: 'n', text: decimal(new(big.Rat).SetFrac(l, d))}, nil
+	return &jsonvalue.Value{Kind: 'n', Text: decimalText(new(big.Rat).SetFrac(l, d))}, nil
 }

@@ -1,63 +1,72 @@
-package grammar
+package schema
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
+
+	"edged/core/infer/grammar/expression"
+	"edged/core/infer/grammar/jsonvalue"
+	"edged/core/infer/grammar/regex"
 )
 
 // unescaped are the characters that stand in a JSON string as they are.
-func unescaped() []span {
-	return []span{{0x20, 0x21}, {0x23, 0x5B}, {0x5D, 0xD7FF}, {0xE000, 0x10FFFF}}
+func unescaped() []expression.Span {
+	return []expression.Span{{Lo: 0x20, Hi: 0x21}, {Lo: 0x23, Hi: 0x5B}, {Lo: 0x5D, Hi: 0xD7FF}, {Lo: 0xE000, Hi: 0x10FFFF}}
 }
 
 // char is one character of a JSON string, escapes included; those of surrogates are left out, since they come in pairs.
-func (r *schemaReader) char() (*expr, error) {
+func (r *schemaReader) char() (*expression.Expr, error) {
 	const name = "an escape"
 	number, ok := r.refs[name]
 	if !ok {
-		hex := class(span{'0', '9'}, span{'A', 'F'}, span{'a', 'f'})
-		var simple []*expr
+		hex := expression.Class(expression.Span{Lo: '0', Hi: '9'}, expression.Span{Lo: 'A', Hi: 'F'}, expression.Span{Lo: 'a', Hi: 'f'})
+		var simple []*expression.Expr
 		for _, c := range `"\/bfnrt` {
-			simple = append(simple, lit(string(c)))
+			simple = append(simple, expression.Literal(string(c)))
 		}
-		code := alt(
-			seq(class(span{'0', '9'}, span{'A', 'C'}, span{'E', 'F'}, span{'a', 'c'}, span{'e', 'f'}), hex, hex, hex),
-			seq(class(span{'D', 'D'}, span{'d', 'd'}), class(span{'0', '7'}), hex, hex),
+		code := expression.Alternative(
+			expression.Sequence(expression.Class(expression.Span{Lo: '0', Hi: '9'}, expression.Span{Lo: 'A', Hi: 'C'}, expression.Span{Lo: 'E', Hi: 'F'}, expression.Span{Lo: 'a', Hi: 'c'}, expression.Span{Lo: 'e', Hi: 'f'}), hex, hex, hex),
+			expression.Sequence(expression.Class(expression.Span{Lo: 'D', Hi: 'D'}, expression.Span{Lo: 'd', Hi: 'd'}), expression.Class(expression.Span{Lo: '0', Hi: '7'}), hex, hex),
 		)
 		var err error
-		number, err = r.src.add(name, seq(lit(`\`), alt(append(simple, seq(lit("u"), code))...)))
+		number, err = r.src.Add(name, expression.Sequence(expression.Literal(`\`), expression.Alternative(append(simple, expression.Sequence(expression.Literal("u"), code))...)))
 		if err != nil {
 			return nil, err
 		}
 		r.refs[name] = number
 	}
-	return alt(class(unescaped()...), call1(number)), nil
+	return expression.Alternative(expression.Class(unescaped()...), expression.Call(number)), nil
 }
 
 // jsonChars is one character of some spans as a JSON string writes it: escaped where it must be, and only there.
-func jsonChars(spans []span) *expr {
-	out := alt()
-	if plain := common(ordered(spans), unescaped()); len(plain) > 0 {
-		out.subs = append(out.subs, class(plain...))
+func jsonChars(spans []expression.Span) *expression.Expr {
+	out := expression.Alternative()
+	if plain := expression.Intersect(expression.Normalize(spans), unescaped()); len(plain) > 0 {
+		out.Subs = append(out.Subs, expression.Class(plain...))
 	}
-	for _, s := range common(ordered(spans), []span{{0, 0x1F}, {'"', '"'}, {'\\', '\\'}}) {
-		for c := s.lo; c <= s.hi; c++ {
-			out.subs = append(out.subs, lit(strings.Trim(quote(string(c)), `"`)))
+	for _, s := range expression.Intersect(expression.Normalize(spans), []expression.Span{{Lo: 0, Hi: 0x1F}, {Lo: '"', Hi: '"'}, {Lo: '\\', Hi: '\\'}}) {
+		for c := s.Lo; c <= s.Hi; c++ {
+			out.Subs = append(out.Subs, expression.Literal(strings.Trim(jsonvalue.Quote(string(c)), `"`)))
 			switch c {
 			case '"':
-				out.subs[len(out.subs)-1] = lit(`\"`)
+				out.Subs[len(out.Subs)-1] = expression.Literal(`\"`)
 			case '\b':
-				out.subs[len(out.subs)-1] = lit(`\b`)
+				out.Subs[len(out.Subs)-1] = expression.Literal(`\b`)
 			case '\f':
-				out.subs[len(out.subs)-1] = lit(`\f`)
+				out.Subs[len(out.Subs)-1] = expression.Literal(`\f`)
 			}
 		}
 	}
-	if len(out.subs) == 1 {
-		return out.subs[0]
+	if len(out.Subs) == 1 {
+		return out.Subs[0]
 	}
 	return out
 }
+
+// Formats are the values of format that are held, sorted.
+func Formats() []string { return slices.Sorted(maps.Keys(formats)) }
 
 // formats are the values of format that are held, each by a regular expression of some of the texts that it allows. Others
 // assert nothing.
@@ -116,13 +125,13 @@ const (
 )
 
 // textChars writes one character of a string: any of them with all of its escapes, others as they must be.
-func (r *schemaReader) textChars() (chars, error) {
+func (r *schemaReader) textChars() (regex.Chars, error) {
 	everything, err := r.char()
 	if err != nil {
 		return nil, err
 	}
-	return func(spans []span) *expr {
-		if len(spans) == 1 && spans[0] == every()[0] {
+	return func(spans []expression.Span) *expression.Expr {
+		if len(spans) == 1 && spans[0] == expression.AnyChar()[0] {
 			return everything
 		}
 		return r.escaped(jsonChars(spans))
@@ -130,18 +139,18 @@ func (r *schemaReader) textChars() (chars, error) {
 }
 
 // escaped makes a rule of the escapes among some characters, once for each set: there may be 34 of them.
-func (r *schemaReader) escaped(e *expr) *expr {
+func (r *schemaReader) escaped(e *expression.Expr) *expression.Expr {
 	const few = 4
-	if e.op != opAlt || len(e.subs) <= few {
+	if e.Op != expression.OpAlternative || len(e.Subs) <= few {
 		return e
 	}
-	own := e.subs[:0:0]
-	all := alt()
+	own := e.Subs[:0:0]
+	all := expression.Alternative()
 	key := "escapes of"
-	for _, s := range e.subs {
-		if s.op == opLit {
-			all.subs = append(all.subs, s)
-			key += " " + s.lit
+	for _, s := range e.Subs {
+		if s.Op == expression.OpLiteral {
+			all.Subs = append(all.Subs, s)
+			key += " " + s.Literal
 		} else {
 			own = append(own, s)
 		}
@@ -149,16 +158,16 @@ func (r *schemaReader) escaped(e *expr) *expr {
 	number, ok := r.refs[key]
 	if !ok {
 		var err error
-		if number, err = r.src.add("an escape", literals(all.subs)); err != nil {
+		if number, err = r.src.Add("an escape", expression.Choice(all.Subs)); err != nil {
 			return e
 		}
 		r.refs[key] = number
 	}
-	return alt(append(own, call1(number))...)
+	return expression.Alternative(append(own, expression.Call(number))...)
 }
 
 // text is the expression of a string.
-func (r *schemaReader) text(f facts, path string) (*expr, error) {
+func (r *schemaReader) text(f facts, path string) (*expression.Expr, error) {
 	least, most, err := f.counts("minLength", "maxLength", path)
 	if err != nil {
 		return nil, err
@@ -172,8 +181,8 @@ func (r *schemaReader) text(f facts, path string) (*expr, error) {
 	}
 	var not bool
 	if v := f["!enum"]; v != nil {
-		for _, it := range v.items {
-			not = not || it.kind == 's'
+		for _, it := range v.Items {
+			not = not || it.Kind == 's'
 		}
 	}
 	not = not || f["!pattern"] != nil
@@ -182,38 +191,38 @@ func (r *schemaReader) text(f facts, path string) (*expr, error) {
 		return nil, err
 	}
 	if len(demands)+len(texted) == 0 && !not {
-		body, err := r.many(c(every()), least, most)
-		return seq(lit(`"`), body, lit(`"`)), err
+		body, err := r.many(c(expression.AnyChar()), least, most)
+		return expression.Sequence(expression.Literal(`"`), body, expression.Literal(`"`)), err
 	}
 	if len(demands)+len(texted) == 1 && !not {
 		var pattern string
-		a := whole
+		a := regex.Whole
 		if len(demands) == 1 {
-			pattern, a = demands[0], part
+			pattern, a = demands[0], regex.Part
 		} else {
 			pattern = texted[0]
 		}
-		n, err := readRx(r.src.effort, pattern)
+		n, err := regex.Parse(r.src.Effort, pattern)
 		if err != nil {
 			return nil, r.where(err, path)
 		}
-		if body := simple(n, a, c); body != nil {
+		if body := regex.Simple(n, a, c); body != nil {
 			if lo, hi := length(body); lo >= least && (most < 0 || hi >= 0 && hi <= most) {
-				return seq(lit(`"`), body, lit(`"`)), nil
+				return expression.Sequence(expression.Literal(`"`), body, expression.Literal(`"`)), nil
 			}
 		}
 	}
-	m, err := shortened(r.src.effort, func(l *language) (*term, error) {
+	m, err := regex.Shortened(r.src.Effort, func(l *regex.Language) (*regex.Term, error) {
 		t, _, _, err := r.textTerm(l, f, path)
 		return t, err
 	}, least)
 	if err == nil {
-		m, err = m.counted(r.src.effort, least, most)
+		m, err = m.Counted(r.src.Effort, least, most)
 	}
 	if err != nil {
-		return nil, r.where(tooMany(err, "schema: what "+nameOf(path)+" says of a text"), path)
+		return nil, r.where(regex.TooMany(err, "schema: what "+nameOf(path)+" says of a text"), path)
 	}
-	return seq(lit(`"`), m.expr(c), lit(`"`)), nil
+	return expression.Sequence(expression.Literal(`"`), m.Expr(c), expression.Literal(`"`)), nil
 }
 
 // where says where the regular expression of an error stands.
@@ -222,29 +231,29 @@ func (r *schemaReader) where(err error, path string) error {
 }
 
 // textTerm is the term of what a schema says of a text, but for its length.
-func (r *schemaReader) textTerm(l *language, f facts, path string) (t *term, least, most int, err error) {
+func (r *schemaReader) textTerm(l *regex.Language, f facts, path string) (t *regex.Term, least, most int, err error) {
 	if least, most, err = f.counts("minLength", "maxLength", path); err != nil {
 		return nil, 0, 0, err
 	}
-	all := []*term{l.all}
-	demand := func(pattern string, a anchoring, not bool) error {
+	all := []*regex.Term{l.All}
+	demand := func(pattern string, a regex.Anchoring, not bool) error {
 		t, err := r.patternTerm(l, pattern, a)
 		if err != nil {
 			return r.where(err, path)
 		}
 		if not {
-			t = l.not(t)
+			t = l.Not(t)
 		}
 		all = append(all, t)
 		return nil
 	}
 	for _, p := range texts(f["pattern"]) {
-		if err := demand(p, part, false); err != nil {
+		if err := demand(p, regex.Part, false); err != nil {
 			return nil, 0, 0, err
 		}
 	}
 	for _, p := range texts(f["!pattern"]) {
-		if err := demand(p, part, true); err != nil {
+		if err := demand(p, regex.Part, true); err != nil {
 			return nil, 0, 0, err
 		}
 	}
@@ -255,16 +264,16 @@ func (r *schemaReader) textTerm(l *language, f facts, path string) (t *term, lea
 		}
 		if loose, ok := besides[name]; ok && len(all) > 1 {
 			known = loose
-			all = append(all, l.repeat(l.any, 0, 60))
+			all = append(all, l.Repeat(l.Any, 0, 60))
 		}
-		if err := demand(known, whole, false); err != nil {
+		if err := demand(known, regex.Whole, false); err != nil {
 			return nil, 0, 0, err
 		}
 	}
 	if v := f["!enum"]; v != nil {
-		for _, it := range v.items {
-			if it.kind == 's' {
-				all = append(all, l.not(l.text(it.text)))
+		for _, it := range v.Items {
+			if it.Kind == 's' {
+				all = append(all, l.Not(l.Text(it.Text)))
 			}
 		}
 	}
@@ -273,38 +282,38 @@ func (r *schemaReader) textTerm(l *language, f facts, path string) (t *term, lea
 		return nil, 0, 0, err
 	}
 	if vs != nil {
-		var any []*term
+		var any []*regex.Term
 		for _, v := range vs {
-			if v.kind == 's' {
-				any = append(any, l.text(v.text))
+			if v.Kind == 's' {
+				any = append(any, l.Text(v.Text))
 			}
 		}
-		all = append(all, l.or(any...))
+		all = append(all, l.Or(any...))
 	}
-	return l.and(all...), least, most, nil
+	return l.And(all...), least, most, nil
 }
 
 // length is the least and the greatest number of characters of what a regular expression made, below 0: without bound. A
 // text in it is one character, or its escape, which counts as one.
-func length(e *expr) (lo, hi int) {
-	switch e.op {
-	case opClass:
+func length(e *expression.Expr) (lo, hi int) {
+	switch e.Op {
+	case expression.OpClass:
 		return 1, 1
-	case opLit:
-		if e.lit == "" {
+	case expression.OpLiteral:
+		if e.Literal == "" {
 			return 0, 0
 		}
 		return 1, 1
-	case opRule: // an escape
+	case expression.OpRule: // an escape
 		return 1, 1
-	case opSeq:
-		for _, s := range e.subs {
+	case expression.OpSequence:
+		for _, s := range e.Subs {
 			l, h := length(s)
-			lo, hi = min(lo+l, maxNodes), sum(hi, h)
+			lo, hi = min(lo+l, expression.MaxNodes), regex.Sum(hi, h)
 		}
 		return lo, hi
-	case opAlt:
-		for i, s := range e.subs {
+	case expression.OpAlternative:
+		for i, s := range e.Subs {
 			l, h := length(s)
 			if i == 0 {
 				lo, hi = l, h
@@ -316,19 +325,12 @@ func length(e *expr) (lo, hi int) {
 			}
 		}
 		return lo, hi
-	case opRepeat:
-		l, h := length(e.subs[0])
-		if lo = min(l*e.min, maxNodes); e.max < 0 && h != 0 || h < 0 {
+	case expression.OpRepeat:
+		l, h := length(e.Subs[0])
+		if lo = min(l*e.Min, expression.MaxNodes); e.Max < 0 && h != 0 || h < 0 {
 			return lo, -1
 		}
-		return lo, min(h*max(e.max, 0), maxNodes)
+		return lo, min(h*max(e.Max, 0), expression.MaxNodes)
 	}
 	return 0, 0
-}
-
-func sum(a, b int) int {
-	if a < 0 || b < 0 {
-		return -1
-	}
-	return min(a+b, maxNodes)
 }

@@ -1,42 +1,44 @@
-package grammar
+package regex
 
 import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"edged/core/infer/grammar/expression"
 )
 
-// machine is a deterministic automaton over classes of characters. It begins in state 0.
-type machine struct {
-	classes [][]span
-	next    [][]int32 // (states, classes); -1: nowhere
-	ends    []bool
+// Machine is a deterministic automaton over classes of characters. It begins in state 0.
+type Machine struct {
+	Classes [][]expression.Span
+	Next    [][]int32 // (states, classes); -1: nowhere
+	Ends    []bool
 }
 
-// tooMany says which expression an error of machine is about.
-func tooMany(err error, what string) error {
+// TooMany says which expression an error of machine is about.
+func TooMany(err error, what string) error {
 	switch {
-	case errors.Is(err, errStates):
-		return fmt.Errorf("%w: %s: %w", ErrTooLarge, what, err)
-	case errors.Is(err, errNoText):
-		return wrong("%s: %v", what, err)
+	case errors.Is(err, ErrStates):
+		return fmt.Errorf("%w: %s: %w", expression.ErrTooLarge, what, err)
+	case errors.Is(err, ErrNoText):
+		return expression.Syntaxf("%s: %v", what, err)
 	}
 	return err
 }
 
-// machine makes the machine of a term; no more terms of the language may be made after it. The errors are errStates,
+// Machine makes the machine of a term; no more terms of the language may be made after it. The errors are errStates,
 // errNoText and those of spend.
-func (l *language) machine(root *term) (*machine, error) {
+func (l *Language) Machine(root *Term) (*Machine, error) {
 	if err := l.alphabet(); err != nil {
 		return nil, err
 	}
-	m := &machine{classes: l.classes}
-	number := map[*term]int32{root: 0}
-	todo := []*term{root}
+	m := &Machine{Classes: l.classes}
+	number := map[*Term]int32{root: 0}
+	todo := []*Term{root}
 	for i := 0; i < len(todo); i++ {
 		t := todo[i]
 		row := make([]int32, len(l.classes))
-		if err := l.spend(4 + len(row)); err != nil {
+		if err := l.Spend(4 + len(row)); err != nil {
 			return nil, err
 		}
 		for c := range row {
@@ -56,49 +58,49 @@ func (l *language) machine(root *term) (*machine, error) {
 			}
 			row[c] = n
 		}
-		m.next, m.ends = append(m.next, row), append(m.ends, t.empty)
+		m.Next, m.Ends = append(m.Next, row), append(m.Ends, t.empty)
 		if len(todo) > l.most || l.full {
-			return nil, errStates
+			return nil, ErrStates
 		}
 	}
-	return m.trim()
+	return m.Trim()
 }
 
-// shortened is the machine of a term, as made in a new language. Where it takes too many states the longest texts are left out:
+// Shortened is the machine of a term, as made in a new language. Where it takes too many states the longest texts are left out:
 // bounds on parts of a text multiply with those on the whole.
-func shortened(e *effort, make func(l *language) (*term, error), least int) (*machine, error) {
+func Shortened(e *expression.Effort, make func(l *Language) (*Term, error), least int) (*Machine, error) {
 	for _, most := range []int{-1, 64, 24} {
-		l := newLanguage(e)
+		l := NewLanguage(e)
 		if most != 24 {
-			l.most = maxStates / 2 // the steps must do for another one
+			l.most = MaxStates / 2 // the steps must do for another one
 		}
 		t, err := make(l)
 		if err != nil {
 			return nil, err
 		}
 		if most >= 0 {
-			t = l.and(t, l.repeat(l.any, 0, max(most, least)))
+			t = l.And(t, l.Repeat(l.Any, 0, max(most, least)))
 		}
-		m, err := l.machine(t)
-		if !errors.Is(err, errStates) {
+		m, err := l.Machine(t)
+		if !errors.Is(err, ErrStates) {
 			return m, err
 		}
 	}
-	return nil, errStates
+	return nil, ErrStates
 }
 
-// trim leaves out the states from which no text ends.
-func (m *machine) trim() (*machine, error) {
-	before := make([][]int32, len(m.next))
+// Trim leaves out the states from which no text ends.
+func (m *Machine) Trim() (*Machine, error) {
+	before := make([][]int32, len(m.Next))
 	var todo []int32
-	alive := make([]bool, len(m.next))
-	for i, row := range m.next {
+	alive := make([]bool, len(m.Next))
+	for i, row := range m.Next {
 		for c, to := range row {
 			if to >= 0 && (c == 0 || row[c-1] != to) {
 				before[to] = append(before[to], int32(i))
 			}
 		}
-		if m.ends[i] {
+		if m.Ends[i] {
 			alive[i] = true
 			todo = append(todo, int32(i))
 		}
@@ -114,9 +116,9 @@ func (m *machine) trim() (*machine, error) {
 		}
 	}
 	if !alive[0] {
-		return nil, errNoText
+		return nil, ErrNoText
 	}
-	number := make([]int32, len(m.next))
+	number := make([]int32, len(m.Next))
 	n := int32(0)
 	for i, ok := range alive {
 		if number[i] = -1; ok {
@@ -124,8 +126,8 @@ func (m *machine) trim() (*machine, error) {
 			n++
 		}
 	}
-	out := &machine{classes: m.classes}
-	for i, row := range m.next {
+	out := &Machine{Classes: m.Classes}
+	for i, row := range m.Next {
 		if !alive[i] {
 			continue
 		}
@@ -135,39 +137,39 @@ func (m *machine) trim() (*machine, error) {
 				kept[c] = number[to]
 			}
 		}
-		out.next, out.ends = append(out.next, kept), append(out.ends, m.ends[i])
+		out.Next, out.Ends = append(out.Next, kept), append(out.Ends, m.Ends[i])
 	}
 	return out, nil
 }
 
-// accepts tells whether a text is one of the machine's.
-func (m *machine) accepts(text string) bool {
+// Accepts tells whether a text is one of the machine's.
+func (m *Machine) Accepts(text string) bool {
 	at := int32(0)
 	for _, r := range text {
-		c := slices.IndexFunc(m.classes, func(set []span) bool {
-			return slices.ContainsFunc(set, func(s span) bool { return s.lo <= r && r <= s.hi })
+		c := slices.IndexFunc(m.Classes, func(set []expression.Span) bool {
+			return slices.ContainsFunc(set, func(s expression.Span) bool { return s.Lo <= r && r <= s.Hi })
 		})
-		if c < 0 || m.next[at][c] < 0 {
+		if c < 0 || m.Next[at][c] < 0 {
 			return false
 		}
-		at = m.next[at][c]
+		at = m.Next[at][c]
 	}
-	return m.ends[at]
+	return m.Ends[at]
 }
 
 // lengths are the characters of the shortest and of the longest text; below 0: without bound.
-func (m *machine) lengths() (least, most int) {
-	dist := make([]int, len(m.next))
+func (m *Machine) lengths() (least, most int) {
+	dist := make([]int, len(m.Next))
 	for i := range dist {
 		dist[i] = -1
 	}
 	dist[0], least = 0, -1
 	for todo := []int32{0}; len(todo) > 0; todo = todo[1:] {
 		n := todo[0]
-		if m.ends[n] && least < 0 {
+		if m.Ends[n] && least < 0 {
 			least = dist[n]
 		}
-		for _, to := range m.next[n] {
+		for _, to := range m.Next[n] {
 			if to >= 0 && dist[to] < 0 {
 				dist[to] = dist[n] + 1
 				todo = append(todo, to)
@@ -176,13 +178,13 @@ func (m *machine) lengths() (least, most int) {
 	}
 	// All states end somewhere: a circle is a text without bound. Without one, layer after layer is left.
 	const fresh, open, closed = 0, 1, 2
-	mark := make([]uint8, len(m.next))
-	long := make([]int, len(m.next))
+	mark := make([]uint8, len(m.Next))
+	long := make([]int, len(m.Next))
 	type step struct{ state, class int }
 	mark[0] = open
 	for path := []step{{}}; len(path) > 0; {
 		at := &path[len(path)-1]
-		if at.class == len(m.classes) {
+		if at.class == len(m.Classes) {
 			mark[at.state] = closed
 			path = path[:len(path)-1]
 			if n := len(path); n > 0 {
@@ -190,7 +192,7 @@ func (m *machine) lengths() (least, most int) {
 			}
 			continue
 		}
-		to := m.next[at.state][at.class]
+		to := m.Next[at.state][at.class]
 		at.class++
 		switch {
 		case to < 0:
@@ -206,9 +208,9 @@ func (m *machine) lengths() (least, most int) {
 	return least, long[0]
 }
 
-// counted is the machine of those texts that have least to most characters (most below 0: or more). Where that would take
+// Counted is the machine of those texts that have least to most characters (most below 0: or more). Where that would take
 // too many states the longest texts are left out.
-func (m *machine) counted(e *effort, least, most int) (*machine, error) {
+func (m *Machine) Counted(e *expression.Effort, least, most int) (*Machine, error) {
 	low, high := m.lengths()
 	if low >= least && (most < 0 || high >= 0 && high <= most) {
 		return m, nil
@@ -217,25 +219,25 @@ func (m *machine) counted(e *effort, least, most int) (*machine, error) {
 	if most < 0 {
 		layers = least
 	}
-	if room := maxStates / len(m.next); layers > room {
-		if layers = max(least, low, room); layers > 4*maxStates/len(m.next) {
-			return nil, errStates
+	if room := MaxStates / len(m.Next); layers > room {
+		if layers = max(least, low, room); layers > 4*MaxStates/len(m.Next) {
+			return nil, ErrStates
 		}
 	}
 	type place struct {
 		state int32
 		count int
 	}
-	out := &machine{classes: m.classes}
+	out := &Machine{Classes: m.Classes}
 	number := map[place]int32{{}: 0}
 	todo := []place{{}}
 	for i := 0; i < len(todo); i++ {
 		p := todo[i]
-		row := make([]int32, len(m.classes))
-		if err := e.spend(4 + len(row)); err != nil {
+		row := make([]int32, len(m.Classes))
+		if err := e.Spend(4 + len(row)); err != nil {
 			return nil, err
 		}
-		for c, to := range m.next[p.state] {
+		for c, to := range m.Next[p.state] {
 			row[c] = -1
 			count := p.count + 1
 			if count > layers {
@@ -255,22 +257,16 @@ func (m *machine) counted(e *effort, least, most int) (*machine, error) {
 			}
 			row[c] = n
 		}
-		out.next, out.ends = append(out.next, row), append(out.ends, m.ends[p.state] && p.count >= least)
+		out.Next, out.Ends = append(out.Next, row), append(out.Ends, m.Ends[p.state] && p.count >= least)
 	}
-	return out.trim()
+	return out.Trim()
 }
 
-// move is a step of a machine in a network: an expression of one character, and the state that it leads to.
-type move struct {
-	on *expr
-	to int32
-}
-
-// expr is the expression of a machine's texts.
-func (m *machine) expr(c chars) *expr {
-	out := &expr{op: opMachine, parts: &parts{ends: m.ends}}
-	made := map[string]*expr{}
-	for _, row := range m.next {
+// Expr is the expression of a machine's texts.
+func (m *Machine) Expr(c Chars) *expression.Expr {
+	out := &expression.Expr{Op: expression.OpMachine, Parts: &expression.Parts{Ends: m.Ends}}
+	made := map[string]*expression.Expr{}
+	for _, row := range m.Next {
 		by := map[int32][]int{}
 		var order []int32
 		for class, to := range row {
@@ -282,21 +278,21 @@ func (m *machine) expr(c chars) *expr {
 			}
 			by[to] = append(by[to], class)
 		}
-		var moves []move
+		var moves []expression.Move
 		for _, to := range order {
 			key := fmt.Sprint(by[to])
 			on := made[key]
 			if on == nil {
-				var spans []span
+				var spans []expression.Span
 				for _, class := range by[to] {
-					spans = append(spans, m.classes[class]...)
+					spans = append(spans, m.Classes[class]...)
 				}
-				on = c(ordered(spans))
+				on = c(expression.Normalize(spans))
 				made[key] = on
 			}
-			moves = append(moves, move{on, to})
+			moves = append(moves, expression.Move{On: on, To: to})
 		}
-		out.moves = append(out.moves, moves)
+		out.Moves = append(out.Moves, moves)
 	}
 	return out
 }

@@ -1,17 +1,21 @@
-package grammar
+package schema
 
 import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"edged/core/infer/grammar/expression"
+	"edged/core/infer/grammar/jsonvalue"
+	"edged/core/infer/grammar/regex"
 )
 
 // object is the expression of an object.
-func (r *schemaReader) object(f facts, path string) (*expr, error) {
+func (r *schemaReader) object(f facts, path string) (*expression.Expr, error) {
 	if err := r.noneOf(f, 'o', path); err != nil {
 		return nil, err
 	}
-	o := objectReader{schemaReader: r, f: f, path: path, must: setOf(texts(f["required"])), listed: map[string]bool{}, members: &expr{op: opMember, parts: &parts{}}}
+	o := objectReader{schemaReader: r, f: f, path: path, must: setOf(texts(f["required"])), listed: map[string]bool{}, members: &expression.Expr{Op: expression.OpMembers, Parts: &expression.Parts{}}}
 	if err := o.names(); err != nil {
 		return nil, err
 	}
@@ -24,15 +28,15 @@ func (r *schemaReader) object(f facts, path string) (*expr, error) {
 	if err := o.bounds(); err != nil {
 		return nil, err
 	}
-	return seq(lit("{"), o.members, lit("}")), nil
+	return expression.Sequence(expression.Literal("{"), o.members, expression.Literal("}")), nil
 }
 
 // noneOf refuses excluded values of a type whose values cannot be told apart while they are written.
 func (r *schemaReader) noneOf(f facts, kind byte, path string) error {
 	if not := f["!enum"]; not != nil {
-		for _, v := range not.items {
-			if v.kind == kind {
-				return unsupported("schema: %s: an object or a list in what not excludes", nameOf(path))
+		for _, v := range not.Items {
+			if v.Kind == kind {
+				return expression.Unsupportedf("schema: %s: an object or a list in what not excludes", nameOf(path))
 			}
 		}
 	}
@@ -46,12 +50,12 @@ type objectReader struct {
 	path    string
 	must    map[string]bool
 	listed  map[string]bool // names that others must not have
-	members *expr
-	more    *value   // schema of other properties; nil: not said
-	open    bool     // there may be others
-	allowed []string // the only names, where propertyNames lists them
-	finite  bool     // it does
-	naming  []facts  // what propertyNames says; nil: nothing
+	members *expression.Expr
+	more    *jsonvalue.Value // schema of other properties; nil: not said
+	open    bool             // there may be others
+	allowed []string         // the only names, where propertyNames lists them
+	finite  bool             // it does
+	naming  []facts          // what propertyNames says; nil: nothing
 }
 
 // names reads what the names of properties may be.
@@ -83,8 +87,8 @@ func (o *objectReader) names() error {
 			if err != nil {
 				return err
 			}
-			if ok && v.kind == 's' {
-				o.allowed = append(o.allowed, v.text)
+			if ok && v.Kind == 's' {
+				o.allowed = append(o.allowed, v.Text)
 			}
 		}
 	}
@@ -97,19 +101,19 @@ func (o *objectReader) names() error {
 // named tells whether a property may have a name.
 func (o *objectReader) named(name string) (bool, error) {
 	if v := o.f["propertyNames"]; v != nil {
-		return o.valid(v, &value{kind: 's', text: name})
+		return o.valid(v, &jsonvalue.Value{Kind: 's', Text: name})
 	}
 	return true, nil
 }
 
-func (o *objectReader) add(name string, e *expr) {
+func (o *objectReader) add(name string, e *expression.Expr) {
 	o.listed[name] = true
-	o.members.subs = append(o.members.subs, seq(lit(quote(name)+": "), e))
-	o.members.must = append(o.members.must, o.must[name])
+	o.members.Subs = append(o.members.Subs, expression.Sequence(expression.Literal(jsonvalue.Quote(name)+": "), e))
+	o.members.Must = append(o.members.Must, o.must[name])
 }
 
 // schemaOf is what a property must be, patterns that its name matches included.
-func (o *objectReader) schemaOf(name string, own *value) (*value, error) {
+func (o *objectReader) schemaOf(name string, own *jsonvalue.Value) (*jsonvalue.Value, error) {
 	matched, err := o.matching(o.f, name)
 	if err != nil {
 		return nil, err
@@ -130,28 +134,28 @@ func (o *objectReader) properties() error {
 	o.more = o.f["additionalProperties"]
 	lists := false // it lists properties that there may be
 	if props != nil {
-		for _, k := range props.keys {
-			lists = lists || props.fields[k].kind != 'f'
+		for _, k := range props.Keys {
+			lists = lists || props.Fields[k].Kind != 'f'
 		}
 	}
 	if o.more == nil && !lists && o.f["patternProperties"] == nil {
-		o.more = &value{kind: 't'}
+		o.more = &jsonvalue.Value{Kind: 't'}
 	}
-	o.open = o.more != nil && o.more.kind != 'f'
+	o.open = o.more != nil && o.more.Kind != 'f'
 	if props != nil {
-		for _, name := range props.keys {
+		for _, name := range props.Keys {
 			ok, err := o.named(name)
 			if err != nil {
 				return err
 			}
-			v, err := o.schemaOf(name, props.fields[name])
+			v, err := o.schemaOf(name, props.Fields[name])
 			if err != nil {
 				return err
 			}
-			if !ok || v.kind == 'f' {
+			if !ok || v.Kind == 'f' {
 				o.listed[name] = true // it must not be there
 				if o.must[name] {
-					return wrong("schema: %s: %s is required and not allowed", nameOf(in(o.path, "required")), short(name))
+					return expression.Syntaxf("schema: %s: %s is required and not allowed", nameOf(in(o.path, "required")), expression.Excerpt(name))
 				}
 				continue
 			}
@@ -162,7 +166,7 @@ func (o *objectReader) properties() error {
 			o.add(name, e)
 		}
 	}
-	var other *expr // of a property that is not listed
+	var other *expression.Expr // of a property that is not listed
 	for _, name := range append(texts(o.f["required"]), o.allowed...) {
 		if o.listed[name] || !o.must[name] && !o.open {
 			continue
@@ -175,8 +179,8 @@ func (o *objectReader) properties() error {
 		if err != nil {
 			return err
 		}
-		if !ok || v == nil && !o.open && o.more != nil || v != nil && v.kind == 'f' {
-			return wrong("schema: %s: %s is required and not allowed", nameOf(in(o.path, "required")), short(name))
+		if !ok || v == nil && !o.open && o.more != nil || v != nil && v.Kind == 'f' {
+			return expression.Syntaxf("schema: %s: %s is required and not allowed", nameOf(in(o.path, "required")), expression.Excerpt(name))
 		}
 		if v != nil {
 			e, err := o.shared(v, in(o.path, "patternProperties"))
@@ -202,20 +206,20 @@ func (o *objectReader) others() error {
 	if o.finite {
 		return nil
 	}
-	pair := alt()
+	pair := expression.Alternative()
 	if patterns != nil {
-		for i, p := range patterns.keys {
-			sub := patterns.fields[p]
-			if sub.kind == 'f' {
+		for i, p := range patterns.Keys {
+			sub := patterns.Fields[p]
+			if sub.Kind == 'f' {
 				continue
 			}
-			others := slices.Delete(slices.Clone(patterns.keys), i, i+1)
+			others := slices.Delete(slices.Clone(patterns.Keys), i, i+1)
 			if err := o.pair(pair, []string{p}, others, sub, in(in(o.path, "patternProperties"), p)); err != nil {
 				return err
 			}
 		}
 		if o.open {
-			if err := o.pair(pair, nil, patterns.keys, o.more, in(o.path, "additionalProperties")); err != nil {
+			if err := o.pair(pair, nil, patterns.Keys, o.more, in(o.path, "additionalProperties")); err != nil {
 				return err
 			}
 		}
@@ -224,79 +228,79 @@ func (o *objectReader) others() error {
 			return err
 		}
 	}
-	if len(pair.subs) == 0 {
+	if len(pair.Subs) == 0 {
 		return nil
 	}
-	call, err := o.rule(in(o.path, "additionalProperties"), oneOf(pair.subs))
-	o.members.rest = call
+	call, err := o.rule(in(o.path, "additionalProperties"), oneOf(pair.Subs))
+	o.members.Rest = call
 	return err
 }
 
 // pair adds a property whose name matches some patterns and not others.
-func (o *objectReader) pair(to *expr, match, not []string, v *value, path string) error {
+func (o *objectReader) pair(to *expression.Expr, match, not []string, v *jsonvalue.Value, path string) error {
 	var names []string
 	for n := range o.listed {
 		names = append(names, n)
 	}
 	slices.Sort(names)
-	var key *expr
+	var key *expression.Expr
 	var err error
 	if len(match)+len(not) == 0 && o.naming == nil {
 		key, err = o.otherKey(names)
 	} else {
 		key, err = o.keyLike(match, not, names)
 	}
-	if errors.Is(err, errNoText) {
+	if errors.Is(err, regex.ErrNoText) {
 		return nil // there is no such name
 	}
 	if err != nil {
 		return err
 	}
 	e, err := o.shared(v, path)
-	to.subs = append(to.subs, seq(key, lit(": "), e))
+	to.Subs = append(to.Subs, expression.Sequence(key, expression.Literal(": "), e))
 	return err
 }
 
 // keyLike is a name that matches patterns and propertyNames, and neither other patterns nor names that are listed.
-func (o *objectReader) keyLike(match, not, names []string) (*expr, error) {
-	l := newLanguage(o.src.effort)
-	all := []*term{l.cat(l.any, l.all)}
+func (o *objectReader) keyLike(match, not, names []string) (*expression.Expr, error) {
+	l := regex.NewLanguage(o.src.Effort)
+	all := []*regex.Term{l.Cat(l.Any, l.All)}
 	for _, p := range match {
-		t, err := o.patternTerm(l, p, part)
+		t, err := o.patternTerm(l, p, regex.Part)
 		if err != nil {
 			return nil, err
 		}
 		all = append(all, t)
 	}
 	for _, p := range not {
-		t, err := o.patternTerm(l, p, part)
+		t, err := o.patternTerm(l, p, regex.Part)
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, l.not(t))
+		all = append(all, l.Not(t))
 	}
-	var listed []*term
+	var listed []*regex.Term
 	for _, n := range names {
-		listed = append(listed, l.text(n))
+		listed = append(listed, l.Text(n))
 	}
-	all = append(all, l.not(l.or(listed...)))
+	all = append(all, l.Not(l.Or(listed...)))
 	if o.naming != nil {
-		var any []*term
+		var any []*regex.Term
 		for _, f := range o.naming {
 			t, least, most, err := o.textTerm(l, f, in(o.path, "propertyNames"))
 			if err != nil {
 				return nil, err
 			}
 			if least > 0 || most >= 0 {
-				t = l.and(t, l.repeat(l.any, least, min(most, maxStates)))
+				t = l.And(t, l.Repeat(l.Any, least, min(most, regex.MaxStates)))
 			}
 			any = append(any, t)
 		}
-		all = append(all, l.or(any...))
+		all = append(all, l.Or(any...))
 	}
-	m, err := l.machine(l.and(all...))
-	if errors.Is(err, errStates) {
-		return nil, tooMany(err, "schema: "+nameOf(o.path)+": the names of its properties")
+	m, err := l.Machine(l.And(all...))
+	if errors.Is(err, regex.ErrStates) {
+		return nil, regex.TooMany(err, "schema: "+nameOf(o.path)+": the names of its properties")
 	}
 	if err != nil {
 		return nil, err
@@ -305,7 +309,7 @@ func (o *objectReader) keyLike(match, not, names []string) (*expr, error) {
 	if err != nil {
 		return nil, err
 	}
-	return seq(lit(`"`), m.expr(chars), lit(`"`)), nil
+	return expression.Sequence(expression.Literal(`"`), m.Expr(chars), expression.Literal(`"`)), nil
 }
 
 // bounds holds the number of properties.
@@ -316,38 +320,38 @@ func (o *objectReader) bounds() error {
 	}
 	m := o.members
 	needed := 0
-	for _, must := range m.must {
+	for _, must := range m.Must {
 		if must {
 			needed++
 		}
 	}
-	if m.rest != nil && least > len(m.subs)+1 {
+	if m.Rest != nil && least > len(m.Subs)+1 {
 		if err := o.distinct(least - needed); err != nil {
 			return err
 		}
 		needed = least
 	}
-	if least <= needed && (most < 0 || most >= len(m.subs) && m.rest == nil) {
-		if m.rest != nil {
-			m.subs = append(m.subs, seq(m.rest, repeat(seq(lit(", "), m.rest), 0, -1)))
-			m.must = append(m.must, false)
-			m.rest = nil
+	if least <= needed && (most < 0 || most >= len(m.Subs) && m.Rest == nil) {
+		if m.Rest != nil {
+			m.Subs = append(m.Subs, expression.Sequence(m.Rest, expression.Repeat(expression.Sequence(expression.Literal(", "), m.Rest), 0, -1)))
+			m.Must = append(m.Must, false)
+			m.Rest = nil
 		}
 		return nil
 	}
 	const counted = 256 // properties; each is there once for each number
-	if max(least, most) > counted && m.rest == nil && least > len(m.subs) {
-		return wrong("schema: %s: there are %d properties and minProperties is %d", nameOf(o.path), len(m.subs), least)
+	if max(least, most) > counted && m.Rest == nil && least > len(m.Subs) {
+		return expression.Syntaxf("schema: %s: there are %d properties and minProperties is %d", nameOf(o.path), len(m.Subs), least)
 	}
 	if most > counted {
 		most = max(least, counted)
 	}
 	if least > 2*counted {
-		return unsupported("schema: %s above %d", nameOf(in(o.path, "minProperties")), 2*counted)
+		return expression.Unsupportedf("schema: %s above %d", nameOf(in(o.path, "minProperties")), 2*counted)
 	}
-	m.counted, m.min, m.max = true, least, most
-	for i, sub := range m.subs {
-		if m.subs[i], err = o.rule(in(o.path, "properties"), sub); err != nil {
+	m.Counted, m.Min, m.Max = true, least, most
+	for i, sub := range m.Subs {
+		if m.Subs[i], err = o.rule(in(o.path, "properties"), sub); err != nil {
 			return err
 		}
 	}
@@ -359,74 +363,74 @@ func (o *objectReader) bounds() error {
 func (o *objectReader) distinct(n int) error {
 	const letters = 'z' - 'a' + 1
 	if n > letters || o.f["patternProperties"] != nil {
-		return unsupported("schema: %s beyond the properties that are listed and %d, or beside patternProperties: others cannot be told to differ",
+		return expression.Unsupportedf("schema: %s beyond the properties that are listed and %d, or beside patternProperties: others cannot be told to differ",
 			nameOf(in(o.path, "minProperties")), letters)
 	}
 	for i := range n {
 		first, last := 'a'+letters*i/n, 'a'+letters*(i+1)/n-1
-		pair := alt()
+		pair := expression.Alternative()
 		const small = 'a' - 'A'
 		begin := fmt.Sprintf("^[%c-%c%c-%c]", first, last, first-small, last-small)
 		if err := o.pair(pair, []string{begin}, nil, o.more, in(o.path, "additionalProperties")); err != nil {
 			return err
 		}
-		if len(pair.subs) == 0 {
-			return unsupported("schema: %s: no name of its others begins with %c to %c, by which they are told to differ", nameOf(in(o.path, "minProperties")), first, last)
+		if len(pair.Subs) == 0 {
+			return expression.Unsupportedf("schema: %s: no name of its others begins with %c to %c, by which they are told to differ", nameOf(in(o.path, "minProperties")), first, last)
 		}
-		one, err := o.rule(in(o.path, "additionalProperties"), oneOf(pair.subs))
+		one, err := o.rule(in(o.path, "additionalProperties"), oneOf(pair.Subs))
 		if err != nil {
 			return err
 		}
-		o.members.subs, o.members.must = append(o.members.subs, one), append(o.members.must, true)
+		o.members.Subs, o.members.Must = append(o.members.Subs, one), append(o.members.Must, true)
 	}
 	return nil
 }
 
 // otherKey is a key that is none of some names. With names it holds no escapes, which could spell one of them.
-func (r *schemaReader) otherKey(names []string) (*expr, error) {
+func (r *schemaReader) otherKey(names []string) (*expression.Expr, error) {
 	if len(names) == 0 {
 		char, err := r.char()
-		return seq(lit(`"`), repeat(char, 1, -1), lit(`"`)), err
+		return expression.Sequence(expression.Literal(`"`), expression.Repeat(char, 1, -1), expression.Literal(`"`)), err
 	}
 	var left [][]rune
 	for _, n := range names {
 		left = append(left, []rune(n))
 	}
-	tail := repeat(class(unescaped()...), 0, -1)
-	number, err := r.src.add("the rest of a key", seq(tail, lit(`"`)))
+	tail := expression.Repeat(expression.Class(unescaped()...), 0, -1)
+	number, err := r.src.Add("the rest of a key", expression.Sequence(tail, expression.Literal(`"`)))
 	if err != nil {
 		return nil, err
 	}
-	return seq(lit(`"`), notAmong(left, call1(number), true)), nil
+	return expression.Sequence(expression.Literal(`"`), notAmong(left, expression.Call(number), true)), nil
 }
 
 // notAmong is a text and its closing quote that is none of some names; rest is what may follow once it is none of them.
-func notAmong(names [][]rune, rest *expr, begins bool) *expr {
+func notAmong(names [][]rune, rest *expression.Expr, begins bool) *expression.Expr {
 	groups := map[rune][][]rune{}
 	ends := begins // nor is it empty
-	var firsts []span
+	var firsts []expression.Span
 	for _, n := range names {
 		if len(n) == 0 {
 			ends = true
 			continue
 		}
 		if groups[n[0]] == nil {
-			firsts = append(firsts, span{n[0], n[0]})
+			firsts = append(firsts, expression.Span{Lo: n[0], Hi: n[0]})
 		}
 		groups[n[0]] = append(groups[n[0]], n[1:])
 	}
-	out := alt()
+	out := expression.Alternative()
 	if !ends {
-		out.subs = append(out.subs, lit(`"`))
+		out.Subs = append(out.Subs, expression.Literal(`"`))
 	}
-	firsts = ordered(firsts)
-	if other := common(unescaped(), except(firsts)); len(other) > 0 {
-		out.subs = append(out.subs, seq(class(other...), rest))
+	firsts = expression.Normalize(firsts)
+	if other := expression.Intersect(unescaped(), expression.Complement(firsts)); len(other) > 0 {
+		out.Subs = append(out.Subs, expression.Sequence(expression.Class(other...), rest))
 	}
 	for _, s := range firsts {
-		for c := s.lo; c <= s.hi; c++ {
-			if one := common(unescaped(), []span{{c, c}}); len(one) > 0 {
-				out.subs = append(out.subs, seq(class(one...), notAmong(groups[c], rest, false)))
+		for c := s.Lo; c <= s.Hi; c++ {
+			if one := expression.Intersect(unescaped(), []expression.Span{{Lo: c, Hi: c}}); len(one) > 0 {
+				out.Subs = append(out.Subs, expression.Sequence(expression.Class(one...), notAmong(groups[c], rest, false)))
 			}
 		}
 	}

@@ -1,13 +1,16 @@
-package grammar
+package schema
 
 import (
 	"math/big"
 	"slices"
 	"strconv"
+
+	"edged/core/infer/grammar/expression"
+	"edged/core/infer/grammar/jsonvalue"
 )
 
 // array is the expression of a list.
-func (r *schemaReader) array(f facts, path string) (*expr, error) {
+func (r *schemaReader) array(f facts, path string) (*expression.Expr, error) {
 	if err := r.noneOf(f, 'a', path); err != nil {
 		return nil, err
 	}
@@ -15,30 +18,30 @@ func (r *schemaReader) array(f facts, path string) (*expr, error) {
 	if err != nil {
 		return nil, err
 	}
-	var first []*value
+	var first []*jsonvalue.Value
 	items := f["items"]
 	if p := f["prefixItems"]; p != nil {
-		first = p.items
-	} else if items != nil && items.kind == 'a' { // as before draft 2020-12
-		first, items = items.items, f["additionalItems"]
+		first = p.Items
+	} else if items != nil && items.Kind == 'a' { // as before draft 2020-12
+		first, items = items.Items, f["additionalItems"]
 	}
-	if items != nil && items.kind == 'a' {
-		return nil, wrong("schema: %s is a list beside prefixItems", nameOf(in(path, "items")))
+	if items != nil && items.Kind == 'a' {
+		return nil, expression.Syntaxf("schema: %s is a list beside prefixItems", nameOf(in(path, "items")))
 	}
 	if first, least, err = r.containing(f, first, items, least, path); err != nil {
 		return nil, err
 	}
-	if items != nil && items.kind == 'f' && (most < 0 || most > len(first)) {
+	if items != nil && items.Kind == 'f' && (most < 0 || most > len(first)) {
 		most = len(first)
 	}
 	if most >= 0 && most < least {
-		return nil, wrong("schema: %s: no array has %d to %d items", nameOf(path), least, most)
+		return nil, expression.Syntaxf("schema: %s: no array has %d to %d items", nameOf(path), least, most)
 	}
-	if u := f["uniqueItems"]; u != nil && u.kind == 't' && (most < 0 || most > 1) {
+	if u := f["uniqueItems"]; u != nil && u.Kind == 't' && (most < 0 || most > 1) {
 		return r.unique(first, items, least, most, path)
 	}
 	n := len(first)
-	rest := seq()
+	rest := expression.Sequence()
 	if most < 0 || most > n {
 		item, err := r.shared(items, in(path, "items"))
 		if err != nil {
@@ -48,13 +51,13 @@ func (r *schemaReader) array(f facts, path string) (*expr, error) {
 		if most >= 0 {
 			bound = most - max(n, 1)
 		}
-		if rest, err = r.many(seq(lit(", "), item), max(least-max(n, 1), 0), bound); err != nil {
+		if rest, err = r.many(expression.Sequence(expression.Literal(", "), item), max(least-max(n, 1), 0), bound); err != nil {
 			return nil, err
 		}
 		if n == 0 {
-			rest = seq(item, rest)
+			rest = expression.Sequence(item, rest)
 			if least == 0 {
-				rest = repeat(rest, 0, 1)
+				rest = expression.Repeat(rest, 0, 1)
 			}
 		}
 	}
@@ -66,32 +69,32 @@ func (r *schemaReader) array(f facts, path string) (*expr, error) {
 		if err != nil {
 			return nil, err
 		}
-		rest = seq(item, rest)
+		rest = expression.Sequence(item, rest)
 		if i > 0 {
-			rest = seq(lit(", "), rest)
+			rest = expression.Sequence(expression.Literal(", "), rest)
 		}
 		if i >= least {
-			rest = repeat(rest, 0, 1)
+			rest = expression.Repeat(rest, 0, 1)
 		}
 	}
-	return seq(lit("["), rest, lit("]")), nil
+	return expression.Sequence(expression.Literal("["), rest, expression.Literal("]")), nil
 }
 
 // containing puts what contains demands at the beginning: of the lists that contain it, those are written that begin with it.
-func (r *schemaReader) containing(f facts, first []*value, items *value, least int, path string) ([]*value, int, error) {
+func (r *schemaReader) containing(f facts, first []*jsonvalue.Value, items *jsonvalue.Value, least int, path string) ([]*jsonvalue.Value, int, error) {
 	want := f["contains"]
 	if want == nil {
 		return first, least, nil
 	}
 	if f["maxContains"] != nil {
-		return nil, 0, unsupported("schema: the keyword %s", nameOf(in(path, "maxContains")))
+		return nil, 0, expression.Unsupportedf("schema: the keyword %s", nameOf(in(path, "maxContains")))
 	}
 	n, err := f.count("minContains", path, 1)
 	if err != nil {
 		return nil, 0, err
 	}
 	if n > 64 {
-		return nil, 0, unsupported("schema: %s above 64", nameOf(in(path, "minContains")))
+		return nil, 0, expression.Unsupportedf("schema: %s above 64", nameOf(in(path, "minContains")))
 	}
 	first = slices.Clone(first)
 	for i := range n {
@@ -109,12 +112,12 @@ func (r *schemaReader) containing(f facts, first []*value, items *value, least i
 
 // many is an expression least to most times (most below 0: or more). Large numbers are written as blocks of blocks, so that
 // the places are some of the root of their number.
-func (r *schemaReader) many(e *expr, least, most int) (*expr, error) {
+func (r *schemaReader) many(e *expression.Expr, least, most int) (*expression.Expr, error) {
 	const plain = 300
 	if max(least, most) <= plain {
-		return repeat(e, least, most), nil
+		return expression.Repeat(e, least, most), nil
 	}
-	if e.op != opClass && e.op != opRule {
+	if e.Op != expression.OpClass && e.Op != expression.OpRule {
 		var err error
 		if e, err = r.rule("an item", e); err != nil {
 			return nil, err
@@ -124,20 +127,22 @@ func (r *schemaReader) many(e *expr, least, most int) (*expr, error) {
 	for size*size < max(least, most) {
 		size *= 2
 	}
-	block, err := r.rule("a block of items", repeat(e, size, size))
+	block, err := r.rule("a block of items", expression.Repeat(e, size, size))
 	if err != nil {
 		return nil, err
 	}
-	exactly := func(n int) *expr { return seq(repeat(block, n/size, n/size), repeat(e, n%size, n%size)) }
+	exactly := func(n int) *expression.Expr {
+		return expression.Sequence(expression.Repeat(block, n/size, n/size), expression.Repeat(e, n%size, n%size))
+	}
 	switch {
 	case most < 0:
-		return seq(exactly(least), repeat(e, 0, -1)), nil
+		return expression.Sequence(exactly(least), expression.Repeat(e, 0, -1)), nil
 	case most-least <= plain:
-		return seq(exactly(least), repeat(e, 0, most-least)), nil
+		return expression.Sequence(exactly(least), expression.Repeat(e, 0, most-least)), nil
 	}
 	n := most - least // whole blocks and less than one more, or all
-	upTo := alt(seq(repeat(block, 0, n/size-1), repeat(e, 0, size-1)), seq(repeat(block, n/size, n/size), repeat(e, 0, n%size)))
-	return seq(exactly(least), upTo), nil
+	upTo := expression.Alternative(expression.Sequence(expression.Repeat(block, 0, n/size-1), expression.Repeat(e, 0, size-1)), expression.Sequence(expression.Repeat(block, n/size, n/size), expression.Repeat(e, 0, n%size)))
+	return expression.Sequence(exactly(least), upTo), nil
 }
 
 // maxUnique bounds the values of a list whose items must differ.
@@ -145,18 +150,18 @@ const maxUnique = 256
 
 // unique is a list of different values, where those that there are can be listed: in any order, where they are few, and
 // otherwise in the order of the schema.
-func (r *schemaReader) unique(first []*value, items *value, least, most int, path string) (*expr, error) {
+func (r *schemaReader) unique(first []*jsonvalue.Value, items *jsonvalue.Value, least, most int, path string) (*expression.Expr, error) {
 	refuse := func() error {
-		return unsupported("schema: %s of items that are not a short list of values: maxItems 1, or enum in the items, is served", nameOf(in(path, "uniqueItems")))
+		return expression.Unsupportedf("schema: %s of items that are not a short list of values: maxItems 1, or enum in the items, is served", nameOf(in(path, "uniqueItems")))
 	}
-	if len(first) > 0 || items == nil || items.kind == 't' {
+	if len(first) > 0 || items == nil || items.Kind == 't' {
 		return nil, refuse()
 	}
 	all, err := r.expand(items, in(path, "items"), 0)
 	if err != nil {
 		return nil, err
 	}
-	var vs []*value
+	var vs []*jsonvalue.Value
 	seen := map[int]bool{}
 	for _, f := range all {
 		some, ok, err := r.finite(f)
@@ -185,24 +190,24 @@ func (r *schemaReader) unique(first []*value, items *value, least, most int, pat
 		most = len(vs)
 	}
 	if most < least {
-		return nil, wrong("schema: %s: there are %d values for %d different items", nameOf(path), len(vs), least)
+		return nil, expression.Syntaxf("schema: %s: there are %d values for %d different items", nameOf(path), len(vs), least)
 	}
 	if len(vs) > maxUnique {
 		return nil, refuse()
 	}
 	if const1 := 6; len(vs) <= const1 {
 		body, err := r.anyOrder(vs, least, most, path)
-		return seq(lit("["), body, lit("]")), err
+		return expression.Sequence(expression.Literal("["), body, expression.Literal("]")), err
 	}
-	m := &expr{op: opMember, min: least, max: most, parts: &parts{counted: true}}
+	m := &expression.Expr{Op: expression.OpMembers, Min: least, Max: most, Parts: &expression.Parts{Counted: true}}
 	for _, v := range vs {
-		m.subs, m.must = append(m.subs, lit(v.String())), append(m.must, false)
+		m.Subs, m.Must = append(m.Subs, expression.Literal(v.String())), append(m.Must, false)
 	}
-	return seq(lit("["), m, lit("]")), nil
+	return expression.Sequence(expression.Literal("["), m, expression.Literal("]")), nil
 }
 
 // finite are the values of an alternative that has few.
-func (r *schemaReader) finite(f facts) ([]*value, bool, error) {
+func (r *schemaReader) finite(f facts) ([]*jsonvalue.Value, bool, error) {
 	vs, err := r.values(f)
 	if vs != nil || err != nil {
 		return vs, err == nil, err
@@ -214,21 +219,21 @@ func (r *schemaReader) finite(f facts) ([]*value, bool, error) {
 	for _, t := range types {
 		switch t {
 		case "boolean":
-			vs = append(vs, &value{kind: 't'}, &value{kind: 'f'})
+			vs = append(vs, &jsonvalue.Value{Kind: 't'}, &jsonvalue.Value{Kind: 'f'})
 		case "null":
-			vs = append(vs, &value{kind: '0'})
+			vs = append(vs, &jsonvalue.Value{Kind: '0'})
 		case "integer":
 			lo, hi, err := bounds(f, "")
 			if err != nil {
 				return nil, false, err
 			}
-			if new(big.Rat).Sub(hi.at, lo.at).Cmp(new(big.Rat).SetInt64(maxUnique)) > 0 {
+			if new(big.Rat).Sub(hi.At, lo.At).Cmp(new(big.Rat).SetInt64(maxUnique)) > 0 {
 				return nil, false, nil
 			}
-			n := new(big.Int).Quo(lo.at.Num(), lo.at.Denom())
+			n := new(big.Int).Quo(lo.At.Num(), lo.At.Denom())
 			n.Sub(n, big.NewInt(1))
 			for range maxUnique + 3 {
-				vs = append(vs, &value{kind: 'n', text: n.String()})
+				vs = append(vs, &jsonvalue.Value{Kind: 'n', Text: n.String()})
 				n = new(big.Int).Add(n, big.NewInt(1))
 			}
 		default:
@@ -239,13 +244,13 @@ func (r *schemaReader) finite(f facts) ([]*value, bool, error) {
 }
 
 // anyOrder is least to most of some values, none of them twice: a rule for each set of those that were written.
-func (r *schemaReader) anyOrder(vs []*value, least, most int, path string) (*expr, error) {
-	rules := make([]*expr, 1<<len(vs))
-	var from func(used uint, n int) (*expr, error)
-	from = func(used uint, n int) (*expr, error) { // what may follow n values
-		out := alt()
+func (r *schemaReader) anyOrder(vs []*jsonvalue.Value, least, most int, path string) (*expression.Expr, error) {
+	rules := make([]*expression.Expr, 1<<len(vs))
+	var from func(used uint, n int) (*expression.Expr, error)
+	from = func(used uint, n int) (*expression.Expr, error) { // what may follow n values
+		out := expression.Alternative()
 		if n >= least {
-			out.subs = append(out.subs, seq())
+			out.Subs = append(out.Subs, expression.Sequence())
 		}
 		for i, v := range vs {
 			if used>>i&1 != 0 || n == most {
@@ -265,7 +270,7 @@ func (r *schemaReader) anyOrder(vs []*value, least, most int, path string) (*exp
 			if n > 0 {
 				text = ", " + text
 			}
-			out.subs = append(out.subs, seq(lit(text), rules[next]))
+			out.Subs = append(out.Subs, expression.Sequence(expression.Literal(text), rules[next]))
 		}
 		return out, nil
 	}

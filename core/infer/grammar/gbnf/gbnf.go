@@ -1,4 +1,4 @@
-package grammar
+package gbnf
 
 import (
 	"encoding/json"
@@ -6,25 +6,29 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"edged/core/infer/grammar/expression"
+	"edged/core/infer/grammar/regex"
+	"edged/core/infer/grammar/schema"
 )
 
-// gbnf reads rules:
+// Read reads rules:
 //
 //	name ::= alternative | alternative …
 //
 // An alternative is a row of items: "text", [set], [^set], ., name, ( … ), %json, %regex; each may be followed by *, +, ?,
 // {n}, {n,} or {n,m}. A rule ends with its line, unless a parenthesis is open or the line ends with "::=" or "|"; # begins a
 // comment.
-func (s *source) gbnf(text string) error {
+func Read(s *expression.Source, text string) error {
 	if !utf8.ValidString(text) {
-		return wrong("it is not UTF-8")
+		return expression.Syntaxf("it is not UTF-8")
 	}
 	if err := checkShown(text); err != nil {
 		return err
 	}
-	shown, _ := shownLine(text)
+	shown, _ := CutShown(text)
 	p := &parser{src: s, text: text, at: len(shown)}
-	if p.take(directive) {
+	if p.take(AfterDirective) {
 		if err := p.after(); err != nil {
 			return err
 		}
@@ -39,7 +43,7 @@ func (s *source) gbnf(text string) error {
 
 // parser reads the text of a grammar.
 type parser struct {
-	src   *source
+	src   *expression.Source
 	text  string
 	at    int
 	depth int
@@ -47,7 +51,7 @@ type parser struct {
 
 func (p *parser) wrong(format string, args ...any) error {
 	line := 1 + strings.Count(p.text[:min(p.at, len(p.text))], "\n")
-	return wrong("line "+strconv.Itoa(line)+": "+format, args...)
+	return expression.Syntaxf("line "+strconv.Itoa(line)+": "+format, args...)
 }
 
 // space skips blanks and comments, and line ends where those mean nothing.
@@ -105,7 +109,7 @@ func (p *parser) after() error {
 	if name == "" || p.at < len(p.text) && p.text[p.at] != '\n' && p.text[p.at] != '\r' {
 		return p.wrong("%%after wants the name of a rule behind its text, and nothing more")
 	}
-	p.src.after, p.src.root = mark, name
+	p.src.After, p.src.Root = mark, name
 	return nil
 }
 
@@ -119,18 +123,18 @@ func (p *parser) rule() error {
 		return p.wrong("want ::= after the name %s", name)
 	}
 	p.space(true)
-	number, err := p.src.rule(name)
+	number, err := p.src.Rule(name)
 	if err != nil {
 		return err
 	}
-	if p.src.rules[number].body != nil {
+	if p.src.Rules[number].Body != nil {
 		return p.wrong("rule %s is defined twice", name)
 	}
 	body, err := p.alternatives(false)
 	if err != nil {
 		return err
 	}
-	p.src.rules[number].body = body
+	p.src.Rules[number].Body = body
 	if p.at < len(p.text) && p.text[p.at] != '\n' && p.text[p.at] != '\r' {
 		return p.wrong("rule %s: %q cannot stand here", name, p.rest())
 	}
@@ -149,12 +153,12 @@ func (p *parser) rest() string {
 	return rest
 }
 
-func (p *parser) alternatives(nested bool) (*expr, error) {
-	if p.depth++; p.depth > maxNesting {
-		return nil, p.wrong("more than %d parentheses are open", maxNesting)
+func (p *parser) alternatives(nested bool) (*expression.Expr, error) {
+	if p.depth++; p.depth > expression.MaxNesting {
+		return nil, p.wrong("more than %d parentheses are open", expression.MaxNesting)
 	}
 	defer func() { p.depth-- }()
-	var all []*expr
+	var all []*expression.Expr
 	for {
 		one, err := p.row(nested)
 		if err != nil {
@@ -169,11 +173,11 @@ func (p *parser) alternatives(nested bool) (*expr, error) {
 	if len(all) == 1 {
 		return all[0], nil
 	}
-	return literals(all), nil
+	return expression.Choice(all), nil
 }
 
-func (p *parser) row(nested bool) (*expr, error) {
-	row := seq()
+func (p *parser) row(nested bool) (*expression.Expr, error) {
+	row := expression.Sequence()
 	for {
 		p.space(nested)
 		item, err := p.item()
@@ -186,16 +190,16 @@ func (p *parser) row(nested bool) (*expr, error) {
 		if item, err = p.repeated(item); err != nil {
 			return nil, err
 		}
-		row.subs = append(row.subs, item)
+		row.Subs = append(row.Subs, item)
 	}
 }
 
 // item reads one item; nil: there is none.
-func (p *parser) item() (*expr, error) {
+func (p *parser) item() (*expression.Expr, error) {
 	if p.at >= len(p.text) {
 		return nil, nil
 	}
-	if err := p.src.spend(4); err != nil {
+	if err := p.src.Spend(4); err != nil {
 		return nil, err
 	}
 	switch c := p.text[p.at]; {
@@ -205,7 +209,7 @@ func (p *parser) item() (*expr, error) {
 		return p.set()
 	case c == '.':
 		p.at++
-		return class(span{0, utf8.MaxRune}), nil
+		return expression.Class(expression.Span{Lo: 0, Hi: utf8.MaxRune}), nil
 	case c == '(':
 		p.at++
 		p.space(true)
@@ -220,26 +224,26 @@ func (p *parser) item() (*expr, error) {
 	case c == '%':
 		return p.embedded()
 	case c == '<' || c == '!':
-		return nil, unsupported("tokens as items, such as <token>: write their text")
+		return nil, expression.Unsupportedf("tokens as items, such as <token>: write their text")
 	}
 	name := p.name()
 	if name == "" {
 		return nil, nil
 	}
-	number, err := p.src.rule(name)
+	number, err := p.src.Rule(name)
 	if err != nil {
 		return nil, err
 	}
-	return call1(number), nil
+	return expression.Call(number), nil
 }
 
 // embedded reads %json and %regex.
-func (p *parser) embedded() (*expr, error) {
+func (p *parser) embedded() (*expression.Expr, error) {
 	p.at++
 	kind := p.name()
 	p.space(true)
 	const decoder = 100 // what one takes, in steps
-	if err := p.src.spend(decoder); err != nil {
+	if err := p.src.Spend(decoder); err != nil {
 		return nil, err
 	}
 	if kind != "json" && kind != "regex" && kind != "token" {
@@ -252,7 +256,7 @@ func (p *parser) embedded() (*expr, error) {
 	}
 	p.at += int(dec.InputOffset())
 	if kind == "json" {
-		return p.src.schema(raw)
+		return schema.Read(p.src, raw)
 	}
 	var pattern string
 	if err := json.Unmarshal(raw, &pattern); err != nil {
@@ -262,32 +266,32 @@ func (p *parser) embedded() (*expr, error) {
 		if pattern == "" || len(pattern) > maxMark {
 			return nil, p.wrong("%%token wants a text of 1 to %d bytes", maxMark)
 		}
-		p.src.named = append(p.src.named, pattern)
-		return lit(string(TokenPiece([]byte(pattern)))), nil
+		p.src.Named = append(p.src.Named, pattern)
+		return expression.Literal(string(TokenPiece([]byte(pattern)))), nil
 	}
-	return regex(p.src.effort, pattern, whole, plainChars)
+	return regex.Expression(p.src.Effort, pattern, regex.Whole, regex.PlainChars)
 }
 
 // repeated reads what may follow an item.
-func (p *parser) repeated(item *expr) (*expr, error) {
+func (p *parser) repeated(item *expression.Expr) (*expression.Expr, error) {
 	for p.at < len(p.text) {
 		switch p.text[p.at] {
 		case '*':
 			p.at++
-			item = repeat(item, 0, -1)
+			item = expression.Repeat(item, 0, -1)
 		case '+':
 			p.at++
-			item = repeat(item, 1, -1)
+			item = expression.Repeat(item, 1, -1)
 		case '?':
 			p.at++
-			item = repeat(item, 0, 1)
+			item = expression.Repeat(item, 0, 1)
 		case '{':
 			p.at++
 			least, most, err := p.counts()
 			if err != nil {
 				return nil, err
 			}
-			item = repeat(item, least, most)
+			item = expression.Repeat(item, least, most)
 		default:
 			return item, nil
 		}
@@ -315,8 +319,8 @@ func (p *parser) counts() (least, most int, err error) {
 		return 0, 0, p.wrong("a repetition wants }")
 	case most >= 0 && most < least:
 		return 0, 0, p.wrong("a repetition of %d to %d times", least, most)
-	case least > maxCount || most > maxCount:
-		return 0, 0, p.wrong("a repetition of more than %d times", maxCount)
+	case least > expression.MaxCount || most > expression.MaxCount:
+		return 0, 0, p.wrong("a repetition of more than %d times", expression.MaxCount)
 	}
 	return least, most, nil
 }
@@ -333,7 +337,7 @@ func (p *parser) number() (int, bool) {
 	return n, p.at > start
 }
 
-func (p *parser) literal() (*expr, error) {
+func (p *parser) literal() (*expression.Expr, error) {
 	p.at++
 	var out []byte
 	for {
@@ -342,7 +346,7 @@ func (p *parser) literal() (*expr, error) {
 			return nil, p.wrong("a text in quotes does not end on its line")
 		case p.text[p.at] == '"':
 			p.at++
-			return lit(string(out)), nil
+			return expression.Literal(string(out)), nil
 		}
 		r, err := p.char()
 		if err != nil {
@@ -394,10 +398,10 @@ func (p *parser) char() (rune, error) {
 	return rune(n), nil
 }
 
-func (p *parser) set() (*expr, error) {
+func (p *parser) set() (*expression.Expr, error) {
 	p.at++
 	negated := p.take("^")
-	var spans []span
+	var spans []expression.Span
 	for !p.take("]") {
 		if p.at >= len(p.text) || p.text[p.at] == '\n' {
 			return nil, p.wrong("a set in brackets does not end on its line")
@@ -419,14 +423,14 @@ func (p *parser) set() (*expr, error) {
 				return nil, p.wrong("the range %c-%c runs backwards", lo, hi)
 			}
 		}
-		spans = append(spans, span{lo, hi})
+		spans = append(spans, expression.Span{Lo: lo, Hi: hi})
 	}
-	spans = ordered(spans)
+	spans = expression.Normalize(spans)
 	if negated {
-		spans = except(spans)
+		spans = expression.Complement(spans)
 	}
 	if len(spans) == 0 {
 		return nil, p.wrong("a set in brackets is empty")
 	}
-	return class(spans...), nil
+	return expression.Class(spans...), nil
 }

@@ -1,4 +1,4 @@
-package grammar
+package network
 
 import (
 	"container/heap"
@@ -6,43 +6,48 @@ import (
 	"math"
 	"slices"
 	"unicode/utf8"
+
+	"edged/core/infer/grammar/expression"
 )
 
 // compiler makes the network (Thompson's construction, with calls).
 type compiler struct {
-	src     *source
-	g       Grammar
-	size    int              // nodes and edges
-	classes map[string]int32 // rules of sets of characters, by their ranges
-	same    map[*span]int32  // and by where the ranges stand
+	src     *expression.Source
+	g       Network
+	size    int                        // nodes and edges
+	classes map[string]int32           // rules of sets of characters, by their ranges
+	same    map[*expression.Span]int32 // and by where the ranges stand
 }
 
-// never is the distance of what has no end.
-const never = math.MaxInt32 / 4
+// Never is the distance of what has no end.
+const Never = math.MaxInt32 / 4
 
-func (c *compiler) compile() (*Grammar, error) {
-	root, ok := c.src.names[c.src.root]
+// Compile makes the network of a source, and proves that every rule can be followed to an end. The errors are ErrSyntax,
+// ErrTooLarge and those of spend.
+func Compile(src *expression.Source) (*Network, error) {
+	c := &compiler{src: src}
+	root, ok := c.src.Names[c.src.Root]
 	if !ok {
-		return nil, wrong("there is no rule %s", c.src.root)
+		return nil, expression.Syntaxf("there is no rule %s", c.src.Root)
 	}
-	c.classes, c.same = map[string]int32{}, map[*span]int32{}
-	for i := range c.src.rules {
-		d := &c.src.rules[i]
-		if d.body == nil {
-			return nil, wrong("rule %s is used and not defined", d.name)
+	c.classes, c.same = map[string]int32{}, map[*expression.Span]int32{}
+	for i := range c.src.Rules {
+		d := &c.src.Rules[i]
+		if d.Body == nil {
+			return nil, expression.Syntaxf("rule %s is used and not defined", d.Name)
 		}
-		r := rule{name: d.name, start: c.node(), end: c.node()}
-		c.g.nodes[r.end].end = true
-		c.g.rules = append(c.g.rules, r)
+		r := Rule{name: d.Name, Start: c.node(), end: c.node()}
+		c.g.Nodes[r.end].End = true
+		c.g.Rules = append(c.g.Rules, r)
 	}
-	for i := range c.src.rules {
-		last, err := c.emit(c.src.rules[i].body, c.g.rules[i].start)
+	for i := range c.src.Rules {
+		last, err := c.emit(c.src.Rules[i].Body, c.g.Rules[i].Start)
 		if err != nil {
 			return nil, err
 		}
-		c.eps(last, c.g.rules[i].end)
+		c.eps(last, c.g.Rules[i].end)
 	}
-	c.g.root, c.g.after, c.g.named = int32(root), c.src.after, c.src.named
+	c.g.Root = int32(root)
 	g := &c.g
 	g.shorten()
 	if err := g.refuseLeftRecursion(); err != nil {
@@ -52,74 +57,74 @@ func (c *compiler) compile() (*Grammar, error) {
 	for i := range all {
 		all[i] = true
 	}
-	dist := g.distances(&all)
-	if dist[g.rules[root].start] >= never {
-		return nil, wrong("no text ever completes rule %s", c.src.root)
+	dist := g.Distances(&all)
+	if dist[g.Rules[root].Start] >= Never {
+		return nil, expression.Syntaxf("no text ever completes rule %s", c.src.Root)
 	}
-	g.alive = make([]bool, len(g.nodes))
+	g.Alive = make([]bool, len(g.Nodes))
 	for i, d := range dist {
-		g.alive[i] = d < never
+		g.Alive[i] = d < Never
 	}
 	g.classify()
 	return g, nil
 }
 
 func (c *compiler) node() int32 {
-	c.g.nodes = append(c.g.nodes, node{})
+	c.g.Nodes = append(c.g.Nodes, Node{})
 	c.size++
-	return int32(len(c.g.nodes) - 1)
+	return int32(len(c.g.Nodes) - 1)
 }
 
 func (c *compiler) edge(from int32, lo, hi byte, to int32) {
-	n := &c.g.nodes[from]
-	n.edges = append(n.edges, edge{to, lo, hi})
+	n := &c.g.Nodes[from]
+	n.Edges = append(n.Edges, Edge{to, lo, hi})
 	c.size++
 }
 
 func (c *compiler) eps(from, to int32) {
-	n := &c.g.nodes[from]
-	n.eps = append(n.eps, to)
+	n := &c.g.Nodes[from]
+	n.Eps = append(n.Eps, to)
 	c.size++
 }
 
 func (c *compiler) call(from, rule, back int32) {
-	n := &c.g.nodes[from]
-	n.calls = append(n.calls, call{rule, back})
+	n := &c.g.Nodes[from]
+	n.Calls = append(n.Calls, Call{rule, back})
 	c.size++
 }
 
 // emit adds what passes an expression from a node and returns the node after it. Nothing leads back to from.
-func (c *compiler) emit(e *expr, from int32) (int32, error) {
-	if c.size > maxNodes {
-		return 0, fmt.Errorf("%w: it has more than %d places: bound its repetitions lower", ErrTooLarge, maxNodes)
+func (c *compiler) emit(e *expression.Expr, from int32) (int32, error) {
+	if c.size > expression.MaxNodes {
+		return 0, fmt.Errorf("%w: it has more than %d places: bound its repetitions lower", expression.ErrTooLarge, expression.MaxNodes)
 	}
-	if err := c.src.spend(2 + len(e.subs) + len(e.class)); err != nil {
+	if err := c.src.Spend(2 + len(e.Subs) + len(e.Class)); err != nil {
 		return 0, err
 	}
 	c.size++ // also what adds nothing: it may be repeated without end
-	switch e.op {
-	case opLit:
-		for i := range len(e.lit) {
+	switch e.Op {
+	case expression.OpLiteral:
+		for i := range len(e.Literal) {
 			to := c.node()
-			c.edge(from, e.lit[i], e.lit[i], to)
+			c.edge(from, e.Literal[i], e.Literal[i], to)
 			from = to
 		}
 		return from, nil
-	case opClass:
+	case expression.OpClass:
 		to := c.node()
-		c.chars(e.class, from, to)
+		c.chars(e.Class, from, to)
 		return to, nil
-	case opSeq:
+	case expression.OpSequence:
 		var err error
-		for _, sub := range e.subs {
+		for _, sub := range e.Subs {
 			if from, err = c.emit(sub, from); err != nil {
 				return 0, err
 			}
 		}
 		return from, nil
-	case opAlt:
+	case expression.OpAlternative:
 		to := c.node()
-		for _, sub := range e.subs {
+		for _, sub := range e.Subs {
 			last, err := c.emit(sub, from)
 			if err != nil {
 				return 0, err
@@ -127,35 +132,35 @@ func (c *compiler) emit(e *expr, from int32) (int32, error) {
 			c.eps(last, to)
 		}
 		return to, nil
-	case opRepeat:
+	case expression.OpRepeat:
 		return c.emitRepeat(e, from)
-	case opRule:
+	case expression.OpRule:
 		to := c.node()
-		c.call(from, e.rule, to)
+		c.call(from, e.Rule, to)
 		return to, nil
-	case opMember:
-		if e.counted {
+	case expression.OpMembers:
+		if e.Counted {
 			return c.emitCounted(e, from)
 		}
 		return c.emitMembers(e, from)
-	case opMachine:
+	case expression.OpMachine:
 		return c.emitMachine(e, from)
 	}
 	return from, nil
 }
 
 // emitRepeat leaves an optional repetition by one step from each of its places, so that a state has few of them.
-func (c *compiler) emitRepeat(e *expr, from int32) (int32, error) {
+func (c *compiler) emitRepeat(e *expression.Expr, from int32) (int32, error) {
 	var err error
-	for range e.min {
-		if from, err = c.emit(e.subs[0], from); err != nil {
+	for range e.Min {
+		if from, err = c.emit(e.Subs[0], from); err != nil {
 			return 0, err
 		}
 	}
-	if e.max < 0 {
+	if e.Max < 0 {
 		loop := c.node()
 		c.eps(from, loop)
-		last, err := c.emit(e.subs[0], loop)
+		last, err := c.emit(e.Subs[0], loop)
 		if err != nil {
 			return 0, err
 		}
@@ -163,9 +168,9 @@ func (c *compiler) emitRepeat(e *expr, from int32) (int32, error) {
 		return loop, nil
 	}
 	to := c.node()
-	for range e.max - e.min {
+	for range e.Max - e.Min {
 		c.eps(from, to)
-		if from, err = c.emit(e.subs[0], from); err != nil {
+		if from, err = c.emit(e.Subs[0], from); err != nil {
 			return 0, err
 		}
 	}
@@ -175,13 +180,13 @@ func (c *compiler) emitRepeat(e *expr, from int32) (int32, error) {
 
 // emitMembers passes subs in their order, each of which may be left out unless it must be there, with a comma between two.
 // Two rows of places, before the first member and after one, keep that linear.
-func (c *compiler) emitMembers(e *expr, from int32) (int32, error) {
+func (c *compiler) emitMembers(e *expression.Expr, from int32) (int32, error) {
 	none, some := from, int32(-1) // nothing is written yet; something is
-	for i, sub := range e.subs {
+	for i, sub := range e.Subs {
 		begin := c.node()
 		c.eps(none, begin)
 		if some >= 0 {
-			comma, err := c.emit(lit(", "), some)
+			comma, err := c.emit(expression.Literal(", "), some)
 			if err != nil {
 				return 0, err
 			}
@@ -193,7 +198,7 @@ func (c *compiler) emitMembers(e *expr, from int32) (int32, error) {
 		}
 		after := c.node()
 		c.eps(last, after)
-		if e.must[i] {
+		if e.Must[i] {
 			none = c.node() // out of reach: this member is there
 		} else {
 			next := c.node()
@@ -215,10 +220,10 @@ func (c *compiler) emitMembers(e *expr, from int32) (int32, error) {
 
 // emitCounted is emitMembers where the number of members has bounds: a row of places for each number of members that were
 // written. The subs are single places, such as calls.
-func (c *compiler) emitCounted(e *expr, from int32) (int32, error) {
-	last := e.max // the greatest number that is told apart
+func (c *compiler) emitCounted(e *expression.Expr, from int32) (int32, error) {
+	last := e.Max // the greatest number that is told apart
 	if last < 0 {
-		last = max(e.min, 1)
+		last = max(e.Min, 1)
 	}
 	rows := make([]int32, last+1) // after so many; below 0: out of reach
 	for i := range rows {
@@ -226,10 +231,10 @@ func (c *compiler) emitCounted(e *expr, from int32) (int32, error) {
 	}
 	rows[0] = from
 	// write adds one more member to a row.
-	write := func(sub *expr, row, n int32) (int32, error) {
+	write := func(sub *expression.Expr, row, n int32) (int32, error) {
 		if n > 0 {
 			var err error
-			if row, err = c.emit(lit(", "), row); err != nil {
+			if row, err = c.emit(expression.Literal(", "), row); err != nil {
 				return 0, err
 			}
 		} else {
@@ -239,7 +244,7 @@ func (c *compiler) emitCounted(e *expr, from int32) (int32, error) {
 		}
 		return c.emit(sub, row)
 	}
-	for i, sub := range e.subs {
+	for i, sub := range e.Subs {
 		next := make([]int32, len(rows))
 		for n := range next {
 			next[n] = -1
@@ -254,10 +259,10 @@ func (c *compiler) emitCounted(e *expr, from int32) (int32, error) {
 			if row < 0 {
 				continue
 			}
-			if !e.must[i] {
+			if !e.Must[i] {
 				join(n, row)
 			}
-			if n == last && e.max >= 0 {
+			if n == last && e.Max >= 0 {
 				continue
 			}
 			after, err := write(sub, row, int32(n))
@@ -274,13 +279,13 @@ func (c *compiler) emitCounted(e *expr, from int32) (int32, error) {
 		if row < 0 {
 			continue
 		}
-		if n >= e.min {
+		if n >= e.Min {
 			c.eps(row, to)
 		}
-		if e.rest == nil || n < e.min-1 || n == last && e.max >= 0 { // what is repeated may repeat itself, and counts once
+		if e.Rest == nil || n < e.Min-1 || n == last && e.Max >= 0 { // what is repeated may repeat itself, and counts once
 			continue
 		}
-		after, err := write(e.rest, row, int32(n))
+		after, err := write(e.Rest, row, int32(n))
 		if err != nil {
 			return 0, err
 		}
@@ -293,7 +298,7 @@ func (c *compiler) emitCounted(e *expr, from int32) (int32, error) {
 		}
 		loop := c.node()
 		c.eps(after, loop)
-		again, err := write(e.rest, loop, 1)
+		again, err := write(e.Rest, loop, 1)
 		if err != nil {
 			return 0, err
 		}
@@ -304,32 +309,32 @@ func (c *compiler) emitCounted(e *expr, from int32) (int32, error) {
 }
 
 // emitMachine has a node for each state.
-func (c *compiler) emitMachine(e *expr, from int32) (int32, error) {
-	states := make([]int32, len(e.moves))
+func (c *compiler) emitMachine(e *expression.Expr, from int32) (int32, error) {
+	states := make([]int32, len(e.Moves))
 	for i := range states {
 		states[i] = c.node()
 	}
 	to := c.node()
 	c.eps(from, states[0])
-	for i, moves := range e.moves {
-		if err := c.src.spend(2 + len(moves)); err != nil {
+	for i, moves := range e.Moves {
+		if err := c.src.Spend(2 + len(moves)); err != nil {
 			return 0, err
 		}
 		for _, m := range moves {
-			if m.on.op == opClass {
-				if err := c.src.spend(len(m.on.class)); err != nil {
+			if m.On.Op == expression.OpClass {
+				if err := c.src.Spend(len(m.On.Class)); err != nil {
 					return 0, err
 				}
-				c.chars(m.on.class, states[i], states[m.to])
+				c.chars(m.On.Class, states[i], states[m.To])
 				continue
 			}
-			last, err := c.emit(m.on, states[i])
+			last, err := c.emit(m.On, states[i])
 			if err != nil {
 				return 0, err
 			}
-			c.eps(last, states[m.to])
+			c.eps(last, states[m.To])
 		}
-		if e.ends[i] {
+		if e.Ends[i] {
 			c.eps(states[i], to)
 		}
 	}
@@ -338,14 +343,14 @@ func (c *compiler) emitMachine(e *expr, from int32) (int32, error) {
 
 // chars adds edges for one character of some spans. What is beyond ASCII is a rule of its own, once for each set: a set
 // like "all but the quote" takes 14 edges, and a string of 1,000 of them must not take 14,000.
-func (c *compiler) chars(spans []span, from, to int32) {
-	var wide []span
+func (c *compiler) chars(spans []expression.Span, from, to int32) {
+	var wide []expression.Span
 	for _, s := range spans {
-		if s.lo < utf8.RuneSelf {
-			c.edge(from, byte(s.lo), byte(min(s.hi, utf8.RuneSelf-1)), to)
+		if s.Lo < utf8.RuneSelf {
+			c.edge(from, byte(s.Lo), byte(min(s.Hi, utf8.RuneSelf-1)), to)
 		}
-		if s.hi >= utf8.RuneSelf {
-			wide = append(wide, span{max(s.lo, utf8.RuneSelf), s.hi})
+		if s.Hi >= utf8.RuneSelf {
+			wide = append(wide, expression.Span{Lo: max(s.Lo, utf8.RuneSelf), Hi: s.Hi})
 		}
 	}
 	if len(wide) == 0 {
@@ -359,14 +364,14 @@ func (c *compiler) chars(spans []span, from, to int32) {
 	key := fmt.Sprint(wide)
 	number, ok = c.classes[key]
 	if !ok {
-		r := rule{name: "a set of characters", start: c.node(), end: c.node()}
-		c.g.nodes[r.end].end = true
-		number = int32(len(c.g.rules))
-		c.g.rules = append(c.g.rules, r)
+		r := Rule{name: "a set of characters", Start: c.node(), end: c.node()}
+		c.g.Nodes[r.end].End = true
+		number = int32(len(c.g.Rules))
+		c.g.Rules = append(c.g.Rules, r)
 		c.classes[key] = number
 		tails := map[string]int32{"": r.end}
 		for _, s := range wide {
-			sequences(s.lo, s.hi, func(seq []byteSpan) { c.sequence(seq, r.start, tails) })
+			sequences(s.Lo, s.Hi, func(seq []byteSpan) { c.sequence(seq, r.Start, tails) })
 		}
 	}
 	c.same[&spans[0]] = number
@@ -445,38 +450,38 @@ func sequences(lo, hi rune, f func([]byteSpan)) {
 
 // shorten lets calls return to where a node with nothing but one eps leads: a call that returns to the end of its rule
 // needs no place on the stack, so that a rule that ends with itself does not grow one.
-func (g *Grammar) shorten() {
+func (g *Network) shorten() {
 	follow := func(n int32) int32 {
 		for range 64 {
-			at := &g.nodes[n]
-			if len(at.eps) != 1 || len(at.edges)+len(at.calls) > 0 || at.end {
+			at := &g.Nodes[n]
+			if len(at.Eps) != 1 || len(at.Edges)+len(at.Calls) > 0 || at.End {
 				break
 			}
-			n = at.eps[0]
+			n = at.Eps[0]
 		}
 		return n
 	}
-	for i := range g.nodes {
-		n := &g.nodes[i]
-		for k := range n.calls {
-			n.calls[k].back = follow(n.calls[k].back)
+	for i := range g.Nodes {
+		n := &g.Nodes[i]
+		for k := range n.Calls {
+			n.Calls[k].Back = follow(n.Calls[k].Back)
 		}
-		for k := range n.eps {
-			n.eps[k] = follow(n.eps[k])
+		for k := range n.Eps {
+			n.Eps[k] = follow(n.Eps[k])
 		}
-		for k := range n.edges {
-			n.edges[k].to = follow(n.edges[k].to)
+		for k := range n.Edges {
+			n.Edges[k].To = follow(n.Edges[k].To)
 		}
 	}
 }
 
 // refuseLeftRecursion refuses rules that can begin with themselves: to find what may come next would never end.
-func (g *Grammar) refuseLeftRecursion() error {
+func (g *Network) refuseLeftRecursion() error {
 	nullable := g.nullable()
-	begins := make([][]int32, len(g.rules)) // rules that a rule can begin with
-	seen := make([]int, len(g.nodes))
-	for r := range g.rules {
-		work := []int32{g.rules[r].start}
+	begins := make([][]int32, len(g.Rules)) // rules that a rule can begin with
+	seen := make([]int, len(g.Nodes))
+	for r := range g.Rules {
+		work := []int32{g.Rules[r].Start}
 		visit := func(n int32) {
 			if seen[n] != r+1 {
 				seen[n] = r + 1
@@ -484,23 +489,23 @@ func (g *Grammar) refuseLeftRecursion() error {
 			}
 		}
 		for len(work) > 0 {
-			n := &g.nodes[work[len(work)-1]]
+			n := &g.Nodes[work[len(work)-1]]
 			work = work[:len(work)-1]
-			for _, to := range n.eps {
+			for _, to := range n.Eps {
 				visit(to)
 			}
-			for _, c := range n.calls {
-				begins[r] = append(begins[r], c.rule)
-				if nullable[c.rule] {
-					visit(c.back)
+			for _, c := range n.Calls {
+				begins[r] = append(begins[r], c.Rule)
+				if nullable[c.Rule] {
+					visit(c.Back)
 				}
 			}
 		}
 	}
 	const fresh, open, closed = 0, 1, 2
-	mark := make([]uint8, len(g.rules))
+	mark := make([]uint8, len(g.Rules))
 	type step struct{ rule, next int }
-	for first := range g.rules {
+	for first := range g.Rules {
 		if mark[first] != fresh {
 			continue
 		}
@@ -516,7 +521,7 @@ func (g *Grammar) refuseLeftRecursion() error {
 			at.next++
 			switch mark[to] {
 			case open:
-				return wrong("rule %s can begin with itself: write the repetition with * or +", g.rules[to].name)
+				return expression.Syntaxf("rule %s can begin with itself: write the repetition with * or +", g.Rules[to].name)
 			case fresh:
 				mark[to] = open
 				path = append(path, step{to, 0})
@@ -527,19 +532,19 @@ func (g *Grammar) refuseLeftRecursion() error {
 }
 
 // nullable says of each rule whether it matches the empty text.
-func (g *Grammar) nullable() []bool {
-	out := make([]bool, len(g.rules))
-	reach := make([]bool, len(g.nodes))  // the end of the node's rule, without text
+func (g *Network) nullable() []bool {
+	out := make([]bool, len(g.Rules))
+	reach := make([]bool, len(g.Nodes))  // the end of the node's rule, without text
 	type link struct{ from, rule int32 } // rule below 0: without a call
-	before := make([][]link, len(g.nodes))
-	waits := make([][]call, len(g.rules)) // call.rule is the node that waits here
-	for i := range g.nodes {
-		for _, to := range g.nodes[i].eps {
+	before := make([][]link, len(g.Nodes))
+	waits := make([][]Call, len(g.Rules)) // call.rule is the node that waits here
+	for i := range g.Nodes {
+		for _, to := range g.Nodes[i].Eps {
 			before[to] = append(before[to], link{int32(i), -1})
 		}
-		for _, c := range g.nodes[i].calls {
-			waits[c.rule] = append(waits[c.rule], call{int32(i), c.back})
-			before[c.back] = append(before[c.back], link{int32(i), c.rule})
+		for _, c := range g.Nodes[i].Calls {
+			waits[c.Rule] = append(waits[c.Rule], Call{int32(i), c.Back})
+			before[c.Back] = append(before[c.Back], link{int32(i), c.Rule})
 		}
 	}
 	starts := map[int32][]int{}
@@ -550,8 +555,8 @@ func (g *Grammar) nullable() []bool {
 			work = append(work, n)
 		}
 	}
-	for i, r := range g.rules {
-		starts[r.start] = append(starts[r.start], i)
+	for i, r := range g.Rules {
+		starts[r.Start] = append(starts[r.Start], i)
 		visit(r.end)
 	}
 	for len(work) > 0 {
@@ -565,8 +570,8 @@ func (g *Grammar) nullable() []bool {
 		for _, r := range starts[n] {
 			out[r] = true
 			for _, w := range waits[r] {
-				if reach[w.back] {
-					visit(w.rule)
+				if reach[w.Back] {
+					visit(w.Rule)
 				}
 			}
 		}
@@ -574,35 +579,35 @@ func (g *Grammar) nullable() []bool {
 	return out
 }
 
-// distances says of each node how many bytes the shortest text to the end of its rule has, calls included, where only
+// Distances says of each node how many bytes the shortest text to the end of its rule has, calls included, where only
 // some bytes may be used (D. E. Knuth, A generalization of Dijkstra's algorithm, 1977).
-func (g *Grammar) distances(usable *[256]bool) []int32 {
-	dist := make([]int32, len(g.nodes))
+func (g *Network) Distances(usable *[256]bool) []int32 {
+	dist := make([]int32, len(g.Nodes))
 	for i := range dist {
-		dist[i] = never
+		dist[i] = Never
 	}
 	type link struct{ from, cost int32 }
-	before := make([][]link, len(g.nodes))
+	before := make([][]link, len(g.Nodes))
 	type user struct{ from, back int32 }
 	users := make(map[int32][]user)   // by the start of the rule that is called
 	returns := make(map[int32][]user) // by the node that is returned to; back is the start
-	for i := range g.nodes {
-		n := &g.nodes[i]
-		for _, e := range n.edges {
-			if slices.Contains(usable[e.lo:int(e.hi)+1], true) {
-				before[e.to] = append(before[e.to], link{int32(i), 1})
+	for i := range g.Nodes {
+		n := &g.Nodes[i]
+		for _, e := range n.Edges {
+			if slices.Contains(usable[e.Lo:int(e.Hi)+1], true) {
+				before[e.To] = append(before[e.To], link{int32(i), 1})
 			}
 		}
-		for _, to := range n.eps {
+		for _, to := range n.Eps {
 			before[to] = append(before[to], link{int32(i), 0})
 		}
-		for _, c := range n.calls {
-			start := g.rules[c.rule].start
-			users[start] = append(users[start], user{int32(i), c.back})
-			returns[c.back] = append(returns[c.back], user{int32(i), start})
+		for _, c := range n.Calls {
+			start := g.Rules[c.Rule].Start
+			users[start] = append(users[start], user{int32(i), c.Back})
+			returns[c.Back] = append(returns[c.Back], user{int32(i), start})
 		}
 	}
-	final := make([]bool, len(g.nodes))
+	final := make([]bool, len(g.Nodes))
 	var q queue
 	relax := func(n, d int32) {
 		if d < dist[n] {
@@ -610,7 +615,7 @@ func (g *Grammar) distances(usable *[256]bool) []int32 {
 			heap.Push(&q, item{n, d})
 		}
 	}
-	for _, r := range g.rules {
+	for _, r := range g.Rules {
 		relax(r.end, 0)
 	}
 	for len(q) > 0 {
@@ -620,16 +625,16 @@ func (g *Grammar) distances(usable *[256]bool) []int32 {
 		}
 		final[it.node] = true
 		for _, l := range before[it.node] {
-			relax(l.from, min(it.dist+l.cost, never))
+			relax(l.from, min(it.dist+l.cost, Never))
 		}
 		for _, u := range users[it.node] {
 			if final[u.back] {
-				relax(u.from, min(it.dist+dist[u.back], never))
+				relax(u.from, min(it.dist+dist[u.back], Never))
 			}
 		}
 		for _, u := range returns[it.node] {
 			if final[u.back] {
-				relax(u.from, min(it.dist+dist[u.back], never))
+				relax(u.from, min(it.dist+dist[u.back], Never))
 			}
 		}
 	}
@@ -654,17 +659,17 @@ func (q *queue) Pop() any {
 }
 
 // classify finds the bytes that no edge tells apart.
-func (g *Grammar) classify() {
+func (g *Network) classify() {
 	var begins [257]bool
-	for i := range g.nodes {
-		for _, e := range g.nodes[i].edges {
-			begins[e.lo], begins[int(e.hi)+1] = true, true
+	for i := range g.Nodes {
+		for _, e := range g.Nodes[i].Edges {
+			begins[e.Lo], begins[int(e.Hi)+1] = true, true
 		}
 	}
 	for b := range 256 {
 		if b == 0 || begins[b] {
-			g.least = append(g.least, byte(b))
+			g.Least = append(g.Least, byte(b))
 		}
-		g.class[b] = uint8(len(g.least) - 1)
+		g.Class[b] = uint8(len(g.Least) - 1)
 	}
 }

@@ -1,4 +1,4 @@
-package grammar
+package schema
 
 import (
 	"errors"
@@ -7,10 +7,15 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"edged/core/infer/grammar/decimal"
+	"edged/core/infer/grammar/expression"
+	"edged/core/infer/grammar/jsonvalue"
+	"edged/core/infer/grammar/regex"
 )
 
 // negated are alternatives of what is not valid under a schema. The error is ErrUnsupported where that cannot be said.
-func (r *schemaReader) negated(v *value, path string, depth int) ([]facts, error) {
+func (r *schemaReader) negated(v *jsonvalue.Value, path string, depth int) ([]facts, error) {
 	all, err := r.expand(v, path, depth+1)
 	if err != nil {
 		return nil, err
@@ -46,24 +51,24 @@ func (r *schemaReader) opposite(f facts, path string) ([]facts, error) {
 	return out, nil
 }
 
-func typed(t string, key string, v *value) facts {
+func typed(t string, key string, v *jsonvalue.Value) facts {
 	return facts{"type": listOf([]string{t}), key: v}
 }
 
 // breaking are alternatives of what a keyword does not allow.
-func (r *schemaReader) breaking(key string, v *value, path string) ([]facts, error) {
-	if err := r.src.spend(8 + len(v.items) + len(v.keys)); err != nil {
+func (r *schemaReader) breaking(key string, v *jsonvalue.Value, path string) ([]facts, error) {
+	if err := r.src.Spend(8 + len(v.Items) + len(v.Keys)); err != nil {
 		return nil, err
 	}
 	next := func(t, other string, by int64) ([]facts, error) {
 		n, ok := number(v)
 		if !ok {
-			return nil, wrong("schema: %s is not a number", nameOf(in(path, key)))
+			return nil, expression.Syntaxf("schema: %s is not a number", nameOf(in(path, key)))
 		}
 		if n = new(big.Rat).Add(n, new(big.Rat).SetInt64(by)); n.Sign() < 0 {
 			return nil, nil
 		}
-		return []facts{typed(t, other, &value{kind: 'n', text: decimal(n)})}, nil
+		return []facts{typed(t, other, &jsonvalue.Value{Kind: 'n', Text: decimalText(n)})}, nil
 	}
 	switch key {
 	case "type":
@@ -76,10 +81,10 @@ func (r *schemaReader) breaking(key string, v *value, path string) ([]facts, err
 		}
 		return []facts{{"type": listOf(rest)}}, nil
 	case "const":
-		if v.kind == 'x' {
+		if v.Kind == 'x' {
 			return []facts{{}}, nil
 		}
-		return []facts{{"!enum": &value{kind: 'a', items: []*value{v}}}}, nil
+		return []facts{{"!enum": &jsonvalue.Value{Kind: 'a', Items: []*jsonvalue.Value{v}}}}, nil
 	case "enum":
 		return []facts{{"!enum": v}}, nil
 	case "!enum":
@@ -126,50 +131,50 @@ func (r *schemaReader) breaking(key string, v *value, path string) ([]facts, err
 		return out, nil
 	case "properties":
 		var out []facts
-		for _, k := range v.keys {
-			not := object()
-			not.set("not", v.fields[k])
-			props := object()
-			props.set(k, not)
+		for _, k := range v.Keys {
+			not := jsonvalue.NewObject()
+			not.Set("not", v.Fields[k])
+			props := jsonvalue.NewObject()
+			props.Set(k, not)
 			out = append(out, facts{"type": listOf([]string{"object"}), "properties": props, "required": listOf([]string{k})})
 		}
 		return out, nil
 	case "additionalProperties":
-		if v.kind == 't' {
+		if v.Kind == 't' {
 			return nil, nil
 		}
 	}
-	return nil, unsupported("schema: %s: what %s does not allow", nameOf(path), key)
+	return nil, expression.Unsupportedf("schema: %s: what %s does not allow", nameOf(path), key)
 }
 
 // listed is one of some values, as far as the other keywords allow them.
-func (r *schemaReader) listed(f facts, vs []*value, path string) (*expr, error) {
+func (r *schemaReader) listed(f facts, vs []*jsonvalue.Value, path string) (*expression.Expr, error) {
 	rest := facts{}
 	for k, v := range f {
 		if k != "enum" && k != "const" && v != nil {
 			rest[k] = v
 		}
 	}
-	var out []*expr
+	var out []*expression.Expr
 	for _, v := range vs {
 		ok, err := r.holds(rest, v)
-		if errors.Is(err, ErrUnsupported) {
+		if errors.Is(err, expression.ErrUnsupported) {
 			err = fmt.Errorf("%w (beside %s)", err, nameOf(in(path, "enum")))
 		}
 		if err != nil {
 			return nil, err
 		}
 		if ok {
-			out = append(out, lit(v.String()))
+			out = append(out, expression.Literal(v.String()))
 		}
 	}
 	return oneOf(out), nil
 }
 
 // valid tells whether a value is valid under a schema.
-func (r *schemaReader) valid(schema, v *value) (bool, error) {
-	if r.depth++; r.depth > maxNesting {
-		return false, fmt.Errorf("%w: schema: it nests deeper than %d", ErrTooLarge, maxNesting)
+func (r *schemaReader) valid(schema, v *jsonvalue.Value) (bool, error) {
+	if r.depth++; r.depth > expression.MaxNesting {
+		return false, fmt.Errorf("%w: schema: it nests deeper than %d", expression.ErrTooLarge, expression.MaxNesting)
 	}
 	defer func() { r.depth-- }()
 	all, err := r.expand(schema, "", 0)
@@ -185,9 +190,9 @@ func (r *schemaReader) valid(schema, v *value) (bool, error) {
 }
 
 // holds tells whether a value keeps to one alternative.
-func (r *schemaReader) holds(f facts, v *value) (bool, error) {
+func (r *schemaReader) holds(f facts, v *jsonvalue.Value) (bool, error) {
 	for key, want := range f {
-		if err := r.src.spend(4 + len(v.text)/4); err != nil {
+		if err := r.src.Spend(4 + len(v.Text)/4); err != nil {
 			return false, err
 		}
 		ok, err := r.keeps(f, key, want, v)
@@ -198,7 +203,7 @@ func (r *schemaReader) holds(f facts, v *value) (bool, error) {
 	return true, nil
 }
 
-func (r *schemaReader) keeps(f facts, key string, want, v *value) (bool, error) {
+func (r *schemaReader) keeps(f facts, key string, want, v *jsonvalue.Value) (bool, error) {
 	t := typeOf(v)
 	compare := func(n *big.Rat, signs ...int) (bool, error) {
 		bound, ok := number(want)
@@ -210,11 +215,11 @@ func (r *schemaReader) keeps(f facts, key string, want, v *value) (bool, error) 
 	length := new(big.Rat)
 	switch t {
 	case "string":
-		length.SetInt64(int64(len([]rune(v.text))))
+		length.SetInt64(int64(len([]rune(v.Text))))
 	case "array":
-		length.SetInt64(int64(len(v.items)))
+		length.SetInt64(int64(len(v.Items)))
 	case "object":
-		length.SetInt64(int64(len(v.keys)))
+		length.SetInt64(int64(len(v.Keys)))
 	}
 	n, isNumber := number(v)
 	if t == "number" && !isNumber {
@@ -225,7 +230,7 @@ func (r *schemaReader) keeps(f facts, key string, want, v *value) (bool, error) 
 		types := texts(want)
 		return slices.Contains(types, t) || t == "number" && n.IsInt() && slices.Contains(types, "integer"), nil
 	case "enum", "!enum":
-		none, err := r.noneIn(want.items, []*value{v})
+		none, err := r.noneIn(want.Items, []*jsonvalue.Value{v})
 		return none == (key == "!enum"), err
 	case "const":
 		return r.equal(want, v)
@@ -247,7 +252,7 @@ func (r *schemaReader) keeps(f facts, key string, want, v *value) (bool, error) 
 	case "pattern", "!pattern":
 		for _, p := range texts(want) {
 			m, err := r.matcher(p)
-			if err != nil || m.accepts(v.text) != (key == "pattern") {
+			if err != nil || m.Accepts(v.Text) != (key == "pattern") {
 				return false, err
 			}
 		}
@@ -256,42 +261,42 @@ func (r *schemaReader) keeps(f facts, key string, want, v *value) (bool, error) 
 		return true, nil
 	case "required":
 		for _, k := range texts(want) {
-			if v.fields[k] == nil {
+			if v.Fields[k] == nil {
 				return false, nil
 			}
 		}
 		return true, nil
 	case "properties":
-		for _, k := range v.keys {
-			if sub := want.fields[k]; sub != nil {
-				if ok, err := r.valid(sub, v.fields[k]); !ok || err != nil {
+		for _, k := range v.Keys {
+			if sub := want.Fields[k]; sub != nil {
+				if ok, err := r.valid(sub, v.Fields[k]); !ok || err != nil {
 					return false, err
 				}
 			}
 		}
 		return true, nil
 	case "additionalProperties", "patternProperties":
-		for _, k := range v.keys {
+		for _, k := range v.Keys {
 			matched, err := r.matching(f, k)
 			if err != nil {
 				return false, err
 			}
 			if key == "additionalProperties" {
-				if len(matched) > 0 || f["properties"].get(k) != nil {
+				if len(matched) > 0 || f["properties"].Get(k) != nil {
 					continue
 				}
-				matched = []*value{want}
+				matched = []*jsonvalue.Value{want}
 			}
 			for _, sub := range matched {
-				if ok, err := r.valid(sub, v.fields[k]); !ok || err != nil {
+				if ok, err := r.valid(sub, v.Fields[k]); !ok || err != nil {
 					return false, err
 				}
 			}
 		}
 		return true, nil
 	case "propertyNames":
-		for _, k := range v.keys {
-			if ok, err := r.valid(want, &value{kind: 's', text: k}); !ok || err != nil {
+		for _, k := range v.Keys {
+			if ok, err := r.valid(want, &jsonvalue.Value{Kind: 's', Text: k}); !ok || err != nil {
 				return false, err
 			}
 		}
@@ -299,15 +304,15 @@ func (r *schemaReader) keeps(f facts, key string, want, v *value) (bool, error) 
 	case "prefixItems", "items":
 		first := 0
 		if p := f["prefixItems"]; p != nil && key == "items" {
-			first = len(p.items)
+			first = len(p.Items)
 		}
-		for i, it := range v.items {
+		for i, it := range v.Items {
 			sub := want
-			if want.kind == 'a' {
-				if i >= len(want.items) {
+			if want.Kind == 'a' {
+				if i >= len(want.Items) {
 					break
 				}
-				sub = want.items[i]
+				sub = want.Items[i]
 			} else if i < first {
 				continue
 			}
@@ -318,73 +323,73 @@ func (r *schemaReader) keeps(f facts, key string, want, v *value) (bool, error) 
 		return true, nil
 	case "uniqueItems":
 		seen := map[int]bool{}
-		for _, it := range v.items {
+		for _, it := range v.Items {
 			c, err := r.class(it)
-			if err != nil || seen[c] && want.kind == 't' {
+			if err != nil || seen[c] && want.Kind == 't' {
 				return false, err
 			}
 			seen[c] = true
 		}
 		return true, nil
 	}
-	return false, unsupported("schema: %s", key)
+	return false, expression.Unsupportedf("schema: %s", key)
 }
 
 // matching are the schemas of the patterns that the name of a property matches.
-func (r *schemaReader) matching(f facts, name string) ([]*value, error) {
+func (r *schemaReader) matching(f facts, name string) ([]*jsonvalue.Value, error) {
 	p := f["patternProperties"]
 	if p == nil {
 		return nil, nil
 	}
-	var out []*value
-	for _, pattern := range p.keys {
+	var out []*jsonvalue.Value
+	for _, pattern := range p.Keys {
 		m, err := r.matcher(pattern)
 		if err != nil {
 			return nil, err
 		}
-		if err := r.src.spend(2 + len(name)); err != nil {
+		if err := r.src.Spend(2 + len(name)); err != nil {
 			return nil, err
 		}
-		if m.accepts(name) {
-			out = append(out, p.fields[pattern])
+		if m.Accepts(name) {
+			out = append(out, p.Fields[pattern])
 		}
 	}
 	return out, nil
 }
 
 // matcher is the machine of the texts in which a pattern matches.
-func (r *schemaReader) matcher(pattern string) (*machine, error) {
+func (r *schemaReader) matcher(pattern string) (*regex.Machine, error) {
 	if m := r.machines[pattern]; m != nil {
 		return m, nil
 	}
-	l := newLanguage(r.src.effort)
-	t, err := r.patternTerm(l, pattern, part)
+	l := regex.NewLanguage(r.src.Effort)
+	t, err := r.patternTerm(l, pattern, regex.Part)
 	if err != nil {
 		return nil, err
 	}
-	m, err := l.machine(t)
-	if errors.Is(err, errNoText) {
-		m, err = &machine{next: [][]int32{nil}, ends: []bool{false}}, nil
+	m, err := l.Machine(t)
+	if errors.Is(err, regex.ErrNoText) {
+		m, err = &regex.Machine{Next: [][]int32{nil}, Ends: []bool{false}}, nil
 	}
 	if err != nil {
-		return nil, tooMany(err, "regular expression "+short(pattern))
+		return nil, regex.TooMany(err, "regular expression "+expression.Excerpt(pattern))
 	}
 	r.machines[pattern] = m
 	return m, nil
 }
 
-func (r *schemaReader) patternTerm(l *language, pattern string, a anchoring) (*term, error) {
-	n, err := readRx(r.src.effort, pattern)
+func (r *schemaReader) patternTerm(l *regex.Language, pattern string, a regex.Anchoring) (*regex.Term, error) {
+	n, err := regex.Parse(r.src.Effort, pattern)
 	if err != nil {
 		return nil, err
 	}
-	return l.pattern(n, a, pattern)
+	return l.Pattern(n, a, pattern)
 }
 
 // decimal writes a number that has an end.
-func decimal(n *big.Rat) string {
-	for places := range maxFraction + 1 {
-		if s := n.FloatString(places); places == maxFraction || same(s, n) {
+func decimalText(n *big.Rat) string {
+	for places := range decimal.MaxFraction + 1 {
+		if s := n.FloatString(places); places == decimal.MaxFraction || same(s, n) {
 			if strings.Contains(s, ".") {
 				s = strings.TrimRight(strings.TrimRight(s, "0"), ".")
 			}

@@ -1,4 +1,4 @@
-package grammar
+package regex
 
 import (
 	"fmt"
@@ -6,18 +6,20 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"edged/core/infer/grammar/expression"
 )
 
-// rx is a regular expression as it was read. The dialect is that of ECMA-262, which JSON Schema's patterns are written in, with
+// Pattern is a regular expression as it was read. The dialect is that of ECMA-262, which JSON Schema's patterns are written in, with
 // what RE2 has beyond it (\A, \z, \Q…\E, [:alpha:], (?i)). Where dialects differ about a set, a text that is written keeps to
 // all of them: \s is the blanks that every one knows, and \S none that any one does.
-type rx struct {
+type Pattern struct {
 	op       rxOp
-	subs     []*rx
-	set      []span // of rxSet, ordered
-	min, max int    // of rxRepeat; max below 0: without end
-	not      bool   // of rxLook and rxEdge
-	back     bool   // of rxLook: behind
+	subs     []*Pattern
+	set      []expression.Span // of rxSet, ordered
+	min, max int               // of rxRepeat; max below 0: without end
+	not      bool              // of rxLook and rxEdge
+	back     bool              // of rxLook: behind
 }
 
 type rxOp uint8
@@ -35,7 +37,7 @@ const (
 )
 
 // pure says that an expression looks at nothing but what it matches.
-func (n *rx) pure() bool {
+func (n *Pattern) pure() bool {
 	if n.op >= rxLook {
 		return false
 	}
@@ -48,37 +50,37 @@ func (n *rx) pure() bool {
 }
 
 // least is the number of characters that an expression matches at least.
-func (n *rx) least() int {
+func (n *Pattern) least() int {
 	switch n.op {
 	case rxSet:
 		return 1
 	case rxCat:
 		sum := 0
 		for _, s := range n.subs {
-			sum = min(sum+s.least(), maxNodes)
+			sum = min(sum+s.least(), expression.MaxNodes)
 		}
 		return sum
 	case rxAlt:
-		low := maxNodes
+		low := expression.MaxNodes
 		for _, s := range n.subs {
 			low = min(low, s.least())
 		}
 		return low
 	case rxRepeat:
-		return min(n.subs[0].least()*n.min, maxNodes)
+		return min(n.subs[0].least()*n.min, expression.MaxNodes)
 	}
 	return 0
 }
 
 // most is the number of characters that an expression matches at most; below 0: without bound.
-func (n *rx) most() int {
+func (n *Pattern) most() int {
 	switch n.op {
 	case rxSet:
 		return 1
 	case rxCat:
 		total := 0
 		for _, s := range n.subs {
-			total = sum(total, s.most())
+			total = Sum(total, s.most())
 		}
 		return total
 	case rxAlt:
@@ -96,17 +98,17 @@ func (n *rx) most() int {
 		if m != 0 && (m < 0 || n.max < 0) {
 			return -1
 		}
-		return min(m*max(n.max, 0), maxNodes)
+		return min(m*max(n.max, 0), expression.MaxNodes)
 	}
 	return 0
 }
 
-// readRx reads a regular expression.
-func readRx(e *effort, pattern string) (*rx, error) {
+// Parse reads a regular expression.
+func Parse(e *expression.Effort, pattern string) (*Pattern, error) {
 	if !utf8.ValidString(pattern) {
-		return nil, wrong("regular expression %s: it is not UTF-8", short(pattern))
+		return nil, expression.Syntaxf("regular expression %s: it is not UTF-8", expression.Excerpt(pattern))
 	}
-	r := &rxReader{effort: e, text: pattern}
+	r := &rxReader{Effort: e, text: pattern}
 	out, err := r.alternatives()
 	if err == nil && r.at < len(r.text) {
 		err = r.wrong("a ) without its (")
@@ -115,7 +117,7 @@ func readRx(e *effort, pattern string) (*rx, error) {
 }
 
 type rxReader struct {
-	*effort
+	*expression.Effort
 	text   string
 	at     int
 	depth  int
@@ -124,11 +126,11 @@ type rxReader struct {
 }
 
 func (r *rxReader) wrong(format string, args ...any) error {
-	return wrong("regular expression %s: %s", short(r.text), fmt.Sprintf(format, args...))
+	return expression.Syntaxf("regular expression %s: %s", expression.Excerpt(r.text), fmt.Sprintf(format, args...))
 }
 
 func (r *rxReader) unsupported(what string) error {
-	return unsupported("regular expression %s: %s", short(r.text), what)
+	return expression.Unsupportedf("regular expression %s: %s", expression.Excerpt(r.text), what)
 }
 
 func (r *rxReader) has(prefix string) bool { return strings.HasPrefix(r.text[r.at:], prefix) }
@@ -141,13 +143,13 @@ func (r *rxReader) take(prefix string) bool {
 	return true
 }
 
-func (r *rxReader) alternatives() (*rx, error) {
-	if r.depth++; r.depth > maxNesting {
-		return nil, r.unsupported("it nests deeper than " + strconv.Itoa(maxNesting))
+func (r *rxReader) alternatives() (*Pattern, error) {
+	if r.depth++; r.depth > expression.MaxNesting {
+		return nil, r.unsupported("it nests deeper than " + strconv.Itoa(expression.MaxNesting))
 	}
 	defer func() { r.depth-- }()
 	defer func(fold, dotAll bool) { r.fold, r.dotAll = fold, dotAll }(r.fold, r.dotAll)
-	var all []*rx
+	var all []*Pattern
 	for {
 		one, err := r.row()
 		if err != nil {
@@ -160,13 +162,13 @@ func (r *rxReader) alternatives() (*rx, error) {
 	if len(all) == 1 {
 		return all[0], nil
 	}
-	return &rx{op: rxAlt, subs: all}, nil
+	return &Pattern{op: rxAlt, subs: all}, nil
 }
 
-func (r *rxReader) row() (*rx, error) {
-	out := &rx{op: rxCat}
+func (r *rxReader) row() (*Pattern, error) {
+	out := &Pattern{op: rxCat}
 	for r.at < len(r.text) && !r.has("|") && !r.has(")") {
-		if err := r.spend(4); err != nil {
+		if err := r.Spend(4); err != nil {
 			return nil, err
 		}
 		item, err := r.atom()
@@ -192,7 +194,7 @@ func (r *rxReader) row() (*rx, error) {
 }
 
 // repeated reads what may follow an item. How eagerly it is repeated does not change what is matched.
-func (r *rxReader) repeated(item *rx) (*rx, error) {
+func (r *rxReader) repeated(item *Pattern) (*Pattern, error) {
 	least, most, ok, err := r.counts()
 	if err != nil || !ok {
 		return item, err
@@ -203,11 +205,11 @@ func (r *rxReader) repeated(item *rx) (*rx, error) {
 	}
 	if item.op == rxBegin || item.op == rxEnd || item.op == rxEdge || item.op == rxLook {
 		if least == 0 {
-			return &rx{op: rxEmpty}, nil
+			return &Pattern{op: rxEmpty}, nil
 		}
 		return item, nil
 	}
-	return &rx{op: rxRepeat, subs: []*rx{item}, min: least, max: most}, nil
+	return &Pattern{op: rxRepeat, subs: []*Pattern{item}, min: least, max: most}, nil
 }
 
 // counts reads *, +, ?, {2}, {2,} or {2,5}. Any other { stands for itself.
@@ -238,8 +240,8 @@ func (r *rxReader) counts() (least, most int, ok bool, err error) {
 		most = atoi(to)
 	}
 	r.at += end + 1
-	if least > maxCount || most > maxCount {
-		return 0, 0, false, r.wrong("a repetition of more than %d times", maxCount)
+	if least > expression.MaxCount || most > expression.MaxCount {
+		return 0, 0, false, r.wrong("a repetition of more than %d times", expression.MaxCount)
 	}
 	if most >= 0 && most < least {
 		return 0, 0, false, r.wrong("a repetition of %d to %d times", least, most)
@@ -252,13 +254,13 @@ func allDigits(s string) bool { return s != "" && strings.Trim(s, "0123456789") 
 func atoi(s string) int {
 	n, err := strconv.Atoi(s)
 	if err != nil {
-		return maxCount + 1
+		return expression.MaxCount + 1
 	}
 	return n
 }
 
 // atom reads one item; nil: it was nothing but flags.
-func (r *rxReader) atom() (*rx, error) {
+func (r *rxReader) atom() (*Pattern, error) {
 	switch c, size := utf8.DecodeRuneInString(r.text[r.at:]); {
 	case c == '(':
 		r.at++
@@ -266,19 +268,19 @@ func (r *rxReader) atom() (*rx, error) {
 	case c == '[':
 		r.at++
 		set, err := r.class()
-		return &rx{op: rxSet, set: set}, err
+		return &Pattern{op: rxSet, set: set}, err
 	case c == '.':
 		r.at++
 		if r.dotAll {
-			return &rx{op: rxSet, set: every()}, nil
+			return &Pattern{op: rxSet, set: expression.AnyChar()}, nil
 		}
-		return &rx{op: rxSet, set: except([]span{{'\n', '\n'}, {'\r', '\r'}, {0x2028, 0x2029}})}, nil
+		return &Pattern{op: rxSet, set: expression.Complement([]expression.Span{{Lo: '\n', Hi: '\n'}, {Lo: '\r', Hi: '\r'}, {Lo: 0x2028, Hi: 0x2029}})}, nil
 	case c == '^':
 		r.at++
-		return &rx{op: rxBegin}, nil
+		return &Pattern{op: rxBegin}, nil
 	case c == '$':
 		r.at++
-		return &rx{op: rxEnd}, nil
+		return &Pattern{op: rxEnd}, nil
 	case c == '\\':
 		r.at++
 		return r.escape()
@@ -290,35 +292,37 @@ func (r *rxReader) atom() (*rx, error) {
 	}
 }
 
-func (r *rxReader) one(c rune) *rx { return &rx{op: rxSet, set: r.folded([]span{{c, c}})} }
+func (r *rxReader) one(c rune) *Pattern {
+	return &Pattern{op: rxSet, set: r.folded([]expression.Span{{Lo: c, Hi: c}})}
+}
 
 // folded adds the other cases of a set where case does not matter.
-func (r *rxReader) folded(set []span) []span {
+func (r *rxReader) folded(set []expression.Span) []expression.Span {
 	const large = 1 << 12 // characters; beyond it only ASCII's
 	if !r.fold {
 		return set
 	}
 	n := 0
 	for _, s := range set {
-		n += int(s.hi-s.lo) + 1
+		n += int(s.Hi-s.Lo) + 1
 	}
-	out := append([]span(nil), set...)
+	out := append([]expression.Span(nil), set...)
 	for _, s := range set {
-		hi := s.hi
+		hi := s.Hi
 		if n > large {
 			hi = min(hi, utf8.RuneSelf-1)
 		}
-		for c := s.lo; c <= hi; c++ {
+		for c := s.Lo; c <= hi; c++ {
 			for f := unicode.SimpleFold(c); f != c; f = unicode.SimpleFold(f) {
-				out = append(out, span{f, f})
+				out = append(out, expression.Span{Lo: f, Hi: f})
 			}
 		}
 	}
-	return ordered(out)
+	return expression.Normalize(out)
 }
 
-func (r *rxReader) group() (*rx, error) {
-	look := &rx{op: rxLook}
+func (r *rxReader) group() (*Pattern, error) {
+	look := &Pattern{op: rxLook}
 	switch {
 	case !r.take("?"), r.take(":"):
 		return r.closed()
@@ -344,11 +348,11 @@ func (r *rxReader) group() (*rx, error) {
 		return r.flags()
 	}
 	inner, err := r.closed()
-	look.subs = []*rx{inner}
+	look.subs = []*Pattern{inner}
 	return look, err
 }
 
-func (r *rxReader) closed() (*rx, error) {
+func (r *rxReader) closed() (*Pattern, error) {
 	inner, err := r.alternatives()
 	if err != nil {
 		return nil, err
@@ -360,7 +364,7 @@ func (r *rxReader) closed() (*rx, error) {
 }
 
 // flags reads (?i) and (?i:…).
-func (r *rxReader) flags() (*rx, error) {
+func (r *rxReader) flags() (*Pattern, error) {
 	fold, dotAll := r.fold, r.dotAll
 	on := true
 	for r.at < len(r.text) {
@@ -389,64 +393,70 @@ func (r *rxReader) flags() (*rx, error) {
 }
 
 // escape reads what follows a backslash outside of brackets.
-func (r *rxReader) escape() (*rx, error) {
+func (r *rxReader) escape() (*Pattern, error) {
 	if r.at >= len(r.text) {
 		return nil, r.wrong("a backslash at the end")
 	}
 	switch c := r.text[r.at]; {
 	case c == 'b' || c == 'B':
 		r.at++
-		return &rx{op: rxEdge, not: c == 'B'}, nil
+		return &Pattern{op: rxEdge, not: c == 'B'}, nil
 	case c == 'A':
 		r.at++
-		return &rx{op: rxBegin}, nil
+		return &Pattern{op: rxBegin}, nil
 	case c == 'z' || c == 'Z':
 		r.at++
-		return &rx{op: rxEnd}, nil
+		return &Pattern{op: rxEnd}, nil
 	case c >= '1' && c <= '9', c == 'k' && strings.HasPrefix(r.text[r.at+1:], "<"):
 		return nil, r.unsupported("it refers back to a group")
 	case c == 'Q':
 		r.at++
 		text, rest, _ := strings.Cut(r.text[r.at:], `\E`)
 		r.at = len(r.text) - len(rest)
-		out := &rx{op: rxCat}
+		out := &Pattern{op: rxCat}
 		for _, c := range text {
 			out.subs = append(out.subs, r.one(c))
 		}
 		return out, nil
 	}
 	lo, _, err := r.escaped()
-	return &rx{op: rxSet, set: r.folded(lo)}, err
+	return &Pattern{op: rxSet, set: r.folded(lo)}, err
 }
 
 // The blanks that all dialects know, and those that one of them does.
-func blanks() []span { return []span{{'\t', '\n'}, {'\f', '\r'}, {' ', ' '}} }
-
-func anyBlanks() []span {
-	return []span{{'\t', '\r'}, {0x1C, 0x1F}, {' ', ' '}, {0x85, 0x85}, {0xA0, 0xA0}, {0x1680, 0x1680}, {0x180E, 0x180E}, {0x2000, 0x200A}, {0x2028, 0x2029}, {0x202F, 0x202F}, {0x205F, 0x205F}, {0x3000, 0x3000}, {0xFEFF, 0xFEFF}}
+func blanks() []expression.Span {
+	return []expression.Span{{Lo: '\t', Hi: '\n'}, {Lo: '\f', Hi: '\r'}, {Lo: ' ', Hi: ' '}}
 }
 
-func words() []span { return []span{{'0', '9'}, {'A', 'Z'}, {'_', '_'}, {'a', 'z'}} }
+func anyBlanks() []expression.Span {
+	return []expression.Span{{Lo: '\t', Hi: '\r'}, {Lo: 0x1C, Hi: 0x1F}, {Lo: ' ', Hi: ' '}, {Lo: 0x85, Hi: 0x85}, {Lo: 0xA0, Hi: 0xA0}, {Lo: 0x1680, Hi: 0x1680}, {Lo: 0x180E, Hi: 0x180E}, {Lo: 0x2000, Hi: 0x200A}, {Lo: 0x2028, Hi: 0x2029}, {Lo: 0x202F, Hi: 0x202F}, {Lo: 0x205F, Hi: 0x205F}, {Lo: 0x3000, Hi: 0x3000}, {Lo: 0xFEFF, Hi: 0xFEFF}}
+}
+
+func words() []expression.Span {
+	return []expression.Span{{Lo: '0', Hi: '9'}, {Lo: 'A', Hi: 'Z'}, {Lo: '_', Hi: '_'}, {Lo: 'a', Hi: 'z'}}
+}
 
 // escaped reads what follows a backslash and stands for a set: what is surely in it, and what may be.
-func (r *rxReader) escaped() (lo, hi []span, err error) {
-	same := func(s []span) ([]span, []span, error) { return s, s, nil }
-	char := func(c rune) ([]span, []span, error) { return same([]span{{c, c}}) }
+func (r *rxReader) escaped() (lo, hi []expression.Span, err error) {
+	same := func(s []expression.Span) ([]expression.Span, []expression.Span, error) { return s, s, nil }
+	char := func(c rune) ([]expression.Span, []expression.Span, error) {
+		return same([]expression.Span{{Lo: c, Hi: c}})
+	}
 	c, size := utf8.DecodeRuneInString(r.text[r.at:])
 	r.at += size
 	switch c {
 	case 'd':
-		return same([]span{{'0', '9'}})
+		return same([]expression.Span{{Lo: '0', Hi: '9'}})
 	case 'D':
-		return same(except([]span{{'0', '9'}}))
+		return same(expression.Complement([]expression.Span{{Lo: '0', Hi: '9'}}))
 	case 'w':
 		return same(words())
 	case 'W':
-		return same(except(words()))
+		return same(expression.Complement(words()))
 	case 's':
 		return blanks(), anyBlanks(), nil
 	case 'S':
-		return except(anyBlanks()), except(blanks()), nil
+		return expression.Complement(anyBlanks()), expression.Complement(blanks()), nil
 	case 'n':
 		return char('\n')
 	case 'r':
@@ -483,7 +493,7 @@ func (r *rxReader) escaped() (lo, hi []span, err error) {
 		case !exact:
 			return nil, nil, r.unsupported(`\P of that property`)
 		}
-		return same(except(set))
+		return same(expression.Complement(set))
 	}
 	if c < utf8.RuneSelf && (unicode.IsLetter(c) || unicode.IsDigit(c)) {
 		return nil, nil, r.wrong(`\%c is not an escape`, c)
@@ -526,7 +536,7 @@ func (r *rxReader) code(c rune) (rune, error) {
 }
 
 // property reads the name that follows \p. exact: the set is all of it.
-func (r *rxReader) property() (set []span, exact bool, err error) {
+func (r *rxReader) property() (set []expression.Span, exact bool, err error) {
 	if r.at >= len(r.text) {
 		return nil, false, r.wrong(`\p wants a property`)
 	}
@@ -560,9 +570,9 @@ func (r *rxReader) property() (set []span, exact bool, err error) {
 	}
 	switch {
 	case name == "Any":
-		set = every()
+		set = expression.AnyChar()
 	case name == "ASCII":
-		set = []span{{0, utf8.RuneSelf - 1}}
+		set = []expression.Span{{Lo: 0, Hi: utf8.RuneSelf - 1}}
 	case table == nil:
 		return nil, false, r.unsupported(`the property \p{` + strconv.QuoteToASCII(name) + "}")
 	default:
@@ -572,20 +582,20 @@ func (r *rxReader) property() (set []span, exact bool, err error) {
 		for _, s := range table.R32 {
 			set = appendRange(set, rune(s.Lo), rune(s.Hi), rune(s.Stride))
 		}
-		set = ordered(set)
+		set = expression.Normalize(set)
 	}
 	if not {
-		set = except(set)
+		set = expression.Complement(set)
 	}
-	return set, true, r.spend(2 * len(set))
+	return set, true, r.Spend(2 * len(set))
 }
 
-func appendRange(set []span, lo, hi, stride rune) []span {
+func appendRange(set []expression.Span, lo, hi, stride rune) []expression.Span {
 	if stride == 1 {
-		return append(set, span{lo, hi})
+		return append(set, expression.Span{Lo: lo, Hi: hi})
 	}
 	for c := lo; c <= hi; c += stride {
-		set = append(set, span{c, c})
+		set = append(set, expression.Span{Lo: c, Hi: c})
 	}
 	return set
 }
@@ -601,75 +611,75 @@ var categories = map[string]string{
 }
 
 // someOf are characters of the properties of emoji, which Go's tables do not have: those that surely are of them.
-func someOf(name string) ([]span, bool) {
+func someOf(name string) ([]expression.Span, bool) {
 	switch name {
 	case "Emoji_Component":
-		return []span{{'#', '#'}, {'*', '*'}, {'0', '9'}, {0x200D, 0x200D}, {0x20E3, 0x20E3}, {0xFE0F, 0xFE0F}, {0x1F1E6, 0x1F1FF}, {0x1F3FB, 0x1F3FF}}, true
+		return []expression.Span{{Lo: '#', Hi: '#'}, {Lo: '*', Hi: '*'}, {Lo: '0', Hi: '9'}, {Lo: 0x200D, Hi: 0x200D}, {Lo: 0x20E3, Hi: 0x20E3}, {Lo: 0xFE0F, Hi: 0xFE0F}, {Lo: 0x1F1E6, Hi: 0x1F1FF}, {Lo: 0x1F3FB, Hi: 0x1F3FF}}, true
 	case "Extended_Pictographic", "Emoji", "Emoji_Presentation", "RGI_Emoji", "Basic_Emoji":
-		return []span{{0x1F300, 0x1F320}, {0x1F32D, 0x1F335}, {0x1F337, 0x1F37C}, {0x1F380, 0x1F393}, {0x1F400, 0x1F43E}, {0x1F600, 0x1F64F}, {0x1F680, 0x1F6C5}}, true
+		return []expression.Span{{Lo: 0x1F300, Hi: 0x1F320}, {Lo: 0x1F32D, Hi: 0x1F335}, {Lo: 0x1F337, Hi: 0x1F37C}, {Lo: 0x1F380, Hi: 0x1F393}, {Lo: 0x1F400, Hi: 0x1F43E}, {Lo: 0x1F600, Hi: 0x1F64F}, {Lo: 0x1F680, Hi: 0x1F6C5}}, true
 	}
 	return nil, false
 }
 
 // class reads a set in brackets.
-func (r *rxReader) class() ([]span, error) {
+func (r *rxReader) class() ([]expression.Span, error) {
 	negated := r.take("^")
-	var lo, hi []span // what is surely in it, and what may be
+	var lo, hi []expression.Span // what is surely in it, and what may be
 	for !r.take("]") {
 		if r.at >= len(r.text) {
 			return nil, r.wrong("a [ without its ]")
 		}
-		if err := r.spend(2); err != nil {
+		if err := r.Spend(2); err != nil {
 			return nil, err
 		}
 		l, h, err := r.member()
 		if err != nil {
 			return nil, err
 		}
-		if r.has("-") && !r.has("-]") && len(l) == 1 && l[0].lo == l[0].hi && len(h) == 1 {
+		if r.has("-") && !r.has("-]") && len(l) == 1 && l[0].Lo == l[0].Hi && len(h) == 1 {
 			r.at++
 			to, _, err := r.member()
 			if err != nil {
 				return nil, err
 			}
-			if len(to) != 1 || to[0].lo != to[0].hi {
-				l = append(append(l, span{'-', '-'}), to...)
-			} else if l[0].hi = to[0].lo; l[0].hi < l[0].lo {
-				return nil, r.wrong("the range %c-%c runs backwards", l[0].lo, l[0].hi)
+			if len(to) != 1 || to[0].Lo != to[0].Hi {
+				l = append(append(l, expression.Span{Lo: '-', Hi: '-'}), to...)
+			} else if l[0].Hi = to[0].Lo; l[0].Hi < l[0].Lo {
+				return nil, r.wrong("the range %c-%c runs backwards", l[0].Lo, l[0].Hi)
 			}
 			h = l
 		}
 		lo, hi = append(lo, l...), append(hi, h...)
-		if err := r.spend(len(l) + len(h)); err != nil {
+		if err := r.Spend(len(l) + len(h)); err != nil {
 			return nil, err
 		}
 	}
 	if negated {
-		return except(r.folded(ordered(hi))), nil
+		return expression.Complement(r.folded(expression.Normalize(hi))), nil
 	}
-	return r.folded(ordered(lo)), nil
+	return r.folded(expression.Normalize(lo)), nil
 }
 
 // posix are the names of [:alpha:] and its like.
 //
 //nolint:gochecknoglobals // a table
-var posix = map[string][]span{
-	"alnum": {{'0', '9'}, {'A', 'Z'}, {'a', 'z'}}, "alpha": {{'A', 'Z'}, {'a', 'z'}}, "ascii": {{0, 0x7F}}, "blank": {{'\t', '\t'}, {' ', ' '}},
-	"cntrl": {{0, 0x1F}, {0x7F, 0x7F}}, "digit": {{'0', '9'}}, "graph": {{'!', '~'}}, "lower": {{'a', 'z'}}, "print": {{' ', '~'}},
-	"punct": {{'!', '/'}, {':', '@'}, {'[', '`'}, {'{', '~'}}, "space": {{'\t', '\r'}, {' ', ' '}}, "upper": {{'A', 'Z'}},
-	"word": {{'0', '9'}, {'A', 'Z'}, {'_', '_'}, {'a', 'z'}}, "xdigit": {{'0', '9'}, {'A', 'F'}, {'a', 'f'}},
+var posix = map[string][]expression.Span{
+	"alnum": {{Lo: '0', Hi: '9'}, {Lo: 'A', Hi: 'Z'}, {Lo: 'a', Hi: 'z'}}, "alpha": {{Lo: 'A', Hi: 'Z'}, {Lo: 'a', Hi: 'z'}}, "ascii": {{Lo: 0, Hi: 0x7F}}, "blank": {{Lo: '\t', Hi: '\t'}, {Lo: ' ', Hi: ' '}},
+	"cntrl": {{Lo: 0, Hi: 0x1F}, {Lo: 0x7F, Hi: 0x7F}}, "digit": {{Lo: '0', Hi: '9'}}, "graph": {{Lo: '!', Hi: '~'}}, "lower": {{Lo: 'a', Hi: 'z'}}, "print": {{Lo: ' ', Hi: '~'}},
+	"punct": {{Lo: '!', Hi: '/'}, {Lo: ':', Hi: '@'}, {Lo: '[', Hi: '`'}, {Lo: '{', Hi: '~'}}, "space": {{Lo: '\t', Hi: '\r'}, {Lo: ' ', Hi: ' '}}, "upper": {{Lo: 'A', Hi: 'Z'}},
+	"word": {{Lo: '0', Hi: '9'}, {Lo: 'A', Hi: 'Z'}, {Lo: '_', Hi: '_'}, {Lo: 'a', Hi: 'z'}}, "xdigit": {{Lo: '0', Hi: '9'}, {Lo: 'A', Hi: 'F'}, {Lo: 'a', Hi: 'f'}},
 }
 
 // member reads one part of a set in brackets.
-func (r *rxReader) member() (lo, hi []span, err error) {
+func (r *rxReader) member() (lo, hi []expression.Span, err error) {
 	if inner, ok := strings.CutPrefix(r.text[r.at:], "[:"); ok {
 		if name, _, ok := strings.Cut(inner, ":]"); ok {
 			if set, ok := posix[strings.TrimPrefix(name, "^")]; ok {
 				r.at += len(name) + 4
 				if strings.HasPrefix(name, "^") {
-					set = except(set)
+					set = expression.Complement(set)
 				}
-				return append([]span(nil), set...), set, nil
+				return append([]expression.Span(nil), set...), set, nil
 			}
 		}
 	}
@@ -678,11 +688,19 @@ func (r *rxReader) member() (lo, hi []span, err error) {
 			return nil, nil, r.wrong("a backslash at the end")
 		}
 		if r.take("b") {
-			return []span{{'\b', '\b'}}, []span{{'\b', '\b'}}, nil
+			return []expression.Span{{Lo: '\b', Hi: '\b'}}, []expression.Span{{Lo: '\b', Hi: '\b'}}, nil
 		}
 		return r.escaped()
 	}
 	c, size := utf8.DecodeRuneInString(r.text[r.at:])
 	r.at += size
-	return []span{{c, c}}, []span{{c, c}}, nil
+	return []expression.Span{{Lo: c, Hi: c}}, []expression.Span{{Lo: c, Hi: c}}, nil
+}
+
+// Sum adds two lengths, each of which below 0 is without bound; a sum has an upper bound.
+func Sum(a, b int) int {
+	if a < 0 || b < 0 {
+		return -1
+	}
+	return min(a+b, expression.MaxNodes)
 }

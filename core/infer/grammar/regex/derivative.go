@@ -1,23 +1,25 @@
-package grammar
+package regex
 
 import (
 	"slices"
+
+	"edged/core/infer/grammar/expression"
 )
 
 // looking turns a regular expression into a term from its end to its beginning: an expression stands for itself and what
 // follows it, since that is what it may look at.
 type looking struct {
-	*language
+	*Language
 	text string
 }
 
 func (p *looking) unsupported(what string) error {
-	return unsupported("regular expression %s: %s", short(p.text), what)
+	return expression.Unsupportedf("regular expression %s: %s", expression.Excerpt(p.text), what)
 }
 
 // node is the term of n and then k. first: n stands where the text begins.
-func (p *looking) node(n *rx, k *term, first bool) (*term, error) {
-	if err := p.spend(8 + len(n.set)); err != nil {
+func (p *looking) node(n *Pattern, k *Term, first bool) (*Term, error) {
+	if err := p.Spend(8 + len(n.set)); err != nil {
 		return nil, err
 	}
 	if p.full {
@@ -25,11 +27,11 @@ func (p *looking) node(n *rx, k *term, first bool) (*term, error) {
 	}
 	switch n.op {
 	case rxSet:
-		return p.cat(p.set(n.set), k), nil
+		return p.Cat(p.set(n.set), k), nil
 	case rxCat:
 		return p.row(n.subs, k, first)
 	case rxAlt:
-		var all []*term
+		var all []*Term
 		for _, s := range n.subs {
 			t, err := p.node(s, k, first)
 			if err != nil {
@@ -37,34 +39,34 @@ func (p *looking) node(n *rx, k *term, first bool) (*term, error) {
 			}
 			all = append(all, t)
 		}
-		return p.or(all...), nil
+		return p.Or(all...), nil
 	case rxRepeat:
 		return p.loop(n, k, first)
 	case rxEnd:
-		return p.and(p.nothing, k), nil
+		return p.And(p.nothing, k), nil
 	case rxLook:
 		if !n.back {
-			t, err := p.node(n.subs[0], p.all, false)
+			t, err := p.node(n.subs[0], p.All, false)
 			if err != nil {
 				return nil, err
 			}
 			if n.not {
-				t = p.not(t)
+				t = p.Not(t)
 			}
-			return p.and(t, k), nil
+			return p.And(t, k), nil
 		}
 	case rxEmpty:
 		return k, nil
 	}
-	return p.row([]*rx{n}, k, first)
+	return p.row([]*Pattern{n}, k, first)
 }
 
 // loop is the term of a repetition and then k.
-func (p *looking) loop(n *rx, k *term, first bool) (*term, error) {
+func (p *looking) loop(n *Pattern, k *Term, first bool) (*Term, error) {
 	body := n.subs[0]
 	if body.pure() {
 		t, err := p.node(body, p.nothing, false)
-		return p.cat(p.repeat(t, n.min, n.max), k), err
+		return p.Cat(p.Repeat(t, n.min, n.max), k), err
 	}
 	const unrolled = 32
 	if n.min > unrolled || n.max > unrolled {
@@ -76,12 +78,12 @@ func (p *looking) loop(n *rx, k *term, first bool) (*term, error) {
 			return nil, p.unsupported("it looks around itself within a repetition of nothing")
 		}
 		p.last++
-		again := &term{op: termLoop, id: p.last, empty: k.empty}
+		again := &Term{op: termLoop, id: p.last, empty: k.empty}
 		t, err := p.node(body, again, false)
 		if err != nil {
 			return nil, err
 		}
-		again.subs = []*term{p.or(t, k)}
+		again.subs = []*Term{p.Or(t, k)}
 		out = again
 	}
 	for i := max(n.max, n.min); i > 0; i-- {
@@ -90,15 +92,15 @@ func (p *looking) loop(n *rx, k *term, first bool) (*term, error) {
 			return nil, err
 		}
 		if out = t; i > n.min {
-			out = p.or(t, k)
+			out = p.Or(t, k)
 		}
 	}
 	return out, nil
 }
 
 // row is the term of items and then k. What looks behind looks at the items before it, or knows that the text begins.
-func (p *looking) row(items []*rx, k *term, first bool) (*term, error) {
-	at := slices.IndexFunc(items, func(n *rx) bool {
+func (p *looking) row(items []*Pattern, k *Term, first bool) (*Term, error) {
+	at := slices.IndexFunc(items, func(n *Pattern) bool {
 		return n.op == rxBegin || n.op == rxEdge || n.op == rxLook && n.back
 	})
 	if at < 0 {
@@ -110,7 +112,7 @@ func (p *looking) row(items []*rx, k *term, first bool) (*term, error) {
 		}
 		return k, nil
 	}
-	before, n := &rx{op: rxCat, subs: items[:at]}, items[at]
+	before, n := &Pattern{op: rxCat, subs: items[:at]}, items[at]
 	if !before.pure() {
 		return nil, p.unsupported("it looks behind at what looks around itself")
 	}
@@ -123,7 +125,7 @@ func (p *looking) row(items []*rx, k *term, first bool) (*term, error) {
 		return nil, err
 	}
 	reach := 1 // how far it looks back
-	var behind *term
+	var behind *Term
 	switch n.op {
 	case rxLook:
 		if reach = n.subs[0].most(); !n.subs[0].pure() {
@@ -132,8 +134,8 @@ func (p *looking) row(items []*rx, k *term, first bool) (*term, error) {
 		if behind, err = p.node(n.subs[0], p.nothing, false); err != nil {
 			return nil, err
 		}
-		if behind = p.cat(p.all, behind); n.not {
-			behind = p.not(behind)
+		if behind = p.Cat(p.All, behind); n.not {
+			behind = p.Not(behind)
 		}
 	case rxBegin:
 		behind = p.nothing
@@ -142,29 +144,29 @@ func (p *looking) row(items []*rx, k *term, first bool) (*term, error) {
 		return nil, p.unsupported("it looks behind beyond the group that it stands in")
 	}
 	if n.op != rxEdge {
-		return p.cat(p.and(head, behind), tail), nil
+		return p.Cat(p.And(head, behind), tail), nil
 	}
-	word, other := p.set(words()), p.set(except(words()))
-	into := [2]*term{p.cat(word, p.all), p.or(p.nothing, p.cat(other, p.all))}
-	from := [2]*term{p.cat(p.all, word), p.or(p.nothing, p.cat(p.all, other))}
+	word, other := p.set(words()), p.set(expression.Complement(words()))
+	into := [2]*Term{p.Cat(word, p.All), p.Or(p.nothing, p.Cat(other, p.All))}
+	from := [2]*Term{p.Cat(p.All, word), p.Or(p.nothing, p.Cat(p.All, other))}
 	if n.not {
 		from[0], from[1] = from[1], from[0]
 	}
-	return p.or(
-		p.cat(p.and(head, from[1]), p.and(into[0], tail)),
-		p.cat(p.and(head, from[0]), p.and(into[1], tail)),
+	return p.Or(
+		p.Cat(p.And(head, from[1]), p.And(into[0], tail)),
+		p.Cat(p.And(head, from[0]), p.And(into[1], tail)),
 	), nil
 }
 
 // alphabet finds the classes of characters that no set tells apart.
-func (l *language) alphabet() error {
+func (l *Language) alphabet() error {
 	var begins []rune
 	for _, s := range l.sets {
-		if err := l.spend(2 * len(s)); err != nil {
+		if err := l.Spend(2 * len(s)); err != nil {
 			return err
 		}
 		for _, r := range s {
-			begins = append(begins, r.lo, r.hi+1)
+			begins = append(begins, r.Lo, r.Hi+1)
 		}
 	}
 	slices.Sort(begins)
@@ -174,16 +176,16 @@ func (l *language) alphabet() error {
 	found := map[string]int{}
 	key := make([]byte, len(l.sets))
 	for i := 0; i+1 < len(begins); i++ {
-		if err := l.spend(1 + len(l.sets)/4); err != nil {
+		if err := l.Spend(1 + len(l.sets)/4); err != nil {
 			return err
 		}
 		some := byte(0)
 		for k, s := range l.sets {
-			for at[k] < len(s) && s[at[k]].hi < begins[i] {
+			for at[k] < len(s) && s[at[k]].Hi < begins[i] {
 				at[k]++
 			}
 			key[k] = 0
-			if at[k] < len(s) && s[at[k]].lo <= begins[i] {
+			if at[k] < len(s) && s[at[k]].Lo <= begins[i] {
 				key[k], some = 1, 1
 			}
 		}
@@ -199,13 +201,13 @@ func (l *language) alphabet() error {
 				l.has[k] = append(l.has[k], key[k] == 1)
 			}
 		}
-		l.classes[n] = append(l.classes[n], span{begins[i], begins[i+1] - 1})
+		l.classes[n] = append(l.classes[n], expression.Span{Lo: begins[i], Hi: begins[i+1] - 1})
 	}
 	return nil
 }
 
 // after is the derivative of a term by a class of characters.
-func (l *language) after(t *term, class int) (*term, error) {
+func (l *Language) after(t *Term, class int) (*Term, error) {
 	switch t.op {
 	case termNone, termEmpty:
 		return l.none, nil
@@ -219,10 +221,10 @@ func (l *language) after(t *term, class int) (*term, error) {
 	if d, ok := l.derived[key]; ok {
 		return d, nil
 	}
-	if err := l.spend(6 + 3*len(t.subs)); err != nil {
+	if err := l.Spend(6 + 3*len(t.subs)); err != nil {
 		return nil, err
 	}
-	var subs []*term
+	var subs []*Term
 	for i, s := range t.subs {
 		if t.op == termCat && i > 0 && !t.subs[0].empty {
 			break
@@ -233,24 +235,24 @@ func (l *language) after(t *term, class int) (*term, error) {
 		}
 		subs = append(subs, d)
 	}
-	var out *term
+	var out *Term
 	switch t.op {
 	case termCat:
-		if out = l.cat(subs[0], t.subs[1]); len(subs) > 1 {
-			out = l.or(out, subs[1])
+		if out = l.Cat(subs[0], t.subs[1]); len(subs) > 1 {
+			out = l.Or(out, subs[1])
 		}
 	case termOr:
-		out = l.or(subs...)
+		out = l.Or(subs...)
 	case termAnd:
-		out = l.and(subs...)
+		out = l.And(subs...)
 	case termNot:
-		out = l.not(subs[0])
+		out = l.Not(subs[0])
 	case termRepeat:
 		most := t.max
 		if most > 0 {
 			most--
 		}
-		out = l.cat(subs[0], l.repeat(t.subs[0], max(t.min-1, 0), most))
+		out = l.Cat(subs[0], l.Repeat(t.subs[0], max(t.min-1, 0), most))
 	default:
 		out = subs[0]
 	}

@@ -1,4 +1,4 @@
-package grammar
+package schema
 
 import (
 	"fmt"
@@ -7,41 +7,34 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-)
 
-// A schema is turned into an expression of texts that are valid under it: of those that are written on one line, with one
-// space after each comma and colon, and with the properties in the order of the schema. Not every valid text is among
-// them, and none that is not valid.
-//
-// What is served stands in docs/constrained.md, which the tests write. A keyword that says nothing about the type that it
-// stands beside is passed over, as are those that only describe and those that no draft knows: they assert nothing. What
-// asserts something that is not served is ErrUnsupported, with its name and where it stands.
-//
-// An object has properties beyond those that are listed where additionalProperties is true or a schema, and where no
-// properties are listed at all.
+	"edged/core/infer/grammar/expression"
+	"edged/core/infer/grammar/jsonvalue"
+	"edged/core/infer/grammar/regex"
+)
 
 // maxAlternatives bounds what anyOf and allOf multiply to.
 const maxAlternatives = 256
 
-// schema reads a schema.
-func (s *source) schema(raw []byte) (*expr, error) {
-	root, err := readValue(raw)
+// Read reads a schema.
+func Read(s *expression.Source, raw []byte) (*expression.Expr, error) {
+	root, err := jsonvalue.Read(raw)
 	if err != nil {
-		return nil, wrong("schema: it is not JSON: %v", err)
+		return nil, expression.Syntaxf("schema: it is not JSON: %v", err)
 	}
-	r := &schemaReader{src: s, root: root, refs: map[string]int{}, expanded: map[*value][]facts{}, classes: map[string]int{}, machines: map[string]*machine{}}
+	r := &schemaReader{src: s, root: root, refs: map[string]int{}, expanded: map[*jsonvalue.Value][]facts{}, classes: map[string]int{}, machines: map[string]*regex.Machine{}}
 	return r.read(root, "")
 }
 
 type schemaReader struct {
-	src   *source
-	root  *value
+	src   *expression.Source
+	root  *jsonvalue.Value
 	refs  map[string]int // rules, by pointer
 	depth int
 
-	expanded map[*value][]facts
-	classes  map[string]int      // of equal values, by what they are made of
-	machines map[string]*machine // of patterns, by their text
+	expanded map[*jsonvalue.Value][]facts
+	classes  map[string]int            // of equal values, by what they are made of
+	machines map[string]*regex.Machine // of patterns, by their text
 }
 
 //nolint:gochecknoglobals // tables
@@ -85,21 +78,21 @@ func nameOf(path string) string {
 }
 
 // read is the expression of a schema; path says where it stands.
-func (r *schemaReader) read(v *value, path string) (*expr, error) {
-	if r.depth++; r.depth > maxNesting {
-		return nil, fmt.Errorf("%w: schema: %s nests deeper than %d", ErrTooLarge, nameOf(path), maxNesting)
+func (r *schemaReader) read(v *jsonvalue.Value, path string) (*expression.Expr, error) {
+	if r.depth++; r.depth > expression.MaxNesting {
+		return nil, fmt.Errorf("%w: schema: %s nests deeper than %d", expression.ErrTooLarge, nameOf(path), expression.MaxNesting)
 	}
 	defer func() { r.depth-- }()
-	if err := r.src.spend(8 + len(v.keys) + len(path)/16); err != nil {
+	if err := r.src.Spend(8 + len(v.Keys) + len(path)/16); err != nil {
 		return nil, err
 	}
 	switch key := alone(v); key {
 	case "$ref":
-		return r.reference(v.fields[key], in(path, key))
+		return r.reference(v.Fields[key], in(path, key))
 	case "anyOf", "oneOf", "allOf":
 		// What is not to be merged stays apart, and a $ref in it a rule: a schema may contain itself this way.
-		sub, at := v.fields[key], in(path, key)
-		if key == "allOf" && (sub.kind != 'a' || len(sub.items) != 1) {
+		sub, at := v.Fields[key], in(path, key)
+		if key == "allOf" && (sub.Kind != 'a' || len(sub.Items) != 1) {
 			break
 		}
 		_, changed, err := r.combine(key, sub, at, 0)
@@ -114,21 +107,21 @@ func (r *schemaReader) read(v *value, path string) (*expr, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := alt()
+	out := expression.Alternative()
 	for _, f := range all {
 		e, err := r.facts(f, path)
 		if err != nil {
 			return nil, err
 		}
-		out.subs = append(out.subs, e)
+		out.Subs = append(out.Subs, e)
 	}
-	return oneOf(out.subs), nil
+	return oneOf(out.Subs), nil
 }
 
 // each is one of a list of schemas.
-func (r *schemaReader) each(list *value, path string) (*expr, error) {
-	var out []*expr
-	for i, item := range list.items {
+func (r *schemaReader) each(list *jsonvalue.Value, path string) (*expression.Expr, error) {
+	var out []*expression.Expr
+	for i, item := range list.Items {
 		e, err := r.read(item, path+"["+strconv.Itoa(i)+"]")
 		if err != nil {
 			return nil, err
@@ -138,11 +131,11 @@ func (r *schemaReader) each(list *value, path string) (*expr, error) {
 	return oneOf(out), nil
 }
 
-func oneOf(all []*expr) *expr {
+func oneOf(all []*expression.Expr) *expression.Expr {
 	if len(all) == 1 {
 		return all[0]
 	}
-	return literals(all)
+	return expression.Choice(all)
 }
 
 // asserts tells whether a keyword says anything about a value.
@@ -152,9 +145,9 @@ func asserts(key string) bool {
 }
 
 // alone is the one keyword of a schema that asserts something; "" where there is not one.
-func alone(v *value) string {
+func alone(v *jsonvalue.Value) string {
 	found := ""
-	for _, k := range v.keys {
+	for _, k := range v.Keys {
 		if !asserts(k) {
 			continue
 		}
@@ -167,20 +160,20 @@ func alone(v *value) string {
 }
 
 // target is what a $ref points to.
-func (r *schemaReader) target(ref *value, path string) (*value, error) {
-	if ref.kind != 's' {
-		return nil, wrong("schema: %s is not a text", nameOf(path))
+func (r *schemaReader) target(ref *jsonvalue.Value, path string) (*jsonvalue.Value, error) {
+	if ref.Kind != 's' {
+		return nil, expression.Syntaxf("schema: %s is not a text", nameOf(path))
 	}
-	text := ref.text
-	if id := r.root.get("$id"); id != nil && id.kind == 's' && id.text != "" {
-		text = strings.TrimPrefix(text, strings.TrimSuffix(id.text, "#"))
+	text := ref.Text
+	if id := r.root.Get("$id"); id != nil && id.Kind == 's' && id.Text != "" {
+		text = strings.TrimPrefix(text, strings.TrimSuffix(id.Text, "#"))
 		if text == "" {
 			text = "#"
 		}
 	}
 	pointer, ok := strings.CutPrefix(text, "#")
 	if !ok {
-		return nil, unsupported("schema: %s: %s points outside of the schema", nameOf(path), short(ref.text))
+		return nil, expression.Unsupportedf("schema: %s: %s points outside of the schema", nameOf(path), expression.Excerpt(ref.Text))
 	}
 	if pointer != "" && pointer[0] != '/' {
 		return r.anchor(pointer, path)
@@ -194,12 +187,12 @@ func (r *schemaReader) target(ref *value, path string) (*value, error) {
 			key = plain
 		}
 		key = strings.ReplaceAll(strings.ReplaceAll(key, "~1", "/"), "~0", "~")
-		next := at.get(key)
-		if n, err := strconv.Atoi(key); err == nil && at.kind == 'a' && n >= 0 && n < len(at.items) {
-			next = at.items[n]
+		next := at.Get(key)
+		if n, err := strconv.Atoi(key); err == nil && at.Kind == 'a' && n >= 0 && n < len(at.Items) {
+			next = at.Items[n]
 		}
 		if next == nil {
-			return nil, wrong("schema: %s: %s is not there", nameOf(path), short(ref.text))
+			return nil, expression.Syntaxf("schema: %s: %s is not there", nameOf(path), expression.Excerpt(ref.Text))
 		}
 		at = next
 	}
@@ -207,80 +200,80 @@ func (r *schemaReader) target(ref *value, path string) (*value, error) {
 }
 
 // anchor is the definition with an $anchor of some name.
-func (r *schemaReader) anchor(name, path string) (*value, error) {
+func (r *schemaReader) anchor(name, path string) (*jsonvalue.Value, error) {
 	for _, where := range []string{"$defs", "definitions"} {
-		defs := r.root.get(where)
+		defs := r.root.Get(where)
 		if defs == nil {
 			continue
 		}
-		for _, k := range defs.keys {
-			if err := r.src.spend(1); err != nil {
+		for _, k := range defs.Keys {
+			if err := r.src.Spend(1); err != nil {
 				return nil, err
 			}
-			if a := defs.fields[k].get("$anchor"); a != nil && a.kind == 's' && a.text == name {
-				return defs.fields[k], nil
+			if a := defs.Fields[k].Get("$anchor"); a != nil && a.Kind == 's' && a.Text == name {
+				return defs.Fields[k], nil
 			}
-			if a := defs.fields[k].get("$id"); a != nil && a.kind == 's' && a.text == "#"+name {
-				return defs.fields[k], nil
+			if a := defs.Fields[k].Get("$id"); a != nil && a.Kind == 's' && a.Text == "#"+name {
+				return defs.Fields[k], nil
 			}
 		}
 	}
-	return nil, wrong("schema: %s: %s is not there", nameOf(path), short("#"+name))
+	return nil, expression.Syntaxf("schema: %s: %s is not there", nameOf(path), expression.Excerpt("#"+name))
 }
 
 // reference is a rule for what a $ref points to, made once, so that a schema may contain itself.
-func (r *schemaReader) reference(ref *value, path string) (*expr, error) {
+func (r *schemaReader) reference(ref *jsonvalue.Value, path string) (*expression.Expr, error) {
 	to, err := r.target(ref, path)
 	if err != nil {
 		return nil, err
 	}
-	number, ok := r.refs[ref.text]
+	number, ok := r.refs[ref.Text]
 	if !ok {
-		if number, err = r.src.add(ref.text, seq()); err != nil {
+		if number, err = r.src.Add(ref.Text, expression.Sequence()); err != nil {
 			return nil, err
 		}
-		r.refs[ref.text] = number
-		body, err := r.read(to, ref.text)
+		r.refs[ref.Text] = number
+		body, err := r.read(to, ref.Text)
 		if err != nil {
 			return nil, err
 		}
-		r.src.rules[number].body = body
+		r.src.Rules[number].Body = body
 	}
-	return call1(number), nil
+	return expression.Call(number), nil
 }
 
 // expand turns a schema into alternatives without combinations at their top. Each schema is expanded once, however many lead to
 // it: a chain of pairs doubles with each link otherwise.
-func (r *schemaReader) expand(v *value, path string, depth int) ([]facts, error) {
+func (r *schemaReader) expand(v *jsonvalue.Value, path string, depth int) ([]facts, error) {
 	if known, ok := r.expanded[v]; ok {
 		return known, nil
 	}
 	switch {
-	case depth > maxNesting:
-		return nil, wrong("schema: %s: $ref, allOf and anyOf run in a circle", nameOf(path))
-	case v.kind == 't':
+	case depth > expression.MaxNesting:
+		return nil, expression.Syntaxf("schema: %s: $ref, allOf and anyOf run in a circle", nameOf(path))
+	case v.Kind == 't':
 		return []facts{{}}, nil
-	case v.kind == 'f':
+	case v.Kind == 'f':
 		return nil, nil
-	case v.kind != 'o':
-		return nil, wrong("schema: %s is neither an object nor true or false", nameOf(path))
+	case v.Kind != 'o':
+		return nil, expression.Syntaxf("schema: %s is neither an object nor true or false", nameOf(path))
 	}
-	if err := r.src.spend(8 + 4*len(v.keys) + len(path)/16); err != nil {
+	if err := r.src.Spend(8 + 4*len(v.Keys) + len(path)/16); err != nil {
 		return nil, err
 	}
 	own := facts{}
-	for _, key := range v.keys {
+	for _, key := range v.Keys {
 		if _, known := keywords[key]; known {
-			own[key] = v.fields[key]
+			own[key] = v.Fields[key]
 		} else if slices.Contains(asserting, key) {
-			return nil, unsupported("schema: the keyword %s", nameOf(in(path, key)))
+			return nil, expression.Unsupportedf("schema: the keyword %s", nameOf(in(path, key)))
 		}
 	}
 	if err := own.check(path); err != nil {
 		return nil, err
 	}
 	out := []facts{own}
-	for _, key := range v.keys {
+	for _, key := range v.Keys {
 		if !slices.Contains(combinations, key) {
 			continue
 		}
@@ -296,7 +289,7 @@ func (r *schemaReader) expand(v *value, path string, depth int) ([]facts, error)
 		}
 	}
 	for _, key := range unevaluated {
-		if sub := v.fields[key]; sub != nil {
+		if sub := v.Fields[key]; sub != nil {
 			out = close1(out, key, sub)
 		}
 	}
@@ -305,7 +298,7 @@ func (r *schemaReader) expand(v *value, path string, depth int) ([]facts, error)
 }
 
 // close1 says of each alternative what may be there beyond what it lists.
-func close1(all []facts, key string, sub *value) []facts {
+func close1(all []facts, key string, sub *jsonvalue.Value) []facts {
 	var out []facts
 	for _, f := range all {
 		f = maps.Clone(f)
@@ -316,7 +309,7 @@ func close1(all []facts, key string, sub *value) []facts {
 			}
 		case f["prefixItems"] != nil && f["items"] == nil, f["items"] == nil:
 			f["items"] = sub
-		case f["items"].kind == 'a' && f["additionalItems"] == nil:
+		case f["items"].Kind == 'a' && f["additionalItems"] == nil:
 			f["additionalItems"] = sub
 		}
 		out = append(out, f)
@@ -325,8 +318,8 @@ func close1(all []facts, key string, sub *value) []facts {
 }
 
 // parts are lists of alternatives, one of each of which holds, that one keyword stands for.
-func (r *schemaReader) parts(key string, v *value, path string, depth int) ([][]facts, error) {
-	sub := v.fields[key]
+func (r *schemaReader) parts(key string, v *jsonvalue.Value, path string, depth int) ([][]facts, error) {
+	sub := v.Fields[key]
 	switch key {
 	case "$ref":
 		to, err := r.target(sub, path)
@@ -349,12 +342,12 @@ func (r *schemaReader) parts(key string, v *value, path string, depth int) ([][]
 }
 
 // conditional is if, then and else: either the condition and what follows from it, or neither.
-func (r *schemaReader) conditional(v *value, path string, depth int) ([]facts, error) {
-	then, other := v.fields["then"], v.fields["else"]
+func (r *schemaReader) conditional(v *jsonvalue.Value, path string, depth int) ([]facts, error) {
+	then, other := v.Fields["then"], v.Fields["else"]
 	if then == nil && other == nil {
 		return []facts{{}}, nil
 	}
-	branch := func(all []facts, sub *value, name string) ([]facts, error) {
+	branch := func(all []facts, sub *jsonvalue.Value, name string) ([]facts, error) {
 		if sub == nil {
 			return all, nil
 		}
@@ -364,14 +357,14 @@ func (r *schemaReader) conditional(v *value, path string, depth int) ([]facts, e
 		}
 		return r.product(all, more, path)
 	}
-	yes, err := r.expand(v.fields["if"], path, depth+1)
+	yes, err := r.expand(v.Fields["if"], path, depth+1)
 	if err != nil {
 		return nil, err
 	}
 	if yes, err = branch(yes, then, "then"); err != nil {
 		return nil, err
 	}
-	no, err := r.negated(v.fields["if"], path, depth)
+	no, err := r.negated(v.Fields["if"], path, depth)
 	if err != nil {
 		return nil, err
 	}
@@ -383,24 +376,24 @@ func (r *schemaReader) conditional(v *value, path string, depth int) ([]facts, e
 
 // without says that an object has no property of some name.
 func without(key string) facts {
-	props := object()
-	props.set(key, &value{kind: 'f'})
+	props := jsonvalue.NewObject()
+	props.Set(key, &jsonvalue.Value{Kind: 'f'})
 	return facts{"properties": props}
 }
 
 func needs(keys ...string) facts { return facts{"required": listOf(keys)} }
 
 // dependent is what the presence of one property demands.
-func (r *schemaReader) dependent(key string, v *value, path string, depth int) ([][]facts, error) {
-	if v.kind != 'o' {
-		return nil, wrong("schema: %s is not an object", nameOf(path))
+func (r *schemaReader) dependent(key string, v *jsonvalue.Value, path string, depth int) ([][]facts, error) {
+	if v.Kind != 'o' {
+		return nil, expression.Syntaxf("schema: %s is not an object", nameOf(path))
 	}
 	var out [][]facts
-	for _, name := range v.keys {
-		sub := v.fields[name]
+	for _, name := range v.Keys {
+		sub := v.Fields[name]
 		alternatives := []facts{without(name)}
 		switch {
-		case sub.kind == 'a' && key != "dependentSchemas":
+		case sub.Kind == 'a' && key != "dependentSchemas":
 			alternatives = append(alternatives, needs(append([]string{name}, texts(sub)...)...))
 		default:
 			more, err := r.expand(sub, in(path, name), depth+1)
@@ -418,12 +411,12 @@ func (r *schemaReader) dependent(key string, v *value, path string, depth int) (
 }
 
 // combine expands the value of allOf, anyOf or oneOf. changed: the alternatives say more than their schemas do.
-func (r *schemaReader) combine(key string, v *value, path string, depth int) (all []facts, changed bool, err error) {
-	if v.kind != 'a' || len(v.items) == 0 {
-		return nil, false, wrong("schema: %s is not a list of schemas", nameOf(path))
+func (r *schemaReader) combine(key string, v *jsonvalue.Value, path string, depth int) (all []facts, changed bool, err error) {
+	if v.Kind != 'a' || len(v.Items) == 0 {
+		return nil, false, expression.Syntaxf("schema: %s is not a list of schemas", nameOf(path))
 	}
 	var groups [][]facts
-	for i, item := range v.items {
+	for i, item := range v.Items {
 		one, err := r.expand(item, path+"["+strconv.Itoa(i)+"]", depth+1)
 		if err != nil {
 			return nil, false, err
@@ -447,14 +440,14 @@ func (r *schemaReader) combine(key string, v *value, path string, depth int) (al
 			continue
 		}
 		if out = append(out, g...); len(out) > maxAlternatives {
-			return nil, false, fmt.Errorf("%w: schema: %s has more than %d alternatives", ErrTooLarge, nameOf(path), maxAlternatives)
+			return nil, false, fmt.Errorf("%w: schema: %s has more than %d alternatives", expression.ErrTooLarge, nameOf(path), maxAlternatives)
 		}
 	}
 	return out, changed, nil
 }
 
 // exclusive makes groups of alternatives such that no value is in two of them.
-func (r *schemaReader) exclusive(groups [][]facts, v *value, path string, depth int) (_ [][]facts, changed bool, _ error) {
+func (r *schemaReader) exclusive(groups [][]facts, v *jsonvalue.Value, path string, depth int) (_ [][]facts, changed bool, _ error) {
 	if apart, err := r.listsApart(groups); apart || err != nil {
 		return groups, false, err
 	}
@@ -479,7 +472,7 @@ func (r *schemaReader) exclusive(groups [][]facts, v *value, path string, depth 
 // product joins every alternative of a with every one of b.
 func (r *schemaReader) product(a, b []facts, path string) ([]facts, error) {
 	if len(a)*len(b) > maxAlternatives {
-		return nil, fmt.Errorf("%w: schema: %s has more than %d alternatives", ErrTooLarge, nameOf(path), maxAlternatives)
+		return nil, fmt.Errorf("%w: schema: %s has more than %d alternatives", expression.ErrTooLarge, nameOf(path), maxAlternatives)
 	}
 	var out []facts
 	for _, x := range a {
@@ -488,7 +481,7 @@ func (r *schemaReader) product(a, b []facts, path string) ([]facts, error) {
 			if err != nil {
 				return nil, err
 			}
-			if t := m["type"]; t != nil && t.kind == 'a' && len(t.items) == 0 {
+			if t := m["type"]; t != nil && t.Kind == 'a' && len(t.Items) == 0 {
 				continue // nothing is of no type
 			}
 			out = append(out, m)
