@@ -365,6 +365,9 @@ func (k *checker) memory(ctx context.Context, s *session, req backend.LoadReques
 	k.plan = &plan
 	detail := fmt.Sprintf("%s of %s: weights %s mapped, derived %s, attention cache %s, scratch %s, adapters %s, draft model %s",
 		bytesText(plan.Total), bytesText(plan.Available), bytesText(plan.Weights), bytesText(plan.Derived), bytesText(plan.KV), bytesText(plan.Scratch), bytesText(plan.Adapters), bytesText(plan.Draft))
+	if plan.OnDisk > 0 {
+		detail += fmt.Sprintf("; %s stay in the file, of which a token reads one row", bytesText(plan.OnDisk))
+	}
 	if !plan.Fits {
 		k.problem("memory", errors.New(detail+": does not fit"), "lower backend.context or backend.max_sequences, set backend.kv = \"q8_0\", or choose a smaller model; backend.ignore_plan = true loads it regardless")
 		return req.IgnorePlan

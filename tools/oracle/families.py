@@ -149,6 +149,15 @@ FAMILIES = {
                                       "tie_word_embeddings": False}, True),
     "jamba": ("jamba", common(layers=4, attn_layer_period=4, attn_layer_offset=1, expert_layer_period=2, expert_layer_offset=1, num_experts=4,
                               num_experts_per_tok=2, mamba_d_state=8, mamba_dt_rank=4), True),
+    "gemma3n": ("gemma3n_text", common(layers=22, heads=2, kv=1, ffn=32, head_dim=8, sliding_window=16, num_kv_shared_layers=2, laurel_rank=8,
+                                       hidden_size_per_layer_input=8, vocab_size_per_layer_input=VOCAB), True),
+    "gemma4": ("gemma4_text", common(layers=8, kv=1, head_dim=8, global_head_dim=16, sliding_window=16, hidden_size_per_layer_input=8,
+                                     vocab_size_per_layer_input=VOCAB, num_kv_shared_layers=4, use_double_wide_mlp=True,
+                                     final_logit_softcapping=12.0, layer_types=["sliding_attention", "full_attention"] * 4), True),
+    "gemma4_moe": ("gemma4_text", common(layers=3, head_dim=8, global_head_dim=16, num_global_key_value_heads=1, attention_k_eq_v=True,
+                                         enable_moe_block=True, num_experts=4, top_k_experts=2, moe_intermediate_size=24,
+                                         final_logit_softcapping=12.0, hidden_size_per_layer_input=0, vocab_size_per_layer_input=VOCAB, sliding_window=16,
+                                         layer_types=["sliding_attention", "sliding_attention", "full_attention"]), True),
 }
 
 
@@ -161,25 +170,33 @@ def config(kind, settings):
     return transformers.AutoConfig.for_model(kind, **given)
 
 
-def fill(model, seed):
+# Factors of what attention adds, for models of so many layers that keys in float16 would lead elsewhere.
+QUIET = {"gemma3n": 0.25}
+
+
+def fill(model, seed, quiet=1.0):
     """Random weights with useful margins, exact in float16, bfloat16 and float32 at once."""
     draw = torch.Generator().manual_seed(seed)
     tied = bool(getattr(model.config, "tie_word_embeddings", False))
     embedding = model.get_input_embeddings().weight
     with torch.no_grad():
-        tensors = sorted(model.named_parameters()) + sorted((n, b) for n, b in model.named_buffers() if n.endswith("score_correction_bias"))
+        tensors = sorted(model.named_parameters()) + sorted((n, b) for n, b in model.named_buffers() if n.endswith(("score_correction_bias", "layer_scalar")))
         for name, p in tensors:
             noise = torch.randn(p.shape, generator=draw)
             if p is embedding:
                 value = noise * (0.15 if tied else 1.0)
+            elif name.endswith("coefs.weight"):  # of streams that are added to themselves in every layer
+                value = noise * 0.2
             elif p.dim() >= 2:
                 value = noise * 1.4 / p.shape[-1] ** 0.5
-            elif name.endswith("weight"):  # a norm, around its neutral value
+            elif name.endswith(("weight", "layer_scalar", "router.scale", "per_expert_scale", "correct_output_scale")):  # a norm, around its neutral value
                 value = p.float().mean().round() + 0.2 * noise
                 if tied and not any(part.isdigit() for part in name.split(".")):
                     value = 3.0 * noise  # the last one: or the last token would win for ever
             else:
                 value = 0.1 * noise
+            if name.endswith(("q_norm.weight", "post_attention_layernorm.weight")):
+                value = value * quiet
             value = value.to(torch.bfloat16).float()
             value[value.abs() < 2.0 ** -13] = 0
             p.copy_(value.to(p.dtype))
@@ -282,7 +299,7 @@ def make(name, out, seed):
     shutil.rmtree(home, ignore_errors=True)
     torch.manual_seed(0)
     model = transformers.AutoModelForCausalLM.from_config(config(kind, settings), dtype=torch.float32).eval()
-    fill(model, seed)
+    fill(model, seed, QUIET.get(name, 1.0))
     model.to(torch.float16).save_pretrained(home)
     (home / "generation_config.json").unlink(missing_ok=True)
     head = {"made_by": f"transformers {transformers.__version__}, torch {torch.__version__.split('+')[0]}, float32, eager attention, no cache",

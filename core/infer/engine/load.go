@@ -85,6 +85,7 @@ func (e *Engine) load(ctx context.Context, req backend.LoadRequest, progress fun
 	// Before anything else reads the file: huge pages of a file are those that are read after the advice. On a machine with
 	// two cores and AVX-512 the plain sum over a file that was cold reads 10 % faster with them.
 	_ = file.Advise(mmap.HugePage)
+	file.AdviseTables()
 	defer func() {
 		if err != nil {
 			_ = m.abandon()

@@ -196,7 +196,7 @@ func (l *layout) measure(f weights.Figures, spec *arch.Spec, req backend.LoadReq
 	if req.MemoryLimit > 0 && (available == 0 || req.MemoryLimit < available) {
 		p.Available = req.MemoryLimit
 	}
-	p.Weights, p.Derived = f.Total-f.Derived, f.Derived
+	p.Weights, p.Derived, p.OnDisk = f.Total-f.Derived, f.Derived, f.OnDisk
 	if l.draft != nil {
 		p.Draft = l.draft.bytes
 	}

@@ -125,6 +125,9 @@ func (a *Adapter) proveInput(w *lora.Adapter) error {
 		a.bytes += matrixBytes(e.A) + matrixBytes(e.B)
 	}
 	if p := w.Prompt; p != nil {
+		if a.model.net.perLayer != nil {
+			return fmt.Errorf("transformer: %s: a soft prompt has no rows for each layer, which every token of the model has: train an adapter of another kind", w.Path)
+		}
 		if p.Rows < 1 || p.Cols != h.Width {
 			return fmt.Errorf("transformer: %s: a soft prompt of (%d, %d): the model's width is %d", w.Path, p.Rows, p.Cols, h.Width)
 		}

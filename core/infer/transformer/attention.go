@@ -19,7 +19,10 @@ type attention struct {
 	rope         int       // index among the network's; -1: none
 	slopes       []float32 // (Heads) ALiBi's; nil: none
 	sinks        []float32 // (Heads); nil: none
-	index        int       // of the block among the attention blocks: the layer in the cache
+	index        int       // of the block among the attention blocks
+	cache        int       // of the block whose keys and values it reads, among those that keep any: the layer in the cache
+	values       norm      // of each head's values
+	keys, vals   int       // values of a row of keys and of values of its own
 	row          int       // values of a row of queries that lie in step.qkv by themselves; 0: beside keys and values
 	latent       bool      // values are the first part of keys
 	text         bool      // keys and values are those of the sequence's text, see cross
@@ -42,10 +45,25 @@ func (b *builder) attention(op *arch.Attention) *attention {
 	}
 	a := &attention{
 		Attention: *op, index: b.attn, scale: op.Scale, rope: b.rope(op.Position), slopes: slopes(op.Position, op.Heads),
-		q: b.linear("attn_q", queries, w), k: b.linear("attn_k", op.KVHeads*op.KeyDim, w), v: b.linear("attn_v", op.KVHeads*op.ValueDim, w),
-		o:     b.linear("attn_output", w, op.Heads*op.ValueDim),
-		qNorm: b.headNorm("attn_q_norm", &op.QKNorm, op.Heads, op.KeyDim), kNorm: b.headNorm("attn_k_norm", &op.QKNorm, op.KVHeads, op.KeyDim),
-		sub: b.norm(&op.Sub, op.Heads*op.ValueDim),
+		q: b.linear("attn_q", queries, w), cache: b.caches,
+	}
+	if op.Owns() {
+		a.k = b.linear("attn_k", op.KVHeads*op.KeyDim, w)
+		a.keys, a.vals = op.KVHeads*op.KeyDim, op.KVHeads*op.ValueDim
+	} else {
+		a.cache = b.cacheOf[op.From-1]
+	}
+	if op.Owns() && !op.KeyValue {
+		a.v = b.linear("attn_v", op.KVHeads*op.ValueDim, w)
+	}
+	a.o = b.linear("attn_output", w, op.Heads*op.ValueDim)
+	a.qNorm = b.headNorm("attn_q_norm", &op.QKNorm, op.Heads, op.KeyDim)
+	if op.Owns() {
+		a.kNorm = b.headNorm("attn_k_norm", &op.QKNorm, op.KVHeads, op.KeyDim)
+	}
+	a.sub = b.norm(&op.Sub, op.Heads*op.ValueDim)
+	if op.ValueEps != 0 {
+		a.values = norm{kind: arch.RMSNorm, eps: op.ValueEps}
 	}
 	if a.scale == 0 {
 		a.scale = float32(1 / math.Sqrt(float64(op.KeyDim)))
@@ -55,10 +73,16 @@ func (b *builder) attention(op *arch.Attention) *attention {
 		a.sinks = b.required(b.prefix+"attn_sinks.weight", op.Heads)
 	}
 	for _, l := range []*linear{&a.q, &a.k, &a.v, &a.o} {
-		b.weigh(l, 1, 1)
+		if l.w != nil {
+			b.weigh(l, 1, 1)
+		}
 	}
 	b.attn++
-	b.last = &a.last
+	if op.Owns() {
+		b.cacheOf[b.layer] = b.caches
+		b.caches++
+		b.last = &a.last
+	}
 	b.net.attentions = append(b.net.attentions, a)
 	return a
 }
@@ -112,17 +136,21 @@ func (a *attention) ld() int {
 	if a.row > 0 {
 		return a.row
 	}
-	return a.q.w.Rows + a.k.w.Rows + a.v.w.Rows
+	return a.q.w.Rows + a.keys + a.vals
 }
 
 // group is the number of query heads of a key head.
 func (a *attention) group() int { return a.Heads / a.KVHeads }
 
 func (a *attention) forward(s *step) {
-	q, kv, ld := a.q.w.Rows, a.k.w.Rows, a.ld()
+	q, ld := a.q.w.Rows, a.ld()
 	s.queue(&a.q, s.qkv, ld)
-	s.queue(&a.k, s.qkv[q:], ld)
-	s.queue(&a.v, s.qkv[q+kv:], ld)
+	if a.k.w != nil {
+		s.queue(&a.k, s.qkv[q:], ld)
+	}
+	if a.v.w != nil {
+		s.queue(&a.v, s.qkv[q+a.keys:], ld)
+	}
 	s.compute(s.p, s.groups, nothing)
 	s.store(a)
 	if a.last {
@@ -180,7 +208,7 @@ func (j *putJob) Do(worker, chunk int) {
 
 func (j *putJob) row(worker, t int) {
 	s, a := j.s, j.a
-	nq, nk, ld := a.q.w.Rows, a.k.w.Rows, a.ld()
+	nq, nk, ld := a.q.w.Rows, a.keys, a.ld()
 	row := s.qkv[t*ld : (t+1)*ld]
 	q, k, v := row[:nq], row[nq:nq+nk], row[nq+nk:]
 	r := &s.rows[t]
@@ -188,9 +216,17 @@ func (j *putJob) row(worker, t int) {
 		nq /= 2
 		q = j.apart(q, t)
 	}
+	if a.KeyValue {
+		copy(v, k)
+	}
 	if !a.QKNorm.After {
 		s.normHeads(&a.qNorm, q, a.KeyDim, worker, t)
 		s.normHeads(&a.kNorm, k, a.KeyDim, worker, t)
+	}
+	if !a.values.none() {
+		for at := 0; at < len(v); at += a.ValueDim {
+			a.values.apply(s.k, v[at:at+a.ValueDim], v[at:at+a.ValueDim])
+		}
 	}
 	clip(row, a.Clip) // OLMoE: behind the norms; others that clip have none
 	if a.rope >= 0 {
@@ -211,16 +247,19 @@ func (j *putJob) row(worker, t int) {
 	for i := range q {
 		q[i] *= f
 	}
+	if !a.Owns() {
+		return
+	}
 	if c, i := prefixOf(r.uses, r.token); c != nil {
 		quant.Row(k, c.prefix[a.index].K, i)
 		quant.Row(v, c.prefix[a.index].V, i)
 	}
 	kvs := s.m.kv
-	l, mem := kvs.Layer(a.index), kvs.Mem()
+	l, mem := kvs.Layer(a.cache), kvs.Mem()
 	page := int(r.seq.Table()[r.pos/kernel.BlockPositions]) * l.Stride
 	slot := r.pos % kernel.BlockPositions
 	for head := range a.KVHeads {
-		kOff, vOff := kvs.Offsets(a.index, head)
+		kOff, vOff := kvs.Offsets(a.cache, head)
 		s.k.PutKV(mem[page+kOff:page+kOff+l.KeyBytes], kvs.Type(), slot, k[head*a.KeyDim:(head+1)*a.KeyDim])
 		s.k.PutKV(mem[page+vOff:page+vOff+l.ValueBytes], kvs.Type(), slot, v[head*a.ValueDim:(head+1)*a.ValueDim])
 	}
@@ -275,6 +314,7 @@ func (s *step) keepWanted(buf []float32, q, ld int) {
 					copy(x[n*w:(n+1)*w], x[t*w:(t+1)*w])
 				}
 				copy(buf[n*ld:n*ld+q], buf[t*ld:t*ld+q])
+				s.moveRow(n, t)
 			}
 			n++
 		}
@@ -285,6 +325,22 @@ func (s *step) keepWanted(buf []float32, q, ld int) {
 	s.t = n
 	s.rows = s.rows[:n]
 	s.groups, s.sub = s.sub, s.groups
+}
+
+// moveRow puts what the layers behind the last that keeps anything still read of row t in the place of row n: angles, and what its
+// token has for every layer.
+func (s *step) moveRow(n, t int) {
+	net := &s.m.net
+	for i := range net.ropes {
+		c, d := s.angles(i, t)
+		a, b := s.angles(i, n)
+		copy(a, c)
+		copy(b, d)
+	}
+	copy(s.streams[n*s.all:(n+1)*s.all], s.streams[t*s.all:(t+1)*s.all])
+	if p := net.perLayer; p != nil {
+		copy(s.token[n*p.all:(n+1)*p.all], s.token[t*p.all:(t+1)*p.all])
+	}
 }
 
 // splitItems is the number of (row, KV head) pairs per thread below which the spans of a long context are shared out
@@ -376,7 +432,7 @@ func (j *attendJob) one(w, item, i, lo, hi int, dst *kernel.Partial) {
 	args := &s.workers[w].args
 	*args = kernel.AttendArgs{
 		Q: s.qkv[at : at+group*a.KeyDim], Group: group, HeadDim: a.KeyDim, ValueDim: a.ValueDim, Type: s.m.kv.Type(),
-		Arena: s.m.kv.Mem(), PageBytes: s.m.kv.Layer(a.index).Stride, Pages: s.rows[t].seq.Table(), SoftCap: a.Cap,
+		Arena: s.m.kv.Mem(), PageBytes: s.m.kv.Layer(a.cache).Stride, Pages: s.rows[t].seq.Table(), SoftCap: a.Cap,
 	}
 	if a.text {
 		args.Pages = s.rows[t].seq.text.Table()
@@ -387,7 +443,7 @@ func (j *attendJob) one(w, item, i, lo, hi int, dst *kernel.Partial) {
 	if a.slopes != nil {
 		args.Slopes, args.Pos = a.slopes[head*group:(head+1)*group], s.rows[t].pos
 	}
-	args.KOff, args.VOff = s.m.kv.Offsets(a.index, head)
+	args.KOff, args.VOff = s.m.kv.Offsets(a.cache, head)
 	args.Latent = a.latent
 	args.Lo, args.Hi = span(lo, hi, i)
 	s.k.Attend(dst, args)

@@ -18,6 +18,10 @@ type builder struct {
 	net     network
 	prefix  string // of the layer's tensors
 	attn    int    // attention blocks so far
+	caches  int    // of them those that keep keys and values of their own
+	layer   int    // that is bound
+	altUp   *altUp // of the layer that is bound
+	cacheOf []int  // of each layer's attention: its place among the caches
 	states  int    // operations with a fixed state so far
 	last    *bool  // of the last operation that passes anything from position to position, see attention.last
 	formats map[quant.Format]int64
@@ -96,6 +100,10 @@ func (b *builder) weigh(l *linear, part, of int) {
 func (b *builder) norm(n *arch.Norm, width int) norm {
 	out := norm{kind: n.Kind, eps: n.Eps}
 	if n.Kind == arch.NoNorm || n.Name == "" {
+		return out
+	}
+	if n.Kind == arch.Factor { // no module that an adapter could replace
+		out.w = b.required(b.prefix+n.Name+".weight", 1)
 		return out
 	}
 	out.w = b.required(b.prefix+n.Name+".weight", width)

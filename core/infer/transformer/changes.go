@@ -66,7 +66,10 @@ func (a *Adapter) bindChanges(w *lora.Adapter) error {
 		}
 		for i, p := range w.Prefix {
 			at := m.net.attentions[i]
-			if p.K == nil || p.V == nil || at.latent || p.K.Rows != w.Prefix[0].K.Rows || p.V.Rows != p.K.Rows || p.K.Cols != at.k.w.Rows || p.V.Cols != at.v.w.Rows {
+			if !at.Owns() || m.net.perLayer != nil {
+				return fmt.Errorf("transformer: %s: a prefix is not served of models whose layers read keys and values of others or rows of their own for each token", w.Path)
+			}
+			if p.K == nil || p.V == nil || at.latent || p.K.Rows != w.Prefix[0].K.Rows || p.V.Rows != p.K.Rows || p.K.Cols != at.KVHeads*at.KeyDim || p.V.Cols != at.KVHeads*at.ValueDim {
 				return fmt.Errorf("transformer: %s: a prefix whose keys and values do not have the shapes of the model's in layer %d", w.Path, i)
 			}
 			a.bytes += matrixBytes(p.K) + matrixBytes(p.V)
@@ -79,8 +82,8 @@ func (a *Adapter) bindChanges(w *lora.Adapter) error {
 			return fmt.Errorf("transformer: %s: %s: the model has no attention of this name that a prompt can stand beside", w.Path, name)
 		}
 		at := m.net.attentions[i]
-		if p.Rows.Cols != at.k.w.Cols || p.Rows.Rows < 1 || at.QKNorm.Of != 0 || at.scale != float32(1/math.Sqrt(float64(at.KeyDim))) || at.Sub.Kind != 0 {
-			return fmt.Errorf("transformer: %s: %s: prompts beside a text are served of attention with inputs of %d values, without norms of its own and with the usual scale", w.Path, name, at.k.w.Cols)
+		if p.Rows.Cols != m.spec.Width || !at.Owns() || at.KeyValue || at.values.kind != 0 || p.Rows.Rows < 1 || at.QKNorm.Of != 0 || at.scale != float32(1/math.Sqrt(float64(at.KeyDim))) || at.Sub.Kind != 0 {
+			return fmt.Errorf("transformer: %s: %s: prompts beside a text are served of attention with inputs of %d values, without norms of its own and with the usual scale", w.Path, name, m.spec.Width)
 		}
 		if c.adaption == nil {
 			c.adaption = make([]*adaption, len(m.net.attentions))

@@ -17,6 +17,7 @@ type network struct {
 	positions  *quant.Matrix // (positions, Width), learned; nil where there are none
 	offset     int           // row of position 0
 	types      *quant.Matrix // (types, Width), added by a token's type; nil where there are none
+	perLayer   *perLayer     // rows that layers read beside x; nil: none
 	units      []unit
 	end        unit           // the norm before the head
 	head       linear         // (Vocab, Width)
@@ -54,8 +55,10 @@ func compile(src source, spec *arch.Spec, k kernel.Kernels) (network, error) {
 	if spec.Embed.Types > 0 {
 		net.types = b.matrix(spec.Prefix+arch.TypesName, spec.Embed.Types, spec.Width)
 	}
+	b.cacheOf = make([]int, len(spec.Layers))
+	net.perLayer = b.perLayer()
 	for n, layer := range spec.Layers {
-		b.prefix = spec.LayerName(n, "")
+		b.prefix, b.layer = spec.LayerName(n, ""), n
 		for i := range layer {
 			b.unit(&layer[i])
 		}
@@ -109,10 +112,23 @@ func (b *builder) unit(sub *arch.Sub) {
 	case arch.MoE:
 		u.op = b.experts(&op)
 		b.net.mixture = true
+	case arch.PerLayer:
+		u.op = b.beside(op.Act)
+	case arch.AltUpPredict:
+		u.op = b.predict(&op)
+	case arch.AltUpCorrect:
+		u.op = b.correct(&op)
+	case arch.AltUpSpread:
+		u.op = b.spread(op.Streams)
+	case arch.AltUpGather:
+		u.op = b.gather(op.Streams)
+	case arch.Laurel:
+		u.op = b.laurel(&op)
 	default:
 		b.fail("an operation of the kind %T is not supported", op)
 	}
 	u.post, u.after = b.norm(&sub.Post, b.spec.Width), b.norm(&sub.After, b.spec.Width)
+	u.joint = b.norm(&sub.Joint, b.spec.Width)
 	b.net.units = append(b.net.units, u)
 }
 

@@ -21,7 +21,7 @@ func (b *builder) cross(op *arch.Cross) *cross {
 	w, n := b.spec.Width, op.Heads*op.HeadDim
 	c := &cross{attention{
 		Attention: arch.Attention{Heads: op.Heads, KVHeads: op.Heads, KeyDim: op.HeadDim, ValueDim: op.HeadDim},
-		scale:     op.Scale, rope: -1, index: b.attn, row: n, text: true,
+		scale:     op.Scale, rope: -1, index: b.attn, cache: b.caches, row: n, text: true,
 		q: b.linear("cross_attn_q", n, w), k: b.linear("cross_attn_k", n, w), v: b.linear("cross_attn_v", n, w),
 		o: b.linear("cross_attn_output", w, n),
 	}}
@@ -32,6 +32,7 @@ func (b *builder) cross(op *arch.Cross) *cross {
 		b.weigh(l, 1, 1)
 	}
 	b.attn++
+	b.caches++
 	b.net.crosses = append(b.net.crosses, c)
 	b.net.attentions = append(b.net.attentions, &c.attention)
 	return c
@@ -134,7 +135,7 @@ type hearJob struct {
 
 func (j *hearJob) Do(_, chunk int) {
 	s, c, pool := j.s, j.c, j.s.m.kv
-	l := pool.Layer(c.index)
+	l := pool.Layer(c.cache)
 	mem, kind := pool.Mem(), pool.Type()
 	lo, hi := s.rowRange(s.t, chunk)
 	for t := lo; t < hi; t++ {
@@ -142,7 +143,7 @@ func (j *hearJob) Do(_, chunk int) {
 		pos := j.at + t
 		page, slot := int(j.text.Page(pos/kernel.BlockPositions))*l.Stride, pos%kernel.BlockPositions
 		for head := range c.KVHeads {
-			kOff, vOff := pool.Offsets(c.index, head)
+			kOff, vOff := pool.Offsets(c.cache, head)
 			a, b := head*c.KeyDim, (head+1)*c.KeyDim
 			s.k.PutKV(mem[page+kOff:page+kOff+l.KeyBytes], kind, slot, k[a:b])
 			s.k.PutKV(mem[page+vOff:page+vOff+l.ValueBytes], kind, slot, v[a:b])

@@ -169,6 +169,9 @@ func (s *step) begin(rows []Row) {
 		pos++
 	}
 	s.run(s.rowChunks(s.t), &s.embed)
+	if p := s.m.net.perLayer; p != nil {
+		p.read(s)
+	}
 }
 
 // group finds the group of a set of adapters, or returns -1.

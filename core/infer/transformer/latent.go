@@ -32,7 +32,7 @@ func (b *builder) latent(op *arch.Latent) *latent {
 		kvA: b.linear("attn_kv_a_mqa", row, w), kvNorm: norm{kind: arch.RMSNorm, eps: op.Eps, w: b.required(b.prefix+"attn_kv_a_norm.weight", op.KVRank)},
 		out: b.linear("attn_output", w, op.Heads*op.ValueDim),
 		core: attention{
-			Attention: arch.Attention{Heads: op.Heads, KVHeads: 1, KeyDim: row, ValueDim: op.KVRank}, index: b.attn, row: op.Heads * row, latent: true,
+			Attention: arch.Attention{Heads: op.Heads, KVHeads: 1, KeyDim: row, ValueDim: op.KVRank}, index: b.attn, cache: b.caches, row: op.Heads * row, latent: true,
 		},
 	}
 	if l.scale == 0 {
@@ -56,6 +56,7 @@ func (b *builder) latent(op *arch.Latent) *latent {
 	b.weigh(&l.kvA, 1, 1)
 	b.weigh(&l.out, 1, 1)
 	b.attn++
+	b.caches++
 	b.last = &l.core.last
 	b.net.attentions = append(b.net.attentions, &l.core)
 	return l
@@ -139,8 +140,8 @@ func (j *latentJob) row(t int) {
 	l.kvNorm.apply(s.k, kv[:l.KVRank], kv[:l.KVRank])
 	s.k.Rotate(kv[l.KVRank:], cos, sin, turn.of.Adjacent)
 	r, kvs := &s.rows[t], s.m.kv
-	c := kvs.Layer(l.core.index)
-	at, _ := kvs.Offsets(l.core.index, 0)
+	c := kvs.Layer(l.core.cache)
+	at, _ := kvs.Offsets(l.core.cache, 0)
 	at += int(r.seq.Table()[r.pos/kernel.BlockPositions]) * c.Stride
 	s.k.PutKV(kvs.Mem()[at:at+c.KeyBytes], kvs.Type(), r.pos%kernel.BlockPositions, kv)
 }

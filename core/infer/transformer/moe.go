@@ -1,6 +1,7 @@
 package transformer
 
 import (
+	"math"
 	"strconv"
 
 	"edged/core/model/arch"
@@ -17,6 +18,8 @@ type experts struct {
 	used      int
 	act       then
 	shared    *expert   // nil: none
+	norm      norm      // of what the router reads; none: the input that is prepared
+	scales    []float32 // (Experts) of the weights; nil: 1
 	gate      []float32 // (Width) of the shared expert's weight; nil: 1
 }
 
@@ -34,6 +37,13 @@ func (b *builder) experts(op *arch.MoE) *experts {
 	b.weigh(&l.router, 1, 1)
 	if op.Router.Corrected {
 		l.corrected = b.required(b.prefix+"exp_probs_b.bias", op.Experts)
+	}
+	if op.Router.Eps != 0 {
+		l.norm = norm{kind: arch.RMSNorm, eps: op.Router.Eps, w: b.required(b.prefix+"ffn_gate_inp.scale.weight", w)}
+		scale(l.norm.w, float32(1/math.Sqrt(float64(w))))
+	}
+	if op.Scaled {
+		l.scales = b.required(b.prefix+"ffn_down_exps.scale.weight", op.Experts)
 	}
 	if op.Shared > 0 {
 		x := b.expert(op.Plain, "_shexp", op.Shared, 1, 1)
@@ -70,10 +80,21 @@ type pick struct {
 
 func (l *experts) forward(s *step) {
 	n := len(l.all)
+	if !l.norm.none() {
+		l.readBare(s)
+	}
 	s.queue(&l.router, s.router, n)
 	s.compute(kernel.Exact, s.groups, nothing) // a rounded logit would send rows to other experts
 	for t := range s.t {
 		l.choose(s.picked[t*l.used:(t+1)*l.used], s.router[t*n:(t+1)*n], s.scores)
+	}
+	for i := range s.picked[:s.t*l.used] {
+		if p := &s.picked[i]; l.scales != nil {
+			p.weight *= l.scales[p.expert]
+		}
+	}
+	if !l.norm.none() && l.shared != nil {
+		s.prepare(s.h, s.t, s.m.spec.Width)
 	}
 	l.together(s)
 	// Ascending, so that each row adds up its experts in an order of its own.
@@ -84,6 +105,15 @@ func (l *experts) forward(s *step) {
 			s.scatterRows(l, e)
 		}
 	}
+}
+
+// readBare makes the residual stream, normalised for the router alone, the input of the next product.
+func (l *experts) readBare(s *step) {
+	w := s.m.spec.Width
+	for t := range s.t {
+		l.norm.apply(s.k, s.gx[t*w:(t+1)*w], s.x[t*w:(t+1)*w])
+	}
+	s.prepare(s.gx, s.t, w)
 }
 
 // together sets out to what every row gets beside its own experts: the shared expert's result, or nothing. It runs first, while

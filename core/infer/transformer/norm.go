@@ -25,6 +25,9 @@ func (n *norm) apply(k kernel.Kernels, y, x []float32) {
 		k.LayerNorm(y, x, n.w, n.b, n.eps)
 	case arch.RMSNorm:
 		k.RMSNorm(y, x, n.w, n.eps)
+	case arch.Factor:
+		copy(y, x)
+		scale(y, n.w[0])
 	default:
 		copy(y, x)
 	}

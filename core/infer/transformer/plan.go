@@ -46,6 +46,8 @@ const (
 	bufRouter
 	bufGX
 	bufGD
+	bufToken
+	bufStreams
 	bufs
 )
 
@@ -77,6 +79,19 @@ func scratchSizes(spec *arch.Spec, o *Options) sizes {
 		need(bufLogits, min(rows, headRows)*int64(spec.Vocab))
 	}
 	need(bufLora, max(rows*width, l[bufLogits]))
+	if n := spec.Streams(); n > 1 {
+		need(bufStreams, rows*width*int64(n))
+		need(bufE, rows*width)
+		need(bufGX, rows*width)
+		need(bufGD, rows*width)
+		need(bufRouter, rows*int64(n*n))
+		z.hidden(rows, n, 1)
+	}
+	if p := &spec.Embed.PerLayer; p.Width > 0 {
+		n := len(spec.Layers) * p.Width
+		need(bufToken, rows*int64(n))
+		need(bufLora, rows*int64(n))
+	}
 	var ropes []arch.Rope
 	for _, layer := range spec.Layers {
 		for i := range layer {
@@ -88,6 +103,9 @@ func scratchSizes(spec *arch.Spec, o *Options) sizes {
 				q, k, v := op.Heads*op.KeyDim, op.KVHeads*op.KeyDim, op.KVHeads*op.ValueDim
 				if op.Gated {
 					q *= 2
+				}
+				if !op.Owns() {
+					k, v = 0, 0
 				}
 				need(bufQKV, rows*int64(q+k+v))
 				need(bufLora, rows*int64(q+k+v))
@@ -146,6 +164,12 @@ func scratchSizes(spec *arch.Spec, o *Options) sizes {
 				z.hidden(rows, op.Hidden, 2)
 			case arch.MLP:
 				z.hidden(rows, op.Hidden, 1)
+			case arch.Laurel:
+				z.hidden(rows, op.Rank, 1)
+			case arch.AltUpCorrect:
+				z.hidden(rows, spec.Embed.PerLayer.Width, 1)
+			case arch.PerLayer:
+				z.hidden(rows, spec.Embed.PerLayer.Width, 1)
 			case arch.MoE:
 				z.hidden(rows, op.Hidden, 2)
 				if op.Shared > 0 {

@@ -27,8 +27,13 @@ type step struct {
 	o    []float32 // (t, Heads·ValueDim) attention's result
 	gate []float32 // (t, Hidden)
 	up   []float32 // (t, Hidden)
-	cos  []float32 // for each rotation: (t, Dim/2)
-	sin  []float32 // for each rotation: (t, Dim/2)
+	// (t, perLayer.all) what the tokens have for all layers
+	token []float32
+	// (t, all) streams of the rows: what was predicted of x, and the others
+	streams []float32
+	all     int       // values of all streams of a row; 0: there is but x
+	cos     []float32 // for each rotation: (t, Dim/2)
+	sin     []float32 // for each rotation: (t, Dim/2)
 
 	pending [2]*unit // the parts whose d and e are still to be added; nil: none
 	first   *norm    // of the embedding, still to be applied; nil: none
@@ -65,6 +70,10 @@ type step struct {
 	mix      mixJob
 	gating   gateJob
 	one      oneJobs
+	rowsOf   rowsJob
+	reads    readJob
+	stream   streamsJob
+	cutOff   cutJob
 	open     openJob
 	deltaMix deltaMixJob
 	delta    deltaJob
@@ -108,6 +117,8 @@ type worker struct {
 	changed []float32          // (Width) B times it
 	act     kernel.Activations // code as the input of a product
 
+	row []float32 // of the table that every layer has a part of
+
 	// A norm that several adapters change, or one in part.
 	mixed      norm
 	mixW, mixB []float32
@@ -119,7 +130,7 @@ func newStep(m *Model, z *sizes, mem []float32) *step {
 	for i, dst := range [bufs]*[]float32{
 		bufX: &s.x, bufD: &s.d, bufE: &s.e, bufH: &s.h, bufQKV: &s.qkv, bufO: &s.o, bufGate: &s.gate, bufUp: &s.up, bufCos: &s.cos,
 		bufSin: &s.sin, bufLogits: &s.logits, bufLora: &s.lora, bufParts: &s.parts, bufRouter: &s.router, bufGX: &s.gx,
-		bufGD: &s.gd,
+		bufGD: &s.gd, bufToken: &s.token, bufStreams: &s.streams,
 	} {
 		n := int(z.lens[i])
 		*dst, mem = mem[:n:n], mem[align(z.lens[i]):]
@@ -135,6 +146,10 @@ func newStep(m *Model, z *sizes, mem []float32) *step {
 		for k := range s.workers[i].sums {
 			s.workers[i].sums[k] = make([]float32, z.partial)
 		}
+	}
+	s.rowsOf.s, s.reads.s, s.stream.s, s.cutOff.s = s, s, s, s
+	if n := m.spec.Streams(); n > 1 {
+		s.all = n * m.spec.Width
 	}
 	s.mix.s, s.scan.s, s.gating.s = s, s, s
 	s.one.split.s, s.one.gate.s = s, s

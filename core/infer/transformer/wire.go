@@ -11,6 +11,7 @@ type op interface {
 // unit is one part of a layer, see arch.Sub: an operation with its norms and the way its result joins the residual stream.
 type unit struct {
 	pre, post, after norm
+	joint            norm // over its result and that of the part beside it
 	op               op
 	wire             arch.Wire
 	fromNorm         bool
@@ -85,6 +86,14 @@ func (s *step) settle(x []float32, worker, t int) {
 		s.normOf(s.first, worker, t).apply(s.k, x, x)
 	}
 	w := len(x)
+	if u := s.pending[1]; u != nil && !u.joint.none() {
+		s.join(worker, t)
+		accumulate(x, s.d[t*w:(t+1)*w])
+		if !u.after.none() {
+			s.normOf(&u.after, worker, t).apply(s.k, x, x)
+		}
+		return
+	}
 	for i, u := range s.pending {
 		if u == nil {
 			continue
@@ -105,6 +114,20 @@ func (s *step) settle(x []float32, worker, t int) {
 			s.normOf(&u.after, worker, t).apply(s.k, x, x)
 		}
 	}
+}
+
+// join makes of the results of row t of two parts the norm of their sum, in d.
+func (s *step) join(worker, t int) {
+	w := s.m.spec.Width
+	d, e := s.d[t*w:(t+1)*w], s.e[t*w:(t+1)*w]
+	for i, x := range [][]float32{d, e} {
+		if post := &s.pending[i].post; !post.none() {
+			s.normOf(post, worker, t).apply(s.k, x, x)
+		}
+		scale(x, s.pending[i].scale)
+	}
+	accumulate(d, e)
+	s.normOf(&s.pending[1].joint, worker, t).apply(s.k, d, d)
 }
 
 // scale multiplies x by f.

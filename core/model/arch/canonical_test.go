@@ -70,6 +70,12 @@ func TestCanonicalTells(t *testing.T) {
 			{Op: Mamba1{}},
 			{Op: Mamba2{}},
 			{Op: Delta{}},
+			{Op: PerLayer{}},
+			{Op: AltUpPredict{}},
+			{Op: AltUpCorrect{}},
+			{Op: AltUpSpread{}},
+			{Op: AltUpGather{}},
+			{Op: Laurel{}},
 		}},
 		Fixes: []Fix{Transpose{}, Split{}, Join{}, AddOne{}, Stack{}, Expand{}},
 	}

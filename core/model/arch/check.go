@@ -3,6 +3,7 @@ package arch
 import (
 	"fmt"
 	"math"
+	"slices"
 )
 
 // Bounds of hyper-parameters: twice and more of the largest published models, and small enough that no product of them
@@ -20,7 +21,9 @@ const (
 	maxStates  = 1 << 10 // values of a row of a scan
 	// maxState is the most values that a sequence keeps of all positions together: a gigabyte, ten times that of any published model.
 	maxState = 1 << 28
-	maxDelta = 512 // keys or values of a head of a delta net
+	// maxStreams bounds the streams of a row; published models have four.
+	maxStreams = 8
+	maxDelta   = 512 // keys or values of a head of a delta net
 )
 
 // MaxGroups bounds the groups that experts are divided into.
@@ -57,20 +60,26 @@ func (s *Spec) check() error {
 	c.bound("cap of the logits", s.Head.Cap)
 	c.norm(&s.Embed.Norm)
 	c.norm(&s.Norm)
+	c.perLayer(s)
 	c.checkSteps(s)
 	attends, crosses := false, false
-	for _, layer := range s.Layers {
+	for n, layer := range s.Layers {
 		for i := range layer {
 			sub := &layer[i]
 			c.norm(&sub.Pre)
 			c.norm(&sub.Post)
 			c.norm(&sub.After)
+			c.norm(&sub.Joint)
+			if sub.Joint.Kind != NoNorm && sub.Wire != Parallel {
+				c.fail(ErrUnsupported, "a joint norm of a part that does not run parallel to another")
+			}
 			c.number("residual scale", sub.Scale)
 			c.number("residual scale", sub.Keep)
 			switch op := sub.Op.(type) {
 			case Attention:
 				attends = true
 				c.attention(&op)
+				c.shared(s, n, &op)
 				if op.Both != (s.Kind == Encoder) {
 					c.fail(ErrUnsupported, "%s with attention of the other kind", s.Kind)
 				}
@@ -115,6 +124,23 @@ func (s *Spec) check() error {
 				c.norm(&op.Sub)
 			case MoE:
 				c.experts(&op)
+			case PerLayer:
+				c.hasRows(s)
+			case AltUpPredict:
+				c.altUp(s, (*AltUp)(&op))
+			case AltUpCorrect:
+				c.altUp(s, &op.AltUp)
+				c.hasRows(s)
+				if !slices.ContainsFunc(layer[:i], func(x Sub) bool { _, ok := x.Op.(AltUpPredict); return ok }) {
+					c.fail(ErrInvalid, "streams that are corrected and were not predicted")
+				}
+			case AltUpSpread:
+				c.within("number of streams", op.Streams, 2, maxStreams)
+			case AltUpGather:
+				c.within("number of streams", op.Streams, 2, maxStreams)
+			case Laurel:
+				c.within("rank of the branch beside attention", op.Rank, 1, maxWidth)
+				c.eps(op.Eps)
 			default:
 				c.fail(ErrUnsupported, "a layer with an operation of the unknown kind %T", op)
 			}
@@ -179,8 +205,57 @@ func (c *checker) bound(name string, v float32) {
 	}
 }
 
+// perLayer proves what each token has for every layer.
+func (c *checker) perLayer(s *Spec) {
+	p := &s.Embed.PerLayer
+	c.within("size of what a token has for each layer", p.Width, 0, maxWidth)
+	if p.Width == 0 || c.err != nil {
+		return
+	}
+	c.within("number of rows for each layer", p.Rows, 1, maxVocab)
+	c.within("size of what a token has for all layers", len(s.Layers)*p.Width, 1, maxFFN)
+	c.eps(p.Eps)
+	if s.Embed.Norm.Kind != NoNorm || s.Kind != Decoder {
+		c.fail(ErrUnsupported, "%s with rows for each layer", s.Kind)
+	}
+}
+
+// hasRows proves that tokens have something for every layer.
+func (c *checker) hasRows(s *Spec) {
+	if s.Embed.PerLayer.Width == 0 {
+		c.fail(ErrInvalid, "a layer with rows of its own for each token, of which the embedding has none")
+	}
+}
+
+// altUp proves that all layers have as many streams as there are.
+func (c *checker) altUp(s *Spec, a *AltUp) {
+	c.within("number of streams", a.Streams, 2, maxStreams)
+	c.eps(a.Eps)
+	if n := s.Streams(); n != a.Streams && c.err == nil {
+		c.fail(ErrInvalid, "a layer with %d streams of %d", a.Streams, n)
+	}
+}
+
+// shared proves that an attention without keys and values of its own reads those of one before it that has the same sizes.
+func (c *checker) shared(s *Spec, layer int, a *Attention) {
+	if a.Owns() {
+		return
+	}
+	if a.From < 1 || a.From > layer || a.KeyValue || a.ValueEps != 0 || a.Gated {
+		c.fail(ErrInvalid, "layer %d reads the keys and values of layer %d", layer, a.From-1)
+		return
+	}
+	for _, sub := range s.Layers[a.From-1] {
+		if o, ok := sub.Op.(Attention); ok && o.Owns() && o.KVHeads == a.KVHeads && o.KeyDim == a.KeyDim && o.ValueDim == a.ValueDim &&
+			(o.Window == 0 || o.Window == a.Window) {
+			return
+		}
+	}
+	c.fail(ErrInvalid, "layer %d reads the keys and values of layer %d, which keeps none of its sizes", layer, a.From-1)
+}
+
 func (c *checker) norm(n *Norm) {
-	if n.Kind != NoNorm {
+	if n.Kind != NoNorm && n.Kind != Factor {
 		c.eps(n.Eps)
 	}
 }
@@ -210,6 +285,12 @@ func (c *checker) attention(a *Attention) {
 	c.bound("clip of queries, keys and values", a.Clip)
 	c.bound("cap of the attention scores", a.Cap)
 	c.norm(&a.Sub)
+	if a.ValueEps != 0 {
+		c.eps(a.ValueEps)
+	}
+	if a.KeyValue && a.ValueDim != a.KeyDim {
+		c.fail(ErrUnsupported, "keys of %d values that are values of %d", a.KeyDim, a.ValueDim)
+	}
 	if a.QKNorm.Of != NoQKNorm {
 		c.eps(a.QKNorm.Eps)
 	}
@@ -317,6 +398,9 @@ func (c *checker) experts(m *MoE) {
 	}
 	r := &m.Router
 	c.bound("scale of the experts' weights", r.Scale)
+	if r.Eps != 0 {
+		c.eps(r.Eps)
+	}
 	c.bound("router's jitter", r.Jitter)
 	if r.Groups > 1 {
 		switch {

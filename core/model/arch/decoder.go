@@ -196,6 +196,7 @@ type RopeOf struct {
 	HeadDim  int
 	Kind     string  // of the layers, where a folder nests settings by kind: "full_attention", "sliding_attention"
 	Base     string  // names of the base; "": the usual ones
+	Count    string  // GGUF key of the number of dimensions that turn; "": the usual one
 	Theta    float64 // default base
 	Partial  float64 // default share of a head that turns; 0: all of it
 	Adjacent bool
@@ -207,6 +208,9 @@ type RopeOf struct {
 func (k *Keys) Rope(o RopeOf) Rope {
 	if o.Base == "" {
 		o.Base = "rope.freq_base|rope_theta|rotary_emb_base"
+	}
+	if o.Count == "" {
+		o.Count = "rope.dimension_count|"
 	}
 	if o.Theta == 0 {
 		o.Theta = 10000
@@ -223,7 +227,7 @@ func (k *Keys) ropeGGUF(o RopeOf) Rope {
 		partial = int(float64(o.HeadDim) * o.Partial)
 	}
 	r := Rope{
-		Dim:      k.IntOr("rope.dimension_count|", partial),
+		Dim:      k.IntOr(o.Count, partial),
 		Base:     k.FloatOr(o.Base, o.Theta),
 		Adjacent: o.Adjacent,
 	}
@@ -328,6 +332,11 @@ func (k *Keys) ropeConfig(o RopeOf) Rope {
 	switch kind {
 	case "", "default":
 		return r
+	case "proportional": // the share of all pairs that turns has the frequencies of the whole head
+		turning := r.Dim / 2
+		r.Dim = o.HeadDim
+		s.Factors = proportional(turning, r.Dim/2, k.FloatOr(name("factor"), 1))
+		return r
 	case "dynamic":
 		if alpha := k.FloatOr(name("alpha"), 0); alpha > 0 && r.Dim > 2 { // HunYuan's: a base of its own, whatever the length
 			r.Base *= math.Pow(alpha, float64(r.Dim)/float64(r.Dim-2))
@@ -352,7 +361,7 @@ func (k *Keys) ropeConfig(o RopeOf) Rope {
 		s.MScale, s.MScaleAll = k.FloatOr(name("mscale"), 0), k.FloatOr(name("mscale_all_dim"), 0)
 		s.Unrounded = !k.Bool(name("truncate"), true)
 	default:
-		k.Unsupported("%s: type %q; the supported ones are linear, dynamic, llama3, yarn and longrope", at, kind)
+		k.Unsupported("%s: type %q; the supported ones are linear, dynamic, llama3, yarn, longrope and proportional", at, kind)
 		return r
 	}
 	s.Kind = ScalingKind(kind)
@@ -380,4 +389,21 @@ func (k *Keys) ropeConfig(o RopeOf) Rope {
 		k.reach = int(math.Min(maxContext, math.Max(float64(context), original*s.Factor)))
 	}
 	return r
+}
+
+// never divides the frequency of a pair that does not turn: llama.cpp's converter writes the same.
+const never = 1e30
+
+// proportional are factors of which the first pairs turn, their positions divided by factor, and the others do not.
+func proportional(turning, pairs int, factor float64) []float32 {
+	if pairs > maxHeadDim || pairs < 1 {
+		return nil
+	}
+	out := make([]float32, pairs)
+	for i := range out {
+		if out[i] = never; i < turning {
+			out[i] = float32(factor)
+		}
+	}
+	return out
 }

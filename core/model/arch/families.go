@@ -47,7 +47,7 @@ func families() []Family {
 		gemma(),
 		gemma2(),
 		vaultgemma(),
-		gemma3(),
+		gemma3(), gemma3n(), gemma4(),
 		phi3(),
 		phi(),
 		smollm3(),

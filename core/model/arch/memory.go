@@ -17,6 +17,9 @@ func Memory(s *Spec) []Cache {
 		for i := range layer {
 			switch a := layer[i].Op.(type) {
 			case Attention:
+				if !a.Owns() {
+					continue
+				}
 				out = append(out, Cache{Layer: n, Heads: a.KVHeads, KeyDim: a.KeyDim, ValueDim: a.ValueDim, Window: a.Window})
 			case Cross:
 				out = append(out, Cache{Layer: n, Heads: a.Heads, KeyDim: a.HeadDim, ValueDim: a.HeadDim, Text: true})

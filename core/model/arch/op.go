@@ -21,7 +21,15 @@ type Attention struct {
 	QKVBias, OutBias Presence
 	Temper           Temper
 	Gated            bool // attn_q makes [query | gate] of each head, and the result is multiplied by σ(gate); ValueDim is KeyDim
+
+	// From is 1 + the layer whose keys and values are read: then there is no attn_k, attn_v and attn_k_norm; 0: its own.
+	From     int
+	KeyValue bool    // values are what attn_k makes, before its norm and its rotation: there is no attn_v
+	ValueEps float32 // epsilon of an RMSNorm without weights over each head's values; 0: none
 }
+
+// Owns reports whether the attention keeps keys and values of its own.
+func (a *Attention) Owns() bool { return a.From == 0 }
 
 // QKNorm normalises queries and keys: attn_q_norm and attn_k_norm.
 type QKNorm struct {
@@ -60,6 +68,9 @@ type Cross struct {
 // GLU is the gated feed-forward network down(act(gate(h)) · up(h)) (Shazeer 2020). Tensors: ffn_gate, ffn_up, ffn_down.
 type GLU struct {
 	Hidden int
+	// Sparse cuts the gate off before act: max(gate(h) − mean − Cut·deviation, 0), by the mean and the standard deviation of a row.
+	Sparse bool
+	Cut    float32
 	Act    Act
 	Sub    Norm     // before ffn_down (ffn_sub_norm); zero: none
 	Bias   Presence // of all three
@@ -107,6 +118,7 @@ type MoE struct {
 	Shared        int  // width of an expert that every row goes through; 0: none
 	SharedGate    bool // its result is multiplied by σ(ffn_gate_inp_shexp · h)
 	Plain         bool // experts, the shared one too, are down(act(up(h))) and have no gate
+	Scaled        bool // each expert's weight is multiplied by its value of ffn_down_exps.scale
 }
 
 // Router says how the logits of ffn_gate_inp become experts and weights. The zero value is Mixtral's: the largest logits are
@@ -121,6 +133,7 @@ type Router struct {
 	Normalise   bool    // divide the weights of the chosen by their sum …
 	Add, Least  float32 // … plus Add, or by Least where it is larger
 	Scale       float32 // of the weights at the end; 0: 1
+	Eps         float32 // the router reads norm(x)/√width by an RMSNorm whose weight is ffn_gate_inp.scale, not the normalised input; 0: that
 	Jitter      float32 // of SparseMixer: half the relative distance to the best beyond which a logit is cut
 }
 
@@ -233,11 +246,55 @@ func (d *Delta) Channels() int { return 2*d.KeyHeads*d.KeyDim + d.Heads*d.ValueD
 // ConvState is the part of the state that the convolution keeps, in whole cache lines.
 func (d *Delta) ConvState() int { return ((d.Kernel-1)*d.Channels() + 15) &^ 15 }
 
-func (Delta) op()     {}
-func (ShortConv) op() {}
-func (Attention) op() {}
-func (Latent) op()    {}
-func (Cross) op()     {}
-func (GLU) op()       {}
-func (MLP) op()       {}
-func (MoE) op()       {}
+// PerLayer adds to a row what its token has for the layer, see PerLayerRows: proj(act(inp_gate(h)) · row). Tensors: inp_gate, proj.
+type PerLayer struct{ Act Act }
+
+func (Delta) op() {}
+
+// AltUp is alternating updates (Baykal et al. 2023): of several streams of a row a layer computes the first, which is x, and by it
+// changes the others. Its router reads norm(x)/Width, and tanh of what it gives, one value for each stream, makes coefficients.
+// Tensors: altup_router (Streams, Width), altup_router_norm.
+type AltUp struct {
+	Streams int
+	Eps     float32
+}
+
+// AltUpPredict adds to every stream j the sum of c[j,i] times stream i, c being what altup_predict_coef (Streams², Streams) makes.
+type AltUpPredict AltUp
+
+// AltUpCorrect adds to what AltUpPredict of the same layer has made of every stream j (1 + c[j]) times the difference between x and
+// what it has made of the first, c being what altup_correct_coef (Streams, Streams) makes. Then it adds to all streams but the first
+// what the token has for the layer, see PerLayer, of x times altup_correct_scale (Width) where it is Scaled. Tensors beside: inp_gate,
+// proj, post_norm.
+type AltUpCorrect struct {
+	AltUp  AltUp
+	Act    Act
+	Scaled bool
+}
+
+// AltUpSpread makes the streams but the first of x: altup_proj.I · x, each as long as x.
+type AltUpSpread struct{ Streams int }
+
+// AltUpGather gives the sum of the streams but the first, each altup_unembd_proj.I · stream, as long as x.
+type AltUpGather struct{ Streams int }
+
+// Laurel is a low-rank branch beside attention (Menghani et al. 2024): h + norm(laurel_r · laurel_l · h), the norm being
+// laurel_post_norm.
+type Laurel struct {
+	Rank int
+	Eps  float32
+}
+
+func (PerLayer) op()     {}
+func (AltUpPredict) op() {}
+func (AltUpCorrect) op() {}
+func (AltUpSpread) op()  {}
+func (AltUpGather) op()  {}
+func (Laurel) op()       {}
+func (ShortConv) op()    {}
+func (Attention) op()    {}
+func (Latent) op()       {}
+func (Cross) op()        {}
+func (GLU) op()          {}
+func (MLP) op()          {}
+func (MoE) op()          {}

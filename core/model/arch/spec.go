@@ -91,6 +91,9 @@ type Sub struct {
 	Scale float32 // of the part's result (Granite's residual multiplier)
 	Keep  float32 // of the residual stream
 	Wire  Wire
+	// Joint is of a part that runs Parallel: both results are added up, each behind its own Post, and the norm of the sum is what
+	// joins x (Gemma 4's experts beside a network); zero: each joins x by itself.
+	Joint Norm
 	// FromNorm takes the residual from the normalised input: x = Keep·h + …
 	FromNorm bool
 }
@@ -113,6 +116,20 @@ type Embed struct {
 	Offset    int     // row of position 0 (2 in OPT)
 	Waves     Waves   // that follow from a formula, in place of Positions; zero: none
 	Types     int     // rows of token_types.weight, of which each token's type chooses one that is added; 0: none
+
+	PerLayer PerLayerRows // what layers read of the token beside x; zero: nothing
+}
+
+// PerLayerRows are rows of Width values of which each token has one for every layer, for PerLayer:
+//
+//	(√Width·table[token] + norm(W·x/√Spec.Width)) / √2
+//
+// x being the embedded token. Of the table, which can be half of a model, a token reads one row. Tensors: per_layer_token_embd
+// (Rows, layers·Width), per_layer_model_proj (layers·Width, Spec.Width), per_layer_proj_norm (Width).
+type PerLayerRows struct {
+	Width int // 0: none
+	Rows  int // of the table; tokens behind it read the first
+	Eps   float32
 }
 
 // Waves are sinusoidal positions (Vaswani et al. 2017), which no file needs to hold: of position p, sin(p·f) for each of the
@@ -156,6 +173,7 @@ const (
 	NoNorm    NormKind = iota
 	RMSNorm            // x / √(mean(x²) + eps) · w (Zhang and Sennrich 2019)
 	LayerNorm          // (x − mean(x)) / √(var(x) + eps) · w + b (Ba et al. 2016)
+	Factor             // x · w, w being one value
 )
 
 // RMS is an RMSNorm whose weight is name.weight.
@@ -164,6 +182,18 @@ func RMS(name string, eps float32) Norm { return Norm{Kind: RMSNorm, Name: name,
 // LN is a LayerNorm whose weight is name.weight and whose bias, where it has one, is name.bias.
 func LN(name string, eps float32, bias Presence) Norm {
 	return Norm{Kind: LayerNorm, Name: name, Eps: eps, Bias: bias}
+}
+
+// Streams is the number of streams of a row that AltUpSpread of the first layer makes, x included; 1: there is none.
+func (s *Spec) Streams() int {
+	if len(s.Layers) > 0 {
+		for i := range s.Layers[0] {
+			if op, ok := s.Layers[0][i].Op.(AltUpSpread); ok {
+				return op.Streams
+			}
+		}
+	}
+	return 1
 }
 
 // Add appends a layer.

@@ -1,12 +1,18 @@
 package arch
 
-import "strconv"
+import (
+	"strconv"
+	"strings"
+)
 
 // Names of tensors outside the layers.
 const (
 	EmbedName    = "token_embd.weight"
 	PositionName = "position_embd.weight"
 	TypesName    = "token_types.weight"
+	PerLayerName = "per_layer_token_embd.weight"
+	PerLayerProj = "per_layer_model_proj"
+	perLayerNorm = "per_layer_proj_norm"
 	HeadName     = "output.weight"
 	HeadBias     = "output.bias"
 )
@@ -27,6 +33,7 @@ const (
 	Expert         // matrix of one expert: a token reads Used of Experts of its kind
 	Routing        // chooses experts: small, and a rounded logit sends a row elsewhere
 	HeadRole       // the output head
+	Lookup         // a row is read for each token, and the whole never: it stays on disk
 	Closing        // a small matrix behind the network: its whole error is in the result
 )
 
@@ -93,6 +100,36 @@ func (l *lister) embed(s *Spec) {
 		l.add(Tensor{Name: TypesName, Rows: s.Embed.Types, Cols: s.Width, Role: Types})
 	}
 	l.norm(&s.Embed.Norm, s.Width)
+	if p := &s.Embed.PerLayer; p.Width > 0 {
+		n := len(s.Layers) * p.Width
+		l.add(Tensor{Name: PerLayerName, Rows: p.Rows, Cols: n, Role: Lookup})
+		l.linear(PerLayerProj, n, s.Width, Absent)
+		l.vector(perLayerNorm+".weight", p.Width)
+	}
+}
+
+// Unread reports whether a container may hold a tensor, by its name here, that nothing reads: keys and values of a layer that reads
+// those of another, which some writers keep.
+func (s *Spec) Unread(name string) bool {
+	pattern, numbers := SplitNumbers(strings.TrimPrefix(name, s.Prefix))
+	if len(numbers) != 1 {
+		return false
+	}
+	switch pattern {
+	case "blk.N.attn_k.weight", "blk.N.attn_v.weight", "blk.N.attn_k_norm.weight", "blk.N.attn_k.bias", "blk.N.attn_v.bias":
+	default:
+		return false
+	}
+	layer, err := strconv.Atoi(numbers[0])
+	if err != nil || layer >= len(s.Layers) {
+		return false
+	}
+	for i := range s.Layers[layer] {
+		if a, ok := s.Layers[layer][i].Op.(Attention); ok && !a.Owns() {
+			return true
+		}
+	}
+	return false
 }
 
 // LayerTensors visits those of layer n alone.
@@ -112,13 +149,14 @@ func (s *Spec) LayerName(layer int, part string) string { return s.Prefix + Laye
 type lister struct {
 	visit  func(Tensor) error
 	width  int
+	rows   int    // see PerLayerRows
 	root   string // of the stack
 	prefix string // of the layer
 	err    error
 }
 
 func newLister(s *Spec, visit func(Tensor) error) *lister {
-	return &lister{visit: visit, width: s.Width, root: s.Prefix}
+	return &lister{visit: visit, width: s.Width, rows: s.Embed.PerLayer.Width, root: s.Prefix}
 }
 
 func (l *lister) layer(n int, layer Layer) {
@@ -159,10 +197,47 @@ func (l *lister) layer(n int, layer Layer) {
 			l.linear("ffn_down", l.width, op.Hidden, op.Bias)
 		case MoE:
 			l.experts(&op)
+		case PerLayer:
+			l.perLayer()
+		case AltUpPredict:
+			l.vector("altup_router_norm.weight", l.width)
+			l.linear("altup_router", op.Streams, l.width, Absent)
+			l.linear("altup_predict_coef", op.Streams*op.Streams, op.Streams, Absent)
+		case AltUpCorrect:
+			l.linear("altup_correct_coef", op.AltUp.Streams, op.AltUp.Streams, Absent)
+			if op.Scaled {
+				l.vector("altup_correct_scale.weight", l.width)
+			}
+			l.perLayer()
+			l.vector("post_norm.weight", l.width)
+		case AltUpSpread:
+			l.streams("altup_proj.", op.Streams)
+		case AltUpGather:
+			l.streams("altup_unembd_proj.", op.Streams)
+		case Laurel:
+			l.linear("laurel_l", op.Rank, l.width, Absent)
+			l.linear("laurel_r", l.width, op.Rank, Absent)
+			l.vector("laurel_post_norm.weight", l.width)
 		}
 		l.norm(&sub.Post, l.width)
+		l.norm(&sub.Joint, l.width)
 		l.norm(&sub.After, l.width)
 	}
+}
+
+func (l *lister) perLayer() {
+	l.linear("inp_gate", l.rows, l.width, Absent)
+	l.linear("proj", l.width, l.rows, Absent)
+}
+
+// streams are matrices of the model, one for each stream but the first.
+func (l *lister) streams(name string, n int) {
+	own := l.prefix
+	l.prefix = l.root
+	for i := range n - 1 {
+		l.linear(name+strconv.Itoa(i), l.width, l.width, Absent)
+	}
+	l.prefix = own
 }
 
 func (l *lister) attention(a *Attention) {
@@ -180,13 +255,20 @@ func (l *lister) attention(a *Attention) {
 		l.bias(name, rows, a.QKVBias)
 	}
 	matrix("attn_q", q, a.Heads)
-	matrix("attn_k", k, a.KVHeads)
-	matrix("attn_v", v, 0)
+	if a.Owns() {
+		matrix("attn_k", k, a.KVHeads)
+	}
+	if a.Owns() && !a.KeyValue {
+		matrix("attn_v", v, 0)
+	}
 	if n := &a.QKNorm; !n.Bare {
 		for _, x := range []struct {
 			name  string
 			heads int
 		}{{"attn_q_norm.weight", a.Heads}, {"attn_k_norm.weight", a.KVHeads}} {
+			if x.name == "attn_k_norm.weight" && !a.Owns() {
+				continue
+			}
 			switch n.Of {
 			case PerHead:
 				l.vector(x.name, a.KeyDim)
@@ -282,6 +364,12 @@ func (l *lister) experts(m *MoE) {
 	if m.Router.Corrected {
 		l.vector("exp_probs_b.bias", m.Experts)
 	}
+	if m.Router.Eps != 0 {
+		l.vector("ffn_gate_inp.scale.weight", l.width)
+	}
+	if m.Scaled {
+		l.vector("ffn_down_exps.scale.weight", m.Experts)
+	}
 	if m.Shared > 0 {
 		if m.SharedGate {
 			l.vector("ffn_gate_inp_shexp.weight", l.width)
@@ -314,6 +402,9 @@ func (l *lister) linear(name string, rows, cols int, bias Presence) {
 func (l *lister) norm(n *Norm, width int) {
 	if n.Kind == NoNorm || n.Name == "" {
 		return
+	}
+	if n.Kind == Factor {
+		width = 1
 	}
 	l.vector(n.Name+".weight", width)
 	if n.Kind == LayerNorm {

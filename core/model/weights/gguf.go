@@ -34,7 +34,7 @@ func (b *builder) openGGUF(path string) error {
 	}
 	b.foreign = func(name string) string { return bareName(f, b.m.family.ToFile(name)) }
 	for i := range f.Tensors() {
-		if name := f.Tensors()[i].Name; b.drafting(name) || b.m.family.Skips(name) {
+		if name := f.Tensors()[i].Name; b.drafting(name) || b.m.family.Skips(name) || b.m.Spec.Unread(b.ggufName(name)) {
 			continue
 		}
 		if err := b.ggufTensor(&f.Tensors()[i]); err != nil {
@@ -167,6 +167,9 @@ func (b *builder) ggufTensor(t *gguf.Tensor) error {
 		return b.fail(ErrUnsupported, "tensor %s is %s; the supported types are %s", t.Name, t.Type, quant.Names())
 	}
 	stack, numbers, suffix := expertsOf(t.Name)
+	if module, _ := cutSuffix(t.Name); stack == nil && len(numbers) == 0 {
+		stack = b.m.Spec.StackOf(module)
+	}
 	dims := t.Dims
 	for len(dims) > 2 && dims[len(dims)-1] == 1 && stack == nil {
 		dims = dims[:len(dims)-1]

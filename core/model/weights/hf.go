@@ -109,6 +109,9 @@ func (b *builder) openHF(dir string) error {
 		if !ok {
 			return b.fail(ErrUnsupported, "module %s is none that a %s model has", p.name, b.m.Spec.Family)
 		}
+		if b.m.Spec.Unread(to) {
+			continue
+		}
 		if err := b.placeRows(weights[i], to); err != nil {
 			return err
 		}
@@ -206,7 +209,7 @@ func (b *builder) hfTensors(files *safetensors.Folder, consumed map[string]bool)
 		if !ok {
 			return b.fail(ErrUnsupported, "tensor %s is none that a %s model has", name, b.m.Spec.Family)
 		}
-		if b.m.family.IsSetting(to) || b.unread(to) {
+		if b.m.family.IsSetting(to) || b.unread(to) || b.m.Spec.Unread(to) {
 			continue
 		}
 		if err := b.hfTensor(files, files.Tensor(name), to); err != nil {

@@ -7,7 +7,8 @@ import (
 
 // Figures are the sizes that a memory plan needs, in bytes. They come from shapes and formats: weights are not touched.
 type Figures struct {
-	Total    int64 // all weights, as they are served
+	Total    int64 // all weights, as they are served, but those of OnDisk
+	OnDisk   int64 // of which a token reads one row: they stay in the file, and what was read of them may be forgotten
 	Derived  int64 // the part of Total that is no mapping of the files: transposed or requantised
 	PerToken int64 // read to decode one token: layers (of the experts only those that are used), norms, head, one embedding row
 	Head     int64 // the part of PerToken that is the output head
@@ -18,9 +19,14 @@ func (m *Model) Figures() Figures {
 	f := Figures{Derived: m.derived}
 	for name, x := range m.matrices {
 		n := MatrixBytes(x)
+		if _, _, stored := m.place(x); stored && m.tensors[name].Role == arch.Lookup {
+			f.OnDisk += n
+			f.PerToken += n / int64(x.Rows)
+			continue
+		}
 		f.Total += n
 		switch t := m.tensors[name]; t.Role {
-		case arch.Embedding, arch.Positions:
+		case arch.Embedding, arch.Positions, arch.Lookup:
 			f.PerToken += n / int64(x.Rows)
 		case arch.HeadRole: // below
 		case arch.Expert:

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -75,7 +76,7 @@ func (b *builder) stack(stack *arch.Stack, numbers []string, suffix string, f qu
 			groups = r / len(parts)
 		}
 		for i, into := range stack.Into {
-			parts[i] = arch.Piece{Name: arch.JoinNumbers(into, append(numbers[:1:1], strconv.Itoa(e))) + suffix, Rows: r / len(parts)}
+			parts[i] = arch.Piece{Name: arch.JoinNumbers(into, append(slices.Clone(numbers[:min(len(numbers), 1)]), strconv.Itoa(e))) + suffix, Rows: r / len(parts)}
 		}
 		rowBytes := f.RowBytes(c)
 		if suffix == ".bias" {

@@ -221,6 +221,7 @@ type MemoryPlan struct {
 	HeadSaves int64 // bytes per token that Head saves against "as-is"
 	Fits      bool
 	Draft     int64 // the model that guesses next tokens, with its cache and scratch
+	OnDisk    int64 // not in Total: tables of which a token reads one row, so that they can stay in the file
 }
 
 // Vocabulary holds the bytes of every piece, by id.

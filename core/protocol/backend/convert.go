@@ -49,7 +49,7 @@ func loadRequestFrom(r *edgedpb.LoadRequest) LoadRequest {
 func planTo(p MemoryPlan) *edgedpb.MemoryPlan {
 	return &edgedpb.MemoryPlan{
 		Weights: p.Weights, Derived: p.Derived, Kv: p.KV, Scratch: p.Scratch, Adapters: p.Adapters, Total: p.Total,
-		Available: p.Available, HeadBytes: p.HeadBytes, HeadSaves: p.HeadSaves, Fits: p.Fits, Draft: p.Draft,
+		Available: p.Available, HeadBytes: p.HeadBytes, HeadSaves: p.HeadSaves, Fits: p.Fits, Draft: p.Draft, OnDisk: p.OnDisk,
 	}
 }
 
@@ -58,7 +58,7 @@ func planFrom(p *edgedpb.MemoryPlan) MemoryPlan {
 	return MemoryPlan{
 		Weights: p.GetWeights(), Derived: p.GetDerived(), KV: p.GetKv(), Scratch: p.GetScratch(), Adapters: p.GetAdapters(),
 		Total: p.GetTotal(), Available: p.GetAvailable(), HeadBytes: p.GetHeadBytes(), HeadSaves: p.GetHeadSaves(), Draft: p.GetDraft(),
-		Fits: p.GetFits(),
+		Fits: p.GetFits(), OnDisk: p.GetOnDisk(),
 	}
 }
 

@@ -115,7 +115,7 @@ func TestEveryFieldCrosses(t *testing.T) {
 		NoPrefixCache: true, NoLookup: true, NoTiles: true, DraftModel: "/models/draft.gguf",
 	}
 	plan := backend.MemoryPlan{
-		Weights: 1 << 33, Derived: 2, KV: 3, Scratch: 4, Adapters: 5, Total: 6, Available: 7, HeadBytes: 8, HeadSaves: 9, Fits: true, Draft: 10,
+		Weights: 1 << 33, Derived: 2, KV: 3, Scratch: 4, Adapters: 5, Total: 6, Available: 7, HeadBytes: 8, HeadSaves: 9, Fits: true, Draft: 10, OnDisk: 11,
 	}
 	info := backend.ModelInfo{
 		Arch: "qwen3", Name: "q", Hash: "abc", Format: "Q4_K", Layers: 28, Width: 1024, VocabRows: 151936, Context: 4096,

@@ -385,7 +385,9 @@ type MemoryPlan struct {
 	HeadSaves int64 `protobuf:"varint,9,opt,name=head_saves,json=headSaves,proto3" json:"head_saves,omitempty"`
 	Fits      bool  `protobuf:"varint,10,opt,name=fits,proto3" json:"fits,omitempty"`
 	// The model that guesses next tokens, with its cache and scratch.
-	Draft         int64 `protobuf:"varint,20,opt,name=draft,proto3" json:"draft,omitempty"`
+	Draft int64 `protobuf:"varint,20,opt,name=draft,proto3" json:"draft,omitempty"`
+	// Not in total: tables of which a token reads one row, so that they can stay in the file.
+	OnDisk        int64 `protobuf:"varint,21,opt,name=on_disk,json=onDisk,proto3" json:"on_disk,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -493,6 +495,13 @@ func (x *MemoryPlan) GetFits() bool {
 func (x *MemoryPlan) GetDraft() int64 {
 	if x != nil {
 		return x.Draft
+	}
+	return 0
+}
+
+func (x *MemoryPlan) GetOnDisk() int64 {
+	if x != nil {
+		return x.OnDisk
 	}
 	return 0
 }
@@ -3513,7 +3522,7 @@ const file_edged_v1_backend_proto_rawDesc = "" +
 	"\bno_tiles\x18( \x01(\bR\anoTiles\x12*\n" +
 	"\x11prefix_disk_bytes\x18\x1e \x01(\x03R\x0fprefixDiskBytes\x12*\n" +
 	"\x11prefix_disk_daily\x18\x1f \x01(\x03R\x0fprefixDiskDaily\x12,\n" +
-	"\x12prefix_disk_tokens\x18  \x01(\x03R\x10prefixDiskTokens\"\xa2\x02\n" +
+	"\x12prefix_disk_tokens\x18  \x01(\x03R\x10prefixDiskTokens\"\xbb\x02\n" +
 	"\n" +
 	"MemoryPlan\x12\x18\n" +
 	"\aweights\x18\x01 \x01(\x03R\aweights\x12\x18\n" +
@@ -3529,7 +3538,8 @@ const file_edged_v1_backend_proto_rawDesc = "" +
 	"head_saves\x18\t \x01(\x03R\theadSaves\x12\x12\n" +
 	"\x04fits\x18\n" +
 	" \x01(\bR\x04fits\x12\x14\n" +
-	"\x05draft\x18\x14 \x01(\x03R\x05draft\"u\n" +
+	"\x05draft\x18\x14 \x01(\x03R\x05draft\x12\x17\n" +
+	"\aon_disk\x18\x15 \x01(\x03R\x06onDisk\"u\n" +
 	"\tLoadEvent\x124\n" +
 	"\bprogress\x18\x01 \x01(\v2\x16.edged.v1.LoadProgressH\x00R\bprogress\x12)\n" +
 	"\x04info\x18\x02 \x01(\v2\x13.edged.v1.ModelInfoH\x00R\x04infoB\a\n" +
