@@ -79,6 +79,7 @@ var allowed = map[string][]string{
 	"core/serve/dispatch":            {"core/protocol", "core/protocol/backend", "core/protocol/tokenizer", "core/serve/inbox", "core/serve/pairs", "core/infer/grammar"},
 	"core/serve/adapters":            {"core/config", "core/serve/watch", "core/model/lora", "core/model/digest", "core/model/gguf", "core/model/safetensors", "core/protocol", "core/protocol/backend"},
 	"core/serve/models":              {"core/config", "core/model/gguf", "core/model/weights", "core/serve/watch", "quant"},
+	"core/serve/models/hub":          {},
 	"core/serve/watch":               {},
 	"core/serve/monitor":             {"core/serve/dispatch", "core/machine", "core/protocol/backend"},
 	"core/serve/door/home":           {},

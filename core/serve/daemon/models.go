@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"math"
 	"path/filepath"
@@ -113,19 +114,34 @@ func (d *daemon) readModel(ctx context.Context, path string) (models.Facts, erro
 	return facts, nil
 }
 
+// PlanModel asks a backend of its own for the least memory that it could serve a model in, and for what there is. Nothing is loaded.
+func PlanModel(ctx context.Context, c *config.Config, log *slog.Logger, path string) (backend.MemoryPlan, error) {
+	is, err := planModel(ctx, c, log, path, int64(c.Backend.MemoryLimit), false)
+	if err != nil {
+		return is, err
+	}
+	least, err := planModel(ctx, c, log, path, 1, false)
+	least.Available, least.Fits = is.Available, is.Available == 0 || least.Total <= is.Available
+	return least, err
+}
+
 // plan asks a backend of its own what memory a model would take. Nothing is loaded.
 func (d *daemon) plan(ctx context.Context, path string, limit int64) (backend.MemoryPlan, error) {
+	return planModel(ctx, d.c, d.log, path, limit, models.Name(path) == d.main)
+}
+
+func planModel(ctx context.Context, c *config.Config, log *slog.Logger, path string, limit int64, main bool) (backend.MemoryPlan, error) {
 	proc, err := pluginhost.Start(ctx, pluginhost.Options{
-		Kind: protocol.PluginBackend, Name: d.c.Backend.Name, Command: d.c.Backend.Command,
-		Dir: d.c.Plugins.Dir, Pins: d.c.Plugins.Pins(), Log: d.log, StopTimeout: time.Second,
+		Kind: protocol.PluginBackend, Name: c.Backend.Name, Command: c.Backend.Command,
+		Dir: c.Plugins.Dir, Pins: c.Plugins.Pins(), Log: log, StopTimeout: time.Second,
 	})
 	if err != nil {
 		return backend.MemoryPlan{}, err
 	}
 	defer proc.Kill()
-	req := LoadRequest(d.c)
+	req := LoadRequest(c)
 	req.Path, req.MemoryLimit = path, limit
-	if models.Name(path) != d.main {
+	if !main {
 		req.DraftModel = ""
 	}
 	plan, err := proc.Backend().Plan(ctx, req)
