@@ -243,13 +243,16 @@ func drawn(hash [32]byte, p link.Properties) string {
 	return "req-" + hexed(h[:16])
 }
 
-// adaptersOf are the adapters that a request names, where they can be read.
+// adaptersOf are the adapters that a request names, where they can be read. Those of a model that it names are known to the nodes that
+// serve it alone.
 func adaptersOf(payload []byte) []string {
 	var names []string
 	if fields.Check(payload) != nil {
 		return nil
 	}
+	ofModel := false
 	_ = fields.Object(payload, func(key string, raw []byte) *fields.Error {
+		ofModel = ofModel || key == "model" && string(raw) != "null"
 		if key != "adapter" || string(raw) == "null" {
 			return nil
 		}
@@ -261,6 +264,9 @@ func adaptersOf(payload []byte) []string {
 		}
 		return nil
 	})
+	if ofModel {
+		return nil
+	}
 	return names
 }
 
@@ -293,7 +299,7 @@ func (f *fleet) take(v group.Run) {
 // elsewhere are the codes of refusals that another node may not share.
 var elsewhere = map[dispatch.Code]bool{ //nolint:gochecknoglobals // a table
 	dispatch.CodeQueueFull: true, dispatch.CodeAdapterNotFound: true, dispatch.CodeBackendUnavailable: true, dispatch.CodeStorage: true,
-	dispatch.CodeShuttingDown: true, dispatch.CodeUnsupported: true, dispatch.CodeContextLength: true,
+	dispatch.CodeShuttingDown: true, dispatch.CodeUnsupported: true, dispatch.CodeContextLength: true, dispatch.CodeModelNotFound: true,
 }
 
 func (f *fleet) declined(k group.Key, r run, err *dispatch.Error, outcome []byte) {

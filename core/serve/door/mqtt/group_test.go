@@ -316,7 +316,10 @@ func TestGroupRoom(t *testing.T) {
 			t.Parallel()
 			s := start(t)
 			l := listen(t, s.address())
-			full := &fake{answer: func(*dispatch.Request, dispatch.Sink) error {
+			full := &fake{answer: func(req *dispatch.Request, _ dispatch.Sink) error {
+				if req.Model != "" {
+					return &dispatch.Error{Code: dispatch.CodeModelNotFound, Message: "no such model"}
+				}
 				return &dispatch.Error{Code: dispatch.CodeQueueFull, Message: "no room"}
 			}}
 			joinWith(t, l, "a", house(s), full)
@@ -332,6 +335,13 @@ func TestGroupRoom(t *testing.T) {
 			l.lastEvent(t, "edged/@house/response/c/p")
 			if b.count() != before+1 {
 				t.Error("the node that has the adapter did not get the request")
+			}
+			for i := range 6 {
+				id := fmt.Sprintf("m%d", i)
+				l.publish(t, "edged/@house/request/c", fmt.Sprintf(`{"id":%q,"prompt":"x","model":"other","adapter":"its"}`, id))
+				if e := l.lastEvent(t, "edged/@house/response/c/"+id); e.Error != nil {
+					t.Errorf("a model that one node has: %+v", e.Error)
+				}
 			}
 			l.publish(t, "edged/@house/request/c", `{"id":"q","prompt":"x","adapter":"poet"}`)
 			if e := l.lastEvent(t, "edged/@house/response/c/q"); e.Error == nil || e.Error.Code != dispatch.CodeAdapterNotFound {

@@ -284,8 +284,14 @@ func (m *Machine) connect() {
 	m.announce()
 }
 
+// maxPeers bounds the nodes that are remembered. Whoever may publish an availability can make names up.
+const maxPeers = 4096
+
 func (m *Machine) peer(node string) *peer {
 	p := m.peers[node]
+	if p == nil && len(m.peers) >= maxPeers {
+		return &peer{Member: Member{Node: node}}
+	}
 	if p == nil {
 		// That it is there is believed until the broker says otherwise: what it tells, and what is told of it, come in either order.
 		p = &peer{Member: Member{Node: node}, online: true}
@@ -387,7 +393,9 @@ func (m *Machine) seat() {
 	seniors := 0
 	for _, p := range m.list {
 		if p.live() && p.State != StateLeaving && before(&p.Member, &m.self) {
-			seniors++
+			if seniors++; seniors >= m.c.Desk {
+				break
+			}
 		}
 	}
 	if seniors < m.c.Desk {
@@ -541,6 +549,9 @@ func (m *Machine) claim(e *Entry) {
 	k := e.key()
 	r := m.records[k]
 	if r == nil {
+		if len(m.open) >= 2*m.c.Entries {
+			return // no group has so many
+		}
 		r = &record{Request: Request{Key: k, Hash: e.Hash, Once: e.Once, Level: e.Level, Adapters: e.Adapters}, need: none, fresh: !m.synced}
 		m.records[k], m.open[k] = r, r
 	}
