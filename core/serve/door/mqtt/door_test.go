@@ -205,10 +205,11 @@ func TestRetained(t *testing.T) {
 			}
 			check("at first")
 			s.stop(t)
+			early.forget()
 			s.start(t) // both keep nothing on disk
-			eventually(t, "online again", d.Online)
-			eventually(t, "retained topics are sent", func() bool { return true })
-			time.Sleep(300 * time.Millisecond)
+			early.payload(t, "edged/pi/availability", "online")
+			early.payload(t, "edged/pi/status", status)
+			early.payload(t, "edged/pi/adapters/pirate", pirate)
 			check("after a restart of the broker")
 		})
 	}
