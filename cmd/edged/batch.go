@@ -32,20 +32,25 @@ type outcome struct {
 // generateBatch computes up to --parallel lines at once and writes the answers in the order of the lines. Rows of a batch
 // do not influence each other, so that the answers are those of one line after the other.
 func (a *app) generateBatch(ctx context.Context, s *session, f *generateFlags) error {
+	return a.inOrder(ctx, s, f.batch, f.parallel, func(line []byte) (any, error) { return s.answerLine(ctx, f, line) })
+}
+
+// inOrder answers the lines of a file, parallel of them at once, and writes the answers in the order of the lines.
+func (a *app) inOrder(ctx context.Context, s *session, file string, parallel int, answer func(line []byte) (any, error)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	queue := make(chan chan outcome, f.parallel-1) // with the one that is waited for: parallel lines
+	queue := make(chan chan outcome, parallel-1) // with the one that is waited for: parallel lines
 	read := make(chan error, 1)
 	go func() {
 		defer close(queue)
-		read <- a.eachLine(f.batch, func(_ int, line []byte) error {
+		read <- a.eachLine(file, func(_ int, line []byte) error {
 			done := make(chan outcome, 1)
 			select {
 			case queue <- done:
 			case <-ctx.Done():
 				return ctx.Err()
 			}
-			go func() { done <- s.answerLine(ctx, f, line) }()
+			go func() { done <- outcomeOf(ctx, line, answer) }()
 			return nil
 		})
 	}()
@@ -84,34 +89,55 @@ func fatal(ctx context.Context, err error) bool {
 	return ctx.Err() != nil || errors.Is(err, protocol.ErrPluginDied)
 }
 
-func (s *session) answerLine(ctx context.Context, f *generateFlags, line []byte) outcome {
-	in := batchLine{settings: f.settings, Chat: f.chat}
-	in.LogitBias = maps.Clone(f.settings.LogitBias) // a line's entries are added to a copy
-	req, err := func() (backend.Request, error) {
-		if err := strict(line, &in); err != nil {
-			return backend.Request{}, err
-		}
-		if err := in.check(); err != nil {
-			return backend.Request{}, err
-		}
-		if in.searches() && !s.crossed() {
-			return backend.Request{}, errSearch
-		}
-		ids, err := s.lineIDs(ctx, &in)
-		return in.request(ids, s.Adapters), err
-	}()
-	if err == nil {
-		var last *backend.Event
-		if last, err = s.run(ctx, req, nil); err == nil {
-			return outcome{value: result(last, req)}
-		}
-	}
-	if fatal(ctx, err) {
+// outcomeOf is what becomes of one line.
+func outcomeOf(ctx context.Context, line []byte, answer func(line []byte) (any, error)) outcome {
+	value, err := answer(line)
+	switch {
+	case err == nil:
+		return outcome{value: value}
+	case fatal(ctx, err):
 		return outcome{fatal: err}
 	}
 	return outcome{failed: true, value: struct {
 		Error string `json:"error"`
 	}{oneSentence(err)}}
+}
+
+func (s *session) answerLine(ctx context.Context, f *generateFlags, line []byte) (any, error) {
+	in := batchLine{settings: f.settings, Chat: f.chat}
+	in.LogitBias = maps.Clone(f.settings.LogitBias) // a line's entries are added to a copy
+	req, err := s.lineRequest(ctx, &in, line)
+	if err != nil {
+		return nil, err
+	}
+	last, err := s.run(ctx, req, nil)
+	if err != nil {
+		return nil, err
+	}
+	return result(last, req), nil
+}
+
+func (s *session) lineRequest(ctx context.Context, in *batchLine, line []byte) (backend.Request, error) {
+	if err := strict(line, in); err != nil {
+		return backend.Request{}, err
+	}
+	if err := in.check(); err != nil {
+		return backend.Request{}, err
+	}
+	if in.searches() && !s.crossed() {
+		return backend.Request{}, errSearch
+	}
+	if !in.translates() {
+		ids, err := s.lineIDs(ctx, in)
+		return in.request(ids, s.Adapters), err
+	}
+	if in.Prompt == nil || in.Chat || len(in.IDs) > 0 || len(in.Messages) > 0 {
+		return backend.Request{}, errors.New(`"source_lang" and "target_lang" belong to a "prompt"`)
+	}
+	ids, first, err := s.translated(ctx, *in.Prompt, &in.settings)
+	req := in.request(ids, s.Adapters)
+	req.ForcedIDs = first
+	return req, err
 }
 
 func (s *session) lineIDs(ctx context.Context, in *batchLine) ([]int32, error) {

@@ -16,6 +16,7 @@ import (
 
 	"edged/core/protocol/backend"
 	"edged/core/protocol/tokenizer"
+	"edged/core/serve/languages"
 )
 
 type generateFlags struct {
@@ -64,6 +65,8 @@ type settings struct {
 	NumBeams      *int            `json:"num_beams"`
 	LengthPenalty *float64        `json:"length_penalty"`
 	EarlyStopping json.RawMessage `json:"early_stopping"`
+	Source        string          `json:"source_lang"`
+	Target        string          `json:"target_lang"`
 	crossed       bool            // the model is one: max_tokens 0 is as its files say
 
 	ResponseFormat json.RawMessage `json:"response_format"`
@@ -99,7 +102,8 @@ Of an encoder-decoder (T5, Marian, BART and their kin) the prompt is the text to
 behind them. "ids" of the answer are all that the decoder gave but its start token, the end token included. Answers are found as the
 model's generation_config.json says, and --num-beams, --length-penalty and --early-stopping (in --batch num_beams, length_penalty,
 early_stopping: true, false or "never") say otherwise; with beams "score" is the sum of the log-probabilities over
-length^length_penalty. Without --max-tokens the files' own limit counts.
+length^length_penalty. Without --max-tokens the files' own limit counts. --source-lang and --target-lang (source_lang, target_lang) name
+languages where the model's tokenizer knows them: see edged translate, the friendly form of this.
 
 "logprobs":[{"id","logprob","top":[{"id","logprob"},…]},…] has one entry a step: the natural logarithm of the softmax of the raw logits.`,
 		Example: `  edged generate --model m.gguf --chat --prompt "Turn on the light." --max-tokens 60
@@ -150,6 +154,8 @@ length^length_penalty. Without --max-tokens the files' own limit counts.
 	fl.IntVar(&f.beams, "num-beams", 0, "beams of an encoder-decoder's search, 1 for none (default: as the model's files say)")
 	fl.Float64Var(&f.penalty, "length-penalty", 1, "exponent of the length by which a beam's score is divided (default: as the model's files say)")
 	fl.StringVar(&f.early, "early-stopping", "", "end a search once as many answers have ended as there are beams: true, false or never (default: as the model's files say)")
+	fl.StringVar(&s.Source, "source-lang", "", "language of the prompt, for a model that translates")
+	fl.StringVar(&s.Target, "target-lang", "", "language of the answer, for a model that translates")
 	fl.IntVar(&logprobs, "logprobs", -1, "give log-probabilities with this many alternatives a step (0: of the chosen token only)")
 	return c
 }
@@ -349,12 +355,22 @@ func (a *app) generate(ctx context.Context, f *generateFlags) error {
 	if f.batch != "" {
 		return a.generateBatch(ctx, s, f)
 	}
-	if ids == nil {
+	var first []int32
+	switch {
+	case f.settings.translates():
+		if ids != nil || f.chat {
+			return usagef("--target-lang: only a text is translated, not --ids nor --chat")
+		}
+		if ids, first, err = s.translated(ctx, text, &f.settings); err != nil {
+			return s.dead(err)
+		}
+	case ids == nil:
 		if ids, err = s.promptIDs(ctx, text, f.chat); err != nil {
 			return s.dead(err)
 		}
 	}
 	req := f.settings.request(ids, s.Adapters)
+	req.ForcedIDs = first
 	var stream io.Writer
 	if f.output == "text" {
 		req.Stream, stream = true, a.out
@@ -374,6 +390,15 @@ func (a *app) generate(ctx context.Context, f *generateFlags) error {
 		}
 	}
 	return err
+}
+
+// translates tells whether languages are named.
+func (s *settings) translates() bool { return s.Source != "" || s.Target != "" }
+
+// translated encodes a text that is to be translated; first is what the answer has to begin with.
+func (s *session) translated(ctx context.Context, text string, by *settings) (ids, first []int32, err error) {
+	in, err := languages.Encode(ctx, s.Tokenizer, &s.Model, &s.Text, text, by.Source, by.Target)
+	return in.IDs, in.First, err
 }
 
 // promptIDs encodes a text as the model wants it: through its chat template, or as it is with BOS where that is due.

@@ -115,7 +115,7 @@ Exit codes: 0 all is well, 1 something went wrong (one sentence on standard erro
 	root.AddCommand(
 		a.setupCommand(), a.runCommand(), a.checkCommand(), a.configCommand(), a.demoCommand(),
 		a.askCommand(), a.chatCommand(), a.statusCommand(),
-		a.generateCommand(), a.tokenizeCommand(), a.detokenizeCommand(), a.renderCommand(), a.scoreCommand(), a.embedCommand(), a.rerankCommand(), a.fillCommand(), a.benchCommand(),
+		a.generateCommand(), a.translateCommand(), a.tokenizeCommand(), a.detokenizeCommand(), a.renderCommand(), a.scoreCommand(), a.embedCommand(), a.rerankCommand(), a.fillCommand(), a.benchCommand(),
 		a.quantizeCommand(),
 		a.adaptersCommand(), a.modelsCommand(), a.pullCommand(), a.versionCommand(),
 	)

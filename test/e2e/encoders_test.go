@@ -7,7 +7,9 @@ import (
 	"io"
 	"math"
 	"net/http"
+	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -241,4 +243,127 @@ func TestRerank(t *testing.T) {
 	if e := other.result("no").Error; e == nil || e.Code != "unsupported" || !strings.Contains(e.Message, "rank") {
 		t.Errorf("a model that ranks nothing: %+v", e)
 	}
+}
+
+// translations are what transformers made of texts and languages.
+type translations struct {
+	Cases []struct {
+		Text        string
+		Source      string
+		Target      string
+		IDs         []int32 `json:"ids"`
+		Beams       []int32
+		Greedy      []int32
+		Score       float64
+		Translation string
+	}
+}
+
+// TestTranslate: each kind of model is told languages as transformers tells it, and answers as it does, by beams and greedily; languages
+// that a model does not know are refused with those that it knows.
+func TestTranslate(t *testing.T) {
+	for _, name := range []string{"nllb", "mbart", "m2m100", "marian", "madlad", "t5"} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(oracle.Repo(t), "test/e2e/testdata/translate", name)
+			var want translations
+			readJSON(t, filepath.Join(dir, "translate.json"), &want)
+			var friendly, plain []string
+			for _, c := range want.Cases {
+				line, err := json.Marshal(map[string]any{"text": c.Text, "source_lang": c.Source, "target_lang": c.Target})
+				if err != nil {
+					t.Fatal(err)
+				}
+				friendly = append(friendly, string(line))
+				if line, err = json.Marshal(map[string]any{"prompt": c.Text, "source_lang": c.Source, "target_lang": c.Target, "num_beams": 1}); err != nil {
+					t.Fatal(err)
+				}
+				plain = append(plain, string(line))
+			}
+			friendly = append(friendly, `{"text":"a","source_lang":"xx","target_lang":"yy_nonsense"}`)
+			out, errs, code := edged(t, "translate", "--model", dir, "--precision", "exact", "--batch", lines(t, friendly))
+			answers := strings.Split(strings.TrimSpace(out), "\n")
+			if code != 1 || len(answers) != len(friendly) {
+				t.Fatalf("exit %d, %d answers to %d lines: %s%s", code, len(answers), len(friendly), out, errs)
+			}
+			for i, c := range want.Cases {
+				var got struct {
+					Translation string
+					IDs         []int32
+					Score       float64
+				}
+				if err := json.Unmarshal([]byte(answers[i]), &got); err != nil {
+					t.Fatal(err)
+				}
+				if !slices.Equal(got.IDs, c.Beams) || !(math.Abs(got.Score-c.Score) <= 1e-3) {
+					t.Errorf("%s to %s: ids %v, score %v, want %v, %v (%s)", c.Source, c.Target, got.IDs, got.Score, c.Beams, c.Score, answers[i])
+				}
+				if strings.TrimSpace(got.Translation) != strings.TrimSpace(c.Translation) {
+					t.Errorf("%s to %s: %q, want %q", c.Source, c.Target, got.Translation, c.Translation)
+				}
+			}
+			if last := answers[len(answers)-1]; !strings.Contains(last, "error") || name != "t5" && !strings.Contains(last, want.Cases[0].Target) {
+				t.Errorf("a language that there is not: %s", last)
+			}
+			out, errs, code = edged(t, "generate", "--model", dir, "--precision", "exact", "--batch", lines(t, plain))
+			answers = strings.Split(strings.TrimSpace(out), "\n")
+			if code != 0 || len(answers) != len(plain) {
+				t.Fatalf("exit %d: %s%s", code, out, errs)
+			}
+			for i, c := range want.Cases {
+				var got struct {
+					IDs   []int32
+					Usage struct {
+						Prompt int `json:"prompt_tokens"`
+					}
+				}
+				if err := json.Unmarshal([]byte(answers[i]), &got); err != nil {
+					t.Fatal(err)
+				}
+				if !slices.Equal(got.IDs, c.Greedy) || got.Usage.Prompt != len(c.IDs) {
+					t.Errorf("%s to %s, greedily: %v of %d tokens, want %v of %d", c.Source, c.Target, got.IDs, got.Usage.Prompt, c.Greedy, len(c.IDs))
+				}
+			}
+		})
+	}
+}
+
+// TestTranslateOverMQTT: a request names its languages, and is refused where the model knows none.
+func TestTranslateOverMQTT(t *testing.T) {
+	dir := filepath.Join(oracle.Repo(t), "test/e2e/testdata/translate/nllb")
+	var want translations
+	readJSON(t, filepath.Join(dir, "translate.json"), &want)
+	s := serve(t, "model.path="+dir, "backend.precision=exact", "adapters.dir="+t.TempDir())
+	for i, c := range want.Cases {
+		id := fmt.Sprintf("t%d", i)
+		payload, err := json.Marshal(map[string]any{"id": id, "prompt": c.Text, "source_lang": c.Source, "target_lang": c.Target, "max_tokens": 13})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.publish("edged/test/request", string(payload))
+		events := s.last("edged/test/response/" + id)
+		if last := events[len(events)-1]; last.Error != nil || strings.TrimSpace(last.Text) != strings.TrimSpace(c.Translation) {
+			t.Errorf("%s to %s: %q, want %q, %+v", c.Source, c.Target, last.Text, c.Translation, last.Error)
+		}
+	}
+	s.publish("edged/test/request", `{"id":"no","prompt":"a","target_lang":"klingon"}`)
+	events := s.last("edged/test/response/no")
+	if e := events[len(events)-1].Error; e == nil || e.Code != "invalid_request" || !strings.Contains(e.Message, "deu_Latn") {
+		t.Errorf("a language that there is not: %+v", e)
+	}
+	other := serve(t)
+	other.publish("edged/test/request", `{"id":"no","prompt":"a","target_lang":"de"}`)
+	events = other.last("edged/test/response/no")
+	if e := events[len(events)-1].Error; e == nil || e.Code != "unsupported" {
+		t.Errorf("a model that is told no languages: %+v", e)
+	}
+}
+
+// lines writes a file of lines.
+func lines(t *testing.T, all []string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "lines.jsonl")
+	if err := os.WriteFile(path, []byte(strings.Join(all, "\n")+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }

@@ -165,7 +165,10 @@ func (c *crossed) settings(req *backend.Request) (*beam.Settings, error) {
 	if req.IgnoreEOS {
 		s.EOS = nil
 	}
-	if req.Sampling.Temperature > 0 || len(req.ForcedIDs) > 0 || len(req.GeneratedIDs) > 0 && s.Beams == 1 {
+	if len(req.ForcedIDs) == 1 { // a language, say: beams keep to it as to what the files force
+		s.ForcedBOS = req.ForcedIDs[0]
+	}
+	if req.Sampling.Temperature > 0 || len(req.ForcedIDs) > 1 || len(req.GeneratedIDs) > 0 && s.Beams == 1 {
 		s.Beams = 1
 	}
 	if n := max(req.N, req.BestOf); s.Beams > 1 && n > s.Beams {

@@ -21,6 +21,7 @@ func (d *Dispatcher) generate(ctx context.Context, j *job, life BackendLife, use
 		ID:          j.key.ID,
 		PromptIDs:   j.prompt,
 		Borders:     j.borders,
+		ForcedIDs:   j.first,
 		Adapters:    uses,
 		Sampling:    o.sampling(d.o.Defaults.Sampling, j.rec.Seed),
 		MaxTokens:   d.o.Defaults.MaxTokens,
@@ -38,6 +39,9 @@ func (d *Dispatcher) generate(ctx context.Context, j *job, life BackendLife, use
 		Stream:      true, // also where the client does not want it: the ids so far are what another attempt starts from
 	}
 	set(&req.MaxTokens, o.MaxTokens)
+	if j.req.translates() && o.Temperature == nil {
+		req.Sampling.Temperature = 0 // the node's default is for talk: a translation is searched for, as the model's files say
+	}
 	s := stream{d: d, j: j, shown: j.req.Stream && o.BestOf <= j.req.choices(), pending: make([]pending, len(j.texts))}
 	if j.splits {
 		for i := range s.pending {

@@ -42,6 +42,7 @@ type job struct {
 	seq       int
 	prompt    []int32             // ids
 	borders   []int32             // of them, see backend.Request; nil: not told
+	first     []int32             // what the answer has to begin with
 	calls     string              // grammar of a tool call, as the tokenizer has it; "": none
 	form      string              // grammar of the answers; "": free
 	mark      string              // what a call begins with, where tools are offered; "": not known
@@ -50,7 +51,7 @@ type job struct {
 	thinking  *backend.Thinking   // what the backend holds thoughts to; nil: nothing
 	thought   int                 // tokens that came as thought, over all attempts
 	lists     [][]int32           // Embed and Rank: ids of each text, or of each pair
-	model     backend.ModelInfo   // Embed and Rank: for which the texts are encoded
+	model     backend.ModelInfo   // Embed, Rank and translations: for which the texts are encoded
 	rank      backend.RankRequest // Rank
 	messages  json.RawMessage     // what shorten left of the conversation; nil: all of it
 	dropped   int                 // messages that it left out

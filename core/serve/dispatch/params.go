@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"edged/core/protocol/backend"
+	"edged/core/serve/languages"
 )
 
 // Defaults are the parameters of requests that do not say otherwise.
@@ -79,6 +80,8 @@ func (r *Request) checkInput() *Error {
 		return fail(CodeInvalidRequest, "query: only a ranking takes one")
 	case r.Raw && (r.Kind != Generate || len(r.Tools) > 0 || len(r.Vars) > 0):
 		return fail(CodeInvalidRequest, "prompt: a prompt that is taken as it is has no template, which tools and template variables are for")
+	case r.translates() && (r.Kind != Generate || r.Prompt == ""):
+		return fail(CodeInvalidRequest, "target_lang: only a prompt is translated")
 	case given > 1:
 		return fail(CodeInvalidRequest, "prompt: the request gives its input in more than one way")
 	case given == 0:
@@ -103,7 +106,7 @@ func (r *Request) checkRank() *Error {
 	switch {
 	case r.Task != "" || r.Whole || r.Dims != 0 || r.Packed:
 		return fail(CodeInvalidRequest, "dimensions: only an embedding has them, and a task")
-	case r.Prompt != "" || r.Raw || len(r.Chat) > 0 || len(r.IDs) > 0 || len(r.Tools) > 0 || len(r.Vars) > 0:
+	case r.Prompt != "" || r.Raw || r.translates() || len(r.Chat) > 0 || len(r.IDs) > 0 || len(r.Tools) > 0 || len(r.Vars) > 0:
 		return fail(CodeInvalidRequest, "prompt: a ranking takes a query and documents")
 	case r.Query == "":
 		return fail(CodeInvalidRequest, "query: is missing")
@@ -174,11 +177,17 @@ func (o *Options) check() *Error {
 	if n := o.ThinkingBudget; n < 0 || n > MaxTokens || n > 0 && o.Thinking != ThinkingOn {
 		return fail(CodeInvalidRequest, "thinking: a budget of %d is outside 1 to %d, or the model is not to think", n, MaxTokens)
 	}
+	if most := languages.MaxName; len(o.Source) > most || len(o.Target) > most {
+		return fail(CodeInvalidRequest, "target_lang: a language's name has at most %d bytes", most)
+	}
 	if p := o.ContextPolicy; p != "" && p != PolicyError && p != PolicyKeepSystem {
 		return fail(CodeInvalidRequest, "context_policy: %q is neither %q nor %q", p, PolicyError, PolicyKeepSystem)
 	}
 	return nil
 }
+
+// translates tells whether a request names languages.
+func (r *Request) translates() bool { return r.Options.Source != "" || r.Options.Target != "" }
 
 func (o *Options) checkStops() *Error {
 	if len(o.Stop) > MaxStops {

@@ -9,6 +9,7 @@ import (
 
 	"edged/core/protocol"
 	"edged/core/protocol/tokenizer"
+	"edged/core/serve/languages"
 )
 
 // tokenizerTries is how many lives of the tokenizer a request may cost before it is taken for the reason.
@@ -20,7 +21,7 @@ func (d *Dispatcher) encode(ctx context.Context, j *job) error {
 		j.prompt = j.req.IDs
 		return d.hold(ctx, j)
 	}
-	if j.req.Kind == Rank || j.req.Kind == Embed {
+	if j.req.Kind == Rank || j.req.Kind == Embed || j.req.translates() {
 		// How a text is read, and what is too long, depends on the model. Asked before the place at the tokenizer is taken: it may have to be loaded first.
 		life, err := j.lease.Backend(ctx, d.deadBackend(j))
 		if why := ended(ctx, err); why != nil {
@@ -88,6 +89,10 @@ func (j *job) encode(ctx context.Context, life TokenizerLife, defaults *Defaults
 		return j.encodeRank(ctx, life)
 	case j.req.Kind == Embed:
 		return j.encodeTexts(ctx, life)
+	case j.req.translates():
+		in, err := languages.Encode(ctx, life.Tokenizer, &j.model, &life.Info, j.req.Prompt, j.req.Options.Source, j.req.Options.Target)
+		j.prompt, j.first = in.IDs, in.First
+		return err
 	case j.req.Kind == Generate && !j.req.Raw && (len(j.req.Chat) > 0 || life.Info.ChatTemplate != ""):
 		chat, err := j.chat(life.Info, w)
 		if err != nil {

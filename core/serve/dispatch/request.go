@@ -87,6 +87,8 @@ type Options struct {
 	TopLogprobs      int               `json:"TopLogprobs,omitempty"`
 	ResponseFormat   json.RawMessage   `json:"ResponseFormat,omitempty"`
 	Grammar          string            `json:"Grammar,omitempty"`
+	Source           string            `json:"Source,omitempty"` // language of the prompt, by the model's code for it; "": as its files say
+	Target           string            `json:"Target,omitempty"` // language of the answer, the same
 	ToolChoice       json.RawMessage   `json:"ToolChoice,omitempty"`
 	Thinking         string            `json:"Thinking,omitempty"`       // ThinkingOn, ThinkingOff; "": the default
 	ThinkingBudget   int               `json:"ThinkingBudget,omitempty"` // with ThinkingOn: tokens that may be thought; 0: the default

@@ -112,7 +112,7 @@ func fromTekken(_ string, data []byte, c *folderConfig) (*Tokenizer, error) {
 }
 
 // fromModelFile reads a SentencePiece model or a tiktoken file.
-func fromModelFile(_ string, data []byte, c *folderConfig) (*Tokenizer, error) {
+func fromModelFile(dir string, data []byte, c *folderConfig) (*Tokenizer, error) {
 	class := c.pickClass(false)
 	spec := classSpecs()[class]
 	if spec != nil && spec.keepsFile {
@@ -131,6 +131,9 @@ func fromModelFile(_ string, data []byte, c *folderConfig) (*Tokenizer, error) {
 			return fromFile(f, c, class)
 		}
 		return fromFile(f, c, "")
+	}
+	if class == "M2M100Tokenizer" {
+		return fromM2M100(dir, m, c)
 	}
 	f, err := m.file(c, spec, class)
 	if err != nil {

@@ -96,7 +96,7 @@ func fromMarian(dir string, data []byte, c *folderConfig) (*Tokenizer, error) {
 	if t.info.EOS >= 0 {
 		t.suffix = []int32{t.info.EOS}
 	}
-	if err := b.decoding(); err != nil {
+	if err := b.spmDecoding(spm, " "); err != nil {
 		return nil, err
 	}
 	for id, text := range shown.text {
@@ -104,6 +104,18 @@ func fromMarian(dir string, data []byte, c *folderConfig) (*Tokenizer, error) {
 			t.shown[id] = text
 		}
 	}
+	t.info.ChatTemplate = c.template
+	t.finish()
+	return t, nil
+}
+
+// spmDecoding sets how ids become a text: what SentencePiece makes of the pieces between special tokens, with those as they are and after
+// each of them what is told.
+func (b *hfBuilder) spmDecoding(spm *spmModel, after string) error {
+	if err := b.decoding(); err != nil {
+		return err
+	}
+	t := b.t
 	t.pieces = pieces(t.vocab, unblank)
 	mute := map[string]bool{} // SentencePiece writes its control pieces as nothing
 	for id, k := range spm.kind {
@@ -125,14 +137,12 @@ func fromMarian(dir string, data []byte, c *folderConfig) (*Tokenizer, error) {
 				continue
 			}
 			flush()
-			out.WriteString(s + " ")
+			out.WriteString(s + after)
 		}
 		flush()
 		return []string{strings.TrimSpace(out.String())}, nil
 	})
-	t.info.ChatTemplate = c.template
-	t.finish()
-	return t, nil
+	return nil
 }
 
 func readVocabJSON(path string) (*hfVocab, error) {

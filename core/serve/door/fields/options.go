@@ -6,6 +6,7 @@ import (
 
 	"edged/core/config"
 	"edged/core/serve/dispatch"
+	"edged/core/serve/languages"
 )
 
 // Option reads one of the fields that say how an answer is generated into o, or reports that key is none of them.
@@ -35,6 +36,10 @@ func Option(o *dispatch.Options, key string, raw []byte) (known bool, err *Error
 		o.Seed, err = pointer(Seed(raw))
 	case "stop":
 		o.Stop, err = Texts(raw, dispatch.MaxStops, 1, dispatch.MaxStopBytes)
+	case "source_lang":
+		o.Source, err = Text(raw, languages.MaxName)
+	case "target_lang":
+		o.Target, err = Text(raw, languages.MaxName)
 	case "stop_ids":
 		o.StopIDs, err = IDs(raw, dispatch.MaxStopIDs)
 	case "context_policy":
