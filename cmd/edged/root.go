@@ -117,7 +117,7 @@ Exit codes: 0 all is well, 1 something went wrong (one sentence on standard erro
 		a.askCommand(), a.chatCommand(), a.statusCommand(),
 		a.generateCommand(), a.translateCommand(), a.tokenizeCommand(), a.detokenizeCommand(), a.renderCommand(), a.scoreCommand(), a.embedCommand(), a.rerankCommand(), a.fillCommand(), a.benchCommand(),
 		a.quantizeCommand(),
-		a.adaptersCommand(), a.modelsCommand(), a.pullCommand(), a.versionCommand(),
+		a.adaptersCommand(), a.modelsCommand(), a.pullCommand(), a.promptsCommand(), a.versionCommand(),
 	)
 	root.AddCommand(a.buildCommands()...)
 	return root

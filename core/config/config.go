@@ -27,6 +27,7 @@ type Config struct {
 	Backend     Backend     `toml:"backend"`
 	Adapters    Adapters    `toml:"adapters"`
 	Sampling    Sampling    `toml:"sampling"`
+	Prompts     Prompts     `toml:"prompts"`
 	Queue       Queue       `toml:"queue"`
 	PrefixCache PrefixCache `toml:"prefix_cache"`
 	Draft       Draft       `toml:"draft"`
@@ -151,6 +152,12 @@ type Sampling struct {
 	PenaltyLastN     int     `toml:"penalty_last_n"`  // tokens looked back at; -1: all
 	Thinking         string  `toml:"thinking"`        // "off", "on", or "template": as the model's template does it
 	ThinkingBudget   int     `toml:"thinking_budget"` // tokens; 0: any number
+}
+
+// Prompts is the folder of prompts with a name.
+type Prompts struct {
+	Dir    string        `toml:"dir"` // empty: there are none
+	Rescan time.Duration `toml:"rescan"`
 }
 
 // Queue bounds what waits.
@@ -297,6 +304,7 @@ func Default() *Config {
 			PenaltyLastN:  64,
 			Thinking:      "off",
 		},
+		Prompts: Prompts{Rescan: 30 * time.Second},
 		Queue: Queue{
 			Size:        64,
 			PerClient:   16,

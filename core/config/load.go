@@ -347,7 +347,7 @@ func pathKey(key string) bool {
 	switch key {
 	case "mqtt.password_file", "mqtt.ca_file", "mqtt.cert_file", "mqtt.key_file",
 		"http.token_file",
-		"model.path", "models.dir", "draft.model", "adapters.dir", "adapters.gate", "plugins.dir", "state.dir", "prefix_cache.pinned":
+		"model.path", "models.dir", "draft.model", "adapters.dir", "adapters.gate", "prompts.dir", "plugins.dir", "state.dir", "prefix_cache.pinned":
 		return true
 	}
 	return false

@@ -52,6 +52,7 @@ func (c *Config) problems() []problem {
 	v.backend(&c.Backend)
 	v.adapters(&c.Adapters, &c.State)
 	v.sampling(&c.Sampling)
+	v.prompts(&c.Prompts)
 	v.queue(&c.Queue)
 	v.prefixCache(&c.PrefixCache)
 	v.oneOf("inbox.store", c.Inbox.Store, "disk", "memory")
@@ -299,6 +300,10 @@ func (v *validator) sampling(s *Sampling) {
 	v.integer("sampling.penalty_last_n", s.PenaltyLastN, -1, 1<<22)
 	v.oneOf("sampling.thinking", s.Thinking, "off", "on", "template")
 	v.integer("sampling.thinking_budget", s.ThinkingBudget, 0, 1<<22)
+}
+
+func (v *validator) prompts(p *Prompts) {
+	v.duration("prompts.rescan", p.Rescan, 100*time.Millisecond, 24*time.Hour)
 }
 
 func (v *validator) queue(q *Queue) {

@@ -89,13 +89,14 @@ var allowed = map[string][]string{
 	"core/serve/door/broker":         {"core/serve/door/wildcard"},
 	"core/serve/door/wildcard":       {},
 	"core/serve/door/fields":         {"core/serve/dispatch", "core/serve/languages", "core/config"},
+	"core/serve/prompts":             {"core/serve/dispatch", "core/serve/door/fields", "core/config"},
 	"core/serve/door/mqtt":           {"core/serve/door/mqtt/*", "core/serve/door/fields", "core/serve/door/wildcard", "core/serve/dispatch", "core/config", "core/protocol/backend"},
 	"core/serve/door/mqtt/link":      {"core/config"},
 	"core/serve/door/mqtt/group":     {},
 	"core/serve/door/mqtt/group/*":   {"core/serve/door/mqtt/group"},
 	"core/serve/door/mqtt/askclient": {"core/serve/door/mqtt", "core/serve/door/mqtt/link", "core/serve/door/wildcard"},
 	"core/serve/door/http":           {"core/serve/door/http/*", "core/serve/door/fields", "core/serve/door/stream", "core/serve/dispatch", "core/config", "core/protocol/backend"},
-	"core/serve/daemon":              {"core/config", "core/machine", "core/protocol", "core/protocol/backend", "core/protocol/tokenizer", "core/serve/adapters", "core/serve/dispatch", "core/serve/door/*", "core/serve/inbox", "core/serve/models", "core/serve/monitor", "core/serve/pluginhost"},
+	"core/serve/daemon":              {"core/config", "core/machine", "core/protocol", "core/protocol/backend", "core/protocol/tokenizer", "core/serve/adapters", "core/serve/dispatch", "core/serve/door/*", "core/serve/inbox", "core/serve/models", "core/serve/monitor", "core/serve/pluginhost", "core/serve/prompts"},
 
 	// Formats and kernels.
 	"quant":                   {},

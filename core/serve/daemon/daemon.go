@@ -31,6 +31,7 @@ import (
 	"edged/core/serve/inbox"
 	"edged/core/serve/models"
 	"edged/core/serve/monitor"
+	"edged/core/serve/prompts"
 )
 
 // Options are what a daemon is built from.
@@ -103,6 +104,7 @@ type daemon struct {
 	lives     lives
 	mainModel atomic.Pointer[httpdoor.Model] // what the default model said when it was loaded last; nil: it was not yet
 	folder    *adapters.Folder
+	prompts   *prompts.Folder
 	work      *dispatch.Dispatcher
 	serving   atomic.Pointer[dispatch.Dispatcher] // work, for plugins, which may start before it is there; nil: nothing is served yet
 	door      *mqtt.Door
@@ -151,6 +153,7 @@ func (d *daemon) run(ctx context.Context) error {
 	n := newNotifier(d.log)
 	d.notify = n
 	d.status = newStatus(d)
+	d.prompts = prompts.Open(ctx, prompts.Options{Dir: d.c.Prompts.Dir, Rescan: d.c.Prompts.Rescan, Log: d.log, Notify: d.status.changed})
 	n.state("loading the model")
 	if err := d.openModels(ctx); err != nil {
 		return asked(err)
@@ -233,7 +236,7 @@ func (d *daemon) serve(ctx context.Context, n *notifier, cancel context.CancelFu
 	}
 	d.door = mqtt.New(mqtt.Options{
 		Node: d.c.Node.Name, Config: d.c.MQTT, Embedded: address, Secret: d.secret, Device: device, Dispatcher: d.work, Taking: taking,
-		Takeover: d.c.Group.Takeover, Window: d.c.Inbox.DedupeWindow, Log: d.log,
+		Takeover: d.c.Group.Takeover, Window: d.c.Inbox.DedupeWindow, Prompts: d.prompts, Log: d.log,
 	})
 
 	// Before anything runs: an address that is taken ends the start.
@@ -254,6 +257,7 @@ func (d *daemon) serve(ctx context.Context, n *notifier, cancel context.CancelFu
 	d.folder.Sweep(ctx)
 	outer.goes(func() error { return d.folder.Run(ctx) })
 	outer.goes(func() error { return d.catalogue.Run(ctx) })
+	outer.goes(func() error { return d.prompts.Run(ctx) })
 	statusCtx, endStatus := context.WithCancel(doorCtx)
 	defer endStatus()
 	statusEnded := make(chan struct{})
@@ -319,6 +323,7 @@ func (d *daemon) listen(ctx context.Context) (l listeners, err error) {
 	if d.c.HTTP.Listen != "" {
 		door, err := httpdoor.Listen(ctx, httpdoor.Options{
 			Config: d.c.HTTP, Name: d.c.Node.Name, Version: d.o.Version, Dispatcher: d.work, Node: offers{d}, State: d.shown, Log: d.log,
+			Prompts: d.prompts, Shown: func() any { return map[string]any{"prompts": promptsOf(d.prompts.States())} },
 		})
 		if err != nil {
 			return l, err

@@ -45,6 +45,7 @@ func (d *daemon) reload(ctx context.Context) {
 		{"backend", d.c.Backend, c.Backend},
 		{"adapters", d.c.Adapters, c.Adapters},
 		{"sampling", d.c.Sampling, c.Sampling},
+		{"prompts", d.c.Prompts, c.Prompts},
 		{"queue", d.c.Queue, c.Queue},
 		{"prefix_cache", d.c.PrefixCache, c.PrefixCache},
 		{"draft", d.c.Draft, c.Draft},

@@ -14,6 +14,7 @@ import (
 	"edged/core/serve/door/mqtt"
 	"edged/core/serve/models"
 	"edged/core/serve/pluginhost"
+	"edged/core/serve/prompts"
 )
 
 // status publishes what the node is about: its state and its adapters, retained, and figures from time to time.
@@ -134,6 +135,7 @@ func (s *status) publish() {
 		}
 	}
 	s.known = now
+	out.Prompts = promptsOf(d.prompts.States())
 	out.Default = d.work.DefaultAdapter()
 	if d.c.Home.Discovery {
 		s.announce(out)
@@ -194,6 +196,25 @@ func adapterOf(a adapters.State) mqtt.Adapter {
 	return mqtt.Adapter{
 		State: a.State, Generation: a.Generation, SHA256: a.SHA256, Kind: a.Kind, Rank: a.Rank, Virtual: a.Virtual, Targets: a.Targets, Bytes: a.Bytes, Error: a.Error,
 	}
+}
+
+// promptsOf are the prompts as they are published.
+func promptsOf(states []prompts.State) []mqtt.StatusPrompt {
+	var out []mqtt.StatusPrompt
+	for _, s := range states {
+		p := mqtt.StatusPrompt{Name: s.Name, Error: s.Error}
+		if s.Preset != nil {
+			p.Description, p.SHA256 = s.Preset.Description, s.Preset.SHA256
+			for _, v := range s.Preset.Variables {
+				p.Variables = append(p.Variables, v.Name)
+				if v.Default != nil {
+					p.Optional = append(p.Optional, v.Name)
+				}
+			}
+		}
+		out = append(out, p)
+	}
+	return out
 }
 
 // judge tells the state of the node, and why it is not ready.

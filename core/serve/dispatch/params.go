@@ -171,6 +171,9 @@ func (o *Options) check() *Error {
 	if o.TopLogprobs > 0 && !o.Logprobs {
 		return fail(CodeInvalidRequest, "top_logprobs: needs logprobs")
 	}
+	if n := len(o.AnswerAfter); n > MaxStopBytes {
+		return fail(CodeInvalidRequest, "answer_after: has %d bytes, more than %d", n, MaxStopBytes)
+	}
 	if t := o.Thinking; t != "" && t != ThinkingOn && t != ThinkingOff {
 		return fail(CodeInvalidRequest, "thinking: %q is neither %q nor %q", t, ThinkingOn, ThinkingOff)
 	}

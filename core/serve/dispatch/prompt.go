@@ -119,6 +119,10 @@ func (j *job) encode(ctx context.Context, life TokenizerLife, defaults *Defaults
 			return fail(CodeInvalidRequest, "prompt: the tokenizer made no token of it")
 		}
 		j.prompt = lists[0]
+		if mark := j.req.Options.AnswerAfter; mark != "" && j.req.Kind == Generate {
+			j.splits, j.opened = true, ""
+			return j.chain(ctx, life, w, mark)
+		}
 		return nil
 	}
 }

@@ -93,6 +93,7 @@ type Options struct {
 	Thinking         string            `json:"Thinking,omitempty"`       // ThinkingOn, ThinkingOff; "": the default
 	ThinkingBudget   int               `json:"ThinkingBudget,omitempty"` // with ThinkingOn: tokens that may be thought; 0: the default
 	Effort           string            `json:"Effort,omitempty"`         // a level such as "low", where the template has levels; "": its own
+	AnswerAfter      string            `json:"AnswerAfter,omitempty"`    // the mark behind which the answer stands: what comes before it is thought; "": none
 	ContextPolicy    string            `json:"ContextPolicy,omitempty"`  // where the prompt is too long: PolicyError (""), PolicyKeepSystem
 }
 

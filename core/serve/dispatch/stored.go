@@ -15,22 +15,22 @@ import (
 
 // What the journal keeps of a request outlives the build that wrote it. Each value is a line that names its format, and JSON:
 //
-//	edged request 6\n{"Request":{"ID":"r1",…},"Seed":7,…}      record: what makes another attempt the same request
-//	edged note 6\n{"Attempt":2,"Prompt":[1,15,…]}              note: how far an attempt came
-//	edged answer 6\n{"Attempt":1,"Seq":3,"Last":{…}}           answer: the one last event
+//	edged request 7\n{"Request":{"ID":"r1",…},"Seed":7,…}      record: what makes another attempt the same request
+//	edged note 7\n{"Attempt":2,"Prompt":[1,15,…]}              note: how far an attempt came
+//	edged answer 7\n{"Attempt":1,"Seq":3,"Last":{…}}           answer: the one last event
 //
-// A version is a closed set of names, which testdata/format-6.txt lists and a test compares. A build that keeps something more, or means
-// something else by a name, writes version 7 and goes on reading those before. Version 1 lacked what is told of thoughts, version 2 how much
+// A version is a closed set of names, which testdata/format-7.txt lists and a test compares. A build that keeps something more, or means
+// something else by a name, writes version 8 and goes on reading those before. Version 1 lacked what is told of thoughts, version 2 how much
 // may be thought, version 3 the kind of requests that ranks documents and what an embedding asks for beside its texts, version 4 names of
-// models, and version 5 the languages of a translation; they are the same else. A version that is not known is refused by its name and left where it is, for the build that wrote it; so is a name that no version
-// has. Builds before this rule wrote the same JSON without the
-// line: that is read as version 1 whose unknown names are passed over, as those builds did.
+// models, version 5 the languages of a translation, and version 6 the mark behind which an answer stands; they are the same else. A version
+// that is not known is refused by its name and left where it is, for the build that wrote it; so is a name that no version has. Builds
+// before this rule wrote the same JSON without the line: that is read as version 1 whose unknown names are passed over, as those builds did.
 const (
 	formatRequest = "request"
 	formatNote    = "note"
 	formatAnswer  = "answer"
 
-	formatVersion = 6
+	formatVersion = 7
 )
 
 // errFormat means that another build wrote a value, in a way that this one does not read.

@@ -28,7 +28,7 @@ func TestFormatNames(t *testing.T) {
 	names(&got, "answer", reflect.TypeFor[storedAnswer]())
 	slices.Sort(got)
 	text := strings.Join(slices.Compact(got), "\n") + "\n"
-	const file = "testdata/format-6.txt"
+	const file = "testdata/format-7.txt"
 	if os.Getenv("EDGED_UPDATE") != "" {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -39,7 +39,7 @@ func TestFormatNames(t *testing.T) {
 		t.Fatal(err)
 	}
 	if d := gocmp.Diff(string(want), text); d != "" {
-		t.Errorf("what the journal keeps is no longer version 6: raise formatVersion, and go on reading those before\n%s", d)
+		t.Errorf("what the journal keeps is no longer version 7: raise formatVersion, and go on reading those before\n%s", d)
 	}
 }
 
@@ -97,7 +97,7 @@ func TestAnswerComesBackWhole(t *testing.T) {
 
 func TestUnknownFormatIsRefused(t *testing.T) {
 	for _, data := range []string{
-		"edged request 7\n{}", "edged request 0\n{}", "edged request 4", "edged request 04\n{}", "edged note 4\n{}", "edged answer 6\n{}", "PK\x03\x04", "\n{}", "",
+		"edged request 8\n{}", "edged request 0\n{}", "edged request 7", "edged request 07\n{}", "edged note 7\n{}", "edged answer 8\n{}", "PK\x03\x04", "\n{}", "",
 		"edged request 1\n{\"Request\":{\"ID\":\"a\",\"Options\":{},\"Adapters\":null,\"Sings\":true}}",
 		"edged request 1\n{\"Request\":{\"ID\":\"a\"},\"Sings\":true}",
 	} {
@@ -105,10 +105,10 @@ func TestUnknownFormatIsRefused(t *testing.T) {
 			t.Errorf("request %q: %v", data, err)
 		}
 	}
-	if _, err := decodeEvent([]byte("edged answer 7\n{}")); !errors.Is(err, errFormat) {
+	if _, err := decodeEvent([]byte("edged answer 8\n{}")); !errors.Is(err, errFormat) {
 		t.Error(err)
 	}
-	if _, err := decodeNote([]byte("edged note 7\n{}")); !errors.Is(err, errFormat) {
+	if _, err := decodeNote([]byte("edged note 8\n{}")); !errors.Is(err, errFormat) {
 		t.Error(err)
 	}
 	if n, err := decodeNote(nil); err != nil || n.Attempt != 1 {

@@ -98,6 +98,9 @@ func (r *Request) wish(d *Defaults) wish {
 	if w.mode != ThinkingOn {
 		w.budget = 0
 	}
+	if o.AnswerAfter != "" { // the chain of thought takes the place of the family's own
+		w = wish{mode: ThinkingOff, budget: w.budget, effort: w.effort}
+	}
 	return w
 }
 
@@ -175,6 +178,9 @@ func (j *job) think(ctx context.Context, life TokenizerLife, w wish, prompt stri
 	template := life.Info.ChatTemplate
 	f := thoughtFormOf(template)
 	held, calls := j.heldWhole(), j.req.offersTools()
+	if mark := j.req.Options.AnswerAfter; mark != "" {
+		return j.chain(ctx, life, w, mark)
+	}
 	switch {
 	case w.asked && !canThink(template):
 		return fail(CodeUnsupported, "thinking: this model does not think: its chat template has neither marks of thoughts nor a switch for them")
@@ -223,6 +229,23 @@ func (j *job) think(ctx context.Context, life TokenizerLife, w wish, prompt stri
 	}
 	j.thinking = t
 	return nil
+}
+
+// chain plans a chain of thought that a prompt asks for in its own words: all that comes before the mark is thought, on a model
+// of any family.
+func (j *job) chain(ctx context.Context, life TokenizerLife, w wish, mark string) error {
+	if j.opened != "" { // the family's own thought
+		ids, err := marks(ctx, life, j.opened+"\n\n", true)
+		if err != nil {
+			return err
+		}
+		j.prompt = append(slices.Clip(j.prompt), ids...)
+	}
+	j.opened = mark
+	j.thinking = &backend.Thinking{Open: mark, Close: mark, Begun: true, Must: true, Budget: w.budget}
+	var err error
+	j.thinking.CloseIDs, err = marks(ctx, life, mark, true)
+	return err
 }
 
 // heldWhole tells whether a form holds the whole answer, or a call is demanded, which is one.

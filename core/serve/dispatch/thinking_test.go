@@ -136,6 +136,14 @@ func TestThinkingPlan(t *testing.T) {
 			behind: "<|channel|>analysis<|message|>", close: "\n<|end|><|start|>assistant<|channel|>final<|message|>", then: "<|start|>assistant<|channel|>final<|message|>",
 			want: &backend.Thinking{Open: "<|channel|>analysis", Close: "<|end|>", Again: "<|start|>assistant", Begun: true, Budget: 9},
 		},
+		"a chain of thought": {
+			template: "{{ messages }}", prompt: "a", o: Options{AnswerAfter: "Answer:"}, defaults: Defaults{Thinking: ThinkingOn, ThinkingBudget: 3},
+			close: "\nAnswer:", want: &backend.Thinking{Open: "Answer:", Close: "Answer:", Begun: true, Must: true, Budget: 3},
+		},
+		"a chain of thought in the place of the family's own": {
+			template: qwen, prompt: "a<think>\n", o: Options{AnswerAfter: "Answer:", Thinking: ThinkingOn, ThinkingBudget: 5}, behind: "\n</think>\n\n",
+			close: "\nAnswer:", want: &backend.Thinking{Open: "Answer:", Close: "Answer:", Begun: true, Must: true, Budget: 5},
+		},
 		"a family without thoughts":                   {template: "{{ messages }}", prompt: "a", o: Options{Thinking: ThinkingOff}},
 		"on by default, of a family without thoughts": {template: "{{ messages }}", prompt: "a", defaults: Defaults{Thinking: ThinkingOn, ThinkingBudget: 3}},
 		"a switch without marks":                      {template: "{{ enable_thinking }}", prompt: "a", o: Options{Thinking: ThinkingOn}},
@@ -148,7 +156,7 @@ func TestThinkingPlan(t *testing.T) {
 			if got := textOf(j.prompt[1:]); got != c.behind {
 				t.Errorf("behind the prompt stands %q", got)
 			}
-			if openThought(c.prompt+c.behind) != "" != (j.opened != "") {
+			if openThought(c.prompt+c.behind) != "" != (j.opened != "") && c.o.AnswerAfter == "" {
 				t.Errorf("the prompt ends with %q, and what closes its thought is %q", c.prompt+c.behind, j.opened)
 			}
 			if c.want != nil && c.close != "" {

@@ -21,6 +21,7 @@ import (
 
 	"edged/core/config"
 	"edged/core/serve/dispatch"
+	"edged/core/serve/door/fields"
 )
 
 // DoorName is the Door of the requests that come from here.
@@ -60,7 +61,10 @@ type Options struct {
 	Node       Node
 	// State is what the page shows of the node, as a value that can be written as JSON; nil: there is no page.
 	State func(ctx context.Context) any
-	Log   *slog.Logger
+	// Prompts are what a request may name, and Shown what is told of them, as a value that can be written as JSON; nil: there are none.
+	Prompts fields.Prompts
+	Shown   func() any
+	Log     *slog.Logger
 }
 
 // Door is a listener and the requests that came through it.

@@ -92,6 +92,11 @@ func (d *Door) models(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, http.StatusOK, map[string]any{"object": "list", "data": list})
 }
 
+// prompts answers GET /edged/prompts.
+func (d *Door) prompts(w http.ResponseWriter, _ *http.Request) {
+	writeJSON(w, http.StatusOK, d.o.Shown())
+}
+
 // oneModel answers GET /v1/models/ID.
 func (d *Door) oneModel(w http.ResponseWriter, id string) {
 	m, err := d.find(id)

@@ -27,8 +27,9 @@ type asked struct {
 type draft struct {
 	asked
 
-	given map[string]bool
-	still bool // the model is not to think, whatever else is said
+	given  map[string]bool
+	preset fields.PromptAsk
+	still  bool // the model is not to think, whatever else is said
 }
 
 func newDraft(kind dispatch.Kind, prefix string) *draft {
@@ -181,6 +182,9 @@ func (d *draft) conversation(key string, raw []byte) (known bool, err *fields.Er
 		if known, err := d.thinkingField(key, raw); known {
 			return true, err
 		}
+		if known, err := d.preset.Field(key, raw); known {
+			return true, err
+		}
 		return d.common(key, raw)
 	}
 	return true, err
@@ -193,7 +197,7 @@ func (d *Door) chatBody(body []byte) (*asked, *dispatch.Error) {
 	o := &dr.req.Options
 	switch {
 	case err != nil:
-	case len(dr.req.Chat) == 0:
+	case len(dr.req.Chat) == 0 && dr.preset.Name == "":
 		err = fields.Bad("messages", "is missing")
 	case o.TopLogprobs > 0 && !o.Logprobs:
 		err = fields.Bad("top_logprobs", "needs logprobs to be true")
@@ -205,6 +209,9 @@ func (d *Door) chatBody(body []byte) (*asked, *dispatch.Error) {
 	}
 	dr.req.Pieces = o.Logprobs
 	dr.settleThinking()
+	if err := dr.preset.Fill(d.o.Prompts, dr.req); err != nil {
+		return nil, invalid(err)
+	}
 	dropDefaults(dr.req)
 	if err := dr.resolve(d); err != nil {
 		return nil, err

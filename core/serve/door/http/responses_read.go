@@ -65,6 +65,8 @@ func (d *Door) responsesBody(body []byte) (*responsesAsked, *dispatch.Error) {
 			}
 		case "reasoning":
 			err = dr.reasoning(raw)
+		case "prompt":
+			err = dr.promptObject(raw)
 		case "include":
 			if !isEmptyList(raw) {
 				err = fields.Bad("", "nothing of it can be served")
@@ -81,21 +83,52 @@ func (d *Door) responsesBody(body []byte) (*responsesAsked, *dispatch.Error) {
 		}
 		return true, err
 	})
-	if err == nil && !dr.given["input"] {
+	switch {
+	case err != nil:
+	case dr.given["input"] || instructions != nil:
+		dr.req.Chat, err = items.messages(instructions)
+	case dr.preset.Name == "":
 		err = fields.Bad("input", "is missing")
 	}
-	if err == nil {
-		dr.req.Chat, err = items.messages(instructions)
+	if err == nil && !dr.given["input"] && dr.preset.Name == "" {
+		err = fields.Bad("input", "is missing")
 	}
 	if err != nil {
 		return nil, invalid(err)
 	}
 	dr.settleThinking()
+	if err := dr.preset.Fill(d.o.Prompts, dr.req); err != nil {
+		return nil, invalid(err)
+	}
 	dropDefaults(dr.req)
 	if err := dr.resolve(d); err != nil {
 		return nil, err
 	}
 	return &responsesAsked{dr.asked, echo}, nil
+}
+
+// promptObject reads a prompt with a name as OpenAI has it: {"id": NAME, "variables": {…}}.
+func (d *draft) promptObject(raw []byte) *fields.Error {
+	err := fields.Object(raw, func(key string, raw []byte) (err *fields.Error) {
+		switch {
+		case isNull(raw):
+			return nil
+		case key == "id":
+			_, err = d.preset.Field("prompt_name", raw)
+		case key == "variables":
+			_, err = d.preset.Field("prompt_vars", raw)
+		default:
+			return fields.Bad(clip(key), "is not served")
+		}
+		if err != nil {
+			return err.In(key)
+		}
+		return nil
+	})
+	if err == nil && d.preset.Name == "" {
+		err = fields.Bad("id", "is missing")
+	}
+	return err
 }
 
 // reasoning reads how much the model is to think.

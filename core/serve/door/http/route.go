@@ -50,6 +50,9 @@ func (d *Door) routes(path string) (route, bool) {
 			return route{openAI, get, false, (*Door).node}, d.o.State != nil
 		}
 	}
+	if path == "/edged/prompts" {
+		return route{openAI, get, false, (*Door).prompts}, d.o.Shown != nil
+	}
 	switch path {
 	case "/":
 		return route{ollama, get, true, (*Door).root}, true

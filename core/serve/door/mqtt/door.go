@@ -51,9 +51,10 @@ type Options struct {
 	Secret     string      // that it wants for this node's client id; "": none
 	Device     *Device     // nil: nobody is told
 	Dispatcher dispatch.Submitter
-	Taking     Taking        // nil: nothing is counted
-	Takeover   time.Duration // config's group.takeover; 0: its default
-	Window     time.Duration // config's inbox.dedupe_window; 0: its default
+	Taking     Taking         // nil: nothing is counted
+	Takeover   time.Duration  // config's group.takeover; 0: its default
+	Window     time.Duration  // config's inbox.dedupe_window; 0: its default
+	Prompts    fields.Prompts // nil: there are none
 	Log        *slog.Logger
 }
 
@@ -105,7 +106,7 @@ func New(o Options) *Door {
 		o:        o,
 		topics:   Topics{Base: o.Config.Base, Node: o.Node, Group: o.Config.ShareGroup},
 		settings: link.From(&o.Config, o.Embedded),
-		limits:   limits{replyToAllow: o.Config.ReplyToAllow},
+		limits:   limits{replyToAllow: o.Config.ReplyToAllow, prompts: o.Prompts},
 		log:      o.Log,
 		out:      out,
 		in:       newInbound(int(o.Config.MaxPayload)),

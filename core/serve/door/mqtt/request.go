@@ -19,8 +19,9 @@ const maxUser = 1 << 10
 // limits are the settings that the parser needs.
 type limits struct {
 	replyToAllow []string
-	once         bool   // the message names a response topic: its sender wants one message, where it does not say otherwise
-	drawn        string // the id of a request that brings none; "": one by chance
+	once         bool           // the message names a response topic: its sender wants one message, where it does not say otherwise
+	drawn        string         // the id of a request that brings none; "": one by chance
+	prompts      fields.Prompts // nil: there are none
 }
 
 // problem is a request that was not taken: what is said, and where.
@@ -38,6 +39,7 @@ type draft struct {
 	replyTo string
 	drawn   string // see limits
 	given   map[string]bool
+	prompt  fields.PromptAsk
 }
 
 // parseRequest turns the payload of a request, an embed, a score or a rerank into a Request. Its problem names the field, and the
@@ -52,6 +54,9 @@ func (t Topics) parseRequest(in input, topic string, payload []byte, l limits) (
 	}
 	if err == nil {
 		err = d.complete()
+	}
+	if err == nil {
+		err = d.prompt.Fill(l.prompts, d.req)
 	}
 	if err == nil && d.replyTo != "" {
 		if why := t.replyTo(d.replyTo, l.replyToAllow); why != "" {
@@ -287,7 +292,7 @@ func (d *draft) generateField(key string, raw []byte) (known bool, err *fields.E
 	case "stream":
 		d.req.Stream, err = fields.Bool(raw)
 	default:
-		return false, nil
+		return d.prompt.Field(key, raw)
 	}
 	return true, err
 }
@@ -317,9 +322,9 @@ func (d *draft) complete() *fields.Error {
 	switch {
 	case d.req.Kind == dispatch.Rank && !d.given["query"]:
 		return fields.Bad("query", "is missing")
-	case len(given) == 0 && len(inputs) == 2:
+	case len(given) == 0 && d.prompt.Name == "" && len(inputs) == 2:
 		return fields.Bad(inputs[0], "is missing: the request needs %s or %s", inputs[0], inputs[1])
-	case len(given) == 0:
+	case len(given) == 0 && d.prompt.Name == "":
 		return fields.Bad(inputs[0], "is missing")
 	case len(given) == 2:
 		return fields.Bad(inputs[1], "cannot stand beside %s", inputs[0])

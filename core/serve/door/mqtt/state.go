@@ -22,6 +22,7 @@ type Status struct {
 	Model    *StatusModel    `json:"model,omitempty"`
 	Backend  *StatusBackend  `json:"backend,omitempty"`
 	Adapters []StatusAdapter `json:"adapters"`
+	Prompts  []StatusPrompt  `json:"prompts,omitempty"`
 	Default  string          `json:"default_adapter,omitempty"` // of requests that name none; "": the bare model
 	Queue    StatusQueue     `json:"queue"`
 	Group    *StatusGroup    `json:"group,omitempty"` // that it is in; the Door sets it
@@ -57,6 +58,16 @@ type StatusAdapter struct {
 	Name       string `json:"name"`
 	Generation int    `json:"generation"`
 	SHA256     string `json:"sha256"`
+}
+
+// StatusPrompt is one prompt that requests may name.
+type StatusPrompt struct {
+	Name        string   `json:"name"`
+	Description string   `json:"description,omitempty"`
+	Variables   []string `json:"variables,omitempty"`
+	Optional    []string `json:"optional,omitempty"` // those of them that have a default
+	SHA256      string   `json:"sha256,omitempty"`   // of the file that is served; "": none is
+	Error       string   `json:"error,omitempty"`    // why the file as it is now is not served
 }
 
 // StatusPower says what holds the processor's clock down, and what the backend makes of it.
