@@ -44,7 +44,7 @@ func newFleet(d *Door) *fleet {
 		door: d, began: time.Now(), wake: make(chan struct{}, 1), seats: make(chan struct{}, 1), runs: map[group.Key]run{}, ends: map[group.Key]int{},
 	}
 	f.machine = group.New(group.Config{
-		Node: d.topics.Node, Incarnation: newID(""), Since: f.began.UnixMilli(), Takeover: d.o.Takeover, Window: d.o.Window,
+		Node: d.topics.Node, Incarnation: newID(""), Since: f.began.UnixMilli(), Takeover: d.o.Takeover, Window: d.o.Window, Pack: min(packBytes, f.most()),
 	})
 	f.tick = time.AfterFunc(time.Hour, func() { f.step(group.Tick{}) })
 	f.tick.Stop()
@@ -439,6 +439,10 @@ func (f *fleet) attemptOf(k group.Key, own int) int {
 
 // entryBytes is what an entry needs beside the payload that it carries.
 const entryBytes = 4 << 10
+
+// packBytes is how much of what it knows a node tells a newcomer in one message. Brokers keep some 1,000 messages for a client that is slow, and
+// often some 100 KB.
+const packBytes = 32 << 10
 
 // most is the largest last event that fits into an entry.
 func (f *fleet) most() int { return max(f.door.maxPayload()-entryBytes, f.door.maxPayload()/2) }

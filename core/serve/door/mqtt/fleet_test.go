@@ -276,6 +276,14 @@ func fleet(t *testing.T, s server, requests, ends, restarts int) {
 	for _, more := range []int{0, 1} {
 		before, asked := counts(), time.Time{}
 		var missing []int
+		t.Cleanup(func() {
+			for _, i := range missing[:min(len(missing), 20)] {
+				t.Logf("look %d: r%d has %d of %d ends: %v", more, i, counts()[topic(i)], max(more*(before[topic(i)]+1), 1), l.on(topic(i)))
+			}
+			if len(missing) > 0 {
+				t.Logf("look %d: %d are missing", more, len(missing))
+			}
+		})
 		within(t, 3*time.Minute, "every request is answered", func() bool {
 			missing = missing[:0]
 			now := counts()

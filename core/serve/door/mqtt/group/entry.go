@@ -2,6 +2,7 @@ package group
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,8 +20,9 @@ const (
 	Done   Type = "done"   // From has ended it; Body is the outcome
 
 	Give   Type = "give"   // to a worker that does not sit at the desk: Body is the message
-	Record Type = "record" // to one that said hello: what is known of one request; Body is the message, or the outcome.
-	End    Type = "end"    // that was all
+	Record Type = "record" // what is known of one request; Body is the message, or the outcome. It travels in a pack
+	Pack   Type = "pack"   // to one that said hello: Body is some records, as pack writes them
+	End    Type = "end"    // that was all: Count records
 	Noted  Type = "noted"  // to a worker that does not sit at the desk: the end that it has told is decided
 )
 
@@ -44,6 +46,7 @@ type Entry struct {
 	Base        int      `json:"base,omitempty"`     // likewise
 	Nonce       int      `json:"nonce,omitempty"`    // of a hello and the answers to it
 	Whole       bool     `json:"whole,omitempty"`    // of an end: From has missed nothing for a while
+	Count       int      `json:"count,omitempty"`    // of an end: the records before it
 	Body        []byte   `json:"-"`
 }
 
@@ -88,13 +91,38 @@ func DecodeEntry(data []byte) (Entry, error) {
 		return e, fmt.Errorf("group: an entry: %w", err)
 	}
 	switch e.Type {
-	case Hello, End, Claim, Accept, Pass, Done, Give, Record, Noted:
+	case Hello, End, Claim, Accept, Pass, Done, Give, Record, Pack, Noted:
 	default:
 		return e, fmt.Errorf("group: an entry of the unknown type %.32q", string(e.Type))
 	}
-	if e.From == "" || e.Term < 0 || e.Type != Hello && e.Type != End && e.ID == "" {
+	if e.From == "" || e.Term < 0 || e.Type != Hello && e.Type != End && e.Type != Pack && e.ID == "" {
 		return e, errors.New("group: an entry lacks its sender or its request")
 	}
 	e.Body = body
 	return e, nil
+}
+
+// appendRecord adds a record to the body of a pack: its length, and what Encode writes.
+func appendRecord(body []byte, e *Entry) ([]byte, error) {
+	data, err := e.Encode()
+	if err != nil {
+		return body, err
+	}
+	return append(binary.AppendUvarint(body, uint64(len(data))), data...), nil
+}
+
+// unpack reads the records of a pack's body. What another member may have written besides ends it.
+func unpack(body []byte) (records []Entry) {
+	for len(body) > 0 {
+		n, size := binary.Uvarint(body)
+		if size <= 0 || n > uint64(len(body)-size) {
+			return records
+		}
+		e, err := DecodeEntry(body[size : size+int(n)])
+		if err != nil || e.Type != Record {
+			return records
+		}
+		records, body = append(records, e), body[size+int(n):]
+	}
+	return records
 }

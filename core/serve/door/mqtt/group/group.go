@@ -77,6 +77,7 @@ type Config struct {
 	Desk        int           // seats at the desk; default 5
 	Entries     int           // requests that are remembered; default 4096
 	Bytes       int           // of them and of their answers; default 8 MiB
+	Pack        int           // bytes of records that a node tells a newcomer in one message; default 32 KiB. A larger record goes alone
 }
 
 // Event is something that a Machine is told.

@@ -52,6 +52,7 @@ type hello struct {
 	at    time.Duration
 	tries int
 	told  map[Key]telling // by the answer that is coming
+	got   int             // records of it
 }
 
 // telling is what an answer to hello said of a request.
@@ -124,6 +125,9 @@ func New(c Config) *Machine {
 	}
 	if c.Bytes <= 0 {
 		c.Bytes = 8 << 20
+	}
+	if c.Pack <= 0 {
+		c.Pack = 32 << 10
 	}
 	return &Machine{
 		c: c, self: Member{Node: c.Node, State: StateWaiting, Incarnation: c.Incarnation, Since: c.Since},
@@ -504,11 +508,17 @@ func (m *Machine) told(e *Entry, direct bool) {
 		switch e.Type {
 		case Give:
 			m.give(e)
-		case Record:
-			m.record(e)
+		case Pack:
+			for _, r := range unpack(e.Body) {
+				r.Nonce = e.Nonce
+				m.record(&r)
+			}
 		case End:
 			switch {
 			case !m.asked || e.Nonce != m.hello.nonce:
+			case m.hello.got != e.Count && m.hello.tries < maxTries:
+				m.sayHello() // some of it was lost on the way
+			case m.hello.got != e.Count && !m.synced: // trySync goes by what there is
 			case !m.synced:
 				m.sync(true, e.Whole)
 			case m.merging:
@@ -521,6 +531,7 @@ func (m *Machine) told(e *Entry, direct bool) {
 				m.settle(e.key())
 			}
 		case Hello, Claim, Accept, Pass, Done: // of the log
+		case Record: // in a pack
 		}
 		return
 	}
@@ -540,7 +551,7 @@ func (m *Machine) told(e *Entry, direct bool) {
 		m.pass(e)
 	case Done:
 		m.done(e)
-	case Give, Record, End, Noted:
+	case Give, Record, Pack, End, Noted:
 	}
 }
 
@@ -768,13 +779,28 @@ func (m *Machine) greet(e *Entry) {
 			return // it answers
 		}
 	}
+	pack := Entry{Type: Pack, From: m.c.Node, Incarnation: m.c.Incarnation, Nonce: e.Nonce}
+	count := 0
 	for _, k := range slices.SortedFunc(maps.Keys(m.records), compareKeys) {
-		t := m.describe(m.records[k])
-		t.Nonce = e.Nonce
-		m.do(Send{e.From, *t})
+		before := len(pack.Body)
+		body, err := appendRecord(pack.Body, m.describe(m.records[k]))
+		if err != nil {
+			continue
+		}
+		if before > 0 && len(body) > m.c.Pack {
+			full := pack
+			full.Body = body[:before:before]
+			m.do(Send{e.From, full})
+			body = slices.Clone(body[before:])
+		}
+		pack.Body = body
+		count++
+	}
+	if len(pack.Body) > 0 {
+		m.do(Send{e.From, pack})
 	}
 	m.do(Send{e.From, Entry{
-		Type: End, From: m.c.Node, Incarnation: m.c.Incarnation, Nonce: e.Nonce, Whole: m.now-m.gap >= m.c.Takeover,
+		Type: End, From: m.c.Node, Incarnation: m.c.Incarnation, Nonce: e.Nonce, Count: count, Whole: m.now-m.gap >= m.c.Takeover,
 	}})
 }
 
@@ -804,6 +830,7 @@ func (m *Machine) record(e *Entry) {
 		return
 	}
 	k := e.key()
+	m.hello.got++
 	m.hello.told[k], m.hello.at = toldOpen, m.now
 	if e.Ended {
 		m.hello.told[k] = toldEnded
