@@ -52,7 +52,7 @@ type hello struct {
 	at    time.Duration
 	tries int
 	told  map[Key]telling // by the answer that is coming
-	got   int             // records of it
+	got   map[string]int  // records of it, by the node that tells them: two may, where neither knows of the other
 }
 
 // telling is what an answer to hello said of a request.
@@ -160,8 +160,15 @@ func (m *Machine) Members() []Member {
 	return out
 }
 
-// Pending is how many ends of this node are not decided.
-func (m *Machine) Pending() int { return len(m.finished) }
+// Pending is how many ends of this node are not decided. While it and another node, which did not hear of each other before, tell each other
+// what they know, there may be one more.
+func (m *Machine) Pending() int {
+	n := len(m.finished)
+	if m.merging {
+		n++
+	}
+	return n
+}
 
 // Open is how many requests have not ended, as far as this node knows.
 func (m *Machine) Open() int { return len(m.open) }
@@ -278,7 +285,7 @@ func (m *Machine) connect() {
 	m.connected, m.echoed, m.asked, m.standing, m.listening, m.synced = true, false, false, false, false, false
 	m.self.Connection++
 	m.self.Desk, m.self.Alone, m.merging, m.met = false, false, false, map[string]bool{}
-	m.hello = hello{nonce: m.hello.nonce}
+	m.hello = hello{nonce: m.hello.nonce + 1, told: map[Key]telling{}, got: map[string]int{}} // answers to an earlier one count no more
 	for _, p := range m.list {
 		p.present, p.online, p.left, p.reported, p.gone = false, true, false, false, m.now
 	}
@@ -427,7 +434,7 @@ func (m *Machine) restate() {
 }
 
 func (m *Machine) sayHello() {
-	m.hello = hello{nonce: m.hello.nonce + 1, at: m.now, tries: m.hello.tries + 1, told: map[Key]telling{}}
+	m.hello = hello{nonce: m.hello.nonce + 1, at: m.now, tries: m.hello.tries + 1, told: map[Key]telling{}, got: map[string]int{}}
 	m.write(Entry{Type: Hello, Nonce: m.hello.nonce})
 }
 
@@ -516,9 +523,9 @@ func (m *Machine) told(e *Entry, direct bool) {
 		case End:
 			switch {
 			case !m.asked || e.Nonce != m.hello.nonce:
-			case m.hello.got != e.Count && m.hello.tries < maxTries:
+			case m.hello.got[e.From] != e.Count && m.hello.tries < maxTries:
 				m.sayHello() // some of it was lost on the way
-			case m.hello.got != e.Count && !m.synced: // trySync goes by what there is
+			case m.hello.got[e.From] != e.Count && !m.synced: // trySync goes by what there is
 			case !m.synced:
 				m.sync(true, e.Whole)
 			case m.merging:
@@ -830,7 +837,7 @@ func (m *Machine) record(e *Entry) {
 		return
 	}
 	k := e.key()
-	m.hello.got++
+	m.hello.got[e.From]++
 	m.hello.told[k], m.hello.at = toldOpen, m.now
 	if e.Ended {
 		m.hello.told[k] = toldEnded
@@ -1032,8 +1039,9 @@ func (m *Machine) trySync() {
 			return
 		}
 		switch {
-		case p.present && p.Knows > m.self.Knows:
-			wait = m.c.Takeover / 2
+		case p.present && p.Knows > m.self.Knows && m.mayAnswer(p):
+			// One that knows nothing waits for longer than one that waits for a third itself, and knows much.
+			wait = max(wait, m.c.Takeover/2+time.Duration(p.Knows-m.self.Knows-1)*m.patience())
 		case m.self.Knows == p.Knows && p.live() && before(&p.Member, &m.self):
 			seniors++
 		}
@@ -1043,6 +1051,20 @@ func (m *Machine) trySync() {
 		return
 	}
 	m.sync(false, false) // nobody knows more
+}
+
+// mayAnswer reports whether a node has a seat at the desk, or comes before this one where seats are given.
+func (m *Machine) mayAnswer(p *peer) bool {
+	if p.Desk || before(&p.Member, &m.self) {
+		return true
+	}
+	seniors := 0
+	for _, o := range m.list {
+		if o != p && o.live() && o.State != StateLeaving && before(&o.Member, &p.Member) {
+			seniors++
+		}
+	}
+	return seniors+1 < m.c.Desk // this node is one of them
 }
 
 // work looks after everything that nobody has.

@@ -352,19 +352,24 @@ func (x *Node) Kill() {
 	x.Cut()
 }
 
-// Stop ends a life as SIGTERM does: what runs may end for a while.
+// Stop ends a life as SIGTERM does: what runs may end for a while, and what has ended is decided, or is not within some seconds.
 func (x *Node) Stop(grace time.Duration) {
 	if !x.Alive() {
 		return
 	}
 	x.leaving = true
 	x.step(group.Leave{})
+	x.leave(grace, 30)
+}
+
+func (x *Node) leave(grace time.Duration, tries int) {
 	life := x.life
 	x.net.After(grace, func() {
-		if x.life != life || !x.alive {
-			return
-		}
-		if x.conn%2 == 1 {
+		switch {
+		case x.life != life || !x.alive:
+		case x.m.Pending() > 0 && tries > 0:
+			x.leave(100*time.Millisecond, tries-1)
+		case x.conn%2 == 1:
 			conn := x.conn
 			x.publish(func() {
 				delete(x.net.kept, x.Name)
@@ -376,9 +381,9 @@ func (x *Node) Stop(grace time.Duration) {
 					x.Kill()
 				}
 			})
-			return
+		default:
+			x.Kill()
 		}
-		x.Kill()
 	})
 }
 

@@ -111,6 +111,9 @@ func TestChaos(t *testing.T) {
 			return
 		}
 	}
+	for _, seed := range []uint64{401, 1259, 2599, 3149, 3249} { // that have failed
+		chaos(t, seed)
+	}
 }
 
 // TestTakeover: while one node after another dies, is stopped or loses its connection, no request waits longer than group.takeover beyond its
