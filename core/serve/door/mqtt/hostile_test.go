@@ -69,6 +69,11 @@ func (s *scripted) count() int {
 
 // friendly answers as a broker should; code is what its SUBACKs hold.
 func friendly(conn net.Conn, p packets.ControlPacket, code byte) bool {
+	return granting(conn, p, func(string) byte { return code })
+}
+
+// granting answers as friendly does, and each filter by itself.
+func granting(conn net.Conn, p packets.ControlPacket, code func(filter string) byte) bool {
 	var out packets.ControlPacket
 	switch p := p.(type) {
 	case *packets.ConnectPacket:
@@ -76,8 +81,8 @@ func friendly(conn net.Conn, p packets.ControlPacket, code byte) bool {
 	case *packets.SubscribePacket:
 		ack := packets.NewControlPacket(packets.Suback).(*packets.SubackPacket)
 		ack.MessageID = p.MessageID
-		for range p.Topics {
-			ack.ReturnCodes = append(ack.ReturnCodes, code)
+		for _, filter := range p.Topics {
+			ack.ReturnCodes = append(ack.ReturnCodes, code(filter))
 		}
 		out = ack
 	case *packets.UnsubscribePacket:
@@ -128,6 +133,24 @@ func TestSubscriptionRefused(t *testing.T) {
 			t.Errorf("said %q", word)
 		}
 	}
+}
+
+// TestEarlierAccessList: an access list from before there was rerank keeps nothing else from working.
+func TestEarlierAccessList(t *testing.T) {
+	s := newScripted(t, func(c net.Conn, p packets.ControlPacket) bool {
+		return granting(c, p, func(filter string) byte {
+			if filter == "edged/pi/rerank/#" {
+				return 0x80
+			}
+			return 1
+		})
+	})
+	d := open(t, settings(s.address()), &fake{}, false)
+	eventually(t, "the node is online", d.Online)
+	if !strings.Contains(d.log.String(), "documents cannot be ranked over this broker") {
+		t.Errorf("the log does not say it: %s", d.log.String())
+	}
+	d.stop()
 }
 
 // TestHostileBroker: whatever a broker sends, the door begins anew and nothing falls.

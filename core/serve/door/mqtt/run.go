@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -258,7 +259,14 @@ func await(ctx context.Context, t link.Token) error {
 
 // enter makes the node's subscriptions.
 func (s *session) enter(ctx context.Context) error {
-	if err := s.subscribe(ctx, s.door.filters()); err != nil {
+	err := s.subscribe(ctx, s.door.filters())
+	var r *link.RefusedError
+	if errors.As(err, &r) && slices.Equal(r.Filters, []string{s.door.topics.rerank()}) {
+		// An access list of an earlier version: everything else that it grants goes on.
+		s.door.log.Warn("documents cannot be ranked over this broker", "err", err)
+		err = nil
+	}
+	if err != nil {
 		return err
 	}
 	if !s.adopted {

@@ -140,7 +140,7 @@ func (t Topics) Filters() map[string]byte {
 		root + "/" + levelRequest + "/#": 1,
 		root + "/" + levelEmbed + "/#":   1,
 		root + "/" + levelScore + "/#":   1,
-		root + "/" + levelRerank + "/#":  1,
+		t.rerank():                       1,
 		root + "/" + levelCancel + "/#":  0,
 	}
 	if t.Group != "" {
@@ -152,6 +152,9 @@ func (t Topics) Filters() map[string]byte {
 	}
 	return f
 }
+
+// rerank is the filter that access lists of edged 0.1 do not know.
+func (t Topics) rerank() string { return t.root("") + "/" + levelRerank + "/#" }
 
 // log is what the nodes at the desk of the group write and read in one order.
 func (t Topics) log() string { return join(t.root(t.Group), levelLog) }
