@@ -263,7 +263,7 @@ func (s *session) enter(ctx context.Context) error {
 	var r *link.RefusedError
 	if errors.As(err, &r) && slices.Equal(r.Filters, []string{s.door.topics.rerank()}) {
 		// An access list of an earlier version: everything else that it grants goes on.
-		s.door.log.Warn("documents cannot be ranked over this broker", "err", err)
+		s.door.log.WarnContext(ctx, "documents cannot be ranked over this broker", "err", err)
 		err = nil
 	}
 	if err != nil {
