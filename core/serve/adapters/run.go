@@ -31,7 +31,7 @@ func (f *Folder) First(ctx context.Context) error {
 		if !f.undecided() || at.IsZero() || at.After(end) {
 			return ctx.Err()
 		}
-		if err := pause(ctx, at, nil); err != nil {
+		if err := watch.Pause(ctx, at, nil); err != nil {
 			return err
 		}
 	}
@@ -47,19 +47,6 @@ func (f *Folder) undecided() bool {
 		}
 	}
 	return false
-}
-
-// pause waits until a time, a hint or ctx's end.
-func pause(ctx context.Context, at time.Time, hints <-chan struct{}) error {
-	t := time.NewTimer(time.Until(at))
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-hints:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	return nil
 }
 
 // Run keeps the catalogue in step with the folder until ctx ends, which is nil. Drops are proved one at a time, in the
@@ -100,11 +87,11 @@ func (f *Folder) run(ctx context.Context, w eyes) {
 		if tick := began.Add(f.o.Rescan); at.IsZero() || tick.Before(at) {
 			at = tick
 		}
-		if pause(ctx, at, w.Hints()) != nil {
+		if watch.Pause(ctx, at, w.Hints()) != nil {
 			return
 		}
 		if soon := began.Add(f.o.Settle / throttle); time.Now().Before(soon) {
-			if pause(ctx, soon, nil) != nil {
+			if watch.Pause(ctx, soon, nil) != nil {
 				return
 			}
 		}

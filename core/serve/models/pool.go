@@ -8,6 +8,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"edged/core/serve/watch"
 )
 
 // The states of an available model in a Pool.
@@ -304,7 +306,7 @@ func (p *Pool[P]) Run(ctx context.Context) error {
 			continue
 		}
 		if !next.at.IsZero() {
-			_ = pause(ctx, next.at, p.wake) // ctx's end is looked at above
+			_ = watch.Pause(ctx, next.at, p.wake) // ctx's end is looked at above
 			continue
 		}
 		select {

@@ -42,7 +42,7 @@ func (f *Folder) First(ctx context.Context) error {
 		if at.IsZero() || at.After(end) {
 			return ctx.Err()
 		}
-		if err := pause(ctx, at, nil); err != nil {
+		if err := watch.Pause(ctx, at, nil); err != nil {
 			return err
 		}
 	}
@@ -68,25 +68,12 @@ func (f *Folder) Run(ctx context.Context) error {
 		if tick := began.Add(f.o.Rescan); at.IsZero() || tick.Before(at) {
 			at = tick
 		}
-		if pause(ctx, at, w.Hints()) != nil {
+		if watch.Pause(ctx, at, w.Hints()) != nil {
 			return nil
 		}
-		if soon := began.Add(f.o.Settle / throttle); time.Now().Before(soon) && pause(ctx, soon, nil) != nil {
+		if soon := began.Add(f.o.Settle / throttle); time.Now().Before(soon) && watch.Pause(ctx, soon, nil) != nil {
 			return nil
 		}
-	}
-	return nil
-}
-
-// pause waits until a time, a hint or ctx's end.
-func pause(ctx context.Context, at time.Time, hints <-chan struct{}) error {
-	t := time.NewTimer(time.Until(at))
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-hints:
-	case <-ctx.Done():
-		return ctx.Err()
 	}
 	return nil
 }

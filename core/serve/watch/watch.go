@@ -172,3 +172,16 @@ func Print(path string) (print string, newest time.Time, err error) {
 	at := changeTime(info)
 	return fmt.Sprintf("%s %v %d %d %d %d", filepath.Base(path), info.Mode(), inode(info), info.Size(), info.ModTime().UnixNano(), at.UnixNano()), at, nil
 }
+
+// Pause waits until a time, a hint or ctx's end, which is the error. hints may be nil.
+func Pause(ctx context.Context, at time.Time, hints <-chan struct{}) error {
+	t := time.NewTimer(time.Until(at))
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-hints:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return nil
+}

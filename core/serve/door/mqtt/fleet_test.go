@@ -226,10 +226,11 @@ func fleet(t *testing.T, s server, requests, ends, restarts int) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
+		chance := rand.New(rand.NewPCG(1, uint64(ends))) // the same nodes end in each run
 		for i := range ends + restarts {
 			hit := nodes
 			if i%(ends/restarts+1) != ends/restarts {
-				hit = nodes[rand.IntN(len(nodes)):][:1]
+				hit = nodes[chance.IntN(len(nodes)):][:1]
 			}
 			since := map[*station]int{}
 			for _, x := range hit {
@@ -241,7 +242,7 @@ func fleet(t *testing.T, s server, requests, ends, restarts int) {
 				s.start(t)
 			case i%2 == 0:
 				x.kill()
-				time.Sleep(time.Duration(rand.IntN(500)) * time.Millisecond)
+				time.Sleep(time.Duration(chance.IntN(500)) * time.Millisecond) // how long it is away
 				x.start()
 			default:
 				x.stop()
