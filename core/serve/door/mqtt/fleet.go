@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -292,7 +293,7 @@ func (f *fleet) take(v group.Run) {
 	m := incoming{topic: e.Topic, payload: payload, props: props, ack: func() {}, ofGroup: &key}
 	if !d.in.put(in.sender(), m) {
 		full := &dispatch.Error{Code: dispatch.CodeQueueFull, Message: "too many requests arrive at once", Retry: time.Second}
-		f.declined(key, r, full, f.refusal(v.Request.Message, key.ID, full))
+		f.declined(key, r, full)
 	}
 }
 
@@ -302,10 +303,10 @@ var elsewhere = map[dispatch.Code]bool{ //nolint:gochecknoglobals // a table
 	dispatch.CodeShuttingDown: true, dispatch.CodeUnsupported: true, dispatch.CodeContextLength: true, dispatch.CodeModelNotFound: true,
 }
 
-func (f *fleet) declined(k group.Key, r run, err *dispatch.Error, outcome []byte) {
+func (f *fleet) declined(k group.Key, r run, err *dispatch.Error) {
 	f.door.log.Debug("a request of the group is passed on", "request_id", k.ID, "client", k.Client, "code", string(err.Code))
 	f.forget(k)
-	f.step(group.Declined{Key: k, Term: r.term, Code: string(err.Code), Outcome: outcome})
+	f.step(group.Declined{Key: k, Term: r.term, Code: string(err.Code), Reason: seal(errorOf(err), nil)})
 }
 
 // admitted tells the group what became of a request that this node was to run. p is nil where it was accepted.
@@ -319,13 +320,15 @@ func (f *fleet) admitted(k group.Key, m incoming, p *problem) {
 		}
 		return
 	}
-	outcome := f.refusal(seal(envelope{Topic: m.topic, ResponseTopic: m.props.ResponseTopic, Correlation: m.props.Correlation}, m.payload), k.ID, p.err)
 	if elsewhere[p.err.Code] {
-		f.declined(k, r, p.err, outcome)
+		f.declined(k, r, p.err)
 		return
 	}
+	message := seal(envelope{Topic: m.topic, ResponseTopic: m.props.ResponseTopic, Correlation: m.props.Correlation}, m.payload)
 	f.forget(k)
-	f.step(group.Ended{Key: k, Hash: r.hash, Term: r.term, Once: r.once, Refused: true, Outcome: outcome})
+	f.step(group.Ended{
+		Key: k, Hash: r.hash, Term: r.term, Once: r.once, Refused: true, Outcome: f.refusal(message, k.ID, f.attempt(r, 1), p.err),
+	})
 }
 
 // outcome is how the end of a request travels within the group: this as a line of JSON, and the payload that its client gets.
@@ -335,7 +338,7 @@ type outcome struct {
 }
 
 // refusal is the outcome that says why a message is not answered.
-func (f *fleet) refusal(message []byte, id string, err *dispatch.Error) []byte {
+func (f *fleet) refusal(message []byte, id string, attempt int, err *dispatch.Error) []byte {
 	d := f.door
 	var e envelope
 	payload, bad := unseal(message, &e)
@@ -359,12 +362,44 @@ func (f *fleet) refusal(message []byte, id string, err *dispatch.Error) []byte {
 		return seal(outcome{To: d.topics.groupErrors(in.group, "")}, data)
 	}
 	to := d.topics.refusal(in, props, d.limits.replyToAllow, d.topics.response(in.group, in.name, id))
-	return seal(outcome{To: to}, encodeEvent(Event{ID: id, Attempt: 1, User: user, Done: true, Error: errorOf(err)}, d.maxPayload()))
+	return seal(outcome{To: to}, encodeEvent(Event{ID: id, Attempt: attempt, User: user, Done: true, Error: errorOf(err)}, d.maxPayload()))
 }
 
 // refuse ends a request that no node of the group takes.
 func (f *fleet) refuse(v group.Refuse) {
+	err := noTaker(v)
+	if len(v.Lost) > 0 {
+		err = lostTaker(v.Lost, err)
+	}
+	f.step(group.Ended{
+		Key: v.Request.Key, Hash: v.Request.Hash, Term: v.Term, Once: v.Request.Once, Refused: len(v.Lost) == 0,
+		Outcome: f.refusal(v.Request.Message, v.Request.ID, f.attempt(run{term: v.Term}, 1), err),
+	})
+}
+
+// lostTaker says that the nodes are gone that could serve a request, and why no other does.
+func lostTaker(nodes []string, why *dispatch.Error) *dispatch.Error {
+	who, have := "node "+nodes[0], "has"
+	if n := len(nodes); n > 1 {
+		who, have = "nodes "+strings.Join(nodes[:n-1], ", ")+" and "+nodes[n-1], "have"
+	}
+	return &dispatch.Error{
+		Code: dispatch.CodeBackendUnavailable,
+		Message: fmt.Sprintf("%s, which could serve this request, %s gone before it was answered, and no other node of the group takes it: %s: %s",
+			who, have, why.Code, why.Message),
+	}
+}
+
+// noTaker says why no node takes a request: what one of them gave as its reason, or what all tell of themselves.
+func noTaker(v group.Refuse) *dispatch.Error {
 	err := &dispatch.Error{Code: dispatch.Code(v.Code)}
+	if v.Reason != nil {
+		var e Error
+		if _, bad := unseal(v.Reason, &e); bad == nil && e.Code == err.Code {
+			err.Message, err.Retry = e.Message, time.Duration(e.RetryMS)*time.Millisecond
+			return err
+		}
+	}
 	switch v.Code {
 	case group.CodeFull:
 		err.Message, err.Retry = "every node of the group that could take it has as much as it bears", time.Second
@@ -373,10 +408,7 @@ func (f *fleet) refuse(v group.Refuse) {
 	default:
 		err.Message = "no node of the group serves requests now"
 	}
-	f.step(group.Ended{
-		Key: v.Request.Key, Hash: v.Request.Hash, Term: v.Term, Once: v.Request.Once, Refused: true,
-		Outcome: f.refusal(v.Request.Message, v.Request.ID, err),
-	})
+	return err
 }
 
 // turnAway tells the client of a message that is not taken beside the request that has its id.
@@ -413,7 +445,7 @@ func (f *fleet) ended(k group.Key, req *dispatch.Request, ev dispatch.Event) {
 		r.once = strings.HasPrefix(k.ID, "req-")
 	}
 	if err := ev.Last.Error; err != nil && err.Code == dispatch.CodeShuttingDown {
-		f.declined(k, r, err, nil)
+		f.declined(k, r, err)
 		return
 	}
 	var payload []byte

@@ -474,3 +474,61 @@ func TestGroupProof(t *testing.T) {
 		})
 	}
 }
+
+// TestGroupOnlyTaker: the one node that serves what a request names accepts it and dies. Its client is told by one last event that says so,
+// as a later attempt; what the node makes of it when it is back counts no more, and it is stopped.
+func TestGroupOnlyTaker(t *testing.T) {
+	t.Parallel()
+	for name, start := range brokers() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := start(t)
+			l := listen(t, s.address())
+			var mu sync.Mutex
+			var held *dispatch.Request
+			var sink dispatch.Sink
+			serves := &fake{answer: func(req *dispatch.Request, to dispatch.Sink) error {
+				mu.Lock()
+				defer mu.Unlock()
+				held, sink = req, to
+				to.Event(req, dispatch.Event{Attempt: 1, Accepted: &dispatch.Accepted{}})
+				return nil
+			}}
+			lacks := &fake{answer: func(*dispatch.Request, dispatch.Sink) error {
+				return &dispatch.Error{Code: dispatch.CodeModelNotFound, Message: "there is no model \"mine\""}
+			}}
+			a := joinWith(t, l, "a", house(s), serves)
+			joinWith(t, l, "b", house(s), lacks)
+			joinWith(t, l, "c", house(s), lacks)
+			const topic = "edged/@house/response/c/r"
+			l.publish(t, "edged/@house/request/c", `{"id":"r","prompt":"x","model":"mine","user":7}`)
+			eventually(t, "the request is accepted", func() bool { return len(l.on(topic)) > 0 })
+			a.line.cut()
+			e := l.lastEvent(t, topic)
+			if e.Error == nil || e.Error.Code != dispatch.CodeBackendUnavailable || !strings.Contains(e.Error.Message, "node a, which could serve this request, has gone") ||
+				!strings.Contains(e.Error.Message, `there is no model "mine"`) || e.Attempt < 3 || string(e.User) != "7" {
+				t.Errorf("%+v, error %+v", e, e.Error)
+			}
+			a.line.mu.Lock()
+			a.line.down = false
+			a.line.mu.Unlock()
+			eventually(t, "the node that is back is stopped", func() bool {
+				serves.mu.Lock()
+				defer serves.mu.Unlock()
+				return slices.Contains(serves.cancels, "@house/c/r")
+			})
+			mu.Lock()
+			sink.Event(held, last("too late", 1))
+			mu.Unlock()
+			eventually(t, "its own end is settled", func() bool { return slices.Contains(serves.acknowledged(), "@house/c/r") })
+			before := len(lasts(l, topic))
+			l.publish(t, "edged/@house/request/c", `{"id":"r","prompt":"x","model":"mine","user":7}`)
+			eventually(t, "a repeat is answered", func() bool { return len(lasts(l, topic)) > before })
+			for _, payload := range lasts(l, topic) {
+				if payload != lasts(l, topic)[0] {
+					t.Errorf("the request has several last events: %q", lasts(l, topic))
+				}
+			}
+		})
+	}
+}

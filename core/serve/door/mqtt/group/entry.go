@@ -16,7 +16,7 @@ const (
 	Hello  Type = "hello"  // From listens from here on, and wants to know what was before
 	Claim  Type = "claim"  // From has Worker run the request, as term Term
 	Accept Type = "accept" // From runs it
-	Pass   Type = "pass"   // From does not, another may
+	Pass   Type = "pass"   // From does not, another may; Body is why
 	Done   Type = "done"   // From has ended it; Body is the outcome
 
 	Give   Type = "give"   // to a worker that does not sit at the desk: Body is the message
@@ -24,6 +24,7 @@ const (
 	Pack   Type = "pack"   // to one that said hello: Body is some records, as pack writes them
 	End    Type = "end"    // that was all: Count records
 	Noted  Type = "noted"  // to a worker that does not sit at the desk: the end that it has told is decided
+	Over   Type = "over"   // to a worker that is back: the request that it had has ended while it was away
 )
 
 // Entry is what the nodes of a group tell each other. It is written as one line of JSON, and the body behind it as it is.
@@ -44,6 +45,7 @@ type Entry struct {
 	Accepted    bool     `json:"accepted,omitempty"` // of a record
 	Ended       bool     `json:"ended,omitempty"`    // likewise
 	Base        int      `json:"base,omitempty"`     // likewise
+	Had         []string `json:"had,omitempty"`      // likewise: nodes that have accepted it, or may have
 	Nonce       int      `json:"nonce,omitempty"`    // of a hello and the answers to it
 	Whole       bool     `json:"whole,omitempty"`    // of an end: From has missed nothing for a while
 	Count       int      `json:"count,omitempty"`    // of an end: the records before it
@@ -91,7 +93,7 @@ func DecodeEntry(data []byte) (Entry, error) {
 		return e, fmt.Errorf("group: an entry: %w", err)
 	}
 	switch e.Type {
-	case Hello, End, Claim, Accept, Pass, Done, Give, Record, Pack, Noted:
+	case Hello, End, Claim, Accept, Pass, Done, Give, Record, Pack, Noted, Over:
 	default:
 		return e, fmt.Errorf("group: an entry of the unknown type %.32q", string(e.Type))
 	}

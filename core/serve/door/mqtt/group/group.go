@@ -117,10 +117,10 @@ type (
 	}
 	// Declined says that it has not, and that another may.
 	Declined struct {
-		Key     Key
-		Term    int
-		Code    string
-		Outcome []byte // the refusal, as its client is told where nobody takes it
+		Key    Key
+		Term   int
+		Code   string
+		Reason []byte // why: Refuse brings it to whoever tells the client that nobody takes it
 	}
 	// Ended is the end of what this node ran, or of what it was running in an earlier life (term 0).
 	Ended struct {
@@ -187,11 +187,14 @@ type (
 		Request Request
 		Code    string
 	}
-	// Refuse has it end a request with an error of this code; Ended follows, refused.
+	// Refuse has it end a request with an error of this code, for the reason that a node gave which has declined it; nil: none has. Ended
+	// follows: refused where Lost is empty, and else as the request's one end.
 	Refuse struct {
 		Request Request
 		Term    int
 		Code    string
+		Reason  []byte
+		Lost    []string // nodes that are gone and have accepted the request, or may have
 	}
 	// Clear what a node that is gone has told of itself.
 	Clear struct{ Node string }

@@ -74,7 +74,7 @@ func (m *Machine) describe(r *record) *Entry {
 	t := &Entry{
 		Type: Record, From: m.c.Node, Incarnation: r.life, Client: r.Client, ID: r.ID, Hash: r.Hash, Term: r.term, Base: r.base,
 		Worker: r.worker, Level: r.Level, Adapters: r.Adapters, Once: r.Once, Refused: r.refused, Accepted: r.accepted, Ended: r.done,
-		Body: r.Message,
+		Had: slices.Sorted(maps.Keys(r.had)), Body: r.Message,
 	}
 	if r.done {
 		t.Body, t.Worker = r.outcome, r.by
@@ -105,16 +105,24 @@ func (m *Machine) record(e *Entry) {
 		return // asked anew since
 	}
 	if r == nil {
-		r = &record{Request: Request{Key: k, Hash: e.Hash, Once: e.Once, Level: e.Level, Adapters: e.Adapters}, need: none, base: e.Base}
+		r = &record{
+			Request: Request{Key: k, Hash: e.Hash, Once: e.Once, Level: e.Level, Adapters: e.Adapters}, need: none, lost: none, base: e.Base,
+		}
 		m.records[k] = r
 		if !e.Ended {
 			m.open[k] = r
 		}
 	}
+	for _, node := range e.Had {
+		r.give(node, true)
+	}
 	if e.Ended {
 		if m.merging {
 			m.merge(r, e)
 			return
+		}
+		if _, runs := m.running[k]; runs && !e.Refused {
+			m.do(Stop{k})
 		}
 		if r.done && !r.refused && e.Refused {
 			delete(m.hello.told, k) // who has refused it did not know
@@ -184,7 +192,7 @@ func (m *Machine) sync(answered, whole bool) {
 		r := m.records[k]
 		r.fresh, r.backlog = false, false
 		if !r.done {
-			r.claimed, r.need = m.now, none
+			r.claimed, r.need, r.lost = m.now, none, none
 		}
 	}
 	for _, r := range m.recent() {
@@ -232,7 +240,7 @@ func (m *Machine) remind() {
 		if m.hello.told[r.Key] == 0 {
 			m.quiet[r.Key] = true // nobody waits for it
 		}
-		again := &record{Request: r.Request, base: r.base, term: r.term, need: none}
+		again := &record{Request: r.Request, base: r.base, term: r.term, need: none, lost: none, had: r.had}
 		m.forget(r)
 		m.records[r.Key], m.open[r.Key] = again, again
 	}

@@ -96,6 +96,8 @@ type record struct {
 	need     time.Duration // since when nobody has it; none: somebody has
 	wrote    int           // the term that this node has claimed, and which has not come back
 	wroteAt  time.Duration
+	had      map[string]bool     // nodes that were given it and have not passed it on; true: they have said that they accept it
+	lost     time.Duration       // since when nobody has it though one had; none: somebody has, or nobody had
 	counts   string              // the node whose load it is a part of
 	declined map[string]declined // by node
 	slow     map[string]bool     // nodes that said nothing to their claim
@@ -104,7 +106,10 @@ type record struct {
 	size     int
 }
 
-type declined struct{ outcome []byte }
+type declined struct {
+	code   string
+	reason []byte
+}
 
 const none = time.Duration(-1)
 
@@ -228,7 +233,7 @@ func (m *Machine) Step(now time.Duration, e Event) []Decision {
 		m.write(Entry{Type: Accept, Client: e.Key.Client, ID: e.Key.ID, Term: e.Term})
 	case Declined:
 		delete(m.running, e.Key)
-		m.write(Entry{Type: Pass, Client: e.Key.Client, ID: e.Key.ID, Term: e.Term, Code: e.Code, Body: e.Outcome})
+		m.write(Entry{Type: Pass, Client: e.Key.Client, ID: e.Key.ID, Term: e.Term, Code: e.Code, Body: e.Reason})
 	case Ended:
 		m.end(e)
 	case Leave:
@@ -330,9 +335,13 @@ func (m *Machine) present(node string, who *Member) {
 			m.absent(p)
 		}
 	} else {
+		again := p.Incarnation != who.Incarnation || p.Connection != who.Connection
 		p.Member, p.present, p.left, p.reported = *who, true, false, false
 		p.Node = node
 		m.meet(p)
+		if again {
+			m.inform(p)
+		}
 	}
 	m.seat()
 	m.work()
@@ -365,6 +374,19 @@ func (m *Machine) absent(p *peer) {
 		if r.by == p.Node && m.rank(r.Key) == 0 {
 			m.do(Publish{Key: r.Key, Outcome: r.outcome})
 		}
+	}
+}
+
+// inform tells a node that is back of the requests that it had and that have ended meanwhile, so that it does not compute them from its
+// journal. One that may be asked anew is left out: it could be the new one that is stopped.
+func (m *Machine) inform(p *peer) {
+	for _, r := range m.ended {
+		if _, had := r.had[p.Node]; !had || m.records[r.Key] != r || r.by == p.Node || r.refused || r.Once || m.rank(r.Key) != 0 {
+			continue
+		}
+		m.do(Send{p.Node, Entry{
+			Type: Over, From: m.c.Node, Incarnation: m.c.Incarnation, Client: r.Client, ID: r.ID, Term: r.term,
+		}})
 	}
 }
 

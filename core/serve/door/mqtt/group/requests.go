@@ -57,7 +57,7 @@ func (m *Machine) heard(q *Request) {
 
 // begin takes a request that is new, or new under an id that was free again.
 func (m *Machine) begin(old *record, q *Request) {
-	r := &record{Request: *q, need: m.now, fresh: !m.synced}
+	r := &record{Request: *q, need: m.now, lost: none, fresh: !m.synced}
 	if old != nil {
 		r.base, r.term = old.term, old.term
 		m.forget(old)
@@ -107,6 +107,11 @@ func (m *Machine) told(e *Entry, direct bool) {
 			if f := m.finished[e.key()]; f != nil && f.Term <= e.Term {
 				m.settle(e.key())
 			}
+		case Over:
+			// Term 0: it runs here from an earlier life, if it does.
+			if m.finished[e.key()] == nil && m.running[e.key()] <= e.Term {
+				m.do(Stop{e.key()})
+			}
 		case Hello, Claim, Accept, Pass, Done: // of the log
 		case Record: // in a pack
 		}
@@ -121,15 +126,39 @@ func (m *Machine) told(e *Entry, direct bool) {
 	case Claim:
 		m.claim(e)
 	case Accept:
-		if r := m.records[e.key()]; r != nil && !r.done && r.term == e.Term && r.worker == e.From {
-			r.accepted = true
-		}
+		m.accept(e)
 	case Pass:
 		m.pass(e)
 	case Done:
 		m.done(e)
-	case Give, Record, Pack, End, Noted:
+	case Give, Record, Pack, End, Noted, Over:
 	}
+}
+
+// accept notes that a node runs a request, also where it says so late and another was given it meanwhile: its client was told.
+func (m *Machine) accept(e *Entry) {
+	r := m.records[e.key()]
+	if r == nil || r.done || e.Term <= r.base {
+		return
+	}
+	r.give(e.From, true)
+	if r.term == e.Term && r.worker == e.From {
+		r.accepted, r.lost = true, none
+	}
+}
+
+// give notes that a node has a request, or may have it.
+func (r *record) give(node string, accepted bool) {
+	if r.had == nil {
+		r.had = map[string]bool{}
+	}
+	r.had[node] = r.had[node] || accepted
+}
+
+// hadBut reports whether a node other than this one has accepted a request, or may have.
+func (r *record) hadBut(node string) bool {
+	_, has := r.had[node]
+	return len(r.had) > 1 || len(r.had) == 1 && !has
 }
 
 // claim has a node run a request. The first one of a term counts.
@@ -140,7 +169,9 @@ func (m *Machine) claim(e *Entry) {
 		if len(m.open) >= 2*m.c.Entries {
 			return // no group has so many
 		}
-		r = &record{Request: Request{Key: k, Hash: e.Hash, Once: e.Once, Level: e.Level, Adapters: e.Adapters}, need: none, fresh: !m.synced}
+		r = &record{
+			Request: Request{Key: k, Hash: e.Hash, Once: e.Once, Level: e.Level, Adapters: e.Adapters}, need: none, lost: none, fresh: !m.synced,
+		}
 		m.records[k], m.open[k] = r, r
 	}
 	if r.done && e.Term > r.term && (r.refused || r.Once) {
@@ -154,6 +185,7 @@ func (m *Machine) claim(e *Entry) {
 		return
 	}
 	r.term, r.worker, r.life, r.accepted, r.claimed, r.need, r.wrote = e.Term, e.Worker, e.Incarnation, false, m.now, none, 0
+	r.give(e.Worker, false)
 	m.count(r, e.Worker)
 	if e.Worker == m.c.Node {
 		if e.Incarnation == m.c.Incarnation && r.Message != nil {
@@ -190,7 +222,10 @@ func (m *Machine) pass(e *Entry) {
 	if r.declined == nil {
 		r.declined = map[string]declined{}
 	}
-	r.declined[e.From] = declined{e.Body}
+	r.declined[e.From] = declined{e.Code, e.Body}
+	if !r.had[e.From] {
+		delete(r.had, e.From)
+	}
 	r.worker = ""
 	m.count(r, "")
 	m.consider(r)
@@ -230,7 +265,7 @@ func (m *Machine) done(e *Entry) {
 	k := e.key()
 	r := m.records[k]
 	if r == nil {
-		r = &record{Request: Request{Key: k, Hash: e.Hash, Once: e.Once}, need: none}
+		r = &record{Request: Request{Key: k, Hash: e.Hash, Once: e.Once}, need: none, lost: none}
 		m.records[k] = r
 	}
 	own := e.From == m.c.Node
@@ -246,7 +281,8 @@ func (m *Machine) done(e *Entry) {
 		}
 		return
 	}
-	m.conclude(r, e.From, e.Refused, e.Body)
+	// What one node has accepted another cannot refuse: its client may have been told, and the first one may go on from its journal.
+	m.conclude(r, e.From, e.Refused && !r.hadBut(e.From), e.Body)
 	r.term = max(r.term, e.Term)
 	switch {
 	case own:
@@ -356,10 +392,16 @@ func (m *Machine) consider(r *record) {
 	}
 	if !m.unheld(r) {
 		r.need = none
+		if r.accepted {
+			r.lost = none
+		}
 		return
 	}
 	if r.need == none {
 		r.need = m.now
+	}
+	if r.lost == none && len(r.had) > 0 {
+		r.lost = m.now
 	}
 	rank := m.rank(r.Key)
 	if rank < 0 || m.now-r.need < time.Duration(rank)*m.step() {
@@ -456,24 +498,44 @@ func (m *Machine) assign(r *record) {
 		})
 		return
 	}
-	r.wrote, r.wroteAt = r.term+1, m.now
-	var code string
+	if m.awaits(r) {
+		return
+	}
+	refuse := Refuse{Request: r.Request, Term: r.term + 1, Lost: slices.Sorted(maps.Keys(r.had))}
 	switch {
 	case full:
-		code = CodeFull
+		refuse.Code = CodeFull
 	case len(r.declined) > 0:
 		d := r.declined[slices.Min(slices.Collect(maps.Keys(r.declined)))]
-		m.end(Ended{Key: r.Key, Hash: r.Hash, Term: r.term + 1, Once: r.Once, Refused: true, Outcome: d.outcome})
-		return
+		refuse.Code, refuse.Reason = d.code, d.reason
 	case ready && !serves && len(r.Adapters) > 0:
-		code = CodeAdapter
+		refuse.Code = CodeAdapter
 	case m.now-r.need < m.c.Takeover/2:
-		r.wrote = 0
 		return // somebody may come
 	default:
-		code = CodeUnavailable
+		refuse.Code = CodeUnavailable
 	}
-	m.do(Refuse{r.Request, r.term + 1, code})
+	r.wrote, r.wroteAt = r.term+1, m.now
+	m.do(refuse)
+}
+
+// awaits reports whether a request that no node takes now is left to one that had it: one that is away may come back soon, as after a
+// crash, and one that is back goes on from its journal, whatever it says of its room.
+func (m *Machine) awaits(r *record) bool {
+	if len(r.had) == 0 {
+		return false
+	}
+	if m.now-r.lost < m.c.Takeover/2 {
+		return true
+	}
+	for node := range r.had {
+		p := m.peers[node]
+		_, no := r.declined[node]
+		if p != nil && p.live() && !no && (p.State == StateWaiting || p.State == StateReady && p.serves(r)) {
+			return true
+		}
+	}
+	return false
 }
 
 // serves reports whether a node has what a request needs.

@@ -40,6 +40,7 @@ type Counts struct {
 	Deliveries int // to nodes, of all of these and of requests
 	Computed   int // ends of computations
 	Published  int // last events
+	Stopped    int // decisions to stop a computation
 	Takeovers  []time.Duration
 }
 
@@ -62,6 +63,8 @@ type Net struct {
 	Answers map[group.Key][]string
 	// Accepted are the requests whose clients were told so.
 	Accepted map[group.Key]bool
+	// Last are the outcomes that reached the client of a request after it was told that it is accepted.
+	Last map[group.Key][]string
 	// Refused counts refusals beside the answers: conflicts, and what was turned away.
 	Refused map[group.Key]int
 	first   map[group.Key]time.Duration // answer
@@ -122,7 +125,7 @@ func (q *events) Pop() any {
 func New(s Settings) *Net {
 	n := &Net{
 		S: s, rng: rand.New(rand.NewPCG(s.Seed, 1)), up: true, kept: map[string]group.Member{}, online: map[string]bool{}, //nolint:gosec // to be repeatable
-		Answers: map[group.Key][]string{}, Accepted: map[group.Key]bool{}, Refused: map[group.Key]int{},
+		Answers: map[group.Key][]string{}, Accepted: map[group.Key]bool{}, Last: map[group.Key][]string{}, Refused: map[group.Key]int{},
 		first: map[group.Key]time.Duration{}, asked: map[group.Key]time.Duration{}, died: map[group.Key]time.Duration{},
 	}
 	for i := range s.Nodes {
@@ -406,6 +409,9 @@ func (n *Net) RestartBroker(away time.Duration) {
 	n.After(away, func() { n.up = true })
 }
 
+// OnlyBy is how the text of a request begins that one node serves alone, whose name follows: the others decline it.
+const OnlyBy = "only by "
+
 // Ask publishes a request, and waits with it while there is no broker, or no node that listens or whose session keeps it: MQTT drops what
 // nobody is subscribed to.
 func (n *Net) Ask(client, id, text string) {
@@ -489,11 +495,14 @@ func (x *Node) do(d group.Decision) {
 		delete(x.journal, d.Key)
 		delete(x.jobs, d.Key)
 	case group.Stop:
+		n.Stopped++
+		x.stop(d.Key)
 	case group.TurnAway:
 		x.publish(func() { n.Refused[d.Request.Key]++ })
 	case group.Refuse:
+		text := fmt.Sprintf("error: %s by %s in term %d, lost %v", d.Code, x.Name, d.Term, d.Lost)
 		x.step(group.Ended{
-			Key: d.Request.Key, Hash: d.Request.Hash, Term: d.Term, Once: d.Request.Once, Refused: true, Outcome: []byte("error: " + d.Code),
+			Key: d.Request.Key, Hash: d.Request.Hash, Term: d.Term, Once: d.Request.Once, Refused: len(d.Lost) == 0, Outcome: []byte(text),
 		})
 	}
 }
@@ -515,6 +524,9 @@ func (x *Node) send(d group.Publish) {
 func (n *Net) answer(k group.Key, text string) {
 	n.Published++
 	n.Answers[k] = append(n.Answers[k], text)
+	if n.Accepted[k] {
+		n.Last[k] = append(n.Last[k], text)
+	}
 	if _, ok := n.first[k]; !ok {
 		n.first[k] = n.now
 		if died, ok := n.died[k]; ok {
@@ -540,8 +552,12 @@ func (x *Node) take(d group.Run) {
 		}
 		return
 	}
+	if only, ok := strings.CutPrefix(string(d.Request.Message), OnlyBy); ok && only != x.Name {
+		x.step(group.Declined{Key: k, Term: d.Term, Code: "model_not_found"})
+		return
+	}
 	if len(x.waiting) >= n.S.Queue+n.S.Running {
-		x.step(group.Declined{Key: k, Term: d.Term, Code: group.CodeFull, Outcome: []byte("error: " + group.CodeFull)})
+		x.step(group.Declined{Key: k, Term: d.Term, Code: group.CodeFull})
 		return
 	}
 	x.jobs[k] = &job{request: d.Request, term: d.Term}
@@ -573,6 +589,10 @@ func (x *Node) compute() {
 				return
 			}
 			x.busy--
+			if j.text != "" { // stopped
+				x.compute()
+				return
+			}
 			n.Computed++
 			// No two computations give the same text: so it shows where one request is answered by two.
 			j.text = fmt.Sprintf("by %s in life %d, computation %d", x.Name, x.life, n.Computed)
@@ -582,6 +602,21 @@ func (x *Node) compute() {
 			}
 			x.ended(k)
 			x.compute()
+		})
+	}
+}
+
+// stop ends what waits or is computed, as cancelled.
+func (x *Node) stop(k group.Key) {
+	j := x.jobs[k]
+	if e, ok := x.journal[k]; ok && j != nil && j.text == "" {
+		j.text = "cancelled by " + x.Name
+		e.Outcome = []byte(j.text)
+		x.journal[k] = e
+		x.net.After(0, func() {
+			if x.jobs[k] == j && x.alive {
+				x.ended(k)
+			}
 		})
 	}
 }

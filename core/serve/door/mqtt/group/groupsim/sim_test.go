@@ -30,9 +30,13 @@ func chaos(t *testing.T, seed uint64) {
 	const requests = 120
 	for i := range requests {
 		id := fmt.Sprintf("r%d", i)
-		n.After(time.Duration(r.Int64N(int64(60*time.Second))), func() { n.Ask("c", id, id) })
+		text := id
+		if i%8 == 0 {
+			text = groupsim.OnlyBy + n.Nodes()[i/8%s.Nodes].Name
+		}
+		n.After(time.Duration(r.Int64N(int64(60*time.Second))), func() { n.Ask("c", id, text) })
 		for range r.IntN(3) {
-			n.After(time.Duration(r.Int64N(int64(80*time.Second))), func() { n.Ask("c", id, id) })
+			n.After(time.Duration(r.Int64N(int64(80*time.Second))), func() { n.Ask("c", id, text) })
 		}
 	}
 	safe := func() bool { // somebody else knows
@@ -83,6 +87,10 @@ func chaos(t *testing.T, seed uint64) {
 		if slices.ContainsFunc(got, func(text string) bool { return text != got[0] }) {
 			t.Errorf("seed %d: %s has several answers: %q", seed, k.ID, got)
 		}
+		// Whose acceptance was told has one end, be it an error.
+		if last := n.Last[k]; slices.ContainsFunc(last, func(text string) bool { return text != last[0] }) {
+			t.Errorf("seed %d: %s was accepted and has several ends: %q", seed, k.ID, last)
+		}
 		if n.Refused[k] != 0 {
 			t.Errorf("seed %d: %s was turned away", seed, k.ID)
 		}
@@ -113,6 +121,49 @@ func TestChaos(t *testing.T) {
 	}
 	for _, seed := range []uint64{401, 1259, 2599, 3149, 3249} { // that have failed
 		chaos(t, seed)
+	}
+}
+
+// TestOnlyTaker: a request dies with the only node that serves it, which comes back soon, or after its client was told that it is gone. Either
+// way there is one end; and a node that is back does not compute what has ended meanwhile.
+func TestOnlyTaker(t *testing.T) {
+	t.Parallel()
+	k := group.Key{Client: "c", ID: "r"}
+	for seed := range uint64(40) {
+		s := groupsim.Settings{
+			Nodes: 2 + int(seed%5), Seed: seed, Takeover: 10 * time.Second, Desk: 2, Running: 1, Queue: 16, Compute: 5 * time.Second,
+			Sessions: seed%2 == 0,
+		}
+		n := groupsim.New(s)
+		for _, x := range n.Nodes() {
+			x.Start()
+		}
+		n.Run(5 * time.Second)
+		only := n.Nodes()[n.Rand().IntN(s.Nodes)]
+		n.Ask("c", k.ID, groupsim.OnlyBy+only.Name)
+		n.Run(7 * time.Second)
+		if !n.Accepted[k] || len(n.Answers[k]) != 0 {
+			t.Fatalf("seed %d: accepted %v, answers %q", seed, n.Accepted[k], n.Answers[k])
+		}
+		only.Kill()
+		away := 2 * time.Second
+		if seed%4 >= 2 {
+			away = time.Minute
+		}
+		n.After(away, only.Start)
+		n.After(2*time.Minute, func() { n.Ask("c", k.ID, groupsim.OnlyBy+only.Name) })
+		n.Run(n.Now() + 5*time.Minute)
+		got := n.Last[k]
+		told := len(got) > 0 && strings.HasPrefix(got[0], "error: ") && strings.Contains(got[0], "lost ["+only.Name+"]")
+		if len(got) < 2 || got[0] != got[len(got)-1] || told != (away > s.Takeover) {
+			t.Errorf("seed %d: it is away for %v, and the ends are %q", seed, away, got)
+		}
+		if waited, _ := n.Waited(k); told && waited > s.Takeover+2*time.Second {
+			t.Errorf("seed %d: its client was told after %v", seed, waited)
+		}
+		if told && (n.Stopped != 1 || n.Computed != 0) {
+			t.Errorf("seed %d: the node that is back was stopped %d times, and has computed %d requests", seed, n.Stopped, n.Computed)
+		}
 	}
 }
 
