@@ -38,17 +38,27 @@ var allowed = map[string][]string{
 
 	// The model wing: what a file holds, read by both sides.
 	"core/model/mmap":        {},
-	"core/model/arch":        {"core/model/arch/*"},
-	"core/model/arch/*":      {"core/model/arch"},
+	"core/model/arch":        {},
+	"core/model/arch/keys":   {"core/model/arch"},
+	"core/model/arch/family": {"core/model/arch", "core/model/arch/keys"},
+
+	// Families: a group may take up what another has before it.
+	"core/model/arch/families":           {"core/model/arch/families/*", "core/model/arch/family"},
+	"core/model/arch/families/decoders":  {"core/model/arch", "core/model/arch/keys", "core/model/arch/family"},
+	"core/model/arch/families/mixtures":  {"core/model/arch", "core/model/arch/keys", "core/model/arch/family", "core/model/arch/families/decoders"},
+	"core/model/arch/families/recurrent": {"core/model/arch", "core/model/arch/keys", "core/model/arch/family", "core/model/arch/families/decoders", "core/model/arch/families/mixtures"},
+	"core/model/arch/families/encoders":  {"core/model/arch", "core/model/arch/keys", "core/model/arch/family"},
+
+	// Files of models and adapters.
 	"core/model/gguf":        {"core/model/mmap", "quant"},
 	"core/model/safetensors": {"core/model/mmap"},
 	"core/model/digest":      {"core/model/mmap"},
 	"core/model/hfjson":      {"core/model/arch", "core/model/mmap"},
-	"core/model/lora":        {"core/model/lora/*", "core/model/arch", "core/model/gguf", "core/model/safetensors", "core/model/mmap", "core/model/digest", "core/model/hfjson", "quant"},
+	"core/model/lora":        {"core/model/lora/*", "core/model/arch", "core/model/arch/*", "core/model/gguf", "core/model/safetensors", "core/model/mmap", "core/model/digest", "core/model/hfjson", "quant"},
 	"core/model/lora/*":      {},
 	"core/model/lora/kinds":  {"core/model/lora/spectrum", "core/model/lora/torchrand", "core/model/arch", "core/model/safetensors", "quant"},
 	"core/model/quantize":    {"core/model/gguf", "core/model/mmap", "quant"},
-	"core/model/weights":     {"core/model/arch", "core/model/gguf", "core/model/safetensors", "core/model/mmap", "core/model/digest", "core/model/hfjson", "quant"},
+	"core/model/weights":     {"core/model/arch", "core/model/arch/*", "core/model/gguf", "core/model/safetensors", "core/model/mmap", "core/model/digest", "core/model/hfjson", "quant"},
 	"core/model/weights/*":   {"core/model/gguf", "core/model/safetensors", "quant"},
 
 	// The infer wing: the plugins' processes.

@@ -9,16 +9,18 @@ import (
 // Bounds of hyper-parameters: twice and more of the largest published models, and small enough that no product of them
 // overflows.
 const (
-	maxLayers  = 1 << 10
-	maxWidth   = 1 << 17
-	maxHeads   = 1 << 10
-	maxHeadDim = 1 << 11
-	maxFFN     = 1 << 20
-	maxVocab   = 1 << 24
-	maxContext = 1 << 28
-	maxExperts = 1 << 10
-	maxKernel  = 1 << 6
-	maxStates  = 1 << 10 // values of a row of a scan
+	MaxLayers  = 1 << 10
+	MaxWidth   = 1 << 17 // hidden size
+	MaxHeadDim = 1 << 11 // size of a head
+	MaxFFN     = 1 << 20 // hidden size of a feed-forward network
+	MaxContext = 1 << 28 // positions
+	MaxExperts = 1 << 10 // of a layer
+	MaxGroups  = 64      // that experts are divided into
+
+	maxHeads  = 1 << 10
+	maxVocab  = 1 << 24
+	maxKernel = 1 << 6
+	maxStates = 1 << 10 // values of a row of a scan
 	// maxState is the most values that a sequence keeps of all positions together: a gigabyte, ten times that of any published model.
 	maxState = 1 << 28
 	// maxStreams bounds the streams of a row; published models have four.
@@ -26,29 +28,18 @@ const (
 	maxDelta   = 512 // keys or values of a head of a delta net
 )
 
-// MaxGroups bounds the groups that experts are divided into.
-const MaxGroups = 64
-
-// MaxExperts bounds the experts of a layer.
-const MaxExperts = maxExperts
-
-// MaxHeadDim bounds the size of a head.
-const MaxHeadDim = maxHeadDim
-
 // Check proves the numbers of a Spec by themselves, once for everything that derives from it; the shapes of tensors are proved
 // against Tensors.
-func (s *Spec) Check() error { return s.check() }
-
-func (s *Spec) check() error {
+func (s *Spec) Check() error {
 	c := checker{}
-	c.within("number of layers", len(s.Layers), 1, maxLayers)
-	c.within("hidden size", s.Width, 1, maxWidth)
+	c.within("number of layers", len(s.Layers), 1, MaxLayers)
+	c.within("hidden size", s.Width, 1, MaxWidth)
 	c.within("number of embedding rows", s.Vocab, 1, maxVocab)
-	c.within("context length", s.Context, 1, maxContext)
-	c.within("number of learned positions", s.Embed.Positions, 0, maxContext)
+	c.within("context length", s.Context, 1, MaxContext)
+	c.within("number of learned positions", s.Embed.Positions, 0, MaxContext)
 	c.within("offset of learned positions", s.Embed.Offset, 0, 1<<10)
 	c.within("number of token types", s.Embed.Types, 0, 1<<10)
-	c.within("number of sinusoidal positions", s.Embed.Waves.Rows, 0, maxContext)
+	c.within("number of sinusoidal positions", s.Embed.Waves.Rows, 0, MaxContext)
 	if s.Embed.Waves.Rows > 0 && (s.Width%2 != 0 || s.Width < 4) {
 		c.fail(ErrUnsupported, "sinusoidal positions of %d values: want an even number", s.Width)
 	}
@@ -117,10 +108,10 @@ func (s *Spec) check() error {
 				}
 				c.delta(&op)
 			case GLU:
-				c.within("feed-forward size", op.Hidden, 1, maxFFN)
+				c.within("feed-forward size", op.Hidden, 1, MaxFFN)
 				c.norm(&op.Sub)
 			case MLP:
-				c.within("feed-forward size", op.Hidden, 1, maxFFN)
+				c.within("feed-forward size", op.Hidden, 1, MaxFFN)
 				c.norm(&op.Sub)
 			case MoE:
 				c.experts(&op)
@@ -139,7 +130,7 @@ func (s *Spec) check() error {
 			case AltUpGather:
 				c.within("number of streams", op.Streams, 2, maxStreams)
 			case Laurel:
-				c.within("rank of the branch beside attention", op.Rank, 1, maxWidth)
+				c.within("rank of the branch beside attention", op.Rank, 1, MaxWidth)
 				c.eps(op.Eps)
 			default:
 				c.fail(ErrUnsupported, "a layer with an operation of the unknown kind %T", op)
@@ -175,7 +166,7 @@ func (s *Spec) checkEncoder(crosses bool) error {
 	if c.err != nil {
 		return c.err
 	}
-	return e.check()
+	return e.Check()
 }
 
 // checker keeps the first thing that is wrong.
@@ -208,12 +199,12 @@ func (c *checker) bound(name string, v float32) {
 // perLayer proves what each token has for every layer.
 func (c *checker) perLayer(s *Spec) {
 	p := &s.Embed.PerLayer
-	c.within("size of what a token has for each layer", p.Width, 0, maxWidth)
+	c.within("size of what a token has for each layer", p.Width, 0, MaxWidth)
 	if p.Width == 0 || c.err != nil {
 		return
 	}
 	c.within("number of rows for each layer", p.Rows, 1, maxVocab)
-	c.within("size of what a token has for all layers", len(s.Layers)*p.Width, 1, maxFFN)
+	c.within("size of what a token has for all layers", len(s.Layers)*p.Width, 1, MaxFFN)
 	c.eps(p.Eps)
 	if s.Embed.Norm.Kind != NoNorm || s.Kind != Decoder {
 		c.fail(ErrUnsupported, "%s with rows for each layer", s.Kind)
@@ -269,9 +260,9 @@ func (c *checker) eps(eps float32) {
 func (c *checker) attention(a *Attention) {
 	c.within("number of attention heads", a.Heads, 1, maxHeads)
 	c.within("number of key/value heads", a.KVHeads, 1, maxHeads)
-	c.within("head dimension", a.KeyDim, 1, maxHeadDim)
-	c.within("head dimension", a.ValueDim, 1, maxHeadDim)
-	c.within("sliding window", a.Window, 0, maxContext)
+	c.within("head dimension", a.KeyDim, 1, MaxHeadDim)
+	c.within("head dimension", a.ValueDim, 1, MaxHeadDim)
+	c.within("sliding window", a.Window, 0, MaxContext)
 	if c.err != nil {
 		return
 	}
@@ -296,7 +287,7 @@ func (c *checker) attention(a *Attention) {
 	}
 	if a.Temper.Beta != 0 {
 		c.number("attention temperature", a.Temper.Beta)
-		c.within("original context length", a.Temper.Original, 1, maxContext)
+		c.within("original context length", a.Temper.Original, 1, MaxContext)
 	}
 	switch p := a.Position.(type) {
 	case Rope:
@@ -307,8 +298,8 @@ func (c *checker) attention(a *Attention) {
 			side /= 2
 		}
 		// Half of a side's buckets are exact, and the logarithm counts from there to Far.
-		c.within("number of buckets of distances", side, 2, maxContext)
-		c.within("largest distance that has a bucket", p.Far, side/2+1, maxContext)
+		c.within("number of buckets of distances", side, 2, MaxContext)
+		c.within("largest distance that has a bucket", p.Far, side/2+1, MaxContext)
 	case ALiBi:
 		c.bound("largest ALiBi bias", p.Max)
 	}
@@ -326,16 +317,16 @@ func (c *checker) states(s *Spec) {
 }
 
 func (c *checker) mamba1(m *Mamba1) {
-	c.within("width of the scan", m.Inner, 1, maxFFN)
+	c.within("width of the scan", m.Inner, 1, MaxFFN)
 	c.within("number of states of the scan", m.States, 1, maxStates)
-	c.within("rank of the steps of time", m.Rank, 1, maxWidth)
+	c.within("rank of the steps of time", m.Rank, 1, MaxWidth)
 	c.within("kernel of the convolution", m.Kernel, 2, maxKernel)
 	c.norm(&m.Norm)
 }
 
 func (c *checker) mamba2(m *Mamba2) {
 	c.within("number of heads of the scan", m.Heads, 1, maxHeads)
-	c.within("head dimension of the scan", m.HeadDim, 1, maxHeadDim)
+	c.within("head dimension of the scan", m.HeadDim, 1, MaxHeadDim)
 	c.within("number of states of the scan", m.States, 1, maxStates)
 	c.within("number of groups of the scan", m.Groups, 1, maxHeads)
 	c.within("kernel of the convolution", m.Kernel, 2, maxKernel)
@@ -343,7 +334,7 @@ func (c *checker) mamba2(m *Mamba2) {
 	if c.err != nil {
 		return
 	}
-	c.within("width of the scan", m.Inner(), 1, maxFFN)
+	c.within("width of the scan", m.Inner(), 1, MaxFFN)
 	if m.Heads%m.Groups != 0 {
 		c.fail(ErrInvalid, "%d heads of a scan cannot be divided into %d groups", m.Heads, m.Groups)
 	}
@@ -359,17 +350,17 @@ func (c *checker) cross(s *Spec, a *Cross) {
 		c.fail(ErrUnsupported, "%s with attention to an encoder", s.Kind)
 	}
 	c.within("number of attention heads", a.Heads, 1, maxHeads)
-	c.within("head dimension", a.HeadDim, 1, maxHeadDim)
+	c.within("head dimension", a.HeadDim, 1, MaxHeadDim)
 	c.number("attention scale", a.Scale)
 }
 
 func (c *checker) latent(a *Latent) {
 	c.within("number of attention heads", a.Heads, 1, maxHeads)
-	c.within("rank of the queries", a.QRank, 0, maxWidth)
-	c.within("rank of the keys and values", a.KVRank, 1, maxHeadDim)
-	c.within("size of the part of a head that does not turn", a.NopeDim, 1, maxHeadDim)
-	c.within("size of a value", a.ValueDim, 1, maxHeadDim)
-	c.within("size of a cached row", a.KVRank+a.RopeDim, 1, maxHeadDim)
+	c.within("rank of the queries", a.QRank, 0, MaxWidth)
+	c.within("rank of the keys and values", a.KVRank, 1, MaxHeadDim)
+	c.within("size of the part of a head that does not turn", a.NopeDim, 1, MaxHeadDim)
+	c.within("size of a value", a.ValueDim, 1, MaxHeadDim)
+	c.within("size of a cached row", a.KVRank+a.RopeDim, 1, MaxHeadDim)
 	c.number("attention scale", a.Scale)
 	c.eps(a.Eps)
 	if c.err == nil {
@@ -390,9 +381,9 @@ func (c *checker) delta(d *Delta) {
 }
 
 func (c *checker) experts(m *MoE) {
-	c.within("number of experts", m.Experts, 1, maxExperts)
-	c.within("feed-forward size", m.Hidden, 1, maxFFN)
-	c.within("shared expert's feed-forward size", m.Shared, 0, maxFFN)
+	c.within("number of experts", m.Experts, 1, MaxExperts)
+	c.within("feed-forward size", m.Hidden, 1, MaxFFN)
+	c.within("shared expert's feed-forward size", m.Shared, 0, MaxFFN)
 	if m.Used < 1 || m.Used > m.Experts {
 		c.fail(ErrInvalid, "%d of %d experts are to be used", m.Used, m.Experts)
 	}
@@ -433,7 +424,7 @@ func (c *checker) rope(r *Rope, head int) {
 		c.fail(ErrInvalid, "the RoPE scaling factor is %g: want 1 or more", s.Factor)
 	}
 	if s.Kind != Linear {
-		if s.Original < 1 || s.Original > maxContext {
+		if s.Original < 1 || s.Original > MaxContext {
 			c.fail(ErrInvalid, "RoPE scaling %s: the original context length is %d", s.Kind, s.Original)
 		}
 	}

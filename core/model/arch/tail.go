@@ -1,7 +1,5 @@
 package arch
 
-import "strconv"
-
 // Step is one layer over single vectors behind a network, y = norm(act(W·x + b)): of the heads that make a score or a guess of a
 // state, and of the dense layers of an embedder. Tensors: NAME.weight (Out, In), NAME.bias, and those of the norm.
 type Step struct {
@@ -11,9 +9,6 @@ type Step struct {
 	Act     Act
 	Norm    Norm // zero: none
 }
-
-// plain is what a Step's Act is where nothing is bent.
-var plain = Act{Kind: Identity} //nolint:gochecknoglobals // a constant
 
 // Score says how a text, of a query and a document, becomes a number that says how well they fit.
 type Score struct {
@@ -41,10 +36,10 @@ type Mask struct{ Steps []Step }
 const (
 	ScoreName   = "cls"        // the layer before it
 	ScoreOut    = "cls.output" // makes the logits
-	scoreNorm   = "cls.norm"
-	maskName    = "mask.dense"
-	maskNorm    = "mask.norm"
-	headModule  = "output"
+	ScoreNorm   = "cls.norm"
+	MaskName    = "mask.dense"
+	MaskNorm    = "mask.norm"
+	HeadModule  = "output"
 	DensePrefix = "dense_" // and the number of the step in modules.json, as in GGUF
 )
 
@@ -93,8 +88,8 @@ func (s *Spec) steps(visit func(*Step)) {
 // checkSteps proves them: of each list every step reads what the one before it gives.
 func (c *checker) checkSteps(s *Spec) {
 	s.steps(func(x *Step) {
-		c.within("input of "+x.Name, x.In, 1, maxWidth)
-		c.within("output of "+x.Name, x.Out, 1, maxWidth)
+		c.within("input of "+x.Name, x.In, 1, MaxWidth)
+		c.within("output of "+x.Name, x.Out, 1, MaxWidth)
 		c.norm(&x.Norm)
 	})
 	chain := func(steps []Step) {
@@ -128,67 +123,4 @@ func (l *lister) step(x *Step) {
 	l.add(Tensor{Name: x.Name + ".weight", Rows: x.Out, Cols: x.In, Role: Closing})
 	l.bias(x.Name, x.Out, x.Bias)
 	l.norm(&x.Norm, x.Out)
-}
-
-// scoreOf reads the head of a cross-encoder from the tensors that are there: a layer with act, maybe with a norm, before the last one.
-// nil: there is none.
-func (k *Keys) scoreOf(width int, pool PoolKind, act Act, norm Norm) *Score {
-	out := k.Shape(ScoreOut + ".weight")
-	if len(out) != 2 {
-		if out != nil {
-			k.Invalid("the score head has shape %v: want a matrix", out)
-		}
-		return nil
-	}
-	labels := out[0]
-	if labels != 1 {
-		k.Unsupported("a classifier of %d labels: only one that says how well two texts fit is served", labels)
-		return nil
-	}
-	if !k.HasTensor(ScoreName + ".weight") {
-		k.Unsupported("the file has lost the layer between the first state and the classifier, without which its scores mean nothing: take the model's folder")
-		return nil
-	}
-	first := Step{Name: ScoreName, In: width, Out: width, Act: act}
-	if k.HasTensor(scoreNorm + ".weight") {
-		first.Norm = norm
-	}
-	return &Score{Pool: pool, Steps: []Step{first, {Name: ScoreOut, In: width, Out: labels, Act: plain}}}
-}
-
-// maskOf reads the head of a model that fills masks, whose layer has the given name; nil: there is none.
-func (k *Keys) maskOf(width int, name string, act Act, norm Norm) *Mask {
-	if !k.HasTensor(name+".weight") || k.HasTensor(ScoreOut+".weight") {
-		return nil
-	}
-	return &Mask{Steps: []Step{{Name: name, In: width, Out: width, Act: act, Norm: norm}}}
-}
-
-// denses reads a file's dense layers behind the pooling, which llama.cpp numbers as modules.json does; a folder has a file for each.
-func (k *Keys) denses() []Step {
-	if !k.IsGGUF() {
-		return nil
-	}
-	var out []Step
-	for n := 2; n < 10; n++ {
-		name := DensePrefix + strconv.Itoa(n)
-		if shape := k.Shape(name + ".weight"); len(shape) == 2 {
-			out = append(out, Step{Name: name, In: shape[1], Out: shape[0], Act: plain})
-		}
-	}
-	return out
-}
-
-// answers reads the head of a file's decoder that was trained to rank: llama.cpp's converter keeps the rows of its head for the two
-// answers, that for first. nil: there is none.
-func (k *Keys) answers(width int) *Score {
-	shape := k.Shape(ScoreOut + ".weight")
-	if !k.IsGGUF() || shape == nil {
-		return nil
-	}
-	if len(shape) != 2 || shape[0] != 2 {
-		k.Unsupported("a score head of shape %v: one for two answers is served", shape)
-		return nil
-	}
-	return &Score{Pool: PoolLast, Steps: []Step{{Name: ScoreOut, In: width, Out: 2, Act: plain}}}
 }

@@ -12,7 +12,7 @@ const (
 	TypesName    = "token_types.weight"
 	PerLayerName = "per_layer_token_embd.weight"
 	PerLayerProj = "per_layer_model_proj"
-	perLayerNorm = "per_layer_proj_norm"
+	PerLayerNorm = "per_layer_proj_norm"
 	HeadName     = "output.weight"
 	HeadBias     = "output.bias"
 )
@@ -104,7 +104,7 @@ func (l *lister) embed(s *Spec) {
 		n := len(s.Layers) * p.Width
 		l.add(Tensor{Name: PerLayerName, Rows: p.Rows, Cols: n, Role: Lookup})
 		l.linear(PerLayerProj, n, s.Width, Absent)
-		l.vector(perLayerNorm+".weight", p.Width)
+		l.vector(PerLayerNorm+".weight", p.Width)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"unsafe"
 
 	"edged/core/model/arch"
+	"edged/core/model/arch/families"
 	"edged/core/model/digest"
 	"edged/core/model/mmap"
 	"edged/quant"
@@ -102,7 +103,7 @@ func adapterError(path string, kind error, format string, args ...any) error {
 
 // fill proves every module of f against m and adds it.
 func (a *Adapter) fill(f *adapterFile, m Base) error {
-	if f.arch != "" && arch.Stored(f.arch) != arch.Stored(m.Network().Family) {
+	if f.arch != "" && families.Stored(f.arch) != families.Stored(m.Network().Family) {
 		return a.fail(ErrMismatch, "it is for the architecture %s, but the model is %s", f.arch, m.Network().Family)
 	}
 	if m.Family().Folded && f.gguf != m.Network().Folded {

@@ -12,6 +12,7 @@ import (
 	"os"
 
 	"edged/core/model/arch"
+	"edged/core/model/arch/family"
 	"edged/quant"
 )
 
@@ -28,7 +29,7 @@ var (
 // Base is the open model that an adapter is for. A weights.Model is one.
 type Base interface {
 	Network() *arch.Spec
-	Family() *arch.Family
+	Family() *family.Family
 	// Matrix finds a matrix by its GGUF name, nil where the model has none; the head of a tied model is its embedding.
 	Matrix(name string) *quant.Matrix
 	// Vector returns a norm's weight or a bias, nil where the model has none.

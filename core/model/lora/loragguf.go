@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"edged/core/model/arch"
+	"edged/core/model/arch/families"
+	"edged/core/model/arch/keys"
 	"edged/core/model/gguf"
 )
 
@@ -24,7 +26,7 @@ func (f *adapterFile) readGGUF(path string) error {
 		return adapterError(path, ErrUnsupported, "it is one of %d parts: join them with llama-gguf-split --merge", n)
 	}
 	f.files[0].Mapping = g.Parts()[0].Mapping // what is hashed is what is served
-	k := arch.GGUF("adapter", func(key string) (any, bool) { return g.Value(key, maxList) }, nil)
+	k := keys.GGUF("adapter", func(key string) (any, bool) { return g.Value(key, maxList) }, nil)
 	kind, lora := k.String("general.type|"), k.String("type|")
 	f.arch = k.String("general.architecture|")
 	f.base = k.String("general.base_model.0.name|")
@@ -66,7 +68,7 @@ func (f *adapterFile) readGGUF(path string) error {
 	}
 	for i := range f.loras {
 		l := &f.loras[i]
-		l.target = lastWord(arch.HFName(f.arch, strings.TrimSuffix(l.module, ".weight")))
+		l.target = lastWord(families.HFName(f.arch, strings.TrimSuffix(l.module, ".weight")))
 		// As llama.cpp: without an alpha, or with 0, the scaling is 1.
 		l.scale = 1
 		if alpha != 0 {

@@ -7,11 +7,12 @@ import (
 	"path/filepath"
 
 	"edged/core/model/arch"
+	"edged/core/model/arch/keys"
 )
 
 // generation reads how answers are drawn: of a folder generation_config.json, or without one what config.json says, as transformers
 // takes it. k are the model's own keys, dir the folder; "": a GGUF file, which tells the start token only.
-func (b *builder) generation(k *arch.Keys, config map[string]any, dir string) error {
+func (b *builder) generation(k *keys.Keys, config map[string]any, dir string) error {
 	if b.m.Spec.Kind != arch.EncoderDecoder {
 		return nil
 	}
@@ -23,7 +24,7 @@ func (b *builder) generation(k *arch.Keys, config map[string]any, dir string) er
 			return err
 		}
 	}
-	g, err := arch.ReadGeneration(arch.Config(from, nil), k)
+	g, err := keys.ReadGeneration(keys.Config(from, nil), k)
 	if err != nil {
 		return fmt.Errorf("weights: %s: %s: %w", b.m.Path, generationName, err)
 	}

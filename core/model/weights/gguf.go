@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"edged/core/model/arch"
+	"edged/core/model/arch/families"
+	"edged/core/model/arch/keys"
 	"edged/core/model/digest"
 	"edged/core/model/gguf"
 	"edged/quant"
@@ -53,7 +55,7 @@ func (b *builder) ggufSpec(f *gguf.File) error {
 	if err != nil {
 		return fmt.Errorf("weights: %w", err)
 	}
-	k := arch.GGUF(name, func(key string) (any, bool) { return f.Value(key, maxList) }, func(name string) []int {
+	k := keys.GGUF(name, func(key string) (any, bool) { return f.Value(key, maxList) }, func(name string) []int {
 		if b.m.family != nil {
 			name = b.m.family.ToFile(name)
 		}
@@ -72,7 +74,7 @@ func (b *builder) ggufSpec(f *gguf.File) error {
 		}
 		b.m.Name = strings.TrimSuffix(filepath.Base(file), ".gguf")
 	}
-	if b.m.family = arch.Find(name); b.m.family == nil {
+	if b.m.family = families.Find(name); b.m.family == nil {
 		return b.unsupportedArch(name)
 	}
 	b.m.BOS, b.m.EOS = token(k, "bos"), token(k, "eos")
@@ -89,7 +91,7 @@ func (b *builder) ggufSpec(f *gguf.File) error {
 }
 
 // read makes the Spec.
-func (b *builder) read(k *arch.Keys) error {
+func (b *builder) read(k *keys.Keys) error {
 	embed := k.Shape(arch.EmbedName)
 	if len(embed) != 2 {
 		return b.fail(ErrInvalid, "tensor %s is missing or no matrix", b.say(arch.EmbedName))
@@ -104,7 +106,7 @@ func (b *builder) read(k *arch.Keys) error {
 
 // unsupportedArch is the sentence for any architecture that is not in the table.
 func (b *builder) unsupportedArch(name string) error {
-	return b.fail(ErrUnsupported, "architecture %q; the supported ones are %s", name, arch.Names())
+	return b.fail(ErrUnsupported, "architecture %q; the supported ones are %s", name, families.Names())
 }
 
 // maxList bounds the lists that are read as hyper-parameters: one value for each layer, or one for each pair of a rotation.
@@ -124,7 +126,7 @@ func ggufShape(f *gguf.File, name string) []int {
 }
 
 // token reads a token id, -1 where there is none.
-func token(k *arch.Keys, name string) int32 {
+func token(k *keys.Keys, name string) int32 {
 	v := k.FloatOr("tokenizer.ggml."+name+"_token_id|", -1)
 	if !(v >= 0 && v < math.MaxInt32) {
 		return -1 // writers use 2³²-1 for none
@@ -133,7 +135,7 @@ func token(k *arch.Keys, name string) int32 {
 }
 
 // ggufFactors hands over rope_freqs.weight and its like, which are settings in the form of tensors.
-func (b *builder) ggufFactors(f *gguf.File, k *arch.Keys) error {
+func (b *builder) ggufFactors(f *gguf.File, k *keys.Keys) error {
 	all := map[string][]float32{}
 	for _, name := range factorNames() {
 		t := f.Tensor(name)

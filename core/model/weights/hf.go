@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"edged/core/model/arch"
+	"edged/core/model/arch/family"
+	"edged/core/model/arch/keys"
 	"edged/core/model/digest"
 	"edged/core/model/mmap"
 	"edged/core/model/safetensors"
@@ -70,7 +72,7 @@ func (b *builder) openHF(dir string) error {
 			shapes[to] = []int{m.Rows, m.Cols}
 		}
 	}
-	k := arch.Config(config, func(name string) []int { return shapes[name] })
+	k := keys.Config(config, func(name string) []int { return shapes[name] })
 	k.SetValues(func(name string) []float32 { return b.hfValues(files, name) })
 	if err := b.read(k); err != nil {
 		return err
@@ -125,7 +127,7 @@ func (b *builder) openHF(dir string) error {
 
 // noteHead notes that a head counts, as in transformers 5, although the configuration says that the embedding is the head, or that
 // there is none.
-func (b *builder) noteHead(k *arch.Keys) {
+func (b *builder) noteHead(k *keys.Keys) {
 	head, embed := b.m.matrices[arch.HeadName], b.m.matrices[arch.EmbedName]
 	if b.m.Spec.Kind == arch.Decoder && k.Headless() && !k.Bool("|tie_word_embeddings", false) {
 		b.m.notes = append(b.m.notes, "the class that config.json names has no output head, and none is stored: it is for embeddings, and what it generates means nothing")
@@ -235,7 +237,7 @@ func (b *builder) skipped(files *safetensors.Folder, name string) bool {
 			return true
 		}
 	}
-	if tower := arch.Tower(name); tower != "" && b.composite {
+	if tower := family.Tower(name); tower != "" && b.composite {
 		if !slices.Contains(b.m.towers, tower) {
 			b.m.towers = append(b.m.towers, tower)
 		}

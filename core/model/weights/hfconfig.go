@@ -4,7 +4,8 @@ import (
 	"fmt"
 	"path/filepath"
 
-	"edged/core/model/arch"
+	"edged/core/model/arch/families"
+	"edged/core/model/arch/keys"
 	"edged/core/model/hfjson"
 	"edged/core/model/mmap"
 )
@@ -29,8 +30,8 @@ func (b *builder) readConfig(dir string) (map[string]any, error) {
 	if err := readJSON(filepath.Join(dir, configName), &config); err != nil {
 		return nil, err
 	}
-	k := arch.Config(config, nil)
-	name := arch.ModelType(config)
+	k := keys.Config(config, nil)
+	name := families.ModelType(config)
 	if b.m.Name = k.String("|_name_or_path"); b.m.Name == "" {
 		abs, err := filepath.Abs(dir)
 		if err != nil {
@@ -48,13 +49,13 @@ func (b *builder) readConfig(dir string) (map[string]any, error) {
 	if name == "" {
 		return nil, b.fail(ErrInvalid, "config.json has no model_type")
 	}
-	if b.m.family = arch.Find(name); b.m.family == nil {
+	if b.m.family = families.Find(name); b.m.family == nil {
 		return nil, b.unsupportedArch(name)
 	}
 	return config, b.stopTokens(k, dir)
 }
 
-func (b *builder) stopTokens(k *arch.Keys, dir string) error {
+func (b *builder) stopTokens(k *keys.Keys, dir string) error {
 	m := b.m
 	m.BOS, m.EOS = -1, -1
 	if ids := k.IDs("|bos_token_id"); len(ids) > 0 {
@@ -72,7 +73,7 @@ func (b *builder) stopTokens(k *arch.Keys, dir string) error {
 	if err != nil && !mmap.Absent(err) {
 		return err
 	}
-	g := arch.Config(generation, nil)
+	g := keys.Config(generation, nil)
 	ids = append(ids, g.IDs("|eos_token_id")...)
 	if err := g.Err(); err != nil {
 		return fmt.Errorf("weights: %s: %s: %w", m.Path, generationName, err)

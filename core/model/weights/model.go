@@ -12,6 +12,7 @@ import (
 	"slices"
 
 	"edged/core/model/arch"
+	"edged/core/model/arch/family"
 	"edged/core/model/digest"
 	"edged/core/model/mmap"
 	"edged/quant"
@@ -40,7 +41,7 @@ type Model struct {
 
 	Generation arch.Generation // of an encoder-decoder
 
-	family  *arch.Family
+	family  *family.Family
 	towers  []string
 	drafts  bool
 	notes   []string
@@ -72,7 +73,7 @@ func (m *Model) Matrix(name string) *quant.Matrix {
 func (m *Model) Network() *arch.Spec { return m.Spec }
 
 // Family says what the model's modules are called in a folder.
-func (m *Model) Family() *arch.Family { return m.family }
+func (m *Model) Family() *family.Family { return m.family }
 
 // Tensor says what a matrix or vector of the model is; the zero Tensor for one that it has not got.
 func (m *Model) Tensor(name string) arch.Tensor { return m.tensors[name] }
