@@ -101,7 +101,7 @@ func TestEmbedAsked(t *testing.T) {
 			if e := ask(map[string]any{"input": "a", "dimensions": width + 1}).Error; e == nil || e.Code != "invalid_request" {
 				t.Errorf("more values than there are: %+v", e)
 			}
-			if e := ask(map[string]any{"input": "a", "task": "nonsense"}).Error; e == nil || e.Code != "invalid_request" && e.Code != "unsupported" {
+			if e := ask(map[string]any{"input": "a", "task": "nonsense"}).Error; e == nil || e.Code != "prompt_not_found" && e.Code != "unsupported" {
 				t.Errorf("a task that is none: %+v", e)
 			}
 			if want.Long != nil {

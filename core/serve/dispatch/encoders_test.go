@@ -207,7 +207,7 @@ func TestEmbed(t *testing.T) {
 			make func(r *Request)
 		}{
 			"whole": {CodeContextLength, "input[1]: has 11 tokens, and the model's longest text is 8", func(r *Request) { r.Whole = true }},
-			"task":  {CodeInvalidRequest, `task: "passage" is none of this model's: document, query`, func(r *Request) { r.Task = "passage" }},
+			"task":  {CodePromptNotFound, `task: "passage" is none of this model's: document, query`, func(r *Request) { r.Task = "passage" }},
 			"dims":  {CodeInvalidRequest, "dimensions: 5 is more than the 4 of this model's vectors", func(r *Request) { r.Dims = 5 }},
 			"zero":  {CodeInvalidRequest, "dimensions: the first 1 values of a vector are all 0, which has no direction", func(r *Request) { r.Dims = 1 }},
 		} {

@@ -207,6 +207,7 @@ const (
 	CodeInvalidRequest     Code = "invalid_request"
 	CodeAdapterNotFound    Code = "adapter_not_found"
 	CodeModelNotFound      Code = "model_not_found"
+	CodePromptNotFound     Code = "prompt_not_found"
 	CodeContextLength      Code = "context_length_exceeded"
 	CodeQueueFull          Code = "queue_full"
 	CodeDeadline           Code = "deadline_exceeded"

@@ -236,13 +236,13 @@ func (f *Folder) Fill(req *dispatch.Request, name string, vars []byte) *fields.E
 	case p != nil:
 		return p.Fill(req, vars)
 	case f.o.Dir == "":
-		return fields.Bad("prompt_name", "this node has no prompts: prompts.dir is not set")
+		return fields.NoPrompt("this node has no prompts: prompts.dir is not set")
 	case len(there) == 0:
-		return fields.Bad("prompt_name", "%q is not there, and neither is any other", fields.Short(name))
+		return fields.NoPrompt("%q is not there, and neither is any other", fields.Short(name))
 	}
 	const most = 32
 	if len(there) > most {
 		there = append(there[:most], "…")
 	}
-	return fields.Bad("prompt_name", "%q is not there; there are: %s", fields.Short(name), strings.Join(there, ", "))
+	return fields.NoPrompt("%q is not there; there are: %s", fields.Short(name), strings.Join(there, ", "))
 }

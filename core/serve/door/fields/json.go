@@ -13,6 +13,8 @@ import (
 	"fmt"
 	"strings"
 	"unicode/utf8"
+
+	"edged/core/serve/dispatch"
 )
 
 // Bounds of a request's JSON, beside its size.
@@ -25,6 +27,15 @@ const (
 type Error struct {
 	path string // "messages[0].content"; "": the whole
 	why  string
+	code dispatch.Code // "": the request is wrong
+}
+
+// Code is the code of a request's refusal.
+func (e *Error) Code() dispatch.Code {
+	if e.code == "" {
+		return dispatch.CodeInvalidRequest
+	}
+	return e.code
 }
 
 func (e *Error) Error() string {
@@ -49,7 +60,7 @@ func (e *Error) In(parent string) *Error {
 
 // Bad is an error about the field at path; "": the whole.
 func Bad(path, format string, args ...any) *Error {
-	return &Error{path, fmt.Sprintf(format, args...)}
+	return &Error{path: path, why: fmt.Sprintf(format, args...)}
 }
 
 // Check proves that b is one JSON value that the walkers below can take apart: well-formed UTF-8, within the bounds,

@@ -1,6 +1,10 @@
 package fields
 
-import "edged/core/serve/dispatch"
+import (
+	"fmt"
+
+	"edged/core/serve/dispatch"
+)
 
 // Prompts are the prompts that a request may name.
 type Prompts interface {
@@ -37,7 +41,12 @@ func (a *PromptAsk) Fill(prompts Prompts, req *dispatch.Request) *Error {
 	case a.Name == "":
 		return nil
 	case prompts == nil:
-		return Bad("prompt_name", "this node has no prompts: prompts.dir is not set")
+		return NoPrompt("this node has no prompts: prompts.dir is not set")
 	}
 	return prompts.Fill(req, a.Name, a.Vars)
+}
+
+// NoPrompt is the error that a node does not have the prompt which a request names: another may.
+func NoPrompt(format string, args ...any) *Error {
+	return &Error{path: "prompt_name", why: fmt.Sprintf(format, args...), code: dispatch.CodePromptNotFound}
 }

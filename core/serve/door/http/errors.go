@@ -36,7 +36,7 @@ func statusOf(code dispatch.Code) int {
 	switch code {
 	case dispatch.CodeInvalidRequest, dispatch.CodeContextLength, dispatch.CodeUnsupported:
 		return http.StatusBadRequest
-	case dispatch.CodeAdapterNotFound, dispatch.CodeModelNotFound, codeNotFound:
+	case dispatch.CodeAdapterNotFound, dispatch.CodeModelNotFound, dispatch.CodePromptNotFound, codeNotFound:
 		return http.StatusNotFound
 	case dispatch.CodeQueueFull:
 		return http.StatusTooManyRequests
@@ -65,7 +65,7 @@ func bodyOf(f form, status int, err *dispatch.Error) any {
 	}
 	b := errorBody{Message: err.Message, Type: typeOf(status), Code: err.Code}
 	// Refusals begin with the field that they are about.
-	if field, _, ok := strings.Cut(err.Message, ": "); ok && status == http.StatusBadRequest && !strings.ContainsAny(field, " \"") {
+	if field, _, ok := strings.Cut(err.Message, ": "); ok && (status == http.StatusBadRequest || err.Code == dispatch.CodePromptNotFound) && !strings.ContainsAny(field, " \"") {
 		b.Param = &field
 	}
 	if err.Code == dispatch.CodeModelNotFound {
@@ -112,7 +112,7 @@ func refuseError(w http.ResponseWriter, f form, err *dispatch.Error) {
 }
 
 func invalid(err *fields.Error) *dispatch.Error {
-	return &dispatch.Error{Code: dispatch.CodeInvalidRequest, Message: err.Error()}
+	return &dispatch.Error{Code: err.Code(), Message: err.Error()}
 }
 
 // asError is a Submit's error.

@@ -12,7 +12,7 @@ type oneShelf struct{}
 
 func (oneShelf) Fill(req *dispatch.Request, name string, vars []byte) *fields.Error {
 	if name != "greet" {
-		return fields.Bad("prompt_name", "%q is not there; there are: greet", name)
+		return fields.NoPrompt("%q is not there; there are: greet", name)
 	}
 	req.Chat = []byte(`[{"role":"user","content":"` + strings.ReplaceAll(string(vars), `"`, "'") + `"}]`)
 	return nil

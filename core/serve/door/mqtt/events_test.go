@@ -205,7 +205,7 @@ func TestStateSchemas(t *testing.T) {
 func TestCodesAreDocumented(t *testing.T) {
 	s := schema(t, "error")
 	for _, code := range []dispatch.Code{
-		dispatch.CodeInvalidRequest, dispatch.CodeAdapterNotFound, dispatch.CodeContextLength, dispatch.CodeQueueFull, dispatch.CodeDeadline,
+		dispatch.CodeInvalidRequest, dispatch.CodeAdapterNotFound, dispatch.CodeModelNotFound, dispatch.CodePromptNotFound, dispatch.CodeContextLength, dispatch.CodeQueueFull, dispatch.CodeDeadline,
 		dispatch.CodeIDConflict, dispatch.CodeBackendUnavailable, dispatch.CodeQuarantined, dispatch.CodeStorage, dispatch.CodeUnsupported,
 		dispatch.CodeTooLarge, dispatch.CodeShuttingDown, dispatch.CodeInternal,
 	} {

@@ -301,6 +301,7 @@ func (f *fleet) take(v group.Run) {
 var elsewhere = map[dispatch.Code]bool{ //nolint:gochecknoglobals // a table
 	dispatch.CodeQueueFull: true, dispatch.CodeAdapterNotFound: true, dispatch.CodeBackendUnavailable: true, dispatch.CodeStorage: true,
 	dispatch.CodeShuttingDown: true, dispatch.CodeUnsupported: true, dispatch.CodeContextLength: true, dispatch.CodeModelNotFound: true,
+	dispatch.CodePromptNotFound: true,
 }
 
 func (f *fleet) declined(k group.Key, r run, err *dispatch.Error) {

@@ -19,6 +19,7 @@ import (
 
 	"edged/core/config"
 	"edged/core/serve/dispatch"
+	"edged/core/serve/door/fields"
 	"edged/core/serve/door/mqtt"
 	"edged/core/serve/door/mqtt/group"
 )
@@ -100,12 +101,17 @@ func join(t *testing.T, l *listener, node string, c config.MQTT, adapters ...str
 
 func joinWith(t *testing.T, l *listener, node string, c config.MQTT, f *fake, adapters ...string) *member {
 	t.Helper()
-	m := &member{fake: f, line: newLine(t, strings.TrimPrefix(c.Broker, "tcp://"))}
-	c.Broker = "tcp://" + m.line.listener.Addr().String()
-	log := &lockedBuffer{}
-	m.Door = mqtt.New(mqtt.Options{
-		Node: node, Config: c, Dispatcher: f, Takeover: takeover, Log: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})),
-	})
+	return joinAs(t, l, mqtt.Options{Node: node, Config: c}, f, adapters...)
+}
+
+func joinAs(t *testing.T, l *listener, o mqtt.Options, f *fake, adapters ...string) *member {
+	t.Helper()
+	node, log := o.Node, &lockedBuffer{}
+	m := &member{fake: f, line: newLine(t, strings.TrimPrefix(o.Config.Broker, "tcp://"))}
+	o.Config.Broker = "tcp://" + m.line.listener.Addr().String()
+	o.Dispatcher, o.Takeover = f, takeover
+	o.Log = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	m.Door = mqtt.New(o)
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("%s:\n%s", node, log)
@@ -122,7 +128,7 @@ func joinWith(t *testing.T, l *listener, node string, c config.MQTT, f *fake, ad
 	go func() { defer close(done); _ = m.Run(ctx) }()
 	m.stop = func() { cancel(); <-done }
 	t.Cleanup(m.stop)
-	if c.ShareGroup == "house" {
+	if o.Config.ShareGroup == "house" {
 		eventually(t, node+" sits at the desk", func() bool {
 			got := l.on("edged/@house/members/" + node)
 			var who group.Member
@@ -358,6 +364,43 @@ func TestGroupRoom(t *testing.T) {
 			l.publish(t, "edged/@house/request/c", `{"id":"last","prompt":"x"}`)
 			if e := l.lastEvent(t, "edged/@house/response/c/last"); e.Error != nil {
 				t.Errorf("asked again: %+v", e)
+			}
+		})
+	}
+}
+
+// library has one prompt.
+type library struct{ name string }
+
+func (s library) Fill(req *dispatch.Request, name string, _ []byte) *fields.Error {
+	if name != s.name {
+		return fields.NoPrompt("%q is not there; there are: %s", name, s.name)
+	}
+	req.Chat = []byte(`[]`)
+	return nil
+}
+
+// TestGroupPrompts: a prompt by name is asked for among the nodes as a model is: one that lacks it, or has none, passes the request on.
+func TestGroupPrompts(t *testing.T) {
+	t.Parallel()
+	for name, start := range brokers() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := start(t)
+			l := listen(t, s.address())
+			join(t, l, "a", house(s))
+			joinAs(t, l, mqtt.Options{Node: "b", Config: house(s), Prompts: library{"meet"}}, &fake{})
+			c := joinAs(t, l, mqtt.Options{Node: "c", Config: house(s), Prompts: library{"greet"}}, &fake{})
+			for i := range 6 {
+				id := fmt.Sprintf("p%d", i)
+				l.publish(t, "edged/@house/request/c", fmt.Sprintf(`{"id":%q,"prompt_name":"greet"}`, id))
+				if e := l.lastEvent(t, "edged/@house/response/c/"+id); e.Error != nil || c.countOf(id) != 1 {
+					t.Errorf("a prompt that one node has: %+v", e.Error)
+				}
+			}
+			l.publish(t, "edged/@house/request/c", `{"id":"q","prompt_name":"bid"}`)
+			if e := l.lastEvent(t, "edged/@house/response/c/q"); e.Error == nil || e.Error.Code != dispatch.CodePromptNotFound {
+				t.Errorf("a prompt that nobody has: %+v", e.Error)
 			}
 		})
 	}

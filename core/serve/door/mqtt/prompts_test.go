@@ -13,7 +13,7 @@ type oneShelf struct{}
 
 func (oneShelf) Fill(req *dispatch.Request, name string, vars []byte) *fields.Error {
 	if name != "greet" {
-		return fields.Bad("prompt_name", "%q is not there; there are: greet", name)
+		return fields.NoPrompt("%q is not there; there are: greet", name)
 	}
 	req.Chat = []byte(`[{"role":"user","content":"` + strings.ReplaceAll(string(vars), `"`, "'") + `"}]`)
 	return nil
@@ -45,7 +45,7 @@ func TestNamedPrompt(t *testing.T) {
 		}
 	}
 	_, p := testTopics.parseRequest(input{level: levelRequest}, "edged/n/request", []byte(`{"id":"a","prompt_name":"greet"}`), limits{})
-	if p == nil || !strings.Contains(p.err.Message, "prompts.dir is not set") {
+	if p == nil || p.err.Code != dispatch.CodePromptNotFound || !strings.Contains(p.err.Message, "prompts.dir is not set") {
 		t.Errorf("%+v", p)
 	}
 }

@@ -64,7 +64,7 @@ func (t Topics) parseRequest(in input, topic string, payload []byte, l limits) (
 		}
 	}
 	if err != nil {
-		p := &problem{err: &dispatch.Error{Code: dispatch.CodeInvalidRequest, Message: err.Error()}, id: d.id, user: d.req.Echo}
+		p := &problem{err: &dispatch.Error{Code: err.Code(), Message: err.Error()}, id: d.id, user: d.req.Echo}
 		if d.id != "" {
 			p.reply = t.response(in.group, in.name, d.id)
 		}
