@@ -46,6 +46,11 @@ func (k *checker) ok(what, format string, args ...any) {
 	k.add(finding{OK: true, What: what, Detail: fmt.Sprintf(format, args...)})
 }
 
+// note tells of something that is missing and that the service can do without.
+func (k *checker) note(what, fix, format string, args ...any) {
+	k.add(finding{OK: true, Note: true, What: what, Detail: fmt.Sprintf(format, args...), Fix: fix})
+}
+
 // unseen tells of something that whoever checks may not look at.
 func (k *checker) unseen(what, format string, args ...any) {
 	k.add(finding{OK: true, Unseen: true, What: what, Detail: fmt.Sprintf(format, args...)})
@@ -98,8 +103,8 @@ func (a *app) checkCommand() *cobra.Command {
 		Use:     "check [--config FILE]",
 		GroupID: "service",
 		Short:   "Verify everything that can be verified without serving",
-		Long: `Reads the configuration, starts the plugins, loads the model and every adapter, and tries the broker. Each line says ok, note or problem,
-and how to mend it. Nothing is published but short probes on edged/NODE/probe, and a running service is not disturbed. The exit code
+		Long: `Reads the configuration and every preset, looks for the models that the configuration names, starts the plugins, loads the model and every
+adapter, and tries the broker. Each line says ok, note or problem, and how to mend it. Nothing is published but short probes on edged/NODE/probe, and a running service is not disturbed. The exit code
 is 1 where there is a problem.
 
 What the service may read and write is not what you may: as root, the check of the installed service's settings runs as the service
@@ -200,6 +205,8 @@ func (k *checker) run(ctx context.Context, f *configFlags) {
 			k.problem("pinned", err, "")
 		}
 	}
+	k.models()
+	k.prompts(ctx)
 	k.broker(ctx)
 	if c.Model.Path, err = daemon.MainModel(c); err != nil {
 		k.problem("model", err, "put it into models.dir, or name another in models.default")

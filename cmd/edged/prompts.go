@@ -28,7 +28,7 @@ The exit code is 1 where one is broken.`,
 		Example: `  edged prompts
   edged prompts translation.toml
   edged prompts --json /etc/edged/prompts`,
-		RunE: a.do(func(_ context.Context, args []string) error { return a.listPrompts(&f, args, asJSON) }),
+		RunE: a.do(func(ctx context.Context, args []string) error { return a.listPrompts(ctx, &f, args, asJSON) }),
 	}
 	f.register(c)
 	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
@@ -46,7 +46,7 @@ type shownPrompt struct {
 	Error       string   `json:"error,omitempty"`
 }
 
-func (a *app) listPrompts(f *configFlags, args []string, asJSON bool) error {
+func (a *app) listPrompts(ctx context.Context, f *configFlags, args []string, asJSON bool) error {
 	if len(args) == 0 {
 		c, err := f.load()
 		if err != nil {
@@ -65,7 +65,7 @@ func (a *app) listPrompts(f *configFlags, args []string, asJSON bool) error {
 			return err
 		}
 		for _, file := range files {
-			p := readPrompt(file)
+			p := readPrompt(ctx, file)
 			broken = broken || p.Error != ""
 			list = append(list, p)
 		}
@@ -96,22 +96,12 @@ func promptFiles(path string) ([]string, error) {
 	if !info.IsDir() {
 		return []string{path}, nil
 	}
-	entries, err := os.ReadDir(path)
-	if err != nil {
-		return nil, err
-	}
-	var out []string
-	for _, e := range entries {
-		if strings.HasSuffix(e.Name(), prompts.Extension) && !strings.HasPrefix(e.Name(), ".") && !e.IsDir() {
-			out = append(out, filepath.Join(path, e.Name()))
-		}
-	}
-	return out, nil
+	return prompts.Files(path)
 }
 
-func readPrompt(file string) shownPrompt {
+func readPrompt(ctx context.Context, file string) shownPrompt {
 	p := shownPrompt{Name: strings.TrimSuffix(filepath.Base(file), prompts.Extension), Path: file}
-	preset, _, err := prompts.Read(file)
+	preset, _, err := prompts.Read(ctx, file)
 	if err != nil {
 		p.Error = err.Error()
 		return p

@@ -142,10 +142,8 @@ func (s *settings) file(path string, text []byte) []error {
 	var tree map[string]any
 	meta, err := toml.Decode(string(text), &tree)
 	if err != nil {
-		if pe, ok := errors.AsType[toml.ParseError](err); ok {
-			return []error{fmt.Errorf("config: %s:%d: %s", path, pe.Position.Line, oneLine(pe.Message))}
-		}
-		return []error{fmt.Errorf("config: %s: %s", path, oneLine(err.Error()))}
+		line, why := ExplainTOML(string(text), err)
+		return []error{fmt.Errorf("config: %s:%d: %s", path, line, why)}
 	}
 	lines := keyLines(string(text))
 	at := func(key string) string {

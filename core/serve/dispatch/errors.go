@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"edged/core/protocol"
@@ -32,9 +33,9 @@ func asError(err error) *Error {
 	case errors.Is(err, protocol.ErrContextLength):
 		return fail(CodeContextLength, "%v", err)
 	case errors.Is(err, protocol.ErrInvalid):
-		return fail(CodeInvalidRequest, "%v", err)
+		return fail(CodeInvalidRequest, "%s", beside(err, protocol.ErrInvalid))
 	case errors.Is(err, protocol.ErrUnsupported):
-		return fail(CodeUnsupported, "%v", err)
+		return fail(CodeUnsupported, "%s", beside(err, protocol.ErrUnsupported))
 	case errors.Is(err, protocol.ErrQueueFull), errors.Is(err, inbox.ErrFull):
 		return fail(CodeQueueFull, "%v", err)
 	case errors.Is(err, protocol.ErrPluginDied), errors.Is(err, protocol.ErrNotLoaded),
@@ -43,6 +44,15 @@ func asError(err error) *Error {
 	default:
 		return fail(CodeInternal, "%v", err)
 	}
+}
+
+// beside is the text of an error without that of the sentinel that it begins with: the code, which is told beside it, says the same.
+func beside(err, sentinel error) string {
+	text := strings.TrimPrefix(err.Error(), "dispatch: ")
+	if rest, ok := strings.CutPrefix(text, sentinel.Error()+": "); ok {
+		return rest
+	}
+	return err.Error()
 }
 
 // skew is how much earlier than the job's own clock a plugin's may say that the deadline is over: the call carries what is left

@@ -28,6 +28,19 @@ func (o *Options) form() (text, field string, _ *Error) {
 	return text, field, nil
 }
 
+// CheckForm refuses a response_format or a grammar that no request could be answered in. One that takes long to read is left to
+// the requests.
+func (o *Options) CheckForm(ctx context.Context) *Error {
+	text, field, err := o.form()
+	if err != nil || text == "" {
+		return err
+	}
+	if _, err := grammar.ParseQuick(ctx, text); err != nil && !errors.Is(err, grammar.ErrEffort) {
+		return formError(field, err)
+	}
+	return nil
+}
+
 func formError(field string, err error) *Error {
 	if errors.Is(err, grammar.ErrUnsupported) {
 		return fail(CodeUnsupported, "%s: %v", field, err)
@@ -101,14 +114,12 @@ func (r *Request) offered() (json.RawMessage, *Error) {
 // checkForm refuses what holds the answer to a form in a way that cannot be served. It runs where requests are admitted,
 // one after the other: a form that takes long to read is left to hold.
 func (r *Request) checkForm(ctx context.Context) *Error {
-	text, field, err := r.Options.form()
-	if err != nil {
+	if err := r.Options.CheckForm(ctx); err != nil {
 		return err
 	}
-	if text != "" {
-		if _, err := grammar.ParseQuick(ctx, text); err != nil && !errors.Is(err, grammar.ErrEffort) {
-			return formError(field, err)
-		}
+	text, _, err := r.Options.form()
+	if err != nil {
+		return err
 	}
 	d, err := r.Options.demand()
 	switch {

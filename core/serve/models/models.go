@@ -219,6 +219,16 @@ func Find(dir, name string) (string, error) {
 	return "", fmt.Errorf("%w: %q; %s holds %s", ErrNotFound, name, dir, strings.Join(names, ", "))
 }
 
+// Look lists the models of a folder by their names, sorted, and what of it cannot be one: by the entry of the folder, why.
+func Look(dir string) (names []string, refused map[string]string, err error) {
+	seen, refused, err := look(dir, nil)
+	for _, s := range seen {
+		names = append(names, s.name)
+	}
+	slices.Sort(names)
+	return names, refused, err
+}
+
 // Name is the name of a model's file or folder, as clients write it.
 func Name(path string) string {
 	name := strings.TrimSuffix(filepath.Base(path), ".gguf")

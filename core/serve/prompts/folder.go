@@ -108,7 +108,7 @@ func (f *Folder) scan(ctx context.Context) {
 	if f.o.Dir == "" {
 		return
 	}
-	files, err := list(f.o.Dir)
+	files, err := Files(f.o.Dir)
 	f.mu.Lock()
 	changed := false
 	if err != nil {
@@ -122,9 +122,9 @@ func (f *Folder) scan(ctx context.Context) {
 	f.why = ""
 	there := map[string]bool{}
 	for _, file := range files {
-		name := strings.TrimSuffix(file, Extension)
+		name := strings.TrimSuffix(filepath.Base(file), Extension)
 		there[name] = true
-		changed = f.read(ctx, name, filepath.Join(f.o.Dir, file)) || changed
+		changed = f.read(ctx, name, file) || changed
 	}
 	for name := range f.names {
 		if !there[name] {
@@ -139,8 +139,8 @@ func (f *Folder) scan(ctx context.Context) {
 	}
 }
 
-// list is the presets' files of a folder.
-func list(dir string) ([]string, error) {
+// Files are the paths of the presets of a folder, sorted. A folder with too many is an error.
+func Files(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, err
@@ -148,7 +148,7 @@ func list(dir string) ([]string, error) {
 	var out []string
 	for _, e := range entries {
 		if strings.HasSuffix(e.Name(), Extension) && !strings.HasPrefix(e.Name(), ".") && !e.IsDir() {
-			out = append(out, e.Name())
+			out = append(out, filepath.Join(dir, e.Name()))
 		}
 	}
 	if len(out) > maxPresets {
@@ -159,7 +159,7 @@ func list(dir string) ([]string, error) {
 
 // read reads one file and reports whether its state changed. f.mu is held.
 func (f *Folder) read(ctx context.Context, name, path string) bool {
-	preset, sum, err := Read(path)
+	preset, sum, err := Read(ctx, path)
 	e := f.names[name]
 	if e == nil {
 		e = &entry{}
@@ -182,7 +182,7 @@ func (f *Folder) read(ctx context.Context, name, path string) bool {
 }
 
 // Read reads a preset's file, and gives the hash of what was read.
-func Read(path string) (p *Preset, sum [sha256.Size]byte, err error) {
+func Read(ctx context.Context, path string) (p *Preset, sum [sha256.Size]byte, err error) {
 	if name := strings.TrimSuffix(filepath.Base(path), Extension); !config.ValidName(name) {
 		return nil, sum, fmt.Errorf("the name %q must match "+config.NamePattern, name)
 	}
@@ -202,7 +202,7 @@ func Read(path string) (p *Preset, sum [sha256.Size]byte, err error) {
 	if err != nil {
 		return nil, sum, err
 	}
-	p, err = Parse(data)
+	p, err = Parse(ctx, data)
 	return p, sha256.Sum256(data), err
 }
 

@@ -23,6 +23,7 @@
 package prompts
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -36,6 +37,7 @@ import (
 
 	"github.com/BurntSushi/toml"
 
+	"edged/core/config"
 	"edged/core/serve/dispatch"
 	"edged/core/serve/door/fields"
 )
@@ -84,8 +86,8 @@ var (
 	placeholder  = regexp.MustCompile(`\{\{\s*([A-Za-z_][A-Za-z0-9_]*)\s*\}\}`)
 )
 
-// Parse reads a preset. The error is a sentence that begins with the key.
-func Parse(data []byte) (*Preset, error) {
+// Parse reads a preset. The error is a sentence that begins with the key, or with the line where the file is not TOML.
+func Parse(ctx context.Context, data []byte) (*Preset, error) {
 	if len(data) > MaxFile {
 		return nil, fmt.Errorf("the file has %d bytes, and at most %d are read", len(data), MaxFile)
 	}
@@ -94,10 +96,8 @@ func Parse(data []byte) (*Preset, error) {
 	}
 	var keys map[string]any
 	if _, err := toml.Decode(string(data), &keys); err != nil {
-		if at, ok := errors.AsType[toml.ParseError](err); ok {
-			return nil, fmt.Errorf("line %d: %s", at.Position.Line, at.Message)
-		}
-		return nil, err
+		line, why := config.ExplainTOML(string(data), err)
+		return nil, fmt.Errorf("line %d: %s", line, why)
 	}
 	sum := sha256.Sum256(data)
 	p := &Preset{SHA256: hex.EncodeToString(sum[:])}
@@ -123,6 +123,16 @@ func Parse(data []byte) (*Preset, error) {
 	case p.system == nil && p.user == nil && len(p.examples) == 0 && len(keys) == 0:
 		return nil, errors.New("the file is empty")
 	}
+	if err := o.CheckForm(ctx); err != nil {
+		why := err.Message
+		if rest, ok := strings.CutPrefix(why, "response_format: "); ok && keys["schema"] != nil {
+			if _, inner, ok := strings.Cut(rest, "schema: "); ok { // the grammar's package names itself before it
+				rest = inner
+			}
+			why = "schema: " + rest
+		}
+		return nil, errors.New(why)
+	}
 	return p, nil
 }
 
@@ -147,8 +157,8 @@ func (p *Preset) key(key string, v any) (err error) {
 		if schema, err = asText(key, v); err != nil {
 			return err
 		}
-		if e := fields.Check([]byte(schema)); e != nil {
-			return fmt.Errorf("schema: %s", e.Error())
+		if e := fields.CheckText("its text", []byte(schema)); e != nil {
+			return errors.New(e.In(key).Error())
 		}
 		return p.option("response_format", []byte(`{"type":"json_schema","json_schema":{"name":"answer","schema":`+schema+`}}`))
 	case "adapter":

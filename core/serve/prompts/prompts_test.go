@@ -39,7 +39,7 @@ answer = "Merci"
 
 func parse(t *testing.T, text string) *Preset {
 	t.Helper()
-	p, err := Parse([]byte(text))
+	p, err := Parse(t.Context(), []byte(text))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,33 +137,39 @@ func TestFillRefusals(t *testing.T) {
 
 func TestParseRefusals(t *testing.T) {
 	for want, text := range map[string]string{
-		"line 2: ":                                   "a = 1\nb = ",
-		"system: {{braces}} is not listed":           `system = "{{braces}}"`,
-		"singing: is not a key of a preset":          `singing = true`,
-		"tool_choice: is not a key":                  `tool_choice = "auto"`,
-		"temperature: ":                              `temperature = 1000`,
-		"max_tokens: ":                               `max_tokens = "many"`,
-		"schema: ":                                   `schema = "{"`,
-		"variables: 7 is no name":                    `variables = [7]`,
-		"variables: a-b is no name":                  `variables = ["a-b"]`,
-		"variables: answer is a key of examples":     `variables = ["answer"]`,
-		"variables: a is there twice":                `variables = ["a", "a"]`,
-		"variables: wants a list":                    `variables = "a"`,
-		"defaults: b is not listed":                  "variables = [\"a\"]\n[defaults]\nb = \"x\"",
-		"examples[0]: answer: is missing":            "[[examples]]\nuser = \"a\"",
-		"examples[0]: user: is missing":              "[[examples]]\nanswer = \"a\"",
-		"examples[0]: a: is missing":                 "variables = [\"a\"]\nuser = \"{{a}}\"\n[[examples]]\nanswer = \"a\"",
-		"examples[0]: b: is neither":                 "user = \"a\"\n[[examples]]\nanswer = \"a\"\nb = \"c\"",
-		"best_of: 2 is less than n":                  "n = 3\nbest_of = 2",
-		"thinking: what comes before answer_after":   "answer_after = \"A:\"\nthinking = \"off\"",
-		"grammar: cannot stand beside":               "grammar = \"root ::= [a]\"\nschema = \"{}\"",
-		"answer_after: has 0 bytes":                  `answer_after = ""`,
-		"adapter: ":                                  `adapter = "a b"`,
-		"the file is empty":                          ``,
-		"the file is not UTF-8":                      "a = \"\xff\"",
-		"the file has 262145 bytes, and at most 262": strings.Repeat("#", MaxFile+1),
+		"line 2: b: there is no value":                                      "a = 1\nb = ",
+		"line 2: user: the text of this line has no closing quotation mark": "n = 1\nuser = \"Say it.\n",
+		`line 1: user: the text that begins here with """ has no end`:       "user = \"\"\"\nSay it.\n\nsystem = 'x'\n",
+		"schema: its text is not JSON: ":                                    "schema = '{\"type\":'",
+		"schema: its text is empty":                                         "schema = ''",
+		"schema: ":                                                          "schema = '{\"type\":\"objekt\"}'",
+		"response_format: ":                                                 "response_format = {type = 'json_schema', json_schema = {schema = {type = 'objekt'}}}",
+		"grammar: ":                                                         "grammar = 'root ::= (((('",
+		"system: {{braces}} is not listed":                                  `system = "{{braces}}"`,
+		"singing: is not a key of a preset":                                 `singing = true`,
+		"tool_choice: is not a key":                                         `tool_choice = "auto"`,
+		"temperature: ":                                                     `temperature = 1000`,
+		"max_tokens: ":                                                      `max_tokens = "many"`,
+		"variables: 7 is no name":                                           `variables = [7]`,
+		"variables: a-b is no name":                                         `variables = ["a-b"]`,
+		"variables: answer is a key of examples":                            `variables = ["answer"]`,
+		"variables: a is there twice":                                       `variables = ["a", "a"]`,
+		"variables: wants a list":                                           `variables = "a"`,
+		"defaults: b is not listed":                                         "variables = [\"a\"]\n[defaults]\nb = \"x\"",
+		"examples[0]: answer: is missing":                                   "[[examples]]\nuser = \"a\"",
+		"examples[0]: user: is missing":                                     "[[examples]]\nanswer = \"a\"",
+		"examples[0]: a: is missing":                                        "variables = [\"a\"]\nuser = \"{{a}}\"\n[[examples]]\nanswer = \"a\"",
+		"examples[0]: b: is neither":                                        "user = \"a\"\n[[examples]]\nanswer = \"a\"\nb = \"c\"",
+		"best_of: 2 is less than n":                                         "n = 3\nbest_of = 2",
+		"thinking: what comes before answer_after":                          "answer_after = \"A:\"\nthinking = \"off\"",
+		"grammar: cannot stand beside":                                      "grammar = \"root ::= [a]\"\nschema = \"{}\"",
+		"answer_after: has 0 bytes":                                         `answer_after = ""`,
+		"adapter: ":                                                         `adapter = "a b"`,
+		"the file is empty":                                                 ``,
+		"the file is not UTF-8":                                             "a = \"\xff\"",
+		"the file has 262145 bytes, and at most 262":                        strings.Repeat("#", MaxFile+1),
 	} {
-		if _, err := Parse([]byte(text)); err == nil || !strings.HasPrefix(err.Error(), want) {
+		if _, err := Parse(t.Context(), []byte(text)); err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%s: %v", want, err)
 		}
 	}
@@ -260,7 +266,7 @@ func TestExamples(t *testing.T) {
 		t.Fatalf("%d prompts: %v", len(files), err)
 	}
 	for _, file := range files {
-		p, _, err := Read(file)
+		p, _, err := Read(t.Context(), file)
 		if err != nil {
 			t.Errorf("%s: %v", file, err)
 			continue
@@ -297,7 +303,7 @@ func FuzzParse(f *testing.F) {
 	f.Add(translation)
 	f.Add(`answer_after = "A:"` + "\n[[examples]]\nuser = 'a'\nanswer = 'b'\nreasoning = 'c'")
 	f.Fuzz(func(t *testing.T, text string) {
-		p, err := Parse([]byte(text))
+		p, err := Parse(t.Context(), []byte(text))
 		if err != nil {
 			return
 		}

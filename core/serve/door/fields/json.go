@@ -65,21 +65,24 @@ func Bad(path, format string, args ...any) *Error {
 
 // Check proves that b is one JSON value that the walkers below can take apart: well-formed UTF-8, within the bounds,
 // and without repeated keys, of which decoders take the first or the last as they like.
-func Check(b []byte) *Error {
+func Check(b []byte) *Error { return CheckText("the payload", b) }
+
+// CheckText is Check of a text that is called by another name in its errors, such as "its text" or "the file".
+func CheckText(what string, b []byte) *Error {
 	if len(bytes.TrimSpace(b)) == 0 {
-		return Bad("", "the payload is empty")
+		return Bad("", "%s is empty", what)
 	}
 	if !utf8.Valid(b) {
-		return Bad("", "the payload is not UTF-8")
+		return Bad("", "%s is not UTF-8", what)
 	}
 	var whole json.RawMessage
 	if err := json.Unmarshal(b, &whole); err != nil {
 		if se, ok := errors.AsType[*json.SyntaxError](err); ok {
-			return Bad("", "the payload is not JSON: %v, at byte %d", se, se.Offset)
+			return Bad("", "%s is not JSON: %v, at byte %d", what, se, se.Offset)
 		}
-		return Bad("", "the payload is not JSON: %v", err)
+		return Bad("", "%s is not JSON: %v", what, err)
 	}
-	c := checker{walker: walker{b: b}}
+	c := checker{walker: walker{b: b}, what: what}
 	c.space()
 	return c.value(0)
 }
@@ -246,6 +249,7 @@ func Encode(v any) ([]byte, error) {
 type checker struct {
 	walker
 
+	what   string // the text's name in errors
 	values int
 }
 
@@ -254,7 +258,7 @@ func (c *checker) value(depth int) *Error {
 		return Bad("", "is nested deeper than %d levels", maxDepth)
 	}
 	if c.values++; c.values > maxValues {
-		return Bad("", "the payload holds more than %d values", maxValues)
+		return Bad("", "%s holds more than %d values", c.what, maxValues)
 	}
 	switch c.b[c.i] {
 	case '{':
