@@ -3,6 +3,7 @@ package engine
 import (
 	"slices"
 
+	"edged/core/infer/engine/compute"
 	"edged/core/model/lora"
 )
 
@@ -15,10 +16,10 @@ type boundSpan struct {
 // activate binds a job's adapters to its rows. One that a text calls (activated LoRA) is on from there; where it does not, never.
 // What an answer says calls nothing: a text is looked at once, as PEFT does, so that another attempt is the same request.
 func (l *loop) activate(j *job) {
-	uses := make([]use, len(j.adapters))
+	uses := make([]compute.Use, len(j.adapters))
 	starts := []int{0}
 	for i, a := range j.adapters {
-		uses[i] = use{bound: a.bound, scale: j.req.Adapters[i].Scale}
+		uses[i] = compute.Use{Adapter: a.bound, Scale: j.req.Adapters[i].Scale}
 		n, token := len(j.req.PromptIDs), j.Token
 		if j.scoring {
 			n, token = j.branches[0].history(), j.branches[0].Token
@@ -29,14 +30,14 @@ func (l *loop) activate(j *job) {
 	}
 	slices.Sort(starts)
 	for _, from := range slices.Compact(starts) {
-		var on []use
+		var on []compute.Use
 		for i, u := range uses {
 			if j.active[i] <= from {
 				on = append(on, u)
 			}
 		}
 		if from < lora.Never {
-			j.spans = append(j.spans, boundSpan{from: from, bound: l.model.bind(on)})
+			j.spans = append(j.spans, boundSpan{from: from, bound: l.model.Bind(on)})
 		}
 	}
 }

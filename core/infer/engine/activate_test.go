@@ -4,6 +4,7 @@ import (
 	"slices"
 	"testing"
 
+	"edged/core/infer/engine/compute"
 	"edged/core/infer/sample"
 	"edged/core/protocol/backend"
 )
@@ -16,7 +17,7 @@ func TestActivated(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var on []use
+	var on []compute.Use
 	if err := m.loop.do(t.Context(), func() {
 		f.content = 1
 		if _, err := m.loop.adopt(backend.AdapterInfo{ID: "a", SHA256: "sum"}, nil, &closer{}); err != nil {
@@ -24,7 +25,7 @@ func TestActivated(t *testing.T) {
 		}
 		a := m.loop.adapters["a"]
 		a.invocation = []int32{7, 8}
-		on = []use{{a.bound, 1}}
+		on = []compute.Use{{Adapter: a.bound, Scale: 1}}
 	}); err != nil {
 		t.Fatal(err)
 	}

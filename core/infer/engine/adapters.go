@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"strings"
 
+	"edged/core/infer/engine/compute"
 	"edged/core/model/digest"
 	"edged/core/model/lora"
 	"edged/core/protocol"
@@ -20,7 +21,7 @@ import (
 type adapter struct {
 	info  backend.AdapterInfo
 	file  io.Closer // the lora.Adapter that bound reads
-	bound bound
+	bound compute.Adapter
 	// invocation calls it, see lora.Adapter; nil: it is always on.
 	invocation []int32
 	users      int  // jobs that name it, waiting or running
@@ -65,11 +66,11 @@ func (m *loaded) loadAdapter(ctx context.Context, req backend.AdapterRequest, lo
 		ID: id, SHA256: sum, Rank: file.Rank, Targets: file.Targets, Kind: string(file.Kind), Base: file.Base,
 	}
 	info.Virtual = file.Virtual()
-	if info.Virtual > m.size.context-2 {
+	if info.Virtual > m.size.Context-2 {
 		return info, errors.Join(fmt.Errorf("engine: %w: adapter %s: a soft prompt of %d virtual tokens leaves nothing of a context of %d",
-			protocol.ErrModel, req.Name, info.Virtual, m.size.context), file.Close())
+			protocol.ErrModel, req.Name, info.Virtual, m.size.Context), file.Close())
 	}
-	bound, err := m.model.loadAdapter(file)
+	bound, err := m.model.LoadAdapter(file)
 	if err != nil {
 		return info, errors.Join(fmt.Errorf("engine: %w: adapter %s: %w", protocol.ErrModel, req.Name, err), file.Close())
 	}
@@ -131,7 +132,7 @@ func (l *loop) acquire(j *job) error {
 	}
 	l.activate(j)
 	j.describe()
-	j.stretched = l.model.stretch(len(j.req.PromptIDs))
+	j.stretched = l.model.Stretch(len(j.req.PromptIDs))
 	return nil
 }
 
@@ -149,13 +150,13 @@ func (l *loop) precede(j *job) error {
 	if n == 0 {
 		return nil
 	}
-	tokens, room := n+len(j.req.PromptIDs), l.size.context
+	tokens, room := n+len(j.req.PromptIDs), l.size.Context
 	if j.scoring {
 		tokens, room = n+j.branches[0].history(), room+1
 	}
 	if tokens >= room {
 		return fmt.Errorf("engine: %w: %d tokens behind %d virtual ones of soft prompts; with at least one for the answer the context holds %d",
-			protocol.ErrContextLength, tokens-n, n, l.size.context)
+			protocol.ErrContextLength, tokens-n, n, l.size.Context)
 	}
 	ids := make([]int32, 0, n+len(j.req.PromptIDs))
 	for i := range n {
@@ -165,7 +166,7 @@ func (l *loop) precede(j *job) error {
 	if j.scoring {
 		return nil
 	}
-	j.limit = min(j.limit, l.size.context-len(j.req.PromptIDs))
+	j.limit = min(j.limit, l.size.Context-len(j.req.PromptIDs))
 	if err := j.fitThoughts(); err != nil {
 		return fmt.Errorf("%w beside the virtual tokens of soft prompts", err)
 	}

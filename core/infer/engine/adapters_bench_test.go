@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"edged/core/infer/engine/compute"
 	"edged/core/infer/transformer"
 	"edged/core/infer/transformer/transformertest"
 	"edged/core/protocol/backend"
@@ -32,7 +33,7 @@ func BenchmarkAdapters(b *testing.B) {
 	}, nil); err != nil {
 		b.Fatal(err)
 	}
-	m, t := e.loaded, e.loaded.model.(*computer).m
+	m, t := e.loaded, e.loaded.model.(*compute.Transformer).Network()
 	shapes := map[string][2]int{}
 	for _, name := range m.file.Names() {
 		if w := m.file.Matrix(name); w != nil && strings.HasPrefix(name, "blk.") {

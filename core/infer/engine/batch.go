@@ -3,11 +3,13 @@ package engine
 import (
 	"cmp"
 	"slices"
+
+	"edged/core/infer/engine/compute"
 )
 
 // batch is the work of one turn.
 type batch struct {
-	rows     []row
+	rows     []compute.Row
 	wants    []want
 	decoding int // rows of branches that have only their next token to compute
 	prefill  int // the other rows
@@ -28,7 +30,7 @@ type want struct {
 type unit struct {
 	job      *job
 	b        *branch
-	seq      seq
+	seq      compute.Seq
 	from, to int // tokens of the history
 }
 
@@ -65,9 +67,9 @@ func (l *loop) form() bool {
 		}
 	})
 	// More branches than rows of logits take turns, and clients beside each other, see deal.
-	n := min(len(b.units), l.size.logits, l.size.batch)
+	n := min(len(b.units), l.size.Logits, l.size.Batch)
 	if severalClients(b.units) {
-		n = min(n, l.size.sequences)
+		n = min(n, l.size.Sequences)
 	}
 	if n < len(b.units) || len(l.debts) > 0 {
 		b.units = l.deal(b.units, n)
@@ -79,7 +81,7 @@ func (l *loop) form() bool {
 	// Beside a chunk of a prompt nobody guesses: such a turn is long enough for those who wait for their next token.
 	left := 0
 	if l.prompts() {
-		left = l.pace.chunk(n, max(l.size.batch-n-l.expected(), 0))
+		left = l.pace.Chunk(n, max(l.size.Batch-n-l.expected(), 0))
 	}
 	l.speculate(b.units, left == 0)
 	for _, u := range b.units {
@@ -153,19 +155,19 @@ func (l *loop) add(u unit, n int) int {
 	b := &l.batch
 	n = min(n, l.untilCheckpoint(u))
 	for i := u.from; i < u.from+n; i++ {
-		r := row{seq: u.seq, bound: u.job.boundAt(i)}
+		r := compute.Row{Seq: u.seq, Adapters: u.job.boundAt(i)}
 		if u.job.pools(i) {
-			r.sum = u.job.sum
+			r.Sum = u.job.sum
 		}
 		if u.b == nil {
-			r.token = u.job.req.PromptIDs[i]
+			r.Token = u.job.req.PromptIDs[i]
 		} else {
-			r.token = u.b.Token(i)
+			r.Token = u.b.Token(i)
 			if u.b.wanted(i) {
-				if len(b.wants) == l.size.logits {
+				if len(b.wants) == l.size.Logits {
 					return i - u.from
 				}
-				r.logits, r.peaks = l.want(u.b, i, r.token)
+				r.Logits, r.Peaks = l.want(u.b, i, r.Token)
 			}
 		}
 		b.rows = append(b.rows, r)
@@ -177,8 +179,8 @@ func (l *loop) add(u unit, n int) int {
 func (l *loop) addDraft(b *branch) {
 	g := &b.guess
 	for i, id := range g.ids[:g.taken] {
-		r := row{seq: b.seq, bound: b.job.boundAt(g.at + i), token: id}
-		r.logits, r.peaks = l.want(b, g.at+i, id)
+		r := compute.Row{Seq: b.seq, Adapters: b.job.boundAt(g.at + i), Token: id}
+		r.Logits, r.Peaks = l.want(b, g.at+i, id)
 		l.batch.rows = append(l.batch.rows, r)
 	}
 }
@@ -186,8 +188,8 @@ func (l *loop) addDraft(b *branch) {
 // want gives a row its logits and their peaks.
 func (l *loop) want(b *branch, pos int, id int32) (logits, peaks []float32) {
 	k := len(l.batch.wants)
-	logits = l.logits[k*l.size.rows : (k+1)*l.size.rows]
-	if n := l.size.peaks; n > 0 {
+	logits = l.logits[k*l.size.Rows : (k+1)*l.size.Rows]
+	if n := l.size.Peaks; n > 0 {
 		peaks = l.peaks[k*n : (k+1)*n]
 	}
 	l.batch.wants = append(l.batch.wants, want{b: b, pos: pos, id: id, logits: logits, peaks: peaks})

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"edged/core/infer/engine/pace"
 	"edged/core/protocol"
 	"edged/core/protocol/backend"
 )
@@ -24,9 +25,7 @@ const (
 var _ backend.Bencher = (*Engine)(nil)
 
 // streamer is what a model may add: reading all weights of a token and computing nothing.
-type streamer interface{ stream() int64 }
-
-func (c *computer) stream() int64 { return c.m.Stream() }
+type streamer interface{ Stream() int64 }
 
 // Bench measures the loaded model as requests use it: prompts and answers go through the same queue, batches, forward
 // pass and sampler, and the durations are those that a request's last event tells. Greedy decoding, no stops. What else
@@ -153,7 +152,7 @@ func (b *bench) resolve() error {
 			*f.value = f.usual
 		}
 	}
-	room := b.m.size.context - 1 // the first token of an answer comes from the prompt
+	room := b.m.size.Context - 1 // the first token of an answer comes from the prompt
 	switch {
 	case r.Repeats > maxBenchRepeats:
 		return fmt.Errorf("repeats: %d are more than %d", r.Repeats, maxBenchRepeats)
@@ -161,8 +160,8 @@ func (b *bench) resolve() error {
 		return fmt.Errorf("prompt_tokens: %d and a token that follows do not fit into a context of %d", r.PromptTokens, room+1)
 	case r.GenTokens > room || r.Context > room-r.GenTokens:
 		return fmt.Errorf("gen_tokens: %d from position %d do not fit into a context of %d", r.GenTokens, r.Context, room+1)
-	case r.Streams > b.m.size.sequences-1:
-		return fmt.Errorf("streams: %d beside one prompt are more than the %d sequences that run at once", r.Streams, b.m.size.sequences)
+	case r.Streams > b.m.size.Sequences-1:
+		return fmt.Errorf("streams: %d beside one prompt are more than the %d sequences that run at once", r.Streams, b.m.size.Sequences)
 	case len(r.Transcript) > 0 && len(r.Transcript) < r.Context+r.GenTokens:
 		return fmt.Errorf("transcript: %d tokens: %d from position %d need %d", len(r.Transcript), r.GenTokens, r.Context, r.Context+r.GenTokens)
 	}
@@ -205,7 +204,7 @@ func (b *bench) read(ctx context.Context) (float64, error) {
 		var bytes int64
 		began := time.Now()
 		for took := time.Duration(0); took < readFor; took = time.Since(began) {
-			n := s.stream()
+			n := s.Stream()
 			if n == 0 {
 				return
 			}
@@ -279,7 +278,7 @@ func (b *bench) streams(ctx context.Context, repeat, gen int) (tps, wait float64
 	}
 
 	// As many tokens as are decoded while the prompt is read, a tile of it in each turn, and those before it.
-	all, err := b.crowd(ctx, repeat, usualGaps+b.req.PromptTokens/minChunk+1, b.req.PromptTokens, b.req.Adapters)
+	all, err := b.crowd(ctx, repeat, usualGaps+b.req.PromptTokens/pace.MinChunk+1, b.req.PromptTokens, b.req.Adapters)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -311,7 +310,7 @@ const usualGaps = 16
 func (b *bench) crowd(ctx context.Context, repeat, gen, reads int, adapters []backend.AdapterUse) ([]*job, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	gen = min(gen, b.m.size.context-b.req.Context)
+	gen = min(gen, b.m.size.Context-b.req.Context)
 	var all []*job
 	for i := range b.req.Streams {
 		j, err := b.job(ctx, backend.Request{PromptIDs: b.random(repeat*b.req.Streams+i, b.req.Context), MaxTokens: gen, Adapters: oneOf(adapters, i), Stream: true})

@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"edged/core/infer/engine/compute"
 	"edged/core/protocol"
 	"edged/core/protocol/backend"
 )
@@ -20,7 +21,7 @@ func TestBench(t *testing.T) {
 		const turn = 10 * time.Millisecond
 		prompts := 0
 		e, f := serve(t, withTurn(turn))
-		f.hook = func(rows []row) error {
+		f.hook = func(rows []compute.Row) error {
 			prompts += len(rows)
 			return nil
 		}
@@ -80,10 +81,10 @@ func TestBenchStreams(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const turn = 10 * time.Millisecond
 		e, f := serve(t, withTurn(turn))
-		f.hook = func(rows []row) error {
+		f.hook = func(rows []compute.Row) error {
 			silent := 0
 			for _, r := range rows {
-				if r.logits == nil {
+				if r.Logits == nil {
 					silent++
 				}
 			}
@@ -132,11 +133,11 @@ func TestBenchStreamsOfAdapters(t *testing.T) {
 		uses = append(uses, backend.AdapterUse{ID: id, Scale: 1})
 	}
 	mixed := 0
-	f.hook = func(rows []row) error {
+	f.hook = func(rows []compute.Row) error {
 		seen := map[uint64]bool{}
 		for _, r := range rows {
-			if bound, ok := r.bound.([]use); ok && len(bound) == 1 {
-				seen[bound[0].bound.(*fakeAdapter).content] = true
+			if bound, ok := r.Adapters.([]compute.Use); ok && len(bound) == 1 {
+				seen[bound[0].Adapter.(*fakeAdapter).content] = true
 			}
 		}
 		if len(seen) == 2 {
@@ -158,9 +159,9 @@ func TestBenchTranscript(t *testing.T) {
 	e, f := serve(t)
 	transcript := prompt(30, 1)
 	var seen []int32
-	f.hook = func(rows []row) error {
+	f.hook = func(rows []compute.Row) error {
 		for _, r := range rows {
-			seen = append(seen, r.token)
+			seen = append(seen, r.Token)
 		}
 		return nil
 	}

@@ -14,14 +14,14 @@ import (
 const checkpointPages = 16
 
 // lastPage is the last page end within a prompt before its last token.
-func (l *loop) lastPage(j *job) int { return (len(j.req.PromptIDs) - 1) / l.size.page * l.size.page }
+func (l *loop) lastPage(j *job) int { return (len(j.req.PromptIDs) - 1) / l.size.Page * l.size.Page }
 
 // lay lays down where checkpoints of a job's prompt are due, and which of them are written to disk though nobody came back to them yet.
 func (l *loop) lay(j *job) {
 	if !l.model.Fixed() || l.prefixes == nil || j.private {
 		return
 	}
-	end, page, grid := len(j.req.PromptIDs)-1, l.size.page, checkpointPages*l.size.page
+	end, page, grid := len(j.req.PromptIDs)-1, l.size.Page, checkpointPages*l.size.Page
 	last := l.lastPage(j)
 	var borders []int
 	for _, b := range j.req.Borders {
@@ -70,7 +70,7 @@ func (l *loop) nextPoint(j *job, n int) int {
 	if i, _ := slices.BinarySearch(j.points, n+1); i < len(j.points) {
 		return j.points[i]
 	}
-	grid := checkpointPages * l.size.page
+	grid := checkpointPages * l.size.Page
 	return (n/grid + 1) * grid
 }
 
@@ -101,7 +101,7 @@ func (l *loop) reserveStates() {
 	}
 	need := 0
 	for i, r := range l.batch.rows {
-		if (i == 0 || l.batch.rows[i-1].seq != r.seq) && r.seq.NeedState() {
+		if (i == 0 || l.batch.rows[i-1].Seq != r.Seq) && r.Seq.NeedState() {
 			need++
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"edged/core/infer/engine/compute"
 	"edged/core/infer/kv/pagestore"
 	"edged/core/model/mmap"
 	"edged/core/protocol/backend"
@@ -26,7 +27,7 @@ import (
 // computing it takes; it holds the pages that it reads into from the beginning, which are no more than it would take anyway.
 type disk struct {
 	store *pagestore.Store
-	model model
+	model compute.Model
 	log   *slog.Logger
 	page  int    // positions of a page
 	least int    // tokens of a prompt from which on its pages are written though nobody came back to them
@@ -98,7 +99,7 @@ func (l *loop) attach(s *pagestore.Store, key string, least int) error {
 		return err
 	}
 	d := &disk{
-		store: s, model: l.model, log: l.log, page: l.size.page, least: least, key: key, memory: mem, empty: size == 0,
+		store: s, model: l.model, log: l.log, page: l.size.Page, least: least, key: key, memory: mem, empty: size == 0,
 		fetching: map[pagestore.Name]*fetch{},
 		writes:   make(chan *buffer, saveBuffers),
 		reads:    make(chan *fetch, l.model.TotalPages()+l.model.TotalStates()), // never full: each has taken a page or a slot
@@ -132,7 +133,7 @@ func (d *disk) close() {
 }
 
 // drop gives back what was read into.
-func (f *fetch) drop(m model) {
+func (f *fetch) drop(m compute.Model) {
 	for _, p := range f.pages {
 		m.Drop(p)
 	}
@@ -288,11 +289,11 @@ func (l *loop) fetched(f *fetch) {
 }
 
 // front is the sequence that computes the prompt; nil: none, or several.
-func (j *job) front() seq {
+func (j *job) front() compute.Seq {
 	if j.root != nil {
 		return j.root
 	}
-	var s seq
+	var s compute.Seq
 	for _, b := range j.branches {
 		if b.seq == nil || !b.live() {
 			continue
@@ -319,7 +320,7 @@ func (l *loop) save() {
 }
 
 // enqueue queues the full pages of a job's prompt that were not looked at yet, and the states in them.
-func (d *disk) enqueue(l *loop, j *job, s seq) {
+func (d *disk) enqueue(l *loop, j *job, s compute.Seq) {
 	full := min(s.Len()/d.page, len(j.names))
 	if l.model.Fixed() { // the last page, which the answer fills, may hold a state of the prompt
 		full = min(s.Len()/d.page, len(j.names)+1)

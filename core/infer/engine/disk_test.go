@@ -14,6 +14,7 @@ import (
 	"sync"
 	"testing"
 
+	"edged/core/infer/engine/compute"
 	"edged/core/infer/kv/pagestore"
 	"edged/core/model/arch"
 	"edged/core/model/weights"
@@ -24,16 +25,14 @@ import (
 // onDiskFor is an engine over a fake whose prefixes are kept in dir, until end.
 func onDiskFor(t *testing.T, dir string, least int, options ...option) (e *Engine, f *fake, end func()) {
 	t.Helper()
-	f = &fake{t: t, total: 1000, size: sizes{
-		rows: fakeRows, context: 256, page: 8, batch: 64, logits: 16, sequences: 8, waiting: 100,
-	}}
+	f = &fake{t: t, total: 1000, size: sizes{Sizes: compute.Sizes{Rows: fakeRows, Context: 256, Page: 8, Batch: 64, Logits: 16, Sequences: 8}, waiting: 100}}
 	for _, o := range options {
 		o(f)
 	}
 	f.makeStates()
 	e = New(Options{Name: "fake"})
 	m := &loaded{size: f.size, model: f}
-	m.loop = newLoop(f, f.size, make([]float32, f.size.logits*f.size.rows), e.opt.Log)
+	m.loop = newLoop(f, f.size, make([]float32, f.size.Logits*f.size.Rows), e.opt.Log)
 	s, err := pagestore.Open(pagestore.Options{Dir: dir, Bytes: 1 << 20, Daily: 1 << 20})
 	if err != nil {
 		t.Fatal(err)
@@ -294,7 +293,7 @@ func TestDiskStatesTogether(t *testing.T) {
 			dir, read := t.TempDir(), uint64(0)
 			for life := range 3 {
 				e, _, end := onDiskFor(t, dir, 24, withPages(shape[0]), withStates(shape[1]),
-					func(f *fake) { f.wide = shape[2] }, withSize(func(s *sizes) { s.batch, s.logits = 30, 6 }))
+					func(f *fake) { f.wide = shape[2] }, withSize(func(s *sizes) { s.Batch, s.Logits = 30, 6 }))
 				// First one alone: where slots are few, those that run together leave none for the disk.
 				alone := backend.Request{ID: "alone", PromptIDs: prompt(90, 9), MaxTokens: 10, IgnoreEOS: true}
 				follows(t, alone, must(t, e, alone))
@@ -525,7 +524,7 @@ func TestPageKey(t *testing.T) {
 	of := func(change func(e *Engine, m *loaded)) string {
 		e := New(Options{Name: "test", Version: "v1", Kernels: kernel.Portable{}})
 		m := &loaded{file: &weights.Model{Spec: &arch.Spec{Family: "llama", Encoder: &arch.Spec{Width: 3}}}}
-		m.info.KVType, m.info.Precision, m.size.page = "f16", backend.Fast, 32
+		m.info.KVType, m.info.Precision, m.size.Page = "f16", backend.Fast, 32
 		if change != nil {
 			change(e, m)
 		}
@@ -540,7 +539,7 @@ func TestPageKey(t *testing.T) {
 		func(e *Engine, _ *loaded) { e.opt.Version = "v2" },
 		func(_ *Engine, m *loaded) { m.info.KVType = "q8_0" },
 		func(_ *Engine, m *loaded) { m.info.Precision = backend.Exact },
-		func(_ *Engine, m *loaded) { m.size.page = 16 },
+		func(_ *Engine, m *loaded) { m.size.Page = 16 },
 		func(_ *Engine, m *loaded) { m.file.Spec = &arch.Spec{Family: "llama", Encoder: &arch.Spec{Width: 4}} },
 	} {
 		if key := of(change); seen[key] {

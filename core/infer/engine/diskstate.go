@@ -3,6 +3,7 @@ package engine
 import (
 	"slices"
 
+	"edged/core/infer/engine/compute"
 	"edged/core/infer/kv/pagestore"
 )
 
@@ -33,7 +34,7 @@ const maxStates = 64
 
 // recallState begins to read the deepest state on disk that a job's prompt goes on from, with the pages before it that are not in
 // memory. s holds what memory has up to a state.
-func (l *loop) recallState(j *job, s seq, limit int) {
+func (l *loop) recallState(j *job, s compute.Seq, limit int) {
 	d := l.disk
 	known := -1
 	for _, e := range d.store.States() {

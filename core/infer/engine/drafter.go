@@ -3,6 +3,8 @@ package engine
 import (
 	"time"
 
+	"edged/core/infer/engine/compute"
+	"edged/core/infer/engine/pace"
 	"edged/core/infer/sample"
 )
 
@@ -12,11 +14,11 @@ import (
 // It follows each branch with a sequence of its own, and reads what it lacks of the history in pieces. Adapters are unknown
 // to it: its guesses are only worse then. Without pages it guesses nothing.
 type drafter struct {
-	model   model
-	size    sizes
+	model   compute.Model
+	size    compute.Sizes
 	logits  []float32 // (size.sequences, size.rows)
 	sampler sample.Sampler
-	rows    []row
+	rows    []compute.Row
 	ready   []*branch // that take part in the current step
 	next    []*branch
 	ids     []int32       // scratch: an answer with what is guessed
@@ -31,12 +33,12 @@ const (
 )
 
 // newDrafter guesses with a model of that size.
-func newDrafter(m model, size sizes) *drafter {
-	return &drafter{model: m, size: size, logits: make([]float32, size.sequences*size.rows)}
+func newDrafter(m compute.Model, size compute.Sizes) *drafter {
+	return &drafter{model: m, size: size, logits: make([]float32, size.Sequences*size.Rows)}
 }
 
 // worth is how many tokens the branches are to be given, so that the most come out for the time: rows are in the turn anyway.
-func (d *drafter) worth(p *pace, rows, branches int, usual time.Duration, chance float64) int {
+func (d *drafter) worth(p *pace.Estimator, rows, branches int, usual time.Duration, chance float64) int {
 	if d.step == 0 {
 		return 1 // to be measured
 	}
@@ -45,7 +47,7 @@ func (d *drafter) worth(p *pace, rows, branches int, usual time.Duration, chance
 	for k := 1; k <= maxModelDraft; k++ {
 		c *= chance
 		tokens += c * float64(branches)
-		if r := tokens / float64(p.turn(rows+k*branches)+time.Duration(k)*d.step); r > most {
+		if r := tokens / float64(p.Turn(rows+k*branches)+time.Duration(k)*d.step); r > most {
 			best, most = k, r
 		}
 	}
@@ -64,30 +66,30 @@ func (d *drafter) guess(list []*branch, n int) {
 	}
 	silent := len(d.rows) - len(d.ready)
 	for i := 0; len(d.rows) > 0; i++ {
-		if err := d.model.forward(d.rows); err != nil {
+		if err := d.model.Forward(d.rows); err != nil {
 			for _, b := range list {
 				b.guess.forget()
 			}
 			break
 		}
 		if silent == 0 {
-			d.step = blend(d.step, time.Since(began))
+			d.step = pace.Blend(d.step, time.Since(began))
 		}
 		began, silent = time.Now(), 0
 		d.rows, d.next = d.rows[:0], d.next[:0]
 		for k, b := range d.ready {
-			if d.draw(b, d.logits[k*d.size.rows:(k+1)*d.size.rows]) && i+1 < n {
+			if d.draw(b, d.logits[k*d.size.Rows:(k+1)*d.size.Rows]) && i+1 < n {
 				d.next = append(d.next, b)
 			}
 		}
 		d.ready, d.next = d.next, d.ready
 		for k, b := range d.ready {
 			g := &b.guess
-			if g.seq.Len() >= d.size.context {
+			if g.seq.Len() >= d.size.Context {
 				d.rows = d.rows[:0]
 				break
 			}
-			d.rows = append(d.rows, row{seq: g.seq, token: g.ids[len(g.ids)-1], logits: d.logits[k*d.size.rows : (k+1)*d.size.rows]})
+			d.rows = append(d.rows, compute.Row{Seq: g.seq, Token: g.ids[len(g.ids)-1], Logits: d.logits[k*d.size.Rows : (k+1)*d.size.Rows]})
 		}
 	}
 	clear(d.rows) // no sequence is kept alive by scratch
@@ -100,23 +102,23 @@ func (d *drafter) guess(list []*branch, n int) {
 func (d *drafter) read(b *branch) bool {
 	g := &b.guess
 	if g.seq == nil {
-		g.seq = d.model.newSeq()
+		g.seq = d.model.NewSeq()
 	}
 	// Virtual tokens of soft prompts are none of its own: its positions begin behind them.
 	virtual := b.job.virtual
 	to := b.history() - virtual
-	if to > d.size.context || len(d.ready) == d.size.sequences {
+	if to > d.size.Context || len(d.ready) == d.size.Sequences {
 		return false
 	}
 	g.seq.Truncate(to - 1) // what was guessed for a turn that found no pages
 	for i := g.seq.Len(); i < to; i++ {
-		if len(d.rows) == d.size.batch || int(b.Token(virtual+i)) >= d.size.rows {
+		if len(d.rows) == d.size.Batch || int(b.Token(virtual+i)) >= d.size.Rows {
 			return false
 		}
-		d.rows = append(d.rows, row{seq: g.seq, token: b.Token(virtual + i)})
+		d.rows = append(d.rows, compute.Row{Seq: g.seq, Token: b.Token(virtual + i)})
 	}
 	k := len(d.ready)
-	d.rows[len(d.rows)-1].logits = d.logits[k*d.size.rows : (k+1)*d.size.rows]
+	d.rows[len(d.rows)-1].Logits = d.logits[k*d.size.Rows : (k+1)*d.size.Rows]
 	return true
 }
 
@@ -125,7 +127,7 @@ func (d *drafter) draw(b *branch, logits []float32) bool {
 	g, j := &b.guess, b.job
 	d.ids = append(append(d.ids[:0], b.ids...), g.ids...)
 	id, err := d.sampler.Next(&sample.Step{
-		Logits: logits, Limit: min(j.vocab.limit, d.size.rows), Params: &j.params,
+		Logits: logits, Limit: min(j.vocab.limit, d.size.Rows), Params: &j.params,
 		Prompt: j.req.PromptIDs[j.virtual:], Generated: d.ids, Choice: b.index, Index: len(d.ids),
 	})
 	if err != nil || !j.req.IgnoreEOS && j.vocab.isEOG(id) {

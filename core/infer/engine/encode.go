@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"edged/core/infer/engine/compute"
 	"edged/core/infer/transformer"
 	"edged/core/model/arch"
 	"edged/core/protocol"
@@ -211,8 +212,8 @@ func (m *loaded) densed(ctx context.Context, vectors [][]float32) error {
 
 // transformer is the model that computes; nil in tests with a double.
 func (m *loaded) transformer() *transformer.Model {
-	if c, ok := m.model.(*computer); ok {
-		return c.m
+	if c, ok := m.model.(*compute.Transformer); ok {
+		return c.Network()
 	}
 	return nil
 }

@@ -67,7 +67,9 @@
 //	speculate, schedule, share                      guesses; who runs, who waits, who is preempted; whose turn it is
 //	disk, reuse, stretch, drafter, lookup, crossed  prefixes on disk and in memory, positions, sources of guesses, encoder-decoders
 //	leave, checkpoint, request, form                a request: its end, its state, its answer, its grammar
-//	mailbox, vocabulary, features, governor, pace, machine, model
+//	mailbox, vocabulary, features, machine
+//
+// Packages below it: compute (the network as the engine sees it) and pace (how long turns take).
 package engine
 
 import (
@@ -79,6 +81,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"edged/core/infer/engine/compute"
 	"edged/core/infer/transformer"
 	"edged/core/model/arch"
 	"edged/core/model/mmap"
@@ -117,11 +120,11 @@ type Engine struct {
 type loaded struct {
 	file *weights.Model // nil in tests
 	// The model that guesses next tokens, and its file; nil: there is none.
-	draft     model
+	draft     compute.Model
 	draftFile *weights.Model
 	info      backend.ModelInfo
 	size      sizes
-	model     model
+	model     compute.Model
 	encoder   *transformer.Model // of model, where it is an encoder: nothing is generated; nil: a decoder
 	crossed   *crossed           // of model, where it is an encoder-decoder; nil: it has one stack
 	loop      *loop
@@ -176,7 +179,7 @@ func (e *Engine) Close() error {
 func (m *loaded) close() error {
 	var errs []error
 	if m.draft != nil {
-		errs = append(errs, m.draft.close())
+		errs = append(errs, m.draft.Close())
 	}
 	if m.draftFile != nil {
 		errs = append(errs, m.draftFile.Close())
@@ -184,7 +187,7 @@ func (m *loaded) close() error {
 	if m.crossed != nil {
 		errs = append(errs, m.crossed.encoder.Close())
 	}
-	errs = append(errs, m.model.close())
+	errs = append(errs, m.model.Close())
 	if m.logits != nil {
 		errs = append(errs, m.logits.Close())
 	}
@@ -222,12 +225,12 @@ func (e *Engine) SetVocabulary(ctx context.Context, v backend.Vocabulary) error 
 	if err != nil {
 		return err
 	}
-	packed, err := newVocabulary(v, m.size.rows, m.headEOG)
+	packed, err := newVocabulary(v, m.size.Rows, m.headEOG)
 	if err != nil {
 		return err
 	}
 	m.vocab.Store(packed)
-	e.opt.Log.InfoContext(ctx, "vocabulary set", "tokens", len(packed.ends), "rows", m.size.rows, "eog", packed.eog)
+	e.opt.Log.InfoContext(ctx, "vocabulary set", "tokens", len(packed.ends), "rows", m.size.Rows, "eog", packed.eog)
 	return nil
 }
 

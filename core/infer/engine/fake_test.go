@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"edged/core/infer/engine/compute"
 	"edged/core/infer/kv"
 	"edged/core/infer/sample"
 	"edged/core/infer/transformer"
@@ -32,7 +33,7 @@ type fake struct {
 	pages []*fakePage       // by number
 	seqs  map[*fakeSeq]bool // that were not freed
 	turn  time.Duration     // of forward
-	hook  func(rows []row) error
+	hook  func(rows []compute.Row) error
 
 	mu sync.Mutex // guards the list pages, not what stands in them
 
@@ -74,7 +75,7 @@ type fakeSeq struct {
 	points []kv.Checkpoint
 }
 
-func (f *fake) stretch(n int) int {
+func (f *fake) Stretch(n int) int {
 	if f.border > 0 && n > f.border {
 		return 1
 	}
@@ -90,7 +91,7 @@ func (s *fakeSeq) Stretch(how int) {
 	s.how = how
 }
 
-func (f *fake) newSeq() seq {
+func (f *fake) NewSeq() compute.Seq {
 	s := &fakeSeq{m: f, state: -1}
 	if f.seqs == nil {
 		f.seqs = map[*fakeSeq]bool{}
@@ -129,7 +130,7 @@ func (f *fake) IdlePages() int {
 
 func (f *fake) FreePages() int  { return f.total - f.used }
 func (f *fake) TotalPages() int { return f.total }
-func (f *fake) close() error    { f.closed = true; return nil }
+func (f *fake) Close() error    { f.closed = true; return nil }
 
 type fakeAdapter struct {
 	closed  bool
@@ -139,13 +140,13 @@ type fakeAdapter struct {
 func (a *fakeAdapter) Bytes() int64 { return 100 }
 func (a *fakeAdapter) Close()       { a.closed = true }
 
-func (f *fake) loadAdapter(*lora.Adapter) (bound, error) {
+func (f *fake) LoadAdapter(*lora.Adapter) (compute.Adapter, error) {
 	return &fakeAdapter{content: f.content}, nil
 }
 
 // adopt binds an adapter and takes it in without a proof.
 func (l *loop) adopt(info backend.AdapterInfo, file *lora.Adapter, owner io.Closer) (backend.AdapterInfo, error) {
-	b, err := l.model.loadAdapter(file)
+	b, err := l.model.LoadAdapter(file)
 	if err != nil {
 		return info, err
 	}
@@ -154,7 +155,7 @@ func (l *loop) adopt(info backend.AdapterInfo, file *lora.Adapter, owner io.Clos
 	return info, nil
 }
 
-func (f *fake) bind(uses []use) any {
+func (f *fake) Bind(uses []compute.Use) any {
 	if len(uses) == 0 {
 		return nil
 	}
@@ -166,7 +167,7 @@ func (s *fakeSeq) Pages() int       { return len(s.pages) }
 func (s *fakeSeq) Page(i int) int32 { return s.pages[i].number }
 
 func (s *fakeSeq) Need(n int) int {
-	need := (s.n+n+s.m.size.page-1)/s.m.size.page - len(s.pages)
+	need := (s.n+n+s.m.size.Page-1)/s.m.size.Page - len(s.pages)
 	if s.shared() {
 		need++
 	}
@@ -175,17 +176,17 @@ func (s *fakeSeq) Need(n int) int {
 
 func (s *fakeSeq) Adopt(page int32) {
 	p := s.m.pages[page]
-	if s.n%s.m.size.page != 0 || !p.kept || len(p.states) != s.m.size.page || s.n+s.m.size.page > s.m.size.context {
+	if s.n%s.m.size.Page != 0 || !p.kept || len(p.states) != s.m.size.Page || s.n+s.m.size.Page > s.m.size.Context {
 		s.m.t.Errorf("page %d of %d positions, kept: %v, is adopted at %d", page, len(p.states), p.kept, s.n)
 	}
 	p.refs++
 	s.pages = append(s.pages, p)
-	s.n += s.m.size.page
+	s.n += s.m.size.Page
 }
 
 func (s *fakeSeq) Copy(page int32, n int) {
 	p := s.m.pages[page]
-	if s.n%s.m.size.page != 0 || !p.kept || n < 1 || n >= s.m.size.page || s.n+n > s.m.size.context || s.m.FreePages() < 1 {
+	if s.n%s.m.size.Page != 0 || !p.kept || n < 1 || n >= s.m.size.Page || s.n+n > s.m.size.Context || s.m.FreePages() < 1 {
 		s.m.t.Errorf("%d positions of page %d, kept: %v, are copied at %d", n, page, p.kept, s.n)
 	}
 	own := s.m.takePage()
@@ -196,7 +197,7 @@ func (s *fakeSeq) Copy(page int32, n int) {
 
 func (s *fakeSeq) Swap(i int, page int32) {
 	p := s.m.pages[page]
-	if !p.kept || !s.m.bare && !slices.Equal(p.states, s.pages[i].states) || len(p.states) != s.m.size.page {
+	if !p.kept || !s.m.bare && !slices.Equal(p.states, s.pages[i].states) || len(p.states) != s.m.size.Page {
 		s.m.t.Errorf("page %d, kept: %v, does not hold what the one holds whose place it takes", page, p.kept)
 	}
 	p.refs++
@@ -210,7 +211,7 @@ func (s *fakeSeq) Truncate(n int) int {
 	}
 	n = s.rewind(n)
 	s.n = n
-	keep := (n + s.m.size.page - 1) / s.m.size.page
+	keep := (n + s.m.size.Page - 1) / s.m.size.Page
 	for _, p := range s.pages[keep:] {
 		s.m.dropPage(p)
 	}
@@ -243,7 +244,7 @@ func (f *fake) PageBytes() int {
 	if f.bare {
 		return 0
 	}
-	return 8 * f.size.page
+	return 8 * f.size.Page
 }
 
 func (f *fake) Take() int32 {
@@ -257,7 +258,7 @@ func (f *fake) Drop(page int32) { f.dropPage(f.pages[page]) }
 
 func (f *fake) ReadPage(page int32, dst []byte) {
 	p := f.pages[page]
-	if p.refs == 0 || len(p.states) != f.size.page && f.slots == 0 || len(dst) != f.PageBytes() {
+	if p.refs == 0 || len(p.states) != f.size.Page && f.slots == 0 || len(dst) != f.PageBytes() {
 		f.t.Errorf("page %d with %d positions is read", page, len(p.states))
 	}
 	clear(dst)
@@ -278,7 +279,7 @@ func (f *fake) WritePage(page int32, src []byte) {
 		f.t.Errorf("page %d is filled: holders %d, kept: %v", page, p.refs, p.kept)
 	}
 	p.states = p.states[:0]
-	for i := range f.size.page {
+	for i := range f.size.Page {
 		if f.bare {
 			p.states = append(p.states, 0)
 			continue
@@ -287,8 +288,8 @@ func (f *fake) WritePage(page int32, src []byte) {
 	}
 }
 
-func (s *fakeSeq) Fork() seq {
-	n := s.m.newSeq().(*fakeSeq)
+func (s *fakeSeq) Fork() compute.Seq {
+	n := s.m.NewSeq().(*fakeSeq)
 	n.n, n.how, n.pages = s.n, s.how, slices.Clone(s.pages)
 	for _, p := range n.pages {
 		p.refs++
@@ -307,7 +308,7 @@ func (s *fakeSeq) Free() {
 }
 
 func (s *fakeSeq) shared() bool {
-	return s.n%s.m.size.page != 0 && s.pages[len(s.pages)-1].refs > 1
+	return s.n%s.m.size.Page != 0 && s.pages[len(s.pages)-1].refs > 1
 }
 
 // splitmix64 of Steele, Lea and Flood.
@@ -320,12 +321,12 @@ func mix(z uint64) uint64 {
 
 func next(state uint64, token int32, bound any) uint64 {
 	state = mix(state ^ uint64(token) + 1)
-	if uses, ok := bound.([]use); ok {
+	if uses, ok := bound.([]compute.Use); ok {
 		for _, u := range uses {
-			if u.bound.(*fakeAdapter).closed {
+			if u.Adapter.(*fakeAdapter).closed {
 				panic("a closed adapter computes")
 			}
-			state = mix(state ^ uint64(u.scale*1000) ^ u.bound.(*fakeAdapter).content<<32)
+			state = mix(state ^ uint64(u.Scale*1000) ^ u.Adapter.(*fakeAdapter).content<<32)
 		}
 	}
 	return state
@@ -346,7 +347,7 @@ func fillHidden(sum []float32, state uint64) {
 	}
 }
 
-func (f *fake) forward(rows []row) error {
+func (f *fake) Forward(rows []compute.Row) error {
 	f.turns.Add(1)
 	if f.turn > 0 {
 		time.Sleep(f.turn)
@@ -356,24 +357,24 @@ func (f *fake) forward(rows []row) error {
 			return err
 		}
 	}
-	if len(rows) == 0 || len(rows) > f.size.batch {
-		f.t.Errorf("a batch of %d rows, limit %d", len(rows), f.size.batch)
+	if len(rows) == 0 || len(rows) > f.size.Batch {
+		f.t.Errorf("a batch of %d rows, limit %d", len(rows), f.size.Batch)
 	}
 	counts := map[*fakeSeq]int{}
 	var order []*fakeSeq
 	for i, r := range rows {
-		s := r.seq.(*fakeSeq)
+		s := r.Seq.(*fakeSeq)
 		if s.freed {
 			f.t.Error("a freed sequence computes")
 		}
-		if counts[s] > 0 && rows[i-1].seq != r.seq {
+		if counts[s] > 0 && rows[i-1].Seq != r.Seq {
 			f.t.Error("rows of one sequence are not consecutive")
 		}
 		if counts[s] == 0 {
 			order = append(order, s)
 		}
 		counts[s]++
-		if s.Len()+counts[s] > f.size.context {
+		if s.Len()+counts[s] > f.size.Context {
 			f.t.Errorf("position %d is beyond the context", s.Len()+counts[s])
 		}
 	}
@@ -408,23 +409,23 @@ func (f *fake) forward(rows []row) error {
 			f.dropPage(*last)
 			*last = own
 		}
-		for len(s.pages)*f.size.page < s.Len()+counts[s] {
+		for len(s.pages)*f.size.Page < s.Len()+counts[s] {
 			s.pages = append(s.pages, f.takePage())
 		}
 	}
 	for _, r := range rows {
-		s := r.seq.(*fakeSeq)
+		s := r.Seq.(*fakeSeq)
 		state := uint64(0)
 		if n := s.n - 1; n >= 0 {
-			state = s.pages[n/f.size.page].states[n%f.size.page]
+			state = s.pages[n/f.size.Page].states[n%f.size.Page]
 		}
 		if f.slots > 0 {
 			state = f.states[s.state].at(f.t, s.n)
 		}
 		if f.habits {
-			state = next(state>>56, r.token, r.bound)>>8 | uint64(r.token)<<56
+			state = next(state>>56, r.Token, r.Adapters)>>8 | uint64(r.Token)<<56
 		} else {
-			state = next(state, r.token, r.bound)
+			state = next(state, r.Token, r.Adapters)
 		}
 		if f.border > 0 && s.n >= f.border && s.how == 0 {
 			f.t.Errorf("position %d of a sequence that is not stretched", s.n)
@@ -432,23 +433,23 @@ func (f *fake) forward(rows []row) error {
 		if s.how != 0 && s.n == 0 {
 			state ^= uint64(s.how) << 32
 		}
-		p := s.pages[s.n/f.size.page]
+		p := s.pages[s.n/f.size.Page]
 		if p.refs > 1 {
 			f.t.Errorf("page %d is written to and has %d holders", p.number, p.refs)
 		}
-		p.states = append(p.states[:s.n%f.size.page], state)
+		p.states = append(p.states[:s.n%f.size.Page], state)
 		s.n++
 		if f.slots > 0 {
 			f.states[s.state].set(s.n, state)
 		}
-		if r.logits != nil {
+		if r.Logits != nil {
 			if state%4 == 0 {
 				state ^= f.salt
 			}
-			fill(r.logits, state)
+			fill(r.Logits, state)
 		}
-		if r.sum != nil {
-			fillHidden(r.sum, state)
+		if r.Sum != nil {
+			fillHidden(r.Sum, state)
 		}
 	}
 	return nil
@@ -494,9 +495,7 @@ func withTurn(d time.Duration) option     { return func(f *fake) { f.turn = d } 
 // serve returns an engine over a fake. When the test ends, everything must have been given back.
 func serve(t *testing.T, options ...option) (*Engine, *fake) {
 	t.Helper()
-	f := &fake{t: t, total: 1000, size: sizes{
-		rows: fakeRows, context: 256, page: 8, batch: 64, logits: 16, sequences: 8, waiting: 100,
-	}}
+	f := &fake{t: t, total: 1000, size: sizes{Sizes: compute.Sizes{Rows: fakeRows, Context: 256, Page: 8, Batch: 64, Logits: 16, Sequences: 8}, waiting: 100}}
 	for _, o := range options {
 		o(f)
 	}
@@ -504,11 +503,11 @@ func serve(t *testing.T, options ...option) (*Engine, *fake) {
 	e := New(Options{Name: "fake", Kernels: nil, Log: slog.New(slog.DiscardHandler)})
 	m := &loaded{size: f.size, model: f}
 	m.info.Width = fakeWidth
-	m.loop = newLoop(f, f.size, make([]float32, f.size.logits*f.size.rows), e.opt.Log)
+	m.loop = newLoop(f, f.size, make([]float32, f.size.Logits*f.size.Rows), e.opt.Log)
 	m.loop.drafts.eager = f.eager
 	if d := f.draft; d != nil {
 		m.draft = d
-		m.loop.drafter = newDrafter(d, d.size)
+		m.loop.drafter = newDrafter(d, d.size.Sizes)
 		t.Cleanup(func() {
 			if d.used != 0 || !d.closed {
 				t.Errorf("the draft model has lost %d pages; closed: %v", d.used, d.closed)

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"edged/core/infer/engine/compute"
 	"edged/core/infer/grammar"
 	"edged/core/infer/sample"
 	"edged/core/protocol/backend"
@@ -147,7 +148,7 @@ func BenchmarkFormSteps(b *testing.B) {
 						if kind == "limited" {
 							req.MaxTokens = tokens
 						}
-						j, err := newJob(b.Context(), req, v, sizes{rows: v.limit, context: 1000})
+						j, err := newJob(b.Context(), req, v, sizes{Sizes: compute.Sizes{Rows: v.limit, Context: 1000}})
 						if err != nil {
 							b.Fatal(err)
 						}

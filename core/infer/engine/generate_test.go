@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"edged/core/infer/engine/compute"
 	"edged/core/protocol"
 	"edged/core/protocol/backend"
 )
@@ -99,12 +100,12 @@ func TestAloneOrTogether(t *testing.T) {
 		"together":           nil,
 		"few pages":          {withPages(40)},
 		"very few pages":     {withPages(33)},
-		"small batches":      {withSize(func(s *sizes) { s.batch = 9 })},
-		"one row of logits":  {withSize(func(s *sizes) { s.logits = 1 })},
-		"two at once":        {withSize(func(s *sizes) { s.sequences = 2 })},
-		"one at once":        {withSize(func(s *sizes) { s.sequences = 1 })},
-		"few of everything":  {withPages(33), withSize(func(s *sizes) { s.batch, s.logits, s.sequences = 17, 2, 5 })},
-		"pages of one token": {withPages(260), withSize(func(s *sizes) { s.page = 1 })},
+		"small batches":      {withSize(func(s *sizes) { s.Batch = 9 })},
+		"one row of logits":  {withSize(func(s *sizes) { s.Logits = 1 })},
+		"two at once":        {withSize(func(s *sizes) { s.Sequences = 2 })},
+		"one at once":        {withSize(func(s *sizes) { s.Sequences = 1 })},
+		"few of everything":  {withPages(33), withSize(func(s *sizes) { s.Batch, s.Logits, s.Sequences = 17, 2, 5 })},
+		"pages of one token": {withPages(260), withSize(func(s *sizes) { s.Page = 1 })},
 	} {
 		t.Run(name, func(t *testing.T) {
 			// Every request is longer than a turn, so that they meet.
@@ -208,7 +209,7 @@ func TestBranchesTakeTurns(t *testing.T) {
 
 // TestScoreBesideRequests: a long list that is scored does not keep a request from its first token.
 func TestScoreBesideRequests(t *testing.T) {
-	e, f := serve(t, withTurn(time.Millisecond), withSize(func(s *sizes) { s.logits, s.sequences = 2, 2 }))
+	e, f := serve(t, withTurn(time.Millisecond), withSize(func(s *sizes) { s.Logits, s.Sequences = 2, 2 }))
 	scored := make(chan error)
 	go func() {
 		_, err := e.Score(t.Context(), backend.ScoreRequest{Lists: [][]int32{prompt(256, 1)}})
@@ -530,7 +531,7 @@ func TestCancel(t *testing.T) {
 	}{
 		"while decoding": {nil, func(ev backend.Event) bool { return len(ev.IDs) > 0 }},
 		"during prefill": {
-			[]option{withSize(func(s *sizes) { s.batch = 4 })},
+			[]option{withSize(func(s *sizes) { s.Batch = 4 })},
 			func(ev backend.Event) bool { return ev.Prefill != nil && ev.Prefill.Done < ev.Prefill.Of },
 		},
 	} {
@@ -559,7 +560,7 @@ func TestCancel(t *testing.T) {
 		})
 	}
 	t.Run("while waiting", func(t *testing.T) {
-		e, _ := serve(t, withTurn(time.Millisecond), withSize(func(s *sizes) { s.sequences = 2 }))
+		e, _ := serve(t, withTurn(time.Millisecond), withSize(func(s *sizes) { s.Sequences = 2 }))
 		ctx, cancel := context.WithCancel(t.Context())
 		first := make(chan error)
 		go func() { first <- generate(ctx, e, long).err }()
@@ -595,7 +596,7 @@ func TestCancel(t *testing.T) {
 
 // TestRandomCancels lets requests come and go at random: whatever happens, pages come back and every request ends.
 func TestRandomCancels(t *testing.T) {
-	e, f := serve(t, withPages(40), withSize(func(s *sizes) { s.batch, s.logits = 20, 4 }))
+	e, f := serve(t, withPages(40), withSize(func(s *sizes) { s.Batch, s.Logits = 20, 4 }))
 	var wg sync.WaitGroup
 	for w := range 6 {
 		wg.Go(func() {
@@ -663,7 +664,7 @@ func TestSlowConsumer(t *testing.T) {
 }
 
 func TestQueueFull(t *testing.T) {
-	e, _ := serve(t, withTurn(time.Millisecond), withSize(func(s *sizes) { s.sequences, s.waiting = 1, 2 }))
+	e, _ := serve(t, withTurn(time.Millisecond), withSize(func(s *sizes) { s.Sequences, s.waiting = 1, 2 }))
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	for i := range 3 {
@@ -680,13 +681,13 @@ func TestQueueFull(t *testing.T) {
 }
 
 func TestPriority(t *testing.T) {
-	e, f := serve(t, withSize(func(s *sizes) { s.sequences = 1 }))
+	e, f := serve(t, withSize(func(s *sizes) { s.Sequences = 1 }))
 	hold := make(chan struct{})
 	var order []int32
-	f.hook = func(rows []row) error {
+	f.hook = func(rows []compute.Row) error {
 		<-hold
 		if len(rows) == 3 {
-			order = append(order, rows[0].token)
+			order = append(order, rows[0].Token)
 		}
 		return nil
 	}
@@ -718,14 +719,14 @@ func TestPriority(t *testing.T) {
 // TestClientsTakeTurns: a short prompt of another client does not wait for the end of a long one; of the same client it does.
 func TestClientsTakeTurns(t *testing.T) {
 	for _, other := range []string{"b", "a"} {
-		e, f := serve(t, withSize(func(s *sizes) { s.batch = 16 }))
+		e, f := serve(t, withSize(func(s *sizes) { s.Batch = 16 }))
 		hold := make(chan struct{})
 		var order []int // rows of each prompt that ends, in order
-		f.hook = func(rows []row) error {
+		f.hook = func(rows []compute.Row) error {
 			<-hold
 			for i, r := range rows {
-				if r.logits != nil {
-					order = append(order, r.seq.Len()+i+1)
+				if r.Logits != nil {
+					order = append(order, r.Seq.Len()+i+1)
 				}
 			}
 			return nil
@@ -752,7 +753,7 @@ func TestClientsTakeTurns(t *testing.T) {
 
 func TestForwardFails(t *testing.T) {
 	e, f := serve(t)
-	f.hook = func([]row) error { return errTest }
+	f.hook = func([]compute.Row) error { return errTest }
 	if err := generate(t.Context(), e, backend.Request{ID: "x", PromptIDs: prompt(5, 1), N: 2}).err; !errors.Is(err, errTest) {
 		t.Errorf("got %v", err)
 	}
@@ -781,13 +782,13 @@ func TestBadLogits(t *testing.T) {
 }
 
 // nanModel gives what a damaged adapter gives.
-type nanModel struct{ model }
+type nanModel struct{ compute.Model }
 
-func (m nanModel) forward(rows []row) error {
-	err := m.model.forward(rows)
+func (m nanModel) Forward(rows []compute.Row) error {
+	err := m.Model.Forward(rows)
 	for _, r := range rows {
-		if r.logits != nil {
-			r.logits[3] = float32(math.NaN())
+		if r.Logits != nil {
+			r.Logits[3] = float32(math.NaN())
 		}
 	}
 	return err
@@ -804,7 +805,7 @@ func TestPoolTooSmall(t *testing.T) {
 }
 
 func TestClose(t *testing.T) {
-	e, _ := serve(t, withTurn(time.Millisecond), withSize(func(s *sizes) { s.sequences = 1 }))
+	e, _ := serve(t, withTurn(time.Millisecond), withSize(func(s *sizes) { s.Sequences = 1 }))
 	errs := make(chan error)
 	for i := range 3 {
 		go func() {
@@ -823,7 +824,7 @@ func TestClose(t *testing.T) {
 }
 
 func TestScore(t *testing.T) {
-	e, _ := serve(t, withSize(func(s *sizes) { s.logits, s.batch = 5, 12 }))
+	e, _ := serve(t, withSize(func(s *sizes) { s.Logits, s.Batch = 5, 12 }))
 	lists := [][]int32{prompt(256, 1), {}, {5}, {5, 6}, prompt(40, 2)}
 	got, err := e.Score(t.Context(), backend.ScoreRequest{Lists: lists})
 	if err != nil {
@@ -862,7 +863,7 @@ func TestAdapters(t *testing.T) {
 	ctx := t.Context()
 	load := func(id string) (*fakeAdapter, *closer) {
 		file := &closer{}
-		var b bound
+		var b compute.Adapter
 		if err := m.loop.do(ctx, func() {
 			if _, err := m.loop.adopt(backend.AdapterInfo{ID: id}, nil, file); err != nil {
 				t.Error(err)
@@ -1016,8 +1017,8 @@ func TestTimings(t *testing.T) {
 
 // TestTurnAllocatesNothing: forming a batch and drawing tokens costs no garbage while nothing is streamed.
 func TestTurnAllocatesNothing(t *testing.T) {
-	f := &fake{t: t, total: 100, size: sizes{rows: fakeRows, context: 4096, page: 4096, batch: 64, logits: 16, sequences: 8, waiting: 8}}
-	l := newLoop(still{f}, f.size, make([]float32, f.size.logits*f.size.rows), New(Options{}).opt.Log)
+	f := &fake{t: t, total: 100, size: sizes{Sizes: compute.Sizes{Rows: fakeRows, Context: 4096, Page: 4096, Batch: 64, Logits: 16, Sequences: 8}, waiting: 8}}
+	l := newLoop(still{f}, f.size, make([]float32, f.size.Logits*f.size.Rows), New(Options{}).opt.Log)
 	v, err := newVocabulary(fakeVocabulary(), fakeRows, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -1055,7 +1056,7 @@ func TestTurnAllocatesNothing(t *testing.T) {
 type still struct{ *fake }
 
 type stillSeq struct {
-	seq
+	compute.Seq
 	n int
 }
 
@@ -1066,14 +1067,14 @@ func (s *stillSeq) Free()          {}
 func (s *stillSeq) Stretch(int)    {}
 func (s *stillSeq) Stretched() int { return 0 }
 
-func (m still) newSeq() seq { return &stillSeq{} }
+func (m still) NewSeq() compute.Seq { return &stillSeq{} }
 
-func (m still) forward(rows []row) error {
+func (m still) Forward(rows []compute.Row) error {
 	for _, r := range rows {
-		s := r.seq.(*stillSeq)
+		s := r.Seq.(*stillSeq)
 		s.n++
-		if r.logits != nil {
-			fill(r.logits, mix(uint64(s.n)*7+uint64(r.token)))
+		if r.Logits != nil {
+			fill(r.Logits, mix(uint64(s.n)*7+uint64(r.Token)))
 		}
 	}
 	return nil

@@ -19,6 +19,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"edged/core/infer/engine/compute"
 	"edged/core/infer/sample"
 	"edged/core/model/gguf"
 	"edged/core/model/safetensors"
@@ -30,7 +31,7 @@ import (
 )
 
 // softly computes a choice behind virtual tokens in the plainest way, as reference does.
-func softly(t *testing.T, req backend.Request, virtual, limit int, uses []use) []int32 {
+func softly(t *testing.T, req backend.Request, virtual, limit int, uses []compute.Use) []int32 {
 	t.Helper()
 	var s sample.Sampler
 	p := samplingParams(req.Sampling)
@@ -64,7 +65,7 @@ func TestSoftPrompt(t *testing.T) {
 		t.Fatal(err)
 	}
 	const n = 21
-	bound := map[string]bound{}
+	bound := map[string]compute.Adapter{}
 	for i, id := range []string{"soft", "other", "lora"} {
 		if err := m.loop.do(t.Context(), func() {
 			f.content = uint64(i + 1)
@@ -85,7 +86,7 @@ func TestSoftPrompt(t *testing.T) {
 		ID: "r", PromptIDs: prompt(30, 1), MaxTokens: 40, IgnoreEOS: true, Adapters: soft,
 		Sampling: backend.Sampling{Temperature: 0.8, Seed: 5, RepeatPenalty: 1.3, PenaltyLastN: -1},
 	}
-	want := softly(t, req, n, 40, []use{{bound["soft"], 1}})
+	want := softly(t, req, n, 40, []compute.Use{{Adapter: bound["soft"], Scale: 1}})
 	for i, cached := range []int{0, n + 29} {
 		got := generate(t.Context(), e, req)
 		if got.err != nil {
@@ -113,7 +114,7 @@ func TestSoftPrompt(t *testing.T) {
 	two := req
 	two.Adapters = []backend.AdapterUse{{ID: "other", Scale: 1}, soft[0]}
 	if got := generate(t.Context(), e, two); got.err != nil || got.last.Usage.VirtualTokens != 2*n ||
-		!slices.Equal(got.last.Choices[0].IDs, softly(t, two, 2*n, 40, []use{{bound["other"], 1}, {bound["soft"], 1}})) {
+		!slices.Equal(got.last.Choices[0].IDs, softly(t, two, 2*n, 40, []compute.Use{{Adapter: bound["other"], Scale: 1}, {Adapter: bound["soft"], Scale: 1}})) {
 		t.Errorf("two soft prompts: %+v, %v", got.last, got.err)
 	}
 	// Several choices, and what an earlier attempt generated.
@@ -155,7 +156,7 @@ func TestSoftPrompt(t *testing.T) {
 	}
 	state := uint64(0)
 	for _, id := range append(virtualIDs(n), 4) {
-		state = next(state, id, []use{{bound["soft"], 1}})
+		state = next(state, id, []compute.Use{{Adapter: bound["soft"], Scale: 1}})
 	}
 	logits := make([]float32, fakeRows)
 	fill(logits, state)
@@ -183,7 +184,7 @@ func TestProof(t *testing.T) {
 		t.Fatal(err)
 	}
 	prove := func(ctx context.Context, id string, virtual int) error {
-		b, err := f.loadAdapter(nil)
+		b, err := f.LoadAdapter(nil)
 		if err != nil {
 			return err
 		}
@@ -219,7 +220,7 @@ func TestProof(t *testing.T) {
 	}
 	wg.Wait()
 	waitFor(t, "all five are in", func() bool { st, err := e.Stats(t.Context()); return err == nil && st.Adapters == 5 })
-	f.hook = func([]row) error { return errTest }
+	f.hook = func([]compute.Row) error { return errTest }
 	if err := prove(t.Context(), "broken", 0); !errors.Is(err, protocol.ErrModel) || !errors.Is(err, errTest) {
 		t.Errorf("a failing pass: %v", err)
 	}

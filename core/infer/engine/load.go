@@ -11,8 +11,9 @@ import (
 	"strings"
 	"unsafe"
 
+	"edged/core/infer/engine/compute"
+	"edged/core/infer/engine/pace"
 	"edged/core/infer/kv/pagestore"
-	"edged/core/infer/sample"
 	"edged/core/infer/transformer"
 	"edged/core/model/arch"
 	"edged/core/model/mmap"
@@ -127,7 +128,7 @@ func (e *Engine) load(ctx context.Context, req backend.LoadRequest, progress fun
 	if err != nil {
 		return m, fmt.Errorf("engine: %w: %w", protocol.ErrModel, err)
 	}
-	m.model = newComputer(t)
+	m.model = compute.New(t)
 	if err := stage("tune", 0, 0); err != nil {
 		return m, err
 	}
@@ -140,9 +141,8 @@ func (e *Engine) load(ctx context.Context, req backend.LoadRequest, progress fun
 	}
 	info := t.Info()
 	m.size = sizes{
-		rows: info.VocabRows, peaks: (info.VocabRows + sample.PeakLen - 1) / sample.PeakLen, context: info.Context, page: kernel.BlockPositions, batch: info.MaxRows,
-		logits: l.logitRows, sequences: l.sequences, waiting: e.opt.MaxWaiting,
-		forgets: req.NoPrefixCache, lookup: !req.NoLookup,
+		Sizes:   m.model.(*compute.Transformer).Sizes(l.logitRows, l.sequences),
+		waiting: e.opt.MaxWaiting, forgets: req.NoPrefixCache, lookup: !req.NoLookup,
 	}
 	logits, err := m.reserveLogits()
 	if err != nil {
@@ -183,7 +183,7 @@ func (e *Engine) load(ctx context.Context, req backend.LoadRequest, progress fun
 	}
 	m.loop.count.ThreadsDecode = info.ThreadsDecode
 	if e.opt.Limited != nil && req.ThreadsDecode == 0 {
-		m.loop.governor = newGovernor(info.ThreadsDecode, e.opt.Limited, func(n int) {
+		m.loop.governor = pace.NewGovernor(info.ThreadsDecode, e.opt.Limited, func(n int) {
 			t.SetThreads(info.ThreadsPrefill, n)
 			m.loop.count.ThreadsDecode = n
 		}, e.opt.Log)
@@ -222,7 +222,7 @@ const pageFormat = "edged pages 2"
 // given as a hash, since a Spec's text is long and every request's names begin with it.
 func (e *Engine) pageKey(m *loaded, hash string) string {
 	text := fmt.Sprintf("%s\nbuild %q\nweights %q\nkv %q\nprecision %q\npositions %d\nspec %s\n",
-		pageFormat, e.opt.Version, hash, m.info.KVType, m.info.Precision, m.size.page, m.file.Spec.Canonical())
+		pageFormat, e.opt.Version, hash, m.info.KVType, m.info.Precision, m.size.Page, m.file.Spec.Canonical())
 	return fmt.Sprintf("%x", sha256.Sum256([]byte(text)))
 }
 
@@ -240,9 +240,9 @@ func (m *loaded) openDraft(path string, l layout, t *transformer.Model) error {
 	if err != nil {
 		return fmt.Errorf("engine: draft model: %w: %w", protocol.ErrModel, err)
 	}
-	m.draft = newComputer(small)
-	info := small.Info()
-	m.loop.drafter = newDrafter(m.draft, sizes{rows: info.VocabRows, context: info.Context, batch: info.MaxRows, sequences: l.sequences})
+	c := compute.New(small)
+	m.draft = c
+	m.loop.drafter = newDrafter(c, c.Sizes(0, l.sequences))
 	return nil
 }
 
@@ -259,7 +259,7 @@ func (m *loaded) abandon() error {
 
 // reserveLogits takes the buffer of logits off the Go heap, where it would be counted twice before the next collection.
 func (m *loaded) reserveLogits() ([]float32, error) {
-	n := m.size.logits * m.size.rows
+	n := m.size.Logits * m.size.Rows
 	mem, err := mmap.Anonymous(4 * n)
 	if err != nil {
 		return nil, err

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"edged/core/infer/engine/compute"
+	"edged/core/infer/engine/pace"
 	"edged/core/infer/kv"
 	"edged/core/infer/sample"
 	"edged/core/infer/transformer"
@@ -19,22 +21,16 @@ import (
 
 // sizes are the bounds of a loop.
 type sizes struct {
-	rows      int  // of the embedding matrix: VocabRows
-	peaks     int  // of a row of logits, which the model finds; 0: it does not
-	context   int  // positions of one sequence
-	page      int  // positions of one KV page
-	batch     int  // rows of one turn
-	logits    int  // rows of one turn that may want logits
-	sequences int  // branches that run at once; a job that has more runs alone
-	waiting   int  // jobs that may wait
-	forgets   bool // nothing is kept for later requests: no prefix cache
-	lookup    bool // next tokens are guessed from what was said before
+	compute.Sizes
+	waiting int  // jobs that may wait
+	forgets bool // nothing is kept for later requests: no prefix cache
+	lookup  bool // next tokens are guessed from what was said before
 }
 
 // loop is the one owner of sequences, batches, adapters and the sampler. Everybody else sends it functions, which run
 // between two turns.
 type loop struct {
-	model    model
+	model    compute.Model
 	size     sizes
 	log      *slog.Logger
 	commands chan func()
@@ -54,15 +50,15 @@ type loop struct {
 	logits      []float32            // (size.logits, size.rows)
 	peaks       []float32            // (size.logits, size.peaks)
 	batch       batch
-	pace        pace
+	pace        pace.Estimator
 	drafts      speculator
-	drafter     *drafter      // nil: there is no draft model
-	governor    *governor     // nil: the threads stay as they are
-	prefixes    *kv.Tree      // nil: off
-	count       backend.Stats // counters; the rest of it is filled in by publish
+	drafter     *drafter       // nil: there is no draft model
+	governor    *pace.Governor // nil: the threads stay as they are
+	prefixes    *kv.Tree       // nil: off
+	count       backend.Stats  // counters; the rest of it is filled in by publish
 
 	disk    *disk                    // nil: nothing outlives the process
-	pins    map[string]seq           // pinned prefixes, by name
+	pins    map[string]compute.Seq   // pinned prefixes, by name
 	stalled bool                     // all that runs waits for the disk
 	debts   map[string]time.Duration // of clients whose grammars kept the others waiting, see spend
 
@@ -71,18 +67,18 @@ type loop struct {
 }
 
 // newLoop makes a loop; run is its goroutine, stop ends it. logits is scratch of size.logits × size.rows values.
-func newLoop(m model, size sizes, logits []float32, log *slog.Logger) *loop {
+func newLoop(m compute.Model, size sizes, logits []float32, log *slog.Logger) *loop {
 	l := &loop{
 		model: m, size: size, log: log, logits: logits,
 		commands: make(chan func(), 64),
 		quit:     make(chan struct{}),
 		done:     make(chan struct{}),
 		adapters: map[string]*adapter{},
-		pins:     map[string]seq{},
-		peaks:    make([]float32, size.logits*size.peaks),
+		pins:     map[string]compute.Seq{},
+		peaks:    make([]float32, size.Logits*size.Peaks),
 	}
 	if !size.forgets {
-		l.prefixes = kv.NewTree(m, size.page)
+		l.prefixes = kv.NewTree(m, size.Page)
 	}
 	l.publish()
 	return l
@@ -256,7 +252,7 @@ func (l *loop) complete(j *job) {
 func (l *loop) turn() {
 	began := time.Now()
 	l.reserve()
-	err := l.model.forward(l.batch.rows)
+	err := l.model.Forward(l.batch.rows)
 	switch {
 	case errors.Is(err, transformer.ErrNoPages):
 		l.stalled = l.disk != nil && len(l.disk.fetches) > 0 // what is read into becomes free soon
@@ -293,8 +289,8 @@ func (l *loop) turn() {
 	}
 	took := time.Since(began)
 	if l.proving() == 0 {
-		l.pace.observe(len(l.batch.rows)-l.batch.prefill, l.batch.prefill, took)
-		l.governor.observe(len(l.batch.rows)-l.batch.prefill, l.batch.prefill, took, time.Now())
+		l.pace.Observe(len(l.batch.rows)-l.batch.prefill, l.batch.prefill, took)
+		l.governor.Observe(len(l.batch.rows)-l.batch.prefill, l.batch.prefill, took, time.Now())
 	}
 	if len(l.debts) > 0 {
 		l.repay(took)
@@ -359,3 +355,6 @@ func (l *loop) stats() backend.Stats {
 	defer l.mu.Unlock()
 	return l.snapshot
 }
+
+// pages is the number of pages that so many tokens of one sequence take.
+func (l *loop) pages(tokens int) int { return (tokens + l.size.Page - 1) / l.size.Page }

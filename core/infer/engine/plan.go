@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"edged/core/infer/engine/pace"
 	"edged/core/infer/kv"
 	"edged/core/infer/transformer"
 	"edged/core/model/arch"
@@ -175,7 +176,7 @@ func (l *layout) measure(f weights.Figures, spec *arch.Spec, req backend.LoadReq
 	}
 	rowBytes := 4 * int64(max(spec.Vocab, 1))
 	l.logitRows = max(l.sequences, int(min(logitBytes/rowBytes, batchRows)))
-	o.MaxRows = max(batchRows, l.sequences+minChunk)
+	o.MaxRows = max(batchRows, l.sequences+pace.MinChunk)
 	if spec.Kind == arch.Encoder { // a whole text is one batch, and nothing of it is kept
 		l.sequences, l.logitRows = 1, 1
 		o.MaxRows = max(o.Context, batchRows)

@@ -155,7 +155,7 @@ func TestPrefixGoesOn(t *testing.T) {
 
 // TestPrefixInTheMaking: requests that arrive together share the computation of what they begin with.
 func TestPrefixInTheMaking(t *testing.T) {
-	e, f := serve(t, withTurn(time.Millisecond), withSize(func(s *sizes) { s.batch = 40 }))
+	e, f := serve(t, withTurn(time.Millisecond), withSize(func(s *sizes) { s.Batch = 40 }))
 	shared := prompt(200, 1)
 	var wg sync.WaitGroup
 	for i := range 6 {
@@ -421,7 +421,7 @@ func TestPrefixesAtRandom(t *testing.T) {
 		mask         uint64 // few bits: hashes that are equal by chance
 	}{{34, 30, ^uint64(0)}, {60, 17, ^uint64(0)}, {200, 64, ^uint64(0)}, {60, 17, 15}} {
 		t.Run(fmt.Sprint(shape), func(t *testing.T) {
-			e, f := serve(t, withPages(shape.pages), withSize(func(s *sizes) { s.batch, s.logits = shape.batch, 6 }))
+			e, f := serve(t, withPages(shape.pages), withSize(func(s *sizes) { s.Batch, s.Logits = shape.batch, 6 }))
 			cold, double := serve(t, withSize(func(s *sizes) { s.forgets = true }))
 			if err := e.loaded.loop.do(t.Context(), func() { e.loaded.loop.prefixes.Collide(shape.mask) }); err != nil {
 				t.Fatal(err)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"edged/core/infer/engine/compute"
 	"edged/core/protocol"
 )
 
@@ -14,7 +15,7 @@ import (
 type proof struct {
 	a      *adapter
 	tokens []int32
-	seq    seq
+	seq    compute.Seq
 	bound  any
 	logits []float32
 	rows   int        // in this turn's batch
@@ -26,14 +27,14 @@ const proofVirtual = 8
 
 // proved computes a token with an adapter and takes the adapter in. The caller keeps it where that fails.
 func (l *loop) proved(ctx context.Context, a *adapter) error {
-	p := &proof{a: a, done: make(chan error, 1), logits: make([]float32, l.size.rows)}
+	p := &proof{a: a, done: make(chan error, 1), logits: make([]float32, l.size.Rows)}
 	for i := range min(a.info.Virtual, proofVirtual) {
 		p.tokens = append(p.tokens, int32(-1-i))
 	}
 	p.tokens = append(p.tokens, 0)
 	// Once the loop has it, only the loop gives it back.
 	if err := l.do(context.WithoutCancel(ctx), func() {
-		p.seq, p.bound = l.model.newSeq(), l.model.bind([]use{{bound: a.bound, scale: 1}})
+		p.seq, p.bound = l.model.NewSeq(), l.model.Bind([]compute.Use{{Adapter: a.bound, Scale: 1}})
 		l.proofs = append(l.proofs, p)
 	}); err != nil {
 		return err
@@ -73,14 +74,14 @@ func (l *loop) addProofs() {
 	b := &l.batch
 	for _, p := range l.proofs {
 		p.rows = 0
-		if l.crowded || len(b.rows)+len(p.tokens) > l.size.batch {
+		if l.crowded || len(b.rows)+len(p.tokens) > l.size.Batch {
 			continue
 		}
 		p.rows = len(p.tokens)
 		for i, id := range p.tokens {
-			r := row{seq: p.seq, bound: p.bound, token: id}
+			r := compute.Row{Seq: p.seq, Adapters: p.bound, Token: id}
 			if i == len(p.tokens)-1 {
-				r.logits = p.logits
+				r.Logits = p.logits
 			}
 			b.rows = append(b.rows, r)
 		}

@@ -193,7 +193,7 @@ func (e *Engine) Fill(ctx context.Context, req backend.FillRequest) ([][][]backe
 			}); err != nil {
 				return err
 			}
-			for row := range slices.Chunk(logits, m.size.rows) {
+			for row := range slices.Chunk(logits, m.size.Rows) {
 				g, err := guesses(row, top)
 				if err != nil {
 					return damaged(err)

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"edged/core/infer/engine/compute"
 	"edged/core/infer/grammar"
 	"edged/core/infer/kv/pagestore"
 	"edged/core/infer/sample"
@@ -51,7 +52,7 @@ type job struct {
 	// ---
 	order       uint64 // of arrival: the first has 1
 	branches    []*branch
-	root        seq // the prompt without its last token, which the branches fork; nil: not there yet, or given away
+	root        compute.Seq // the prompt without its last token, which the branches fork; nil: not there yet, or given away
 	forked      bool
 	adapters    []*adapter
 	spans       []boundSpan // what its rows carry, in order of positions
@@ -85,7 +86,7 @@ type job struct {
 type branch struct {
 	job   *job
 	index int
-	seq   seq // nil: none at present
+	seq   compute.Seq // nil: none at present
 	ids   []int32
 	// Of each id: where its text begins, and how much text was certain once it was written.
 	begins, certain []int
@@ -136,7 +137,7 @@ func newJob(ctx context.Context, req backend.Request, v *vocabulary, s sizes) (*
 		name  string
 		ids   []int32
 		limit int
-	}{{"prompt", req.PromptIDs, s.rows}, {"generated_ids", req.GeneratedIDs, s.rows}, {"forced_ids", req.ForcedIDs, s.rows}} {
+	}{{"prompt", req.PromptIDs, s.Rows}, {"generated_ids", req.GeneratedIDs, s.Rows}, {"forced_ids", req.ForcedIDs, s.Rows}} {
 		if err := checkIDs(part.name, part.ids, part.limit); err != nil {
 			return nil, err
 		}
@@ -144,15 +145,15 @@ func newJob(ctx context.Context, req backend.Request, v *vocabulary, s sizes) (*
 	if err := checkScales(req.Adapters); err != nil {
 		return nil, err
 	}
-	if len(req.PromptIDs) >= s.context {
+	if len(req.PromptIDs) >= s.Context {
 		return nil, fmt.Errorf("engine: %w: the prompt has %d tokens, and with at least one for the answer the context holds %d",
-			protocol.ErrContextLength, len(req.PromptIDs), s.context)
+			protocol.ErrContextLength, len(req.PromptIDs), s.Context)
 	}
 	j := &job{
 		req:     req,
 		params:  samplingParams(req.Sampling),
 		vocab:   v,
-		limit:   s.context - len(req.PromptIDs),
+		limit:   s.Context - len(req.PromptIDs),
 		choices: n,
 		best:    best > n,
 		out:     newMailbox(),
@@ -161,7 +162,7 @@ func newJob(ctx context.Context, req backend.Request, v *vocabulary, s sizes) (*
 	if req.MaxTokens > 0 {
 		j.limit = min(j.limit, req.MaxTokens)
 	}
-	if err := j.params.Validate(s.rows); err != nil {
+	if err := j.params.Validate(s.Rows); err != nil {
 		return nil, fmt.Errorf("engine: %w: %w", protocol.ErrInvalid, err)
 	}
 	for i := range best {
@@ -197,14 +198,14 @@ func newJob(ctx context.Context, req backend.Request, v *vocabulary, s sizes) (*
 // newScoring makes the job of one list: the first token is the prompt, the others are known already. A list below two
 // tokens has no branches and is not to be run.
 func newScoring(list []int32, adapters []backend.AdapterUse, s sizes) (*job, error) {
-	if err := checkIDs("list", list, s.rows); err != nil {
+	if err := checkIDs("list", list, s.Rows); err != nil {
 		return nil, err
 	}
 	if err := checkScales(adapters); err != nil {
 		return nil, err
 	}
-	if len(list) > s.context {
-		return nil, fmt.Errorf("engine: score: %w: the list has %d tokens, the context holds %d", protocol.ErrContextLength, len(list), s.context)
+	if len(list) > s.Context {
+		return nil, fmt.Errorf("engine: score: %w: the list has %d tokens, the context holds %d", protocol.ErrContextLength, len(list), s.Context)
 	}
 	j := &job{
 		req:     backend.Request{PromptIDs: list[:min(1, len(list))], Adapters: adapters, Logprobs: true},
@@ -222,14 +223,14 @@ func newScoring(list []int32, adapters []backend.AdapterUse, s sizes) (*job, err
 
 // newEmbedding makes the job of one list: all of it is the prompt, and nothing is drawn.
 func newEmbedding(list []int32, pool arch.PoolKind, width int, s sizes) (*job, error) {
-	if err := checkIDs("list", list, s.rows); err != nil {
+	if err := checkIDs("list", list, s.Rows); err != nil {
 		return nil, err
 	}
 	switch {
 	case len(list) == 0:
 		return nil, fmt.Errorf("engine: embed: %w: a list holds no tokens", protocol.ErrInvalid)
-	case len(list) > s.context:
-		return nil, fmt.Errorf("engine: embed: %w: the list has %d tokens, the context holds %d", protocol.ErrContextLength, len(list), s.context)
+	case len(list) > s.Context:
+		return nil, fmt.Errorf("engine: embed: %w: the list has %d tokens, the context holds %d", protocol.ErrContextLength, len(list), s.Context)
 	}
 	j := &job{
 		req:     backend.Request{PromptIDs: list},

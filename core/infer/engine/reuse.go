@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 
+	"edged/core/infer/engine/compute"
 	"edged/core/infer/kv"
 )
 
@@ -35,13 +36,13 @@ func (l *loop) reuse() {
 }
 
 // skip lets one sequence of a job adopt what is known of its tokens before limit.
-func (l *loop) skip(j *job, s seq, h kv.History, limit int) {
+func (l *loop) skip(j *job, s compute.Seq, h kv.History, limit int) {
 	from := s.Len()
 	n := l.prefixes.Adopt(j.setOf(s.Stretched()), s, h, limit)
 	if n == 0 {
 		return
 	}
-	if j.found = max(j.found, s.Len()/l.size.page); l.model.Fixed() {
+	if j.found = max(j.found, s.Len()/l.size.Page); l.model.Fixed() {
 		j.resumed = max(j.resumed, s.Len())
 		s.Checkpoint() // its own page with these tokens has it too, when that is full
 	}
@@ -85,7 +86,7 @@ func (l *loop) retire(b *branch, n int) {
 		if !b.job.private {
 			last := l.prefixes.KeepRest(b.job.setOf(b.seq.Stretched()), b.seq, b, n)
 			if d := l.disk; d != nil && last >= 0 {
-				d.enqueueStates(l, b.job, last, n/l.size.page)
+				d.enqueueStates(l, b.job, last, n/l.size.Page)
 				d.pump(l)
 			}
 		}
@@ -102,10 +103,10 @@ func (l *loop) reserve() {
 	need, rows := 0, l.batch.rows
 	for i := 0; i < len(rows); {
 		n := 1
-		for i+n < len(rows) && rows[i+n].seq == rows[i].seq {
+		for i+n < len(rows) && rows[i+n].Seq == rows[i].Seq {
 			n++
 		}
-		need += rows[i].seq.Need(n)
+		need += rows[i].Seq.Need(n)
 		i += n
 	}
 	if short := need - l.model.FreePages(); short > 0 {
@@ -134,17 +135,17 @@ func (l *loop) pin(j *job) {
 		delete(l.pins, j.req.Pin)
 	}
 	s := l.sequence(j, len(j.req.PromptIDs))
-	full := len(j.req.PromptIDs) / l.size.page * l.size.page
+	full := len(j.req.PromptIDs) / l.size.Page * l.size.Page
 	if l.model.Fixed() {
 		full = l.lastPage(j)
 	}
 	l.prefixes.Adopt(j.setOf(s.Stretched()), s, j, full)
-	s.Truncate(s.Len() / l.size.page * l.size.page)
+	s.Truncate(s.Len() / l.size.Page * l.size.Page)
 	n := s.Pages()
 	for _, other := range l.pins {
 		n += other.Pages()
 	}
-	if most := l.model.TotalPages() - l.pages(l.size.context); n > most || s.Len() < full || !l.statesFor(leastStates) {
+	if most := l.model.TotalPages() - l.pages(l.size.Context); n > most || s.Len() < full || !l.statesFor(leastStates) {
 		s.Free()
 		l.log.Warn("a prefix is not pinned: one whole conversation has to fit beside all that are", "request_id", j.req.ID,
 			"tokens", len(j.req.PromptIDs), "pages", n, "pages_left", max(most, 0))

@@ -59,7 +59,7 @@ func (l *loop) fits(j *job) bool {
 	for _, r := range l.running {
 		active += r.alive()
 	}
-	if active+j.alive() > l.size.sequences && !l.newcomer(j) {
+	if active+j.alive() > l.size.Sequences && !l.newcomer(j) {
 		return false
 	}
 	if !l.statesFor(active + j.alive()) {
@@ -71,7 +71,7 @@ func (l *loop) fits(j *job) bool {
 
 // pagesOf is the number of pages that a job which holds none will take soon.
 func (l *loop) pagesOf(j *job) int {
-	whole := len(j.req.PromptIDs) / l.size.page // what branches share
+	whole := len(j.req.PromptIDs) / l.size.Page // what branches share
 	n := 0
 	for _, b := range j.branches {
 		if b.live() {

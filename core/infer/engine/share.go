@@ -61,7 +61,7 @@ func (l *loop) newcomer(j *job) bool {
 			clients++
 		}
 	}
-	return clients < l.size.sequences
+	return clients < l.size.Sequences
 }
 
 // giveWay makes room for a newcomer's pages, and reports whether there is room now: the client that runs the most branches sets its

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"edged/core/infer/engine/compute"
 	"edged/core/protocol/backend"
 )
 
@@ -29,7 +30,7 @@ func TestManyChoicesOfAnotherClient(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			e, f := serve(t, withPages(c.pages), withTurn(100*time.Microsecond))
 			var turns, widest int // while the short one is there; the loop's until it has ended
-			f.hook = func(rows []row) error {
+			f.hook = func(rows []compute.Row) error {
 				l := e.loaded.loop
 				if there := func(j *job) bool { return j.req.Client == "b" }; slices.ContainsFunc(l.running, there) || slices.ContainsFunc(l.waiting, there) {
 					turns++

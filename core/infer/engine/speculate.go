@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"slices"
 	"time"
+
+	"edged/core/infer/engine/compute"
 )
 
 // Speculation: rows of guessed tokens behind the one that is to be computed anyway. A row of a batch costs a part of what
@@ -43,8 +45,8 @@ type guess struct {
 	charge float64 // what they cost, in turns
 	steps  int     // of the branch, before this turn
 	credit float64
-	used   bool // credit holds something
-	seq    seq  // of the draft model; nil: none
+	used   bool        // credit holds something
+	seq    compute.Seq // of the draft model; nil: none
 	seen   [kinds]rate
 }
 
@@ -133,8 +135,8 @@ func (l *loop) speculate(units []unit, may bool) {
 	s := &l.drafts
 	s.candidates, s.unguessed = s.candidates[:0], s.unguessed[:0]
 	rows := len(units)
-	room := min(l.size.logits, l.size.batch) - rows
-	usual := l.pace.turn(rows)
+	room := min(l.size.Logits, l.size.Batch) - rows
+	usual := l.pace.Turn(rows)
 	for i := range units {
 		b := units[i].b
 		g := &b.guess
@@ -224,7 +226,7 @@ func (l *loop) ask(rows int, usual time.Duration) {
 
 // price of so many rows more than a turn has anyway, in turns of one branch: all who decode wait for them.
 func (l *loop) price(rows, more int, usual time.Duration) float64 {
-	return float64(rows) * float64(l.pace.turn(rows+more)-usual) / float64(usual)
+	return float64(rows) * float64(l.pace.Turn(rows+more)-usual) / float64(usual)
 }
 
 // worth is how many of the first n candidates give the most tokens for the time.
@@ -233,7 +235,7 @@ func (l *loop) worth(rows, n int, usual time.Duration) int {
 	tokens := float64(rows)
 	for i, o := range l.drafts.candidates[:n] {
 		tokens += o.chance
-		if r := tokens / float64(l.pace.turn(rows+i+1)); r > most {
+		if r := tokens / float64(l.pace.Turn(rows+i+1)); r > most {
 			best, most = i+1, r
 		}
 	}

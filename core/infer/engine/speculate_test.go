@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"edged/core/infer/engine/compute"
 	"edged/core/protocol/backend"
 )
 
@@ -27,7 +28,7 @@ func withThrift(f *fake) { f.size.lookup = true }
 // withDraft has a model guess that is mostly of the same opinion.
 func withDraft(pages int) option {
 	return func(f *fake) {
-		f.draft = &fake{t: f.t, total: pages, habits: f.habits, salt: 99, size: sizes{rows: fakeRows, context: 200, page: 8, batch: 16, sequences: 4}}
+		f.draft = &fake{t: f.t, total: pages, habits: f.habits, salt: 99, size: sizes{Sizes: compute.Sizes{Rows: fakeRows, Context: 200, Page: 8, Batch: 16, Sequences: 4}}}
 	}
 }
 
@@ -137,13 +138,13 @@ func TestGuesses(t *testing.T) {
 		"what pays":         {withThrift},
 		"without cache":     {withGuesses, withSize(func(s *sizes) { s.forgets = true })},
 		"few pages":         {withGuesses, withPages(36)},
-		"small batches":     {withGuesses, withSize(func(s *sizes) { s.batch = 9 })},
-		"one row of logits": {withGuesses, withSize(func(s *sizes) { s.logits = 1 })},
+		"small batches":     {withGuesses, withSize(func(s *sizes) { s.Batch = 9 })},
+		"one row of logits": {withGuesses, withSize(func(s *sizes) { s.Logits = 1 })},
 		"a model":           {withHabits, withDraft(1000), func(f *fake) { f.eager = true }},
 		"both":              {withHabits, withDraft(1000), withGuesses},
 		"what pays of both": {withHabits, withDraft(1000), withThrift},
 		"a poor model":      {withHabits, withDraft(9), withGuesses, withPages(40)},
-		"few of everything": {withGuesses, withPages(33), withSize(func(s *sizes) { s.batch, s.logits, s.sequences = 17, 5, 5 })},
+		"few of everything": {withGuesses, withPages(33), withSize(func(s *sizes) { s.Batch, s.Logits, s.Sequences = 17, 5, 5 })},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e, f := serve(t, append(options, withHabits, withTurn(50*time.Microsecond))...)
@@ -196,7 +197,7 @@ func TestGuesses(t *testing.T) {
 // TestGuessesAtRandom lets requests that are guessed come and go: pages add up and the cache is sound between all turns.
 func TestGuessesAtRandom(t *testing.T) {
 	t.Parallel()
-	e, f := serve(t, withHabits, withGuesses, withPages(60), withSize(func(s *sizes) { s.batch, s.logits = 30, 20 }))
+	e, f := serve(t, withHabits, withGuesses, withPages(60), withSize(func(s *sizes) { s.Batch, s.Logits = 30, 20 }))
 	cold, _ := serve(t, withHabits, withSize(func(s *sizes) { s.forgets = true }))
 	var wg sync.WaitGroup
 	for w := range 4 {
@@ -255,7 +256,7 @@ func (l *loop) runOut(t *testing.T, j *job, turn func(rows, prefill int) time.Du
 		l.turn()
 		l.pace = pace
 		took := turn(len(l.batch.rows)-l.batch.prefill, l.batch.prefill)
-		l.pace.observe(len(l.batch.rows)-l.batch.prefill, l.batch.prefill, took)
+		l.pace.Observe(len(l.batch.rows)-l.batch.prefill, l.batch.prefill, took)
 		total += took
 	}
 	return total
@@ -279,7 +280,7 @@ func TestGuessesPay(t *testing.T) {
 	for _, c := range []struct {
 		name         string
 		prompt, text []int32
-		row          time.Duration // beyond the first one, which takes 10 ms
+		Row          time.Duration // beyond the first one, which takes 10 ms
 		least, most  float64       // speed against no guesses
 	}{
 		{"quotes", document, document[100:900], 1500 * time.Microsecond, 2, 17},
@@ -293,10 +294,8 @@ func TestGuessesPay(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			spent := [2]time.Duration{}
 			for i := range spent {
-				f := &fake{t: t, total: 1000, size: sizes{
-					rows: fakeRows, context: 4096, page: 32, batch: 128, logits: 27, sequences: 8, waiting: 8, lookup: i == 1,
-				}}
-				l := newLoop(f, f.size, make([]float32, f.size.logits*f.size.rows), New(Options{}).opt.Log)
+				f := &fake{t: t, total: 1000, size: sizes{Sizes: compute.Sizes{Rows: fakeRows, Context: 4096, Page: 32, Batch: 128, Logits: 27, Sequences: 8}, waiting: 8, lookup: i == 1}}
+				l := newLoop(f, f.size, make([]float32, f.size.Logits*f.size.Rows), New(Options{}).opt.Log)
 				j, err := newJob(t.Context(), backend.Request{PromptIDs: c.prompt, ForcedIDs: c.text, MaxTokens: len(c.text), IgnoreEOS: true}, v, f.size)
 				if err != nil {
 					t.Fatal(err)
@@ -305,7 +304,7 @@ func TestGuessesPay(t *testing.T) {
 					if prefill > 0 {
 						return time.Duration(prefill) * time.Millisecond
 					}
-					return 10*time.Millisecond + time.Duration(rows-1)*c.row
+					return 10*time.Millisecond + time.Duration(rows-1)*c.Row
 				}) - time.Duration(len(c.prompt))*time.Millisecond
 				if i == 1 {
 					t.Logf("%d guesses, %d right", j.drafted, j.accepted)
@@ -327,13 +326,13 @@ func TestGuessesPay(t *testing.T) {
 // TestDraftsAreBounded: a draft never has more rows than the answer has tokens left, nor than the batch has logits.
 func TestDraftsAreBounded(t *testing.T) {
 	t.Parallel()
-	e, f := serve(t, withGuesses, withSize(func(s *sizes) { s.logits = 6 }))
+	e, f := serve(t, withGuesses, withSize(func(s *sizes) { s.Logits = 6 }))
 	line := prompt(10, 3)
 	most := 0
-	f.hook = func(rows []row) error {
+	f.hook = func(rows []compute.Row) error {
 		n := 0
 		for _, r := range rows {
-			if r.logits != nil {
+			if r.Logits != nil {
 				n++
 			}
 		}

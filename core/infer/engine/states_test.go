@@ -152,7 +152,7 @@ func (s *fakeSeq) Cut(n int) {
 	s.m.DropState(s.state)
 	s.state = -1
 	s.n = n
-	keep := (n + s.m.size.page - 1) / s.m.size.page
+	keep := (n + s.m.size.Page - 1) / s.m.size.Page
 	for _, p := range s.pages[keep:] {
 		s.m.dropPage(p)
 	}
@@ -235,7 +235,7 @@ func TestStateBorders(t *testing.T) {
 func TestStatesAtRandom(t *testing.T) {
 	for _, shape := range [][2]int{{34, 3}, {60, 12}, {200, 40}} {
 		t.Run(fmt.Sprint(shape), func(t *testing.T) {
-			e, _ := serve(t, withPages(shape[0]), withStates(shape[1]), withSize(func(s *sizes) { s.batch, s.logits = 30, 6 }))
+			e, _ := serve(t, withPages(shape[0]), withStates(shape[1]), withSize(func(s *sizes) { s.Batch, s.Logits = 30, 6 }))
 			done := make(chan answer)
 			requests := make([]backend.Request, 40)
 			for i := range requests {

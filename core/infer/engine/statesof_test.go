@@ -100,7 +100,7 @@ func stateFamily(t *testing.T, path string) {
 		}
 	}
 	for _, rows := range []int{1, 7, 33} { // of a turn
-		within(e, func(l *loop) { l.size.batch = rows })
+		within(e, func(l *loop) { l.size.Batch = rows })
 		holds("cut into "+strconv.Itoa(rows), "changed", generate(t.Context(), e, reqs["changed"]))
 	}
 

@@ -1,6 +1,10 @@
 package engine
 
-import "strconv"
+import (
+	"strconv"
+
+	"edged/core/infer/engine/compute"
+)
 
 // Some models turn all positions of a sequence in another way once it is longer than a border (longrope, dynamic scaling): what was
 // computed before is of no use then. It is decided so, with the prefix cache and without: a prompt that is longer than the border is
@@ -9,22 +13,22 @@ import "strconv"
 
 // stretch is how a sequence of n tokens of a job is turned.
 func (l *loop) stretch(j *job, n int) int {
-	if j.stretched != 0 || l.model.stretch(n) == 0 {
+	if j.stretched != 0 || l.model.Stretch(n) == 0 {
 		return j.stretched
 	}
-	return l.model.stretch(l.size.context)
+	return l.model.Stretch(l.size.Context)
 }
 
 // sequence is a new one for n tokens of a job.
-func (l *loop) sequence(j *job, n int) seq {
-	s := l.model.newSeq()
+func (l *loop) sequence(j *job, n int) compute.Seq {
+	s := l.model.NewSeq()
 	s.Stretch(l.stretch(j, n))
 	return s
 }
 
 // stretchAll gives up what branches have computed that are about to cross the border.
 func (l *loop) stretchAll() {
-	if l.model.stretch(l.size.context) == 0 {
+	if l.model.Stretch(l.size.Context) == 0 {
 		return
 	}
 	for _, j := range l.running {

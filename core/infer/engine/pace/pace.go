@@ -1,25 +1,30 @@
-package engine
+// Package pace follows how long turns of the engine take on this machine: how many rows of a prompt fit into a turn (Estimator), and
+// with how many threads next tokens are computed while the processor's clock is held down (Governor).
+//
+// It knows durations and numbers of rows, and neither requests nor the model: what it says changes when something is computed and
+// never a bit of what comes out. An Estimator and a Governor belong to one goroutine; they read no clock themselves.
+package pace
 
 import "time"
 
 const (
-	// minChunk is a tile of the kernels: fewer rows of a prompt cost as much.
-	minChunk = 8
+	// MinChunk is a tile of the kernels, in rows: fewer rows of a prompt cost as much.
+	MinChunk = 8
 	// firstChunk is what is tried where nothing was measured yet.
 	firstChunk = 32
 	// loneTurn bounds a turn while nobody but prefills is there: a cancel waits no longer.
 	loneTurn = 500 * time.Millisecond
-	// stretch bounds what a chunk adds to a turn beside running streams, in usual gaps between two tokens.
-	stretch = 0.75
+	// mostAdded bounds what a chunk adds to a turn beside running streams, in usual gaps between two tokens.
+	mostAdded = 0.75
 	// longest is how long such a turn may become, in usual gaps, when it takes as much longer than expected as turns did lately.
 	// A token is not to wait longer than 3.
 	longest = 2.8
-	// calm is how much of what turns lately took too long is remembered by the next one: half of it 230 turns later.
-	calm = 0.997
+	// lateDecay is how much of what turns lately took too long is remembered by the next one: half of it 230 turns later.
+	lateDecay = 0.997
 	// chunkSizes is the number of sizes of chunks beside streams whose cost is remembered one by one.
 	chunkSizes = 65
-	// memory is the weight of a new measurement, as a shift: 1/4.
-	memory = 2
+	// weight of a new measurement in Blend, as a shift: 1/4.
+	weight = 2
 	// outlier bounds a measurement against what was expected: a turn that lost its core for a while says nothing about rows.
 	outlier = 1.5
 	// paceRows is the largest number of rows whose turns are remembered one by one.
@@ -29,9 +34,9 @@ const (
 	paceAge = 512
 )
 
-// pace says how many rows fit into a turn, from how long turns took. Neither chunks nor drafts change a bit of any row,
+// Estimator says how many rows fit into a turn, from how long turns took. Neither chunks nor drafts change a bit of any row,
 // so they may follow the machine.
-type pace struct {
+type Estimator struct {
 	perRow time.Duration        // a row of a prompt with nothing beside it; 0: not known yet
 	beside [chunkSizes]measured // what a chunk of rowsOf(i) adds to a turn of running streams
 	turns  [paceRows + 1]measured
@@ -42,9 +47,9 @@ type pace struct {
 // rowsOf is the size of a chunk: half a tile, then whole ones. The rest of a tile costs as much as all of it, or nearly so.
 func rowsOf(i int) int {
 	if i == 0 {
-		return minChunk / 2
+		return MinChunk / 2
 	}
-	return i * minChunk
+	return i * MinChunk
 }
 
 // measured is how long a turn takes whose rows all want logits, by their number.
@@ -54,18 +59,18 @@ type measured struct {
 }
 
 // known returns a measurement that still counts; 0: there is none.
-func (p *pace) known(rows int) time.Duration { return p.recent(&p.turns[rows]) }
+func (p *Estimator) known(rows int) time.Duration { return p.recent(&p.turns[rows]) }
 
-func (p *pace) recent(m *measured) time.Duration {
+func (p *Estimator) recent(m *measured) time.Duration {
 	if m.took > 0 && p.now-m.at < paceAge {
 		return m.took
 	}
 	return 0
 }
 
-// turn is how long a turn with so many rows that want logits is expected to take, between and beyond what is known in
+// Turn is how long a turn with so many rows that want logits is expected to take, between and beyond what is known in
 // proportion; 0: nothing is known.
-func (p *pace) turn(rows int) time.Duration {
+func (p *Estimator) Turn(rows int) time.Duration {
 	n := min(rows, paceRows)
 	if t := p.known(n); t > 0 && n == rows {
 		return t
@@ -94,19 +99,19 @@ func (p *pace) turn(rows int) time.Duration {
 	return p.known(lo) + more*time.Duration(rows-lo)
 }
 
-// chunk is the number of prefill rows for a turn that also has that many decoding rows, at most limit.
-func (p *pace) chunk(decoding, limit int) int {
-	usual := p.turn(decoding)
+// Chunk is the number of prefill rows for a turn that also has that many decoding rows, at most limit.
+func (p *Estimator) Chunk(decoding, limit int) int {
+	usual := p.Turn(decoding)
 	switch {
 	case decoding == 0 && p.perRow == 0:
 		return min(limit, firstChunk)
 	case decoding == 0:
-		return min(limit, max(minChunk, int(loneTurn/p.perRow)/minChunk*minChunk)) // whole tiles: others cost a prompt up to 4 %
+		return min(limit, max(MinChunk, int(loneTurn/p.perRow)/MinChunk*MinChunk)) // whole tiles: others cost a prompt up to 4 %
 	case usual == 0:
-		return min(limit, minChunk)
+		return min(limit, MinChunk)
 	}
 	// The greatest chunk that fits, by what it or the next smaller one that is known took.
-	room := min(loneTurn, time.Duration(float64(usual)*min(stretch, longest/(1+p.late)-1)))
+	room := min(loneTurn, time.Duration(float64(usual)*min(mostAdded, longest/(1+p.late)-1)))
 	best, perRow := -1, 2*p.perRow
 	for i := range p.beside {
 		if t := p.recent(&p.beside[i]); t > 0 {
@@ -128,10 +133,10 @@ func (p *pace) chunk(decoding, limit int) int {
 	return min(limit, rowsOf(best))
 }
 
-// observe learns from a turn.
-func (p *pace) observe(decoding, prefill int, took time.Duration) {
+// Observe learns from a turn.
+func (p *Estimator) Observe(decoding, prefill int, took time.Duration) {
 	p.now++
-	usual := p.turn(decoding)
+	usual := p.Turn(decoding)
 	switch {
 	case prefill == 0:
 		if decoding > paceRows {
@@ -142,9 +147,9 @@ func (p *pace) observe(decoding, prefill int, took time.Duration) {
 		if usual > 0 {
 			took = min(took, time.Duration(outlier*float64(usual)))
 		}
-		*m = measured{blend(p.known(decoding), took), p.now}
+		*m = measured{Blend(p.known(decoding), took), p.now}
 	case decoding > 0 && usual > 0:
-		i := prefill / minChunk
+		i := prefill / MinChunk
 		if i >= chunkSizes || prefill != rowsOf(i) {
 			return
 		}
@@ -157,24 +162,25 @@ func (p *pace) observe(decoding, prefill int, took time.Duration) {
 		if decoding <= paceRows && p.known(decoding) > 0 {
 			p.turns[decoding].at = p.now // what it is compared with is not forgotten meanwhile
 		}
-		*m = measured{blend(p.recent(m), more), p.now}
-	case decoding == 0 && prefill >= 2*minChunk:
-		p.perRow = blend(p.perRow, took/time.Duration(prefill))
+		*m = measured{Blend(p.recent(m), more), p.now}
+	case decoding == 0 && prefill >= 2*MinChunk:
+		p.perRow = Blend(p.perRow, took/time.Duration(prefill))
 	}
 }
 
 // lateness learns from a turn of running streams how far to trust what is expected of one: 0 is nothing known.
-func (p *pace) lateness(took, expected time.Duration) {
-	p.late *= calm
+func (p *Estimator) lateness(took, expected time.Duration) {
+	p.late *= lateDecay
 	if expected > 0 {
 		p.late = max(p.late, min(float64(took)/float64(expected), longest)-1)
 	}
 }
 
-func blend(old, measured time.Duration) time.Duration {
+// Blend is the moving average of durations with a new one, at least a nanosecond; old is 0 where there is none.
+func Blend(old, measured time.Duration) time.Duration {
 	measured = max(measured, 1)
 	if old == 0 {
 		return measured
 	}
-	return max(1, old+(measured-old)>>memory)
+	return max(1, old+(measured-old)>>weight)
 }

@@ -1,4 +1,4 @@
-package engine
+package pace
 
 import (
 	"log/slog"
@@ -20,14 +20,12 @@ const (
 	trialGain = 1.03
 )
 
-// governor chooses the threads of decoding while the processor's clock is held down, by heat or by a weak power supply: then
+// Governor chooses the threads of decoding while the processor's clock is held down, by heat or by a weak power supply: then
 // fewer threads may be faster, since they heat less, and the firmware holds the clock down less far. It measures what it
 // changes: the neighbours of the present number are tried in turns with it (A B B A, so that a conversation that grows counts
 // for neither), and kept where they are faster. While nothing holds the clock down it does nothing, and when it is free again
 // the tuned number is back. A number of threads changes no bit of an answer.
-//
-// It belongs to the loop.
-type governor struct {
+type Governor struct {
 	limited func() bool // the clock is held down
 	set     func(threads int)
 	log     *slog.Logger
@@ -51,12 +49,14 @@ type trial struct {
 	sums     [2]time.Duration
 }
 
-func newGovernor(tuned int, limited func() bool, set func(int), log *slog.Logger) *governor {
-	return &governor{limited: limited, set: set, log: log, tuned: tuned, threads: tuned}
+// NewGovernor returns a governor for a model that was tuned to so many threads. limited reports whether the clock is held down, set
+// changes the number of threads.
+func NewGovernor(tuned int, limited func() bool, set func(int), log *slog.Logger) *Governor {
+	return &Governor{limited: limited, set: set, log: log, tuned: tuned, threads: tuned}
 }
 
-// observe learns from a turn that ended now. A nil governor learns nothing.
-func (g *governor) observe(decoding, prefill int, took time.Duration, now time.Time) {
+// Observe learns from a turn that ended now. A nil governor learns nothing.
+func (g *Governor) Observe(decoding, prefill int, took time.Duration, now time.Time) {
 	if g == nil || g.tuned < 2 {
 		return
 	}
@@ -74,7 +74,7 @@ func (g *governor) observe(decoding, prefill int, took time.Duration, now time.T
 }
 
 // look sees whether the clock is held down.
-func (g *governor) look(now time.Time) {
+func (g *Governor) look(now time.Time) {
 	g.looked, g.held = now, g.limited()
 	if g.held {
 		g.heldAt = now
@@ -92,7 +92,7 @@ func (g *governor) look(now time.Time) {
 }
 
 // begin begins the trial of a neighbour.
-func (g *governor) begin(decoding int, now time.Time) {
+func (g *Governor) begin(decoding int, now time.Time) {
 	other := g.threads - 1
 	if g.up {
 		other = g.threads + 1
@@ -105,7 +105,7 @@ func (g *governor) begin(decoding int, now time.Time) {
 }
 
 // next makes the other direction the next to be tried, after a rest when both were.
-func (g *governor) next(now time.Time) {
+func (g *Governor) next(now time.Time) {
 	g.trial = nil
 	if g.up {
 		g.rest = now.Add(trialEvery)
@@ -114,7 +114,7 @@ func (g *governor) next(now time.Time) {
 }
 
 // measure counts a turn. A turn of another size than the others begins the trial anew: its time says nothing.
-func (g *governor) measure(decoding int, took time.Duration, now time.Time) {
+func (g *Governor) measure(decoding int, took time.Duration, now time.Time) {
 	t := g.trial
 	if decoding != t.decoding {
 		*t = trial{other: t.other, decoding: decoding}

@@ -1,4 +1,4 @@
-package engine
+package pace
 
 import (
 	"testing"
@@ -10,7 +10,7 @@ type paced func(decoding, prefill int) time.Duration
 
 // read has p choose chunks of a long prompt beside streams, after some turns without one, and returns the size of the last chunk
 // and the longest turn, in usual ones. Every nth turn takes late times as long.
-func (b paced) read(p *pace, streams, tokens, nth int, late float64) (chunk int, longest float64) {
+func (b paced) read(p *Estimator, streams, tokens, nth int, late float64) (chunk int, longest float64) {
 	took := func(turn, prefill int) time.Duration {
 		t := b(streams, prefill)
 		if nth > 0 && turn%nth == 0 {
@@ -20,12 +20,12 @@ func (b paced) read(p *pace, streams, tokens, nth int, late float64) (chunk int,
 	}
 	turn := 1
 	for ; turn <= 100; turn++ {
-		p.observe(streams, 0, took(turn, 0))
+		p.Observe(streams, 0, took(turn, 0))
 	}
 	for ; tokens > 0; turn++ {
-		chunk = p.chunk(streams, 512)
+		chunk = p.Chunk(streams, 512)
 		t := took(turn, chunk)
-		p.observe(streams, chunk, t)
+		p.Observe(streams, chunk, t)
 		longest = max(longest, float64(t)/float64(b(streams, 0)))
 		tokens -= chunk
 	}
@@ -34,7 +34,7 @@ func (b paced) read(p *pace, streams, tokens, nth int, late float64) (chunk int,
 
 func TestPace(t *testing.T) {
 	const ms = time.Millisecond
-	tiles := func(rows int) time.Duration { return time.Duration((rows + minChunk - 1) / minChunk) }
+	tiles := func(rows int) time.Duration { return time.Duration((rows + MinChunk - 1) / MinChunk) }
 	for name, c := range map[string]struct {
 		board       paced
 		nth         int
@@ -50,7 +50,7 @@ func TestPace(t *testing.T) {
 		"turns that come late":      {board: func(_, n int) time.Duration { return 30*ms + 3*ms*time.Duration(n) }, nth: 10, late: 1.9, least: 4, most: 4, longest: 3.01},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var p pace
+			var p Estimator
 			chunk, longest := c.board.read(&p, 8, 4000, c.nth, c.late)
 			if chunk < c.least || chunk > c.most || longest > c.longest {
 				t.Errorf("chunks of %d rows, want %d to %d; the longest turn is %.2f usual ones, want %.2f at most", chunk, c.least, c.most, longest, c.longest)
@@ -61,22 +61,22 @@ func TestPace(t *testing.T) {
 
 // TestPaceFollows reads a prompt whose rows cost more and more, as attention does.
 func TestPaceFollows(t *testing.T) {
-	var p pace
+	var p Estimator
 	at := 0
 	grows := paced(func(_, n int) time.Duration {
 		return 100*time.Millisecond + time.Duration(n)*(time.Millisecond+time.Duration(at)*time.Microsecond)
 	})
 	for range 20 {
-		p.observe(8, 0, grows(8, 0))
+		p.Observe(8, 0, grows(8, 0))
 	}
 	longest, first, last := time.Duration(0), 0, 0
 	for at < 8000 {
-		last = p.chunk(8, 512)
+		last = p.Chunk(8, 512)
 		if at > 500 && first == 0 {
 			first = last
 		}
 		took := grows(8, last)
-		p.observe(8, last, took)
+		p.Observe(8, last, took)
 		longest = max(longest, took)
 		at += last
 	}
@@ -87,12 +87,12 @@ func TestPaceFollows(t *testing.T) {
 
 // TestPaceAlone has nobody wait: chunks are as long as a cancel may take.
 func TestPaceAlone(t *testing.T) {
-	var p pace
-	if n := p.chunk(0, 512); n != firstChunk {
+	var p Estimator
+	if n := p.Chunk(0, 512); n != firstChunk {
 		t.Errorf("the first chunk has %d rows, want %d", n, firstChunk)
 	}
-	p.observe(0, firstChunk, firstChunk*time.Millisecond)
-	if n := p.chunk(0, 512); n != 496 {
+	p.Observe(0, firstChunk, firstChunk*time.Millisecond)
+	if n := p.Chunk(0, 512); n != 496 {
 		t.Errorf("of rows of a millisecond %d are taken at once, want 496", n)
 	}
 }

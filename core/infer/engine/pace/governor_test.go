@@ -1,4 +1,4 @@
-package engine
+package pace
 
 import (
 	"log/slog"
@@ -14,7 +14,7 @@ import (
 type board struct {
 	t       *testing.T
 	root    string // of its /sys
-	g       *governor
+	g       *Governor
 	threads int
 	changes int
 	now     time.Time
@@ -34,7 +34,7 @@ func newBoard(t *testing.T, tuned int, cost map[int]time.Duration) *board {
 		p, _ := machine.ReadPower(b.root)
 		return p.Any()
 	}
-	b.g = newGovernor(tuned, limited, func(n int) { b.threads = n; b.changes++ }, slog.New(slog.DiscardHandler))
+	b.g = NewGovernor(tuned, limited, func(n int) { b.threads = n; b.changes++ }, slog.New(slog.DiscardHandler))
 	return b
 }
 
@@ -50,7 +50,7 @@ func (b *board) decode(streams int, d time.Duration) {
 	for end := b.now.Add(d); b.now.Before(end); {
 		took := b.cost[b.threads] * time.Duration(streams)
 		b.now = b.now.Add(took)
-		b.g.observe(streams, 0, took, b.now)
+		b.g.Observe(streams, 0, took, b.now)
 	}
 }
 
@@ -119,7 +119,7 @@ func TestGovernorComparesLikeWithLike(t *testing.T) {
 	b.flags("4")
 	for i := range 2000 {
 		b.decode(1+i%2, time.Millisecond)
-		b.g.observe(1, 40, time.Second, b.now) // a prompt
+		b.g.Observe(1, 40, time.Second, b.now) // a prompt
 	}
 	if b.g.threads != 2 || b.threads != 2 {
 		t.Errorf("%d threads (%d in use)", b.g.threads, b.threads)
@@ -131,6 +131,6 @@ func TestGovernorComparesLikeWithLike(t *testing.T) {
 }
 
 func TestNoGovernor(*testing.T) {
-	var g *governor
-	g.observe(1, 0, time.Second, time.Now())
+	var g *Governor
+	g.Observe(1, 0, time.Second, time.Now())
 }
