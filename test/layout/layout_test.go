@@ -79,7 +79,8 @@ var allowed = map[string][]string{
 	"core/infer/transformer":                 {"core/infer/transformer/*", "core/infer/sample", "core/infer/kv", "core/model/arch", "core/model/weights", "core/model/lora", "core/model/mmap", "quant", "quant/kernel", "quant/tile"},
 	"core/infer/transformer/pool":            {},
 	"core/infer/transformer/transformertest": {"core/infer/transformer", "core/model/weights", "core/model/lora", "quant", "quant/kernel", "test/oracle"},
-	"core/infer/engine":                      {"core/infer/engine/*", "core/infer/beam", "core/infer/transformer", "core/infer/kv", "core/infer/kv/*", "core/infer/sample", "core/infer/grammar", "core/infer/grammar/gbnf", "core/infer/text", "core/model/arch", "core/model/weights", "core/model/lora", "core/model/digest", "core/model/mmap", "quant", "quant/kernel", "quant/tile", "core/protocol", "core/protocol/backend", "core/pluginlog", "core/version"},
+	"core/infer/engine":                      {"core/infer/engine/*", "core/infer/beam", "core/infer/transformer", "core/infer/kv", "core/infer/kv/*", "core/infer/sample", "core/model/arch", "core/model/weights", "core/model/lora", "core/model/digest", "core/model/mmap", "quant", "quant/kernel", "quant/tile", "core/protocol", "core/protocol/backend", "core/pluginlog", "core/version"},
+	"core/infer/engine/answer":               {"core/infer/grammar", "core/infer/grammar/gbnf", "core/infer/sample", "core/infer/text", "core/protocol", "core/protocol/backend"},
 	"core/infer/engine/compute":              {"core/infer/transformer", "core/infer/kv", "core/infer/sample", "core/model/lora", "quant/kernel"},
 	"core/infer/engine/pace":                 {},
 

@@ -19,10 +19,10 @@ func (l *loop) activate(j *job) {
 	uses := make([]compute.Use, len(j.adapters))
 	starts := []int{0}
 	for i, a := range j.adapters {
-		uses[i] = compute.Use{Adapter: a.bound, Scale: j.req.Adapters[i].Scale}
-		n, token := len(j.req.PromptIDs), j.Token
+		uses[i] = compute.Use{Adapter: a.bound, Scale: j.Req.Adapters[i].Scale}
+		n, token := len(j.Req.PromptIDs), j.Token
 		if j.scoring {
-			n, token = j.branches[0].history(), j.branches[0].Token
+			n, token = j.branches[0].History(), j.branches[0].Token
 		}
 		from := lora.ActiveFrom(a.invocation, n, token)
 		j.active = append(j.active, from)

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"testing"
 
+	"edged/core/infer/engine/answer"
 	"edged/core/infer/engine/compute"
 	"edged/core/infer/sample"
 	"edged/core/protocol/backend"
@@ -54,7 +55,7 @@ func TestActivated(t *testing.T) {
 			Sampling: backend.Sampling{Temperature: 0.8, Seed: 5},
 		}
 		var s sample.Sampler
-		p := samplingParams(req.Sampling)
+		p := answer.SamplingParams(req.Sampling)
 		state := uint64(0)
 		for i, id := range c.ids {
 			var carries any

@@ -117,7 +117,7 @@ func adapterID(path, sum string) string {
 
 // acquire gives a new job its adapters. The error is protocol.ErrAdapterNotFound.
 func (l *loop) acquire(j *job) error {
-	for _, u := range j.req.Adapters {
+	for _, u := range j.Req.Adapters {
 		a := l.adapters[u.ID]
 		if a == nil || a.leaves {
 			l.dismiss(j)
@@ -132,7 +132,7 @@ func (l *loop) acquire(j *job) error {
 	}
 	l.activate(j)
 	j.describe()
-	j.stretched = l.model.Stretch(len(j.req.PromptIDs))
+	j.stretched = l.model.Stretch(len(j.Req.PromptIDs))
 	return nil
 }
 
@@ -142,45 +142,27 @@ func (l *loop) acquire(j *job) error {
 func (l *loop) precede(j *job) error {
 	n := 0
 	for i, a := range j.adapters {
-		if a.info.Virtual > 0 && j.req.Adapters[i].Scale != 1 {
-			return fmt.Errorf("engine: %w: adapter %q is a soft prompt, which has no scale but 1: got %g", protocol.ErrInvalid, a.info.ID, j.req.Adapters[i].Scale)
+		if a.info.Virtual > 0 && j.Req.Adapters[i].Scale != 1 {
+			return fmt.Errorf("engine: %w: adapter %q is a soft prompt, which has no scale but 1: got %g", protocol.ErrInvalid, a.info.ID, j.Req.Adapters[i].Scale)
 		}
 		n += a.info.Virtual
 	}
 	if n == 0 {
 		return nil
 	}
-	tokens, room := n+len(j.req.PromptIDs), l.size.Context
+	tokens, room := n+len(j.Req.PromptIDs), l.size.Context
 	if j.scoring {
-		tokens, room = n+j.branches[0].history(), room+1
+		tokens, room = n+j.branches[0].History(), room+1
 	}
 	if tokens >= room {
 		return fmt.Errorf("engine: %w: %d tokens behind %d virtual ones of soft prompts; with at least one for the answer the context holds %d",
 			protocol.ErrContextLength, tokens-n, n, l.size.Context)
 	}
-	ids := make([]int32, 0, n+len(j.req.PromptIDs))
-	for i := range n {
-		ids = append(ids, int32(-1-i))
-	}
-	j.req.PromptIDs, j.virtual = append(ids, j.req.PromptIDs...), n
-	if j.scoring {
+	if j.scoring || j.sum != nil {
+		j.PrependIDs(n)
 		return nil
 	}
-	j.limit = min(j.limit, l.size.Context-len(j.req.PromptIDs))
-	if err := j.fitThoughts(); err != nil {
-		return fmt.Errorf("%w beside the virtual tokens of soft prompts", err)
-	}
-	for _, b := range j.branches {
-		if b.form != nil && b.finish == "" {
-			if err := b.form.Shorten(j.limit - len(b.ids)); err != nil {
-				return fmt.Errorf("engine: %w: %w beside the virtual tokens of soft prompts", protocol.ErrContextLength, err)
-			}
-		}
-		if b.finish == "" && len(b.ids) >= j.limit { // what an earlier attempt generated fills the context
-			b.end(backend.FinishLength)
-		}
-	}
-	return nil
+	return j.Prepend(n, l.size.Context)
 }
 
 // release frees an adapter that is to leave and has no users.

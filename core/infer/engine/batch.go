@@ -85,7 +85,7 @@ func (l *loop) form() bool {
 	}
 	l.speculate(b.units, left == 0)
 	for _, u := range b.units {
-		u.b.guess.taken = l.withinBorder(u.job, u.b.history(), u.b.guess.taken)
+		u.b.guess.taken = l.withinBorder(u.job, u.b.History(), u.b.guess.taken)
 		l.add(u, 1)
 		l.addDraft(u.b)
 	}
@@ -127,19 +127,19 @@ func (l *loop) byTurns(prompts []unit) {
 	read := func(u unit) uint64 {
 		last := uint64(0)
 		for _, j := range l.running {
-			if j.req.Client == u.job.req.Client {
+			if j.Req.Client == u.job.Req.Client {
 				last = max(last, j.read)
 			}
 		}
 		return last
 	}
 	slices.SortStableFunc(prompts, func(a, b unit) int {
-		if a.job.req.Client != b.job.req.Client {
+		if a.job.Req.Client != b.job.Req.Client {
 			if c := cmp.Compare(read(a), read(b)); c != 0 {
 				return c
 			}
 		}
-		return cmp.Compare(b.job.req.Priority, a.job.req.Priority)
+		return cmp.Compare(b.job.Req.Priority, a.job.Req.Priority)
 	})
 }
 
@@ -160,7 +160,7 @@ func (l *loop) add(u unit, n int) int {
 			r.Sum = u.job.sum
 		}
 		if u.b == nil {
-			r.Token = u.job.req.PromptIDs[i]
+			r.Token = u.job.Req.PromptIDs[i]
 		} else {
 			r.Token = u.b.Token(i)
 			if u.b.wanted(i) {

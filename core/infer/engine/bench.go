@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"edged/core/infer/engine/answer"
 	"edged/core/infer/engine/pace"
 	"edged/core/protocol"
 	"edged/core/protocol/backend"
@@ -124,7 +125,7 @@ func (e *Engine) Bench(ctx context.Context, req backend.BenchRequest, progress f
 // bench is one measurement.
 type bench struct {
 	m   *loaded
-	v   *vocabulary
+	v   *answer.Vocabulary
 	req backend.BenchRequest // defaults filled in
 }
 
@@ -289,9 +290,9 @@ func (b *bench) streams(ctx context.Context, repeat, gen int) (tps, wait float64
 		for i, at := range j.times[1:] {
 			gap := seconds(at.Sub(j.times[i]))
 			switch {
-			case !at.After(reader.arrived):
+			case !at.After(reader.Times.Arrived):
 				usual = append(usual, gap)
-			case !j.times[i].After(reader.first):
+			case !j.times[i].After(reader.Times.First):
 				longest = max(longest, gap)
 			}
 		}
@@ -336,7 +337,7 @@ func (b *bench) crowd(ctx context.Context, repeat, gen, reads int, adapters []ba
 				case <-due:
 				case <-ctx.Done():
 				}
-				j.arrived = time.Now()
+				j.Times.Arrived = time.Now()
 			}
 			tokens := 0
 			errs <- b.m.loop.follow(ctx, j, func(ev backend.Event) error {
@@ -374,7 +375,7 @@ func (b *bench) random(number, n int) []int32 {
 	r := rand.New(rand.NewPCG(uint64(number), 0x65646765642d6265)) //nolint:gosec // nothing is kept secret by it
 	out := make([]int32, n)
 	for i := range out {
-		out[i] = r.Int32N(int32(b.v.limit))
+		out[i] = r.Int32N(int32(b.v.Limit()))
 	}
 	return out
 }

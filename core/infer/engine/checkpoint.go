@@ -14,17 +14,17 @@ import (
 const checkpointPages = 16
 
 // lastPage is the last page end within a prompt before its last token.
-func (l *loop) lastPage(j *job) int { return (len(j.req.PromptIDs) - 1) / l.size.Page * l.size.Page }
+func (l *loop) lastPage(j *job) int { return (len(j.Req.PromptIDs) - 1) / l.size.Page * l.size.Page }
 
 // lay lays down where checkpoints of a job's prompt are due, and which of them are written to disk though nobody came back to them yet.
 func (l *loop) lay(j *job) {
 	if !l.model.Fixed() || l.prefixes == nil || j.private {
 		return
 	}
-	end, page, grid := len(j.req.PromptIDs)-1, l.size.Page, checkpointPages*l.size.Page
+	end, page, grid := len(j.Req.PromptIDs)-1, l.size.Page, checkpointPages*l.size.Page
 	last := l.lastPage(j)
 	var borders []int
-	for _, b := range j.req.Borders {
+	for _, b := range j.Req.Borders {
 		if n := int(b); n >= page && n < end && (len(borders) == 0 || n > borders[len(borders)-1]) {
 			borders = append(borders, n)
 		}
@@ -46,7 +46,7 @@ func (l *loop) lay(j *job) {
 	if k > 1 {
 		j.lasting = append(j.lasting, borders[0])
 	}
-	if k == 0 || borders[k-1] < last-page || slices.Contains(j.lasting, last) || j.req.Pin != "" {
+	if k == 0 || borders[k-1] < last-page || slices.Contains(j.lasting, last) || j.Req.Pin != "" {
 		j.points = append(j.points, last)
 	}
 	near := func(n, before int) bool { // a border serves as well

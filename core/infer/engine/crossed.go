@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"edged/core/infer/beam"
+	"edged/core/infer/engine/answer"
 	"edged/core/infer/kv"
 	"edged/core/infer/sample"
 	"edged/core/infer/transformer"
@@ -208,7 +209,7 @@ func searched(s *beam.Settings, by *backend.Search) error {
 
 // generate runs one request. Beams are for requests without a temperature, and their answers are not streamed: which one wins is
 // known at the end.
-func (c *crossed) generate(ctx context.Context, req backend.Request, v *vocabulary, size sizes, emit func(backend.Event) error) error {
+func (c *crossed) generate(ctx context.Context, req backend.Request, v *answer.Vocabulary, size sizes, emit func(backend.Event) error) error {
 	for _, no := range []struct {
 		name string
 		set  bool
@@ -225,14 +226,14 @@ func (c *crossed) generate(ctx context.Context, req backend.Request, v *vocabula
 	if err != nil {
 		return err
 	}
-	j.limit = s.Max - 1
+	j.Limit = s.Max - 1
 	select {
 	case c.turn <- struct{}{}:
 		defer func() { <-c.turn }()
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	j.started = time.Now()
+	j.Times.Started = time.Now()
 	if s.Beams > 1 {
 		err = c.best(ctx, j, s)
 	} else {
@@ -253,24 +254,24 @@ func (c *crossed) best(ctx context.Context, j *job, s *beam.Settings) error {
 	if err != nil {
 		return err
 	}
-	j.first = time.Now()
+	j.Times.First = time.Now()
 	for i, b := range j.branches {
-		given := len(b.ids) // by an earlier attempt, which searched alike
-		b.score = &answers[i].Score
+		given := len(b.IDs) // by an earlier attempt, which searched alike
+		b.Score = &answers[i].Score
 		for k, id := range answers[i].IDs {
-			if k < given || b.finish != "" {
+			if k < given || b.Finish != "" {
 				continue
 			}
-			b.steps++
-			if !j.req.IgnoreEOS && slices.Contains(s.EOS, id) || slices.Contains(j.req.StopIDs, id) {
-				b.ender = &id
-				b.end(backend.FinishStop)
-			} else if err := b.accept(id); err != nil {
+			b.Steps++
+			if !j.Req.IgnoreEOS && slices.Contains(s.EOS, id) || slices.Contains(j.Req.StopIDs, id) {
+				b.Ender = &id
+				b.End(backend.FinishStop)
+			} else if err := b.Accept(id); err != nil {
 				return err
 			}
 		}
-		if b.finish == "" {
-			b.end(backend.FinishLength)
+		if b.Finish == "" {
+			b.End(backend.FinishLength)
 		}
 	}
 	return nil
@@ -284,9 +285,9 @@ func (c *crossed) each(ctx context.Context, j *job, s *beam.Settings, emit func(
 	}
 	defer c.free(text)
 	for _, b := range j.branches {
-		known := slices.Concat(b.ids, j.req.ForcedIDs[min(len(b.ids), len(j.req.ForcedIDs)):])
-		given := len(b.ids)
-		if b.finish != "" {
+		known := slices.Concat(b.IDs, j.Req.ForcedIDs[min(len(b.IDs), len(j.Req.ForcedIDs)):])
+		given := len(b.IDs)
+		if b.Finish != "" {
 			continue
 		}
 		err := c.follow(ctx, s, text, func(logits []float32, ids []int32) (int32, error) {
@@ -294,29 +295,29 @@ func (c *crossed) each(ctx context.Context, j *job, s *beam.Settings, emit func(
 				return known[n], nil
 			}
 			return c.sampler.Next(&sample.Step{
-				Logits: logits, Limit: j.vocab.limit, Params: &j.params, Prompt: j.req.PromptIDs, Generated: ids, Choice: b.index, Index: len(ids),
+				Logits: logits, Limit: j.Vocab.Limit(), Params: &j.Params, Prompt: j.Req.PromptIDs, Generated: ids, Choice: b.Index, Index: len(ids),
 			})
 		}, func(id int32) (bool, error) {
 			if given > 0 {
 				given--
 				return true, nil
 			}
-			if j.first.IsZero() {
-				j.first = time.Now()
+			if j.Times.First.IsZero() {
+				j.Times.First = time.Now()
 			}
-			b.steps++
-			if !j.req.IgnoreEOS && (j.vocab.isEOG(id) || slices.Contains(s.EOS, id)) || slices.Contains(j.req.StopIDs, id) {
-				b.ender = &id
-				b.end(backend.FinishStop)
-			} else if err := b.accept(id); err != nil {
+			b.Steps++
+			if !j.Req.IgnoreEOS && (j.Vocab.IsEOG(id) || slices.Contains(s.EOS, id)) || slices.Contains(j.Req.StopIDs, id) {
+				b.Ender = &id
+				b.End(backend.FinishStop)
+			} else if err := b.Accept(id); err != nil {
 				return false, err
 			}
-			if ev, ok := b.release(); ok {
+			if ev, ok := b.Release(); ok {
 				if err := emit(ev); err != nil {
 					return false, err
 				}
 			}
-			return b.finish == "", nil
+			return b.Finish == "", nil
 		})
 		if err != nil {
 			return err

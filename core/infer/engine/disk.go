@@ -204,10 +204,10 @@ func (d *disk) name(j *job) {
 	}
 	n := pagestore.Root(d.key + "\n" + j.setOf(j.stretched))
 	var scratch []byte
-	full := len(j.req.PromptIDs) / d.page
+	full := len(j.Req.PromptIDs) / d.page
 	j.names = make([]pagestore.Name, full)
 	for i := range full {
-		n, scratch = n.Next(j.req.PromptIDs[i*d.page:(i+1)*d.page], scratch)
+		n, scratch = n.Next(j.Req.PromptIDs[i*d.page:(i+1)*d.page], scratch)
 		j.names[i] = n
 	}
 	j.used = d.store.Tick()
@@ -220,7 +220,7 @@ func (l *loop) recall(j *job) {
 	if d == nil || j.private {
 		return
 	}
-	s, limit := j.front(), len(j.req.PromptIDs)-1
+	s, limit := j.front(), len(j.Req.PromptIDs)-1
 	if s == nil {
 		return
 	}
@@ -258,7 +258,7 @@ func (l *loop) fetch(f *fetch) {
 	d := l.disk
 	for i, name := range f.names {
 		at := (f.from + i) * d.page
-		f.tokens = append(f.tokens, f.job.req.PromptIDs[at:at+d.page])
+		f.tokens = append(f.tokens, f.job.Req.PromptIDs[at:at+d.page])
 		f.pages = append(f.pages, l.model.Take())
 		d.fetching[name] = f
 	}
@@ -341,8 +341,8 @@ func (d *disk) enqueue(l *loop, j *job, s compute.Seq) {
 
 // enqueuePage queues a page that is worth it; false: the queue is full.
 func (d *disk) enqueuePage(l *loop, j *job, s saving) bool {
-	again := s.depth < j.found || j.req.Pin != ""
-	if !again && len(j.req.PromptIDs) < d.least || d.store.Has(s.name) {
+	again := s.depth < j.found || j.Req.Pin != ""
+	if !again && len(j.Req.PromptIDs) < d.least || d.store.Has(s.name) {
 		return true
 	}
 	if len(d.queue) >= l.model.TotalPages() {

@@ -45,7 +45,7 @@ func (l *loop) recallState(j *job, s compute.Seq, limit int) {
 		case n < s.Len()+d.page:
 			return // nothing that would be worth it follows
 		}
-		rest := j.req.PromptIDs[n-e.Rest : n]
+		rest := j.Req.PromptIDs[n-e.Rest : n]
 		name := j.names[e.Depth-1].State(rest)
 		if !d.store.Has(name) {
 			continue
@@ -165,16 +165,16 @@ func (d *disk) enqueueStates(l *loop, j *job, page int32, i int) {
 		if c.N == d.page {
 			depth++
 		}
-		if n > len(j.req.PromptIDs) || depth == 0 || depth > len(j.names) {
+		if n > len(j.Req.PromptIDs) || depth == 0 || depth > len(j.names) {
 			continue
 		}
-		again := n == j.resumed || j.req.Pin != "" && n == l.lastPage(j)
-		if !again && (len(j.req.PromptIDs) < d.least || !slices.Contains(j.lasting, n) && !d.cheap(l, n-j.stateSaved)) {
+		again := n == j.resumed || j.Req.Pin != "" && n == l.lastPage(j)
+		if !again && (len(j.Req.PromptIDs) < d.least || !slices.Contains(j.lasting, n) && !d.cheap(l, n-j.stateSaved)) {
 			continue
 		}
 		j.stateSaved = max(j.stateSaved, n)
 		s := saving{page: page, made: made, rest: c.N, depth: depth, at: j.used, half: !again}
-		s.name = j.names[depth-1].State(j.req.PromptIDs[depth*d.page : n])
+		s.name = j.names[depth-1].State(j.Req.PromptIDs[depth*d.page : n])
 		if d.store.Has(s.name) {
 			d.store.Touch([]pagestore.Name{s.name}, j.used)
 			continue

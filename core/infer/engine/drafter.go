@@ -105,8 +105,8 @@ func (d *drafter) read(b *branch) bool {
 		g.seq = d.model.NewSeq()
 	}
 	// Virtual tokens of soft prompts are none of its own: its positions begin behind them.
-	virtual := b.job.virtual
-	to := b.history() - virtual
+	virtual := b.job.Virtual
+	to := b.History() - virtual
 	if to > d.size.Context || len(d.ready) == d.size.Sequences {
 		return false
 	}
@@ -125,12 +125,12 @@ func (d *drafter) read(b *branch) bool {
 // draw adds a guess to those of a branch; false: nothing follows it.
 func (d *drafter) draw(b *branch, logits []float32) bool {
 	g, j := &b.guess, b.job
-	d.ids = append(append(d.ids[:0], b.ids...), g.ids...)
+	d.ids = append(append(d.ids[:0], b.IDs...), g.ids...)
 	id, err := d.sampler.Next(&sample.Step{
-		Logits: logits, Limit: min(j.vocab.limit, d.size.Rows), Params: &j.params,
-		Prompt: j.req.PromptIDs[j.virtual:], Generated: d.ids, Choice: b.index, Index: len(d.ids),
+		Logits: logits, Limit: min(j.Vocab.Limit(), d.size.Rows), Params: &j.Params,
+		Prompt: j.Req.PromptIDs[j.Virtual:], Generated: d.ids, Choice: b.Index, Index: len(d.ids),
 	})
-	if err != nil || !j.req.IgnoreEOS && j.vocab.isEOG(id) {
+	if err != nil || !j.Req.IgnoreEOS && j.Vocab.IsEOG(id) {
 		return false
 	}
 	g.ids = append(g.ids, id)

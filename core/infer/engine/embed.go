@@ -86,8 +86,8 @@ func (l *loop) embed() {
 		if j.sum == nil {
 			continue
 		}
-		if b := j.branches[0]; b.seq != nil && b.seq.Len() == len(j.req.PromptIDs) {
-			b.finish = backend.FinishStop
+		if b := j.branches[0]; b.seq != nil && b.seq.Len() == len(j.Req.PromptIDs) {
+			b.Finish = backend.FinishStop
 			b.drop()
 		}
 	}

@@ -66,10 +66,11 @@
 //	adapters, proof, activate                       adapters: loading, proving, switching on
 //	speculate, schedule, share                      guesses; who runs, who waits, who is preempted; whose turn it is
 //	disk, reuse, stretch, drafter, lookup, crossed  prefixes on disk and in memory, positions, sources of guesses, encoder-decoders
-//	leave, checkpoint, request, form                a request: its end, its state, its answer, its grammar
-//	mailbox, vocabulary, features, machine
+//	leave, checkpoint, request                      a request: its end, its state, its branches
+//	mailbox, features, machine
 //
-// Packages below it: compute (the network as the engine sees it) and pace (how long turns take).
+// Packages below it: answer (what a request may be answered with, and its text so far), compute (the network as the engine sees
+// it), and pace (how long turns take).
 package engine
 
 import (
@@ -81,6 +82,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"edged/core/infer/engine/answer"
 	"edged/core/infer/engine/compute"
 	"edged/core/infer/transformer"
 	"edged/core/model/arch"
@@ -130,7 +132,7 @@ type loaded struct {
 	loop      *loop
 	logits    *mmap.Mapping // nil in tests
 	tiles     *tile.File    // nil: none
-	vocab     atomic.Pointer[vocabulary]
+	vocab     atomic.Pointer[answer.Vocabulary]
 	headEOG   []int32 // end-of-generation ids that the model's files name
 }
 
@@ -225,12 +227,12 @@ func (e *Engine) SetVocabulary(ctx context.Context, v backend.Vocabulary) error 
 	if err != nil {
 		return err
 	}
-	packed, err := newVocabulary(v, m.size.Rows, m.headEOG)
+	packed, err := answer.NewVocabulary(v, m.size.Rows, m.headEOG)
 	if err != nil {
 		return err
 	}
 	m.vocab.Store(packed)
-	e.opt.Log.InfoContext(ctx, "vocabulary set", "tokens", len(packed.ends), "rows", m.size.Rows, "eog", packed.eog)
+	e.opt.Log.InfoContext(ctx, "vocabulary set", "tokens", packed.Len(), "rows", m.size.Rows, "eog", packed.EOG())
 	return nil
 }
 
@@ -303,7 +305,7 @@ func (e *Engine) Score(ctx context.Context, req backend.ScoreRequest) ([]backend
 		if err != nil {
 			return nil, err
 		}
-		if len(list) < 2 {
+		if j == nil {
 			continue
 		}
 		err = m.loop.follow(ctx, j, func(ev backend.Event) error {

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"edged/core/infer/engine/answer"
 	"edged/core/infer/engine/compute"
 	"edged/core/infer/kv"
 	"edged/core/infer/sample"
@@ -536,15 +537,15 @@ func serve(t *testing.T, options ...option) (*Engine, *fake) {
 	return e, f
 }
 
-// answer is all that came of a request.
-type answer struct {
+// reply is all that came of a request.
+type reply struct {
 	events []backend.Event
 	last   backend.Event
 	err    error
 }
 
-func generate(ctx context.Context, e *Engine, req backend.Request) answer {
-	var a answer
+func generate(ctx context.Context, e *Engine, req backend.Request) reply {
+	var a reply
 	a.err = e.Generate(ctx, req, func(ev backend.Event) error {
 		a.events = append(a.events, ev)
 		if ev.Done {
@@ -556,7 +557,7 @@ func generate(ctx context.Context, e *Engine, req backend.Request) answer {
 }
 
 // must is generate where nothing may go wrong; it checks what every answer has to keep.
-func must(t *testing.T, e *Engine, req backend.Request) answer {
+func must(t *testing.T, e *Engine, req backend.Request) reply {
 	t.Helper()
 	a := generate(t.Context(), e, req)
 	if a.err != nil {
@@ -566,7 +567,7 @@ func must(t *testing.T, e *Engine, req backend.Request) answer {
 	return a
 }
 
-func check(t *testing.T, req backend.Request, a answer) {
+func check(t *testing.T, req backend.Request, a reply) {
 	t.Helper()
 	if len(a.last.Choices) != max(req.N, 1) {
 		t.Fatalf("%s: %d choices", req.ID, len(a.last.Choices))
@@ -627,7 +628,7 @@ func check(t *testing.T, req backend.Request, a answer) {
 func reference(t *testing.T, req backend.Request, choice, limit int) (ids []int32, logprobs []float32, total float64) {
 	t.Helper()
 	var s sample.Sampler
-	p := samplingParams(req.Sampling)
+	p := answer.SamplingParams(req.Sampling)
 	state := uint64(0)
 	for _, id := range req.PromptIDs {
 		state = next(state, id, nil)

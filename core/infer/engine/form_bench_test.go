@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"edged/core/infer/engine/compute"
+	"edged/core/infer/engine/answer"
 	"edged/core/infer/grammar"
 	"edged/core/infer/sample"
 	"edged/core/protocol/backend"
@@ -76,7 +76,7 @@ func measureForm(b *testing.B, m *bench, text string, s backend.Sampling, first 
 		if err != nil {
 			b.Fatal(err)
 		}
-		return seconds(t.Decode) / float64(len(j.branches[0].ids)-1)
+		return seconds(t.Decode) / float64(len(j.branches[0].IDs)-1)
 	}
 	one(0, "")
 	if !first {
@@ -113,19 +113,19 @@ func BenchmarkFormSteps(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	v, err := newVocabulary(words, len(words.Pieces), nil)
+	v, err := answer.NewVocabulary(words, len(words.Pieces), nil)
 	if err != nil {
 		b.Fatal(err)
 	}
 	rng := rand.New(rand.NewPCG(1, 2))
-	rows := make([]want, 8) // as a model gives them
-	for i := range rows {
-		rows[i].logits = make([]float32, v.limit)
-		for k := range rows[i].logits {
-			rows[i].logits[k] = float32(2 * rng.NormFloat64())
+	logits, peaks := make([][]float32, 8), make([][]float32, 8) // as a model gives them
+	for i := range logits {
+		logits[i] = make([]float32, v.Limit())
+		for k := range logits[i] {
+			logits[i][k] = float32(2 * rng.NormFloat64())
 		}
-		rows[i].peaks = make([]float32, (v.limit+sample.PeakLen-1)/sample.PeakLen)
-		sample.Peaks(rows[i].peaks, rows[i].logits)
+		peaks[i] = make([]float32, (v.Limit()+sample.PeakLen-1)/sample.PeakLen)
+		sample.Peaks(peaks[i], logits[i])
 	}
 	const tokens = 64
 	for _, s := range []backend.Sampling{{}, {Temperature: 0.7, TopK: 40, TopP: 0.95}} {
@@ -135,7 +135,7 @@ func BenchmarkFormSteps(b *testing.B) {
 					continue
 				}
 				b.Run(fmt.Sprintf("temperature=%v/%s/%s", s.Temperature, name, kind), func(b *testing.B) {
-					l := &loop{}
+					var d answer.Drawer
 					drawn := 0
 					var took, longest time.Duration
 					for i := 0; b.Loop(); i++ {
@@ -148,21 +148,19 @@ func BenchmarkFormSteps(b *testing.B) {
 						if kind == "limited" {
 							req.MaxTokens = tokens
 						}
-						j, err := newJob(b.Context(), req, v, sizes{Sizes: compute.Sizes{Rows: v.limit, Context: 1000}})
+						a, err := answer.New(b.Context(), req, v, v.Limit(), 1000)
 						if err != nil {
 							b.Fatal(err)
 						}
-						br := j.branches[0]
-						for n := 0; n < tokens && br.finish == ""; n++ {
+						c := a.Choices[0]
+						for n := 0; n < tokens && c.Finish == ""; n++ {
 							began := time.Now()
-							id, err := l.draw(br, rows[(i+n)%len(rows)], len(br.ids))
+							row := (i + n) % len(logits)
+							id, err := d.Draw(c, logits[row], peaks[row], len(c.IDs))
 							if err != nil {
 								b.Fatal(err)
 							}
-							if err := br.accept(id); err != nil {
-								b.Fatal(err)
-							}
-							if _, err := br.acceptForced(); err != nil {
+							if _, err := d.Take(c, id, logits[row], 0); err != nil {
 								b.Fatal(err)
 							}
 							step := time.Since(began)

@@ -50,7 +50,7 @@ func TestGrammar(t *testing.T) {
 }
 
 // streamed is the text of the first choice's events.
-func streamed(a answer) string {
+func streamed(a reply) string {
 	var out strings.Builder
 	for _, ev := range a.events {
 		if ev.Index == 0 {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"edged/core/infer/engine/answer"
 	"edged/core/infer/engine/compute"
 	"edged/core/infer/sample"
 	"edged/core/model/gguf"
@@ -34,7 +35,7 @@ import (
 func softly(t *testing.T, req backend.Request, virtual, limit int, uses []compute.Use) []int32 {
 	t.Helper()
 	var s sample.Sampler
-	p := samplingParams(req.Sampling)
+	p := answer.SamplingParams(req.Sampling)
 	state := uint64(0)
 	for i := range virtual {
 		state = next(state, int32(-1-i), uses)

@@ -9,7 +9,7 @@ import (
 
 // fail ends a job with its own error.
 func (l *loop) fail(j *job, err error) {
-	l.log.Warn("request failed", "request_id", j.req.ID, "err", err)
+	l.log.Warn("request failed", "request_id", j.Req.ID, "err", err)
 	l.leave(j)
 	j.out.close(err)
 }

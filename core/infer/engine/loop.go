@@ -10,10 +10,10 @@ import (
 	"sync"
 	"time"
 
+	"edged/core/infer/engine/answer"
 	"edged/core/infer/engine/compute"
 	"edged/core/infer/engine/pace"
 	"edged/core/infer/kv"
-	"edged/core/infer/sample"
 	"edged/core/infer/transformer"
 	"edged/core/protocol"
 	"edged/core/protocol/backend"
@@ -45,10 +45,9 @@ type loop struct {
 	adapters    map[string]*adapter
 	proofs      []*proof // of adapters that are to come in
 	crowded     bool     // proofs wait for a turn, since pages were short
-	sampler     sample.Sampler
-	top         []sample.Alternative // scratch
-	logits      []float32            // (size.logits, size.rows)
-	peaks       []float32            // (size.logits, size.peaks)
+	drawer      answer.Drawer
+	logits      []float32 // (size.logits, size.rows)
+	peaks       []float32 // (size.logits, size.peaks)
 	batch       batch
 	pace        pace.Estimator
 	drafts      speculator
@@ -220,11 +219,11 @@ func (l *loop) submit(j *job) {
 	}
 	l.arrivals++
 	j.order = l.arrivals
-	l.count.ConstrainedTokens += uint64(j.decided)
-	l.count.DecidedTokens += uint64(j.decided)
+	l.count.ConstrainedTokens += uint64(j.Decided)
+	l.count.DecidedTokens += uint64(j.Decided)
 	if j.done() { // all that was asked for is in GeneratedIDs, or the grammar leaves no choice
 		for _, b := range j.branches {
-			if ev, ok := b.release(); ok {
+			if ev, ok := b.Release(); ok {
 				j.out.put(ev)
 			}
 		}
@@ -308,7 +307,7 @@ func (l *loop) turn() {
 
 // progress tells how much of a prompt is computed.
 func (l *loop) progress(j *job) {
-	prompt := len(j.req.PromptIDs)
+	prompt := len(j.Req.PromptIDs)
 	if j.scoring || j.sum != nil || j.reported == prompt {
 		return
 	}

@@ -21,7 +21,7 @@ import (
 )
 
 // follows holds an answer against the plainest way to compute it.
-func follows(t *testing.T, req backend.Request, a answer) {
+func follows(t *testing.T, req backend.Request, a reply) {
 	t.Helper()
 	for i, c := range a.last.Choices {
 		ids, logprobs, _ := reference(t, req, i, req.MaxTokens)
@@ -279,7 +279,7 @@ func TestPrefixOfAdapters(t *testing.T) {
 		return r
 	}
 	// truth is an engine that keeps nothing.
-	truth := func(r backend.Request, contents map[string]uint64) answer {
+	truth := func(r backend.Request, contents map[string]uint64) reply {
 		cold, double := serve(t, withSize(func(s *sizes) { s.forgets = true }))
 		c, err := cold.current()
 		if err != nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 
+	"edged/core/infer/engine/answer"
 	"edged/core/infer/sample"
 	"edged/core/infer/transformer"
 	"edged/core/model/arch"
@@ -166,8 +167,8 @@ func (e *Engine) Fill(ctx context.Context, req backend.FillRequest) ([][][]backe
 	}
 	top := cmp.Or(req.Top, defaultGuesses)
 	switch {
-	case top < 0 || top > maxTop:
-		return nil, fmt.Errorf("engine: fill: %w: top: %d: want 1 to %d", protocol.ErrInvalid, req.Top, maxTop)
+	case top < 0 || top > answer.MaxTop:
+		return nil, fmt.Errorf("engine: fill: %w: top: %d: want 1 to %d", protocol.ErrInvalid, req.Top, answer.MaxTop)
 	case len(req.Positions) != len(req.Lists):
 		return nil, fmt.Errorf("engine: fill: %w: positions: %d lists for %d texts", protocol.ErrInvalid, len(req.Positions), len(req.Lists))
 	}

@@ -24,7 +24,7 @@ func (l *loop) reuse() {
 			continue
 		}
 		if j.root != nil {
-			l.skip(j, j.root, j, len(j.req.PromptIDs)-1)
+			l.skip(j, j.root, j, len(j.Req.PromptIDs)-1)
 			l.fork(j) // it may be complete now
 		}
 		for _, b := range j.branches {
@@ -51,7 +51,7 @@ func (l *loop) skip(j *job, s compute.Seq, h kv.History, limit int) {
 		j.hit = true
 		l.count.PrefixHits++
 	}
-	if prompt := len(j.req.PromptIDs); j.preemptions == 0 && (s == j.root || len(j.branches) == 1) && from < prompt {
+	if prompt := len(j.Req.PromptIDs); j.preemptions == 0 && (s == j.root || len(j.branches) == 1) && from < prompt {
 		j.cached += min(from+n, prompt) - from
 	}
 }
@@ -77,7 +77,7 @@ func (l *loop) keep() {
 // goes there in any case.
 func (l *loop) retire(b *branch, n int) {
 	if l.prefixes != nil && !b.job.private {
-		n = min(n, b.history())
+		n = min(n, b.History())
 		b.seq.Checkpoint()
 		if b.guess.taken > 0 || l.model.Fixed() {
 			n = b.seq.Truncate(n) // of a sequence with a fixed state to its last checkpoint
@@ -127,15 +127,15 @@ func (l *loop) spoil(j *job, err error) {
 // pin keeps the full pages of a finished job's prompt where it asked for it: a sequence that computes nothing holds them, so
 // that they are no more idle than those of a request that runs.
 func (l *loop) pin(j *job) {
-	if j.req.Pin == "" || j.private || l.prefixes == nil {
+	if j.Req.Pin == "" || j.private || l.prefixes == nil {
 		return
 	}
-	if old := l.pins[j.req.Pin]; old != nil {
+	if old := l.pins[j.Req.Pin]; old != nil {
 		old.Free()
-		delete(l.pins, j.req.Pin)
+		delete(l.pins, j.Req.Pin)
 	}
-	s := l.sequence(j, len(j.req.PromptIDs))
-	full := len(j.req.PromptIDs) / l.size.Page * l.size.Page
+	s := l.sequence(j, len(j.Req.PromptIDs))
+	full := len(j.Req.PromptIDs) / l.size.Page * l.size.Page
 	if l.model.Fixed() {
 		full = l.lastPage(j)
 	}
@@ -147,11 +147,11 @@ func (l *loop) pin(j *job) {
 	}
 	if most := l.model.TotalPages() - l.pages(l.size.Context); n > most || s.Len() < full || !l.statesFor(leastStates) {
 		s.Free()
-		l.log.Warn("a prefix is not pinned: one whole conversation has to fit beside all that are", "request_id", j.req.ID,
-			"tokens", len(j.req.PromptIDs), "pages", n, "pages_left", max(most, 0))
+		l.log.Warn("a prefix is not pinned: one whole conversation has to fit beside all that are", "request_id", j.Req.ID,
+			"tokens", len(j.Req.PromptIDs), "pages", n, "pages_left", max(most, 0))
 		return
 	}
-	l.pins[j.req.Pin] = s
+	l.pins[j.Req.Pin] = s
 }
 
 // unpin gives all pinned prefixes back.
@@ -181,7 +181,7 @@ func (j *job) describe() {
 		if a.info.SHA256 == "" {
 			j.private = true
 		}
-		set = fmt.Appendf(set, "adapter %q scale %08x", a.info.SHA256, math.Float32bits(j.req.Adapters[i].Scale))
+		set = fmt.Appendf(set, "adapter %q scale %08x", a.info.SHA256, math.Float32bits(j.Req.Adapters[i].Scale))
 		if len(a.invocation) > 0 {
 			set = fmt.Appendf(set, " from %d", j.active[i])
 		}
@@ -191,12 +191,12 @@ func (j *job) describe() {
 }
 
 // token makes the prompt a history.
-func (j *job) Token(i int) int32 { return j.req.PromptIDs[i] }
+func (j *job) Token(i int) int32 { return j.Req.PromptIDs[i] }
 
 // first is the first token whose row has to be computed, whatever is known: its logits are wanted.
 func (b *branch) first() int {
-	if b.job.req.Logprobs {
-		return len(b.job.req.PromptIDs) - 1 + len(b.logprobs)
+	if b.job.Req.Logprobs {
+		return len(b.job.Req.PromptIDs) - 1 + len(b.Logprobs)
 	}
-	return b.history() - 1
+	return b.History() - 1
 }

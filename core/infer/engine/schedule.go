@@ -44,8 +44,8 @@ func (l *loop) admit() {
 		l.waiting = slices.Delete(l.waiting, next, next+1)
 		at, _ := slices.BinarySearchFunc(l.running, j, precedence)
 		l.running = slices.Insert(l.running, at, j)
-		if j.started.IsZero() {
-			j.started = time.Now()
+		if j.Times.Started.IsZero() {
+			j.Times.Started = time.Now()
 		}
 		l.start(j)
 		l.recall(j)
@@ -66,16 +66,16 @@ func (l *loop) fits(j *job) bool {
 		return false
 	}
 	short := l.pagesOf(j) + active - (l.available() - l.promised())
-	return short <= 0 || short <= l.shared(j, j, len(j.req.PromptIDs)-1)
+	return short <= 0 || short <= l.shared(j, j, len(j.Req.PromptIDs)-1)
 }
 
 // pagesOf is the number of pages that a job which holds none will take soon.
 func (l *loop) pagesOf(j *job) int {
-	whole := len(j.req.PromptIDs) / l.size.Page // what branches share
+	whole := len(j.Req.PromptIDs) / l.size.Page // what branches share
 	n := 0
 	for _, b := range j.branches {
 		if b.live() {
-			n += l.pages(b.history()+1) - whole
+			n += l.pages(b.History()+1) - whole
 		}
 	}
 	return n + whole
@@ -92,14 +92,14 @@ func (l *loop) promised() int {
 func (l *loop) start(j *job) {
 	clear(j.sum) // it may have been set aside
 	l.lay(j)
-	if j.alive() > 1 && len(j.req.PromptIDs) > 1 {
-		j.root = l.sequence(j, len(j.req.PromptIDs))
+	if j.alive() > 1 && len(j.Req.PromptIDs) > 1 {
+		j.root = l.sequence(j, len(j.Req.PromptIDs))
 		return
 	}
 	j.forked = true
 	for _, b := range j.branches {
 		if b.live() {
-			b.seq = l.sequence(j, b.history())
+			b.seq = l.sequence(j, b.History())
 		}
 	}
 }
@@ -107,7 +107,7 @@ func (l *loop) start(j *job) {
 // fork gives the branches of a job their sequences as soon as the root is computed: the prompt without its last token,
 // whose logits each branch then computes for itself, the same for all.
 func (l *loop) fork(j *job) {
-	if j.root == nil || j.root.Len() < len(j.req.PromptIDs)-1 {
+	if j.root == nil || j.root.Len() < len(j.Req.PromptIDs)-1 {
 		return
 	}
 	root := j.root
@@ -138,7 +138,7 @@ func (l *loop) makeRoom() {
 		return
 	}
 	l.fail(j, fmt.Errorf("engine: %w: the pool of %d KV pages does not hold the %d tokens of one sequence",
-		protocol.ErrNoMemory, l.model.TotalPages(), j.branches[0].history()))
+		protocol.ErrNoMemory, l.model.TotalPages(), j.branches[0].History()))
 }
 
 // preempt takes a running job's pages and puts it into the queue again.
@@ -148,7 +148,7 @@ func (l *loop) preempt(j *job) {
 	l.enqueue(j)
 	l.preemptions++
 	if j.preemptions++; j.preemptions == 1 {
-		l.log.Info("request set aside: no free pages", "request_id", j.req.ID, "tokens", j.branches[0].history())
+		l.log.Info("request set aside: no free pages", "request_id", j.Req.ID, "tokens", j.branches[0].History())
 	}
 }
 
@@ -171,12 +171,12 @@ func (l *loop) restart(j *job) {
 			if !l.statesFor(active + 1) {
 				return
 			}
-			short := l.pages(b.history()+1) + active - (l.available() - l.promised())
+			short := l.pages(b.History()+1) + active - (l.available() - l.promised())
 			if short > 0 && short > l.shared(j, b, b.first()) {
 				return
 			}
 		}
-		b.seq = l.sequence(j, b.history())
+		b.seq = l.sequence(j, b.History())
 		active++
 	}
 }

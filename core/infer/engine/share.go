@@ -21,18 +21,18 @@ import (
 // client that runs the fewest branches; and of those the one that came first. Only a client that runs less overtakes, so that none waits
 // for ever, and a priority orders what others have waiting, but keeps nobody out.
 func (l *loop) first() int {
-	best, fewest := 0, l.runs(l.waiting[0].req.Client)
+	best, fewest := 0, l.runs(l.waiting[0].Req.Client)
 	for i, j := range l.waiting {
 		if fewest == 0 {
 			break
 		}
-		if j.req.Priority != l.waiting[0].req.Priority && l.runs(j.req.Client) > 0 {
+		if j.Req.Priority != l.waiting[0].Req.Priority && l.runs(j.Req.Client) > 0 {
 			continue
 		}
-		if j.req.Client == l.waiting[best].req.Client {
+		if j.Req.Client == l.waiting[best].Req.Client {
 			continue
 		}
-		if n := l.runs(j.req.Client); n < fewest {
+		if n := l.runs(j.Req.Client); n < fewest {
 			best, fewest = i, n
 		}
 	}
@@ -43,7 +43,7 @@ func (l *loop) first() int {
 func (l *loop) runs(client string) int {
 	n := 0
 	for _, j := range l.running {
-		if j.req.Client == client {
+		if j.Req.Client == client {
 			n += j.alive()
 		}
 	}
@@ -54,10 +54,10 @@ func (l *loop) runs(client string) int {
 func (l *loop) newcomer(j *job) bool {
 	clients := 0
 	for i, r := range l.running {
-		if r.req.Client == j.req.Client {
+		if r.Req.Client == j.Req.Client {
 			return false
 		}
-		if !slices.ContainsFunc(l.running[:i], func(o *job) bool { return o.req.Client == r.req.Client }) {
+		if !slices.ContainsFunc(l.running[:i], func(o *job) bool { return o.Req.Client == r.Req.Client }) {
 			clients++
 		}
 	}
@@ -84,7 +84,7 @@ func (l *loop) shrink(newcomer *job) bool {
 	var most *job // the youngest of the client that runs the most
 	held := 0
 	for _, j := range l.running {
-		if n := l.runs(j.req.Client); n >= held && n > newcomer.alive() {
+		if n := l.runs(j.Req.Client); n >= held && n > newcomer.alive() {
 			most, held = j, n
 		}
 	}
@@ -126,7 +126,7 @@ func (l *loop) active(j *job) int {
 func (l *loop) deal(units []unit, n int) []unit {
 	if len(l.debts) > 0 {
 		least := l.leastDebt()
-		units = slices.DeleteFunc(units, func(u unit) bool { return l.debts[u.job.req.Client] > least })
+		units = slices.DeleteFunc(units, func(u unit) bool { return l.debts[u.job.Req.Client] > least })
 	}
 	if len(units) <= n {
 		return units
@@ -140,7 +140,7 @@ func (l *loop) deal(units []unit, n int) []unit {
 	ranks := map[string]int{}
 	places := make([]place, len(units))
 	for k, at := range order {
-		client := units[at].job.req.Client
+		client := units[at].job.Req.Client
 		places[k] = place{at, ranks[client]}
 		ranks[client]++
 	}
@@ -157,7 +157,7 @@ func (l *loop) deal(units []unit, n int) []unit {
 // severalClients reports whether units are of more than one.
 func severalClients(units []unit) bool {
 	for _, u := range units {
-		if u.job.req.Client != units[0].job.req.Client {
+		if u.job.Req.Client != units[0].job.Req.Client {
 			return true
 		}
 	}
@@ -181,7 +181,7 @@ const settled = time.Millisecond
 // repay lets a turn in which a client had no rows count for it.
 func (l *loop) repay(took time.Duration) {
 	for client, debt := range l.debts {
-		if slices.ContainsFunc(l.batch.units, func(u unit) bool { return u.job.req.Client == client }) {
+		if slices.ContainsFunc(l.batch.units, func(u unit) bool { return u.job.Req.Client == client }) {
 			continue
 		}
 		if debt -= took; debt > 0 {
@@ -199,7 +199,7 @@ func (l *loop) leastDebt() time.Duration {
 		if u.job.fetching {
 			return
 		}
-		if debt := l.debts[u.job.req.Client]; !some || debt < least {
+		if debt := l.debts[u.job.Req.Client]; !some || debt < least {
 			least, some = debt, true
 		}
 	})
@@ -210,7 +210,7 @@ func (l *loop) leastDebt() time.Duration {
 func (l *loop) each(f func(unit)) {
 	for _, j := range l.running {
 		if j.root != nil {
-			if from, to := j.root.Len(), len(j.req.PromptIDs)-1; from < to {
+			if from, to := j.root.Len(), len(j.Req.PromptIDs)-1; from < to {
 				f(unit{job: j, seq: j.root, from: from, to: to})
 			}
 		}

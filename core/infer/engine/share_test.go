@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"edged/core/infer/engine/answer"
 	"edged/core/infer/engine/compute"
 	"edged/core/protocol/backend"
 )
@@ -32,7 +33,7 @@ func TestManyChoicesOfAnotherClient(t *testing.T) {
 			var turns, widest int // while the short one is there; the loop's until it has ended
 			f.hook = func(rows []compute.Row) error {
 				l := e.loaded.loop
-				if there := func(j *job) bool { return j.req.Client == "b" }; slices.ContainsFunc(l.running, there) || slices.ContainsFunc(l.waiting, there) {
+				if there := func(j *job) bool { return j.Req.Client == "b" }; slices.ContainsFunc(l.running, there) || slices.ContainsFunc(l.waiting, there) {
 					turns++
 					if l.batch.prefill == 0 {
 						widest = max(widest, len(rows))
@@ -77,7 +78,7 @@ func dealt(l *loop, units []unit, n int) string {
 	var out strings.Builder
 	for _, u := range l.deal(slices.Clone(units), n) {
 		u.b.served = l.count.Steps + 1
-		out.WriteString(u.job.req.Client)
+		out.WriteString(u.job.Req.Client)
 	}
 	l.count.Steps++
 	return out.String()
@@ -87,9 +88,9 @@ func TestDeal(t *testing.T) {
 	var units []unit
 	l := &loop{}
 	for client := range strings.SplitSeq("aaaaaabbc", "") {
-		j := &job{req: backend.Request{Client: client, PromptIDs: []int32{1, 2}}, limit: 9}
-		b := &branch{job: j, seq: &fakeSeq{}}
-		j.branches = []*branch{b}
+		j := jobOf(answer.NewKnown(backend.Request{Client: client, PromptIDs: []int32{1, 2}}, nil))
+		b := j.branches[0]
+		b.seq = &fakeSeq{}
 		l.running = append(l.running, j)
 		units = append(units, unit{job: j, b: b, to: 1})
 	}
@@ -103,7 +104,7 @@ func TestDeal(t *testing.T) {
 	}
 	for _, u := range units { // within a client all have had their turns
 		if u.b.served == 0 {
-			t.Errorf("one of %s never had a turn", u.job.req.Client)
+			t.Errorf("one of %s never had a turn", u.job.Req.Client)
 		}
 	}
 	// Who keeps others waiting outside of the model waits as long.

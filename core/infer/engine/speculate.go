@@ -127,7 +127,7 @@ type speculator struct {
 func (l *loop) speculate(units []unit, may bool) {
 	for _, u := range units {
 		g := &u.b.guess
-		g.ids, g.taken, g.charge, g.steps = g.ids[:0], 0, 0, u.b.steps
+		g.ids, g.taken, g.charge, g.steps = g.ids[:0], 0, 0, u.b.Steps
 	}
 	if !may || l.model.Fixed() || !l.size.lookup && l.drafter == nil {
 		return
@@ -140,15 +140,15 @@ func (l *loop) speculate(units []unit, may bool) {
 	for i := range units {
 		b := units[i].b
 		g := &b.guess
-		n := min(maxDraft, b.job.limit-len(b.ids)-1)
-		if n <= 0 || b.known() || b.job.single || b.job.req.Logprobs && len(b.logprobs) < len(b.ids) {
+		n := min(maxDraft, b.job.Limit-len(b.IDs)-1)
+		if n <= 0 || b.known() || b.job.single || b.job.Req.Logprobs && len(b.Logprobs) < len(b.IDs) {
 			continue
 		}
-		if g.at = b.history(); !g.used {
+		if g.at = b.History(); !g.used {
 			g.used, g.credit = true, firstCredit
 		}
 		if g.match = 0; l.size.lookup {
-			g.ids, g.match = lookup(g.ids, b.job.req.PromptIDs[b.job.virtual:], b.ids, n)
+			g.ids, g.match = lookup(g.ids, b.job.Req.PromptIDs[b.job.Virtual:], b.IDs, n)
 		}
 		if g.match == 0 && room > 0 {
 			s.unguessed = append(s.unguessed, b)
@@ -160,9 +160,9 @@ func (l *loop) speculate(units []unit, may bool) {
 	for i := range units {
 		b := units[i].b
 		g := &b.guess
-		g.ids = g.ids[:min(len(g.ids), max(0, b.job.limit-len(b.ids)-1))]
-		if b.form != nil && len(g.ids) > 0 { // what the form does not allow is not drawn
-			g.ids = g.ids[:b.form.Follow(g.ids, b.job.vocab.written)]
+		g.ids = g.ids[:min(len(g.ids), max(0, b.job.Limit-len(b.IDs)-1))]
+		if len(g.ids) > 0 { // what the form does not allow is not drawn
+			g.ids = g.ids[:b.Possible(g.ids)]
 		}
 		if len(g.ids) == 0 || usual == 0 && !s.eager {
 			continue
@@ -261,7 +261,7 @@ func (l *loop) roomFor(units []unit, candidates []candidate) bool {
 // than was drawn, and otherwise than guessed.
 func (b *branch) guessed() int {
 	g, n := &b.guess, 0
-	for n < g.taken && g.at+n < b.history() && b.Token(g.at+n) == g.ids[:g.taken][n] {
+	for n < g.taken && g.at+n < b.History() && b.Token(g.at+n) == g.ids[:g.taken][n] {
 		n++
 	}
 	return n
@@ -272,7 +272,7 @@ func (l *loop) verifyDrafts() {
 	for _, u := range l.batch.units[:l.batch.decoding] {
 		b := u.b
 		g := &b.guess
-		if g.steps == b.steps { // it failed, or nothing was drawn: log-probabilities only
+		if g.steps == b.Steps { // it failed, or nothing was drawn: log-probabilities only
 			continue
 		}
 		accepted := b.guessed()
@@ -283,7 +283,7 @@ func (l *loop) verifyDrafts() {
 		b.job.accepted += accepted
 		l.count.DecodedTokens += uint64(accepted)
 		if g.seq != nil {
-			g.seq.Truncate(g.at + accepted - b.job.virtual)
+			g.seq.Truncate(g.at + accepted - b.job.Virtual)
 		}
 		if b.seq != nil && g.taken > 0 {
 			b.seq.Truncate(g.at + accepted)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"edged/core/infer/engine/answer"
 	"edged/core/infer/engine/compute"
 	"edged/core/protocol/backend"
 )
@@ -148,7 +149,7 @@ func TestGuesses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			e, f := serve(t, append(options, withHabits, withTurn(50*time.Microsecond))...)
-			answers := make([]answer, len(reqs))
+			answers := make([]reply, len(reqs))
 			var wg sync.WaitGroup
 			for i, r := range reqs {
 				if name == "every guess" || name == "a model" { // one after the other, so that nothing but guesses differs
@@ -265,7 +266,7 @@ func (l *loop) runOut(t *testing.T, j *job, turn func(rows, prefill int) time.Du
 // TestGuessesPay gives turns lengths of their own, and texts that quote their prompt, or do not, or do so by chance: what is
 // guessed never costs more than the bound, and pays where it can.
 func TestGuessesPay(t *testing.T) {
-	v, err := newVocabulary(fakeVocabulary(), fakeRows, nil)
+	v, err := answer.NewVocabulary(fakeVocabulary(), fakeRows, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -309,7 +310,7 @@ func TestGuessesPay(t *testing.T) {
 				if i == 1 {
 					t.Logf("%d guesses, %d right", j.drafted, j.accepted)
 				}
-				if !slices.Equal(j.branches[0].ids, c.text) {
+				if !slices.Equal(j.branches[0].IDs, c.text) {
 					t.Error("the text is another one")
 				}
 				l.prefixes.Clear()

@@ -236,7 +236,7 @@ func TestStatesAtRandom(t *testing.T) {
 	for _, shape := range [][2]int{{34, 3}, {60, 12}, {200, 40}} {
 		t.Run(fmt.Sprint(shape), func(t *testing.T) {
 			e, _ := serve(t, withPages(shape[0]), withStates(shape[1]), withSize(func(s *sizes) { s.Batch, s.Logits = 30, 6 }))
-			done := make(chan answer)
+			done := make(chan reply)
 			requests := make([]backend.Request, 40)
 			for i := range requests {
 				r := backend.Request{ID: strconv.Itoa(i), MaxTokens: 10 + i%17, IgnoreEOS: true, Stream: i%3 == 0, Logprobs: i%5 == 0}

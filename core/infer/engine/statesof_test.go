@@ -79,7 +79,7 @@ func stateFamily(t *testing.T, path string) {
 	for name, r := range reqs {
 		want[name] = must(t, e, r).last
 	}
-	holds := func(how, name string, a answer) {
+	holds := func(how, name string, a reply) {
 		t.Helper()
 		if a.err != nil {
 			t.Errorf("%s: %s: %v", how, name, a.err)
@@ -126,7 +126,7 @@ func stateFamily(t *testing.T, path string) {
 			wg.Go(func() {
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
-				a := answer{}
+				a := reply{}
 				a.err = e.Generate(ctx, r, func(ev backend.Event) error {
 					if ev.Done {
 						a.last = ev
@@ -145,7 +145,7 @@ func stateFamily(t *testing.T, path string) {
 	aside := false
 	r := reqs["greedy"]
 	r.Stream = true
-	a := answer{}
+	a := reply{}
 	a.err = e.Generate(t.Context(), r, func(ev backend.Event) error {
 		if ev.Done {
 			a.last = ev

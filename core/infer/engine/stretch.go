@@ -36,7 +36,7 @@ func (l *loop) stretchAll() {
 			if b.seq == nil || !b.live() {
 				continue
 			}
-			if how := l.stretch(j, b.history()); how != b.seq.Stretched() {
+			if how := l.stretch(j, b.History()); how != b.seq.Stretched() {
 				b.seq.Truncate(0)
 				b.seq.Stretch(how)
 			}

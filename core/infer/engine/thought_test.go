@@ -91,7 +91,7 @@ func TestThinkingBudget(t *testing.T) {
 				}
 				end := from
 				for end < len(plain) && !strings.Contains(written(plain[from:end]), th.Close) {
-					if end-from >= th.Budget && beginsMark([]byte(written(plain[from:end])), th.Close) == 0 {
+					if end-from >= th.Budget && markBegun([]byte(written(plain[from:end])), th.Close) == 0 {
 						break
 					}
 					end++
@@ -357,4 +357,14 @@ func TestThoughtHasItsEnd(t *testing.T) {
 	if ended < 20 {
 		t.Errorf("%d answers would have ended within a thought: too few to test anything", ended)
 	}
+}
+
+// markBegun is how many bytes at the end of a text may begin a mark.
+func markBegun(text []byte, mark string) int {
+	for n := len(mark) - 1; n > 0; n-- {
+		if strings.HasSuffix(string(text), mark[:n]) {
+			return n
+		}
+	}
+	return 0
 }

@@ -1,4 +1,4 @@
-package engine
+package answer
 
 import (
 	"bytes"
@@ -17,9 +17,9 @@ import (
 // maxMark bounds the marks of a thought, bytes.
 const maxMark = 256
 
-// thought follows what a branch thinks before it answers, by the bytes of its tokens: a thought is what stands first, between
-// the marks of the request's Thinking, or from the beginning on where the prompt ends within one. What is decided here is a
-// function of the tokens so far, so that another attempt, a draft or a batch changes nothing.
+// thought follows a choice's reasoning, by the bytes of its tokens: it stands first in the text, between the marks of the request's
+// Thinking, or from the beginning on where the prompt ends within one. It counts the budget, and forces the closing mark where that
+// is spent. All is a function of the tokens so far, so that another attempt, a draft or a batch changes nothing.
 type thought struct {
 	t      *backend.Thinking
 	state  thoughtState
@@ -43,9 +43,9 @@ const (
 // thoughtBlanks may stand around a thought.
 const thoughtBlanks = " \t\r\n"
 
-// think gives the branches of a new job their place in its thoughts.
-func (j *job) think() error {
-	t := j.req.Thinking
+// think checks what the request says of thinking and starts a thought in each choice.
+func (a *Answers) think() error {
+	t := a.Req.Thinking
 	if t == nil {
 		return nil
 	}
@@ -61,47 +61,47 @@ func (j *job) think() error {
 		return refuse("the budget is negative")
 	case t.Begun && t.Never:
 		return refuse("the prompt ends within a thought, and none may begin")
-	case !t.Begun && j.afterThought != nil:
+	case !t.Begun && a.afterThinking != nil:
 		return refuse("an answer that is held to a form thinks only where the prompt ends within a thought")
-	case (t.Budget > 0 || t.Must || j.afterThought != nil) && len(t.CloseIDs) == 0:
+	case (t.Budget > 0 || t.Must || a.afterThinking != nil) && len(t.CloseIDs) == 0:
 		return refuse("no ids are given that end a thought")
 	}
 	for _, ids := range [][]int32{t.CloseIDs, t.ThenIDs} {
-		if err := checkIDs("thinking", ids, j.vocab.limit); err != nil {
+		if err := CheckIDs("thinking", ids, a.Vocab.limit); err != nil {
 			return err
 		}
 	}
-	for _, b := range j.branches {
-		b.thought = &thought{t: t, once: j.afterThought != nil}
+	for _, c := range a.Choices {
+		c.thought = &thought{t: t, once: a.afterThinking != nil}
 		if t.Begun {
-			b.thought.state = thinks
+			c.thought.state = thinks
 		}
 	}
-	return j.fitThoughts()
+	return a.fitThoughts()
 }
 
-// fitThoughts sets how much may be thought. What the answer is held to behind a thought must find its room: the thought is
-// closed where what is left is the closing mark, which may have begun in other tokens, and the shortest answer.
-func (j *job) fitThoughts() error {
-	if j.req.Thinking == nil {
+// fitThoughts sets the budgets of thoughts. Where a grammar constrains the answer behind the thought, the shortest
+// text of it must find room: the thought is closed where just that and the closing mark, which may have begun in other tokens, fit.
+func (a *Answers) fitThoughts() error {
+	if a.Req.Thinking == nil {
 		return nil
 	}
-	t := j.req.Thinking
+	t := a.Req.Thinking
 	budget := t.Budget
 	if budget == 0 {
 		budget = math.MaxInt
 	}
-	if j.afterThought != nil {
-		room := j.limit - len(t.CloseIDs) - len(t.ThenIDs) - len(t.Close)
-		m, err := j.afterThought.Start(room)
+	if a.afterThinking != nil {
+		room := a.Limit - len(t.CloseIDs) - len(t.ThenIDs) - len(t.Close)
+		m, err := a.afterThinking.Start(room)
 		if err != nil {
-			return j.startError(err)
+			return a.startError(err)
 		}
 		budget = min(budget, room-m.Least())
 	}
-	for _, b := range j.branches {
-		b.thought.budget = budget
-		b.thought.spend()
+	for _, c := range a.Choices {
+		c.thought.budget = budget
+		c.thought.spend()
 	}
 	return nil
 }
@@ -125,12 +125,12 @@ func (h *thought) decided() (int32, bool) {
 //
 // That the answer would have ended here is nothing that its ids tell. So they are given out all together: another attempt then has
 // none of them, and draws the end again, or all.
-func (b *branch) closes() bool {
-	h := b.thought
+func (c *Choice) closes() bool {
+	h := c.thought
 	if h == nil || h.state != thinks || !h.once && !h.t.Must {
 		return false
 	}
-	h.due, h.from, h.to = h.t.CloseIDs, len(b.ids), len(b.ids)+len(h.t.CloseIDs)
+	h.due, h.from, h.to = h.t.CloseIDs, len(c.IDs), len(c.IDs)+len(h.t.CloseIDs)
 	return true
 }
 
@@ -143,7 +143,7 @@ func (h *thought) whole(n int) int {
 }
 
 // thinking reports whether what comes next is thought.
-func (b *branch) thinking() bool { return b.thought != nil && b.thought.state == thinks }
+func (c *Choice) thinking() bool { return c.thought != nil && c.thought.state == thinks }
 
 // follow takes a token that was accepted, and reports whether the last thought is over and nothing more of it is due.
 func (h *thought) follow(id int32, piece []byte) (over bool) {
@@ -200,23 +200,23 @@ func (h *thought) write(piece []byte) {
 	}
 }
 
-// followThought takes a token that was accepted, and begins the form of the answer behind a thought.
-func (b *branch) followThought(id int32) error {
-	over := b.thought.follow(id, b.job.vocab.raw(id))
-	if !over || b.job.afterThought == nil || b.form != nil {
+// followThought takes a token that was accepted, and starts the grammar of the answer where the last thought ended with it.
+func (c *Choice) followThought(id int32) error {
+	over := c.thought.follow(id, c.of.Vocab.raw(id))
+	if !over || c.of.afterThinking == nil || c.matcher != nil {
 		return nil
 	}
 	var err error
-	if b.form, err = b.job.afterThought.Start(b.job.limit - len(b.ids)); err != nil {
-		return formError(err)
+	if c.matcher, err = c.of.afterThinking.Start(c.of.Limit - len(c.IDs)); err != nil {
+		return grammarError(err)
 	}
 	return nil
 }
 
 // thoughtMask is what may be drawn here; nil: everything. A thought that must not begin is kept from it where its mark would be
 // complete. Where an answer with a form is to follow, nothing but blanks comes with the mark that ends a thought.
-func (b *branch) thoughtMask() sample.Mask {
-	h, v := b.thought, b.job.vocab
+func (c *Choice) thoughtMask() sample.Mask {
+	h, v := c.thought, c.of.Vocab
 	switch {
 	case h == nil:
 		return nil
@@ -246,7 +246,7 @@ const maxMasks = 8
 
 // without is a mask of all tokens but those that forbidden names; it is given what each would make of the tail. Looking at a
 // whole vocabulary takes milliseconds, so the mask of no tail, which is that of almost every step, is kept under its key.
-func (v *vocabulary) without(what, key string, tail []byte, forbidden func(text []byte) bool) sample.Mask {
+func (v *Vocabulary) without(what, key string, tail []byte, forbidden func(text []byte) bool) sample.Mask {
 	key = what + "\x00" + key
 	if len(tail) == 0 {
 		v.masks.mu.Lock()
@@ -285,13 +285,13 @@ func beginsMark(text []byte, mark string) int {
 	return 0
 }
 
-// startError is that of a form for which there is no room.
-func (j *job) startError(err error) error {
+// startError is the error of a grammar for whose shortest text there is no room.
+func (a *Answers) startError(err error) error {
 	switch {
-	case errors.Is(err, grammar.ErrTooShort) && (j.req.MaxTokens == 0 || j.limit < j.req.MaxTokens):
+	case errors.Is(err, grammar.ErrTooShort) && (a.Req.MaxTokens == 0 || a.Limit < a.Req.MaxTokens):
 		return fmt.Errorf("engine: %w: %w in the context", protocol.ErrContextLength, err)
 	case errors.Is(err, grammar.ErrTooShort):
 		return fmt.Errorf("engine: %w: max_tokens: %w", protocol.ErrInvalid, err)
 	}
-	return formError(err)
+	return grammarError(err)
 }

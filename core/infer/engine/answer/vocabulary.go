@@ -1,4 +1,4 @@
-package engine
+package answer
 
 import (
 	"fmt"
@@ -9,22 +9,22 @@ import (
 	"edged/core/protocol/backend"
 )
 
-// vocabulary is what a loop knows of token pieces. It is immutable. Pieces stand in one string of bytes: 152k slices would
-// cost 4 MB of heap for 1 MB of text.
-type vocabulary struct {
-	blob    []byte
-	ends    []uint32 // (pieces) end of each piece in blob
-	control []uint64 // bitset: pieces that are never text
-	eog     []int32  // sorted
-	limit   int      // ids from here on are never sampled
-	hash    string
-	forms   *forms
-	masks   *masks
+// Vocabulary is how tokens are written, which of them are never text, and which end a generation. It is immutable, but for what was
+// found out for grammars and thoughts, which has locks of its own. Pieces stand in one string of bytes: 152k slices would cost 4 MB
+// of heap for 1 MB of text.
+type Vocabulary struct {
+	blob     []byte
+	ends     []uint32 // (pieces) end of each piece in blob
+	control  []uint64 // bitset: pieces that are never text
+	eog      []int32  // sorted
+	limit    int      // ids from here on are never sampled
+	grammars grammars
+	masks    masks
 }
 
-// newVocabulary packs v for a model with that many embedding rows. extra are end-of-generation ids that the model's own
+// NewVocabulary packs v for a model with that many embedding rows; ids from the smaller of both numbers on are never drawn. extra are end-of-generation ids that the model's own
 // files name: some name <|eot_id|> in generation_config.json only.
-func newVocabulary(v backend.Vocabulary, rows int, extra []int32) (*vocabulary, error) {
+func NewVocabulary(v backend.Vocabulary, rows int, extra []int32) (*Vocabulary, error) {
 	if len(v.Pieces) == 0 {
 		return nil, fmt.Errorf("engine: vocabulary: %w: it holds no pieces", protocol.ErrInvalid)
 	}
@@ -38,14 +38,11 @@ func newVocabulary(v backend.Vocabulary, rows int, extra []int32) (*vocabulary, 
 	if size > 1<<30 {
 		return nil, fmt.Errorf("engine: vocabulary: %w: pieces of %d bytes", protocol.ErrInvalid, size)
 	}
-	out := &vocabulary{
+	out := &Vocabulary{
 		blob:    make([]byte, 0, size),
 		ends:    make([]uint32, len(v.Pieces)),
 		control: make([]uint64, (len(v.Pieces)+63)/64),
 		limit:   min(len(v.Pieces), rows),
-		hash:    v.Hash,
-		forms:   &forms{},
-		masks:   &masks{},
 	}
 	for i, p := range v.Pieces {
 		out.blob = append(out.blob, p...)
@@ -65,15 +62,15 @@ func newVocabulary(v backend.Vocabulary, rows int, extra []int32) (*vocabulary, 
 }
 
 // piece is the text of a token: none for control tokens and for ids without a piece.
-func (v *vocabulary) piece(id int32) []byte {
+func (v *Vocabulary) piece(id int32) []byte {
 	if v.isControl(id) {
 		return nil
 	}
 	return v.raw(id)
 }
 
-// written is a token as grammars know it: a control token is no text, and can be named.
-func (v *vocabulary) written(id int32) []byte {
+// Written is a token as grammars know it: a control token is no text, and has a name there.
+func (v *Vocabulary) Written(id int32) []byte {
 	if v.isControl(id) {
 		return gbnf.TokenPiece(v.raw(id))
 	}
@@ -81,12 +78,12 @@ func (v *vocabulary) written(id int32) []byte {
 }
 
 // isControl reports whether a token is never text.
-func (v *vocabulary) isControl(id int32) bool {
+func (v *Vocabulary) isControl(id int32) bool {
 	return id >= 0 && int(id) < len(v.ends) && v.control[id>>6]>>(uint(id)&63)&1 != 0
 }
 
 // raw is how a token is written, also one that is never text.
-func (v *vocabulary) raw(id int32) []byte {
+func (v *Vocabulary) raw(id int32) []byte {
 	if id < 0 || int(id) >= len(v.ends) {
 		return nil
 	}
@@ -97,8 +94,17 @@ func (v *vocabulary) raw(id int32) []byte {
 	return v.blob[lo:v.ends[id]]
 }
 
-// isEOG reports whether a token ends the generation.
-func (v *vocabulary) isEOG(id int32) bool {
+// IsEOG reports whether a token ends the generation.
+func (v *Vocabulary) IsEOG(id int32) bool {
 	_, found := slices.BinarySearch(v.eog, id)
 	return found
 }
+
+// Limit is the number of ids that may be drawn: those from it on have no piece, or no row of logits.
+func (v *Vocabulary) Limit() int { return v.limit }
+
+// Len is the number of pieces.
+func (v *Vocabulary) Len() int { return len(v.ends) }
+
+// EOG lists the ids that end a generation, in order. It is not to be written to.
+func (v *Vocabulary) EOG() []int32 { return v.eog }
