@@ -240,7 +240,7 @@ func TestRerank(t *testing.T) {
 
 	other := serve(t, "model.path="+filepath.Join(oracle.Dir(t), "encoders/bert-mean/hf"), "adapters.dir="+t.TempDir())
 	other.publish("edged/test/rerank", `{"id":"no","query":"a","documents":["b"]}`)
-	if e := other.result("no").Error; e == nil || e.Code != "unsupported" || !strings.Contains(e.Message, "rank") {
+	if e := other.result("no").Error; e == nil || e.Code != "unsupported" || !strings.HasPrefix(e.Message, "model: it is an encoder without a head") {
 		t.Errorf("a model that ranks nothing: %+v", e)
 	}
 }

@@ -91,7 +91,7 @@ func shortened(v []float32, n int) ([]float32, error) {
 func (d *Dispatcher) embed(ctx context.Context, j *job, life BackendLife) (*Last, error) {
 	e, ok := life.Backend.(backend.Embedder)
 	if !ok {
-		return nil, fail(CodeUnsupported, "embeddings: this backend does not serve them")
+		return nil, fail(CodeUnsupported, "model: this backend makes no embeddings")
 	}
 	j.rec.model = life.Info.Name
 	began := time.Now()
@@ -125,11 +125,11 @@ func (j *job) read(last *Last, began time.Time) {
 func (j *job) encodeRank(ctx context.Context, life TokenizerLife) error {
 	e, err := pairs.New(ctx, life.Tokenizer, &j.model, &life.Info)
 	if err != nil {
-		return fmt.Errorf("ranking: %w", err)
+		return err
 	}
 	// What stands in the texts is theirs who wrote them: control tokens are none there.
 	if j.rank, err = e.Encode(ctx, j.req.Instruct, j.req.Query, j.req.Texts, false); err != nil {
-		return fmt.Errorf("ranking: %w", err)
+		return err
 	}
 	j.lists = j.rank.Lists
 	return nil
@@ -139,7 +139,7 @@ func (j *job) encodeRank(ctx context.Context, life TokenizerLife) error {
 func (d *Dispatcher) ranked(ctx context.Context, j *job, life BackendLife) (*Last, error) {
 	r, ok := life.Backend.(backend.Ranker)
 	if !ok {
-		return nil, fail(CodeUnsupported, "ranking: this backend does not serve it")
+		return nil, fail(CodeUnsupported, "model: this backend ranks nothing")
 	}
 	j.rec.model = life.Info.Name
 	began := time.Now()

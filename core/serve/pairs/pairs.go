@@ -9,7 +9,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
+	"strings"
 
 	"edged/core/protocol"
 	"edged/core/protocol/backend"
@@ -44,25 +44,41 @@ type Encoder struct {
 	pairs   tokenizer.PairEncoder // of a cross-encoder; nil: a decoder is asked
 	limit   int
 	yes, no int32
-	forms   bool // a decoder knows the form of the question
+	own     bool   // the files of a decoder say which head or which tokens answer the question
+	unfit   string // why it is not asked; "": it is
 }
 
-// New returns the Encoder for a model with its tokenizer. The error is protocol.ErrUnsupported for a model that does not rank.
+// Error says what of a request, or about its model, cannot be served.
+type Error struct {
+	Field string // of the request
+	Why   string
+	Kind  error // protocol.ErrUnsupported or protocol.ErrInvalid
+}
+
+func (e *Error) Error() string { return e.Field + ": " + e.Why }
+
+// Unwrap returns the Kind.
+func (e *Error) Unwrap() error { return e.Kind }
+
+func unsupported(why string) *Error { return &Error{"model", why, protocol.ErrUnsupported} }
+
+// New returns the Encoder for a model with its tokenizer. The error is an Error for a model that does not rank. Of a decoder that was not
+// trained to rank Encode says so: whoever has pairs of ids may rank by it all the same.
 func New(ctx context.Context, tok tokenizer.Tokenizer, model *backend.ModelInfo, text *tokenizer.Info) (*Encoder, error) {
 	e := &Encoder{tok: tok, limit: Limit(model, text)}
 	switch model.Kind {
 	case "encoder":
 		if !model.Does(backend.TaskRank) {
-			return nil, fmt.Errorf("%w: the model is an encoder without a head that says how well two texts fit", protocol.ErrUnsupported)
+			return nil, unsupported("it is an encoder without a head that says how well two texts fit")
 		}
 		p, ok := tok.(tokenizer.PairEncoder)
 		if !ok || !text.Pairs {
-			return nil, fmt.Errorf("%w: the tokenizer's files do not say how the model wants two texts", protocol.ErrUnsupported)
+			return nil, unsupported("the tokenizer's files do not say how it wants two texts")
 		}
 		e.pairs = p
 		return e, nil
 	case "encoder-decoder":
-		return nil, fmt.Errorf("%w: the model is an encoder-decoder, which ranks nothing", protocol.ErrUnsupported)
+		return nil, unsupported("it is an encoder-decoder, which ranks nothing")
 	}
 	lists, err := tok.Encode(ctx, []string{"yes", "no", mark}, tokenizer.Flags{ParseSpecial: true})
 	if err != nil {
@@ -72,15 +88,34 @@ func New(ctx context.Context, tok tokenizer.Tokenizer, model *backend.ModelInfo,
 		return nil, errors.New("the tokenizer has no tokens for yes and no")
 	}
 	e.yes, e.no = lists[0][len(lists[0])-1], lists[1][len(lists[1])-1]
-	e.forms = len(lists[2]) == 1
-	if e.yes == e.no {
-		return nil, fmt.Errorf("%w: yes and no end in the same token", protocol.ErrUnsupported)
+	e.own = model.Does(backend.TaskRank)
+	if e.yes == e.no && !e.own {
+		return nil, unsupported("yes and no end in the same token of it")
+	}
+	switch {
+	case !trained(model, text):
+		e.unfit = "nothing in the files of this decoder says that it was trained to rank: a head or two tokens for it, a chat template with <Query> and " +
+			"<Document>, or \"rerank\" in its name"
+	case len(lists[2]) != 1:
+		e.unfit = "it is a decoder without the token " + mark + ", in whose form it would be asked"
 	}
 	return e, nil
 }
 
-// Answers puts the tokens of a decoder's answers into a request.
-func (e *Encoder) Answers(req *backend.RankRequest) { req.Yes, req.No = e.yes, e.no }
+// trained reports whether a decoder's files say that it was trained to rank: by a head or by the tokens of its answers (GGUF files with
+// pooling_type 4, the LogitScore of sentence-transformers), by a chat template that asks the question, or, where they hold nothing but the
+// language model as those of the first Qwen3-Reranker, by its name.
+func trained(model *backend.ModelInfo, text *tokenizer.Info) bool {
+	asks := strings.Contains(text.ChatTemplate, "<Query>") && strings.Contains(text.ChatTemplate, "<Document>")
+	return model.Does(backend.TaskRank) || asks || strings.Contains(strings.ToLower(model.Name), "rerank")
+}
+
+// Answers puts the tokens of a decoder's answers into a request, unless its files name its own.
+func (e *Encoder) Answers(req *backend.RankRequest) {
+	if !e.own {
+		req.Yes, req.No = e.yes, e.no
+	}
+}
 
 // Typed reports whether tokens have types that the model may read.
 func (e *Encoder) Typed() bool { return e.pairs != nil }
@@ -90,7 +125,7 @@ func (e *Encoder) Encode(ctx context.Context, instruct, query string, documents 
 	var req backend.RankRequest
 	if e.pairs != nil {
 		if instruct != "" {
-			return req, fmt.Errorf("%w: instruct: the model is a cross-encoder, which takes none", protocol.ErrInvalid)
+			return req, &Error{"instruct", "the model is a cross-encoder, which takes none", protocol.ErrInvalid}
 		}
 		all := make([][2]string, len(documents))
 		for i, d := range documents {
@@ -105,8 +140,8 @@ func (e *Encoder) Encode(ctx context.Context, instruct, query string, documents 
 		}
 		return req, nil
 	}
-	if !e.forms {
-		return req, fmt.Errorf("%w: the model is a decoder without the token %s, in whose form it would be asked: give it pairs of ids", protocol.ErrUnsupported, mark)
+	if e.unfit != "" {
+		return req, unsupported(e.unfit)
 	}
 	e.Answers(&req)
 	for _, d := range documents {

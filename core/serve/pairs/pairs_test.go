@@ -35,7 +35,7 @@ func TestCrossEncoder(t *testing.T) {
 	if flags != (tokenizer.Flags{AddSpecial: true, MaxTokens: 100}) || !e.Typed() {
 		t.Errorf("flags %+v", flags)
 	}
-	if _, err := e.Encode(t.Context(), "what fits", "a", []string{"b"}, false); !errors.Is(err, protocol.ErrInvalid) {
+	if _, err := e.Encode(t.Context(), "what fits", "a", []string{"b"}, false); !errors.Is(err, protocol.ErrInvalid) || !strings.HasPrefix(err.Error(), "instruct: ") {
 		t.Errorf("an instruction: %v", err)
 	}
 	for name, m := range map[string]*backend.ModelInfo{
@@ -67,7 +67,8 @@ func TestDecoder(t *testing.T) {
 			return tokenizer.ChatIDs{IDs: []int32{int32(len(m[0].Content)), int32(len(m[1].Content)), int32(len(m[2].Content))}}, nil
 		},
 	}
-	e, err := New(t.Context(), tok, &backend.ModelInfo{Kind: "decoder"}, &tokenizer.Info{})
+	reranker := &backend.ModelInfo{Kind: "decoder", Name: "Qwen3 Reranker 0.6B"}
+	e, err := New(t.Context(), tok, reranker, &tokenizer.Info{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,10 +79,38 @@ func TestDecoder(t *testing.T) {
 	if req, err = e.Encode(t.Context(), "", "ab", []string{"cde"}, false); err != nil || req.Lists[0][0] != int32(len(Instruct)) {
 		t.Errorf("%+v, %v", req, err)
 	}
+	// What a decoder must have in its files to be asked; pairs of ids are anybody's own matter.
+	for name, c := range map[string]struct {
+		model backend.ModelInfo
+		text  tokenizer.Info
+		asks  bool
+		yes   int32
+	}{
+		"a chat model":         {backend.ModelInfo{Name: "Qwen3 0.6B"}, tokenizer.Info{ChatTemplate: "<|im_start|>user\n"}, false, 2},
+		"tasks that are told":  {backend.ModelInfo{Name: "x", Tasks: []string{backend.TaskGenerate, backend.TaskEmbed}}, tokenizer.Info{}, false, 2},
+		"a head or two tokens": {backend.ModelInfo{Name: "x", Tasks: []string{backend.TaskGenerate, backend.TaskRank}}, tokenizer.Info{}, true, 0},
+		"a template that asks": {backend.ModelInfo{Name: "x"}, tokenizer.Info{ChatTemplate: "<Instruct>: a\n<Query>: b\n<Document>: c"}, true, 2},
+		"a name":               {backend.ModelInfo{Name: "my-reranker-Q4_0"}, tokenizer.Info{}, true, 2},
+	} {
+		c.model.Kind = "decoder"
+		e, err := New(t.Context(), tok, &c.model, &c.text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var ids backend.RankRequest
+		if e.Answers(&ids); ids.Yes != c.yes {
+			t.Errorf("%s: pairs of ids are answered by token %d, want %d", name, ids.Yes, c.yes)
+		}
+		req, err := e.Encode(t.Context(), "x", "ab", []string{"cde"}, false)
+		if c.asks != (err == nil) || c.asks && req.Yes != c.yes ||
+			!c.asks && (!errors.Is(err, protocol.ErrUnsupported) || !strings.HasPrefix(err.Error(), "model: nothing in the files of this decoder says")) {
+			t.Errorf("%s: %+v, %v", name, req, err)
+		}
+	}
 	tok.EncodeFunc = func(context.Context, []string, tokenizer.Flags) ([][]int32, error) {
 		return [][]int32{{1}, {3}, {4, 5}}, nil
 	}
-	if e, err = New(t.Context(), tok, &backend.ModelInfo{Kind: "decoder"}, &tokenizer.Info{}); err != nil {
+	if e, err = New(t.Context(), tok, reranker, &tokenizer.Info{}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := e.Encode(t.Context(), "", "ab", []string{"cde"}, false); !errors.Is(err, protocol.ErrUnsupported) {
