@@ -24,7 +24,7 @@ func (k *checker) models() {
 	}
 	whole := true // all names are known
 	if dir != "" {
-		found, refused, err := models.Look(dir)
+		found, refused, err := models.Look(dir, k.c.Model.Path)
 		switch {
 		case errors.Is(err, fs.ErrNotExist) && dir == config.Default().Models.Dir:
 			// Nobody has asked for this folder.

@@ -45,6 +45,11 @@ func TestCheckFolders(t *testing.T) {
 			{"ok", []string{"2 models"}},
 			{"note", []string{filepath.Join(models, "has space.gguf"), config.NamePattern}},
 		}},
+		{"the configured model has the name of another", config.Models{Dir: models}, "", "/x/a.gguf", []found{
+			{"ok", []string{"1 model"}},
+			{"note", []string{filepath.Join(models, "a.gguf"), "its name is that of the configured model, /x/a.gguf"}},
+			{"note", nil},
+		}},
 		{"an unknown pinned model", config.Models{Dir: models, Pinned: []string{"a", "c"}}, "", "", []found{
 			{"ok", nil},
 			{"note", nil},

@@ -74,7 +74,7 @@ func (a *app) listModels(ctx context.Context, f *clientFlags, asJSON bool) error
 	return nil
 }
 
-// modelLine is a model in a line, and why it is not served in another.
+// modelLine is a model in a line, and in others why it is not served, and what somebody should know of it.
 func modelLine(m namedModel) string {
 	var about []string
 	add := func(text string) {
@@ -102,8 +102,10 @@ func modelLine(m namedModel) string {
 	if len(about) > 0 {
 		text += printable(": " + strings.Join(about, ", "))
 	}
-	if m.Error != "" {
-		text += "\n          " + printable(m.Error)
+	for _, more := range []string{m.Error, m.Note} {
+		if more != "" {
+			text += "\n          " + printable(more)
+		}
 	}
 	return text
 }

@@ -230,6 +230,7 @@ type event struct {
 	Done    any    `json:"done"` // a count in prefill events, true in the last one
 	Text    string `json:"text"`
 	Finish  string `json:"finish_reason"`
+	Model   string `json:"model"`
 	Usage   struct {
 		Prompt     int `json:"prompt_tokens"`
 		Completion int `json:"completion_tokens"`

@@ -238,8 +238,12 @@ func TestModelsFolder(t *testing.T) {
 	}
 	state("late", "available", "")
 	s.publish("edged/test/request/k", `{"id":"r4","model":"late","prompt":"x","max_tokens":2}`)
-	if e := s.last("edged/test/response/k/r4"); e[len(e)-1].Error != nil {
+	if e := s.last("edged/test/response/k/r4"); e[len(e)-1].Error != nil || e[len(e)-1].Model != "late" {
 		t.Errorf("%+v", e)
+	}
+	s.publish("edged/test/request/k", `{"id":"r6","prompt":"x","max_tokens":2}`)
+	if e := s.last("edged/test/response/k/r6"); e[len(e)-1].Model != "a" {
+		t.Errorf("the default model is called as it is served: %+v", e)
 	}
 	out, _, code := edged(t, "models", "--node", "test", "--broker", fmt.Sprintf("tcp://127.0.0.1:%d", s.port))
 	for _, line := range []string{"loaded    a: the default, llama, Q4_0", "loaded    late: llama", "available b: llama", "rejected  junk"} {

@@ -237,7 +237,7 @@ func (b borrowed) Release()               { b.lease.Release() }
 func (d *daemon) modelOf(s models.State) mqtt.Model {
 	m := mqtt.Model{
 		State: s.State, Default: s.Name == d.main, Kind: s.Kind, Family: s.Family, Title: s.Title, Format: s.Format, Context: s.Context,
-		Parameters: s.Parameters, Bytes: s.Bytes, Needs: s.Needs, Error: s.Error,
+		Parameters: s.Parameters, Bytes: s.Bytes, Needs: s.Needs, Error: s.Error, Note: s.Note,
 	}
 	h := d.pool.Holding(s.Name)
 	if h.State != models.Available {

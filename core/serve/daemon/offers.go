@@ -41,6 +41,9 @@ func (o offers) Models() []httpdoor.Model {
 	return list
 }
 
+// Why says why a model of the catalogue is not served.
+func (o offers) Why(name string) string { return o.d.catalogue.Why(name) }
+
 // model is a model as its backend tells of it, or as its headers do where it is not loaded.
 func (o offers) model(s models.State) (m httpdoor.Model, loaded bool) {
 	if p := o.d.pair(s.Name); p != nil {

@@ -152,7 +152,7 @@ func (s *status) describe(p *plugins) {
 		return
 	}
 	m := back.info
-	s.model = &mqtt.StatusModel{Name: m.Name, Arch: m.Arch, Format: m.Format, Hash: m.Hash, Context: m.Context}
+	s.model = &mqtt.StatusModel{Name: p.name, Title: m.Name, Arch: m.Arch, Format: m.Format, Hash: m.Hash, Context: m.Context}
 	s.backend = &mqtt.StatusBackend{
 		Name: back.about.Name, Version: back.about.Version, Kernels: strings.Join(back.about.Kernels, ","), Precision: string(m.Precision),
 	}

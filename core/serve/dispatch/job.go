@@ -282,7 +282,7 @@ func (d *Dispatcher) excuse(j *job, err error) *Last {
 
 // last is the frame of an answer.
 func (d *Dispatcher) last(j *job) *Last {
-	l := &Last{Adapters: j.rec.Adapters, Seed: j.rec.Seed, Node: d.o.Node, Model: j.rec.model, Logprobs: j.req.Options.Logprobs}
+	l := &Last{Adapters: j.rec.Adapters, Seed: j.rec.Seed, Node: d.o.Node, Model: j.rec.answered(), Logprobs: j.req.Options.Logprobs}
 	l.Timings.Queue = time.Since(j.admitted)
 	if !j.started.IsZero() {
 		l.Timings.Queue = j.started.Sub(j.admitted)

@@ -82,6 +82,14 @@ type record struct {
 	model string // that answered; not journalled
 }
 
+// answered is the name of the model that answered: the one that it is asked for by, and its files' own where it has none. "": none has.
+func (r *record) answered() string {
+	if r.model == "" || r.Model == "" {
+		return r.model
+	}
+	return r.Model
+}
+
 func (r *record) encode(k inbox.Key) (inbox.Record, error) {
 	data, err := seal(formatRequest, r)
 	if err != nil {

@@ -212,3 +212,12 @@ func pinned(adapters []UsedAdapter) string {
 	}
 	return strings.Join(out, ", ")
 }
+
+// TestAnswered: an answer names its model as requests do, where it has such a name; nothing has answered before a model has begun.
+func TestAnswered(t *testing.T) {
+	for _, c := range []struct{ served, title, want string }{{"a", "Llama 3", "a"}, {"", "Llama 3", "Llama 3"}, {"a", "", ""}} {
+		if got := (&record{Model: c.served, model: c.title}).answered(); got != c.want {
+			t.Errorf("%+v: %q", c, got)
+		}
+	}
+}

@@ -45,6 +45,7 @@ type State struct {
 	Path  string // a GGUF file, the first part of one, or a folder
 	State string
 	Error string
+	Note  string // what else would have this name, and why it is not served; "": nothing
 	Facts
 }
 
@@ -88,8 +89,8 @@ type Folder struct {
 	names map[string]*entry
 
 	// The following belong to the goroutine that scans.
-	strays  map[string]string // entries of the folder that are no models, and why
-	trouble string            // why the folder could not be read the last time
+	strays  []stray // entries of the folder that are not served
+	trouble string  // why the folder could not be read the last time
 }
 
 // entry is one model.
@@ -161,6 +162,20 @@ func (f *Folder) Lookup(name string) (s State, version int, err error) {
 	}
 }
 
+// Why says why a model of the folder is not available; "": it is, or there is none of that name.
+func (f *Folder) Why(name string) string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch e := f.names[name]; {
+	case e == nil || e.State.State == Available:
+		return ""
+	case e.State.State == Settling && e.Error == "":
+		return "its files are changing"
+	default:
+		return e.Error
+	}
+}
+
 // offer lists what is available. f.mu is held.
 func (f *Folder) offer() string {
 	var names []string
@@ -202,7 +217,7 @@ func (f *Folder) States() []State {
 
 // Find returns the path of the model of that name in a folder, for who names a model before there is a catalogue.
 func Find(dir, name string) (string, error) {
-	seen, _, err := look(dir, nil)
+	seen, _, err := look(dir, nil, nil)
 	if err != nil {
 		return "", err
 	}
@@ -219,11 +234,20 @@ func Find(dir, name string) (string, error) {
 	return "", fmt.Errorf("%w: %q; %s holds %s", ErrNotFound, name, dir, strings.Join(names, ", "))
 }
 
-// Look lists the models of a folder by their names, sorted, and what of it cannot be one: by the entry of the folder, why.
-func Look(dir string) (names []string, refused map[string]string, err error) {
-	seen, refused, err := look(dir, nil)
+// Look lists the models of a folder by their names, sorted, and what of it cannot be one: by the entry of the folder, why. path is that of
+// the model which is named by its path, and whose name is its own; "": none is.
+func Look(dir, path string) (names []string, refused map[string]string, err error) {
+	var fixed map[string]string
+	if path != "" {
+		fixed = map[string]string{Name(path): path}
+	}
+	seen, strays, err := look(dir, fixed, nil)
 	for _, s := range seen {
 		names = append(names, s.name)
+	}
+	refused = map[string]string{}
+	for _, s := range strays {
+		refused[s.file] = s.why
 	}
 	slices.Sort(names)
 	return names, refused, err
@@ -250,45 +274,74 @@ type sighting struct {
 	name, file string
 }
 
-// look reads a folder: what may be a model, and what cannot be one, with the reason. known are the names that keep their places where
-// there are too many.
-func look(dir string, known map[string]bool) (found []sighting, strays map[string]string, err error) {
+// stray is an entry of the folder that is not served as a model.
+type stray struct {
+	name, file, why string // name: that it would have; "": none
+}
+
+// look reads a folder: what may be a model, and what cannot be one. fixed are the paths of models that are named by path, by their names,
+// and known the files of those that were found before: both keep their names, and known ones their places where there are too many. Of two
+// that are new, a file goes before a folder.
+func look(dir string, fixed, known map[string]string) (found []sighting, strays []stray, err error) {
 	list, err := watch.List(dir)
 	if err != nil {
 		return nil, nil, err
 	}
-	strays = map[string]string{}
+	var there []sighting
 	for _, file := range list {
 		if watch.Passing(file) {
 			continue
 		}
 		name, why := judge(dir, file)
-		if last := len(found) - 1; why == "" && last >= 0 && found[last].name == name {
-			why = "its name is that of " + found[last].file + " too: give it another"
-		}
-		switch {
-		case why == "":
+		switch path := fixed[name]; {
+		case why == silent:
+		case why != "":
+			strays = append(strays, stray{"", file, why})
+		case path != "" && same(path, filepath.Join(dir, file)):
 			found = append(found, sighting{name, file})
-		case why != silent:
-			strays[file] = why
+		case path != "":
+			strays = append(strays, stray{name, file, "its name is that of the configured model, " + path + ": give it another"})
+		default:
+			there = append(there, sighting{name, file})
 		}
 	}
-	if len(found) > maxModels {
-		slices.SortStableFunc(found, func(a, b sighting) int {
-			switch ka, kb := known[a.name], known[b.name]; {
-			case ka == kb:
+	slices.SortStableFunc(there, func(a, b sighting) int {
+		rank := func(s sighting) int {
+			switch {
+			case known[s.name] == s.file:
 				return 0
-			case ka:
-				return -1
+			case known[s.name] != "":
+				return 1
+			case strings.HasSuffix(s.file, ".gguf"):
+				return 2
 			}
-			return 1
-		})
-		for _, s := range found[maxModels:] {
-			strays[s.file] = fmt.Sprintf("there are %d others already, and that is the most", maxModels)
+			return 3
 		}
-		found = found[:maxModels]
+		return rank(a) - rank(b)
+	})
+	taken := map[string]string{}
+	for _, s := range there {
+		switch first := taken[s.name]; {
+		case first != "":
+			strays = append(strays, stray{s.name, s.file, "its name is that of " + first + ", which is served: give it another"})
+		case len(found) >= maxModels:
+			strays = append(strays, stray{"", s.file, fmt.Sprintf("there are %d others already, and that is the most", maxModels)})
+		default:
+			taken[s.name] = s.file
+			found = append(found, s)
+		}
 	}
 	return found, strays, nil
+}
+
+// same reports whether two paths lead to the same file or folder.
+func same(a, b string) bool {
+	if filepath.Clean(a) == filepath.Clean(b) {
+		return true
+	}
+	x, errX := os.Stat(a)
+	y, errY := os.Stat(b)
+	return errX == nil && errY == nil && os.SameFile(x, y)
 }
 
 // silent is what judge says of an entry that is no model and that nobody takes for one.

@@ -152,6 +152,51 @@ func TestNamedByPath(t *testing.T) {
 	}
 }
 
+// TestOneName: of two models with one name the first stays, whatever the second is, and the second is told; it follows where the first goes.
+func TestOneName(t *testing.T) {
+	elsewhere := filepath.Join(t.TempDir(), "main.gguf")
+	write(t, elsewhere, "good")
+	f, dir, changes := watched(t, State{Name: "main", Path: elsewhere})
+	file, folder := filepath.Join(dir, "a.gguf"), filepath.Join(dir, "a")
+	says := func(note string, path string) bool {
+		return strings.HasPrefix(note, path+" is not served: its name is that of ") && strings.HasSuffix(note, ": give it another")
+	}
+	write(t, file, "good")
+	until(t, f, changes, "a file is there", func(all map[string]State) bool { return all["a"].State == Available && all["a"].Note == "" })
+	_, version, _ := f.Lookup("a")
+	write(t, filepath.Join(folder, "config.json"), "good")
+	until(t, f, changes, "a folder of its name is told", func(all map[string]State) bool { return says(all["a"].Note, folder) })
+	if s, now, err := f.Lookup("a"); err != nil || s.Path != file || now != version {
+		t.Errorf("%+v, version %d after %d, %v", s, now, version, err)
+	}
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	until(t, f, changes, "the folder follows", func(all map[string]State) bool {
+		return all["a"].Path == folder && all["a"].State == Available && all["a"].Note == ""
+	})
+	write(t, file, "good")
+	until(t, f, changes, "now the file is the second", func(all map[string]State) bool { return all["a"].Path == folder && says(all["a"].Note, file) })
+	other := filepath.Join(dir, "main.gguf")
+	write(t, other, "good")
+	until(t, f, changes, "the name of the configured model", func(all map[string]State) bool {
+		return all["main"].Path == elsewhere && says(all["main"].Note, other) && strings.Contains(all["main"].Note, elsewhere)
+	})
+	// Who looks for the first time takes the file.
+	names, refused, err := Look(dir, elsewhere)
+	if err != nil || len(names) != 1 || names[0] != "a" || !strings.Contains(refused["a"], "a.gguf") || !strings.Contains(refused["main.gguf"], elsewhere) {
+		t.Errorf("%v, %v, %v", names, refused, err)
+	}
+	// A link to the configured model is the same model.
+	if err := os.Remove(other); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(elsewhere, other); err != nil {
+		t.Fatal(err)
+	}
+	until(t, f, changes, "nothing to tell of a link", func(all map[string]State) bool { return all["main"].Note == "" })
+}
+
 func TestFind(t *testing.T) {
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "b-00001-of-00003.gguf"), "")

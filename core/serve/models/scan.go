@@ -3,6 +3,7 @@ package models
 import (
 	"context"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"edged/core/serve/watch"
@@ -96,16 +97,16 @@ func (f *Folder) entries() []string {
 func (f *Folder) rescan(ctx context.Context, first bool) {
 	now := time.Now()
 	f.mu.Lock()
-	known := map[string]bool{}
-	fixed := map[string]bool{}
+	known, fixed := map[string]string{}, map[string]string{}
 	for name, e := range f.names {
-		known[name] = true
 		if e.fixed {
-			fixed[e.Path] = true
+			fixed[name] = e.Path
+		} else {
+			known[name] = filepath.Base(e.Path)
 		}
 	}
 	f.mu.Unlock()
-	seen, strays, err := look(f.o.Dir, known)
+	seen, strays, err := look(f.o.Dir, fixed, known)
 	trouble := ""
 	if err != nil && !isNotExist(err) {
 		trouble = err.Error()
@@ -117,9 +118,14 @@ func (f *Folder) rescan(ctx context.Context, first bool) {
 	if trouble != "" {
 		return
 	}
-	for file, why := range strays {
-		if f.strays[file] != why {
-			f.log.WarnContext(ctx, "not taken as a model", "path", filepath.Join(f.o.Dir, file), "err", why)
+	notes := map[string]string{}
+	for _, s := range strays {
+		path := filepath.Join(f.o.Dir, s.file)
+		if !slices.Contains(f.strays, s) {
+			f.log.WarnContext(ctx, "not taken as a model", "path", path, "err", s.why)
+		}
+		if s.name != "" {
+			notes[s.name] = path + " is not served: " + s.why
 		}
 	}
 	f.strays = strays
@@ -131,8 +137,8 @@ func (f *Folder) rescan(ctx context.Context, first bool) {
 	var looks []look
 	for _, s := range seen {
 		path := filepath.Join(f.o.Dir, s.file)
-		if fixed[path] {
-			continue // model.path names it
+		if fixed[s.name] != "" {
+			continue // the configured model itself
 		}
 		print, newest := fingerprint(path)
 		looks = append(looks, look{s, path, print, newest})
@@ -143,9 +149,6 @@ func (f *Folder) rescan(ctx context.Context, first bool) {
 	for _, s := range looks {
 		there[s.name] = true
 		e := f.names[s.name]
-		if e != nil && e.fixed {
-			continue // another file of the same name: the configured one counts
-		}
 		if e == nil {
 			e = &entry{State: State{Name: s.name}}
 			f.names[s.name] = e
@@ -162,6 +165,9 @@ func (f *Folder) rescan(ctx context.Context, first bool) {
 		news = true
 	}
 	for name, e := range f.names {
+		if note := notes[name]; e.Note != note {
+			e.Note, news = note, true
+		}
 		switch {
 		case e.fixed || there[name]:
 		case e.missing.IsZero():

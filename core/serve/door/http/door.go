@@ -32,6 +32,8 @@ type Node interface {
 	// Models lists what a request's model may name: the default first, then the adapters on it, then other models. None: the default
 	// was not loaded yet.
 	Models() []Model
+	// Why says why a model that Models does not list is not served, as a sentence's end; "": there is none of that name.
+	Why(name string) string
 }
 
 // Model is one name that a request may ask for.

@@ -61,6 +61,13 @@ type offers []Model
 
 func (o offers) Models() []Model { return o }
 
+func (offers) Why(name string) string {
+	if name == "cut" {
+		return "it ends within its weights"
+	}
+	return ""
+}
+
 func models() offers {
 	base := Model{
 		Loaded: true,

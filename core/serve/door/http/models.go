@@ -32,7 +32,16 @@ func (d *Door) find(name string) (Model, *dispatch.Error) {
 	if len(ids) > most {
 		ids = append(ids[:most], "…")
 	}
-	return Model{}, &dispatch.Error{Code: dispatch.CodeModelNotFound, Message: fmt.Sprintf("model %q is not served; there are: %s", clip(name), strings.Join(ids, ", "))}
+	why := d.o.Node.Why(short)
+	if why == "" {
+		why = d.o.Node.Why(strings.TrimSuffix(short, ".gguf"))
+	}
+	if why != "" {
+		why = ": " + why
+	}
+	return Model{}, &dispatch.Error{
+		Code: dispatch.CodeModelNotFound, Message: fmt.Sprintf("model %q is not served%s; there are: %s", clip(name), why, strings.Join(ids, ", ")),
+	}
 }
 
 // clip keeps what a message quotes to a line's length.

@@ -132,6 +132,7 @@ func TestOllamaRefused(t *testing.T) {
 	}{
 		{"/api/chat", `{` + hello + `}`, 400, "model: is missing"},
 		{"/api/chat", `{"model":"llama3",` + hello + `}`, 404, `model "llama3" is not served; there are: tiny, pirate`},
+		{"/api/chat", `{"model":"cut:latest",` + hello + `}`, 404, `model "cut:latest" is not served: it ends within its weights; there are: tiny, pirate`},
 		{"/api/pull", `{"model":"llama3"}`, 404, `model "llama3" is not served; there are: tiny, pirate`},
 		{"/api/chat", `{"model":"tiny",` + hello + `,"think":1}`, 400, `think: 1 is none of true, false, "low", "medium", "high"`},
 		{"/api/chat", `{"model":"tiny",` + hello + `,"options":{"mirostat":2}}`, 400, "options.mirostat: cannot be served"},

@@ -59,3 +59,5 @@ func TestNamedPrompt(t *testing.T) {
 type oneModel struct{}
 
 func (oneModel) Models() []Model { return []Model{{ID: "m"}} }
+
+func (oneModel) Why(string) string { return "" }

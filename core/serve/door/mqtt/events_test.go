@@ -174,7 +174,7 @@ func TestStateSchemas(t *testing.T) {
 		{"adapter", Adapter{State: AdapterVerifying}},
 		{"adapter", Adapter{State: AdapterDraining}},
 		{"model", Model{State: ModelLoaded, Default: true, Kind: "decoder", Family: "llama", Title: "t", Format: "Q4_0", Context: 1, Parameters: 2, Bytes: 3, Needs: 4, Memory: 5}},
-		{"model", Model{State: ModelRejected, Error: "why"}},
+		{"model", Model{State: ModelRejected, Error: "why", Note: "another has its name"}},
 		{"model", Model{State: ModelSettling}},
 		{"model", Model{State: ModelAvailable}},
 		{"model", Model{State: ModelLoading}},

@@ -38,7 +38,8 @@ type StatusGroup struct {
 
 // StatusModel is the model that is served.
 type StatusModel struct {
-	Name    string `json:"name"`
+	Name    string `json:"name"`            // by which requests name it
+	Title   string `json:"title,omitempty"` // what its files call it
 	Arch    string `json:"arch"`
 	Format  string `json:"format"`
 	Hash    string `json:"hash,omitempty"`
@@ -130,6 +131,7 @@ type Model struct {
 	Needs      int64  `json:"needs_bytes,omitempty"`  // of memory, at least
 	Memory     int64  `json:"memory_bytes,omitempty"` // that is set aside for it while it is loaded
 	Error      string `json:"error,omitempty"`
+	Note       string `json:"note,omitempty"` // what somebody should know of it though it is served
 }
 
 // Stats are figures of the moment.
