@@ -337,7 +337,11 @@ func (k *checker) model(ctx context.Context) {
 	k.ok("model", "its tokenizer has %d pieces, %s", s.Text.Tokens, template)
 	req := daemon.LoadRequest(c)
 	req.CacheDir = daemon.CacheDir()
-	if !k.memory(ctx, s, req) || k.short {
+	if !k.memory(ctx, s, req) {
+		return
+	}
+	k.pinned(ctx, s, req)
+	if k.short {
 		return
 	}
 	if err := s.load(ctx, req, nil, nil); err != nil {

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"edged/core/config"
+	"edged/core/protocol/backend"
 	"edged/core/serve/models"
 	"edged/core/serve/prompts"
 )
@@ -55,6 +56,39 @@ func (k *checker) models() {
 		}
 		k.problem("models", fmt.Errorf("models.pinned: no model is called %q; %s", name, there), "put it into models.dir, or take the name out of models.pinned")
 	}
+}
+
+// pinned adds up what the pinned models need beside the default one.
+func (k *checker) pinned(ctx context.Context, s *session, req backend.LoadRequest) {
+	if len(k.c.Models.Pinned) == 0 || req.IgnorePlan {
+		return
+	}
+	least := func(name, path string) models.State {
+		req := req
+		req.Path, req.MemoryLimit = path, 1 // the least that it can do with
+		if path != k.c.Model.Path {
+			req.DraftModel = ""
+		}
+		plan, err := s.Backend.Plan(ctx, req)
+		if err != nil {
+			return models.State{Name: name} // what is wrong with it is told where it is looked at
+		}
+		return models.State{Name: name, Facts: models.Facts{Needs: plan.Total}}
+	}
+	main := least(models.Name(k.c.Model.Path), k.c.Model.Path)
+	var pinned []models.State
+	for _, name := range k.c.Models.Pinned {
+		if name == main.Name {
+			pinned = append(pinned, main)
+		} else if path, err := models.Find(k.c.Models.Dir, name); err == nil {
+			pinned = append(pinned, least(name, path))
+		}
+	}
+	if why := models.Crowded(k.plan.Available, main, pinned); why != "" {
+		k.problem("memory", errors.New(why), "pin the default model too and others less, choose smaller ones, or lower backend.context or backend.max_sequences")
+		return
+	}
+	k.ok("memory", "there is room for the default model beside what is pinned: %s", strings.Join(k.c.Models.Pinned, ", "))
 }
 
 // prompts reads every preset of prompts.dir.

@@ -100,7 +100,8 @@ type daemon struct {
 	main      string         // name of the default model
 	catalogue *models.Folder // of models
 	pool      *models.Pool[*plugins]
-	budget    int64 // bytes of memory for all models; 0: it is not shared out
+	budget    int64                  // bytes of memory for all models; 0: it is not shared out
+	crowd     atomic.Pointer[string] // what pinned models keep out of it
 	lives     lives
 	mainModel atomic.Pointer[httpdoor.Model] // what the default model said when it was loaded last; nil: it was not yet
 	folder    *adapters.Folder

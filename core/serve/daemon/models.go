@@ -9,6 +9,7 @@ import (
 	"math"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"edged/core/config"
@@ -51,7 +52,7 @@ func (d *daemon) openModels(ctx context.Context) error {
 		Read: d.readModel, Log: d.log, Notify: d.modelsChanged,
 	})
 	o := models.PoolOptions[*plugins]{
-		Several: d.several, Pinned: d.c.Models.Pinned, Log: d.log, Notify: d.status.changed,
+		Several: d.several, Pinned: d.c.Models.Pinned, Keep: d.wantedModels, Log: d.log, Notify: d.status.changed,
 		Make: func(w models.Wanted, limit int64) *plugins { return newPlugins(d, w, limit) },
 	}
 	shared := d.c.Models.Dir != "" || len(fixed) > 1
@@ -87,8 +88,37 @@ func (d *daemon) several() bool {
 	return n > 1
 }
 
+// wantedModels are the default model and those that are pinned, as far as they are there.
+func (d *daemon) wantedModels() (out []models.State) {
+	for _, name := range append([]string{d.main}, d.c.Models.Pinned...) {
+		if s, _, err := d.catalogue.Lookup(name); err == nil && !slices.ContainsFunc(out, func(o models.State) bool { return o.Name == s.Name }) {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// crowded is what pinned models keep out of memory; "": nothing.
+func (d *daemon) crowded() string {
+	var main models.State
+	var pinned []models.State
+	for _, s := range d.wantedModels() {
+		if s.Name == d.main {
+			main = s
+		}
+		if slices.Contains(d.c.Models.Pinned, s.Name) {
+			pinned = append(pinned, s)
+		}
+	}
+	return models.Crowded(d.budget, main, pinned)
+}
+
 // modelsChanged is told by the catalogue: what is loaded and there no longer leaves.
 func (d *daemon) modelsChanged() {
+	now := d.crowded()
+	if was := d.crowd.Swap(&now); now != "" && (was == nil || *was != now) {
+		d.log.Warn("pinned models leave too little memory", "what", now)
+	}
 	for name := range d.pool.Pairs() {
 		if _, _, err := d.catalogue.Lookup(name); err != nil {
 			d.pool.Forget(name)
@@ -238,6 +268,9 @@ func (d *daemon) modelOf(s models.State) mqtt.Model {
 	m := mqtt.Model{
 		State: s.State, Default: s.Name == d.main, Kind: s.Kind, Family: s.Family, Title: s.Title, Format: s.Format, Context: s.Context,
 		Parameters: s.Parameters, Bytes: s.Bytes, Needs: s.Needs, Error: s.Error, Note: s.Note,
+	}
+	if crowd := d.crowd.Load(); crowd != nil && *crowd != "" && m.Default {
+		m.Note = strings.TrimPrefix(m.Note+"; "+*crowd, "; ")
 	}
 	h := d.pool.Holding(s.Name)
 	if h.State != models.Available {

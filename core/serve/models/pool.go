@@ -63,6 +63,9 @@ type PoolOptions[P Pair] struct {
 	Make func(w Wanted, limit int64) P
 	// Pinned are names of models that are not unloaded to make room for another.
 	Pinned []string
+	// Keep are the models for which a pinned one leaves memory where it can do with less: the default one, and what else is pinned. nil:
+	// none.
+	Keep func() []State
 	// Ageing is what raises a waiting rank by one; 0: 10 s.
 	Ageing time.Duration
 	// Stay is how long a model that is in use stays loaded before it makes room, at least; as long as its loading took, if that is
@@ -450,6 +453,7 @@ func (p *Pool[P]) room(s *slot[P], q *waiter[P], now time.Time) (step[P], error)
 			if half := budget / 2; p.o.Several() && half >= need {
 				limit = min(limit, half)
 			}
+			limit = max(need, min(limit, could-p.spare(s)))
 		}
 		s.state, s.bytes, s.version = Loading, limit, q.Version
 		s.pair = p.o.Make(q.Wanted, limit)
