@@ -7,7 +7,10 @@
 By hand only; the output is committed. Each NAME becomes a folder with what transformers saves (config.json,
 model.safetensors), NAME.gguf where llama.cpp's own converter knows the family and gives the file the same meaning, and
 golden.json: versions and command, then for two prompts of random ids the logits of the last position and the greedy
-choices that follow with their margins, computed by transformers in float32 with eager attention and no cache.
+choices that follow with their margins, computed by transformers in float32 with eager attention (but where that is at fault) and no
+cache. Three families are
+in no released library: a model of transformers that computes the same stands in for each, and its folder is written anew in the
+family's own names (see STAND_INS).
 """
 import functools
 import importlib
@@ -158,6 +161,24 @@ FAMILIES = {
                                          enable_moe_block=True, num_experts=4, top_k_experts=2, moe_intermediate_size=24,
                                          final_logit_softcapping=12.0, hidden_size_per_layer_input=0, vocab_size_per_layer_input=VOCAB, sliding_window=16,
                                          layer_types=["sliding_attention", "sliding_attention", "full_attention"]), True),
+    "gpt_bigcode": ("gpt_bigcode", {"n_embd": WIDTH, "n_layer": 2, "n_head": 4, "n_positions": 128}, True),
+    "gpt_neo": ("gpt_neo", {"hidden_size": WIDTH, "num_layers": 2, "num_heads": 4, "intermediate_size": 96, "window_size": 16,
+                            "attention_types": [[["global", "local"], 1]]}, False),
+    "hyperclovax": ("hyperclovax", common(embedding_multiplier=4.0, logits_scaling=2.0, residual_multiplier=0.5, attention_multiplier=0.25), False),
+    "jais2": ("jais2", common(ffn=96), True),
+    "nanochat": ("nanochat", common(ffn=96), False),
+    "xglm": ("xglm", {"d_model": WIDTH, "num_layers": 2, "attention_heads": 4, "ffn_dim": 96, "max_position_embeddings": 128}, False),
+    "biogpt": ("biogpt", {"hidden_size": WIDTH, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 96}, False),
+    "opt-350m": ("opt", {"hidden_size": WIDTH, "num_hidden_layers": 2, "num_attention_heads": 4, "ffn_dim": 96, "word_embed_proj_dim": 24,
+                         "do_layer_norm_before": False, "max_position_embeddings": 128}, False),
+    "persimmon": ("persimmon", {"hidden_size": WIDTH, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 96,
+                                "rope_parameters": rope(partial_rotary_factor=0.5)}, False),
+    "falcon-rw": ("falcon", {"hidden_size": WIDTH, "num_hidden_layers": 2, "num_attention_heads": 4, "ffn_hidden_size": 128, "alibi": True,
+                             "multi_query": False, "parallel_attn": False, "new_decoder_architecture": False, "bias": True}, False),
+    "internlm2": ("llama", common(), True),
+    "minicpm": ("granite", common(embedding_multiplier=12.0, logits_scaling=2.0, residual_multiplier=1.4 / 2 ** 0.5, attention_multiplier=8 ** -0.5), True),
+    "deepseek": ("qwen2_moe", common(layers=3, num_experts=4, shared_expert_intermediate_size=48, mlp_only_layers=[0], norm_topk_prob=False, **MOE), True),
+    "minicpm3": ("minicpm3", common(kv=4, q_lora_rank=24, scale_depth=1.4, **{k: v for k, v in LATENT.items() if k != "head_dim"}), True),
 }
 
 
@@ -203,7 +224,9 @@ def fill(model, seed, quiet=1.0):
 
 
 def golden(folder, seed):
-    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+    # Eager attention adds Falcon's ALiBi twice.
+    attention = "sdpa" if json.loads((folder / "config.json").read_text()).get("alibi") else "eager"
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation=attention).eval()
     draw = np.random.default_rng(seed)
     prompts = []
     with torch.no_grad():
@@ -233,9 +256,61 @@ def tokenizer(folder):
     fast.save_pretrained(folder)
 
 
+def internlm2(settings, tensors):
+    """llama in InternLM2's names: for each key head its queries, the key and the value in one matrix."""
+    names = {"embed_tokens": "tok_embeddings", "lm_head": "output", "input_layernorm": "attention_norm", "post_attention_layernorm": "ffn_norm",
+             "self_attn.o_proj": "attention.wo", "mlp.gate_proj": "feed_forward.w1", "mlp.up_proj": "feed_forward.w3", "mlp.down_proj": "feed_forward.w2"}
+    kv, dim = settings["num_key_value_heads"], settings["head_dim"]
+    for layer in range(settings["num_hidden_layers"]):
+        parts = [tensors.pop(f"model.layers.{layer}.self_attn.{x}_proj.weight").view(kv, -1, dim, WIDTH) for x in "qkv"]
+        tensors[f"model.layers.{layer}.attention.wqkv.weight"] = torch.cat(parts, 1).reshape(-1, WIDTH)
+    out = {}
+    for name, tensor in tensors.items():
+        for old, new in names.items():
+            name = name.replace(old, new)
+        out[name] = tensor
+    return {**settings, "model_type": "internlm2", "architectures": ["InternLM2ForCausalLM"], "bias": False}, out
+
+
+def minicpm(settings, tensors):
+    """granite with the factors under MiniCPM's names."""
+    own = {k: v for k, v in settings.items() if not k.endswith(("_multiplier", "logits_scaling"))}
+    return {**own, "model_type": "minicpm", "architectures": ["MiniCPMForCausalLM"], "scale_emb": 12, "scale_depth": 1.4, "dim_model_base": WIDTH // 2}, tensors
+
+
+def deepseek(settings, tensors):
+    """qwen2_moe without biases, whose shared expert's gate is zero and so halves: DeepSeekMoE's shared experts give half of it."""
+    out = {}
+    for name, tensor in tensors.items():
+        if name.endswith("shared_expert_gate.weight"):
+            continue
+        if name.endswith("self_attn.q_proj.bias") or name.endswith("self_attn.k_proj.bias") or name.endswith("self_attn.v_proj.bias"):
+            continue
+        if name.endswith("shared_expert.down_proj.weight"):
+            tensor = tensor / 2
+        out[name.replace("shared_expert.", "shared_experts.")] = tensor
+    keep = ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size", "vocab_size", "rms_norm_eps", "hidden_act",
+            "max_position_embeddings", "tie_word_embeddings", "moe_intermediate_size", "num_experts_per_tok", "norm_topk_prob", "dtype", "eos_token_id")
+    return {**{k: settings[k] for k in keep}, "model_type": "deepseek", "architectures": ["DeepseekForCausalLM"], "n_routed_experts": settings["num_experts"],
+            "n_shared_experts": 2, "first_k_dense_replace": 1, "moe_layer_freq": 1, "scoring_func": "softmax", "rope_theta": 10000.0}, out
+
+
+# Families in no released library: what makes their folder of that of the model that stands in, and the tensors that are zero there.
+STAND_INS = {"internlm2": internlm2, "minicpm": minicpm, "deepseek": deepseek}
+ZERO = {"deepseek": ("shared_expert_gate.weight", "q_proj.bias", "k_proj.bias", "v_proj.bias")}
+
+
+def rewrite(folder, how):
+    weights, file = folder / "model.safetensors", folder / "config.json"
+    settings, tensors = how(json.loads(file.read_text()), load_file(weights))
+    save_file({k: v.contiguous() for k, v in tensors.items()}, weights, {"format": "pt"})
+    file.write_text(json.dumps(settings, indent=2) + "\n")
+
+
 # What the converter looks for under names that transformers 5 no longer writes, for its copy of config.json only.
 OLD_NAMES = {"gpt2": {"n_ctx": 128}, "gpt_neox": {"rotary_pct": 0.5}, "falcon": {"num_kv_heads": 1}, "minimax_m2": {"rotary_dim": 8},
              "glm": {"seq_length": 128}, "granitemoehybrid": {"layer_types": ["mamba", "attention", "mamba"]},
+             "gpt_bigcode": {"n_inner": 4 * WIDTH}, "internlm2": {"rope_theta": 10000.0}, "minicpm": {"rope_theta": 10000.0},
              "nemotron_h": {"hybrid_override_pattern": "M-*E", "num_hidden_layers": 4}}
 
 
@@ -300,12 +375,18 @@ def make(name, out, seed):
     torch.manual_seed(0)
     model = transformers.AutoModelForCausalLM.from_config(config(kind, settings), dtype=torch.float32).eval()
     fill(model, seed, QUIET.get(name, 1.0))
+    with torch.no_grad():
+        for tensor, p in model.named_parameters():
+            if tensor.endswith(ZERO.get(name, ("-",))):
+                p.zero_()
     model.to(torch.float16).save_pretrained(home)
     (home / "generation_config.json").unlink(missing_ok=True)
-    head = {"made_by": f"transformers {transformers.__version__}, torch {torch.__version__.split('+')[0]}, float32, eager attention, no cache",
+    head = {"made_by": f"transformers {transformers.__version__}, torch {torch.__version__.split('+')[0]}, float32, {'sdpa' if name == 'falcon-rw' else 'eager attention'}, no cache",
             "command": "python tools/oracle/families.py core/infer/transformer/testdata/families " + name}
     text = json.dumps({**head, "prompts": golden(home, seed)}, separators=(",", ":"))
     (home / "golden.json").write_text(text.replace(',"command"', ',\n"command"').replace(',"prompts"', ',\n"prompts"').replace('{"ids"', '\n{"ids"') + "\n")
+    if name in STAND_INS:
+        rewrite(home, STAND_INS[name])
     if both:
         convert(home, home / f"{name}.gguf")
 

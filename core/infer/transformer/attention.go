@@ -97,6 +97,9 @@ func (b *builder) headNorm(part string, n *arch.QKNorm, heads, dim int) headNorm
 	switch n.Of {
 	case arch.PerHead:
 		out.w = b.required(name, dim)
+		if n.Biased {
+			out.b = b.required(b.prefix+part+".bias", dim)
+		}
 		b.named(&out.norm, name)
 	case arch.WholeRow:
 		out.w = b.required(name, heads*dim)

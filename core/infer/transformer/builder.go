@@ -154,9 +154,13 @@ func (b *builder) rope(p arch.Position) int {
 // twice that many (Press et al. 2022, and its authors' code for other numbers).
 func slopes(p arch.Position, heads int) []float32 {
 	a, ok := p.(arch.ALiBi)
-	if !ok {
+	if !ok || a.Rounded {
 		return nil
 	}
+	return slopesOf(&a, heads)
+}
+
+func slopesOf(a *arch.ALiBi, heads int) []float32 {
 	pow := 1
 	for 2*pow <= heads {
 		pow *= 2

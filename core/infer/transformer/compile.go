@@ -11,7 +11,9 @@ import (
 
 // network is a model as compile makes it of its Spec.
 type network struct {
-	embed      *quant.Matrix // (Vocab, Width)
+	embed      *quant.Matrix // (Vocab, EmbedWidth)
+	widen      linear        // (Width, EmbedWidth) of an embedding that is narrower; else empty
+	narrow     linear        // (EmbedWidth, Width) before the head; empty with widen
 	scale      float32       // of an embedded token
 	embedNorm  norm
 	positions  *quant.Matrix // (positions, Width), learned; nil where there are none
@@ -43,7 +45,12 @@ type network struct {
 func compile(src source, spec *arch.Spec, k kernel.Kernels) (network, error) {
 	b := &builder{src: src, spec: spec, k: k, net: network{ids: map[string]int{}}}
 	net := &b.net
-	net.embed = b.matrix(arch.EmbedName, spec.Vocab, spec.Width)
+	net.embed = b.matrix(arch.EmbedName, spec.Vocab, spec.EmbedWidth())
+	if spec.Embed.Width > 0 {
+		net.widen, net.narrow = b.linear(arch.EmbedProj, spec.Width, spec.Embed.Width), b.linear(arch.HeadProj, spec.Embed.Width, spec.Width)
+		b.weigh(&net.widen, 1, 1)
+		b.weigh(&net.narrow, 1, 1)
+	}
 	b.prefix = spec.Prefix
 	net.scale, net.embedNorm = factor(spec.Embed.Scale), b.norm(&spec.Embed.Norm, spec.Width)
 	net.offset = spec.Embed.Offset
@@ -75,11 +82,11 @@ func compile(src source, spec *arch.Spec, k kernel.Kernels) (network, error) {
 	} else if spec.Kind == arch.Encoder {
 		return b.finish()
 	}
-	net.head = b.linear("output", spec.Vocab, spec.Width)
+	net.head = b.linear("output", spec.Vocab, spec.EmbedWidth())
 	net.head.multiple = lcm(net.head.multiple, sample.PeakLen) // a peak is found by one thread
 	net.headScale, net.headCap = factor(spec.Head.Scale), spec.Head.Cap
 	if spec.Head.Tied {
-		net.info.Parameters -= int64(spec.Vocab) * int64(spec.Width)
+		net.info.Parameters -= int64(spec.Vocab) * int64(spec.EmbedWidth())
 	}
 	return b.finish()
 }

@@ -8,19 +8,34 @@ import (
 	"edged/quant"
 )
 
-// distances is what attention adds to its scores by distance, see arch.Distances.
+// distances is what attention adds to its scores by distance, see arch.Distances, or by the key's position alone, see
+// arch.ALiBi.Rounded.
 type distances struct {
 	of    arch.Distances
 	both  bool
 	heads int
 	table []float32 // (Buckets, heads), as the file has it
 
-	stride int       // 2·context - 1: distances from -(context-1) to context-1
+	slopes []float32 // (heads) of ALiBi by the key's position, divided by root; nil: by distance
+	root   float32
+
+	stride int       // 2·context - 1: distances from -(context-1) to context-1; by the key's position: context
 	all    []float32 // (heads, stride)
 }
 
 // table binds an attention's own table, or finds that of the nearest layer before; nil: it has none.
 func (b *builder) table(a *arch.Attention) *distances {
+	if p, ok := a.Position.(arch.ALiBi); ok && p.Rounded {
+		root := float32(math.Sqrt(float64(a.KeyDim)))
+		for _, d := range b.net.distances {
+			if d.heads == a.Heads && d.root == root {
+				return d
+			}
+		}
+		d := &distances{heads: a.Heads, slopes: slopesOf(&p, a.Heads), root: root}
+		b.net.distances = append(b.net.distances, d)
+		return d
+	}
 	of, ok := a.Position.(arch.Distances)
 	if !ok {
 		return nil
@@ -46,6 +61,15 @@ func (b *builder) table(a *arch.Attention) *distances {
 
 // spread makes the values of all distances within a context.
 func (d *distances) spread(context int) {
+	if d.slopes != nil {
+		d.stride, d.all = context, make([]float32, d.heads*context)
+		for h, slope := range d.slopes {
+			for p := range context {
+				d.all[h*context+p] = bf16(float32(bf16(slope)*bf16(float32(p)))) / d.root
+			}
+		}
+		return
+	}
 	d.stride = 2*context - 1
 	d.all = make([]float32, d.heads*d.stride)
 	for i := range d.stride {
@@ -57,7 +81,18 @@ func (d *distances) spread(context int) {
 }
 
 // at is where a head's values for a row begin: that of position p stands p behind.
-func (d *distances) at(pos int) int { return d.stride/2 - pos }
+func (d *distances) at(pos int) int {
+	if d.slopes != nil {
+		return 0
+	}
+	return d.stride/2 - pos
+}
+
+// bf16 rounds to the nearest number of BF16, ties to even.
+func bf16(x float32) float32 {
+	b := math.Float32bits(x)
+	return math.Float32frombits((b + 0x7fff + b>>16&1) &^ 0xffff)
+}
 
 // bucket is that of a distance, which is a key's position less a query's (transformers, T5Attention._relative_position_bucket, whose
 // float32 arithmetic decides where one bucket ends).

@@ -168,6 +168,12 @@ func (s *step) begin(rows []Row) {
 		g.hi++
 		pos++
 	}
+	if widen := &s.m.net.widen; widen.w != nil {
+		s.run(s.rowChunks(s.t), &s.narrow)
+		s.prepare(s.h, s.t, widen.w.Cols)
+		s.queue(widen, s.x, s.m.spec.Width)
+		s.compute(s.p, s.groups, nothing)
+	}
 	s.run(s.rowChunks(s.t), &s.embed)
 	if p := s.m.net.perLayer; p != nil {
 		p.read(s)
@@ -209,10 +215,8 @@ func (j *embedJob) Do(worker, chunk int) {
 				} else {
 					clear(x) // of a prefix, whose keys and values stand in the place of what is computed
 				}
-			} else {
-				quant.Row(x, net.embed, int(r.token))
-				s.adaptEmbedding(&s.workers[worker], x, r.token, group.uses)
-				scale(x, net.scale)
+			} else if net.widen.w == nil {
+				s.embedding(worker, x, r.token, group.uses)
 			}
 			if net.positions != nil {
 				d := s.d[t*w : (t+1)*w]
@@ -227,6 +231,32 @@ func (j *embedJob) Do(worker, chunk int) {
 			for i := range net.ropes {
 				cos, sin := s.angles(i, t)
 				net.ropes[i].fill(cos, sin, r.pos, r.seq.Stretched())
+			}
+		}
+	}
+}
+
+// embedding reads the row of a token.
+func (s *step) embedding(worker int, x []float32, token int32, uses []Use) {
+	quant.Row(x, s.m.net.embed, int(token))
+	s.adaptEmbedding(&s.workers[worker], x, token, uses)
+	scale(x, s.m.net.scale)
+}
+
+// narrowJob reads the rows of an embedding that is narrower than the layers. What stands for a virtual token is as wide as they are.
+type narrowJob struct{ s *step }
+
+func (j *narrowJob) Do(worker, chunk int) {
+	s := j.s
+	w := s.m.net.widen.w.Cols
+	lo, hi := s.rowRange(s.t, chunk)
+	for g := range s.groups {
+		group := &s.groups[g]
+		for t := max(lo, group.lo); t < min(hi, group.hi); t++ {
+			if x := s.h[t*w : (t+1)*w]; s.rows[t].token < 0 {
+				clear(x)
+			} else {
+				s.embedding(worker, x, s.rows[t].token, group.uses)
 			}
 		}
 	}
@@ -275,6 +305,11 @@ func (s *step) head() {
 			if a, b := max(g.lo, lo), min(g.hi, hi); a < b {
 				s.sub = append(s.sub, rowGroup{lo: a - lo, hi: b - lo, uses: g.uses})
 			}
+		}
+		if narrow := &net.narrow; narrow.w != nil {
+			s.queue(narrow, s.d, narrow.w.Rows)
+			s.compute(s.p, s.sub, nothing)
+			s.prepare(s.d, hi-lo, narrow.w.Rows)
 		}
 		s.mul.outs = s.rows[lo:hi]
 		if y := together(s.mul.outs, vocab); y != nil {

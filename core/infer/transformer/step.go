@@ -51,8 +51,9 @@ type step struct {
 	act     kernel.Activations // the input of the current products
 	workers []worker           // scratch of each thread
 
-	embed embedJob
-	norms normJob
+	embed  embedJob
+	narrow narrowJob
+	norms  normJob
 
 	inPlace  inPlaceJob
 	prep     prepareJob
@@ -159,6 +160,7 @@ func newStep(m *Model, z *sizes, mem []float32) *step {
 	if k, ok := m.k.(kernel.LowRank); ok {
 		s.low.k = k
 	}
+	s.narrow.s = s
 	s.embed.s, s.norms.s, s.prep.s, s.mul.s, s.low.s, s.put.s, s.att.s, s.fold.s = s, s, s, s, s, s, s, s
 	return s
 }

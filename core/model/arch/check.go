@@ -46,6 +46,12 @@ func (s *Spec) Check() error {
 	if (s.Kind == EncoderDecoder) != (s.Encoder != nil) {
 		c.fail(ErrInvalid, "%s with or without an encoder", s.Kind)
 	}
+	if s.Embed.Width != 0 {
+		c.within("width of the embedding", s.Embed.Width, 1, s.Width)
+		if s.Kind != Decoder || s.Embed.PerLayer.Width != 0 {
+			c.fail(ErrUnsupported, "%s with an embedding of %d values and layers of %d", s.Kind, s.Embed.Width, s.Width)
+		}
+	}
 	c.number("embedding scale", s.Embed.Scale)
 	c.number("logit scale", s.Head.Scale)
 	c.bound("cap of the logits", s.Head.Cap)
@@ -282,8 +288,11 @@ func (c *checker) attention(a *Attention) {
 	if a.KeyValue && a.ValueDim != a.KeyDim {
 		c.fail(ErrUnsupported, "keys of %d values that are values of %d", a.KeyDim, a.ValueDim)
 	}
-	if a.QKNorm.Of != NoQKNorm {
-		c.eps(a.QKNorm.Eps)
+	if n := &a.QKNorm; n.Of != NoQKNorm {
+		c.eps(n.Eps)
+		if n.Biased && (n.Of != PerHead || n.Kind != LayerNorm || n.Bare) {
+			c.fail(ErrUnsupported, "norms of queries and keys with biases that are no LayerNorms of each head")
+		}
 	}
 	if a.Temper.Beta != 0 {
 		c.number("attention temperature", a.Temper.Beta)

@@ -38,6 +38,8 @@ type QKNorm struct {
 	Eps   float32
 	After bool // after the rotation, else before it
 	Bare  bool // without weights
+	// Biased is of LayerNorms that each head goes through: attn_q_norm.bias and attn_k_norm.bias.
+	Biased bool
 }
 
 // QKRange is what a QKNorm takes its mean over.

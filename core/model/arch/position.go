@@ -50,11 +50,14 @@ func (s *Spec) Border() int {
 	border := 0
 	for _, layer := range s.Layers {
 		for i := range layer {
-			a, ok := layer[i].Op.(Attention)
-			if !ok {
-				continue
+			var p Position
+			switch op := layer[i].Op.(type) {
+			case Attention:
+				p = op.Position
+			case Latent:
+				p = op.Position
 			}
-			r, ok := a.Position.(Rope)
+			r, ok := p.(Rope)
 			if sc := &r.Scaling; ok && (sc.Kind == LongRope || sc.Kind == Dynamic) && (border == 0 || sc.Original < border) {
 				border = sc.Original
 			}
@@ -67,6 +70,9 @@ func (s *Spec) Border() int {
 // head h of n, where n is a power of two.
 type ALiBi struct {
 	Max float32 // 8 in all published models
+	// Rounded adds to the score of position p, wherever the query stands, slope·p over the root of the head's size, slope, p and their
+	// product each rounded to BF16 (Falcon).
+	Rounded bool
 }
 
 // Distances adds a learned value to the scores, chosen by head and bucket of the distance (Raffel et al. 2020): small distances

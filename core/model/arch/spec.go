@@ -110,6 +110,9 @@ const (
 
 // Embed is what happens before the first layer.
 type Embed struct {
+	// Width is the length of a token's row, of which token_embd_proj (Spec.Width, Width) makes what goes through the layers; before the
+	// head output_proj (Width, Spec.Width) makes such a row again. 0: rows are Spec.Width long, and there are no such matrices.
+	Width     int
 	Scale     float32 // of the token's row; 0: 1
 	Norm      Norm    // over the sum; zero: none
 	Positions int     // rows of position_embd.weight, which is added; 0: none
@@ -182,6 +185,14 @@ func RMS(name string, eps float32) Norm { return Norm{Kind: RMSNorm, Name: name,
 // LN is a LayerNorm whose weight is name.weight and whose bias, where it has one, is name.bias.
 func LN(name string, eps float32, bias Presence) Norm {
 	return Norm{Kind: LayerNorm, Name: name, Eps: eps, Bias: bias}
+}
+
+// EmbedWidth is the length of the embedding's rows.
+func (s *Spec) EmbedWidth() int {
+	if s.Embed.Width > 0 {
+		return s.Embed.Width
+	}
+	return s.Width
 }
 
 // Streams is the number of streams of a row that AltUpSpread of the first layer makes, x included; 1: there is none.

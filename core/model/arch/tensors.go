@@ -13,6 +13,8 @@ const (
 	PerLayerName = "per_layer_token_embd.weight"
 	PerLayerProj = "per_layer_model_proj"
 	PerLayerNorm = "per_layer_proj_norm"
+	EmbedProj    = "token_embd_proj" // of a narrow embedding, see Embed.Width
+	HeadProj     = "output_proj"
 	HeadName     = "output.weight"
 	HeadBias     = "output.bias"
 )
@@ -62,7 +64,11 @@ type ByHead struct {
 // claim a million experts.
 func Tensors(s *Spec, visit func(Tensor) error) error {
 	l := newLister(s, visit)
-	l.add(Tensor{Name: EmbedName, Rows: s.Vocab, Cols: s.Width, Role: Embedding})
+	l.add(Tensor{Name: EmbedName, Rows: s.Vocab, Cols: s.EmbedWidth(), Role: Embedding})
+	if s.Embed.Width > 0 {
+		l.linear(EmbedProj, s.Width, s.Embed.Width, Absent)
+		l.linear(HeadProj, s.Embed.Width, s.Width, Absent)
+	}
 	l.prefix = s.Prefix
 	l.embed(s)
 	for n := range s.Layers {
@@ -71,7 +77,7 @@ func Tensors(s *Spec, visit func(Tensor) error) error {
 	l.norm(&s.Norm, s.Width)
 	l.prefix = ""
 	if s.Kind != Encoder || s.Mask != nil {
-		l.add(Tensor{Name: HeadName, Rows: s.Vocab, Cols: s.Width, Role: HeadRole, Optional: s.Head.Tied})
+		l.add(Tensor{Name: HeadName, Rows: s.Vocab, Cols: s.EmbedWidth(), Role: HeadRole, Optional: s.Head.Tied})
 		l.bias("output", s.Vocab, s.Head.Bias)
 	}
 	s.steps(l.step)
@@ -272,6 +278,9 @@ func (l *lister) attention(a *Attention) {
 			switch n.Of {
 			case PerHead:
 				l.vector(x.name, a.KeyDim)
+				if n.Biased {
+					l.vector(strings.TrimSuffix(x.name, "weight")+"bias", a.KeyDim)
+				}
 			case EachHead:
 				l.add(Tensor{Name: x.name, Rows: x.heads, Cols: a.KeyDim, Role: Vector})
 			case WholeRow:

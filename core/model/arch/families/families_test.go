@@ -104,6 +104,7 @@ func TestReadAtRandom(t *testing.T) {
 		"ssm.time_step_rank": 4, "ssm.state_size": 16, "ssm.inner_size": 64, "ssm.group_count": 2, "ssm.conv_kernel": 4, "state_size": 16, "n_groups": 2,
 		"mamba_n_heads": 4, "mamba_num_heads": 4, "mamba_d_state": 16, "ssm_state_size": 16, "mamba_head_dim": 16, "mamba_d_head": 16, "mamba_n_groups": 2,
 		"hidden_size_per_layer_input": 8, "embedding_length_per_layer_input": 8, "num_kv_shared_layers": 0, "attention.key_length_swa": 16,
+		"attention_heads": 4, "attention_layers": []any{"global", "local", "global"},
 	}
 	odd := []string{
 		"layer_types", "rope_scaling", "rope_parameters", "hidden_act", "hidden_activation", "activation_function", "no_rope_layers", "layer_rope_theta",
@@ -115,6 +116,7 @@ func TestReadAtRandom(t *testing.T) {
 		"time_step_limit", "mamba_d_head", "mamba_expand", "ssm.time_step_rank", "ssm.inner_size", "ssm.group_count", "ssm.conv_kernel", "conv_kernel",
 		"scale_embedding", "scale_decoder_outputs", "decoder_vocab_size", "full_attention_interval", "num_kv_shared_layers", "global_head_dim", "per_layer_config",
 		"activation_sparsity_pattern", "attention.shared_kv_layers", "enable_moe_block", "altup_num_inputs", "attention_k_eq_v", "attention.recurrent_layers", "nextn_predict_layers",
+		"attention_layers", "attention_types", "window_size", "multi_query",
 	}
 	values := func(gguf bool) any {
 		all := []any{int64(0), int64(-1), int64(1), int64(2), int64(3), int64(1 << 30), int64(1 << 50), 0.5, -1.0, 1e30, math.NaN(), true, false, "gelu", "yarn", "longrope", "nonsense", nil}

@@ -17,7 +17,6 @@ var update = flag.Bool("update", false, "write docs/models.md anew")
 // unjudged are the families for which no reference results are at hand: they were built from the reference's source, and nothing was
 // compared.
 var unjudged = map[string]bool{
-	"internlm2": true, "minicpm": true, "deepseek": true, // their code is in no released library
 	"umt5": true, "mbart": true, "m2m_100": true, "distilbert": true, "mpnet": true,
 }
 

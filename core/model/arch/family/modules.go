@@ -152,3 +152,15 @@ func SharedExpertModules() []string {
 		".mlp.shared_experts.down_proj", "ffn_down_shexp",
 	)
 }
+
+// LatentModules are the names of latent attention in a folder, for Modules.With.
+func LatentModules() []string {
+	return []string{
+		".self_attn.q_a_proj", "attn_q_a",
+		".self_attn.q_a_layernorm", "attn_q_a_norm",
+		".self_attn.q_b_proj", "attn_q_b",
+		".self_attn.kv_a_proj_with_mqa", "attn_kv_a_mqa",
+		".self_attn.kv_a_layernorm", "attn_kv_a_norm",
+		".self_attn.kv_b_proj", "attn_kv_b",
+	}
+}

@@ -55,5 +55,14 @@ func All() []family.Family {
 		graniteswa(),
 		internlm2(),
 		minicpm(),
+		minicpm3(),
+		gptbigcode(),
+		gptneo(),
+		hyperclovax(),
+		jais2(),
+		nanochat(),
+		xglm(),
+		biogpt(),
+		persimmon(),
 	}
 }

@@ -7,8 +7,8 @@ import (
 )
 
 // falcon is Falcon (Almazrouei et al. 2023): rotated heads, a GELU network beside the attention, LayerNorm. The 7B has one norm for
-// both and one key head, the 40B a norm for each and groups of key heads, [q k v] group by group in a folder; the oldest run one after
-// the other.
+// both and one key head, the 40B a norm for each and groups of key heads, [q k v] group by group in a folder; the oldest (RefinedWeb) run one
+// after the other, and know distances by ALiBi, in folders only.
 func falcon() family.Family {
 	return family.Family{
 		Names: []string{"falcon"},
@@ -38,10 +38,11 @@ func falcon() family.Family {
 			eps := k.LNEps(1e-5)
 			s := k.DecoderSpec(&d, arch.LN("output_norm", eps, arch.Required), true)
 			s.Fixes = []arch.Fix{family.SplitQKV(d.KVHeads)}
-			if k.Bool("|alibi", false) {
-				k.Unsupported("alibi")
+			var position arch.Position = arch.ALiBi{Max: 8, Rounded: true}
+			if !k.Bool("|alibi", false) {
+				position = k.Rope(keys.RopeOf{HeadDim: d.HeadDim})
 			}
-			attn := arch.Sub{Pre: arch.LN("attn_norm", eps, arch.Required), Op: d.Attention(k.Rope(keys.RopeOf{HeadDim: d.HeadDim}))}
+			attn := arch.Sub{Pre: arch.LN("attn_norm", eps, arch.Required), Op: d.Attention(position)}
 			net := arch.Sub{Op: arch.MLP{Hidden: d.FFN, Act: k.Act("|activation", arch.GELUErf)}, Wire: arch.Shared}
 			switch {
 			case k.HasTensor("blk.0.attn_norm_2.weight"):

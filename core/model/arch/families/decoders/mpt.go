@@ -7,7 +7,7 @@ import (
 )
 
 // mpt is MPT (MosaicML 2023): ALiBi whatever the folder's alibi says, LayerNorm without bias, a GELU network, no biases, and where a
-// model says so bounds on q, k and v. A file carries neither softmax_scale nor expansion_ratio's meaning.
+// model says so bounds on q, k and v. A file does not carry softmax_scale.
 func mpt() family.Family {
 	return family.Family{
 		Names: []string{"mpt"},
@@ -25,11 +25,11 @@ func mpt() family.Family {
 		),
 		Spec: func(k *keys.Keys) arch.Spec {
 			width := k.Int("embedding_length|d_model")
-			ratio := k.IntOr("|expansion_ratio", 4)
-			if ratio < 1 || ratio > 64 {
-				k.Invalid("expansion_ratio is %d: want 1 to 64", ratio)
+			hidden := 4 * min(width, arch.MaxWidth)
+			if up := k.Shape(arch.LayerName(0, "ffn_up.weight")); len(up) == 2 {
+				hidden = up[0] // transformers' networks are four times as wide whatever expansion_ratio says, the original's are not
 			}
-			k.Defaults(map[string]any{"intermediate_size": int64(ratio * min(width, arch.MaxWidth))})
+			k.Defaults(map[string]any{"intermediate_size": int64(hidden)})
 			d, eps := k.Decoder(), k.LNEps(1e-5)
 			kv := k.IntOr("|attn_config.kv_n_heads", d.Heads)
 			if k.Bool("|attn_config.qk_ln", false) || k.Bool("|attn_config.prefix_lm", false) || kv != d.Heads && !k.IsGGUF() {

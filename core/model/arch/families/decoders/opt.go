@@ -6,8 +6,8 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// opt is OPT (Zhang et al. 2022): learned positions that begin at row 2, LayerNorm before each half (behind the sum in the 350M),
-// a ReLU network. Folders only.
+// opt is OPT (Zhang et al. 2022): learned positions that begin at row 2, LayerNorm before each half (behind the sum in the 350M,
+// whose embedding is narrower than its layers), a ReLU network. Folders only.
 func opt() family.Family {
 	return family.Family{
 		Names: []string{"opt"},
@@ -16,6 +16,8 @@ func opt() family.Family {
 			"model.decoder.embed_positions", "position_embd",
 			"model.decoder.final_layer_norm", "output_norm",
 			"lm_head", "output",
+			"model.decoder.project_in", arch.EmbedProj,
+			"model.decoder.project_out", arch.HeadProj,
 			"model.decoder.layers.N.self_attn_layer_norm", "blk.N.attn_norm",
 			"model.decoder.layers.N.self_attn.q_proj", "blk.N.attn_q",
 			"model.decoder.layers.N.self_attn.k_proj", "blk.N.attn_k",
@@ -27,9 +29,6 @@ func opt() family.Family {
 		),
 		Spec: func(k *keys.Keys) arch.Spec {
 			d := k.Decoder()
-			if w := k.IntOr("|word_embed_proj_dim", d.Width); w != d.Width {
-				k.Unsupported("word_embed_proj_dim %d: an embedding narrower than hidden_size", w)
-			}
 			const eps = 1e-5
 			norm := func(name string) arch.Norm {
 				if !k.Bool("|layer_norm_elementwise_affine", true) {
@@ -38,6 +37,9 @@ func opt() family.Family {
 				return arch.LN(name, eps, arch.Optional)
 			}
 			s := k.DecoderSpec(&d, norm("output_norm"), true)
+			if s.Embed.Width = k.IntOr("|word_embed_proj_dim", d.Width); s.Embed.Width == d.Width {
+				s.Embed.Width = 0
+			}
 			s.Embed.Positions, s.Embed.Offset = d.Context+2, 2
 			a := d.Attention(nil)
 			ffn := arch.MLP{Hidden: d.FFN, Act: k.Act("|activation_function", arch.ReLU)}

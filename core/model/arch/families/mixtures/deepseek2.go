@@ -12,16 +12,9 @@ import (
 // the first dense layers on a mixture of experts beside shared ones (DeepSeek-AI 2024, 2025).
 func deepseek2() family.Family {
 	return family.Family{
-		Names: []string{"deepseek2", "deepseek_v2", "deepseek_v3", "glm4_moe_lite"},
-		GGUF:  "deepseek2",
-		Modules: family.DecoderModules().With(family.SharedExpertModules()...).With(
-			".self_attn.q_a_proj", "attn_q_a",
-			".self_attn.q_a_layernorm", "attn_q_a_norm",
-			".self_attn.q_b_proj", "attn_q_b",
-			".self_attn.kv_a_proj_with_mqa", "attn_kv_a_mqa",
-			".self_attn.kv_a_layernorm", "attn_kv_a_norm",
-			".self_attn.kv_b_proj", "attn_kv_b",
-		),
+		Names:   []string{"deepseek2", "deepseek_v2", "deepseek_v3", "glm4_moe_lite"},
+		GGUF:    "deepseek2",
+		Modules: family.DecoderModules().With(family.SharedExpertModules()...).With(family.LatentModules()...),
 		Spec: func(k *keys.Keys) arch.Spec {
 			eps := k.RMSEps()
 			d := keys.Dims{
