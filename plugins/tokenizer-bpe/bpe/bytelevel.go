@@ -51,3 +51,24 @@ func (b *byteChars) decode(dst []byte, s string) (_ []byte, ok bool) {
 	}
 	return dst, ok
 }
+
+// parseByte reads <0x0A>.
+func parseByte(s string) (byte, bool) {
+	if len(s) != 6 || s[:3] != "<0x" || s[5] != '>' {
+		return 0, false
+	}
+	hi, lo := hexDigit(s[3]), hexDigit(s[4])
+	return byte(hi<<4 | lo), hi >= 0 && lo >= 0
+}
+
+func hexDigit(c byte) int {
+	switch {
+	case c >= '0' && c <= '9':
+		return int(c - '0')
+	case c >= 'A' && c <= 'F':
+		return int(c-'A') + 10
+	case c >= 'a' && c <= 'f':
+		return int(c-'a') + 10
+	}
+	return -1
+}

@@ -31,9 +31,17 @@ func otherMarks() []string {
 	}
 }
 
-// endings finds the tokens that end generation and marks tokens that look like control tokens as such, whatever the file
-// calls them: many files call them text.
-func endings(i *Info, eom int32, text []string, kinds []kind) {
+// ends are the tokens that end a turn or an answer.
+type ends struct {
+	eot int32   // ends a turn; -1: there is none
+	eog []int32 // after these nothing of an answer comes
+}
+
+// findEnds finds the tokens that end generation, and gives the type of control tokens to tokens that look like some, whatever the file
+// calls them: many files call them text. eos, eot and eom are the ids that the file names, -1 where it names none. In a wordPiece
+// vocabulary [PAD] ends nothing.
+func findEnds(text []string, kinds []kind, eos, eot, eom int32, wordPiece bool) ends {
+	e := ends{eot: eot}
 	ids := map[string]int32{}
 	for _, list := range [][]string{turnEnds(), generationEnds(), otherMarks(), {"<|channel|>", "<|message|>", "<|start|>", "<|constrain|>"}} {
 		for _, s := range list {
@@ -51,11 +59,11 @@ func endings(i *Info, eom int32, text []string, kinds []kind) {
 			kinds[id] = control
 		}
 	}
-	if i.EOT < 0 {
+	if e.eot < 0 {
 		for _, s := range turnEnds() {
 			if has(s) {
-				i.EOT = ids[s]
-				mark(i.EOT)
+				e.eot = ids[s]
+				mark(e.eot)
 				break
 			}
 		}
@@ -65,21 +73,20 @@ func endings(i *Info, eom int32, text []string, kinds []kind) {
 			mark(ids[s])
 		}
 	}
-	bert := i.Kind == KindWordPiece
 	for _, s := range generationEnds() {
-		if has(s) && !(bert && s == "[PAD]") {
+		if has(s) && !(wordPiece && s == "[PAD]") {
 			mark(ids[s])
-			i.EOG = append(i.EOG, ids[s])
+			e.eog = append(e.eog, ids[s])
 		}
 	}
-	for _, id := range []int32{i.EOS, i.EOT, eom} {
+	for _, id := range []int32{eos, e.eot, eom} {
 		if id >= 0 {
-			i.EOG = append(i.EOG, id)
+			e.eog = append(e.eog, id)
 		}
 	}
 	drop := func(s string, k kind) {
 		kinds[ids[s]] = k
-		i.EOG = slices.DeleteFunc(i.EOG, func(id int32) bool { return id == ids[s] })
+		e.eog = slices.DeleteFunc(e.eog, func(id int32) bool { return id == ids[s] })
 	}
 	// In these families <|end|> ends a channel, not the answer, and the marks between channels are shown.
 	if has("<|end|>") && (has("<|return|>") && has("<|call|>") || has("<|flush|>") && (has("<|call|>") || has("<|calls|>"))) {
@@ -94,4 +101,5 @@ func endings(i *Info, eom int32, text []string, kinds []kind) {
 	if has("<|tool_response>") && has("</s>") {
 		drop("</s>", normal)
 	}
+	return e
 }

@@ -36,10 +36,10 @@ func FromFolder(dir string) (*Tokenizer, error) {
 		if err != nil {
 			return nil, fmt.Errorf("bpe: %s: %w: %w", path, ErrModel, err)
 		}
-		if err := t.sentences(dir, c); err != nil {
+		if err := sentenceFiles(t, dir, c); err != nil {
 			return nil, fmt.Errorf("bpe: %w: %w", ErrModel, err)
 		}
-		return t, nil
+		return New(*t), nil
 	}
 	return nil, fmt.Errorf("bpe: %s: %w: the folder has no tokenizer.json, nor any other file of a tokenizer", dir, ErrModel)
 }
@@ -47,13 +47,13 @@ func FromFolder(dir string) (*Tokenizer, error) {
 // folderForm is one way in which a folder holds a tokenizer.
 type folderForm struct {
 	names []string // the file that tells it
-	read  func(dir string, data []byte, c *folderConfig) (*Tokenizer, error)
+	read  func(dir string, data []byte, c *folderConfig) (*Parts, error)
 }
 
 // folderForms are tried in this order.
 func folderForms() []folderForm {
 	return []folderForm{
-		{[]string{"tokenizer.json"}, func(_ string, data []byte, c *folderConfig) (*Tokenizer, error) { return fromJSON(data, c) }},
+		{[]string{"tokenizer.json"}, func(_ string, data []byte, c *folderConfig) (*Parts, error) { return fromJSON(data, c) }},
 		{[]string{"tekken.json"}, fromTekken},
 		{[]string{"source.spm"}, fromMarian},
 		{
@@ -80,8 +80,8 @@ func escapeGlob(s string) string {
 }
 
 // fromFile builds a tokenizer of a file that is no tokenizer.json: then add_bos_token and add_eos_token count.
-func fromFile(f *hfFile, c *folderConfig, class string) (*Tokenizer, error) {
-	b := &hfBuilder{file: f, config: c, t: &Tokenizer{}, classes: split.HuggingFaceClasses(), alone: true}
+func fromFile(f *hfFile, c *folderConfig, class string) (*Parts, error) {
+	b := &hfBuilder{file: f, config: c, t: &Parts{}, classes: split.HuggingFaceClasses(), alone: true}
 	b.chooseClass(class)
 	if err := b.build(); err != nil {
 		return nil, err
@@ -89,7 +89,7 @@ func fromFile(f *hfFile, c *folderConfig, class string) (*Tokenizer, error) {
 	return b.t, nil
 }
 
-func fromTekken(_ string, data []byte, c *folderConfig) (*Tokenizer, error) {
+func fromTekken(_ string, data []byte, c *folderConfig) (*Parts, error) {
 	f, err := tekkenFile(data)
 	if err != nil {
 		return nil, err
@@ -103,16 +103,15 @@ func fromTekken(_ string, data []byte, c *folderConfig) (*Tokenizer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if t.info.BOS >= 0 {
-		t.prefix = []int32{t.info.BOS}
+	if t.Info.BOS >= 0 {
+		t.Prefix = []int32{t.Info.BOS}
 	}
-	t.typedOnly = true
-	t.finish()
+	t.WrittenOnly = true
 	return t, nil
 }
 
 // fromModelFile reads a SentencePiece model or a tiktoken file.
-func fromModelFile(dir string, data []byte, c *folderConfig) (*Tokenizer, error) {
+func fromModelFile(dir string, data []byte, c *folderConfig) (*Parts, error) {
 	class := c.pickClass(false)
 	spec := classSpecs()[class]
 	if spec != nil && spec.keepsFile {
@@ -146,7 +145,7 @@ func fromModelFile(dir string, data []byte, c *folderConfig) (*Tokenizer, error)
 }
 
 // fromMerges reads vocab.json and merges.txt, which only a class can complete.
-func fromMerges(dir string, data []byte, c *folderConfig) (*Tokenizer, error) {
+func fromMerges(dir string, data []byte, c *folderConfig) (*Parts, error) {
 	vocab, err := readFile(filepath.Join(dir, "vocab.json"), maxTokenizerFile)
 	if err != nil {
 		return nil, err
@@ -175,7 +174,7 @@ func fromMerges(dir string, data []byte, c *folderConfig) (*Tokenizer, error) {
 }
 
 // fromWordList reads vocab.txt: a token a line.
-func fromWordList(_ string, data []byte, c *folderConfig) (*Tokenizer, error) {
+func fromWordList(_ string, data []byte, c *folderConfig) (*Parts, error) {
 	f := &hfFile{Model: hfModel{Type: "WordPiece"}}
 	v := &f.Model.Vocab
 	known := map[string]int{}

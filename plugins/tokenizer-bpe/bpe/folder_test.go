@@ -172,8 +172,8 @@ func TestTekkenInConversations(t *testing.T) {
 
 // TestUnigramInConversations: a Unigram model's own search must not choose a control token in what was typed.
 func TestUnigramInConversations(t *testing.T) {
-	tok, err := fromJSON([]byte(`{"added_tokens":[{"id":1,"content":"</s>","special":true}],"model":{"type":"Unigram","unk_id":0,
-		"vocab":[["<unk>",0],["</s>",0],["<",-2],["/",-2],["s",-2],[">",-2]]}}`), &folderConfig{})
+	tok, err := readJSON([]byte(`{"added_tokens":[{"id":1,"content":"</s>","special":true}],"model":{"type":"Unigram","unk_id":0,
+		"vocab":[["<unk>",0],["</s>",0],["<",-2],["/",-2],["s",-2],[">",-2]]}}`))
 	if err != nil {
 		t.Fatal(err)
 	}

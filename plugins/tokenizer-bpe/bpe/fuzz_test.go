@@ -24,7 +24,7 @@ func FuzzTokenizerParts(f *testing.F) {
 		if len(data) > 1<<14 || len(text) > 1<<10 {
 			t.Skip("too long to be quick")
 		}
-		tok, err := fromJSON(data, &folderConfig{})
+		tok, err := readJSON(data)
 		if err != nil {
 			return
 		}

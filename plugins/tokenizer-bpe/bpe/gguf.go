@@ -103,16 +103,16 @@ func (l *ggufLoader) load() (*Tokenizer, error) {
 	if modelName == "gemma4" {
 		pre = "gemma4"
 	}
-	t := &Tokenizer{byLength: true}
-	t.info = Info{Kind: m.kind, ChatTemplate: l.string(keyTemplate)}
+	t := &Parts{LongestFirst: true}
+	t.Info = Info{Kind: m.kind, ChatTemplate: l.string(keyTemplate)}
 	if tools := l.string(keyToolTemplate); tools != "" {
-		t.info.NamedTemplates = map[string]string{"tool_use": tools}
+		t.Info.NamedTemplates = map[string]string{"tool_use": tools}
 	}
 	v, err := l.vocabulary(t, m)
 	if err != nil {
 		return nil, err
 	}
-	t.vocab = v
+	t.Vocabulary = v
 	switch {
 	case modelName == "llama":
 		err = l.spm(t)
@@ -133,21 +133,20 @@ func (l *ggufLoader) load() (*Tokenizer, error) {
 	}
 	list := l.added(t)
 	for _, a := range list {
-		if len(a.text) > maxAddedLength {
-			return nil, fmt.Errorf("%s: token %d is to be found in any text and has %d bytes: at most %d are supported", keyTokens, a.id, len(a.text), maxAddedLength)
+		if len(a.Text) > maxAddedLength {
+			return nil, fmt.Errorf("%s: token %d is to be found in any text and has %d bytes: at most %d are supported", keyTokens, a.ID, len(a.Text), maxAddedLength)
 		}
 	}
-	t.added = newMatcher(list, nil)
+	t.Added = list
 	l.pairs(t)
 	if l.err != nil {
 		return nil, l.err
 	}
-	t.finish()
-	return t, nil
+	return New(*t), nil
 }
 
 // vocabulary reads tokens, types and the ids with a meaning, and corrects the types as llama.cpp does.
-func (l *ggufLoader) vocabulary(t *Tokenizer, m ggufModel) (*vocabulary, error) {
+func (l *ggufLoader) vocabulary(t *Parts, m ggufModel) (*vocabulary, error) {
 	text := l.strings(keyTokens)
 	if l.err != nil {
 		return nil, l.err
@@ -190,7 +189,7 @@ func (l *ggufLoader) vocabulary(t *Tokenizer, m ggufModel) (*vocabulary, error) 
 			}
 		}
 	}
-	i := &t.info
+	i := &t.Info
 	i.BOS = l.id(keyBOS, m.bos, len(text))
 	i.EOS = l.id(keyEOS, m.eos, len(text))
 	i.EOT = l.id(keyEOT, -1, len(text))
@@ -208,7 +207,8 @@ func (l *ggufLoader) vocabulary(t *Tokenizer, m ggufModel) (*vocabulary, error) 
 			i.EOS = 11
 		}
 	}
-	endings(i, eom, text, kinds)
+	e := findEnds(text, kinds, i.EOS, i.EOT, eom, m.kind == KindWordPiece)
+	i.EOT, i.EOG = e.eot, e.eog
 	v, err := newVocabulary(text, kinds, func(id int) bool { return kinds[id].special() || kinds[id] == unused })
 	if err != nil {
 		return nil, err
@@ -218,44 +218,44 @@ func (l *ggufLoader) vocabulary(t *Tokenizer, m ggufModel) (*vocabulary, error) 
 }
 
 // spm sets up SentencePiece BPE.
-func (l *ggufLoader) spm(t *Tokenizer) error {
+func (l *ggufLoader) spm(t *Parts) error {
 	prefix := l.bool(keySpacePrefix, true)
-	t.rawBytes = true
-	t.stripSpace = prefix
-	t.model = newScoreBPE(t.vocab, t.info.Unknown, prefix)
-	t.pieces = pieces(t.vocab, unblank)
-	l.around(t, true, t.info.EOS)
+	t.RawBytes = true
+	t.StripSpace = prefix
+	t.Model = newScoreBPE(t.Vocabulary, t.Info.Unknown, prefix)
+	t.Pieces = pieces(t.Vocabulary, unblank)
+	l.around(t, true, t.Info.EOS)
 	return l.err
 }
 
 // bert sets up WordPiece.
-func (l *ggufLoader) bert(t *Tokenizer) error {
+func (l *ggufLoader) bert(t *Parts) error {
 	lower := l.bool(keyLowercase, true)
 	accents := l.bool(keyStripAccents, lower)
-	sep := l.id(keySeparator, 102, len(t.vocab.text))
+	sep := l.id(keySeparator, 102, len(t.Vocabulary.text))
 	if l.err != nil {
 		return l.err
 	}
-	m := newWordPiece(t.vocab, func(id int) bool { return t.vocab.kind[id].special() })
-	m.unknown = t.info.Unknown
+	m := newWordPiece(t.Vocabulary, func(id int) bool { return t.Vocabulary.kind[id].special() })
+	m.unknown = t.Info.Unknown
 	m.words = (&bertWords{classes: split.NewClasses(), lower: lower, accents: accents}).words
-	t.model = m
-	t.stripSpace = true
-	t.pieces = pieces(t.vocab, unblank)
-	t.prefix, t.suffix = []int32{t.info.BOS}, []int32{sep}
-	if t.info.EOS < 0 {
-		t.info.EOS = sep
+	t.Model = m
+	t.StripSpace = true
+	t.Pieces = pieces(t.Vocabulary, unblank)
+	t.Prefix, t.Suffix = []int32{t.Info.BOS}, []int32{sep}
+	if t.Info.EOS < 0 {
+		t.Info.EOS = sep
 	}
 	return nil
 }
 
 // bpe sets up byte-level BPE, and Gemma 4's BPE on characters.
-func (l *ggufLoader) bpe(t *Tokenizer, pre string) error {
+func (l *ggufLoader) bpe(t *Parts, pre string) error {
 	family, err := split.ByName(pre, split.NewClasses())
 	if err != nil {
 		return fmt.Errorf("%s: %w", keyPre, err)
 	}
-	t.info.Pre = pre
+	t.Info.Pre = pre
 	var merges []string
 	switch {
 	case l.meta.Has(keyMerges):
@@ -266,7 +266,7 @@ func (l *ggufLoader) bpe(t *Tokenizer, pre string) error {
 	if l.err != nil {
 		return l.err
 	}
-	syms := &symbols{vocab: t.vocab}
+	syms := &symbols{vocab: t.Vocabulary}
 	table, err := syms.build(len(merges), func(i int) (left, right string, ok bool) {
 		// The first character may be a space.
 		if m := merges[i]; len(m) > 0 {
@@ -280,64 +280,65 @@ func (l *ggufLoader) bpe(t *Tokenizer, pre string) error {
 		return fmt.Errorf("%s: %w", keyMerges, err)
 	}
 	if family.Raw {
-		t.info.Kind = KindSPM
-		t.model = &charBPE{splitter: family.Splitter, syms: syms, merges: table, bytes: byteTokens(t.vocab), unknown: -1, lines: family.Lines, escape: true}
-		t.pieces = pieces(t.vocab, unblank)
+		t.Info.Kind = KindSPM
+		m := &charBPE{syms: syms, merges: table, bytes: byteTokens(t.Vocabulary), unknown: -1, lines: family.Lines}
+		t.Model = &perWord{model: m, start: family.Splitter, rest: family.Splitter, blanks: true}
+		t.Pieces = pieces(t.Vocabulary, unblank)
 	} else {
-		t.info.Kind = KindBPE
+		t.Info.Kind = KindBPE
 		chars := newByteChars()
-		m := &byteBPE{splitter: family.Splitter, syms: syms, merges: table, unknown: -1}
+		m := &byteBPE{syms: syms, merges: table, unknown: -1}
 		for b := range m.sym {
 			m.sym[b] = syms.number(string(chars.char[b]))
 		}
 		if family.IgnoreMerges {
-			m.whole = wholeWords(t.vocab, chars)
+			m.whole = wholeWords(t.Vocabulary, chars)
 		}
-		t.model = m
-		t.pieces = pieces(t.vocab, func(dst []byte, s string) []byte {
+		t.Model = &perWord{model: m, start: family.Splitter, rest: family.Splitter}
+		t.Pieces = pieces(t.Vocabulary, func(dst []byte, s string) []byte {
 			dst, _ = chars.decode(dst, s)
 			return dst
 		})
 	}
-	l.around(t, family.AddBOS, t.info.EOS)
+	l.around(t, family.AddBOS, t.Info.EOS)
 	if pre == "gemma4" || pre == "granite-embed-multi-311m" {
 		// The files say that no BOS is wanted, and the model is useless without (llama.cpp corrects it too).
-		t.prefix = []int32{t.info.BOS}
+		t.Prefix = []int32{t.Info.BOS}
 	}
 	return l.err
 }
 
 // around sets what AddSpecial puts around a text.
-func (l *ggufLoader) around(t *Tokenizer, addBOS bool, eos int32) {
+func (l *ggufLoader) around(t *Parts, addBOS bool, eos int32) {
 	if l.bool(keyAddBOS, addBOS) {
-		t.prefix = []int32{t.info.BOS}
+		t.Prefix = []int32{t.Info.BOS}
 	}
 	if l.bool(keyAddEOS, false) {
-		t.suffix = []int32{eos}
+		t.Suffix = []int32{eos}
 	}
 }
 
 // pairs sets what stands between two texts: what ends the first, and a separator where the file asks for one.
-func (l *ggufLoader) pairs(t *Tokenizer) {
-	if len(t.prefix) == 0 || len(t.suffix) == 0 || !l.meta.Has(keyAddSeparator) {
+func (l *ggufLoader) pairs(t *Parts) {
+	if len(t.Prefix) == 0 || len(t.Suffix) == 0 || !l.meta.Has(keyAddSeparator) {
 		return
 	}
-	between := t.suffix
+	between := t.Suffix
 	if l.bool(keyAddSeparator, false) {
-		if sep := l.id(keySeparator, -1, len(t.vocab.text)); sep >= 0 {
+		if sep := l.id(keySeparator, -1, len(t.Vocabulary.text)); sep >= 0 {
 			between = append(slices.Clone(between), sep)
 		}
 	}
 	second := int32(0)
-	if t.info.Kind == KindWordPiece {
+	if t.Info.Kind == KindWordPiece {
 		second = 1
 	}
-	t.joinPair(between, second)
+	t.JoinPair(between, second)
 }
 
 // added lists the tokens that are found in a text before it is cut into words, with the white space that some take along:
 // GGUF files do not say, llama.cpp goes by the model's name.
-func (l *ggufLoader) added(t *Tokenizer) []added {
+func (l *ggufLoader) added(t *Parts) []AddedToken {
 	name, pre, arch := strings.ToLower(l.string(keyName)), l.string(keyPre), l.string(keyArchitecture)
 	phi3 := strings.Contains(name, "phi-3") || strings.Contains(name, "phi3")
 	lstrip := ""
@@ -347,96 +348,17 @@ func (l *ggufLoader) added(t *Tokenizer) []added {
 	case strings.Contains(name, "modern-bert"):
 		lstrip = "[MASK]"
 	}
-	var list []added
-	for id, k := range t.vocab.kind {
+	var list []AddedToken
+	for id, k := range t.Vocabulary.kind {
 		if !k.special() && k != userDefined {
 			continue
 		}
-		a := added{id: int32(id), text: t.vocab.text[id], special: k.special()}
-		a.lstrip = a.text == lstrip
-		a.rstrip = phi3 && a.text != "<unk>" && a.text != "<s>" && a.text != "<|endoftext|>"
+		a := AddedToken{ID: int32(id), Text: t.Vocabulary.text[id], Special: k.special()}
+		a.LStrip = a.Text == lstrip
+		a.RStrip = phi3 && a.Text != "<unk>" && a.Text != "<s>" && a.Text != "<|endoftext|>"
 		list = append(list, a)
 	}
 	return list
-}
-
-// pieces decodes every token: control and added tokens are their text, byte tokens their byte. decode appends. All pieces
-// share one array.
-func pieces(v *vocabulary, decode func(dst []byte, s string) []byte) [][]byte {
-	size := 0
-	for _, s := range v.text {
-		size += len(s)
-	}
-	all := make([]byte, 0, size+len(v.text)/8)
-	ends := make([]int, len(v.text))
-	for id, s := range v.text {
-		switch v.kind[id] {
-		case control, unknown, userDefined:
-			all = append(all, s...)
-		case byteToken:
-			if b, ok := parseByte(s); ok {
-				all = append(all, b)
-			} else {
-				all = decode(all, s)
-			}
-		case unused:
-		default:
-			all = decode(all, s)
-		}
-		ends[id] = len(all)
-	}
-	out := make([][]byte, len(v.text))
-	start := 0
-	for id, end := range ends {
-		out[id] = all[start:end:end]
-		start = end
-	}
-	return out
-}
-
-// unblank decodes SentencePiece's blanks.
-func unblank(dst []byte, s string) []byte { return append(dst, strings.ReplaceAll(s, blank, " ")...) }
-
-// parseByte reads <0x0A>.
-func parseByte(s string) (byte, bool) {
-	if len(s) != 6 || s[:3] != "<0x" || s[5] != '>' {
-		return 0, false
-	}
-	hi, lo := hexDigit(s[3]), hexDigit(s[4])
-	return byte(hi<<4 | lo), hi >= 0 && lo >= 0
-}
-
-func hexDigit(c byte) int {
-	switch {
-	case c >= '0' && c <= '9':
-		return int(c - '0')
-	case c >= 'A' && c <= 'F':
-		return int(c-'A') + 10
-	case c >= 'a' && c <= 'f':
-		return int(c-'a') + 10
-	}
-	return -1
-}
-
-// wholeWords indexes the decoded texts of tokens.
-func wholeWords(v *vocabulary, chars *byteChars) *index {
-	texts := make([]string, len(v.text))
-	var buf []byte
-	for id, s := range v.text {
-		var ok bool
-		buf, ok = chars.decode(buf[:0], s)
-		if ok && !v.kind[id].special() {
-			texts[id] = string(buf)
-		}
-	}
-	x := &index{}
-	x.init(texts)
-	for id, s := range texts {
-		if s != "" {
-			x.add(int32(id))
-		}
-	}
-	return x
 }
 
 func (l *ggufLoader) keep(err error) {

@@ -9,7 +9,7 @@ import (
 
 // unigram sets up SentencePiece's unigram model as llama.cpp runs it ("t5"): normal, user-defined and unused tokens are
 // found, user-defined ones for nothing, and an unknown run is one token.
-func (l *ggufLoader) unigram(t *Tokenizer) error {
+func (l *ggufLoader) unigram(t *Parts) error {
 	prefix, squeeze := l.bool(keySpacePrefix, false), l.bool(keyExtraSpaces, false)
 	var charmap *charsmap
 	if l.meta.Has(keyCharsmap) {
@@ -29,11 +29,11 @@ func (l *ggufLoader) unigram(t *Tokenizer) error {
 	if l.err != nil {
 		return l.err
 	}
-	v := t.vocab
+	v := t.Vocabulary
 	if v.score == nil {
 		return fmt.Errorf("the file has no %s", keyScores)
 	}
-	if t.info.Unknown < 0 {
+	if t.Info.Unknown < 0 {
 		return errors.New("the file names no unknown token")
 	}
 	text, score := make([]string, len(v.text)), make([]float64, len(v.text))
@@ -56,7 +56,7 @@ func (l *ggufLoader) unigram(t *Tokenizer) error {
 			defined, definedIDs = append(defined, v.text[id]), append(definedIDs, int32(id))
 		}
 	}
-	u, err := newUnigram(text, score, t.info.Unknown, make([]bool, len(text)))
+	u, err := newUnigram(text, score, t.Info.Unknown, make([]bool, len(text)))
 	if err != nil {
 		return err
 	}
@@ -65,14 +65,14 @@ func (l *ggufLoader) unigram(t *Tokenizer) error {
 	if len(defined) > 0 {
 		m.normalizer.defined = newPrefixTrie(defined, definedIDs)
 	}
-	t.model = m
-	t.stripSpace = prefix
-	t.pieces = pieces(v, unblank)
+	t.Model = m
+	t.StripSpace = prefix
+	t.Pieces = pieces(v, unblank)
 	if l.bool(keyAddBOS, false) {
-		t.prefix = []int32{t.info.BOS}
+		t.Prefix = []int32{t.Info.BOS}
 	}
 	if l.bool(keyAddEOS, true) {
-		t.suffix = []int32{t.info.EOS}
+		t.Suffix = []int32{t.Info.EOS}
 	}
 	return l.err
 }
@@ -92,8 +92,8 @@ func (m *ggufUnigram) encode(w *work, s string, _, _ bool) error {
 }
 
 // rwkv sets up RWKV's tokenizer: the longest token at each place, over bytes.
-func (l *ggufLoader) rwkv(t *Tokenizer) error {
-	v := t.vocab
+func (l *ggufLoader) rwkv(t *Parts) error {
+	v := t.Vocabulary
 	texts, ids := make([]string, len(v.text)), make([]int32, len(v.text))
 	longest := 0
 	for id, s := range v.text {
@@ -103,10 +103,10 @@ func (l *ggufLoader) rwkv(t *Tokenizer) error {
 	if longest > maxUnigramToken {
 		return fmt.Errorf("a token has %d bytes: at most %d are supported", longest, maxUnigramToken)
 	}
-	t.rawBytes = true
-	t.model = &longestMatch{trie: newPrefixTrie(texts, ids), unknown: t.info.Unknown}
-	t.pieces = pieces(v, func(dst []byte, s string) []byte { return append(dst, unescaped(s)...) })
-	l.around(t, false, t.info.EOS)
+	t.RawBytes = true
+	t.Model = &longestMatch{trie: newPrefixTrie(texts, ids), unknown: t.Info.Unknown}
+	t.Pieces = pieces(v, func(dst []byte, s string) []byte { return append(dst, unescaped(s)...) })
+	l.around(t, false, t.Info.EOS)
 	return l.err
 }
 

@@ -165,7 +165,7 @@ func TestTokenizerJSONLikeHuggingFace(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			tok, err := fromJSON(patched(t, patched(t, data, g.Patch), map[string]json.RawMessage{"model": patched(t, field(t, data, "model"), g.Model)}), &folderConfig{})
+			tok, err := readJSON(patched(t, patched(t, data, g.Patch), map[string]json.RawMessage{"model": patched(t, field(t, data, "model"), g.Model)}))
 			if err != nil {
 				t.Fatal(err)
 			}

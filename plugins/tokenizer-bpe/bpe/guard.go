@@ -21,17 +21,17 @@ const (
 // guard keeps typed text from becoming control tokens: see Tokenizer.Guard.
 type guard struct{ tokens *matcher }
 
-func newGuard(t *Tokenizer) *guard {
-	var texts []added
-	for id, k := range t.vocab.kind {
+func newGuard(v *vocabulary) *guard {
+	var texts []AddedToken
+	for id, k := range v.kind {
 		if k.special() {
-			texts = append(texts, added{id: int32(id), text: t.vocab.text[id], special: true})
+			texts = append(texts, AddedToken{ID: int32(id), Text: v.text[id], Special: true})
 		}
 	}
 	return &guard{tokens: newMatcher(texts, nil)}
 }
 
-func all(*added) bool { return true }
+func all(*AddedToken) bool { return true }
 
 // Guard breaks the text of every control token in a typed text, so that a template can put it where it likes and the
 // token is still not found there: EncodeRendered recognises what the template wrote and then takes the guard out.
@@ -78,7 +78,7 @@ func (g *guard) add(s string) string {
 
 func (g *guard) isToken(s string) bool {
 	t := g.tokens.longest(s, 0)
-	return t != nil && len(t.text) == len(s)
+	return t != nil && len(t.Text) == len(s)
 }
 
 func (g *guard) remove(s string) string {

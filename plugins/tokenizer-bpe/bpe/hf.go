@@ -79,13 +79,13 @@ func readFile(path string, limit int64) ([]byte, error) {
 }
 
 // fromJSON builds a tokenizer from the text of a tokenizer.json.
-func fromJSON(data []byte, c *folderConfig) (*Tokenizer, error) {
+func fromJSON(data []byte, c *folderConfig) (*Parts, error) {
 	var f hfFile
 	data = plainJSON(data)
 	if err := json.Unmarshal(data, &f); err != nil {
 		return nil, err
 	}
-	b := &hfBuilder{file: &f, config: c, t: &Tokenizer{}, classes: split.HuggingFaceClasses()}
+	b := &hfBuilder{file: &f, config: c, t: &Parts{}, classes: split.HuggingFaceClasses()}
 	b.chooseClass(c.pickClass(bytes.Contains(data, []byte(`"ByteLevel"`))))
 	if err := b.build(); err != nil {
 		return nil, err
@@ -100,7 +100,7 @@ type hfBuilder struct {
 	spec    *classSpec // nil: the file is taken as it is
 	class   *classConfig
 	parts   hfParts
-	t       *Tokenizer
+	t       *Parts
 	classes *split.Classes
 	decode  *hfDecoder
 	words   hfWords
@@ -114,7 +114,7 @@ type hfBuilder struct {
 // chooseClass sets the class that builds the tokenizer. A class over a file of another sort of model cannot; then the file
 // is taken as it is.
 func (b *hfBuilder) chooseClass(name string) {
-	b.t.class = name
+	b.t.Class = name
 	if name == "" {
 		return
 	}
@@ -143,7 +143,7 @@ func (m *hfModel) kind() string {
 }
 
 func (b *hfBuilder) note(format string, args ...any) {
-	b.t.notes = append(b.t.notes, fmt.Sprintf(format, args...))
+	b.t.Notes = append(b.t.Notes, fmt.Sprintf(format, args...))
 }
 
 func (b *hfBuilder) build() error {
@@ -161,7 +161,7 @@ func (b *hfBuilder) build() error {
 		return err
 	}
 	n := hfNormalizers{classes: b.classes}
-	if b.t.normalize, err = n.read(b.file.Normalizer, 0); err != nil {
+	if b.t.Normalize, err = n.read(b.file.Normalizer, 0); err != nil {
 		return fmt.Errorf("normalizer: %w", err)
 	}
 	w := hfPreTokenizers{classes: b.classes}
@@ -171,7 +171,7 @@ func (b *hfBuilder) build() error {
 	if err = b.model(); err != nil {
 		return fmt.Errorf("model: %w", err)
 	}
-	b.t.firstMatters = b.words.firstMatters
+	b.t.StartMatters = b.words.firstMatters
 	if err = b.addedTokens(); err != nil {
 		return fmt.Errorf("normalizer: %w", err)
 	}
@@ -181,8 +181,7 @@ func (b *hfBuilder) build() error {
 	if err = b.decoding(); err != nil {
 		return err
 	}
-	b.t.info.ChatTemplate, b.t.info.NamedTemplates = b.config.template, b.config.templates
-	b.t.finish()
+	b.t.Info.ChatTemplate, b.t.Info.NamedTemplates = b.config.template, b.config.templates
 	return nil
 }
 
@@ -190,24 +189,24 @@ func (b *hfBuilder) build() error {
 func (b *hfBuilder) decoding() error {
 	t, c := b.t, b.config
 	var err error
-	if t.pieces, err = b.decode.pieces(t.vocab); err != nil {
+	if t.Pieces, err = b.decode.pieces(t.Vocabulary); err != nil {
 		return fmt.Errorf("decoder: %w", err)
 	}
-	t.decoder = b.decode
-	t.skipped = b.found.isSpec
-	t.shown = slices.Clone(t.vocab.text)
+	t.Decoder = b.decode
+	t.Skipped = b.found.isSpec
+	t.Texts = slices.Clone(t.Vocabulary.text)
 	for id, a := range b.found.byID {
-		t.shown[id] = a.Content
-		if a.Normalized && t.normalize != nil { // shown as it is searched, and then not even known as special
-			if t.shown[id], err = t.normalize(a.Content, &b.patterns); err != nil {
+		t.Texts[id] = a.Content
+		if a.Normalized && t.Normalize != nil { // shown as it is searched, and then not even known as special
+			if t.Texts[id], err = t.Normalize(a.Content, &b.patterns); err != nil {
 				return fmt.Errorf("normalizer: %w", err)
 			}
 		}
 	}
-	t.cleanUp = c.flag("clean_up_tokenization_spaces", false) &&
+	b.decode.cleanUp = c.flag("clean_up_tokenization_spaces", false) &&
 		(b.file.Model.Type != "BPE" || c.flag("clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output", false))
-	t.trimWord = b.parts.trimWord
-	t.grouped = b.spec != nil && b.spec.grouped
+	b.decode.trimWord = b.parts.trimWord
+	t.Grouped = b.spec != nil && b.spec.grouped
 	return nil
 }
 
@@ -239,7 +238,7 @@ func (b *hfBuilder) rebuild() error {
 		*part.file = own
 	}
 	if len(changed) > 0 && !b.alone {
-		b.note("%s builds its own %s, other than what tokenizer.json has: transformers goes by the class, and so do these ids", b.t.class, strings.Join(changed, " and "))
+		b.note("%s builds its own %s, other than what tokenizer.json has: transformers goes by the class, and so do these ids", b.t.Class, strings.Join(changed, " and "))
 	}
 	m.Type = b.spec.model
 	m.Prefix, m.Suffix, m.Unknown, m.UnknownID, m.Dropout, m.MaxChars = nil, nil, nil, nil, nil, nil
@@ -373,15 +372,14 @@ func (b *hfBuilder) vocabulary() error {
 		own := id < len(b.file.Model.Vocab.text) && b.file.Model.Vocab.text[id] != ""
 		b.hidden[id] = kinds[id] == control || !own
 	}
-	b.t.vocab, err = newVocabulary(text, kinds, func(id int) bool { return b.hidden[id] })
+	b.t.Vocabulary, err = newVocabulary(text, kinds, func(id int) bool { return b.hidden[id] })
 	return err
 }
 
 // findAdded collects the added tokens.
 func (b *hfBuilder) findAdded() error {
 	text := b.file.Model.Vocab.text
-	known := &index{}
-	known.init(text)
+	known := newIndex(text)
 	for id, t := range slices.Backward(text) { // of equal texts the last counts
 		if t != "" {
 			known.add(int32(id))
@@ -397,7 +395,7 @@ func (b *hfBuilder) findAdded() error {
 
 // meanings finds the ids with a meaning, and the tokens that end an answer.
 func (b *hfBuilder) meanings(text []string, kinds []kind) error {
-	i, m, c := &b.t.info, &b.file.Model, b.config
+	i, m, c := &b.t.Info, &b.file.Model, b.config
 	switch {
 	case m.Type == "WordPiece":
 		i.Kind = KindWordPiece
@@ -433,7 +431,8 @@ func (b *hfBuilder) meanings(text []string, kinds []kind) error {
 		}
 		i.Unknown = int32(*id)
 	}
-	endings(i, -1, text, kinds)
+	e := findEnds(text, kinds, i.EOS, -1, -1, m.Type == "WordPiece")
+	i.EOT, i.EOG = e.eot, e.eog
 	for _, id := range c.eosIDs {
 		if id := c.id(id, len(text)); id >= 0 {
 			i.EOG = append(i.EOG, id)
@@ -460,7 +459,7 @@ func (b *hfBuilder) model() error {
 	case "WordPiece":
 		return b.wordPiece()
 	case "WordLevel":
-		b.t.model = &hfWordLevel{model: newWordLevel(b.t.vocab, b.file.Model.Vocab.text, b.t.info.Unknown), words: b.words}
+		b.t.Model = b.words.run(newWordLevel(b.t.Vocabulary, b.file.Model.Vocab.text, b.t.Info.Unknown))
 		return nil
 	case "Unigram":
 		return b.unigram()
@@ -470,8 +469,8 @@ func (b *hfBuilder) model() error {
 
 func (b *hfBuilder) wordPiece() error {
 	m, t := &b.file.Model, b.t
-	w := newSubwords(t.vocab, b.hidden, textOr(m.Prefix, "##"))
-	w.unknown = t.info.Unknown
+	w := newSubwords(t.Vocabulary, b.hidden, textOr(m.Prefix, "##"))
+	w.unknown = t.Info.Unknown
 	if w.unknown < 0 { // the library's name of it
 		if id, ok := b.found.id("[UNK]"); ok {
 			w.unknown = int32(id)
@@ -481,7 +480,7 @@ func (b *hfBuilder) wordPiece() error {
 	if m.MaxChars != nil && *m.MaxChars > 0 {
 		w.maxChars = *m.MaxChars
 	}
-	t.model = &hfSubwords{model: w, words: b.words}
+	t.Model = b.words.run(w)
 	return nil
 }
 
@@ -489,26 +488,26 @@ func (b *hfBuilder) unigram() error {
 	v := &b.file.Model.Vocab
 	isControl := make([]bool, len(v.text))
 	for id := range isControl {
-		isControl[id] = b.t.vocab.kind[id] == control
+		isControl[id] = b.t.Vocabulary.kind[id] == control
 	}
-	u, err := newUnigram(v.text, v.score, b.t.info.Unknown, isControl)
+	u, err := newUnigram(v.text, v.score, b.t.Info.Unknown, isControl)
 	if err != nil {
 		return err
 	}
 	if b.file.Model.ByteFallback {
 		u.withBytes()
 	}
-	b.t.model = &hfUnigram{model: u, words: b.words}
+	b.t.Model = b.words.run(u)
 	return nil
 }
 
 func (b *hfBuilder) bpe() error {
 	m, t := &b.file.Model, b.t
-	syms := &symbols{vocab: t.vocab}
+	syms := &symbols{vocab: t.Vocabulary}
 	hidden := map[string]bool{}
-	for id, k := range t.vocab.kind {
+	for id, k := range t.Vocabulary.kind {
 		if k == control {
-			hidden[t.vocab.text[id]] = true
+			hidden[t.Vocabulary.text[id]] = true
 		}
 	}
 	prefix, suffix := textOr(m.Prefix, ""), textOr(m.Suffix, "")
@@ -518,21 +517,21 @@ func (b *hfBuilder) bpe() error {
 	if err != nil {
 		return err
 	}
-	unknown := t.info.Unknown
+	unknown := t.Info.Unknown
 	if b.words.bytes && prefix == "" && suffix == "" && !m.ByteFallback {
 		chars := newByteChars()
 		bytes := &byteBPE{syms: syms, merges: merges, unknown: unknown, fuse: m.FuseUnknown}
 		for c := range bytes.sym {
 			bytes.sym[c] = -1
-			if id, ok := t.vocab.lookup(string(chars.char[c])); ok {
+			if id, ok := t.Vocabulary.lookup(string(chars.char[c])); ok {
 				bytes.sym[c] = id
 			}
 		}
 		if m.IgnoreMerges {
-			bytes.whole = wholeWords(t.vocab, chars)
+			bytes.whole = wholeWords(t.Vocabulary, chars)
 		}
-		t.model = &hfBytes{model: bytes, words: b.words}
-		t.info.Pre = b.words.name
+		t.Model = b.words.run(bytes)
+		t.Info.Pre = b.words.name
 		return nil
 	}
 	words := b.words
@@ -547,13 +546,15 @@ func (b *hfBuilder) bpe() error {
 		cm.bytes[c] = -1
 	}
 	if m.ByteFallback {
-		cm.bytes = namedBytes(t.vocab)
+		cm.bytes = namedBytes(t.Vocabulary)
 	}
 	cut := !m.IgnoreMerges && prefix == "" && suffix == ""
 	for _, p := range m.Merges.pairs {
 		cut = cut && !split.Crosses(p[0]+p[1])
 	}
-	t.model = &hfChars{model: cm, words: words, cut: cut}
+	m2 := words.run(cm)
+	m2.atBlanks = cut
+	t.Model = m2
 	return nil
 }
 
@@ -565,24 +566,20 @@ func (b *hfBuilder) addedTokens() error {
 		size += len(a.Content)
 	}
 	b.patterns = split.NewBudget(size)
-	raw, late := b.found.lists(func(id int64) bool { return t.vocab.kind[id].special() })
+	raw, late := b.found.lists(func(id int64) bool { return t.Vocabulary.kind[id].special() })
 	everywhere := slices.Clone(raw)
 	for i := range late {
-		if late[i].special {
+		if late[i].Special {
 			everywhere = append(everywhere, late[i])
 		}
-		if t.normalize != nil {
+		if t.Normalize != nil {
 			var err error
-			if late[i].text, err = t.normalize(late[i].text, &b.patterns); err != nil {
+			if late[i].Text, err = t.Normalize(late[i].Text, &b.patterns); err != nil {
 				return err
 			}
 		}
 	}
-	t.added = newMatcher(raw, b.classes)
-	if len(late) > 0 {
-		t.late = newMatcher(late, b.classes)
-		t.parseAll = newMatcher(everywhere, b.classes)
-	}
+	t.Added, t.AddedNormalized, t.AddedWritten, t.WordClasses = raw, late, everywhere, b.classes
 	return nil
 }
 
@@ -597,24 +594,24 @@ func (b *hfBuilder) around() error {
 		if err := p.read(b.file.PostProcessor, 0); err != nil {
 			return err
 		}
-		b.t.prefix, b.t.suffix, b.t.pair = p.prefix, p.suffix, p.pair
+		b.t.Prefix, b.t.Suffix, b.t.Pair = p.prefix, p.suffix, p.pair
 		return nil
 	}
 	defer func() { // a class that puts the file's tokens around one text has the file's form of two
 		p := hfPostProcessors{t: b.t}
-		if p.read(b.file.PostProcessor, 0) == nil && slices.Equal(p.prefix, b.t.prefix) && slices.Equal(p.suffix, b.t.suffix) {
-			b.t.pair = p.pair
+		if p.read(b.file.PostProcessor, 0) == nil && slices.Equal(p.prefix, b.t.Prefix) && slices.Equal(p.suffix, b.t.Suffix) {
+			b.t.Pair = p.pair
 		}
 	}()
 	before, after := b.spec.post(b.class)
 	for _, side := range []struct {
 		texts []string
 		ids   *[]int32
-	}{{before, &b.t.prefix}, {after, &b.t.suffix}} {
+	}{{before, &b.t.Prefix}, {after, &b.t.Suffix}} {
 		for _, s := range side.texts {
 			id, ok := b.found.id(s)
 			if !ok {
-				return fmt.Errorf("%s puts %q around a text, which is not in the vocabulary", b.t.class, s)
+				return fmt.Errorf("%s puts %q around a text, which is not in the vocabulary", b.t.Class, s)
 			}
 			*side.ids = append(*side.ids, int32(id))
 		}
@@ -624,11 +621,11 @@ func (b *hfBuilder) around() error {
 
 // flags sets what add_bos_token and add_eos_token say.
 func (b *hfBuilder) flags() error {
-	if b.config.flag("add_bos_token", false) && b.t.info.BOS >= 0 {
-		b.t.prefix = []int32{b.t.info.BOS}
+	if b.config.flag("add_bos_token", false) && b.t.Info.BOS >= 0 {
+		b.t.Prefix = []int32{b.t.Info.BOS}
 	}
-	if b.config.flag("add_eos_token", false) && b.t.info.EOS >= 0 {
-		b.t.suffix = []int32{b.t.info.EOS}
+	if b.config.flag("add_eos_token", false) && b.t.Info.EOS >= 0 {
+		b.t.Suffix = []int32{b.t.Info.EOS}
 	}
 	return nil
 }

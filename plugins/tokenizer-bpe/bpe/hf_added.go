@@ -97,12 +97,12 @@ func (a *addedTokens) extend(text []string) ([]string, error) {
 }
 
 // lists are the tokens that are searched in the text as it is, and those that are searched in the normalised text.
-func (a *addedTokens) lists(isControl func(id int64) bool) (raw, late []added) {
+func (a *addedTokens) lists(isControl func(id int64) bool) (raw, late []AddedToken) {
 	for _, id := range slices.Sorted(maps.Keys(a.byID)) {
 		t := a.byID[id]
-		x := added{
-			id: int32(id), text: t.Content, special: a.isSpec[t.Content] || isControl(id),
-			lstrip: t.LStrip, rstrip: t.RStrip, singleWord: t.SingleWord,
+		x := AddedToken{
+			ID: int32(id), Text: t.Content, Special: a.isSpec[t.Content] || isControl(id),
+			LStrip: t.LStrip, RStrip: t.RStrip, SingleWord: t.SingleWord,
 		}
 		if t.Normalized {
 			late = append(late, x)

@@ -22,7 +22,9 @@ type hfDecoder struct {
 	suffix       string       // BPEDecoder
 	wordPiece    bool
 	chars        *byteChars
-	given        bool // there is a decoder
+	given        bool   // there is a decoder
+	trimWord     string // the end of a word that becomes a space, after which the ends are trimmed: CLIP
+	cleanUp      bool   // clean_up_tokenization_spaces
 }
 
 // decodeStep turns a list of tokens into another.
@@ -337,8 +339,22 @@ func brokenLength(b []byte) int {
 	return n
 }
 
-// text turns a list of tokens into what the library makes of it.
+// text turns a list of tokens into what the library makes of it. The error is that of a pattern which took too long.
 func (d *hfDecoder) text(tokens []string) (string, error) {
+	text, err := d.joined(tokens)
+	if err != nil {
+		return "", err
+	}
+	if d.trimWord != "" {
+		text = strings.TrimSpace(strings.ReplaceAll(text, d.trimWord, " "))
+	}
+	if d.cleanUp {
+		text = cleanPunctuation(text, false)
+	}
+	return text, nil
+}
+
+func (d *hfDecoder) joined(tokens []string) (string, error) {
 	if !d.given {
 		return strings.Join(tokens, " "), nil
 	}
@@ -350,7 +366,7 @@ func (d *hfDecoder) text(tokens []string) (string, error) {
 	for _, step := range d.steps {
 		var err error
 		if tokens, err = step(tokens, &patterns); err != nil {
-			return "", fmt.Errorf("bpe: %w: %w", ErrText, err)
+			return "", err
 		}
 	}
 	return strings.Join(tokens, ""), nil

@@ -8,9 +8,9 @@ import (
 
 // hfPostProcessors reads the post_processor of a tokenizer.json: what stands around a text.
 type hfPostProcessors struct {
-	t              *Tokenizer
+	t              *Parts
 	prefix, suffix []int32
-	pair           []pairPart // two texts; nil where there is none, or several processors would have to agree
+	pair           []PairPart // two texts; nil where there is none, or several processors would have to agree
 	several        bool
 }
 
@@ -80,10 +80,10 @@ func (p *hfPostProcessors) read(raw json.RawMessage, depth int) error {
 		if f.Separator == nil || f.Class == nil {
 			return fmt.Errorf("%s lacks cls or sep", kind)
 		}
-		class, sep := pairPart{token: int32(f.Class.id)}, pairPart{token: int32(f.Separator.id)}
-		pair := []pairPart{class, {text: 1}, sep, {text: 2, kind: 1}, {token: sep.token, kind: 1}}
+		class, sep := PairPart{Token: int32(f.Class.id)}, PairPart{Token: int32(f.Separator.id)}
+		pair := []PairPart{class, {Text: 1}, sep, {Text: 2, Type: 1}, {Token: sep.Token, Type: 1}}
 		if kind == "RobertaProcessing" {
-			pair = []pairPart{class, {text: 1}, sep, sep, {text: 2}, sep}
+			pair = []PairPart{class, {Text: 1}, sep, sep, {Text: 2}, sep}
 		}
 		if err := p.put([]int64{f.Class.id}, []int64{f.Separator.id}); err != nil {
 			return err
@@ -129,24 +129,24 @@ func (p *hfPostProcessors) template(f hfPostProcessor) error {
 
 // templatePair reads the form of two texts.
 func (p *hfPostProcessors) templatePair(f *hfPostProcessor) error {
-	var pair []pairPart
+	var pair []PairPart
 	seen := [3]int{}
 	for _, part := range f.Pair {
 		switch {
 		case part.Sequence != nil:
 			n := map[string]int{"A": 1, "B": 2}[part.Sequence.ID]
 			seen[n]++
-			pair = append(pair, pairPart{text: n, kind: part.Sequence.Kind})
+			pair = append(pair, PairPart{Text: n, Type: part.Sequence.Kind})
 		case part.Special != nil:
 			ids, ok := f.Tokens[part.Special.ID]
 			if !ok {
 				return fmt.Errorf("TemplateProcessing names the token %q, which it does not list", part.Special.ID)
 			}
 			for _, id := range ids.IDs {
-				if id < 0 || id >= int64(len(p.t.vocab.text)) {
-					return fmt.Errorf("the id %d is not in the vocabulary of %d tokens", id, len(p.t.vocab.text))
+				if id < 0 || id >= int64(len(p.t.Vocabulary.text)) {
+					return fmt.Errorf("the id %d is not in the vocabulary of %d tokens", id, len(p.t.Vocabulary.text))
 				}
-				pair = append(pair, pairPart{token: int32(id), kind: part.Special.Kind})
+				pair = append(pair, PairPart{Token: int32(id), Type: part.Special.Kind})
 			}
 		}
 	}
@@ -157,7 +157,7 @@ func (p *hfPostProcessors) templatePair(f *hfPostProcessor) error {
 }
 
 // setPair takes the form of the only processor that has one.
-func (p *hfPostProcessors) setPair(pair []pairPart) {
+func (p *hfPostProcessors) setPair(pair []PairPart) {
 	if p.pair, p.several = pair, p.several || p.pair != nil; p.several {
 		p.pair = nil
 	}
@@ -168,8 +168,8 @@ func (p *hfPostProcessors) put(before, after []int64) error {
 	check := func(ids []int64) ([]int32, error) {
 		var out []int32
 		for _, id := range ids {
-			if id < 0 || id >= int64(len(p.t.vocab.text)) {
-				return nil, fmt.Errorf("the id %d is not in the vocabulary of %d tokens", id, len(p.t.vocab.text))
+			if id < 0 || id >= int64(len(p.t.Vocabulary.text)) {
+				return nil, fmt.Errorf("the id %d is not in the vocabulary of %d tokens", id, len(p.t.Vocabulary.text))
 			}
 			out = append(out, int32(id))
 		}

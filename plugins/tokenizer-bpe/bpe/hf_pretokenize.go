@@ -28,13 +28,8 @@ func (w hfWords) mapped() hfWords {
 	return w
 }
 
-// of returns the splitter for a part of a text.
-func (w hfWords) of(first bool) split.Splitter {
-	if first {
-		return w.start
-	}
-	return w.rest
-}
+// run is a model that encodes the words one by one.
+func (w hfWords) run(m wordModel) *perWord { return &perWord{model: m, start: w.start, rest: w.rest} }
 
 // hfPreTokenizers reads the pre_tokenizer of a tokenizer.json.
 type hfPreTokenizers struct{ classes *split.Classes }
@@ -277,47 +272,4 @@ func (c fromChars) Split(s string, to split.Sink, _ *split.Budget) error {
 		to.Word(string(b))
 	}
 	return nil
-}
-
-// hfBytes runs byte-level BPE on a pre-tokenizer's words.
-type hfBytes struct {
-	model *byteBPE
-	words hfWords
-}
-
-func (m *hfBytes) encode(w *work, s string, first, _ bool) error {
-	return m.words.of(first).Split(s, &byteWords{m: m.model, w: w}, &w.patterns)
-}
-
-// hfChars runs BPE on the characters of a pre-tokenizer's words.
-type hfChars struct {
-	model *charBPE
-	words hfWords
-	cut   bool // no merge crosses a blank: see split.Blanks
-}
-
-func (m *hfChars) encode(w *work, s string, first, _ bool) error {
-	var sink split.Sink = &charWords{m: m.model, w: w}
-	if m.cut {
-		sink = &cutter{to: sink}
-	}
-	return m.words.of(first).Split(s, sink, &w.patterns)
-}
-
-// cutter cuts words at blanks.
-type cutter struct{ to split.Sink }
-
-// Word implements split.Sink.
-func (c *cutter) Word(s string) {
-	_ = split.Blanks{}.Split(s, c.to, nil) // it never fails
-}
-
-// hfSubwords runs WordPiece on a pre-tokenizer's words.
-type hfSubwords struct {
-	model *subwords
-	words hfWords
-}
-
-func (m *hfSubwords) encode(w *work, s string, first, _ bool) error {
-	return m.words.of(first).Split(s, &subwordSink{m: m.model, w: w}, &w.patterns)
 }

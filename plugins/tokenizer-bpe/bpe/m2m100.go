@@ -28,7 +28,7 @@ func (m *renamed) encode(w *work, s string, _, _ bool) error {
 
 // fromM2M100 reads the tokenizer of M2M-100 folders: sentencepiece.bpe.model cuts a text into pieces, vocab.json has their ids, and behind
 // those stands a token for each language, of which the source's is put before a text.
-func fromM2M100(dir string, spm *spmModel, c *folderConfig) (*Tokenizer, error) {
+func fromM2M100(dir string, spm *spmModel, c *folderConfig) (*Parts, error) {
 	vocab, err := readVocabJSON(filepath.Join(dir, "vocab.json"))
 	if err != nil {
 		return nil, err
@@ -53,7 +53,7 @@ func fromM2M100(dir string, spm *spmModel, c *folderConfig) (*Tokenizer, error) 
 	for _, text := range vocab.text[size:] {
 		c.extra = append(c.extra, hfAdded{Content: text, Special: true})
 	}
-	b := &hfBuilder{file: &hfFile{}, config: c, spec: spec, t: &Tokenizer{class: "M2M100Tokenizer"}, classes: split.HuggingFaceClasses(), alone: true}
+	b := &hfBuilder{file: &hfFile{}, config: c, spec: spec, t: &Parts{Class: "M2M100Tokenizer"}, classes: split.HuggingFaceClasses(), alone: true}
 	b.file.Model = hfModel{Type: "WordLevel", Vocab: *vocab}
 	unk := c.tokenText("unk_token", spec)
 	b.file.Model.Unknown = &unk
@@ -64,38 +64,31 @@ func fromM2M100(dir string, spm *spmModel, c *folderConfig) (*Tokenizer, error) 
 		return nil, err
 	}
 	t := b.t
-	ids := &index{}
-	ids.init(vocab.text)
-	for id, s := range vocab.text[:size] {
-		if s != "" {
-			ids.add(int32(id))
-		}
-	}
-	m := &renamed{pieces: inner, ids: make([]int32, len(inner.vocab.text))}
-	for i, s := range inner.vocab.text {
-		m.ids[i] = t.info.Unknown
-		if id, ok := ids.find(s); ok && int32(i) != inner.info.Unknown {
+	ids := indexAll(vocab.text[:size])
+	m := &renamed{pieces: New(*inner), ids: make([]int32, len(inner.Vocabulary.text))}
+	for i, s := range inner.Vocabulary.text {
+		m.ids[i] = t.Info.Unknown
+		if id, ok := ids.find(s); ok && int32(i) != inner.Info.Unknown {
 			m.ids[i] = id
 		}
 	}
-	t.model = m
+	t.Model = m
 	if err := b.addedTokens(); err != nil {
 		return nil, err
 	}
 	source := "__" + c.word("src_lang", "en") + "__"
 	for id, s := range vocab.text[size:] {
 		if s == source {
-			t.prefix = []int32{int32(size + id)}
+			t.Prefix = []int32{int32(size + id)}
 		}
 	}
-	if t.info.EOS >= 0 {
-		t.suffix = []int32{t.info.EOS}
+	if t.Info.EOS >= 0 {
+		t.Suffix = []int32{t.Info.EOS}
 	}
 	if err := b.spmDecoding(spm, ""); err != nil {
 		return nil, err
 	}
-	t.info.ChatTemplate = c.template
-	t.finish()
+	t.Info.ChatTemplate = c.template
 	return t, nil
 }
 

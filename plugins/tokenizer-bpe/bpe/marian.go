@@ -42,7 +42,7 @@ func (m *marian) id(text string) int32 {
 }
 
 // fromMarian reads source.spm, vocab.json and, where there is one, target_vocab.json.
-func fromMarian(dir string, data []byte, c *folderConfig) (*Tokenizer, error) {
+func fromMarian(dir string, data []byte, c *folderConfig) (*Parts, error) {
 	spm, err := parseSentencePiece(data)
 	if err != nil {
 		return nil, err
@@ -62,7 +62,7 @@ func fromMarian(dir string, data []byte, c *folderConfig) (*Tokenizer, error) {
 	}
 	names := map[string]string{"unk_token": "<unk>", "eos_token": "</s>", "pad_token": "<pad>"}
 	spec := &classSpec{tokens: names}
-	b := &hfBuilder{file: &hfFile{}, config: c, spec: spec, t: &Tokenizer{class: "MarianTokenizer"}, classes: split.HuggingFaceClasses(), alone: true}
+	b := &hfBuilder{file: &hfFile{}, config: c, spec: spec, t: &Parts{Class: "MarianTokenizer"}, classes: split.HuggingFaceClasses(), alone: true}
 	b.file.Model = hfModel{Type: "WordLevel", Vocab: *vocab}
 	unk := c.tokenText("unk_token", spec)
 	b.file.Model.Unknown = &unk
@@ -73,13 +73,7 @@ func fromMarian(dir string, data []byte, c *folderConfig) (*Tokenizer, error) {
 		return nil, err
 	}
 	t := b.t
-	m := &marian{unknown: t.info.Unknown, ids: &index{}}
-	m.ids.init(vocab.text)
-	for id, s := range vocab.text {
-		if s != "" {
-			m.ids.add(int32(id))
-		}
-	}
+	m := &marian{unknown: t.Info.Unknown, ids: indexAll(vocab.text)}
 	if m.pieces, err = spm.unigram(); err != nil {
 		return nil, err
 	}
@@ -89,23 +83,22 @@ func fromMarian(dir string, data []byte, c *folderConfig) (*Tokenizer, error) {
 			return nil, err
 		}
 	}
-	t.model = m
+	t.Model = m
 	if err := b.addedTokens(); err != nil {
 		return nil, err
 	}
-	if t.info.EOS >= 0 {
-		t.suffix = []int32{t.info.EOS}
+	if t.Info.EOS >= 0 {
+		t.Suffix = []int32{t.Info.EOS}
 	}
 	if err := b.spmDecoding(spm, " "); err != nil {
 		return nil, err
 	}
 	for id, text := range shown.text {
-		if _, ok := b.found.byID[int64(id)]; !ok && id < len(t.shown) {
-			t.shown[id] = text
+		if _, ok := b.found.byID[int64(id)]; !ok && id < len(t.Texts) {
+			t.Texts[id] = text
 		}
 	}
-	t.info.ChatTemplate = c.template
-	t.finish()
+	t.Info.ChatTemplate = c.template
 	return t, nil
 }
 
@@ -116,13 +109,14 @@ func (b *hfBuilder) spmDecoding(spm *spmModel, after string) error {
 		return err
 	}
 	t := b.t
-	t.pieces = pieces(t.vocab, unblank)
+	t.Pieces = pieces(t.Vocabulary, unblank)
 	mute := map[string]bool{} // SentencePiece writes its control pieces as nothing
 	for id, k := range spm.kind {
 		mute[spm.text[id]] = k == control
 	}
-	t.decoder = &hfDecoder{given: true}
-	t.decoder.add(func(tokens []string, _ *split.Budget) ([]string, error) {
+	d := &hfDecoder{given: true, trimWord: b.decode.trimWord, cleanUp: b.decode.cleanUp}
+	t.Decoder = d
+	d.add(func(tokens []string, _ *split.Budget) ([]string, error) {
 		var out strings.Builder
 		group := ""
 		flush := func() {
@@ -130,7 +124,7 @@ func (b *hfBuilder) spmDecoding(spm *spmModel, after string) error {
 			group = ""
 		}
 		for _, s := range tokens {
-			if !t.skipped[s] {
+			if !t.Skipped[s] {
 				if !mute[s] {
 					group += s
 				}

@@ -22,9 +22,9 @@ func TestMarks(t *testing.T) {
 			continue // other files of the oracle stand there too
 		}
 		var controls []string
-		for id, k := range tok.vocab.kind {
-			if k.special() && id != int(tok.info.Unknown) {
-				controls = append(controls, tok.vocab.text[id])
+		for id, k := range tok.parts.Vocabulary.kind {
+			if k.special() && id != int(tok.parts.Info.Unknown) {
+				controls = append(controls, tok.parts.Vocabulary.text[id])
 			}
 		}
 		rng := rand.New(rand.NewPCG(3, uint64(len(dir))))

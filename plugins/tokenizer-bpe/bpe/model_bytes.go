@@ -1,45 +1,22 @@
 package bpe
 
-import "edged/plugins/tokenizer-bpe/bpe/split"
-
 // byteBPE merges the bytes of words: byte-level BPE.
 type byteBPE struct {
-	splitter split.Splitter
-	sym      [256]int32 // the symbol of each byte; -1: none, the byte is dropped
-	syms     *symbols
-	merges   *mergeTable
-	whole    *index // decoded texts of tokens, for ignore_merges; nil: words are merged
-	unknown  int32  // stands for bytes without a symbol; -1: they are dropped
-	fuse     bool   // one unknown for a run of them
+	sym     [256]int32 // the symbol of each byte; -1: none, the byte is dropped
+	syms    *symbols
+	merges  *mergeTable
+	whole   *index // decoded texts of tokens, for ignore_merges; nil: words are merged
+	unknown int32  // stands for bytes without a symbol; -1: they are dropped
+	fuse    bool   // one unknown for a run of them
 }
 
-func (m *byteBPE) encode(w *work, s string, _, _ bool) error {
-	return m.splitter.Split(s, &byteWords{m: m, w: w}, &w.patterns)
-}
+func (m *byteBPE) cacheable(_ bool) bool { return true }
 
-// byteWords encodes word after word.
-type byteWords struct {
-	m *byteBPE
-	w *work
-}
-
-// Word implements split.Sink.
-func (b *byteWords) Word(s string) {
-	m, w := b.m, b.w
-	if ids, ok := w.wordCache.get(s); ok {
-		w.out = append(w.out, ids...)
-		return
-	}
-	start := len(w.out)
-	m.word(w, s)
-	w.wordCache.put(s, w.out[start:])
-}
-
-func (m *byteBPE) word(w *work, s string) {
+func (m *byteBPE) word(w *work, s string) error {
 	if m.whole != nil {
 		if id, ok := m.whole.find(s); ok {
 			w.out = append(w.out, id)
-			return
+			return nil
 		}
 	}
 	w.id = w.id[:0]
@@ -72,4 +49,5 @@ func (m *byteBPE) word(w *work, s string) {
 			}
 		}
 	}
+	return nil
 }

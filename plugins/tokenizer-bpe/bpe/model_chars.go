@@ -3,13 +3,10 @@ package bpe
 import (
 	"strings"
 	"unicode/utf8"
-
-	"edged/plugins/tokenizer-bpe/bpe/split"
 )
 
 // charBPE merges the characters of words: SentencePiece vocabularies in Hugging Face's form, and Gemma 4.
 type charBPE struct {
-	splitter split.Splitter
 	syms     *symbols
 	merges   *mergeTable
 	bytes    [256]int32 // the tokens of bytes, for characters that are no symbol; -1: none
@@ -17,41 +14,18 @@ type charBPE struct {
 	fuse     bool       // one unknown for a run of them
 	whole    bool       // a word that is a token as a whole is that token
 	lines    bool       // that holds for runs of line feeds only
-	escape   bool       // spaces become blank first
 	fallback bool       // all bytes of a character must have tokens, otherwise it is unknown
 	prefix   string     // of characters that do not start a word
 	suffix   string     // of the character that ends a word
 }
 
-func (m *charBPE) encode(w *work, s string, _, _ bool) error {
-	if m.escape {
-		s = strings.ReplaceAll(s, " ", blank)
-	}
-	return m.splitter.Split(s, &charWords{m: m, w: w}, &w.patterns)
-}
+func (m *charBPE) cacheable(_ bool) bool { return true }
 
-// charWords encodes word after word.
-type charWords struct {
-	m *charBPE
-	w *work
-}
-
-// Word implements split.Sink.
-func (c *charWords) Word(s string) {
-	if ids, ok := c.w.wordCache.get(s); ok {
-		c.w.out = append(c.w.out, ids...)
-		return
-	}
-	start := len(c.w.out)
-	c.m.word(c.w, s)
-	c.w.wordCache.put(s, c.w.out[start:])
-}
-
-func (m *charBPE) word(w *work, s string) {
+func (m *charBPE) word(w *work, s string) error {
 	if m.whole || m.lines && strings.Trim(s, "\n") == "" {
 		if id, ok := m.syms.vocab.lookup(s); ok {
 			w.out = append(w.out, id)
-			return
+			return nil
 		}
 	}
 	w.id = w.id[:0]
@@ -102,6 +76,7 @@ func (m *charBPE) word(w *work, s string) {
 			}
 		}
 	}
+	return nil
 }
 
 func (m *charBPE) symbol(s string) (int32, bool) {

@@ -9,9 +9,6 @@ import (
 	"edged/plugins/tokenizer-bpe/bpe/split"
 )
 
-// blank is how SentencePiece writes a space.
-const blank = "\u2581"
-
 // scoreBPE merges a whole text, spaces included: the pair whose joined text has the best score first. This is
 // SentencePiece's BPE as llama.cpp runs it on GGUF files.
 type scoreBPE struct {
@@ -50,33 +47,9 @@ func scoreKey(s float32) uint32 {
 	return min(^u, none-1)
 }
 
-// byteTokens finds the tokens of single bytes: <0x0A>, or else the byte as a text of its own; -1 where there is none.
-func byteTokens(v *vocabulary) (ids [256]int32) {
-	for b := range ids {
-		ids[b] = -1
-		if id, ok := v.lookup(fmt.Sprintf("<0x%02X>", b)); ok {
-			ids[b] = id
-		} else if id, ok := v.lookup(string([]byte{byte(b)})); ok {
-			ids[b] = id
-		}
-	}
-	return ids
-}
-
-// namedBytes finds the tokens <0x00> to <0xFF>; -1 where there is none.
-func namedBytes(v *vocabulary) (ids [256]int32) {
-	for b := range ids {
-		ids[b] = -1
-		if id, ok := v.lookup(fmt.Sprintf("<0x%02X>", b)); ok {
-			ids[b] = id
-		}
-	}
-	return ids
-}
-
 func (m *scoreBPE) encode(w *work, s string, _, afterToken bool) error {
 	if len(s) >= math.MaxInt32/4 {
-		return fmt.Errorf("bpe: %w: a text of %d bytes is too long", ErrText, len(s))
+		return fmt.Errorf("a text of %d bytes is too long", len(s))
 	}
 	if m.prefix && afterToken {
 		s = " " + s
@@ -85,27 +58,12 @@ func (m *scoreBPE) encode(w *work, s string, _, afterToken bool) error {
 	if !utf8.ValidString(s) {
 		words = split.Chain{} // a broken character may swallow a part of a blank
 	}
-	return words.Split(strings.ReplaceAll(s, " ", blank), &scoreWords{m: m, w: w}, nil)
+	return words.Split(strings.ReplaceAll(s, " ", blank), &wordSink{m: m, w: w, cached: true}, nil)
 }
 
-// scoreWords encodes word after word.
-type scoreWords struct {
-	m *scoreBPE
-	w *work
-}
+func (m *scoreBPE) cacheable(_ bool) bool { return true }
 
-// Word implements split.Sink.
-func (c *scoreWords) Word(s string) {
-	if ids, ok := c.w.wordCache.get(s); ok {
-		c.w.out = append(c.w.out, ids...)
-		return
-	}
-	start := len(c.w.out)
-	c.m.word(c.w, s)
-	c.w.wordCache.put(s, c.w.out[start:])
-}
-
-func (m *scoreBPE) word(w *work, text string) {
+func (m *scoreBPE) word(w *work, text string) error {
 	w.id, w.from = w.id[:0], w.from[:0]
 	for i := 0; i < len(text); {
 		n := min(leadLength(text[i]), len(text)-i)
@@ -134,6 +92,7 @@ func (m *scoreBPE) word(w *work, text string) {
 			}
 		}
 	}
+	return nil
 }
 
 // byScore finds pairs by their joined text.

@@ -31,24 +31,9 @@ func newSubwords(v *vocabulary, hidden []bool, prefix string) *subwords {
 	return &subwords{starts: newPrefixTrie(starts, startIDs), rest: newPrefixTrie(rest, restIDs)}
 }
 
-// subwordSink encodes word after word.
-type subwordSink struct {
-	m *subwords
-	w *work
-}
+func (m *subwords) cacheable(_ bool) bool { return true }
 
-// Word implements split.Sink.
-func (p *subwordSink) Word(s string) {
-	if ids, ok := p.w.wordCache.get(s); ok {
-		p.w.out = append(p.w.out, ids...)
-		return
-	}
-	start := len(p.w.out)
-	p.m.word(p.w, s)
-	p.w.wordCache.put(s, p.w.out[start:])
-}
-
-func (m *subwords) word(w *work, s string) {
+func (m *subwords) word(w *work, s string) error {
 	start, trie := len(w.out), m.starts
 	rest := s
 	if utf8.RuneCountInString(s) > m.maxChars {
@@ -63,25 +48,11 @@ func (m *subwords) word(w *work, s string) {
 		rest = rest[n:]
 	}
 	if rest == "" {
-		return
+		return nil
 	}
 	w.out = w.out[:start]
 	if m.unknown >= 0 {
 		w.out = append(w.out, m.unknown)
 	}
-}
-
-// longest returns the longest text of the trie that s starts with, and its length; 0 for none.
-func (t *prefixTrie) longest(s string) (value int32, n int) {
-	node := t.root[s[0]]
-	for i := 1; node >= 0; i++ {
-		if v := t.nodes[node].value; v >= 0 {
-			value, n = v, i
-		}
-		if i == len(s) {
-			break
-		}
-		node = t.step(node, s[i])
-	}
-	return value, n
+	return nil
 }

@@ -47,8 +47,7 @@ func newUnigram(text []string, score []float64, unknown int32, control []bool) (
 	m.trie = newPrefixTrie(text, values)
 	last := slices.Clone(text)
 	slices.Reverse(last)
-	m.lookup = &index{}
-	m.lookup.init(last)
+	m.lookup = newIndex(last)
 	m.ids = make([]int32, len(last))
 	for i := range last {
 		m.ids[i] = int32(len(text) - 1 - i)
@@ -106,28 +105,7 @@ func (l *lattice) release() {
 	}
 }
 
-// unigramWords encodes word after word.
-type unigramWords struct {
-	m   *unigram
-	w   *work
-	err error
-}
-
-// Word implements split.Sink.
-func (u *unigramWords) Word(s string) {
-	if u.err != nil {
-		return
-	}
-	if ids, ok := u.w.wordCache.get(s); ok && !u.w.strict {
-		u.w.out = append(u.w.out, ids...)
-		return
-	}
-	start := len(u.w.out)
-	u.err = u.m.word(u.w, s)
-	if u.err == nil && !u.w.strict {
-		u.w.wordCache.put(s, u.w.out[start:])
-	}
-}
+func (m *unigram) cacheable(strict bool) bool { return !strict }
 
 func (m *unigram) word(w *work, s string) error {
 	return m.walk(w, s, func(id int32, text string) {
@@ -142,7 +120,7 @@ func (m *unigram) word(w *work, s string) error {
 // walk calls f with the tokens of s and their texts; a run of unknown characters is one.
 func (m *unigram) walk(w *work, s string, f func(id int32, text string)) error {
 	if len(s) >= math.MaxInt32/4 {
-		return fmt.Errorf("bpe: %w: a text of %d bytes is too long", ErrText, len(s))
+		return fmt.Errorf("a text of %d bytes is too long", len(s))
 	}
 	if err := m.search(w, s); err != nil {
 		return err
@@ -171,14 +149,13 @@ func (m *unigram) walk(w *work, s string, f func(id int32, text string)) error {
 func (m *unigram) search(w *work, s string) error {
 	l := &w.lattice
 	l.reset(len(s) + 1)
-	nodes := m.trie.nodes
 	for at := 0; at < len(s); {
 		_, size := utf8.DecodeRuneInString(s[at:])
 		here := l.best[at]
 		single := false
 		i := at + 1
-		for node := m.trie.root[s[at]]; node >= 0; i++ {
-			if id := nodes[node].value; id >= 0 && !(w.strict && m.control[id]) {
+		for node := m.trie.start(s[at]); node >= 0; i++ {
+			if id := m.trie.value(node); id >= 0 && !(w.strict && m.control[id]) {
 				if i == at+size {
 					single = true
 				}
@@ -197,7 +174,7 @@ func (m *unigram) search(w *work, s string) error {
 		}
 		if !single {
 			if m.unknown < 0 {
-				return fmt.Errorf("bpe: %w: %w", ErrText, m.noUnk)
+				return m.noUnk
 			}
 			sum := here + m.penalty
 			if m.single {
@@ -230,18 +207,4 @@ func (m *unigram) unknownRun(w *work, s string) {
 		return
 	}
 	w.out = append(w.out, m.unknown)
-}
-
-// hfUnigram runs the unigram model on a pre-tokenizer's words.
-type hfUnigram struct {
-	model *unigram
-	words hfWords
-}
-
-func (m *hfUnigram) encode(w *work, s string, first, _ bool) error {
-	sink := &unigramWords{m: m.model, w: w}
-	if err := m.words.of(first).Split(s, sink, &w.patterns); err != nil {
-		return err
-	}
-	return sink.err
 }

@@ -20,40 +20,18 @@ func newWordLevel(v *vocabulary, own []string, unknown int32) *wordLevel {
 	return m
 }
 
-// hfWordLevel runs it on a pre-tokenizer's words.
-type hfWordLevel struct {
-	model *wordLevel
-	words hfWords
-}
+func (m *wordLevel) cacheable(_ bool) bool { return false } // finding it again costs as much
 
-func (m *hfWordLevel) encode(w *work, s string, first, _ bool) error {
-	sink := &levelWords{m: m.model, w: w}
-	if err := m.words.of(first).Split(s, sink, &w.patterns); err != nil {
-		return err
-	}
-	return sink.err
-}
-
-// levelWords encodes word after word.
-type levelWords struct {
-	m   *wordLevel
-	w   *work
-	err error
-}
-
-// Word implements split.Sink.
-func (l *levelWords) Word(s string) {
-	id, ok := l.m.vocab.lookup(s)
-	if !ok && !l.w.strict {
-		id, ok = l.m.control[s]
+func (m *wordLevel) word(w *work, s string) error {
+	id, ok := m.vocab.lookup(s)
+	if !ok && !w.strict {
+		id, ok = m.control[s]
 	}
 	if !ok {
-		if id = l.m.unknown; id < 0 {
-			if l.err == nil {
-				l.err = fmt.Errorf("bpe: %w: the model has no unknown token and does not know the word %.60q", ErrText, s)
-			}
-			return
+		if id = m.unknown; id < 0 {
+			return fmt.Errorf("the model has no unknown token and does not know the word %.60q", s)
 		}
 	}
-	l.w.out = append(l.w.out, id)
+	w.out = append(w.out, id)
+	return nil
 }

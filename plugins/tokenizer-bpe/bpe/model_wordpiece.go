@@ -6,7 +6,7 @@ import "unicode/utf8"
 // token.
 type wordPiece struct {
 	words   func(s string, word func(w string)) // the text's words, normalised
-	texts   index                               // tokens that start a word have blank before them
+	texts   *index                              // tokens that start a word have blank before them
 	longest int
 	ids     []int32 // by place in texts
 	unknown int32
@@ -62,9 +62,6 @@ func newWordPiece(v *vocabulary, hide func(id int) bool) *wordPiece {
 		m.ids = append(m.ids, int32(id))
 		m.longest = max(m.longest, len(s))
 	}
-	m.texts.init(texts)
-	for i := range texts {
-		m.texts.add(int32(i))
-	}
+	m.texts = indexAll(texts)
 	return m
 }

@@ -143,6 +143,15 @@ func demoJSON(tb testing.TB) []byte {
 	return data
 }
 
+// readJSON builds a tokenizer from the text of a tokenizer.json alone.
+func readJSON(data []byte) (*Tokenizer, error) {
+	p, err := fromJSON(data, &folderConfig{})
+	if err != nil {
+		return nil, err
+	}
+	return New(*p), nil
+}
+
 func TestTokenizerJSONRefusals(t *testing.T) {
 	demo := demoJSON(t)
 	with := func(key, value string) []byte {
@@ -364,7 +373,7 @@ func TestSpecialTokens(t *testing.T) {
 // TestPrefersLongTokens: of added tokens that overlap, the longest wins as in llama.cpp, wherever it starts; Hugging
 // Face's first match wins.
 func TestOverlappingTokens(t *testing.T) {
-	tokens := []added{{id: 1, text: "<ab>"}, {id: 2, text: "b><cde"}, {id: 3, text: "\n"}, {id: 4, text: "\n\n\n"}, {id: 5, text: "x", rstrip: true, lstrip: true}, {id: 6, text: "cde", singleWord: true}}
+	tokens := []AddedToken{{ID: 1, Text: "<ab>"}, {ID: 2, Text: "b><cde"}, {ID: 3, Text: "\n"}, {ID: 4, Text: "\n\n\n"}, {ID: 5, Text: "x", RStrip: true, LStrip: true}, {ID: 6, Text: "cde", SingleWord: true}}
 	m := newMatcher(tokens, split.HuggingFaceClasses())
 	show := func(f []fragment) (ids []int32) {
 		for _, x := range f {
@@ -430,7 +439,7 @@ func TestEncodeAppends(t *testing.T) {
 
 // FuzzEncode: byte-level BPE gives the very bytes back.
 func FuzzEncode(f *testing.F) {
-	demo, err := fromJSON(demoJSON(f), &folderConfig{})
+	demo, err := readJSON(demoJSON(f))
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -529,7 +538,7 @@ func FuzzTokenizerJSON(f *testing.F) {
 		}
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		tok, err := fromJSON(data, &folderConfig{})
+		tok, err := readJSON(data)
 		runtime.ReadMemStats(&after)
 		// The class table takes 3 MB while it is built, a pattern up to 100 times its text.
 		if got, limit := after.TotalAlloc-before.TotalAlloc, uint64(16<<20+1024*len(data)); got > limit {
@@ -617,7 +626,7 @@ func TestPatternsThatTakeTooLong(t *testing.T) {
 	if _, err := d.steps[0]([]string{"aab"}, &spent); !errors.Is(err, split.ErrPattern) {
 		t.Errorf("decoding: %v", err)
 	}
-	tok, err := fromJSON([]byte(`{"model":{"type":"WordLevel","unk_token":"u","vocab":{"u":0,"x":1}},"normalizer":{"type":"Replace","pattern":{"Regex":"(?:a|aa)+b"},"content":"c"}}`), &folderConfig{})
+	tok, err := readJSON([]byte(`{"model":{"type":"WordLevel","unk_token":"u","vocab":{"u":0,"x":1}},"normalizer":{"type":"Replace","pattern":{"Regex":"(?:a|aa)+b"},"content":"c"}}`))
 	if err != nil {
 		t.Fatal(err)
 	}

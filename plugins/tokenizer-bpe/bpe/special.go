@@ -9,14 +9,14 @@ import (
 	"edged/plugins/tokenizer-bpe/bpe/split"
 )
 
-// added is a token that is found in a text before it is cut into words.
-type added struct {
-	id         int32
-	text       string
-	special    bool // a control token: found where special tokens are parsed only
-	lstrip     bool // takes the white space before it along
-	rstrip     bool // takes the white space after it along
-	singleWord bool // only where no word character adjoins
+// AddedToken is a token that is found in a text before it is cut into words.
+type AddedToken struct {
+	ID         int32
+	Text       string
+	Special    bool // a control token: found where special tokens are parsed only
+	LStrip     bool // takes the white space before it along
+	RStrip     bool // takes the white space after it along
+	SingleWord bool // only where no word character adjoins
 }
 
 // fragment is a part of a text: a token, or text between tokens.
@@ -27,7 +27,7 @@ type fragment struct {
 
 // matcher finds added tokens.
 type matcher struct {
-	tokens  []added
+	tokens  []AddedToken
 	root    [256]int32 // node after the first byte; 0: none
 	nodes   []node     // nodes[0] is not used
 	lengths []int      // that tokens have, longest first
@@ -43,35 +43,35 @@ type node struct {
 }
 
 // newMatcher builds a matcher. classes say what a word is, for tokens that stand alone; nil where there are none.
-func newMatcher(tokens []added, classes *split.Classes) *matcher {
+func newMatcher(tokens []AddedToken, classes *split.Classes) *matcher {
 	m := &matcher{nodes: make([]node, 1), classes: classes}
 	for _, t := range tokens {
-		if t.text != "" {
+		if t.Text != "" {
 			m.insert(t)
 		}
 	}
 	m.rank = make([]int, len(m.tokens))
 	for _, t := range m.tokens {
-		m.lengths = append(m.lengths, len(t.text))
+		m.lengths = append(m.lengths, len(t.Text))
 	}
 	slices.SortFunc(m.lengths, func(a, b int) int { return cmp.Compare(b, a) })
 	m.lengths = slices.Compact(m.lengths)
 	for i, t := range m.tokens {
-		m.rank[i], _ = slices.BinarySearchFunc(m.lengths, len(t.text), func(a, b int) int { return cmp.Compare(b, a) })
+		m.rank[i], _ = slices.BinarySearchFunc(m.lengths, len(t.Text), func(a, b int) int { return cmp.Compare(b, a) })
 	}
 	return m
 }
 
-func (m *matcher) insert(t added) {
-	at := m.root[t.text[0]]
+func (m *matcher) insert(t AddedToken) {
+	at := m.root[t.Text[0]]
 	if at == 0 {
-		at = m.grow(t.text[0])
-		m.root[t.text[0]] = at
+		at = m.grow(t.Text[0])
+		m.root[t.Text[0]] = at
 	}
-	for i := 1; i < len(t.text); i++ {
-		next := m.step(at, t.text[i])
+	for i := 1; i < len(t.Text); i++ {
+		next := m.step(at, t.Text[i])
 		if next == 0 {
-			next = m.grow(t.text[i])
+			next = m.grow(t.Text[i])
 			m.nodes[next].sibling = m.nodes[at].child
 			m.nodes[at].child = next
 		}
@@ -98,7 +98,7 @@ func (m *matcher) step(at int32, b byte) int32 {
 }
 
 // starts reports whether any token starts at s[i].
-func (m *matcher) starts(s string, i int, counts func(t *added) bool) bool {
+func (m *matcher) starts(s string, i int, counts func(t *AddedToken) bool) bool {
 	at := m.root[s[i]]
 	for i++; at != 0; i++ {
 		if k := m.nodes[at].token; k != 0 && counts(&m.tokens[k-1]) {
@@ -113,7 +113,7 @@ func (m *matcher) starts(s string, i int, counts func(t *added) bool) bool {
 }
 
 // pending reports whether s ends within a token's text: some tail of s is the beginning of one, and not all of it.
-func (m *matcher) pending(s string, counts func(t *added) bool) bool {
+func (m *matcher) pending(s string, counts func(t *AddedToken) bool) bool {
 	if len(m.lengths) == 0 {
 		return false
 	}
@@ -130,7 +130,7 @@ func (m *matcher) pending(s string, counts func(t *added) bool) bool {
 }
 
 // continues reports whether a token that counts ends below a node.
-func (m *matcher) continues(at int32, counts func(t *added) bool) bool {
+func (m *matcher) continues(at int32, counts func(t *AddedToken) bool) bool {
 	for c := m.nodes[at].child; c != 0; c = m.nodes[c].sibling {
 		if k := m.nodes[c].token; k != 0 && counts(&m.tokens[k-1]) || m.continues(c, counts) {
 			return true
@@ -141,7 +141,7 @@ func (m *matcher) continues(at int32, counts func(t *added) bool) bool {
 
 // leftmost splits as Hugging Face's tokenizers do: the leftmost match, the longest of those that start there. What parse
 // rejects stays text as a whole.
-func (m *matcher) leftmost(s string, parse func(t *added) bool) []fragment {
+func (m *matcher) leftmost(s string, parse func(t *AddedToken) bool) []fragment {
 	var out []fragment
 	done := 0 // up to here s is in out
 	for i := 0; i < len(s); {
@@ -150,22 +150,22 @@ func (m *matcher) leftmost(s string, parse func(t *added) bool) []fragment {
 			i++
 			continue
 		}
-		from, to := i, i+len(t.text)
+		from, to := i, i+len(t.Text)
 		i = to
-		if !parse(t) || t.singleWord && (m.wordBefore(s[:from]) || m.wordAfter(s[to:])) {
+		if !parse(t) || t.SingleWord && (m.wordBefore(s[:from]) || m.wordAfter(s[to:])) {
 			continue
 		}
-		if t.lstrip {
+		if t.LStrip {
 			from = max(done, trimRight(s[:from], unicode.IsSpace))
 		}
-		if t.rstrip {
+		if t.RStrip {
 			to += trimLeft(s[to:], unicode.IsSpace)
 		}
 		if done < from {
 			out = append(out, fragment{from: done, to: from, token: -1})
 		}
 		if from < to { // else the token before took all of it
-			out = append(out, fragment{from: from, to: to, token: t.id})
+			out = append(out, fragment{from: from, to: to, token: t.ID})
 		}
 		done = to
 	}
@@ -176,7 +176,7 @@ func (m *matcher) leftmost(s string, parse func(t *added) bool) []fragment {
 }
 
 // longest returns the longest token at s[i], nil for none.
-func (m *matcher) longest(s string, i int) (best *added) {
+func (m *matcher) longest(s string, i int) (best *AddedToken) {
 	at := m.root[s[i]]
 	for i++; at != 0; i++ {
 		if k := m.nodes[at].token; k != 0 {
@@ -195,7 +195,7 @@ func (m *matcher) longest(s string, i int) (best *added) {
 //
 // llama.cpp searches the text once for every token, which takes seconds for a megabyte and the thousands of tokens that
 // Gemma adds. Here one pass notes where tokens of which lengths start, and a pass per length places them.
-func (m *matcher) byLength(s string, parse func(t *added) bool) []fragment {
+func (m *matcher) byLength(s string, parse func(t *AddedToken) bool) []fragment {
 	var placed []fragment
 	var taken []uint64 // a bit per byte
 	isTaken := func(i int) bool { return taken[i/64]>>(i%64)&1 != 0 }
@@ -231,16 +231,16 @@ func (m *matcher) byLength(s string, parse func(t *added) bool) []fragment {
 				}
 				t := m.tokens[m.exact(s[h.at:h.at+n])-1]
 				from, to := h.at, h.at+n
-				for t.lstrip && from > 0 && isCSpace(s[from-1]) && !isTaken(from-1) {
+				for t.LStrip && from > 0 && isCSpace(s[from-1]) && !isTaken(from-1) {
 					from--
 				}
-				for t.rstrip && to < len(s) && isCSpace(s[to]) && !isTaken(to) {
+				for t.RStrip && to < len(s) && isCSpace(s[to]) && !isTaken(to) {
 					to++
 				}
 				for i := from; i < to; i++ {
 					taken[i/64] |= 1 << (i % 64)
 				}
-				placed = append(placed, fragment{from: from, to: to, token: t.id})
+				placed = append(placed, fragment{from: from, to: to, token: t.ID})
 			}
 		}
 	}
@@ -261,7 +261,7 @@ func (m *matcher) byLength(s string, parse func(t *added) bool) []fragment {
 }
 
 // at returns which of the 64 lengths from lengths[first] on the tokens at s[i] have.
-func (m *matcher) at(s string, i, first int, parse func(t *added) bool) (mask uint64) {
+func (m *matcher) at(s string, i, first int, parse func(t *AddedToken) bool) (mask uint64) {
 	at := m.root[s[i]]
 	for i++; at != 0; i++ {
 		if k := m.nodes[at].token; k != 0 {

@@ -64,7 +64,7 @@ func (n *spmNormalizer) keep(s string) int {
 	if n.defined == nil {
 		return 0
 	}
-	node, size := n.defined.root[s[0]], 0
+	node, size := n.defined.start(s[0]), 0
 	for node >= 0 {
 		size++
 		if size == len(s) {

@@ -72,6 +72,12 @@ func newPrefixTrie(texts []string, values []int32) *prefixTrie {
 	return t
 }
 
+// start is the node of a text's first byte; -1: no text starts so.
+func (t *prefixTrie) start(b byte) int32 { return t.root[b] }
+
+// value is the value of the text that ends at a node; -1: none does.
+func (t *prefixTrie) value(node int32) int32 { return t.nodes[node].value }
+
 // step follows a byte from a node; -1: no text goes on so.
 func (t *prefixTrie) step(node int32, b byte) int32 {
 	n := &t.nodes[node]
@@ -96,4 +102,19 @@ func (t *prefixTrie) step(node int32, b byte) int32 {
 		}
 	}
 	return -1
+}
+
+// longest returns the longest text of the trie that s starts with, and its length; 0 for none.
+func (t *prefixTrie) longest(s string) (value int32, n int) {
+	node := t.start(s[0])
+	for i := 1; node >= 0; i++ {
+		if v := t.value(node); v >= 0 {
+			value, n = v, i
+		}
+		if i == len(s) {
+			break
+		}
+		node = t.step(node, s[i])
+	}
+	return value, n
 }

@@ -13,6 +13,9 @@ const (
 	maxAddedLength = 256 // tokens that are searched for at every place of a text
 )
 
+// blank is how SentencePiece writes a space.
+const blank = "\u2581"
+
 // kind is what a vocabulary says of a token; the values are GGUF's tokenizer.ggml.token_type.
 type kind uint8
 
@@ -34,7 +37,7 @@ type vocabulary struct {
 	text  []string // by id
 	kind  []kind
 	score []float32 // SentencePiece only
-	index index     // over text
+	index *index    // over text
 	// longest is the length of the longest token that the index holds.
 	longest int
 }
@@ -48,8 +51,7 @@ func newVocabulary(text []string, kinds []kind, hide func(id int) bool) (*vocabu
 	if len(text) > maxTokens {
 		return nil, fmt.Errorf("the vocabulary has %d tokens: at most %d are supported", len(text), maxTokens)
 	}
-	v := &vocabulary{text: text, kind: kinds}
-	v.index.init(text)
+	v := &vocabulary{text: text, kind: kinds, index: newIndex(text)}
 	for id, s := range text {
 		if len(s) > maxTokenLength {
 			return nil, fmt.Errorf("token %d has %d bytes: at most %d are supported", id, len(s), maxTokenLength)
@@ -71,6 +73,30 @@ func (v *vocabulary) lookup(s string) (int32, bool) {
 	return v.index.find(s)
 }
 
+// byteTokens finds the tokens of single bytes: <0x0A>, or else the byte as a text of its own; -1 where there is none.
+func byteTokens(v *vocabulary) (ids [256]int32) {
+	for b := range ids {
+		ids[b] = -1
+		if id, ok := v.lookup(fmt.Sprintf("<0x%02X>", b)); ok {
+			ids[b] = id
+		} else if id, ok := v.lookup(string([]byte{byte(b)})); ok {
+			ids[b] = id
+		}
+	}
+	return ids
+}
+
+// namedBytes finds the tokens <0x00> to <0xFF>; -1 where there is none.
+func namedBytes(v *vocabulary) (ids [256]int32) {
+	for b := range ids {
+		ids[b] = -1
+		if id, ok := v.lookup(fmt.Sprintf("<0x%02X>", b)); ok {
+			ids[b] = id
+		}
+	}
+	return ids
+}
+
 // index maps texts to their places in a list: open addressing over 4-byte slots, since a map of 260 000 strings takes six
 // times the memory. Its hash has a seed per process: no file can make it slow.
 type index struct {
@@ -80,12 +106,24 @@ type index struct {
 	seed  maphash.Seed
 }
 
-func (x *index) init(text []string) {
+// newIndex makes an index over a list in which no text can be found yet: see add.
+func newIndex(text []string) *index {
 	size := 8
 	for size < 2*len(text) {
 		size *= 2
 	}
-	*x = index{text: text, slots: make([]int32, size), mask: uint64(size - 1), seed: maphash.MakeSeed()}
+	return &index{text: text, slots: make([]int32, size), mask: uint64(size - 1), seed: maphash.MakeSeed()}
+}
+
+// indexAll makes an index in which all texts but empty ones can be found; of equal texts the first counts.
+func indexAll(text []string) *index {
+	x := newIndex(text)
+	for i, s := range text {
+		if s != "" {
+			x.add(int32(i))
+		}
+	}
+	return x
 }
 
 // add makes text[i] findable; of equal texts the first counts.
