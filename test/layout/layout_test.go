@@ -125,11 +125,24 @@ var allowed = map[string][]string{
 	"plugins/backend-neon/neon":     {"quant", "quant/kernel", "quant/kernel/simd"},
 	"plugins/tokenizer-bpe":         {"plugins/tokenizer-bpe/*", "core/protocol", "core/protocol/tokenizer", "core/pluginlog"},
 	"plugins/tokenizer-bpe/service": {"plugins/tokenizer-bpe/*", "core/chat", "core/infer/grammar", "core/model/gguf", "core/model/mmap", "core/protocol", "core/protocol/backend", "core/protocol/tokenizer"},
-	"plugins/tokenizer-bpe/bpe":     {"plugins/tokenizer-bpe/bpe/*", "core/model/gguf", "core/model/mmap"},
-	"plugins/tokenizer-bpe/bpe/*":   {},
-	"tools/*":                       {"core/*", "plugins/*", "quant", "quant/*"},
-	"systemd":                       {},
-	"test/*":                        {"test/oracle"},
+
+	// The tokenizer: readers of files over a tokenizer, which runs a model over a vocabulary.
+	"plugins/tokenizer-bpe/bpe":               {"plugins/tokenizer-bpe/bpe/model", "plugins/tokenizer-bpe/bpe/split", "plugins/tokenizer-bpe/bpe/vocab"},
+	"plugins/tokenizer-bpe/bpe/split":         {},
+	"plugins/tokenizer-bpe/bpe/vocab":         {},
+	"plugins/tokenizer-bpe/bpe/model":         {"plugins/tokenizer-bpe/bpe/split", "plugins/tokenizer-bpe/bpe/vocab"},
+	"plugins/tokenizer-bpe/bpe/tokenizerjson": {"plugins/tokenizer-bpe/bpe/vocab"},
+	"plugins/tokenizer-bpe/bpe/normalize":     {"plugins/tokenizer-bpe/bpe/split", "plugins/tokenizer-bpe/bpe/tokenizerjson", "plugins/tokenizer-bpe/bpe/vocab"},
+	"plugins/tokenizer-bpe/bpe/pretokenize":   {"plugins/tokenizer-bpe/bpe/split", "plugins/tokenizer-bpe/bpe/tokenizerjson", "plugins/tokenizer-bpe/bpe/vocab"},
+	"plugins/tokenizer-bpe/bpe/decode":        {"plugins/tokenizer-bpe/bpe/normalize", "plugins/tokenizer-bpe/bpe/split", "plugins/tokenizer-bpe/bpe/tokenizerjson", "plugins/tokenizer-bpe/bpe/vocab"},
+	"plugins/tokenizer-bpe/bpe/transformers":  {"plugins/tokenizer-bpe/bpe/split", "plugins/tokenizer-bpe/bpe/tokenizerjson", "plugins/tokenizer-bpe/bpe/vocab", "core/model/mmap"},
+	"plugins/tokenizer-bpe/bpe/sentencepiece": {"plugins/tokenizer-bpe/bpe/vocab"},
+	"plugins/tokenizer-bpe/bpe/huggingface":   {"plugins/tokenizer-bpe/bpe", "plugins/tokenizer-bpe/bpe/*", "core/model/mmap"},
+	"plugins/tokenizer-bpe/bpe/ggufvocab":     {"plugins/tokenizer-bpe/bpe", "plugins/tokenizer-bpe/bpe/model", "plugins/tokenizer-bpe/bpe/normalize", "plugins/tokenizer-bpe/bpe/pretokenize", "plugins/tokenizer-bpe/bpe/split", "plugins/tokenizer-bpe/bpe/vocab", "core/model/gguf"},
+	"plugins/tokenizer-bpe/bpe/bpetest":       {"plugins/tokenizer-bpe/bpe/vocab", "core/model/gguf"},
+	"tools/*":                                 {"core/*", "plugins/*", "quant", "quant/*"},
+	"systemd":                                 {},
+	"test/*":                                  {"test/oracle"},
 }
 
 // pluginSide is what no package of the daemon's process may reach, however indirectly.

@@ -7,6 +7,7 @@ import (
 
 	"edged/core/model/gguf"
 	"edged/plugins/tokenizer-bpe/bpe"
+	"edged/plugins/tokenizer-bpe/bpe/ggufvocab"
 	"edged/test/oracle"
 )
 
@@ -19,7 +20,7 @@ func realPieces(tb testing.TB, name string) (*bpe.Tokenizer, [][]byte) {
 		tb.Fatal(err)
 	}
 	defer f.Close()
-	tok, err := bpe.FromGGUF(path, f)
+	tok, err := ggufvocab.Read(path, f)
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package bpe
+package bpe_test
 
 import (
 	"os"

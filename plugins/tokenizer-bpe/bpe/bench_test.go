@@ -1,4 +1,4 @@
-package bpe
+package bpe_test
 
 import (
 	"path/filepath"
@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"edged/core/model/gguf"
+	"edged/plugins/tokenizer-bpe/bpe"
+	"edged/plugins/tokenizer-bpe/bpe/ggufvocab"
 	"edged/test/oracle"
 )
 
@@ -55,7 +57,7 @@ func benchmarkEncode(b *testing.B, text string) {
 			var ids []int32
 			for b.Loop() {
 				var err error
-				if ids, err = tok.Encode(ids[:0], text, Options{}); err != nil {
+				if ids, err = tok.Encode(ids[:0], text, bpe.Options{}); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -76,9 +78,9 @@ func BenchmarkLoad(b *testing.B) {
 			var before, after runtime.MemStats
 			runtime.GC()
 			runtime.ReadMemStats(&before)
-			var tok *Tokenizer
+			var tok *bpe.Tokenizer
 			for b.Loop() {
-				if tok, err = FromGGUF(path, f); err != nil {
+				if tok, err = ggufvocab.Read(path, f); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -101,7 +103,7 @@ func TestHostileTexts(t *testing.T) {
 		for _, unit := range units {
 			text := strings.Repeat(unit, 1<<20/len(unit))
 			start := time.Now()
-			ids, err := tok.Encode(nil, text, Options{ParseSpecial: true, AddSpecial: true})
+			ids, err := tok.Encode(nil, text, bpe.Options{ParseSpecial: true, AddSpecial: true})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -4,6 +4,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"edged/plugins/tokenizer-bpe/bpe/vocab"
 )
 
 // The guard's characters are noncharacters, which no text of people holds and no template looks for.
@@ -21,11 +23,11 @@ const (
 // guard keeps typed text from becoming control tokens: see Tokenizer.Guard.
 type guard struct{ tokens *matcher }
 
-func newGuard(v *vocabulary) *guard {
+func newGuard(v *vocab.Vocabulary) *guard {
 	var texts []AddedToken
-	for id, k := range v.kind {
-		if k.special() {
-			texts = append(texts, AddedToken{ID: int32(id), Text: v.text[id], Special: true})
+	for id, k := range v.Types {
+		if k.IsSpecial() {
+			texts = append(texts, AddedToken{ID: int32(id), Text: v.Text[id], Special: true})
 		}
 	}
 	return &guard{tokens: newMatcher(texts, nil)}

@@ -1,4 +1,4 @@
-package bpe
+package bpe_test
 
 import (
 	"bytes"
@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"edged/plugins/tokenizer-bpe/bpe"
+	"edged/plugins/tokenizer-bpe/bpe/huggingface"
 	"edged/test/oracle"
 )
 
@@ -54,15 +56,15 @@ func TestOracleAddedTokens(t *testing.T) {
 		{"B2", "hi <pad> you", 512},
 	} {
 		dir := oracle.Path(t, oracle.Cases(t), tt.dir)
-		tok, err := FromFolder(dir)
+		tok, err := huggingface.Read(dir)
 		if err != nil {
 			t.Fatal(err)
 		}
-		ids, err := tok.Encode(nil, tt.text, Options{ParseSpecial: true})
+		ids, err := tok.Encode(nil, tt.text, bpe.Options{ParseSpecial: true})
 		if err != nil || !slices.Contains(ids, tt.id) {
 			t.Errorf("%s: %v, error %v", tt.dir, ids, err)
 		}
-		if ids, _ = tok.Encode(nil, tt.text, Options{}); slices.Contains(ids, tt.id) {
+		if ids, _ = tok.Encode(nil, tt.text, bpe.Options{}); slices.Contains(ids, tt.id) {
 			t.Errorf("%s: a typed text became the token", tt.dir)
 		}
 	}
@@ -82,12 +84,12 @@ func TestOracleKinds(t *testing.T) {
 	for _, file := range files {
 		dir := filepath.Dir(file)
 		t.Run(filepath.Base(dir), func(t *testing.T) {
-			tok, err := FromFolder(dir)
+			tok, err := huggingface.Read(dir)
 			if err != nil {
 				t.Fatal(err)
 			}
 			for _, c := range kindCases(t, file) {
-				got, err := tok.Encode(nil, c.Text, Options{AddSpecial: c.AddSpecial, ParseSpecial: c.ParseSpecial})
+				got, err := tok.Encode(nil, c.Text, bpe.Options{AddSpecial: c.AddSpecial, ParseSpecial: c.ParseSpecial})
 				if err != nil {
 					t.Error(err)
 					continue
@@ -147,7 +149,7 @@ func TestOracleEncoders(t *testing.T) {
 				pairs = append(pairs, c)
 			}
 		}
-		check := func(t *testing.T, tok *Tokenizer, differ map[string][]int32) {
+		check := func(t *testing.T, tok *bpe.Tokenizer, differ map[string][]int32) {
 			for _, c := range cases {
 				for _, special := range []bool{true, false} {
 					want := c.Bare
@@ -159,23 +161,23 @@ func TestOracleEncoders(t *testing.T) {
 					} else if _, ok := differ[c.Text]; ok || want == nil {
 						continue
 					}
-					got, err := tok.Encode(nil, c.Text, Options{AddSpecial: special, ParseSpecial: true})
+					got, err := tok.Encode(nil, c.Text, bpe.Options{AddSpecial: special, ParseSpecial: true})
 					if err != nil || !slices.Equal(got, want) {
 						t.Errorf("%q, special %t, error %v:\nwant %v\ngot  %v", c.Text, special, err, want, got)
 					}
 				}
 			}
 		}
-		checkPairs := func(t *testing.T, tok *Tokenizer, typed bool) {
+		checkPairs := func(t *testing.T, tok *bpe.Tokenizer, typed bool) {
 			for _, c := range pairs {
-				ids, types, err := tok.EncodePair(c.Text, *c.Pair, Options{ParseSpecial: true}, 0)
+				ids, types, err := tok.EncodePair(c.Text, *c.Pair, bpe.Options{ParseSpecial: true}, 0)
 				if err != nil || !slices.Equal(ids, c.IDs) || typed && c.Types != nil && !slices.Equal(types, c.Types) {
 					t.Errorf("%q and %q, error %v:\nwant %v, types %v\ngot  %v, types %v", c.Text, *c.Pair, err, c.IDs, c.Types, ids, types)
 				}
 			}
 		}
 		t.Run(filepath.Base(dir)+"/hf", func(t *testing.T) {
-			tok, err := FromFolder(filepath.Join(dir, "hf"))
+			tok, err := huggingface.Read(filepath.Join(dir, "hf"))
 			if err != nil {
 				t.Fatal(err)
 			}

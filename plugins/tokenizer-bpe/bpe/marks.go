@@ -1,17 +1,20 @@
 package bpe
 
-import "edged/plugins/tokenizer-bpe/bpe/split"
+import (
+	"edged/plugins/tokenizer-bpe/bpe/model"
+	"edged/plugins/tokenizer-bpe/bpe/split"
+)
 
 // marks are places of a text that is encoded, and how many ids there are before each that no text behind it changes.
 type marks struct {
-	at     []int // ascending
-	counts []int // of the first ones of at
-	looks  int   // places within texts that were looked at
+	at       []int // ascending
+	counts   []int // of the first ones of at
+	measured int   // places within texts that were looked at
 }
 
-// maxLooks is how many places within texts are counted exactly, which takes encoding a part of the text again. Others count as the
+// maxMeasured is how many places within texts are counted exactly, which takes encoding a part of the text again. Others count as the
 // beginning of the text between two control tokens that they are in.
-const maxLooks = 4
+const maxMeasured = 4
 
 // next is the first place that was not counted yet.
 func (m *marks) next() (int, bool) {
@@ -45,17 +48,17 @@ func (m *marks) within(end int) (int, bool) {
 	return at, ok && at < end
 }
 
-// stays is how many of the ids that w got from began on the beginning of their text has too: s, as it was written. What is not found out
+// unchangedIDs is how many of the ids that w got from began on the beginning of their text has too: s, as it was written. What is not found out
 // within the bounds of a text counts as none.
-func (t *Tokenizer) stays(w *work, began int, s string, first, afterToken, parse, guarded bool) int {
-	end, budget := len(w.out), w.patterns
+func (t *Tokenizer) unchangedIDs(w *model.Scratch, began int, s string, first, afterToken, parse, guarded bool) int {
+	end, budget := len(w.Out), w.Patterns
 	if guarded {
 		s = t.guard.remove(s)
 	}
-	w.patterns = split.NewBudget(len(s))
+	w.Patterns = split.NewBudget(len(s))
 	err := t.encodeText(w, s, first, afterToken, parse)
-	whole, part := w.out[began:end], w.out[end:]
-	w.out, w.patterns = w.out[:end], budget
+	whole, part := w.Out[began:end], w.Out[end:]
+	w.Out, w.Patterns = w.Out[:end], budget
 	if err != nil {
 		return 0
 	}

@@ -1,4 +1,4 @@
-package bpe
+package bpe_test
 
 import (
 	"math/rand/v2"
@@ -6,6 +6,7 @@ import (
 	"slices"
 	"testing"
 
+	"edged/plugins/tokenizer-bpe/bpe/huggingface"
 	"edged/test/oracle"
 )
 
@@ -17,14 +18,15 @@ func TestMarks(t *testing.T) {
 	}
 	dirs = append(dirs, filepath.Join(oracle.Dir(t), "models", "qwen2", "hf"), filepath.Join(oracle.Dir(t), "models", "mixtral", "hf"))
 	for _, dir := range dirs {
-		tok, err := FromFolder(dir)
+		tok, err := huggingface.Read(dir)
 		if err != nil {
 			continue // other files of the oracle stand there too
 		}
 		var controls []string
-		for id, k := range tok.parts.Vocabulary.kind {
-			if k.special() && id != int(tok.parts.Info.Unknown) {
-				controls = append(controls, tok.parts.Vocabulary.text[id])
+		_, isControl := tok.Pieces()
+		for id := range isControl {
+			if s := tok.Text(int32(id)); isControl[id] && s != "" && id != int(tok.Info().Unknown) {
+				controls = append(controls, s)
 			}
 		}
 		rng := rand.New(rand.NewPCG(3, uint64(len(dir))))

@@ -1,4 +1,4 @@
-package bpe
+package bpe_test
 
 import (
 	"bufio"
@@ -16,6 +16,9 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"edged/core/model/gguf"
+	"edged/plugins/tokenizer-bpe/bpe"
+	"edged/plugins/tokenizer-bpe/bpe/ggufvocab"
+	"edged/plugins/tokenizer-bpe/bpe/huggingface"
 	"edged/test/oracle"
 )
 
@@ -81,14 +84,14 @@ func vocabFile(tb testing.TB, name string) string {
 	return path
 }
 
-func loadGGUF(tb testing.TB, path string) *Tokenizer {
+func loadGGUF(tb testing.TB, path string) *bpe.Tokenizer {
 	tb.Helper()
 	f, err := gguf.Open(path)
 	if err != nil {
 		tb.Fatal(err)
 	}
 	defer f.Close()
-	tok, err := FromGGUF(path, f)
+	tok, err := ggufvocab.Read(path, f)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -110,7 +113,7 @@ func TestOracleVocabularies(t *testing.T) {
 					}
 					text = string(b)
 				}
-				got, err := tok.Encode(nil, text, Options{AddSpecial: c.AddSpecial, ParseSpecial: c.ParseSpecial})
+				got, err := tok.Encode(nil, text, bpe.Options{AddSpecial: c.AddSpecial, ParseSpecial: c.ParseSpecial})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -141,7 +144,7 @@ func TestOracleModels(t *testing.T) {
 			check(t, loadGGUF(t, files[0]), cases, func(c oracleCase) []int32 { return c.IDs })
 		})
 		t.Run(name+"/hf", func(t *testing.T) {
-			tok, err := FromFolder(filepath.Join(dir, "hf"))
+			tok, err := huggingface.Read(filepath.Join(dir, "hf"))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -155,10 +158,10 @@ func TestOracleModels(t *testing.T) {
 	}
 }
 
-func check(t *testing.T, tok *Tokenizer, cases []oracleCase, want func(c oracleCase) []int32) {
+func check(t *testing.T, tok *bpe.Tokenizer, cases []oracleCase, want func(c oracleCase) []int32) {
 	t.Helper()
 	for _, c := range cases {
-		got, err := tok.Encode(nil, c.Text, Options{AddSpecial: c.AddSpecial, ParseSpecial: c.ParseSpecial})
+		got, err := tok.Encode(nil, c.Text, bpe.Options{AddSpecial: c.AddSpecial, ParseSpecial: c.ParseSpecial})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -2,19 +2,22 @@ package bpe
 
 import (
 	"crypto/sha256"
-	"edged/plugins/tokenizer-bpe/bpe/split"
 	"encoding/binary"
 	"encoding/hex"
 	"slices"
+
+	"edged/plugins/tokenizer-bpe/bpe/model"
+	"edged/plugins/tokenizer-bpe/bpe/split"
+	"edged/plugins/tokenizer-bpe/bpe/vocab"
 )
 
 // Parts are what a reader found in a model's files, for New. The zero value of each optional part is what most models want.
 type Parts struct {
 	// Info has what the files say; Tokens, AddBOS, AddEOS, Pairs and Hash are New's to fill.
 	Info       Info
-	Vocabulary *vocabulary
+	Vocabulary *vocab.Vocabulary
 	Pieces     [][]byte // by id: what each token decodes to alone
-	Model      model
+	Model      model.Model
 	// Normalize changes a text before it is cut into words; nil: it stays as it is. The error is that of a pattern which took too long.
 	Normalize func(s string, patterns *split.Budget) (string, error)
 
@@ -40,7 +43,7 @@ type Parts struct {
 	StripSpace bool
 	// Decoder makes a text of the Texts of all ids together; nil: Decode joins the Pieces. With a Decoder, Skipped are the Texts of the
 	// tokens that Decode leaves out unless it is told to show them, and Grouped drops padding and tokens that repeat the one before.
-	Decoder decoder
+	Decoder Decoder
 	Texts   []string // by id
 	Skipped map[string]bool
 	Grouped bool
@@ -49,9 +52,9 @@ type Parts struct {
 	Notes []string // where the files disagree or lack something, in sentences
 }
 
-// decoder turns the texts of tokens into one text. The error is that of a pattern which took too long.
-type decoder interface {
-	text(tokens []string) (string, error)
+// Decoder turns the texts of tokens into one text. The error is that of a pattern which took too long.
+type Decoder interface {
+	Text(tokens []string) (string, error)
 }
 
 // New makes a tokenizer of its parts, which it takes over. A token around a text that is -1 is left out, and a note says so.
@@ -68,7 +71,7 @@ func New(p Parts) *Tokenizer {
 	p.pairsAsClasses()
 	i := &p.Info
 	i.Pairs = len(p.Pair) > 0
-	i.Tokens = len(p.Vocabulary.text)
+	i.Tokens = len(p.Vocabulary.Text)
 	i.AddBOS, i.AddEOS = len(p.Prefix) > 0, len(p.Suffix) > 0
 	slices.Sort(i.EOG)
 	i.EOG = slices.Compact(i.EOG)
@@ -89,7 +92,7 @@ func (p *Parts) hash() string {
 	number(len(p.Pieces))
 	for id, piece := range p.Pieces {
 		number(len(piece))
-		b = append(append(b, piece...), byte(p.Vocabulary.kind[id]))
+		b = append(append(b, piece...), byte(p.Vocabulary.Types[id]))
 		if len(b) > 1<<14 {
 			h.Write(b)
 			b = b[:0]

@@ -8,7 +8,9 @@ import (
 	"sync"
 	"unicode/utf8"
 
+	"edged/plugins/tokenizer-bpe/bpe/model"
 	"edged/plugins/tokenizer-bpe/bpe/split"
+	"edged/plugins/tokenizer-bpe/bpe/vocab"
 )
 
 // Errors that callers can act on.
@@ -36,26 +38,7 @@ type Tokenizer struct {
 	late    *matcher // of parts.AddedNormalized; nil: there are none
 	written *matcher // of parts.AddedWritten; nil: added serves
 	guard   *guard
-	scratch sync.Pool // of *work
-}
-
-// model turns a text without added tokens into ids.
-type model interface {
-	// encode appends the ids of s, which is not empty, to w.out. first says that s is at the start of the whole text,
-	// joined that no token stands before it.
-	encode(w *work, s string, first, afterToken bool) error
-}
-
-// work is the scratch of one call of Encode.
-type work struct {
-	out []int32
-	merger
-	buf []byte
-	wordCache
-	lattice  lattice
-	patterns split.Budget // of the text
-	// strict: no model may choose a control token, whatever the text looks like.
-	strict bool
+	scratch sync.Pool // of *model.Scratch
 }
 
 // Class is the class of transformers that a folder's tokenizer follows, "" where it takes tokenizer.json as it is, and for
@@ -74,47 +57,42 @@ func (t *Tokenizer) Info() Info {
 
 // Pieces returns the bytes of every token, by id, and which tokens are never text. The slices are the tokenizer's own.
 func (t *Tokenizer) Pieces() (pieces [][]byte, isControl []bool) {
-	isControl = make([]bool, len(t.parts.Vocabulary.kind))
-	for id, k := range t.parts.Vocabulary.kind {
-		isControl[id] = k.special() || k == unused // the latter decode to nothing
+	isControl = make([]bool, len(t.parts.Vocabulary.Types))
+	for id, k := range t.parts.Vocabulary.Types {
+		isControl[id] = k.IsSpecial() || k == vocab.Unused // the latter decode to nothing
 	}
 	return t.parts.Pieces, isControl
 }
 
 // Text returns what a token is written as in the model's file; "" for an id that the vocabulary does not have.
 func (t *Tokenizer) Text(id int32) string {
-	if id < 0 || int(id) >= len(t.parts.Vocabulary.text) {
+	if id < 0 || int(id) >= len(t.parts.Vocabulary.Text) {
 		return ""
 	}
-	return t.parts.Vocabulary.text[id]
+	return t.parts.Vocabulary.Text[id]
 }
 
 // Encode appends the ids of a text to dst.
 func (t *Tokenizer) Encode(dst []int32, text string, o Options) ([]int32, error) {
-	w, ok := t.scratch.Get().(*work)
+	w, ok := t.scratch.Get().(*model.Scratch)
 	if !ok {
-		w = &work{}
+		w = &model.Scratch{}
 	}
 	defer func() {
-		w.out = nil
-		w.release()
-		w.lattice.release()
-		if cap(w.buf) > 1<<18 {
-			w.buf = nil
-		}
+		w.Free()
 		t.scratch.Put(w)
 	}()
-	w.out, w.strict, w.patterns = dst, o.rendered, split.NewBudget(len(text))
+	w.Out, w.Strict, w.Patterns = dst, o.rendered, split.NewBudget(len(text))
 	if o.AddSpecial {
-		w.out = append(w.out, t.parts.Prefix...)
+		w.Out = append(w.Out, t.parts.Prefix...)
 	}
 	if err := t.encode(w, text, o); err != nil {
 		return dst, err
 	}
 	if o.AddSpecial {
-		w.out = append(w.out, t.parts.Suffix...)
+		w.Out = append(w.Out, t.parts.Suffix...)
 	}
-	return w.out, nil
+	return w.Out, nil
 }
 
 // EncodeRendered appends the ids of a text that a chat template wrote. With guarded set, typed text in it is guarded (see
@@ -155,7 +133,7 @@ func (t *Tokenizer) encodeRendered(dst []int32, text string, guarded bool, m *ma
 	return ids, nil
 }
 
-func (t *Tokenizer) encode(w *work, text string, o Options) error {
+func (t *Tokenizer) encode(w *model.Scratch, text string, o Options) error {
 	if !t.parts.RawBytes {
 		n := len(text)
 		if text = validUTF8(text); len(text) != n {
@@ -166,14 +144,14 @@ func (t *Tokenizer) encode(w *work, text string, o Options) error {
 	found := t.split(t.matcherFor(o), text, parse)
 	afterToken := true
 	for i, f := range found {
-		o.marks.upTo(f.from, len(w.out))
+		o.marks.upTo(f.from, len(w.Out))
 		if f.token >= 0 {
-			w.out = append(w.out, f.token)
+			w.Out = append(w.Out, f.token)
 			afterToken = true
-			o.marks.before(f.to, len(w.out)-1)
+			o.marks.before(f.to, len(w.Out)-1)
 			continue
 		}
-		began := len(w.out)
+		began := len(w.Out)
 		part := text[f.from:f.to]
 		if o.rendered {
 			// The tokens that are written in a normalised text must not be found in what the guard protected, so they
@@ -186,14 +164,14 @@ func (t *Tokenizer) encode(w *work, text string, o Options) error {
 		}
 		for mark, ok := o.marks.within(f.to); ok; mark, ok = o.marks.within(f.to) {
 			n := began
-			if o.marks.looks++; o.marks.looks <= maxLooks {
-				n += t.stays(w, began, text[f.from:mark], i == 0, afterToken, parse, o.rendered)
+			if o.marks.measured++; o.marks.measured <= maxMeasured {
+				n += t.unchangedIDs(w, began, text[f.from:mark], i == 0, afterToken, parse, o.rendered)
 			}
 			o.marks.count(n)
 		}
 		afterToken = false
 	}
-	o.marks.upTo(len(text), len(w.out))
+	o.marks.upTo(len(text), len(w.Out))
 	return nil
 }
 
@@ -224,18 +202,18 @@ func textError(err error) error {
 }
 
 // encodeText encodes what stands between added tokens.
-func (t *Tokenizer) encodeText(w *work, s string, first, afterToken, parse bool) error {
+func (t *Tokenizer) encodeText(w *model.Scratch, s string, first, afterToken, parse bool) error {
 	if t.parts.Normalize != nil {
 		if first && t.parts.StartMatters { // what the normalizer drops at the start moves the rest from there
 			_, n := utf8.DecodeRuneInString(s)
-			start, err := t.parts.Normalize(s[:n], &w.patterns)
+			start, err := t.parts.Normalize(s[:n], &w.Patterns)
 			if err != nil {
 				return textError(err)
 			}
 			first = start != ""
 		}
 		var err error
-		if s, err = t.parts.Normalize(s, &w.patterns); err != nil {
+		if s, err = t.parts.Normalize(s, &w.Patterns); err != nil {
 			return textError(err)
 		}
 	}
@@ -243,15 +221,15 @@ func (t *Tokenizer) encodeText(w *work, s string, first, afterToken, parse bool)
 		return nil
 	}
 	if t.late == nil {
-		return textError(t.parts.Model.encode(w, s, first, afterToken))
+		return textError(t.parts.Model.Encode(w, s, first, afterToken))
 	}
 	for i, f := range t.split(t.late, s, parse) {
 		if f.token >= 0 {
-			w.out = append(w.out, f.token)
+			w.Out = append(w.Out, f.token)
 			afterToken = true
 			continue
 		}
-		if err := t.parts.Model.encode(w, s[f.from:f.to], first && i == 0, afterToken); err != nil {
+		if err := t.parts.Model.Encode(w, s[f.from:f.to], first && i == 0, afterToken); err != nil {
 			return textError(err)
 		}
 		afterToken = false
@@ -276,12 +254,12 @@ func (t *Tokenizer) Decode(ids []int32, special bool) ([]byte, error) {
 	var out []byte
 	strip := t.parts.StripSpace
 	for _, id := range ids {
-		if k := t.parts.Vocabulary.kind[id]; (k.special() || k == unused) && !special {
+		if k := t.parts.Vocabulary.Types[id]; (k.IsSpecial() || k == vocab.Unused) && !special {
 			continue
 		}
 		piece := t.parts.Pieces[id]
 		if strip && len(piece) > 0 {
-			if !t.parts.Vocabulary.kind[id].special() {
+			if !t.parts.Vocabulary.Types[id].IsSpecial() {
 				piece = []byte(strings.TrimPrefix(string(piece), " "))
 				strip = false
 			}
@@ -299,12 +277,12 @@ func (t *Tokenizer) decodeAll(ids []int32, special bool) ([]byte, error) {
 			continue
 		}
 		s := t.parts.Texts[id]
-		if s == "" && t.parts.Vocabulary.kind[id] == unused || !special && t.parts.Skipped[s] {
+		if s == "" && t.parts.Vocabulary.Types[id] == vocab.Unused || !special && t.parts.Skipped[s] {
 			continue
 		}
 		tokens = append(tokens, s)
 	}
-	text, err := t.parts.Decoder.text(tokens)
+	text, err := t.parts.Decoder.Text(tokens)
 	if err != nil {
 		return nil, textError(err)
 	}

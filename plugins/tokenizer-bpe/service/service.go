@@ -23,6 +23,8 @@ import (
 	"edged/core/protocol/backend"
 	"edged/core/protocol/tokenizer"
 	"edged/plugins/tokenizer-bpe/bpe"
+	"edged/plugins/tokenizer-bpe/bpe/ggufvocab"
+	"edged/plugins/tokenizer-bpe/bpe/huggingface"
 )
 
 // MaxText is how many bytes the texts of one call may have together, a conversation counting as one. A context of 128 000
@@ -127,13 +129,13 @@ func read(path string) (*bpe.Tokenizer, error) {
 		return nil, fmt.Errorf("tokenizer: %w", err)
 	}
 	if st.IsDir() {
-		return bpe.FromFolder(path)
+		return huggingface.Read(path)
 	}
 	f, err := gguf.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("tokenizer: %w", err)
 	}
-	tok, err := bpe.FromGGUF(path, f)
+	tok, err := ggufvocab.Read(path, f)
 	return tok, errors.Join(err, f.Close())
 }
 

@@ -227,3 +227,10 @@ func (t *Classes) IsBERTAccent(r rune) bool { return t.of(r)&bertAccent != 0 }
 
 // IsWord reports whether a character is \w of Rust's regular expressions.
 func (t *Classes) IsWord(r rune) bool { return t.of(r)&rustWord != 0 }
+
+// IsChinese reports whether BERT takes a character for Chinese, which makes it a word of its own. Source: BERT's tokenization.py; the block from U+2B920
+// is Hugging Face's and llama.cpp's (it should start at U+2B820).
+func IsChinese(r rune) bool {
+	return r >= 0x4E00 && r <= 0x9FFF || r >= 0x3400 && r <= 0x4DBF || r >= 0x20000 && r <= 0x2A6DF || r >= 0x2A700 && r <= 0x2B73F ||
+		r >= 0x2B740 && r <= 0x2B81F || r >= 0x2B920 && r <= 0x2CEAF || r >= 0xF900 && r <= 0xFAFF || r >= 0x2F800 && r <= 0x2FA1F
+}

@@ -334,3 +334,12 @@ func TestBudget(t *testing.T) {
 		t.Errorf("Replace gives %q, %v", by, err)
 	}
 }
+
+// TestEveryNameLoads: all names that are listed as known build a tokenizer.
+func TestEveryNameLoads(t *testing.T) {
+	for _, name := range Names() {
+		if _, err := ByName(name, NewClasses()); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
