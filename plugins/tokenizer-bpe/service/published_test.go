@@ -181,6 +181,9 @@ func (n *node) Models() []httpdoor.Model {
 }
 
 // Backend is one that says n.says.
+// Why implements httpdoor.Node.
+func (n *node) Why(string) string { return "" }
+
 func (n *node) Backend(context.Context, uint64) (dispatch.BackendLife, error) {
 	generate := func(_ context.Context, req backend.Request, emit func(backend.Event) error) error {
 		n.mu.Lock()
