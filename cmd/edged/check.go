@@ -220,28 +220,36 @@ func (k *checker) run(ctx context.Context, f *configFlags) {
 func (k *checker) state() {
 	const fix = "make the folder, and let the service's user own it; or set state.dir"
 	dir, word := k.c.State.Dir, "can be written"
+	made, err := tryWriting(dir)
+	if err != nil {
+		k.problem("state", err, fix)
+		return
+	}
+	if made {
+		word = "can be made"
+	}
+	k.ok("state", "%s %s", dir, word)
+}
+
+// tryWriting tells whether a folder can be written, or, where it is missing, whether it can be made, which it reports. Nothing is left
+// behind.
+func tryWriting(dir string) (missing bool, err error) {
 	at, err := existing(dir)
 	if err != nil {
-		k.problem("state", err, fix)
-		return
+		return false, err
 	}
-	var try string
-	if at == dir {
-		var file *os.File
-		if file, err = os.CreateTemp(dir, ".check-"); err == nil {
-			try = file.Name()
-			_ = file.Close()
+	if at != dir {
+		try, err := os.MkdirTemp(at, ".check-")
+		if err != nil {
+			return true, err
 		}
-	} else {
-		word = "can be made"
-		try, err = os.MkdirTemp(at, ".check-")
+		return true, os.Remove(try)
 	}
+	file, err := os.CreateTemp(dir, ".check-")
 	if err != nil {
-		k.problem("state", err, fix)
-		return
+		return false, err
 	}
-	_ = os.Remove(try)
-	k.ok("state", "%s %s", dir, word)
+	return false, errors.Join(file.Close(), os.Remove(file.Name()))
 }
 
 // existing is the folder dir, or the nearest one above it that is there.

@@ -73,6 +73,9 @@ func (a *app) pull(ctx context.Context, f *pullFlags, text string) error {
 	if f.dir == "" {
 		return errors.New("models.dir is empty: name a folder with --dir")
 	}
+	if err := f.local(); err != nil {
+		return err
+	}
 	token, err := f.secret()
 	if err != nil {
 		return err
@@ -98,17 +101,26 @@ func (a *app) pull(ctx context.Context, f *pullFlags, text string) error {
 		}
 		choice.Name = f.name
 	}
-	if !config.ValidFileName(choice.Name) {
-		return usagef("%q is no name of a model here, which must match %s: give it one with --name", choice.Name, config.NamePattern)
+	if err := validModel(choice.Name); err != nil {
+		return err
 	}
 	target := filepath.Join(f.dir, choice.Name)
 	if !choice.Folder {
 		target = filepath.Join(f.dir, choice.Local(choice.Files[0]))
 	}
-	if _, err := os.Stat(target); err == nil && !f.check {
-		return fmt.Errorf("%s is there already: remove it first, or choose another name with --name", target)
+	if !f.check {
+		if err := vacant(target); err != nil {
+			return err
+		}
+		if err := hub.Room(f.dir, choice); err != nil {
+			return err
+		}
 	}
-	if err := a.foresee(ctx, c, f, client, list, &choice); err != nil || f.check {
+	if err := a.foresee(ctx, c, f, client, list, &choice); err != nil {
+		return err
+	}
+	if f.check {
+		_, err = fmt.Fprintf(a.out, "nothing but headers was fetched, and they are not kept: without --check, edged pull %s puts the model into %s\n", text, f.dir)
 		return err
 	}
 	if err := os.MkdirAll(f.dir, 0o755); err != nil { //nolint:gosec // the service, another user, reads it
@@ -125,6 +137,46 @@ func (a *app) pull(ctx context.Context, f *pullFlags, text string) error {
 	}
 	_, err = fmt.Fprintf(a.out, "%s is in %s: name it in requests as %q\n", list.Repo, target, models.Name(target))
 	return err
+}
+
+// local finds out, before the hub is asked, what would keep a model from being put into the folder. A folder that is missing is made
+// later; where nothing is fetched, nothing is tried.
+func (f *pullFlags) local() error {
+	if f.name != "" {
+		if err := validModel(f.name); err != nil {
+			return err
+		}
+	}
+	if f.check {
+		return nil
+	}
+	if f.name != "" {
+		for _, path := range []string{filepath.Join(f.dir, f.name), filepath.Join(f.dir, f.name+".gguf")} {
+			if err := vacant(path); err != nil {
+				return err
+			}
+		}
+	}
+	if _, err := tryWriting(f.dir); err != nil {
+		return fmt.Errorf("the models folder cannot be written: %w: name another with --dir, or run this as a user that may write there (sudo)", err)
+	}
+	return nil
+}
+
+// validModel refuses a name that no model may have.
+func validModel(name string) error {
+	if !config.ValidFileName(name) {
+		return usagef("%q is no name of a model here, which must match %s: give it one with --name", name, config.NamePattern)
+	}
+	return nil
+}
+
+// vacant refuses a path at which something is.
+func vacant(path string) error {
+	if _, err := os.Lstat(path); err == nil {
+		return fmt.Errorf("%s is there already: remove it first, or choose another name with --name", path)
+	}
+	return nil
 }
 
 // secret is the token; "": there is none.
@@ -199,7 +251,11 @@ func (a *app) foresee(ctx context.Context, c *config.Config, f *pullFlags, clien
 		return err
 	}
 	if plan.Available > 0 && plan.Total > plan.Available && !f.force {
-		return refused(fmt.Errorf("it needs %s of memory at least, and there are %s (what a running service holds is not among them; --force fetches it all the same)", bytesText(plan.Total), bytesText(plan.Available)))
+		way := "; --force fetches it all the same"
+		if f.check {
+			way = ""
+		}
+		return refused(fmt.Errorf("it needs %s of memory at least, and there are %s (what a running service holds is not among them%s)", bytesText(plan.Total), bytesText(plan.Available), way))
 	}
 	return nil
 }

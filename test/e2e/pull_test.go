@@ -38,7 +38,14 @@ func TestPull(t *testing.T) {
 	defer hub.Close()
 	dir := t.TempDir()
 	s := serve(t, "models.dir="+dir, "models.settle=50ms")
-	out, stderr, code := edged(t, "pull", "--endpoint", hub.URL, "--dir", dir, "--name", "mine", "o/good:Q4_0")
+	out, stderr, code := edged(t, "pull", "--check", "--endpoint", hub.URL, "--dir", dir, "o/good")
+	if last := strings.Split(strings.TrimSpace(out), "\n"); code != 0 || !strings.HasPrefix(last[len(last)-1], "nothing but headers was fetched, and they are not kept") {
+		t.Errorf("--check: exit code %d: %s%s", code, out, stderr)
+	}
+	if left, _ := os.ReadDir(dir); len(left) > 0 {
+		t.Errorf("--check leaves %v", left)
+	}
+	out, stderr, code = edged(t, "pull", "--endpoint", hub.URL, "--dir", dir, "--name", "mine", "o/good:Q4_0")
 	if code != 0 || !strings.Contains(out, "mine: llama, decoder, Q4_0") || !strings.Contains(out, `name it in requests as "mine"`) {
 		t.Fatalf("exit code %d: %s%s", code, out, stderr)
 	}

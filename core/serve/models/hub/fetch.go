@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
@@ -297,6 +298,9 @@ func (r *remote) gguf(ctx context.Context, out io.WriterAt) error {
 	return nil
 }
 
+// errDamaged means that what came is not what the hub says.
+var errDamaged = errors.New("damaged")
+
 // Fetch fetches a model into a folder of models, whole or not at all: what was fetched lies in .pull-NAME there until everything is
 // complete and has its checksum, and is used again by another Fetch. got is told of each piece, also of those that were there; cache is
 // a folder as the hub's own client keeps one, from which files are taken that are there; "": none.
@@ -313,11 +317,16 @@ func (c *Client) Fetch(ctx context.Context, l Listing, choice Choice, dir, cache
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return fmt.Errorf("hub: another edged is fetching %s at this moment", choice.Name)
 	}
-	if err := room(dir, part, choice); err != nil {
+	if err := Room(dir, choice); err != nil {
 		return err
 	}
 	for _, f := range choice.Files {
-		if err := c.fetch(ctx, l, f, filepath.Join(part, choice.Local(f)), cached(cache, l, f), got); err != nil {
+		came := false
+		err := c.fetch(ctx, l, f, filepath.Join(part, choice.Local(f)), cached(cache, l, f), func(n int64) { came = came || n > 0; got(n) })
+		switch {
+		case err != nil && came && ctx.Err() == nil && !errors.Is(err, errDamaged):
+			return fmt.Errorf("%w; what was fetched is kept, and the next pull goes on from there", err)
+		case err != nil:
 			return err
 		}
 	}
@@ -339,9 +348,14 @@ func (c *Client) Fetch(ctx context.Context, l Listing, choice Choice, dir, cache
 	return errors.Join(syncDir(dir), os.Remove(lock.Name()))
 }
 
-// room refuses what the disk has no room for.
-func room(dir, part string, choice Choice) error {
-	need := choice.Bytes()
+// Room refuses what the disk of a folder of models has no room for, beside what an earlier Fetch has left there. Sizes that the hub has
+// not told yet count as nothing. The folder may be missing: then the nearest one above it counts.
+func Room(dir string, choice Choice) error {
+	part := filepath.Join(dir, ".pull-"+choice.Name)
+	need := int64(0)
+	for _, f := range choice.Files {
+		need += max(f.Size, 0)
+	}
 	for _, f := range choice.Files {
 		for _, name := range []string{choice.Local(f), unfinished(choice, f)} {
 			if info, err := os.Stat(filepath.Join(part, name)); err == nil {
@@ -350,8 +364,12 @@ func room(dir, part string, choice Choice) error {
 		}
 	}
 	var st unix.Statfs_t
-	if err := unix.Statfs(dir, &st); err != nil {
-		return err
+	at := dir
+	for err := unix.Statfs(at, &st); err != nil; err = unix.Statfs(at, &st) {
+		if !errors.Is(err, fs.ErrNotExist) || at == filepath.Dir(at) {
+			return fmt.Errorf("hub: %s: %w", at, err)
+		}
+		at = filepath.Dir(at)
 	}
 	if free := int64(st.Bavail) * int64(st.Bsize); need > free { //nolint:gosec,unconvert // sizes of a disk; their types differ by system
 		return fmt.Errorf("hub: %s has %d MiB free, and %s takes %d MiB more", dir, free>>20, choice.Name, need>>20)
@@ -430,7 +448,7 @@ func (c *Client) fill(ctx context.Context, l Listing, f File, out *os.File, sour
 			}
 			return c.fill(ctx, l, f, out, "", got)
 		}
-		return errors.Join(fmt.Errorf("hub: %s: its sha256 is %s, and the hub says %s: what was fetched is thrown away", f.Name, sum, f.SHA256), out.Truncate(0))
+		return errors.Join(fmt.Errorf("hub: %s: %w: its sha256 is %s, and the hub says %s: what was fetched is thrown away", f.Name, errDamaged, sum, f.SHA256), out.Truncate(0))
 	}
 	return nil
 }

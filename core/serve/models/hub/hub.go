@@ -14,16 +14,19 @@ package hub
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"path"
 	"regexp"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -36,6 +39,8 @@ const (
 	maxFiles    = 10_000
 	maxWait     = 5 * time.Minute // that a hub asks for at once
 	maxTries    = 8               // in a row that bring nothing
+	maxDials    = 3               // of a hub that has not answered yet
+	dialTimeout = 15 * time.Second
 	maxRedirect = 10
 )
 
@@ -58,6 +63,7 @@ type Client struct {
 	o    Options
 	base *url.URL
 	http *http.Client
+	seen atomic.Bool // the hub, or a storage behind it, has answered
 }
 
 // New returns a Client.
@@ -78,7 +84,7 @@ func New(o Options) (*Client, error) {
 	c := &Client{o: o, base: base}
 	c.http = &http.Client{
 		Transport: &http.Transport{
-			Proxy: http.ProxyFromEnvironment, ResponseHeaderTimeout: time.Minute, TLSHandshakeTimeout: 30 * time.Second,
+			Proxy: http.ProxyFromEnvironment, DialContext: (&net.Dialer{Timeout: dialTimeout}).DialContext, ResponseHeaderTimeout: time.Minute, TLSHandshakeTimeout: 30 * time.Second,
 			DisableCompression: true, ForceAttemptHTTP2: true, IdleConnTimeout: time.Minute,
 		},
 		CheckRedirect: func(req *http.Request, via []*http.Request) error {
@@ -367,6 +373,9 @@ func (c *Client) askBy(ctx context.Context, by *http.Client, method, address, by
 		req.Header.Set("Range", byteRange)
 	}
 	resp, err := by.Do(req)
+	if err == nil {
+		c.seen.Store(true)
+	}
 	if e, ok := errors.AsType[*url.Error](err); ok {
 		err = e.Err // its address may be a signed one, of many lines
 	}
@@ -434,6 +443,23 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 	return 0
 }
 
+// unreachable tells whether an error is that no connection came about. Before the first answer of a hub the usual reason is a slip in
+// its address, or a machine without a network, and not a moment's trouble.
+func unreachable(err error) bool {
+	if e, ok := errors.AsType[*net.OpError](err); ok && e.Op == "dial" {
+		return true
+	}
+	_, ok := errors.AsType[*net.DNSError](err)
+	return ok
+}
+
+// untrusted tells whether an error is that the other side is not the hub, or speaks no TLS: that stays so.
+func untrusted(err error) bool {
+	_, header := errors.AsType[tls.RecordHeaderError](err)
+	_, certificate := errors.AsType[*tls.CertificateVerificationError](err)
+	return header || certificate || errors.Is(err, http.ErrSchemeMismatch)
+}
+
 // again tries until it works, or until an error that another try would not mend. try reports whether it brought anything.
 func (c *Client) again(ctx context.Context, what string, try func() (moved bool, err error)) error {
 	for n := 1; ; n++ {
@@ -451,13 +477,22 @@ func (c *Client) again(ctx context.Context, what string, try func() (moved bool,
 		if moved {
 			n = 1
 		}
-		if n >= maxTries {
-			return fmt.Errorf("hub: %s: %d tries in a row brought nothing, and what was fetched is kept for the next: %w", what, n, err)
+		fresh := unreachable(err) && !c.seen.Load()
+		switch {
+		case untrusted(err):
+			return fmt.Errorf("hub: %s is not to be trusted: %w", c.base.Host, err)
+		case fresh && n >= maxDials:
+			return fmt.Errorf("hub: %s cannot be reached: %w: is this machine online, and is the address right (--endpoint, HF_ENDPOINT)?", c.base.Host, err)
+		case n >= maxTries:
+			return fmt.Errorf("hub: %s: %d tries in a row brought nothing: %w", what, n, err)
 		}
 		wait := min(time.Second<<(n-1), 30*time.Second)
+		if fresh {
+			wait = time.Second
+		}
 		if busy, ok := errors.AsType[*busyError](err); ok && busy.after > 0 {
 			if wait = busy.after; wait > maxWait {
-				return fmt.Errorf("hub: %s: %w, and it wants to be asked again in %v: try then, what was fetched is kept", what, err, wait)
+				return fmt.Errorf("hub: %s: %w, and it wants to be asked again in %v: try then", what, err, wait)
 			}
 		}
 		c.o.Wait(wait, err.Error())

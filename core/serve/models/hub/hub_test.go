@@ -8,6 +8,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -15,6 +17,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -296,6 +299,89 @@ func TestPullDamaged(t *testing.T) {
 	im.damaged = false
 	if _, err := pull(t.Context(), c, "o/r", dir, ""); err != nil {
 		t.Errorf("after the damage: %v", err)
+	}
+}
+
+// TestUnreachable: what is most likely a slip in the address is told after a few quick tries; a hub that has answered before gets all of them.
+func TestUnreachable(t *testing.T) {
+	im := imitate(t, demo(t))
+	c, pauses := im.client("")
+	im.hub.Close()
+	r, _ := ParseRef("o/r")
+	_, err := c.List(t.Context(), r)
+	if err == nil || !strings.Contains(err.Error(), "cannot be reached") || !strings.Contains(err.Error(), "connection refused") || strings.Contains(err.Error(), "fetched") {
+		t.Errorf("%v", err)
+	}
+	var all time.Duration
+	for _, d := range *pauses {
+		all += d
+	}
+	if all > 3*time.Second {
+		t.Errorf("waits %v before it says so", *pauses)
+	}
+	*pauses = nil
+	c.seen.Store(true)
+	if _, err := c.List(t.Context(), r); err == nil || len(*pauses) != maxTries-1 {
+		t.Errorf("%v after %d pauses", err, len(*pauses))
+	}
+	for _, err := range []error{&net.DNSError{Err: "no such host", Name: "hub.invalid", IsNotFound: true}, &net.OpError{Op: "dial", Err: syscall.ENETUNREACH}} {
+		if !unreachable(fmt.Errorf("x: %w", err)) {
+			t.Errorf("%v is taken for passing", err)
+		}
+	}
+	if unreachable(&net.OpError{Op: "read", Err: syscall.ECONNRESET}) {
+		t.Error("a connection that broke is taken for one that never was")
+	}
+}
+
+// TestUntrusted: who speaks no TLS, or shows a certificate that nobody vouches for, is not asked again.
+func TestUntrusted(t *testing.T) {
+	plain := httptest.NewServer(http.NotFoundHandler())
+	defer plain.Close()
+	secret := httptest.NewTLSServer(http.NotFoundHandler())
+	secret.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+	defer secret.Close()
+	for _, address := range []string{strings.Replace(plain.URL, "http:", "https:", 1), secret.URL} {
+		pauses := 0
+		c, err := New(Options{Endpoint: address, Pause: func(context.Context, time.Duration) error { pauses++; return nil }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, _ := ParseRef("o/r")
+		if _, err := c.List(t.Context(), r); err == nil || pauses > 0 || !strings.Contains(err.Error(), "not to be trusted") {
+			t.Errorf("%v after %d pauses", err, pauses)
+		}
+	}
+}
+
+// TestKept: where something was fetched it is said that it is kept, and only there.
+func TestKept(t *testing.T) {
+	im := imitate(t, demo(t))
+	c, err := New(Options{Endpoint: im.hub.URL, Pause: func(context.Context, time.Duration) error {
+		im.mu.Lock()
+		im.files = nil // the file is taken away meanwhile
+		im.mu.Unlock()
+		return nil
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	im.cut = 1
+	if _, err := pull(t.Context(), c, "o/r", t.TempDir(), ""); err == nil || !strings.Contains(err.Error(), "is kept, and the next pull goes on from there") {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestRoom: what has no room is refused, also in a folder that is not made yet.
+func TestRoom(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "a", "b")
+	choice := Choice{Name: "m", Files: []File{{Name: "m.gguf", Size: 1 << 60}}}
+	if err := Room(dir, choice); err == nil || !strings.Contains(err.Error(), "MiB free") {
+		t.Errorf("%v", err)
+	}
+	choice.Files[0].Size = -1 // not known yet
+	if err := Room(dir, choice); err != nil {
+		t.Errorf("%v", err)
 	}
 }
 
