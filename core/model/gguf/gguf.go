@@ -36,7 +36,8 @@ var (
 	ErrMissing = errors.New("missing")
 	// ErrType means that a key's value has another type than was asked for.
 	ErrType = errors.New("wrong type")
-	// ErrFormat means that the file is no GGUF file, or a damaged one.
+	// ErrFormat means that the file is no GGUF file, or a damaged one. An error that is io.ErrUnexpectedEOF too is of a file with
+	// less in it than its header says: one that is still being copied looks like that.
 	ErrFormat = errors.New("invalid GGUF file")
 )
 

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"fmt"
+	"io"
 	"math"
 	"slices"
 )
@@ -47,13 +48,25 @@ func (c *cursor) fail(format string, args ...any) {
 	}
 }
 
+// ends is fail for a file that has less than it should.
+func (c *cursor) ends(format string, args ...any) {
+	if c.err == nil {
+		c.err = shortError{fmt.Errorf(format, args...)}
+	}
+}
+
+// shortError is io.ErrUnexpectedEOF in a sentence of its own.
+type shortError struct{ error }
+
+func (shortError) Is(target error) bool { return target == io.ErrUnexpectedEOF }
+
 // take returns the next n bytes, nil when the file ends before them.
 func (c *cursor) take(n uint64) []byte {
 	if c.err != nil {
 		return nil
 	}
 	if n > c.left() {
-		c.fail("the file ends at byte %d, where %d more bytes were to follow from byte %d: it is cut off or damaged", len(c.data), n, c.pos)
+		c.ends("the file ends at byte %d, where %d more bytes were to follow from byte %d: it is cut off or damaged", len(c.data), n, c.pos)
 		return nil
 	}
 	b := c.data[c.pos : c.pos+n : c.pos+n]
@@ -101,6 +114,9 @@ func (f *File) read(c *cursor) {
 	case c.err != nil:
 		return
 	case bytes.Equal(magic, []byte("GGUF")):
+	case bytes.Equal(magic, make([]byte, 4)):
+		c.ends("it starts with zeros, not with GGUF: it is another kind of file, or a copy that has not begun")
+		return
 	case bytes.Equal(magic, []byte("FUGG")):
 		c.fail("it starts with FUGG: a big-endian file of another writer; convert it to little-endian")
 		return
@@ -122,11 +138,19 @@ func (f *File) read(c *cursor) {
 	}
 	nTensors, nKeys := c.u64(), c.u64()
 	// A pair takes 13 bytes at least, a tensor info 32: more than fit cannot be there.
-	if c.err == nil && (nKeys > maxKeys || nKeys > c.left()/13) {
-		c.fail("%d metadata pairs: more than are allowed or than the file can hold", nKeys)
+	switch {
+	case c.err != nil:
+	case nKeys > maxKeys:
+		c.fail("%d metadata pairs: more than the %d that are allowed", nKeys, maxKeys)
+	case nKeys > c.left()/13:
+		c.ends("%d metadata pairs: more than the file can hold: it is cut off or damaged", nKeys)
 	}
-	if c.err == nil && (nTensors > maxTensors || nTensors > c.left()/32) {
-		c.fail("%d tensors: more than are allowed or than the file can hold", nTensors)
+	switch {
+	case c.err != nil:
+	case nTensors > maxTensors:
+		c.fail("%d tensors: more than the %d that are allowed", nTensors, maxTensors)
+	case nTensors > c.left()/32:
+		c.ends("%d tensors: more than the file can hold: it is cut off or damaged", nTensors)
 	}
 	for range nKeys {
 		f.readPair(c)
@@ -317,7 +341,7 @@ func (f *File) place(c *cursor) {
 		from := f.start + uint64(t.Offset)
 		switch {
 		case from > uint64(len(f.data)) || size > uint64(len(f.data))-from:
-			c.fail("tensor %q: its %d bytes start at byte %d, but the file has only %d: it is cut off or damaged", t.Name, size, from, len(f.data))
+			c.ends("tensor %q: its %d bytes start at byte %d, but the file has only %d: it is cut off or damaged", t.Name, size, from, len(f.data))
 			return
 		case uint64(t.Offset) < end:
 			c.fail("tensors %q and %q overlap at byte %d", last, t.Name, from)

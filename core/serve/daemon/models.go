@@ -134,8 +134,11 @@ func (d *daemon) readModel(ctx context.Context, path string) (models.Facts, erro
 		return facts, err
 	}
 	plan, err := d.plan(ctx, path, 1) // the least that it can do with
-	if err != nil {
+	switch {
+	case errors.Is(err, protocol.ErrModel), errors.Is(err, protocol.ErrUnsupported), errors.Is(err, protocol.ErrInvalid):
 		return facts, err
+	case err != nil: // the backend did not start, or has died
+		return facts, models.Passing(err)
 	}
 	facts.Needs = plan.Total
 	if d.budget > 0 && facts.Needs > d.budget {

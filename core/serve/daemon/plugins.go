@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"edged/core/protocol"
@@ -31,8 +32,9 @@ type plugins struct {
 	log       *slog.Logger
 	name      string // of the model
 	path      string
-	limit     int64 // bytes that it may plan with; 0: as many as there are
-	main      bool  // it is the default model
+	limit     int64        // bytes that it may plan with; 0: as many as there are
+	main      bool         // it is the default model
+	forecast  atomic.Int64 // of the memory plan, before the model is loaded; 0: none yet
 	tokenizer *pluginhost.Supervisor[tokenizerLife]
 	backend   *pluginhost.Supervisor[backendLife]
 	// before counts the lives of plugins in earlier loadings of the model. Who remembers a life by its number, as the adapters' catalogue
@@ -114,7 +116,10 @@ func (p *plugins) Run(ctx context.Context) error {
 // Bytes is models.Pair's.
 func (p *plugins) Bytes() int64 {
 	_, l := p.backend.Snapshot()
-	return l.info.Plan.Total
+	if n := l.info.Plan.Total; n > 0 {
+		return n
+	}
+	return p.forecast.Load()
 }
 
 // Ready is models.Pair's: it waits for both plugins.
@@ -190,6 +195,10 @@ func (p *plugins) prepareBackend(ctx context.Context, proc *pluginhost.Process, 
 		return backendLife{}, err
 	}
 	req := p.request(ctx)
+	if plan, err := b.Plan(ctx, req); err == nil { // an error comes again with the loading, which tells it
+		p.forecast.Store(plan.Total)
+		p.d.status.changed()
+	}
 	stage := ""
 	info, err := LoadBackend(ctx, b, t.tokenizer, req, func(l backend.LoadProgress) {
 		p.d.notify.loading(l)

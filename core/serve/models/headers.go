@@ -2,16 +2,22 @@ package models
 
 import (
 	"errors"
+	"io"
+	"io/fs"
+	"os"
 	"strings"
 
 	"edged/core/model/weights"
 	"edged/quant"
 )
 
-// Headers reads what the headers of a model say. Weights are not touched; a model that is not whole is an error.
+// Headers reads what the headers of a model say. Weights are not touched. The error of a model that is not whole is ErrPassing.
 func Headers(path string) (Facts, error) {
 	m, err := weights.OpenHeaders(path)
-	if err != nil {
+	switch {
+	case err != nil && mayCome(path, err):
+		return Facts{}, Passing(err)
+	case err != nil:
 		return Facts{}, err
 	}
 	facts := Facts{
@@ -36,4 +42,13 @@ func Headers(path string) (Facts, error) {
 		}
 	}
 	return facts, errors.Join(m.Close())
+}
+
+// mayCome tells whether bytes or files that are still to come could mend what is wrong with a model. Of a folder, whose files come one
+// after the other, only what its configuration says is known before the last one is there.
+func mayCome(path string, err error) bool {
+	if info, failed := os.Stat(path); failed == nil && info.IsDir() {
+		return !errors.Is(err, weights.ErrUnsupported)
+	}
+	return errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, fs.ErrNotExist)
 }

@@ -39,6 +39,22 @@ const (
 // ErrNotFound means that no model of that name is available. Its sentence lists those that are.
 var ErrNotFound = errors.New("no such model")
 
+// ErrPassing means that a model cannot be read now, and perhaps later: it is still being copied, or the plugin that was asked has ended.
+var ErrPassing = errors.New("it may pass")
+
+// Passing marks an error as one that is ErrPassing, and leaves its text alone; nil stays.
+func Passing(err error) error {
+	if err == nil {
+		return nil
+	}
+	return passingError{err}
+}
+
+type passingError struct{ error }
+
+func (e passingError) Unwrap() error      { return e.error }
+func (passingError) Is(target error) bool { return target == ErrPassing }
+
 // State is what is known of one model.
 type State struct {
 	Name  string
@@ -67,15 +83,19 @@ type Options struct {
 	Fixed  []State       // models that are named by path: Name and Path. They come before those of the folder
 	Settle time.Duration // a drop, and a removal, counts when nothing changed for so long; 0: 1 s
 	Rescan time.Duration // the folder is read at least this often; 0: 30 s
-	// Read says what the headers of a model say; nil: Headers. Its error is why the model cannot be served.
+	// Read says what the headers of a model say; nil: Headers. Its error is why the model cannot be served; one that is ErrPassing
+	// counts when it has stayed for a while.
 	Read   func(ctx context.Context, path string) (Facts, error)
 	Log    *slog.Logger
 	Notify func() // told, without a lock held, that a state changed; nil: nobody is
 }
 
 // patience is how many times Settle a model that is not whole may be quiet before it is rejected: a copy over a slow network stalls
-// for seconds, and a download for more.
+// for seconds, and a download for more. What no further bytes could mend is rejected at once.
 const patience = 10
+
+// maxRefused bounds the entries that cannot be models and are told as rejected ones all the same.
+const maxRefused = 32
 
 // maxModels bounds the models of a folder.
 const maxModels = 256
@@ -85,8 +105,9 @@ type Folder struct {
 	o   Options
 	log *slog.Logger
 
-	mu    sync.Mutex
-	names map[string]*entry
+	mu      sync.Mutex
+	names   map[string]*entry
+	refused []State // entries of the folder that cannot be models, under names that no model has; sorted
 
 	// The following belong to the goroutine that scans.
 	strays  []stray // entries of the folder that are not served
@@ -157,9 +178,13 @@ func (f *Folder) Lookup(name string) (s State, version int, err error) {
 		return s, 0, fmt.Errorf("%w: %q cannot be served: %s", ErrNotFound, name, e.Error)
 	case e != nil:
 		return s, 0, fmt.Errorf("%w: %q is not complete yet; %s", ErrNotFound, name, f.offer())
-	default:
-		return s, 0, fmt.Errorf("%w: %q; %s", ErrNotFound, name, f.offer())
 	}
+	for _, s := range f.refused {
+		if s.Name == name {
+			return State{}, 0, fmt.Errorf("%w: %q cannot be served: %s", ErrNotFound, name, s.Error)
+		}
+	}
+	return s, 0, fmt.Errorf("%w: %q; %s", ErrNotFound, name, f.offer())
 }
 
 // Why says why a model of the folder is not available; "": it is, or there is none of that name.
@@ -195,7 +220,8 @@ func (f *Folder) offer() string {
 	return "there are " + strings.Join(names, ", ")
 }
 
-// States returns what is known of every model: those that are named by path first, the others sorted.
+// States returns what is known of every model: those that are named by path first, the others sorted, and then what of the folder
+// cannot be a model, as rejected ones.
 func (f *Folder) States() []State {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -212,6 +238,31 @@ func (f *Folder) States() []State {
 		}
 		return strings.Compare(a.Name, b.Name)
 	})
+	return append(out, f.refused...)
+}
+
+// refusals are the states of entries that cannot be models: each under its name as far as that is one, with a number behind it where
+// another has that. Those of another model's name are told as its note.
+func refusals(dir string, strays []stray, taken map[string]bool) []State {
+	var out []State
+	given := map[string]bool{}
+	for _, s := range strays {
+		if s.name != "" {
+			continue
+		}
+		if len(out) == maxRefused {
+			break
+		}
+		base := Name(s.file)
+		name := base[:min(len(base), config.MaxName)]
+		for n := 2; taken[name] || given[name]; n++ {
+			number := fmt.Sprintf("-%d", n)
+			name = base[:min(len(base), config.MaxName-len(number))] + number
+		}
+		given[name] = true
+		out = append(out, State{Name: name, Path: filepath.Join(dir, s.file), State: Rejected, Error: fmt.Sprintf("%.128q: %s", s.file, s.why)})
+	}
+	slices.SortFunc(out, func(a, b State) int { return strings.Compare(a.Name, b.Name) })
 	return out
 }
 
@@ -360,6 +411,8 @@ func judge(dir, file string) (name, why string) {
 	switch {
 	case err == nil && !info.IsDir() && !isGGUF:
 		return "", silent // notes, checksums
+	case file == "lost+found":
+		return "", silent // of a file system's root
 	case err == nil && info.IsDir() && isGGUF:
 		return "", "a folder whose name ends with .gguf"
 	case !config.ValidFileName(base):

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,7 +14,8 @@ import (
 	"edged/test/oracle"
 )
 
-// watched runs the catalogue of a folder; its Read takes files whose text begins with "good" and calls others unfinished.
+// watched runs the catalogue of a folder; its Read takes files whose text begins with "good", and calls others
+// unfinished, or bad for good where they begin with "never".
 func watched(t *testing.T, fixed ...State) (f *Folder, dir string, changes <-chan struct{}) {
 	t.Helper()
 	dir = t.TempDir()
@@ -31,7 +33,11 @@ func watched(t *testing.T, fixed ...State) (f *Folder, dir string, changes <-cha
 					return Facts{}, err
 				}
 				if !strings.HasPrefix(string(text), "good") {
-					return Facts{}, fmt.Errorf("%s: it is cut off", filepath.Base(file))
+					err := fmt.Errorf("%s: it is cut off", filepath.Base(file))
+					if strings.HasPrefix(string(text), "never") {
+						return Facts{}, err
+					}
+					return Facts{}, Passing(err)
 				}
 			}
 			return Facts{Family: "llama", Needs: 7}, nil
@@ -91,7 +97,7 @@ func TestFolder(t *testing.T) {
 	write(t, filepath.Join(dir, "coming.gguf.part"), "go")
 	write(t, filepath.Join(dir, "no name.gguf"), "good")
 	until(t, f, changes, "three are there and one is not taken", func(all map[string]State) bool {
-		return len(all) == 4 && all["a"].State == Available && all["split"].State == Available && all["folder"].State == Available && all["bad"].State == Rejected
+		return len(all) == 5 && strings.HasPrefix(all["no-name"].Error, `"no name.gguf": its name must match`) && all["no-name"].State == Rejected && all["a"].State == Available && all["split"].State == Available && all["folder"].State == Available && all["bad"].State == Rejected
 	})
 	if s, _, err := f.Lookup("split"); err != nil || s.Path != filepath.Join(dir, "split-00001-of-00002.gguf") || s.Family != "llama" {
 		t.Errorf("%+v, %v", s, err)
@@ -195,6 +201,104 @@ func TestOneName(t *testing.T) {
 		t.Fatal(err)
 	}
 	until(t, f, changes, "nothing to tell of a link", func(all map[string]State) bool { return all["main"].Note == "" })
+}
+
+// TestRejectedAtOnce: what no further bytes could mend is rejected when it has settled, and not after the patience that a copy gets.
+func TestRejectedAtOnce(t *testing.T) {
+	dir := t.TempDir()
+	f := New(Options{
+		Dir: dir, Settle: time.Millisecond,
+		Read: func(_ context.Context, path string) (Facts, error) {
+			if strings.Contains(path, "short") {
+				return Facts{}, Passing(errors.New("it is cut off"))
+			}
+			return Facts{}, errors.New("it is another kind of file")
+		},
+	})
+	for _, name := range []string{"bad", "short"} {
+		write(t, filepath.Join(dir, name+".gguf"), name)
+	}
+	f.rescan(t.Context(), false)
+	f.mu.Lock()
+	for _, e := range f.names { // they have been quiet for long enough, and for less than a copy may be
+		e.changed = time.Now().Add(-2 * f.o.Settle)
+		f.o.Settle = time.Hour
+	}
+	bad, short := f.names["bad"], f.names["short"]
+	f.mu.Unlock()
+	f.take(t.Context(), bad)
+	f.take(t.Context(), short)
+	if bad.State.State != Rejected || !strings.Contains(bad.Error, "another kind") || short.State.State != Settling || !strings.Contains(short.Error, "cut off") {
+		t.Errorf("%+v, %+v", bad.State, short.State)
+	}
+}
+
+// TestHeadersPassing: of a file that ends early more may come; of another kind of file nothing does.
+func TestHeadersPassing(t *testing.T) {
+	data, err := os.ReadFile(filepath.Join(oracle.Repo(t), "demo", "gguf", "hearth-4m-q4_0.gguf"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for name, c := range map[string]struct {
+		data    string
+		passing bool
+	}{
+		"empty": {"", true}, "header": {string(data[:1000]), true}, "tensors": {string(data[:len(data)-1]), true}, "zeros": {strings.Repeat("\x00", 4096), true},
+		"notes": {"some notes", false}, "family": {strings.Replace(string(data), "\x05\x00\x00\x00\x00\x00\x00\x00llama", "\x05\x00\x00\x00\x00\x00\x00\x00xxxxx", 1), false},
+	} {
+		path := filepath.Join(dir, name+".gguf")
+		write(t, path, c.data)
+		if _, err := Headers(path); err == nil || errors.Is(err, ErrPassing) != c.passing {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	write(t, filepath.Join(dir, "folder", "config.json"), `{"model_type":"llama"`)
+	if _, err := Headers(filepath.Join(dir, "folder")); !errors.Is(err, ErrPassing) {
+		t.Errorf("a folder whose files are still coming: %v", err)
+	}
+	if _, err := Headers(filepath.Join(dir, "part-00001-of-00002.gguf")); !errors.Is(err, ErrPassing) {
+		t.Errorf("a part that is still coming: %v", err)
+	}
+}
+
+// TestRefused: entries that cannot be models are told under names that no model has.
+func TestRefused(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"has space.gguf", "has-space.gguf", "has:space.gguf", "ä.gguf", strings.Repeat("x", 70) + ".gguf", "notes.txt"} {
+		write(t, filepath.Join(dir, name), "good")
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "lost+found"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	f := New(Options{Dir: dir, Settle: time.Millisecond, Read: func(context.Context, string) (Facts, error) { return Facts{}, nil }})
+	if err := f.First(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for _, s := range f.States() {
+		if s.State == Rejected {
+			got[s.Name] = filepath.Base(s.Path)
+		} else if s.Name != "has-space" {
+			t.Errorf("%+v", s)
+		}
+	}
+	want := map[string]string{
+		"has-space-2": "has space.gguf", "has-space-3": "has:space.gguf", "-": "ä.gguf", strings.Repeat("x", 64): strings.Repeat("x", 70) + ".gguf",
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+	if _, _, err := f.Lookup("has-space-2"); !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), `"has space.gguf": its name must match`) {
+		t.Errorf("%v", err)
+	}
+	if err := os.Remove(filepath.Join(dir, "ä.gguf")); err != nil {
+		t.Fatal(err)
+	}
+	f.rescan(t.Context(), false)
+	if s := f.States(); len(s) != 4 {
+		t.Errorf("what is gone is told: %+v", s)
+	}
 }
 
 func TestFind(t *testing.T) {

@@ -28,7 +28,7 @@ type Pair interface {
 	Run(ctx context.Context) error
 	// Ready waits until the model is loaded. It returns Run's error where that comes first.
 	Ready(ctx context.Context) error
-	// Bytes is the memory that the loaded model was planned with; 0: it does not tell.
+	// Bytes is the memory that the model is planned with, as soon as that is known; 0: it is not.
 	Bytes() int64
 }
 
@@ -95,7 +95,8 @@ type slot[P Pair] struct {
 	state    string // Available: it is not in memory
 	pair     P
 	version  int
-	bytes    int64 // set aside for it
+	bytes    int64 // set aside for it; 0: whatever it takes
+	needs    int64 // at least
 	leases   map[*Lease[P]]struct{}
 	closing  bool // nobody new gets in, but who goes before closedBy
 	closedBy Rank
@@ -253,7 +254,7 @@ func (q *waiter[P]) settle(l *Lease[P], err error) {
 // Holding is what a Pool says of a model.
 type Holding struct {
 	State string // Available, Loading, Loaded, Unloading
-	Bytes int64  // set aside for it
+	Bytes int64  // set aside for it; while it is loaded and there is no budget, what is forecast
 	Users int    // leases
 	Err   error  // why it was not loaded the last time; nil: it was, or nobody tried
 }
@@ -266,7 +267,11 @@ func (p *Pool[P]) Holding(name string) Holding {
 	if s == nil {
 		return Holding{State: Available}
 	}
-	return Holding{s.state, s.bytes, len(s.leases), s.err}
+	bytes := s.bytes
+	if s.state == Loading && bytes == 0 { // nothing bounds it: what its plugins forecast, or at least what it needs
+		bytes = max(s.pair.Bytes(), s.needs)
+	}
+	return Holding{s.state, bytes, len(s.leases), s.err}
 }
 
 // Pairs are those of the models that are being loaded or are loaded, by name.
@@ -455,7 +460,7 @@ func (p *Pool[P]) room(s *slot[P], q *waiter[P], now time.Time) (step[P], error)
 			}
 			limit = max(need, min(limit, could-p.spare(s)))
 		}
-		s.state, s.bytes, s.version = Loading, limit, q.Version
+		s.state, s.bytes, s.needs, s.version = Loading, limit, need, q.Version
 		s.pair = p.o.Make(q.Wanted, limit)
 		return step[P]{load: s, want: q.Wanted, limit: limit}, nil
 	}

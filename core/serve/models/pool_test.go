@@ -444,3 +444,21 @@ func TestRankOrder(t *testing.T) {
 		}
 	}
 }
+
+// TestForecast: while a model is loaded into memory that nobody has counted, it tells what its plugins forecast.
+func TestForecast(t *testing.T) {
+	inPool(t, 0, nil, func(t *testing.T, r *rig) {
+		asked := make(chan struct{})
+		go func() {
+			defer close(asked)
+			if l, err := r.Acquire(t.Context(), r.want("a"), r.rank(), nil); err == nil {
+				l.Release()
+			}
+		}()
+		synctest.Wait()
+		if h := r.Holding("a"); h.State != Loading || h.Bytes != 4 {
+			t.Errorf("%+v", h)
+		}
+		<-asked
+	})
+}

@@ -2,6 +2,7 @@ package models
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
 	"slices"
 	"time"
@@ -164,6 +165,13 @@ func (f *Folder) rescan(ctx context.Context, first bool) {
 		e.set(Settling, "")
 		news = true
 	}
+	taken := map[string]bool{}
+	for name := range f.names {
+		taken[name] = true
+	}
+	refused := refusals(f.o.Dir, strays, taken)
+	news = news || !slices.Equal(refused, f.refused)
+	f.refused = refused
 	for name, e := range f.names {
 		if note := notes[name]; e.Note != note {
 			e.Note, news = note, true
@@ -240,7 +248,7 @@ func (f *Folder) take(ctx context.Context, e *entry) {
 		e.version++
 		e.set(Available, "")
 		f.log.InfoContext(ctx, "model found", "model", e.Name, "family", facts.Family, "format", facts.Format, "bytes", facts.Bytes)
-	case time.Since(e.changed) < patience*f.o.Settle:
+	case errors.Is(err, ErrPassing) && time.Since(e.changed) < patience*f.o.Settle:
 		e.done, e.retry = true, e.changed.Add(patience*f.o.Settle)
 		e.set(Settling, err.Error())
 	default:
