@@ -7,30 +7,40 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"edged/core/config"
 	"edged/core/serve/door/mqtt"
 	"edged/core/serve/door/mqtt/askclient"
 )
 
 func (a *app) askCommand() *cobra.Command {
 	var f clientFlags
+	var preset presetFlags
 	var asJSON, stats bool
 	c := &cobra.Command{
-		Use:     "ask [--adapter NAME] TEXT",
+		Use:     "ask [--model NAME] [--adapter NAME] [--prompt-name NAME [--var NAME=VALUE]...] TEXT",
 		GroupID: "client",
 		Short:   "Send a prompt to a running service",
 		Long: `Publishes a prompt over MQTT and writes the answer as it comes. Without TEXT, or with -, the prompt is read from standard input;
-a line end behind it is cut.
+a line end behind it is cut. With --prompt-name one of the node's prompts asks (docs/prompts.md), whose variables --var fills; TEXT may be
+left out then, and is read from standard input only for -.
 Ctrl-C cancels the request at the node.
 
-The broker and the node's name are those of the configuration; --broker and --node name others.
+The broker and the node's name are those of the configuration; --broker and --node name others. --node @GROUP asks a group of nodes
+(mqtt.share_group), of which one answers.
 With --json the last event of the answer is printed as one JSON object instead, also where it is an error.`,
 		Example: `  edged ask "Is the kitchen window open?"
   edged ask --node attic --broker tcp://192.168.1.2:1883 --adapter pirate "Good morning!"
+  edged ask --node @house --model qwen3-0.6b "Which windows are open?"
+  edged ask --prompt-name translation --var language=German "Good morning!"
   journalctl -n 20 | edged ask --system "Summarise what the user sends."`,
 	}
 	c.RunE = a.do(func(ctx context.Context, args []string) error {
 		text := strings.Join(args, " ")
-		if text == "" || text == "-" {
+		r := f.request(c.Flags().Changed)
+		if err := preset.fill(&r); err != nil {
+			return err
+		}
+		if text == "" && r.PromptName == "" || text == "-" {
 			data, err := a.readAll("-")
 			if err != nil {
 				return err
@@ -38,13 +48,17 @@ With --json the last event of the answer is printed as one JSON object instead, 
 			text = string(data)
 		}
 		text = withoutLineEnd(text)
-		if strings.TrimSpace(text) == "" {
+		blank := strings.TrimSpace(text) == ""
+		if blank && r.PromptName == "" {
 			return usagef("the prompt is empty")
 		}
-		r := f.request(c.Flags().Changed)
-		if f.system != "" {
-			r.Messages = append(r.Messages, askclient.Message{Role: "system", Content: f.system}, askclient.Message{Role: "user", Content: text})
-		} else {
+		switch {
+		case f.system != "":
+			r.Messages = append(r.Messages, askclient.Message{Role: "system", Content: f.system})
+			if !blank {
+				r.Messages = append(r.Messages, askclient.Message{Role: "user", Content: text})
+			}
+		case !blank:
 			r.Prompt = text
 		}
 		client, err := f.dial(ctx)
@@ -67,9 +81,49 @@ With --json the last event of the answer is printed as one JSON object instead, 
 		return k.err
 	})
 	f.register(c)
+	preset.register(c)
 	c.Flags().BoolVar(&asJSON, "json", false, "print the last event as one JSON object")
 	c.Flags().BoolVar(&stats, "stats", false, "tell on standard error how fast the answer came")
 	return c
+}
+
+// presetFlags name a prompt of the node's prompts.dir, and fill its variables.
+type presetFlags struct {
+	name string
+	vars []string
+}
+
+func (f *presetFlags) register(c *cobra.Command) {
+	c.Flags().StringVar(&f.name, "prompt-name", "", "prompt of the node's prompts.dir that asks")
+	c.Flags().StringArrayVar(&f.vars, "var", nil, "NAME=VALUE of one of its variables; may be repeated")
+}
+
+// fill puts them into a request.
+func (f *presetFlags) fill(r *askclient.Request) error {
+	if f.name == "" {
+		if len(f.vars) > 0 {
+			return usagef("--var: belongs to --prompt-name")
+		}
+		return nil
+	}
+	if !config.ValidName(f.name) {
+		return usagef("--prompt-name %q must match "+config.NamePattern, f.name)
+	}
+	r.PromptName = f.name
+	for _, v := range f.vars {
+		name, value, ok := strings.Cut(v, "=")
+		if !ok || name == "" {
+			return usagef("--var %q is not NAME=VALUE", v)
+		}
+		if _, twice := r.PromptVars[name]; twice {
+			return usagef("--var %s: is given twice", name)
+		}
+		if r.PromptVars == nil {
+			r.PromptVars = map[string]string{}
+		}
+		r.PromptVars[name] = value
+	}
+	return nil
 }
 
 // withoutLineEnd cuts the one line end that echo and editors put behind a text: it is no part of the question, as on the topic ask.

@@ -21,6 +21,8 @@ type clientFlags struct {
 	broker      string
 	node        string
 	client      string
+	groups      bool // a group may be asked too
+	model       string
 	adapter     string
 	system      string
 	maxTokens   int
@@ -31,10 +33,12 @@ type clientFlags struct {
 
 func (f *clientFlags) register(c *cobra.Command) {
 	f.configFlags.register(c)
+	f.groups = true
 	fl := c.Flags()
 	fl.StringVar(&f.broker, "broker", "", "URL of the broker, for example tcp://192.168.1.2:1883 (default: the configuration's)")
-	fl.StringVar(&f.node, "node", "", "name of the node that is asked (default: the configuration's)")
+	fl.StringVar(&f.node, "node", "", "name of the node that is asked, or @GROUP for a group of nodes (default: the configuration's node)")
 	fl.StringVar(&f.client, "client", "", "CLIENT in the request's topic, where the broker's access list wants a certain one (default: a random one)")
+	fl.StringVar(&f.model, "model", "", "model to answer with, of those that 'edged models' lists (default: the node's)")
 	fl.StringVar(&f.adapter, "adapter", "", "adapter to answer with (default: the node's)")
 	fl.StringVar(&f.system, "system", "", "system message before the prompt")
 	fl.IntVarP(&f.maxTokens, "max-tokens", "n", 0, "new tokens at most (default: the node's)")
@@ -56,10 +60,19 @@ func (f *clientFlags) dial(ctx context.Context) (*askclient.Client, error) {
 		}
 	}
 	if f.node != "" {
-		if !config.ValidName(f.node) {
+		name, group := strings.CutPrefix(f.node, "@")
+		switch {
+		case group && !f.groups:
+			return nil, usagef("--node %s: a group has no state of its own: name one of its nodes", f.node)
+		case !config.ValidName(name) && f.groups:
+			return nil, usagef("--node %q must match "+config.NamePattern+", with @ before it for a group", f.node)
+		case !config.ValidName(name):
 			return nil, usagef("--node %q must match "+config.NamePattern, f.node)
 		}
 		c.Node.Name = f.node
+	}
+	if f.model != "" && !config.ValidName(f.model) {
+		return nil, usagef("--model %q must match "+config.NamePattern+": it is the name that 'edged models' lists, not a path", f.model)
 	}
 	if f.client != "" && !config.ValidName(f.client) {
 		return nil, usagef("--client %q must match "+config.NamePattern, f.client)
@@ -69,7 +82,7 @@ func (f *clientFlags) dial(ctx context.Context) (*askclient.Client, error) {
 
 // request is a request without its messages. changed tells which flags were given.
 func (f *clientFlags) request(changed func(string) bool) askclient.Request {
-	r := askclient.Request{Adapter: f.adapter, MaxTokens: f.maxTokens, Stop: f.stop}
+	r := askclient.Request{Model: f.model, Adapter: f.adapter, MaxTokens: f.maxTokens, Stop: f.stop}
 	if changed("temperature") {
 		r.Temperature = &f.temperature
 	}

@@ -40,7 +40,7 @@ const defaultBase = "edged"
 // Topics are the topics of one node, and of the group that it shares requests with.
 type Topics struct {
 	Base  string // "": edged
-	Node  string
+	Node  string // for a client also "@" and the name of a group: its topics of requests and answers are a node's
 	Group string // "": none
 }
 
@@ -123,6 +123,9 @@ func (t Topics) Adapter(name string) string { return join(t.root(""), levelAdapt
 
 // Model holds a Model; name "+" is the filter for all.
 func (t Topics) Model(name string) string { return join(t.root(""), levelModels, name) }
+
+// Members holds what a node of the group tells of itself, where Node is "@" and a group's name; node "+" is the filter for all.
+func (t Topics) Members(node string) string { return join(t.root(""), levelMembers, node) }
 
 // Stats carries Stats.
 func (t Topics) Stats() string { return join(t.root(""), levelStats) }

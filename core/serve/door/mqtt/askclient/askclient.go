@@ -25,25 +25,28 @@ import (
 type Options struct {
 	Settings link.Settings // link.From makes them of a configuration
 	Base     string        // what the node's topics begin with; "": edged
-	Node     string
-	Client   string // CLIENT in topics; "": a random one
+	Node     string        // its name, or "@" and the name of a group of nodes
+	Client   string        // CLIENT in topics; "": a random one
 }
 
 // Request is what is asked. The zero value of every field but Messages and Prompt leaves the choice to the node.
 type Request struct {
-	ID          string          `json:"id"` // "": a random one
-	Messages    []Message       `json:"messages,omitempty"`
-	Prompt      string          `json:"prompt,omitempty"` // instead of Messages
-	Adapter     string          `json:"adapter,omitempty"`
-	MaxTokens   int             `json:"max_tokens,omitempty"`
-	Temperature *float64        `json:"temperature,omitempty"`
-	TopK        *int            `json:"top_k,omitempty"`
-	TopP        *float64        `json:"top_p,omitempty"`
-	Seed        *uint64         `json:"seed,omitempty"`
-	Stop        []string        `json:"stop,omitempty"`
-	DeadlineMS  int64           `json:"deadline_ms,omitempty"`
-	Vars        json.RawMessage `json:"template_vars,omitempty"`
-	Stream      bool            `json:"stream"` // set by Ask
+	ID          string            `json:"id"` // "": a random one
+	Messages    []Message         `json:"messages,omitempty"`
+	Prompt      string            `json:"prompt,omitempty"` // instead of Messages
+	Model       string            `json:"model,omitempty"`
+	PromptName  string            `json:"prompt_name,omitempty"` // of a preset, which asks in the place of Messages and Prompt
+	PromptVars  map[string]string `json:"prompt_vars,omitempty"` // its variables
+	Adapter     string            `json:"adapter,omitempty"`
+	MaxTokens   int               `json:"max_tokens,omitempty"`
+	Temperature *float64          `json:"temperature,omitempty"`
+	TopK        *int              `json:"top_k,omitempty"`
+	TopP        *float64          `json:"top_p,omitempty"`
+	Seed        *uint64           `json:"seed,omitempty"`
+	Stop        []string          `json:"stop,omitempty"`
+	DeadlineMS  int64             `json:"deadline_ms,omitempty"`
+	Vars        json.RawMessage   `json:"template_vars,omitempty"`
+	Stream      bool              `json:"stream"` // set by Ask
 }
 
 // Message is one message of a conversation.
@@ -124,12 +127,19 @@ func Dial(ctx context.Context, o Options) (*Client, error) {
 		c.topics.Errors(""):              1, // of a node of the first version, and of what it could not tell the client of
 		c.topics.Availability():          1,
 	}
+	if c.group() {
+		delete(filters, c.topics.Availability())
+		filters[c.topics.Members("+")] = 1
+	}
 	if err := c.subscribe(ctx, filters, nil); err != nil {
 		c.Close()
 		return nil, err
 	}
 	return c, nil
 }
+
+// group reports whether a group of nodes is asked.
+func (c *Client) group() bool { return strings.HasPrefix(c.o.Node, "@") }
 
 // Close ends the connection.
 func (c *Client) Close() { c.link.Close() }
@@ -212,13 +222,13 @@ func (c *Client) receive(m *link.Received) {
 	if c.seen(m) {
 		return
 	}
-	if m.Topic == c.topics.Availability() {
-		c.mu.Lock()
-		first := c.availability == ""
-		c.availability = string(m.Payload)
-		c.mu.Unlock()
-		if first {
-			close(c.known)
+	switch {
+	case m.Topic == c.topics.Availability():
+		c.available(string(m.Payload))
+		return
+	case c.group() && wildcard.Match(c.topics.Members("+"), m.Topic):
+		if len(m.Payload) > 0 { // a member is there; which of them answers is the group's affair
+			c.available("online")
 		}
 		return
 	}
@@ -241,6 +251,17 @@ func (c *Client) receive(m *link.Received) {
 	deliver(c.waiting[id], m.Payload)
 }
 
+// available notes an availability.
+func (c *Client) available(state string) {
+	c.mu.Lock()
+	first := c.availability == ""
+	c.availability = state
+	c.mu.Unlock()
+	if first {
+		close(c.known)
+	}
+}
+
 // deliver puts a payload where Ask reads, unless there is no room or nobody reads. The last place is for a last event.
 func deliver(events chan []byte, payload []byte) {
 	if len(events) == cap(events)-1 && !bytes.Contains(payload, []byte(`"done":true`)) && !bytes.Contains(payload, []byte(`"error"`)) {
@@ -259,6 +280,9 @@ func (c *Client) online(ctx context.Context) error {
 	select {
 	case <-c.known:
 	case <-timeout.C:
+		if c.group() {
+			return fmt.Errorf("mqtt: broker %s: no node of the group %q is there: is edged running, is mqtt.share_group right, and may you read %s?", c.o.Settings.URL, c.o.Node[1:], c.topics.Members("+"))
+		}
 		return fmt.Errorf("mqtt: broker %s: no node named %q was ever there: is edged running, and is node.name right?", c.o.Settings.URL, c.o.Node)
 	case <-c.lost:
 		return c.lostError()

@@ -25,6 +25,7 @@ type node struct {
 	script func(req *dispatch.Request, sink dispatch.Sink, cancelled <-chan struct{}) error
 	door   *mqtt.Door // set by start, as is broker
 	broker string     // its address
+	group  string     // it shares requests with; "": none
 }
 
 func (n *node) Submit(_ context.Context, req *dispatch.Request, sink dispatch.Sink) error {
@@ -57,6 +58,7 @@ func start(t *testing.T, n *node) *askclient.Client {
 	c := config.Default().MQTT
 	if n != nil {
 		n.cancel = map[string]chan struct{}{}
+		c.ShareGroup = n.group
 		d := mqtt.New(mqtt.Options{Node: "pi", Config: c, Embedded: b.Addr(), Dispatcher: n})
 		n.door, n.broker = d, b.Addr()
 		ctx, cancel := context.WithCancel(context.Background())
@@ -64,8 +66,15 @@ func start(t *testing.T, n *node) *askclient.Client {
 		go func() { defer close(done); _ = d.Run(ctx) }()
 		t.Cleanup(func() { cancel(); <-done })
 		<-d.Ready()
+		if n.group != "" { // the group gives requests to nodes that are ready and have a place
+			d.SetStatus(mqtt.Status{State: mqtt.StateReady, Queue: mqtt.StatusQueue{Size: 8, Running: 1}})
+		}
 	}
-	client, err := askclient.Dial(t.Context(), askclient.Options{Settings: link.From(&c, b.Addr()), Node: "pi"})
+	name := "pi"
+	if n != nil && n.group != "" {
+		name = "@" + n.group
+	}
+	client, err := askclient.Dial(t.Context(), askclient.Options{Settings: link.From(&c, b.Addr()), Node: name})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,6 +132,34 @@ func TestAsk(t *testing.T) {
 				t.Errorf("shown %q, answer %+v, position %d", shown.String(), answer, position)
 			}
 		})
+	}
+}
+
+// TestAskGroup asks a group, of which a node answers, and one of which nobody is there.
+func TestAskGroup(t *testing.T) {
+	n := &node{group: "house", script: func(req *dispatch.Request, sink dispatch.Sink, _ <-chan struct{}) error {
+		if req.Model != "big" {
+			t.Errorf("got %+v", req)
+		}
+		sink.Event(req, dispatch.Event{Attempt: 1, Accepted: &dispatch.Accepted{}})
+		sink.Event(req, delta(1, 1, "ab"))
+		sink.Event(req, last(1, 2, "abcd", "stop"))
+		return nil
+	}}
+	client := start(t, n)
+	var shown strings.Builder
+	answer, err := client.Ask(t.Context(), askclient.Request{Prompt: "hi", Model: "big"}, askclient.Follow{Delta: func(text string) { shown.WriteString(text) }})
+	if err != nil || *answer.Text != "abcd" || shown.String() != "abcd" {
+		t.Errorf("%+v, %v, shown %q", answer, err, shown.String())
+	}
+	c := config.Default().MQTT
+	nobody, err := askclient.Dial(t.Context(), askclient.Options{Settings: link.From(&c, n.broker), Node: "@barn"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nobody.Close()
+	if _, err := nobody.Ask(t.Context(), askclient.Request{Prompt: "hi"}, askclient.Follow{}); err == nil || !strings.Contains(err.Error(), `no node of the group "barn"`) {
+		t.Errorf("%v", err)
 	}
 }
 
