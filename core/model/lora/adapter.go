@@ -358,9 +358,14 @@ func (a *Adapter) add(l *rawDelta, m Base, name string, fromGGUF bool) error {
 			return err
 		}
 	}
-	var pairedBias []float32
+	var madeBias []float32
 	if l.made != nil && l.made.Paired != nil {
-		if b.data, pairedBias, err = a.pairs(l, m, name); err != nil {
+		if b.data, madeBias, err = a.pairs(l, m, name); err != nil {
+			return err
+		}
+	}
+	if l.made != nil && l.made.Bias != nil {
+		if madeBias, err = a.madeBias(l, m, name); err != nil {
 			return err
 		}
 	}
@@ -381,7 +386,7 @@ func (a *Adapter) add(l *rawDelta, m Base, name string, fromGGUF bool) error {
 	if err != nil {
 		return err
 	}
-	mod := &Delta{A: A, B: B, Scale: scale, Bias: pairedBias}
+	mod := &Delta{A: A, B: B, Scale: scale, Bias: madeBias}
 	if size.rows > 0 {
 		mod.Magnitude = size.column()
 	}

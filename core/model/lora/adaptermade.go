@@ -50,8 +50,11 @@ func (a *Adapter) make(l *rawDelta, m Base, name string) error {
 	case l.b.rows != 0 && l.b.rows != out || how.Blocks > 0 && out%how.Blocks != 0 ||
 		l.a.cols != 0 && l.a.cols != in || how.Whole > 0 && in%how.Whole != 0:
 		return a.fail(ErrMismatch, "module %s: the shapes of its tensors do not fit the model's %s, which is (%d, %d): it was trained on another model", l.module, name, out, in)
-	case how.ByRow && fused:
+	case (how.ByRow || how.See != nil || how.Bias != nil) && fused:
 		return a.fail(ErrUnsupported, "module %s: an adapter of the kind %s on a matrix whose parts are fused in groups; merge it into the model with PEFT", l.module, a.Kind)
+	}
+	if w := m.Matrix(name); how.Exact && (w == nil || w.Format.BlockSize() != 1 || w.Group != nil) {
+		return a.fail(ErrUnsupported, "module %s: init_lora_weights \"pissa\" on a base that is quantised or fused: serve the base in 16 bits, or convert the adapter to a plain one when saving it", l.module)
 	}
 	l.a.cols, l.b.rows = in, out
 	if how.Fits != nil {
@@ -77,10 +80,78 @@ func (a *Adapter) make(l *rawDelta, m Base, name string) error {
 			return err
 		}
 	}
+	if how.See != nil {
+		a.eachRow(m, name, func(row int, w []float32) {
+			how.See(row, w)
+			if how.Minus {
+				for i, v := range w {
+					B[row*in+i] = -v
+				}
+			}
+		})
+	}
+	if how.Check != nil {
+		if err := how.Check(); err != nil {
+			return err
+		}
+	}
 	if how.Derive != nil {
 		how.Derive(A, B, in)
 	}
 	return nil
+}
+
+// eachRow calls f with every row of the model's matrix name, which may be a fused one, and with the row's number in the module that it
+// was made of.
+func (a *Adapter) eachRow(m Base, name string, f func(row int, w []float32)) {
+	names := []string{name}
+	pattern, numbers := arch.SplitNumbers(strings.TrimSuffix(name, ".weight"))
+	if split := m.Network().SplitOf(pattern); split != nil {
+		names = nil
+		for _, p := range m.Network().Pieces(split, numbers) {
+			names = append(names, p.Name+".weight")
+		}
+	}
+	first := 0
+	for _, name := range names {
+		w, heads := m.Matrix(name), 0
+		if w == nil { // addFused says so
+			continue
+		}
+		if m.Network().Permuted {
+			heads = m.Tensor(name).Heads
+		}
+		row := make([]float32, w.Cols)
+		for r := range w.Rows {
+			quant.Row(row, w, r)
+			f(first+apart(r, w.Rows, heads), row)
+		}
+		first += w.Rows
+	}
+}
+
+// madeBias is what the outputs of the matrix name get beside the change of l; nil: nothing.
+func (a *Adapter) madeBias(l *rawDelta, m Base, name string) ([]float32, error) {
+	w, heads := m.Matrix(name), 0
+	own, err := m.Vector(biasName(name))
+	if err != nil || own == nil && l.made.BiasOfBias {
+		return nil, err
+	}
+	if m.Network().Permuted {
+		heads = m.Tensor(name).Heads
+	}
+	out, row := make([]float32, w.Rows), make([]float32, w.Cols)
+	for r := range w.Rows {
+		quant.Row(row, w, r)
+		had := float32(0)
+		if own != nil {
+			had = own[r]
+		}
+		if out[r] = l.made.Bias(l.first+apart(r, w.Rows, heads), row, had); out[r]-out[r] != 0 {
+			return nil, a.fail(ErrInvalid, "module %s: what it adds to output %d is %v", l.module, r, out[r])
+		}
+	}
+	return out, nil
 }
 
 // times makes B of the rows of the model's matrix name, in their order.

@@ -27,6 +27,26 @@ func (a *tinyAdapter) embedding(r, tokens, width int64) {
 	a.config["target_modules"] = []string{"q_proj", "down_proj", "embed_tokens"}
 }
 
+// tied gives embedding and head one adapter, as ensure_weight_tying saves it; times is what the head's is multiplied by.
+func (a *tinyAdapter) tied(times float32) {
+	const r = 4
+	a.embedding(r, tinyVocab, tinyWidth)
+	a.module("lm_head", r, tinyVocab, tinyWidth)
+	a.config["ensure_weight_tying"] = true
+	turned := func(name, other string, rows, cols int) {
+		x, y := make([]float32, rows*cols), make([]float32, rows*cols)
+		for i := range rows {
+			for j := range cols {
+				v := float32(i+1) / float32(j+2)
+				x[i*cols+j], y[j*rows+i] = v, v*times
+			}
+		}
+		a.values[pre+name], a.values[pre+other] = floats32(x...), floats32(y...)
+	}
+	turned("model.embed_tokens.lora_embedding_A", "lm_head.lora_B.weight", r, tinyVocab)
+	turned("model.embed_tokens.lora_embedding_B", "lm_head.lora_A.weight", tinyWidth, r)
+}
+
 // dora gives all modules magnitudes.
 func (a *tinyAdapter) dora(suffix string) {
 	a.config["use_dora"] = true
@@ -117,7 +137,14 @@ func TestKinds(t *testing.T) {
 		{name: "one adapter for both", base: tiedBase, edit: func(a *tinyAdapter) {
 			a.embedding(4, tinyVocab, tinyWidth)
 			a.config["ensure_weight_tying"] = true
-		}, want: "ensure_weight_tying", kind: lora.ErrUnsupported},
+		}, want: "ensure_weight_tying gives embedding and head one adapter, but the file has LoRA of one of them alone", kind: lora.ErrUnsupported},
+		{name: "one adapter for both, in the file twice", base: tiedBase, edit: func(a *tinyAdapter) { a.tied(1) }, check: func(a *lora.Adapter) bool {
+			return a.Embed != nil && a.Mods["output.weight"] != nil && a.Mods["output.weight"].B.Rows == tinyVocab
+		}},
+		{
+			name: "one adapter for both, in the file twice and not alike", base: tiedBase, edit: func(a *tinyAdapter) { a.tied(2) },
+			want: "their factors differ in the file", kind: lora.ErrUnsupported,
+		},
 
 		{name: "DoRA", edit: func(a *tinyAdapter) { a.dora("") }, check: func(a *lora.Adapter) bool {
 			return a.Kind == lora.KindDoRA && len(a.Mods["blk.1.attn_q.weight"].Magnitude) == 64 && len(a.Mods["blk.0.ffn_down.weight"].Magnitude) == 64

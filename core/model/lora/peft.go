@@ -284,13 +284,16 @@ func (f *adapterFile) beside(tensor string) string {
 // applyConfig gives every module its scaling and holds the tensors against what the configuration claims. What PEFT does not
 // apply either is passed over with a note; a rank that the configuration does not give is refused, as there.
 func (f *adapterFile) applyConfig(dir string, c *peftConfig) error {
+	if err := f.checkTied(dir, c); err != nil {
+		return err
+	}
 	hit := make([]bool, len(c.targets.list))
 	kept := f.loras[:0]
 	for i := range f.loras {
 		l := &f.loras[i]
 		over := ""
 		switch {
-		case !c.targets.match(l.module, hit) && !c.hasParameter(l.module):
+		case !c.targets.match(l.module, hit) && !c.hasParameter(l.module) && !(c.Tying && l.module == tiedHead):
 			over = "target_modules does not name it"
 		case c.excluded.set() && !c.excluded.any && c.excluded.match(l.module, nil):
 			over = "exclude_modules names it"
@@ -324,8 +327,6 @@ func (f *adapterFile) applyConfig(dir string, c *peftConfig) error {
 		case !c.DoRA && l.size.rows > 0:
 			f.note("tensor %s is passed over: it is DoRA's, and use_dora is not set", l.size.name)
 			l.size = rawTensor{}
-		case c.Tying && (l.embed || lastWord(l.module) == "lm_head"):
-			return adapterError(dir, ErrUnsupported, "module %s: ensure_weight_tying, which gives embedding and head one adapter; name them one by one", l.module)
 		}
 	}
 	if len(kept) == 0 && len(f.loras) > 0 {

@@ -134,14 +134,16 @@ func TestPEFT(t *testing.T) {
 		}, check: func(a *lora.Adapter) bool { return a.Mods["output.weight"] != nil }},
 		{name: "negative alpha", edit: func(a *tinyAdapter) { a.config["lora_alpha"] = -8 }, check: func(a *lora.Adapter) bool { return a.Mods[q0].Scale == -2 }},
 
-		{name: "another kind", edit: func(a *tinyAdapter) { a.config["peft_type"] = "POLY" }, want: `"POLY"; the supported ones are LORA, PROMPT_TUNING, P_TUNING, CPT, PREFIX_TUNING, ADAPTION_PROMPT, LN_TUNING, TRAINABLE_TOKENS, ADALORA, BOFT, C3A, FOURIERFT, HRA, IA3, LOHA, LOKR, MISS, OFT, RANDLORA, ROAD, VBLORA, VERA, WAVEFT; merge it into the model with PEFT's merge_and_unload (its tensor base_model.model.model.layers.0.mlp.down_proj.lora_A.weight is [4 96], the model's blk.0.ffn_down.weight is (64, 96))`, kind: lora.ErrUnsupported},
+		{name: "another kind", edit: func(a *tinyAdapter) { a.config["peft_type"] = "NEW" }, want: `"NEW"; the supported ones are LORA, PROMPT_TUNING, P_TUNING, CPT, PREFIX_TUNING, ADAPTION_PROMPT, LN_TUNING, TRAINABLE_TOKENS, ADALORA, BEFT, BOFT, C3A, DEFT, DELORA, FOURIERFT, FROD, GLORA, GRALORA, HIRA, HRA, IA3, LOHA, LOKR, MISS, OFT, OSF, PEANUT, PVERA, RANDLORA, ROAD, SHIRA, SUPERTUNING, TINYLORA, VBLORA, VERA, WAVEFT; merge it into the model with PEFT's merge_and_unload (its tensor base_model.model.model.layers.0.mlp.down_proj.lora_A.weight is [4 96], the model's blk.0.ffn_down.weight is (64, 96))`, kind: lora.ErrUnsupported},
+		{name: "a kind with a reason", edit: func(a *tinyAdapter) { a.config["peft_type"] = "POLY" }, want: `peft_type "POLY": it needs the number of a task with each request; merge it into the model (its tensor`, kind: lora.ErrUnsupported},
 		{name: "IA3 tensors", edit: func(a *tinyAdapter) {
 			a.config["peft_type"] = "IA3"
 			a.tensors[pre+"model.layers.1.mlp.down_proj.ia3_l"] = []int64{1, 96}
 		}, want: "tensor base_model.model.model.layers.0.mlp.down_proj.lora_A.weight [4 96]: none of those that a IA3 adapter has", kind: lora.ErrUnsupported},
 		{name: "bottleneck", edit: func(a *tinyAdapter) { a.config["peft_type"] = "ADAPTION_PROMPT" }, want: "none of those that a ADAPTION_PROMPT adapter has", kind: lora.ErrUnsupported},
 		{name: "activated by a text", edit: func(a *tinyAdapter) { a.config["alora_invocation_tokens"] = "x" }, want: "alora_invocation_tokens", kind: lora.ErrInvalid},
-		{name: "KaSA", edit: func(a *tinyAdapter) { a.config["kasa_config"] = obj{"beta": 1} }, want: "kasa_config", kind: lora.ErrUnsupported},
+		{name: "KaSA", edit: func(a *tinyAdapter) { a.config["kasa_config"] = obj{"beta": 1} }, want: "has no lora_diag", kind: lora.ErrInvalid},
+		{name: "KaSA and DoRA", edit: func(a *tinyAdapter) { a.config["kasa_config"], a.config["use_dora"] = obj{"beta": 1}, true }, want: "kasa_config beside", kind: lora.ErrUnsupported},
 		{name: "arrow", edit: func(a *tinyAdapter) { a.config["arrow_config"] = obj{"top_k": 3} }, want: "arrow_config", kind: lora.ErrUnsupported},
 		{name: "bias", edit: func(a *tinyAdapter) { a.config["bias"] = "some" }, want: `bias "some"`, kind: lora.ErrUnsupported},
 		{name: "bias of the base", edit: func(a *tinyAdapter) {

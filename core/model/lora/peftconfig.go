@@ -55,7 +55,7 @@ type peftConfig struct {
 	kinds.Options                 // of other kinds
 	KaSA          json.RawMessage `json:"kasa_config"`
 	TokenIndices  json.RawMessage `json:"token_indices"` // TRAINABLE_TOKENS
-	LycorisAlpha  float64         `json:"alpha"`         // LoHa, LoKr
+	OtherAlpha    *float64        `json:"alpha"`         // LoHa, LoKr, GraLoRA, DEFT
 
 	// Of a soft prompt: PromptLearningConfig of src/peft/config.py.
 	Virtual *float64 `json:"num_virtual_tokens"`
@@ -100,7 +100,9 @@ func (c *peftConfig) isOther() bool {
 
 // saves tells whether modules_to_save names a module: PEFT compares the ends of names, "norm" is input_layernorm's too.
 func (c *peftConfig) saves(module string) bool {
-	return slices.ContainsFunc(c.Save, func(m string) bool { return strings.HasSuffix(module, m) })
+	return slices.ContainsFunc(c.Save, func(m string) bool {
+		return strings.HasSuffix(module, m) || c.Tying && module == tiedHead && lastWord(m) == "embed_tokens"
+	})
 }
 
 // isKind tells whether it is one of package kinds.
@@ -118,7 +120,7 @@ func (r *refusal) Unwrap() error { return ErrUnsupported }
 
 // parsePEFTConfig reads and checks a configuration.
 func parsePEFTConfig(data []byte) (*peftConfig, error) {
-	c := &peftConfig{Type: "LORA", Rank: 8, Alpha: 8, LycorisAlpha: 8, Options: kinds.Defaults()}
+	c := &peftConfig{Type: "LORA", Rank: 8, Alpha: 8, Options: kinds.Defaults()}
 	if err := json.Unmarshal(data, c); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
@@ -128,6 +130,7 @@ func parsePEFTConfig(data []byte) (*peftConfig, error) {
 	if c.isPrompt() || c.isOther() {
 		return c, nil
 	}
+	c.Options.Alpha = c.OtherAlpha
 	if c.Type == "ADALORA" {
 		c.RankPat = nil // which ranks were kept; the tensors have no others
 	}
@@ -146,14 +149,14 @@ func parsePEFTConfig(data []byte) (*peftConfig, error) {
 		}
 	}
 	switch {
-	case !isRank(c.Rank) && (!c.isKind() || c.Type == "LOHA" || c.Type == "LOKR"): // of the others it is only how they began
+	case !isRank(c.Rank) && (!c.isKind() || c.Type == "LOHA" || c.Type == "LOKR" || c.formOfLoRA()): // of the others it is only how they began
 		return nil, fmt.Errorf("%w: r is %g: want a whole number from 1 to %d", ErrInvalid, c.Rank, maxRank)
 	case math.Abs(c.Alpha) > 1e6:
 		return nil, fmt.Errorf("%w: lora_alpha is %g", ErrInvalid, c.Alpha)
 	case c.Type == "ADALORA" && !isRank(c.InitRank):
 		return nil, fmt.Errorf("%w: init_r is %g: want a whole number from 1 to %d", ErrInvalid, c.InitRank, maxRank)
-	case math.Abs(c.LycorisAlpha) > 1e6:
-		return nil, fmt.Errorf("%w: alpha is %g", ErrInvalid, c.LycorisAlpha)
+	case c.OtherAlpha != nil && math.Abs(*c.OtherAlpha) > 1e6:
+		return nil, fmt.Errorf("%w: alpha is %g", ErrInvalid, *c.OtherAlpha)
 	}
 	for _, p := range c.ranks {
 		if !isRank(p.value) {
@@ -187,6 +190,12 @@ func (c *peftConfig) refuse() error {
 	if err := json.Unmarshal(c.Init, &init); err != nil {
 		init = "" // a bool, or absent
 	}
+	if plain := c.Type == "LORA" && !c.DoRA && !c.LoRABias && !c.QALoRA && !given(c.Arrow) && !given(c.BDLoRA) && !given(c.Layered) && !given(c.Tokens) && !given(c.Invocation) &&
+		len(c.LoftQ) == 0 && len(c.Save) == 0 && len(c.Parameters) == 0; plain && given(c.KaSA) {
+		c.Type = kinds.KaSA
+	} else if plain && init == "pissa" {
+		c.Type = kinds.PiSSA
+	}
 	var why string
 	switch {
 	case c.isPrompt() && c.Halves != nil && *c.Halves != 1:
@@ -199,6 +208,10 @@ func (c *peftConfig) refuse() error {
 		}
 	case c.Type == "TRAINABLE_TOKENS" || c.isOther() && len(c.Save) == 0:
 		return nil
+	case c.Type == "LORA" && given(c.KaSA):
+		why = "kasa_config beside other forms of LoRA, such as use_dora or modules_to_save; train without them"
+	case notServedBecause[c.Type] != "":
+		why = fmt.Sprintf("peft_type %q: %s", c.Type, notServedBecause[c.Type])
 	case c.Type != "LORA" && !c.isOther():
 		why = fmt.Sprintf("peft_type %q; the supported ones are LORA, PROMPT_TUNING, P_TUNING, CPT, PREFIX_TUNING, ADAPTION_PROMPT, LN_TUNING, TRAINABLE_TOKENS, %s; merge it into the model with PEFT's merge_and_unload", c.Type, strings.Join(kinds.Names(), ", "))
 	case c.isOther():
@@ -209,8 +222,6 @@ func (c *peftConfig) refuse() error {
 		why = "use_qalora"
 	case c.Bias != nil && *c.Bias != "none" && *c.Bias != "all" && *c.Bias != "lora_only":
 		why = fmt.Sprintf("bias %q: the served ones are none, all and lora_only", *c.Bias)
-	case given(c.KaSA):
-		why = "kasa_config: KaSA cuts the base's weights when it is loaded; merge it into the model with PEFT's merge_and_unload"
 	case given(c.Layered):
 		why = "layer_replication"
 	case len(c.LoftQ) > 0:

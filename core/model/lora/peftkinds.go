@@ -37,6 +37,11 @@ func (f *adapterFile) readKind(dir string, c *peftConfig, file *safetensors.File
 		modules[module][part] = t
 	}
 	slices.Sort(names)
+	r.Modules = names
+	otherAlpha := 8.0
+	if c.OtherAlpha != nil {
+		otherAlpha = *c.OtherAlpha
+	}
 	for _, m := range names {
 		switch {
 		case !c.targets.match(m, nil):
@@ -47,7 +52,8 @@ func (f *adapterFile) readKind(dir string, c *peftConfig, file *safetensors.File
 			return adapterError(dir, ErrUnsupported, "module %s: %s on an embedding; leave it out of target_modules", m, c.Type)
 		}
 		change, err := r.Build(kinds.Module{
-			Name: m, Tensors: modules[m], Alpha: c.Alpha, Rank: c.ranks.find(m, c.Rank), Lycoris: c.alphas.find(m, c.LycorisAlpha),
+			Name: m, Tensors: modules[m], Alpha: c.kindAlpha(m), Rank: c.ranks.find(m, c.Rank), Stabilised: c.RSLoRA,
+			Lycoris: c.alphas.find(m, otherAlpha),
 		})
 		if err != nil {
 			return err
@@ -83,4 +89,26 @@ func (c *peftConfig) refuseKind() string {
 		return fmt.Sprintf("bias %q: trained biases are not served beside %s; train with bias \"none\"", *c.Bias, c.Type)
 	}
 	return ""
+}
+
+// formOfLoRA tells whether the kind is LoRA that changes the base too.
+func (c *peftConfig) formOfLoRA() bool { return c.Type == kinds.KaSA || c.Type == kinds.PiSSA }
+
+// kindAlpha is lora_alpha, which alpha_pattern changes where the kind is a form of LoRA.
+func (c *peftConfig) kindAlpha(module string) float64 {
+	if c.formOfLoRA() {
+		return c.alphas.find(module, c.Alpha)
+	}
+	return c.Alpha
+}
+
+// notServedBecause says of kinds that PEFT knows why they cannot be served, and what to do.
+var notServedBecause = map[string]string{
+	"LILY":                    "it mixes its factors by the mean over all tokens of a call, so that an answer depends on what comes after it and on who asks beside; train LoRA instead",
+	"PSOFT":                   "its factors are singular vectors with the signs that one machine gave them, which the file does not keep; merge it into the model with PEFT's merge_and_unload",
+	"ADAMSS":                  "which rows its parts change is found by clustering when it is loaded, and the file does not keep it; merge it into the model with PEFT's merge_and_unload",
+	"UNILORA":                 "which of its values each factor takes is drawn by numpy over all modules of the model; merge it into the model with PEFT's merge_and_unload",
+	"XLORA":                   "its weights come of a second pass over the whole text with the model bare; serve the adapters that it mixes, with scales",
+	"POLY":                    "it needs the number of a task with each request; merge it into the model",
+	"MULTITASK_PROMPT_TUNING": "it needs the number of a task with each request; save the prompt of one task as PROMPT_TUNING",
 }

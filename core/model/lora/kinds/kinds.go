@@ -43,20 +43,30 @@ type Options struct {
 	Variant      string          `json:"variant"`    // RoAd
 	GroupSize    int             `json:"group_size"` // RoAd
 	Inverse      *bool           `json:"use_idwt"`   // WaveFT
+
+	Decomposition string   `json:"decomposition_method"` // DEFT
+	PaRa          bool     `json:"para"`                 // DEFT
+	Alpha         *float64 `json:"-"`                    // DEFT: alpha, where it is set
+	Activation    string   `json:"act_fn"`               // PEANuT
+	Depth         int      `json:"depth"`                // PEANuT
+	Sample        bool     `json:"sample_at_inference"`  // PVeRA
+	Tying         float64  `json:"weight_tying"`         // TinyLoRA
 }
 
 // Defaults are what PEFT takes where the configuration is silent.
 func Defaults() Options {
-	return Options{InitRank: 12, TopK: 2, Epsilon: 6e-5, RandAlpha: 640, Places: 777, Variant: "road_1", GroupSize: 64}
+	return Options{InitRank: 12, TopK: 2, Epsilon: 6e-5, RandAlpha: 640, Places: 777, Variant: "road_1", GroupSize: 64, Decomposition: "relu", Activation: "relu"}
 }
 
 // A Module is one module of an adapter: its tensors by part, and what the configuration gives it.
 type Module struct {
 	Name    string // Hugging Face's, without prefix
 	Tensors map[string]*safetensors.Tensor
-	Alpha   float64 // lora_alpha
-	Rank    float64 // of LoHa and LoKr: r, or what rank_pattern says
-	Lycoris float64 // of LoHa and LoKr: alpha, or what alpha_pattern says
+	Alpha   float64 // lora_alpha; of KaSA and PiSSA what alpha_pattern says
+	Rank    float64 // of LoHa, LoKr, KaSA and PiSSA: r, or what rank_pattern says
+	Lycoris float64 // of LoHa, LoKr and GraLoRA: alpha, or what alpha_pattern says
+
+	Stabilised bool // KaSA, PiSSA: use_rslora
 }
 
 // Size is that of a matrix: rows, and columns.
@@ -83,17 +93,60 @@ type Change struct {
 	// Instead of Times: each row is made of two of W, that of the same number and that of its partner.
 	Partner func(row int) int
 	Paired  func(row int, w, other, dst []float32)
+
+	// See is given each row of W once, in any order, before Derive; Check may then refuse what Derive cannot make of them. With Minus
+	// B holds -W when Derive is called.
+	See   func(row int, w []float32)
+	Check func() error
+	Minus bool
+	Exact bool // of matrices that are not quantised alone: of others PEFT quantises anew what is left
+
+	// Bias is what is added to an output beside Δ, made of the row of W and of W's bias there, 0 where it has none. With BiasOfBias
+	// nothing is added where W has no bias.
+	Bias       func(row int, w []float32, own float32) float32
+	BiasOfBias bool
 }
 
 // A kind is one peft_type.
 type kind struct {
 	parts  []string // last words of tensor names, without .weight
-	shared []string // tensors of all modules, behind base_model.
+	shared []string // tensors of all modules, behind base_model.; one that ends in a dot goes on as it likes
 	build  func(r *Reader, module string) (*Change, error)
 }
 
+// Forms of LoRA that change the base too, which their configuration tells: no peft_types of their own.
+const (
+	KaSA  = "KASA"
+	PiSSA = "PISSA"
+)
+
+// gloraParts are the tensors of GLoRA's five paths.
+func gloraParts() []string {
+	var out []string
+	for _, p := range "ABCDE" {
+		for _, part := range []string{".Xd", ".Xu", ".X", ".zeros"} {
+			out = append(out, "glora_"+string(p)+part)
+		}
+	}
+	return out
+}
+
+// maxDepth bounds PEANuT's encoders: published ones have up to four.
+const maxDepth = 16
+
+func peanutParts() []string {
+	out := []string{"peanut_A", "peanut_B"}
+	for i := range maxDepth {
+		out = append(out, "peanut_encoders."+number(i), "peanut_decoders."+number(i))
+	}
+	return out
+}
+
 // Names lists the peft_types that are read, sorted.
-func Names() []string { return slices.Sorted(maps.Keys(table())) }
+func Names() []string {
+	names := slices.Sorted(maps.Keys(table()))
+	return slices.DeleteFunc(names, func(s string) bool { return s == KaSA || s == PiSSA })
+}
 
 // Has tells whether a peft_type is one of them.
 func Has(peftType string) bool {
@@ -115,7 +168,7 @@ func table() map[string]kind {
 			shared: []string{"vblora_vector_bank"}, build: (*Reader).vblora,
 		},
 		"RANDLORA": {
-			parts: []string{"randlora_lambda", "randlora_gamma"}, shared: []string{"randlora_A", "randlora_B"}, build: (*Reader).randlora,
+			parts: []string{"randlora_lambda", "randlora_gamma", "randlora_A", "randlora_B"}, shared: []string{"randlora_A", "randlora_B"}, build: (*Reader).randlora,
 		},
 		"ROAD":      {parts: []string{"road_theta", "road_alpha"}, build: (*Reader).road},
 		"FOURIERFT": {parts: []string{"fourierft_spectrum"}, build: (*Reader).fourierft},
@@ -126,11 +179,34 @@ func table() map[string]kind {
 		"OFT":       {parts: []string{"oft_R"}, build: (*Reader).oft},
 		"IA3":       {parts: []string{"ia3_l"}, build: (*Reader).ia3},
 		"BOFT":      {parts: []string{"boft_R", "boft_s"}, build: (*Reader).boft},
+
+		"SHIRA":   {parts: []string{"shira_weight", "shira_indices"}, build: (*Reader).shira},
+		"BEFT":    {parts: []string{"beft_bias"}, build: (*Reader).beft},
+		"DEFT":    {parts: []string{"deft_P", "deft_R"}, build: (*Reader).deft},
+		"DELORA":  {parts: []string{"delora_A", "delora_B", "delora_lambda", "delora_w_norm"}, build: (*Reader).delora},
+		"GLORA":   {parts: gloraParts(), build: (*Reader).glora},
+		"GRALORA": {parts: []string{"gralora_A", "gralora_B", "gralora_A_general", "gralora_B_general"}, build: (*Reader).gralora},
+		"HIRA":    {parts: []string{"hira_A", "hira_B"}, build: (*Reader).hira},
+		"OSF":     {parts: []string{"osf_svd_params.U_low", "osf_svd_params.S_low", "osf_svd_params.V_low"}, build: (*Reader).osf},
+		"PEANUT":  {parts: peanutParts(), build: (*Reader).peanut},
+		"PVERA":   {parts: []string{"pvera_lambda_b", "pvera_lambda_d"}, shared: []string{"pvera_A", "pvera_B"}, build: (*Reader).pvera},
+		"FROD": {
+			parts:  []string{"frod_lambda_l", "frod_lambda_s_values"},
+			shared: []string{"frod_V.", "frod_s_indices.", "frod_s_size."}, build: (*Reader).frod,
+		},
+		"SUPERTUNING": {
+			parts: []string{"supertuning_values", "supertuning_indices", "supertuning_lora_A", "supertuning_lora_B"}, build: (*Reader).supertuning,
+		},
+		"TINYLORA": {parts: []string{"tinylora_A", "tinylora_B", "tinylora_P"}, shared: []string{"tinylora_v."}, build: (*Reader).tinylora},
+		KaSA:       {parts: []string{"lora_A", "lora_B", "lora_diag"}, build: (*Reader).kasa},
+		PiSSA:      {parts: []string{"lora_A", "lora_B"}, build: (*Reader).pissa},
 	}
 }
 
 // A Reader reads the modules of one adapter.
 type Reader struct {
+	Modules []string // names of all modules of the adapter, where they count
+
 	path    string // of the adapter, for messages
 	o       Options
 	kind    kind
@@ -195,15 +271,21 @@ func (r *Reader) Split(name string) (module, part string) {
 	if !ok {
 		return "", ""
 	}
-	if slices.Contains(r.kind.shared, rest) {
-		return "", rest
+	for _, s := range r.kind.shared {
+		if rest == s || strings.HasSuffix(s, ".") && strings.HasPrefix(rest, s) {
+			return "", rest
+		}
 	}
 	rest, ok = strings.CutPrefix(rest, "model.")
-	at := strings.LastIndexByte(rest, '.')
-	if !ok || at < 1 || !slices.Contains(r.kind.parts, rest[at+1:]) {
+	if !ok {
 		return "", ""
 	}
-	return rest[:at], rest[at+1:]
+	for _, p := range r.kind.parts {
+		if m, is := strings.CutSuffix(rest, "."+p); is && m != "" {
+			return m, p
+		}
+	}
+	return "", ""
 }
 
 // Tensor reads a tensor of one of a module's parts, of so many dimensions: its values and its shape.
