@@ -210,8 +210,8 @@ func (c *peftConfig) refuse() error {
 		return nil
 	case c.Type == "LORA" && given(c.KaSA):
 		why = "kasa_config beside other forms of LoRA, such as use_dora or modules_to_save; train without them"
-	case notServedBecause[c.Type] != "":
-		why = fmt.Sprintf("peft_type %q: %s", c.Type, notServedBecause[c.Type])
+	case notServedBecause(c.Type) != "":
+		why = fmt.Sprintf("peft_type %q: %s", c.Type, notServedBecause(c.Type))
 	case c.Type != "LORA" && !c.isOther():
 		why = fmt.Sprintf("peft_type %q; the supported ones are LORA, PROMPT_TUNING, P_TUNING, CPT, PREFIX_TUNING, ADAPTION_PROMPT, LN_TUNING, TRAINABLE_TOKENS, %s; merge it into the model with PEFT's merge_and_unload", c.Type, strings.Join(kinds.Names(), ", "))
 	case c.isOther():

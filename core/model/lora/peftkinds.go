@@ -102,13 +102,24 @@ func (c *peftConfig) kindAlpha(module string) float64 {
 	return c.Alpha
 }
 
-// notServedBecause says of kinds that PEFT knows why they cannot be served, and what to do.
-var notServedBecause = map[string]string{
-	"LILY":                    "it mixes its factors by the mean over all tokens of a call, so that an answer depends on what comes after it and on who asks beside; train LoRA instead",
-	"PSOFT":                   "its factors are singular vectors with the signs that one machine gave them, which the file does not keep; merge it into the model with PEFT's merge_and_unload",
-	"ADAMSS":                  "which rows its parts change is found by clustering when it is loaded, and the file does not keep it; merge it into the model with PEFT's merge_and_unload",
-	"UNILORA":                 "which of its values each factor takes is drawn by numpy over all modules of the model; merge it into the model with PEFT's merge_and_unload",
-	"XLORA":                   "its weights come of a second pass over the whole text with the model bare; serve the adapters that it mixes, with scales",
-	"POLY":                    "it needs the number of a task with each request; merge it into the model",
-	"MULTITASK_PROMPT_TUNING": "it needs the number of a task with each request; save the prompt of one task as PROMPT_TUNING",
+// notServedBecause says of kinds that PEFT knows why they cannot be served, and what to do; "": nothing is known of it.
+func notServedBecause(peftType string) string {
+	switch peftType {
+	case "LILY":
+		return "it mixes its factors by the mean over all tokens of a call, so that an answer depends on what comes after it and on who asks beside; train LoRA instead"
+	case "PSOFT":
+		return "its factors are singular vectors with the signs that one machine gave them, which the file does not keep; merge it into the model with PEFT's merge_and_unload"
+	case "ADAMSS":
+		return "which rows its parts change is found by clustering when it is loaded, and the file does not keep it; merge it into the model with PEFT's merge_and_unload"
+	case "UNILORA":
+		return "which of its values each factor takes is drawn by numpy over all modules of the model; merge it into the model with PEFT's merge_and_unload"
+	case "XLORA":
+		return "its weights come of a second pass over the whole text with the model bare; serve the adapters that it mixes, with scales"
+	case "POLY":
+		return "it needs the number of a task with each request; merge it into the model"
+	case "MULTITASK_PROMPT_TUNING":
+		return "it needs the number of a task with each request; save the prompt of one task as PROMPT_TUNING"
+	default:
+		return ""
+	}
 }

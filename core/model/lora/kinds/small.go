@@ -212,8 +212,10 @@ func (r *Reader) tinylora(module string) (*Change, error) {
 }
 
 // tinyOrder is how transformers declares the linear layers of a block of the llama kind.
-var tinyOrder = []string{
-	"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj",
+func tinyOrder() []string {
+	return []string{
+		"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj",
+	}
 }
 
 // tinyGroup is the number of the trained vector of a module: PEFT counts modules as the model declares them, of which the file says
@@ -222,7 +224,7 @@ func (r *Reader) tinyGroup(module string) (int, error) {
 	place := func(name string) (layer string, at int) {
 		rest, ok := strings.CutPrefix(name, "model.layers.")
 		layer, rest, _ = strings.Cut(rest, ".")
-		if at = slices.Index(tinyOrder, rest); !ok || !digits(layer) {
+		if at = slices.Index(tinyOrder(), rest); !ok || !digits(layer) {
 			at = -1
 		}
 		return layer, at

@@ -213,8 +213,8 @@ func (r *Reader) peanut(module string) (*Change, error) {
 	if up.rows != out || up.cols != rank {
 		return nil, r.shapes(module, "peanut_A and peanut_B", down, up)
 	}
-	f, ok := activations[r.o.Activation]
-	if !ok {
+	f := activation(r.o.Activation)
+	if f == nil {
 		return nil, r.fail(arch.ErrUnsupported, "act_fn %q of PEANuT; the served ones are relu, silu, gelu, tanh, sigmoid and linear; merge it into the model with PEFT's merge_and_unload", r.o.Activation)
 	}
 	var encoders, decoders []dense
@@ -286,15 +286,24 @@ func columns(x []float64, encoders, decoders []dense, f func(float64) float64) [
 	return x
 }
 
-// activations are the functions that PEANuT may name, by transformers' names.
-var activations = map[string]func(float64) float64{
-	"relu":    func(x float64) float64 { return max(x, 0) },
-	"silu":    func(x float64) float64 { return x / (1 + math.Exp(-x)) },
-	"swish":   func(x float64) float64 { return x / (1 + math.Exp(-x)) },
-	"gelu":    func(x float64) float64 { return x / 2 * (1 + math.Erf(x/math.Sqrt2)) },
-	"tanh":    math.Tanh,
-	"sigmoid": func(x float64) float64 { return 1 / (1 + math.Exp(-x)) },
-	"linear":  func(x float64) float64 { return x },
+// activation is a function that PEANuT may name, by transformers' name; nil: it is not known.
+func activation(name string) func(float64) float64 {
+	switch name {
+	case "relu":
+		return func(x float64) float64 { return max(x, 0) }
+	case "silu", "swish":
+		return func(x float64) float64 { return x / (1 + math.Exp(-x)) }
+	case "gelu":
+		return func(x float64) float64 { return x / 2 * (1 + math.Erf(x/math.Sqrt2)) }
+	case "tanh":
+		return math.Tanh
+	case "sigmoid":
+		return func(x float64) float64 { return 1 / (1 + math.Exp(-x)) }
+	case "linear":
+		return func(x float64) float64 { return x }
+	default:
+		return nil
+	}
 }
 
 // What decomposes the model's matrices when an adapter is opened takes the cube of a side: some seconds for a matrix that is solved for,
