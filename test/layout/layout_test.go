@@ -82,7 +82,9 @@ var allowed = map[string][]string{
 	"core/infer/engine":                      {"core/infer/engine/*", "core/infer/beam", "core/infer/transformer", "core/infer/kv", "core/infer/kv/*", "core/infer/sample", "core/model/arch", "core/model/weights", "core/model/lora", "core/model/digest", "core/model/mmap", "quant", "quant/kernel", "quant/tile", "core/protocol", "core/protocol/backend", "core/pluginlog", "core/version"},
 	"core/infer/engine/answer":               {"core/infer/grammar", "core/infer/grammar/gbnf", "core/infer/sample", "core/infer/text", "core/protocol", "core/protocol/backend"},
 	"core/infer/engine/compute":              {"core/infer/transformer", "core/infer/kv", "core/infer/sample", "core/model/lora", "quant/kernel"},
+	"core/infer/engine/loader":               {"core/infer/engine/compute", "core/infer/engine/pace", "core/infer/transformer", "core/infer/kv", "core/model/arch", "core/model/weights", "core/model/mmap", "core/protocol", "core/protocol/backend", "quant", "quant/kernel", "quant/tile"},
 	"core/infer/engine/pace":                 {},
+	"core/infer/engine/speculate":            {"core/infer/engine/answer", "core/infer/engine/compute", "core/infer/engine/pace", "core/infer/sample"},
 
 	// The serve wing: the daemon's process.
 	"core/serve/inbox":               {},

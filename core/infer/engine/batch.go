@@ -51,7 +51,7 @@ func (l *loop) form() bool {
 	b := &l.batch
 	for _, u := range b.units {
 		if u.b != nil {
-			u.b.guess.taken = 0 // also where the turn found no pages
+			u.b.draft.Taken = 0 // also where the turn found no pages
 		}
 	}
 	clear(b.rows) // no finished sequence is kept alive by scratch
@@ -85,7 +85,7 @@ func (l *loop) form() bool {
 	}
 	l.speculate(b.units, left == 0)
 	for _, u := range b.units {
-		u.b.guess.taken = l.withinBorder(u.job, u.b.History(), u.b.guess.taken)
+		u.b.draft.Taken = l.withinBorder(u.job, u.b.History(), u.b.draft.Taken)
 		l.add(u, 1)
 		l.addDraft(u.b)
 	}
@@ -177,10 +177,10 @@ func (l *loop) add(u unit, n int) int {
 
 // addDraft appends the rows of a branch's guesses, behind the one of its last token.
 func (l *loop) addDraft(b *branch) {
-	g := &b.guess
-	for i, id := range g.ids[:g.taken] {
-		r := compute.Row{Seq: b.seq, Adapters: b.job.boundAt(g.at + i), Token: id}
-		r.Logits, r.Peaks = l.want(b, g.at+i, id)
+	g := &b.draft
+	for i, id := range g.IDs[:g.Taken] {
+		r := compute.Row{Seq: b.seq, Adapters: b.job.boundAt(g.At + i), Token: id}
+		r.Logits, r.Peaks = l.want(b, g.At+i, id)
 		l.batch.rows = append(l.batch.rows, r)
 	}
 }

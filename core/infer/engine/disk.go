@@ -85,9 +85,6 @@ type fetch struct {
 // saveBuffers is how many pages wait in copies for the disk: one is written, the next one is copied.
 const saveBuffers = 2
 
-// diskBytes is the memory that a disk takes beside the pool: the buffers of both goroutines.
-func diskBytes(page int64) int64 { return (saveBuffers + 1) * page }
-
 // warnEvery is how often a disk that takes nothing is named in the log.
 const warnEvery = 10 * time.Minute
 

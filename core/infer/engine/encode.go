@@ -12,7 +12,7 @@ import (
 )
 
 // encodeTokens is how many tokens an encoder computes before others have a turn: a list is never cut.
-const encodeTokens = batchRows
+const encodeTokens = 128
 
 // EmbedTexts is Embed for an encoder with what a request says otherwise than the model's files.
 func (e *Engine) EmbedTexts(ctx context.Context, req backend.EmbedRequest) ([][]float32, error) {

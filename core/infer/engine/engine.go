@@ -50,7 +50,7 @@
 // # What is guessed
 //
 // Where the last tokens of a request stood in its prompt or answer before, what followed them is guessed to follow again, and
-// computed in the same turn, as far as that has paid lately: see speculate.go. Answers do not depend on it.
+// computed in the same turn, as far as that has paid lately: see package speculate. Answers do not depend on it.
 // LoadRequest.NoLookup switches it off. LoadRequest.DraftModel is a smaller model of the same vocabulary (proved from the files)
 // that is asked where nothing is repeated.
 //
@@ -59,18 +59,19 @@
 // Calls run down this list:
 //
 //	serve                                           the plugin's process
-//	load, plan, tiles, tune                         opening a model: memory, packed weights, threads
+//	load                                            a model that is opened and its loop
 //	rank, encode, embed, bench, engine              the calls of the protocol
 //	loop                                            the one goroutine that owns all state, turn by turn
 //	batch, step                                     what a turn computes, and what becomes of its logits
 //	adapters, proof, activate                       adapters: loading, proving, switching on
 //	speculate, schedule, share                      guesses; who runs, who waits, who is preempted; whose turn it is
-//	disk, reuse, stretch, drafter, lookup, crossed  prefixes on disk and in memory, positions, sources of guesses, encoder-decoders
+//	disk, reuse, stretch, crossed                   prefixes on disk and in memory, positions, encoder-decoders
 //	leave, checkpoint, request                      a request: its end, its state, its branches
 //	mailbox, features, machine
 //
 // Packages below it: answer (what a request may be answered with, and its text so far), compute (the network as the engine sees
-// it), and pace (how long turns take).
+// it), loader (opening a model: its memory, tiles, threads), pace (how long turns take), and speculate
+// (which guesses become rows).
 package engine
 
 import (
@@ -84,14 +85,13 @@ import (
 
 	"edged/core/infer/engine/answer"
 	"edged/core/infer/engine/compute"
+	"edged/core/infer/engine/loader"
 	"edged/core/infer/transformer"
 	"edged/core/model/arch"
-	"edged/core/model/mmap"
 	"edged/core/model/weights"
 	"edged/core/protocol"
 	"edged/core/protocol/backend"
 	"edged/quant/kernel"
-	"edged/quant/tile"
 )
 
 // Options say what an engine computes with. Kernels is required.
@@ -120,20 +120,17 @@ type Engine struct {
 
 // loaded is a model that is being served.
 type loaded struct {
-	file *weights.Model // nil in tests
-	// The model that guesses next tokens, and its file; nil: there is none.
-	draft     compute.Model
-	draftFile *weights.Model
-	info      backend.ModelInfo
-	size      sizes
-	model     compute.Model
-	encoder   *transformer.Model // of model, where it is an encoder: nothing is generated; nil: a decoder
-	crossed   *crossed           // of model, where it is an encoder-decoder; nil: it has one stack
-	loop      *loop
-	logits    *mmap.Mapping // nil in tests
-	tiles     *tile.File    // nil: none
-	vocab     atomic.Pointer[answer.Vocabulary]
-	headEOG   []int32 // end-of-generation ids that the model's files name
+	opened  *loader.Model  // nil in tests with a double
+	file    *weights.Model // of opened
+	draft   compute.Model  // that drafts tokens for speculation; nil: there is none
+	info    backend.ModelInfo
+	size    sizes
+	model   compute.Model
+	encoder *transformer.Model // of model, where it is an encoder: nothing is generated; nil: a decoder
+	crossed *crossed           // of model, where it is an encoder-decoder; nil: it has one stack
+	loop    *loop
+	vocab   atomic.Pointer[answer.Vocabulary]
+	headEOG []int32 // end-of-generation ids that the model's files name
 }
 
 var _ backend.Backend = (*Engine)(nil)
@@ -179,27 +176,14 @@ func (e *Engine) Close() error {
 }
 
 func (m *loaded) close() error {
+	if m.opened != nil {
+		return m.opened.Close()
+	}
 	var errs []error
 	if m.draft != nil {
 		errs = append(errs, m.draft.Close())
 	}
-	if m.draftFile != nil {
-		errs = append(errs, m.draftFile.Close())
-	}
-	if m.crossed != nil {
-		errs = append(errs, m.crossed.encoder.Close())
-	}
-	errs = append(errs, m.model.Close())
-	if m.logits != nil {
-		errs = append(errs, m.logits.Close())
-	}
-	if m.tiles != nil {
-		errs = append(errs, m.tiles.Close())
-	}
-	if m.file != nil {
-		errs = append(errs, m.file.Close())
-	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, m.model.Close())...)
 }
 
 // Describe names the backend.

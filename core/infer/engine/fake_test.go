@@ -505,10 +505,10 @@ func serve(t *testing.T, options ...option) (*Engine, *fake) {
 	m := &loaded{size: f.size, model: f}
 	m.info.Width = fakeWidth
 	m.loop = newLoop(f, f.size, make([]float32, f.size.Logits*f.size.Rows), e.opt.Log)
-	m.loop.drafts.eager = f.eager
+	m.loop.drafts.Eager = f.eager
 	if d := f.draft; d != nil {
 		m.draft = d
-		m.loop.drafter = newDrafter(d, d.size.Sizes)
+		m.loop.drafts.DraftWith(d, d.size.Sizes)
 		t.Cleanup(func() {
 			if d.used != 0 || !d.closed {
 				t.Errorf("the draft model has lost %d pages; closed: %v", d.used, d.closed)

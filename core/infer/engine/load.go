@@ -6,23 +6,29 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
-	"strings"
-	"unsafe"
 
-	"edged/core/infer/engine/compute"
+	"edged/core/infer/engine/loader"
 	"edged/core/infer/engine/pace"
 	"edged/core/infer/kv/pagestore"
-	"edged/core/infer/transformer"
 	"edged/core/model/arch"
-	"edged/core/model/mmap"
-	"edged/core/model/weights"
 	"edged/core/protocol"
 	"edged/core/protocol/backend"
-	"edged/quant"
-	"edged/quant/kernel"
 )
+
+// defaultDiskTokens is where a prompt is long enough to be worth a write that perhaps nobody reads: 8 pages, which a Pi 5
+// computes in several seconds for a 1B model and reads in a tenth of one.
+const defaultDiskTokens = 256
+
+// loader is what models are opened with.
+func (e *Engine) loader() loader.Options {
+	return loader.Options{Kernels: e.opt.Kernels, Log: e.opt.Log, BufferPages: saveBuffers + 1}
+}
+
+// Plan computes the memory that Load would need, from headers only.
+func (e *Engine) Plan(_ context.Context, req backend.LoadRequest) (backend.MemoryPlan, error) {
+	return e.loader().Plan(req)
+}
 
 // Load maps and prepares a model, once in the life of an engine unless it fails.
 func (e *Engine) Load(ctx context.Context, req backend.LoadRequest, progress func(backend.LoadProgress)) (backend.ModelInfo, error) {
@@ -58,139 +64,43 @@ func (e *Engine) Load(ctx context.Context, req backend.LoadRequest, progress fun
 	return m.info, nil
 }
 
-func (e *Engine) load(ctx context.Context, req backend.LoadRequest, progress func(backend.LoadProgress)) (m *loaded, err error) {
-	stage := func(name string, done, total int64) error {
-		if progress != nil {
-			progress(backend.LoadProgress{Stage: name, Done: done, Total: total})
-		}
-		return ctx.Err()
-	}
-	if err := stage("plan", 0, 0); err != nil {
-		return nil, err
-	}
-	l, err := e.layout(req)
+// load opens a model and starts its loop.
+func (e *Engine) load(ctx context.Context, req backend.LoadRequest, progress func(backend.LoadProgress)) (*loaded, error) {
+	o, err := e.loader().Open(ctx, req, progress)
 	if err != nil {
 		return nil, err
 	}
-	if !l.plan.Fits && !req.IgnorePlan {
-		return nil, fmt.Errorf("engine: %w: %s", protocol.ErrNoMemory, figures(l.plan))
+	m := &loaded{
+		opened: o, file: o.File, info: o.Info, model: o.Compute, headEOG: o.File.EOG,
+		size: sizes{Sizes: o.Sizes, waiting: e.opt.MaxWaiting, forgets: req.NoPrefixCache, lookup: !req.NoLookup},
 	}
-	if err := stage("open", 0, l.plan.Weights); err != nil {
-		return nil, err
-	}
-	file, err := weights.Open(req.Path)
-	if err != nil {
-		return nil, fmt.Errorf("engine: %w: %w", protocol.ErrModel, err)
-	}
-	m = &loaded{file: file}
-	// Before anything else reads the file: huge pages of a file are those that are read after the advice. On a machine with
-	// two cores and AVX-512 the plain sum over a file that was cold reads 10 % faster with them.
-	_ = file.Advise(mmap.HugePage)
-	file.AdviseTables()
-	defer func() {
-		if err != nil {
-			_ = m.abandon()
-			m = nil
-		}
-	}()
-	if l.head != quant.FormatInvalid || l.linear != quant.FormatInvalid {
-		if err := stage("pack", 0, l.plan.Derived); err != nil {
-			return m, err
-		}
-		if err := l.requantize(file); err != nil {
-			return m, fmt.Errorf("engine: %w: %w", protocol.ErrModel, err)
-		}
-	}
-	hash, err := hashOf(file, req.CacheDir)
-	if err != nil {
-		return m, fmt.Errorf("engine: %w: %w", protocol.ErrModel, err)
-	}
-	if err := stage("map", 0, l.plan.Weights); err != nil {
-		return m, err
-	}
-	if m.tiles, err = e.tiles(ctx, file, &l, req, hash, stage); err != nil {
-		return m, err
-	}
-	if l.plan.Fits && m.tiles == nil { // else reading ahead would only push out what was read before
-		if err := file.Populate(func(done, total int64) error { return stage("map", done, total) }); err != nil {
-			return m, err
-		}
-	}
-	var t *transformer.Model
-	if file.Spec.Encoder != nil {
-		var encoder *transformer.Model
-		if encoder, t, err = transformer.NewPair(file, l.options); err == nil {
-			m.crossed = newCrossed(encoder, t, file.Generation)
-		}
-	} else {
-		t, err = transformer.New(file, l.options)
-	}
-	if err != nil {
-		return m, fmt.Errorf("engine: %w: %w", protocol.ErrModel, err)
-	}
-	m.model = compute.New(t)
-	if err := stage("tune", 0, 0); err != nil {
-		return m, err
-	}
-	if file.Spec.Kind == arch.Encoder {
+	t := o.Compute.Network()
+	m.loop = newLoop(m.model, m.size, o.Logits, e.opt.Log)
+	switch o.File.Spec.Kind {
+	case arch.Encoder:
 		m.encoder = t
-	} else if m.crossed != nil {
-		// Nothing is measured: threads are as the request says, or all.
-	} else if err := e.tune(ctx, t, req, hash); err != nil {
-		return m, err
-	}
-	info := t.Info()
-	m.size = sizes{
-		Sizes:   m.model.(*compute.Transformer).Sizes(l.logitRows, l.sequences),
-		waiting: e.opt.MaxWaiting, forgets: req.NoPrefixCache, lookup: !req.NoLookup,
-	}
-	logits, err := m.reserveLogits()
-	if err != nil {
-		return m, fmt.Errorf("engine: %w: %w", protocol.ErrNoMemory, err)
-	}
-	if parts := file.Towers(); len(parts) > 0 {
-		e.opt.Log.InfoContext(ctx, "the text part is served; the parts of the model that see or hear are passed over", "path", req.Path, "parts", parts)
-	}
-	if file.Drafts() {
-		e.opt.Log.InfoContext(ctx, "the model's layers that guess further tokens (multi-token prediction) are passed over", "path", req.Path)
-	}
-	for _, note := range file.Notes() {
-		e.opt.Log.WarnContext(ctx, "model files disagree", "path", req.Path, "note", note)
-	}
-	m.headEOG = file.EOG
-	m.info = backend.ModelInfo{
-		Arch: info.Arch, Name: modelName(file), Hash: hash, Format: strings.ToUpper(info.Format.String()),
-		Layers: info.Layers, Width: info.Width, VocabRows: info.VocabRows,
-		Context: info.Context, TrainContext: info.TrainContext, Parameters: info.Parameters, WeightBytes: info.WeightBytes,
-		HasTokenizer: hasTokenizer(req.Path), Plan: l.plan, Precision: precisionName(info.Precision), KVType: kvName(info.KV),
-		ThreadsDecode: info.ThreadsDecode, ThreadsPrefill: info.ThreadsPrefill,
-		Kind: file.Spec.Kind.String(), Tasks: file.Spec.Tasks(), VectorLen: file.Spec.VectorLen(),
-	}
-	if err := stage("ready", l.plan.Weights, l.plan.Weights); err != nil {
-		return m, err
-	}
-	m.loop = newLoop(m.model, m.size, logits, e.opt.Log)
-	if m.crossed != nil {
+	case arch.EncoderDecoder:
+		m.crossed = newCrossed(o.Encoder, t, o.File.Generation)
 		m.crossed.do = m.loop.do
-	}
-	if l.draft != nil {
-		if err := m.openDraft(req.DraftModel, l, t); err != nil {
-			return m, err
+	default:
+		if loader.KeepsPrefixes(req) {
+			e.openDisk(m, req, o.Hash)
 		}
 	}
-	if onDisk(req) && m.encoder == nil && m.crossed == nil {
-		e.openDisk(m, req, hash)
+	if o.Draft != nil {
+		m.draft = o.Draft
+		m.loop.drafts.DraftWith(o.Draft, o.DraftSizes)
 	}
-	m.loop.count.ThreadsDecode = info.ThreadsDecode
+	m.loop.count.ThreadsDecode = o.Info.ThreadsDecode
 	if e.opt.Limited != nil && req.ThreadsDecode == 0 {
-		m.loop.governor = pace.NewGovernor(info.ThreadsDecode, e.opt.Limited, func(n int) {
-			t.SetThreads(info.ThreadsPrefill, n)
+		m.loop.governor = pace.NewGovernor(o.Info.ThreadsDecode, e.opt.Limited, func(n int) {
+			t.SetThreads(o.Info.ThreadsPrefill, n)
 			m.loop.count.ThreadsDecode = n
 		}, e.opt.Log)
 	}
 	go m.loop.run()
 	e.opt.Log.InfoContext(ctx, "model loaded", "model", m.info.Name, "arch", m.info.Arch, "format", m.info.Format, "path", req.Path,
-		"context", m.info.Context, "kv", m.info.KVType, "kv_pages", l.options.KVPages, "prefix_cache", !req.NoPrefixCache, "tiles", m.tiles != nil, "kernels", e.opt.Kernels.Name(),
+		"context", m.info.Context, "kv", m.info.KVType, "kv_pages", o.Pages, "prefix_cache", !req.NoPrefixCache, "tiles", o.Tiled, "kernels", e.opt.Kernels.Name(),
 		"precision", string(m.info.Precision), "threads_decode", m.info.ThreadsDecode, "threads_prefill", m.info.ThreadsPrefill)
 	return m, nil
 }
@@ -224,103 +134,4 @@ func (e *Engine) pageKey(m *loaded, hash string) string {
 	text := fmt.Sprintf("%s\nbuild %q\nweights %q\nkv %q\nprecision %q\npositions %d\nspec %s\n",
 		pageFormat, e.opt.Version, hash, m.info.KVType, m.info.Precision, m.size.Page, m.file.Spec.Canonical())
 	return fmt.Sprintf("%x", sha256.Sum256([]byte(text)))
-}
-
-// openDraft maps the model that guesses; it computes in turns with t, on its threads.
-func (m *loaded) openDraft(path string, l layout, t *transformer.Model) error {
-	file, err := weights.Open(path)
-	if err != nil {
-		return fmt.Errorf("engine: draft model: %w: %w", protocol.ErrModel, err)
-	}
-	m.draftFile = file
-	o := l.draft.options
-	o.Beside = t
-	o.ThreadsDecode, o.ThreadsPrefill = t.Info().ThreadsDecode, t.Info().ThreadsPrefill
-	small, err := transformer.New(file, o)
-	if err != nil {
-		return fmt.Errorf("engine: draft model: %w: %w", protocol.ErrModel, err)
-	}
-	c := compute.New(small)
-	m.draft = c
-	m.loop.drafter = newDrafter(c, c.Sizes(0, l.sequences))
-	return nil
-}
-
-// abandon frees what a failed load has.
-func (m *loaded) abandon() error {
-	if m.model == nil {
-		if m.tiles != nil {
-			_ = m.tiles.Close() // a mapping of a file that can be made again
-		}
-		return m.file.Close()
-	}
-	return m.close()
-}
-
-// reserveLogits takes the buffer of logits off the Go heap, where it would be counted twice before the next collection.
-func (m *loaded) reserveLogits() ([]float32, error) {
-	n := m.size.Logits * m.size.Rows
-	mem, err := mmap.Anonymous(4 * n)
-	if err != nil {
-		return nil, err
-	}
-	m.logits = mem
-	return unsafe.Slice((*float32)(unsafe.Pointer(unsafe.SliceData(mem.Bytes()))), n), nil
-}
-
-func hashOf(m *weights.Model, cacheDir string) (string, error) {
-	if cacheDir == "" {
-		return m.Hash()
-	}
-	return m.HashCached(cacheDir)
-}
-
-// figures says what does not fit, and what can be done.
-func figures(p backend.MemoryPlan) string {
-	mb := func(n int64) int64 { return (n + 1<<20 - 1) >> 20 }
-	return fmt.Sprintf("the plan is %d MiB (weights %d, requantised %d, KV cache %d, scratch %d, adapters %d, draft model %d) and %d MiB are free: "+
-		"take a smaller model, a shorter context, fewer sequences or another KV type, or load it regardless",
-		mb(p.Total), mb(p.Weights), mb(p.Derived), mb(p.KV), mb(p.Scratch), mb(p.Adapters), mb(p.Draft), p.Available>>20)
-}
-
-func modelName(m *weights.Model) string {
-	if m.Name != "" {
-		return m.Name
-	}
-	base := filepath.Base(filepath.Clean(m.Path))
-	return strings.TrimSuffix(base, ".gguf")
-}
-
-// hasTokenizer reports whether tokenizer data stand beside the weights. Nearly every GGUF file holds its own; whether
-// this one does, its reader finds out.
-func hasTokenizer(path string) bool {
-	info, err := os.Stat(path)
-	if err != nil {
-		return false
-	}
-	if !info.IsDir() {
-		if strings.HasSuffix(path, ".gguf") {
-			return true
-		}
-		path = filepath.Dir(path)
-	}
-	_, err = os.Stat(filepath.Join(path, "tokenizer.json"))
-	return err == nil
-}
-
-func precisionName(p kernel.Precision) backend.Precision {
-	if p == kernel.Exact {
-		return backend.Exact
-	}
-	return backend.Fast
-}
-
-func kvName(t kernel.KVType) string {
-	switch t {
-	case kernel.KVF32:
-		return "f32"
-	case kernel.KVQ8:
-		return "q8_0"
-	}
-	return "f16"
 }

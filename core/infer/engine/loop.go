@@ -13,6 +13,7 @@ import (
 	"edged/core/infer/engine/answer"
 	"edged/core/infer/engine/compute"
 	"edged/core/infer/engine/pace"
+	"edged/core/infer/engine/speculate"
 	"edged/core/infer/kv"
 	"edged/core/infer/transformer"
 	"edged/core/protocol"
@@ -50,11 +51,11 @@ type loop struct {
 	peaks       []float32 // (size.logits, size.peaks)
 	batch       batch
 	pace        pace.Estimator
-	drafts      speculator
-	drafter     *drafter       // nil: there is no draft model
-	governor    *pace.Governor // nil: the threads stay as they are
-	prefixes    *kv.Tree       // nil: off
-	count       backend.Stats  // counters; the rest of it is filled in by publish
+	drafts      speculate.Speculator
+	drafting    []speculate.Branch // scratch
+	governor    *pace.Governor     // nil: the threads stay as they are
+	prefixes    *kv.Tree           // nil: off
+	count       backend.Stats      // counters; the rest of it is filled in by publish
 
 	disk    *disk                    // nil: nothing outlives the process
 	pins    map[string]compute.Seq   // pinned prefixes, by name
@@ -75,6 +76,7 @@ func newLoop(m compute.Model, size sizes, logits []float32, log *slog.Logger) *l
 		adapters: map[string]*adapter{},
 		pins:     map[string]compute.Seq{},
 		peaks:    make([]float32, size.Logits*size.Peaks),
+		drafts:   speculate.Speculator{Lookup: size.lookup},
 	}
 	if !size.forgets {
 		l.prefixes = kv.NewTree(m, size.Page)

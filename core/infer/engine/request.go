@@ -9,6 +9,7 @@ import (
 
 	"edged/core/infer/engine/answer"
 	"edged/core/infer/engine/compute"
+	"edged/core/infer/engine/speculate"
 	"edged/core/infer/kv/pagestore"
 	"edged/core/model/arch"
 	"edged/core/protocol"
@@ -61,7 +62,7 @@ type branch struct {
 	*answer.Choice
 	job    *job
 	seq    compute.Seq // nil: none at present
-	guess  guess
+	draft  speculate.Draft
 	served uint64 // number of the last turn that computed a next token for it
 }
 
@@ -150,7 +151,7 @@ func (b *branch) wanted(i int) bool {
 
 // drop frees what a branch has computed.
 func (b *branch) drop() {
-	b.guess.forget()
+	b.draft.Forget()
 	if b.seq != nil {
 		b.seq.Free()
 		b.seq = nil
@@ -214,13 +215,5 @@ func (j *job) pools(i int) bool {
 		return i == len(j.Req.PromptIDs)-1
 	default:
 		return true
-	}
-}
-
-// forget frees what the draft model has computed for a branch.
-func (g *guess) forget() {
-	if g.seq != nil {
-		g.seq.Free()
-		g.seq = nil
 	}
 }

@@ -67,7 +67,7 @@ func (l *loop) keep() {
 		case u.b == nil:
 			u.job.private = !l.prefixes.Keep(u.job.setOf(u.seq.Stretched()), u.seq, u.job, u.seq.Len())
 		default:
-			u.job.private = !l.prefixes.Keep(u.job.setOf(u.seq.Stretched()), u.seq, u.b, u.seq.Len()-u.b.guess.taken)
+			u.job.private = !l.prefixes.Keep(u.job.setOf(u.seq.Stretched()), u.seq, u.b, u.seq.Len()-u.b.draft.Taken)
 		}
 	}
 }
@@ -79,7 +79,7 @@ func (l *loop) retire(b *branch, n int) {
 	if l.prefixes != nil && !b.job.private {
 		n = min(n, b.History())
 		b.seq.Checkpoint()
-		if b.guess.taken > 0 || l.model.Fixed() {
+		if b.draft.Taken > 0 || l.model.Fixed() {
 			n = b.seq.Truncate(n) // of a sequence with a fixed state to its last checkpoint
 			b.job.private = !l.prefixes.Keep(b.job.setOf(b.seq.Stretched()), b.seq, b, n)
 		}
@@ -145,7 +145,7 @@ func (l *loop) pin(j *job) {
 	for _, other := range l.pins {
 		n += other.Pages()
 	}
-	if most := l.model.TotalPages() - l.pages(l.size.Context); n > most || s.Len() < full || !l.statesFor(leastStates) {
+	if most := l.model.TotalPages() - l.pages(l.size.Context); n > most || s.Len() < full || !l.statesFor(compute.MinStates) {
 		s.Free()
 		l.log.Warn("a prefix is not pinned: one whole conversation has to fit beside all that are", "request_id", j.Req.ID,
 			"tokens", len(j.Req.PromptIDs), "pages", n, "pages_left", max(most, 0))

@@ -88,7 +88,7 @@ func sameIDs(t *testing.T, path, stop string, first int32) {
 	} {
 		c.load.Path, c.load.Context, c.load.ThreadsDecode, c.load.ThreadsPrefill = path, 96, 1, 1
 		e, _ := load(t, c.load)
-		if err := e.loaded.loop.do(t.Context(), func() { e.loaded.loop.drafts.eager = c.eager }); err != nil {
+		if err := e.loaded.loop.do(t.Context(), func() { e.loaded.loop.drafts.Eager = c.eager }); err != nil {
 			t.Fatal(err)
 		}
 		for round := range c.rounds {
@@ -173,7 +173,7 @@ func TestDraftModel(t *testing.T) {
 	if info.Plan.Draft == 0 || info.Plan.Total != info.Plan.Weights+info.Plan.Derived+info.Plan.KV+info.Plan.Scratch+info.Plan.Adapters+info.Plan.Draft {
 		t.Errorf("%+v", info.Plan)
 	}
-	if err := e.loaded.loop.do(t.Context(), func() { e.loaded.loop.drafts.eager = true }); err != nil {
+	if err := e.loaded.loop.do(t.Context(), func() { e.loaded.loop.drafts.Eager = true }); err != nil {
 		t.Fatal(err)
 	}
 	for i := range 3 {

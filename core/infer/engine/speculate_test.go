@@ -13,7 +13,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"edged/core/infer/engine/answer"
 	"edged/core/infer/engine/compute"
 	"edged/core/protocol/backend"
 )
@@ -30,72 +29,6 @@ func withThrift(f *fake) { f.size.lookup = true }
 func withDraft(pages int) option {
 	return func(f *fake) {
 		f.draft = &fake{t: f.t, total: pages, habits: f.habits, salt: 99, size: sizes{Sizes: compute.Sizes{Rows: fakeRows, Context: 200, Page: 8, Batch: 16, Sequences: 4}}}
-	}
-}
-
-func TestLookup(t *testing.T) {
-	for _, c := range []struct {
-		name        string
-		prompt, ids []int32
-		n           int
-		want        []int32
-		match       int
-	}{
-		{"nothing", nil, nil, 4, nil, 0},
-		{"too short", []int32{1, 1}, nil, 4, nil, 0},
-		{"no repeat", []int32{1, 2, 3, 4}, []int32{5, 6}, 4, nil, 0},
-		{"one token is no match", []int32{1, 2, 3, 9, 2}, nil, 4, nil, 0},
-		{"prompt alone", []int32{1, 2, 3, 4, 1, 2}, nil, 2, []int32{3, 4}, 2},
-		{"across", []int32{1, 2, 3, 4, 5}, []int32{9, 2, 3}, 3, []int32{4, 5, 9}, 2},
-		{"the longest", []int32{1, 2, 3, 7, 0, 2, 3, 8, 0}, []int32{1, 2, 3}, 1, []int32{7}, 3},
-		{"the latest of equals", []int32{2, 3, 7, 9, 2, 3, 8, 0}, []int32{2, 3}, 1, []int32{8}, 2},
-		{"over the border", []int32{4, 5}, []int32{6, 0, 4, 5}, 2, []int32{6, 0}, 2},
-		{"in the answer", []int32{0}, []int32{4, 5, 6, 4, 5}, 9, []int32{6, 4, 5, 6, 4, 5, 6, 4, 5}, 2},
-		{"a run", []int32{7, 7, 7}, nil, 3, []int32{7, 7, 7}, 2},
-		{"at the beginning", []int32{5, 6, 1, 0, 5, 6}, nil, 1, []int32{1}, 2},
-		{"none wanted", []int32{5, 6, 1, 0, 5, 6}, nil, 0, nil, 0},
-	} {
-		got, match := lookup(nil, c.prompt, c.ids, c.n)
-		if !slices.Equal(got, c.want) || match != c.match {
-			t.Errorf("%s: %v after %d, want %v after %d", c.name, got, match, c.want, c.match)
-		}
-	}
-}
-
-// TestLookupAtRandom compares with the definition.
-func TestLookupAtRandom(t *testing.T) {
-	rng := rand.New(rand.NewPCG(1, 2))
-	found := 0
-	for range 3000 {
-		all := make([]int32, 3+rng.IntN(60))
-		for i := range all {
-			all[i] = rng.Int32N(4)
-		}
-		split, n := rng.IntN(len(all)+1), 1+rng.IntN(8)
-		best, where := 0, -1
-		for i := len(all) - 2; i > 0; i-- {
-			k := 0
-			for k < maxMatch && k <= i && all[i-k] == all[len(all)-1-k] {
-				k++
-			}
-			if k >= minMatch && k > best {
-				best, where = k, i
-			}
-		}
-		long := slices.Clone(all)
-		for k := 0; where >= 0 && k < n; k++ {
-			long = append(long, long[where+1+k])
-		}
-		got, match := lookup(nil, all[:split], all[split:], n)
-		if match != best || !slices.Equal(got, long[len(all):]) && where >= 0 {
-			t.Fatalf("%v split at %d: %v after %d, want %v after %d", all, split, got, match, long[len(all):], best)
-		}
-		if where >= 0 {
-			found++
-		}
-	}
-	if found < 1000 {
-		t.Errorf("only %d histories had a match", found)
 	}
 }
 
@@ -241,87 +174,6 @@ func TestGuessesAtRandom(t *testing.T) {
 	}
 	wg.Wait()
 	waitFor(t, "all pages back", func() bool { st, err := e.Stats(t.Context()); return err == nil && st.KVPagesUsed == 0 })
-}
-
-// run computes turns until a job has ended.
-func (l *loop) runOut(t *testing.T, j *job, turn func(rows, prefill int) time.Duration) time.Duration {
-	t.Helper()
-	l.submit(j)
-	total := time.Duration(0)
-	for !j.done() {
-		l.admit()
-		if !l.form() {
-			t.Fatal("nothing to do")
-		}
-		pace := l.pace
-		l.turn()
-		l.pace = pace
-		took := turn(len(l.batch.rows)-l.batch.prefill, l.batch.prefill)
-		l.pace.Observe(len(l.batch.rows)-l.batch.prefill, l.batch.prefill, took)
-		total += took
-	}
-	return total
-}
-
-// TestGuessesPay gives turns lengths of their own, and texts that quote their prompt, or do not, or do so by chance: what is
-// guessed never costs more than the bound, and pays where it can.
-func TestGuessesPay(t *testing.T) {
-	v, err := answer.NewVocabulary(fakeVocabulary(), fakeRows, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	random := func(n, values int, salt uint64) []int32 {
-		out := make([]int32, n)
-		for i := range out {
-			out[i] = int32(mix(salt*1e6+uint64(i)) % uint64(values))
-		}
-		return out
-	}
-	document := random(1200, 90, 1)
-	for _, c := range []struct {
-		name         string
-		prompt, text []int32
-		Row          time.Duration // beyond the first one, which takes 10 ms
-		least, most  float64       // speed against no guesses
-	}{
-		{"quotes", document, document[100:900], 1500 * time.Microsecond, 2, 17},
-		{"quotes where rows are dear", document, document[100:900], 11 * time.Millisecond, 0.97, 1.05},
-		{"quotes in pieces", document, slices.Concat(document[100:140], random(20, 90, 2), document[300:340], random(20, 90, 3), document[500:560]), 1500 * time.Microsecond, 1.3, 17},
-		{"free", document, random(800, 90, 4), 1500 * time.Microsecond, 0.97, 1.1},
-		{"free, few words", random(1200, 6, 5), random(800, 6, 6), 1500 * time.Microsecond, 0.97, 2},
-		{"free, few words, rows are dear", random(1200, 6, 5), random(800, 6, 6), 6 * time.Millisecond, 0.97, 2},
-		{"quotes first", document, slices.Concat(document[100:200], random(700, 6, 7)), 3 * time.Millisecond, 1, 17},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			spent := [2]time.Duration{}
-			for i := range spent {
-				f := &fake{t: t, total: 1000, size: sizes{Sizes: compute.Sizes{Rows: fakeRows, Context: 4096, Page: 32, Batch: 128, Logits: 27, Sequences: 8}, waiting: 8, lookup: i == 1}}
-				l := newLoop(f, f.size, make([]float32, f.size.Logits*f.size.Rows), New(Options{}).opt.Log)
-				j, err := newJob(t.Context(), backend.Request{PromptIDs: c.prompt, ForcedIDs: c.text, MaxTokens: len(c.text), IgnoreEOS: true}, v, f.size)
-				if err != nil {
-					t.Fatal(err)
-				}
-				spent[i] = l.runOut(t, j, func(rows, prefill int) time.Duration {
-					if prefill > 0 {
-						return time.Duration(prefill) * time.Millisecond
-					}
-					return 10*time.Millisecond + time.Duration(rows-1)*c.Row
-				}) - time.Duration(len(c.prompt))*time.Millisecond
-				if i == 1 {
-					t.Logf("%d guesses, %d right", j.drafted, j.accepted)
-				}
-				if !slices.Equal(j.branches[0].IDs, c.text) {
-					t.Error("the text is another one")
-				}
-				l.prefixes.Clear()
-			}
-			speed := float64(spent[0]) / float64(spent[1])
-			t.Logf("%.2f × as fast", speed)
-			if speed < c.least || speed > c.most {
-				t.Errorf("%.3f × as fast, want %v to %v", speed, c.least, c.most)
-			}
-		})
-	}
 }
 
 // TestDraftsAreBounded: a draft never has more rows than the answer has tokens left, nor than the batch has logits.

@@ -109,7 +109,7 @@ func stateFamily(t *testing.T, path string) {
 	warm.NoPrefixCache, warm.NoLookup = false, false
 	warm.CacheDir, warm.PrefixDiskBytes, warm.PrefixDiskDaily, warm.PrefixDiskTokens = dir, 1<<28, 1<<28, 32
 	e, _ = load(t, warm)
-	within(e, func(l *loop) { l.drafts.eager = true })
+	within(e, func(l *loop) { l.drafts.Eager = true })
 	run(e, "filling the cache")
 	run(e, "from memory")
 	if st := statsOf(t, e); st.PrefixTokens < 149+149+96 {

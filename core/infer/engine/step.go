@@ -17,7 +17,7 @@ func (l *loop) take(w want) {
 		return // its job has failed, or an earlier row of this turn ended it
 	case w.pos >= b.History() || b.Token(w.pos) != w.id:
 		return // the row was computed for a token that was not drawn
-	case b.guess.taken > 0 && w.pos >= b.guess.at+b.guessed():
+	case b.draft.Taken > 0 && w.pos >= b.draft.At+b.draft.Accepted(b.Choice):
 		return // likewise one before it: what a grammar has decided behind that may be what was guessed
 	}
 	index := w.pos + 1 - len(j.Req.PromptIDs)
@@ -56,7 +56,7 @@ func (l *loop) take(w want) {
 	if j.watch {
 		j.times = append(j.times, time.Now())
 	}
-	b.guess.observe(w.pos+1, id)
+	b.draft.Observe(w.pos+1, id)
 	n, err := l.drawer.Take(b.Choice, id, w.logits, norm)
 	if err != nil {
 		l.fail(j, err)

@@ -54,7 +54,7 @@ func TestAcrossTheBorder(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			c.load.Path, c.load.Context, c.load.Precision = path, context, backend.Exact
 			e, _ := load(t, c.load)
-			if err := e.loaded.loop.do(t.Context(), func() { e.loaded.loop.drafts.eager = c.eager }); err != nil {
+			if err := e.loaded.loop.do(t.Context(), func() { e.loaded.loop.drafts.Eager = c.eager }); err != nil {
 				t.Fatal(err)
 			}
 			crossed := false

@@ -115,7 +115,7 @@ func New(ctx context.Context, req backend.Request, v *Vocabulary, rows, context 
 		if err != nil {
 			return nil, fmt.Errorf("engine: %w: %w", protocol.ErrInvalid, err)
 		}
-		a.Choices = append(a.Choices, &Choice{of: a, Index: i, text: t})
+		a.Choices = append(a.Choices, &Choice{Of: a, Index: i, text: t})
 	}
 	if req.Grammar != "" {
 		if err := a.constrain(ctx); err != nil {
@@ -144,7 +144,7 @@ func New(ctx context.Context, req backend.Request, v *Vocabulary, rows, context 
 // without ids, a prompt whose hidden states are wanted.
 func NewKnown(req backend.Request, ids []int32) *Answers {
 	a := &Answers{Req: req, Times: Times{Arrived: time.Now()}}
-	c := &Choice{of: a, IDs: ids}
+	c := &Choice{Of: a, IDs: ids}
 	if req.Logprobs {
 		c.Logprobs = make([]backend.TokenLogprob, 0, len(ids))
 	}

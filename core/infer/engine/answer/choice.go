@@ -24,7 +24,7 @@ type Choice struct {
 	Ender    *int32                 // of an encoder-decoder: the id that ended it
 	Score    *float32               // of a beam search
 
-	of *Answers
+	Of *Answers
 	// Of each id: where its text begins, and how much text was certain once it was written.
 	begins, certain []int
 	text            *text.Stream     // nil: the ids are known, see NewKnown
@@ -55,13 +55,13 @@ func (c *Choice) replay(ids []int32) error {
 // that of a token which the grammar does not allow.
 func (c *Choice) Accept(id int32) error {
 	if c.matcher != nil {
-		if err := c.matcher.Advance(id, c.of.Vocab.Written(id)); err != nil {
+		if err := c.matcher.Advance(id, c.Of.Vocab.Written(id)); err != nil {
 			return grammarError(err)
 		}
 	}
 	c.IDs = append(c.IDs, id)
 	c.begins = append(c.begins, c.text.Len())
-	stopped := c.text.Write(c.of.piece(id))
+	stopped := c.text.Write(c.Of.piece(id))
 	c.certain = append(c.certain, c.text.Certain())
 	switch {
 	case stopped: // ids whose text is cut away are no part of the answer
@@ -70,19 +70,19 @@ func (c *Choice) Accept(id int32) error {
 		}
 		c.Logprobs = c.Logprobs[:min(len(c.IDs), len(c.Logprobs))]
 		c.End(backend.FinishStop)
-	case c.matcher != nil && c.matcher.Ended() && c.of.lazy == nil:
+	case c.matcher != nil && c.matcher.Ended() && c.Of.lazy == nil:
 		c.End(backend.FinishStop)
-	case len(c.IDs) >= c.of.Limit:
+	case len(c.IDs) >= c.Of.Limit:
 		c.End(backend.FinishLength)
 	case c.thought != nil:
 		thinks := c.thinking()
 		if err := c.followThought(id); err != nil {
 			return err
 		}
-		if c.of.lazy != nil && !thinks && !c.thinking() { // what a thought says of calls is no call
+		if c.Of.lazy != nil && !thinks && !c.thinking() { // what a thought says of calls is no call
 			c.watchTrigger(id)
 		}
-	case c.of.lazy != nil:
+	case c.Of.lazy != nil:
 		c.watchTrigger(id)
 	}
 	return nil
@@ -118,7 +118,7 @@ func (c *Choice) Release() (backend.Event, bool) {
 	}
 	from := c.released
 	c.released = n
-	if !c.of.Req.Stream || c.of.Best {
+	if !c.Of.Req.Stream || c.Of.Best {
 		return backend.Event{}, false
 	}
 	ev := backend.Event{Index: c.Index, IDs: slices.Clone(c.IDs[from:n])}
@@ -127,21 +127,21 @@ func (c *Choice) Release() (backend.Event, bool) {
 	} else {
 		ev.Text = c.text.DeltaTo(c.certainAt(n))
 	}
-	if c.of.Req.Logprobs {
+	if c.Of.Req.Logprobs {
 		ev.Logprobs = slices.Clone(c.Logprobs[from:n])
 	}
 	return ev, len(ev.IDs) > 0 || ev.Text != ""
 }
 
 // History is the number of tokens of prompt and answer.
-func (c *Choice) History() int { return len(c.of.Req.PromptIDs) + len(c.IDs) }
+func (c *Choice) History() int { return len(c.Of.Req.PromptIDs) + len(c.IDs) }
 
 // Token is one of them.
 func (c *Choice) Token(i int) int32 {
-	if p := c.of.Req.PromptIDs; i < len(p) {
+	if p := c.Of.Req.PromptIDs; i < len(p) {
 		return p[i]
 	}
-	return c.IDs[i-len(c.of.Req.PromptIDs)]
+	return c.IDs[i-len(c.Of.Req.PromptIDs)]
 }
 
 // Constrained reports whether a grammar masks the next token.
@@ -152,7 +152,7 @@ func (c *Choice) Possible(ids []int32) int {
 	if c.matcher == nil {
 		return len(ids)
 	}
-	return c.matcher.Follow(ids, c.of.Vocab.Written)
+	return c.matcher.Follow(ids, c.Of.Vocab.Written)
 }
 
 // Drawer draws tokens. It holds scratch, which the choices of all requests share; it belongs to one goroutine.
@@ -164,7 +164,7 @@ type Drawer struct {
 // Draw chooses the token of step index from its logits: the forced one, where there is one, or by the request's settings. peaks are
 // those of the logits, see sample.Peaks; nil: not known. Errors are those of sample.Sampler.Next and of the grammar.
 func (d *Drawer) Draw(c *Choice, logits, peaks []float32, index int) (int32, error) {
-	a := c.of
+	a := c.Of
 	if index < len(a.Req.ForcedIDs) {
 		return a.Req.ForcedIDs[index], nil
 	}
@@ -187,7 +187,7 @@ func (d *Drawer) Draw(c *Choice, logits, peaks []float32, index int) (int32, err
 
 // Norm is the logarithm of the sum of exponentials of logits where the request asks for log-probabilities or ranks by them, else 0.
 func (c *Choice) Norm(logits []float32) (float64, error) {
-	if !c.of.Req.Logprobs && !c.of.Best {
+	if !c.Of.Req.Logprobs && !c.Of.Best {
 		return 0, nil
 	}
 	return sample.LogNorm(logits)
@@ -196,7 +196,7 @@ func (c *Choice) Norm(logits []float32) (float64, error) {
 // Take appends a token that was drawn from logits of that norm, or ends the answer with it, and takes what grammar and thought decide
 // behind it, of which it returns the number.
 func (d *Drawer) Take(c *Choice, id int32, logits []float32, norm float64) (decided int, err error) {
-	a := c.of
+	a := c.Of
 	if a.Times.First.IsZero() {
 		a.Times.First = time.Now()
 	}
@@ -221,7 +221,7 @@ func (d *Drawer) Take(c *Choice, id int32, logits []float32, norm float64) (deci
 
 // AddLogprob appends the log-probability of a token, with as many alternatives as the request asks for.
 func (d *Drawer) AddLogprob(c *Choice, id int32, logits []float32, norm float64) {
-	a := c.of
+	a := c.Of
 	out := backend.TokenLogprob{ID: id, Logprob: sample.Logprob(logits[id], norm)}
 	if n := a.Req.TopLogprobs; n > 0 {
 		d.top = d.sampler.Top(d.top[:0], logits, a.Vocab.limit, n, norm)
@@ -259,13 +259,13 @@ func (c *Choice) acceptDecided() (int, error) {
 		switch {
 		case err != nil:
 			return n, grammarError(err)
-		case st.None && c.of.lazy != nil:
+		case st.None && c.Of.lazy != nil:
 			c.matcher = nil
 			return n, nil
 		case st.None:
 			c.End("stop")
 			return n, nil
-		case st.Only < 0 || c.of.Req.Logprobs || c.of.Best:
+		case st.Only < 0 || c.Of.Req.Logprobs || c.Of.Best:
 			return n, nil
 		}
 		c.Steps++

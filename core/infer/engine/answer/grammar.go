@@ -152,7 +152,7 @@ func (a *Answers) piece(id int32) []byte {
 // complete, the text is free again. The trigger may end within a token: the rest of it is the beginning of the constrained text. A
 // grammar that this rest contradicts, or that does not fit into the tokens that are left, is not started.
 func (c *Choice) watchTrigger(id int32) {
-	v, mark := c.of.Vocab, c.of.lazy.After()
+	v, mark := c.Of.Vocab, c.Of.lazy.After()
 	switch {
 	case c.matcher != nil:
 		if c.matcher.Ended() {
@@ -173,7 +173,7 @@ func (c *Choice) watchTrigger(id int32) {
 			return
 		}
 		c.tail = c.tail[i+len(mark):]
-		m, err := c.of.lazy.Start(c.of.Limit - len(c.IDs))
+		m, err := c.Of.lazy.Start(c.Of.Limit - len(c.IDs))
 		if err == nil && m.Skip(c.tail) == nil && !m.Ended() {
 			c.matcher, c.tail = m, nil
 			return
@@ -187,16 +187,16 @@ func (c *Choice) grammarMask() (allowed sample.Mask, only int32, err error) {
 	if err != nil {
 		return nil, -1, grammarError(err)
 	}
-	if st.Ends && !c.of.Req.IgnoreEOS {
-		for _, id := range c.of.Vocab.eog {
-			if int(id) < c.of.Vocab.limit {
+	if st.Ends && !c.Of.Req.IgnoreEOS {
+		for _, id := range c.Of.Vocab.eog {
+			if int(id) < c.Of.Vocab.limit {
 				st.Mask[id>>6] |= 1 << (id & 63)
 			}
 		}
 	}
 	if st.Ends {
-		for _, id := range c.of.Req.StopIDs {
-			if int(id) < c.of.Vocab.limit && id >= 0 && len(c.of.Vocab.piece(id)) == 0 {
+		for _, id := range c.Of.Req.StopIDs {
+			if int(id) < c.Of.Vocab.limit && id >= 0 && len(c.Of.Vocab.piece(id)) == 0 {
 				st.Mask[id>>6] |= 1 << (id & 63)
 			}
 		}

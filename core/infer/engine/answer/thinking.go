@@ -202,12 +202,12 @@ func (h *thought) write(piece []byte) {
 
 // followThought takes a token that was accepted, and starts the grammar of the answer where the last thought ended with it.
 func (c *Choice) followThought(id int32) error {
-	over := c.thought.follow(id, c.of.Vocab.raw(id))
-	if !over || c.of.afterThinking == nil || c.matcher != nil {
+	over := c.thought.follow(id, c.Of.Vocab.raw(id))
+	if !over || c.Of.afterThinking == nil || c.matcher != nil {
 		return nil
 	}
 	var err error
-	if c.matcher, err = c.of.afterThinking.Start(c.of.Limit - len(c.IDs)); err != nil {
+	if c.matcher, err = c.Of.afterThinking.Start(c.Of.Limit - len(c.IDs)); err != nil {
 		return grammarError(err)
 	}
 	return nil
@@ -216,7 +216,7 @@ func (c *Choice) followThought(id int32) error {
 // thoughtMask is what may be drawn here; nil: everything. A thought that must not begin is kept from it where its mark would be
 // complete. Where an answer with a form is to follow, nothing but blanks comes with the mark that ends a thought.
 func (c *Choice) thoughtMask() sample.Mask {
-	h, v := c.thought, c.of.Vocab
+	h, v := c.thought, c.Of.Vocab
 	switch {
 	case h == nil:
 		return nil

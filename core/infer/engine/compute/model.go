@@ -79,6 +79,9 @@ type Sizes struct {
 	Sequences int // that compute at once; a request that has more runs alone
 }
 
+// MinStates is how many fixed states a pool has at least, where the model has them at all.
+const MinStates = 4
+
 // Row is one row of a batch: a token that is appended to a sequence, and what is wanted of the state behind it.
 type Row struct {
 	Seq      Seq

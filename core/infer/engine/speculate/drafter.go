@@ -1,4 +1,4 @@
-package engine
+package speculate
 
 import (
 	"time"
@@ -19,8 +19,8 @@ type drafter struct {
 	logits  []float32 // (size.sequences, size.rows)
 	sampler sample.Sampler
 	rows    []compute.Row
-	ready   []*branch // that take part in the current step
-	next    []*branch
+	ready   []*Branch // that take part in the current step
+	next    []*Branch
 	ids     []int32       // scratch: an answer with what is guessed
 	step    time.Duration // that guesses one token; 0: not known yet
 }
@@ -32,9 +32,9 @@ const (
 	maxModelDraft = 8
 )
 
-// newDrafter guesses with a model of that size.
-func newDrafter(m compute.Model, size compute.Sizes) *drafter {
-	return &drafter{model: m, size: size, logits: make([]float32, size.Sequences*size.Rows)}
+// DraftWith has a model of those sizes guess, where nothing is repeated.
+func (s *Speculator) DraftWith(m compute.Model, size compute.Sizes) {
+	s.drafter = &drafter{model: m, size: size, logits: make([]float32, size.Sequences*size.Rows)}
 }
 
 // worth is how many tokens the branches are to be given, so that the most come out for the time: rows are in the turn anyway.
@@ -55,7 +55,7 @@ func (d *drafter) worth(p *pace.Estimator, rows, branches int, usual time.Durati
 }
 
 // guess appends up to n guesses to those of each branch.
-func (d *drafter) guess(list []*branch, n int) {
+func (d *drafter) guess(list []*Branch, n int) {
 	began := time.Now()
 	d.ready = d.ready[:0]
 	d.rows = d.rows[:0]
@@ -68,7 +68,7 @@ func (d *drafter) guess(list []*branch, n int) {
 	for i := 0; len(d.rows) > 0; i++ {
 		if err := d.model.Forward(d.rows); err != nil {
 			for _, b := range list {
-				b.guess.forget()
+				b.Draft.Forget()
 			}
 			break
 		}
@@ -84,12 +84,12 @@ func (d *drafter) guess(list []*branch, n int) {
 		}
 		d.ready, d.next = d.next, d.ready
 		for k, b := range d.ready {
-			g := &b.guess
+			g := b.Draft
 			if g.seq.Len() >= d.size.Context {
 				d.rows = d.rows[:0]
 				break
 			}
-			d.rows = append(d.rows, compute.Row{Seq: g.seq, Token: g.ids[len(g.ids)-1], Logits: d.logits[k*d.size.Rows : (k+1)*d.size.Rows]})
+			d.rows = append(d.rows, compute.Row{Seq: g.seq, Token: g.IDs[len(g.IDs)-1], Logits: d.logits[k*d.size.Rows : (k+1)*d.size.Rows]})
 		}
 	}
 	clear(d.rows) // no sequence is kept alive by scratch
@@ -99,13 +99,13 @@ func (d *drafter) guess(list []*branch, n int) {
 
 // read adds what the branch's sequence lacks of the history to the batch, as much as fits, and reports whether that is all of
 // it, so that the last row's logits tell the next token.
-func (d *drafter) read(b *branch) bool {
-	g := &b.guess
+func (d *drafter) read(b *Branch) bool {
+	g := b.Draft
 	if g.seq == nil {
 		g.seq = d.model.NewSeq()
 	}
 	// Virtual tokens of soft prompts are none of its own: its positions begin behind them.
-	virtual := b.job.Virtual
+	virtual := b.Of.Virtual
 	to := b.History() - virtual
 	if to > d.size.Context || len(d.ready) == d.size.Sequences {
 		return false
@@ -123,9 +123,9 @@ func (d *drafter) read(b *branch) bool {
 }
 
 // draw adds a guess to those of a branch; false: nothing follows it.
-func (d *drafter) draw(b *branch, logits []float32) bool {
-	g, j := &b.guess, b.job
-	d.ids = append(append(d.ids[:0], b.IDs...), g.ids...)
+func (d *drafter) draw(b *Branch, logits []float32) bool {
+	g, j := b.Draft, b.Of
+	d.ids = append(append(d.ids[:0], b.IDs...), g.IDs...)
 	id, err := d.sampler.Next(&sample.Step{
 		Logits: logits, Limit: min(j.Vocab.Limit(), d.size.Rows), Params: &j.Params,
 		Prompt: j.Req.PromptIDs[j.Virtual:], Generated: d.ids, Choice: b.Index, Index: len(d.ids),
@@ -133,7 +133,7 @@ func (d *drafter) draw(b *branch, logits []float32) bool {
 	if err != nil || !j.Req.IgnoreEOS && j.Vocab.IsEOG(id) {
 		return false
 	}
-	g.ids = append(g.ids, id)
+	g.IDs = append(g.IDs, id)
 	g.match = modelMatch
 	return true
 }

@@ -1,6 +1,7 @@
-package engine
+package loader
 
 import (
+	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -19,16 +20,15 @@ func TestTune(t *testing.T) {
 	cache := t.TempDir()
 	load := func(req backend.LoadRequest) backend.ModelInfo {
 		t.Helper()
-		e := New(Options{Name: "test", Kernels: kernel.Portable{}})
 		req.Path, req.CacheDir, req.Context, req.MaxSequences = filepath.Join(oracle.Repo(t), "demo", "hf-nf4"), cache, 64, 1
-		info, err := e.Load(t.Context(), req, nil)
+		m, err := Options{Kernels: kernel.Portable{}, Log: slog.New(slog.DiscardHandler)}.Open(t.Context(), req, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := e.Close(); err != nil {
+		if err := m.Close(); err != nil {
 			t.Error(err)
 		}
-		return info
+		return m.Info
 	}
 	files := func() []string {
 		t.Helper()

@@ -1,10 +1,10 @@
-package engine
+package loader
 
 import (
-	"context"
 	"errors"
 	"fmt"
 
+	"edged/core/infer/engine/compute"
 	"edged/core/infer/engine/pace"
 	"edged/core/infer/kv"
 	"edged/core/infer/transformer"
@@ -20,9 +20,6 @@ const (
 	defaultSequences = 8
 	maxSequences     = 256
 	defaultContext   = 4096
-	// defaultDiskTokens is where a prompt is long enough to be worth a write that perhaps nobody reads: 8 pages, which a Pi 5
-	// computes in several seconds for a 1B model and reads in a tenth of one.
-	defaultDiskTokens = 256
 	// batchRows is the number of rows of one turn. A Pi 4 computes 128 prompt rows of a 1B model in about four seconds, so
 	// there pace takes fewer; on a desktop more bring nothing.
 	batchRows = 128
@@ -46,6 +43,8 @@ type layout struct {
 	logitRows int
 	plan      backend.MemoryPlan
 	draft     *draftLayout // nil: there is no draft model
+
+	bufferPages int // see Options
 }
 
 // draftLayout is what the model that guesses comes to.
@@ -55,19 +54,19 @@ type draftLayout struct {
 	bytes   int64
 }
 
-// Plan computes the memory that Load would need, from headers only.
-func (e *Engine) Plan(_ context.Context, req backend.LoadRequest) (backend.MemoryPlan, error) {
-	l, err := e.layout(req)
+// Plan computes the memory that Open would need, from headers only.
+func (o Options) Plan(req backend.LoadRequest) (backend.MemoryPlan, error) {
+	l, err := o.layout(req)
 	return l.plan, err
 }
 
 // layout resolves a request's defaults and sizes everything, from the model's headers.
-func (e *Engine) layout(req backend.LoadRequest) (layout, error) {
+func (o Options) layout(req backend.LoadRequest) (layout, error) {
 	l, err := resolve(req)
 	if err != nil {
 		return l, fmt.Errorf("engine: %w: %w", protocol.ErrInvalid, err)
 	}
-	l.options.Kernels = e.opt.Kernels
+	l.options.Kernels, l.bufferPages = o.Kernels, o.BufferPages
 	m, err := weights.OpenHeaders(req.Path)
 	if err != nil {
 		return l, fmt.Errorf("engine: %w: %w", protocol.ErrModel, err)
@@ -206,8 +205,8 @@ func (l *layout) measure(f weights.Figures, spec *arch.Spec, req backend.LoadReq
 	// The sampler holds up to 48 bytes for every token of the vocabulary while it looks for a nucleus.
 	p.Scratch = scratch + int64(l.logitRows)*rowBytes + 48*int64(spec.Vocab)
 
-	if onDisk(req) {
-		p.Scratch += diskBytes(page)
+	if KeepsPrefixes(req) {
+		p.Scratch += int64(l.bufferPages) * page
 	}
 
 	one := (int64(o.Context) + kernel.BlockPositions - 1) / kernel.BlockPositions
@@ -241,15 +240,12 @@ func (l *layout) measure(f weights.Figures, spec *arch.Spec, req backend.LoadReq
 func (l *layout) states(bytes int64) int {
 	n := 2*l.sequences + 2 + maxCheckpoints
 	if room := l.plan.Available - l.plan.Weights - l.plan.Derived - l.plan.Scratch - l.plan.Adapters; l.plan.Available > 0 {
-		n = min(n, max(leastStates, int(min(room/4/bytes, int64(n)))))
+		n = min(n, max(compute.MinStates, int(min(room/4/bytes, int64(n)))))
 	}
 	return n
 }
 
-const (
-	maxCheckpoints = 32
-	leastStates    = 4
-)
+const maxCheckpoints = 32
 
 // draftRows is the number of rows of one turn of the draft model: what it reads of a prompt at a time is a wait for everybody.
 const draftRows = 64
@@ -296,7 +292,7 @@ func (l *layout) measureDraft(spec *arch.Spec, req backend.LoadRequest) error {
 
 var errKV = errors.New("the KV pool is too small")
 
-// onDisk reports whether a request wants prefixes kept on disk.
-func onDisk(req backend.LoadRequest) bool {
+// KeepsPrefixes reports whether a request wants prefixes kept on disk.
+func KeepsPrefixes(req backend.LoadRequest) bool {
 	return req.PrefixDiskBytes > 0 && req.CacheDir != "" && !req.NoPrefixCache
 }

@@ -1,6 +1,7 @@
-package engine
+package loader
 
 import (
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -29,15 +30,16 @@ func TestTiles(t *testing.T) {
 	cache := t.TempDir()
 	load := func(req backend.LoadRequest) (stages []string, tiles bool) {
 		t.Helper()
-		e := New(Options{Name: "test", Kernels: tilesOf{rows: 8}})
+		o := Options{Kernels: tilesOf{rows: 8}, Log: slog.New(slog.DiscardHandler)}
 		req.Path, req.Context, req.MaxSequences, req.ThreadsPrefill, req.ThreadsDecode = filepath.Join(oracle.Repo(t), "demo", "hf-nf4"), 64, 1, 1, 1
-		if _, err := e.Load(t.Context(), req, func(p backend.LoadProgress) { stages = append(stages, p.Stage) }); err != nil {
+		m, err := o.Open(t.Context(), req, func(p backend.LoadProgress) { stages = append(stages, p.Stage) })
+		if err != nil {
 			t.Fatal(err)
 		}
-		for _, w := range e.loaded.file.Products() {
+		for _, w := range m.File.Products() {
 			tiles = tiles || w.Tile.Rows > 0
 		}
-		if err := e.Close(); err != nil {
+		if err := m.Close(); err != nil {
 			t.Error(err)
 		}
 		return slices.Compact(stages), tiles

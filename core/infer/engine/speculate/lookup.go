@@ -1,4 +1,4 @@
-package engine
+package speculate
 
 // Bounds of a prompt lookup.
 const (
@@ -13,7 +13,7 @@ const (
 // ids to dst and returns the length of the match; 0: there is none.
 //
 // It looks at every token of the history, every time: 4,000 take 2 µs, a thousandth of what a token of a small model takes
-// to compute, and there is no index to keep for a branch that forks, is set aside or starts anew.
+// to compute, and there is no index to keep for a branch that forks, is preempted or starts anew.
 func lookup(dst, prompt, ids []int32, n int) ([]int32, int) {
 	total := len(prompt) + len(ids)
 	if total < minMatch+1 || n <= 0 {

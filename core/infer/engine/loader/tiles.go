@@ -1,4 +1,4 @@
-package engine
+package loader
 
 import (
 	"context"
@@ -22,8 +22,8 @@ type tiler interface {
 // tiles gives the matrices of a model their tiles, from the cache directory, where they are written at the first load. It
 // returns nil where there are none: the answers are the same without, and a full disk or a damaged file is no reason not to
 // serve. Only an error of stage is one.
-func (e *Engine) tiles(ctx context.Context, m *weights.Model, l *layout, req backend.LoadRequest, hash string, stage func(name string, done, total int64) error) (*tile.File, error) {
-	k, ok := e.opt.Kernels.(tiler)
+func (o Options) tiles(ctx context.Context, m *weights.Model, l *layout, req backend.LoadRequest, hash string, stage func(name string, done, total int64) error) (*tile.File, error) {
+	k, ok := o.Kernels.(tiler)
 	if !ok || !k.WantsTiles() || req.NoTiles || req.CacheDir == "" || l.options.Precision != kernel.Fast {
 		return nil, nil
 	}
@@ -35,7 +35,7 @@ func (e *Engine) tiles(ctx context.Context, m *weights.Model, l *layout, req bac
 		return nil, nil
 	}
 	if p := &l.plan; p.Available > 0 && p.Total+set.Bytes() > p.Available {
-		e.opt.Log.InfoContext(ctx, "no room in memory for tiles beside the model", "tiles_bytes", set.Bytes(), "plan_bytes", p.Total, "available_bytes", p.Available)
+		o.Log.InfoContext(ctx, "no room in memory for tiles beside the model", "tiles_bytes", set.Bytes(), "plan_bytes", p.Total, "available_bytes", p.Available)
 		return nil, nil
 	}
 	dir := filepath.Join(req.CacheDir, "tiles")
@@ -45,7 +45,7 @@ func (e *Engine) tiles(ctx context.Context, m *weights.Model, l *layout, req bac
 	f, err := tile.Open(dir, &set, read)
 	if err != nil && ended == nil {
 		if !errors.Is(err, os.ErrNotExist) {
-			e.opt.Log.WarnContext(ctx, "tiles are made anew", "err", err)
+			o.Log.WarnContext(ctx, "tiles are made anew", "err", err)
 		}
 		if err = tile.Build(ctx, dir, &set, write); err == nil {
 			f, err = tile.Open(dir, &set, read)
@@ -55,7 +55,7 @@ func (e *Engine) tiles(ctx context.Context, m *weights.Model, l *layout, req bac
 	case ended != nil:
 		return nil, ended
 	case err != nil:
-		e.opt.Log.WarnContext(ctx, "no tiles: decoding is slower, answers are the same", "err", err)
+		o.Log.WarnContext(ctx, "no tiles: decoding is slower, answers are the same", "err", err)
 		return nil, nil
 	}
 	f.Attach()

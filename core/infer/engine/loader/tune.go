@@ -1,4 +1,4 @@
-package engine
+package loader
 
 import (
 	"context"
@@ -23,12 +23,12 @@ type threads struct {
 
 // tune chooses the numbers of threads that the request leaves open: as they were measured before, or by measuring now. Without
 // a cache directory all cores are taken, since nobody would remember.
-func (e *Engine) tune(ctx context.Context, t *transformer.Model, req backend.LoadRequest, hash string) error {
+func (o Options) tune(ctx context.Context, t *transformer.Model, req backend.LoadRequest, hash string) error {
 	prefill, decode := req.ThreadsPrefill == 0, req.ThreadsDecode == 0
 	if req.CacheDir == "" || !prefill && !decode || runtime.GOMAXPROCS(0) < 2 {
 		return nil
 	}
-	path := filepath.Join(req.CacheDir, "threads", e.tuneKey(t, req, hash)+".json")
+	path := filepath.Join(req.CacheDir, "threads", o.tuneKey(t, req, hash)+".json")
 	now := t.Info()
 	if old, ok := readThreads(path); ok {
 		if !prefill {
@@ -45,14 +45,14 @@ func (e *Engine) tune(ctx context.Context, t *transformer.Model, req backend.Loa
 	}
 	found := t.Info()
 	err := writeThreads(path, threads{found.ThreadsPrefill, found.ThreadsDecode})
-	e.opt.Log.InfoContext(ctx, "threads tuned", "threads_prefill", found.ThreadsPrefill, "threads_decode", found.ThreadsDecode, "path", path, "err", err)
+	o.Log.InfoContext(ctx, "threads tuned", "threads_prefill", found.ThreadsPrefill, "threads_decode", found.ThreadsDecode, "path", path, "err", err)
 	return nil
 }
 
 // tuneKey names what a measurement holds for: the model, how it is computed, and the processors that there are.
-func (e *Engine) tuneKey(t *transformer.Model, req backend.LoadRequest, hash string) string {
+func (o Options) tuneKey(t *transformer.Model, req backend.LoadRequest, hash string) string {
 	i := t.Info()
-	sum := sha256.Sum256([]byte(fmt.Sprintf("1 %s %s %v %v %d %d %d", hash, e.opt.Kernels.Name(), i.Precision, i.KV,
+	sum := sha256.Sum256([]byte(fmt.Sprintf("1 %s %s %v %v %d %d %d", hash, o.Kernels.Name(), i.Precision, i.KV,
 		runtime.GOMAXPROCS(0), req.ThreadsPrefill, req.ThreadsDecode)))
 	return hex.EncodeToString(sum[:16])
 }
