@@ -100,7 +100,7 @@ func (a *app) checkCommand() *cobra.Command {
 	var f configFlags
 	var asJSON, limits bool
 	c := &cobra.Command{
-		Use:     "check [--config FILE]",
+		Use:     "check [--config FILE] [MODEL]",
 		GroupID: "service",
 		Short:   "Verify everything that can be verified without serving",
 		Long: `Reads the configuration and every preset, looks for the models that the configuration names, starts the plugins, loads the model and every
@@ -110,24 +110,34 @@ is 1 where there is a problem.
 What the service may read and write is not what you may: as root, the check of the installed service's settings runs as the service
 would, with its user, its credentials and its unit's restrictions. As another user it says "unseen" of what only the service may look at.
 
+With MODEL, a file, a folder or a name in models.dir, it says of that model alone whether it can be served, what its weights are stored in,
+the memory that it takes, and how fast it would be here: what a token reads, against how fast this machine reads. Nothing is loaded.
+
 With --systemd-limits it prints instead a drop-in for edged.service with memory limits that follow from the model's memory plan; run it
 again after the model or the context has changed, while the service is stopped: where backend.kv_memory is 0, the plan takes what is free.`,
 		Example: `  sudo edged check
   edged check --config config.toml
+  edged check Downloads/qwen3-0.6b-q4_0.gguf
   edged check --systemd-limits | sudo tee /etc/systemd/system/edged.service.d/memory.conf`,
-		Args: cobra.NoArgs,
-		RunE: a.do(func(ctx context.Context, _ []string) error {
+		Args: cobra.MaximumNArgs(1),
+		RunE: a.do(func(ctx context.Context, args []string) error {
 			k := &checker{a: a, quiet: asJSON || limits}
-			if limits {
+			switch {
+			case limits && len(args) > 0:
+				return usagef("--systemd-limits is for the configured model: leave %s out", args[0])
+			case limits:
 				return k.limits(ctx, &f)
-			}
-			k.unit = readUnit(ctx)
-			if f.file() == systemConfig {
-				if done, err := a.asService(ctx, k.unit, f.arguments(asJSON)); done || err != nil {
-					return err
+			case len(args) > 0:
+				k.one(ctx, &f, args[0])
+			default:
+				k.unit = readUnit(ctx)
+				if f.file() == systemConfig {
+					if done, err := a.asService(ctx, k.unit, f.arguments(asJSON)); done || err != nil {
+						return err
+					}
 				}
+				k.run(ctx, &f)
 			}
-			k.run(ctx, &f)
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
@@ -306,43 +316,14 @@ func free(ctx context.Context, address string) error {
 // model starts the plugins as the service would, and loads what it would load.
 func (k *checker) model(ctx context.Context) {
 	c := k.c
-	p := pluginFlags{dir: c.Plugins.Dir, backend: c.Backend.Name, pins: c.Plugins.Pins()}
-	said := overhear()
-	defer func() { // when the plugins have ended, nothing of what they said is under way
-		for _, f := range said.findings() {
-			k.add(f)
-		}
-	}()
-	log := slog.New(said)
-	s, err := p.startTokenizer(ctx, log, "")
-	if err != nil {
-		k.problem("tokenizer", err, "")
+	s, done := k.plugins(ctx)
+	defer done()
+	if s == nil {
 		return
 	}
-	defer s.Close()
-	k.ok("tokenizer", "%s starts", s.tok.Path())
-	s.back, err = p.startBackendWith(ctx, log, c.Backend.Command)
-	if err != nil {
-		k.problem("backend", err, "")
+	if !k.tokenizer(ctx, s, c.Model.Path) {
 		return
 	}
-	s.Backend = s.back.Backend()
-	about, err := s.Backend.Describe(ctx)
-	if err != nil {
-		k.problem("backend", s.dead(err), "")
-		return
-	}
-	k.ok("backend", "%s starts: %s, kernels %s", s.back.Path(), about.Name, strings.Join(about.Kernels, ", "))
-
-	if s.Text, err = daemon.LoadTokenizer(ctx, s.Tokenizer, c.Model.Path); err != nil {
-		k.problem("model", s.dead(err), "")
-		return
-	}
-	template := "with a chat template"
-	if s.Text.ChatTemplate == "" {
-		template = "without a chat template: prompts are taken as plain text"
-	}
-	k.ok("model", "its tokenizer has %d pieces, %s", s.Text.Tokens, template)
 	req := daemon.LoadRequest(c)
 	req.CacheDir = daemon.CacheDir()
 	if !k.memory(ctx, s, req) {
@@ -366,6 +347,59 @@ func (k *checker) model(ctx context.Context) {
 		return
 	}
 	k.ok("answer", "%d token in %v", last.Usage.CompletionTokens, time.Since(began).Round(time.Millisecond))
+}
+
+// plugins starts both plugins as the service would; nil: one does not start, and that was told. done ends them.
+func (k *checker) plugins(ctx context.Context) (s *session, done func()) {
+	c := k.c
+	p := pluginFlags{dir: c.Plugins.Dir, backend: c.Backend.Name, pins: c.Plugins.Pins()}
+	said := overhear()
+	done = func() {
+		if s != nil {
+			s.Close()
+		}
+		for _, f := range said.findings() { // the plugins have ended: nothing of what they said is under way
+			k.add(f)
+		}
+	}
+	log := slog.New(said)
+	started, err := p.startTokenizer(ctx, log, "")
+	if err != nil {
+		k.problem("tokenizer", err, "")
+		return nil, done
+	}
+	k.ok("tokenizer", "%s starts", started.tok.Path())
+	if started.back, err = p.startBackendWith(ctx, log, c.Backend.Command); err != nil {
+		k.problem("backend", err, "")
+		started.Close()
+		return nil, done
+	}
+	s = started
+	s.Backend = s.back.Backend()
+	about, err := s.Backend.Describe(ctx)
+	if err != nil {
+		k.problem("backend", s.dead(err), "")
+		s.Close()
+		s = nil
+		return nil, done
+	}
+	k.ok("backend", "%s starts: %s, kernels %s", s.back.Path(), about.Name, strings.Join(about.Kernels, ", "))
+	return s, done
+}
+
+// tokenizer loads the tokenizer of a model. It reports whether to go on.
+func (k *checker) tokenizer(ctx context.Context, s *session, path string) bool {
+	var err error
+	if s.Text, err = daemon.LoadTokenizer(ctx, s.Tokenizer, path); err != nil {
+		k.problem("model", s.dead(err), "")
+		return false
+	}
+	template := "with a chat template"
+	if s.Text.ChatTemplate == "" {
+		template = "without a chat template: prompts are taken as plain text"
+	}
+	k.ok("model", "its tokenizer has %d pieces, %s", s.Text.Tokens, template)
+	return true
 }
 
 // memory shows the plan and what a smaller output head would save. It reports whether to go on.

@@ -242,13 +242,19 @@ func (a *app) foresee(ctx context.Context, c *config.Config, f *pullFlags, clien
 	if err != nil {
 		return refused(err)
 	}
-	plan, err := daemon.PlanModel(ctx, c, slog.New(slog.DiscardHandler), path)
+	prospect, err := daemon.Foresee(ctx, c, slog.New(slog.DiscardHandler), path)
 	if err != nil {
 		return refused(err)
 	}
-	if _, err := fmt.Fprintf(a.out, "%s: %s, %s, %s, %.2f billion parameters, %s to fetch; it needs %s of memory, and there are %s\n",
-		choice.Name, facts.Family, facts.Kind, facts.Format, float64(facts.Parameters)/1e9, bytesText(choice.Bytes()), bytesText(plan.Total), room(plan)); err != nil {
+	plan := prospect.Plan
+	if _, err := fmt.Fprintf(a.out, "%s: %s, %s, %s, %s parameters, %s to fetch; it needs %s of memory, and there are %s\n",
+		choice.Name, facts.Family, facts.Kind, facts.Format, countText(facts.Parameters), bytesText(choice.Bytes()), bytesText(plan.Total), room(plan)); err != nil {
 		return err
+	}
+	if prospect.Forecast != (backend.Forecast{}) {
+		if _, err := fmt.Fprintf(a.out, "%s: %s\n", choice.Name, forecastText(facts.Kind, prospect.Forecast)); err != nil {
+			return err
+		}
 	}
 	if plan.Available > 0 && plan.Total > plan.Available && !f.force {
 		way := "; --force fetches it all the same"

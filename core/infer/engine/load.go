@@ -30,6 +30,13 @@ func (e *Engine) Plan(_ context.Context, req backend.LoadRequest) (backend.Memor
 	return e.loader().Plan(req)
 }
 
+var _ backend.Forecaster = (*Engine)(nil)
+
+// Forecast says how fast a model would be, from headers only.
+func (e *Engine) Forecast(_ context.Context, req backend.LoadRequest) (backend.Forecast, error) {
+	return e.loader().Forecast(req)
+}
+
 // Load maps and prepares a model, once in the life of an engine unless it fails.
 func (e *Engine) Load(ctx context.Context, req backend.LoadRequest, progress func(backend.LoadProgress)) (backend.ModelInfo, error) {
 	e.mu.Lock()

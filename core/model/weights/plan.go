@@ -12,11 +12,15 @@ type Figures struct {
 	Derived  int64 // the part of Total that is no mapping of the files: transposed or requantised
 	PerToken int64 // read to decode one token: layers (of the experts only those that are used), norms, head, one embedding row
 	Head     int64 // the part of PerToken that is the output head
+	Products int64 // multiply-adds of one token of a prompt: all matrices that it is multiplied with but the head, experts as in PerToken
+
+	Format quant.Format // of most Products
 }
 
 // Figures computes them.
 func (m *Model) Figures() Figures {
 	f := Figures{Derived: m.derived}
+	products := map[quant.Format]int64{}
 	for name, x := range m.matrices {
 		n := MatrixBytes(x)
 		if _, _, stored := m.place(x); stored && m.tensors[name].Role == arch.Lookup {
@@ -31,8 +35,16 @@ func (m *Model) Figures() Figures {
 		case arch.HeadRole: // below
 		case arch.Expert:
 			f.PerToken += n * int64(t.Used) / int64(t.Experts)
+			products[x.Format] += int64(x.Rows) * int64(x.Cols) * int64(t.Used) / int64(t.Experts)
 		default:
 			f.PerToken += n
+			products[x.Format] += int64(x.Rows) * int64(x.Cols)
+		}
+	}
+	for format, n := range products {
+		f.Products += n
+		if most := products[f.Format]; n > most || n == most && format < f.Format {
+			f.Format = format
 		}
 	}
 	for _, x := range m.vectors {

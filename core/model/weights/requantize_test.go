@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"regexp"
 	"testing"
 	"time"
 
@@ -112,6 +113,7 @@ func TestRequantizeHead(t *testing.T) {
 }
 
 func TestFigures(t *testing.T) {
+	expert := regexp.MustCompile(`\.ffn_[a-z]+\.\d+\.weight$`)
 	dir := oracle.Dir(t)
 	for _, path := range []string{"models/gpt2/hf", "models/mixtral/mixtral-Q4_0.gguf", "nf4/llama-tied-nf4-dq", "models/llama-tied/llama-tied-Q4_K_M.gguf"} {
 		full := open(t, filepath.Join(dir, path))
@@ -123,7 +125,20 @@ func TestFigures(t *testing.T) {
 		if a != b {
 			t.Errorf("%s: figures %+v, from headers %+v", path, a, b)
 		}
-		sum := int64(0)
+		// Of these models every matrix but embeddings and the head is multiplied with each token, or it is one of 8 experts, of which 2 are.
+		sum, products := int64(0), int64(0)
+		for _, x := range full.Products() {
+			if n := int64(x.Rows) * int64(x.Cols); x == full.Matrix("output.weight") {
+				continue
+			} else if expert.MatchString(x.Name) {
+				products += n / 4
+			} else {
+				products += n
+			}
+		}
+		if a.Products != products {
+			t.Errorf("%s: %d products, want %d", path, a.Products, products)
+		}
 		for _, n := range full.Names() {
 			if x := full.Matrix(n); x != nil {
 				sum += int64(len(x.Data))

@@ -118,6 +118,36 @@ const PoolNone = "none"
 // plain reports whether an Embedder gives what is asked for.
 func (r *EmbedRequest) plain() bool { return r.Types == nil && r.Pooling == "" && r.Normalize == nil }
 
+// Forecaster is an optional ability: saying how fast a model would be without loading it.
+type Forecaster interface {
+	// Forecast reads a model's headers and measures the machine for about a second. req is what Load would get.
+	Forecast(ctx context.Context, req LoadRequest) (Forecast, error)
+}
+
+// Forecast is what a token costs and what this machine does in a second.
+type Forecast struct {
+	TokenBytes        int64   // of weights that a decoded token reads
+	TokenProducts     int64   // multiply-adds with weights of a token of a prompt, without the output head
+	BytesPerSecond    float64 // of a plain sum in memory
+	ProductsPerSecond float64 // multiply-adds of many tokens at once, in the format of most weights
+}
+
+// TokensPerSecond is how fast an answer can come at the most: a token reads all its weights from memory. 0: not known.
+func (f Forecast) TokensPerSecond() float64 {
+	if f.TokenBytes <= 0 {
+		return 0
+	}
+	return f.BytesPerSecond / float64(f.TokenBytes)
+}
+
+// Prompt is how long a prompt of so many tokens takes, but for attention, which adds more the longer it is. 0: not known.
+func (f Forecast) Prompt(tokens int) time.Duration {
+	if f.ProductsPerSecond <= 0 {
+		return 0
+	}
+	return time.Duration(float64(tokens) * float64(f.TokenProducts) / f.ProductsPerSecond * float64(time.Second))
+}
+
 // Bencher is an optional ability: measuring the loaded model.
 type Bencher interface {
 	Bench(ctx context.Context, req BenchRequest, progress func(done, total int)) (BenchResult, error)

@@ -19,6 +19,7 @@ var (
 	_ Embedder    = (*client)(nil)
 	_ TextEncoder = (*client)(nil)
 	_ Bencher     = (*client)(nil)
+	_ Forecaster  = (*client)(nil)
 	_ Ranker      = (*client)(nil)
 	_ Filler      = (*client)(nil)
 )
@@ -188,6 +189,16 @@ func (c *client) EmbedTexts(ctx context.Context, req EmbedRequest) ([][]float32,
 		return nil, protocol.FromStatus(ctx, err)
 	}
 	return receiveFloats(ctx, stream.Recv, len(req.Lists))
+}
+
+func (c *client) Forecast(ctx context.Context, req LoadRequest) (Forecast, error) {
+	f, err := c.rpc.Forecast(ctx, loadRequestTo(req))
+	if err != nil {
+		return Forecast{}, protocol.FromStatus(ctx, err)
+	}
+	return Forecast{
+		TokenBytes: f.GetTokenBytes(), TokenProducts: f.GetTokenProducts(), BytesPerSecond: f.GetBytesPerSecond(), ProductsPerSecond: f.GetProductsPerSecond(),
+	}, nil
 }
 
 func (c *client) Bench(ctx context.Context, req BenchRequest, progress func(done, total int)) (BenchResult, error) {

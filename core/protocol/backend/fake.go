@@ -7,7 +7,7 @@ import (
 	"edged/core/protocol"
 )
 
-// Fake is a Backend for tests, an Embedder and a Bencher too: each method calls the field of its name, and without one
+// Fake is a Backend for tests, an Embedder, a Forecaster and a Bencher too: each method calls the field of its name, and without one
 // refuses with protocol.ErrUnsupported.
 type Fake struct {
 	DescribeFunc      func(ctx context.Context) (Description, error)
@@ -21,16 +21,18 @@ type Fake struct {
 	EmbedFunc         func(ctx context.Context, lists [][]int32) ([][]float32, error)
 	RankFunc          func(ctx context.Context, req RankRequest) ([]Rank, error)
 	FillFunc          func(ctx context.Context, req FillRequest) ([][][]Guess, error)
+	ForecastFunc      func(ctx context.Context, req LoadRequest) (Forecast, error)
 	BenchFunc         func(ctx context.Context, req BenchRequest, progress func(done, total int)) (BenchResult, error)
 	StatsFunc         func(ctx context.Context) (Stats, error)
 }
 
 var (
-	_ Backend  = (*Fake)(nil)
-	_ Embedder = (*Fake)(nil)
-	_ Bencher  = (*Fake)(nil)
-	_ Ranker   = (*Fake)(nil)
-	_ Filler   = (*Fake)(nil)
+	_ Backend    = (*Fake)(nil)
+	_ Embedder   = (*Fake)(nil)
+	_ Forecaster = (*Fake)(nil)
+	_ Bencher    = (*Fake)(nil)
+	_ Ranker     = (*Fake)(nil)
+	_ Filler     = (*Fake)(nil)
 )
 
 func unset(method string) error {
@@ -126,6 +128,14 @@ func (f *Fake) Fill(ctx context.Context, req FillRequest) ([][][]Guess, error) {
 		return nil, unset("fill")
 	}
 	return f.FillFunc(ctx, req)
+}
+
+// Forecast calls ForecastFunc.
+func (f *Fake) Forecast(ctx context.Context, req LoadRequest) (Forecast, error) {
+	if f.ForecastFunc == nil {
+		return Forecast{}, unset("forecast")
+	}
+	return f.ForecastFunc(ctx, req)
 }
 
 // Bench calls BenchFunc; progress is never nil there.

@@ -126,6 +126,7 @@ func TestEveryFieldCrosses(t *testing.T) {
 		Name: "neon", Version: "1.2.3", Kernels: []string{"dotprod", "portable"}, Features: []string{"asimd"}, Embeds: true, Benches: true,
 	}
 	adapter := backend.AdapterInfo{ID: "x", SHA256: "ff", Rank: 16, Targets: []string{"q_proj", "v_proj"}, Bytes: 1 << 20, Kind: "dora", Virtual: 7, Base: "somebody/base"}
+	forecast := backend.Forecast{TokenBytes: 1 << 40, TokenProducts: 3, BytesPerSecond: 1.5e10, ProductsPerSecond: 2.5e11}
 	bench := backend.BenchRequest{
 		Streams: 8, PromptTokens: 1, GenTokens: 2, Repeats: 3, Context: 4, Transcript: []int32{5}, Adapters: []backend.AdapterUse{{ID: "x", Scale: 0.5}},
 	}
@@ -161,6 +162,10 @@ func TestEveryFieldCrosses(t *testing.T) {
 		PlanFunc: func(_ context.Context, req backend.LoadRequest) (backend.MemoryPlan, error) {
 			same("plan's request", req, load)
 			return plan, nil
+		},
+		ForecastFunc: func(_ context.Context, req backend.LoadRequest) (backend.Forecast, error) {
+			same("forecast's request", req, load)
+			return forecast, nil
 		},
 		LoadFunc: func(_ context.Context, req backend.LoadRequest, report func(backend.LoadProgress)) (backend.ModelInfo, error) {
 			same("load's request", req, load)
@@ -207,6 +212,9 @@ func TestEveryFieldCrosses(t *testing.T) {
 	p, err := b.Plan(ctx, load)
 	must(err)
 	same("plan", p, plan)
+	speed, err := b.(backend.Forecaster).Forecast(ctx, load)
+	must(err)
+	same("forecast", speed, forecast)
 	var seen []backend.LoadProgress
 	i, err := b.Load(ctx, load, func(p backend.LoadProgress) { seen = append(seen, p) })
 	must(err)
@@ -344,6 +352,9 @@ func TestOptionalAbilities(t *testing.T) {
 	b := dial(t, struct{ backend.Backend }{&backend.Fake{}})
 	if _, err := b.(backend.Embedder).Embed(t.Context(), [][]int32{{1}}); !errors.Is(err, protocol.ErrUnsupported) {
 		t.Errorf("embed: %v", err)
+	}
+	if _, err := b.(backend.Forecaster).Forecast(t.Context(), backend.LoadRequest{}); !errors.Is(err, protocol.ErrUnsupported) {
+		t.Errorf("forecast: %v", err)
 	}
 	if _, err := b.(backend.Bencher).Bench(t.Context(), backend.BenchRequest{}, nil); !errors.Is(err, protocol.ErrUnsupported) {
 		t.Errorf("bench: %v", err)

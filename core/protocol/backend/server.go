@@ -161,6 +161,20 @@ func (s *server) Embed(stream grpc.BidiStreamingServer[edgedpb.EmbedRequest, edg
 	return sendFloats(vectors, stream.Send)
 }
 
+func (s *server) Forecast(ctx context.Context, req *edgedpb.LoadRequest) (*edgedpb.ForecastResponse, error) {
+	impl, ok := s.impl.(Forecaster)
+	if !ok {
+		return nil, protocol.ToStatus(fmt.Errorf("backend: forecast: %w by this backend", protocol.ErrUnsupported))
+	}
+	f, err := impl.Forecast(ctx, loadRequestFrom(req))
+	if err != nil {
+		return nil, protocol.ToStatus(err)
+	}
+	return &edgedpb.ForecastResponse{
+		TokenBytes: f.TokenBytes, TokenProducts: f.TokenProducts, BytesPerSecond: f.BytesPerSecond, ProductsPerSecond: f.ProductsPerSecond,
+	}, nil
+}
+
 func (s *server) Bench(req *edgedpb.BenchRequest, stream grpc.ServerStreamingServer[edgedpb.BenchEvent]) error {
 	impl, ok := s.impl.(Bencher)
 	if !ok {

@@ -39,6 +39,7 @@ func Backend(t *testing.T, b backend.Backend, o BackendOptions) {
 		{"describe", s.describe},
 		{"not loaded", s.notLoaded},
 		{"plan", s.plan},
+		{"forecast", s.forecast},
 		{"load of nothing", s.loadNothing},
 		{"load", s.load},
 		{"vocabulary", s.vocabulary},
@@ -193,6 +194,26 @@ func (s *backendSuite) plan(t *testing.T) {
 	if err != nil || longer.KV <= p.KV {
 		t.Errorf("twice the context plans %d bytes of keys and values after %d, %v", longer.KV, p.KV, err)
 	}
+}
+
+// forecast is optional: a backend that makes none says so.
+func (s *backendSuite) forecast(t *testing.T) {
+	b, ok := s.b.(backend.Forecaster)
+	if !ok {
+		t.Skip("this backend makes no forecast")
+	}
+	f, err := b.Forecast(t.Context(), backend.LoadRequest{Path: s.o.Model, Context: 256})
+	if errors.Is(err, protocol.ErrUnsupported) {
+		t.Skip("this backend makes no forecast")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f.TokenBytes <= 0 || f.TokenProducts <= 0 || f.BytesPerSecond <= 0 || f.ProductsPerSecond <= 0 {
+		t.Errorf("%+v", f)
+	}
+	_, err = b.Forecast(t.Context(), backend.LoadRequest{Path: "/nowhere/conformance.gguf"})
+	wants(t, "forecast", err, protocol.ErrModel)
 }
 
 func (s *backendSuite) loadNothing(t *testing.T) {

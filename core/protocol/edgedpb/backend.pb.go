@@ -2805,6 +2805,79 @@ func (x *Guesses) GetProbs() []float32 {
 	return nil
 }
 
+// ForecastResponse is what a token costs and what this machine does in a second.
+type ForecastResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Weights that a decoded token reads.
+	TokenBytes int64 `protobuf:"varint,1,opt,name=token_bytes,json=tokenBytes,proto3" json:"token_bytes,omitempty"`
+	// Multiply-adds with weights of a prompt's token; the output head, which only the last one passes, is not among them.
+	TokenProducts int64 `protobuf:"varint,2,opt,name=token_products,json=tokenProducts,proto3" json:"token_products,omitempty"`
+	// Of a plain sum in memory.
+	BytesPerSecond float64 `protobuf:"fixed64,3,opt,name=bytes_per_second,json=bytesPerSecond,proto3" json:"bytes_per_second,omitempty"`
+	// Multiply-adds of many tokens at once, in the format of most weights.
+	ProductsPerSecond float64 `protobuf:"fixed64,4,opt,name=products_per_second,json=productsPerSecond,proto3" json:"products_per_second,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *ForecastResponse) Reset() {
+	*x = ForecastResponse{}
+	mi := &file_edged_v1_backend_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForecastResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForecastResponse) ProtoMessage() {}
+
+func (x *ForecastResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_edged_v1_backend_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForecastResponse.ProtoReflect.Descriptor instead.
+func (*ForecastResponse) Descriptor() ([]byte, []int) {
+	return file_edged_v1_backend_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *ForecastResponse) GetTokenBytes() int64 {
+	if x != nil {
+		return x.TokenBytes
+	}
+	return 0
+}
+
+func (x *ForecastResponse) GetTokenProducts() int64 {
+	if x != nil {
+		return x.TokenProducts
+	}
+	return 0
+}
+
+func (x *ForecastResponse) GetBytesPerSecond() float64 {
+	if x != nil {
+		return x.BytesPerSecond
+	}
+	return 0
+}
+
+func (x *ForecastResponse) GetProductsPerSecond() float64 {
+	if x != nil {
+		return x.ProductsPerSecond
+	}
+	return 0
+}
+
 // BenchRequest says what to measure.
 type BenchRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2829,7 +2902,7 @@ type BenchRequest struct {
 
 func (x *BenchRequest) Reset() {
 	*x = BenchRequest{}
-	mi := &file_edged_v1_backend_proto_msgTypes[32]
+	mi := &file_edged_v1_backend_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2841,7 +2914,7 @@ func (x *BenchRequest) String() string {
 func (*BenchRequest) ProtoMessage() {}
 
 func (x *BenchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_edged_v1_backend_proto_msgTypes[32]
+	mi := &file_edged_v1_backend_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2854,7 +2927,7 @@ func (x *BenchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BenchRequest.ProtoReflect.Descriptor instead.
 func (*BenchRequest) Descriptor() ([]byte, []int) {
-	return file_edged_v1_backend_proto_rawDescGZIP(), []int{32}
+	return file_edged_v1_backend_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *BenchRequest) GetPromptTokens() int32 {
@@ -2920,7 +2993,7 @@ type BenchEvent struct {
 
 func (x *BenchEvent) Reset() {
 	*x = BenchEvent{}
-	mi := &file_edged_v1_backend_proto_msgTypes[33]
+	mi := &file_edged_v1_backend_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2932,7 +3005,7 @@ func (x *BenchEvent) String() string {
 func (*BenchEvent) ProtoMessage() {}
 
 func (x *BenchEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_edged_v1_backend_proto_msgTypes[33]
+	mi := &file_edged_v1_backend_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2945,7 +3018,7 @@ func (x *BenchEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BenchEvent.ProtoReflect.Descriptor instead.
 func (*BenchEvent) Descriptor() ([]byte, []int) {
-	return file_edged_v1_backend_proto_rawDescGZIP(), []int{33}
+	return file_edged_v1_backend_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *BenchEvent) GetEvent() isBenchEvent_Event {
@@ -3001,7 +3074,7 @@ type BenchProgress struct {
 
 func (x *BenchProgress) Reset() {
 	*x = BenchProgress{}
-	mi := &file_edged_v1_backend_proto_msgTypes[34]
+	mi := &file_edged_v1_backend_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3013,7 +3086,7 @@ func (x *BenchProgress) String() string {
 func (*BenchProgress) ProtoMessage() {}
 
 func (x *BenchProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_edged_v1_backend_proto_msgTypes[34]
+	mi := &file_edged_v1_backend_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3026,7 +3099,7 @@ func (x *BenchProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BenchProgress.ProtoReflect.Descriptor instead.
 func (*BenchProgress) Descriptor() ([]byte, []int) {
-	return file_edged_v1_backend_proto_rawDescGZIP(), []int{34}
+	return file_edged_v1_backend_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *BenchProgress) GetDone() int32 {
@@ -3072,7 +3145,7 @@ type BenchResult struct {
 
 func (x *BenchResult) Reset() {
 	*x = BenchResult{}
-	mi := &file_edged_v1_backend_proto_msgTypes[35]
+	mi := &file_edged_v1_backend_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3084,7 +3157,7 @@ func (x *BenchResult) String() string {
 func (*BenchResult) ProtoMessage() {}
 
 func (x *BenchResult) ProtoReflect() protoreflect.Message {
-	mi := &file_edged_v1_backend_proto_msgTypes[35]
+	mi := &file_edged_v1_backend_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3097,7 +3170,7 @@ func (x *BenchResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BenchResult.ProtoReflect.Descriptor instead.
 func (*BenchResult) Descriptor() ([]byte, []int) {
-	return file_edged_v1_backend_proto_rawDescGZIP(), []int{35}
+	return file_edged_v1_backend_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *BenchResult) GetPrefillTps() []float64 {
@@ -3193,7 +3266,7 @@ type StatsRequest struct {
 
 func (x *StatsRequest) Reset() {
 	*x = StatsRequest{}
-	mi := &file_edged_v1_backend_proto_msgTypes[36]
+	mi := &file_edged_v1_backend_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3205,7 +3278,7 @@ func (x *StatsRequest) String() string {
 func (*StatsRequest) ProtoMessage() {}
 
 func (x *StatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_edged_v1_backend_proto_msgTypes[36]
+	mi := &file_edged_v1_backend_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3218,7 +3291,7 @@ func (x *StatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsRequest.ProtoReflect.Descriptor instead.
 func (*StatsRequest) Descriptor() ([]byte, []int) {
-	return file_edged_v1_backend_proto_rawDescGZIP(), []int{36}
+	return file_edged_v1_backend_proto_rawDescGZIP(), []int{37}
 }
 
 // StatsResponse holds counters since the load.
@@ -3269,7 +3342,7 @@ type StatsResponse struct {
 
 func (x *StatsResponse) Reset() {
 	*x = StatsResponse{}
-	mi := &file_edged_v1_backend_proto_msgTypes[37]
+	mi := &file_edged_v1_backend_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3281,7 +3354,7 @@ func (x *StatsResponse) String() string {
 func (*StatsResponse) ProtoMessage() {}
 
 func (x *StatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_edged_v1_backend_proto_msgTypes[37]
+	mi := &file_edged_v1_backend_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3294,7 +3367,7 @@ func (x *StatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsResponse.ProtoReflect.Descriptor instead.
 func (*StatsResponse) Descriptor() ([]byte, []int) {
-	return file_edged_v1_backend_proto_rawDescGZIP(), []int{37}
+	return file_edged_v1_backend_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *StatsResponse) GetRunning() int64 {
@@ -3731,7 +3804,13 @@ const file_edged_v1_backend_proto_rawDesc = "" +
 	"\x05masks\x18\x01 \x03(\v2\x11.edged.v1.GuessesR\x05masks\"1\n" +
 	"\aGuesses\x12\x10\n" +
 	"\x03ids\x18\x01 \x03(\x05R\x03ids\x12\x14\n" +
-	"\x05probs\x18\x02 \x03(\x02R\x05probs\"\xf2\x01\n" +
+	"\x05probs\x18\x02 \x03(\x02R\x05probs\"\xb4\x01\n" +
+	"\x10ForecastResponse\x12\x1f\n" +
+	"\vtoken_bytes\x18\x01 \x01(\x03R\n" +
+	"tokenBytes\x12%\n" +
+	"\x0etoken_products\x18\x02 \x01(\x03R\rtokenProducts\x12(\n" +
+	"\x10bytes_per_second\x18\x03 \x01(\x01R\x0ebytesPerSecond\x12.\n" +
+	"\x13products_per_second\x18\x04 \x01(\x01R\x11productsPerSecond\"\xf2\x01\n" +
 	"\fBenchRequest\x12#\n" +
 	"\rprompt_tokens\x18\x01 \x01(\x05R\fpromptTokens\x12\x1d\n" +
 	"\n" +
@@ -3799,10 +3878,11 @@ const file_edged_v1_backend_proto_rawDesc = "" +
 	"\x13prefix_pinned_pages\x187 \x01(\x03R\x11prefixPinnedPages\x12-\n" +
 	"\x12constrained_tokens\x18P \x01(\x04R\x11constrainedTokens\x12%\n" +
 	"\x0edecided_tokens\x18Q \x01(\x04R\rdecidedTokens\x12%\n" +
-	"\x0ethreads_decode\x18F \x01(\x05R\rthreadsDecode2\xaf\x06\n" +
+	"\x0ethreads_decode\x18F \x01(\x05R\rthreadsDecode2\xee\x06\n" +
 	"\aBackend\x12<\n" +
 	"\bDescribe\x12\x19.edged.v1.DescribeRequest\x1a\x15.edged.v1.Description\x123\n" +
-	"\x04Plan\x12\x15.edged.v1.LoadRequest\x1a\x14.edged.v1.MemoryPlan\x124\n" +
+	"\x04Plan\x12\x15.edged.v1.LoadRequest\x1a\x14.edged.v1.MemoryPlan\x12=\n" +
+	"\bForecast\x12\x15.edged.v1.LoadRequest\x1a\x1a.edged.v1.ForecastResponse\x124\n" +
 	"\x04Load\x12\x15.edged.v1.LoadRequest\x1a\x13.edged.v1.LoadEvent0\x01\x12L\n" +
 	"\rSetVocabulary\x12\x18.edged.v1.VocabularyPart\x1a\x1f.edged.v1.SetVocabularyResponse(\x01\x12>\n" +
 	"\vLoadAdapter\x12\x18.edged.v1.AdapterRequest\x1a\x15.edged.v1.AdapterInfo\x12P\n" +
@@ -3827,7 +3907,7 @@ func file_edged_v1_backend_proto_rawDescGZIP() []byte {
 	return file_edged_v1_backend_proto_rawDescData
 }
 
-var file_edged_v1_backend_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
+var file_edged_v1_backend_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
 var file_edged_v1_backend_proto_goTypes = []any{
 	(*DescribeRequest)(nil),       // 0: edged.v1.DescribeRequest
 	(*Description)(nil),           // 1: edged.v1.Description
@@ -3861,21 +3941,22 @@ var file_edged_v1_backend_proto_goTypes = []any{
 	(*FillRequest)(nil),           // 29: edged.v1.FillRequest
 	(*FillPart)(nil),              // 30: edged.v1.FillPart
 	(*Guesses)(nil),               // 31: edged.v1.Guesses
-	(*BenchRequest)(nil),          // 32: edged.v1.BenchRequest
-	(*BenchEvent)(nil),            // 33: edged.v1.BenchEvent
-	(*BenchProgress)(nil),         // 34: edged.v1.BenchProgress
-	(*BenchResult)(nil),           // 35: edged.v1.BenchResult
-	(*StatsRequest)(nil),          // 36: edged.v1.StatsRequest
-	(*StatsResponse)(nil),         // 37: edged.v1.StatsResponse
-	nil,                           // 38: edged.v1.Sampling.LogitBiasEntry
-	(*IdList)(nil),                // 39: edged.v1.IdList
-	(*VocabularyPart)(nil),        // 40: edged.v1.VocabularyPart
+	(*ForecastResponse)(nil),      // 32: edged.v1.ForecastResponse
+	(*BenchRequest)(nil),          // 33: edged.v1.BenchRequest
+	(*BenchEvent)(nil),            // 34: edged.v1.BenchEvent
+	(*BenchProgress)(nil),         // 35: edged.v1.BenchProgress
+	(*BenchResult)(nil),           // 36: edged.v1.BenchResult
+	(*StatsRequest)(nil),          // 37: edged.v1.StatsRequest
+	(*StatsResponse)(nil),         // 38: edged.v1.StatsResponse
+	nil,                           // 39: edged.v1.Sampling.LogitBiasEntry
+	(*IdList)(nil),                // 40: edged.v1.IdList
+	(*VocabularyPart)(nil),        // 41: edged.v1.VocabularyPart
 }
 var file_edged_v1_backend_proto_depIdxs = []int32{
 	5,  // 0: edged.v1.LoadEvent.progress:type_name -> edged.v1.LoadProgress
 	6,  // 1: edged.v1.LoadEvent.info:type_name -> edged.v1.ModelInfo
 	3,  // 2: edged.v1.ModelInfo.plan:type_name -> edged.v1.MemoryPlan
-	38, // 3: edged.v1.Sampling.logit_bias:type_name -> edged.v1.Sampling.LogitBiasEntry
+	39, // 3: edged.v1.Sampling.logit_bias:type_name -> edged.v1.Sampling.LogitBiasEntry
 	12, // 4: edged.v1.GenerateRequest.adapters:type_name -> edged.v1.AdapterUse
 	13, // 5: edged.v1.GenerateRequest.sampling:type_name -> edged.v1.Sampling
 	15, // 6: edged.v1.GenerateRequest.thinking:type_name -> edged.v1.Thinking
@@ -3887,48 +3968,50 @@ var file_edged_v1_backend_proto_depIdxs = []int32{
 	19, // 12: edged.v1.ChoicePart.logprobs:type_name -> edged.v1.TokenLogprob
 	22, // 13: edged.v1.Done.usage:type_name -> edged.v1.Usage
 	23, // 14: edged.v1.Done.timings:type_name -> edged.v1.Timings
-	39, // 15: edged.v1.ScoreRequest.lists:type_name -> edged.v1.IdList
+	40, // 15: edged.v1.ScoreRequest.lists:type_name -> edged.v1.IdList
 	12, // 16: edged.v1.ScoreRequest.adapters:type_name -> edged.v1.AdapterUse
 	26, // 17: edged.v1.FloatsPart.lists:type_name -> edged.v1.FloatList
-	39, // 18: edged.v1.EmbedRequest.lists:type_name -> edged.v1.IdList
-	39, // 19: edged.v1.EmbedRequest.types:type_name -> edged.v1.IdList
-	39, // 20: edged.v1.RankRequest.lists:type_name -> edged.v1.IdList
-	39, // 21: edged.v1.RankRequest.types:type_name -> edged.v1.IdList
-	39, // 22: edged.v1.FillRequest.lists:type_name -> edged.v1.IdList
-	39, // 23: edged.v1.FillRequest.types:type_name -> edged.v1.IdList
-	39, // 24: edged.v1.FillRequest.positions:type_name -> edged.v1.IdList
+	40, // 18: edged.v1.EmbedRequest.lists:type_name -> edged.v1.IdList
+	40, // 19: edged.v1.EmbedRequest.types:type_name -> edged.v1.IdList
+	40, // 20: edged.v1.RankRequest.lists:type_name -> edged.v1.IdList
+	40, // 21: edged.v1.RankRequest.types:type_name -> edged.v1.IdList
+	40, // 22: edged.v1.FillRequest.lists:type_name -> edged.v1.IdList
+	40, // 23: edged.v1.FillRequest.types:type_name -> edged.v1.IdList
+	40, // 24: edged.v1.FillRequest.positions:type_name -> edged.v1.IdList
 	31, // 25: edged.v1.FillPart.masks:type_name -> edged.v1.Guesses
 	12, // 26: edged.v1.BenchRequest.adapters:type_name -> edged.v1.AdapterUse
-	34, // 27: edged.v1.BenchEvent.progress:type_name -> edged.v1.BenchProgress
-	35, // 28: edged.v1.BenchEvent.result:type_name -> edged.v1.BenchResult
+	35, // 27: edged.v1.BenchEvent.progress:type_name -> edged.v1.BenchProgress
+	36, // 28: edged.v1.BenchEvent.result:type_name -> edged.v1.BenchResult
 	0,  // 29: edged.v1.Backend.Describe:input_type -> edged.v1.DescribeRequest
 	2,  // 30: edged.v1.Backend.Plan:input_type -> edged.v1.LoadRequest
-	2,  // 31: edged.v1.Backend.Load:input_type -> edged.v1.LoadRequest
-	40, // 32: edged.v1.Backend.SetVocabulary:input_type -> edged.v1.VocabularyPart
-	8,  // 33: edged.v1.Backend.LoadAdapter:input_type -> edged.v1.AdapterRequest
-	10, // 34: edged.v1.Backend.UnloadAdapter:input_type -> edged.v1.UnloadAdapterRequest
-	14, // 35: edged.v1.Backend.Generate:input_type -> edged.v1.GenerateRequest
-	24, // 36: edged.v1.Backend.Score:input_type -> edged.v1.ScoreRequest
-	27, // 37: edged.v1.Backend.Embed:input_type -> edged.v1.EmbedRequest
-	28, // 38: edged.v1.Backend.Rank:input_type -> edged.v1.RankRequest
-	29, // 39: edged.v1.Backend.Fill:input_type -> edged.v1.FillRequest
-	32, // 40: edged.v1.Backend.Bench:input_type -> edged.v1.BenchRequest
-	36, // 41: edged.v1.Backend.Stats:input_type -> edged.v1.StatsRequest
-	1,  // 42: edged.v1.Backend.Describe:output_type -> edged.v1.Description
-	3,  // 43: edged.v1.Backend.Plan:output_type -> edged.v1.MemoryPlan
-	4,  // 44: edged.v1.Backend.Load:output_type -> edged.v1.LoadEvent
-	7,  // 45: edged.v1.Backend.SetVocabulary:output_type -> edged.v1.SetVocabularyResponse
-	9,  // 46: edged.v1.Backend.LoadAdapter:output_type -> edged.v1.AdapterInfo
-	11, // 47: edged.v1.Backend.UnloadAdapter:output_type -> edged.v1.UnloadAdapterResponse
-	16, // 48: edged.v1.Backend.Generate:output_type -> edged.v1.GenerateEvent
-	25, // 49: edged.v1.Backend.Score:output_type -> edged.v1.FloatsPart
-	25, // 50: edged.v1.Backend.Embed:output_type -> edged.v1.FloatsPart
-	25, // 51: edged.v1.Backend.Rank:output_type -> edged.v1.FloatsPart
-	30, // 52: edged.v1.Backend.Fill:output_type -> edged.v1.FillPart
-	33, // 53: edged.v1.Backend.Bench:output_type -> edged.v1.BenchEvent
-	37, // 54: edged.v1.Backend.Stats:output_type -> edged.v1.StatsResponse
-	42, // [42:55] is the sub-list for method output_type
-	29, // [29:42] is the sub-list for method input_type
+	2,  // 31: edged.v1.Backend.Forecast:input_type -> edged.v1.LoadRequest
+	2,  // 32: edged.v1.Backend.Load:input_type -> edged.v1.LoadRequest
+	41, // 33: edged.v1.Backend.SetVocabulary:input_type -> edged.v1.VocabularyPart
+	8,  // 34: edged.v1.Backend.LoadAdapter:input_type -> edged.v1.AdapterRequest
+	10, // 35: edged.v1.Backend.UnloadAdapter:input_type -> edged.v1.UnloadAdapterRequest
+	14, // 36: edged.v1.Backend.Generate:input_type -> edged.v1.GenerateRequest
+	24, // 37: edged.v1.Backend.Score:input_type -> edged.v1.ScoreRequest
+	27, // 38: edged.v1.Backend.Embed:input_type -> edged.v1.EmbedRequest
+	28, // 39: edged.v1.Backend.Rank:input_type -> edged.v1.RankRequest
+	29, // 40: edged.v1.Backend.Fill:input_type -> edged.v1.FillRequest
+	33, // 41: edged.v1.Backend.Bench:input_type -> edged.v1.BenchRequest
+	37, // 42: edged.v1.Backend.Stats:input_type -> edged.v1.StatsRequest
+	1,  // 43: edged.v1.Backend.Describe:output_type -> edged.v1.Description
+	3,  // 44: edged.v1.Backend.Plan:output_type -> edged.v1.MemoryPlan
+	32, // 45: edged.v1.Backend.Forecast:output_type -> edged.v1.ForecastResponse
+	4,  // 46: edged.v1.Backend.Load:output_type -> edged.v1.LoadEvent
+	7,  // 47: edged.v1.Backend.SetVocabulary:output_type -> edged.v1.SetVocabularyResponse
+	9,  // 48: edged.v1.Backend.LoadAdapter:output_type -> edged.v1.AdapterInfo
+	11, // 49: edged.v1.Backend.UnloadAdapter:output_type -> edged.v1.UnloadAdapterResponse
+	16, // 50: edged.v1.Backend.Generate:output_type -> edged.v1.GenerateEvent
+	25, // 51: edged.v1.Backend.Score:output_type -> edged.v1.FloatsPart
+	25, // 52: edged.v1.Backend.Embed:output_type -> edged.v1.FloatsPart
+	25, // 53: edged.v1.Backend.Rank:output_type -> edged.v1.FloatsPart
+	30, // 54: edged.v1.Backend.Fill:output_type -> edged.v1.FillPart
+	34, // 55: edged.v1.Backend.Bench:output_type -> edged.v1.BenchEvent
+	38, // 56: edged.v1.Backend.Stats:output_type -> edged.v1.StatsResponse
+	43, // [43:57] is the sub-list for method output_type
+	29, // [29:43] is the sub-list for method input_type
 	29, // [29:29] is the sub-list for extension type_name
 	29, // [29:29] is the sub-list for extension extendee
 	0,  // [0:29] is the sub-list for field type_name
@@ -3953,7 +4036,7 @@ func file_edged_v1_backend_proto_init() {
 	}
 	file_edged_v1_backend_proto_msgTypes[20].OneofWrappers = []any{}
 	file_edged_v1_backend_proto_msgTypes[27].OneofWrappers = []any{}
-	file_edged_v1_backend_proto_msgTypes[33].OneofWrappers = []any{
+	file_edged_v1_backend_proto_msgTypes[34].OneofWrappers = []any{
 		(*BenchEvent_Progress)(nil),
 		(*BenchEvent_Result)(nil),
 	}
@@ -3963,7 +4046,7 @@ func file_edged_v1_backend_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_edged_v1_backend_proto_rawDesc), len(file_edged_v1_backend_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   39,
+			NumMessages:   40,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

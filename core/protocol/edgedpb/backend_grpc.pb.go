@@ -24,6 +24,7 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	Backend_Describe_FullMethodName      = "/edged.v1.Backend/Describe"
 	Backend_Plan_FullMethodName          = "/edged.v1.Backend/Plan"
+	Backend_Forecast_FullMethodName      = "/edged.v1.Backend/Forecast"
 	Backend_Load_FullMethodName          = "/edged.v1.Backend/Load"
 	Backend_SetVocabulary_FullMethodName = "/edged.v1.Backend/SetVocabulary"
 	Backend_LoadAdapter_FullMethodName   = "/edged.v1.Backend/LoadAdapter"
@@ -48,6 +49,8 @@ type BackendClient interface {
 	Describe(ctx context.Context, in *DescribeRequest, opts ...grpc.CallOption) (*Description, error)
 	// Plan computes the memory that Load would need, from headers only; nothing is loaded.
 	Plan(ctx context.Context, in *LoadRequest, opts ...grpc.CallOption) (*MemoryPlan, error)
+	// What a model's speed would be on this machine, from its headers and a measurement of a second; nothing is loaded. Optional.
+	Forecast(ctx context.Context, in *LoadRequest, opts ...grpc.CallOption) (*ForecastResponse, error)
 	// Load maps and prepares a model: any number of progress events, then the info, which ends the stream.
 	Load(ctx context.Context, in *LoadRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[LoadEvent], error)
 	// SetVocabulary hands over every token piece, once, after Load and before Generate.
@@ -97,6 +100,16 @@ func (c *backendClient) Plan(ctx context.Context, in *LoadRequest, opts ...grpc.
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(MemoryPlan)
 	err := c.cc.Invoke(ctx, Backend_Plan_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *backendClient) Forecast(ctx context.Context, in *LoadRequest, opts ...grpc.CallOption) (*ForecastResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ForecastResponse)
+	err := c.cc.Invoke(ctx, Backend_Forecast_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -260,6 +273,8 @@ type BackendServer interface {
 	Describe(context.Context, *DescribeRequest) (*Description, error)
 	// Plan computes the memory that Load would need, from headers only; nothing is loaded.
 	Plan(context.Context, *LoadRequest) (*MemoryPlan, error)
+	// What a model's speed would be on this machine, from its headers and a measurement of a second; nothing is loaded. Optional.
+	Forecast(context.Context, *LoadRequest) (*ForecastResponse, error)
 	// Load maps and prepares a model: any number of progress events, then the info, which ends the stream.
 	Load(*LoadRequest, grpc.ServerStreamingServer[LoadEvent]) error
 	// SetVocabulary hands over every token piece, once, after Load and before Generate.
@@ -300,6 +315,9 @@ func (UnimplementedBackendServer) Describe(context.Context, *DescribeRequest) (*
 }
 func (UnimplementedBackendServer) Plan(context.Context, *LoadRequest) (*MemoryPlan, error) {
 	return nil, status.Error(codes.Unimplemented, "method Plan not implemented")
+}
+func (UnimplementedBackendServer) Forecast(context.Context, *LoadRequest) (*ForecastResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Forecast not implemented")
 }
 func (UnimplementedBackendServer) Load(*LoadRequest, grpc.ServerStreamingServer[LoadEvent]) error {
 	return status.Error(codes.Unimplemented, "method Load not implemented")
@@ -387,6 +405,24 @@ func _Backend_Plan_Handler(srv interface{}, ctx context.Context, dec func(interf
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(BackendServer).Plan(ctx, req.(*LoadRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Backend_Forecast_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(LoadRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BackendServer).Forecast(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Backend_Forecast_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BackendServer).Forecast(ctx, req.(*LoadRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -523,6 +559,10 @@ var Backend_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Plan",
 			Handler:    _Backend_Plan_Handler,
+		},
+		{
+			MethodName: "Forecast",
+			Handler:    _Backend_Forecast_Handler,
 		},
 		{
 			MethodName: "LoadAdapter",

@@ -147,37 +147,67 @@ func (d *daemon) readModel(ctx context.Context, path string) (models.Facts, erro
 	return facts, nil
 }
 
-// PlanModel asks a backend of its own for the least memory that it could serve a model in, and for what there is. Nothing is loaded.
-func PlanModel(ctx context.Context, c *config.Config, log *slog.Logger, path string) (backend.MemoryPlan, error) {
-	is, err := planModel(ctx, c, log, path, int64(c.Backend.MemoryLimit), false)
-	if err != nil {
-		return is, err
-	}
-	least, err := planModel(ctx, c, log, path, 1, false)
-	least.Available, least.Fits = is.Available, is.Available == 0 || least.Total <= is.Available
-	return least, err
+// Prospect is what a model would take of this machine, and give.
+type Prospect struct {
+	Plan     backend.MemoryPlan // the least memory that it could be served in, beside what there is
+	Forecast backend.Forecast   // zero where the backend has none
+}
+
+// Foresee asks a backend of its own what a model would need and how fast it would be. Nothing is loaded.
+func Foresee(ctx context.Context, c *config.Config, log *slog.Logger, path string) (Prospect, error) {
+	var out Prospect
+	err := askBackend(ctx, c, log, func(b backend.Backend) error {
+		req := LoadRequest(c)
+		req.Path, req.DraftModel = path, ""
+		req.MemoryLimit = int64(c.Backend.MemoryLimit)
+		is, err := b.Plan(ctx, req)
+		if err != nil {
+			return err
+		}
+		req.MemoryLimit = 1
+		if out.Plan, err = b.Plan(ctx, req); err != nil {
+			return err
+		}
+		out.Plan.Available, out.Plan.Fits = is.Available, is.Available == 0 || out.Plan.Total <= is.Available
+		f, ok := b.(backend.Forecaster)
+		if !ok {
+			return nil
+		}
+		out.Forecast, err = f.Forecast(ctx, req)
+		if errors.Is(err, protocol.ErrUnsupported) { // a backend of somebody else's
+			return nil
+		}
+		return err
+	})
+	return out, err
 }
 
 // plan asks a backend of its own what memory a model would take. Nothing is loaded.
-func (d *daemon) plan(ctx context.Context, path string, limit int64) (backend.MemoryPlan, error) {
-	return planModel(ctx, d.c, d.log, path, limit, models.Name(path) == d.main)
+func (d *daemon) plan(ctx context.Context, path string, limit int64) (plan backend.MemoryPlan, err error) {
+	err = askBackend(ctx, d.c, d.log, func(b backend.Backend) error {
+		req := LoadRequest(d.c)
+		req.Path, req.MemoryLimit = path, limit
+		if models.Name(path) != d.main {
+			req.DraftModel = ""
+		}
+		var err error
+		plan, err = b.Plan(ctx, req)
+		return err
+	})
+	return plan, err
 }
 
-func planModel(ctx context.Context, c *config.Config, log *slog.Logger, path string, limit int64, main bool) (backend.MemoryPlan, error) {
+// askBackend starts a backend, asks it and ends it.
+func askBackend(ctx context.Context, c *config.Config, log *slog.Logger, ask func(backend.Backend) error) error {
 	proc, err := pluginhost.Start(ctx, pluginhost.Options{
 		Kind: protocol.PluginBackend, Name: c.Backend.Name, Command: c.Backend.Command,
 		Dir: c.Plugins.Dir, Pins: c.Plugins.Pins(), Log: log, StopTimeout: time.Second,
 	})
 	if err != nil {
-		return backend.MemoryPlan{}, err
+		return err
 	}
 	defer proc.Kill()
-	req := LoadRequest(c)
-	req.Path, req.MemoryLimit = path, limit
-	if !main {
-		req.DraftModel = ""
-	}
-	plan, err := proc.Backend().Plan(ctx, req)
+	err = ask(proc.Backend())
 	if errors.Is(err, protocol.ErrPluginDied) {
 		select {
 		case <-proc.Done():
@@ -187,7 +217,7 @@ func planModel(ctx context.Context, c *config.Config, log *slog.Logger, path str
 		case <-time.After(time.Second):
 		}
 	}
-	return plan, err
+	return err
 }
 
 // acquire waits until a model is loaded and keeps it so.

@@ -1,10 +1,12 @@
 package models
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 
 	"edged/core/model/weights"
@@ -34,7 +36,7 @@ func Headers(path string) (Facts, error) {
 		}
 	}
 	if most != quant.FormatInvalid {
-		facts.Format = strings.ToUpper(most.String())
+		facts.Format = formatName(most)
 	}
 	for _, name := range m.Names() {
 		if x := m.Matrix(name); x != nil {
@@ -52,3 +54,41 @@ func mayCome(path string, err error) bool {
 	}
 	return errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, fs.ErrNotExist)
 }
+
+// Share is the part of a model's matrices that is stored in one format.
+type Share struct {
+	Format   string // such as "Q4_0"
+	Matrices int    // of a mixture each expert's
+	Bytes    int64
+}
+
+// Formats says what formats a model's matrices are stored in, the largest part first. Vectors, which are norms and biases, are not counted.
+func Formats(path string) ([]Share, error) {
+	m, err := weights.OpenHeaders(path)
+	if err != nil {
+		return nil, err
+	}
+	shares := map[quant.Format]*Share{}
+	for _, name := range m.Names() {
+		x := m.Matrix(name)
+		if x == nil {
+			continue
+		}
+		if shares[x.Format] == nil {
+			shares[x.Format] = &Share{Format: formatName(x.Format)}
+		}
+		shares[x.Format].Matrices++
+		shares[x.Format].Bytes += weights.MatrixBytes(x)
+	}
+	var out []Share
+	for _, s := range shares {
+		out = append(out, *s)
+	}
+	slices.SortFunc(out, func(a, b Share) int {
+		return cmp.Or(cmp.Compare(b.Bytes, a.Bytes), strings.Compare(a.Format, b.Format))
+	})
+	return out, m.Close()
+}
+
+// formatName is a format's name as people know it from names of files.
+func formatName(f quant.Format) string { return strings.ToUpper(f.String()) }
