@@ -2,7 +2,11 @@
 
 package main
 
-import "github.com/spf13/cobra"
+import (
+	"github.com/spf13/cobra"
+
+	"edged/cmd/edged/cli"
+)
 
 // buildCommands are those that only the build of the packages has; see pages.go.
-func (a *app) buildCommands() []*cobra.Command { return nil }
+func buildCommands(*cli.App) []*cobra.Command { return nil }

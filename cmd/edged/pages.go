@@ -11,11 +11,13 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/cobra/doc"
+
+	"edged/cmd/edged/cli"
 )
 
 // buildCommands are those that only the build of the packages has, with the tag "pages", so that what is installed carries no
 // generator of man pages.
-func (a *app) buildCommands() []*cobra.Command {
+func buildCommands(a *cli.App) []*cobra.Command {
 	var date string
 	c := &cobra.Command{
 		Use:    "pages DIR",
@@ -23,10 +25,10 @@ func (a *app) buildCommands() []*cobra.Command {
 		Hidden: true,
 		Args:   cobra.ExactArgs(1),
 	}
-	c.RunE = a.do(func(_ context.Context, args []string) error {
+	c.RunE = a.Do(func(_ context.Context, args []string) error {
 		day, err := time.Parse(time.DateOnly, date)
 		if err != nil {
-			return usagef("--date %q is no date such as 2026-01-31", date)
+			return cli.Usagef("--date %q is no date such as 2026-01-31", date)
 		}
 		return writePages(c.Root(), args[0], day)
 	})

@@ -8,11 +8,12 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"edged/cmd/edged/cli"
 	"edged/core/protocol"
 	"edged/core/version"
 )
 
-func (a *app) versionCommand() *cobra.Command {
+func versionCommand(a *cli.App) *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "version",
@@ -20,7 +21,7 @@ func (a *app) versionCommand() *cobra.Command {
 		Long: `Prints the version of this build, and which versions of the plugin protocol and of the MQTT API it speaks. Plugins of another protocol
 version are refused when they start.`,
 		Args: cobra.NoArgs,
-		RunE: a.do(func(context.Context, []string) error {
+		RunE: a.Do(func(context.Context, []string) error {
 			v := struct {
 				Version  string `json:"version"`
 				Protocol int    `json:"plugin_protocol"`
@@ -29,9 +30,9 @@ version are refused when they start.`,
 				Platform string `json:"platform"`
 			}{version.Version, protocol.Version, 1, runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH}
 			if asJSON {
-				return json.NewEncoder(a.out).Encode(v)
+				return json.NewEncoder(a.Out).Encode(v)
 			}
-			_, err := fmt.Fprintf(a.out, "edged %s (plugin protocol %d, MQTT API %d, %s, %s)\n", v.Version, v.Protocol, v.API, v.Go, v.Platform)
+			_, err := fmt.Fprintf(a.Out, "edged %s (plugin protocol %d, MQTT API %d, %s, %s)\n", v.Version, v.Protocol, v.API, v.Go, v.Platform)
 			return err
 		}),
 	}

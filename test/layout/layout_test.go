@@ -121,7 +121,14 @@ var allowed = map[string][]string{
 	"quant/tile":              {"quant", "quant/kernel", "core/model/mmap"},
 
 	// The programs.
-	"cmd/edged":                     {"core/config", "core/infer/grammar", "core/model/*", "core/protocol", "core/protocol/*", "core/serve/*", "core/version"},
+	"cmd/edged":                     {"cmd/edged/cli", "cmd/edged/client", "cmd/edged/demo", "cmd/edged/offline", "cmd/edged/service", "core/protocol", "core/version"},
+	"cmd/edged/cli":                 {"core/config"},
+	"cmd/edged/plugins":             {"cmd/edged/cli", "core/model/mmap", "core/protocol", "core/protocol/*", "core/serve/daemon", "core/serve/pluginhost"},
+	"cmd/edged/reply":               {"core/serve/door/mqtt", "core/serve/door/mqtt/askclient"},
+	"cmd/edged/client":              {"cmd/edged/cli", "cmd/edged/reply", "core/config", "core/serve/adapters", "core/serve/door/mqtt", "core/serve/door/mqtt/*"},
+	"cmd/edged/service":             {"cmd/edged/cli", "cmd/edged/plugins", "cmd/edged/reply", "core/config", "core/model/gguf", "core/protocol", "core/protocol/backend", "core/serve/*", "core/version"},
+	"cmd/edged/offline":             {"cmd/edged/cli", "cmd/edged/plugins", "core/infer/grammar", "core/model/quantize", "core/protocol", "core/protocol/*", "core/serve/daemon", "core/serve/languages", "core/serve/pairs", "core/version"},
+	"cmd/edged/demo":                {"cmd/edged/cli", "cmd/edged/reply", "core/config", "core/protocol/backend", "core/serve/*", "core/version"},
 	"plugins/backend-generic":       {"plugins/backend-generic/x86", "core/infer/engine", "core/machine", "core/version"},
 	"plugins/backend-neon":          {"plugins/backend-neon/neon", "core/infer/engine", "core/machine", "core/version"},
 	"plugins/backend-generic/x86":   {"quant", "quant/kernel", "quant/kernel/simd"},
