@@ -127,7 +127,7 @@ var allowed = map[string][]string{
 	"cmd/edged/reply":               {"core/serve/door/mqtt", "core/serve/door/mqtt/askclient"},
 	"cmd/edged/client":              {"cmd/edged/cli", "cmd/edged/reply", "core/config", "core/serve/adapters", "core/serve/door/mqtt", "core/serve/door/mqtt/*"},
 	"cmd/edged/service":             {"cmd/edged/cli", "cmd/edged/plugins", "cmd/edged/reply", "core/config", "core/model/gguf", "core/protocol", "core/protocol/backend", "core/serve/*", "core/version"},
-	"cmd/edged/offline":             {"cmd/edged/cli", "cmd/edged/plugins", "core/infer/grammar", "core/model/quantize", "core/protocol", "core/protocol/*", "core/serve/daemon", "core/serve/languages", "core/serve/pairs", "core/version"},
+	"cmd/edged/offline":             {"cmd/edged/cli", "cmd/edged/plugins", "core/infer/grammar", "core/model/gguf", "core/model/lora", "core/model/quantize", "core/model/safetensors", "core/model/weights", "core/protocol", "core/protocol/*", "core/serve/daemon", "core/serve/languages", "core/serve/pairs", "core/version"},
 	"cmd/edged/demo":                {"cmd/edged/cli", "cmd/edged/reply", "core/config", "core/protocol/backend", "core/serve/*", "core/version"},
 	"plugins/backend-generic":       {"plugins/backend-generic/x86", "core/infer/engine", "core/machine", "core/version"},
 	"plugins/backend-neon":          {"plugins/backend-neon/neon", "core/infer/engine", "core/machine", "core/version"},

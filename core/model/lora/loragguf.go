@@ -43,6 +43,9 @@ func (f *adapterFile) readGGUF(path string) error {
 	case math.IsNaN(alpha) || math.IsInf(alpha, 0):
 		return adapterError(path, ErrInvalid, "adapter.lora.alpha is %g", alpha)
 	}
+	if err := f.invokedBy(g, path); err != nil {
+		return err
+	}
 	modules := map[string]*parts{}
 	for i := range g.Tensors() {
 		t := &g.Tensors()[i]
@@ -74,6 +77,28 @@ func (f *adapterFile) readGGUF(path string) error {
 		if alpha != 0 {
 			l.scale = alpha / float64(l.rank())
 		}
+	}
+	return nil
+}
+
+// invokedBy reads the ids that switch the adapter on, which llama.cpp's converter writes of activated LoRA.
+func (f *adapterFile) invokedBy(g *gguf.File, path string) error {
+	const key = "adapter.alora.invocation_tokens"
+	if !g.Has(key) {
+		return nil
+	}
+	ids, err := g.Ints(key)
+	if err != nil {
+		return fmt.Errorf("lora: %w", err)
+	}
+	if len(ids) > maxVirtual {
+		return adapterError(path, ErrInvalid, "%s has %d ids, more than the %d allowed", key, len(ids), maxVirtual)
+	}
+	for _, id := range ids {
+		if id < 0 || id > math.MaxInt32 {
+			return adapterError(path, ErrInvalid, "%s has the id %d", key, id)
+		}
+		f.invocation = append(f.invocation, int32(id))
 	}
 	return nil
 }
