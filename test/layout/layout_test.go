@@ -85,6 +85,7 @@ var allowed = map[string][]string{
 	"core/infer/engine/compute":              {"core/infer/transformer", "core/infer/kv", "core/infer/sample", "core/model/lora", "quant/kernel"},
 	"core/infer/engine/loader":               {"core/infer/engine/compute", "core/infer/engine/pace", "core/infer/speed", "core/infer/transformer", "core/infer/kv", "core/model/arch", "core/model/weights", "core/model/mmap", "core/protocol", "core/protocol/backend", "quant", "quant/kernel", "quant/tile"},
 	"core/infer/engine/pace":                 {},
+	"core/infer/engine/prefix":               {"core/infer/engine/compute", "core/infer/kv", "core/infer/kv/pagestore", "core/model/arch", "core/model/mmap", "core/protocol/backend"},
 	"core/infer/engine/speculate":            {"core/infer/engine/answer", "core/infer/engine/compute", "core/infer/engine/pace", "core/infer/sample"},
 
 	// The serve wing: the daemon's process.

@@ -131,8 +131,7 @@ func (l *loop) acquire(j *job) error {
 		return err
 	}
 	l.activate(j)
-	j.describe()
-	j.stretched = l.model.Stretch(len(j.Req.PromptIDs))
+	l.describe(j)
 	return nil
 }
 

@@ -59,10 +59,10 @@ func (l *loop) form() bool {
 	clear(b.units)
 	b.rows, b.wants, b.units = b.rows[:0], b.wants[:0], b.units[:0]
 	b.decoding, b.prefill = 0, 0
-	l.stretchAll()
+	l.rescale()
 	l.reuse()
 	l.each(func(u unit) {
-		if u.b != nil && u.to-u.from == 1 && !u.job.fetching {
+		if u.b != nil && u.to-u.from == 1 && !u.job.prompt.Waits {
 			b.units = append(b.units, u)
 		}
 	})
@@ -94,7 +94,7 @@ func (l *loop) form() bool {
 	for _, scoring := range [2]bool{false, true} {
 		b.prompts = b.prompts[:0]
 		l.each(func(u unit) {
-			if left > 0 && !u.job.fetching && u.job.scoring == scoring && (u.b == nil || u.to-u.from > 1) {
+			if left > 0 && !u.job.prompt.Waits && u.job.scoring == scoring && (u.b == nil || u.to-u.from > 1) {
 				b.prompts = append(b.prompts, u)
 			}
 		})
@@ -146,14 +146,14 @@ func (l *loop) byTurns(prompts []unit) {
 // prompts reports whether anything but next tokens is to be computed.
 func (l *loop) prompts() bool {
 	some := false
-	l.each(func(u unit) { some = some || !u.job.fetching && (u.b == nil || u.to-u.from > 1) })
+	l.each(func(u unit) { some = some || !u.job.prompt.Waits && (u.b == nil || u.to-u.from > 1) })
 	return some
 }
 
 // add appends up to n rows of u, fewer where the rows of logits run out or a checkpoint is due, and returns how many.
 func (l *loop) add(u unit, n int) int {
 	b := &l.batch
-	n = min(n, l.untilCheckpoint(u))
+	n = min(n, l.cache.UntilCheckpoint(&u.job.prompt, u.from, u.to))
 	for i := u.from; i < u.from+n; i++ {
 		r := compute.Row{Seq: u.seq, Adapters: u.job.boundAt(i)}
 		if u.job.pools(i) {

@@ -239,7 +239,7 @@ func (b *bench) job(ctx context.Context, r backend.Request) (*job, error) {
 	r.ID, r.IgnoreEOS = "bench", true
 	j, err := newJob(ctx, r, b.v, b.m.size)
 	if err == nil {
-		j.private = true // a second measurement has the same prompts
+		j.prompt.Private = true // a second measurement has the same prompts
 	}
 	return j, err
 }

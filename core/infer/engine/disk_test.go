@@ -16,8 +16,6 @@ import (
 
 	"edged/core/infer/engine/compute"
 	"edged/core/infer/kv/pagestore"
-	"edged/core/model/arch"
-	"edged/core/model/weights"
 	"edged/core/protocol/backend"
 	"edged/quant/kernel"
 )
@@ -37,7 +35,7 @@ func onDiskFor(t *testing.T, dir string, least int, options ...option) (e *Engin
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := m.loop.attach(s, "fake", least); err != nil {
+	if err := m.loop.cache.Attach(s, "fake", least, m.loop.commands); err != nil {
 		t.Fatal(err)
 	}
 	go m.loop.run()
@@ -94,8 +92,7 @@ func written(t *testing.T, e *Engine) {
 	waitFor(t, "all is written", func() bool {
 		done := false
 		if err := e.loaded.loop.do(t.Context(), func() {
-			d := e.loaded.loop.disk
-			done = len(d.queue) == 0 && len(d.states) == 0 && len(d.idle) == saveBuffers
+			done = !e.loaded.loop.cache.Writing()
 		}); err != nil {
 			t.Fatal(err)
 		}
@@ -517,35 +514,4 @@ func TestDiskFormat1(t *testing.T) {
 		}
 	}
 	run(96, false)
-}
-
-// TestPageKey: what a page's bits depend on is in its name, and the name is the same in every process.
-func TestPageKey(t *testing.T) {
-	of := func(change func(e *Engine, m *loaded)) string {
-		e := New(Options{Name: "test", Version: "v1", Kernels: kernel.Portable{}})
-		m := &loaded{file: &weights.Model{Spec: &arch.Spec{Family: "llama", Encoder: &arch.Spec{Width: 3}}}}
-		m.info.KVType, m.info.Precision, m.size.Page = "f16", backend.Fast, 32
-		if change != nil {
-			change(e, m)
-		}
-		return e.pageKey(m, "sum")
-	}
-	const want = "3161020049ad480b30d8c1d25bdfa4a3462dc3fe44b943365329a79358c0c232"
-	if got := of(nil); got != want {
-		t.Errorf("got %s, want %s: raise pageFormat where names change", got, want)
-	}
-	seen := map[string]bool{want: true}
-	for i, change := range []func(*Engine, *loaded){
-		func(e *Engine, _ *loaded) { e.opt.Version = "v2" },
-		func(_ *Engine, m *loaded) { m.info.KVType = "q8_0" },
-		func(_ *Engine, m *loaded) { m.info.Precision = backend.Exact },
-		func(_ *Engine, m *loaded) { m.size.Page = 16 },
-		func(_ *Engine, m *loaded) { m.file.Spec = &arch.Spec{Family: "llama", Encoder: &arch.Spec{Width: 4}} },
-	} {
-		if key := of(change); seen[key] {
-			t.Errorf("change %d gives no name of its own", i)
-		} else {
-			seen[key] = true
-		}
-	}
 }

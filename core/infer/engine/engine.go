@@ -65,13 +65,13 @@
 //	batch, step                                     what a turn computes, and what becomes of its logits
 //	adapters, proof, activate                       adapters: loading, proving, switching on
 //	speculate, schedule, share                      guesses; who runs, who waits, who is preempted; whose turn it is
-//	disk, reuse, stretch, crossed                   prefixes on disk and in memory, positions, encoder-decoders
-//	leave, checkpoint, request                      a request: its end, its state, its branches
+//	reuse, scaling, crossed                         the prefix cache, RoPE's scaling, encoder-decoders
+//	leave, request                                  a request: its end, its branches
 //	mailbox, features, machine
 //
 // Packages below it: answer (what a request may be answered with, and its text so far), compute (the network as the engine sees
-// it), loader (opening a model: its memory, tiles, threads), pace (how long turns take), and speculate
-// (which guesses become rows).
+// it), loader (opening a model: its memory, tiles, threads), pace (how long turns take), prefix
+// (what earlier requests computed, in memory and on disk), and speculate (which guesses become rows).
 package engine
 
 import (

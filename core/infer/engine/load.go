@@ -3,13 +3,13 @@ package engine
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"path/filepath"
 
 	"edged/core/infer/engine/loader"
 	"edged/core/infer/engine/pace"
+	"edged/core/infer/engine/prefix"
 	"edged/core/infer/kv/pagestore"
 	"edged/core/model/arch"
 	"edged/core/protocol"
@@ -22,7 +22,7 @@ const defaultDiskTokens = 256
 
 // loader is what models are opened with.
 func (e *Engine) loader() loader.Options {
-	return loader.Options{Kernels: e.opt.Kernels, Log: e.opt.Log, BufferPages: saveBuffers + 1}
+	return loader.Options{Kernels: e.opt.Kernels, Log: e.opt.Log, BufferPages: prefix.BufferPages}
 }
 
 // Plan computes the memory that Load would need, from headers only.
@@ -115,9 +115,9 @@ func (e *Engine) load(ctx context.Context, req backend.LoadRequest, progress fun
 // openDisk gives the loop its pages on disk. Where that fails, prefixes do not outlive the process, and nothing else changes.
 func (e *Engine) openDisk(m *loaded, req backend.LoadRequest, hash string) {
 	dir := filepath.Join(req.CacheDir, "prefixes")
-	s, err := pagestore.Open(pagestore.Options{Dir: dir, Format: pageFormat, Bytes: req.PrefixDiskBytes, Daily: req.PrefixDiskDaily, Log: e.opt.Log})
+	s, err := pagestore.Open(pagestore.Options{Dir: dir, Format: prefix.Format, Bytes: req.PrefixDiskBytes, Daily: req.PrefixDiskDaily, Log: e.opt.Log})
 	if err == nil {
-		if err = m.loop.attach(s, e.pageKey(m, hash), cmp.Or(req.PrefixDiskTokens, defaultDiskTokens)); err != nil {
+		if err = m.loop.cache.Attach(s, e.pageKey(m, hash), cmp.Or(req.PrefixDiskTokens, defaultDiskTokens), m.loop.commands); err != nil {
 			err = errors.Join(err, s.Close())
 		}
 	}
@@ -129,16 +129,9 @@ func (e *Engine) openDisk(m *loaded, req backend.LoadRequest, hash string) {
 	e.opt.Log.Info("prefix cache on disk", "path", dir, "pages", st.Pages, "bytes", st.Bytes)
 }
 
-// pageFormat names what a page's bytes mean and how its name is made: to be raised with the layout of the arena, with pageKey and
-// describe, with what arch.Spec.Canonical tells, and with every change of the arithmetic that changes a bit of a key or a value, where the
-// version of the build does not tell. Format 1 had names made of a Go struct as Go prints it.
-const pageFormat = "edged pages 2"
-
-// pageKey is what the bits of a page depend on beside adapters and tokens, a line each: the model with what was requantised, the
-// types, all that its Spec says, RoPE's settings among it, and the build. Kernels are not in it: all of them give the same bits. It is
-// given as a hash, since a Spec's text is long and every request's names begin with it.
+// pageKey is what the bits of the model's pages depend on.
 func (e *Engine) pageKey(m *loaded, hash string) string {
-	text := fmt.Sprintf("%s\nbuild %q\nweights %q\nkv %q\nprecision %q\npositions %d\nspec %s\n",
-		pageFormat, e.opt.Version, hash, m.info.KVType, m.info.Precision, m.size.Page, m.file.Spec.Canonical())
-	return fmt.Sprintf("%x", sha256.Sum256([]byte(text)))
+	return prefix.Origin{
+		Build: e.opt.Version, Weights: hash, KVType: m.info.KVType, Precision: m.info.Precision, Page: m.size.Page, Spec: m.file.Spec,
+	}.Key()
 }

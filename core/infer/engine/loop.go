@@ -13,8 +13,8 @@ import (
 	"edged/core/infer/engine/answer"
 	"edged/core/infer/engine/compute"
 	"edged/core/infer/engine/pace"
+	"edged/core/infer/engine/prefix"
 	"edged/core/infer/engine/speculate"
-	"edged/core/infer/kv"
 	"edged/core/infer/transformer"
 	"edged/core/protocol"
 	"edged/core/protocol/backend"
@@ -54,11 +54,9 @@ type loop struct {
 	drafts      speculate.Speculator
 	drafting    []speculate.Branch // scratch
 	governor    *pace.Governor     // nil: the threads stay as they are
-	prefixes    *kv.Tree           // nil: off
-	count       backend.Stats      // counters; the rest of it is filled in by publish
+	cache       *prefix.Cache
+	count       backend.Stats // counters; the rest of it is filled in by publish
 
-	disk    *disk                    // nil: nothing outlives the process
-	pins    map[string]compute.Seq   // pinned prefixes, by name
 	stalled bool                     // all that runs waits for the disk
 	debts   map[string]time.Duration // of clients whose grammars kept the others waiting, see spend
 
@@ -74,13 +72,10 @@ func newLoop(m compute.Model, size sizes, logits []float32, log *slog.Logger) *l
 		quit:     make(chan struct{}),
 		done:     make(chan struct{}),
 		adapters: map[string]*adapter{},
-		pins:     map[string]compute.Seq{},
 		peaks:    make([]float32, size.Logits*size.Peaks),
 		drafts:   speculate.Speculator{Lookup: size.lookup},
 	}
-	if !size.forgets {
-		l.prefixes = kv.NewTree(m, size.Page)
-	}
+	l.cache = prefix.New(m, size.Sizes, size.forgets, l.alive, log)
 	l.publish()
 	return l
 }
@@ -155,7 +150,7 @@ func (l *loop) run() {
 		if l.form() {
 			l.turn()
 		} else {
-			l.stalled = l.disk != nil && len(l.disk.fetches) > 0
+			l.stalled = l.cache.Reading()
 		}
 		l.publish()
 		// Those who carry the turn's events away come before the next turn. Its threads leave the scheduler no processor, and what
@@ -172,13 +167,7 @@ func (l *loop) run() {
 	for _, p := range slices.Clone(l.proofs) {
 		l.end(p, errClosed)
 	}
-	if l.disk != nil {
-		l.disk.close()
-	}
-	l.unpin()
-	if l.prefixes != nil {
-		l.prefixes.Clear()
-	}
+	l.cache.Close()
 	for _, a := range l.adapters {
 		a.free(l.log)
 	}
@@ -243,7 +232,7 @@ func (l *loop) cancel(j *job, err error) {
 
 // complete ends a job with its last event.
 func (l *loop) complete(j *job) {
-	l.pin(j)
+	l.cache.Pin(&j.prompt, j.Req.ID, func() compute.Seq { return l.sequence(j, len(j.Req.PromptIDs)) })
 	l.leave(j)
 	j.out.put(j.last())
 	j.out.close(nil)
@@ -256,7 +245,7 @@ func (l *loop) turn() {
 	err := l.model.Forward(l.batch.rows)
 	switch {
 	case errors.Is(err, transformer.ErrNoPages):
-		l.stalled = l.disk != nil && len(l.disk.fetches) > 0 // what is read into becomes free soon
+		l.stalled = l.cache.Reading() // what is read into becomes free soon
 		if !l.stalled && !l.leaveOut() {
 			l.makeRoom()
 		}
@@ -269,9 +258,7 @@ func (l *loop) turn() {
 		}
 		return
 	}
-	l.checkpoint()
 	l.keep()
-	l.save()
 	for _, j := range l.running {
 		l.progress(j)
 		l.fork(j)
@@ -334,12 +321,7 @@ func (l *loop) publish() {
 	st.Running, st.Waiting = len(l.running), len(l.waiting)
 	st.KVPages = l.model.TotalPages()
 	st.KVPagesCached = l.model.IdlePages()
-	if l.disk != nil {
-		l.disk.count(&st)
-	}
-	for _, s := range l.pins {
-		st.PrefixPinnedPages += s.Pages()
-	}
+	l.cache.Count(&st)
 	st.KVPagesUsed = st.KVPages - l.model.FreePages() - st.KVPagesCached
 	st.Adapters = len(l.adapters)
 	for _, a := range l.adapters {

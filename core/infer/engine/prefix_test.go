@@ -92,7 +92,7 @@ func TestPrefixes(t *testing.T) {
 func TestPrefixCollision(t *testing.T) {
 	e, _ := serve(t)
 	l := e.loaded.loop
-	if err := l.do(t.Context(), func() { l.prefixes.Collide(0) }); err != nil {
+	if err := l.do(t.Context(), func() { l.cache.Tree().Collide(0) }); err != nil {
 		t.Fatal(err)
 	}
 	for _, cached := range []int{0, 8, 8} {
@@ -370,7 +370,7 @@ func TestPrefixesSurviveBadLogits(t *testing.T) {
 // sound checks what must hold of the tree and of the pages between two turns.
 func sound(t *testing.T, l *loop, f *fake) {
 	t.Helper()
-	p := l.prefixes
+	p := l.cache.Tree()
 	// Every page is free, cached, or used by a sequence.
 	holders := make([]int, f.total)
 	for s := range f.seqs {
@@ -423,7 +423,7 @@ func TestPrefixesAtRandom(t *testing.T) {
 		t.Run(fmt.Sprint(shape), func(t *testing.T) {
 			e, f := serve(t, withPages(shape.pages), withSize(func(s *sizes) { s.Batch, s.Logits = shape.batch, 6 }))
 			cold, double := serve(t, withSize(func(s *sizes) { s.forgets = true }))
-			if err := e.loaded.loop.do(t.Context(), func() { e.loaded.loop.prefixes.Collide(shape.mask) }); err != nil {
+			if err := e.loaded.loop.do(t.Context(), func() { e.loaded.loop.cache.Tree().Collide(shape.mask) }); err != nil {
 				t.Fatal(err)
 			}
 			for i, id := range []string{"a", "b"} {
@@ -494,10 +494,10 @@ func TestPrefixesAtRandom(t *testing.T) {
 			t.Logf("%d hits, %d tokens saved, %d rows computed, %d turns without pages, %v", st.PrefixHits, st.PrefixTokens, f.rows.Load(), f.refused.Load(), err)
 			l := e.loaded.loop
 			if err := l.do(t.Context(), func() {
-				l.prefixes.Clear()
+				l.cache.Tree().Clear()
 				sound(t, l, f)
-				if f.FreePages() != f.total || l.prefixes.Roots() > 0 {
-					t.Errorf("%d pages are free of %d, %d roots are left", f.FreePages(), f.total, l.prefixes.Roots())
+				if f.FreePages() != f.total || l.cache.Tree().Roots() > 0 {
+					t.Errorf("%d pages are free of %d, %d roots are left", f.FreePages(), f.total, l.cache.Tree().Roots())
 				}
 			}); err != nil {
 				t.Error(err)

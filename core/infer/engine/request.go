@@ -9,8 +9,8 @@ import (
 
 	"edged/core/infer/engine/answer"
 	"edged/core/infer/engine/compute"
+	"edged/core/infer/engine/prefix"
 	"edged/core/infer/engine/speculate"
-	"edged/core/infer/kv/pagestore"
 	"edged/core/model/arch"
 	"edged/core/protocol"
 	"edged/core/protocol/backend"
@@ -23,12 +23,12 @@ type job struct {
 	scoring bool
 	sum     []float32     // (Width) of an embedding: of the hidden states so far; nil: none
 	pool    arch.PoolKind // which states sum is of
-	private bool          // neither finds nor leaves anything in the prefix cache
 	single  bool          // nothing is guessed
 	watch   bool          // times of its tokens are kept
 	out     *mailbox
 	// ---
-	order       uint64 // of arrival: the first has 1
+	prompt      prefix.Prompt // as the prefix cache knows it
+	order       uint64        // of arrival: the first has 1
 	branches    []*branch
 	root        compute.Seq // the prompt without its last token, which the branches fork; nil: not there yet, or given away
 	forked      bool
@@ -38,23 +38,9 @@ type job struct {
 	read        uint64      // number of the last turn that computed a part of its prompt
 	reported    int         // prompt tokens of the last progress event
 	preemptions int         // how often it was preempted
-	set         string      // the adapters as the prefix cache knows them
-	stretched   int         // how the prompt is turned, see stretch.go
-	points      []int       // where checkpoints of its prompt are due, see lay
-	lasting     []int       // which of them are written to disk, where the prompt is long
-	hit         bool        // it found something there
-	cached      int         // prompt tokens that it did not compute
 	drafted     int         // guessed tokens that were computed
 	accepted    int         // and those that were drawn
 	times       []time.Time // of its tokens, where they are watched
-
-	found      int              // pages of the prompt that were there
-	names      []pagestore.Name // of the prompt's full pages; nil: not wanted
-	used       int64            // when it named them
-	saved      int              // pages that were looked at for the disk
-	resumed    int              // where it went on from a state that was there; 0: nowhere
-	stateSaved int              // up to where a state of the prompt is on disk, or on its way
-	fetching   bool             // it waits for pages from the disk
 }
 
 // branch is the computing side of one choice of a job: prompt and ids are its history, of which seq has computed the first Len tokens.
@@ -99,7 +85,7 @@ func newScoring(list []int32, adapters []backend.AdapterUse, s sizes) (*job, err
 		return nil, nil
 	}
 	j := jobOf(answer.NewKnown(backend.Request{PromptIDs: list[:1], Adapters: adapters, Logprobs: true}, list[1:]))
-	j.scoring, j.private = true, true // every row's logits are wanted: nothing could be skipped
+	j.scoring, j.prompt.Private = true, true // every row's logits are wanted: nothing could be skipped
 	return j, nil
 }
 
@@ -115,7 +101,7 @@ func newEmbedding(list []int32, pool arch.PoolKind, width int, s sizes) (*job, e
 		return nil, fmt.Errorf("engine: embed: %w: the list has %d tokens, the context holds %d", protocol.ErrContextLength, len(list), s.Context)
 	}
 	j := jobOf(answer.NewKnown(backend.Request{PromptIDs: list}, nil))
-	j.sum, j.pool, j.private = make([]float32, width), pool, true // every row's hidden state is wanted: nothing could be skipped
+	j.sum, j.pool, j.prompt.Private = make([]float32, width), pool, true // every row's hidden state is wanted: nothing could be skipped
 	return j, nil
 }
 
@@ -197,7 +183,7 @@ func (j *job) before(other *job) bool {
 // last makes the last event.
 func (j *job) last() backend.Event {
 	ev := j.Last()
-	ev.Usage.CachedTokens = j.cached
+	ev.Usage.CachedTokens = j.prompt.Cached
 	return ev
 }
 

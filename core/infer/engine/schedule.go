@@ -48,7 +48,7 @@ func (l *loop) admit() {
 			j.Times.Started = time.Now()
 		}
 		l.start(j)
-		l.recall(j)
+		l.cache.Recall(&j.prompt)
 	}
 }
 
@@ -62,7 +62,7 @@ func (l *loop) fits(j *job) bool {
 	if active+j.alive() > l.size.Sequences && !l.newcomer(j) {
 		return false
 	}
-	if !l.statesFor(active + j.alive()) {
+	if !l.cache.StatesFor(active + j.alive()) {
 		return false
 	}
 	short := l.pagesOf(j) + active - (l.available() - l.promised())
@@ -91,7 +91,7 @@ func (l *loop) promised() int {
 // start gives an admitted job its sequences: several branches fork the prompt once it is computed.
 func (l *loop) start(j *job) {
 	clear(j.sum) // it may have been set aside
-	l.lay(j)
+	l.cache.Start(&j.prompt)
 	if j.alive() > 1 && len(j.Req.PromptIDs) > 1 {
 		j.root = l.sequence(j, len(j.Req.PromptIDs))
 		return
@@ -147,6 +147,7 @@ func (l *loop) preempt(j *job) {
 	j.drop()
 	l.enqueue(j)
 	l.preemptions++
+	j.prompt.Preempted = true
 	if j.preemptions++; j.preemptions == 1 {
 		l.log.Info("request set aside: no free pages", "request_id", j.Req.ID, "tokens", j.branches[0].History())
 	}
@@ -168,7 +169,7 @@ func (l *loop) restart(j *job) {
 			continue
 		}
 		if active > 0 {
-			if !l.statesFor(active + 1) {
+			if !l.cache.StatesFor(active + 1) {
 				return
 			}
 			short := l.pages(b.History()+1) + active - (l.available() - l.promised())
@@ -179,4 +180,13 @@ func (l *loop) restart(j *job) {
 		b.seq = l.sequence(j, b.History())
 		active++
 	}
+}
+
+// alive is the number of branches that run.
+func (l *loop) alive() int {
+	n := 0
+	for _, j := range l.running {
+		n += j.alive()
+	}
+	return n
 }

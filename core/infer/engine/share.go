@@ -196,7 +196,7 @@ func (l *loop) repay(took time.Duration) {
 func (l *loop) leastDebt() time.Duration {
 	least, some := time.Duration(0), false
 	l.each(func(u unit) {
-		if u.job.fetching {
+		if u.job.prompt.Waits {
 			return
 		}
 		if debt := l.debts[u.job.Req.Client]; !some || debt < least {

@@ -104,7 +104,7 @@ func TestGuesses(t *testing.T) {
 			}
 			l := e.loaded.loop
 			if err := l.do(t.Context(), func() {
-				if l.prefixes != nil {
+				if l.cache.Tree() != nil {
 					sound(t, l, f)
 				}
 			}); err != nil {

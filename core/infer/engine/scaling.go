@@ -1,10 +1,6 @@
 package engine
 
-import (
-	"strconv"
-
-	"edged/core/infer/engine/compute"
-)
+import "edged/core/infer/engine/compute"
 
 // Some models turn all positions of a sequence in another way once it is longer than a border (longrope, dynamic scaling): what was
 // computed before is of no use then. It is decided so, with the prefix cache and without: a prompt that is longer than the border is
@@ -12,9 +8,9 @@ import (
 // anew once, turned for the whole context. Pages of one way of turning are never taken for those of another.
 
 // stretch is how a sequence of n tokens of a job is turned.
-func (l *loop) stretch(j *job, n int) int {
-	if j.stretched != 0 || l.model.Stretch(n) == 0 {
-		return j.stretched
+func (l *loop) scaling(j *job, n int) int {
+	if j.prompt.Scaling != 0 || l.model.Stretch(n) == 0 {
+		return j.prompt.Scaling
 	}
 	return l.model.Stretch(l.size.Context)
 }
@@ -22,12 +18,12 @@ func (l *loop) stretch(j *job, n int) int {
 // sequence is a new one for n tokens of a job.
 func (l *loop) sequence(j *job, n int) compute.Seq {
 	s := l.model.NewSeq()
-	s.Stretch(l.stretch(j, n))
+	s.Stretch(l.scaling(j, n))
 	return s
 }
 
-// stretchAll gives up what branches have computed that are about to cross the border.
-func (l *loop) stretchAll() {
+// rescale gives up what branches have computed that are about to cross the border.
+func (l *loop) rescale() {
 	if l.model.Stretch(l.size.Context) == 0 {
 		return
 	}
@@ -36,7 +32,7 @@ func (l *loop) stretchAll() {
 			if b.seq == nil || !b.live() {
 				continue
 			}
-			if how := l.stretch(j, b.History()); how != b.seq.Stretched() {
+			if how := l.scaling(j, b.History()); how != b.seq.Stretched() {
 				b.seq.Truncate(0)
 				b.seq.Stretch(how)
 			}
@@ -46,16 +42,8 @@ func (l *loop) stretchAll() {
 
 // withinBorder is how many of so many guesses behind n tokens of a job stay on this side of the border.
 func (l *loop) withinBorder(j *job, n, guesses int) int {
-	for guesses > 0 && l.stretch(j, n+guesses) != l.stretch(j, n) {
+	for guesses > 0 && l.scaling(j, n+guesses) != l.scaling(j, n) {
 		guesses--
 	}
 	return guesses
-}
-
-// setOf names what the pages of a sequence depend on beside its tokens: adapters, and how it is turned.
-func (j *job) setOf(how int) string {
-	if how == 0 {
-		return j.set
-	}
-	return j.set + "stretched " + strconv.Itoa(how) + "\n"
 }

@@ -1,4 +1,4 @@
-package engine
+package prefix
 
 import (
 	"errors"
@@ -16,7 +16,7 @@ import (
 // disk is the prefix cache's other half: pages of prompts that outlive the process. What it writes and reads goes through
 // goroutines of its own; the loop only copies a page to a buffer, and takes pages that were read into the tree.
 //
-// A page is worth a write when its request is to be kept (a pinned prefix), when a request came back to it, or when its
+// A page is worth a write when its request is pinned, when a request came back to it, or when its
 // prompt is long: from least tokens on. Pages that nobody came back to yet get half of the day's bytes at most, so that a
 // stream of new documents does not starve a system prompt that everybody uses. Answers are not written until they stand in
 // the prompt of the next turn.
@@ -29,12 +29,13 @@ type disk struct {
 	store *pagestore.Store
 	model compute.Model
 	log   *slog.Logger
-	page  int    // positions of a page
-	least int    // tokens of a prompt from which on its pages are written though nobody came back to them
-	key   string // what all pages depend on, beside adapters and tokens
-	empty bool   // pages hold nothing: all that a sequence has is its state
+	owner chan<- func() // runs what is sent in the goroutine that owns the model
+	page  int           // positions of a page
+	least int           // tokens of a prompt from which on its pages are written though nobody came back to them
+	key   string        // what all pages depend on, beside adapters and tokens
+	empty bool          // pages hold nothing: all that a sequence has is its state
 
-	// The loop owns these.
+	// The owner's goroutine has these.
 	queue    []saving                  // pages that are to be written, oldest first
 	states   []saving                  // states that are to be written, behind the pages
 	held     []int32                   // slots that are being written or read into
@@ -44,7 +45,7 @@ type disk struct {
 
 	writes chan *buffer
 	reads  chan *fetch
-	ended  chan struct{}  // closed: the loop listens no more
+	ended  chan struct{}  // closed: the owner listens no more
 	done   sync.WaitGroup // the two goroutines
 	memory *mmap.Mapping  // of the buffers
 	warned time.Time      // when a failed write was logged; the writer's
@@ -70,11 +71,11 @@ type buffer struct {
 	parts  [][]byte // of a state
 }
 
-// fetch is a run of pages that are read for a job.
+// fetch is a run of pages that are read for a prompt.
 type fetch struct {
-	job    *job
-	waits  []*job // others that want the same
-	from   int    // the first page
+	prompt *Prompt
+	waits  []*Prompt // others that want the same
+	from   int       // the first page
 	names  []pagestore.Name
 	tokens [][]int32
 	pages  []int32 // to read into
@@ -85,34 +86,39 @@ type fetch struct {
 // saveBuffers is how many pages wait in copies for the disk: one is written, the next one is copied.
 const saveBuffers = 2
 
+// BufferPages is how many pages a cache on disk holds in buffers beside the pool: those of the writer, and one of the reader.
+const BufferPages = saveBuffers + 1
+
 // warnEvery is how often a disk that takes nothing is named in the log.
 const warnEvery = 10 * time.Minute
 
-// attach gives a loop that does not run yet an open store, which is the loop's from then on where there is no error.
-func (l *loop) attach(s *pagestore.Store, key string, least int) error {
-	size := l.model.PageBytes()
-	mem, err := mmap.Anonymous(max(1, (saveBuffers+1)*size))
+// Attach gives the cache an open store, which is the cache's from then on where there is no error. key names all that the pages depend on,
+// see Key. Prompts of at least so many tokens are written though nobody came back to them. What is to run in the owner's goroutine, which
+// has not begun to compute, is sent to owner.
+func (c *Cache) Attach(s *pagestore.Store, key string, least int, owner chan<- func()) error {
+	size := c.model.PageBytes()
+	mem, err := mmap.Anonymous(max(1, BufferPages*size))
 	if err != nil {
 		return err
 	}
 	d := &disk{
-		store: s, model: l.model, log: l.log, page: l.size.Page, least: least, key: key, memory: mem, empty: size == 0,
+		store: s, model: c.model, log: c.log, owner: owner, page: c.page, least: least, key: key, memory: mem, empty: size == 0,
 		fetching: map[pagestore.Name]*fetch{},
 		writes:   make(chan *buffer, saveBuffers),
-		reads:    make(chan *fetch, l.model.TotalPages()+l.model.TotalStates()), // never full: each has taken a page or a slot
+		reads:    make(chan *fetch, c.model.TotalPages()+c.model.TotalStates()), // never full: each has taken a page or a slot
 		ended:    make(chan struct{}),
 	}
-	all := mem.Bytes()[:(saveBuffers+1)*size]
+	all := mem.Bytes()[:BufferPages*size]
 	for i := range saveBuffers {
 		d.idle = append(d.idle, &buffer{data: all[i*size : (i+1)*size : (i+1)*size]})
 	}
-	d.done.Go(func() { d.write(l) })
-	d.done.Go(func() { d.read(l, all[saveBuffers*size:]) })
-	l.disk = d
+	d.done.Go(func() { c.write(d) })
+	d.done.Go(func() { c.read(d, all[saveBuffers*size:]) })
+	c.disk = d
 	return nil
 }
 
-// close waits for what is being written and read, and gives back what was read into. The loop calls it at its end.
+// close waits for what is being written and read, and gives back what was read into. The owner calls it at its end.
 func (d *disk) close() {
 	close(d.ended)
 	close(d.writes)
@@ -139,16 +145,16 @@ func (f *fetch) drop(m compute.Model) {
 	}
 }
 
-// send hands a function to the loop, unless that has ended.
-func (d *disk) send(l *loop, f func()) {
+// send hands a function to the owner, unless that has ended.
+func (d *disk) send(f func()) {
 	select {
-	case l.commands <- f:
+	case d.owner <- f:
 	case <-d.ended:
 	}
 }
 
 // write is the goroutine that writes.
-func (d *disk) write(l *loop) {
+func (c *Cache) write(d *disk) {
 	for b := range d.writes {
 		var err error
 		if b.rest > 0 {
@@ -160,18 +166,18 @@ func (d *disk) write(l *loop) {
 			d.warned = time.Now()
 			d.log.Warn("a part of the prefix cache is not kept on disk", "err", err)
 		}
-		d.send(l, func() {
+		d.send(func() {
 			if b.rest > 0 {
 				d.release(b.slot)
 			}
 			d.idle = append(d.idle, b)
-			d.pump(l)
+			c.pump()
 		})
 	}
 }
 
 // read is the goroutine that reads, one run at a time: more at once would only make a disk seek.
-func (d *disk) read(l *loop, data []byte) {
+func (c *Cache) read(d *disk, data []byte) {
 	for f := range d.reads {
 		wanted := f.state == nil || !d.over() && f.state.get(d, data)
 		for wanted && f.read < len(f.names) && !d.over() {
@@ -181,7 +187,7 @@ func (d *disk) read(l *loop, data []byte) {
 			d.model.WritePage(f.pages[f.read], data)
 			f.read++
 		}
-		d.send(l, func() { l.fetched(f) })
+		d.send(func() { c.fetched(f) })
 	}
 }
 
@@ -194,155 +200,150 @@ func (d *disk) over() bool {
 	}
 }
 
-// name gives a job the names of its prompt's full pages.
-func (d *disk) name(j *job) {
-	if j.names != nil || j.private {
+// name gives a prompt the names of its full pages.
+func (d *disk) name(p *Prompt) {
+	if p.names != nil || p.Private {
 		return
 	}
-	n := pagestore.Root(d.key + "\n" + j.setOf(j.stretched))
+	n := pagestore.Root(d.key + "\n" + p.set(p.Scaling))
 	var scratch []byte
-	full := len(j.Req.PromptIDs) / d.page
-	j.names = make([]pagestore.Name, full)
+	full := len(p.IDs) / d.page
+	p.names = make([]pagestore.Name, full)
 	for i := range full {
-		n, scratch = n.Next(j.Req.PromptIDs[i*d.page:(i+1)*d.page], scratch)
-		j.names[i] = n
+		n, scratch = n.Next(p.IDs[i*d.page:(i+1)*d.page], scratch)
+		p.names[i] = n
 	}
-	j.used = d.store.Tick()
-	d.store.Touch(j.names, j.used)
+	p.used = d.store.Tick()
+	d.store.Touch(p.names, p.used)
 }
 
-// recall begins to read what the disk has of a started job's prompt beyond what its sequence holds.
-func (l *loop) recall(j *job) {
-	d := l.disk
-	if d == nil || j.private {
+// Recall begins to read what the disk has of a started request's prompt beyond what its sequence holds. Where it does, the request Waits.
+func (c *Cache) Recall(p *Prompt) {
+	d := c.disk
+	if d == nil || p.Private {
 		return
 	}
-	s, limit := j.front(), len(j.Req.PromptIDs)-1
+	s, alone := p.Front()
+	limit := len(p.IDs) - 1
 	if s == nil {
 		return
 	}
-	d.name(j)
-	l.skip(j, s, j, limit) // what is in memory, so that making room does not push it out
-	if l.model.Fixed() {
-		l.recallState(j, s, limit)
+	d.name(p)
+	c.Adopt(p, s, p, limit, alone) // what is in memory, so that making room does not push it out
+	if c.model.Fixed() {
+		c.recallState(p, s, limit)
 		return
 	}
 	from := s.Len() / d.page
 	n := from
-	for (n+1)*d.page <= limit && d.store.Has(j.names[n]) {
+	for (n+1)*d.page <= limit && d.store.Has(p.names[n]) {
 		n++
 	}
 	if n == from {
 		return
 	}
-	if f := d.fetching[j.names[from]]; f != nil {
-		f.waits = append(f.waits, j)
-		j.fetching = true
+	if f := d.fetching[p.names[from]]; f != nil {
+		f.waits = append(f.waits, p)
+		p.Waits = true
 		return
 	}
-	if short := n - from - l.model.FreePages(); short > 0 {
-		l.prefixes.Evict(short)
+	if short := n - from - c.model.FreePages(); short > 0 {
+		c.tree.Evict(short)
 	}
-	n = min(n, from+l.model.FreePages())
+	n = min(n, from+c.model.FreePages())
 	if n == from {
 		return
 	}
-	l.fetch(&fetch{job: j, from: from, names: j.names[from:n]})
+	c.fetch(&fetch{prompt: p, from: from, names: p.names[from:n]})
 }
 
 // fetch takes the pages of a run and hands it to the reader.
-func (l *loop) fetch(f *fetch) {
-	d := l.disk
+func (c *Cache) fetch(f *fetch) {
+	d := c.disk
 	for i, name := range f.names {
 		at := (f.from + i) * d.page
-		f.tokens = append(f.tokens, f.job.Req.PromptIDs[at:at+d.page])
-		f.pages = append(f.pages, l.model.Take())
+		f.tokens = append(f.tokens, f.prompt.IDs[at:at+d.page])
+		f.pages = append(f.pages, c.model.Take())
 		d.fetching[name] = f
 	}
-	f.job.fetching = true
+	f.prompt.Waits = true
 	d.fetches = append(d.fetches, f)
 	d.reads <- f
 }
 
-// fetched takes what was read into the tree and lets the jobs go on that waited for it.
-func (l *loop) fetched(f *fetch) {
-	d := l.disk
+// fetched takes what was read into the tree and lets the requests go on that waited for it.
+func (c *Cache) fetched(f *fetch) {
+	d := c.disk
 	d.fetches = slices.DeleteFunc(d.fetches, func(other *fetch) bool { return other == f })
 	for _, n := range f.names {
 		delete(d.fetching, n)
 	}
-	l.prefixes.Insert(f.job.setOf(f.job.stretched), f.job, f.from, f.pages[:f.read])
-	l.count.PrefixDiskTokens += uint64(f.read * d.page)
+	c.tree.Insert(f.prompt.set(f.prompt.Scaling), f.prompt, f.from, f.pages[:f.read])
+	c.count.fromDisk += uint64(f.read * d.page)
 	if f.state != nil {
-		l.recalled(f)
+		c.recalled(f)
 	}
-	f.drop(l.model)
-	for _, j := range append(f.waits, f.job) {
-		j.fetching = false
-		if f.state != nil && (j != f.job || !f.state.read) {
-			l.recall(j) // there may be another one, less deep
+	f.drop(c.model)
+	for _, p := range append(f.waits, f.prompt) {
+		p.Waits = false
+		if f.state != nil && (p != f.prompt || !f.state.read) {
+			c.Recall(p) // there may be another one, less deep
 		}
 	}
 }
 
-// front is the sequence that computes the prompt; nil: none, or several.
-func (j *job) front() compute.Seq {
-	if j.root != nil {
-		return j.root
+// Save queues the pages of a prompt that became full in a turn and are worth a write. Flush hands them out when all are queued.
+func (c *Cache) Save(p *Prompt, s compute.Seq) {
+	if c.disk != nil {
+		c.enqueue(p, s)
 	}
-	var s compute.Seq
-	for _, b := range j.branches {
-		if b.seq == nil || !b.live() {
-			continue
-		}
-		if s != nil {
-			return nil
-		}
-		s = b.seq
-	}
-	return s
 }
 
-// save queues the pages of prompts that became full and are worth it, and hands out as many as can be written.
-func (l *loop) save() {
-	d := l.disk
-	if d == nil {
-		return
+// Flush hands as many queued pages to the writer as can be written.
+func (c *Cache) Flush() {
+	if c.disk != nil {
+		c.pump()
 	}
-	for i := range l.batch.units {
-		u := &l.batch.units[i]
-		d.enqueue(l, u.job, u.seq)
-	}
-	d.pump(l)
 }
 
-// enqueue queues the full pages of a job's prompt that were not looked at yet, and the states in them.
-func (d *disk) enqueue(l *loop, j *job, s compute.Seq) {
-	full := min(s.Len()/d.page, len(j.names))
-	if l.model.Fixed() { // the last page, which the answer fills, may hold a state of the prompt
-		full = min(s.Len()/d.page, len(j.names)+1)
+// Writing reports whether anything is on its way to the disk.
+func (c *Cache) Writing() bool {
+	d := c.disk
+	return d != nil && (len(d.queue) > 0 || len(d.states) > 0 || len(d.idle) < saveBuffers)
+}
+
+// Reading reports whether anything is being read from the disk, which the owner's goroutine will be told.
+func (c *Cache) Reading() bool { return c.disk != nil && len(c.disk.fetches) > 0 }
+
+// enqueue queues the full pages of a prompt that were not looked at yet, and the states in them.
+func (c *Cache) enqueue(p *Prompt, s compute.Seq) {
+	d := c.disk
+	full := min(s.Len()/d.page, len(p.names))
+	if c.model.Fixed() { // the last page, which the answer fills, may hold a state of the prompt
+		full = min(s.Len()/d.page, len(p.names)+1)
 	}
-	for ; j.saved < full; j.saved++ {
-		i := j.saved
+	for ; p.saved < full; p.saved++ {
+		i := p.saved
 		page := s.Page(i)
-		made, kept := l.prefixes.Kept(page)
+		made, kept := c.tree.Kept(page)
 		if !kept {
 			return
 		}
-		if !d.empty && i < len(j.names) && !d.enqueuePage(l, j, saving{page: page, made: made, name: j.names[i], depth: i, at: j.used}) {
+		if !d.empty && i < len(p.names) && !c.enqueuePage(p, saving{page: page, made: made, name: p.names[i], depth: i, at: p.used}) {
 			return
 		}
-		d.enqueueStates(l, j, page, i)
+		c.enqueueStates(p, page, i)
 	}
 }
 
 // enqueuePage queues a page that is worth it; false: the queue is full.
-func (d *disk) enqueuePage(l *loop, j *job, s saving) bool {
-	again := s.depth < j.found || j.Req.Pin != ""
-	if !again && len(j.Req.PromptIDs) < d.least || d.store.Has(s.name) {
+func (c *Cache) enqueuePage(p *Prompt, s saving) bool {
+	d := c.disk
+	again := s.depth < p.found || p.Pin != ""
+	if !again && len(p.IDs) < d.least || d.store.Has(s.name) {
 		return true
 	}
-	if len(d.queue) >= l.model.TotalPages() {
+	if len(d.queue) >= c.model.TotalPages() {
 		return false
 	}
 	s.half = !again
@@ -351,23 +352,24 @@ func (d *disk) enqueuePage(l *loop, j *job, s saving) bool {
 }
 
 // pump copies queued pages to buffers that are free, for the writer.
-func (d *disk) pump(l *loop) {
+func (c *Cache) pump() {
+	d := c.disk
 	for len(d.queue) > 0 && len(d.idle) > 0 {
 		s := d.queue[0]
 		d.queue = d.queue[1:]
-		if made, kept := l.prefixes.Kept(s.page); !kept || made != s.made || d.store.Has(s.name) {
+		if made, kept := c.tree.Kept(s.page); !kept || made != s.made || d.store.Has(s.name) {
 			continue // it was given back meanwhile, or written for another request
 		}
 		b := d.idle[len(d.idle)-1]
 		d.idle = d.idle[:len(d.idle)-1]
 		b.saving = s
-		b.tokens = append(b.tokens[:0], l.prefixes.Tokens(s.page)...)
-		l.model.ReadPage(s.page, b.data)
+		b.tokens = append(b.tokens[:0], c.tree.Tokens(s.page)...)
+		c.model.ReadPage(s.page, b.data)
 		d.writes <- b // never full: it holds as many as there are buffers
 	}
 	if len(d.queue) == 0 {
 		d.queue = nil // the array is not kept for the longest queue there ever was
-		d.pumpState(l)
+		c.pumpState()
 	}
 }
 
