@@ -80,12 +80,14 @@ var allowed = map[string][]string{
 	"core/infer/transformer":                 {"core/infer/transformer/*", "core/infer/sample", "core/infer/kv", "core/infer/speed", "core/model/arch", "core/model/weights", "core/model/lora", "core/model/mmap", "quant", "quant/kernel", "quant/tile"},
 	"core/infer/transformer/pool":            {},
 	"core/infer/transformer/transformertest": {"core/infer/transformer", "core/model/weights", "core/model/lora", "quant", "quant/kernel", "test/oracle"},
-	"core/infer/engine":                      {"core/infer/engine/*", "core/infer/beam", "core/infer/transformer", "core/infer/kv", "core/infer/kv/*", "core/infer/sample", "core/model/arch", "core/model/weights", "core/model/lora", "core/model/digest", "core/model/mmap", "quant", "quant/kernel", "quant/tile", "core/protocol", "core/protocol/backend", "core/pluginlog", "core/version"},
+	"core/infer/engine":                      {"core/infer/engine/*", "core/infer/transformer", "core/infer/kv", "core/infer/kv/pagestore", "core/infer/sample", "core/model/arch", "core/model/weights", "core/model/lora", "core/model/digest", "core/protocol", "core/protocol/backend", "core/pluginlog", "quant/kernel"},
 	"core/infer/engine/answer":               {"core/infer/grammar", "core/infer/grammar/gbnf", "core/infer/sample", "core/infer/text", "core/protocol", "core/protocol/backend"},
 	"core/infer/engine/compute":              {"core/infer/transformer", "core/infer/kv", "core/infer/sample", "core/model/lora", "quant/kernel"},
+	"core/infer/engine/encode":               {"core/infer/engine/answer", "core/infer/sample", "core/infer/transformer", "core/model/arch", "core/protocol", "core/protocol/backend"},
 	"core/infer/engine/loader":               {"core/infer/engine/compute", "core/infer/engine/pace", "core/infer/speed", "core/infer/transformer", "core/infer/kv", "core/model/arch", "core/model/weights", "core/model/mmap", "core/protocol", "core/protocol/backend", "quant", "quant/kernel", "quant/tile"},
 	"core/infer/engine/pace":                 {},
 	"core/infer/engine/prefix":               {"core/infer/engine/compute", "core/infer/kv", "core/infer/kv/pagestore", "core/model/arch", "core/model/mmap", "core/protocol/backend"},
+	"core/infer/engine/seq2seq":              {"core/infer/beam", "core/infer/engine/answer", "core/infer/kv", "core/infer/sample", "core/infer/transformer", "core/model/arch", "core/protocol", "core/protocol/backend"},
 	"core/infer/engine/speculate":            {"core/infer/engine/answer", "core/infer/engine/compute", "core/infer/engine/pace", "core/infer/sample"},
 
 	// The serve wing: the daemon's process.

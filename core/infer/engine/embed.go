@@ -2,10 +2,12 @@ package engine
 
 import (
 	"context"
-	"errors"
-	"math"
+	"fmt"
 
+	"edged/core/infer/engine/answer"
+	"edged/core/infer/engine/encode"
 	"edged/core/model/arch"
+	"edged/core/protocol"
 	"edged/core/protocol/backend"
 )
 
@@ -14,16 +16,13 @@ var (
 	_ backend.TextEncoder = (*Engine)(nil)
 )
 
-// errNoDirection is what a sum of zeros, or of what is no number, has.
-var errNoDirection = errors.New("its hidden states have no direction")
-
 // Embed returns a vector of the model's width for each list: the mean of the hidden states behind the last norm over all
 // tokens of the list, scaled to length 1, so that the product of two vectors is the cosine of their angle. The mean, and not
 // the last token's state, since most models that are served were trained to go on with a text and not to end it with its
 // sense. Of those that were trained for embeddings the files say which state counts (pooling_type of a GGUF file, 1_Pooling of a
 // folder).
 //
-// An encoder's vector is what its files say: see encode.
+// An encoder's vector is what its files say: see package encode.
 //
 // The lists' rows share batches with whatever else runs, list after list. Nothing of the prefix cache is used: it holds keys
 // and values, and every hidden state is wanted.
@@ -32,8 +31,8 @@ func (e *Engine) Embed(ctx context.Context, lists [][]int32) ([][]float32, error
 	if err != nil {
 		return nil, err
 	}
-	if m.encoder != nil {
-		return m.encode(ctx, backend.EmbedRequest{Lists: lists})
+	if m.encodes() {
+		return m.network.Vectors(ctx, backend.EmbedRequest{Lists: lists})
 	}
 	if err := m.decodes("an embedding"); err != nil {
 		return nil, err
@@ -53,31 +52,30 @@ func (e *Engine) Embed(ctx context.Context, lists [][]int32) ([][]float32, error
 		}
 		out[i] = j.sum
 	}
-	if err := m.densed(ctx, out); err != nil {
+	if err := m.network.Dense(ctx, out); err != nil {
 		return nil, err
 	}
 	for _, v := range out {
-		if !normalize(v) {
-			return nil, damaged(errNoDirection)
+		if !encode.Normalize(v) {
+			return nil, answer.BadLogits(encode.ErrNoDirection)
 		}
 	}
 	return out, nil
 }
 
-// normalize scales a vector to length 1; false: it has no direction.
-func normalize(v []float32) bool {
-	sum := 0.0
-	for _, x := range v {
-		sum += float64(x) * float64(x)
+// EmbedTexts is Embed for an encoder with what a request says otherwise than the model's files.
+func (e *Engine) EmbedTexts(ctx context.Context, req backend.EmbedRequest) ([][]float32, error) {
+	m, err := e.current()
+	if err != nil {
+		return nil, err
 	}
-	norm := math.Sqrt(sum)
-	if !(norm > 0) || math.IsInf(norm, 0) {
-		return false
+	if m.encodes() {
+		return m.network.Vectors(ctx, req)
 	}
-	for i, x := range v {
-		v[i] = float32(float64(x) / norm)
+	if req.Types != nil || req.Pooling != "" || req.Normalize != nil {
+		return nil, fmt.Errorf("engine: embed: %w: the model is a %s, and types, pooling and normalize are for an %s", protocol.ErrUnsupported, arch.Decoder, arch.Encoder)
 	}
-	return true
+	return e.Embed(ctx, req.Lists)
 }
 
 // embed ends the embeddings whose tokens are computed.

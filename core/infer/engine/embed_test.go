@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 
+	"edged/core/infer/engine/encode"
 	"edged/core/protocol"
 	"edged/core/protocol/backend"
 	"edged/test/oracle"
@@ -20,7 +21,7 @@ func meanOf(list []int32) []float32 {
 		state = next(state, id, nil)
 		fillHidden(sum, state)
 	}
-	normalize(sum)
+	encode.Normalize(sum)
 	return sum
 }
 
@@ -75,7 +76,7 @@ func TestEmbedRefuses(t *testing.T) {
 			t.Errorf("%d tokens: %v, want %v", len(c.list), err, c.want)
 		}
 	}
-	if normalize(make([]float32, 3)) {
+	if encode.Normalize(make([]float32, 3)) {
 		t.Error("zeros have a direction")
 	}
 }

@@ -45,7 +45,7 @@
 // # Encoder-decoders
 //
 // PromptIDs are the encoder's text, and answers begin behind the decoder's start token. Without a temperature the model's
-// generation_config.json decides: how many beams search, and what bends the logits. See crossed.go.
+// generation_config.json decides: how many beams search, and what bends the logits. See package seq2seq.
 //
 // # What is guessed
 //
@@ -60,18 +60,18 @@
 //
 //	serve                                           the plugin's process
 //	load                                            a model that is opened and its loop
-//	rank, encode, embed, bench, engine              the calls of the protocol
+//	rank, embed, bench, engine                      the calls of the protocol
 //	loop                                            the one goroutine that owns all state, turn by turn
 //	batch, step                                     what a turn computes, and what becomes of its logits
 //	adapters, proof, activate                       adapters: loading, proving, switching on
 //	speculate, schedule, share                      guesses; who runs, who waits, who is preempted; whose turn it is
-//	reuse, scaling, crossed                         the prefix cache, RoPE's scaling, encoder-decoders
+//	reuse, scaling                                  the prefix cache, RoPE's scaling
 //	leave, request                                  a request: its end, its branches
 //	mailbox, features, machine
 //
 // Packages below it: answer (what a request may be answered with, and its text so far), compute (the network as the engine sees
-// it), loader (opening a model: its memory, tiles, threads), pace (how long turns take), prefix
-// (what earlier requests computed, in memory and on disk), and speculate (which guesses become rows).
+// it), encode (whole texts, pooling and heads), loader (opening a model: its memory, tiles, threads), pace (how long turns take), prefix
+// (what earlier requests computed, in memory and on disk), seq2seq (encoder-decoders), and speculate (which guesses become rows).
 package engine
 
 import (
@@ -85,8 +85,9 @@ import (
 
 	"edged/core/infer/engine/answer"
 	"edged/core/infer/engine/compute"
+	"edged/core/infer/engine/encode"
 	"edged/core/infer/engine/loader"
-	"edged/core/infer/transformer"
+	"edged/core/infer/engine/seq2seq"
 	"edged/core/model/arch"
 	"edged/core/model/weights"
 	"edged/core/protocol"
@@ -126,8 +127,8 @@ type loaded struct {
 	info    backend.ModelInfo
 	size    sizes
 	model   compute.Model
-	encoder *transformer.Model // of model, where it is an encoder: nothing is generated; nil: a decoder
-	crossed *crossed           // of model, where it is an encoder-decoder; nil: it has one stack
+	network *encode.Network // of model, where it has one stack: pooling and heads; nil in tests with a double
+	pair    *seq2seq.Model  // of model, where it is an encoder-decoder; nil: it has one stack
 	loop    *loop
 	vocab   atomic.Pointer[answer.Vocabulary]
 	headEOG []int32 // end-of-generation ids that the model's files name
@@ -137,14 +138,17 @@ var _ backend.Backend = (*Engine)(nil)
 
 // decodes refuses what is asked of a decoder where the model is an encoder; what is the thing that was asked for.
 func (m *loaded) decodes(what string) error {
-	if m.crossed != nil {
+	if m.pair != nil {
 		return fmt.Errorf("engine: %w: the model is an %s, which answers texts, and %s needs a %s", protocol.ErrUnsupported, arch.EncoderDecoder, what, arch.Decoder)
 	}
-	if m.encoder == nil {
+	if !m.encodes() {
 		return nil
 	}
 	return fmt.Errorf("engine: %w: the model is an %s, which gives embeddings, and %s needs a %s", protocol.ErrUnsupported, arch.Encoder, what, arch.Decoder)
 }
+
+// encodes reports whether the model is an encoder: nothing is generated.
+func (m *loaded) encodes() bool { return m.network != nil && m.network.Spec.Kind == arch.Encoder }
 
 // width is the length of a hidden state.
 func (m *loaded) width() int { return m.info.Width }
@@ -254,7 +258,7 @@ func (e *Engine) Generate(ctx context.Context, req backend.Request, emit func(ba
 	if err != nil {
 		return err
 	}
-	if m.crossed == nil {
+	if m.pair == nil {
 		if err := m.decodes("generation"); err != nil {
 			return err
 		}
@@ -263,8 +267,8 @@ func (e *Engine) Generate(ctx context.Context, req backend.Request, emit func(ba
 	if v == nil {
 		return fmt.Errorf("engine: %w: no vocabulary was set", protocol.ErrNotLoaded)
 	}
-	if m.crossed != nil {
-		return m.crossed.generate(ctx, req, v, m.size, emit)
+	if m.pair != nil {
+		return m.pair.Generate(ctx, req, v, m.size.Rows, m.size.Context, emit)
 	}
 	j, err := newJob(ctx, req, v, m.size)
 	if err != nil {

@@ -1,11 +1,6 @@
 package engine
 
-import (
-	"fmt"
-	"slices"
-
-	"edged/core/protocol"
-)
+import "slices"
 
 // fail ends a job with its own error.
 func (l *loop) fail(j *job, err error) {
@@ -21,10 +16,6 @@ func (l *loop) leave(j *job) {
 	l.running = slices.DeleteFunc(l.running, is)
 	j.drop()
 	l.dismiss(j)
-}
-
-func damaged(err error) error {
-	return fmt.Errorf("engine: %w: model or adapter: %w", protocol.ErrModel, err)
 }
 
 // dismiss gives a job's adapters back.

@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"path/filepath"
 
+	"edged/core/infer/engine/encode"
 	"edged/core/infer/engine/loader"
 	"edged/core/infer/engine/pace"
 	"edged/core/infer/engine/prefix"
+	"edged/core/infer/engine/seq2seq"
 	"edged/core/infer/kv/pagestore"
 	"edged/core/model/arch"
 	"edged/core/protocol"
@@ -83,13 +85,16 @@ func (e *Engine) load(ctx context.Context, req backend.LoadRequest, progress fun
 	}
 	t := o.Compute.Network()
 	m.loop = newLoop(m.model, m.size, o.Logits, e.opt.Log)
+	if o.File.Spec.Kind != arch.EncoderDecoder {
+		m.network = &encode.Network{
+			Model: t, Spec: o.File.Spec, Rows: m.size.Rows, Context: m.size.Context, Width: m.width(), Do: m.loop.do,
+			Computed: func(tokens int) { m.loop.count.PromptTokens += uint64(tokens) },
+		}
+	}
 	switch o.File.Spec.Kind {
-	case arch.Encoder:
-		m.encoder = t
 	case arch.EncoderDecoder:
-		m.crossed = newCrossed(o.Encoder, t, o.File.Generation)
-		m.crossed.do = m.loop.do
-	default:
+		m.pair = seq2seq.New(o.Encoder, t, o.File.Generation, m.loop.do)
+	case arch.Decoder:
 		if loader.KeepsPrefixes(req) {
 			e.openDisk(m, req, o.Hash)
 		}

@@ -9,6 +9,7 @@ import (
 
 	"edged/core/infer/engine/answer"
 	"edged/core/infer/engine/compute"
+	"edged/core/infer/engine/encode"
 	"edged/core/infer/engine/prefix"
 	"edged/core/infer/engine/speculate"
 	"edged/core/model/arch"
@@ -91,14 +92,8 @@ func newScoring(list []int32, adapters []backend.AdapterUse, s sizes) (*job, err
 
 // newEmbedding makes the job of one list: all of it is the prompt, and nothing is drawn.
 func newEmbedding(list []int32, pool arch.PoolKind, width int, s sizes) (*job, error) {
-	if err := answer.CheckIDs("list", list, s.Rows); err != nil {
+	if err := encode.CheckList(list, s.Rows, s.Context); err != nil {
 		return nil, err
-	}
-	switch {
-	case len(list) == 0:
-		return nil, fmt.Errorf("engine: embed: %w: a list holds no tokens", protocol.ErrInvalid)
-	case len(list) > s.Context:
-		return nil, fmt.Errorf("engine: embed: %w: the list has %d tokens, the context holds %d", protocol.ErrContextLength, len(list), s.Context)
 	}
 	j := jobOf(answer.NewKnown(backend.Request{PromptIDs: list}, nil))
 	j.sum, j.pool, j.prompt.Private = make([]float32, width), pool, true // every row's hidden state is wanted: nothing could be skipped

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 
+	"edged/core/infer/engine/answer"
 	"edged/core/infer/engine/compute"
 	"edged/core/infer/kv"
 )
@@ -75,7 +76,7 @@ func (l *loop) reserve() {
 
 // spoil ends a job whose logits are no numbers. Should a cached page be the cause, it must not spoil later requests too.
 func (l *loop) spoil(j *job, err error) {
-	l.fail(j, damaged(err))
+	l.fail(j, answer.BadLogits(err))
 	l.cache.Clear()
 }
 

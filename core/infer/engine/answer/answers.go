@@ -248,3 +248,8 @@ func SamplingParams(s backend.Sampling) sample.Params {
 	slices.SortFunc(p.Bias, func(a, b sample.Bias) int { return cmp.Compare(a.ID, b.ID) })
 	return p
 }
+
+// BadLogits is the error of logits, scores or vectors that are no numbers: the weights or an adapter's are damaged.
+func BadLogits(err error) error {
+	return fmt.Errorf("engine: %w: model or adapter: %w", protocol.ErrModel, err)
+}

@@ -1,32 +1,50 @@
-package engine
+// Package encode computes whole texts with an encoder, and what stands behind the hidden states of encoders and decoders: pooling, dense
+// layers, heads that score pairs of texts, and heads that guess masked tokens.
+//
+// It draws no token and keeps nothing of a text; a decoder's hidden states come from the engine's batches. What it computes, it computes
+// in the goroutine that owns the model, between two turns.
+package encode
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
-	"edged/core/infer/engine/compute"
+	"edged/core/infer/engine/answer"
 	"edged/core/infer/transformer"
 	"edged/core/model/arch"
 	"edged/core/protocol"
 	"edged/core/protocol/backend"
 )
 
-// encodeTokens is how many tokens an encoder computes before others have a turn: a list is never cut.
-const encodeTokens = 128
+// batchTokens is how many tokens an encoder computes before others have a turn: a text is never cut.
+const batchTokens = 128
 
-// EmbedTexts is Embed for an encoder with what a request says otherwise than the model's files.
-func (e *Engine) EmbedTexts(ctx context.Context, req backend.EmbedRequest) ([][]float32, error) {
-	m, err := e.current()
-	if err != nil {
-		return nil, err
+// ErrNoDirection is the error of vectors and scores that are zero or no numbers.
+var ErrNoDirection = errors.New("its hidden states have no direction")
+
+// Network is a model with what stands behind its hidden states. It may be used concurrently.
+type Network struct {
+	Model         *transformer.Model
+	Spec          *arch.Spec
+	Rows, Context int
+	Width         int                                       // of a hidden state
+	Do            func(ctx context.Context, f func()) error // runs f where the model may compute, and waits for it
+	Computed      func(tokens int)                          // is told of texts; it runs where the model computes
+}
+
+// CheckList refuses a text that the model cannot read.
+func CheckList(list []int32, rows, context int) error {
+	if err := answer.CheckIDs("list", list, rows); err != nil {
+		return err
 	}
-	if m.encoder != nil {
-		return m.encode(ctx, req)
+	switch {
+	case len(list) == 0:
+		return fmt.Errorf("engine: embed: %w: a list holds no tokens", protocol.ErrInvalid)
+	case len(list) > context:
+		return fmt.Errorf("engine: embed: %w: the list has %d tokens, the context holds %d", protocol.ErrContextLength, len(list), context)
 	}
-	if req.Types != nil || req.Pooling != "" || req.Normalize != nil {
-		return nil, fmt.Errorf("engine: embed: %w: the model is a %s, and types, pooling and normalize are for an %s", protocol.ErrUnsupported, arch.Decoder, arch.Encoder)
-	}
-	return e.Embed(ctx, req.Lists)
+	return nil
 }
 
 // poolKinds are a request's words for them.
@@ -38,8 +56,8 @@ func poolKinds(own arch.PoolKind) map[string]arch.PoolKind {
 }
 
 // poolOf is how a request's vectors are made.
-func (m *loaded) poolOf(req *backend.EmbedRequest) (arch.Pool, error) {
-	pool := m.file.Spec.Pool
+func (n *Network) poolOf(req *backend.EmbedRequest) (arch.Pool, error) {
+	pool := n.Spec.Pool
 	kind, ok := poolKinds(pool.Kind)[req.Pooling]
 	switch {
 	case !ok:
@@ -57,11 +75,11 @@ func (m *loaded) poolOf(req *backend.EmbedRequest) (arch.Pool, error) {
 }
 
 // checkTypes refuses token types that do not belong to the lists.
-func (m *loaded) checkTypes(what string, lists, all [][]int32) error {
+func (n *Network) checkTypes(what string, lists, all [][]int32) error {
 	if all != nil && len(all) != len(lists) {
 		return fmt.Errorf("engine: %s: %w: types: %d lists for %d texts", what, protocol.ErrInvalid, len(all), len(lists))
 	}
-	most := m.file.Spec.Embed.Types
+	most := n.Spec.Embed.Types
 	if most == 0 {
 		most = 2 // a model without types reads none, and the tokenizer of pairs may give them all the same
 	}
@@ -78,15 +96,15 @@ func (m *loaded) checkTypes(what string, lists, all [][]int32) error {
 	return nil
 }
 
-// encode gives the vector of each list as the encoder's files say, or the request.
-func (m *loaded) encode(ctx context.Context, req backend.EmbedRequest) ([][]float32, error) {
-	pool, err := m.poolOf(&req)
+// Vectors gives the vector of each list as the encoder's files say, or the request.
+func (n *Network) Vectors(ctx context.Context, req backend.EmbedRequest) ([][]float32, error) {
+	pool, err := n.poolOf(&req)
 	if err != nil {
 		return nil, err
 	}
-	w := m.width()
+	w := n.Width
 	out := make([][]float32, 0, len(req.Lists))
-	err = m.texts(ctx, "embed", req.Lists, req.Types, func(_ int, states []float32) error {
+	err = n.texts(ctx, "embed", req.Lists, req.Types, func(_ int, states []float32) error {
 		v, err := pooled(pool.Kind, states, w)
 		if err != nil {
 			return err
@@ -95,7 +113,7 @@ func (m *loaded) encode(ctx context.Context, req backend.EmbedRequest) ([][]floa
 		return nil
 	})
 	if err == nil && pool.Kind != arch.PoolNone {
-		err = m.densed(ctx, out)
+		err = n.Dense(ctx, out)
 	}
 	if err != nil {
 		return nil, err
@@ -104,13 +122,13 @@ func (m *loaded) encode(ctx context.Context, req backend.EmbedRequest) ([][]floa
 		return out, nil
 	}
 	for _, v := range out {
-		n := len(v)
-		if pool.Kind == arch.PoolNone {
-			n = w
+		size := len(v)
+		if pool.Kind == arch.PoolNone { // one vector for each token
+			size = w
 		}
-		for at := 0; at < len(v); at += n {
-			if !normalize(v[at : at+n]) {
-				return nil, damaged(errNoDirection)
+		for at := 0; at < len(v); at += size {
+			if !Normalize(v[at : at+size]) {
+				return nil, answer.BadLogits(ErrNoDirection)
 			}
 		}
 	}
@@ -119,34 +137,34 @@ func (m *loaded) encode(ctx context.Context, req backend.EmbedRequest) ([][]floa
 
 // texts computes the states of lists and hands them to take, in order, each (tokens, Width). Several lists share a batch, and the
 // loop's goroutine computes it between two turns, as it alone uses the model. What is the request's name in errors.
-func (m *loaded) texts(ctx context.Context, what string, lists, types [][]int32, take func(i int, states []float32) error) error {
-	w := m.width()
+func (n *Network) texts(ctx context.Context, what string, lists, types [][]int32, take func(i int, states []float32) error) error {
+	w := n.Width
 	for _, list := range lists {
-		if _, err := newEmbedding(list, arch.PoolMean, w, m.size); err != nil {
+		if err := CheckList(list, n.Rows, n.Context); err != nil {
 			return err
 		}
 	}
-	if err := m.checkTypes(what, lists, types); err != nil {
+	if err := n.checkTypes(what, lists, types); err != nil {
 		return err
 	}
 	for at := 0; at < len(lists); {
 		rest := lists[at:]
-		n, tokens := 1, len(rest[0])
-		for n < len(rest) && tokens+len(rest[n]) <= encodeTokens {
-			tokens += len(rest[n])
-			n++
+		count, tokens := 1, len(rest[0])
+		for count < len(rest) && tokens+len(rest[count]) <= batchTokens {
+			tokens += len(rest[count])
+			count++
 		}
-		texts, states := make([]transformer.Text, n), make([]float32, tokens*w)
-		for i, list := range rest[:n] {
+		texts, states := make([]transformer.Text, count), make([]float32, tokens*w)
+		for i, list := range rest[:count] {
 			texts[i] = transformer.Text{IDs: list, States: states[:len(list)*w]}
-			if types != nil && m.file.Spec.Embed.Types > 0 {
+			if types != nil && n.Spec.Embed.Types > 0 {
 				texts[i].Types = types[at+i]
 			}
 			states = states[len(list)*w:]
 		}
-		if err := m.compute(ctx, what, func() error {
-			m.loop.count.PromptTokens += uint64(tokens)
-			return m.encoder.Encode(texts)
+		if err := n.compute(ctx, what, func() error {
+			n.Computed(tokens)
+			return n.Model.Encode(texts)
 		}); err != nil {
 			return err
 		}
@@ -155,15 +173,15 @@ func (m *loaded) texts(ctx context.Context, what string, lists, types [][]int32,
 				return err
 			}
 		}
-		at += n
+		at += count
 	}
 	return nil
 }
 
 // compute runs f between two turns of the loop.
-func (m *loaded) compute(ctx context.Context, what string, f func() error) error {
+func (n *Network) compute(ctx context.Context, what string, f func() error) error {
 	var failed error
-	if err := m.loop.do(ctx, func() {
+	if err := n.Do(ctx, func() {
 		if failed = ctx.Err(); failed == nil {
 			failed = f()
 		}
@@ -187,33 +205,24 @@ func pooled(kind arch.PoolKind, states []float32, w int) ([]float32, error) {
 	}
 	for _, x := range v {
 		if x-x != 0 {
-			return nil, damaged(errNoDirection)
+			return nil, answer.BadLogits(ErrNoDirection)
 		}
 	}
 	return v, nil
 }
 
-// densed sends vectors through the dense layers behind the pooling, where the model has them.
-func (m *loaded) densed(ctx context.Context, vectors [][]float32) error {
-	if m.file == nil || len(m.file.Spec.Dense) == 0 {
+// Dense sends vectors through the dense layers behind the pooling, where the model has them.
+func (n *Network) Dense(ctx context.Context, vectors [][]float32) error {
+	if n == nil || len(n.Spec.Dense) == 0 {
 		return nil
 	}
-	t := m.transformer()
-	return m.compute(ctx, "embed", func() error {
+	return n.compute(ctx, "embed", func() error {
 		for i, v := range vectors {
 			var err error
-			if vectors[i], err = t.Dense(v); err != nil {
+			if vectors[i], err = n.Model.Dense(v); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
-}
-
-// transformer is the model that computes; nil in tests with a double.
-func (m *loaded) transformer() *transformer.Model {
-	if c, ok := m.model.(*compute.Transformer); ok {
-		return c.Network()
-	}
-	return nil
 }

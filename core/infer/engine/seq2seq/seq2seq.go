@@ -1,4 +1,9 @@
-package engine
+// Package seq2seq serves encoder-decoders: the encoder reads a request's text once, and sequences of the decoder answer it, greedily, by
+// sampling or by beam search, as the request or the model's generation_config.json asks.
+//
+// Requests take turns, and each step of one is a function that runs in the goroutine which owns the models. The package schedules
+// nothing and knows no prefix cache, grammar or adapter: a request that asks for these is refused.
+package seq2seq
 
 import (
 	"context"
@@ -17,22 +22,22 @@ import (
 	"edged/core/protocol/backend"
 )
 
-// crossed serves an encoder-decoder: the encoder reads a request's text once, and the decoder's sequences answer it. Requests take
-// turns; each step of one is a function that the loop runs between two turns, as it alone uses the models.
-type crossed struct {
+// Model is an encoder-decoder that is served. It may be used concurrently.
+type Model struct {
 	encoder, decoder *transformer.Model
 	from             arch.Generation                           // what the model's files ask for
-	do               func(ctx context.Context, f func()) error // of the loop
+	do               func(ctx context.Context, f func()) error // runs f in the goroutine that owns both
 	turn             chan struct{}                             // holds one value while a request runs
 	sampler          sample.Sampler
 }
 
-func newCrossed(encoder, decoder *transformer.Model, from arch.Generation) *crossed {
-	return &crossed{encoder: encoder, decoder: decoder, from: from, turn: make(chan struct{}, 1)}
+// New serves a pair of models. from is what their files say about generation; do runs a function where both may compute, and waits for it.
+func New(encoder, decoder *transformer.Model, from arch.Generation, do func(ctx context.Context, f func()) error) *Model {
+	return &Model{encoder: encoder, decoder: decoder, from: from, do: do, turn: make(chan struct{}, 1)}
 }
 
 // listen encodes a text and makes what sequences read of it.
-func (c *crossed) listen(ctx context.Context, ids []int32) (text *transformer.Seq, err error) {
+func (c *Model) listen(ctx context.Context, ids []int32) (text *transformer.Seq, err error) {
 	states := make([]float32, len(ids)*c.encoder.Info().Width)
 	if e := c.do(ctx, func() {
 		if err = c.encoder.Encode([]transformer.Text{{IDs: ids, States: states}}); err == nil {
@@ -45,7 +50,7 @@ func (c *crossed) listen(ctx context.Context, ids []int32) (text *transformer.Se
 }
 
 // step computes the logits behind one token of each sequence.
-func (c *crossed) step(ctx context.Context, rows []transformer.Row) (err error) {
+func (c *Model) step(ctx context.Context, rows []transformer.Row) (err error) {
 	if e := c.do(ctx, func() {
 		if err = ctx.Err(); err != nil {
 			return
@@ -61,7 +66,7 @@ func (c *crossed) step(ctx context.Context, rows []transformer.Row) (err error) 
 }
 
 // free gives sequences back.
-func (c *crossed) free(seqs ...*transformer.Seq) {
+func (c *Model) free(seqs ...*transformer.Seq) {
 	_ = c.do(context.Background(), func() { //nolint:forbidigo // where the loop has ended, the pool goes as a whole
 		for _, s := range seqs {
 			s.Free()
@@ -70,7 +75,7 @@ func (c *crossed) free(seqs ...*transformer.Seq) {
 }
 
 // search is a beam search over a text.
-func (c *crossed) search(ctx context.Context, s *beam.Settings) ([]beam.Answer, error) {
+func (c *Model) search(ctx context.Context, s *beam.Settings) ([]beam.Answer, error) {
 	text, err := c.listen(ctx, s.Text)
 	if err != nil {
 		return nil, err
@@ -99,7 +104,7 @@ func (c *crossed) search(ctx context.Context, s *beam.Settings) ([]beam.Answer, 
 		}
 		parents, err := b.Step(views)
 		if err != nil {
-			return nil, damaged(err)
+			return nil, answer.BadLogits(err)
 		}
 		if err := c.do(ctx, func() {
 			next := make([]*transformer.Seq, len(parents))
@@ -118,7 +123,7 @@ func (c *crossed) search(ctx context.Context, s *beam.Settings) ([]beam.Answer, 
 }
 
 // follow draws token after token of one answer: choose is given the bent logits, take says whether to go on.
-func (c *crossed) follow(ctx context.Context, s *beam.Settings, text *transformer.Seq, choose func(logits []float32, ids []int32) (int32, error), take func(id int32) (bool, error)) error {
+func (c *Model) follow(ctx context.Context, s *beam.Settings, text *transformer.Seq, choose func(logits []float32, ids []int32) (int32, error), take func(id int32) (bool, error)) error {
 	seq := c.decoder.NewSeq()
 	defer c.free(seq)
 	seq.Answer(text)
@@ -129,7 +134,7 @@ func (c *crossed) follow(ctx context.Context, s *beam.Settings, text *transforme
 			return err
 		}
 		if err := s.Bend(logits, ids); err != nil {
-			return damaged(err)
+			return answer.BadLogits(err)
 		}
 		id, err := choose(logits, ids)
 		if err != nil {
@@ -144,7 +149,7 @@ func (c *crossed) follow(ctx context.Context, s *beam.Settings, text *transforme
 }
 
 // settings are those of a request.
-func (c *crossed) settings(req *backend.Request) (*beam.Settings, error) {
+func (c *Model) settings(req *backend.Request) (*beam.Settings, error) {
 	s := &beam.Settings{Generation: c.from, Text: req.PromptIDs}
 	context := c.decoder.Info().Context
 	if err := searched(s, &req.Search); err != nil {
@@ -207,9 +212,9 @@ func searched(s *beam.Settings, by *backend.Search) error {
 	return nil
 }
 
-// generate runs one request. Beams are for requests without a temperature, and their answers are not streamed: which one wins is
+// Generate runs one request and gives its events to emit. Beams are for requests without a temperature, and their answers are not streamed: which one wins is
 // known at the end.
-func (c *crossed) generate(ctx context.Context, req backend.Request, v *answer.Vocabulary, size sizes, emit func(backend.Event) error) error {
+func (c *Model) Generate(ctx context.Context, req backend.Request, v *answer.Vocabulary, rows, context int, emit func(backend.Event) error) error {
 	for _, no := range []struct {
 		name string
 		set  bool
@@ -218,7 +223,7 @@ func (c *crossed) generate(ctx context.Context, req backend.Request, v *answer.V
 			return fmt.Errorf("engine: %w: %s: the model is an %s, which is served without", protocol.ErrUnsupported, no.name, arch.EncoderDecoder)
 		}
 	}
-	j, err := newJob(ctx, req, v, size)
+	a, err := answer.New(ctx, req, v, rows, context)
 	if err != nil {
 		return err
 	}
@@ -226,18 +231,18 @@ func (c *crossed) generate(ctx context.Context, req backend.Request, v *answer.V
 	if err != nil {
 		return err
 	}
-	j.Limit = s.Max - 1
+	a.Limit = s.Max - 1
 	select {
 	case c.turn <- struct{}{}:
 		defer func() { <-c.turn }()
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	j.Times.Started = time.Now()
+	a.Times.Started = time.Now()
 	if s.Beams > 1 {
-		err = c.best(ctx, j, s)
+		err = c.best(ctx, a, s)
 	} else {
-		err = c.each(ctx, j, s, emit)
+		err = c.each(ctx, a, s, emit)
 	}
 	switch {
 	case errors.Is(err, transformer.ErrContext):
@@ -245,17 +250,17 @@ func (c *crossed) generate(ctx context.Context, req backend.Request, v *answer.V
 	case err != nil:
 		return err
 	}
-	return emit(j.last())
+	return emit(a.Last())
 }
 
-// best makes a job's answers of a search.
-func (c *crossed) best(ctx context.Context, j *job, s *beam.Settings) error {
+// best makes a request's answers of a beam search.
+func (c *Model) best(ctx context.Context, a *answer.Answers, s *beam.Settings) error {
 	answers, err := c.search(ctx, s)
 	if err != nil {
 		return err
 	}
-	j.Times.First = time.Now()
-	for i, b := range j.branches {
+	a.Times.First = time.Now()
+	for i, b := range a.Choices {
 		given := len(b.IDs) // by an earlier attempt, which searched alike
 		b.Score = &answers[i].Score
 		for k, id := range answers[i].IDs {
@@ -263,7 +268,7 @@ func (c *crossed) best(ctx context.Context, j *job, s *beam.Settings) error {
 				continue
 			}
 			b.Steps++
-			if !j.Req.IgnoreEOS && slices.Contains(s.EOS, id) || slices.Contains(j.Req.StopIDs, id) {
+			if !a.Req.IgnoreEOS && slices.Contains(s.EOS, id) || slices.Contains(a.Req.StopIDs, id) {
 				b.Ender = &id
 				b.End(backend.FinishStop)
 			} else if err := b.Accept(id); err != nil {
@@ -277,15 +282,15 @@ func (c *crossed) best(ctx context.Context, j *job, s *beam.Settings) error {
 	return nil
 }
 
-// each draws a job's answers one after the other.
-func (c *crossed) each(ctx context.Context, j *job, s *beam.Settings, emit func(backend.Event) error) error {
+// each draws a request's answers one after the other.
+func (c *Model) each(ctx context.Context, a *answer.Answers, s *beam.Settings, emit func(backend.Event) error) error {
 	text, err := c.listen(ctx, s.Text)
 	if err != nil {
 		return err
 	}
 	defer c.free(text)
-	for _, b := range j.branches {
-		known := slices.Concat(b.IDs, j.Req.ForcedIDs[min(len(b.IDs), len(j.Req.ForcedIDs)):])
+	for _, b := range a.Choices {
+		known := slices.Concat(b.IDs, a.Req.ForcedIDs[min(len(b.IDs), len(a.Req.ForcedIDs)):])
 		given := len(b.IDs)
 		if b.Finish != "" {
 			continue
@@ -295,18 +300,18 @@ func (c *crossed) each(ctx context.Context, j *job, s *beam.Settings, emit func(
 				return known[n], nil
 			}
 			return c.sampler.Next(&sample.Step{
-				Logits: logits, Limit: j.Vocab.Limit(), Params: &j.Params, Prompt: j.Req.PromptIDs, Generated: ids, Choice: b.Index, Index: len(ids),
+				Logits: logits, Limit: a.Vocab.Limit(), Params: &a.Params, Prompt: a.Req.PromptIDs, Generated: ids, Choice: b.Index, Index: len(ids),
 			})
 		}, func(id int32) (bool, error) {
 			if given > 0 {
 				given--
 				return true, nil
 			}
-			if j.Times.First.IsZero() {
-				j.Times.First = time.Now()
+			if a.Times.First.IsZero() {
+				a.Times.First = time.Now()
 			}
 			b.Steps++
-			if !j.Req.IgnoreEOS && (j.Vocab.IsEOG(id) || slices.Contains(s.EOS, id)) || slices.Contains(j.Req.StopIDs, id) {
+			if !a.Req.IgnoreEOS && (a.Vocab.IsEOG(id) || slices.Contains(s.EOS, id)) || slices.Contains(a.Req.StopIDs, id) {
 				b.Ender = &id
 				b.End(backend.FinishStop)
 			} else if err := b.Accept(id); err != nil {
