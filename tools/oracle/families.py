@@ -179,6 +179,16 @@ FAMILIES = {
     "minicpm": ("granite", common(embedding_multiplier=12.0, logits_scaling=2.0, residual_multiplier=1.4 / 2 ** 0.5, attention_multiplier=8 ** -0.5), True),
     "deepseek": ("qwen2_moe", common(layers=3, num_experts=4, shared_expert_intermediate_size=48, mlp_only_layers=[0], norm_topk_prob=False, **MOE), True),
     "minicpm3": ("minicpm3", common(kv=4, q_lora_rank=24, scale_depth=1.4, **{k: v for k, v in LATENT.items() if k != "head_dim"}), True),
+    "lfm3": ("lfm3", common(layers=3, head_dim=16, conv_L_cache=4, sliding_window=16, layer_types=["conv", "sliding_attention", "full_attention"]), False),
+    "recurrent_gemma": ("recurrent_gemma", common(layers=3, kv=1, ffn=96, lru_width=WIDTH, attention_window_size=16), False),
+    "olmo_hybrid": ("olmo_hybrid", common(layers=3, kv=4, linear_key_head_dim=8, linear_value_head_dim=12,
+                                          layer_types=["linear_attention", "linear_attention", "full_attention"]), False),
+    "kimi_linear": ("kimi_linear", common(layers=3, kv=4, linear_head_dim=8, linear_num_heads=4, num_local_experts=4, num_experts_per_tok=2,
+                                          moe_intermediate_size=24, n_shared_experts=1, layer_types=["linear_attention", "linear_attention", "full_attention"],
+                                          mlp_layer_types=["dense", "sparse", "sparse"], **{k: v for k, v in LATENT.items() if k != "head_dim"}), False),
+    "minimax": ("minimax", common(layers=2, head_dim=8, num_local_experts=4, num_experts_per_tok=2, block_size=16,
+                                  layer_types=["linear_attention", "full_attention"], linear_attn_alpha_factor=1.25, linear_attn_beta_factor=0.5,
+                                  full_attn_alpha_factor=1.5, full_attn_beta_factor=0.75, mlp_alpha_factor=1.5, mlp_beta_factor=0.5), False),
 }
 
 
@@ -295,6 +305,9 @@ def deepseek(settings, tensors):
             "n_shared_experts": 2, "first_k_dense_replace": 1, "moe_layer_freq": 1, "scoring_func": "softmax", "rope_theta": 10000.0}, out
 
 
+# Whose folders hold tables that follow from the configuration, and that transformers reads back as they were rounded.
+WIDE = ("minimax",)
+
 # Families in no released library: what makes their folder of that of the model that stands in, and the tensors that are zero there.
 STAND_INS = {"internlm2": internlm2, "minicpm": minicpm, "deepseek": deepseek}
 ZERO = {"deepseek": ("shared_expert_gate.weight", "q_proj.bias", "k_proj.bias", "v_proj.bias")}
@@ -379,7 +392,7 @@ def make(name, out, seed):
         for tensor, p in model.named_parameters():
             if tensor.endswith(ZERO.get(name, ("-",))):
                 p.zero_()
-    model.to(torch.float16).save_pretrained(home)
+    model.to(torch.float32 if name in WIDE else torch.float16).save_pretrained(home)
     (home / "generation_config.json").unlink(missing_ok=True)
     head = {"made_by": f"transformers {transformers.__version__}, torch {torch.__version__.split('+')[0]}, float32, {'sdpa' if name == 'falcon-rw' else 'eager attention'}, no cache",
             "command": "python tools/oracle/families.py core/infer/transformer/testdata/families " + name}

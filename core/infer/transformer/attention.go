@@ -13,6 +13,7 @@ import (
 type attention struct {
 	arch.Attention
 	q, k, v, o   linear
+	gate         linear // (Heads, Width) of HeadGated; else empty
 	qNorm, kNorm headNorm
 	sub          norm
 	scale        float32
@@ -68,11 +69,14 @@ func (b *builder) attention(op *arch.Attention) *attention {
 	if a.scale == 0 {
 		a.scale = float32(1 / math.Sqrt(float64(op.KeyDim)))
 	}
+	if op.HeadGated {
+		a.gate = b.linear("attn_gate", op.Heads, w)
+	}
 	a.distances = b.table(op)
 	if op.Sinks {
 		a.sinks = b.required(b.prefix+"attn_sinks.weight", op.Heads)
 	}
-	for _, l := range []*linear{&a.q, &a.k, &a.v, &a.o} {
+	for _, l := range []*linear{&a.q, &a.k, &a.v, &a.o, &a.gate} {
 		if l.w != nil {
 			b.weigh(l, 1, 1)
 		}
@@ -170,6 +174,13 @@ func (a *attention) forward(s *step) {
 		s.open.a = a
 		s.run(s.rowChunks(s.t), &s.open)
 	}
+	if a.HeadGated {
+		s.prepare(s.h, s.t, s.m.spec.Width)
+		s.queue(&a.gate, s.gate, a.Heads)
+		s.compute(s.p, s.groups, nothing)
+		s.headGate.a = a
+		s.run(s.rowChunks(s.t), &s.headGate)
+	}
 	s.over(&a.sub, s.o, s.t, a.o.w.Cols)
 	s.queue(&a.o, s.out, s.m.spec.Width)
 	s.compute(s.p, s.groups, nothing)
@@ -188,6 +199,24 @@ func (j *openJob) Do(_, chunk int) {
 		gate, o := s.qkv[t*ld+n:t*ld+2*n], s.o[t*n:(t+1)*n]
 		s.k.Gate(gate, o, kernel.Func{Kind: kernel.Sigmoid})
 		copy(o, gate)
+	}
+}
+
+// headGateJob multiplies each head's result by σ of its logit.
+type headGateJob struct {
+	s *step
+	a *attention
+}
+
+func (j *headGateJob) Do(_, chunk int) {
+	s, heads, n := j.s, j.a.Heads, j.a.ValueDim
+	lo, hi := s.rowRange(s.t, chunk)
+	for t := lo; t < hi; t++ {
+		gate := s.gate[t*heads : (t+1)*heads]
+		s.k.Activate(gate, kernel.Func{Kind: kernel.Sigmoid})
+		for h, g := range gate {
+			scale(s.o[(t*heads+h)*n:(t*heads+h+1)*n], g)
+		}
 	}
 }
 

@@ -112,6 +112,10 @@ func (b *builder) unit(sub *arch.Sub) {
 		u.op = b.mamba2(&op)
 	case arch.Delta:
 		u.op = b.deltaNet(&op)
+	case arch.RGLRU:
+		u.op = b.rglru(&op)
+	case arch.Lightning:
+		u.op = b.lightning(&op)
 	case arch.GLU:
 		u.op = b.glu(&op)
 	case arch.MLP:

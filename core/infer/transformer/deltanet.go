@@ -12,9 +12,11 @@ type deltaNet struct {
 	arch.Delta
 	q, k, v, gate linear
 	beta, alpha   linear
+	fA, fB        linear // of Kimi's decay; empty without a Rank
+	gA, gB        linear // and of its gate
 	out           linear
 	w             []float32 // (Kernel, Channels)
-	dt            []float32 // (Heads)
+	dt            []float32 // (Heads), by key channel (Heads, KeyDim)
 	a             []float32 // (Heads) below 0
 	norm          norm      // of each head's result
 	unit, unitQ   norm      // scale keys to length 1, queries to 1/√KeyDim
@@ -30,26 +32,80 @@ func (b *builder) deltaNet(op *arch.Delta) *deltaNet {
 	w, keys, values := b.spec.Width, op.KeyHeads*op.KeyDim, op.Heads*op.ValueDim
 	d := &deltaNet{
 		Delta: *op, index: b.states,
-		q: b.linear("attn_q", keys, w), k: b.linear("attn_k", keys, w), v: b.linear("attn_v", values, w), gate: b.linear("attn_gate", values, w),
-		beta: b.linear("ssm_beta", op.Heads, w), alpha: b.linear("ssm_alpha", op.Heads, w), out: b.linear("ssm_out", w, values),
-		w:  b.channels("ssm_conv1d", op.Channels(), op.Kernel),
-		dt: b.required(b.prefix+"ssm_dt.bias", op.Heads), a: b.required(b.prefix+"ssm_a.weight", op.Heads),
+		q: b.linear("attn_q", keys, w), k: b.linear("attn_k", keys, w), v: b.linear("attn_v", values, w),
+		beta: b.linear("ssm_beta", op.Heads, w), a: b.required(b.prefix+"ssm_a.weight", op.Heads),
 		norm: b.norm(&arch.Norm{Kind: arch.RMSNorm, Name: "ssm_norm", Eps: op.Eps}, op.ValueDim),
 		// x/√(Σx² + eps) is x/√(mean(x²) + eps/n)·1/√n.
 		unit:  norm{kind: arch.RMSNorm, eps: lengthEps / float32(op.KeyDim), w: constant(op.KeyDim, 1/math.Sqrt(float64(op.KeyDim)))},
 		unitQ: norm{kind: arch.RMSNorm, eps: lengthEps / float32(op.KeyDim), w: constant(op.KeyDim, 1/float64(op.KeyDim))},
 	}
-	if op.Logs {
+	if op.Rank > 0 {
+		d.fA, d.fB = b.linear("ssm_f_a", op.Rank, w), b.linear("ssm_f_b", keys, op.Rank)
+		d.gA, d.gB = b.linear("ssm_g_a", op.Rank, w), b.linear("ssm_g_b", values, op.Rank)
+		d.dt, d.out = b.required(b.prefix+"ssm_dt.bias", keys), b.linear("attn_output", w, values)
+	} else {
+		d.gate, d.alpha = b.linear("attn_gate", values, w), b.linear("ssm_alpha", op.Heads, w)
+		d.dt, d.out = b.required(b.prefix+"ssm_dt.bias", op.Heads), b.linear("ssm_out", w, values)
+	}
+	if d.w = b.convolutions(op); op.Logs {
 		for i, x := range d.a {
 			d.a[i] = float32(-exp(float64(x)))
 		}
 	}
-	for _, l := range []*linear{&d.q, &d.k, &d.v, &d.gate, &d.beta, &d.alpha, &d.out} {
-		b.weigh(l, 1, 1)
+	for _, l := range []*linear{&d.q, &d.k, &d.v, &d.gate, &d.beta, &d.alpha, &d.fA, &d.fB, &d.gA, &d.gB, &d.out} {
+		if l.w != nil {
+			b.weigh(l, 1, 1)
+		}
 	}
 	b.states++
 	b.last = &d.last
 	return d
+}
+
+// convolutions binds the weights of a delta net's convolution, which may be in three parts: (Kernel, Channels).
+func (b *builder) convolutions(op *arch.Delta) []float32 {
+	if op.Apart == [3]int{} {
+		return b.channels("ssm_conv1d", op.Channels(), op.Kernel)
+	}
+	n, at := op.Channels(), 0
+	out := make([]float32, op.Kernel*n)
+	for i, width := range op.Apart {
+		if w := b.channels(arch.DeltaConvs[i], width, op.Kernel); b.err == nil {
+			for j := range op.Kernel {
+				copy(out[j*n+at:], w[j*width:(j+1)*width])
+			}
+		}
+		at += width
+	}
+	return out
+}
+
+// decays is the number of decays of a row: one for each head, or for each key channel.
+func (d *deltaNet) decays() int { return len(d.dt) }
+
+// gates makes gates, shares and decays, as logits still: the first in gate, the others beside each other in up.
+func (d *deltaNet) gates(s *step, values int) {
+	ld := d.Heads + d.decays()
+	if d.Rank == 0 {
+		s.queue(&d.gate, s.gate, values)
+		s.compute(s.p, s.groups, nothing)
+		// Few values, of which the decay of a state over hundreds of positions follows.
+		s.queue(&d.beta, s.up, ld)
+		s.queue(&d.alpha, s.up[d.Heads:], ld)
+		s.compute(kernel.Exact, s.groups, nothing)
+		return
+	}
+	s.queue(&d.gA, s.gd, d.Rank)
+	s.compute(s.p, s.groups, nothing)
+	s.queue(&d.beta, s.up, ld)
+	s.queue(&d.fA, s.gx, d.Rank)
+	s.compute(kernel.Exact, s.groups, nothing)
+	s.prepare(s.gx, s.t, d.Rank)
+	s.queue(&d.fB, s.up[d.Heads:], ld)
+	s.compute(kernel.Exact, s.groups, nothing)
+	s.prepare(s.gd, s.t, d.Rank)
+	s.queue(&d.gB, s.gate, values)
+	s.compute(s.p, s.groups, nothing)
 }
 
 // constant is a vector of n equal values.
@@ -67,12 +123,7 @@ func (d *deltaNet) forward(s *step) {
 	s.queue(&d.k, s.qkv[keys:], ld)
 	s.queue(&d.v, s.qkv[2*keys:], ld)
 	s.compute(s.p, s.groups, nothing)
-	s.queue(&d.gate, s.gate, values)
-	s.compute(s.p, s.groups, nothing)
-	// Few values, of which the decay of a state over hundreds of positions follows.
-	s.queue(&d.beta, s.up, 2*d.Heads)
-	s.queue(&d.alpha, s.up[d.Heads:], 2*d.Heads)
-	s.compute(kernel.Exact, s.groups, nothing)
+	d.gates(s, values)
 	s.deltaMix.d, s.deltaMix.runs, s.deltaMix.chunks = d, s.sequences(), (ld+stateChunk-1)/stateChunk
 	s.run(len(s.deltaMix.runs)*s.deltaMix.chunks, &s.deltaMix)
 	s.delta.d = d
@@ -147,12 +198,17 @@ func (j *deltaJob) row(t int) {
 		d.unitQ.apply(s.k, q, q)
 		d.unit.apply(s.k, k, k)
 	}
-	beta, decay := s.up[2*t*n:(2*t+1)*n], s.up[(2*t+1)*n:(2*t+2)*n]
+	ld := n + d.decays()
+	beta, decay := s.up[t*ld:t*ld+n], s.up[t*ld+n:(t+1)*ld]
 	s.k.Activate(beta, kernel.Func{Kind: kernel.Sigmoid})
+	if d.Doubled {
+		scale(beta, 2)
+	}
 	accumulate(decay, d.dt)
 	s.k.Activate(decay, kernel.Func{Kind: kernel.Softplus})
-	for h := range decay {
-		decay[h] *= d.a[h]
+	each := len(decay) / n
+	for h, a := range d.a {
+		scale(decay[h*each:(h+1)*each], a)
 	}
 }
 
@@ -162,16 +218,20 @@ func (j *deltaJob) head(worker int, run *seqRun, h int) {
 	keys, values, ld, dim := d.KeyHeads*d.KeyDim, d.Heads*d.ValueDim, d.Channels(), d.ValueDim
 	_, state := d.states(s, run.seq)
 	x, args := s.qkv[run.lo*ld:], &s.workers[worker].delta
+	all, gated := d.Heads+d.decays(), kernel.SiLU
+	if d.Rank > 0 {
+		gated = kernel.Sigmoid
+	}
 	*args = kernel.DeltaArgs{
 		Rows: run.hi - run.lo, KeyHeads: d.KeyHeads, Heads: d.Heads, KeyDim: d.KeyDim, ValueDim: dim, Tiled: d.Tiled,
 		Q: x, K: x[keys:], V: x[2*keys:], LdQ: ld, LdK: ld, LdV: ld, Y: s.o[run.lo*values:], LdY: values,
-		Beta: s.up[2*run.lo*d.Heads:], Decay: s.up[(2*run.lo+1)*d.Heads:], LdBeta: 2 * d.Heads, LdDecay: 2 * d.Heads, State: state,
+		Beta: s.up[run.lo*all:], Decay: s.up[run.lo*all+d.Heads:], LdBeta: all, LdDecay: all, PerChannel: d.Rank > 0, State: state,
 	}
 	s.recur.Delta(args, h, h+1)
 	for t := run.lo; t < run.hi; t++ {
 		o, gate := s.o[t*values+h*dim:][:dim], s.gate[t*values+h*dim:][:dim]
 		s.normOf(&d.norm, worker, t).apply(s.k, o, o)
-		s.k.Gate(gate, o, kernel.Func{Kind: kernel.SiLU})
+		s.k.Gate(gate, o, kernel.Func{Kind: gated})
 		copy(o, gate)
 	}
 }

@@ -20,15 +20,19 @@ type latent struct {
 	keys, values []linear // by head
 	out          linear
 	scale        float32
-	rope         int // index among the network's
+	rope         int // index among the network's; -1: nothing turns
 }
 
 // latent binds a latent attention of the layer.
 func (b *builder) latent(op *arch.Latent) *latent {
 	w, row := b.spec.Width, op.KVRank+op.RopeDim
 	q := op.Heads * (op.NopeDim + op.RopeDim)
+	rope := -1
+	if op.Position.Dim > 0 {
+		rope = b.rope(op.Position)
+	}
 	l := &latent{
-		Latent: *op, scale: op.Scale, rope: b.rope(op.Position),
+		Latent: *op, scale: op.Scale, rope: rope,
 		kvA: b.linear("attn_kv_a_mqa", row, w), kvNorm: norm{kind: arch.RMSNorm, eps: op.Eps, w: b.required(b.prefix+"attn_kv_a_norm.weight", op.KVRank)},
 		out: b.linear("attn_output", w, op.Heads*op.ValueDim),
 		core: attention{
@@ -129,16 +133,20 @@ func (j *latentJob) Do(_, chunk int) {
 func (j *latentJob) row(t int) {
 	s, l := j.s, j.l
 	row, head := l.core.KeyDim, l.NopeDim+l.RopeDim
-	turn := &s.m.net.ropes[l.rope]
-	cos, sin := s.angles(l.rope, t)
+	turn := func([]float32) {}
+	if l.rope >= 0 {
+		cos, sin := s.angles(l.rope, t)
+		adjacent := s.m.net.ropes[l.rope].of.Adjacent
+		turn = func(x []float32) { s.k.Rotate(x, cos, sin, adjacent) }
+	}
 	for h := range l.Heads {
 		q := j.raw[(t*l.Heads+h)*head+l.NopeDim:][:l.RopeDim]
-		s.k.Rotate(q, cos, sin, turn.of.Adjacent)
+		turn(q)
 		copy(s.qkv[t*l.core.row+h*row+l.KVRank:], q)
 	}
 	kv := s.up[t*row : (t+1)*row]
 	l.kvNorm.apply(s.k, kv[:l.KVRank], kv[:l.KVRank])
-	s.k.Rotate(kv[l.KVRank:], cos, sin, turn.of.Adjacent)
+	turn(kv[l.KVRank:])
 	r, kvs := &s.rows[t], s.m.kv
 	c := kvs.Layer(l.core.cache)
 	at, _ := kvs.Offsets(l.core.cache, 0)

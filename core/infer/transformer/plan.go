@@ -112,6 +112,9 @@ func scratchSizes(spec *arch.Spec, o *Options) sizes {
 				need(bufO, rows*int64(op.Heads*op.ValueDim))
 				z.actCols = max(z.actCols, op.Heads*op.ValueDim)
 				z.partial = max(z.partial, op.Heads/op.KVHeads*(2+op.ValueDim))
+				if op.HeadGated {
+					need(bufGate, rows*int64(op.Heads))
+				}
 				if r, ok := op.Position.(arch.Rope); ok {
 					ropes = z.rope(r, ropes, rows)
 				}
@@ -124,7 +127,9 @@ func scratchSizes(spec *arch.Spec, o *Options) sizes {
 				need(bufLora, rows*int64(op.Heads*(op.NopeDim+op.RopeDim)))
 				z.actCols = max(z.actCols, op.Heads*op.ValueDim, op.KVRank, op.NopeDim)
 				z.partial = max(z.partial, op.Heads*(2+op.KVRank))
-				ropes = z.rope(op.Position, ropes, rows)
+				if op.Position.Dim > 0 {
+					ropes = z.rope(op.Position, ropes, rows)
+				}
 			case arch.Cross:
 				n := op.Heads * op.HeadDim
 				need(bufQKV, 2*rows*int64(n)) // keys and values of the text
@@ -152,7 +157,14 @@ func scratchSizes(spec *arch.Spec, o *Options) sizes {
 				need(bufLora, rows*int64(n))
 				z.actCols = max(z.actCols, op.Inner())
 			case arch.Delta:
-				values, row := op.Heads*op.ValueDim, op.Channels()
+				values, row, keys := op.Heads*op.ValueDim, op.Channels(), op.KeyHeads*op.KeyDim
+				if op.Rank > 0 {
+					need(bufUp, rows*int64(op.Heads+keys))
+					need(bufGX, rows*int64(op.Rank))
+					need(bufGD, rows*int64(op.Rank))
+					need(bufLora, rows*int64(op.Heads+op.Rank))
+					z.actCols = max(z.actCols, op.Rank)
+				}
 				need(bufQKV, rows*int64(row))
 				need(bufO, rows*int64(values))
 				need(bufGate, rows*int64(values))
@@ -160,6 +172,21 @@ func scratchSizes(spec *arch.Spec, o *Options) sizes {
 				need(bufLora, rows*int64(max(row, values)))
 				need(bufLora, 2*rows*int64(op.Heads))
 				z.actCols = max(z.actCols, values)
+			case arch.RGLRU:
+				need(bufQKV, 2*rows*int64(op.Width))
+				need(bufO, rows*int64(op.Width))
+				need(bufGate, rows*int64(op.Width))
+				need(bufUp, rows*int64(op.Width))
+				need(bufGX, rows*int64(op.Width/op.Blocks))
+				need(bufLora, 2*rows*int64(op.Width))
+				z.actCols = max(z.actCols, op.Width)
+			case arch.Lightning:
+				n := op.Heads * op.HeadDim
+				need(bufQKV, 3*rows*int64(n))
+				need(bufO, rows*int64(n))
+				need(bufGate, rows*int64(n))
+				need(bufLora, 3*rows*int64(n))
+				z.actCols = max(z.actCols, n)
 			case arch.GLU:
 				z.hidden(rows, op.Hidden, 2)
 			case arch.MLP:

@@ -76,6 +76,9 @@ type step struct {
 	stream   streamsJob
 	cutOff   cutJob
 	open     openJob
+	headGate headGateJob
+	lru      lruJob
+	bright   lightningJob
 	deltaMix deltaMixJob
 	delta    deltaJob
 
@@ -160,7 +163,7 @@ func newStep(m *Model, z *sizes, mem []float32) *step {
 	if k, ok := m.k.(kernel.LowRank); ok {
 		s.low.k = k
 	}
-	s.narrow.s = s
+	s.narrow.s, s.headGate.s, s.lru.s, s.bright.s = s, s, s, s
 	s.embed.s, s.norms.s, s.prep.s, s.mul.s, s.low.s, s.put.s, s.att.s, s.fold.s = s, s, s, s, s, s, s, s
 	return s
 }

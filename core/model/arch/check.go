@@ -113,6 +113,21 @@ func (s *Spec) Check() error {
 					c.fail(ErrUnsupported, "an encoder with a delta net")
 				}
 				c.delta(&op)
+			case RGLRU:
+				attends = true
+				c.rglru(&op)
+				if s.Kind == Encoder {
+					c.fail(ErrUnsupported, "an encoder with a causal scan")
+				}
+			case Lightning:
+				attends = true
+				c.within("number of attention heads", op.Heads, 1, maxHeads)
+				c.within("head dimension", op.HeadDim, 1, maxDelta)
+				c.bound("rate of forgetting", op.Slope)
+				c.eps(op.Eps)
+				if s.Kind == Encoder {
+					c.fail(ErrUnsupported, "an encoder with a causal scan")
+				}
 			case GLU:
 				c.within("feed-forward size", op.Hidden, 1, MaxFFN)
 				c.norm(&op.Sub)
@@ -372,12 +387,33 @@ func (c *checker) latent(a *Latent) {
 	c.within("size of a cached row", a.KVRank+a.RopeDim, 1, MaxHeadDim)
 	c.number("attention scale", a.Scale)
 	c.eps(a.Eps)
-	if c.err == nil {
+	if c.err == nil && a.Position.Dim != 0 {
 		c.rope(&a.Position, a.RopeDim)
 	}
 }
 
+func (c *checker) rglru(r *RGLRU) {
+	c.within("width of the recurrent units", r.Width, 1, MaxFFN)
+	c.within("number of blocks of the gates", r.Blocks, 1, maxHeads)
+	c.within("kernel of the convolution", r.Kernel, 2, maxKernel)
+	if c.err == nil && r.Width%r.Blocks != 0 {
+		c.fail(ErrInvalid, "%d recurrent units cannot be divided into %d blocks", r.Width, r.Blocks)
+	}
+}
+
 func (c *checker) delta(d *Delta) {
+	c.within("inner size of the delta net's gates", d.Rank, 0, MaxWidth)
+	sum := 0
+	for _, n := range d.Apart {
+		c.within("number of channels of a convolution", n, 0, MaxFFN)
+		sum += n
+	}
+	if c.err == nil && sum > 0 && sum != d.Channels() {
+		c.fail(ErrInvalid, "convolutions over %d channels of a delta net that has %d", sum, d.Channels())
+	}
+	if d.Rank > 0 && (d.KeyHeads != d.Heads || d.Tiled) {
+		c.fail(ErrUnsupported, "a delta net with %d key heads and %d value heads that decays by key channel", d.KeyHeads, d.Heads)
+	}
 	c.within("number of the delta net's key heads", d.KeyHeads, 1, maxHeads)
 	c.within("number of the delta net's value heads", d.Heads, 1, maxHeads)
 	c.within("size of the delta net's key heads", d.KeyDim, 1, maxDelta)

@@ -49,6 +49,10 @@ func States(s *Spec) []State {
 				out = append(out, State{Layer: n, Values: op.ConvState() + op.Inner*op.States})
 			case Mamba2:
 				out = append(out, State{Layer: n, Values: op.ConvState() + op.Inner()*op.States})
+			case RGLRU:
+				out = append(out, State{Layer: n, Values: op.ConvState() + op.Width})
+			case Lightning:
+				out = append(out, State{Layer: n, Values: op.Heads * op.HeadDim * op.HeadDim})
 			case Delta:
 				out = append(out, State{Layer: n, Values: op.ConvState() + op.Heads*op.KeyDim*op.ValueDim})
 			}

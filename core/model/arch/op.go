@@ -21,6 +21,8 @@ type Attention struct {
 	QKVBias, OutBias Presence
 	Temper           Temper
 	Gated            bool // attn_q makes [query | gate] of each head, and the result is multiplied by σ(gate); ValueDim is KeyDim
+	// HeadGated multiplies each head's result by σ of a logit that attn_gate (Heads, Width) makes of the row.
+	HeadGated bool
 
 	// From is 1 + the layer whose keys and values are read: then there is no attn_k, attn_v and attn_k_norm; 0: its own.
 	From     int
@@ -162,7 +164,7 @@ type Latent struct {
 	RopeDim  int // and those that do
 	ValueDim int
 	Scale    float32 // of the scores; 0: 1/√(NopeDim+RopeDim)
-	Position Rope
+	Position Rope    // Dim 0: nothing turns (Kimi-Linear)
 	Eps      float32 // of the norms of the compressed rows
 }
 
@@ -240,6 +242,14 @@ type Delta struct {
 	Tiled            bool    // value head h reads key head h mod KeyHeads, else h/(Heads/KeyHeads)
 	Logs             bool    // ssm_a holds ln(-A), else A, the factor of the decay above
 	Eps              float32 // of ssm_norm
+	// Apart are the channels that stand in ssm_conv1d_q, ssm_conv1d_k and ssm_conv1d_v, one behind the other in the place of one ssm_conv1d:
+	// those of q, k and v, or thirds of all, as transformers 5.24 writes them. Zero: there is one.
+	Apart   [3]int
+	Doubled bool // b is 2·σ(ssm_beta·h)
+	// Rank is of Kimi's form (Kimi Team 2025), whose states decay by key channel: e = exp(ssm_a·softplus(ssm_f_b·ssm_f_a·h + ssm_dt)), with
+	// ssm_dt (Heads, KeyDim) and an ssm_a for each head, and whose results are gated by σ(ssm_g_b·ssm_g_a·h); the inner size of both
+	// products. There is no ssm_alpha and no attn_gate, KeyHeads is Heads, and ssm_out is called attn_output. 0: none of that.
+	Rank int
 }
 
 // Channels is the number of values of a row that the convolution goes over.
@@ -247,6 +257,32 @@ func (d *Delta) Channels() int { return 2*d.KeyHeads*d.KeyDim + d.Heads*d.ValueD
 
 // ConvState is the part of the state that the convolution keeps, in whole cache lines.
 func (d *Delta) ConvState() int { return ((d.Kernel-1)*d.Channels() + 15) &^ 15 }
+
+// RGLRU is Griffin's recurrent block (De et al. 2024): out(Act(lru_y·h) · s), s being the states of real-gated linear recurrent units,
+// one for each channel, over x = conv(lru_x·h) by a causal convolution over each channel by itself. With the gates r and g, σ of
+// block-diagonal products of x, a = exp(-8·softplus(lru_param)·r) and s = a·s + √(1 - a²)·x·g, without the root at position 0. Its state
+// are the last Kernel-1 inputs of the convolution, and s. Tensors: lru_x, lru_y, lru_conv (Width, Kernel), lru_rec.BLOCK and lru_in.BLOCK
+// (Width/Blocks both ways), lru_param, lru_out; all but lru_param with biases.
+type RGLRU struct {
+	Width, Blocks int
+	Kernel        int
+	Act           Act
+}
+
+// ConvState is the part of the state that the convolution keeps, in whole cache lines.
+func (r *RGLRU) ConvState() int { return ((r.Kernel-1)*r.Width + 15) &^ 15 }
+
+// Lightning is linear attention whose heads forget at fixed rates (Qin et al. 2024): with q, k and v = SiLU(W·h), the state of head n,
+// counted from 1, is S = exp(-Slope·2^(-8n/Heads))·S + k⊗v, and the result σ(attn_gate·h) · norm(qᵀS), the norm being over all heads of a
+// row. Its state is S. Tensors: attn_q, attn_k, attn_v, attn_gate, attn_sub_norm (Heads·HeadDim), attn_output.
+type Lightning struct {
+	Heads, HeadDim int
+	Slope          float32
+	Eps            float32
+}
+
+func (RGLRU) op()     {}
+func (Lightning) op() {}
 
 // PerLayer adds to a row what its token has for the layer, see PerLayerRows: proj(act(inp_gate(h)) · row). Tensors: inp_gate, proj.
 type PerLayer struct{ Act Act }

@@ -22,6 +22,9 @@ const (
 // DistancesName is the table of a layer's Distances.
 const DistancesName = "attn_rel_b.weight"
 
+// DeltaConvs are the convolutions of a delta net that is Apart: of queries, keys and values.
+var DeltaConvs = [3]string{"ssm_conv1d_q", "ssm_conv1d_k", "ssm_conv1d_v"} //nolint:gochecknoglobals // names
+
 // Role is what a tensor is for.
 type Role uint8
 
@@ -192,6 +195,15 @@ func (l *lister) layer(n int, layer Layer) {
 			l.mamba2(&op)
 		case Delta:
 			l.delta(&op)
+		case RGLRU:
+			l.rglru(&op)
+		case Lightning:
+			n := op.Heads * op.HeadDim
+			for _, name := range []string{"attn_q", "attn_k", "attn_v", "attn_gate"} {
+				l.linear(name, n, l.width, Absent)
+			}
+			l.vector("attn_sub_norm.weight", n)
+			l.linear("attn_output", l.width, n, Absent)
 		case GLU:
 			l.linear("ffn_gate", op.Hidden, l.width, op.Bias)
 			l.linear("ffn_up", op.Hidden, l.width, op.Bias)
@@ -294,6 +306,9 @@ func (l *lister) attention(a *Attention) {
 	if a.Sinks {
 		l.vector("attn_sinks.weight", a.Heads)
 	}
+	if a.HeadGated {
+		l.linear("attn_gate", a.Heads, l.width, Absent)
+	}
 	l.norm(&a.Sub, a.Heads*a.ValueDim)
 	l.linear("attn_output", l.width, a.Heads*a.ValueDim, a.OutBias)
 }
@@ -354,17 +369,61 @@ func (l *lister) delta(d *Delta) {
 	keys, values := d.KeyHeads*d.KeyDim, d.Heads*d.ValueDim
 	l.linear("attn_q", keys, l.width, Absent)
 	l.linear("attn_k", keys, l.width, Absent)
+	if d.Rank > 0 {
+		l.kimi(d, keys, values)
+		return
+	}
 	heads := ByHead{KeyHeads: d.KeyHeads, Heads: d.Heads, Tiled: d.Tiled}
 	l.add(Tensor{Name: "attn_v.weight", Rows: values, Cols: l.width, Role: Product, ByHead: heads})
 	l.add(Tensor{Name: "attn_gate.weight", Rows: values, Cols: l.width, Role: Product, ByHead: heads})
 	l.add(Tensor{Name: "ssm_beta.weight", Rows: d.Heads, Cols: l.width, Role: Product, ByHead: heads})
 	l.add(Tensor{Name: "ssm_alpha.weight", Rows: d.Heads, Cols: l.width, Role: Product, ByHead: heads})
-	l.add(Tensor{Name: "ssm_conv1d.weight", Rows: d.Channels(), Cols: d.Kernel, Role: Vector})
+	l.convolutions(d)
 	l.vector("ssm_dt.bias", d.Heads)
 	l.vector("ssm_a.weight", d.Heads)
 	l.vector("ssm_norm.weight", d.ValueDim)
 	heads.Columns = true
 	l.add(Tensor{Name: "ssm_out.weight", Rows: l.width, Cols: values, Role: Product, ByHead: heads})
+}
+
+// kimi visits those of a delta net whose states decay by key channel, but for queries and keys.
+func (l *lister) kimi(d *Delta, keys, values int) {
+	l.linear("attn_v", values, l.width, Absent)
+	l.linear("ssm_beta", d.Heads, l.width, Absent)
+	l.linear("ssm_f_a", d.Rank, l.width, Absent)
+	l.linear("ssm_f_b", keys, d.Rank, Absent)
+	l.linear("ssm_g_a", d.Rank, l.width, Absent)
+	l.linear("ssm_g_b", values, d.Rank, Absent)
+	l.convolutions(d)
+	l.vector("ssm_dt.bias", keys)
+	l.vector("ssm_a.weight", d.Heads)
+	l.vector("ssm_norm.weight", d.ValueDim)
+	l.linear("attn_output", l.width, values, Absent)
+}
+
+// convolutions visits that of a delta net, or its three.
+func (l *lister) convolutions(d *Delta) {
+	if d.Apart == [3]int{} {
+		l.add(Tensor{Name: "ssm_conv1d.weight", Rows: d.Channels(), Cols: d.Kernel, Role: Vector})
+		return
+	}
+	for i, rows := range d.Apart {
+		l.add(Tensor{Name: DeltaConvs[i] + ".weight", Rows: rows, Cols: d.Kernel, Role: Vector})
+	}
+}
+
+func (l *lister) rglru(r *RGLRU) {
+	l.linear("lru_x", r.Width, l.width, Required)
+	l.linear("lru_y", r.Width, l.width, Required)
+	l.add(Tensor{Name: "lru_conv.weight", Rows: r.Width, Cols: r.Kernel, Role: Vector})
+	l.bias("lru_conv", r.Width, Required)
+	block := r.Width / r.Blocks
+	for i := 0; i < r.Blocks && l.err == nil; i++ {
+		l.linear("lru_in."+strconv.Itoa(i), block, block, Required)
+		l.linear("lru_rec."+strconv.Itoa(i), block, block, Required)
+	}
+	l.vector("lru_param.weight", r.Width)
+	l.linear("lru_out", l.width, r.Width, Required)
 }
 
 func (l *lister) experts(m *MoE) {

@@ -259,22 +259,26 @@ func (b *builder) hfTensor(files *safetensors.Folder, t *safetensors.Tensor, nam
 		return b.fail(ErrUnsupported, "tensor %s is %s, and nothing beside it tells how to read it; "+
 			"the supported types are F32, F16, BF16 and the quantised kinds of docs/formats.md", t.Name, t.DType)
 	}
-	switch len(t.Shape) {
+	shape := t.Shape
+	if len(shape) > 3 { // Kimi's decays are (1, 1, heads, 1)
+		shape = slices.DeleteFunc(slices.Clone(shape), func(n int64) bool { return n == 1 })
+	}
+	switch len(shape) {
 	case 1:
-		_, n, err := b.dims(t.Name, 1, t.Shape[0])
+		_, n, err := b.dims(t.Name, 1, shape[0])
 		if err != nil {
 			return err
 		}
 		return b.place(name, format, 0, n, t.Data)
 	case 2:
-		rows, cols, err := b.dims(t.Name, t.Shape[0], t.Shape[1])
+		rows, cols, err := b.dims(t.Name, shape[0], shape[1])
 		if err != nil {
 			return err
 		}
 		return b.place(name, format, rows, cols, t.Data)
 	case 3:
-		if t.Shape[1] == 1 { // a convolution over each channel by itself: (channels, 1, positions)
-			rows, cols, err := b.dims(t.Name, t.Shape[0], t.Shape[2])
+		if shape[1] == 1 { // a convolution over each channel by itself: (channels, 1, positions)
+			rows, cols, err := b.dims(t.Name, shape[0], shape[2])
 			if err != nil {
 				return err
 			}
@@ -283,12 +287,12 @@ func (b *builder) hfTensor(files *safetensors.Folder, t *safetensors.Tensor, nam
 		module, suffix := cutSuffix(name)
 		pattern, numbers := arch.SplitNumbers(module)
 		stack := b.m.Spec.StackOf(pattern)
-		rows, cols, err := b.dims(t.Name, t.Shape[1], t.Shape[2])
+		rows, cols, err := b.dims(t.Name, shape[1], shape[2])
 		if err != nil {
 			return err
 		}
-		if stack != nil && t.Shape[0] <= arch.MaxExperts {
-			return b.stack(stack, numbers, suffix, format, int(t.Shape[0]), rows, cols, t.Data)
+		if stack != nil && shape[0] <= arch.MaxExperts {
+			return b.stack(stack, numbers, suffix, format, int(shape[0]), rows, cols, t.Data)
 		}
 	}
 	return b.fail(ErrUnsupported, "tensor %s has shape %v: want a vector or a matrix", t.Name, t.Shape)

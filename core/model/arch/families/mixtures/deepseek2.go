@@ -28,7 +28,7 @@ func deepseek2() family.Family {
 				Of: "blk.N.attn_kv_b", IntoKeys: "blk.N.attn_k_b.E", IntoValues: "blk.N.attn_v_b.E",
 				Heads: a.Heads, Keys: a.NopeDim, Values: a.ValueDim,
 			}}
-			network := deepseekNetwork
+			network := DeepseekNetwork
 			if choosesBySoftmax(k) {
 				network = deepseekV2Network
 			}

@@ -26,15 +26,15 @@ func glm4moe() family.Family {
 			}
 			s := arch.Spec{Width: d.Width, Context: d.Context, Drafts: k.Drafts(), Norm: arch.RMS("output_norm", eps), Head: arch.Head{Tied: k.Tied(false), Bias: arch.Absent}}
 			for i := range k.LayerCount(d.Layers) {
-				s.Add(arch.Sub{Pre: arch.RMS("attn_norm", eps), Op: a}, arch.Sub{Pre: arch.RMS("post_attention_norm", eps), Op: deepseekNetwork(k, &d, i)})
+				s.Add(arch.Sub{Pre: arch.RMS("attn_norm", eps), Op: a}, arch.Sub{Pre: arch.RMS("post_attention_norm", eps), Op: DeepseekNetwork(k, &d, i)})
 			}
 			return s
 		},
 	}
 }
 
-// deepseekNetwork is the feed-forward network of a layer in DeepSeek's line from V3 on.
-func deepseekNetwork(k *keys.Keys, d *keys.Dims, layer int) arch.Op {
+// DeepseekNetwork is the feed-forward network of a layer in DeepSeek's line from V3 on.
+func DeepseekNetwork(k *keys.Keys, d *keys.Dims, layer int) arch.Op {
 	if layer < k.LeadingDense() || denseByKind(k, layer) {
 		return arch.GLU{Hidden: d.FFN, Act: k.ActOf("|hidden_act", arch.SiLU)}
 	}

@@ -9,6 +9,7 @@ func All() []family.Family {
 	return []family.Family{
 		lfm2(),
 		lfm2moe(),
+		lfm3(),
 		mamba2(),
 		qwen35(),
 		qwen35moe(),
@@ -20,5 +21,9 @@ func All() []family.Family {
 		mamba(),
 		falconmamba(),
 		jamba(),
+		recurrentgemma(),
+		olmohybrid(),
+		kimilinear(),
+		minimax(),
 	}
 }

@@ -10,25 +10,30 @@ import (
 // head in the others, SwiGLU. The norm before the head has the name of one behind the embedding.
 func lfm2() family.Family {
 	return family.Family{
-		Names: []string{"lfm2"},
-		Modules: family.DecoderModules().With(
-			"model.embedding_norm", "token_embd_norm",
-			".operator_norm", "attn_norm",
-			".ffn_norm", "ffn_norm",
-			".self_attn.out_proj", "attn_output",
-			".self_attn.q_layernorm", "attn_q_norm",
-			".self_attn.k_layernorm", "attn_k_norm",
-			".conv.in_proj", "shortconv.in_proj",
-			".conv.conv", "shortconv.conv",
-			".conv.out_proj", "shortconv.out_proj",
-			".feed_forward.w1", "ffn_gate",
-			".feed_forward.w2", "ffn_down",
-			".feed_forward.w3", "ffn_up",
-		),
+		Names:   []string{"lfm2"},
+		Modules: lfm2Modules(),
 		Spec: func(k *keys.Keys) arch.Spec {
 			return lfm2Spec(k, func(d *keys.Dims, _ int) arch.Op { return arch.GLU{Hidden: d.FFN} })
 		},
 	}
+}
+
+// lfm2Modules are the names of modules of this line.
+func lfm2Modules() family.Modules {
+	return family.DecoderModules().With(
+		"model.embedding_norm", "token_embd_norm",
+		".operator_norm", "attn_norm",
+		".ffn_norm", "ffn_norm",
+		".self_attn.out_proj", "attn_output",
+		".self_attn.q_layernorm", "attn_q_norm",
+		".self_attn.k_layernorm", "attn_k_norm",
+		".conv.in_proj", "shortconv.in_proj",
+		".conv.conv", "shortconv.conv",
+		".conv.out_proj", "shortconv.out_proj",
+		".feed_forward.w1", "ffn_gate",
+		".feed_forward.w2", "ffn_down",
+		".feed_forward.w3", "ffn_up",
+	)
 }
 
 // lfm2Spec reads what the family's members have in common.
