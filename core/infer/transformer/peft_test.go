@@ -99,14 +99,20 @@ func (r *runner) behind(prompts []oraclePrompt, dir string, l limits) *result {
 // TestPEFTKindsTogether: rows with adapters of different kinds in one batch have the bits that each has alone, on a folder, on NF4
 // and on a file in 4 bits; and each kind changes something there.
 func TestPEFTKindsTogether(t *testing.T) {
-	dir := oracle.Dir(t)
+	dir, made := oracle.Dir(t), madeKinds(t)
 	for _, c := range []struct{ base, precision string }{
 		{"models/llama-tied/hf", "exact"}, {"models/llama-tied/hf", "fast"}, {"nf4/llama-tied-nf4-dq", "fast"}, {"models/llama-tied/llama-tied-Q4_K_M.gguf", "fast"},
 	} {
 		t.Run(c.base+" "+c.precision, func(t *testing.T) {
 			r, w := openRunner(t, filepath.Join(dir, filepath.FromSlash(c.base)), precisions()[c.precision])
+			var names []string
 			for _, kind := range kindsTogether {
+				names = append(names, kind)
 				r.use(w, filepath.Join(dir, "adapters", "peft", kind, "adapter"), 1)
+			}
+			for _, path := range made {
+				names = append(names, filepath.Base(path))
+				r.use(w, path, 1)
 			}
 			vocab, ids := r.m.Info().VocabRows, []int32{59, 192, 274, 241, 404}
 			bare, seq := (&runner{t: t, m: r.m}).logits(ids)
@@ -125,7 +131,7 @@ func TestPEFTKindsTogether(t *testing.T) {
 				seq.Free()
 				tokens, alone, longest = append(tokens, text), append(alone, got), max(longest, len(text))
 				if slices.Equal(got[len(got)-vocab:], bare[len(bare)-vocab:]) {
-					t.Errorf("%s changes nothing", kindsTogether[i])
+					t.Errorf("%s changes nothing", names[i])
 				}
 			}
 			const most = 10 // a batch's, as many as there are pages for
@@ -148,7 +154,7 @@ func TestPEFTKindsTogether(t *testing.T) {
 				}
 				for i := lo; i < hi; i++ {
 					if !slices.Equal(got[i], alone[i]) {
-						t.Errorf("%s: other logits beside other kinds", kindsTogether[i])
+						t.Errorf("%s: other logits beside other kinds", names[i])
 					}
 					seqs[i].Free()
 				}
