@@ -59,7 +59,7 @@ func (a *admission) retry(running int) time.Duration {
 // add makes a job known, and numbers it.
 func (a *admission) add(j *job) {
 	a.numbers++
-	j.number = a.numbers
+	j.entry.Number = a.numbers
 	a.jobs[j.key] = j
 	a.clients[j.key.Client]++
 	if j.req.Plain {

@@ -22,8 +22,8 @@ func TestAdmissionBounds(t *testing.T) {
 		}
 		a.add(j)
 	}
-	if first.number != 1 || a.numbers != 2 {
-		t.Errorf("numbered %d of %d", first.number, a.numbers)
+	if first.entry.Number != 1 || a.numbers != 2 {
+		t.Errorf("numbered %d of %d", first.entry.Number, a.numbers)
 	}
 	a.add(plain("p1"))
 	a.add(plain("p2"))
@@ -110,4 +110,13 @@ func TestAdmissionRemembersEarlyCancels(t *testing.T) {
 	if len(a.early) != 1 {
 		t.Errorf("%d are left when the others' time is over", len(a.early))
 	}
+}
+
+// jobOf makes a job as admission numbers it.
+func jobOf(number uint64, id, client string, choices int) *job {
+	r := &Request{ID: id, Client: client, Prompt: "x"}
+	r.Options.N = choices
+	j := newJob(&record{Request: r}, nil)
+	j.entry.Number = number
+	return j
 }

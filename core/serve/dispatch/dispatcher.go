@@ -9,24 +9,28 @@ import (
 	"time"
 
 	"edged/core/protocol/backend"
+	"edged/core/serve/dispatch/schedule"
 	"edged/core/serve/inbox"
 )
 
-// maxTaken is how many processes may end over a request whose input they did not get to encode. That takes milliseconds, so
-// one that has met so many ends is their reason, or stands in a queue that is.
-const maxTaken = 8
+// parsesAtOnce is how many slow grammars are parsed at once: as many as texts are encoded of one model.
+const parsesAtOnce = 2
+
+// maxEncodeTries is how many processes in a row may end before they have encoded a request's input. That takes milliseconds, so after so
+// many ends the request, or one beside it in the queue, is taken for their cause.
+const maxEncodeTries = 8
 
 // Dispatcher admits, queues and runs requests. Its methods may be called concurrently.
 //
-// What it decides stands in two rooms that lock nothing, start nothing and can be tested by themselves: admission knows every accepted
-// request and says whether there is room for one more; a runner for each model says which of them runs when, and what a death of the backend means for
-// those that ran. The Dispatcher holds the lock over both, and does what they decided: it journals, wakes goroutines, talks to
-// plugins and sends events.
+// Its decisions are made by two parts that have no lock and start no goroutine, so that they can be tested by themselves. admission knows
+// every accepted request and decides whether there is room for one more. A schedule.Scheduler for each model decides which of them runs
+// when, and what a death of the backend means for those that ran. The Dispatcher's lock covers both, and the Dispatcher carries out what
+// they decide: it journals, wakes goroutines, calls the plugins and sends events.
 type Dispatcher struct {
 	o       Config
 	limits  Limits
 	log     *slog.Logger
-	forming *turnstile // of those whose forms are read
+	parsing *schedule.Turnstile // of requests whose grammars are parsed
 
 	mu        sync.Mutex // of everything below
 	admission *admission
@@ -53,7 +57,7 @@ func New(o Config) *Dispatcher {
 	l := o.Limits.withDefaults()
 	return &Dispatcher{
 		o: o, limits: l, log: o.Log,
-		forming:   newTurnstile(2), // as many as texts are encoded of one model
+		parsing:   schedule.NewTurnstile(parsesAtOnce),
 		admission: newAdmission(l),
 		lanes:     map[string]*lane{},
 		adapter:   o.Defaults.Adapter,
@@ -67,7 +71,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	d.mu.Lock()
 	d.open = true
 	for _, l := range d.lanes {
-		l.runner.open = true
+		l.scheduler.Start()
 		l.grant()
 	}
 	d.mu.Unlock()
@@ -129,31 +133,31 @@ func (d *Dispatcher) Replay(ctx context.Context, doors map[string]Sink) (unfinis
 			continue
 		}
 		j := newJob(rec, doors[rec.Request.Door])
-		j.attempt, j.taken = n.Attempt+1, n.Taken+1
-		j.failed = d.settleModel(rec)
+		j.attempt, j.encodeTries = n.Attempt+1, n.Taken+1
+		j.failed = d.resolveModel(rec)
 		d.mu.Lock()
 		d.register(j)
 		d.mu.Unlock()
 		if failed := d.pin(j); failed != nil && j.failed == nil {
 			j.failed = failed
 		}
-		if j.taken > maxTaken {
+		if j.encodeTries > maxEncodeTries {
 			j.failed = fail(CodeQuarantined, "this node ended %d times in a row before it had read the request, which is not tried again", n.Taken)
 		}
-		d.noteTaken(ctx, j)
+		d.journalAttempt(ctx, j)
 		d.start(ctx, j)
 		unfinished++
 	}
 	return unfinished, unpublished
 }
 
-// noteTaken journals how often a job was taken up in vain, where it was. That of a request that runs for the first time
-// is not written: it would cost each of them a write.
-func (d *Dispatcher) noteTaken(ctx context.Context, j *job) {
+// journalAttempt journals how often a job was begun and not finished. The first attempt is not written: that would cost every request a
+// write.
+func (d *Dispatcher) journalAttempt(ctx context.Context, j *job) {
 	if j.attempt == 1 {
 		return
 	}
-	if err := d.o.Inbox.Attempt(j.key, note{Attempt: j.attempt, Taken: j.taken}.encode()); err != nil {
+	if err := d.o.Inbox.Attempt(j.key, note{Attempt: j.attempt, Taken: j.encodeTries}.encode()); err != nil {
 		d.log.WarnContext(ctx, "an attempt was not journalled", "request_id", j.key.ID, "err", err)
 	}
 }
@@ -208,7 +212,7 @@ func (d *Dispatcher) Submit(ctx context.Context, req *Request, sink Sink) error 
 	}
 	j := newJob(d.record(req, model, main), sink)
 	d.register(j)
-	j.overtaken = d.admission.wasCancelled(key, time.Now())
+	j.cancelledEarly = d.admission.wasCancelled(key, time.Now())
 	d.mu.Unlock()
 
 	if err := d.admit(ctx, j); err != nil {
@@ -226,7 +230,7 @@ func (d *Dispatcher) Cancel(client, id string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if j := d.admission.jobs[key]; j != nil {
-		j.overtaken = true // where its goroutine has not started yet
+		j.cancelledEarly = true // where its goroutine has not started yet
 		j.cancel(errCancelled)
 		return true
 	}
@@ -241,7 +245,7 @@ func (d *Dispatcher) CancelAll(client string) int {
 	n := 0
 	for key, j := range d.admission.jobs {
 		if client == "" || key.Client == client {
-			j.overtaken = true // where its goroutine has not started yet
+			j.cancelledEarly = true // where its goroutine has not started yet
 			j.cancel(errCancelled)
 			n++
 		}
@@ -286,9 +290,9 @@ func (d *Dispatcher) register(j *job) {
 	d.work.Add(1)
 }
 
-// settleModel finds the model of a request that an earlier process accepted. What named none goes to the default one where the model
-// that was the default is there no longer.
-func (d *Dispatcher) settleModel(rec *record) *Error {
+// resolveModel finds the model of a request that an earlier process accepted. A request that named none goes to today's default model where
+// the one of then is no longer there.
+func (d *Dispatcher) resolveModel(rec *record) *Error {
 	model, _, err := d.o.Models.Resolve(rec.Model)
 	if err != nil && rec.Request.Model == "" {
 		model, _, err = d.o.Models.Resolve("")
@@ -353,7 +357,7 @@ func (d *Dispatcher) admit(ctx context.Context, j *job) *Error {
 	}
 }
 
-// pin resolves the adapters of a job and keeps their generations.
+// pin resolves the adapters of a job and pins their generations.
 func (d *Dispatcher) pin(j *job) *Error {
 	for i := range j.rec.Adapters {
 		used := &j.rec.Adapters[i]
@@ -370,7 +374,7 @@ func (d *Dispatcher) pin(j *job) *Error {
 	return nil
 }
 
-// abandon forgets a job that was not admitted. Repeats that joined meanwhile were promised a last event.
+// abandon drops a job that was not admitted. Repeats of it that joined meanwhile get a last event, as they were promised.
 func (d *Dispatcher) abandon(j *job, err *Error) {
 	j.release()
 	d.mu.Lock()
@@ -382,7 +386,7 @@ func (d *Dispatcher) abandon(j *job, err *Error) {
 	d.work.Done()
 }
 
-// start gives an enlisted job its goroutine.
+// start starts the goroutine of a registered job.
 func (d *Dispatcher) start(ctx context.Context, j *job) {
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	release := context.CancelFunc(func() {})
@@ -391,7 +395,7 @@ func (d *Dispatcher) start(ctx context.Context, j *job) {
 	}
 	d.mu.Lock()
 	j.cancel = cancel
-	if j.overtaken {
+	if j.cancelledEarly {
 		cancel(errCancelled)
 	}
 	if d.stopped {
@@ -411,14 +415,14 @@ func (d *Dispatcher) start(ctx context.Context, j *job) {
 
 // grant wakes the jobs that may run now. Dispatcher.mu is held.
 func (l *lane) grant() {
-	for _, j := range l.runner.schedule() {
-		close(j.granted)
+	for _, e := range l.scheduler.Schedule() {
+		close(e.Granted)
 	}
 }
 
 // enqueue makes a job wait for its places. d.mu is held.
 func (d *Dispatcher) enqueue(j *job) {
-	j.lane.runner.enqueue(j)
+	j.lane.scheduler.Enqueue(&j.entry)
 	j.lane.grant()
 }
 
@@ -426,7 +430,7 @@ func (d *Dispatcher) enqueue(j *job) {
 func (d *Dispatcher) yield(j *job) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	j.lane.runner.leave(j)
+	j.lane.scheduler.Leave(&j.entry)
 	j.lane.grant()
 }
 
@@ -434,7 +438,7 @@ func (d *Dispatcher) yield(j *job) {
 func (d *Dispatcher) requeue(j *job) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	j.lane.runner.leave(j)
+	j.lane.scheduler.Leave(&j.entry)
 	d.enqueue(j)
 }
 
@@ -443,21 +447,22 @@ func (d *Dispatcher) requeue(j *job) {
 func (d *Dispatcher) enter(j *job, life uint64) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return j.lane.runner.enter(j, life)
+	return j.lane.scheduler.Enter(&j.entry, life)
 }
 
 // deadBackend is the latest life of a job's backend that is known to be dead.
 func (d *Dispatcher) deadBackend(j *job) uint64 {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return j.lane.runner.crash.life
+	return j.lane.scheduler.DeadLife()
 }
 
 // died says that the backend died under a job.
 func (d *Dispatcher) died(j *job) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if j.lane.runner.died(j) {
+	j.crashedAt = len(j.generated)
+	if j.lane.scheduler.Died(&j.entry) {
 		d.stats.Crashes++
 	}
 }
@@ -466,7 +471,7 @@ func (d *Dispatcher) died(j *job) {
 func (d *Dispatcher) clear(j *job) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	j.lane.runner.clear(j)
+	j.lane.scheduler.Clear(&j.entry)
 	j.lane.grant()
 }
 

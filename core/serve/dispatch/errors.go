@@ -33,9 +33,9 @@ func asError(err error) *Error {
 	case errors.Is(err, protocol.ErrContextLength):
 		return fail(CodeContextLength, "%v", err)
 	case errors.Is(err, protocol.ErrInvalid):
-		return fail(CodeInvalidRequest, "%s", beside(err, protocol.ErrInvalid))
+		return fail(CodeInvalidRequest, "%s", withoutSentinel(err, protocol.ErrInvalid))
 	case errors.Is(err, protocol.ErrUnsupported):
-		return fail(CodeUnsupported, "%s", beside(err, protocol.ErrUnsupported))
+		return fail(CodeUnsupported, "%s", withoutSentinel(err, protocol.ErrUnsupported))
 	case errors.Is(err, protocol.ErrQueueFull), errors.Is(err, inbox.ErrFull):
 		return fail(CodeQueueFull, "%v", err)
 	case errors.Is(err, protocol.ErrPluginDied), errors.Is(err, protocol.ErrNotLoaded),
@@ -46,8 +46,8 @@ func asError(err error) *Error {
 	}
 }
 
-// beside is the text of an error without that of the sentinel that it begins with: the code, which is told beside it, says the same.
-func beside(err, sentinel error) string {
+// withoutSentinel is the text of an error without that of the sentinel that it begins with, since the error's code says the same.
+func withoutSentinel(err, sentinel error) string {
 	text := strings.TrimPrefix(err.Error(), "dispatch: ")
 	if rest, ok := strings.CutPrefix(text, sentinel.Error()+": "); ok {
 		return rest

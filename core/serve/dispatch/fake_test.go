@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -310,8 +309,8 @@ func in(t *testing.T, set func(c *Config, p *plugins), test func(b *bench)) {
 			t.Error("requests are left after Run")
 		}
 		for model, l := range b.lanes {
-			if len(l.runner.queue.lines) != 0 || len(b.admission.clients) != 0 || l.runner.running() != 0 || len(l.encodes) != 0 {
-				t.Errorf("left behind of model %q: lines %v, clients %v, running %d", model, slices.Collect(maps.Keys(l.runner.queue.lines)), b.admission.clients, l.runner.running())
+			if !l.scheduler.Idle() || len(b.admission.clients) != 0 || len(l.encodes) != 0 {
+				t.Errorf("left behind of model %q: its scheduler is idle: %v, clients %v, %d calls of the tokenizer", model, l.scheduler.Idle(), b.admission.clients, len(l.encodes))
 			}
 		}
 	})

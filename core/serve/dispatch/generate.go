@@ -11,6 +11,8 @@ import (
 
 	"edged/core/protocol"
 	"edged/core/protocol/backend"
+	"edged/core/serve/dispatch/thinking"
+	"edged/core/serve/dispatch/toolargs"
 )
 
 // generate runs one attempt of a generation and passes its text on as it comes.
@@ -28,7 +30,7 @@ func (d *Dispatcher) generate(ctx context.Context, j *job, life BackendLife, use
 		Stop:        o.Stop,
 		StopIDs:     o.StopIDs,
 		IgnoreEOS:   o.IgnoreEOS,
-		Grammar:     j.form,
+		Grammar:     j.grammar,
 		N:           o.N,
 		BestOf:      o.BestOf,
 		Logprobs:    o.Logprobs,
@@ -45,7 +47,7 @@ func (d *Dispatcher) generate(ctx context.Context, j *job, life BackendLife, use
 	s := stream{d: d, j: j, shown: j.req.Stream && o.BestOf <= j.req.choices(), pending: make([]pending, len(j.texts))}
 	if j.splits {
 		for i := range s.pending {
-			s.pending[i].split = newThoughts(j.opened)
+			s.pending[i].split = thinking.NewSplitter(j.opened)
 		}
 	}
 	if j.req.resumable() {
@@ -106,7 +108,7 @@ type stream struct {
 // pending is text of one choice that was not sent yet.
 type pending struct {
 	thought, said strings.Builder
-	split         *thoughts // nil: all of it is said
+	split         *thinking.Splitter // nil: all of it is said
 }
 
 // add takes text, and reports whether some of it was thought.
@@ -115,11 +117,11 @@ func (p *pending) add(text string) bool {
 		p.said.WriteString(text)
 		return false
 	}
-	before := p.split.thinking()
-	thought, said := p.split.write(text)
+	before := p.split.Thinking()
+	thought, said := p.split.Write(text)
 	p.thought.WriteString(thought)
 	p.said.WriteString(said)
-	return before || p.split.thinking() || thought != ""
+	return before || p.split.Thinking() || thought != ""
 }
 
 func (p *pending) empty() bool { return p.thought.Len() == 0 && p.said.Len() == 0 }
@@ -133,8 +135,8 @@ func (s *stream) follow(ctx context.Context, events <-chan backend.Event) {
 			if !more {
 				for i := range s.pending {
 					if p := &s.pending[i]; p.split != nil {
-						thought, said := p.split.close()
-						p.thought.WriteString(strings.TrimRight(thought, blanks))
+						thought, said := p.split.Close()
+						p.thought.WriteString(strings.TrimRight(thought, thinking.Blanks))
 						p.said.WriteString(said)
 					}
 				}
@@ -169,7 +171,7 @@ func (s *stream) take(ctx context.Context, ev backend.Event) {
 	if len(j.texts) == 1 {
 		j.generated = append(j.generated, ev.IDs...)
 	}
-	if j.suspect && len(j.generated) >= j.crashedAt+clearedAfter && ctx.Err() == nil {
+	if j.entry.IsSuspect() && len(j.generated) >= j.crashedAt+clearedAfter && ctx.Err() == nil {
 		s.d.clear(j)
 	}
 	if p := &s.pending[ev.Index]; ev.Text != "" {
@@ -178,7 +180,7 @@ func (s *stream) take(ctx context.Context, ev backend.Event) {
 			j.thought += len(ev.IDs)
 		}
 		s.flush()
-	} else if p.split != nil && p.split.thinking() {
+	} else if p.split != nil && p.split.Thinking() {
 		j.thought += len(ev.IDs)
 	}
 }
@@ -244,7 +246,7 @@ func (d *Dispatcher) answer(ctx context.Context, j *job, ev *backend.Event, carr
 		for i := range last.Choices {
 			c := &last.Choices[i]
 			var thought string
-			if thought, c.Text = splitThoughts(j.opened, c.Text); thought != "" && last.Thoughts == nil {
+			if thought, c.Text = thinking.Split(j.opened, c.Text); thought != "" && last.Thoughts == nil {
 				last.Thoughts = make([]string, len(last.Choices))
 			}
 			if last.Thoughts != nil {
@@ -288,7 +290,7 @@ func (d *Dispatcher) toolCalls(ctx context.Context, j *job, choices []backend.Ch
 			case err == nil:
 				beside[i] = parsed.Text
 				for _, t := range parsed.Calls {
-					calls[i] = append(calls[i], ToolCall{Name: t.Name, Arguments: asTexts(j.req.Tools, t.Name, t.Arguments)})
+					calls[i] = append(calls[i], ToolCall{Name: t.Name, Arguments: toolargs.AsTexts(j.req.Tools, t.Name, t.Arguments)})
 					found = true
 				}
 			case errors.Is(err, protocol.ErrPluginDied):
@@ -315,10 +317,10 @@ func (d *Dispatcher) toolCalls(ctx context.Context, j *job, choices []backend.Ch
 // call, where a call for each token would be thousands, but one that holds up to 20 MB until it is done; so only as many
 // run at once as texts are encoded.
 func (d *Dispatcher) pieces(ctx context.Context, j *job, choices []backend.Choice) (map[int32][]byte, error) {
-	if err := j.lane.encoding.enter(ctx, j.key.Client); err != nil {
+	if err := j.lane.encoding.Enter(ctx, j.key.Client); err != nil {
 		return nil, err
 	}
-	defer j.lane.encoding.leave(j.key.Client)
+	defer j.lane.encoding.Leave(j.key.Client)
 	var vocab backend.Vocabulary
 	for try := 1; ; try++ {
 		life, err := d.tokenizer(ctx, j)

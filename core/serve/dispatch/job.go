@@ -10,67 +10,66 @@ import (
 
 	"edged/core/protocol"
 	"edged/core/protocol/backend"
+	"edged/core/serve/dispatch/schedule"
 	"edged/core/serve/inbox"
 )
 
 // job is one accepted request on its way. Fields of the first group never change; those of the second belong to
 // Dispatcher.mu; those of the third to the job's goroutine.
 type job struct {
-	req      *Request
-	rec      *record
-	key      inbox.Key
-	lane     *lane  // of its model
-	number   uint64 // in order of admission
-	admitted time.Time
+	req  *Request
+	rec  *record
+	key  inbox.Key
+	lane *lane // of its model
 
-	sinks     []Sink
-	cancel    context.CancelCauseFunc
-	overtaken bool // cancelled before its goroutine started
-	granted   chan struct{}
-	places    int    // that it takes where it runs: one for each choice
-	life      uint64 // of the backend; 0: not in it
-	suspect   bool   // the backend died while it ran
-	crashedAt int    // generated tokens then
-	lone      int    // deaths while it ran alone
+	sinks          []Sink
+	cancel         context.CancelCauseFunc
+	cancelledEarly bool           // cancelled before its goroutine started
+	entry          schedule.Entry // of the lane's scheduler
+	crashedAt      int            // generated tokens when the backend died under it
 
-	lease     Lease // of its model; nil: it waits for it
-	encoded   bool  // prompt, or lists, and the form are there
-	pins      []Adapter
-	failed    *Error // what ends it at once
-	attempt   int
-	taken     int // processes in a row that ended before they had encoded it, this one included; 0: it is encoded
-	seq       int
-	prompt    []int32             // ids
-	borders   []int32             // of them, see backend.Request; nil: not told
-	first     []int32             // what the answer has to begin with
-	calls     string              // grammar of a tool call, as the tokenizer has it; "": none
-	form      string              // grammar of the answers; "": free
-	mark      string              // what a call begins with, where tools are offered; "": not known
-	splits    bool                // thoughts are told apart from the answer
-	opened    string              // what closes the thought that the prompt ends within; "": it ends within none
-	thinking  *backend.Thinking   // what the backend holds thoughts to; nil: nothing
-	thought   int                 // tokens that came as thought, over all attempts
-	lists     [][]int32           // Embed and Rank: ids of each text, or of each pair
-	model     backend.ModelInfo   // Embed, Rank and translations: for which the texts are encoded
-	rank      backend.RankRequest // Rank
-	messages  json.RawMessage     // what shorten left of the conversation; nil: all of it
-	dropped   int                 // messages that it left out
-	started   time.Time           // first place in the backend; zero: not yet
-	firstAt   time.Time           // first token; zero: not yet
-	generated []int32             // of the only choice, over all attempts
-	texts     []strings.Builder
+	lease       Lease // of its model; nil: it waits for it
+	encoded     bool  // prompt, or lists, and grammar are there
+	pins        []Adapter
+	failed      *Error // what ends it at once
+	attempt     int
+	encodeTries int // processes in a row that ended before they had encoded it, this one included; 0: it is encoded
+	seq         int
+	prompt      []int32             // ids
+	borders     []int32             // of them, see backend.Request; nil: not told
+	first       []int32             // what the answer has to begin with
+	calls       string              // grammar of a tool call, as the tokenizer has it; "": none
+	grammar     string              // grammar of the answers; "": free
+	mark        string              // what a call begins with, where tools are offered; "": not known
+	splits      bool                // thoughts are told apart from the answer
+	opened      string              // what closes the thought that the prompt ends within; "": it ends within none
+	thinking    *backend.Thinking   // what the backend holds thoughts to; nil: nothing
+	thought     int                 // tokens that came as thought, over all attempts
+	lists       [][]int32           // Embed and Rank: ids of each text, or of each pair
+	model       backend.ModelInfo   // Embed, Rank and translations: for which the texts are encoded
+	rank        backend.RankRequest // Rank
+	messages    json.RawMessage     // what shorten left of the conversation; nil: all of it
+	dropped     int                 // messages that it left out
+	started     time.Time           // first place in the backend; zero: not yet
+	firstAt     time.Time           // first token; zero: not yet
+	generated   []int32             // of the only choice, over all attempts
+	texts       []strings.Builder
 }
 
 // clearedAfter is how many tokens beyond its crash a suspect must get before others run beside it again: enough for the
-// one that crashed to come by, few enough that a long answer does not hold up everybody.
+// one that crashed to come by, few enough that not everybody waits for a long answer.
 const clearedAfter = 8
 
 func newJob(rec *record, sink Sink) *job {
+	req := rec.Request
 	return &job{
-		req: rec.Request, rec: rec, key: inbox.Key{Client: rec.Request.Client, ID: rec.Request.ID},
-		admitted: time.Now(), sinks: []Sink{sink}, attempt: 1,
+		req: req, rec: rec, key: inbox.Key{Client: req.Client, ID: req.ID},
+		sinks: []Sink{sink}, attempt: 1,
 		cancel: func(error) {},
-		texts:  make([]strings.Builder, rec.Request.choices()),
+		texts:  make([]strings.Builder, req.choices()),
+		entry: schedule.Entry{
+			Client: req.Client, Plain: req.Plain, Priority: req.Priority, Admitted: time.Now(), Choices: max(req.choices(), req.Options.BestOf),
+		},
 	}
 }
 
@@ -100,7 +99,7 @@ func (d *Dispatcher) serve(ctx context.Context, j *job, position int) {
 	d.emit(j, Event{Accepted: &Accepted{Position: position}})
 	last, err := d.run(ctx, j)
 	if err != nil {
-		last = d.excuse(j, err)
+		last = d.lastWithoutAnswer(j, err)
 	}
 	if last == nil { // a durable inbox keeps it for the next start
 		d.mu.Lock()
@@ -117,12 +116,12 @@ func (d *Dispatcher) run(ctx context.Context, j *job) (*Last, error) {
 	if j.failed != nil {
 		return nil, j.failed
 	}
-	defer j.alight()
+	defer j.releaseModel()
 	for {
 		err := d.turn(ctx, j)
-		if j.taken > 0 && (j.encoded || errors.Is(err, errShutdown)) {
-			j.taken = 0 // an end that was asked for says nothing about the request
-			d.noteTaken(ctx, j)
+		if j.encodeTries > 0 && (j.encoded || errors.Is(err, errShutdown)) {
+			j.encodeTries = 0 // an end that was asked for says nothing about the request
+			d.journalAttempt(ctx, j)
 		}
 		if err != nil {
 			return nil, err
@@ -144,8 +143,8 @@ func (d *Dispatcher) run(ctx context.Context, j *job) (*Last, error) {
 		d.log.WarnContext(ctx, "the backend died under a request", "request_id", j.key.ID, "client", j.key.Client,
 			"attempt", j.attempt, "tokens", len(j.generated), "err", err)
 		switch {
-		case j.lone >= d.limits.LoneCrashes:
-			return nil, fail(CodeQuarantined, "the backend died %d times while this request ran alone, which is not tried again: %v", j.lone, err)
+		case j.entry.DeathsAlone() >= d.limits.LoneCrashes:
+			return nil, fail(CodeQuarantined, "the backend died %d times while this request ran alone, which is not tried again: %v", j.entry.DeathsAlone(), err)
 		case j.attempt >= d.limits.Attempts:
 			return nil, fail(CodeBackendUnavailable, "the backend died during each of %d attempts: %v", j.attempt, err)
 		}
@@ -253,8 +252,9 @@ func (j *job) fits(m backend.ModelInfo) error {
 	return nil
 }
 
-// excuse is the last event of a job that ended without an answer; nil: a durable inbox keeps it.
-func (d *Dispatcher) excuse(j *job, err error) *Last {
+// lastWithoutAnswer is the last event of a job that err ended before its answer was complete; nil where a durable inbox has the request and
+// the next process continues it.
+func (d *Dispatcher) lastWithoutAnswer(j *job, err error) *Last {
 	switch {
 	case errors.Is(err, errCancelled):
 		last := d.last(j)
@@ -280,15 +280,15 @@ func (d *Dispatcher) excuse(j *job, err error) *Last {
 	return &Last{Error: asError(err), Node: d.o.Node}
 }
 
-// last is the frame of an answer.
+// last is a last event with all that does not depend on the answer.
 func (d *Dispatcher) last(j *job) *Last {
 	l := &Last{Adapters: j.rec.Adapters, Seed: j.rec.Seed, Node: d.o.Node, Model: j.rec.answered(), Logprobs: j.req.Options.Logprobs}
-	l.Timings.Queue = time.Since(j.admitted)
+	l.Timings.Queue = time.Since(j.entry.Admitted)
 	if !j.started.IsZero() {
-		l.Timings.Queue = j.started.Sub(j.admitted)
+		l.Timings.Queue = j.started.Sub(j.entry.Admitted)
 	}
 	if !j.firstAt.IsZero() {
-		l.Timings.FirstToken = j.firstAt.Sub(j.admitted)
+		l.Timings.FirstToken = j.firstAt.Sub(j.entry.Admitted)
 	}
 	return l
 }
@@ -297,7 +297,7 @@ func (d *Dispatcher) last(j *job) *Last {
 func (d *Dispatcher) finish(ctx context.Context, j *job, last *Last) {
 	ev := Event{Attempt: j.attempt, Seq: j.seq, Last: last}
 	if !j.req.Fleeting {
-		d.keep(ctx, j, &ev)
+		d.storeLast(ctx, j, &ev)
 		last = ev.Last
 	}
 	d.mu.Lock()
@@ -309,7 +309,7 @@ func (d *Dispatcher) finish(ctx context.Context, j *job, last *Last) {
 	} else {
 		d.log.InfoContext(ctx, "request answered", "request_id", j.key.ID, "client", j.key.Client, "finish", last.Finish,
 			"prompt_tokens", last.Usage.PromptTokens, "tokens", last.Usage.CompletionTokens,
-			"queue", last.Timings.Queue.Round(time.Millisecond), "took", time.Since(j.admitted).Round(time.Millisecond))
+			"queue", last.Timings.Queue.Round(time.Millisecond), "took", time.Since(j.entry.Admitted).Round(time.Millisecond))
 	}
 	if d.o.Prompts {
 		for _, c := range last.Choices {
@@ -321,8 +321,8 @@ func (d *Dispatcher) finish(ctx context.Context, j *job, last *Last) {
 	}
 }
 
-// keep stores a last event. One that cannot be stored becomes an error.
-func (d *Dispatcher) keep(ctx context.Context, j *job, ev *Event) {
+// storeLast stores a last event in the inbox. One that is too long or cannot be encoded becomes an error.
+func (d *Dispatcher) storeLast(ctx context.Context, j *job, ev *Event) {
 	data, err := encodeEvent(*ev)
 	if err == nil && len(data) > d.limits.AnswerBytes {
 		err = fail(CodeTooLarge, "the answer has %d bytes and the limit is %d", len(data), d.limits.AnswerBytes)

@@ -4,16 +4,18 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"edged/core/serve/dispatch/schedule"
 )
 
 // lane is what a Dispatcher keeps for one model: which of its requests run when, whose texts its tokenizer reads, and which lives of its
 // plugins are known to be dead. A request that kills one model's backend is no suspect to another's. Its fields belong to Dispatcher.mu,
 // but for the turnstile.
 type lane struct {
-	runner        *runner
-	encoding      *turnstile         // of those whose texts are encoded
-	deadTokenizer uint64             // the latest life of the tokenizer that is known to be dead
-	encodes       map[*job]time.Time // calls of the tokenizer that run, and since when
+	scheduler     *schedule.Scheduler
+	encoding      *schedule.Turnstile // of those whose texts are encoded
+	deadTokenizer uint64              // the latest life of the tokenizer that is known to be dead
+	encodes       map[*job]time.Time  // calls of the tokenizer that run, and since when
 }
 
 // lane returns that of a model. d.mu is held.
@@ -21,12 +23,14 @@ func (d *Dispatcher) lane(model string) *lane {
 	l := d.lanes[model]
 	if l == nil {
 		l = &lane{
-			runner: newRunner(d.limits.Running, d.limits.Ageing),
+			scheduler: schedule.New(d.limits.Running, d.limits.Ageing),
 			// Two, so that one long conversation does not hold back the next; more would only take turns on a Pi.
-			encoding: newTurnstile(2),
+			encoding: schedule.NewTurnstile(2),
 			encodes:  map[*job]time.Time{},
 		}
-		l.runner.open = d.open
+		if d.open {
+			l.scheduler.Start()
+		}
 		d.lanes[model] = l
 	}
 	return l
@@ -36,7 +40,7 @@ func (d *Dispatcher) lane(model string) *lane {
 func (d *Dispatcher) running() int {
 	n := 0
 	for _, l := range d.lanes {
-		n += l.runner.running()
+		n += l.scheduler.Running()
 	}
 	return n
 }
@@ -55,16 +59,16 @@ func (d *Dispatcher) Load(model string) Load {
 	if l == nil {
 		return Load{}
 	}
-	out := Load{Running: l.runner.running()}
+	out := Load{Running: l.scheduler.Running()}
 	for _, since := range l.encodes {
 		out.Encoding = max(out.Encoding, time.Since(since))
 	}
 	return out
 }
 
-// board waits until a job's model is loaded.
-func (d *Dispatcher) board(ctx context.Context, j *job) error {
-	place := Place{Priority: j.req.Priority, Since: j.admitted, Number: j.number}
+// leaseModel waits until a job's model is loaded, and keeps it so until releaseModel.
+func (d *Dispatcher) leaseModel(ctx context.Context, j *job) error {
+	place := Place{Priority: j.req.Priority, Since: j.entry.Admitted, Number: j.entry.Number}
 	lease, err := d.o.Models.Lease(ctx, j.rec.Model, place, func() { d.emit(j, Event{Loading: &Loading{Model: j.rec.Model}}) })
 	switch why := ended(ctx, err); {
 	case why != nil:
@@ -82,8 +86,8 @@ func (d *Dispatcher) board(ctx context.Context, j *job) error {
 	return nil
 }
 
-// alight gives a job's model back.
-func (j *job) alight() {
+// releaseModel ends the lease of a job's model.
+func (j *job) releaseModel() {
 	if j.lease != nil {
 		j.lease.Release()
 		j.lease = nil
@@ -95,7 +99,7 @@ func (j *job) alight() {
 func (d *Dispatcher) turn(ctx context.Context, j *job) error {
 	for {
 		if j.lease == nil {
-			if err := d.board(ctx, j); err != nil {
+			if err := d.leaseModel(ctx, j); err != nil {
 				return err
 			}
 		}
@@ -106,7 +110,7 @@ func (d *Dispatcher) turn(ctx context.Context, j *job) error {
 			j.encoded = true
 		}
 		select {
-		case <-j.granted:
+		case <-j.entry.Granted:
 			if j.lease.Begin() {
 				return nil
 			}
@@ -114,6 +118,6 @@ func (d *Dispatcher) turn(ctx context.Context, j *job) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		j.alight()
+		j.releaseModel()
 	}
 }

@@ -52,7 +52,7 @@ func (r *Request) check(ctx context.Context) *Error {
 	if err := r.Options.check(); err != nil {
 		return err
 	}
-	return r.checkForm(ctx)
+	return r.checkConstraint(ctx)
 }
 
 func (r *Request) checkInput() *Error {

@@ -9,17 +9,18 @@ import (
 
 	"edged/core/protocol"
 	"edged/core/protocol/tokenizer"
+	"edged/core/serve/dispatch/thinking"
 	"edged/core/serve/languages"
 )
 
 // tokenizerTries is how many lives of the tokenizer a request may cost before it is taken for the reason.
 const tokenizerTries = 3
 
-// encode fills in the ids of a job's input and the form of its answers.
+// encode fills in the ids of a job's input and the grammar of its answers.
 func (d *Dispatcher) encode(ctx context.Context, j *job) error {
 	if len(j.req.IDs) > 0 {
 		j.prompt = j.req.IDs
-		return d.hold(ctx, j)
+		return d.constrain(ctx, j)
 	}
 	if j.req.Kind == Rank || j.req.Kind == Embed || j.req.translates() {
 		// How a text is read, and what is too long, depends on the model. Asked before the place at the tokenizer is taken: it may have to be loaded first.
@@ -35,15 +36,15 @@ func (d *Dispatcher) encode(ctx context.Context, j *job) error {
 	if err := d.tokenize(ctx, j); err != nil {
 		return err
 	}
-	return d.hold(ctx, j) // the place at the tokenizer is another's by now
+	return d.constrain(ctx, j) // the place at the tokenizer is another's by now
 }
 
 // tokenize fills in the ids of a job's input when it is its turn.
 func (d *Dispatcher) tokenize(ctx context.Context, j *job) error {
-	if err := j.lane.encoding.enter(ctx, j.key.Client); err != nil {
+	if err := j.lane.encoding.Enter(ctx, j.key.Client); err != nil {
 		return err
 	}
-	defer j.lane.encoding.leave(j.key.Client)
+	defer j.lane.encoding.Leave(j.key.Client)
 	for try := 1; ; try++ {
 		life, err := d.tokenizer(ctx, j)
 		if err == nil {
@@ -83,7 +84,7 @@ func (d *Dispatcher) clock(j *job, begins bool) {
 }
 
 func (j *job) encode(ctx context.Context, life TokenizerLife, defaults *Defaults) error {
-	w := j.req.wish(defaults)
+	w := j.req.thinkingSetting(defaults)
 	switch {
 	case j.req.Kind == Rank:
 		return j.encodeRank(ctx, life)
@@ -103,12 +104,12 @@ func (j *job) encode(ctx context.Context, life TokenizerLife, defaults *Defaults
 			err = fail(CodeInvalidRequest, "messages: the chat template made no prompt of them")
 		}
 		j.prompt, j.borders, j.calls = out.IDs, out.Borders, out.Grammar
-		j.splits, j.opened, j.thinking = true, openThought(out.Text), nil
+		j.splits, j.opened, j.thinking = true, thinking.CloseMark(out.Text), nil
 		if err != nil {
 			return err
 		}
 		return j.think(ctx, life, w, out.Text)
-	case j.req.Kind == Generate && w.asked:
+	case j.req.Kind == Generate && w.Asked:
 		return fail(CodeUnsupported, "thinking: a prompt that no chat template writes asks for no thoughts: send messages, to a model that has a template")
 	default:
 		lists, err := life.Tokenizer.Encode(ctx, []string{j.req.Prompt}, tokenizer.Flags{AddSpecial: true})
@@ -128,7 +129,7 @@ func (j *job) encode(ctx context.Context, life TokenizerLife, defaults *Defaults
 }
 
 // chat is the conversation of a generation: its messages, or its prompt as the one message of a user.
-func (j *job) chat(info tokenizer.Info, w wish) (tokenizer.Chat, error) {
+func (j *job) chat(info tokenizer.Info, w thinking.Setting) (tokenizer.Chat, error) {
 	c := tokenizer.Chat{Messages: j.req.Chat}
 	if j.messages != nil {
 		c.Messages = j.messages
@@ -148,7 +149,7 @@ func (j *job) chat(info tokenizer.Info, w wish) (tokenizer.Chat, error) {
 		return c, err
 	}
 	c.Tools = tools
-	vars, failed := withNow(w.variables(j.req.Vars, info.ChatTemplate), j.rec.Now)
+	vars, failed := withNow(w.AddTo(j.req.Vars, info.ChatTemplate), j.rec.Now)
 	c.Variables = vars
 	return c, failed
 }

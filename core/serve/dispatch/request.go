@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"edged/core/protocol/backend"
+	"edged/core/serve/dispatch/thinking"
 )
 
 // Request is one admitted piece of work. A door fills it; dispatch never changes it after Submit. The journal keeps it under the
@@ -99,8 +100,8 @@ type Options struct {
 
 // Whether a model thinks before it answers.
 const (
-	ThinkingOn  = "on"
-	ThinkingOff = "off"
+	ThinkingOn  = thinking.On
+	ThinkingOff = thinking.Off
 )
 
 // What is done about a conversation that is too long for the context.

@@ -31,7 +31,7 @@ func (d *Dispatcher) Stats() Stats {
 	return s
 }
 
-// count keeps the figures of an ended job. d.mu is held.
+// count adds the figures of an ended job. d.mu is held.
 func (d *Dispatcher) count(j *job, l *Last) {
 	switch {
 	case l.Error != nil:

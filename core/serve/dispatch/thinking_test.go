@@ -11,32 +11,8 @@ import (
 
 	"edged/core/protocol/backend"
 	"edged/core/protocol/tokenizer"
+	"edged/core/serve/dispatch/thinking"
 )
-
-func TestThinkingVariables(t *testing.T) {
-	const effort = `{{ reasoning_effort }} {{ thinking_budget }} "none"`
-	for _, c := range []struct {
-		vars, template string
-		w              wish
-		want           string
-	}{
-		{"", "", wish{}, ""},
-		{`{"a":1}`, "", wish{}, `{"a":1}`},
-		{"", "", wish{mode: ThinkingOn, budget: 5, effort: "low"}, `{"enable_thinking":true,"thinking":true}`},
-		{`{"a":1}`, "", wish{mode: ThinkingOff}, `{"enable_thinking":false,"thinking":false,"a":1}`},
-		{`{"enable_thinking":true}`, "", wish{mode: ThinkingOff}, `{"thinking":false,"enable_thinking":true}`},
-		{`{"thinking":1,"enable_thinking":true}`, "", wish{mode: ThinkingOff}, `{"thinking":1,"enable_thinking":true}`},
-		{`{ }`, "", wish{mode: ThinkingOff}, `{"enable_thinking":false,"thinking":false}`},
-		{"", effort, wish{mode: ThinkingOn, budget: 5, effort: "minimal"}, `{"enable_thinking":true,"thinking":true,"reasoning_effort":"low","thinking_budget":5}`},
-		{"", effort, wish{mode: ThinkingOn}, `{"enable_thinking":true,"thinking":true}`},
-		{"", effort, wish{mode: ThinkingOff}, `{"enable_thinking":false,"thinking":false,"reasoning_effort":"none","thinking_budget":0}`},
-		{"", `{{ reasoning_effort }}`, wish{mode: ThinkingOff}, `{"enable_thinking":false,"thinking":false,"reasoning_effort":"low"}`},
-	} {
-		if got := string(c.w.variables(json.RawMessage(c.vars), c.template)); got != c.want {
-			t.Errorf("%s with %+v: %s", c.vars, c.w, got)
-		}
-	}
-}
 
 // TestWish: what a request says wins over its template variables, and those over the node's default.
 func TestWish(t *testing.T) {
@@ -44,15 +20,15 @@ func TestWish(t *testing.T) {
 	for _, c := range []struct {
 		o    Options
 		vars string
-		want wish
+		want thinking.Setting
 	}{
-		{Options{}, "", wish{mode: ThinkingOff}},
-		{Options{Thinking: ThinkingOn}, "", wish{mode: ThinkingOn, budget: 100, asked: true}},
-		{Options{Thinking: ThinkingOn, ThinkingBudget: 7}, `{"thinking":false}`, wish{mode: ThinkingOn, budget: 7, asked: true}},
-		{Options{}, `{"enable_thinking":true}`, wish{mode: ThinkingOn, budget: 100}},
-		{Options{Thinking: ThinkingOff}, `{"enable_thinking":true}`, wish{mode: ThinkingOff}},
+		{Options{}, "", thinking.Setting{Mode: ThinkingOff}},
+		{Options{Thinking: ThinkingOn}, "", thinking.Setting{Mode: ThinkingOn, Budget: 100, Asked: true}},
+		{Options{Thinking: ThinkingOn, ThinkingBudget: 7}, `{"thinking":false}`, thinking.Setting{Mode: ThinkingOn, Budget: 7, Asked: true}},
+		{Options{}, `{"enable_thinking":true}`, thinking.Setting{Mode: ThinkingOn, Budget: 100}},
+		{Options{Thinking: ThinkingOff}, `{"enable_thinking":true}`, thinking.Setting{Mode: ThinkingOff}},
 	} {
-		got := (&Request{Options: c.o, Vars: json.RawMessage(c.vars)}).wish(d)
+		got := (&Request{Options: c.o, Vars: json.RawMessage(c.vars)}).thinkingSetting(d)
 		if got != c.want {
 			t.Errorf("%+v, %s: %+v", c.o, c.vars, got)
 		}
@@ -149,14 +125,14 @@ func TestThinkingPlan(t *testing.T) {
 		"a switch without marks":                      {template: "{{ enable_thinking }}", prompt: "a", o: Options{Thinking: ThinkingOn}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			j := &job{req: &Request{Options: c.o, Tools: json.RawMessage(c.tools)}, prompt: []int32{1}, opened: openThought(c.prompt)}
-			if err := j.think(t.Context(), bytewise(c.template), j.req.wish(&c.defaults), c.prompt); err != nil {
+			j := &job{req: &Request{Options: c.o, Tools: json.RawMessage(c.tools)}, prompt: []int32{1}, opened: thinking.CloseMark(c.prompt)}
+			if err := j.think(t.Context(), bytewise(c.template), j.req.thinkingSetting(&c.defaults), c.prompt); err != nil {
 				t.Fatal(err)
 			}
 			if got := textOf(j.prompt[1:]); got != c.behind {
 				t.Errorf("behind the prompt stands %q", got)
 			}
-			if openThought(c.prompt+c.behind) != "" != (j.opened != "") && c.o.AnswerAfter == "" {
+			if thinking.CloseMark(c.prompt+c.behind) != "" != (j.opened != "") && c.o.AnswerAfter == "" {
 				t.Errorf("the prompt ends with %q, and what closes its thought is %q", c.prompt+c.behind, j.opened)
 			}
 			if c.want != nil && c.close != "" {
@@ -184,7 +160,7 @@ func TestThinkingIsRefused(t *testing.T) {
 		"an answer with a form would": {"{{ enable_thinking }}", Options{Thinking: ThinkingOn, Grammar: `root ::= "a"`}},
 	} {
 		j := &job{req: &Request{Options: c.o}, prompt: []int32{1}}
-		err := j.think(t.Context(), bytewise(c.template), j.req.wish(&Defaults{}), "a")
+		err := j.think(t.Context(), bytewise(c.template), j.req.thinkingSetting(&Defaults{}), "a")
 		var e *Error
 		if !errors.As(err, &e) || e.Code != CodeUnsupported || !strings.Contains(e.Message, want) || !strings.HasPrefix(e.Message, "thinking: ") {
 			t.Errorf("%s: %v", want, err)

@@ -123,7 +123,7 @@ func Parse(ctx context.Context, data []byte) (*Preset, error) {
 	case p.system == nil && p.user == nil && len(p.examples) == 0 && len(keys) == 0:
 		return nil, errors.New("the file is empty")
 	}
-	if err := o.CheckForm(ctx); err != nil {
+	if err := o.CheckConstraint(ctx); err != nil {
 		why := err.Message
 		if rest, ok := strings.CutPrefix(why, "response_format: "); ok && keys["schema"] != nil {
 			if _, inner, ok := strings.Cut(rest, "schema: "); ok { // the grammar's package names itself before it

@@ -10,15 +10,15 @@ import (
 	"edged/core/protocol"
 )
 
-// form is the grammar of the answers that the options ask for, and the field that does; "": they are free. Parse says
-// whether it can be read.
-func (o *Options) form() (text, field string, _ *Error) {
+// constraint is the text of the grammar that the options hold answers to, and the field that asks for it; "" where answers are free. The
+// text was not parsed: grammar.Parse tells whether it is one.
+func (o *Options) constraint() (text, field string, _ *Error) {
 	text, field = o.Grammar, "grammar"
 	if len(o.ResponseFormat) > 0 {
 		format, err := grammar.Format(o.ResponseFormat)
 		switch {
 		case err != nil:
-			return "", "", formError("response_format", err)
+			return "", "", constraintError("response_format", err)
 		case format != "" && text != "":
 			return "", "", fail(CodeInvalidRequest, "grammar: cannot stand beside a response_format")
 		case format != "":
@@ -28,49 +28,49 @@ func (o *Options) form() (text, field string, _ *Error) {
 	return text, field, nil
 }
 
-// CheckForm refuses a response_format or a grammar that no request could be answered in. One that takes long to read is left to
-// the requests.
-func (o *Options) CheckForm(ctx context.Context) *Error {
-	text, field, err := o.form()
+// CheckConstraint returns an error for a response_format or a grammar that no request could be answered in. One that takes long to parse
+// counts as right here; requests with it may fail.
+func (o *Options) CheckConstraint(ctx context.Context) *Error {
+	text, field, err := o.constraint()
 	if err != nil || text == "" {
 		return err
 	}
 	if _, err := grammar.ParseQuick(ctx, text); err != nil && !errors.Is(err, grammar.ErrEffort) {
-		return formError(field, err)
+		return constraintError(field, err)
 	}
 	return nil
 }
 
-func formError(field string, err error) *Error {
+func constraintError(field string, err error) *Error {
 	if errors.Is(err, grammar.ErrUnsupported) {
 		return fail(CodeUnsupported, "%s: %v", field, err)
 	}
 	return fail(CodeInvalidRequest, "%s: %v", field, err)
 }
 
-// demand is what tool_choice says.
-type demand struct {
+// toolChoice is what tool_choice says.
+type toolChoice struct {
 	call bool   // the answer must be a call
 	name string // of this tool; "": of any
 	none bool   // the model is not shown the tools
 }
 
-// demand reads tool_choice: "auto", "none", "required", or {"type":"function","function":{"name":…}}.
-func (o *Options) demand() (demand, *Error) {
+// toolChoice reads tool_choice: "auto", "none", "required", or {"type":"function","function":{"name":…}}.
+func (o *Options) toolChoice() (toolChoice, *Error) {
 	if len(o.ToolChoice) == 0 {
-		return demand{}, nil
+		return toolChoice{}, nil
 	}
 	var word string
 	if json.Unmarshal(o.ToolChoice, &word) == nil {
 		switch word {
 		case "auto":
-			return demand{}, nil
+			return toolChoice{}, nil
 		case "none":
-			return demand{none: true}, nil
+			return toolChoice{none: true}, nil
 		case "required":
-			return demand{call: true}, nil
+			return toolChoice{call: true}, nil
 		}
-		return demand{}, fail(CodeInvalidRequest, "tool_choice: %q is none of \"auto\", \"none\", \"required\"", word)
+		return toolChoice{}, fail(CodeInvalidRequest, "tool_choice: %q is none of \"auto\", \"none\", \"required\"", word)
 	}
 	var one struct {
 		Type     string `json:"type"`
@@ -80,14 +80,14 @@ func (o *Options) demand() (demand, *Error) {
 		} `json:"function"`
 	}
 	if err := json.Unmarshal(o.ToolChoice, &one); err != nil || one.Type != "function" || one.Name+one.Function.Name == "" {
-		return demand{}, fail(CodeInvalidRequest, `tool_choice: want {"type":"function","function":{"name":…}}`)
+		return toolChoice{}, fail(CodeInvalidRequest, `tool_choice: want {"type":"function","function":{"name":…}}`)
 	}
-	return demand{call: true, name: one.Name + one.Function.Name}, nil
+	return toolChoice{call: true, name: one.Name + one.Function.Name}, nil
 }
 
 // offered are the tools that the model is shown: of a call that must be of one tool, only that.
 func (r *Request) offered() (json.RawMessage, *Error) {
-	d, err := r.Options.demand()
+	d, err := r.Options.toolChoice()
 	if err != nil || d.none || len(r.Tools) == 0 {
 		return nil, err
 	}
@@ -111,17 +111,17 @@ func (r *Request) offered() (json.RawMessage, *Error) {
 	return nil, fail(CodeInvalidRequest, "tool_choice: there is no tool %q", d.name)
 }
 
-// checkForm refuses what holds the answer to a form in a way that cannot be served. It runs where requests are admitted,
-// one after the other: a form that takes long to read is left to hold.
-func (r *Request) checkForm(ctx context.Context) *Error {
-	if err := r.Options.CheckForm(ctx); err != nil {
+// checkConstraint returns an error for a grammar, response_format or tool_choice that cannot be served. It runs where requests are admitted,
+// one after the other, so a grammar that takes long to parse is left to constrain.
+func (r *Request) checkConstraint(ctx context.Context) *Error {
+	if err := r.Options.CheckConstraint(ctx); err != nil {
 		return err
 	}
-	text, _, err := r.Options.form()
+	text, _, err := r.Options.constraint()
 	if err != nil {
 		return err
 	}
-	d, err := r.Options.demand()
+	d, err := r.Options.toolChoice()
 	switch {
 	case err != nil:
 		return err
@@ -134,18 +134,18 @@ func (r *Request) checkForm(ctx context.Context) *Error {
 	return err
 }
 
-// hold sets the form of the answers. One that takes long to read waits for a place of its own and gives up the job's
-// meanwhile, so that it holds up neither what is admitted, nor prompts, nor what could run.
-func (d *Dispatcher) hold(ctx context.Context, j *job) error {
-	if err := j.hold(ctx, grammar.ParseQuick); !errors.Is(err, grammar.ErrEffort) {
+// constrain parses the grammar of a job's answers. One that takes long is parsed in one of a few places for that, without the job's place in
+// the scheduler, so that neither admission nor prompts nor other requests wait for it.
+func (d *Dispatcher) constrain(ctx context.Context, j *job) error {
+	if err := j.constrain(ctx, grammar.ParseQuick); !errors.Is(err, grammar.ErrEffort) {
 		return err
 	}
 	d.yield(j)
-	if err := d.forming.enter(ctx, j.key.Client); err != nil {
+	if err := d.parsing.Enter(ctx, j.key.Client); err != nil {
 		return err
 	}
-	err := j.hold(ctx, grammar.Parse)
-	d.forming.leave(j.key.Client)
+	err := j.constrain(ctx, grammar.Parse)
+	d.parsing.Leave(j.key.Client)
 	if errors.Is(err, grammar.ErrEffort) {
 		err = j.tooSlow(err)
 	}
@@ -157,14 +157,14 @@ func (d *Dispatcher) hold(ctx context.Context, j *job) error {
 	return err
 }
 
-// hold sets the form of the answers: what the request asks for, or the call that tool_choice demands, as the model's
-// template has it in j.calls. The error is grammar.ErrEffort where read gives up.
-func (j *job) hold(ctx context.Context, read func(ctx context.Context, text string) (*grammar.Grammar, error)) error {
-	text, field, failed := j.req.Options.form()
+// constrain sets j.grammar: what the request asks for, or the call that tool_choice demands, as the model's template has it in j.calls. The
+// error is grammar.ErrEffort where read gives up.
+func (j *job) constrain(ctx context.Context, read func(ctx context.Context, text string) (*grammar.Grammar, error)) error {
+	text, field, failed := j.req.Options.constraint()
 	if failed != nil {
 		return failed
 	}
-	d, failed := j.req.Options.demand()
+	d, failed := j.req.Options.toolChoice()
 	if failed != nil {
 		return failed
 	}
@@ -176,15 +176,15 @@ func (j *job) hold(ctx context.Context, read func(ctx context.Context, text stri
 			return fmt.Errorf("dispatch: %w: tool_choice: nobody knows how this model writes calls", protocol.ErrUnsupported)
 		}
 	case text == "":
-		// A call that the model begins by itself is held where it can be told by its beginning, and where the tools'
+		// A call that the model begins by itself is constrained where it can be told by its beginning, and where the tools'
 		// schemas are served: they may describe what only the caller checks.
-		j.form = grammar.ShownOnly(j.calls) // the marks of calls and thoughts are read in any case
+		j.grammar = grammar.ShownOnly(j.calls) // the marks of calls and thoughts are read in any case
 		if d.none || !grammar.IsAfter(j.calls) {
 			return nil
 		}
 		text, field = j.calls, ""
 	}
-	if field != "" && (j.thinking == nil || !j.thinking.Begun) { // the whole answer has a form: there is no room for a thought
+	if field != "" && (j.thinking == nil || !j.thinking.Begun) { // the grammar is that of the whole answer, which has no place for a thought
 		j.splits, j.thinking = false, nil
 	}
 	_, err := read(ctx, text)
@@ -192,29 +192,29 @@ func (j *job) hold(ctx context.Context, read func(ctx context.Context, text stri
 	case why != nil:
 		return why
 	case err == nil:
-		j.form = text
+		j.grammar = text
 	case errors.Is(err, grammar.ErrEffort):
 		return err
 	case field != "":
-		return formError(field, err)
+		return constraintError(field, err)
 	}
 	return nil
 }
 
-// tooSlow is the error of a form that cannot be read with all the work that is allowed; nil: it is that of calls which
-// the model would begin by itself, and those are not held then.
+// tooSlow is the error for a grammar that cannot be parsed with all the steps that are allowed; nil where it is that of calls which the model
+// may begin by itself: those are not constrained then.
 func (j *job) tooSlow(err error) error {
-	text, field, failed := j.req.Options.form()
-	d, wrong := j.req.Options.demand()
+	text, field, failed := j.req.Options.constraint()
+	d, wrong := j.req.Options.toolChoice()
 	switch {
 	case failed != nil:
 		return failed
 	case wrong != nil:
 		return wrong
 	case d.call:
-		return formError("tools", err)
+		return constraintError("tools", err)
 	case text == "":
 		return nil
 	}
-	return formError(field, err)
+	return constraintError(field, err)
 }

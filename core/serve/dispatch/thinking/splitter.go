@@ -1,4 +1,4 @@
-package dispatch
+package thinking
 
 import "strings"
 
@@ -30,10 +30,9 @@ func answerMarks() []string {
 // moreThought is what gpt-oss writes before a further thought.
 const moreThought = "<|start|>assistant<|channel|>analysis<|message|>"
 
-// openThought is the mark that closes the thought which a prompt ends within; "": it ends within none.
-func openThought(prompt string) string {
+// CloseMark is the closing mark of the thought within which a prompt ends; "" where it ends within none.
+func CloseMark(prompt string) string {
 	prompt = strings.TrimRight(prompt, " \t\r\n")
-	// Apriel's begins like any text, so that only what its template wrote tells it.
 	for _, m := range append(thoughtMarks(), apriel()) {
 		if strings.HasSuffix(prompt, m[0]) {
 			return m[1]
@@ -42,14 +41,16 @@ func openThought(prompt string) string {
 	return ""
 }
 
-const blanks = " \t\r\n"
+// Blanks is the white space that is dropped around a thought.
+const Blanks = " \t\r\n"
 
-// thoughts tells what a model thinks from what it says, piece by piece: a thought is what stands first in an answer, between
-// the marks of a family, or from its beginning on where the prompt ended within one. How the text is cut makes no difference.
-type thoughts struct {
-	state thoughtState
-	end   string // of the thought
-	held  string
+// Splitter splits an answer into thought and text while it is generated, piece by piece. A thought is what stands first in an answer,
+// between the marks of any family, or from the beginning on where the prompt ended within a thought. Where the text is cut into pieces makes
+// no difference.
+type Splitter struct {
+	state   thoughtState
+	end     string // of the thought
+	pending string
 }
 
 type thoughtState uint8
@@ -61,36 +62,37 @@ const (
 	says                           // the rest
 )
 
-// newThoughts begins an answer. end is that of openThought.
-func newThoughts(end string) *thoughts {
-	t := &thoughts{end: end}
+// NewSplitter makes the Splitter of one answer. end is what CloseMark says of its prompt.
+func NewSplitter(end string) *Splitter {
+	t := &Splitter{end: end}
 	if end != "" {
 		t.state = thinks
 	}
 	return t
 }
 
-// thinking reports whether what comes next is thought, as far as is known.
-func (t *thoughts) thinking() bool { return t.state == thinks }
+// Thinking reports whether what comes next is thought, as far as the text so far tells.
+func (t *Splitter) Thinking() bool { return t.state == thinks }
 
-// write takes a piece of the text. What may be a part of a mark, and blanks around a thought, wait for more.
-func (t *thoughts) write(text string) (thought, said string) {
-	t.held += text
+// Write takes the next piece of the answer, and returns what of it and of earlier ones is now known to be thought or text. What may become
+// a mark, and blanks around a thought, are returned later or dropped.
+func (t *Splitter) Write(text string) (thought, said string) {
+	t.pending += text
 	for {
 		switch t.state {
 		case mayThink:
-			rest := strings.TrimLeft(t.held, blanks)
+			rest := strings.TrimLeft(t.pending, Blanks)
 			if rest == "" {
 				return thought, said
 			}
 			waits := false
 			for _, m := range thoughtMarks() {
 				if after, ok := strings.CutPrefix(rest, m[0]); ok {
-					t.state, t.end, t.held = thinks, m[1], after
+					t.state, t.end, t.pending = thinks, m[1], after
 					break
 				}
 				if after, ok := strings.CutPrefix(rest, m[1]); ok { // of a thought that never began: there is none
-					t.state, t.held = hasThought, after
+					t.state, t.pending = hasThought, after
 					break
 				}
 				waits = waits || strings.HasPrefix(m[0], rest) || strings.HasPrefix(m[1], rest)
@@ -98,43 +100,43 @@ func (t *thoughts) write(text string) (thought, said string) {
 			if t.state != mayThink {
 				continue
 			}
-			if waits || t.answers(rest) {
+			if waits || t.cutAnswerMark(rest) {
 				return thought, said
 			}
 			t.state = says
 		case thinks:
-			inner, after, closed := strings.Cut(t.held, t.end)
+			inner, after, closed := strings.Cut(t.pending, t.end)
 			if !closed {
-				n := len(t.held) - begins(t.held, t.end)
-				show := strings.TrimRight(t.held[:n], blanks)
-				t.held = t.held[len(show):]
+				n := len(t.pending) - begins(t.pending, t.end)
+				show := strings.TrimRight(t.pending[:n], Blanks)
+				t.pending = t.pending[len(show):]
 				return thought + show, said
 			}
-			thought += strings.TrimRight(inner, blanks)
-			t.state, t.held = hasThought, after
+			thought += strings.TrimRight(inner, Blanks)
+			t.state, t.pending = hasThought, after
 		case hasThought:
-			t.held = strings.TrimLeft(t.held, blanks)
-			if after, ok := strings.CutPrefix(t.held, moreThought); ok {
-				t.state, t.end, t.held = thinks, "<|end|>", "\n"+after
+			t.pending = strings.TrimLeft(t.pending, Blanks)
+			if after, ok := strings.CutPrefix(t.pending, moreThought); ok {
+				t.state, t.end, t.pending = thinks, "<|end|>", "\n"+after
 				continue
 			}
-			if t.held == "" || strings.HasPrefix(moreThought, t.held) || t.answers(t.held) {
+			if t.pending == "" || strings.HasPrefix(moreThought, t.pending) || t.cutAnswerMark(t.pending) {
 				return thought, said
 			}
 			t.state = says
 		case says:
-			said += t.held
-			t.held = ""
+			said += t.pending
+			t.pending = ""
 			return thought, said
 		}
 	}
 }
 
-// answers takes the mark off that stands before what is said, and reports whether more of the text is needed to tell.
-func (t *thoughts) answers(rest string) (waits bool) {
+// cutAnswerMark drops the mark that stands before the answer's text, and reports whether more of the text is needed to tell.
+func (t *Splitter) cutAnswerMark(rest string) (waits bool) {
 	for _, m := range answerMarks() { // those that begin others come behind them
 		if after, ok := strings.CutPrefix(rest, m); ok && !waits {
-			t.held = after
+			t.pending = after
 			return false
 		}
 		waits = waits || strings.HasPrefix(m, rest)
@@ -142,10 +144,10 @@ func (t *thoughts) answers(rest string) (waits bool) {
 	return waits
 }
 
-// close ends the text and returns what waited.
-func (t *thoughts) close() (thought, said string) {
-	held := t.held
-	t.held = ""
+// Close ends the answer and returns the rest.
+func (t *Splitter) Close() (thought, said string) {
+	held := t.pending
+	t.pending = ""
 	switch t.state {
 	case thinks:
 		return held, ""
@@ -166,10 +168,10 @@ func begins(text, mark string) int {
 	return 0
 }
 
-// split takes a whole answer apart.
-func splitThoughts(end, text string) (thought, said string) {
-	t := newThoughts(end)
-	thought, said = t.write(text)
-	more, rest := t.close()
-	return strings.Trim(thought+more, blanks), said + rest
+// Split splits a whole answer.
+func Split(end, text string) (thought, said string) {
+	t := NewSplitter(end)
+	thought, said = t.Write(text)
+	more, rest := t.Close()
+	return strings.Trim(thought+more, Blanks), said + rest
 }

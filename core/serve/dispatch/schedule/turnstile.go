@@ -1,4 +1,4 @@
-package dispatch
+package schedule
 
 import (
 	"context"
@@ -6,9 +6,9 @@ import (
 	"sync"
 )
 
-// turnstile bounds what runs at once, and shares it among clients: whoever holds the fewest places goes first, then who came first, and
-// the last free place is for a client that holds none. So one client's slow prompts, or forms, do not keep another's waiting.
-type turnstile struct {
+// Turnstile bounds how much short work runs at once, and shares its places among clients: the client with the fewest places goes first, then
+// the one that came first, and the last free place is for a client that has none. So one client's slow prompts do not make another's wait.
+type Turnstile struct {
 	mu      sync.Mutex
 	free    int
 	size    int
@@ -21,12 +21,13 @@ type ticket struct {
 	let    chan struct{}
 }
 
-func newTurnstile(size int) *turnstile {
-	return &turnstile{free: size, size: size, held: map[string]int{}}
+// NewTurnstile makes a turnstile of so many places.
+func NewTurnstile(size int) *Turnstile {
+	return &Turnstile{free: size, size: size, held: map[string]int{}}
 }
 
-// enter waits for a place, which leave gives back.
-func (s *turnstile) enter(ctx context.Context, client string) error {
+// Enter waits for a place, which Leave gives back. The error is the cause of ctx's end, and then there is no place to give back.
+func (s *Turnstile) Enter(ctx context.Context, client string) error {
 	t := &ticket{client, make(chan struct{})}
 	s.mu.Lock()
 	s.waiting = append(s.waiting, t)
@@ -44,12 +45,13 @@ func (s *turnstile) enter(ctx context.Context, client string) error {
 	}
 	s.mu.Unlock()
 	if i < 0 { // it was let in just now
-		s.leave(client)
+		s.Leave(client)
 	}
 	return context.Cause(ctx)
 }
 
-func (s *turnstile) leave(client string) {
+// Leave gives a client's place back.
+func (s *Turnstile) Leave(client string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.free++
@@ -60,7 +62,7 @@ func (s *turnstile) leave(client string) {
 }
 
 // admit lets in whoever may. s.mu is held.
-func (s *turnstile) admit() {
+func (s *Turnstile) admit() {
 	for s.free > 0 && len(s.waiting) > 0 {
 		best := 0
 		for i, t := range s.waiting {

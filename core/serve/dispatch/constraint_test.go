@@ -15,7 +15,7 @@ import (
 	"edged/core/serve/inbox"
 )
 
-// TestToolChoice: what is demanded holds the whole answer, and what the model begins by itself only behind its mark, as far as
+// TestToolChoice: what is demanded constrains the whole answer, and what the model begins by itself only behind its mark, as far as
 // the model has one and the tools' schemas are served.
 func TestToolChoice(t *testing.T) {
 	const calls = "root ::= \"<t>\" call\ncall ::= %json {\"type\":\"object\"}\n"
@@ -44,14 +44,14 @@ func TestToolChoice(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			j := &job{req: &Request{Tools: c.tools, Options: Options{ToolChoice: json.RawMessage(c.choice), ResponseFormat: json.RawMessage(c.format)}}, calls: c.calls}
-			if err := j.hold(t.Context(), grammar.Parse); !errors.Is(err, c.err) || j.form != c.want {
-				t.Errorf("%q, %v; want %q, %v", j.form, err, c.want, c.err)
+			if err := j.constrain(t.Context(), grammar.Parse); !errors.Is(err, c.err) || j.grammar != c.want {
+				t.Errorf("%q, %v; want %q, %v", j.grammar, err, c.want, c.err)
 			}
 		})
 	}
 }
 
-// slow is a request whose form takes too long to be read where requests are admitted.
+// slow is a request whose grammar takes too long to be parsed where requests are admitted.
 func slow(id string) *Request {
 	r := ask(id, "x")
 	var schemas []string
@@ -62,10 +62,10 @@ func slow(id string) *Request {
 	return r
 }
 
-// TestFormsHoldUpNobody: a form that takes long is read neither where requests are admitted nor in a place at the tokenizer,
+// TestSlowGrammarsDelayNobody: a grammar that takes long is parsed neither where requests are admitted nor in a place at the tokenizer,
 // and ends with its request.
-func TestFormsHoldUpNobody(t *testing.T) {
-	text, _, failed := slow("x").Options.form()
+func TestSlowGrammarsDelayNobody(t *testing.T) {
+	text, _, failed := slow("x").Options.constraint()
 	if failed != nil {
 		t.Fatal(failed)
 	}
@@ -74,8 +74,8 @@ func TestFormsHoldUpNobody(t *testing.T) {
 	}
 	in(t, nil, func(b *bench) {
 		t := b.t
-		for i := range b.forming.size { // by forms that are being read
-			if err := b.forming.enter(t.Context(), fmt.Sprint("other", i)); err != nil {
+		for i := range parsesAtOnce { // by grammars that are being parsed
+			if err := b.parsing.Enter(t.Context(), fmt.Sprint("other", i)); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -101,8 +101,8 @@ func TestFormsHoldUpNobody(t *testing.T) {
 		if last := b.s.last(t, "cancelled"); last.Finish != finishCancelled {
 			t.Errorf("cancelled: %+v", last)
 		}
-		for i := range b.forming.size {
-			b.forming.leave(fmt.Sprint("other", i))
+		for i := range parsesAtOnce {
+			b.parsing.Leave(fmt.Sprint("other", i))
 		}
 		time.Sleep(time.Second)
 		synctest.Wait()
@@ -112,8 +112,8 @@ func TestFormsHoldUpNobody(t *testing.T) {
 	})
 }
 
-// TestHostileFormsAreRefused: the schemas that held up whole nodes end with an answer or an error of their own.
-func TestHostileFormsAreRefused(t *testing.T) {
+// TestHostileGrammarsAreRefused: the schemas that once blocked whole nodes end with an answer or an error of their own.
+func TestHostileGrammarsAreRefused(t *testing.T) {
 	chain := `{"allOf":[{"$ref":"#/$defs/n0"},{"type":"string"}],"$defs":{`
 	for i := range 40 {
 		chain += fmt.Sprintf(`"n%d":{"allOf":[{"$ref":"#/$defs/n%d"},{"$ref":"#/$defs/n%d"}]},`, i, i+1, i+1)
@@ -146,8 +146,8 @@ func TestHostileFormsAreRefused(t *testing.T) {
 	})
 }
 
-// TestTakenUpInVain: a request over which one process after another ends before it has read it is not taken up for ever.
-func TestTakenUpInVain(t *testing.T) {
+// TestProcessesThatEndWhileEncoding: a request is not tried for ever where one process after another ends before it has encoded it.
+func TestProcessesThatEndWhileEncoding(t *testing.T) {
 	store := durable{inbox.NewMemory(inbox.Limits{})}
 	r := ask("poison", "hello")
 	r.Door = "door"
@@ -159,15 +159,15 @@ func TestTakenUpInVain(t *testing.T) {
 	if err := store.Accept(t.Context(), entry); err != nil {
 		t.Fatal(err)
 	}
-	for n := range maxTaken { // processes that are gone as soon as they have taken it up
+	for n := range maxEncodeTries { // processes that are gone as soon as they have taken it up
 		d := New(Config{Inbox: store})
 		j := newJob(rec, nil)
 		left, err := decodeNote(store.Unfinished()[0].Attempt)
 		if err != nil || left.Taken != n {
 			t.Fatalf("it was taken up %d times, and the journal says %d: %v", n, left.Taken, err)
 		}
-		j.attempt, j.taken = left.Attempt+1, left.Taken+1
-		d.noteTaken(t.Context(), j)
+		j.attempt, j.encodeTries = left.Attempt+1, left.Taken+1
+		d.journalAttempt(t.Context(), j)
 	}
 	in(t, func(c *Config, _ *plugins) { c.Inbox = store }, func(b *bench) {
 		b.Replay(t.Context(), map[string]Sink{"door": b.s})

@@ -1,4 +1,4 @@
-package dispatch
+package toolargs
 
 import (
 	"encoding/json"
@@ -22,11 +22,11 @@ func TestTextsOfCalls(t *testing.T) {
 		{"bare", `{"x":1.50}`, `{"x":"1.50"}`},
 		{"other", `{"text":12}`, `{"text":12}`},
 	} {
-		if got := string(asTexts(tools, c.name, json.RawMessage(c.args))); got != c.want {
+		if got := string(AsTexts(tools, c.name, json.RawMessage(c.args))); got != c.want {
 			t.Errorf("%s %s: %s", c.name, c.args, got)
 		}
 	}
-	if got := string(asTexts(nil, "say", json.RawMessage(`{}`))); got != "{}" {
+	if got := string(AsTexts(nil, "say", json.RawMessage(`{}`))); got != "{}" {
 		t.Error(got)
 	}
 }
@@ -38,7 +38,7 @@ func TestTextsOfHostileTools(t *testing.T) {
 		`{"allOf":[` + again + `]}`, `{"anyOf":[` + again + `],"allOf":[{"type":"null"}]}`, `{"oneOf":[` + again + `],"allOf":[{"type":"string"}]}`,
 	} {
 		tools := json.RawMessage(`[{"name":"f","parameters":{"properties":{"x":{"$ref":"#/$defs/A"}},"$defs":{"A":` + a + `}}}]`)
-		look := &kindLook{root: new(schema)}
+		look := &kindCheck{root: new(schema)}
 		if err := json.Unmarshal(tools[len(`[{"name":"f","parameters":`):len(tools)-2], look.root); err != nil {
 			t.Fatal(err)
 		}
@@ -46,7 +46,7 @@ func TestTextsOfHostileTools(t *testing.T) {
 		if look.steps > maxKindSteps+1000 {
 			t.Errorf("%d steps", look.steps)
 		}
-		if got := asTexts(tools, "f", json.RawMessage(`{"x":1}`)); len(got) == 0 {
+		if got := AsTexts(tools, "f", json.RawMessage(`{"x":1}`)); len(got) == 0 {
 			t.Error("nothing")
 		}
 	}

@@ -1,4 +1,4 @@
-package dispatch
+package toolargs
 
 import (
 	"bytes"
@@ -7,10 +7,10 @@ import (
 	"strings"
 )
 
-// asTexts makes texts of those arguments that a tool takes as texts only and a model has written as something else. Families
-// that write a text between tags write 12, true and a file of JSON like the number, the truth and the object. The result has
-// no blanks between its values.
-func asTexts(tools json.RawMessage, name string, args json.RawMessage) json.RawMessage {
+// AsTexts returns the arguments of a call of the tool called name, with texts in place of those values that the tool's schema takes only as
+// texts and the model wrote as something else: families that write arguments between tags write the text "12" as 12. The result has no
+// blanks between its values. Arguments of a tool that is not in tools stay as they are.
+func AsTexts(tools json.RawMessage, name string, args json.RawMessage) json.RawMessage {
 	type function struct {
 		Name       string          `json:"name"`
 		Parameters json.RawMessage `json:"parameters"`
@@ -37,7 +37,7 @@ func asTexts(tools json.RawMessage, name string, args json.RawMessage) json.RawM
 		if json.Unmarshal(t.Parameters, &parameters) != nil {
 			break
 		}
-		look := &kindLook{root: &parameters}
+		look := &kindCheck{root: &parameters}
 		return compact(replaced(args, func(key string, v, written json.RawMessage) json.RawMessage {
 			p := look.root.Properties[key]
 			if v[0] == '"' || p == nil || look.takes(p, v, 0) {
@@ -87,8 +87,8 @@ func (s *schema) UnmarshalJSON(raw []byte) error {
 	return nil
 }
 
-// kindLook looks up what a schema takes. Its steps are bounded: what it does not get to is taken.
-type kindLook struct {
+// kindCheck looks up what a schema takes. Its steps are bounded: what it does not get to is taken.
+type kindCheck struct {
 	root  *schema
 	steps int
 }
@@ -100,7 +100,7 @@ const (
 )
 
 // takes reports whether a value may be of that kind, as far as is known.
-func (l *kindLook) takes(s *schema, v json.RawMessage, depth int) bool {
+func (l *kindCheck) takes(s *schema, v json.RawMessage, depth int) bool {
 	if l.steps++; s == nil || depth > maxKindDepth || l.steps > maxKindSteps {
 		return true
 	}
@@ -183,7 +183,7 @@ func replaced(obj json.RawMessage, by func(key string, v, written json.RawMessag
 			return obj
 		}
 		end := dec.InputOffset()
-		for end < int64(len(obj)) && strings.IndexByte(blanks, obj[end]) >= 0 {
+		for end < int64(len(obj)) && strings.IndexByte(" \t\r\n", obj[end]) >= 0 {
 			end++
 		}
 		with := by(key, v, obj[begin:end])

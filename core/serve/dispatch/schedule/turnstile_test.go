@@ -1,4 +1,4 @@
-package dispatch
+package schedule
 
 import (
 	"context"
@@ -10,13 +10,13 @@ import (
 
 func TestTurnstile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newTurnstile(2)
+		s := NewTurnstile(2)
 		ctx, cancel := context.WithCancelCause(t.Context())
 		why := errors.New("no longer wanted")
 		var in []string
 		enter := func(ctx context.Context, client string) {
 			go func() {
-				if err := s.enter(ctx, client); err == nil {
+				if err := s.Enter(ctx, client); err == nil {
 					s.mu.Lock()
 					in = append(in, client)
 					s.mu.Unlock()
@@ -42,17 +42,17 @@ func TestTurnstile(t *testing.T) {
 		enter(ctx, "c")
 		enter(t.Context(), "d")
 		cancel(why)
-		s.leave("a")
+		s.Leave("a")
 		want("aba") // it holds none, and came first
-		s.leave("b")
+		s.Leave("b")
 		want("abad") // before a's third, though it came later
-		s.leave("d")
+		s.Leave("d")
 		want("abad")
-		s.leave("a")
+		s.Leave("a")
 		want("abada")
-		s.leave("a")
+		s.Leave("a")
 		want("abadaa")
-		if s.leave("a"); s.free != 2 || len(s.held) != 0 || len(s.waiting) != 0 {
+		if s.Leave("a"); s.free != 2 || len(s.held) != 0 || len(s.waiting) != 0 {
 			t.Errorf("afterwards: %d free, held %v, %d wait", s.free, s.held, len(s.waiting))
 		}
 	})
