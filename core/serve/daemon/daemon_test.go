@@ -213,7 +213,7 @@ func TestServes(t *testing.T) {
 
 	n.publish(t, "edged/n/request", `{"id":"a","prompt":"abc","max_tokens":20,"stream":true,"adapter":"good"}`)
 	last, deltas := n.answer(t, "a")
-	if last.Error != nil || *last.Text != shouted("abc", 20) || deltas != *last.Text || last.Model != "shouting" || last.Adapters[0].Name != "good" {
+	if last.Error != nil || *last.Text != shouted("abc", 20) || deltas != *last.Text || last.Model != "model" || last.Adapters[0].Name != "good" {
 		t.Errorf("request: %+v, deltas %q", last, deltas)
 	}
 	n.publish(t, "edged/n/request", `{"id":"b","prompt":"abc","adapter":"bad"}`)
