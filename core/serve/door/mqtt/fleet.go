@@ -29,6 +29,8 @@ type fleet struct {
 	machine   *group.Machine
 	decisions []group.Decision
 	runs      map[group.Key]run // what this node runs
+	life      string
+	line, seq int // of the latest entry of the log; serve's
 	tick      *time.Timer
 	ends      map[group.Key]int // how often a connection ended under a request's end
 }
@@ -44,8 +46,9 @@ func newFleet(d *Door) *fleet {
 	f := &fleet{
 		door: d, began: time.Now(), wake: make(chan struct{}, 1), seats: make(chan struct{}, 1), runs: map[group.Key]run{}, ends: map[group.Key]int{},
 	}
+	f.life = newID("")
 	f.machine = group.New(group.Config{
-		Node: d.topics.Node, Incarnation: newID(""), Since: f.began.UnixMilli(), Takeover: d.o.Takeover, Window: d.o.Window, Pack: min(packBytes, f.most()),
+		Node: d.topics.Node, Incarnation: f.life, Since: f.began.UnixMilli(), Takeover: d.o.Takeover, Window: d.o.Window, Pack: min(packBytes, f.most()),
 	})
 	f.tick = time.AfterFunc(time.Hour, func() { f.step(group.Tick{}) })
 	f.tick.Stop()
@@ -122,7 +125,9 @@ func (f *fleet) do(decision group.Decision) {
 		default:
 		}
 	case group.Write:
-		f.send(d.topics.log(), v.Entry)
+		if f.number(&v.Entry) {
+			f.send(d.topics.log(), v.Entry)
+		}
 	case group.Send:
 		f.send(d.topics.inbox(v.To), v.Entry)
 	case group.Run:
@@ -146,6 +151,21 @@ func (f *fleet) forget(k group.Key) {
 	defer f.mu.Unlock()
 	delete(f.runs, k)
 	delete(f.ends, k)
+}
+
+// number numbers an entry of the log, so that whoever the broker does not bring it to knows that it has missed one. false: there is no
+// connection, and the entry is dropped.
+func (f *fleet) number(e *group.Entry) bool {
+	line, online := f.door.out.line()
+	if !online {
+		return false
+	}
+	if line != f.line {
+		f.line, f.seq = line, 0
+	}
+	f.seq++
+	e.Life, e.Line, e.Seq = f.life, f.line, f.seq
+	return true
 }
 
 // send publishes an entry. It is not kept when the connection ends: the machine says again what still holds.

@@ -54,6 +54,7 @@ type outbox struct {
 	flying    []*outgoing // sent and not acknowledged on the current connection, in order
 	postponed int         // refused for a reason that may pass, and put into the queue again in a while
 	online    bool
+	lines     int // connections that there were
 	passing   int
 	bytes     int // of passing ones
 	complaint int
@@ -189,7 +190,15 @@ func (o *outbox) connected() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.online = true
+	o.lines++
 	o.signal()
+}
+
+// line is the number of the connection, and whether it stands.
+func (o *outbox) line() (number int, online bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.lines, o.online
 }
 
 // soon is how quickly a broker closes a connection over a message that it does not bear.

@@ -24,7 +24,11 @@ const (
 	Pack   Type = "pack"   // to one that said hello: Body is some records, as pack writes them
 	End    Type = "end"    // that was all: Count records
 	Noted  Type = "noted"  // to a worker that does not sit at the desk: the end that it has told is decided
-	Over   Type = "over"   // to a worker that is back: the request that it had has ended while it was away
+	// Over is sent to a worker that is back: the request that it had has ended while it was away. With Worker, which has ended it, and Body,
+	// the outcome, it goes to one at the desk that has missed the end.
+	Over Type = "over"
+	// Ask is sent to one at the desk: From has heard nothing of the request for long. Over is the answer, where it has ended.
+	Ask Type = "ask"
 )
 
 // Entry is what the nodes of a group tell each other. It is written as one line of JSON, and the body behind it as it is.
@@ -49,7 +53,19 @@ type Entry struct {
 	Nonce       int      `json:"nonce,omitempty"`    // of a hello and the answers to it
 	Whole       bool     `json:"whole,omitempty"`    // of an end: From has missed nothing for a while
 	Count       int      `json:"count,omitempty"`    // of an end: the records before it
+	Life        string   `json:"life,omitempty"`     // of an entry of the log: From's process, in which
+	Line        int      `json:"line,omitempty"`     // this is its connection, from 1, on which
+	Seq         int      `json:"seq,omitempty"`      // this is the entry's number, from 1; 0: it has none
+	Heard       []Mark   `json:"heard,omitempty"`    // of an end: how far From has heard others, where the hello stands
 	Body        []byte   `json:"-"`
+}
+
+// Mark is a place in what a node writes into the log.
+type Mark struct {
+	From string `json:"from"`
+	Life string `json:"life"`
+	Line int    `json:"line"`
+	Seq  int    `json:"seq"`
 }
 
 // Hash is written in hexadecimal digits.
@@ -93,7 +109,7 @@ func DecodeEntry(data []byte) (Entry, error) {
 		return e, fmt.Errorf("group: an entry: %w", err)
 	}
 	switch e.Type {
-	case Hello, End, Claim, Accept, Pass, Done, Give, Record, Pack, Noted, Over:
+	case Hello, End, Claim, Accept, Pass, Done, Give, Record, Pack, Noted, Over, Ask:
 	default:
 		return e, fmt.Errorf("group: an entry of the unknown type %.32q", string(e.Type))
 	}

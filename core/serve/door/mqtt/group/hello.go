@@ -30,6 +30,7 @@ func (m *Machine) greet(e *Entry) {
 	if e.From == m.c.Node {
 		if e.Incarnation == m.c.Incarnation && e.Nonce == m.hello.nonce {
 			m.hello.heard, m.hello.at = true, m.now
+			m.marks, m.gapped = map[string]mark{}, false // what was before is told
 			for _, r := range m.open {
 				r.backlog = r.backlog || r.fresh
 			}
@@ -66,6 +67,7 @@ func (m *Machine) greet(e *Entry) {
 	}
 	m.do(Send{e.From, Entry{
 		Type: End, From: m.c.Node, Incarnation: m.c.Incarnation, Nonce: e.Nonce, Count: count, Whole: m.now-m.gap >= m.c.Takeover,
+		Heard: m.places(),
 	}})
 }
 
@@ -101,8 +103,8 @@ func (m *Machine) record(e *Entry) {
 		m.hello.told[k] = toldEnded
 	}
 	r := m.records[k]
-	if r != nil && r.base > e.Base {
-		return // asked anew since
+	if r != nil && r.base > e.Base && e.Term <= r.base {
+		return // asked anew since. A later term is of this request, though whoever tells it does not know the one before
 	}
 	if r == nil {
 		r = &record{

@@ -37,9 +37,12 @@ type Machine struct {
 	running  map[Key]int     // what this node runs, and as which term
 	finished map[Key]*Entry  // its ends that are not decided
 	quiet    map[Key]bool    // of those: nobody waits for them
+	stated   map[Key]bool    // and those that were there when restate looked the last time
 	merging  bool            // hello was said once more, at the desk
 	met      map[string]bool // lives of nodes for which it was
 	later    []*Request      // that were heard once more while it was not synced
+	marks    map[string]mark // how far others, and this node, were heard
+	gapped   bool            // something was missed
 }
 
 const maxLater = 256
@@ -98,6 +101,8 @@ type record struct {
 	wroteAt  time.Duration
 	had      map[string]bool     // nodes that were given it and have not passed it on; true: they have said that they accept it
 	lost     time.Duration       // since when nobody has it though one had; none: somebody has, or nobody had
+	asks     int                 // how often another was asked what has become of it
+	asked    time.Duration       // and when
 	counts   string              // the node whose load it is a part of
 	declined map[string]declined // by node
 	slow     map[string]bool     // nodes that said nothing to their claim
@@ -184,8 +189,10 @@ func (m *Machine) Next() time.Duration {
 		return 0
 	case len(m.open) > 0 || m.asked && !m.synced || m.held != none:
 		return m.step() / 4
-	case m.standing && len(m.finished) > 0:
+	case len(m.finished) > 0 || m.merging:
 		return m.patience()
+	case m.gapped:
+		return m.step()
 	}
 	for _, p := range m.list {
 		if !p.live() && !p.reported {
@@ -213,7 +220,7 @@ func (m *Machine) Step(now time.Duration, e Event) []Decision {
 		m.connected, m.listening, m.synced, m.self.Desk, m.self.Alone = false, false, false, false, false
 	case Listening:
 		if m.connected && m.asked && !m.listening {
-			m.listening = true
+			m.listening, m.gapped, m.marks = true, false, map[string]mark{}
 			if !e.Resumed {
 				m.gap = now
 			}
@@ -436,11 +443,16 @@ func (m *Machine) seat() {
 }
 
 // restate tells the ends of this node that are not decided, as far as it knows. One that does not sit at the desk hears of it from those who
-// do, who may all have been away.
+// do, who may all have been away; one that does may have missed what it has written itself.
 func (m *Machine) restate() {
-	m.restated = m.now
 	for _, k := range slices.SortedFunc(maps.Keys(m.finished), compareKeys) {
-		m.write(*m.finished[k])
+		if m.standing || m.stated[k] {
+			m.write(*m.finished[k])
+		}
+	}
+	m.restated, m.stated = m.now, map[Key]bool{}
+	for k := range m.finished {
+		m.stated[k] = true
 	}
 }
 
@@ -449,13 +461,15 @@ func (m *Machine) tick() {
 		return
 	}
 	m.seat()
+	m.again()
+	m.helloAgain()
 	if m.listening && !m.synced {
 		m.trySync()
 	}
 	if m.synced && m.held != none {
 		m.decide()
 	}
-	if m.standing && len(m.finished) > 0 && m.now-m.restated >= m.patience() {
+	if (m.standing || m.synced && m.held == none) && len(m.finished) > 0 && m.now-m.restated >= m.patience() {
 		m.restate()
 	}
 	for _, p := range m.list {

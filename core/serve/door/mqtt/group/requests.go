@@ -91,6 +91,9 @@ func (m *Machine) told(e *Entry, direct bool) {
 				m.record(&r)
 			}
 		case End:
+			if m.asked && e.Nonce == m.hello.nonce {
+				m.compare(e.Heard)
+			}
 			switch {
 			case !m.asked || e.Nonce != m.hello.nonce:
 			case m.hello.got[e.From] != e.Count && m.hello.tries < maxTries:
@@ -108,9 +111,10 @@ func (m *Machine) told(e *Entry, direct bool) {
 				m.settle(e.key())
 			}
 		case Over:
-			// Term 0: it runs here from an earlier life, if it does.
-			if m.finished[e.key()] == nil && m.running[e.key()] <= e.Term {
-				m.do(Stop{e.key()})
+			m.over(e)
+		case Ask:
+			if r := m.records[e.key()]; r != nil && r.done && m.synced {
+				m.do(Send{e.From, m.ending(r)})
 			}
 		case Hello, Claim, Accept, Pass, Done: // of the log
 		case Record: // in a pack
@@ -120,6 +124,8 @@ func (m *Machine) told(e *Entry, direct bool) {
 	if !m.listening {
 		return
 	}
+	m.note(e)
+	defer m.again()
 	switch e.Type {
 	case Hello:
 		m.greet(e)
@@ -131,7 +137,7 @@ func (m *Machine) told(e *Entry, direct bool) {
 		m.pass(e)
 	case Done:
 		m.done(e)
-	case Give, Record, Pack, End, Noted, Over:
+	case Give, Record, Pack, End, Noted, Over, Ask:
 	}
 }
 
@@ -181,10 +187,14 @@ func (m *Machine) claim(e *Entry) {
 		m.begin(r, &q)
 		r = m.records[k]
 	}
+	if r.done {
+		m.correct(r, e.From)
+	}
 	if r.done || e.Term <= r.term {
 		return
 	}
 	r.term, r.worker, r.life, r.accepted, r.claimed, r.need, r.wrote = e.Term, e.Worker, e.Incarnation, false, m.now, none, 0
+	r.asks = 0
 	r.give(e.Worker, false)
 	m.count(r, e.Worker)
 	if e.Worker == m.c.Node {
@@ -278,6 +288,9 @@ func (m *Machine) done(e *Entry) {
 	if !m.counts(r, e) {
 		if own && m.finished[k] != nil && m.finished[k].Term == e.Term && !(r.done && r.by == e.From) {
 			m.settle(k)
+		}
+		if !own && r.by != e.From {
+			m.correct(r, e.From)
 		}
 		return
 	}
@@ -395,6 +408,7 @@ func (m *Machine) consider(r *record) {
 		if r.accepted {
 			r.lost = none
 		}
+		m.inquire(r)
 		return
 	}
 	if r.need == none {

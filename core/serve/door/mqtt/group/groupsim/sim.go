@@ -41,6 +41,7 @@ type Counts struct {
 	Computed   int // ends of computations
 	Published  int // last events
 	Stopped    int // decisions to stop a computation
+	Dropped    int // requests and entries of the log that the broker did not bring to a node
 	Takeovers  []time.Duration
 }
 
@@ -85,6 +86,8 @@ type Node struct {
 	wakes   int           // steps that were taken
 	upTo    time.Duration // the latest arrival at the broker
 	downTo  time.Duration // and here
+	seq     int           // of the latest entry on this connection
+	slow    time.Duration // until when the broker drops what it would bring
 	listens bool          // the session's subscription
 	session []func()
 	jobs    map[group.Key]*job
@@ -180,6 +183,14 @@ func (x *Node) Open() int {
 	return x.m.Open()
 }
 
+// Pending is how many ends of it are not decided.
+func (x *Node) Pending() int {
+	if !x.alive {
+		return 0
+	}
+	return x.m.Pending()
+}
+
 // Start begins a life.
 func (x *Node) Start() {
 	if x.alive {
@@ -237,6 +248,7 @@ func (x *Node) connect() {
 
 func (x *Node) connected() {
 	x.conn++
+	x.seq = 0
 	n := x.net
 	x.upTo, x.downTo = n.now, n.now
 	backlog := x.session
@@ -296,6 +308,8 @@ func (n *Net) tellDesk(do func(*Node)) {
 	for _, x := range n.nodes {
 		switch {
 		case !x.listens:
+		case x.slow > n.now:
+			n.Dropped++
 		case x.conn%2 == 1 && x.alive:
 			conn, life := x.conn, x.life
 			x.deliver(func() { do(x) })
@@ -342,6 +356,9 @@ func (x *Node) Cut() {
 		x.connect()
 	}
 }
+
+// Slow has the broker drop for a while, without a word, the requests and entries that it would bring to a node.
+func (x *Node) Slow(d time.Duration) { x.slow = max(x.slow, x.net.now+d) }
 
 // Kill ends a life at once.
 func (x *Node) Kill() {
@@ -473,7 +490,9 @@ func (x *Node) do(d group.Decision) {
 		})
 	case group.Write:
 		n.Writes++
+		x.seq++
 		e := d.Entry
+		e.Life, e.Line, e.Seq = fmt.Sprintf("%s.%d", x.Name, x.life), x.conn, x.seq
 		x.publish(func() {
 			n.tellDesk(func(y *Node) { y.step(group.Told{Entry: e}) })
 		})
@@ -481,6 +500,9 @@ func (x *Node) do(d group.Decision) {
 		n.Sends++
 		x.publish(func() {
 			for _, y := range n.nodes {
+				if y.slow > n.now {
+					continue
+				}
 				if y.Name == d.To && y.alive && y.conn%2 == 1 {
 					y.deliver(func() { y.step(group.Told{Entry: d.Entry, Direct: true}) })
 				}
