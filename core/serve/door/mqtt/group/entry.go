@@ -53,6 +53,8 @@ type Entry struct {
 	Nonce       int      `json:"nonce,omitempty"`    // of a hello and the answers to it
 	Whole       bool     `json:"whole,omitempty"`    // of an end: From has missed nothing for a while
 	Count       int      `json:"count,omitempty"`    // of an end: the records before it
+	Epoch       string   `json:"epoch,omitempty"`    // of an end: see Member, where the hello stands
+	Log         int      `json:"log,omitempty"`      // likewise
 	Life        string   `json:"life,omitempty"`     // of an entry of the log: From's process, in which
 	Line        int      `json:"line,omitempty"`     // this is its connection, from 1, on which
 	Seq         int      `json:"seq,omitempty"`      // this is the entry's number, from 1; 0: it has none

@@ -18,8 +18,14 @@ type mark struct {
 	at    time.Duration
 }
 
-// note takes an entry's number.
+// note takes an entry's number, and counts the entry.
 func (m *Machine) note(e *Entry) {
+	if k := m.marks[e.From]; e.Seq <= 0 || k.Life != e.Life || e.Line > k.Line || e.Line == k.Line && e.Seq > k.Seq {
+		m.since++
+		if m.synced {
+			m.self.Log++
+		}
+	}
 	if e.Seq <= 0 {
 		return
 	}

@@ -38,6 +38,8 @@ type Member struct {
 	Desk        bool     `json:"desk"`            // it knows what the group knows: it deals requests out
 	Knows       int      `json:"knows"`           // KnowsAll, KnowsMuch or KnowsNothing
 	Alone       bool     `json:"alone,omitempty"` // it sat down there, and nobody told it what was before
+	Epoch       string   `json:"epoch,omitempty"` // of the log: since somebody sat down there alone
+	Log         int      `json:"log,omitempty"`   // how many entries of that epoch it knows the meaning of
 	Model       string   `json:"model,omitempty"`
 	Levels      []string `json:"levels"`
 	Adapters    []string `json:"adapters"`

@@ -30,7 +30,7 @@ func (m *Machine) greet(e *Entry) {
 	if e.From == m.c.Node {
 		if e.Incarnation == m.c.Incarnation && e.Nonce == m.hello.nonce {
 			m.hello.heard, m.hello.at = true, m.now
-			m.marks, m.gapped = map[string]mark{}, false // what was before is told
+			m.marks, m.gapped, m.since = map[string]mark{}, false, 0 // what was before is told
 			for _, r := range m.open {
 				r.backlog = r.backlog || r.fresh
 			}
@@ -67,7 +67,7 @@ func (m *Machine) greet(e *Entry) {
 	}
 	m.do(Send{e.From, Entry{
 		Type: End, From: m.c.Node, Incarnation: m.c.Incarnation, Nonce: e.Nonce, Count: count, Whole: m.now-m.gap >= m.c.Takeover,
-		Heard: m.places(),
+		Heard: m.places(), Epoch: m.self.Epoch, Log: m.self.Log,
 	}})
 }
 
@@ -178,6 +178,10 @@ func (m *Machine) sync(answered, whole bool) {
 	m.synced, m.self.Desk, m.self.Knows = true, true, KnowsAll
 	m.hello.tries = 0
 	m.self.Alone = !answered
+	if !answered { // others who do the same come to know something else
+		m.self.Epoch = m.c.Node + " " + m.c.Incarnation + " " + strconv.Itoa(m.self.Connection) + " " + strconv.Itoa(m.hello.nonce)
+		m.self.Log = m.since
+	}
 	m.announce()
 	for _, p := range m.list {
 		m.meet(p)
@@ -267,10 +271,12 @@ func (m *Machine) trySync() {
 			return
 		}
 		switch {
+		case p.present && p.Knows == m.self.Knows && further(&p.Member, &m.self) && m.mayAnswer(p):
+			wait = max(wait, m.c.Takeover/2)
 		case p.present && p.Knows > m.self.Knows && m.mayAnswer(p):
 			// One that knows nothing waits for longer than one that waits for a third itself, and knows much.
 			wait = max(wait, m.c.Takeover/2+time.Duration(p.Knows-m.self.Knows-1)*m.patience())
-		case m.self.Knows == p.Knows && p.live() && before(&p.Member, &m.self):
+		case m.self.Knows == p.Knows && p.live() && before(&p.Member, &m.self) && !further(&m.self, &p.Member):
 			seniors++
 		}
 	}
@@ -280,6 +286,9 @@ func (m *Machine) trySync() {
 	}
 	m.sync(false, false) // nobody knows more
 }
+
+// further reports whether one node knows more of the same log than another: its connection ended later.
+func further(a, b *Member) bool { return a.Epoch != "" && a.Epoch == b.Epoch && a.Log > b.Log }
 
 // mayAnswer reports whether a node has a seat at the desk, or comes before this one where seats are given.
 func (m *Machine) mayAnswer(p *peer) bool {

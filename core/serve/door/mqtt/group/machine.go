@@ -43,6 +43,7 @@ type Machine struct {
 	later    []*Request      // that were heard once more while it was not synced
 	marks    map[string]mark // how far others, and this node, were heard
 	gapped   bool            // something was missed
+	since    int             // entries of the log that were heard since the hello; while it sits at the desk self.Log counts them too
 }
 
 const maxLater = 256

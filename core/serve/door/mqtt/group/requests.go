@@ -100,8 +100,12 @@ func (m *Machine) told(e *Entry, direct bool) {
 				m.sayHello() // some of it was lost on the way
 			case m.hello.got[e.From] != e.Count && !m.synced: // trySync goes by what there is
 			case !m.synced:
+				m.self.Epoch, m.self.Log = e.Epoch, e.Log+m.since
 				m.sync(true, e.Whole)
 			case m.merging:
+				if p := m.peers[e.From]; p != nil && before(&p.Member, &m.self) { // of two who tell each other what they know
+					m.self.Epoch, m.self.Log = e.Epoch, e.Log+m.since
+				}
 				m.merging, m.held = false, none
 				m.remind()
 				m.decide()

@@ -397,8 +397,12 @@ func (x *Node) leave(grace time.Duration, tries int) {
 				x.net.tell(func(y *Node) { y.step(group.Present{Node: x.Name}) })
 			})
 			x.net.at(x.upTo+time.Millisecond, func() {
-				if x.conn == conn && x.life == life {
+				switch {
+				case x.life != life || !x.alive:
+				case x.conn == conn:
 					x.Kill()
+				default: // its farewell was lost with the connection
+					x.leave(100*time.Millisecond, 0)
 				}
 			})
 		default:
