@@ -38,6 +38,9 @@ func (f *adapterFile) readKind(dir string, c *peftConfig, file *safetensors.File
 	}
 	slices.Sort(names)
 	r.Modules = names
+	if len(names) == 0 && c.Type == "UNILORA" {
+		return adapterError(dir, ErrUnsupported, "peft_type %q without unilora_indices, which numpy draws over all modules of the model: save it with save_indices=True", c.Type)
+	}
 	otherAlpha := 8.0
 	if c.OtherAlpha != nil {
 		otherAlpha = *c.OtherAlpha
@@ -111,8 +114,6 @@ func notServedBecause(peftType string) string {
 		return "its factors are singular vectors with the signs that one machine gave them, which the file does not keep; merge it into the model with PEFT's merge_and_unload"
 	case "ADAMSS":
 		return "which rows its parts change is found by clustering when it is loaded, and the file does not keep it; merge it into the model with PEFT's merge_and_unload"
-	case "UNILORA":
-		return "which of its values each factor takes is drawn by numpy over all modules of the model; merge it into the model with PEFT's merge_and_unload"
 	case "XLORA":
 		return "its weights come of a second pass over the whole text with the model bare; serve the adapters that it mixes, with scales"
 	case "POLY":

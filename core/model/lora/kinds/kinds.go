@@ -198,6 +198,10 @@ func table() map[string]kind {
 			parts: []string{"supertuning_values", "supertuning_indices", "supertuning_lora_A", "supertuning_lora_B"}, build: (*Reader).supertuning,
 		},
 		"TINYLORA": {parts: []string{"tinylora_A", "tinylora_B", "tinylora_P"}, shared: []string{"tinylora_v."}, build: (*Reader).tinylora},
+		"UNILORA": {
+			parts:  []string{"unilora_indices_A", "unilora_indices_B", "unilora_scales_A", "unilora_scales_B"},
+			shared: []string{"unilora_theta_d"}, build: (*Reader).unilora,
+		},
 		KaSA:       {parts: []string{"lora_A", "lora_B", "lora_diag"}, build: (*Reader).kasa},
 		PiSSA:      {parts: []string{"lora_A", "lora_B"}, build: (*Reader).pissa},
 	}

@@ -252,6 +252,46 @@ func (r *Reader) tinyGroup(module string) (int, error) {
 	return min(slices.Index(order, module)/max(1, count/groups), groups-1), nil
 }
 
+// unilora takes each value of both factors from one short vector that all modules share, times a scale of its own (Li et al. 2025).
+func (r *Reader) unilora(module string) (*Change, error) {
+	theta, _, err := r.tensor(module, "unilora_theta_d", 1)
+	if err != nil {
+		return nil, err
+	}
+	var m [2]dense
+	for i, half := range []string{"A", "B"} {
+		place, n, err := r.integers(module, "unilora_indices_"+half)
+		if err != nil {
+			return nil, err
+		}
+		scale, err := r.matrix(module, "unilora_scales_"+half)
+		if err != nil {
+			return nil, err
+		}
+		if len(n) != 2 || n[0] != scale.rows || n[1] != scale.cols {
+			return nil, r.fail(arch.ErrInvalid, "module %s: unilora_indices_%s %v and unilora_scales_%[2]s (%d, %d) do not belong together", module, half, n, scale.rows, scale.cols)
+		}
+		for j, p := range place {
+			if p < 0 || p >= int64(len(theta)) {
+				return nil, r.fail(arch.ErrInvalid, "module %s: unilora_indices_%s names value %d of %d", module, half, p, len(theta))
+			}
+			scale.x[j] *= theta[p]
+		}
+		m[i] = scale
+	}
+	a, b := m[0], m[1]
+	if a.rows != b.cols {
+		return nil, r.shapes(module, "the factors", a, b)
+	}
+	return &Change{
+		A: Shape{Rows: a.rows, Cols: a.cols}, B: Shape{Rows: b.rows, Cols: b.cols}, Scale: 1,
+		Derive: func(A, B []float32, _ int) {
+			copy(A, a.x)
+			copy(B, b.x)
+		},
+	}, nil
+}
+
 // beft adds a trained bias and leaves the matrix (Zhang et al. 2025).
 func (r *Reader) beft(module string) (*Change, error) {
 	m, err := r.matrix(module, "beft_bias")

@@ -88,6 +88,7 @@ CASES = {
     "supertuning lora": lambda: peft.SupertuningConfig(sparsity=0.8, r=2, lora_alpha=3, **T),
     "tinylora": lambda: peft.TinyLoraConfig(r=2, u=4, **T),
     "tinylora tied": lambda: peft.TinyLoraConfig(r=2, u=4, weight_tying=1.0, **T),
+    "unilora": lambda: peft.UniLoraConfig(r=2, theta_d_length=16, save_indices=True, **T),
     "kasa": lambda: peft.LoraConfig(r=3, lora_alpha=4, kasa_config=peft.tuners.lora.config.KasaConfig(), **T),
     "pissa": lambda: peft.LoraConfig(r=3, lora_alpha=4, use_rslora=True, init_lora_weights="pissa", **T),
 }
