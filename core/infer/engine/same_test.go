@@ -31,7 +31,7 @@ func TestSameIDs(t *testing.T) {
 // TestSameIDsOfFamilies: so it is for experts that each row chooses, for a cache of latent rows, and for states that cannot be taken back,
 // beside keys and values and alone.
 func TestSameIDsOfFamilies(t *testing.T) {
-	for _, family := range []string{"qwen3_moe", "deepseek_v3", "lfm2", "mamba2", "qwen3_5", "qwen3_5_moe", "qwen3_next", "granitemoehybrid", "falcon_h1", "jamba"} {
+	for _, family := range []string{"qwen3_moe", "deepseek_v3", "lfm2", "mamba2", "qwen3_5", "qwen3_5_moe", "qwen3_next", "granitemoehybrid", "falcon_h1", "jamba", "recurrent_gemma", "kimi_linear"} {
 		t.Run(family, func(t *testing.T) { sameIDs(t, filepath.Join(oracle.Dir(t), "families", family, "hf"), " 1", 100) })
 	}
 }

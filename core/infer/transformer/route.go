@@ -112,8 +112,8 @@ func taken(picked []pick, e int) bool {
 	return false
 }
 
-// keepGroups sets the scores of all but the best groups to 0, as DeepSeek's routers do: a group is as good as the sum of its
-// best scores.
+// keepGroups takes all but the best groups out of the choice: a group is as good as the sum of its best scores. Theirs become -∞ and
+// not 0, as in DeepSeek-V2 alone, whose scores are never below: with a correction those of a kept group can be.
 func keepGroups(scores []float32, groups, used, best int) {
 	size := len(scores) / groups
 	var keep, worth [arch.MaxGroups]float32
@@ -131,7 +131,9 @@ func keepGroups(scores []float32, groups, used, best int) {
 	}
 	for g := range groups {
 		if keep[g] == 0 {
-			clear(scores[g*size : (g+1)*size])
+			for i := range scores[g*size : (g+1)*size] {
+				scores[g*size+i] = float32(math.Inf(-1))
+			}
 		}
 	}
 }
