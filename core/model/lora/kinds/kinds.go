@@ -202,8 +202,8 @@ func table() map[string]kind {
 			parts:  []string{"unilora_indices_A", "unilora_indices_B", "unilora_scales_A", "unilora_scales_B"},
 			shared: []string{"unilora_theta_d"}, build: (*Reader).unilora,
 		},
-		KaSA:       {parts: []string{"lora_A", "lora_B", "lora_diag"}, build: (*Reader).kasa},
-		PiSSA:      {parts: []string{"lora_A", "lora_B"}, build: (*Reader).pissa},
+		KaSA:  {parts: []string{"lora_A", "lora_B", "lora_diag"}, build: (*Reader).kasa},
+		PiSSA: {parts: []string{"lora_A", "lora_B"}, build: (*Reader).pissa},
 	}
 }
 
