@@ -106,6 +106,10 @@ func (m *Machine) record(e *Entry) {
 	if r != nil && r.base > e.Base && e.Term <= r.base {
 		return // asked anew since. A later term is of this request, though whoever tells it does not know the one before
 	}
+	if r != nil && r.done && (r.refused || r.Once) && !e.Ended && e.Base >= r.term && e.Term > r.term {
+		m.forget(r) // it was asked anew while this node was away
+		r = nil
+	}
 	if r == nil {
 		r = &record{
 			Request: Request{Key: k, Hash: e.Hash, Once: e.Once, Level: e.Level, Adapters: e.Adapters}, need: none, lost: none, base: e.Base,

@@ -124,7 +124,7 @@ func TestChaos(t *testing.T) {
 			return
 		}
 	}
-	for _, seed := range []uint64{180, 401, 566, 611, 712, 1194, 1234, 1259, 1343, 1923, 2599, 3149, 3249} { // that have failed
+	for _, seed := range []uint64{180, 401, 566, 611, 712, 1194, 1234, 1259, 1343, 1468, 1923, 2599, 3149, 3249} { // that have failed
 		chaos(t, seed)
 	}
 }
