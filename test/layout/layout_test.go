@@ -110,6 +110,8 @@ var allowed = map[string][]string{
 	"core/serve/door/fields":         {"core/serve/dispatch", "core/serve/languages", "core/config"},
 	"core/serve/prompts":             {"core/serve/dispatch", "core/serve/door/fields", "core/config"},
 	"core/serve/door/mqtt":           {"core/serve/door/mqtt/*", "core/serve/door/fields", "core/serve/door/wildcard", "core/serve/dispatch", "core/config", "core/protocol/backend"},
+	"core/serve/door/mqtt/payload":   {"core/serve/dispatch", "core/serve/door/fields", "core/protocol/backend"},
+	"core/serve/door/mqtt/probe":     {"core/serve/door/mqtt/link"},
 	"core/serve/door/mqtt/link":      {"core/config"},
 	"core/serve/door/mqtt/group":     {},
 	"core/serve/door/mqtt/group/*":   {"core/serve/door/mqtt/group"},

@@ -13,6 +13,7 @@ import (
 
 	"edged/core/config"
 	"edged/core/serve/dispatch"
+	"edged/core/serve/door/fields"
 )
 
 var testTopics = Topics{Node: "pi", Group: "g"}
@@ -487,6 +488,27 @@ func page(tb testing.TB) string {
 		tb.Fatal(err)
 	}
 	return string(text)
+}
+
+// TestCodesAreDocumented: the closed list of codes stands in the schema and in the API's page.
+func TestCodesAreDocumented(t *testing.T) {
+	s := schema(t, "error")
+	for _, code := range []dispatch.Code{
+		dispatch.CodeInvalidRequest, dispatch.CodeAdapterNotFound, dispatch.CodeModelNotFound, dispatch.CodePromptNotFound, dispatch.CodeContextLength, dispatch.CodeQueueFull, dispatch.CodeDeadline,
+		dispatch.CodeIDConflict, dispatch.CodeBackendUnavailable, dispatch.CodeQuarantined, dispatch.CodeStorage, dispatch.CodeUnsupported,
+		dispatch.CodeTooLarge, dispatch.CodeShuttingDown, dispatch.CodeInternal,
+	} {
+		data, err := fields.Encode(Error{Code: code, Message: "m"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := valid(s, string(data)); err != nil {
+			t.Errorf("%s: %v", code, err)
+		}
+		if page := page(t); !strings.Contains(page, "| `"+string(code)+"` |") {
+			t.Errorf("docs/mqtt.md does not explain %s", code)
+		}
+	}
 }
 
 // TestIDs: a number is an id, a request without one gets one, and what the client sent beside it comes back.

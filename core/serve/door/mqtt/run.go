@@ -300,6 +300,15 @@ func (s *session) subscribe(ctx context.Context, filters map[string]byte) error 
 	return refused(s.door.settings, err)
 }
 
+// explained is an error with a sentence of its own.
+type explained struct {
+	text string
+	err  error
+}
+
+func (e *explained) Error() string { return e.text }
+func (e *explained) Unwrap() error { return e.err }
+
 // refused says what to do about filters that the broker does not grant; another error it leaves as it is.
 func refused(settings link.Settings, err error) error {
 	var r *link.RefusedError

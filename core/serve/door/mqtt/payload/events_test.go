@@ -1,4 +1,4 @@
-package mqtt
+package payload
 
 import (
 	"encoding/json"
@@ -6,8 +6,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/google/go-cmp/cmp"
 
 	"edged/core/protocol/backend"
 	"edged/core/serve/dispatch"
@@ -119,8 +117,8 @@ func TestEvents(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			test.req.ID = "r"
-			e := eventOf(&test.req, test.ev)
-			got := encodeEvent(e, 3000)
+			e := EventOf(&test.req, test.ev)
+			got := Encode(e, 3000)
 			if string(got) != test.want {
 				t.Errorf("got  %s\nwant %s", got, test.want)
 			}
@@ -148,7 +146,7 @@ func TestPlain(t *testing.T) {
 		{&dispatch.Last{}, ""},
 		{&dispatch.Last{Choices: []backend.Choice{{Text: strings.Repeat("x", 200)}}}, "error: answer_too_large: the answer has 200 bytes, and mqtt.max_payload is 100"},
 	} {
-		if got := string(plainText(test.last, 100)); got != test.want {
+		if got := string(PlainText(test.last, 100)); got != test.want {
 			t.Errorf("got %q, want %q", got, test.want)
 		}
 	}
@@ -198,130 +196,6 @@ func TestStateSchemas(t *testing.T) {
 		if err := valid(schema(t, test.name), string(data)); err != nil {
 			t.Errorf("%s: %v", data, err)
 		}
-	}
-}
-
-// TestCodesAreDocumented: the closed list of codes stands in the schema and in the API's page.
-func TestCodesAreDocumented(t *testing.T) {
-	s := schema(t, "error")
-	for _, code := range []dispatch.Code{
-		dispatch.CodeInvalidRequest, dispatch.CodeAdapterNotFound, dispatch.CodeModelNotFound, dispatch.CodePromptNotFound, dispatch.CodeContextLength, dispatch.CodeQueueFull, dispatch.CodeDeadline,
-		dispatch.CodeIDConflict, dispatch.CodeBackendUnavailable, dispatch.CodeQuarantined, dispatch.CodeStorage, dispatch.CodeUnsupported,
-		dispatch.CodeTooLarge, dispatch.CodeShuttingDown, dispatch.CodeInternal,
-	} {
-		data, err := fields.Encode(Error{Code: code, Message: "m"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := valid(s, string(data)); err != nil {
-			t.Errorf("%s: %v", code, err)
-		}
-		if page := page(t); !strings.Contains(page, "| `"+string(code)+"` |") {
-			t.Errorf("docs/mqtt.md does not explain %s", code)
-		}
-	}
-}
-
-func TestOutbox(t *testing.T) {
-	o := newOutbox()
-	note := func(class class, topic string) *outgoing {
-		m := &outgoing{class: class, topic: topic, payload: []byte("x")}
-		o.put(m)
-		return m
-	}
-	var log []string
-	drain := func() []*outgoing {
-		var got []*outgoing
-		for m := o.next(); m != nil; m = o.next() {
-			log = append(log, m.topic)
-			got = append(got, m)
-		}
-		return got
-	}
-	note(passing, "lost") // no connection
-	note(kept, "a")
-	o.connected()
-	note(passing, "b")
-	note(complaint, "c")
-	for _, m := range drain() {
-		if m.topic == "c" {
-			o.acknowledged(m)
-		}
-	}
-	note(passing, "d")
-	note(kept, "e")
-	o.disconnected()
-	o.connected()
-	drain()
-	if diff := cmp.Diff([]string{"a", "b", "c", "a", "e"}, log); diff != "" {
-		t.Errorf("sent (-want +got):\n%s", diff)
-	}
-	if n := o.takeDropped(); n != 2 {
-		t.Errorf("%d dropped, want lost and d", n)
-	}
-	if o.empty() || !o.busy() {
-		t.Error("nothing is in flight")
-	}
-}
-
-func TestOutboxBounds(t *testing.T) {
-	o := newOutbox()
-	o.connected()
-	for i := range 5000 {
-		o.put(&outgoing{class: passing, payload: make([]byte, 4096)})
-		o.put(&outgoing{class: complaint})
-		if i < 100 {
-			o.put(&outgoing{class: kept})
-		}
-	}
-	if n, most := len(o.queue), maxPassingBytes/4096+maxComplaints+100; n != most {
-		t.Errorf("%d messages wait, want %d", n, most)
-	}
-	sent := 0
-	for m := o.next(); m != nil; m = o.next() {
-		sent++
-	}
-	if len(o.flying) != window {
-		t.Errorf("%d in flight after %d sent", len(o.flying), sent)
-	}
-}
-
-// TestOutboxConvicts: a message that ends connections is found among innocent ones, which all arrive.
-func TestOutboxConvicts(t *testing.T) {
-	o := newOutbox()
-	for i := range 10 {
-		topic := "good"
-		if i == 4 {
-			topic = "bad"
-		}
-		o.put(&outgoing{class: kept, topic: topic})
-	}
-	good, connections := 0, 0
-	var guilty []*outgoing
-	for len(guilty) == 0 && connections < 50 {
-		connections++
-		o.connected()
-		var flight []*outgoing
-		for m := o.next(); m != nil; m = o.next() {
-			flight = append(flight, m)
-			if m.topic == "good" && len(flight) == 1 { // acknowledged before the next is sent
-				o.acknowledged(m)
-				flight = nil
-				good++
-			}
-		}
-		guilty = o.disconnected()
-	}
-	if len(guilty) != 1 || guilty[0].topic != "bad" || connections > 10 {
-		t.Fatalf("guilty %v after %d connections", guilty, connections)
-	}
-	o.connected()
-	for m := o.next(); m != nil; m = o.next() {
-		o.acknowledged(m)
-		good++
-	}
-	if good != 9 {
-		t.Errorf("%d arrived", good)
 	}
 }
 

@@ -1,4 +1,8 @@
-package mqtt
+// Package payload has the JSON forms of what a node publishes over MQTT: the events of requests, complaints, its state, and its figures.
+// docs/mqtt.schema.json describes them. They are part of the first version of the API: fields are added, never renamed.
+//
+// It must not know topics, nor how a message gets to its broker.
+package payload
 
 import (
 	"bytes"
@@ -12,9 +16,6 @@ import (
 	"edged/core/serve/dispatch"
 	"edged/core/serve/door/fields"
 )
-
-// The structs of this file are the JSON forms of what edged publishes about requests; docs/mqtt.schema.json describes
-// them. Their fields are part of API v1: they are added to, never renamed.
 
 // Event is one event of a request: exactly one of Stage, Delta and Done is set.
 type Event struct {
@@ -230,8 +231,8 @@ const (
 	stagePrefill  = "prefill"
 )
 
-// eventOf turns dispatch's event of a request into the published form.
-func eventOf(req *dispatch.Request, ev dispatch.Event) Event {
+// EventOf turns dispatch's event of a request into the published form.
+func EventOf(req *dispatch.Request, ev dispatch.Event) Event {
 	e := Event{ID: req.ID, Attempt: max(ev.Attempt, 1), Seq: ev.Seq, User: req.Echo}
 	switch {
 	case ev.Accepted != nil:
@@ -246,7 +247,7 @@ func eventOf(req *dispatch.Request, ev dispatch.Event) Event {
 			e.Index = &ev.Delta.Index
 		}
 	case ev.Last != nil && ev.Last.Error != nil:
-		e.Done, e.Error = true, errorOf(ev.Last.Error)
+		e.Done, e.Error = true, ErrorOf(ev.Last.Error)
 	case ev.Last != nil:
 		e.Done, e.Result = true, resultOf(req, ev.Last)
 		if len(ev.Last.Thoughts) > 0 {
@@ -256,7 +257,8 @@ func eventOf(req *dispatch.Request, ev dispatch.Event) Event {
 	return e
 }
 
-func errorOf(err *dispatch.Error) *Error {
+// ErrorOf is an error as it is published.
+func ErrorOf(err *dispatch.Error) *Error {
 	return &Error{Code: err.Code, Message: err.Message, RetryMS: err.Retry.Milliseconds()}
 }
 
@@ -344,15 +346,15 @@ func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 // round keeps two decimals: more would be noise.
 func round(f float64) float64 { return math.Round(f*100) / 100 }
 
-// encodeEvent writes an event. What cannot be written, or would be larger than the limit, becomes an error event in its
+// Encode writes an event. What cannot be written, or would be larger than the limit, becomes an error event in its
 // place: an answer that a broker refuses would be sent again for ever.
-func encodeEvent(e Event, most int) []byte {
+func Encode(e Event, most int) []byte {
 	data, err := e.encode()
 	switch {
 	case err != nil:
-		e = failed(e, dispatch.CodeInternal, "the answer cannot be written as JSON: "+err.Error())
+		e = Failed(e, dispatch.CodeInternal, "the answer cannot be written as JSON: "+err.Error())
 	case len(data) > most:
-		e = failed(e, dispatch.CodeTooLarge, fmt.Sprintf("the answer has %d bytes, and mqtt.max_payload is %d", len(data), most))
+		e = Failed(e, dispatch.CodeTooLarge, fmt.Sprintf("the answer has %d bytes, and mqtt.max_payload is %d", len(data), most))
 	default:
 		return data
 	}
@@ -363,22 +365,22 @@ func encodeEvent(e Event, most int) []byte {
 	return data
 }
 
-// failed is the error event that stands in for another.
-func failed(e Event, code dispatch.Code, message string) Event {
+// Failed is the error event that stands in for another.
+func Failed(e Event, code dispatch.Code, message string) Event {
 	return Event{ID: e.ID, Attempt: e.Attempt, Seq: e.Seq, User: e.User, Done: true, Error: &Error{Code: code, Message: message}}
 }
 
-// plainText is the answer to an ask.
-func plainText(l *dispatch.Last, most int) []byte {
+// PlainText is the answer to an ask.
+func PlainText(l *dispatch.Last, most int) []byte {
 	if l.Error != nil {
-		return plainError(l.Error)
+		return PlainError(l.Error)
 	}
 	if len(l.Choices) == 0 {
 		return nil
 	}
 	text := l.Choices[0].Text
 	if len(text) > most {
-		return plainError(&dispatch.Error{
+		return PlainError(&dispatch.Error{
 			Code:    dispatch.CodeTooLarge,
 			Message: fmt.Sprintf("the answer has %d bytes, and mqtt.max_payload is %d", len(text), most),
 		})
@@ -386,6 +388,7 @@ func plainText(l *dispatch.Last, most int) []byte {
 	return []byte(text)
 }
 
-func plainError(err *dispatch.Error) []byte {
+// PlainError is the answer to an ask that has none.
+func PlainError(err *dispatch.Error) []byte {
 	return []byte("error: " + string(err.Code) + ": " + err.Message)
 }

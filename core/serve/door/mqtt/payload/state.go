@@ -1,7 +1,6 @@
-package mqtt
+package payload
 
-// The structs of this file are the JSON forms of what edged publishes about itself. Whoever publishes them fills in what
-// applies; docs/mqtt.schema.json describes them.
+// The structs of this file are what edged publishes about itself. Whoever publishes them fills in what applies.
 
 // States of a node.
 const (
