@@ -360,3 +360,26 @@ func undisturbed(r *Request, tokens int) string {
 type durable struct{ *inbox.Memory }
 
 func (durable) Durable() bool { return true }
+
+// shelf is an Adapters that has any name.
+type shelf struct {
+	asked []string
+	held  int
+}
+
+func (s *shelf) Pin(_, name, sha string) (Adapter, error) {
+	s.asked = append(s.asked, name+"@"+sha)
+	s.held++
+	return &book{s, name}, nil
+}
+
+type book struct {
+	s    *shelf
+	name string
+}
+
+func (b *book) SHA256() string { return "sha-of-" + b.name }
+func (b *book) Use(_ context.Context, life BackendLife) (string, error) {
+	return fmt.Sprint(b.name, life.Life), nil
+}
+func (b *book) Release() { b.s.held-- }
