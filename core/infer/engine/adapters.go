@@ -25,7 +25,7 @@ type adapter struct {
 	// invocation calls it, see lora.Adapter; nil: it is always on.
 	invocation []int32
 	users      int  // jobs that name it, waiting or running
-	leaves     bool // to be freed when the last user is gone; unknown to new requests
+	unloading  bool // to be freed when the last user is gone; unknown to new requests
 }
 
 // free ends an adapter that nobody uses.
@@ -36,7 +36,7 @@ func (a *adapter) free(log *slog.Logger) {
 	}
 }
 
-// loadAdapter opens an adapter outside of the loop, which goes on meanwhile, and has the loop adopt it.
+// loadAdapter opens an adapter outside of the loop, which goes on meanwhile, and hands it to the loop.
 func (m *loaded) loadAdapter(ctx context.Context, req backend.AdapterRequest, log *slog.Logger) (backend.AdapterInfo, error) {
 	var info backend.AdapterInfo
 	sum := strings.ToLower(req.SHA256)
@@ -119,15 +119,15 @@ func adapterID(path, sum string) string {
 func (l *loop) acquire(j *job) error {
 	for _, u := range j.Req.Adapters {
 		a := l.adapters[u.ID]
-		if a == nil || a.leaves {
-			l.dismiss(j)
+		if a == nil || a.unloading {
+			l.releaseAdapters(j)
 			return fmt.Errorf("engine: %w: %q", protocol.ErrAdapterNotFound, u.ID)
 		}
 		a.users++
 		j.adapters = append(j.adapters, a)
 	}
-	if err := l.precede(j); err != nil {
-		l.dismiss(j)
+	if err := l.prependVirtual(j); err != nil {
+		l.releaseAdapters(j)
 		return err
 	}
 	l.activate(j)
@@ -135,10 +135,10 @@ func (l *loop) acquire(j *job) error {
 	return nil
 }
 
-// precede puts the virtual tokens of a job's soft prompts before its prompt: the ids -1, -2, … of all of them in order, which
+// prependVirtual puts the virtual tokens of a job's soft prompts before its prompt: the ids -1, -2, … of all of them in order, which
 // the model looks up in the job's adapters. From here on they are tokens of the prompt like others: they take positions and
 // pages, and the prefix cache finds them, by the content of the adapters.
-func (l *loop) precede(j *job) error {
+func (l *loop) prependVirtual(j *job) error {
 	n := 0
 	for i, a := range j.adapters {
 		if a.info.Virtual > 0 && j.Req.Adapters[i].Scale != 1 {
@@ -166,7 +166,7 @@ func (l *loop) precede(j *job) error {
 
 // release frees an adapter that is to leave and has no users.
 func (l *loop) release(a *adapter) {
-	if a.leaves && a.users == 0 {
+	if a.unloading && a.users == 0 {
 		delete(l.adapters, a.info.ID)
 		a.free(l.log)
 		l.log.Info("adapter freed", "adapter", a.info.ID)
@@ -179,17 +179,17 @@ func (l *loop) known(id string) (backend.AdapterInfo, bool) {
 	if a == nil {
 		return backend.AdapterInfo{}, false
 	}
-	a.leaves = false
+	a.unloading = false
 	return a.info, true
 }
 
 // unload marks an adapter to leave. The error is protocol.ErrAdapterNotFound.
 func (l *loop) unload(id string) error {
 	a := l.adapters[id]
-	if a == nil || a.leaves {
+	if a == nil || a.unloading {
 		return fmt.Errorf("engine: %w: %q", protocol.ErrAdapterNotFound, id)
 	}
-	a.leaves = true
+	a.unloading = true
 	l.release(a)
 	return nil
 }

@@ -1,13 +1,13 @@
 package engine
 
 import (
-	"cmp"
 	"slices"
 
 	"edged/core/infer/engine/compute"
 )
 
-// batch is the work of one turn.
+// batch is the work of one turn: rows for the forward pass, first one for each sequence that decodes, each followed by its drafted
+// tokens, then chunks of prompts, then proofs of adapters; and the rows whose logits are wanted. All of it is scratch of the next turn.
 type batch struct {
 	rows     []compute.Row
 	wants    []want
@@ -26,7 +26,8 @@ type want struct {
 	peaks  []float32 // of logits; nil: the model does not look for them
 }
 
-// unit is a sequence that has tokens to compute: that of a branch, or the root of a job, whose branch is nil.
+// unit is a sequence that has tokens to compute: that of a branch, or that of a job's prompt before its branches fork it (the root), whose
+// branch is nil.
 type unit struct {
 	job      *job
 	b        *branch
@@ -45,9 +46,9 @@ func (b *batch) jobs() []*job {
 	return out
 }
 
-// form makes the next batch: every running branch contributes its next token, prompts share the rows that are left, clients in
-// turns (see byTurns), and scoring last. False: there is nothing to compute.
-func (l *loop) form() bool {
+// formBatch makes the next batch: every running branch contributes its next token, prompts share the rows that are left, clients in
+// turns (see byTurns), and lists that are scored come last. False: there is nothing to compute.
+func (l *loop) formBatch() bool {
 	b := &l.batch
 	for _, u := range b.units {
 		if u.b != nil {
@@ -61,7 +62,7 @@ func (l *loop) form() bool {
 	b.decoding, b.prefill = 0, 0
 	l.rescale()
 	l.reuse()
-	l.each(func(u unit) {
+	l.pending(func(u unit) {
 		if u.b != nil && u.to-u.from == 1 && !u.job.prompt.Waits {
 			b.units = append(b.units, u)
 		}
@@ -81,7 +82,7 @@ func (l *loop) form() bool {
 	// Beside a chunk of a prompt nobody guesses: such a turn is long enough for those who wait for their next token.
 	left := 0
 	if l.prompts() {
-		left = l.pace.Chunk(n, max(l.size.Batch-n-l.expected(), 0))
+		left = l.pace.Chunk(n, max(l.size.Batch-n-l.prover.expected(), 0))
 	}
 	l.speculate(b.units, left == 0)
 	for _, u := range b.units {
@@ -93,7 +94,7 @@ func (l *loop) form() bool {
 	// Lists that are scored come last: each of their rows wants logits, and a prompt's last one must find some left.
 	for _, scoring := range [2]bool{false, true} {
 		b.prompts = b.prompts[:0]
-		l.each(func(u unit) {
+		l.pending(func(u unit) {
 			if left > 0 && !u.job.prompt.Waits && u.job.scoring == scoring && (u.b == nil || u.to-u.from > 1) {
 				b.prompts = append(b.prompts, u)
 			}
@@ -112,42 +113,8 @@ func (l *loop) form() bool {
 		}
 	}
 	clear(b.prompts) // no finished sequence is kept alive by scratch
-	l.addProofs()
+	l.prover.addTo(b)
 	return len(b.rows) > 0
-}
-
-// byTurns puts prompts into the order in which they get rows: the client first whose prompts were read longest ago, of one client
-// the highest priority, then by precedence. So a long prompt of one client does not keep a short one of another waiting to its end,
-// and since a turn's rows go to one of them as far as it takes them, what prompts have in common is computed once: the next
-// client finds the pages of this turn.
-func (l *loop) byTurns(prompts []unit) {
-	if len(prompts) < 2 {
-		return
-	}
-	read := func(u unit) uint64 {
-		last := uint64(0)
-		for _, j := range l.running {
-			if j.Req.Client == u.job.Req.Client {
-				last = max(last, j.read)
-			}
-		}
-		return last
-	}
-	slices.SortStableFunc(prompts, func(a, b unit) int {
-		if a.job.Req.Client != b.job.Req.Client {
-			if c := cmp.Compare(read(a), read(b)); c != 0 {
-				return c
-			}
-		}
-		return cmp.Compare(b.job.Req.Priority, a.job.Req.Priority)
-	})
-}
-
-// prompts reports whether anything but next tokens is to be computed.
-func (l *loop) prompts() bool {
-	some := false
-	l.each(func(u unit) { some = some || !u.job.prompt.Waits && (u.b == nil || u.to-u.from > 1) })
-	return some
 }
 
 // add appends up to n rows of u, fewer where the rows of logits run out or a checkpoint is due, and returns how many.

@@ -77,16 +77,3 @@ func (e *Engine) EmbedTexts(ctx context.Context, req backend.EmbedRequest) ([][]
 	}
 	return e.Embed(ctx, req.Lists)
 }
-
-// embed ends the embeddings whose tokens are computed.
-func (l *loop) embed() {
-	for _, j := range l.running {
-		if j.sum == nil {
-			continue
-		}
-		if b := j.branches[0]; b.seq != nil && b.seq.Len() == len(j.Req.PromptIDs) {
-			b.Finish = backend.FinishStop
-			b.drop()
-		}
-	}
-}

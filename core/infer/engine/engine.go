@@ -4,7 +4,7 @@
 // One loop owns all mutable state. Requests, cancels and adapters reach it by channel and take effect between two turns. In
 // each turn it forms one batch: every running branch contributes its next token, prompts contribute chunks up to what fits
 // into a turn (continuous batching, chunked prefill). Since a row's bits depend on its own inputs only, and a step's random
-// number on (seed, choice, step) only, a request gives the same ids alone, in a batch, and after it was set aside.
+// number on (seed, choice, step) only, a request gives the same ids alone, in a batch, and after it was preempted.
 //
 // It must not know MQTT, the daemon, chat templates or how a kernel works. An Engine may be used concurrently.
 //
@@ -39,7 +39,7 @@
 // same tokens under the same adapters (by content, order and scale) takes them over instead of computing them;
 // Usage.CachedTokens says how many of its prompt. At least the last token of a prompt is computed, since its logits are
 // wanted, and with Logprobs every token whose logits tell one. Answers do not depend on it. Kept pages are the pool's: they
-// go, least recently used first, as soon as a batch needs them, before any request is set aside. Score and Bench neither
+// go, least recently used first, as soon as a batch needs them, before any request is preempted. Score and Bench neither
 // find nor leave anything. LoadRequest.NoPrefixCache switches it off.
 //
 // # Encoder-decoders
@@ -58,16 +58,15 @@
 //
 // Calls run down this list:
 //
-//	serve                                           the plugin's process
-//	load                                            a model that is opened and its loop
-//	rank, embed, bench, engine                      the calls of the protocol
-//	loop                                            the one goroutine that owns all state, turn by turn
-//	batch, step                                     what a turn computes, and what becomes of its logits
-//	adapters, proof, activate                       adapters: loading, proving, switching on
-//	speculate, schedule, share                      guesses; who runs, who waits, who is preempted; whose turn it is
-//	reuse, scaling                                  the prefix cache, RoPE's scaling
-//	leave, request                                  a request: its end, its branches
-//	mailbox, features, machine
+//	serve                                  the plugin's process
+//	load                                   a model that is opened, and its loop
+//	rank, embed, bench, engine             the calls of the protocol
+//	loop                                   the one goroutine that owns all state, turn by turn
+//	step, batch, speculate                 what a turn computes, and what becomes of its logits
+//	schedule, adapters, proof              who is admitted and preempted; adapters: loading and proving
+//	reuse, scaling, activate               the prefix cache, RoPE's scaling, adapters that a text switches on
+//	end, scheduler, request                a request's end, whose turn it is, a request with its branches
+//	mailbox, features, memory
 //
 // Packages below it: answer (what a request may be answered with, and its text so far), compute (the network as the engine sees
 // it), encode (whole texts, pooling and heads), loader (opening a model: its memory, tiles, threads), pace (how long turns take), prefix

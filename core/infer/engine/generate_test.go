@@ -1036,7 +1036,7 @@ func TestTurnAllocatesNothing(t *testing.T) {
 	}
 	turn := func() {
 		l.admit()
-		if !l.form() {
+		if !l.formBatch() {
 			t.Fatal("nothing to do")
 		}
 		l.turn()

@@ -28,8 +28,11 @@ type sizes struct {
 	lookup  bool // next tokens are guessed from what was said before
 }
 
-// loop is the one owner of sequences, batches, adapters and the sampler. Everybody else sends it functions, which run
-// between two turns.
+// loop is the one owner of sequences, batches, adapters and the sampler. Its goroutine repeats turns: it runs what was sent to it,
+// admits waiting jobs, forms a batch, has the model compute it and draws tokens from the logits. Everybody else sends it functions,
+// which run between two turns; counters are published for those who only read. Who runs is decided by the scheduler, which guesses
+// become rows by the speculator, what is found and kept of earlier requests by the cache, and how many rows of a prompt a turn takes by
+// pace: these know nothing of the loop.
 type loop struct {
 	model    compute.Model
 	size     sizes
@@ -39,13 +42,10 @@ type loop struct {
 	done     chan struct{} // closed: nothing runs any more
 
 	// All of the rest belongs to the goroutine of run.
-	waiting     []*job // by precedence
-	running     []*job // by precedence
-	arrivals    uint64
+	scheduler
 	preemptions int // of requests so far
 	adapters    map[string]*adapter
-	proofs      []*proof // of adapters that are to come in
-	crowded     bool     // proofs wait for a turn, since pages were short
+	prover      prover
 	drawer      answer.Drawer
 	logits      []float32 // (size.logits, size.rows)
 	peaks       []float32 // (size.logits, size.peaks)
@@ -57,8 +57,7 @@ type loop struct {
 	cache       *prefix.Cache
 	count       backend.Stats // counters; the rest of it is filled in by publish
 
-	stalled bool                     // all that runs waits for the disk
-	debts   map[string]time.Duration // of clients whose grammars kept the others waiting, see spend
+	stalled bool // all that runs waits for the disk
 
 	mu       sync.Mutex // guards snapshot
 	snapshot backend.Stats
@@ -68,13 +67,15 @@ type loop struct {
 func newLoop(m compute.Model, size sizes, logits []float32, log *slog.Logger) *loop {
 	l := &loop{
 		model: m, size: size, log: log, logits: logits,
-		commands: make(chan func(), 64),
-		quit:     make(chan struct{}),
-		done:     make(chan struct{}),
-		adapters: map[string]*adapter{},
-		peaks:    make([]float32, size.Logits*size.Peaks),
-		drafts:   speculate.Speculator{Lookup: size.lookup},
+		scheduler: scheduler{clients: size.Sequences},
+		commands:  make(chan func(), 64),
+		quit:      make(chan struct{}),
+		done:      make(chan struct{}),
+		adapters:  map[string]*adapter{},
+		peaks:     make([]float32, size.Logits*size.Peaks),
+		drafts:    speculate.Speculator{Lookup: size.lookup},
 	}
+	l.prover = prover{limit: size.Batch, accept: func(a *adapter) { l.adapters[a.info.ID] = a }}
 	l.cache = prefix.New(m, size.Sizes, size.forgets, l.alive, log)
 	l.publish()
 	return l
@@ -114,7 +115,7 @@ func (l *loop) follow(ctx context.Context, j *job, emit func(backend.Event) erro
 		case <-l.done:
 			ended = true
 		}
-		events, closed, err := j.out.take()
+		events, closed, err := j.out.drain()
 		for _, ev := range events {
 			if cause != nil {
 				break
@@ -147,7 +148,7 @@ func (l *loop) run() {
 	defer close(l.done)
 	for l.receive() {
 		l.admit()
-		if l.form() {
+		if l.formBatch() {
 			l.turn()
 		} else {
 			l.stalled = l.cache.Reading()
@@ -161,11 +162,11 @@ func (l *loop) run() {
 		}
 	}
 	for _, j := range slices.Concat(l.running, l.waiting) {
-		l.leave(j)
+		l.remove(j)
 		j.out.close(errClosed)
 	}
-	for _, p := range slices.Clone(l.proofs) {
-		l.end(p, errClosed)
+	for _, p := range slices.Clone(l.prover.proofs) {
+		l.prover.end(p, errClosed)
 	}
 	l.cache.Close()
 	for _, a := range l.adapters {
@@ -176,7 +177,7 @@ func (l *loop) run() {
 // receive runs what was sent, and waits for it while there is nothing to compute. False: the loop is to end.
 func (l *loop) receive() bool {
 	for {
-		if l.stalled || len(l.running) == 0 && len(l.waiting) == 0 && len(l.proofs) == 0 {
+		if l.stalled || len(l.running) == 0 && len(l.waiting) == 0 && len(l.prover.proofs) == 0 {
 			l.publish()
 			select {
 			case f := <-l.commands:
@@ -226,14 +227,14 @@ func (l *loop) submit(j *job) {
 
 // cancel ends a job. One that has ended already is left alone.
 func (l *loop) cancel(j *job, err error) {
-	l.leave(j)
+	l.remove(j)
 	j.out.close(err)
 }
 
 // complete ends a job with its last event.
 func (l *loop) complete(j *job) {
 	l.cache.Pin(&j.prompt, j.Req.ID, func() compute.Seq { return l.sequence(j, len(j.Req.PromptIDs)) })
-	l.leave(j)
+	l.remove(j)
 	j.out.put(j.last())
 	j.out.close(nil)
 }
@@ -246,28 +247,28 @@ func (l *loop) turn() {
 	switch {
 	case errors.Is(err, transformer.ErrNoPages):
 		l.stalled = l.cache.Reading() // what is read into becomes free soon
-		if !l.stalled && !l.leaveOut() {
-			l.makeRoom()
+		if !l.stalled && !l.prover.putOff(len(l.running) == 0) {
+			l.preemptYoungest()
 		}
 		return
 	case err != nil:
-		l.judge(err)
+		l.prover.conclude(err)
 		err = fmt.Errorf("engine: %w", err)
 		for _, j := range l.batch.jobs() {
 			l.fail(j, err)
 		}
 		return
 	}
-	l.keep()
+	l.cacheTurn()
 	for _, j := range l.running {
 		l.progress(j)
 		l.fork(j)
 	}
 	for _, w := range l.batch.wants {
-		l.take(w)
+		l.sampleRow(w)
 	}
 	l.verifyDrafts()
-	l.embed()
+	l.finishEmbeddings()
 	for i := 0; i < len(l.running); {
 		if j := l.running[i]; j.done() {
 			l.complete(j) // takes it out of running
@@ -276,14 +277,14 @@ func (l *loop) turn() {
 		}
 	}
 	took := time.Since(began)
-	if l.proving() == 0 {
+	if l.prover.rows() == 0 {
 		l.pace.Observe(len(l.batch.rows)-l.batch.prefill, l.batch.prefill, took)
 		l.governor.Observe(len(l.batch.rows)-l.batch.prefill, l.batch.prefill, took, time.Now())
 	}
 	if len(l.debts) > 0 {
-		l.repay(took)
+		l.repay(l.batch.units, took)
 	}
-	l.judge(nil)
+	l.prover.conclude(nil)
 	l.count.Steps++
 	l.count.PromptTokens += uint64(l.batch.prefill)
 	l.count.DecodedTokens += uint64(l.batch.decoding)
@@ -309,7 +310,7 @@ func (l *loop) progress(j *job) {
 			n = max(n, min(b.seq.Len(), prompt))
 		}
 	}
-	if n > j.reported { // less, when it was set aside
+	if n > j.reported { // less, when it was preempted
 		j.reported = n
 		j.out.put(backend.Event{Prefill: &backend.Prefill{Done: n, Of: prompt}})
 	}
@@ -338,6 +339,3 @@ func (l *loop) stats() backend.Stats {
 	defer l.mu.Unlock()
 	return l.snapshot
 }
-
-// pages is the number of pages that so many tokens of one sequence take.
-func (l *loop) pages(tokens int) int { return (tokens + l.size.Page - 1) / l.size.Page }

@@ -56,8 +56,8 @@ func (m *mailbox) close(err error) {
 	m.signal()
 }
 
-// take empties the box.
-func (m *mailbox) take() (events []backend.Event, closed bool, err error) {
+// drain empties the box.
+func (m *mailbox) drain() (events []backend.Event, closed bool, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	events, m.events = m.events, nil

@@ -9,9 +9,8 @@ import (
 	"edged/core/protocol"
 )
 
-// proof is a token that a new adapter computes before any request may use it: tensors that are numbers, each for itself, can
-// still multiply to what is none. Its rows go along with the next batch, so that who decodes meanwhile waits for a row more
-// and not for a pass of its own.
+// proof is a token that a new adapter computes before any request may use it: tensors of which each holds finite numbers can still
+// multiply to what is none. Its rows are appended to the next batch, which costs running requests less than a forward pass of its own.
 type proof struct {
 	a      *adapter
 	tokens []int32
@@ -20,6 +19,14 @@ type proof struct {
 	logits []float32
 	rows   int        // in this turn's batch
 	done   chan error // takes one
+}
+
+// prover has adapters compute their proofs, and decides when these are part of a batch. What it accepts it hands to accept.
+type prover struct {
+	proofs   []*proof // that are not computed yet
+	deferred bool     // they are kept out of the next batch, since pages were short
+	limit    int      // rows of a batch
+	accept   func(a *adapter)
 }
 
 // proofVirtual is how many virtual tokens of a soft prompt are computed: all of them were found to be numbers.
@@ -35,7 +42,7 @@ func (l *loop) proved(ctx context.Context, a *adapter) error {
 	// Once the loop has it, only the loop gives it back.
 	if err := l.do(context.WithoutCancel(ctx), func() {
 		p.seq, p.bound = l.model.NewSeq(), l.model.Bind([]compute.Use{{Adapter: a.bound, Scale: 1}})
-		l.proofs = append(l.proofs, p)
+		l.prover.proofs = append(l.prover.proofs, p)
 	}); err != nil {
 		return err
 	}
@@ -46,7 +53,7 @@ func (l *loop) proved(ctx context.Context, a *adapter) error {
 	case <-l.done:
 	}
 	// It may have come to its end meanwhile, and the adapter in; then it is left there.
-	_ = l.do(context.WithoutCancel(ctx), func() { l.end(p, ctx.Err()) })
+	_ = l.do(context.WithoutCancel(ctx), func() { l.prover.end(p, ctx.Err()) })
 	select {
 	case err := <-p.done:
 		return err
@@ -55,26 +62,25 @@ func (l *loop) proved(ctx context.Context, a *adapter) error {
 	}
 }
 
-// end takes a proof out of the loop, and where it succeeded its adapter in. Later calls do nothing.
-func (l *loop) end(p *proof, err error) {
+// end ends a proof, and accepts its adapter where it succeeded. Later calls do nothing.
+func (v *prover) end(p *proof, err error) {
 	if p.seq == nil {
 		return
 	}
-	l.proofs = slices.DeleteFunc(l.proofs, func(other *proof) bool { return other == p })
+	v.proofs = slices.DeleteFunc(v.proofs, func(other *proof) bool { return other == p })
 	p.seq.Free()
 	p.seq = nil
 	if err == nil {
-		l.adapters[p.a.info.ID] = p.a
+		v.accept(p.a)
 	}
 	p.done <- err
 }
 
-// addProofs appends the rows of proofs to the batch, where there is room for them.
-func (l *loop) addProofs() {
-	b := &l.batch
-	for _, p := range l.proofs {
+// addTo appends the rows of proofs to the batch, where there is room for them.
+func (v *prover) addTo(b *batch) {
+	for _, p := range v.proofs {
 		p.rows = 0
-		if l.crowded || len(b.rows)+len(p.tokens) > l.size.Batch {
+		if v.deferred || len(b.rows)+len(p.tokens) > v.limit {
 			continue
 		}
 		p.rows = len(p.tokens)
@@ -86,50 +92,51 @@ func (l *loop) addProofs() {
 			b.rows = append(b.rows, r)
 		}
 	}
-	l.crowded = false
+	v.deferred = false
 }
 
 // expected is how many rows the first of the proofs wants, so that prompts leave them free.
-func (l *loop) expected() int {
-	if len(l.proofs) == 0 {
+func (v *prover) expected() int {
+	if len(v.proofs) == 0 {
 		return 0
 	}
-	return len(l.proofs[0].tokens)
+	return len(v.proofs[0].tokens)
 }
 
-// proving is the number of rows of proofs in the batch.
-func (l *loop) proving() int {
+// rows is the number of rows of proofs in the batch.
+func (v *prover) rows() int {
 	n := 0
-	for _, p := range l.proofs {
+	for _, p := range v.proofs {
 		n += p.rows
 	}
 	return n
 }
 
-// leaveOut keeps proofs out of the next batch, since pages are short. False: there were none in the batch, or nothing else.
-func (l *loop) leaveOut() bool {
-	if l.proving() == 0 {
+// putOff keeps proofs out of the next batch, since pages were short for this one; where they were alone in it, they fail. It reports
+// whether any were in it.
+func (v *prover) putOff(alone bool) bool {
+	if v.rows() == 0 {
 		return false
 	}
-	if len(l.running) > 0 {
-		l.crowded = true
+	if !alone {
+		v.deferred = true
 		return true
 	}
-	for _, p := range slices.Clone(l.proofs) {
-		l.end(p, fmt.Errorf("%w: no free KV page for the token that proves it", protocol.ErrNoMemory))
+	for _, p := range slices.Clone(v.proofs) {
+		v.end(p, fmt.Errorf("%w: no free KV page for the token that proves it", protocol.ErrNoMemory))
 	}
 	return true
 }
 
-// judge ends the proofs that were in the batch.
-func (l *loop) judge(err error) {
-	for _, p := range slices.Clone(l.proofs) {
+// conclude ends the proofs that were in the batch; err is that of its forward pass.
+func (v *prover) conclude(err error) {
+	for _, p := range slices.Clone(v.proofs) {
 		switch {
 		case p.rows == 0:
 		case err != nil:
-			l.end(p, fmt.Errorf("%w: %w", protocol.ErrModel, err))
+			v.end(p, fmt.Errorf("%w: %w", protocol.ErrModel, err))
 		default:
-			l.end(p, finite(p.logits))
+			v.end(p, finite(p.logits))
 		}
 	}
 }

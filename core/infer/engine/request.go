@@ -17,8 +17,10 @@ import (
 	"edged/core/protocol/backend"
 )
 
-// job is one request: a generation with one or more branches, a list to be scored, or one whose hidden states are wanted. What
-// stands above the line is fixed when it is made; the loop owns the rest.
+// job is one request: a generation with one or more branches, a list to be scored, or one whose hidden states are wanted. It waits in the
+// scheduler, runs, may be preempted and wait again, and ends with its last event or an error in its mailbox. Several branches share
+// the prompt: the root computes it without its last token, and they fork it. What stands above the line is fixed when it is made; the
+// loop owns the rest.
 type job struct {
 	*answer.Answers
 	scoring bool
@@ -161,6 +163,17 @@ func (j *job) alive() int {
 	n := 0
 	for _, b := range j.branches {
 		if b.live() {
+			n++
+		}
+	}
+	return n
+}
+
+// sequences is the number of unfinished branches that have a sequence.
+func (j *job) sequences() int {
+	n := 0
+	for _, b := range j.branches {
+		if b.seq != nil && b.live() {
 			n++
 		}
 	}

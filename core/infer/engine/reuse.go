@@ -30,8 +30,8 @@ func (l *loop) reuse() {
 	}
 }
 
-// keep takes what the batch's sequences have computed into the cache: states, full pages, and on disk what is worth it.
-func (l *loop) keep() {
+// cacheTurn takes what the batch's sequences have computed into the cache: states, full pages, and on disk what is worth it.
+func (l *loop) cacheTurn() {
 	for i := range l.batch.units {
 		u := &l.batch.units[i]
 		l.cache.Checkpoint(&u.job.prompt, u.seq)
@@ -74,8 +74,8 @@ func (l *loop) reserve() {
 	}
 }
 
-// spoil ends a job whose logits are no numbers. Should a cached page be the cause, it must not spoil later requests too.
-func (l *loop) spoil(j *job, err error) {
+// failBadLogits ends a job whose logits are no numbers. Should a cached page be the cause, later requests must not find it.
+func (l *loop) failBadLogits(j *job, err error) {
 	l.fail(j, answer.BadLogits(err))
 	l.cache.Clear()
 }

@@ -2,12 +2,12 @@ package engine
 
 import "edged/core/infer/engine/compute"
 
-// Some models turn all positions of a sequence in another way once it is longer than a border (longrope, dynamic scaling): what was
-// computed before is of no use then. It is decided so, with the prefix cache and without: a prompt that is longer than the border is
-// turned by its own length from the first position on, to the end of its answer; an answer that grows beyond the border is computed
-// anew once, turned for the whole context. Pages of one way of turning are never taken for those of another.
+// Some models scale RoPE for all positions of a sequence once it is longer than the context of their training (longrope, dynamic
+// scaling): keys that were computed before are of no use then. The rule is the same with the prefix cache and without: a prompt that is
+// longer than that border is scaled by its own length from the first position on, to the end of its answer; an answer that grows beyond
+// the border is computed anew once, scaled for the whole context. Pages of one scaling are never taken for those of another.
 
-// stretch is how a sequence of n tokens of a job is turned.
+// scaling is that of RoPE for a sequence of n tokens of a job; 0: none.
 func (l *loop) scaling(j *job, n int) int {
 	if j.prompt.Scaling != 0 || l.model.Stretch(n) == 0 {
 		return j.prompt.Scaling
@@ -22,7 +22,7 @@ func (l *loop) sequence(j *job, n int) compute.Seq {
 	return s
 }
 
-// rescale gives up what branches have computed that are about to cross the border.
+// rescale truncates the sequences of branches that are about to grow beyond the border, to be computed anew.
 func (l *loop) rescale() {
 	if l.model.Stretch(l.size.Context) == 0 {
 		return

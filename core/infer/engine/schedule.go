@@ -10,46 +10,66 @@ import (
 
 // Who runs. A job waits until its pages and its branches fit beside those that run; the next in the queue (see first) is never
 // overtaken by a smaller one behind it, so that none waits for ever. When pages run out all the same, because answers
-// grow, the youngest job is set aside: its pages are freed and it queues again, in its old place, with what it has
+// grow, the youngest job is preempted: its pages are freed and it queues again, in its old place, with what it has
 // generated.
 
-// enqueue puts a job into the queue, by precedence.
-func (l *loop) enqueue(j *job) {
-	at, _ := slices.BinarySearchFunc(l.waiting, j, precedence)
-	l.waiting = slices.Insert(l.waiting, at, j)
-}
-
-func precedence(a, b *job) int {
-	switch {
-	case a.before(b):
-		return -1
-	case b.before(a):
-		return 1
-	}
-	return 0
-}
-
-// admit starts waiting jobs as long as there is room, and branches that were set aside alone.
+// admit starts waiting jobs as long as there is room, and branches that were preempted alone.
 func (l *loop) admit() {
 	for _, j := range l.running {
 		l.restart(j)
 	}
 	for len(l.waiting) > 0 {
-		next := l.first()
-		j := l.waiting[next]
-		if len(l.running) > 0 && !l.fits(j) && !l.giveWay(j) {
+		j := l.waiting[l.first()]
+		if len(l.running) > 0 && !l.fits(j) && !l.preemptFor(j) {
 			return
 		}
-		next = slices.Index(l.waiting, j) // others may have been set aside
-		l.waiting = slices.Delete(l.waiting, next, next+1)
-		at, _ := slices.BinarySearchFunc(l.running, j, precedence)
-		l.running = slices.Insert(l.running, at, j)
+		l.scheduler.start(j)
 		if j.Times.Started.IsZero() {
 			j.Times.Started = time.Now()
 		}
-		l.start(j)
+		l.begin(j)
 		l.cache.Recall(&j.prompt)
 	}
+}
+
+// preemptFor makes room for a newcomer's pages, and reports whether there is room now: of the client that runs the most branches the
+// youngest job is preempted, or where it has one, the last branch of that. One that would be left with fewer than the newcomer keeps
+// what it has.
+func (l *loop) preemptFor(j *job) bool {
+	if !l.newcomer(j) {
+		return false
+	}
+	for !l.fits(j) {
+		if !l.preemptOne(j) {
+			return false
+		}
+	}
+	return true
+}
+
+// preemptOne preempts a job or a branch for a newcomer; false: there is none that should be.
+func (l *loop) preemptOne(newcomer *job) bool {
+	most, runs := l.victim(newcomer)
+	if most == nil {
+		return false
+	}
+	if runs > most.alive() {
+		l.preempt(most)
+		return true
+	}
+	if !most.forked {
+		return false
+	}
+	for _, b := range slices.Backward(most.branches) {
+		if b.seq != nil && b.live() && most.alive() > 1 {
+			if most.sequences() == 1 {
+				return false
+			}
+			b.drop()
+			return true
+		}
+	}
+	return false
 }
 
 // fits reports whether a waiting job has room beside those that run: branches, pages for its history and one more token
@@ -84,13 +104,13 @@ func (l *loop) pagesOf(j *job) int {
 // promised is the number of pages that running jobs still take for tokens that they have already.
 func (l *loop) promised() int {
 	n := 0
-	l.each(func(u unit) { n += max(0, l.pages(u.to)-u.seq.Pages()) })
+	l.pending(func(u unit) { n += max(0, l.pages(u.to)-u.seq.Pages()) })
 	return n
 }
 
-// start gives an admitted job its sequences: several branches fork the prompt once it is computed.
-func (l *loop) start(j *job) {
-	clear(j.sum) // it may have been set aside
+// begin gives an admitted job its sequences: several branches fork the prompt once it is computed.
+func (l *loop) begin(j *job) {
+	clear(j.sum) // it may have been preempted
 	l.cache.Start(&j.prompt)
 	if j.alive() > 1 && len(j.Req.PromptIDs) > 1 {
 		j.root = l.sequence(j, len(j.Req.PromptIDs))
@@ -120,8 +140,8 @@ func (l *loop) fork(j *job) {
 	root.Free()
 }
 
-// makeRoom sets the youngest job aside; where there is only one, its last branch; where that is the only one, it fails.
-func (l *loop) makeRoom() {
+// preemptYoungest preempts the youngest job; where there is only one, its last branch; where that is the only one, it fails.
+func (l *loop) preemptYoungest() {
 	if n := len(l.running); n > 1 {
 		l.preempt(l.running[n-1])
 		return
@@ -143,7 +163,7 @@ func (l *loop) makeRoom() {
 
 // preempt takes a running job's pages and puts it into the queue again.
 func (l *loop) preempt(j *job) {
-	l.running = slices.DeleteFunc(l.running, func(o *job) bool { return o == j })
+	l.scheduler.remove(j)
 	j.drop()
 	l.enqueue(j)
 	l.preemptions++
@@ -153,17 +173,12 @@ func (l *loop) preempt(j *job) {
 	}
 }
 
-// restart gives a branch that was set aside alone its sequence again, once there is room for all of it.
+// restart gives a branch that was preempted alone its sequence again, once there is room for all of it.
 func (l *loop) restart(j *job) {
 	if !j.forked {
 		return
 	}
-	active := 0
-	for _, b := range j.branches {
-		if b.seq != nil && b.live() {
-			active++
-		}
-	}
+	active := j.sequences()
 	for _, b := range j.branches {
 		if b.seq != nil || !b.live() {
 			continue
@@ -182,11 +197,5 @@ func (l *loop) restart(j *job) {
 	}
 }
 
-// alive is the number of branches that run.
-func (l *loop) alive() int {
-	n := 0
-	for _, j := range l.running {
-		n += j.alive()
-	}
-	return n
-}
+// pages is the number of pages that so many tokens of one sequence take.
+func (l *loop) pages(tokens int) int { return (tokens + l.size.Page - 1) / l.size.Page }

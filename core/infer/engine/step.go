@@ -7,10 +7,11 @@ import (
 
 	"edged/core/infer/sample"
 	"edged/core/protocol"
+	"edged/core/protocol/backend"
 )
 
-// take draws the token that follows w.pos, or looks its log-probability up where it is known.
-func (l *loop) take(w want) {
+// sampleRow draws the token that follows w.pos, or looks its log-probability up where it is known.
+func (l *loop) sampleRow(w want) {
 	b, j := w.b, w.b.job
 	switch {
 	case !b.live() || b.seq == nil:
@@ -23,7 +24,7 @@ func (l *loop) take(w want) {
 	index := w.pos + 1 - len(j.Req.PromptIDs)
 	norm, err := b.Norm(w.logits)
 	if err != nil {
-		l.spoil(j, err)
+		l.failBadLogits(j, err)
 		return
 	}
 	if index < len(b.IDs) { // known
@@ -39,7 +40,7 @@ func (l *loop) take(w want) {
 	constrained := b.Constrained()
 	if constrained {
 		began := time.Now()
-		defer func() { l.spend(j.Req.Client, time.Since(began)) }()
+		defer func() { l.charge(j.Req.Client, time.Since(began)) }()
 	}
 	id, err := l.drawer.Draw(b.Choice, w.logits, w.peaks, index)
 	switch {
@@ -47,7 +48,7 @@ func (l *loop) take(w want) {
 		l.fail(j, fmt.Errorf("engine: %w: logit_bias: it leaves no token that the grammar allows", protocol.ErrInvalid))
 		return
 	case errors.Is(err, sample.ErrLogits):
-		l.spoil(j, err)
+		l.failBadLogits(j, err)
 		return
 	case err != nil:
 		l.fail(j, err)
@@ -72,5 +73,18 @@ func (l *loop) take(w want) {
 	}
 	if !b.live() {
 		l.retire(b, w.pos+1)
+	}
+}
+
+// finishEmbeddings ends the embeddings whose tokens are computed.
+func (l *loop) finishEmbeddings() {
+	for _, j := range l.running {
+		if j.sum == nil {
+			continue
+		}
+		if b := j.branches[0]; b.seq != nil && b.seq.Len() == len(j.Req.PromptIDs) {
+			b.Finish = backend.FinishStop
+			b.drop()
+		}
 	}
 }
