@@ -27,6 +27,7 @@ type Options struct {
 	Base     string        // what the node's topics begin with; "": edged
 	Node     string        // its name, or "@" and the name of a group of nodes
 	Client   string        // CLIENT in topics; "": a random one
+	Repeat   time.Duration // a request of a group is published again when nothing was heard of it for so long; 0: 5 s
 }
 
 // Request is what is asked. The zero value of every field but Messages and Prompt leaves the choice to the node.
@@ -108,6 +109,9 @@ type Client struct {
 func Dial(ctx context.Context, o Options) (*Client, error) {
 	if o.Client == "" {
 		o.Client = "ask-" + random()
+	}
+	if o.Repeat <= 0 {
+		o.Repeat = 5 * time.Second
 	}
 	c := &Client{
 		o: o, topics: mqtt.Topics{Base: o.Base, Node: o.Node}, lost: make(chan struct{}), known: make(chan struct{}),
@@ -326,9 +330,19 @@ func (c *Client) Ask(ctx context.Context, r Request, f Follow) (Answer, error) {
 		return Answer{}, err
 	}
 	t := tracker{id: r.ID, follow: f}
+	// A group may lose what none of its nodes has accepted yet, and a repeat of the same bytes is the same request (docs/fleet.md).
+	var again <-chan time.Time
+	if c.group() {
+		repeat := time.NewTicker(c.o.Repeat)
+		defer repeat.Stop()
+		again = repeat.C
+	}
 	for {
 		select {
+		case <-again:
+			c.link.Publish(link.Message{Topic: c.topics.Request(c.o.Client), QoS: 1, Payload: payload})
 		case p := <-events:
+			again = nil
 			if done, err := t.take(p); done || err != nil {
 				return t.answer, err
 			}

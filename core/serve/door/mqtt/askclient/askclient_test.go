@@ -163,6 +163,45 @@ func TestAskGroup(t *testing.T) {
 	}
 }
 
+// TestAskGroupAgain: a group may lose what none of its nodes has accepted; the client asks again, with the same bytes.
+func TestAskGroupAgain(t *testing.T) {
+	b, err := broker.Start(t.Context(), broker.Options{Listen: "127.0.0.1:0", Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = b.Close() })
+	c := config.Default().MQTT
+	asked := make(chan string, 8)
+	settings := link.From(&c, b.Addr())
+	member, err := settings.Dial(t.Context(), link.Dialling{ID: "member", Clean: true, OnLost: func(error) {}, OnMessage: func(m *link.Received) {
+		m.Ack()
+		asked <- string(m.Payload)
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(member.Close)
+	if err := member.Subscribe(t.Context(), map[string]byte{"edged/@house/request/+": 1}); err != nil {
+		t.Fatal(err)
+	}
+	<-member.Publish(link.Message{Topic: "edged/@house/members/pi", QoS: 1, Retained: true, Payload: []byte("{}")}).Done()
+	client, err := askclient.Dial(t.Context(), askclient.Options{Settings: settings, Node: "@house", Client: "k", Repeat: 20 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(client.Close)
+	go func() {
+		if first, second := <-asked, <-asked; first != second {
+			t.Errorf("%s, and then %s", first, second)
+		}
+		member.Publish(link.Message{Topic: "edged/@house/response/k/r", QoS: 1, Payload: []byte(`{"id":"r","done":true,"text":"yes"}`)})
+	}()
+	answer, err := client.Ask(t.Context(), askclient.Request{ID: "r", Prompt: "hi"}, askclient.Follow{})
+	if err != nil || answer.Text == nil || *answer.Text != "yes" {
+		t.Errorf("%+v, %v", answer, err)
+	}
+}
+
 func TestAskErrors(t *testing.T) {
 	client := start(t, &node{script: func(req *dispatch.Request, sink dispatch.Sink, _ <-chan struct{}) error {
 		if req.Prompt == "conflict" {
