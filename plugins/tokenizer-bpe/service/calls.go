@@ -11,8 +11,8 @@ import (
 	"edged/core/infer/grammar"
 )
 
-// callGrammar is the grammar of an answer that is nothing but calls of the offered tools, in the form that the template's
-// family writes them and ParseTools reads: see callForms.
+// callGrammar is the grammar of an answer that is nothing but calls of the offered tools, in the format that the template's
+// family writes them and ParseTools reads: see callFormats.
 //
 // Where calls begin with a mark of their own it is one that grammar.After made: what follows the mark in an answer that is
 // free otherwise is a call. grammar.Whole makes it one of calls only. Marks that are control tokens are named as such, and
@@ -29,15 +29,15 @@ func callGrammar(template string, tools json.RawMessage, isControl controls) (st
 	if err := json.Unmarshal(tools, &list); err != nil {
 		return "", invalidf("tokenizer: tools is not an array of objects")
 	}
-	f := formOf(template)
+	f := callFormatOf(template)
 	if len(list) == 0 || f.most < 0 {
 		return "", nil
 	}
-	w := &callWriter{form: f, isControl: isControl, texts: map[string]string{}}
+	w := &callWriter{format: f, isControl: isControl, texts: map[string]string{}}
 	for _, raw := range list {
 		name, schema, ok := tool(raw)
 		if !ok {
-			return "", nil // a form of its own, which the template may know: such tools are shown and not demanded
+			return "", nil // a format of its own, which the template may know: such tools are shown and not demanded
 		}
 		w.tools = append(w.tools, offered{name, schema})
 	}
@@ -90,9 +90,9 @@ func (c controls) thoughts(template string) []string {
 	return out
 }
 
-// callWriter writes the grammar of one form.
+// callWriter writes the grammar of one format.
 type callWriter struct {
-	form      callForm
+	format    callFormat
 	isControl controls
 	tools     []offered
 	rules     strings.Builder
@@ -136,10 +136,10 @@ func (w *callWriter) literal(text string) string {
 	return strings.Join(items, " ")
 }
 
-// shown are the control tokens of the form, which may come also where the grammar is not followed.
+// shown are the control tokens of the format, which may come also where the grammar is not followed.
 func (w *callWriter) shown() []string {
 	var out []string
-	f := &w.form
+	f := &w.format
 	for _, text := range []string{f.begin, f.open, f.call, f.join, f.close, f.text, f.other, gemmaQuote} {
 		for i := 0; i < len(text); i++ {
 			if mark := w.isControl.longest(text[i:]); mark != "" {
@@ -155,7 +155,7 @@ func (w *callWriter) shown() []string {
 
 // grammar writes the rules: root is all calls, marked what follows the mark.
 func (w *callWriter) grammar() string {
-	f := &w.form
+	f := &w.format
 	numbered := strings.Contains(f.call, "§I")
 	most := f.most
 	if numbered {
@@ -185,7 +185,7 @@ func (w *callWriter) grammar() string {
 	return root + w.rules.String()
 }
 
-// calls is a rule of one call of any tool, in this form.
+// calls is a rule of one call of any tool, in this format.
 func (w *callWriter) calls(form string, number int) string {
 	form = strings.ReplaceAll(form, "§I", strconv.Itoa(number))
 	before, behind, _ := strings.Cut(form, "§A")
@@ -207,10 +207,10 @@ func (w *callWriter) calls(form string, number int) string {
 
 // arguments are those of one tool.
 func (w *callWriter) arguments(schema json.RawMessage) string {
-	if w.form.text == "" {
+	if w.format.text == "" {
 		return "%json " + string(schema)
 	}
-	return w.members(schema, schema, w.form.text, w.form.other, w.form.gap, w.form.values)
+	return w.members(schema, schema, w.format.text, w.format.other, w.format.gap, w.format.values)
 }
 
 // tool is the name of a tool and the schema of its arguments, always that of an object.

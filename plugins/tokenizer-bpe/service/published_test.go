@@ -47,7 +47,7 @@ func TestPublishedAnswers(t *testing.T) {
 			t.Fatal(err)
 		}
 		n.use(t, string(source))
-		family := slices.IndexFunc(callForms(), func(f callForm) bool { return f.in(string(source)) })
+		family := slices.IndexFunc(callFormats(), func(f callFormat) bool { return f.in(string(source)) })
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".jinja"), func(t *testing.T) {
 			for _, a := range n.answers(t, uint64(i)) {
 				calls, thinks := n.goesBack(t, a)
@@ -59,7 +59,7 @@ func TestPublishedAnswers(t *testing.T) {
 					thought++
 				}
 				plain := prefixes.Replace(a.text)
-				for k, f := range forms() {
+				for k, f := range allCallMarks() {
 					if strings.Contains(plain, f.begin) {
 						read[k]++
 					}
@@ -67,12 +67,12 @@ func TestPublishedAnswers(t *testing.T) {
 			}
 		})
 	}
-	for i, f := range callForms() {
+	for i, f := range callFormats() {
 		if written[i] == 0 {
 			t.Errorf("no answer of the family whose templates show %q (a call is %q) was published and sent back", f.shows, f.call)
 		}
 	}
-	for k, f := range forms() {
+	for k, f := range allCallMarks() {
 		if read[k] == 0 {
 			t.Errorf("no answer with %q was published and sent back", f.begin)
 		}

@@ -9,9 +9,9 @@ import (
 	"edged/core/protocol/tokenizer"
 )
 
-// form is how a family marks its calls: what stands between the marks is read by body, which takes tags that are not
-// closed only where whole is false. A form without an end goes on to the end of the text.
-type form struct {
+// callMarks are the texts between which a family's models write calls. body reads what stands between them; with whole set, tags in it must
+// be closed. Where end is "", a call goes on to the end of the text.
+type callMarks struct {
 	begin, end string
 	body       bodyReader
 }
@@ -21,13 +21,13 @@ type bodyReader func(body string, whole bool) ([]tokenizer.ToolCall, bool)
 // maxEnds is how many end marks are tried for one call: an argument may hold the text of one.
 const maxEnds = 8
 
-// maxTries is how many marks of a form may begin what is no call, before the rest is text: each costs a look at the rest.
+// maxTries is how many beginning marks may stand before what is no call, before the rest is text: each costs a look at the rest.
 const maxTries = 64
 
-// forms are tried in this order; the first that finds a call is taken. A control token among the marks is there only where
+// allCallMarks are tried in this order; the first that finds a call is taken. A control token among the marks is there only where
 // the text was decoded with its control tokens.
-func forms() []form {
-	return []form{
+func allCallMarks() []callMarks {
+	return []callMarks{
 		{"<tool_calls>", "</tool_calls>", callListOrTags}, // Apriel, MiniMax M1, Hunyuan, DeepSeek V4
 		{callStart, callEnd, inCallTags},
 		{"<seed:tool_call>", "</seed:tool_call>", functionTags},                              // Seed-OSS
@@ -57,13 +57,13 @@ func forms() []form {
 // prefixes stand inside the tags of some families and say nothing.
 var prefixes = strings.NewReplacer("｜DSML｜", "", ":opensource>", ">") //nolint:gochecknoglobals // a table
 
-// marked takes the calls of any marked form out of a text.
+// marked takes the calls between any family's marks out of a text.
 func marked(text string) (string, []tokenizer.ToolCall) {
-	if rest, calls := (form{elementMark + callStart, elementMark + callEnd, elementCalls}).find(text); len(calls) > 0 {
+	if rest, calls := (callMarks{elementMark + callStart, elementMark + callEnd, elementCalls}).find(text); len(calls) > 0 {
 		return rest, calls
 	}
 	plain := prefixes.Replace(text)
-	for _, f := range forms() {
+	for _, f := range allCallMarks() {
 		if rest, calls := f.find(plain); len(calls) > 0 {
 			return rest, calls
 		}
@@ -71,8 +71,8 @@ func marked(text string) (string, []tokenizer.ToolCall) {
 	return text, nil
 }
 
-// find takes the calls of one form out of a text. What cannot be read stays.
-func (f form) find(text string) (string, []tokenizer.ToolCall) {
+// find takes the calls between these marks out of a text. What cannot be read stays in it.
+func (f callMarks) find(text string) (string, []tokenizer.ToolCall) {
 	var calls []tokenizer.ToolCall
 	var rest strings.Builder
 	for tries := 0; tries < maxTries; {
@@ -96,7 +96,7 @@ func (f form) find(text string) (string, []tokenizer.ToolCall) {
 }
 
 // read reads the calls that a text begins with, behind their mark, and returns what follows them.
-func (f form) read(after string) (calls []tokenizer.ToolCall, next string, ok bool) {
+func (f callMarks) read(after string) (calls []tokenizer.ToolCall, next string, ok bool) {
 	if f.end == "" {
 		calls, ok = f.body(after, false)
 		return calls, "", ok
@@ -133,7 +133,7 @@ func callListOrTags(body string, whole bool) ([]tokenizer.ToolCall, bool) {
 	if calls, ok := callList(body, whole); ok {
 		return calls, true
 	}
-	if _, calls := (form{callStart, callEnd, inCallTags}).find(body); len(calls) > 0 {
+	if _, calls := (callMarks{callStart, callEnd, inCallTags}).find(body); len(calls) > 0 {
 		return calls, true
 	}
 	return invokeTags(body, whole)
@@ -277,7 +277,7 @@ func upTo(s string, ends ...string) (before, after string, closed bool) {
 	return s[:at], s[at+size:], closed
 }
 
-// keysAndValues reads N<arg_key>K</arg_key><arg_value>V</arg_value>, GLM's form and Hunyuan's.
+// keysAndValues reads N<arg_key>K</arg_key><arg_value>V</arg_value>, as GLM and Hunyuan write it.
 func keysAndValues(body string, whole bool) ([]tokenizer.ToolCall, bool) {
 	name, rest := body, ""
 	if i := strings.Index(body, "<"); i >= 0 {
@@ -417,7 +417,7 @@ func solar(body string, _ bool) ([]tokenizer.ToolCall, bool) {
 	})
 }
 
-// deepSeek reads the forms of R1, which names the kind first and puts the arguments in a fence, and of V3.1.
+// deepSeek reads the formats of R1, which names the kind first and puts the arguments in a fence, and of V3.1.
 func deepSeek(body string, _ bool) ([]tokenizer.ToolCall, bool) {
 	const begin, sep, end = "<｜tool▁call▁begin｜>", "<｜tool▁sep｜>", "<｜tool▁call▁end｜>"
 	if _, rest, ok := strings.Cut(body, sep); ok && strings.Contains(rest, "\n```") {
@@ -624,7 +624,7 @@ func inFence(inner string) []tokenizer.ToolCall {
 	return nil
 }
 
-// python reads a text that is nothing but a list of calls in Python's form (Llama 3.2, Llama 4).
+// python reads a text that is nothing but a list of calls in Python's syntax (Llama 3.2, Llama 4).
 func python(text string) (string, []tokenizer.ToolCall) {
 	calls, ok := pythonCalls(strings.TrimPrefix(strings.TrimSpace(text), pythonTag), false)
 	if !ok {

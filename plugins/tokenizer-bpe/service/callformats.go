@@ -2,10 +2,10 @@ package service
 
 import "strings"
 
-// callForm is how a family writes calls, as the templates write them into a history. In its texts §N is a name, §A the
+// callFormat is how a family writes calls, as the templates write them into a history. In its texts §N is a name, §A the
 // arguments, §K and §V the key and the value of one argument, §I the number of the call from 0 on, §R nine letters or digits
 // of the model's own.
-type callForm struct {
+type callFormat struct {
 	shows []string // all of them stand in the templates of the family
 	lacks string   // and this does not
 	begin string   // what calls begin with and nothing else does; "": they cannot be told by their beginning
@@ -37,17 +37,17 @@ const (
 
 const maxNumbered = 8
 
-// callForms are tried in this order. The last one is everybody's.
-func callForms() []callForm {
+// callFormats are tried in this order. The last one is everybody's.
+func callFormats() []callFormat {
 	const begin, sep, end = "<｜tool▁call▁begin｜>", "<｜tool▁sep｜>", "<｜tool▁call▁end｜>"
 	object := func(key string) string { return `{"name": §N, "` + key + `": §A}` }
-	tagged := callForm{ // Qwen 3.5, Qwen 3 Coder, Nemotron 3
+	tagged := callFormat{ // Qwen 3.5, Qwen 3 Coder, Nemotron 3
 		shows: []string{callStart, "<function="}, begin: callStart, join: "\n",
 		call: "<tool_call>\n<function=§N>\n§A</function>\n</tool_call>", text: "<parameter=§K>\n§V\n</parameter>\n", values: asWords,
 	}
 	stepFun := tagged
 	stepFun.shows, stepFun.join = []string{callStart, "<function=", `<|im_start|>tool_response`}, ""
-	keyed := callForm{ // GLM 4.5, 4.6
+	keyed := callFormat{ // GLM 4.5, 4.6
 		shows: []string{callStart, "</arg_key>\n<arg_value>"}, begin: callStart, join: "\n",
 		call: "<tool_call>§N\n§A</tool_call>", text: "<arg_key>§K</arg_key>\n<arg_value>§V</arg_value>\n",
 	}
@@ -55,7 +55,7 @@ func callForms() []callForm {
 	laguna.shows = []string{callStart, `</arg_key>\n<arg_value>`, `</tool_call>\n`}
 	ling.shows, ling.call, ling.text = []string{callStart, `'\n</tool_call>'`, "<arg_key>"}, "<tool_call>§N\n§A\n</tool_call>", "<arg_key>§K</arg_key>\n<arg_value>§V</arg_value>"
 	close.shows, close.call, close.text, close.join = []string{callStart, "<arg_key>"}, "<tool_call>§N§A</tool_call>", "<arg_key>§K</arg_key><arg_value>§V</arg_value>", ""
-	dsml := callForm{ // DeepSeek V3.2
+	dsml := callFormat{ // DeepSeek V3.2
 		shows: []string{"｜DSML｜", "function_calls"}, begin: "<｜DSML｜function_calls>", open: "<｜DSML｜function_calls>\n",
 		call: "<｜DSML｜invoke name=\"§N\">\n§A</｜DSML｜invoke>\n", close: "</｜DSML｜function_calls>",
 		text:  "<｜DSML｜parameter name=\"§K\" string=\"true\">§V</｜DSML｜parameter>\n",
@@ -66,10 +66,10 @@ func callForms() []callForm {
 	dsml4.call, dsml4.gap = "<｜DSML｜invoke name=\"§N\">\n§A\n</｜DSML｜invoke>\n", "\n"
 	dsml4.text, dsml4.other = strings.TrimSuffix(dsml.text, "\n"), strings.TrimSuffix(dsml.other, "\n")
 	const actions = `{"tool_call_id": "§I", "tool_name": §N, "parameters": §A}`
-	hermes := callForm{ // Hermes, Qwen 2.5 and 3, Granite 4, Reka
+	hermes := callFormat{ // Hermes, Qwen 2.5 and 3, Granite 4, Reka
 		shows: []string{callStart}, begin: callStart, join: "\n", call: "<tool_call>\n" + object("arguments") + "\n</tool_call>",
 	}
-	return []callForm{
+	return []callFormat{
 		{ // MiniMax M3 has lists and objects as elements: such calls are read and not demanded
 			shows: []string{elementMark}, most: -1,
 		},
@@ -181,17 +181,17 @@ func callForms() []callForm {
 	}
 }
 
-// formOf is the form that a template's family writes calls in.
-func formOf(template string) callForm {
-	for _, f := range callForms() {
+// callFormatOf is the format in which the family of a chat template writes calls.
+func callFormatOf(template string) callFormat {
+	for _, f := range callFormats() {
 		if f.in(template) {
 			return f
 		}
 	}
-	return callForm{most: -1}
+	return callFormat{most: -1}
 }
 
-func (f *callForm) in(template string) bool {
+func (f *callFormat) in(template string) bool {
 	for _, s := range f.shows {
 		if !strings.Contains(template, s) {
 			return false
