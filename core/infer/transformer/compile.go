@@ -4,6 +4,14 @@ import (
 	"errors"
 
 	"edged/core/infer/sample"
+	"edged/core/infer/transformer/attention"
+	"edged/core/infer/transformer/batch"
+	"edged/core/infer/transformer/bind"
+	"edged/core/infer/transformer/feedforward"
+	"edged/core/infer/transformer/parts"
+	"edged/core/infer/transformer/position"
+	"edged/core/infer/transformer/recurrent"
+	"edged/core/infer/transformer/streams"
 	"edged/core/model/arch"
 	"edged/quant"
 	"edged/quant/kernel"
@@ -12,165 +20,171 @@ import (
 // network is a model as compile makes it of its Spec.
 type network struct {
 	embed      *quant.Matrix // (Vocab, EmbedWidth)
-	widen      linear        // (Width, EmbedWidth) of an embedding that is narrower; else empty
-	narrow     linear        // (EmbedWidth, Width) before the head; empty with widen
+	widen      parts.Linear  // (Width, EmbedWidth) of an embedding that is narrower; else empty
+	narrow     parts.Linear  // (EmbedWidth, Width) before the head; empty with widen
 	scale      float32       // of an embedded token
-	embedNorm  norm
+	embedNorm  parts.Norm
 	positions  *quant.Matrix // (positions, Width), learned; nil where there are none
 	offset     int           // row of position 0
 	types      *quant.Matrix // (types, Width), added by a token's type; nil where there are none
-	perLayer   *perLayer     // rows that layers read beside x; nil: none
-	units      []unit
-	end        unit           // the norm before the head
-	head       linear         // (Vocab, Width)
-	headScale  float32        // of the logits
-	headCap    float32        // of the logits; 0: none
-	dense      []stage        // behind the pooling
-	score      []stage        // that make a score
-	mask       []stage        // between the states and the head
-	ropes      []rope         // those that differ
-	distances  []*distances   // tables of learned distances
-	crosses    []*cross       // attention to the encoder's text
-	linears    []linear       // all of them, by id
-	ids        map[string]int // by GGUF name of the weight
-	norms      []norm         // those that adapters can change
-	normIDs    map[string]int // their ids, 1 and more, by GGUF name without .weight
-	attentions []*attention   // by index
-	mixture    bool           // some part chooses experts
+	perLayer   *streams.Rows // rows that layers read beside x; nil: none
+	units      []batch.Unit
+	end        batch.Unit           // the norm before the head
+	head       parts.Linear         // (Vocab, Width)
+	headScale  float32              // of the logits
+	headCap    float32              // of the logits; 0: none
+	dense      []stage              // behind the pooling
+	score      []stage              // that make a score
+	mask       []stage              // between the states and the head
+	ropes      []position.Rope      // those that differ
+	distances  []*position.Table    // tables of learned distances
+	crosses    []*attention.Cross   // attention to the encoder's text
+	linears    []parts.Linear       // all of them, by id
+	ids        map[string]int       // by GGUF name of the weight
+	norms      []parts.Norm         // those that adapters can change
+	normIDs    map[string]int       // their ids, 1 and more, by GGUF name without .weight
+	attentions []*attention.Grouped // by index
+	mixture    bool                 // some part chooses experts
+	predict    *streams.Predict     // of the layer that is compiled; its correction shares the router
 	info       Info
 }
 
 // compile binds the tensors of a Spec: one unit for each part of a layer, by the type of its operation. It never asks which
 // family a model is of: what differs is a field of the Spec.
-func compile(src source, spec *arch.Spec, k kernel.Kernels) (network, error) {
-	b := &builder{src: src, spec: spec, k: k, net: network{ids: map[string]int{}}}
-	net := &b.net
-	net.embed = b.matrix(arch.EmbedName, spec.Vocab, spec.EmbedWidth())
+func compile(src bind.Source, spec *arch.Spec, k kernel.Kernels) (network, error) {
+	b := &bind.Builder{Src: src, Spec: spec, K: k, IDs: map[string]int{}, CacheOf: make([]int, len(spec.Layers))}
+	net := &network{}
+	net.embed = b.Matrix(arch.EmbedName, spec.Vocab, spec.EmbedWidth())
 	if spec.Embed.Width > 0 {
-		net.widen, net.narrow = b.linear(arch.EmbedProj, spec.Width, spec.Embed.Width), b.linear(arch.HeadProj, spec.Embed.Width, spec.Width)
-		b.weigh(&net.widen, 1, 1)
-		b.weigh(&net.narrow, 1, 1)
+		net.widen, net.narrow = b.Linear(arch.EmbedProj, spec.Width, spec.Embed.Width), b.Linear(arch.HeadProj, spec.Embed.Width, spec.Width)
+		b.Weigh(&net.widen, 1, 1)
+		b.Weigh(&net.narrow, 1, 1)
 	}
-	b.prefix = spec.Prefix
-	net.scale, net.embedNorm = factor(spec.Embed.Scale), b.norm(&spec.Embed.Norm, spec.Width)
+	b.Prefix = spec.Prefix
+	net.scale, net.embedNorm = parts.Factor(spec.Embed.Scale), b.Norm(&spec.Embed.Norm, spec.Width)
 	net.offset = spec.Embed.Offset
 	if spec.Embed.Positions > 0 {
-		net.positions = b.positions()
+		net.positions = positions(b)
 	} else if spec.Embed.Waves.Rows > 0 {
-		net.positions = waves(&spec.Embed.Waves, spec.Width)
+		net.positions = position.Waves(&spec.Embed.Waves, spec.Width)
 	}
 	if spec.Embed.Types > 0 {
-		net.types = b.matrix(spec.Prefix+arch.TypesName, spec.Embed.Types, spec.Width)
+		net.types = b.Matrix(spec.Prefix+arch.TypesName, spec.Embed.Types, spec.Width)
 	}
-	b.cacheOf = make([]int, len(spec.Layers))
-	net.perLayer = b.perLayer()
+	net.perLayer = streams.NewRows(b)
 	for n, layer := range spec.Layers {
-		b.prefix, b.layer = spec.LayerName(n, ""), n
+		b.Prefix, b.Layer = spec.LayerName(n, ""), n
 		for i := range layer {
-			b.unit(&layer[i])
+			net.unit(b, &layer[i])
 		}
 	}
-	b.prefix = spec.Prefix
-	net.end = unit{pre: b.norm(&spec.Norm, spec.Width), keep: 1, scale: 1}
-	b.prefix = ""
-	net.dense = b.stages(spec.Dense)
+	b.Prefix = spec.Prefix
+	net.end = batch.Unit{Pre: b.Norm(&spec.Norm, spec.Width), Keep: 1, Scale: 1}
+	b.Prefix = ""
+	net.dense = stages(b, spec.Dense)
 	if spec.Score != nil {
-		net.score = b.stages(spec.Score.Steps)
+		net.score = stages(b, spec.Score.Steps)
 	}
 	if spec.Mask != nil {
-		net.mask = b.stages(spec.Mask.Steps)
+		net.mask = stages(b, spec.Mask.Steps)
 	} else if spec.Kind == arch.Encoder {
-		return b.finish()
+		return net.finish(b)
 	}
-	net.head = b.linear("output", spec.Vocab, spec.EmbedWidth())
-	net.head.multiple = lcm(net.head.multiple, sample.PeakLen) // a peak is found by one thread
-	net.headScale, net.headCap = factor(spec.Head.Scale), spec.Head.Cap
+	net.head = b.Linear("output", spec.Vocab, spec.EmbedWidth())
+	net.head.Multiple = batch.LCM(net.head.Multiple, sample.PeakLen) // a peak is found by one thread
+	net.headScale, net.headCap = parts.Factor(spec.Head.Scale), spec.Head.Cap
 	if spec.Head.Tied {
-		net.info.Parameters -= int64(spec.Vocab) * int64(spec.EmbedWidth())
+		b.Parameters -= int64(spec.Vocab) * int64(spec.EmbedWidth())
 	}
-	return b.finish()
+	return net.finish(b)
 }
 
 // unit compiles one part of a layer.
-func (b *builder) unit(sub *arch.Sub) {
-	u := unit{
-		pre: b.norm(&sub.Pre, b.spec.Width), wire: sub.Wire, fromNorm: sub.FromNorm,
-		keep: factor(sub.Keep), scale: factor(sub.Scale),
+func (n *network) unit(b *bind.Builder, sub *arch.Sub) {
+	u := batch.Unit{
+		Pre: b.Norm(&sub.Pre, b.Spec.Width), Wire: sub.Wire, FromNorm: sub.FromNorm,
+		Keep: parts.Factor(sub.Keep), Scale: parts.Factor(sub.Scale),
 	}
 	switch op := sub.Op.(type) {
 	case arch.Attention:
-		u.op = b.attention(&op)
+		a := attention.New(b, &op)
+		n.attentions, u.Op = append(n.attentions, a), a
 	case arch.Latent:
-		u.op = b.latent(&op)
+		l := attention.NewLatent(b, &op)
+		n.attentions, u.Op = append(n.attentions, &l.Core), l
 	case arch.Cross:
-		u.op = b.cross(&op)
+		c := attention.NewCross(b, &op)
+		n.attentions, n.crosses, u.Op = append(n.attentions, &c.Grouped), append(n.crosses, c), c
 	case arch.ShortConv:
-		u.op = b.shortConv(&op)
+		u.Op = recurrent.NewShortConv(b, &op)
 	case arch.Mamba1:
-		u.op = b.mamba1(&op)
+		u.Op = recurrent.NewMamba1(b, &op)
 	case arch.Mamba2:
-		u.op = b.mamba2(&op)
+		u.Op = recurrent.NewMamba2(b, &op)
 	case arch.Delta:
-		u.op = b.deltaNet(&op)
+		u.Op = recurrent.NewDelta(b, &op)
 	case arch.RGLRU:
-		u.op = b.rglru(&op)
+		u.Op = recurrent.NewRGLRU(b, &op)
 	case arch.Lightning:
-		u.op = b.lightning(&op)
+		u.Op = recurrent.NewLightning(b, &op)
 	case arch.GLU:
-		u.op = b.glu(&op)
+		u.Op = feedforward.NewGLU(b, &op)
 	case arch.MLP:
-		u.op = b.mlp(&op)
+		u.Op = feedforward.NewMLP(b, &op)
 	case arch.MoE:
-		u.op = b.experts(&op)
-		b.net.mixture = true
+		u.Op = feedforward.NewExperts(b, &op)
+		n.mixture = true
 	case arch.PerLayer:
-		u.op = b.beside(op.Act)
+		u.Op = streams.NewAdd(b, op.Act)
 	case arch.AltUpPredict:
-		u.op = b.predict(&op)
+		n.predict = streams.NewPredict(b, &op)
+		u.Op = n.predict
 	case arch.AltUpCorrect:
-		u.op = b.correct(&op)
+		u.Op = streams.NewCorrect(b, &op, n.predict)
 	case arch.AltUpSpread:
-		u.op = b.spread(op.Streams)
+		u.Op = streams.NewSpread(b, op.Streams)
 	case arch.AltUpGather:
-		u.op = b.gather(op.Streams)
+		u.Op = streams.NewGather(b, op.Streams)
 	case arch.Laurel:
-		u.op = b.laurel(&op)
+		u.Op = streams.NewLaurel(b, &op)
 	default:
-		b.fail("an operation of the kind %T is not supported", op)
+		b.Fail("an operation of the kind %T is not supported", op)
 	}
-	u.post, u.after = b.norm(&sub.Post, b.spec.Width), b.norm(&sub.After, b.spec.Width)
-	u.joint = b.norm(&sub.Joint, b.spec.Width)
-	b.net.units = append(b.net.units, u)
+	u.Post, u.After = b.Norm(&sub.Post, b.Spec.Width), b.Norm(&sub.After, b.Spec.Width)
+	u.Joint = b.Norm(&sub.Joint, b.Spec.Width)
+	n.units = append(n.units, u)
 }
 
 // positions binds the learned positions, of which there need not be as many as the context that the file names.
-func (b *builder) positions() *quant.Matrix {
-	rows := b.spec.Embed.Positions
-	name := b.spec.Prefix + arch.PositionName
-	if m := b.src.Matrix(name); m != nil {
+func positions(b *bind.Builder) *quant.Matrix {
+	rows := b.Spec.Embed.Positions
+	name := b.Spec.Prefix + arch.PositionName
+	if m := b.Src.Matrix(name); m != nil {
 		rows = m.Rows
 	}
-	return b.matrix(name, rows, b.spec.Width)
+	return b.Matrix(name, rows, b.Spec.Width)
 }
 
 // finish closes the network; weights has proved that no tensor was left out.
-func (b *builder) finish() (network, error) {
-	if b.err != nil {
-		return network{}, b.err
+func (n *network) finish(b *bind.Builder) (network, error) {
+	if b.Err != nil {
+		return network{}, b.Err
 	}
-	if b.last == nil {
+	if b.Last == nil {
 		return network{}, errors.New("a model without attention or a state is not supported")
 	}
-	*b.last = true
+	*b.Last = true
 	var most int64
-	for f, n := range b.formats {
-		if n > most || n == most && f < b.net.info.Format {
-			most, b.net.info.Format = n, f
+	for f, bytes := range b.Formats {
+		if bytes > most || bytes == most && f < n.info.Format {
+			most, n.info.Format = bytes, f
 		}
 	}
-	if b.net.head.w != nil {
-		b.net.info.HeadBytes = matrixBytes(b.net.head.w)
-		b.net.info.WeightBytes += b.net.info.HeadBytes
+	n.info.Parameters, n.info.WeightBytes = b.Parameters, b.WeightBytes
+	if n.head.W != nil {
+		n.info.HeadBytes = parts.Bytes(n.head.W)
+		n.info.WeightBytes += n.info.HeadBytes
 	}
-	return b.net, nil
+	n.linears, n.ids, n.norms, n.normIDs, n.ropes, n.distances = b.Linears, b.IDs, b.Norms, b.NormIDs, b.Ropes, b.Distances
+	return *n, nil
 }

@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"slices"
 
+	"edged/core/infer/transformer/adapter"
+	"edged/core/infer/transformer/batch"
 	"edged/core/model/arch"
-	"edged/quant"
-	"edged/quant/kernel"
 )
 
 // Row is one token of a sequence.
@@ -40,16 +40,16 @@ func (m *Model) Forward(rows []Row) error {
 		rows[i].Seq.Extend(rows[i].Seq.rows)
 	}
 	s := m.step
-	s.begin(rows)
+	m.begin(rows)
 	for i := range m.net.units {
-		if m.net.units[i].forward(s); s.t == 0 {
+		if m.net.units[i].Forward(s); s.T == 0 {
 			break
 		}
 	}
-	if s.t > 0 {
-		s.head()
+	if s.T > 0 {
+		s.Head(&m.net.end, &m.net.narrow, &m.net.head)
 	}
-	s.end()
+	s.End()
 	for i := 0; i < len(rows); {
 		seq := rows[i].Seq
 		i += seq.rows
@@ -93,7 +93,7 @@ func (m *Model) check(rows []Row) error {
 		if r.Logits != nil && len(r.Logits) != m.spec.Vocab {
 			return fmt.Errorf("transformer: row %d: room for %d logits: the model has %d", i, len(r.Logits), m.spec.Vocab)
 		}
-		if n := peaks(m.spec.Vocab); r.Peaks != nil && (len(r.Peaks) != n || r.Logits == nil) {
+		if n := batch.Peaks(m.spec.Vocab); r.Peaks != nil && (len(r.Peaks) != n || r.Logits == nil) {
 			return fmt.Errorf("transformer: row %d: room for %d peaks of %d logits: the model has %d", i, len(r.Peaks), len(r.Logits), n)
 		}
 		if r.Sum != nil && len(r.Sum) != m.spec.Width {
@@ -112,7 +112,7 @@ func (m *Model) check(rows []Row) error {
 			return fmt.Errorf("transformer: row %d: %w", i, err)
 		}
 		if r.Token < 0 {
-			if a, _ := virtual(r.Adapters, r.Token); a == nil {
+			if a, _ := adapter.Virtual(r.Adapters, r.Token); a == nil {
 				return fmt.Errorf("transformer: row %d: token %d: its adapters have no virtual token of that number", i, r.Token)
 			}
 		}
@@ -131,245 +131,86 @@ func (m *Model) check(rows []Row) error {
 }
 
 // begin lays out the rows, those with the same adapters together, and embeds their tokens.
-func (s *step) begin(rows []Row) {
-	s.threads = s.m.info.ThreadsPrefill
+func (m *Model) begin(rows []Row) {
+	s := m.step
+	s.Threads = m.info.ThreadsPrefill
 	if len(rows) < DecodeRows {
-		s.threads = s.m.info.ThreadsDecode
+		s.Threads = m.info.ThreadsDecode
 	}
-	s.t, s.pending, s.first = len(rows), [2]*unit{}, nil
-	if n := &s.m.net.embedNorm; !n.none() {
-		s.first = n
+	s.T, s.Pending, s.First = len(rows), [2]*batch.Unit{}, nil
+	if n := &m.net.embedNorm; !n.None() {
+		s.First = n
 	}
-	s.rows, s.groups = s.rows[:len(rows)], s.groups[:0]
+	s.Rows, s.Groups = s.Rows[:len(rows)], s.Groups[:0]
 	// Groups in order of their first row; within a group rows keep their order.
 	for i := range rows {
-		if g := s.group(rows[i].Adapters); g < 0 {
-			s.groups = append(s.groups, rowGroup{hi: 1, uses: rows[i].Adapters})
+		if g := s.Group(rows[i].Adapters); g < 0 {
+			s.Groups = append(s.Groups, batch.Group{Hi: 1, Uses: rows[i].Adapters})
 		} else {
-			s.groups[g].hi++
+			s.Groups[g].Hi++
 		}
 	}
 	at := 0
-	for g := range s.groups {
-		s.groups[g].lo, at = at, at+s.groups[g].hi
-		s.groups[g].hi = s.groups[g].lo
+	for g := range s.Groups {
+		s.Groups[g].Lo, at = at, at+s.Groups[g].Hi
+		s.Groups[g].Hi = s.Groups[g].Lo
 	}
 	var seq *Seq
 	pos := 0
 	for i := range rows {
 		if r := &rows[i]; r.Seq != seq {
 			seq, pos = r.Seq, r.Seq.Len()
-			for i := range s.m.net.ropes {
-				s.m.net.ropes[i].prepare(seq.Stretched())
+			for i := range m.net.ropes {
+				m.net.ropes[i].Prepare(seq.Stretched())
 			}
 		}
-		g := &s.groups[s.group(rows[i].Adapters)]
-		s.rows[g.hi] = row{seq: seq, pos: pos, token: rows[i].Token, kind: rows[i].Type, uses: rows[i].Adapters, logits: rows[i].Logits, peaks: rows[i].Peaks, sum: rows[i].Sum}
-		g.hi++
+		g := &s.Groups[s.Group(rows[i].Adapters)]
+		s.Rows[g.Hi] = batch.Row{
+			Seq: seq.Seq, Of: seq.rows, Pos: pos, Token: rows[i].Token, Kind: rows[i].Type, Uses: rows[i].Adapters,
+			Logits: rows[i].Logits, Peaks: rows[i].Peaks, Sum: rows[i].Sum,
+		}
+		if seq.text != nil {
+			s.Rows[g.Hi].Text = seq.text.Seq
+		}
+		g.Hi++
 		pos++
 	}
-	if widen := &s.m.net.widen; widen.w != nil {
-		s.run(s.rowChunks(s.t), &s.narrow)
-		s.prepare(s.h, s.t, widen.w.Cols)
-		s.queue(widen, s.x, s.m.spec.Width)
-		s.compute(s.p, s.groups, nothing)
+	if widen := &m.net.widen; widen.W != nil {
+		s.Run(s.RowChunks(s.T), &m.narrow)
+		s.Prepare(s.H, s.T, widen.W.Cols)
+		s.Queue(widen, s.X, s.Width)
+		s.Compute(s.P, s.Groups, batch.Nothing)
 	}
-	s.run(s.rowChunks(s.t), &s.embed)
-	if p := s.m.net.perLayer; p != nil {
-		p.read(s)
+	s.Run(s.RowChunks(s.T), &m.embed)
+	if p := m.net.perLayer; p != nil {
+		p.Read(s)
 	}
 }
 
-// group finds the group of a set of adapters, or returns -1.
-func (s *step) group(uses []Use) int {
-	for i := range s.groups {
-		if slices.Equal(s.groups[i].uses, uses) {
-			return i
-		}
-	}
-	return -1
-}
-
-// end lets go of what belongs to the caller.
-func (s *step) end() {
-	clear(s.rows[:cap(s.rows)])
-	clear(s.groups[:cap(s.groups)])
-	clear(s.sub[:cap(s.sub)])
-	clear(s.runs[:cap(s.runs)])
-}
-
-type embedJob struct{ s *step }
-
-func (j *embedJob) Do(worker, chunk int) {
-	s, w := j.s, j.s.m.spec.Width
-	net := &s.m.net
-	lo, hi := s.rowRange(s.t, chunk)
-	for g := range s.groups {
-		group := &s.groups[g]
-		for t := max(lo, group.lo); t < min(hi, group.hi); t++ {
-			r := &s.rows[t]
-			x := s.x[t*w : (t+1)*w]
-			if r.token < 0 {
-				if a, i := virtual(group.uses, r.token); a.prompt != nil {
-					quant.Row(x, a.prompt, i)
-				} else {
-					clear(x) // of a prefix, whose keys and values stand in the place of what is computed
-				}
-			} else if net.widen.w == nil {
-				s.embedding(worker, x, r.token, group.uses)
-			}
-			if net.positions != nil {
-				d := s.d[t*w : (t+1)*w]
-				quant.Row(d, net.positions, r.pos+net.offset)
-				accumulate(x, d)
-			}
-			if net.types != nil {
-				d := s.d[t*w : (t+1)*w]
-				quant.Row(d, net.types, int(r.kind))
-				accumulate(x, d)
-			}
-			for i := range net.ropes {
-				cos, sin := s.angles(i, t)
-				net.ropes[i].fill(cos, sin, r.pos, r.seq.Stretched())
+// checkStates refuses a batch whose sequences need more fixed states than are free, or whose rows would not be computed in their
+// order.
+func (m *Model) checkStates(rows []Row) error {
+	need := 0
+	for i := 0; i < len(rows); {
+		n := rows[i].Seq.rows
+		others := 0 // of the same state, before this one
+		for k := 0; k < i; k += rows[k].Seq.rows {
+			if slot := rows[k].Seq.StateSlot(); slot >= 0 && slot == rows[i].Seq.StateSlot() {
+				others++
 			}
 		}
-	}
-}
-
-// embedding reads the row of a token.
-func (s *step) embedding(worker int, x []float32, token int32, uses []Use) {
-	quant.Row(x, s.m.net.embed, int(token))
-	s.adaptEmbedding(&s.workers[worker], x, token, uses)
-	scale(x, s.m.net.scale)
-}
-
-// narrowJob reads the rows of an embedding that is narrower than the layers. What stands for a virtual token is as wide as they are.
-type narrowJob struct{ s *step }
-
-func (j *narrowJob) Do(worker, chunk int) {
-	s := j.s
-	w := s.m.net.widen.w.Cols
-	lo, hi := s.rowRange(s.t, chunk)
-	for g := range s.groups {
-		group := &s.groups[g]
-		for t := max(lo, group.lo); t < min(hi, group.hi); t++ {
-			if x := s.h[t*w : (t+1)*w]; s.rows[t].token < 0 {
-				clear(x)
-			} else {
-				s.embedding(worker, x, s.rows[t].token, group.uses)
+		if rows[i].Seq.NeedStateAfter(others) {
+			need++
+		}
+		for k := i + 1; k < i+n; k++ {
+			if !slices.Equal(rows[k].Adapters, rows[i].Adapters) {
+				return fmt.Errorf("transformer: row %d: other adapters than the row before, whose state it goes on with", k)
 			}
 		}
+		i += n
 	}
-}
-
-// angles are the cosines and sines of rotation i at row t.
-func (s *step) angles(i, t int) (cos, sin []float32) {
-	r := &s.m.net.ropes[i]
-	n := len(r.freq)
-	at := r.at*cap(s.rows) + t*n
-	return s.cos[at : at+n], s.sin[at : at+n]
-}
-
-// adaptEmbedding adds the low-rank part of the embedding of a token: scale·B·A[token].
-func (s *step) adaptEmbedding(w *worker, x []float32, token int32, uses []Use) {
-	for _, u := range uses {
-		e := u.Adapter.embed
-		if e == nil || u.Scale == 0 && u.Adapter.embedDora == nil {
-			continue
-		}
-		rank := e.A.Cols
-		w.code, w.changed = slices.Grow(w.code[:0], rank)[:rank], slices.Grow(w.changed[:0], len(x))[:len(x)]
-		quant.Row(w.code, e.A, int(token))
-		w.act.Rows, w.act.Cols, w.act.X = 1, rank, w.code
-		s.k.MatMul(w.changed, len(x), e.B, &w.act, kernel.Exact, 0, len(x))
-		accumulateScaled(x, w.changed, u.Scale*e.Scale)
-		if d := u.Adapter.embedDora; d != nil {
-			d.apply(x, nil, u.Scale, 0)
-		}
+	if free := m.kv.FreeStates(); need > free {
+		return fmt.Errorf("%w: %d states wanted, %d free", ErrNoPages, need, free)
 	}
-}
-
-// head computes the logits of the rows that want them, headRows rows at a time.
-func (s *step) head() {
-	w, vocab := s.m.spec.Width, s.m.spec.Vocab
-	net := &s.m.net
-	s.normalize(&net.end)
-	summed := s.sum()
-	for lo := 0; lo < s.t; lo += headRows {
-		hi := min(lo+headRows, s.t)
-		if s.t > headRows || summed {
-			s.prepare(s.h[lo*w:], hi-lo, w)
-		}
-		s.sub = s.sub[:0]
-		for _, g := range s.groups {
-			if a, b := max(g.lo, lo), min(g.hi, hi); a < b {
-				s.sub = append(s.sub, rowGroup{lo: a - lo, hi: b - lo, uses: g.uses})
-			}
-		}
-		if narrow := &net.narrow; narrow.w != nil {
-			s.queue(narrow, s.d, narrow.w.Rows)
-			s.compute(s.p, s.sub, nothing)
-			s.prepare(s.d, hi-lo, narrow.w.Rows)
-		}
-		s.mul.outs = s.rows[lo:hi]
-		if y := together(s.mul.outs, vocab); y != nil {
-			s.queue(&net.head, y, vocab)
-		} else {
-			s.queue(&net.head, s.logits, vocab)
-			s.mul.copied = true
-		}
-		s.compute(s.p, s.sub, nothing)
-	}
-}
-
-// together is the memory of the rows' logits where they lie one behind the other, so that a product can write them in place:
-// to copy those of eight rows of a large vocabulary took a fiftieth of a turn. Nil: they do not.
-func together(rows []row, vocab int) []float32 {
-	first := rows[0].logits
-	if cap(first) < len(rows)*vocab {
-		return nil
-	}
-	all := first[:len(rows)*vocab]
-	for t := range rows {
-		if &rows[t].logits[0] != &all[t*vocab] {
-			return nil
-		}
-	}
-	return all
-}
-
-// sum adds the normalised rows to the sums that want them, and forgets those that want nothing else. It reports whether
-// there were any.
-func (s *step) sum() bool {
-	w, n, any := s.m.spec.Width, 0, false
-	for t := range s.rows {
-		if r := &s.rows[t]; r.sum != nil {
-			accumulate(r.sum, s.h[t*w:(t+1)*w])
-			any = true
-		}
-	}
-	if !any {
-		return false
-	}
-	s.sub = s.sub[:0]
-	for _, g := range s.groups {
-		lo := n
-		for t := g.lo; t < g.hi; t++ {
-			if s.rows[t].logits == nil {
-				continue
-			}
-			if n != t {
-				s.rows[n] = s.rows[t]
-				copy(s.h[n*w:(n+1)*w], s.h[t*w:(t+1)*w])
-			}
-			n++
-		}
-		if n > lo {
-			s.sub = append(s.sub, rowGroup{lo: lo, hi: n, uses: g.uses})
-		}
-	}
-	s.t = n
-	s.rows = s.rows[:n]
-	s.groups, s.sub = s.sub, s.groups
-	return true
+	return nil
 }

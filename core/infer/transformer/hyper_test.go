@@ -18,11 +18,6 @@ func (h *Hyper) rope() arch.Rope {
 	return arch.Rope{Dim: h.RopeDim, Base: h.RopeTheta, Adjacent: h.Interleaved, Scaling: h.RopeScaling}
 }
 
-func (h *Hyper) rotation() *arch.Rope {
-	r := h.rope()
-	return &r
-}
-
 func (h *Hyper) position() arch.Position {
 	if h.RopeDim == 0 {
 		return nil

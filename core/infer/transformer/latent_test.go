@@ -81,7 +81,14 @@ func TestLatentSizes(t *testing.T) {
 }
 
 func cosine(a, b []float32) float64 {
-	return float64(dot(a, b)) / math.Sqrt(float64(dot(a, a))*float64(dot(b, b)))
+	dot := func(x, y []float32) float64 {
+		sum := 0.0
+		for i := range x {
+			sum += float64(x[i]) * float64(y[i])
+		}
+		return sum
+	}
+	return dot(a, b) / math.Sqrt(dot(a, a)*dot(b, b))
 }
 
 // TestLatentRefusals: what the kernels cannot take is refused by the plan, before anything is loaded.

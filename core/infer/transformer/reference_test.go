@@ -460,3 +460,34 @@ func TestReference(t *testing.T) {
 		})
 	}
 }
+
+func wantError(tb testing.TB, err error, want string) {
+	tb.Helper()
+	if err == nil || !strings.Contains(err.Error(), want) {
+		tb.Errorf("error %v, want one that says %q", err, want)
+	}
+}
+
+// yarnFormula is the published definition, as transformers' modeling_rope_utils.py has it.
+func yarnFormula(h *Hyper) ([]float64, float64) {
+	sc := &h.RopeScaling
+	dim, base := float64(h.RopeDim), h.RopeTheta
+	correction := func(rotations float64) float64 {
+		return dim * math.Log(float64(sc.Original)/(rotations*2*math.Pi)) / (2 * math.Log(base))
+	}
+	low, high := max(math.Floor(correction(sc.BetaFast)), 0), min(math.Ceil(correction(sc.BetaSlow)), dim-1)
+	if low == high {
+		high += 0.001
+	}
+	freq := plainFreq(h)
+	for i, f := range freq {
+		ramp := min(max((float64(i)-low)/(high-low), 0), 1)
+		extrapolate := 1 - ramp
+		freq[i] = f/sc.Factor*(1-extrapolate) + f*extrapolate
+	}
+	attention := sc.Amplitude
+	if attention == 0 {
+		attention = 0.1*math.Log(sc.Factor) + 1
+	}
+	return freq, attention
+}

@@ -3,25 +3,28 @@ package transformer
 import (
 	"path/filepath"
 	"testing"
+
+	"edged/core/infer/transformer/attention"
+	"edged/core/infer/transformer/batch"
 )
 
 // countRows notes how many rows an operation computed.
 type countRows struct {
-	op
+	batch.Op
 	rows *int
 }
 
-func (c countRows) forward(s *step) {
-	*c.rows = s.t
-	c.op.forward(s)
+func (c countRows) Forward(s *batch.Batch) {
+	*c.rows = s.T
+	c.Op.Forward(s)
 }
 
 // wanted forgets behind the last operation the rows that want no logits, as the head asks.
-type wanted struct{ op }
+type wanted struct{ batch.Op }
 
-func (w wanted) forward(s *step) {
-	w.op.forward(s)
-	s.keepWanted(nil, 0, 0)
+func (w wanted) Forward(s *batch.Batch) {
+	w.Op.Forward(s)
+	s.KeepWanted(nil, 0, 0)
 }
 
 // TestPromptShortcut: behind the last layer that keeps keys and values only the rows that want logits are computed, and their bits
@@ -36,12 +39,12 @@ func TestPromptShortcut(t *testing.T) {
 				owner, sharer := -1, -1
 				for i := range m.net.units {
 					u := &m.net.units[i]
-					if a, ok := u.op.(*attention); ok && a.Owns() {
+					if a, ok := u.Op.(*attention.Grouped); ok && a.Owns() {
 						owner = i
 					} else if ok && sharer < 0 {
 						sharer = i
 					}
-					u.op = countRows{u.op, &counts[i]}
+					u.Op = countRows{u.Op, &counts[i]}
 				}
 				if owner < 0 || sharer < owner {
 					t.Fatalf("the last attention with keys of its own is part %d, the first without is part %d", owner, sharer)
@@ -83,10 +86,10 @@ func TestPromptShortcut(t *testing.T) {
 					t.Errorf("rows of the parts: %v; want 33 to part %d and 2 behind", counts, owner)
 				}
 				for _, a := range m.net.attentions {
-					a.last = false
+					a.Last = false
 				}
 				end := &m.net.units[len(counts)-1]
-				end.op = wanted{end.op}
+				end.Op = wanted{end.Op}
 				whole := run()
 				if counts[len(counts)-1] != 33 {
 					t.Errorf("rows of the parts without the shortcut: %v", counts)

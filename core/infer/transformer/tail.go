@@ -5,6 +5,10 @@ import (
 	"fmt"
 	"math"
 
+	"edged/core/infer/transformer/batch"
+	"edged/core/infer/transformer/bind"
+	"edged/core/infer/transformer/exactmath"
+	"edged/core/infer/transformer/parts"
 	"edged/core/model/arch"
 	"edged/quant/kernel"
 )
@@ -14,24 +18,24 @@ var errNotFinite = errors.New("transformer: its hidden states are no numbers")
 
 // stage is an arch.Step with its weights. It always computes in float32: its whole error is in the result, and it is small.
 type stage struct {
-	l    linear
+	l    parts.Linear
 	act  kernel.Func
 	bent bool
-	norm norm
+	norm parts.Norm
 }
 
 // stages binds a list of steps.
-func (b *builder) stages(steps []arch.Step) []stage {
+func stages(b *bind.Builder, steps []arch.Step) []stage {
 	out := make([]stage, len(steps))
 	for i := range steps {
 		x := &steps[i]
-		w := b.matrix(x.Name+".weight", x.Out, x.In)
+		w := b.Matrix(x.Name+".weight", x.Out, x.In)
 		out[i] = stage{
-			l:   linear{name: x.Name + ".weight", w: w, bias: b.vector(x.Name+".bias", x.Out), multiple: 1},
-			act: function(x.Act), bent: x.Act.Kind != arch.Identity, norm: b.norm(&x.Norm, x.Out),
+			l:   parts.Linear{Name: x.Name + ".weight", W: w, Bias: b.Vector(x.Name+".bias", x.Out), Multiple: 1},
+			act: parts.Function(x.Act), bent: x.Act.Kind != arch.Identity, norm: b.Norm(&x.Norm, x.Out),
 		}
-		if b.err == nil {
-			out[i].l.multiple = max(b.k.RowMultiple(w), 1)
+		if b.Err == nil {
+			out[i].l.Multiple = max(b.K.RowMultiple(w), 1)
 		}
 	}
 	return out
@@ -40,33 +44,32 @@ func (b *builder) stages(steps []arch.Step) []stage {
 // stageJob is one product of a stage over all its rows.
 type stageJob struct {
 	k    kernel.Kernels
-	l    *linear
+	l    *parts.Linear
 	in   kernel.Activations
 	y    []float32
 	rows int // of w in a chunk
 }
 
 func (j *stageJob) Do(_, chunk int) {
-	out := j.l.w.Rows
+	out := j.l.W.Rows
 	lo := chunk * j.rows
 	hi := min(lo+j.rows, out)
-	j.k.MatMul(j.y, out, j.l.w, &j.in, kernel.Exact, lo, hi)
-	if j.l.bias != nil {
+	j.k.MatMul(j.y, out, j.l.W, &j.in, kernel.Exact, lo, hi)
+	if j.l.Bias != nil {
 		for t := range j.in.Rows {
-			accumulate(j.y[t*out+lo:t*out+hi], j.l.bias[lo:hi])
+			parts.Accumulate(j.y[t*out+lo:t*out+hi], j.l.Bias[lo:hi])
 		}
 	}
 }
 
 // product is y = l(x) of n rows on all threads.
-func (m *Model) product(l *linear, x []float32, n int) []float32 {
-	in, out := l.w.Cols, l.w.Rows
+func (m *Model) product(l *parts.Linear, x []float32, n int) []float32 {
+	in, out := l.W.Cols, l.W.Rows
 	j := &stageJob{k: m.k, l: l, y: make([]float32, n*out)}
 	m.k.Grow(&j.in, n, in)
 	j.in.Rows, j.in.Cols, j.in.X = n, in, x
 	m.k.Prepare(&j.in, kernel.Exact, 0, n)
-	j.rows = max((out+chunksPerProduct-1)/chunksPerProduct, (minChunkWork+in*n-1)/(in*n))
-	j.rows = (j.rows + l.multiple - 1) / l.multiple * l.multiple
+	j.rows = batch.ChunkRows(out, in*n, l.Multiple)
 	m.pool.Run(m.info.ThreadsPrefill, (out+j.rows-1)/j.rows, j)
 	return j.y
 }
@@ -79,9 +82,9 @@ func (m *Model) through(stages []stage, x []float32, n int) []float32 {
 		if s.bent {
 			m.k.Activate(x, s.act)
 		}
-		if out := s.l.w.Rows; !s.norm.none() {
+		if out := s.l.W.Rows; !s.norm.None() {
 			for t := range n {
-				s.norm.apply(m.k, x[t*out:(t+1)*out], x[t*out:(t+1)*out])
+				s.norm.Apply(m.k, x[t*out:(t+1)*out], x[t*out:(t+1)*out])
 			}
 		}
 	}
@@ -117,7 +120,7 @@ func (m *Model) Score(vectors []float32) ([]float32, error) {
 }
 
 // Logistic is 1/(1 + e⁻ˣ), the same bits on every machine.
-func Logistic(x float32) float32 { return float32(1 / (1 + exp(-float64(x)))) }
+func Logistic(x float32) float32 { return float32(1 / (1 + exactmath.Exp(-float64(x)))) }
 
 // Guess makes logits of the states of masked tokens (n, Width): (n, Vocab), of what may stand there.
 func (m *Model) Guess(states []float32) ([]float32, error) {

@@ -1,27 +1,27 @@
-// Package transformer is the forward pass of language models, decoders, encoders and pairs of them: token ids in, logits out, over a paged cache
-// of keys and values and with LoRA adapters beside the unchanged weights.
+// Package transformer is the forward pass of language models, decoders, encoders and pairs of them: token ids in, logits out, over a
+// paged cache of keys and values and with LoRA adapters beside the unchanged weights.
 //
-// What a model computes is data, an arch.Spec: compile makes a unit of each part of a layer by the type of its operation, and
-// the operations stand in a file each (attention.go, mlp.go, moe.go). A family that is made of known operations needs nothing
-// here.
+// What a model computes is data, an arch.Spec: compile makes a batch.Unit of each part of a layer by the type of its operation. The
+// operations are in packages below this one, and a family that is made of known operations needs nothing here.
 //
 // It must not know requests, sampling, text or files: weights come as a weights.Model, arithmetic as kernel.Kernels. A
 // Model and all that hangs on it (sequences, adapters) are used by one goroutine at a time, but for LoadAdapter; the worker
 // threads are inside. A row's logits depend on its own tokens, position and adapters only, bit for bit: not on the batch it is in,
 // how its prompt was cut into chunks, which pages it has or how many threads work.
 //
-// # Files
+// # Packages
 //
-// Calls run down this list:
+// Imports run down this list; a package imports none of its own line:
 //
-//	transformer, encode, tune                 a model: opening it, texts without answers, how many threads
-//	compile                                   of a Spec a unit for each part of a layer
-//	cross, adaption, latent, deltanet, mamba1, mamba2, tail, shortconv, moe, route, mlp, attention, distances
-//	                                          the operations, a file each
-//	forward                                   a batch: checking it and running it
-//	linear, adapter, changes, dora, factors   products, and what adapters add to them
-//	builder, rope, stream, wire, norm         what operations are made of
-//	step, plan, state, seq, angle             the buffers of a batch, memory, sequences
+//	transformer                                    opening a model, batches, texts without answers, adapters of a model
+//	attention, recurrent, feedforward, streams     the operations
+//	batch, bind                                    running them over rows; binding their tensors
+//	adapter                                        what adapters add
+//	parts, position                                linear layers and norms; rotations and distances
+//	exactmath, pool                                functions with the same bits everywhere; threads
+//
+// In this package calls run from transformer, pair, encode, tune, tail and stream over forward, embed and adapters to compile, plan
+// and seq.
 package transformer
 
 import (
@@ -32,6 +32,8 @@ import (
 	"sync"
 
 	"edged/core/infer/kv"
+	"edged/core/infer/transformer/batch"
+	"edged/core/infer/transformer/bind"
 	"edged/core/infer/transformer/pool"
 	"edged/core/model/arch"
 	"edged/core/model/mmap"
@@ -153,7 +155,9 @@ type Model struct {
 	net     network
 	kv      *kv.Pool
 	pool    *pool.Pool
-	step    *step
+	step    *batch.Batch
+	embed   embedJob
+	narrow  narrowJob
 	scratch *mmap.Mapping
 	turn    uint64 // number of the current batch
 	closed  bool
@@ -185,12 +189,6 @@ type Info struct {
 	ThreadsDecode  int
 }
 
-// source is what a forward pass needs of weights.Model.
-type source interface {
-	Matrix(name string) *quant.Matrix
-	Vector(name string) ([]float32, error)
-}
-
 // New binds the tensors of m, proves their shapes and reserves all memory that Forward needs. The Model reads m's
 // tensors until Close; the caller closes m after that. Errors name the file and what is wrong with it.
 func New(m *weights.Model, o Options) (*Model, error) {
@@ -202,7 +200,7 @@ func New(m *weights.Model, o Options) (*Model, error) {
 	return model, nil
 }
 
-func newModel(src source, spec *arch.Spec, o Options) (*Model, error) {
+func newModel(src bind.Source, spec *arch.Spec, o Options) (*Model, error) {
 	if err := spec.Check(); err != nil {
 		return nil, err
 	}
@@ -223,13 +221,13 @@ func newModel(src source, spec *arch.Spec, o Options) (*Model, error) {
 		return nil, fmt.Errorf("a context of %d positions: the model has learned %d", o.Context, n.Rows-m.net.offset)
 	}
 	for _, d := range m.net.distances {
-		d.spread(o.Context)
+		d.Spread(o.Context)
 	}
 	if m.kv, err = kv.NewPool(spec, kv.Options{Type: o.KV, Pages: o.KVPages, Context: o.Context, States: o.States}); err != nil {
 		return nil, err
 	}
 	sizes := scratchSizes(spec, &o)
-	mem, mapping, err := reserve(sizes.floats())
+	mem, mapping, err := batch.Reserve(sizes.Floats())
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("scratch: %w", err), m.kv.Close())
 	}
@@ -239,11 +237,15 @@ func newModel(src source, spec *arch.Spec, o Options) (*Model, error) {
 	} else {
 		m.pool = pool.New(max(o.ThreadsPrefill, o.ThreadsDecode))
 	}
-	m.step = newStep(m, &sizes, mem)
+	m.step = batch.New(&batch.Setup{
+		K: m.k, P: o.Precision, Pool: m.pool, Cache: m.kv, Ropes: m.net.ropes, Vocab: spec.Vocab, HeadScale: m.net.headScale, HeadCap: m.net.headCap,
+		Streams: spec.Streams(), PerRow: len(spec.Layers) * spec.Embed.PerLayer.Width,
+	}, &sizes, mem)
+	m.embed.m, m.narrow.m = m, m
 	m.info = m.net.info
 	m.info.Arch, m.info.Layers, m.info.Width = spec.Family, len(spec.Layers), spec.Width
 	m.info.VocabRows, m.info.Context, m.info.TrainContext = spec.Vocab, o.Context, spec.Context
-	m.info.PageBytes, m.info.ScratchBytes = kv.PageBytes(spec, o.KV), sizes.total()
+	m.info.PageBytes, m.info.ScratchBytes = kv.PageBytes(spec, o.KV), sizes.Total()
 	m.info.StateBytes = kv.StateBytes(spec)
 	m.info.Precision, m.info.KV, m.info.MaxRows = o.Precision, o.KV, o.MaxRows
 	m.info.ThreadsPrefill = min(o.ThreadsPrefill, m.pool.Threads())
