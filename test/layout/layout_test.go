@@ -2,8 +2,12 @@
 package layout
 
 import (
+	"bytes"
+	"os"
 	"os/exec"
 	"path"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -50,16 +54,17 @@ var allowed = map[string][]string{
 	"core/model/arch/families/encoders":  {"core/model/arch", "core/model/arch/keys", "core/model/arch/family"},
 
 	// Files of models and adapters.
-	"core/model/gguf":        {"core/model/mmap", "quant"},
-	"core/model/safetensors": {"core/model/mmap"},
-	"core/model/digest":      {"core/model/mmap"},
-	"core/model/hfjson":      {"core/model/arch", "core/model/mmap"},
-	"core/model/lora":        {"core/model/lora/*", "core/model/arch", "core/model/arch/*", "core/model/gguf", "core/model/safetensors", "core/model/mmap", "core/model/digest", "core/model/hfjson", "quant"},
-	"core/model/lora/*":      {},
-	"core/model/lora/kinds":  {"core/model/lora/spectrum", "core/model/lora/torchrand", "core/model/arch", "core/model/safetensors", "quant"},
-	"core/model/quantize":    {"core/model/gguf", "core/model/mmap", "quant"},
-	"core/model/weights":     {"core/model/arch", "core/model/arch/*", "core/model/gguf", "core/model/safetensors", "core/model/mmap", "core/model/digest", "core/model/hfjson", "quant"},
-	"core/model/weights/*":   {"core/model/gguf", "core/model/safetensors", "quant"},
+	"core/model/gguf":         {"core/model/mmap", "quant"},
+	"core/model/safetensors":  {"core/model/mmap"},
+	"core/model/digest":       {"core/model/mmap"},
+	"core/model/hfjson":       {"core/model/arch", "core/model/mmap"},
+	"core/model/lora":         {"core/model/lora/*", "core/model/arch", "core/model/arch/*", "core/model/gguf", "core/model/safetensors", "core/model/mmap", "core/model/digest", "core/model/hfjson", "quant"},
+	"core/model/lora/*":       {},
+	"core/model/lora/convert": {"core/model/lora", "core/model/arch", "core/model/arch/*", "core/model/gguf", "core/model/safetensors", "quant"},
+	"core/model/lora/kinds":   {"core/model/lora/spectrum", "core/model/lora/torchrand", "core/model/arch", "core/model/safetensors", "quant"},
+	"core/model/quantize":     {"core/model/gguf", "core/model/mmap", "quant"},
+	"core/model/weights":      {"core/model/arch", "core/model/arch/*", "core/model/gguf", "core/model/safetensors", "core/model/mmap", "core/model/digest", "core/model/hfjson", "quant"},
+	"core/model/weights/*":    {"core/model/gguf", "core/model/safetensors", "quant"},
 
 	// The infer wing: the plugins' processes.
 	"core/infer/text":                        {},
@@ -143,7 +148,7 @@ var allowed = map[string][]string{
 	"cmd/edged/reply":               {"core/serve/door/mqtt", "core/serve/door/mqtt/askclient"},
 	"cmd/edged/client":              {"cmd/edged/cli", "cmd/edged/reply", "core/config", "core/serve/adapters", "core/serve/door/mqtt", "core/serve/door/mqtt/*"},
 	"cmd/edged/service":             {"cmd/edged/cli", "cmd/edged/plugins", "cmd/edged/reply", "core/config", "core/model/gguf", "core/protocol", "core/protocol/backend", "core/serve/*", "core/version"},
-	"cmd/edged/offline":             {"cmd/edged/cli", "cmd/edged/plugins", "core/infer/grammar", "core/model/gguf", "core/model/lora", "core/model/quantize", "core/model/safetensors", "core/model/weights", "core/protocol", "core/protocol/*", "core/serve/daemon", "core/serve/languages", "core/serve/pairs", "core/version"},
+	"cmd/edged/offline":             {"cmd/edged/cli", "cmd/edged/plugins", "core/infer/grammar", "core/model/gguf", "core/model/lora", "core/model/lora/convert", "core/model/quantize", "core/model/safetensors", "core/model/weights", "core/protocol", "core/protocol/*", "core/serve/daemon", "core/serve/languages", "core/serve/pairs", "core/version"},
 	"cmd/edged/demo":                {"cmd/edged/cli", "cmd/edged/reply", "core/config", "core/protocol/backend", "core/serve/*", "core/version"},
 	"plugins/backend-generic":       {"plugins/backend-generic/x86", "core/infer/engine", "core/machine", "core/version"},
 	"plugins/backend-neon":          {"plugins/backend-neon/neon", "core/infer/engine", "core/machine", "core/version"},
@@ -234,6 +239,32 @@ func TestImportsFollowTheDiagram(t *testing.T) {
 	}
 	if seen < 40 {
 		t.Errorf("only %d packages seen: is the list of packages broken?", seen)
+	}
+}
+
+// mostLines bounds the code of a package, without tests: a room that an engineer walks through in an afternoon.
+const mostLines = 3500
+
+// Packages stay small. Code that a tool writes is nobody's to read.
+func TestPackagesAreSmall(t *testing.T) {
+	generated := regexp.MustCompile(`(?m)^// Code generated .* DO NOT EDIT\.$`)
+	module := goList(t, "-m")[0] + "/"
+	for _, line := range goList(t, "-f", "{{.ImportPath}}\t{{.Dir}}{{range .GoFiles}}\t{{.}}{{end}}{{range .IgnoredGoFiles}}\t{{.}}{{end}}", "./...") {
+		fields := strings.Split(line, "\t")
+		lines := 0
+		for _, file := range fields[2:] {
+			text, err := os.ReadFile(filepath.Join(fields[1], file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if strings.HasSuffix(file, "_test.go") || generated.Match(text) {
+				continue
+			}
+			lines += bytes.Count(text, []byte("\n"))
+		}
+		if lines > mostLines {
+			t.Errorf("%s has %d lines: divide it below %d", strings.TrimPrefix(fields[0], module), lines, mostLines)
+		}
 	}
 }
 

@@ -38,7 +38,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "peak: this system does not tell how much memory a program took")
 		os.Exit(2)
 	}
-	mib := use.Maxrss >> 10
+	mib := int64(use.Maxrss) >> 10 //nolint:unconvert // KiB, in 32 bits on machines of 32 bits
 	fmt.Printf("peak: %d MiB of %d\n", mib, limit)
 	switch {
 	case err != nil:

@@ -15,6 +15,7 @@ import (
 	"edged/cmd/edged/cli"
 	"edged/core/model/gguf"
 	"edged/core/model/lora"
+	"edged/core/model/lora/convert"
 	"edged/core/model/safetensors"
 	"edged/core/model/weights"
 )
@@ -110,7 +111,7 @@ func writeGGUFAdapter(adapter *lora.Adapter, m *weights.Model, model, dst string
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	w, err := adapter.GGUF(m, func(name string) []int64 {
+	w, err := convert.GGUF(adapter, m, func(name string) []int64 {
 		if t := f.Tensor(name); t != nil {
 			return t.Dims
 		}
@@ -123,7 +124,7 @@ func writeGGUFAdapter(adapter *lora.Adapter, m *weights.Model, model, dst string
 }
 
 func writePEFT(adapter *lora.Adapter, m *weights.Model, dst string) error {
-	config, tensors, err := adapter.PEFT(m)
+	config, tensors, err := convert.PEFT(adapter, m)
 	if err != nil {
 		return err
 	}

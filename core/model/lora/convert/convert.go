@@ -1,4 +1,7 @@
-package lora
+// Package convert writes a LoRA adapter in another container than it came in: PEFT's folder as a GGUF file, and back.
+//
+// It must not know how an adapter is read, which is package lora's, nor where files go: it gives tensors and metadata.
+package convert
 
 import (
 	"encoding/json"
@@ -11,12 +14,18 @@ import (
 	"edged/core/model/arch"
 	"edged/core/model/arch/families"
 	"edged/core/model/gguf"
+	"edged/core/model/lora"
 	"edged/core/model/safetensors"
 	"edged/quant"
 )
 
+// fail is an error about an adapter that cannot be written.
+func fail(a *lora.Adapter, kind error, format string, args ...any) error {
+	return fmt.Errorf("lora: %s: %w: %s", a.Path, kind, fmt.Sprintf(format, args...))
+}
+
 // plain refuses what neither container has as LoRA: all but factors of matrices and of the embedding.
-func (a *Adapter) plain() error {
+func plain(a *lora.Adapter) error {
 	what := ""
 	switch {
 	case a.Prompt != nil || a.Prefix != nil || a.Prompts != nil:
@@ -40,7 +49,7 @@ func (a *Adapter) plain() error {
 		}
 	}
 	if what != "" {
-		return a.fail(ErrUnsupported, "it has %s, which cannot be written as plain LoRA; merge it into the model with PEFT's merge_and_unload", what)
+		return fail(a, lora.ErrUnsupported, "it has %s, which cannot be written as plain LoRA; merge it into the model with PEFT's merge_and_unload", what)
 	}
 	return nil
 }
@@ -48,8 +57,8 @@ func (a *Adapter) plain() error {
 // GGUF writes the adapter as llama.cpp reads it: factors in the type that they are stored in, of each matrix and stack of experts of
 // the GGUF model m, whose tensors stored names with their dimensions (nil: it has none). Every kind that is of low rank becomes LoRA.
 // llama.cpp knows one alpha for all modules; scales that differ, or that rank-stabilised LoRA has, are kept by multiplying B.
-func (a *Adapter) GGUF(m Base, stored func(name string) []int64) (*gguf.Writer, error) {
-	if err := a.plain(); err != nil {
+func GGUF(a *lora.Adapter, m lora.Base, stored func(name string) []int64) (*gguf.Writer, error) {
+	if err := plain(a); err != nil {
 		return nil, err
 	}
 	var w gguf.Writer
@@ -60,7 +69,7 @@ func (a *Adapter) GGUF(m Base, stored func(name string) []int64) (*gguf.Writer, 
 		w.Put("general.base_model.count", uint32(1))
 		w.Put("general.base_model.0.name", a.Base)
 	}
-	alpha := a.alpha()
+	alpha := commonAlpha(a)
 	w.Put("adapter.lora.alpha", alpha)
 	if len(a.Invocation) > 0 {
 		ids := make([]uint32, len(a.Invocation))
@@ -71,14 +80,14 @@ func (a *Adapter) GGUF(m Base, stored func(name string) []int64) (*gguf.Writer, 
 	}
 	if d := a.Embed; d != nil {
 		if stored(arch.EmbedName) == nil {
-			return nil, a.fail(ErrMismatch, "the model's file has no %s", arch.EmbedName)
+			return nil, fail(a, lora.ErrMismatch, "the model's file has no %s", arch.EmbedName)
 		}
 		put(&w, arch.EmbedName, scaled(d, d.A.Cols, alpha), nil)
 	}
-	stacks, done := map[string][]*Delta{}, map[string]bool{}
+	stacks, done := map[string][]*lora.Delta{}, map[string]bool{}
 	for _, name := range slices.Sorted(maps.Keys(a.Mods)) {
 		d := a.Mods[name]
-		switch fused, whole := a.fused(m, name, stored); {
+		switch fused, whole := fused(a, m, name, stored); {
 		case stored(name) != nil:
 			put(&w, name, scaled(d, d.A.Rows, alpha), nil)
 			continue
@@ -91,10 +100,10 @@ func (a *Adapter) GGUF(m Base, stored func(name string) []int64) (*gguf.Writer, 
 		}
 		stack, expert, count := expertOf(name, stored)
 		if stack == "" {
-			return nil, a.fail(ErrUnsupported, "it changes %s, which the model's file has not got by itself, but tied to another matrix or as a part of one: llama.cpp has no adapter of it", name)
+			return nil, fail(a, lora.ErrUnsupported, "it changes %s, which the model's file has not got by itself, but tied to another matrix or as a part of one: llama.cpp has no adapter of it", name)
 		}
 		if stacks[stack] == nil {
-			stacks[stack] = make([]*Delta, count)
+			stacks[stack] = make([]*lora.Delta, count)
 		}
 		stacks[stack][expert] = scaled(d, d.A.Rows, alpha)
 	}
@@ -104,8 +113,8 @@ func (a *Adapter) GGUF(m Base, stored func(name string) []int64) (*gguf.Writer, 
 	return &w, nil
 }
 
-// alpha is the one that most modules have: their scale times their rank.
-func (a *Adapter) alpha() float32 {
+// commonAlpha is the one that most modules have: their scale times their rank.
+func commonAlpha(a *lora.Adapter) float32 {
 	count := map[float32]int{}
 	for _, d := range a.Mods {
 		count[alphaOf(d, d.A.Rows)]++
@@ -123,7 +132,7 @@ func (a *Adapter) alpha() float32 {
 }
 
 // alphaOf is a whole number where it is one but for the rounding of a scale.
-func alphaOf(d *Delta, rank int) float32 {
+func alphaOf(d *lora.Delta, rank int) float32 {
 	v := float64(d.Scale) * float64(rank)
 	if r := math.Round(v); math.Abs(v-r) <= 1e-6*math.Abs(v) {
 		v = r
@@ -132,7 +141,7 @@ func alphaOf(d *Delta, rank int) float32 {
 }
 
 // scaled is a change whose B holds what alpha does not say of its scale.
-func scaled(d *Delta, rank int, alpha float32) *Delta {
+func scaled(d *lora.Delta, rank int, alpha float32) *lora.Delta {
 	own := alphaOf(d, rank)
 	if own == alpha {
 		return d
@@ -141,7 +150,7 @@ func scaled(d *Delta, rank int, alpha float32) *Delta {
 	for i := range b.values {
 		b.values[i] = float32(float64(b.values[i]) * float64(own) / float64(alpha))
 	}
-	return &Delta{A: d.A, B: b.matrix(d.B), Scale: d.Scale}
+	return &lora.Delta{A: d.A, B: b.matrix(d.B), Scale: d.Scale}
 }
 
 // float32s are the values of a matrix.
@@ -165,7 +174,7 @@ func (f float32s) matrix(like *quant.Matrix) *quant.Matrix {
 
 // fused is the change of the matrix of the model's file that name is a part of, put together of those of all its parts; nil where it is
 // none, or where they do not share their first factor, as those of one adapter of the whole do.
-func (a *Adapter) fused(m Base, name string, stored func(name string) []int64) (string, *Delta) {
+func fused(a *lora.Adapter, m lora.Base, name string, stored func(name string) []int64) (string, *lora.Delta) {
 	pattern, numbers := arch.SplitNumbers(strings.TrimSuffix(name, ".weight"))
 	for _, x := range m.Network().Fixes {
 		s, ok := x.(arch.Split)
@@ -173,7 +182,7 @@ func (a *Adapter) fused(m Base, name string, stored func(name string) []int64) (
 		if !ok || !slices.Contains(s.Into, pattern) || stored(whole) == nil || s.Stored && s.Groups > 1 {
 			continue
 		}
-		var first *Delta
+		var first *lora.Delta
 		var b []float32
 		for _, p := range m.Network().Pieces(&s, numbers) {
 			if p.Rows == 0 {
@@ -195,7 +204,7 @@ func (a *Adapter) fused(m Base, name string, stored func(name string) []int64) (
 			return "", nil
 		}
 		up := float32s{b}.matrix(&quant.Matrix{Name: whole, Rows: len(b) / first.B.Cols, Cols: first.B.Cols})
-		return whole, &Delta{A: first.A, B: up, Scale: first.Scale}
+		return whole, &lora.Delta{A: first.A, B: up, Scale: first.Scale}
 	}
 	return "", nil
 }
@@ -219,7 +228,7 @@ func expertOf(name string, stored func(name string) []int64) (stack string, expe
 }
 
 // put adds the factors of a matrix, or of a stack of which some experts may have none.
-func put(w *gguf.Writer, name string, d *Delta, stack []*Delta) {
+func put(w *gguf.Writer, name string, d *lora.Delta, stack []*lora.Delta) {
 	if d != nil {
 		w.Add(name+".lora_a", d.A.Format, []int64{int64(d.A.Cols), int64(d.A.Rows)}, d.A.Data)
 		w.Add(name+".lora_b", d.B.Format, []int64{int64(d.B.Cols), int64(d.B.Rows)}, d.B.Data)
@@ -256,8 +265,8 @@ func put(w *gguf.Writer, name string, d *Delta, stack []*Delta) {
 }
 
 // PEFT is the adapter as PEFT reads it, for the folder m: adapter_config.json, and the tensors of adapter_model.safetensors.
-func (a *Adapter) PEFT(m Base) (config []byte, tensors []safetensors.Tensor, err error) {
-	if err := a.plain(); err != nil {
+func PEFT(a *lora.Adapter, m lora.Base) (config []byte, tensors []safetensors.Tensor, err error) {
+	if err := plain(a); err != nil {
 		return nil, nil, err
 	}
 	ranks, alphas, targets := map[string]int{}, map[string]float64{}, map[string]bool{}
@@ -270,14 +279,14 @@ func (a *Adapter) PEFT(m Base) (config []byte, tensors []safetensors.Tensor, err
 			Name: "base_model.model." + module + part, DType: d, Shape: []int64{int64(x.Rows), int64(x.Cols)}, Data: x.Data,
 		})
 	}
-	note := func(module string, d *Delta, rank int) {
-		ranks[module], alphas[module], targets[lastWord(module)] = rank, float64(alphaOf(d, rank)), true
+	note := func(module string, d *lora.Delta, rank int) {
+		ranks[module], alphas[module], targets[module[strings.LastIndexByte(module, '.')+1:]] = rank, float64(alphaOf(d, rank)), true
 	}
 	for _, name := range slices.Sorted(maps.Keys(a.Mods)) {
 		d := a.Mods[name]
 		module := m.Family().ToHF(m.Network(), strings.TrimSuffix(name, ".weight"))
 		if back, ok := m.Family().ToGGUF(module); !ok || back+".weight" != name {
-			return nil, nil, a.fail(ErrUnsupported, "it changes %s, which is a part of the module %s: PEFT has no adapter of a part", name, module)
+			return nil, nil, fail(a, lora.ErrUnsupported, "it changes %s, which is a part of the module %s: PEFT has no adapter of a part", name, module)
 		}
 		note(module, d, d.A.Rows)
 		add(module, ".lora_A.weight", d.A)

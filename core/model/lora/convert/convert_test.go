@@ -1,10 +1,11 @@
-package lora_test
+package convert_test
 
 import (
 	"bytes"
 	"encoding/json"
 	"errors"
 	"math"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -12,10 +13,30 @@ import (
 
 	"edged/core/model/gguf"
 	"edged/core/model/lora"
+	"edged/core/model/lora/convert"
 	"edged/core/model/safetensors"
 	"edged/core/model/weights"
+	"edged/quant"
 	"edged/test/oracle"
 )
+
+func decode(m *quant.Matrix) []float32 {
+	out := make([]float32, m.Rows*m.Cols)
+	for r := range m.Rows {
+		quant.Row(out[r*m.Cols:], m, r)
+	}
+	return out
+}
+
+func open(t *testing.T, path string) *weights.Model {
+	t.Helper()
+	m, err := weights.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = m.Close() })
+	return m
+}
 
 // toGGUF writes an adapter for a GGUF file, and opens what was written.
 func toGGUF(t *testing.T, from *lora.Adapter, m *weights.Model, model string) (string, *lora.Adapter) {
@@ -25,7 +46,7 @@ func toGGUF(t *testing.T, from *lora.Adapter, m *weights.Model, model string) (s
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = f.Close() })
-	w, err := from.GGUF(m, func(name string) []int64 {
+	w, err := convert.GGUF(from, m, func(name string) []int64 {
 		if x := f.Tensor(name); x != nil {
 			return x.Dims
 		}
@@ -138,7 +159,7 @@ func TestConvertFiles(t *testing.T) {
 // backAgain writes the adapter as PEFT's, and holds its tensors against a folder.
 func backAgain(t *testing.T, a *lora.Adapter, m *weights.Model, peft string) {
 	t.Helper()
-	config, tensors, err := a.PEFT(m)
+	config, tensors, err := convert.PEFT(a, m)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,7 +179,9 @@ func backAgain(t *testing.T, a *lora.Adapter, m *weights.Model, peft string) {
 		}
 	}
 	dir := t.TempDir()
-	write(t, filepath.Join(dir, "adapter_config.json"), config)
+	if err := os.WriteFile(filepath.Join(dir, "adapter_config.json"), config, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	if err := safetensors.WriteFile(filepath.Join(dir, "adapter_model.safetensors"), tensors, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -198,7 +221,7 @@ func TestConvertKinds(t *testing.T) {
 			for name, d := range a.Mods {
 				sameChange(t, name, d, b.Mods[name])
 			}
-			if d := a.Embed; d != nil && (!equal(decode(d.A), decode(b.Embed.A)) || !equal(decode(d.B), decode(b.Embed.B)) || d.Scale != b.Embed.Scale) {
+			if d := a.Embed; d != nil && (!slices.Equal(decode(d.A), decode(b.Embed.A)) || !slices.Equal(decode(d.B), decode(b.Embed.B)) || d.Scale != b.Embed.Scale) {
 				t.Error("the embedding's adapter differs")
 			}
 		})
@@ -216,11 +239,11 @@ func TestConvertRefuses(t *testing.T) {
 		"fourierft": "that has no low rank",
 	} {
 		a := openAdapter(t, oracle.Path(t, dir, "adapters", "peft", kind, "adapter"), m)
-		if _, err := a.GGUF(m, all); !errors.Is(err, lora.ErrUnsupported) || !strings.Contains(err.Error(), want) {
+		if _, err := convert.GGUF(a, m, all); !errors.Is(err, lora.ErrUnsupported) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", kind, err, want)
 		}
 		b := openAdapter(t, oracle.Path(t, dir, "adapters", "peft", kind, "adapter"), folder)
-		if _, _, err := b.PEFT(folder); !errors.Is(err, lora.ErrUnsupported) || !strings.Contains(err.Error(), want) {
+		if _, _, err := convert.PEFT(b, folder); !errors.Is(err, lora.ErrUnsupported) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s, for PEFT: %v, want %q", kind, err, want)
 		}
 	}
@@ -230,7 +253,7 @@ func TestConvertRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if _, err := head.GGUF(m, func(name string) []int64 {
+	if _, err := convert.GGUF(head, m, func(name string) []int64 {
 		if x := f.Tensor(name); x != nil {
 			return x.Dims
 		}
