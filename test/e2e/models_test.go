@@ -85,6 +85,36 @@ func (s *service) answered(topics []string, n int) {
 	}
 }
 
+// A model whose headers are sound and that cannot be loaded all the same is told with its reason, and offered no more.
+func TestModelThatDoesNotLoad(t *testing.T) {
+	dir := copies(t, "a")
+	for _, name := range []string{"config.json", "generation_config.json", "model.safetensors"} {
+		data, err := os.ReadFile(filepath.Join(oracle.Repo(t), "demo", "hf-nf4", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.MkdirAll(filepath.Join(dir, "mute"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "mute", name), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := serve(t, "model.path=", "models.dir="+dir, "models.default=a", "adapters.dir=")
+	for i := range 2 {
+		s.publish("edged/test/request/k", fmt.Sprintf(`{"id":"r%d","model":"mute","prompt":"Turn on the","max_tokens":3}`, i))
+		events := s.last(fmt.Sprintf("edged/test/response/k/r%d", i))
+		last := events[len(events)-1]
+		if last.Error == nil || last.Error.Code != "model_not_found" || !strings.Contains(last.Error.Message, `"mute" cannot be served`) || !strings.Contains(last.Error.Message, "tokenizer") {
+			t.Errorf("request %d: %+v", i, last.Error)
+		}
+	}
+	s.until("edged/test/models/mute", func(p string) bool {
+		var m modelState
+		return json.Unmarshal([]byte(p), &m) == nil && m.State == "rejected" && strings.Contains(m.Error, "tokenizer")
+	})
+}
+
 // Three models where two have room: 300 requests over them are answered, with the same text from each model, while backends and once the
 // daemon are killed; each loading and unloading is told, and no more are loaded than have room.
 func TestThreeModels(t *testing.T) {

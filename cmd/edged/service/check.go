@@ -20,6 +20,7 @@ import (
 	"edged/core/serve/adapters"
 	"edged/core/serve/daemon"
 	"edged/core/serve/door/mqtt"
+	"edged/core/serve/models"
 )
 
 // finding is one line of a check.
@@ -385,11 +386,14 @@ func (k *checker) tokenizer(ctx context.Context, s *plugins.Session, path string
 		k.problem("model", s.Dead(err), "")
 		return false
 	}
-	template := "with a chat template"
+	template := ", with a chat template"
 	if s.Text.ChatTemplate == "" {
-		template = "without a chat template: prompts are taken as plain text"
+		template = ""
+		if facts, err := models.Headers(path); err == nil && facts.Kind != "encoder" {
+			template = ", without a chat template: prompts are taken as plain text"
+		}
 	}
-	k.ok("model", "its tokenizer has %d pieces, %s", s.Text.Tokens, template)
+	k.ok("model", "its tokenizer has %d pieces%s", s.Text.Tokens, template)
 	return true
 }
 

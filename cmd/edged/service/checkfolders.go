@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"edged/cmd/edged/cli"
 	"edged/cmd/edged/plugins"
 	"edged/core/config"
 	"edged/core/protocol/backend"
@@ -37,7 +38,7 @@ func (k *checker) models() {
 			k.problem("models", fmt.Errorf("models.dir: %w", err), "let the service's user read the folder, or set models.dir to another")
 			whole = false
 		default:
-			k.ok("models", "%s holds %s", dir, counted(len(found), "model"))
+			k.ok("models", "%s holds %s that can be served by what their headers say", dir, counted(k.readable(dir, found), "model"))
 		}
 		names = append(names, found...)
 		for _, file := range slices.Sorted(maps.Keys(refused)) {
@@ -59,6 +60,23 @@ func (k *checker) models() {
 	}
 }
 
+// readable reads the headers of the models of a folder, as the service does, tells which cannot be served, and counts the others.
+func (k *checker) readable(dir string, names []string) int {
+	good := 0
+	for _, name := range names {
+		path, err := models.Find(dir, name)
+		if err == nil {
+			_, err = models.Headers(path)
+		}
+		if err != nil {
+			k.note("models", "mend it, or take it out of models.dir: requests that name it are refused", "%s: %s", name, cli.OneSentence(err))
+			continue
+		}
+		good++
+	}
+	return good
+}
+
 // pinned adds up what the pinned models need beside the default one.
 func (k *checker) pinned(ctx context.Context, s *plugins.Session, req backend.LoadRequest) {
 	if len(k.c.Models.Pinned) == 0 || req.IgnorePlan {
@@ -78,18 +96,23 @@ func (k *checker) pinned(ctx context.Context, s *plugins.Session, req backend.Lo
 	}
 	main := least(models.Name(k.c.Model.Path), k.c.Model.Path)
 	var pinned []models.State
+	var there []string
 	for _, name := range k.c.Models.Pinned {
 		if name == main.Name {
-			pinned = append(pinned, main)
+			pinned, there = append(pinned, main), append(there, name)
 		} else if path, err := models.Find(k.c.Models.Dir, name); err == nil {
-			pinned = append(pinned, least(name, path))
+			if state := least(name, path); state.Needs > 0 {
+				pinned, there = append(pinned, state), append(there, name)
+			}
 		}
 	}
 	if why := models.Crowded(k.plan.Available, main, pinned); why != "" {
 		k.problem("memory", errors.New(why), "pin the default model too and others less, choose smaller ones, or lower backend.context or backend.max_sequences")
 		return
 	}
-	k.ok("memory", "there is room for the default model beside what is pinned: %s", strings.Join(k.c.Models.Pinned, ", "))
+	if len(there) > 0 {
+		k.ok("memory", "there is room for the default model beside what is pinned and can be served: %s", strings.Join(there, ", "))
+	}
 }
 
 // prompts reads every preset of prompts.dir.

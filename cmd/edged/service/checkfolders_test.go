@@ -22,9 +22,20 @@ func TestCheckFolders(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	file("models/a.gguf", "")
-	file("models/b/config.json", "")
+	link := func(name, to string) {
+		target, err := filepath.Abs(filepath.Join("../../../demo", to))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(target, filepath.Join(root, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	file("models/has space.gguf", "")
+	link("models/a.gguf", "gguf/hearth-4m-q4_0.gguf")
+	link("models/b", "hf-nf4")
+	file("broken/a.gguf", "GGUF")
+	link("broken/b", "hf-nf4")
 	file("prompts/good.toml", `user = "hello"`)
 	file("prompts/open.toml", "user = \"hello\nsystem = \"x\"")
 	file("prompts/schema.toml", `schema = '{"type":'`)
@@ -49,6 +60,10 @@ func TestCheckFolders(t *testing.T) {
 			{"ok", []string{"1 model"}},
 			{"note", []string{filepath.Join(models, "a.gguf"), "its name is that of the configured model, /x/a.gguf"}},
 			{"note", nil},
+		}},
+		{"a model is broken", config.Models{Dir: filepath.Join(root, "broken")}, "", "", []found{
+			{"note", []string{"a: ", "cut off"}},
+			{"ok", []string{"1 model that can be served"}},
 		}},
 		{"an unknown pinned model", config.Models{Dir: models, Pinned: []string{"a", "c"}}, "", "", []found{
 			{"ok", nil},

@@ -38,7 +38,7 @@ func (k *checker) one(ctx context.Context, f *cli.ConfigFlags, name string) {
 		k.problem("model", err, "")
 		return
 	}
-	k.ok("model", "%s: %s, %s, %s parameters, %d positions", filepath.Base(path), facts.Family, facts.Kind, countText(facts.Parameters), facts.Context)
+	k.ok("model", "%s: %s, %s, %s parameters, %d positions; for: %s", filepath.Base(path), facts.Family, facts.Kind, countText(facts.Parameters), facts.Context, facts.Tasks)
 	shares, err := models.Formats(path)
 	if err != nil {
 		k.problem("formats", err, "")
@@ -69,21 +69,23 @@ func countText(n int64) string {
 	return fmt.Sprintf("%.1f million", float64(n)/1e6)
 }
 
-// findModel is the path of a model that is named by its path, or by its name in the models folder.
+// findModel is the path of a model that is named as requests name it, or else by its path.
 func findModel(c *config.Config, name string) (string, error) {
-	_, err := os.Stat(name)
-	if err == nil {
-		return filepath.Abs(name)
-	}
 	if c.Models.Dir != "" && config.ValidName(name) {
-		for _, path := range []string{filepath.Join(c.Models.Dir, name), filepath.Join(c.Models.Dir, name+".gguf")} {
-			if _, err := os.Stat(path); err == nil {
-				return filepath.Abs(path)
-			}
+		if path, err := models.Find(c.Models.Dir, name); err == nil {
+			return filepath.Abs(path)
 		}
-		return "", fmt.Errorf("%w, and models.dir %s holds no model of that name", err, c.Models.Dir)
 	}
-	return "", err
+	info, err := os.Stat(name)
+	switch {
+	case err != nil && c.Models.Dir != "" && config.ValidName(name):
+		return "", fmt.Errorf("%w, and models.dir %s holds no model of that name", err, c.Models.Dir)
+	case err != nil:
+		return "", err
+	case !info.IsDir() && (strings.HasSuffix(name, ".safetensors") || strings.HasSuffix(name, ".json")):
+		return "", fmt.Errorf("%s is a part of a model: name the folder that it is in, %s", name, filepath.Dir(name))
+	}
+	return filepath.Abs(name)
 }
 
 // speed tells how fast a model would be.
@@ -92,6 +94,7 @@ func (k *checker) speed(ctx context.Context, s *plugins.Session, kind string, re
 	if !ok {
 		return
 	}
+	loaded := busy() // before the measurement, which is load too
 	forecast, err := f.Forecast(ctx, req)
 	switch {
 	case errors.Is(err, protocol.ErrUnsupported): // a backend of somebody else's
@@ -99,16 +102,30 @@ func (k *checker) speed(ctx context.Context, s *plugins.Session, kind string, re
 	case err != nil:
 		k.problem("speed", s.Dead(err), "")
 	default:
-		k.ok("speed", "%s", forecastText(kind, forecast))
+		k.ok("speed", "%s", forecastText(kind, forecast, loaded))
 	}
 }
 
 // forecastText says what a forecast comes to for a model of some kind.
-func forecastText(kind string, f backend.Forecast) string {
-	prompt := fmt.Sprintf("%v for 1,000 tokens of a prompt (%.0f billion multiply-adds a second)",
+func forecastText(kind string, f backend.Forecast, busy bool) string {
+	text := fmt.Sprintf("%v for 1,000 tokens of a prompt, attention aside (%.3g billion multiply-adds a second)",
 		f.Prompt(1000).Round(time.Millisecond), f.ProductsPerSecond/1e9)
-	if kind == "encoder" {
-		return prompt
+	if kind != "encoder" {
+		text = fmt.Sprintf("%.1f tokens/s (a token reads %s, memory gives %.1f GB/s), and %s", f.TokensPerSecond(), cli.BytesText(f.TokenBytes), f.BytesPerSecond/1e9, text)
 	}
-	return fmt.Sprintf("at most %.1f tokens/s (a token reads %s, memory gives %.1f GB/s), and %s", f.TokensPerSecond(), cli.BytesText(f.TokenBytes), f.BytesPerSecond/1e9, prompt)
+	if text = "about " + text; busy {
+		text += "; other programs kept this machine busy meanwhile, without them it is faster"
+	}
+	return text
+}
+
+// busy tells whether other programs have computed in the last minute, by half a core or more.
+func busy() bool {
+	text, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return false
+	}
+	var load float64
+	_, err = fmt.Sscan(string(text), &load)
+	return err == nil && load > 0.5
 }

@@ -243,6 +243,7 @@ func (a *app) foresee(ctx context.Context, c *config.Config, f *pullFlags, clien
 	if err != nil {
 		return refused(err)
 	}
+	loaded := busy()
 	prospect, err := daemon.Foresee(ctx, c, slog.New(slog.DiscardHandler), path)
 	if err != nil {
 		return refused(err)
@@ -253,7 +254,7 @@ func (a *app) foresee(ctx context.Context, c *config.Config, f *pullFlags, clien
 		return err
 	}
 	if prospect.Forecast != (backend.Forecast{}) {
-		if _, err := fmt.Fprintf(a.Out, "%s: %s\n", choice.Name, forecastText(facts.Kind, prospect.Forecast)); err != nil {
+		if _, err := fmt.Fprintf(a.Out, "%s: %s\n", choice.Name, forecastText(facts.Kind, prospect.Forecast, loaded)); err != nil {
 			return err
 		}
 	}

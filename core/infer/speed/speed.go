@@ -29,7 +29,7 @@ const (
 	// leastMemory exceeds the last cache of every board that is served.
 	leastMemory = 16 << 20
 	// rounds of each measurement, of which the fastest counts: other processes only ever make it slower.
-	rounds = 3
+	rounds = 5
 	// atLeast is how long a round takes: a short one is over before another core has come in.
 	atLeast = 100 * time.Millisecond
 	// The matrix that is multiplied: as wide as the models of a small board, and short enough to be a fraction of a second there.

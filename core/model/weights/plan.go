@@ -1,6 +1,8 @@
 package weights
 
 import (
+	"strings"
+
 	"edged/core/model/arch"
 	"edged/quant"
 )
@@ -13,6 +15,8 @@ type Figures struct {
 	PerToken int64 // read to decode one token: layers (of the experts only those that are used), norms, head, one embedding row
 	Head     int64 // the part of PerToken that is the output head
 	Products int64 // multiply-adds of one token of a prompt: all matrices that it is multiplied with but the head, experts as in PerToken
+
+	// Of an encoder-decoder PerToken is what the decoder reads, which writes, and Products what the encoder multiplies, which reads the prompt.
 
 	Format quant.Format // of most Products
 }
@@ -29,16 +33,26 @@ func (m *Model) Figures() Figures {
 			continue
 		}
 		f.Total += n
+		part := n // that a token passes
+		count := int64(x.Rows) * int64(x.Cols)
 		switch t := m.tensors[name]; t.Role {
 		case arch.Embedding, arch.Positions, arch.Lookup:
 			f.PerToken += n / int64(x.Rows)
+			continue
 		case arch.HeadRole: // below
+			continue
 		case arch.Expert:
-			f.PerToken += n * int64(t.Used) / int64(t.Experts)
-			products[x.Format] += int64(x.Rows) * int64(x.Cols) * int64(t.Used) / int64(t.Experts)
-		default:
-			f.PerToken += n
-			products[x.Format] += int64(x.Rows) * int64(x.Cols)
+			part, count = n*int64(t.Used)/int64(t.Experts), count*int64(t.Used)/int64(t.Experts)
+		case arch.Product, arch.Routing:
+		default: // a table: of distances, say
+			count = 0
+		}
+		reads, writes := m.sides(name)
+		if writes {
+			f.PerToken += part
+		}
+		if reads {
+			products[x.Format] += count
 		}
 	}
 	for format, n := range products {
@@ -47,16 +61,27 @@ func (m *Model) Figures() Figures {
 			f.Format = format
 		}
 	}
-	for _, x := range m.vectors {
+	for name, x := range m.vectors {
 		n := MatrixBytes(x)
 		f.Total += n
-		f.PerToken += n
+		if _, writes := m.sides(name); writes {
+			f.PerToken += n
+		}
 	}
 	if head := m.Matrix(arch.HeadName); head != nil {
 		f.Head = MatrixBytes(head)
 		f.PerToken += f.Head
 	}
 	return f
+}
+
+// sides tells whether a tensor reads the prompt, and whether it writes the answer: of an encoder-decoder each does one of both.
+func (m *Model) sides(name string) (reads, writes bool) {
+	if m.Spec == nil || m.Spec.Encoder == nil || m.Spec.Encoder.Prefix == "" {
+		return true, true
+	}
+	reads = strings.HasPrefix(name, m.Spec.Encoder.Prefix)
+	return reads, !reads
 }
 
 // MatrixBytes is the size of a matrix with its scales.

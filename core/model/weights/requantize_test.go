@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -153,6 +154,33 @@ func TestFigures(t *testing.T) {
 		t.Logf("%s: %+v", path, a)
 		if err := head.Close(); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+// Of an encoder-decoder a written token reads the decoder alone, and a prompt's passes the encoder alone.
+func TestFiguresOfTwoSides(t *testing.T) {
+	for _, path := range []string{"encoders/t5/hf", "encoders/marian/hf", "encoders/bart/hf"} {
+		m := open(t, oracle.Path(t, oracle.Dir(t), path))
+		prefix := m.Spec.Encoder.Prefix
+		head := m.Matrix("output.weight")
+		var reads, writes int64
+		for _, x := range m.Products() {
+			switch {
+			case x == head:
+			case strings.HasPrefix(x.Name, prefix):
+				reads += int64(x.Rows) * int64(x.Cols)
+			default:
+				writes += weights.MatrixBytes(x)
+			}
+		}
+		f := m.Figures()
+		if reads == 0 || writes == 0 {
+			t.Fatalf("%s: %d, %d", path, reads, writes)
+		}
+		// Norms, biases and a row of the embedding come to it.
+		if rest := f.PerToken - f.Head - writes; f.Products != reads || rest < 0 || rest > writes/8 {
+			t.Errorf("%s: %+v: the encoder multiplies %d, the decoder holds %d bytes", path, f, reads, writes)
 		}
 	}
 }

@@ -207,6 +207,13 @@ func (d *daemon) prepare(ctx context.Context, n *notifier) (release func(), err 
 		err = failed
 		release()
 	}
+	if err == nil {
+		for _, name := range d.c.Models.Pinned {
+			if _, _, why := d.catalogue.Lookup(name); why != nil {
+				d.log.WarnContext(ctx, "a pinned model is not there: it is loaded when it is", "model", name, "err", why)
+			}
+		}
+	}
 	return release, err
 }
 

@@ -226,7 +226,17 @@ func (d *daemon) acquire(ctx context.Context, name string, rank models.Rank, wai
 	if err != nil {
 		return nil, err
 	}
-	return d.pool.Acquire(ctx, models.Wanted{State: s, Version: version}, rank, wait)
+	lease, err := d.pool.Acquire(ctx, models.Wanted{State: s, Version: version}, rank, wait)
+	if err != nil && name != d.main && lasting(err) {
+		d.catalogue.Reject(name, version, err)
+		return nil, fmt.Errorf("%w: %q cannot be served: %w", models.ErrNotFound, name, err)
+	}
+	return lease, err
+}
+
+// lasting tells whether a model cannot be loaded for what its files say, and not for want of memory or of a plugin.
+func lasting(err error) bool {
+	return errors.Is(err, protocol.ErrModel) && !errors.Is(err, protocol.ErrPluginDied) && !errors.Is(err, protocol.ErrNoMemory)
 }
 
 // loadMain loads the default model, and keeps it until release.

@@ -23,7 +23,7 @@ func Headers(path string) (Facts, error) {
 		return Facts{}, err
 	}
 	facts := Facts{
-		Kind: m.Spec.Kind.String(), Family: m.Spec.Family, Title: m.Name, Context: m.Spec.Context, Bytes: m.Figures().Total,
+		Kind: m.Spec.Kind.String(), Family: m.Spec.Family, Tasks: strings.Join(m.Spec.Tasks(), ", "), Title: m.Name, Context: m.Spec.Context, Bytes: m.Figures().Total,
 	}
 	sizes := map[quant.Format]int64{}
 	for _, x := range m.Products() {

@@ -69,6 +69,7 @@ type State struct {
 type Facts struct {
 	Kind       string // "decoder", "encoder", "encoder-decoder"
 	Family     string
+	Tasks      string // what it is for, such as "generate, embed"
 	Title      string // what the files call it
 	Format     string // of most weights, such as "Q4_0"
 	Context    int    // positions that it was made for
@@ -159,6 +160,24 @@ func (f *Folder) Tell(name string, facts Facts) {
 	news := e != nil && e.Facts != facts
 	if news {
 		e.Facts = facts
+	}
+	f.mu.Unlock()
+	if news {
+		f.o.Notify()
+	}
+}
+
+// Reject takes a model out of what requests may name, since the plugins could not load it whatever else is in memory. It counts for the
+// files of that version only, and until they change; models that are named by path stay, since the service is there for them.
+func (f *Folder) Reject(name string, version int, why error) {
+	f.mu.Lock()
+	e := f.names[name]
+	news := e != nil && !e.fixed && e.version == version && e.State.State == Available
+	if news {
+		e.Facts = Facts{}
+		e.set(Rejected, why.Error())
+		e.told = e.Error
+		f.log.Warn("model rejected", "model", name, "err", e.Error)
 	}
 	f.mu.Unlock()
 	if news {

@@ -203,6 +203,31 @@ func TestOneName(t *testing.T) {
 	until(t, f, changes, "nothing to tell of a link", func(all map[string]State) bool { return all["main"].Note == "" })
 }
 
+// TestReject: what could not be loaded is offered no more, until its files change; a report about files that were replaced counts nothing, and
+// models that are named by path stay.
+func TestReject(t *testing.T) {
+	elsewhere := filepath.Join(t.TempDir(), "main.gguf")
+	write(t, elsewhere, "good")
+	f, dir, changes := watched(t, State{Name: "main", Path: elsewhere})
+	file := filepath.Join(dir, "a.gguf")
+	write(t, file, "good")
+	until(t, f, changes, "a file is there", func(all map[string]State) bool { return all["a"].State == Available })
+	_, version, _ := f.Lookup("a")
+	f.Reject("a", version-1, errors.New("it was another file"))
+	f.Reject("main", 1, errors.New("it has no tokenizer"))
+	for _, name := range []string{"a", "main"} {
+		if _, _, err := f.Lookup(name); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	f.Reject("a", version, errors.New("it has no tokenizer"))
+	if _, _, err := f.Lookup("a"); !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), "no tokenizer") {
+		t.Errorf("%v", err)
+	}
+	write(t, file, "good, and longer")
+	until(t, f, changes, "it was mended", func(all map[string]State) bool { return all["a"].State == Available && all["a"].Error == "" })
+}
+
 // TestRejectedAtOnce: what no further bytes could mend is rejected when it has settled, and not after the patience that a copy gets.
 func TestRejectedAtOnce(t *testing.T) {
 	dir := t.TempDir()
