@@ -421,9 +421,9 @@ const silent = "-"
 func judge(dir, file string) (name, why string) {
 	info, err := os.Stat(filepath.Join(dir, file)) // a link counts as what it leads to
 	base, isGGUF := strings.CutSuffix(file, ".gguf")
-	if prefix, no, _, split := gguf.SplitName(file); split {
+	if prefix, no, count, split := gguf.SplitName(file); split {
 		if no > 1 {
-			return "", silent // the first part counts
+			return "", orphan(dir, prefix, no, count, info)
 		}
 		base = prefix
 	}
@@ -439,6 +439,23 @@ func judge(dir, file string) (name, why string) {
 	}
 	return base, ""
 }
+
+// orphan says what a part of a split model lacks; silent where its first part is there, which counts, where a part before it tells the same,
+// or while the files may still be on their way.
+func orphan(dir, prefix string, no, count int, info os.FileInfo) string {
+	for before := 1; before < no; before++ {
+		if _, err := os.Stat(filepath.Join(dir, gguf.PartName(prefix, before, count))); err == nil {
+			return silent
+		}
+	}
+	if info == nil || time.Since(info.ModTime()) < orphanAfter {
+		return silent
+	}
+	return fmt.Sprintf("it is part %d of %d, and the first one, %s, is not there: put all parts into the folder", no, count, gguf.PartName(prefix, 1, count))
+}
+
+// orphanAfter is how long the first part of a split model may come later than another.
+const orphanAfter = 10 * time.Second
 
 // files are those whose change means another model.
 func files(path string) ([]string, error) {

@@ -203,6 +203,29 @@ func TestOneName(t *testing.T) {
 	until(t, f, changes, "nothing to tell of a link", func(all map[string]State) bool { return all["main"].Note == "" })
 }
 
+// TestOrphan: a part of a split model whose first part is not there is told once it has lain there for a while, and once for all of its parts.
+func TestOrphan(t *testing.T) {
+	dir := t.TempDir()
+	old := time.Now().Add(-time.Hour)
+	for name, at := range map[string]time.Time{
+		"m-00002-of-00003.gguf": old, "m-00003-of-00003.gguf": old, // the first is missing
+		"n-00002-of-00002.gguf": time.Now(), // it may be on its way
+		"o-00001-of-00002.gguf": old, "o-00002-of-00002.gguf": old,
+	} {
+		write(t, filepath.Join(dir, name), "GGUF")
+		if err := os.Chtimes(filepath.Join(dir, name), at, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	names, refused, err := Look(dir, "")
+	if err != nil || len(names) != 1 || names[0] != "o" {
+		t.Errorf("%v, %v", names, err)
+	}
+	if why := refused["m-00002-of-00003.gguf"]; len(refused) != 1 || !strings.Contains(why, "part 2 of 3") || !strings.Contains(why, "m-00001-of-00003.gguf, is not there") {
+		t.Errorf("%q", refused)
+	}
+}
+
 // TestReject: what could not be loaded is offered no more, until its files change; a report about files that were replaced counts nothing, and
 // models that are named by path stay.
 func TestReject(t *testing.T) {
