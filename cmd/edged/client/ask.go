@@ -22,9 +22,10 @@ func (a *app) askCommand() *cobra.Command {
 		Use:     "ask [--model NAME] [--adapter NAME] [--prompt-name NAME [--var NAME=VALUE]...] TEXT",
 		GroupID: "client",
 		Short:   "Send a prompt to a running service",
-		Long: `Publishes a prompt over MQTT and writes the answer as it comes. Without TEXT, or with -, the prompt is read from standard input;
-a line end behind it is cut. With --prompt-name one of the node's prompts asks (docs/prompts.md), whose variables --var fills; TEXT may be
-left out then, and is read from standard input only for -.
+		Long: `Publishes a prompt over MQTT and writes the answer: on a terminal as it comes, elsewhere when it is complete, so that what reads it
+never gets a half that a node took back when it began anew. Without TEXT, or with -, the prompt is read from standard input; a line end
+behind it is cut. With --prompt-name one of the node's prompts asks (docs/prompts.md), whose variables --var fills; TEXT may be left out
+then, and is read from standard input only for -.
 Ctrl-C cancels the request at the node.
 
 The broker and the node's name are those of the configuration; --broker and --node name others. --node @GROUP asks a group of nodes
@@ -71,22 +72,27 @@ With --json the last event of the answer is printed as one JSON object instead, 
 		if asJSON {
 			return a.askJSON(ctx, client, r)
 		}
-		k := &reply.Ink{W: a.Out}
-		answer, err := client.Ask(ctx, r, askclient.Follow{Delta: k.Delta, Restart: k.Restart})
-		k.End()
-		if err != nil {
-			return reply.Why(err)
-		}
-		if stats {
-			a.Note(reply.Speed(answer.Timings, answer.Usage))
-		}
-		return k.Err
+		return a.ask(ctx, client, r, stats)
 	})
 	f.register(c)
 	preset.register(c)
 	c.Flags().BoolVar(&asJSON, "json", false, "print the last event as one JSON object")
 	c.Flags().BoolVar(&stats, "stats", false, "tell on standard error how fast the answer came")
 	return c
+}
+
+// ask writes the answer of a request.
+func (a *app) ask(ctx context.Context, client asker, r askclient.Request, stats bool) error {
+	k := &reply.Ink{W: a.Out, Hold: !cli.Terminal(a.Out), Note: a.Note}
+	answer, err := client.Ask(ctx, r, askclient.Follow{Delta: k.Delta, Restart: k.Restart})
+	k.End(err)
+	if err != nil {
+		return reply.Why(err)
+	}
+	if stats {
+		a.Note(reply.Speed(answer.Timings, answer.Usage))
+	}
+	return k.Err
 }
 
 // presetFlags name a prompt of the node's prompts.dir, and fill its variables.

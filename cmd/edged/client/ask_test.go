@@ -1,9 +1,11 @@
 package client
 
 import (
+	"bytes"
 	"encoding/json"
 	"testing"
 
+	"edged/cmd/edged/cli"
 	"edged/core/serve/door/mqtt/askclient"
 )
 
@@ -29,5 +31,20 @@ func TestPresetFlags(t *testing.T) {
 	data, err := json.Marshal(r)
 	if want := `{"id":"","model":"big","prompt_name":"translation","prompt_vars":{"language":"German","text":"a=b"},"stream":false}`; err != nil || string(data) != want {
 		t.Errorf("%s, %v", data, err)
+	}
+}
+
+// TestAskBegunAnew: a program that reads the answer gets that of the last attempt alone, and nothing of what was withdrawn.
+func TestAskBegunAnew(t *testing.T) {
+	var out, errs bytes.Buffer
+	a := &app{&cli.App{Streams: cli.Streams{Out: &out, Err: &errs}}}
+	r := askclient.Request{Messages: []askclient.Message{{Role: "user", Content: "die"}}}
+	if err := a.ask(t.Context(), &parrot{}, r, false); err != nil || out.String() != "another answer\n" || errs.Len() > 0 {
+		t.Errorf("out %q, err %q, %v", out.String(), errs.String(), err)
+	}
+	out.Reset()
+	r.Messages[0].Content = "refuse"
+	if err := a.ask(t.Context(), &parrot{}, r, false); err == nil || out.Len() > 0 {
+		t.Errorf("out %q, %v", out.String(), err)
 	}
 }

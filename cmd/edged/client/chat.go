@@ -155,9 +155,9 @@ func (t *talk) ask(ctx context.Context, text string) error {
 	}
 	said := slices.Concat(t.said, []askclient.Message{{Role: "user", Content: text}})
 	r.Messages = append(r.Messages, said...)
-	k := &reply.Ink{W: t.a.Out}
+	k := &reply.Ink{W: t.a.Out, Hold: !cli.Terminal(t.a.Out), Note: t.a.Note}
 	answer, err := t.client.Ask(ctx, r, askclient.Follow{Delta: k.Delta, Restart: k.Restart})
-	k.End()
+	k.End(err)
 	var refused *askclient.RequestError
 	switch {
 	case errors.As(err, &refused):

@@ -30,9 +30,14 @@ func (p *parrot) Ask(ctx context.Context, r askclient.Request, f askclient.Follo
 		return askclient.Answer{}, ctx.Err()
 	case "crash":
 		f.Delta("one two")
-		f.Restart()
+		f.Restart("attempt 2")
 		f.Delta("one ")
 		f.Delta("two three")
+	case "die":
+		f.Delta("half of")
+		f.Restart("attempt 2")
+		f.Delta("another ")
+		f.Delta("answer")
 	default:
 		f.Delta("you said " + last)
 	}

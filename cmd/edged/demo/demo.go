@@ -168,9 +168,9 @@ func (a *app) demoAsk(ctx context.Context, f *demoFlags, s *service, prompt stri
 		r.Messages = append([]askclient.Message{{Role: "system", Content: f.house}}, r.Messages...)
 	}
 	a.Notef("prompt: %s", prompt)
-	k := &reply.Ink{W: a.Out}
+	k := &reply.Ink{W: a.Out, Hold: !cli.Terminal(a.Out), Note: a.Note}
 	answer, err := client.Ask(ctx, r, askclient.Follow{Delta: k.Delta, Restart: k.Restart})
-	k.End()
+	k.End(err)
 	if err != nil {
 		return reply.Why(err)
 	}

@@ -61,7 +61,7 @@ type Follow struct {
 	Accepted func(position int)
 	Prefill  func(done, of int)
 	Delta    func(text string)
-	Restart  func() // what Delta gave so far is void: the node begins the answer anew
+	Restart  func(why string) // what Delta gave so far is void: the answer begins anew, as "attempt 2" say
 }
 
 // Answer is the last event of a request that was answered.
@@ -410,7 +410,7 @@ func (t *tracker) take(payload []byte) (done bool, err error) {
 			return false, nil // late
 		}
 		if t.seen.Len() > 0 && t.follow.Restart != nil {
-			t.follow.Restart()
+			t.follow.Restart(fmt.Sprintf("attempt %d", e.Attempt))
 		}
 		t.attempt, t.next, t.gap = e.Attempt, 0, false
 		t.seen.Reset()
@@ -454,7 +454,7 @@ func (t *tracker) finish(e *mqtt.Event) {
 	rest, ok := strings.CutPrefix(*t.answer.Text, t.seen.String())
 	if !ok {
 		if t.follow.Restart != nil {
-			t.follow.Restart()
+			t.follow.Restart("the last event has another text")
 		}
 		rest = *t.answer.Text
 	}

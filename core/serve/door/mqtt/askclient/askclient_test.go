@@ -122,7 +122,7 @@ func TestAsk(t *testing.T) {
 			answer, err := client.Ask(t.Context(), askclient.Request{Messages: []askclient.Message{{Role: "user", Content: "hi"}}, Seed: &seed}, askclient.Follow{
 				Accepted: func(p int) { position = p },
 				Delta:    func(s string) { shown.WriteString(s) },
-				Restart:  func() { shown.WriteString("|") },
+				Restart:  func(string) { shown.WriteString("|") },
 			})
 			if err != nil {
 				t.Fatal(err)
