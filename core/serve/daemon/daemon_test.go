@@ -8,7 +8,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -204,7 +206,9 @@ func (n *node) answer(t *testing.T, id string) (last mqtt.Event, deltas string) 
 }
 
 func TestServes(t *testing.T) {
-	n := start(t, configure(t))
+	c := configure(t)
+	c.HTTP.Listen = "127.0.0.1:0"
+	n := start(t, c)
 	n.publish(t, "edged/n/ask", "hello")
 	m := n.until(t, "answer", func(topic string, _ []byte) bool { return topic == "edged/n/answer" })
 	if want := shouted("hello", 512); string(m.Payload()) != want {
@@ -219,6 +223,19 @@ func TestServes(t *testing.T) {
 	n.publish(t, "edged/n/request", `{"id":"b","prompt":"abc","adapter":"bad"}`)
 	if last, _ := n.answer(t, "b"); last.Error == nil || last.Error.Code != "adapter_not_found" || !strings.Contains(last.Error.Message, "no such module") {
 		t.Errorf("a rejected adapter: %+v", last)
+	}
+	ask, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+n.HTTP+"/v1/completions", strings.NewReader(`{"model":"bad","prompt":"abc"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(ask)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusNotFound || !strings.Contains(string(body), "this adapter was rejected: ") || !strings.Contains(string(body), "no such module") {
+		t.Errorf("a rejected adapter over HTTP: %d: %s", resp.StatusCode, body)
 	}
 	n.publish(t, "edged/n/request", `{"id":"c","prompt":"abc","max_tokens":9000,"stream":true}`)
 	n.until(t, "delta", func(topic string, payload []byte) bool { return bytes.Contains(payload, []byte(`"delta"`)) })

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 
+	"edged/core/serve/adapters"
 	httpdoor "edged/core/serve/door/http"
 	"edged/core/serve/door/mqtt"
 	"edged/core/serve/models"
@@ -41,8 +42,24 @@ func (o offers) Models() []httpdoor.Model {
 	return list
 }
 
-// Why says why a model of the catalogue is not served.
-func (o offers) Why(name string) string { return o.d.catalogue.Why(name) }
+// Why says why a model of the catalogue, or an adapter of the default one, is not served.
+func (o offers) Why(name string) string {
+	if why := o.d.catalogue.Why(name); why != "" {
+		return why
+	}
+	states := o.d.folder.States()
+	i := slices.IndexFunc(states, func(a adapters.State) bool { return a.Name == name && !a.Served() })
+	switch {
+	case i < 0:
+		return ""
+	case states[i].State == adapters.Rejected:
+		return "this adapter was rejected: " + states[i].Error
+	case states[i].State == adapters.Draining:
+		return "this adapter was removed"
+	default:
+		return "this adapter is not ready yet: it is " + states[i].State
+	}
+}
 
 // model is a model as its backend tells of it, or as its headers do where it is not loaded.
 func (o offers) model(s models.State) (m httpdoor.Model, loaded bool) {

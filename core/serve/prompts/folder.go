@@ -222,8 +222,9 @@ func (f *Folder) States() []State {
 func (f *Folder) Fill(req *dispatch.Request, name string, vars []byte) *fields.Error {
 	f.mu.Lock()
 	var p *Preset
+	why := ""
 	if e := f.names[name]; e != nil {
-		p = e.preset
+		p, why = e.preset, e.err
 	}
 	var there []string
 	for _, n := range slices.Sorted(maps.Keys(f.names)) {
@@ -237,6 +238,8 @@ func (f *Folder) Fill(req *dispatch.Request, name string, vars []byte) *fields.E
 		return p.Fill(req, vars)
 	case f.o.Dir == "":
 		return fields.NoPrompt("this node has no prompts: prompts.dir is not set")
+	case why != "":
+		return fields.NoPrompt("%q cannot be used: %s", fields.Short(name), why)
 	case len(there) == 0:
 		return fields.NoPrompt("%q is not there, and neither is any other", fields.Short(name))
 	}

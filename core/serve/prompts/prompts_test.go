@@ -233,8 +233,11 @@ func TestFolder(t *testing.T) {
 	if len(s) != 3 || s[0].Error != "" || !strings.Contains(s[1].Error, "must match") || s[2].Preset != nil || !strings.Contains(s[2].Error, "line 1") {
 		t.Fatalf("%+v", s)
 	}
-	if got := system("c"); got != `prompt_name: "c" is not there; there are: a` {
+	if got := system("x"); got != `prompt_name: "x" is not there; there are: a` {
 		t.Error(got)
+	}
+	if got, want := system("c"), `prompt_name: "c" cannot be used: `+s[2].Error; got != want {
+		t.Errorf("%s, want %s", got, want)
 	}
 	write("a.toml", `system = "two"`)
 	until("a change", func([]State) bool { return system("a") == "two" })
