@@ -7,6 +7,7 @@ import (
 	"go/token"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -19,6 +20,9 @@ var update = flag.Bool("update", false, "write docs/models.md anew")
 var unjudged = map[string]bool{
 	"umt5": true, "mbart": true, "m2m_100": true, "distilbert": true, "mpnet": true,
 }
+
+// identifier finds what only the code names so.
+var identifier = regexp.MustCompile(`\barch\.\w+`)
 
 const (
 	tableBegin = "<!-- The table is written by: go test ./core/model/arch/families -run TestModelsDocument -update -->\n"
@@ -64,6 +68,9 @@ func familyTable(t *testing.T) string {
 		_, text, ok := strings.Cut(text, " is ")
 		if !ok {
 			t.Errorf("the comment of %s does not say what it is: %q", calls[i], docs[calls[i]])
+		}
+		if name := identifier.FindString(text); name != "" {
+			t.Errorf("the comment of %s says %s, which means nothing to readers of docs/models.md: use the field's word", calls[i], name)
 		}
 		names := f.Names
 		if f.GGUF != "" && f.GGUF != names[0] && !slices.Contains(names, f.GGUF) {

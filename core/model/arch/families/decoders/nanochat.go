@@ -7,7 +7,7 @@ import (
 )
 
 // nanochat is nanochat (Karpathy 2025): norms without weights, one of them over the embedding, rotations the other way round, an
-// arch.RMSNorm over each query and key head after them, a network of two matrices with ReLU² between them, and a cap on the logits. Folders
+// RMSNorm over each query and key head after them, a network of two matrices with ReLU² between them, and a cap on the logits. Folders
 // only.
 func nanochat() family.Family {
 	return family.Family{

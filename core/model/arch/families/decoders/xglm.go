@@ -8,7 +8,7 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// xglm is XGLM (Lin et al. 2021): sinusoidal positions that begin at row 2, embeddings scaled by √width, arch.LayerNorm before each half, a
+// xglm is XGLM (Lin et al. 2021): sinusoidal positions that begin at row 2, embeddings scaled by √width, LayerNorm before each half, a
 // GELU network, biases everywhere. Folders only.
 func xglm() family.Family {
 	return family.Family{
