@@ -2,7 +2,9 @@ package config
 
 import (
 	"slices"
+	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // MaxName is the longest name of a node, group, client, request, tag or adapter, in bytes.
@@ -28,6 +30,26 @@ func ValidName(s string) bool {
 		}
 	}
 	return true
+}
+
+// FreeName makes a valid name of a text that is none: other characters become -, it is cut where it is too long, and where the name is taken
+// a number stands behind it. It is for what has to be told under a name, and has none.
+func FreeName(text string, taken func(name string) bool) string {
+	base := strings.Map(func(r rune) rune {
+		if r < utf8.RuneSelf && nameByte(byte(r)) {
+			return r
+		}
+		return '-'
+	}, text)
+	if base == "" {
+		base = "-"
+	}
+	name := base[:min(len(base), MaxName)]
+	for n := 2; taken(name); n++ {
+		number := "-" + strconv.Itoa(n)
+		name = base[:min(len(base), MaxName-len(number))] + number
+	}
+	return name
 }
 
 // ValidFileName is ValidName for what becomes a file's or a folder's name too, where a dot and two mean something else.

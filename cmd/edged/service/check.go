@@ -473,15 +473,20 @@ func (k *checker) adapters(ctx context.Context, s *plugins.Session) {
 		k.problem("adapters", err, "let the service's user read the folder, or set adapters.dir")
 		return
 	}
-	states := folder.States()
-	for _, st := range states {
+	there := 0
+	for _, st := range folder.States() {
+		if st.Stray != "" {
+			k.note("adapters", "", "not taken from %s: %s", c.Adapters.Dir, st.Error)
+			continue
+		}
+		there++
 		if st.State != adapters.Active {
 			k.problem("adapter", fmt.Errorf("%s: %s", st.Name, st.Error), "")
 			continue
 		}
 		k.ok("adapter", "%s: %s, %s", st.Name, cli.MadeOf(st.Kind, st.Rank, st.Virtual, st.Targets), cli.BytesText(st.Bytes))
 	}
-	if len(states) == 0 {
+	if there == 0 {
 		k.ok("adapters", "none in %s", c.Adapters.Dir)
 	}
 	if name := c.Adapters.Default; name != "" {

@@ -63,6 +63,7 @@ type State struct {
 	Targets    []string
 	Bytes      int64
 	Error      string
+	Stray      string // the entry of the folder that cannot be an adapter, of which Name is made; "": it is none of those
 }
 
 // Served tells whether a request that names it is taken.
@@ -109,6 +110,9 @@ func (l Limits) withDefaults() Limits {
 // network stalls for seconds.
 const patience = 5
 
+// maxRefused bounds the entries that cannot be adapters and are told as rejected ones all the same.
+const maxRefused = 32
+
 // deaths is how often the backend may die over one content before that is rejected. A request beside it may have been the
 // reason, so once is not enough.
 const deaths = 3
@@ -129,6 +133,7 @@ type Folder struct {
 	swaps    uint64
 	numbers  map[string]int // of removed names, so that their generations count on
 	dirty    bool           // the index on disk is older than names
+	refused  []State        // entries of the folder that cannot be adapters, under names that no adapter has; sorted
 
 	// The following belong to the goroutine that scans.
 	strays  map[string]string // entries of the folder that are no adapters, and why
@@ -253,6 +258,8 @@ func (f *Folder) Resolve(name, sha256 string) (*Pin, error) {
 			g.counted = true
 		}
 		return f.pin(g), nil
+	case e == nil && f.refusal(name) != "":
+		return nil, fmt.Errorf("%w: %q cannot be served: %s", protocol.ErrAdapterNotFound, name, f.refusal(name))
 	case e == nil || e.state == Draining:
 		return nil, fmt.Errorf("%w: %q; %s", protocol.ErrAdapterNotFound, name, f.offer())
 	case e.state == Rejected:
@@ -281,7 +288,17 @@ func (f *Folder) offer() string {
 	return "there are " + strings.Join(names, ", ")
 }
 
-// States returns what is known of every name, sorted.
+// refusal is why an entry of the folder cannot be an adapter; "": none is told under that name. f.mu is held.
+func (f *Folder) refusal(name string) string {
+	for i := range f.refused {
+		if f.refused[i].Name == name {
+			return f.refused[i].Error
+		}
+	}
+	return ""
+}
+
+// States returns what is known of every name, sorted, and then what of the folder cannot be an adapter, as rejected ones.
 func (f *Folder) States() []State {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -290,7 +307,7 @@ func (f *Folder) States() []State {
 		out = append(out, e.snapshot())
 	}
 	slices.SortFunc(out, func(a, b State) int { return strings.Compare(a.Name, b.Name) })
-	return out
+	return append(out, f.refused...)
 }
 
 func (e *entry) snapshot() State {
@@ -320,7 +337,7 @@ type Counts struct {
 func (f *Folder) Counts() Counts {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	n := Counts{Swaps: f.swaps}
+	n := Counts{Swaps: f.swaps, Rejected: len(f.refused)}
 	for _, e := range f.names {
 		if e.current != nil {
 			n.Served++

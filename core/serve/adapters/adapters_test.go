@@ -394,7 +394,11 @@ func TestWhatIsNoAdapter(t *testing.T) {
 		for _, name := range []string{"white space", ".hidden", "editing~", "half.part"} {
 			b.put(name, 2)
 		}
-		must(t, os.WriteFile(filepath.Join(b.dir, "README.txt"), nil, 0o600))
+		for _, file := range []string{"README.txt", "my notes.txt", "adapter_config.json", "adapter_model.safetensors", "bad name.gguf", "bad-name.gguf.minisig"} {
+			must(t, os.WriteFile(filepath.Join(b.dir, file), nil, 0o600))
+		}
+		must(t, os.Mkdir(filepath.Join(b.dir, "lost+found"), 0o700))
+		must(t, os.Mkdir(filepath.Join(b.dir, "pir\nate"), 0o700))
 		must(t, os.WriteFile(filepath.Join(b.dir, "pirate.gguf"), []byte("GGUF"), 0o600))
 		must(t, os.WriteFile(filepath.Join(b.dir, "pirate.gguf.minisig"), nil, 0o600))
 		must(t, os.Symlink("loop", filepath.Join(b.dir, "loop")))
@@ -413,15 +417,23 @@ func TestWhatIsNoAdapter(t *testing.T) {
 		b.want("zero", Rejected, 0, "not a regular file")
 		b.want("huge", Rejected, 0, "adapters.max_size is 4096")
 		b.want("pickle", Rejected, 0, "pickle")
-		if len(b.States()) != 6 || b.fake.count() != 1 || len(b.copies()) != 1 {
+		b.want("white-space", Rejected, 0, `"white space": its name must match`)
+		b.want("bad-name", Rejected, 0, `"bad name.gguf": its name must match`)
+		b.want("pir-ate", Rejected, 0, `"pir\nate": its name must match`)
+		b.want("adapter_model.safetensors", Rejected, 0, "put both adapter_config.json and adapter_model.safetensors into a folder NAME/")
+		if n := b.Counts().Rejected; n != 8 {
+			t.Errorf("%d rejected", n)
+		}
+		if _, err := b.Resolve("white-space", ""); !errors.Is(err, protocol.ErrAdapterNotFound) || !strings.Contains(err.Error(), "its name must match") {
+			t.Errorf("%v", err)
+		}
+		if len(b.States()) != 10 || b.fake.count() != 1 || len(b.copies()) != 1 {
 			t.Errorf("%v; %d loaded, copies %v", b.States(), b.fake.count(), b.copies())
 		}
 		b.put("seventh", 3)
 		b.hint()
 		b.later(2 * time.Second)
-		if s := b.state("seventh"); s.State != "" || !strings.Contains(b.strays["seventh"], "adapters.max_count") {
-			t.Errorf("beyond the limit: %+v, %v", s, b.strays)
-		}
+		b.want("seventh", Rejected, 0, "there are 6 others already, and adapters.max_count is that")
 		// The link leads elsewhere: a new generation of that name alone.
 		b.put("pirate-v2/x", 7)
 		must(t, os.RemoveAll(filepath.Join(b.dir, "loop")))

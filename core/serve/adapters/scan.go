@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -30,7 +31,13 @@ type sighting struct {
 	rival      string    // a second file of the name
 }
 
-// look reads the folder: what may be an adapter, by name. What cannot be one is logged, once.
+// The files of a PEFT folder, where they lie in the folder of the adapters itself.
+const (
+	looseConfig = "adapter_config.json"
+	looseModel  = "adapter_model.safetensors"
+)
+
+// look reads the folder: what may be an adapter, by name. What cannot be one is logged, once, and kept for refusals.
 func (f *Folder) look(ctx context.Context) ([]sighting, error) {
 	list, err := watch.List(f.o.Dir)
 	if err != nil {
@@ -51,9 +58,12 @@ func (f *Folder) look(ctx context.Context) ([]sighting, error) {
 			found = append(found, sighting{name: name, file: file})
 			continue
 		}
-		if why != signature && len(strays) < maxStrays {
+		if why != silent && len(strays) < maxStrays {
 			strays[file] = why
 		}
+	}
+	if strays[looseConfig] != "" && strays[looseModel] != "" {
+		delete(strays, looseConfig) // one sentence is enough for both
 	}
 	found = f.limit(found, strays)
 	for file, why := range strays {
@@ -69,24 +79,59 @@ func (f *Folder) look(ctx context.Context) ([]sighting, error) {
 	return found, nil
 }
 
-// signature is what judge says of a signature beside an adapter, which is no adapter and no stray either.
-const signature = "a signature"
+// silent is what judge says of an entry that is no adapter and that nobody takes for one, such as a signature beside one.
+const silent = "-"
+
+// noGGUF is what judge says of files that nobody takes for an adapter either, most often; the log has it.
+const noGGUF = "a file that is no .gguf: an adapter is a PEFT folder or a .gguf file"
 
 // judge tells the name of the adapter that an entry of the folder is, or why it is none.
 func (f *Folder) judge(file string) (name, why string) {
 	info, err := os.Stat(filepath.Join(f.o.Dir, file)) // a link counts as what it leads to
 	name, isGGUF := strings.CutSuffix(file, ".gguf")
 	switch {
-	case strings.HasSuffix(file, signatureSuffix):
-		return "", signature
+	case strings.HasSuffix(file, signatureSuffix), file == "lost+found":
+		return "", silent
+	case err == nil && !info.IsDir() && !isGGUF:
+		return "", looseFile(file)
 	case !config.ValidFileName(name):
 		return "", "its name must match " + config.NamePattern
 	case isGGUF:
 		return name, ""
-	case err == nil && !info.IsDir():
-		return "", "a file that is no .gguf: an adapter is a PEFT folder or a .gguf file"
 	}
 	return name, "" // a link that leads nowhere, too: whoever made it wants to know
+}
+
+// looseFile says why a file beside the adapters is none, and what to do where it is most likely a part of one.
+func looseFile(file string) string {
+	switch {
+	case file == looseConfig || file == looseModel:
+		return "a file of a PEFT folder: put both " + looseConfig + " and " + looseModel + " into a folder NAME/"
+	case strings.HasSuffix(file, ".safetensors"):
+		return "a file of a PEFT folder: put it into a folder NAME/ as " + looseModel + ", and its " + looseConfig + " beside it"
+	}
+	return noGGUF
+}
+
+// refusals are the states of entries that cannot be adapters, though somebody may have meant them to be some: each under its name as far
+// as that is one, with a number behind it where another has that. f.mu is held.
+func (f *Folder) refusals() []State {
+	var out []State
+	given := map[string]bool{}
+	for _, file := range slices.Sorted(maps.Keys(f.strays)) {
+		why := f.strays[file]
+		if why == noGGUF {
+			continue
+		}
+		if len(out) == maxRefused {
+			break
+		}
+		name := config.FreeName(strings.TrimSuffix(file, ".gguf"), func(name string) bool { return f.names[name] != nil || given[name] })
+		given[name] = true
+		out = append(out, State{Name: name, State: Rejected, Error: sentence(fmt.Sprintf("%.128q: %s", file, why)), Stray: file})
+	}
+	slices.SortFunc(out, func(a, b State) int { return strings.Compare(a.Name, b.Name) })
+	return out
 }
 
 // limit leaves adapters beyond the limit alone; those that are known keep their places.
@@ -188,7 +233,10 @@ func (f *Folder) update(now time.Time, seen []sighting) bool {
 			news = true
 		}
 	}
-	return news
+	refused := f.refusals()
+	same := slices.EqualFunc(refused, f.refused, func(a, b State) bool { return a.Name == b.Name && a.Error == b.Error })
+	f.refused = refused
+	return news || !same
 }
 
 // remove ends the service of a name whose file is gone. f.mu is held.

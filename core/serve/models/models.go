@@ -272,12 +272,7 @@ func refusals(dir string, strays []stray, taken map[string]bool) []State {
 		if len(out) == maxRefused {
 			break
 		}
-		base := Name(s.file)
-		name := base[:min(len(base), config.MaxName)]
-		for n := 2; taken[name] || given[name]; n++ {
-			number := fmt.Sprintf("-%d", n)
-			name = base[:min(len(base), config.MaxName-len(number))] + number
-		}
+		name := config.FreeName(Name(s.file), func(name string) bool { return taken[name] || given[name] })
 		given[name] = true
 		out = append(out, State{Name: name, Path: filepath.Join(dir, s.file), State: Rejected, Error: fmt.Sprintf("%.128q: %s", s.file, s.why)})
 	}
