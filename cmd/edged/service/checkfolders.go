@@ -121,7 +121,7 @@ func (k *checker) prompts(ctx context.Context) {
 	if dir == "" {
 		return
 	}
-	files, err := prompts.Files(dir)
+	files, over, err := prompts.Files(dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		k.problem("prompts", fmt.Errorf("prompts.dir = %s is not there", dir), "make the folder and let the service's user read it, or set prompts.dir to another")
@@ -139,6 +139,9 @@ func (k *checker) prompts(ctx context.Context) {
 		good++
 	}
 	k.ok("prompts", "%s holds %s that can be used", dir, counted(good, "prompt"))
+	if len(over) > 0 {
+		k.note("prompts", "end the names of prompts in "+prompts.Extension+", and put other files elsewhere", "passed over in %s, since a prompt is a file NAME%s: %s", dir, prompts.Extension, prompts.Names(over))
+	}
 }
 
 // counted is a number of things.

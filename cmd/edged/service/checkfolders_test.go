@@ -37,6 +37,8 @@ func TestCheckFolders(t *testing.T) {
 	file("broken/a.gguf", "GGUF")
 	link("broken/b", "hf-nf4")
 	file("prompts/good.toml", `user = "hello"`)
+	file("prompts/late.TOML", `user = "hello"`)
+	file("prompts/folder.toml/x", "")
 	file("prompts/open.toml", "user = \"hello\nsystem = \"x\"")
 	file("prompts/schema.toml", `schema = '{"type":'`)
 	file("notes", "")
@@ -79,6 +81,7 @@ func TestCheckFolders(t *testing.T) {
 			{"problem", []string{filepath.Join(presets, "open.toml"), "line 1"}},
 			{"problem", []string{filepath.Join(presets, "schema.toml"), "schema"}},
 			{"ok", []string{"1 prompt that can be used"}},
+			{"note", []string{"folder.toml/, late.TOML"}},
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -61,9 +61,12 @@ func (a *app) listPrompts(ctx context.Context, f *cli.ConfigFlags, args []string
 	list := []shownPrompt{}
 	broken := false
 	for _, arg := range args {
-		files, err := promptFiles(arg)
+		files, over, err := promptFiles(arg)
 		if err != nil {
 			return err
+		}
+		if len(over) > 0 {
+			a.Notef("passed over in %s, since a prompt is a file NAME%s: %s", arg, prompts.Extension, prompts.Names(over))
 		}
 		for _, file := range files {
 			p := readPrompt(ctx, file)
@@ -88,14 +91,14 @@ func (a *app) listPrompts(ctx context.Context, f *cli.ConfigFlags, args []string
 	return nil
 }
 
-// promptFiles are the files that a path names.
-func promptFiles(path string) ([]string, error) {
+// promptFiles are the files that a path names, and what is passed over beside them.
+func promptFiles(path string) (files, over []string, err error) {
 	info, err := os.Stat(path)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if !info.IsDir() {
-		return []string{path}, nil
+		return []string{path}, nil, nil
 	}
 	return prompts.Files(path)
 }

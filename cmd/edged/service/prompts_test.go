@@ -29,6 +29,12 @@ func TestPromptsCommand(t *testing.T) {
 			t.Error(out)
 		}
 	}
+	if err := os.WriteFile(filepath.Join(filepath.Dir(broken), "late.TOML"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, notes, _ := command(t, "", "prompts", filepath.Dir(broken)); !strings.Contains(notes, "passed over in") || !strings.Contains(notes, "late.TOML") {
+		t.Errorf("a file that is passed over: %q", notes)
+	}
 	if out, _, code := command(t, "", "prompts", "--set", "prompts.dir="); code == 0 {
 		t.Error(out)
 	}

@@ -65,6 +65,9 @@ func (p *Preset) Fill(req *dispatch.Request, vars []byte) *fields.Error {
 	if req.Kind != dispatch.Generate || req.Raw || len(req.IDs) > 0 {
 		return fields.Bad("prompt_name", "is for conversations")
 	}
+	if req.Options.Source != "" || req.Options.Target != "" {
+		return fields.Bad("prompt_name", "makes a conversation, and only a plain prompt is translated: leave it out, or source_lang and target_lang")
+	}
 	values, err := p.values(vars)
 	if err != nil {
 		return err

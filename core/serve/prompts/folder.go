@@ -49,6 +49,7 @@ type Folder struct {
 	mu    sync.Mutex
 	names map[string]*entry
 	why   string // the folder could not be read
+	over  string // what was passed over of it, as it was logged last
 }
 
 // entry is one name.
@@ -108,7 +109,7 @@ func (f *Folder) scan(ctx context.Context) {
 	if f.o.Dir == "" {
 		return
 	}
-	files, err := Files(f.o.Dir)
+	files, over, err := Files(f.o.Dir)
 	f.mu.Lock()
 	changed := false
 	if err != nil {
@@ -120,6 +121,11 @@ func (f *Folder) scan(ctx context.Context) {
 		return // what is served stays
 	}
 	f.why = ""
+	if text := Names(over); text != f.over {
+		if f.over = text; text != "" {
+			f.o.Log.InfoContext(ctx, "a prompt is a file whose name ends in "+Extension+": others are passed over", "path", f.o.Dir, "names", text)
+		}
+	}
 	there := map[string]bool{}
 	for _, file := range files {
 		name := strings.TrimSuffix(filepath.Base(file), Extension)
@@ -139,22 +145,37 @@ func (f *Folder) scan(ctx context.Context) {
 	}
 }
 
-// Files are the paths of the presets of a folder, sorted. A folder with too many is an error.
-func Files(dir string) ([]string, error) {
+// Files are the paths of the presets of a folder, and the names of what else lies there and is passed over, both sorted. Hidden files
+// are in neither. A folder with too many presets is an error.
+func Files(dir string) (files, over []string, err error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var out []string
 	for _, e := range entries {
-		if strings.HasSuffix(e.Name(), Extension) && !strings.HasPrefix(e.Name(), ".") && !e.IsDir() {
-			out = append(out, filepath.Join(dir, e.Name()))
+		switch {
+		case strings.HasPrefix(e.Name(), "."):
+		case strings.HasSuffix(e.Name(), Extension) && !e.IsDir():
+			files = append(files, filepath.Join(dir, e.Name()))
+		case e.IsDir():
+			over = append(over, e.Name()+string(filepath.Separator))
+		default:
+			over = append(over, e.Name())
 		}
 	}
-	if len(out) > maxPresets {
-		return nil, fmt.Errorf("%s holds %d presets, and at most %d are read", dir, len(out), maxPresets)
+	if len(files) > maxPresets {
+		return nil, nil, fmt.Errorf("%s holds %d presets, and at most %d are read", dir, len(files), maxPresets)
 	}
-	return out, nil
+	return files, over, nil
+}
+
+// Names is a list of file names for people, of which the first few stand for many.
+func Names(names []string) string {
+	const most = 8
+	if len(names) > most {
+		return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
+	}
+	return strings.Join(names, ", ")
 }
 
 // read reads one file and reports whether its state changed. f.mu is held.

@@ -84,6 +84,7 @@ var own = []string{"user", "answer", "reasoning"} //nolint:gochecknoglobals // a
 var (
 	variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,63}$`)
 	placeholder  = regexp.MustCompile(`\{\{\s*([A-Za-z_][A-Za-z0-9_]*)\s*\}\}`)
+	unclosed     = regexp.MustCompile(`\{\{\s*([A-Za-z_][A-Za-z0-9_]*)`) // in what is not a placeholder
 )
 
 // Parse reads a preset. The error is a sentence that begins with the key, or with the line where the file is not TOML.
@@ -108,6 +109,9 @@ func Parse(ctx context.Context, data []byte) (*Preset, error) {
 		if err := p.key(key, keys[key]); err != nil {
 			return nil, err
 		}
+	}
+	if err := p.allUsed(); err != nil {
+		return nil, err
 	}
 	if err := p.readExamples(keys["examples"]); err != nil {
 		return nil, err
@@ -187,6 +191,8 @@ func (p *Preset) option(key string, raw []byte) error {
 	switch {
 	case !known || key == "tool_choice":
 		return fmt.Errorf("%s: is not a key of a preset", fields.Short(key))
+	case key == "source_lang" || key == "target_lang":
+		return fmt.Errorf("%s: is not a key of a preset, which makes a conversation: only a request's plain prompt is translated so", key)
 	case err != nil:
 		return errors.New(err.In(key).Error())
 	}
@@ -238,17 +244,46 @@ func (p *Preset) template(key string, v any) (text, error) {
 	if err != nil {
 		return nil, err
 	}
+	listed := func(name string) bool {
+		return slices.ContainsFunc(p.Variables, func(o Variable) bool { return o.Name == name })
+	}
 	out := text{}
 	from := 0
+	// plain adds the text before a placeholder, or behind the last one.
+	plain := func(s string) error {
+		for _, m := range unclosed.FindAllStringSubmatch(s, -1) {
+			if listed(m[1]) {
+				return fmt.Errorf("%s: {{%s is not closed: write {{%s}}", key, m[1], m[1])
+			}
+		}
+		out = append(out, piece{text: s})
+		return nil
+	}
 	for _, at := range placeholder.FindAllStringSubmatchIndex(s, -1) {
 		name := s[at[2]:at[3]]
-		if !slices.ContainsFunc(p.Variables, func(o Variable) bool { return o.Name == name }) {
+		if !listed(name) {
 			return nil, fmt.Errorf("%s: {{%s}} is not listed in variables", key, fields.Short(name))
 		}
-		out = append(out, piece{text: s[from:at[0]]}, piece{name: name})
+		if err := plain(s[from:at[0]]); err != nil {
+			return nil, err
+		}
+		out = append(out, piece{name: name})
 		from = at[1]
 	}
-	return append(out, piece{text: s[from:]}), nil
+	if err := plain(s[from:]); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// allUsed refuses a variable that stands in neither text: what a request fills it with would be thrown away.
+func (p *Preset) allUsed() error {
+	for _, v := range p.Variables {
+		if !slices.ContainsFunc(slices.Concat(p.system, p.user), func(at piece) bool { return at.name == v.Name }) {
+			return fmt.Errorf("variables: %s stands in neither system nor user: write {{%s}} where it belongs, or take it out", v.Name, v.Name)
+		}
+	}
+	return nil
 }
 
 // readExamples reads the examples: each has the question as its variables or as user, and the answer.

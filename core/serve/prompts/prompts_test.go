@@ -1,8 +1,10 @@
 package prompts
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -122,7 +124,10 @@ func TestFillRefusals(t *testing.T) {
 		"prompt_vars: text is missing; the prompt's variables are: text, language":  {`{}`, dispatch.Request{}},
 		"prompt_vars.txt: is no variable of this prompt, which has: text, language": {`{"txt":"x"}`, dispatch.Request{}},
 		"prompt_vars.text: wants a text, not a list":                                {`{"text":["x"]}`, dispatch.Request{}},
-		"prompt_name: is for conversations":                                         {`{"text":"x"}`, dispatch.Request{IDs: []int32{1}}},
+		"prompt_name: makes a conversation, and only a plain prompt is translated: leave it out, or source_lang and target_lang": {
+			`{"text":"x"}`, dispatch.Request{Options: dispatch.Options{Target: "deu_Latn"}},
+		},
+		"prompt_name: is for conversations": {`{"text":"x"}`, dispatch.Request{IDs: []int32{1}}},
 	} {
 		req := c.req
 		if err := p.Fill(&req, []byte(c.vars)); err == nil || err.Error() != want {
@@ -147,6 +152,11 @@ func TestParseRefusals(t *testing.T) {
 		"grammar: ":                                                         "grammar = 'root ::= (((('",
 		"system: {{braces}} is not listed":                                  `system = "{{braces}}"`,
 		"singing: is not a key of a preset":                                 `singing = true`,
+		"user: {{text is not closed: write {{text}}":                        "variables = ['text']\nuser = '{{text'",
+		"system: {{b is not closed":                                         "variables = ['a', 'b']\nsystem = '{{b | upper}} {{a}}'\nuser = '{{b}}'",
+		"variables: b stands in neither system nor user":                    "variables = ['a', 'b']\nsystem = '{{a}}'\nuser = '{{c'",
+		"source_lang: is not a key of a preset":                             "user = 'a'\nsource_lang = 'xx'",
+		"target_lang: is not a key of a preset":                             "target_lang = 'deu_Latn'",
 		"tool_choice: is not a key":                                         `tool_choice = "auto"`,
 		"temperature: ":                                                     `temperature = 1000`,
 		"max_tokens: ":                                                      `max_tokens = "many"`,
@@ -193,8 +203,16 @@ func TestFolder(t *testing.T) {
 	write("b b.toml", `system = "one"`)
 	write("c.toml", `system = {`)
 	write("notes.txt", `system = `)
+	write("d.TOML", `system = "one"`)
+	if err := os.Mkdir(filepath.Join(dir, "e.toml"), 0o700); err != nil {
+		t.Fatal(err)
+	}
 	changed := make(chan struct{}, 64)
-	f := Open(t.Context(), Options{Dir: dir, Notify: func() { changed <- struct{}{} }})
+	var log bytes.Buffer // read before Run
+	f := Open(t.Context(), Options{Dir: dir, Notify: func() { changed <- struct{}{} }, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	if want := `names="d.TOML, e.toml/, notes.txt"`; strings.Count(log.String(), want) != 1 {
+		t.Errorf("the log does not say %s once: %s", want, log.String())
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- f.Run(ctx) }()
