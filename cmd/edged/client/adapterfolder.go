@@ -96,7 +96,7 @@ func (a *app) adaptersAddCommand() *cobra.Command {
 		Use:   "add [--config FILE] [--name NAME] ADAPTER",
 		Short: "Copy an adapter into the service's folder",
 		Long: `Copies a PEFT folder (the files that are served, and their .minisig) or a GGUF file into adapters.dir, under its own name or NAME, in one
-step: the service never sees a half. What has that name is replaced. Then it waits for the service to prove it, and says what came of
+step: the service never sees a half. What has that name is replaced; what cannot be read as an adapter is not copied. Then it waits for the service to prove it, and says what came of
 it; the exit code is 1 where it was rejected.`,
 		Example: `  edged adapters add --config config.toml output/checkpoint-500 --name pirate
   edged adapters add --config config.toml deutsch.gguf`,
@@ -189,10 +189,6 @@ func (a *app) decision(ctx context.Context, c *config.Config, f *folderFlags, ac
 }
 
 func (a *app) addAdapter(ctx context.Context, c *config.Config, f *folderFlags, from, name string) error {
-	files, err := adapters.Files(from)
-	if err != nil {
-		return err
-	}
 	info, err := os.Stat(from)
 	if err != nil {
 		return err
@@ -200,6 +196,16 @@ func (a *app) addAdapter(ctx context.Context, c *config.Config, f *folderFlags, 
 	abs, err := filepath.Abs(from)
 	if err != nil {
 		return err
+	}
+	if ext := strings.ToLower(filepath.Ext(abs)); !info.IsDir() && (ext == ".safetensors" || ext == ".json") {
+		return fmt.Errorf("%s is a part of an adapter: name the folder that it is in, %s", from, filepath.Dir(abs))
+	}
+	files, err := adapters.Files(from)
+	if err != nil {
+		return err
+	}
+	if err := adapters.Check(from); err != nil { // before it takes the place of one that is served
+		return fmt.Errorf("nothing was copied: %w", err)
 	}
 	if name == "" {
 		name = strings.TrimSuffix(filepath.Base(abs), ".gguf")

@@ -95,6 +95,12 @@ func Files(path string) ([]string, error) {
 	return paths, nil
 }
 
+// Check reads the headers of a PEFT folder or a GGUF file, without the model: every Folder rejects what it has an error for.
+func Check(path string) error {
+	_, err := lora.ReadHeader(path)
+	return err
+}
+
 func hashOf(path string) (string, error) {
 	files, err := lora.Files(path)
 	if err != nil {
