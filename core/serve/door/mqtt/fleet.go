@@ -327,7 +327,9 @@ var elsewhere = map[dispatch.Code]bool{ //nolint:gochecknoglobals // a table
 func (f *fleet) declined(k group.Key, r run, err *dispatch.Error) {
 	f.door.log.Debug("a request of the group is passed on", "request_id", k.ID, "client", k.Client, "code", string(err.Code))
 	f.forget(k)
-	f.step(group.Declined{Key: k, Term: r.term, Code: string(err.Code), Reason: seal(errorOf(err), nil)})
+	why := *errorOf(err)
+	why.Message = "on node " + f.door.topics.Node + ": " + why.Message // it may list what that node has, and others have more
+	f.step(group.Declined{Key: k, Term: r.term, Code: string(err.Code), Reason: seal(why, nil)})
 }
 
 // admitted tells the group what became of a request that this node was to run. p is nil where it was accepted.

@@ -355,7 +355,7 @@ func TestGroupRoom(t *testing.T) {
 			}
 			b.stop()
 			l.publish(t, "edged/@house/request/c", `{"id":"last","prompt":"x"}`)
-			if e := l.lastEvent(t, "edged/@house/response/c/last"); e.Error == nil || e.Error.Code != dispatch.CodeQueueFull {
+			if e := l.lastEvent(t, "edged/@house/response/c/last"); e.Error == nil || e.Error.Code != dispatch.CodeQueueFull || e.Error.Message != "on node a: no room" {
 				t.Errorf("a group without room: %+v", e)
 			}
 			// A refusal leaves the id free.
@@ -399,7 +399,7 @@ func TestGroupPrompts(t *testing.T) {
 				}
 			}
 			l.publish(t, "edged/@house/request/c", `{"id":"q","prompt_name":"bid"}`)
-			if e := l.lastEvent(t, "edged/@house/response/c/q"); e.Error == nil || e.Error.Code != dispatch.CodePromptNotFound {
+			if e := l.lastEvent(t, "edged/@house/response/c/q"); e.Error == nil || e.Error.Code != dispatch.CodePromptNotFound || !strings.HasPrefix(e.Error.Message, "on node a: ") {
 				t.Errorf("a prompt that nobody has: %+v", e.Error)
 			}
 		})
@@ -549,7 +549,7 @@ func TestGroupOnlyTaker(t *testing.T) {
 			a.line.cut()
 			e := l.lastEvent(t, topic)
 			if e.Error == nil || e.Error.Code != dispatch.CodeBackendUnavailable || !strings.Contains(e.Error.Message, "node a, which could serve this request, has gone") ||
-				!strings.Contains(e.Error.Message, `there is no model "mine"`) || e.Attempt < 3 || string(e.User) != "7" {
+				!strings.Contains(e.Error.Message, `: on node b: there is no model "mine"`) || e.Attempt < 3 || string(e.User) != "7" {
 				t.Errorf("%+v, error %+v", e, e.Error)
 			}
 			a.line.mu.Lock()
