@@ -43,8 +43,10 @@ type Model struct {
 	Adapter    string // the adapter that the name stands for; "": the model itself
 	Title      string // what the model's own files call it
 	Arch       string
-	Format     string // of most weights, such as "Q4_0"
-	Digest     string // sha256 of its content, hexadecimal
+	Kind       string   // "decoder", "encoder" or "encoder-decoder"; "": not told
+	Tasks      []string // what it is for: those of package backend; nil: not told
+	Format     string   // of most weights, such as "Q4_0"
+	Digest     string   // sha256 of its content, hexadecimal
 	Loaded     bool
 	Context    int // positions that are served, or that it was made for where it is not loaded
 	Trained    int // positions that it was trained with

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -58,14 +59,17 @@ type errorBody struct {
 	Param   *string       `json:"param"`
 }
 
+// pluginParts are what the sentences of plugins begin with, which are no fields of a request.
+var pluginParts = []string{"backend", "bpe", "chat", "dispatch", "engine", "protocol", "tokenizer", "transformer", "weights"} //nolint:gochecknoglobals // a table
+
 // bodyOf is an error in a form, as a value that can be encoded.
 func bodyOf(f form, status int, err *dispatch.Error) any {
 	if f == ollama {
 		return map[string]string{"error": err.Message}
 	}
 	b := errorBody{Message: err.Message, Type: typeOf(status), Code: err.Code}
-	// Refusals begin with the field that they are about.
-	if field, _, ok := strings.Cut(err.Message, ": "); ok && (status == http.StatusBadRequest || err.Code == dispatch.CodePromptNotFound) && !strings.ContainsAny(field, " \"") {
+	// Refusals begin with the field that they are about, and those of a plugin with its name for the part of it that refuses.
+	if field, _, ok := strings.Cut(err.Message, ": "); ok && !slices.Contains(pluginParts, field) && (status == http.StatusBadRequest || err.Code == dispatch.CodePromptNotFound) && !strings.ContainsAny(field, " \"") {
 		b.Param = &field
 	}
 	if err.Code == dispatch.CodeModelNotFound {

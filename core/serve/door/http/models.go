@@ -3,8 +3,10 @@ package http
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
+	"edged/core/protocol/backend"
 	"edged/core/serve/dispatch"
 )
 
@@ -51,6 +53,31 @@ func clip(s string) string {
 		s = strings.ToValidUTF8(s[:most], "") + "…"
 	}
 	return s
+}
+
+// fits refuses at once what an encoder is not for, with the path that asks for what it is for. Its backend would refuse it too, after
+// the tokenizer has said that there is no chat template.
+func (m *Model) fits(kind dispatch.Kind) *dispatch.Error {
+	if m.Kind != "encoder" {
+		return nil
+	}
+	embeds, ranks := slices.Contains(m.Tasks, backend.TaskEmbed), slices.Contains(m.Tasks, backend.TaskRank)
+	why, instead := "generates no text", ""
+	switch {
+	case kind == dispatch.Rank, kind == dispatch.Embed && embeds:
+		return nil
+	case kind == dispatch.Embed && !ranks:
+		why = "makes no embeddings: its files name no pooling"
+	case kind == dispatch.Embed:
+		why = "makes no embeddings"
+	}
+	switch {
+	case ranks:
+		instead = "; it ranks documents, at POST /v1/rerank"
+	case embeds:
+		instead = "; it makes embeddings, at POST /v1/embeddings (Ollama's clients: /api/embed)"
+	}
+	return &dispatch.Error{Code: dispatch.CodeUnsupported, Message: fmt.Sprintf("model: %s is an encoder, which %s%s", m.ID, why, instead)}
 }
 
 // use makes a request one of a model.

@@ -150,6 +150,7 @@ func (d *ollamaDraft) finish(door *Door, err *fields.Error) *dispatch.Error {
 		return invalid(err)
 	}
 	d.settleThinking()
+	d.looks = d.looks || d.load
 	return d.resolve(door)
 }
 
@@ -503,6 +504,7 @@ func (d *Door) namedBody(body []byte) (*ollamaDraft, *dispatch.Error) {
 		}
 		return true, err
 	})
+	dr.looks = true
 	return dr, dr.finish(d, err)
 }
 

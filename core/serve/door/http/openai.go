@@ -30,6 +30,7 @@ type draft struct {
 	given  map[string]bool
 	preset fields.PromptAsk
 	still  bool // the model is not to think, whatever else is said
+	looks  bool // the model is only looked at, or loaded, and not asked
 }
 
 func newDraft(kind dispatch.Kind, prefix string) *draft {
@@ -70,7 +71,10 @@ func (d *draft) resolve(door *Door) *dispatch.Error {
 	}
 	d.model = m
 	m.use(d.req)
-	return nil
+	if d.looks {
+		return nil
+	}
+	return m.fits(d.req.Kind)
 }
 
 // silent are fields that say nothing about the answer: who asks, how it is billed, and what is kept where nothing is kept.

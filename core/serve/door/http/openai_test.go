@@ -137,6 +137,58 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// TestEncoders: what an encoder is not for is refused with the path that asks for what it is for.
+func TestEncoders(t *testing.T) {
+	list := append(models(), []Model{
+		{ID: "embedder", Model: "embedder", Kind: "encoder", Tasks: []string{backend.TaskEmbed}},
+		{ID: "ranker", Model: "ranker", Kind: "encoder", Tasks: []string{backend.TaskRank}},
+		{ID: "bare", Model: "bare", Kind: "encoder", Tasks: []string{"fill"}},
+	}...)
+	h := open(t, func(o *Options) { o.Node = list })
+	embeds := " is an encoder, which generates no text; it makes embeddings, at POST /v1/embeddings (Ollama's clients: /api/embed)"
+	for _, c := range []struct{ path, body, want string }{
+		{"/v1/chat/completions", `{"model":"embedder",` + hello + `}`, "model: embedder" + embeds},
+		{"/v1/completions", `{"model":"embedder","prompt":"a"}`, "model: embedder" + embeds},
+		{"/v1/responses", `{"model":"embedder","input":"a"}`, "model: embedder" + embeds},
+		{"/api/chat", `{"model":"embedder",` + hello + `}`, "model: embedder" + embeds},
+		{"/v1/chat/completions", `{"model":"ranker",` + hello + `}`, "model: ranker is an encoder, which generates no text; it ranks documents, at POST /v1/rerank"},
+		{"/v1/chat/completions", `{"model":"bare",` + hello + `}`, "model: bare is an encoder, which generates no text"},
+		{"/v1/embeddings", `{"model":"ranker","input":"a"}`, "model: ranker is an encoder, which makes no embeddings; it ranks documents, at POST /v1/rerank"},
+		{"/api/embed", `{"model":"ranker","input":"a"}`, "model: ranker is an encoder, which makes no embeddings; it ranks documents, at POST /v1/rerank"},
+		{"/v1/embeddings", `{"model":"bare","input":"a"}`, "model: bare is an encoder, which makes no embeddings: its files name no pooling"},
+	} {
+		resp, text := h.do(http.MethodPost, c.path, c.body)
+		v, where := decode(t, text), "error.message"
+		if strings.HasPrefix(c.path, "/api/") {
+			where = "error"
+		} else if at(t, v, "error.param") != "model" || at(t, v, "error.code") != "unsupported" {
+			t.Errorf("%s %s: %s", c.path, c.body, text)
+		}
+		if resp.StatusCode != http.StatusBadRequest || at(t, v, where) != c.want {
+			t.Errorf("%s %s:\n%d %v\nwant 400 %s", c.path, c.body, resp.StatusCode, at(t, v, where), c.want)
+		}
+	}
+	if n := len(h.fake.requests); n > 0 {
+		t.Errorf("%d refused requests were submitted", n)
+	}
+	if resp, text := h.do(http.MethodPost, "/api/show", `{"model":"embedder"}`); resp.StatusCode != http.StatusOK {
+		t.Errorf("an encoder is looked at: %s", text)
+	}
+	h.fake.play = vectors
+	h.post("/v1/embeddings", `{"model":"embedder","input":"a"}`)
+}
+
+// TestErrorParam: the field of an error is one of the request, and not the part of a plugin that refuses.
+func TestErrorParam(t *testing.T) {
+	h := open(t, nil)
+	for message, want := range map[string]any{"engine: the model is small": nil, "tokenizer: this model is mute": nil, "thinking: never": "thinking"} {
+		h.fake.refuse = &dispatch.Error{Code: dispatch.CodeUnsupported, Message: message}
+		if _, text := h.do(http.MethodPost, "/v1/chat/completions", `{`+hello+`}`); at(t, decode(t, text), "error.param") != want {
+			t.Errorf("%s: %s", message, text)
+		}
+	}
+}
+
 // TestErrors proves the status of each of dispatch's errors, and what tells clients when to try again.
 func TestErrors(t *testing.T) {
 	h := open(t, nil)
