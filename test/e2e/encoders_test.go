@@ -238,6 +238,18 @@ func TestRerank(t *testing.T) {
 	}
 	check("HTTP", answer.Results, len(documents))
 
+	for path, body := range map[string]string{
+		"/v1/chat/completions": `{"messages":[{"role":"user","content":"a"}]}`, "/v1/embeddings": `{"input":"a"}`,
+	} {
+		var refused struct {
+			Error struct{ Message, Code, Param string }
+		}
+		status := post(path, body, &refused)
+		if e := refused.Error; status != http.StatusBadRequest || e.Code != "unsupported" || e.Param != "model" || !strings.Contains(e.Message, "encoder") || !strings.Contains(e.Message, "/v1/rerank") {
+			t.Errorf("%s to a model that only ranks: %d %+v", path, status, e)
+		}
+	}
+
 	other := serve(t, "model.path="+filepath.Join(oracle.Dir(t), "encoders/bert-mean/hf"), "adapters.dir="+t.TempDir())
 	other.publish("edged/test/rerank", `{"id":"no","query":"a","documents":["b"]}`)
 	if e := other.result("no").Error; e == nil || e.Code != "unsupported" || !strings.HasPrefix(e.Message, "model: it is an encoder without a head") {
