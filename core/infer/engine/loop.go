@@ -235,6 +235,7 @@ func (l *loop) cancel(j *job, err error) {
 func (l *loop) complete(j *job) {
 	l.cache.Pin(&j.prompt, j.Req.ID, func() compute.Seq { return l.sequence(j, len(j.Req.PromptIDs)) })
 	l.remove(j)
+	l.publish() // who has the last event reads counters that know of it
 	j.out.put(j.last())
 	j.out.close(nil)
 }
@@ -269,6 +270,7 @@ func (l *loop) turn() {
 	}
 	l.verifyDrafts()
 	l.finishEmbeddings()
+	l.tally(time.Since(began))
 	for i := 0; i < len(l.running); {
 		if j := l.running[i]; j.done() {
 			l.complete(j) // takes it out of running
@@ -285,6 +287,10 @@ func (l *loop) turn() {
 		l.repay(l.batch.units, took)
 	}
 	l.prover.conclude(nil)
+}
+
+// tally counts a turn, before any request learns of its end.
+func (l *loop) tally(took time.Duration) {
 	l.count.Steps++
 	l.count.PromptTokens += uint64(l.batch.prefill)
 	l.count.DecodedTokens += uint64(l.batch.decoding)
