@@ -22,7 +22,9 @@ type network struct {
 	embed      *quant.Matrix // (Vocab, EmbedWidth)
 	widen      parts.Linear  // (Width, EmbedWidth) of an embedding that is narrower; else empty
 	narrow     parts.Linear  // (EmbedWidth, Width) before the head; empty with widen
-	scale      float32       // of an embedded token
+	inner      bool          // positions, types and innerNorm are of the narrow row
+	innerNorm  parts.Norm
+	scale      float32 // of an embedded token
 	embedNorm  parts.Norm
 	positions  *quant.Matrix // (positions, Width), learned; nil where there are none
 	offset     int           // row of position 0
@@ -56,12 +58,20 @@ func compile(src bind.Source, spec *arch.Spec, k kernel.Kernels) (network, error
 	net := &network{}
 	net.embed = b.Matrix(arch.EmbedName, spec.Vocab, spec.EmbedWidth())
 	if spec.Embed.Width > 0 {
-		net.widen, net.narrow = b.Linear(arch.EmbedProj, spec.Width, spec.Embed.Width), b.Linear(arch.HeadProj, spec.Embed.Width, spec.Width)
+		net.widen = b.Linear(arch.EmbedProj, spec.Width, spec.Embed.Width)
 		b.Weigh(&net.widen, 1, 1)
-		b.Weigh(&net.narrow, 1, 1)
+		if !spec.Embed.Inner {
+			net.narrow = b.Linear(arch.HeadProj, spec.Embed.Width, spec.Width)
+			b.Weigh(&net.narrow, 1, 1)
+		}
 	}
 	b.Prefix = spec.Prefix
-	net.scale, net.embedNorm = parts.Factor(spec.Embed.Scale), b.Norm(&spec.Embed.Norm, spec.Width)
+	net.scale = parts.Factor(spec.Embed.Scale)
+	if net.inner = spec.Embed.Inner; net.inner {
+		net.innerNorm = b.Fixed(&spec.Embed.Norm, spec.SumWidth())
+	} else {
+		net.embedNorm = b.Norm(&spec.Embed.Norm, spec.Width)
+	}
 	net.offset = spec.Embed.Offset
 	if spec.Embed.Positions > 0 {
 		net.positions = positions(b)
@@ -69,13 +79,17 @@ func compile(src bind.Source, spec *arch.Spec, k kernel.Kernels) (network, error
 		net.positions = position.Waves(&spec.Embed.Waves, spec.Width)
 	}
 	if spec.Embed.Types > 0 {
-		net.types = b.Matrix(spec.Prefix+arch.TypesName, spec.Embed.Types, spec.Width)
+		net.types = b.Matrix(spec.Prefix+arch.TypesName, spec.Embed.Types, spec.SumWidth())
 	}
 	net.perLayer = streams.NewRows(b)
 	for n, layer := range spec.Layers {
-		b.Prefix, b.Layer = spec.LayerName(n, ""), n
+		b.Prefix, b.Layer = spec.LayerName(spec.TensorLayer(n), ""), n
+		counted := b.Parameters
 		for i := range layer {
 			net.unit(b, &layer[i])
+		}
+		if spec.Repeats(n) {
+			b.Parameters = counted
 		}
 	}
 	b.Prefix = spec.Prefix
@@ -162,7 +176,7 @@ func positions(b *bind.Builder) *quant.Matrix {
 	if m := b.Src.Matrix(name); m != nil {
 		rows = m.Rows
 	}
-	return b.Matrix(name, rows, b.Spec.Width)
+	return b.Matrix(name, rows, b.Spec.SumWidth())
 }
 
 // finish closes the network; weights has proved that no tensor was left out.

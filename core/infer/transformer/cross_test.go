@@ -73,7 +73,9 @@ func openPair(t *testing.T, path string, o Options) *pair {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o.Context, o.KVPages = 128, 64
+	if o.KVPages = 64; o.Context == 0 {
+		o.Context = 128
+	}
 	p := &pair{t: t}
 	if p.enc, p.dec, err = NewPair(w, o); err != nil {
 		t.Fatal(err)

@@ -31,21 +31,26 @@ func (j *embedJob) Do(worker, chunk int) {
 			} else if net.widen.W == nil {
 				m.embedding(&s.Workers[worker], x, r.Token, group.Uses)
 			}
-			if net.positions != nil {
-				d := s.D[t*w : (t+1)*w]
-				quant.Row(d, net.positions, r.Pos+net.offset)
-				parts.Accumulate(x, d)
-			}
-			if net.types != nil {
-				d := s.D[t*w : (t+1)*w]
-				quant.Row(d, net.types, int(r.Kind))
-				parts.Accumulate(x, d)
+			if !net.inner {
+				net.place(x, s.D[t*w:(t+1)*w], r)
 			}
 			for i := range net.ropes {
 				cos, sin := s.Angles(i, t)
 				net.ropes[i].Fill(cos, sin, r.Pos, r.Seq.Stretched())
 			}
 		}
+	}
+}
+
+// place adds the rows of a token's position and of its type, read into d, to its own.
+func (n *network) place(x, d []float32, r *batch.Row) {
+	if n.positions != nil {
+		quant.Row(d, n.positions, r.Pos+n.offset)
+		parts.Accumulate(x, d)
+	}
+	if n.types != nil {
+		quant.Row(d, n.types, int(r.Kind))
+		parts.Accumulate(x, d)
 	}
 }
 
@@ -69,6 +74,10 @@ func (j *narrowJob) Do(worker, chunk int) {
 				clear(x)
 			} else {
 				m.embedding(&s.Workers[worker], x, s.Rows[t].Token, group.Uses)
+				if m.net.inner {
+					m.net.place(x, s.D[t*w:(t+1)*w], &s.Rows[t])
+					m.net.innerNorm.Apply(s.K, x, x)
+				}
 			}
 		}
 	}

@@ -3,6 +3,7 @@ package arch
 import (
 	"fmt"
 	"math"
+	"reflect"
 	"slices"
 )
 
@@ -48,10 +49,14 @@ func (s *Spec) Check() error {
 	}
 	if s.Embed.Width != 0 {
 		c.within("width of the embedding", s.Embed.Width, 1, s.Width)
-		if s.Kind != Decoder || s.Embed.PerLayer.Width != 0 {
+		if (s.Kind == Encoder) != s.Embed.Inner || s.Kind == EncoderDecoder || s.Embed.PerLayer.Width != 0 {
 			c.fail(ErrUnsupported, "%s with an embedding of %d values and layers of %d", s.Kind, s.Embed.Width, s.Width)
 		}
 	}
+	if s.Embed.Inner && (s.Embed.Width == 0 || s.Embed.Waves.Rows > 0) {
+		c.fail(ErrUnsupported, "%s with an embedding that is as wide as the layers, or sinusoids, before a projection", s.Kind)
+	}
+	c.tensorsOf(s)
 	c.number("embedding scale", s.Embed.Scale)
 	c.number("logit scale", s.Head.Scale)
 	c.bound("cap of the logits", s.Head.Cap)
@@ -511,6 +516,23 @@ func (c *checker) factors(what string, f []float32, pairs int) {
 		if !(x > 0 && x <= math.MaxFloat32) {
 			c.fail(ErrInvalid, "%s: value %d is %g: want a positive number", what, i, x)
 			return
+		}
+	}
+}
+
+// tensorsOf proves the numbers of layers that share their tensors, and that those who share them are alike.
+func (c *checker) tensorsOf(s *Spec) {
+	if s.TensorsOf == nil {
+		return
+	}
+	if len(s.TensorsOf) != len(s.Layers) {
+		c.fail(ErrInvalid, "tensors of %d layers for %d", len(s.TensorsOf), len(s.Layers))
+		return
+	}
+	for n, of := range s.TensorsOf {
+		c.within("number of a layer's tensors", of, 0, len(s.Layers)-1)
+		if first := slices.Index(s.TensorsOf, of); !reflect.DeepEqual(s.Layers[first], s.Layers[n]) {
+			c.fail(ErrUnsupported, "layers %d and %d share tensors and are not alike", first, n)
 		}
 	}
 }

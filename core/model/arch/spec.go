@@ -1,5 +1,7 @@
 package arch
 
+import "slices"
+
 // Spec is what a model computes: every layer with its geometry, the norms and scales between them, and how its tensors differ
 // from what their names promise. It is made by Read and then only read.
 type Spec struct {
@@ -22,6 +24,9 @@ type Spec struct {
 	Encoder *Spec
 	// Prefix is what the names of this stack's tensors begin with, but the embedding's and the head's: "enc.", "dec."; "": nothing.
 	Prefix string
+
+	// TensorsOf are the numbers of layers in the names of their tensors, where several layers share theirs (ALBERT); nil: each has its own.
+	TensorsOf []int
 
 	Fixes []Fix // what the container's tensors need, see fix.go
 	// Permuted says that the rows of q and k stand in the order that llama.cpp's converter gives them (pair by pair), where the
@@ -112,7 +117,10 @@ const (
 type Embed struct {
 	// Width is the length of a token's row, of which token_embd_proj (Spec.Width, Width) makes what goes through the layers; before the
 	// head output_proj (Width, Spec.Width) makes such a row again. 0: rows are Spec.Width long, and there are no such matrices.
-	Width     int
+	Width int
+	// Inner says that positions, types and the norm are of that row, that token_embd_proj, which has a bias, reads their sum, and that
+	// there is no output_proj (ALBERT, ELECTRA).
+	Inner     bool
 	Scale     float32 // of the token's row; 0: 1
 	Norm      Norm    // over the sum; zero: none
 	Positions int     // rows of position_embd.weight, which is added; 0: none
@@ -193,6 +201,27 @@ func (s *Spec) EmbedWidth() int {
 		return s.Embed.Width
 	}
 	return s.Width
+}
+
+// SumWidth is the length of the row that positions and types are added to.
+func (s *Spec) SumWidth() int {
+	if s.Embed.Inner {
+		return s.Embed.Width
+	}
+	return s.Width
+}
+
+// TensorLayer is the number of a layer in the names of its tensors.
+func (s *Spec) TensorLayer(layer int) int {
+	if s.TensorsOf == nil {
+		return layer
+	}
+	return s.TensorsOf[layer]
+}
+
+// Repeats reports whether a layer computes with tensors that one before it has brought.
+func (s *Spec) Repeats(layer int) bool {
+	return s.TensorsOf != nil && slices.Index(s.TensorsOf, s.TensorsOf[layer]) < layer
 }
 
 // Streams is the number of streams of a row that AltUpSpread of the first layer makes, x included; 1: there is none.

@@ -104,6 +104,9 @@ func (c *checker) checkSteps(s *Spec) {
 	chain(s.Dense)
 	if s.Mask != nil {
 		chain(s.Mask.Steps)
+		if n := len(s.Mask.Steps); n > 0 && s.Mask.Steps[n-1].Out != s.EmbedWidth() {
+			c.fail(ErrInvalid, "%s gives %d values, and the head reads %d", s.Mask.Steps[n-1].Name, s.Mask.Steps[n-1].Out, s.EmbedWidth())
+		}
 		if s.Kind != Encoder {
 			c.fail(ErrUnsupported, "a %s that fills masks", s.Kind)
 		}

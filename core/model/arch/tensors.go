@@ -69,13 +69,21 @@ func Tensors(s *Spec, visit func(Tensor) error) error {
 	l := newLister(s, visit)
 	l.add(Tensor{Name: EmbedName, Rows: s.Vocab, Cols: s.EmbedWidth(), Role: Embedding})
 	if s.Embed.Width > 0 {
-		l.linear(EmbedProj, s.Width, s.Embed.Width, Absent)
-		l.linear(HeadProj, s.Embed.Width, s.Width, Absent)
+		bias := Absent
+		if s.Embed.Inner {
+			bias = Required
+		}
+		l.linear(EmbedProj, s.Width, s.Embed.Width, bias)
+		if !s.Embed.Inner {
+			l.linear(HeadProj, s.Embed.Width, s.Width, Absent)
+		}
 	}
 	l.prefix = s.Prefix
 	l.embed(s)
 	for n := range s.Layers {
-		l.layer(n, s.Layers[n])
+		if !s.Repeats(n) {
+			l.layer(s.TensorLayer(n), s.Layers[n])
+		}
 	}
 	l.norm(&s.Norm, s.Width)
 	l.prefix = ""
@@ -103,12 +111,12 @@ func (l *lister) encoder(e *Spec) {
 // embed visits what is added to a token's row, and its norm.
 func (l *lister) embed(s *Spec) {
 	if s.Embed.Positions > 0 {
-		l.add(Tensor{Name: PositionName, Rows: s.Embed.Positions, Cols: s.Width, Role: Positions})
+		l.add(Tensor{Name: PositionName, Rows: s.Embed.Positions, Cols: s.SumWidth(), Role: Positions})
 	}
 	if s.Embed.Types > 0 {
-		l.add(Tensor{Name: TypesName, Rows: s.Embed.Types, Cols: s.Width, Role: Types})
+		l.add(Tensor{Name: TypesName, Rows: s.Embed.Types, Cols: s.SumWidth(), Role: Types})
 	}
-	l.norm(&s.Embed.Norm, s.Width)
+	l.norm(&s.Embed.Norm, s.SumWidth())
 	if p := &s.Embed.PerLayer; p.Width > 0 {
 		n := len(s.Layers) * p.Width
 		l.add(Tensor{Name: PerLayerName, Rows: p.Rows, Cols: n, Role: Lookup})

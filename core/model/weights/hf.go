@@ -111,7 +111,7 @@ func (b *builder) openHF(dir string) error {
 		if !ok {
 			return b.fail(ErrUnsupported, "module %s is none that a %s model has", p.name, b.m.Spec.Family)
 		}
-		if b.m.Spec.Unread(to) {
+		if b.unread(to) || b.m.Spec.Unread(to) {
 			continue
 		}
 		if err := b.placeRows(weights[i], to); err != nil {

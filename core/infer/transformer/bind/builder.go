@@ -91,6 +91,9 @@ func (b *Builder) Linear(part string, out, in int) parts.Linear {
 }
 
 func (b *Builder) newLinear(name string, w *quant.Matrix, bias []float32) parts.Linear {
+	if id, ok := b.IDs[name+".weight"]; ok { // of a layer that shares its tensors
+		return b.Linears[id]
+	}
 	l := parts.Linear{Name: name + ".weight", ID: len(b.Linears), W: w, Bias: bias, Multiple: 1}
 	b.IDs[l.Name] = l.ID
 	if b.Err == nil {
@@ -112,11 +115,20 @@ func (b *Builder) Weigh(l *parts.Linear, part, of int) {
 
 // Norm binds a norm over n values.
 func (b *Builder) Norm(n *arch.Norm, width int) parts.Norm {
+	out := b.Fixed(n, width)
+	if n.Kind != arch.NoNorm && n.Kind != arch.Factor && n.Name != "" { // a factor is no module that an adapter could replace
+		b.Named(&out, b.Prefix+n.Name+".weight")
+	}
+	return out
+}
+
+// Fixed is Norm for one that adapters cannot change.
+func (b *Builder) Fixed(n *arch.Norm, width int) parts.Norm {
 	out := parts.Norm{Kind: n.Kind, Eps: n.Eps}
 	if n.Kind == arch.NoNorm || n.Name == "" {
 		return out
 	}
-	if n.Kind == arch.Factor { // no module that an adapter could replace
+	if n.Kind == arch.Factor {
 		out.W = b.Required(b.Prefix+n.Name+".weight", 1)
 		return out
 	}
@@ -124,7 +136,6 @@ func (b *Builder) Norm(n *arch.Norm, width int) parts.Norm {
 	if n.Kind == arch.LayerNorm {
 		out.B = b.Vector(b.Prefix+n.Name+".bias", width)
 	}
-	b.Named(&out, b.Prefix+n.Name+".weight")
 	return out
 }
 

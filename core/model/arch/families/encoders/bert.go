@@ -19,11 +19,11 @@ func bert() family.Family {
 	}
 }
 
-// roberta is RoBERTa and XLM-RoBERTa (Liu et al. 2019; Conneau et al. 2020: multilingual-e5, bge-m3): BERT whose positions begin
-// behind the row of the padding token.
+// roberta is RoBERTa, CamemBERT and XLM-RoBERTa (Liu et al. 2019; Martin et al. 2020; Conneau et al. 2020: multilingual-e5, bge-m3): BERT
+// whose positions begin behind the row of the padding token.
 func roberta() family.Family {
 	return family.Family{
-		Names:   []string{"roberta", "xlm-roberta"},
+		Names:   []string{"roberta", "xlm-roberta", "camembert"},
 		GGUF:    "bert",
 		Base:    "roberta.",
 		Modules: bertModules("roberta."),

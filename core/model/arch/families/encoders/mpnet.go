@@ -37,7 +37,8 @@ func mpnet() family.Family {
 		Spec: func(k *keys.Keys) arch.Spec {
 			d, eps, act := k.Decoder(), k.LNEps(1e-12), k.Act("|hidden_act", arch.GELUErf)
 			buckets := k.IntOr("|relative_attention_num_buckets", 32)
-			s := bertStack(k, &d, k.IntOr("|pad_token_id", 1)+1, eps, act, &arch.Distances{Buckets: buckets, Far: 128})
+			// Positions begin at row 2, whatever number the padding token has.
+			s := bertStack(k, &d, 2, eps, act, &arch.Distances{Buckets: buckets, Far: 128})
 			setHeads(k, &s, k.ScoreOf(d.Width, arch.PoolCLS, arch.Act{Kind: arch.Tanh}, arch.Norm{}), k.MaskOf(d.Width, arch.MaskName, arch.Act{Kind: arch.GELUErf}, arch.LN(arch.MaskNorm, eps, arch.Required)))
 			return s
 		},
