@@ -12,6 +12,7 @@ import (
 	"edged/core/protocol"
 	"edged/core/protocol/backend"
 	"edged/test/oracle"
+	"edged/test/race"
 )
 
 // meanOf is the plainest way to embed a list with the fake.
@@ -83,7 +84,7 @@ func TestEmbedRefuses(t *testing.T) {
 
 // TestDemoEmbeddings: the demo model gives vectors of length 1, the same with and without the prefix cache in use.
 func TestDemoEmbeddings(t *testing.T) {
-	skipUnderRace(t)
+	race.SkipArithmetic(t)
 	e, info := load(t, backend.LoadRequest{Path: filepath.Join(oracle.Repo(t), "demo/gguf/hearth-4m-q4_0.gguf"), Context: 128, MaxSequences: 2})
 	lists := [][]int32{prompt(40, 1), prompt(40, 1), prompt(40, 2)}
 	got, err := e.Embed(t.Context(), lists)

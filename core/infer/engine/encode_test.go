@@ -15,12 +15,13 @@ import (
 	"edged/core/protocol"
 	"edged/core/protocol/backend"
 	"edged/test/oracle"
+	"edged/test/race"
 )
 
 // TestEncoderEmbeds: an encoder's vectors are those of sentence-transformers, from the folder and from the file, whatever is asked at
 // the same time; and what it cannot do is refused by a sentence that names both kinds.
 func TestEncoderEmbeds(t *testing.T) {
-	skipUnderRace(t)
+	race.SkipArithmetic(t)
 	dir := filepath.Join(oracle.Dir(t), "encoders")
 	for _, path := range []string{
 		"bert-mean/hf", "bert-mean/bert-mean-F16.gguf", "bert-cls/hf", "xlmr-bge-m3/xlmr-bge-m3-F16.gguf", "modernbert-mean/hf", "nomic/nomic-F16.gguf",
@@ -114,7 +115,7 @@ func TestEncoderEmbeds(t *testing.T) {
 
 // TestEncoderTypes: the types of tokens reach the network, and no pooling of an encoder is asked of a decoder.
 func TestEncoderTypes(t *testing.T) {
-	skipUnderRace(t)
+	race.SkipArithmetic(t)
 	dir := filepath.Join(oracle.Dir(t), "encoders/bert-mean")
 	e, info := load(t, backend.LoadRequest{Path: filepath.Join(dir, "hf"), Precision: backend.Exact})
 	var want struct {

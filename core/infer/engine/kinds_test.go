@@ -29,6 +29,7 @@ import (
 	"edged/quant"
 	"edged/quant/kernel"
 	"edged/test/oracle"
+	"edged/test/race"
 )
 
 // softly computes a choice behind virtual tokens in the plainest way, as reference does.
@@ -235,7 +236,7 @@ func TestProof(t *testing.T) {
 
 // TestCloseWhileBinding: an adapter that is being bound keeps the weights that it reads.
 func TestCloseWhileBinding(t *testing.T) {
-	skipUnderRace(t)
+	race.SkipArithmetic(t)
 	e := New(Options{Name: "test", Kernels: kernel.Portable{}})
 	info, err := e.Load(t.Context(), backend.LoadRequest{Path: filepath.Join(oracle.Repo(t), "demo/hf-nf4")}, nil)
 	if err != nil {
@@ -340,7 +341,7 @@ func ggufLoRA(t *testing.T, width int64, value func() float32) string {
 // TestAdapterKinds loads every kind on the demo model: what it is, beside each other as alone, and nothing is left of any
 // after it was loaded and unloaded many times; with EDGED_SOAK=1 a thousand times.
 func TestAdapterKinds(t *testing.T) {
-	skipUnderRace(t)
+	race.SkipArithmetic(t)
 	repo := oracle.Repo(t)
 	e, info := load(t, backend.LoadRequest{Path: filepath.Join(repo, "demo/hf-nf4"), Context: 160, MaxSequences: 8})
 	kinds := demoKinds(t, int64(info.Width), int64(info.VocabRows))

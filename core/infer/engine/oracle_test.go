@@ -20,6 +20,7 @@ import (
 	"edged/core/protocol/backend"
 	"edged/quant/kernel"
 	"edged/test/oracle"
+	"edged/test/race"
 )
 
 // load serves a real model on the portable kernels. Its pieces are the ids in words, so that text is not what is tested.
@@ -72,13 +73,6 @@ func read[T any](t *testing.T, path string) (out T) {
 	return out
 }
 
-func skipUnderRace(t *testing.T) {
-	t.Helper()
-	if raceEnabled {
-		t.Skip("the race detector makes arithmetic ten times slower and finds nothing in it")
-	}
-}
-
 // equalUntil compares greedy ids step by step, up to the first step whose margin does not decide.
 func equalUntil(t *testing.T, what string, got, want []int32, margins []float64, least float64) {
 	t.Helper()
@@ -96,7 +90,7 @@ func equalUntil(t *testing.T, what string, got, want []int32, margins []float64,
 
 // TestOracleModels runs every file of oracle/models in float32: greedy ids and the likelihood of a text.
 func TestOracleModels(t *testing.T) {
-	skipUnderRace(t)
+	race.SkipArithmetic(t)
 	files, err := filepath.Glob(filepath.Join(oracle.Dir(t), "models", "*", "oracle", "*.json"))
 	if err != nil || len(files) == 0 {
 		t.Fatal("no oracles", err)
@@ -161,7 +155,7 @@ func TestOracleModels(t *testing.T) {
 // TestOracleAdapters runs every adapter case of oracle/lora on the folder that the adapters were made for, all prompts and
 // cases at once: rows of one batch carry different adapters.
 func TestOracleAdapters(t *testing.T) {
-	skipUnderRace(t)
+	race.SkipArithmetic(t)
 	for _, base := range []string{"llama-tied", "qwen2"} {
 		t.Run(base, func(t *testing.T) {
 			dir := filepath.Join(oracle.Dir(t), "lora", base)
@@ -215,7 +209,7 @@ func TestOracleAdapters(t *testing.T) {
 
 // TestOracleNF4 runs the NF4 folder with and without its adapter: what the issue calls bit-true.
 func TestOracleNF4(t *testing.T) {
-	skipUnderRace(t)
+	race.SkipArithmetic(t)
 	root := filepath.Join(oracle.Dir(t), "nf4")
 	dir := filepath.Join(root, "llama-tied-nf4-dq")
 	type file struct {
@@ -257,7 +251,7 @@ func TestDemoAloneOrTogether(t *testing.T) {
 		{Path: "demo/gguf/hearth-4m-q4_0.gguf", KVType: "q8_0"},
 	}
 	requests := 6
-	if raceEnabled || testing.Short() {
+	if race.Enabled || testing.Short() {
 		models, requests = models[:1], 3
 	}
 	for _, c := range models {
@@ -437,7 +431,7 @@ func TestHeapDoesNotGrow(t *testing.T) {
 	e, info := load(t, backend.LoadRequest{Path: filepath.Join(oracle.Repo(t), "demo/hf-nf4")})
 	loaded := heap() - before
 	t.Logf("%d kB of heap for %d kB of weights", loaded>>10, info.Plan.Weights>>10)
-	if raceEnabled {
+	if race.Enabled {
 		t.Skip("scratch is on the heap with the race detector")
 	}
 	if loaded > 2<<20 {

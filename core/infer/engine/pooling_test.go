@@ -9,12 +9,13 @@ import (
 	"edged/core/model/gguf"
 	"edged/core/protocol/backend"
 	"edged/test/oracle"
+	"edged/test/race"
 )
 
 // TestPoolingType: a decoder's file says which states its vector is of. The first token's is that of a text of one token, as no later
 // token changes it, and the mean of two lies between theirs.
 func TestPoolingType(t *testing.T) {
-	skipUnderRace(t)
+	race.SkipArithmetic(t)
 	src, err := gguf.Open(filepath.Join(oracle.Repo(t), "demo/gguf/hearth-4m-q4_0.gguf"))
 	if err != nil {
 		t.Fatal(err)

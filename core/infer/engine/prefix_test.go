@@ -18,6 +18,7 @@ import (
 	"edged/core/protocol/backend"
 	"edged/quant/kernel"
 	"edged/test/oracle"
+	"edged/test/race"
 )
 
 // follows holds an answer against the plainest way to compute it.
@@ -509,7 +510,7 @@ func TestPrefixesAtRandom(t *testing.T) {
 // TestDemoPrefixes: on the shipped model, the same request gives the same ids and log-probabilities cold, warm, with a
 // longer and a shorter common beginning, after eviction and with adapters, whose content may change under one path.
 func TestDemoPrefixes(t *testing.T) {
-	skipUnderRace(t)
+	race.SkipArithmetic(t)
 	repo := oracle.Repo(t)
 	for _, c := range []backend.LoadRequest{
 		{Path: "demo/hf-nf4"},

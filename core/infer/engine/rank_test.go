@@ -12,6 +12,7 @@ import (
 	"edged/core/protocol"
 	"edged/core/protocol/backend"
 	"edged/test/oracle"
+	"edged/test/race"
 )
 
 // rankCase is a pair of rank.json or judge.json.
@@ -26,7 +27,7 @@ type rankCase struct {
 
 // TestRank: logits and scores of pairs are sentence-transformers' from cross-encoders, and transformers' from a decoder that is asked.
 func TestRank(t *testing.T) {
-	skipUnderRace(t)
+	race.SkipArithmetic(t)
 	dir := filepath.Join(oracle.Dir(t), "encoders")
 	for path, file := range map[string]string{
 		"bert-rank/hf": "rank.json", "xlmr-rank/xlmr-rank-F16.gguf": "rank.json", "modernbert-rank/hf": "rank.json",
@@ -92,7 +93,7 @@ func TestRank(t *testing.T) {
 
 // TestFill: guesses of masked tokens are transformers', and what cannot be asked for is refused.
 func TestFill(t *testing.T) {
-	skipUnderRace(t)
+	race.SkipArithmetic(t)
 	dir := filepath.Join(oracle.Dir(t), "encoders")
 	for _, name := range []string{"bert-mlm", "roberta-mlm", "modernbert-mlm"} {
 		t.Run(name, func(t *testing.T) {

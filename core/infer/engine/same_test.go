@@ -18,6 +18,7 @@ import (
 	"edged/core/protocol/backend"
 	"edged/quant/kernel"
 	"edged/test/oracle"
+	"edged/test/race"
 )
 
 // TestSameIDs is the promise that a request and its seed decide the answer, on the shipped model: the same eight requests,
@@ -38,9 +39,7 @@ func TestSameIDsOfFamilies(t *testing.T) {
 
 func sameIDs(t *testing.T, path, stop string, first int32) {
 	t.Helper()
-	if raceEnabled {
-		t.Skip("the arithmetic of a whole model: it runs without the race detector, which makes it ten times slower and finds nothing in it")
-	}
+	race.SkipArithmetic(t)
 	var reqs []backend.Request
 	for i := range 8 {
 		line := make([]int32, 9+i)
@@ -164,6 +163,7 @@ func sameIDs(t *testing.T, path, stop string, first int32) {
 // TestDraftModel: the shipped model guesses for itself, in another format: nearly all comes true, answers are the same, and the
 // plan counts it. A model of another vocabulary is refused.
 func TestDraftModel(t *testing.T) {
+	race.SkipArithmetic(t)
 	repo := oracle.Repo(t)
 	path, small := filepath.Join(repo, "demo/gguf/hearth-4m-q4_0.gguf"), filepath.Join(repo, "demo/hf-nf4")
 	req := backend.LoadRequest{Path: path, Context: 96, MaxSequences: 2, NoLookup: true, ThreadsDecode: 1, ThreadsPrefill: 1}

@@ -12,12 +12,14 @@ import (
 	"edged/core/protocol/backend"
 	"edged/quant/kernel"
 	"edged/test/oracle"
+	"edged/test/race"
 )
 
 // TestAcrossTheBorder: answers that grow beyond the length at which longrope turns a sequence in another way are those of
 // transformers, which computes it anew there: alone, with the prefix cache, with guesses, together, and with so few pages that some are
 // set aside.
 func TestAcrossTheBorder(t *testing.T) {
+	race.SkipArithmetic(t)
 	base := filepath.Join(oracle.Dir(t), "families", "phi3-longrope-crossing")
 	text, err := os.ReadFile(filepath.Join(base, "oracle", "hf.json"))
 	if err != nil {

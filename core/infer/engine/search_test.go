@@ -12,12 +12,13 @@ import (
 	"edged/core/protocol"
 	"edged/core/protocol/backend"
 	"edged/test/oracle"
+	"edged/test/race"
 )
 
 // TestSearch: what a request says about the search counts, the answers are transformers', and the id that ended one and its score come
 // with it.
 func TestSearch(t *testing.T) {
-	skipUnderRace(t)
+	race.SkipArithmetic(t)
 	dir := filepath.Join(oracle.Dir(t), "encoders/t5")
 	var want struct {
 		Lists []struct {

@@ -16,6 +16,7 @@ import (
 	"edged/core/model/weights"
 	"edged/core/protocol/backend"
 	"edged/test/oracle"
+	"edged/test/race"
 )
 
 // stateFamilies are the oracle's folders whose models have a fixed state and are served.
@@ -48,9 +49,7 @@ func stateFamilies(t *testing.T) []string {
 // others, with its prompt cut anywhere, as one of four choices, set aside, behind a request that was cancelled, behind a prefix in memory, and
 // behind one that a process left on disk that was killed. So has one whose prompt differs in the middle from what was seen.
 func TestStateFamilies(t *testing.T) {
-	if raceEnabled {
-		t.Skip("the arithmetic of whole models: it runs without the race detector, which makes it ten times slower and finds nothing in it")
-	}
+	race.SkipArithmetic(t)
 	for _, path := range stateFamilies(t) {
 		t.Run(filepath.Base(filepath.Dir(path)), func(t *testing.T) { stateFamily(t, path) })
 	}

@@ -16,12 +16,14 @@ import (
 	"edged/core/model/quantize"
 	"edged/quant"
 	"edged/test/oracle"
+	"edged/test/race"
 )
 
 // TestAsLlamaQuantize holds tensors' names, types and data to what llama_model_quantize of llama-cpp-python 0.3.36 (two threads,
 // x86-64) wrote from the same F16 file, without and with the reference data's importance matrix: the first eight bytes of the
 // SHA-256 of "NAME TYPE\n" for every tensor and then all data.
 func TestAsLlamaQuantize(t *testing.T) {
+	race.SkipArithmetic(t)
 	src := filepath.Join(oracle.Dir(t), "models", "llama-tied", "llama-tied-F16.gguf")
 	imatrix := filepath.Join(oracle.Dir(t), "fourbit", "gguf", "llama-tied.imatrix.gguf")
 	importance, err := quantize.ReadImportance(imatrix)

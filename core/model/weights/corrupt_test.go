@@ -14,6 +14,7 @@ import (
 	"edged/core/model/weights"
 	"edged/quant"
 	"edged/test/oracle"
+	"edged/test/race"
 )
 
 // touch opens a model that may be damaged and, where that works, reads every matrix to its end.
@@ -142,6 +143,7 @@ func TestFlippedBits(t *testing.T) {
 // TestDamagedFamilies cuts a folder and a file of each family at 50 random points each, which is always an error, and flips 50 bits of
 // their headers and of the configuration: an error, or a model that can be read to its end.
 func TestDamagedFamilies(t *testing.T) {
+	race.SkipArithmetic(t)
 	dir := filepath.Join(oracle.Dir(t), "families")
 	entries, err := os.ReadDir(dir)
 	if err != nil {

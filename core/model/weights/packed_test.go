@@ -16,6 +16,7 @@ import (
 	"edged/core/model/weights"
 	"edged/quant"
 	"edged/test/oracle"
+	"edged/test/race"
 )
 
 // fourbit lists the reference folders of a quantised kind, without those whose architecture is not known.
@@ -168,6 +169,7 @@ func TestPackedPlans(t *testing.T) {
 
 // TestPackedMutations damages a folder of each kind in its structure: one sentence each, or a model that is whole.
 func TestPackedMutations(t *testing.T) {
+	race.SkipArithmetic(t)
 	for _, dir := range fourbit(t) {
 		t.Run(filepath.Base(dir), func(t *testing.T) { mutate(t, filepath.Join(dir, "hf")) })
 	}

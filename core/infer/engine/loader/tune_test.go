@@ -10,9 +10,11 @@ import (
 	"edged/core/protocol/backend"
 	"edged/quant/kernel"
 	"edged/test/oracle"
+	"edged/test/race"
 )
 
 func TestTune(t *testing.T) {
+	race.SkipArithmetic(t)
 	t.Parallel()
 	if runtime.GOMAXPROCS(0) < 2 {
 		t.Skip("one core leaves nothing to choose")

@@ -15,6 +15,7 @@ import (
 	"edged/core/model/weights"
 	"edged/quant/kernel"
 	"edged/test/oracle"
+	"edged/test/race"
 )
 
 // caseSettings are what a case of s2s.json says otherwise than the folder.
@@ -71,9 +72,7 @@ func set[T any](dst *T, v *T) {
 // TestGenerate holds every case of transformers' generate of the reference encoder-decoders: the same sequences, and of a beam
 // search the same scores.
 func TestGenerate(t *testing.T) {
-	if raceEnabled {
-		t.Skip("the race detector makes arithmetic ten times slower and finds nothing in it")
-	}
+	race.SkipArithmetic(t)
 	dir := filepath.Join(oracle.Dir(t), "encoders")
 	cases := 0
 	for _, name := range []string{"t5", "flan-t5", "mt5", "marian", "bart", "pegasus"} {

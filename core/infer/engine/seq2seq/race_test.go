@@ -1,5 +1,0 @@
-//go:build race
-
-package seq2seq
-
-const raceEnabled = true
