@@ -220,6 +220,7 @@ type HTTP struct {
 	Listen         string        `toml:"listen"`          // host:port; "": none
 	TokenFile      string        `toml:"token_file"`      // "": no credential is asked for
 	Page           bool          `toml:"page"`            // a page for people at /
+	Upload         bool          `toml:"upload"`          // adapters are taken at /edged/adapters/NAME
 	Hosts          []string      `toml:"hosts"`           // names of this node, beside its addresses, localhost and node.name
 	MaxBody        Size          `toml:"max_body"`        // largest request that is read
 	MaxConnections int           `toml:"max_connections"` // at once

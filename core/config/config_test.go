@@ -167,6 +167,7 @@ func TestBadFiles(t *testing.T) {
 		{"state_dir", "FILE:2: state.dir: is empty: name a folder that edged may write to"},
 		{"http_open", "FILE:2: http.listen: 0.0.0.0:8080 can be reached from other machines: edged listens there only with http.token_file set"},
 		{"http_token", "FILE:2: http.token_file: is for http.listen, which is empty"},
+		{"http_upload", "FILE:2: http.upload: needs adapters.dir, the folder that adapters are put into"},
 		{"http_hosts", "FILE:2: http.hosts: \"pi.lan:8080\" is no host name, such as pi.lan"},
 		{"wyoming_open", "FILE:2: wyoming.listen: 0.0.0.0:10500 can be reached from other machines, and the Wyoming protocol has no passwords: name in wyoming.allow who is served there"},
 		{"wyoming_allow", "FILE:2: wyoming.allow: \"house\" is neither an address nor a network such as 192.168.1.0/24"},

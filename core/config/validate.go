@@ -63,6 +63,9 @@ func (c *Config) problems() []problem {
 		v.add("state.dir", "is empty: name a folder that edged may write to")
 	}
 	v.http(&c.HTTP)
+	if c.HTTP.Upload && c.Adapters.Dir == "" {
+		v.add("http.upload", "needs adapters.dir, the folder that adapters are put into")
+	}
 	v.wyoming(&c.Wyoming)
 	if p := c.Home.Prefix; p == "" || len(p) > 256 || strings.ContainsAny(p, "+#$") || strings.HasPrefix(p, "/") || strings.HasSuffix(p, "/") || strings.HasPrefix(p, "edged") {
 		v.add("homeassistant.prefix", "%q is no beginning of a topic such as homeassistant", oneLine(p))

@@ -131,6 +131,7 @@ var allowed = map[string][]string{
 	"core/serve/door/mqtt/group":     {},
 	"core/serve/door/mqtt/group/*":   {"core/serve/door/mqtt/group"},
 	"core/serve/door/mqtt/askclient": {"core/serve/door/mqtt", "core/serve/door/mqtt/link", "core/serve/door/wildcard"},
+	"core/serve/door/http/upload":    {"core/serve/adapters", "core/serve/dispatch", "core/serve/watch", "core/config"},
 	"core/serve/door/http":           {"core/serve/door/http/*", "core/serve/door/fields", "core/serve/door/stream", "core/serve/dispatch", "core/config", "core/protocol/backend"},
 	"core/serve/daemon":              {"core/config", "core/machine", "core/protocol", "core/protocol/backend", "core/protocol/tokenizer", "core/serve/adapters", "core/serve/dispatch", "core/serve/door/*", "core/serve/inbox", "core/serve/models", "core/serve/monitor", "core/serve/pluginhost", "core/serve/prompts"},
 

@@ -93,6 +93,33 @@ for (const width of [360, 1280]) {
       await page.waitForFunction(() => document.querySelector('#stop').disabled)
       assert.equal(await page.isEnabled('#send'), true)
     })
+    await check(at + 'an adapter is uploaded, and a bad one refused with its reason', async () => {
+      const folder = process.env.ADAPTER
+      const name = `sent-${width}-${scheme}`
+      await page.fill('#adapter', name)
+      await page.setInputFiles('#folder', folder)
+      await page.waitForFunction(() => /has arrived/.test(document.querySelector('#progress').textContent))
+      await page.locator('#adapters tr', { hasText: name }).locator('td', { hasText: 'active' }).waitFor()
+      // As a person drops files: what a browser gives the page.
+      const drop = (files) =>
+        page.evaluate((files) => {
+          const data = new DataTransfer()
+          for (const [name, text] of files) data.items.add(new File([text], name))
+          document.querySelector('#drop').dispatchEvent(new DragEvent('drop', { dataTransfer: data, bubbles: true, cancelable: true }))
+        }, files)
+      await drop([['broken.gguf', 'no adapter at all']])
+      await page.waitForFunction(() => /broken was not taken: .*nothing was changed/.test(document.querySelector('#upload-error').textContent))
+      await drop([['notes.txt', 'hello']])
+      await page.waitForFunction(() => /There is no adapter in it/.test(document.querySelector('#upload-error').textContent))
+      const parts = ['adapter_config.json', 'adapter_model.safetensors'].map((n) => [n, readFileSync(`${folder}/${n}`, 'base64')])
+      await page.fill('#adapter', name + '-dropped')
+      await page.evaluate((parts) => {
+        const data = new DataTransfer()
+        for (const [name, text] of parts) data.items.add(new File([Uint8Array.from(atob(text), (c) => c.charCodeAt(0))], name))
+        document.querySelector('#drop').dispatchEvent(new DragEvent('drop', { dataTransfer: data, bubbles: true, cancelable: true }))
+      }, parts)
+      await page.locator('#adapters tr', { hasText: name + '-dropped' }).locator('td', { hasText: 'active' }).waitFor()
+    })
     await check(at + 'axe-core finds nothing', () => looked(page))
     await check(at + 'nothing is wider than the window', async () => {
       const [inner, outer] = await page.evaluate(() => [document.documentElement.scrollWidth, document.documentElement.clientWidth])

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -14,7 +13,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
 	"edged/cmd/edged/cli"
 	"edged/core/config"
@@ -253,69 +251,43 @@ func mayNotWrite(dir string, err error) error {
 	return fmt.Errorf("%s: you may not write there: members of its group may (sudo usermod -aG edged $USER, then log out and in again), or put sudo before the command", dir)
 }
 
-// place copies an adapter's files beside its place, with a name that the service does not look at, and renames it.
+// place copies an adapter's files, and their signatures, into the folder in one step.
 func place(dir, target string, files []string, folder bool) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	tmp, err := os.MkdirTemp(dir, ".adding-")
+	drop, err := adapters.Begin(dir)
 	if err != nil {
 		return mayNotWrite(dir, err)
 	}
-	defer os.RemoveAll(tmp)                      //nolint:errcheck // a name that nobody looks at
-	if err := os.Chmod(tmp, 0o755); err != nil { //nolint:gosec // the service may be another user
-		return err
-	}
+	defer drop.Discard()
 	for _, file := range files {
-		to := filepath.Join(tmp, filepath.Base(file))
+		name := filepath.Base(file)
 		if !folder {
-			to = filepath.Join(tmp, target)
+			name = target
 		}
-		if err := duplicate(file, to); err != nil {
+		if err := duplicate(drop, file, name); err != nil {
 			return err
 		}
-		err := duplicate(file+".minisig", to+".minisig")
+		err := duplicate(drop, file+adapters.SignatureSuffix, name+adapters.SignatureSuffix)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
-	final := filepath.Join(dir, target)
 	if folder {
-		err := unix.Renameat2(unix.AT_FDCWD, tmp, unix.AT_FDCWD, final, unix.RENAME_EXCHANGE)
-		if errors.Is(err, unix.ENOENT) {
-			return os.Rename(tmp, final)
-		}
-		if err != nil { // a file system without exchange: for a moment, neither is there
-			if err := os.Rename(final, filepath.Join(dir, filepath.Base(tmp)+"-old")); err != nil {
-				return err
-			}
-			defer os.RemoveAll(filepath.Join(dir, filepath.Base(tmp)+"-old")) //nolint:errcheck // a name that nobody looks at
-			return os.Rename(tmp, final)
-		}
-		return nil // tmp is now what was there
+		return drop.AsFolder(target)
 	}
-	if _, err := os.Stat(filepath.Join(tmp, target+".minisig")); err == nil {
-		if err := os.Rename(filepath.Join(tmp, target+".minisig"), final+".minisig"); err != nil {
-			return err
-		}
-	} else if err := os.Remove(final + ".minisig"); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return os.Rename(filepath.Join(tmp, target), final)
+	return drop.AsFile(target)
 }
 
-func duplicate(from, to string) error {
+func duplicate(to *adapters.Drop, from, name string) error {
 	in, err := os.Open(from)
 	if err != nil {
 		return err
 	}
-	defer in.Close()                                                      //nolint:errcheck // opened for reading: nothing to lose
-	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644) //nolint:gosec // the service may be another user
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(out, in)
-	return errors.Join(err, out.Close())
+	defer in.Close() //nolint:errcheck // opened for reading: nothing to lose
+	_, err = to.Write(name, in)
+	return err
 }
 
 func (a *app) removeAdapter(ctx context.Context, c *config.Config, f *folderFlags, name string) error {

@@ -90,7 +90,7 @@ func (f *Folder) judge(file string) (name, why string) {
 	info, err := os.Stat(filepath.Join(f.o.Dir, file)) // a link counts as what it leads to
 	name, isGGUF := strings.CutSuffix(file, ".gguf")
 	switch {
-	case strings.HasSuffix(file, signatureSuffix), file == "lost+found":
+	case strings.HasSuffix(file, SignatureSuffix), file == "lost+found":
 		return "", silent
 	case err == nil && !info.IsDir() && !isGGUF:
 		return "", looseFile(file)
@@ -181,7 +181,7 @@ func fingerprint(path string, signed bool) (print string, newest time.Time) {
 	}
 	var b strings.Builder
 	for _, file := range files {
-		for _, p := range []string{file.Path, file.Path + signatureSuffix} {
+		for _, p := range []string{file.Path, file.Path + SignatureSuffix} {
 			line, at, err := watch.Print(p)
 			if err != nil {
 				if p == file.Path || signed {

@@ -18,8 +18,8 @@ type publicKey struct {
 	key  minisign.PublicKey
 }
 
-// signatureSuffix is what minisign appends to the name of the file that it signed.
-const signatureSuffix = ".minisig"
+// SignatureSuffix is what minisign appends to the name of the file that it signed.
+const SignatureSuffix = ".minisig"
 
 // maxSignature bounds a signature file: four lines.
 const maxSignature = 8 << 10
@@ -44,16 +44,16 @@ func parseKeys(texts []string) ([]publicKey, error) {
 // all of them. Copies and originals are in the same order.
 func verify(keys []publicKey, originals, copies []digest.File) (signer string, err error) {
 	for i, file := range originals {
-		text, err := readSignature(file.Path + signatureSuffix)
+		text, err := readSignature(file.Path + SignatureSuffix)
 		if errors.Is(err, os.ErrNotExist) {
-			return "", unfinishedError{fmt.Errorf("%s is not signed: adapters.public_keys is set, and %s is missing", base(file), base(file)+signatureSuffix)}
+			return "", unfinishedError{fmt.Errorf("%s is not signed: adapters.public_keys is set, and %s is missing", base(file), base(file)+SignatureSuffix)}
 		}
 		var signature minisign.Signature
 		if err == nil {
 			err = signature.UnmarshalText(text)
 		}
 		if err != nil {
-			return "", fmt.Errorf("%s%s is no minisign signature: %w", base(file), signatureSuffix, err)
+			return "", fmt.Errorf("%s%s is no minisign signature: %w", base(file), SignatureSuffix, err)
 		}
 		key, ok := keyOf(keys, signature.KeyID)
 		if !ok {
@@ -67,7 +67,7 @@ func verify(keys []publicKey, originals, copies []digest.File) (signer string, e
 		case err != nil:
 			return "", err
 		case !ok:
-			return "", fmt.Errorf("%s does not match its signature: it was changed after it was signed, or %s belongs to another file", base(file), base(file)+signatureSuffix)
+			return "", fmt.Errorf("%s does not match its signature: it was changed after it was signed, or %s belongs to another file", base(file), base(file)+SignatureSuffix)
 		}
 	}
 	return signer, nil

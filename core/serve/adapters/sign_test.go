@@ -30,7 +30,7 @@ func sign(t *testing.T, key minisign.PrivateKey, dir string, files ...string) {
 		_, err = r.Read(make([]byte, 1<<16))
 		must(t, err)
 		must(t, in.Close())
-		must(t, os.WriteFile(filepath.Join(dir, file+signatureSuffix), r.Sign(key), 0o600))
+		must(t, os.WriteFile(filepath.Join(dir, file+SignatureSuffix), r.Sign(key), 0o600))
 	}
 }
 
@@ -69,7 +69,7 @@ func TestSignatures(t *testing.T) {
 			},
 			"no minisign signature": func() {
 				sign(t, ours, dir, config, model)
-				must(t, os.WriteFile(filepath.Join(dir, model+signatureSuffix), []byte("untrusted comment: x\nAAAA\n"), 0o600))
+				must(t, os.WriteFile(filepath.Join(dir, model+SignatureSuffix), []byte("untrusted comment: x\nAAAA\n"), 0o600))
 			},
 		} {
 			try(signs)
@@ -82,7 +82,7 @@ func TestSignatures(t *testing.T) {
 			sign(t, other, dir, config)
 			data, err := os.ReadFile(filepath.Join(dir, model))
 			must(t, err)
-			must(t, os.WriteFile(filepath.Join(dir, model+signatureSuffix), minisign.Sign(other, data), 0o600))
+			must(t, os.WriteFile(filepath.Join(dir, model+SignatureSuffix), minisign.Sign(other, data), 0o600))
 		})
 		b.want("a", Active, 2, "")
 		b.end()

@@ -15,6 +15,7 @@ import (
 	"edged/core/protocol/tokenizer"
 	"edged/core/serve/adapters"
 	"edged/core/serve/dispatch"
+	"edged/core/serve/door/http/upload"
 	"edged/core/serve/models"
 )
 
@@ -36,6 +37,15 @@ func (d *daemon) openFolder(ctx context.Context) (err error) {
 		return err
 	}
 	return d.folder.Open(ctx)
+}
+
+// receiver takes uploads of adapters, where the configuration wants it; nil otherwise.
+func (d *daemon) receiver() *upload.Receiver {
+	a := &d.c.Adapters
+	if !d.c.HTTP.Upload {
+		return nil
+	}
+	return upload.New(upload.Options{Dir: a.Dir, Most: int64(a.MaxSize), Names: a.MaxCount, Quiet: d.c.HTTP.ReadTimeout})
 }
 
 // proveFolder decides about what lies in the folder at start.

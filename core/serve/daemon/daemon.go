@@ -331,6 +331,7 @@ func (d *daemon) listen(ctx context.Context) (l listeners, err error) {
 	if d.c.HTTP.Listen != "" {
 		door, err := httpdoor.Listen(ctx, httpdoor.Options{
 			Config: d.c.HTTP, Name: d.c.Node.Name, Version: d.o.Version, Dispatcher: d.work, Node: offers{d}, State: d.shown, Log: d.log,
+			Upload:  d.receiver(),
 			Prompts: d.prompts, Shown: func() any { return map[string]any{"prompts": promptsOf(d.prompts.States())} },
 		})
 		if err != nil {

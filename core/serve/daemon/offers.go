@@ -119,5 +119,5 @@ func (d *daemon) shown(ctx context.Context) any {
 	}
 	stats := statsOf(d.figures(ctx), d.folder.Counts(), 0)
 	stats.Node = d.c.Node.Name
-	return map[string]any{"status": status, "stats": stats, "adapters": list, "models": there}
+	return map[string]any{"status": status, "stats": stats, "adapters": list, "models": there, "upload": d.c.HTTP.Upload}
 }

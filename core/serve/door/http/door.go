@@ -22,6 +22,7 @@ import (
 	"edged/core/config"
 	"edged/core/serve/dispatch"
 	"edged/core/serve/door/fields"
+	"edged/core/serve/door/http/upload"
 )
 
 // DoorName is the Door of the requests that come from here.
@@ -68,7 +69,9 @@ type Options struct {
 	// Prompts are what a request may name, and Shown what is told of them, as a value that can be written as JSON; nil: there are none.
 	Prompts fields.Prompts
 	Shown   func() any
-	Log     *slog.Logger
+	// Upload takes adapters; nil: none are taken.
+	Upload *upload.Receiver
+	Log    *slog.Logger
 }
 
 // Door is a listener and the requests that came through it.

@@ -49,6 +49,18 @@ func (d *Door) pageFile(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(data) // who asked may have gone
 }
 
+// upload answers POST /edged/adapters/NAME: the files of an adapter as a form.
+func (d *Door) upload(w http.ResponseWriter, r *http.Request, name string) {
+	size, status, err := d.o.Upload.Receive(w, r, name)
+	if err != nil {
+		w.Header().Set("Connection", "close") // what is left of the body is not waited for
+		refuse(w, openAI, status, err)
+		return
+	}
+	d.log.InfoContext(r.Context(), "an adapter was uploaded", "adapter", name, "bytes", size, "client", client(r))
+	writeJSON(w, status, map[string]string{"name": name, "state": "settling"})
+}
+
 // node answers GET /edged/node: what the page shows of the node.
 func (d *Door) node(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusOK, d.o.State(r.Context()))

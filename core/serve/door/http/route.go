@@ -50,6 +50,9 @@ func (d *Door) routes(path string) (route, bool) {
 			return route{openAI, get, false, (*Door).node}, d.o.State != nil
 		}
 	}
+	if name, ok := strings.CutPrefix(path, "/edged/adapters/"); ok && d.o.Upload != nil {
+		return route{openAI, post, false, func(d *Door, w http.ResponseWriter, r *http.Request) { d.upload(w, r, name) }}, true
+	}
 	if path == "/edged/prompts" {
 		return route{openAI, get, false, (*Door).prompts}, d.o.Shown != nil
 	}

@@ -98,9 +98,9 @@ func (d *Door) stream(w http.ResponseWriter, r *http.Request, f form, req *dispa
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	o := &out{w: w, control: http.NewResponseController(w), most: d.o.Config.WriteTimeout, form: f, gone: cancel}
-	veils := make([]veil, max(req.Options.N, 1))
+	veils := make([]stream.Veil, max(req.Options.N, 1))
 	for i := range veils {
-		veils[i].tools = tools
+		veils[i].Tools = tools
 	}
 	alive := time.NewTicker(quiet)
 	defer alive.Stop()
@@ -138,7 +138,7 @@ func (d *Door) stream(w http.ResponseWriter, r *http.Request, f form, req *dispa
 				}
 			}
 			for i, text := range n.Texts {
-				if text = veils[i].pass(text, n.Mark); text != "" {
+				if text = veils[i].Pass(text, n.Mark); text != "" {
 					sh.text(o, i, text)
 				}
 			}
@@ -148,7 +148,7 @@ func (d *Door) stream(w http.ResponseWriter, r *http.Request, f form, req *dispa
 					if i < len(n.Last.Beside) {
 						whole = n.Last.Beside[i]
 					}
-					if text := veils[i].rest(whole); text != "" {
+					if text := veils[i].Rest(whole); text != "" {
 						sh.text(o, i, text)
 					}
 				}

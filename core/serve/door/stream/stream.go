@@ -1,7 +1,7 @@
 // Package stream keeps the events of one request for a door whose client waits on a connection: the text as it comes, once,
 // whatever attempts it took, and the last event.
 //
-// It must not know what a door makes of them.
+// It must not know what a door makes of them. A Veil keeps the text of tool calls out of what a client sees of a stream.
 package stream
 
 import (

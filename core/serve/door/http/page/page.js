@@ -105,6 +105,8 @@ function showNode(now) {
   $('about').textContent = `edged ${s.version}, up for ${Math.round(now.stats.uptime_s / 60)} minutes`
   showFigures(now)
   showAdapters(now.adapters)
+  showModels(now.models || [])
+  $('upload').hidden = !now.upload
 }
 
 let adaptersShown = ''
@@ -119,6 +121,21 @@ function showAdapters(adapters) {
   if (rows.length === 0) rows.push(make('tr', {}, make('td', { colspan: '5' }, 'There are none in the adapters folder.')))
   $('adapters').replaceChildren(...rows)
   loadModels()
+}
+
+let modelsShown = ''
+
+// showModels shows the models folder, where there is one: a node with one model has said above what that is.
+function showModels(models) {
+  const text = JSON.stringify(models)
+  if (text === modelsShown) return
+  modelsShown = text
+  $('models-card').hidden = models.length < 2 && !models.some((m) => m.error)
+  const size = (m) => (m.bytes ? (m.bytes / 2 ** 20).toFixed(0) + ' MiB' : '')
+  $('models').replaceChildren(
+    ...models.map((m) => make('tr', {}, make('th', { scope: 'row' }, m.name), make('td', {}, m.state), make('td', {}, m.family || ''), make('td', {}, size(m)), make('td', {}, m.error || m.note || ''))),
+  )
+  if ($('model').options.length > 0) loadModels()
 }
 
 async function loadModels() {
@@ -281,6 +298,82 @@ $('clear').addEventListener('click', () => {
   conversation = []
   $('log').replaceChildren(make('p', { class: 'hint', id: 'empty' }, 'A new conversation.'))
   $('prompt').focus()
+})
+
+// Uploads: the files of an adapter, out of a folder or as they are. What else lies in a training's folder stays there.
+
+const parts = /^adapter_(config\.json|model\.safetensors)(\.minisig)?$/
+let uploading = false
+
+// upload sends files as the adapter of a name, and says what became of it.
+async function upload(name, files) {
+  const taken = files.filter((f) => parts.test(f.name) || /\.gguf(\.minisig)?$/.test(f.name))
+  name = $('adapter').value.trim() || name
+  $('upload-error').textContent = ''
+  if (uploading) return
+  if (taken.length === 0) {
+    $('upload-error').textContent = 'There is no adapter in it: that is a folder with adapter_config.json and adapter_model.safetensors, or a .gguf file.'
+    return
+  }
+  uploading = true
+  $('progress').textContent = `Sending ${name}: ${(taken.reduce((sum, f) => sum + f.size, 0) / 2 ** 20).toFixed(1)} MiB …`
+  const form = new FormData()
+  for (const f of taken) form.append('file', f, f.name)
+  try {
+    await ask('edged/adapters/' + encodeURIComponent(name), { method: 'POST', body: form })
+    $('progress').textContent = `${name} has arrived. The table says what the node makes of it.`
+    $('adapter').value = ''
+    look()
+  } catch (e) {
+    $('progress').textContent = ''
+    $('upload-error').textContent = `${name} was not taken: ${e.message}`
+  }
+  uploading = false
+}
+
+$('upload').addEventListener('submit', (event) => event.preventDefault())
+$('folder').addEventListener('change', (event) => {
+  const files = [...event.target.files]
+  if (files.length === 0) return
+  const [root] = files[0].webkitRelativePath.split('/')
+  // Those of the folder itself, not of a checkpoint within it.
+  upload(root, files.filter((f) => f.webkitRelativePath.split('/').length === 2))
+  event.target.value = ''
+})
+$('file').addEventListener('change', (event) => {
+  const files = [...event.target.files]
+  if (files.length > 0) upload(files[0].name.replace(/\.gguf(\.minisig)?$/, ''), files)
+  event.target.value = ''
+})
+
+// within lists the files of a dropped folder, which come in pieces.
+async function within(folder) {
+  const reader = folder.createReader()
+  const files = []
+  for (;;) {
+    const some = await new Promise((done, failed) => reader.readEntries(done, failed))
+    if (some.length === 0) return files
+    for (const entry of some) if (entry.isFile) files.push(await new Promise((done, failed) => entry.file(done, failed)))
+  }
+}
+
+$('drop').addEventListener('dragover', (event) => {
+  event.preventDefault()
+  $('drop').classList.add('over')
+})
+$('drop').addEventListener('dragleave', () => $('drop').classList.remove('over'))
+$('drop').addEventListener('drop', async (event) => {
+  event.preventDefault()
+  $('drop').classList.remove('over')
+  const files = [...event.dataTransfer.files] // both are gone when this function waits
+  const entries = [...event.dataTransfer.items].map((i) => i.webkitGetAsEntry?.()).filter(Boolean)
+  const folder = entries.find((e) => e.isDirectory)
+  try {
+    if (folder) await upload(folder.name, await within(folder))
+    else if (files.length > 0) await upload(parts.test(files[0].name) ? 'adapter' : files[0].name.replace(/\.gguf(\.minisig)?$/, ''), files)
+  } catch (e) {
+    $('upload-error').textContent = 'It could not be read: ' + e.message
+  }
 })
 
 drawFigures()

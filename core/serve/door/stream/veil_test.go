@@ -1,4 +1,4 @@
-package http
+package stream
 
 import (
 	"testing"
@@ -24,11 +24,11 @@ func TestVeil(t *testing.T) {
 		{"white space at the end waits", "<call>", []string{"a", "\n\n"}, "a\n\n", "a", "a\n\n"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			v, early := veil{tools: true}, ""
+			v, early := Veil{Tools: true}, ""
 			for _, p := range test.pieces {
-				early += v.pass(p, test.mark)
+				early += v.Pass(p, test.mark)
 			}
-			if all := early + v.rest(test.beside); early != test.early || all != test.all {
+			if all := early + v.Rest(test.beside); early != test.early || all != test.all {
 				t.Errorf("early %q, all %q; want %q, %q", early, all, test.early, test.all)
 			}
 		})

@@ -1,23 +1,23 @@
-package http
+package stream
 
 import "strings"
 
-// veil keeps the text of tool calls out of a stream: clients get calls as calls, and what a model wrote of them only when it
+// Veil keeps the text of tool calls out of a stream: clients get calls as calls, and what a model wrote of them only when it
 // is known whether it was one. Where no tools are offered it lets everything pass.
-type veil struct {
-	tools bool
+type Veil struct {
+	Tools bool            // are offered
 	shown strings.Builder // that passed
 	held  string          // that waits
 	calls bool            // a call has begun: nothing passes any more
 	began bool            // something that is not white space passed
 }
 
-// pass takes a piece of text and returns what may be shown now. mark is what calls begin with where that is known.
+// Pass takes a piece of text and returns what may be shown now. mark is what calls begin with where that is known.
 //
 // An answer that begins like a call without a mark is held as a whole, and so is one from where a mark stands. The end of
 // a text that may be the beginning of a mark waits for more, and so does white space, which calls may follow.
-func (v *veil) pass(text, mark string) string {
-	if !v.tools {
+func (v *Veil) Pass(text, mark string) string {
+	if !v.Tools {
 		v.shown.WriteString(text)
 		return text
 	}
@@ -50,8 +50,8 @@ func (v *veil) pass(text, mark string) string {
 	return show
 }
 
-// rest is what is left to show when the whole text is known: all of it, or what stands beside its calls.
-func (v *veil) rest(whole string) string {
+// Rest is what is left to show when the whole text is known: all of it, or what stands beside its calls.
+func (v *Veil) Rest(whole string) string {
 	rest, _ := strings.CutPrefix(whole, v.shown.String())
 	if len(rest) == len(whole) && v.shown.Len() > 0 {
 		return "" // text that was taken for an answer stands in a call: it cannot be taken back
