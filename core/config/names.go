@@ -10,7 +10,7 @@ import (
 // MaxName is the longest name of a node, group, client, request, tag or adapter, in bytes.
 const MaxName = 64
 
-// NamePattern is what a name must match, for messages.
+// NamePattern is the pattern that every name must match, as error messages show it.
 const NamePattern = "[A-Za-z0-9._-]{1,64}"
 
 // ValidBase reports whether s can begin every topic: one to eight names, with slashes between.
@@ -32,8 +32,9 @@ func ValidName(s string) bool {
 	return true
 }
 
-// FreeName makes a valid name of a text that is none: other characters become -, it is cut where it is too long, and where the name is taken
-// a number stands behind it. It is for what has to be told under a name, and has none.
+// FreeName makes a valid name of a text that is none: other characters become -, it is cut where it is too
+// long, and where the name is taken a number stands behind it. It is for what has to be told under a name,
+// and has none.
 func FreeName(text string, taken func(name string) bool) string {
 	base := strings.Map(func(r rune) rune {
 		if r < utf8.RuneSelf && nameByte(byte(r)) {

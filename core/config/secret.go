@@ -13,7 +13,8 @@ import (
 // maxSecret bounds a password file.
 const maxSecret = 4 << 10
 
-// credentials is where systemd shows the secrets of LoadCredential= to their service, and to root, while it runs.
+// credentials is the folder in which systemd shows the secrets of LoadCredential= to their service, and to
+// root, while it runs.
 const credentials = "/run/credentials/"
 
 // secretHint says what a person can do who may not read a service's secret.

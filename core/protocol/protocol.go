@@ -1,5 +1,6 @@
-// Package protocol holds what both plugin contracts share: the handshake, the plugin names, the limits of a message, and
-// the sentinel errors with their gRPC codes. It must not know either contract, and nothing of MQTT or of models.
+// Package protocol holds what both plugin contracts share: the handshake, the plugin names, the limits of a
+// message, and the sentinel errors with their gRPC codes. It must not know either contract, and nothing of
+// MQTT or of models.
 package protocol
 
 import (
@@ -45,24 +46,24 @@ const (
 	CookieValue = "edged-plugin-protocol"
 )
 
-// EnvLifeline is a variable in a plugin's environment, besides go-plugin's own and pluginlog.EnvLevel: its value is "stdin"
-// where standard input is a pipe that ends when the daemon dies, however it dies.
+// EnvLifeline is a variable in a plugin's environment, besides go-plugin's own and pluginlog.EnvLevel: its
+// value is "stdin" where standard input is a pipe that ends when the daemon dies, however it dies.
 const EnvLifeline = "EDGED_PLUGIN_LIFELINE"
 
 // Message sizes, in bytes of the encoded message.
 const (
-	// PartBytes is what a sender packs into one message of a value that comes in parts. gRPC's own default limit is
+	// PartBytes is the target size of one message of a value that is sent in parts. gRPC's own default limit is
 	// 4 MiB; a part 16 times smaller keeps cancelling quick and buffers small.
 	PartBytes = 256 << 10
-	// MaxMessage is what either side accepts in one message. Our own parts stay below 1 MiB; a plugin of another author
-	// may cut less finely.
+	// MaxMessage is the largest message that either side accepts. Our own parts stay below 1 MiB; a plugin of
+	// another author may cut less finely.
 	MaxMessage = 16 << 20
 	// MaxValue bounds a value that is put together from parts on the plugin's side: a text of 16 MiB passes, with its
 	// template around it.
 	MaxValue = 64 << 20
 )
 
-// Handshake is what daemon and plugin must agree on before they talk.
+// Handshake returns the version and magic cookie on which daemon and plugin must agree before they talk.
 func Handshake() goplugin.HandshakeConfig {
 	return goplugin.HandshakeConfig{ProtocolVersion: Version, MagicCookieKey: CookieKey, MagicCookieValue: CookieValue}
 }

@@ -25,11 +25,11 @@ type ServeConfig struct {
 	Log *slog.Logger
 }
 
-// ErrByHand is what ServePlugin returns in a process that no daemon started. Its sentence is for the terminal.
+// ErrByHand is returned by ServePlugin in a process that no daemon started. Its sentence is for the terminal.
 var ErrByHand = errors.New("this is a plugin of edged, which starts it itself: run edged, with this file in its plugins.dir")
 
-// ServePlugin is a plugin main's one call: it serves until the daemon asks it to stop, and never outlives the daemon (see
-// watchParent). Nothing else may be written to standard output before it.
+// ServePlugin is a plugin main's one call: it serves until the daemon asks it to stop, and never outlives the
+// daemon (see watchParent). Nothing else may be written to standard output before it.
 //
 //	func main() {
 //		log := pluginlog.New()
@@ -73,8 +73,8 @@ func DialOptions() []grpc.DialOption {
 	return []grpc.DialOption{grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessage), grpc.MaxCallSendMsgSize(MaxMessage))}
 }
 
-// parentPoll is how often a plugin looks whether its parent is still the same process. With the half second that a kernel
-// may take to reap, an orphan is gone well within 2 s.
+// parentPoll is how often a plugin looks whether its parent is still the same process. With the half second
+// that a kernel may take to reap, an orphan is gone well within 2 s.
 const parentPoll = 500 * time.Millisecond
 
 // watchParent ends this process when the daemon is gone, however it went. Two of three nets hang here; the third, the

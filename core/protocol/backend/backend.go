@@ -14,7 +14,8 @@ import (
 	"time"
 )
 
-// Backend is what a compute backend does. Logits never cross it: sampling, stopping and batching are the backend's.
+// Backend is the contract of a compute backend. Logits never cross it: sampling, stopping and batching are
+// the backend's.
 //
 // Errors are the sentinels of package protocol, wrapped; the client restores them from gRPC status codes.
 type Backend interface {
@@ -47,14 +48,15 @@ type Embedder interface {
 	Embed(ctx context.Context, lists [][]int32) ([][]float32, error)
 }
 
-// TextEncoder is an optional ability beside Embedder: embeddings in another way than the model's files say. What a model or a backend
-// cannot do is protocol.ErrUnsupported.
+// TextEncoder is an optional ability beside Embedder: embeddings in another way than the model's files say.
+// What a model or a backend cannot do is protocol.ErrUnsupported.
 type TextEncoder interface {
-	// EmbedTexts returns one vector for each list, or with PoolNone the vectors of all its tokens, one behind the other.
+	// EmbedTexts returns one vector for each list, or with PoolNone the vectors of all its tokens, one behind
+	// the other.
 	EmbedTexts(ctx context.Context, req EmbedRequest) ([][]float32, error)
 }
 
-// EmbedRequest says what to embed. Zero values are what the model's files say.
+// EmbedRequest says what to embed. Zero values stand for the settings in the model's files.
 type EmbedRequest struct {
 	Lists     [][]int32
 	Types     [][]int32 // of the tokens, a list for each of Lists; nil: all 0
@@ -73,7 +75,8 @@ type Ranker interface {
 type RankRequest struct {
 	Lists [][]int32
 	Types [][]int32 // of the tokens, a list for each of Lists; nil: all 0
-	// Of a decoder that is asked: the tokens of the answers, whose logits' difference is the logit. Both 0: as the model's files say.
+	// Of a decoder that is asked: the tokens of the answers, whose logits' difference is the logit. Both 0:
+	// as the model's files say.
 	Yes, No int32
 }
 
@@ -85,8 +88,8 @@ type Rank struct {
 
 // Filler is an optional ability: guessing masked tokens.
 type Filler interface {
-	// Fill returns for each list, for each of its positions, what is likeliest there, likeliest first. A model that does not fill masks
-	// is protocol.ErrUnsupported.
+	// Fill returns for each list, for each of its positions, what is likeliest there, likeliest first. A
+	// model that does not fill masks is protocol.ErrUnsupported.
 	Fill(ctx context.Context, req FillRequest) ([][][]Guess, error)
 }
 
@@ -98,7 +101,7 @@ type FillRequest struct {
 	Top       int       // guesses of a position; 0: 5
 }
 
-// Guess is what may stand at a position.
+// Guess is a token that may stand at a masked position, with its probability.
 type Guess struct {
 	ID   int32
 	Prob float32
@@ -120,11 +123,12 @@ func (r *EmbedRequest) plain() bool { return r.Types == nil && r.Pooling == "" &
 
 // Forecaster is an optional ability: saying how fast a model would be without loading it.
 type Forecaster interface {
-	// Forecast reads a model's headers and measures the machine for about a second. req is what Load would get.
+	// Forecast reads a model's headers and measures the machine for about a second. req is the request that
+	// Load would get.
 	Forecast(ctx context.Context, req LoadRequest) (Forecast, error)
 }
 
-// Forecast is what a token costs and what this machine does in a second.
+// Forecast holds the cost of a token and the speed of this machine.
 type Forecast struct {
 	TokenBytes        int64   // of weights that a decoded token reads
 	TokenProducts     int64   // multiply-adds with weights of a token of a prompt, without the output head
@@ -140,7 +144,8 @@ func (f Forecast) TokensPerSecond() float64 {
 	return f.BytesPerSecond / float64(f.TokenBytes)
 }
 
-// Prompt is how long a prompt of so many tokens takes, but for attention, which adds more the longer it is. 0: not known.
+// Prompt is how long a prompt of so many tokens takes, but for attention, which adds more the longer it is.
+// 0: not known.
 func (f Forecast) Prompt(tokens int) time.Duration {
 	if f.ProductsPerSecond <= 0 {
 		return 0
@@ -192,8 +197,8 @@ type LoadRequest struct {
 	NoLookup       bool      // do not guess next tokens from what the prompt and the answer repeat
 	NoTiles        bool      // keep no second copy of the weights in CacheDir, even where products would be faster
 	DraftModel     string    // a smaller model with the same vocabulary that guesses next tokens; "": none
-	// Of CacheDir: bytes that computed prefixes may take, so that they outlive the process, and bytes that may be written
-	// for that in any 24 hours. 0: nothing is kept there, or nothing more is written.
+	// Of CacheDir: bytes that computed prefixes may take, so that they outlive the process, and bytes that
+	// may be written for that in any 24 hours. 0: nothing is kept there, or nothing more is written.
 	PrefixDiskBytes  int64
 	PrefixDiskDaily  int64
 	PrefixDiskTokens int // of a prompt from which on it is kept there though no request came back to it; 0: 256
@@ -238,7 +243,7 @@ func (i *ModelInfo) Does(task string) bool {
 	return slices.Contains(i.Tasks, task)
 }
 
-// MemoryPlan is what a load needs, in bytes.
+// MemoryPlan is the memory that a load needs, in bytes.
 type MemoryPlan struct {
 	Weights   int64 // mapped, reclaimable
 	Derived   int64 // packed or requantised weights
@@ -329,8 +334,8 @@ type Request struct {
 	Thinking     *Thinking // nil: what is thought is text like any other
 }
 
-// Thinking says how a model's family writes what it thinks before it answers, and how much of that there may be. The marks are
-// looked for in the bytes of the tokens, those of control tokens included.
+// Thinking says how a model's family writes what it thinks before it answers, and how much of that there may
+// be. The marks are looked for in the bytes of the tokens, those of control tokens included.
 type Thinking struct {
 	Open  string // the mark that begins a thought, behind blanks at most
 	Close string // the mark that ends one
@@ -338,17 +343,19 @@ type Thinking struct {
 	Begun bool   // the prompt ends within a thought
 	Never bool   // no thought begins: the token that would complete Open is not drawn
 	Must  bool   // a thought has its end: CloseIDs are decoded where the model would end its answer within one
-	// Budget is how many tokens may be thought, the mark that closes the thought not counted; 0: any number. Where it is spent,
-	// CloseIDs are decoded as if they had been sampled; a mark that has begun is waited for.
+	// Budget is how many tokens may be thought, the mark that closes the thought not counted; 0: any number.
+	// Where it is spent, CloseIDs are decoded as if they had been sampled; a mark that has begun is waited
+	// for.
 	Budget   int
 	CloseIDs []int32
-	// A Grammar that holds the whole answer begins behind the thought, which then ends with its mark in any case, and early
-	// enough for the shortest answer. ThenIDs are decoded behind a mark that the model wrote itself.
+	// A Grammar that holds the whole answer begins behind the thought, which then ends with its mark in any
+	// case, and early enough for the shortest answer. ThenIDs are decoded behind a mark that the model wrote
+	// itself.
 	ThenIDs []int32
 }
 
-// Opens cuts the mark that begins a thought, and what may stand before it, off a text. rest is nil where it does not begin with
-// them, and waits then tells whether more of the text is needed to know.
+// Opens cuts the mark that begins a thought, and what may stand before it, off a text. rest is nil where it
+// does not begin with them, and waits then tells whether more of the text is needed to know.
 func (t *Thinking) Opens(text []byte) (rest []byte, waits bool) {
 	text = bytes.TrimLeft(text, " \t\r\n")
 	for _, before := range []string{t.Again, ""} {
@@ -361,7 +368,7 @@ func (t *Thinking) Opens(text []byte) (rest []byte, waits bool) {
 	return nil, waits
 }
 
-// Search says how an encoder-decoder's answers are found. Zero values are what the model's files say.
+// Search says how an encoder-decoder's answers are found. Zero values stand for the settings in the model's files.
 type Search struct {
 	Beams         int      // 1: none
 	LengthPenalty *float64 // the exponent of the length by which a beam's score is divided
@@ -414,8 +421,8 @@ type Choice struct {
 	Finish   FinishReason
 	Logprobs []TokenLogprob
 
-	// Of an encoder-decoder: the id that ended it and is not in IDs, and of a search with beams its score. nil: none. They are for who
-	// asks a backend, not for the journal.
+	// Of an encoder-decoder: the id that ended it and is not in IDs, and of a search with beams its score.
+	// nil: none. They are for who asks a backend, not for the journal.
 	End   *int32   `json:"-"`
 	Score *float32 `json:"-"`
 }
@@ -451,7 +458,7 @@ type Stats struct {
 	Waiting       int
 	KVPages       int // in the pool
 	KVPagesUsed   int // held by requests that run
-	KVPagesCached int // held by the prefix cache alone: free for whoever needs them
+	KVPagesCached int // held by the prefix cache alone: reclaimed when a sequence needs them
 	Adapters      int
 	AdapterBytes  int64
 	PromptTokens  uint64
@@ -487,12 +494,12 @@ type BenchRequest struct {
 	GenTokens    int // 0: 128, or what Transcript holds beyond Context
 	Repeats      int // 0: 5
 	Context      int // decode starts at this position; 0: 1
-	// Transcript is decoded as if it were sampled; its first Context ids are computed before the clock runs. Empty: random
-	// ids up to Context, and then what the model gives.
+	// Transcript is decoded as if it were sampled; its first Context ids are computed before the clock runs.
+	// Empty: random ids up to Context, and then what the model gives.
 	Transcript []int32
 	Adapters   []AdapterUse // of all measured tokens; of several, each of Streams answers has one, in turns
-	// Streams is how many answers are decoded at once besides, and how long they wait while a prompt of PromptTokens is read;
-	// 0: none.
+	// Streams is how many answers are decoded at once besides, and how long they wait while a prompt of
+	// PromptTokens is read; 0: none.
 	Streams int
 }
 

@@ -132,7 +132,8 @@ func (s *tokenizerSuite) vocabulary(t *testing.T) {
 	}
 }
 
-// texts are what people and devices write, in normal form C, to which some vocabularies bring their texts.
+// texts returns samples of what people and devices write, in normal form C, to which some vocabularies bring
+// their texts.
 func texts() []string {
 	return []string{
 		"", " ", "hello", "Hello, World! ", "  two  spaces\n\n\tand a tab\r\n", "Grüße aus Köln", "温度は21度です", "🏡👩‍👩‍👧", "caf\u00e9",

@@ -1,10 +1,11 @@
-// Package adapters is the catalogue of LoRA adapters: a folder into which files are dropped while the service runs, what was
-// proved of each drop, and which bytes a request that names an adapter is pinned to.
+// Package adapters is the catalogue of LoRA adapters: a folder into which files are dropped while the service
+// runs, what was proved of each drop, and which bytes a request that names an adapter is pinned to.
 //
-// The folder is the truth, and it is read again as a whole: file system events are hints, a ticker makes up for those
-// that get lost. A drop that nothing has changed for a while is copied to a store of its own; signature, proof and loading
-// use that copy, so that what was proved is what is served, whatever happens to the folder. A good drop becomes the next
-// generation of its name; a request keeps the generation that it was admitted with, and a bad drop changes nothing.
+// The folder is the truth, and it is read again as a whole: file system events are hints, a ticker makes up
+// for those that get lost. A drop that nothing has changed for a while is copied to a store of its own;
+// signature, proof and loading use that copy, so that what was proved is what is served, whatever happens to
+// the folder. A good drop becomes the next generation of its name; a request keeps the generation that it was
+// admitted with, and a bad drop changes nothing.
 //
 //	Dir/NAME/ or Dir/NAME.gguf ──settled──▶ Store/SHA256/ ──proved──▶ generation k+1 of NAME ──last request ended──▶ freed
 //
@@ -38,7 +39,8 @@ type Prover interface {
 	Loader
 	// Try generates one token with a loaded adapter.
 	Try(ctx context.Context, id string) error
-	// Score returns the sum of -ln p over the tokens of the samples' references, and their number. id "" is the bare model.
+	// Score returns the sum of -ln p over the tokens of the samples' references, and their number. id "" is
+	// the bare model.
 	Score(ctx context.Context, id string, samples []Sample) (nats float64, tokens int, err error)
 }
 
@@ -51,7 +53,7 @@ const (
 	Draining  = "draining" // it was removed, and requests that were admitted before still use it
 )
 
-// State is what is known of one name. Generation to Bytes are those of what is served.
+// State describes one adapter name. Generation to Bytes are those of the served generation.
 type State struct {
 	Name       string
 	State      string
@@ -69,7 +71,7 @@ type State struct {
 // Served tells whether a request that names it is taken.
 func (s *State) Served() bool { return s.Generation > 0 && s.State != Draining }
 
-// Options are what a Folder is built from.
+// Options configure a Folder.
 type Options struct {
 	Dir    string        // "": no adapters, for ever
 	Store  string        // of the copies; nobody else writes there
@@ -78,7 +80,8 @@ type Options struct {
 	Keys   []string      // minisign public keys; none: signatures are not asked for
 	Limits Limits
 	Gate   Gate
-	// Backend returns the present life of the backend if it is a later one than after, and waits for one that is starting.
+	// Backend returns the present life of the backend if it is a later one than after, and waits for one that
+	// is starting.
 	Backend func(ctx context.Context, after uint64) (Prover, uint64, error)
 	// Hold keeps the model loaded while a drop is proved; nil: it always is.
 	Hold   func(ctx context.Context) (release func(), err error)
@@ -113,8 +116,8 @@ const patience = 5
 // maxRefused bounds the entries that cannot be adapters and are told as rejected ones all the same.
 const maxRefused = 32
 
-// deaths is how often the backend may die over one content before that is rejected. A request beside it may have been the
-// reason, so once is not enough.
+// deaths is how often the backend may die over one content before that is rejected. A request beside it may
+// have been the reason, so once is not enough.
 const deaths = 3
 
 // Folder is the catalogue of one folder.
@@ -192,9 +195,9 @@ func New(o Options) (*Folder, error) {
 	}, nil
 }
 
-// Open reads what an earlier process knew, and the folder. What was served before is served again, without a new proof but
-// that of its bytes, while the drops of the folder are looked at. Only a folder that is there and cannot be read is an
-// error; no folder is an empty one.
+// Open reads what an earlier process knew, and the folder. What was served before is served again, without a
+// new proof but that of its bytes, while the drops of the folder are looked at. Only a folder that is there
+// and cannot be read is an error; no folder is an empty one.
 func (f *Folder) Open(ctx context.Context) error {
 	if f.o.Dir == "" {
 		return nil
@@ -298,7 +301,8 @@ func (f *Folder) refusal(name string) string {
 	return ""
 }
 
-// States returns what is known of every name, sorted, and then what of the folder cannot be an adapter, as rejected ones.
+// States returns what is known of every name, sorted, and then what of the folder cannot be an adapter, as
+// rejected ones.
 func (f *Folder) States() []State {
 	f.mu.Lock()
 	defer f.mu.Unlock()

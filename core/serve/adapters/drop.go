@@ -14,15 +14,15 @@ import (
 // dropPrefix begins the names under which drops are written: with a dot, so that no Folder looks at them.
 const dropPrefix = ".adding-"
 
-// Drop is an adapter on its way into a folder of adapters. It is written beside its place and moved there in one step, so that a
-// Folder, or whoever else reads the folder, never sees a half. A Drop is one goroutine's.
+// Drop is an adapter on its way into a folder of adapters. It is written beside its place and moved there in
+// one step, so that a Folder, or whoever else reads the folder, never sees a half. A Drop is one goroutine's.
 type Drop struct{ dir, tmp string }
 
 // abandoned is how long nothing of a Drop has changed whose owner must have died.
 const abandoned = 24 * time.Hour
 
-// Begin makes a Drop for a folder of adapters, which must be there. Its owner calls Discard in the end, whatever came of it; what
-// owners left that died before is removed now.
+// Begin makes a Drop for a folder of adapters, which must be there. Its owner calls Discard in the end,
+// whatever came of it; what owners left that died before is removed now.
 func Begin(dir string) (*Drop, error) {
 	left, _ := filepath.Glob(filepath.Join(dir, dropPrefix+"*")) // a folder with a bracket in its name keeps them
 	for _, path := range left {
@@ -42,7 +42,7 @@ func Begin(dir string) (*Drop, error) {
 	return d, nil
 }
 
-// Path is where the files lie until then.
+// Path returns the folder that holds the files until then.
 func (d *Drop) Path() string { return d.tmp }
 
 // Write adds a file, whose name is no path, and returns its bytes. A name that is there already is an error.

@@ -15,8 +15,8 @@ import (
 	"strings"
 )
 
-// Gate is a test that a new generation has to pass: it may not predict some text worse than the generation that it is to
-// replace. The first generation of a name has nothing to be held against, and passes.
+// Gate is a test that a new generation has to pass: it may not predict some text worse than the generation
+// that it is to replace. The first generation of a name has nothing to be held against, and passes.
 type Gate struct {
 	// Path of a .jsonl or text file, or of a folder that holds NAME.jsonl or NAME.txt for some names. "": no gate.
 	Path string
@@ -38,7 +38,7 @@ const (
 	maxGateSamples = 1000
 )
 
-// file is where the gate of a name lies; "": it has none.
+// file returns the path of the gate of a name; "" if it has none.
 func (g *Gate) file(name string) string {
 	if info, err := os.Stat(g.Path); g.Path == "" || err != nil || !info.IsDir() {
 		return g.Path // one that is not there is said so when it is read
@@ -52,8 +52,8 @@ func (g *Gate) file(name string) string {
 	return ""
 }
 
-// readGate reads a gate's file: one JSON object a line with "reference" and "prompt" or "messages" in a .jsonl file (other
-// fields are left alone), plain text in any other.
+// readGate reads a gate's file: one JSON object a line with "reference" and "prompt" or "messages" in a
+// .jsonl file (other fields are left alone), plain text in any other.
 func readGate(path string) ([]Sample, error) {
 	file, size, err := openRegular(path)
 	if err != nil {
@@ -151,8 +151,8 @@ func (f *Folder) passGate(ctx context.Context, e *entry, c *content, loaded stri
 	return nil
 }
 
-// perplexity scores a loaded content. The latest score of each content that is served is remembered: the next drop is held
-// against it.
+// perplexity scores a loaded content. The latest score of each content that is served is remembered: the next
+// drop is held against it.
 func (f *Folder) perplexity(ctx context.Context, p Prover, id string, c *content, file string, samples []Sample) (float64, error) {
 	print := ""
 	if info, err := os.Stat(file); err == nil {

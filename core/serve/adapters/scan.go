@@ -23,7 +23,7 @@ const maxStrays = 256
 // maxRemoved bounds the removed names that are remembered.
 const maxRemoved = 1024
 
-// sighting is what the folder holds for one name.
+// sighting describes the entry of the folder for one name, as a scan found it.
 type sighting struct {
 	name, file string
 	print      string    // equal while nothing changed
@@ -79,10 +79,10 @@ func (f *Folder) look(ctx context.Context) ([]sighting, error) {
 	return found, nil
 }
 
-// silent is what judge says of an entry that is no adapter and that nobody takes for one, such as a signature beside one.
+// silent is the reason that judge gives for an entry that is obviously no adapter, such as a signature beside one.
 const silent = "-"
 
-// noGGUF is what judge says of files that nobody takes for an adapter either, most often; the log has it.
+// noGGUF is the reason that judge gives for other files. Most of them are no mistake, so only the log has it.
 const noGGUF = "a file that is no .gguf: an adapter is a PEFT folder or a .gguf file"
 
 // judge tells the name of the adapter that an entry of the folder is, or why it is none.
@@ -99,7 +99,7 @@ func (f *Folder) judge(file string) (name, why string) {
 	case isGGUF:
 		return name, ""
 	}
-	return name, "" // a link that leads nowhere, too: whoever made it wants to know
+	return name, "" // a dangling link, too: its author wants to know
 }
 
 // looseFile says why a file beside the adapters is none, and what to do where it is most likely a part of one.
@@ -113,8 +113,8 @@ func looseFile(file string) string {
 	return noGGUF
 }
 
-// refusals are the states of entries that cannot be adapters, though somebody may have meant them to be some: each under its name as far
-// as that is one, with a number behind it where another has that. f.mu is held.
+// refusals are the states of entries that cannot be adapters, though somebody may have meant them to be some:
+// each under its name as far as that is one, with a number behind it where another has that. f.mu is held.
 func (f *Folder) refusals() []State {
 	var out []State
 	given := map[string]bool{}

@@ -18,7 +18,7 @@ type publicKey struct {
 	key  minisign.PublicKey
 }
 
-// SignatureSuffix is what minisign appends to the name of the file that it signed.
+// SignatureSuffix is the suffix that minisign appends to the name of the file that it signed.
 const SignatureSuffix = ".minisig"
 
 // maxSignature bounds a signature file: four lines.

@@ -31,7 +31,7 @@ const (
 // maxIndex bounds the index that is read: 1024 names take a tenth of it.
 const maxIndex = 4 << 20
 
-// known is what the index holds of a name.
+// known is the index entry of a name.
 type known struct {
 	SHA256     string `json:"sha256"`
 	Generation int    `json:"generation"`
@@ -59,7 +59,7 @@ func validSum(sum string) bool {
 	return len(sum) == 64 && strings.Trim(sum, "0123456789abcdef") == ""
 }
 
-// path is what the backend loads: the folder of a PEFT adapter, the file of a GGUF one.
+// path returns the path that the backend loads: the folder of a PEFT adapter, the file of a GGUF one.
 func (s *store) path(sum string) string {
 	dir := filepath.Join(s.dir, sum)
 	if file := filepath.Join(dir, ggufName); isFile(file) {
@@ -95,7 +95,8 @@ func Files(path string) ([]string, error) {
 	return paths, nil
 }
 
-// Check reads the headers of a PEFT folder or a GGUF file, without the model: every Folder rejects what it has an error for.
+// Check reads the headers of a PEFT folder or a GGUF file, without the model: every Folder rejects what it
+// has an error for.
 func Check(path string) error {
 	_, err := lora.ReadHeader(path)
 	return err
@@ -124,7 +125,7 @@ func (s *store) list() ([]string, error) {
 	return sums, nil
 }
 
-// detach takes a copy out of the store; discard then removes it. Whoever has it mapped keeps it.
+// detach takes a copy out of the store; discard then removes it. A process that has it mapped keeps the mapping.
 func (s *store) detach(sum string) (discard func() error, err error) {
 	out, err := os.MkdirTemp(s.dir, passingMark+"out-")
 	if err != nil {

@@ -1,6 +1,6 @@
-// Package daemon builds the service from a configuration, runs it, and shuts it down: plugins first, then adapters, the
-// dispatcher, the broker where edged brings its own, and the MQTT door last, so that nothing is promised before the model
-// answers.
+// Package daemon builds the service from a configuration, runs it, and shuts it down: plugins first, then
+// adapters, the dispatcher, the broker where edged brings its own, and the MQTT door last, so that nothing is
+// promised before the model answers.
 //
 // It must not know how anything is done; it only knows who needs whom.
 package daemon
@@ -34,7 +34,7 @@ import (
 	"edged/core/serve/prompts"
 )
 
-// Options are what a daemon is built from.
+// Options configure a daemon.
 type Options struct {
 	Config *config.Config
 	Log    *slog.Logger
@@ -59,8 +59,8 @@ type Address struct {
 	HTTP   string // host:port of the HTTP door; "": there is none
 }
 
-// The heap of the daemon holds requests and answers, a few MiB. It is kept tight, since a Pi's memory belongs to the model:
-// with Go's default of 100 the heap may be twice what lives.
+// The heap of the daemon holds requests and answers, a few MiB. It is kept tight, since a Pi's memory belongs
+// to the model: with Go's default of 100 the heap may be twice what lives.
 const (
 	gcPercent   = 50
 	memoryLimit = 48 << 20 // soft; GOMEMLIMIT overrides it
@@ -74,8 +74,8 @@ const (
 // inboxBytes bounds the requests and answers that are remembered.
 const inboxBytes = 8 << 20
 
-// Run serves until ctx ends, which is nil, or until something ends that cannot be mended. A model that cannot be served is
-// an error before anything is published.
+// Run serves until ctx ends, which is nil, or until something ends that cannot be mended. A model that cannot
+// be served is an error before anything is published.
 func Run(ctx context.Context, o Options) error {
 	d := &daemon{o: o, c: o.Config, log: o.Log, began: time.Now(), exit: o.Exit}
 	if d.exit == nil {
@@ -146,8 +146,8 @@ func (g *group) wait() error {
 	return g.err
 }
 
-// run builds from the inside out and shuts down from the outside in: each layer has a context of its own, that ends when
-// what stands on it has ended.
+// run builds from the inside out and shuts down from the outside in: each layer has a context of its own,
+// that ends when what stands on it has ended.
 func (d *daemon) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -279,8 +279,8 @@ func (d *daemon) serve(ctx context.Context, n *notifier, cancel context.CancelFu
 	n.ready("serving " + d.main)
 	release()
 
-	// Told when the drain begins and not when it has ended: what runs may use all of the grace, and systemd must know before
-	// its own patience ends.
+	// Told when the drain begins and not when it has ended: what runs may use all of the grace, and systemd
+	// must know before its own patience ends.
 	forget := context.AfterFunc(ctx, func() {
 		d.log.InfoContext(doorCtx, "shutting down", "grace", d.c.Node.ShutdownGrace)
 		n.stopping(d.c.Node.ShutdownGrace)
@@ -300,7 +300,7 @@ func (d *daemon) serve(ctx context.Context, n *notifier, cancel context.CancelFu
 	return err
 }
 
-// listeners are what is open beside MQTT.
+// listeners are the doors beside MQTT: their addresses are open, and runs serves them.
 type listeners struct {
 	runs []func(ctx context.Context) error // each serves until its ctx ends, and closes its address then
 	http string                            // address of the HTTP door; "": there is none
@@ -353,7 +353,7 @@ func (d *daemon) listen(ctx context.Context) (l listeners, err error) {
 	return l, nil
 }
 
-// device is what Home Assistant is told of the node, where the configuration wants it; nil otherwise.
+// device returns the description of the node for Home Assistant's discovery; nil where the configuration leaves it off.
 func (d *daemon) device() (*mqtt.Device, error) {
 	if !d.c.Home.Discovery {
 		return nil, nil
@@ -510,7 +510,7 @@ func thinkingOf(s *config.Sampling) string {
 	return s.Thinking
 }
 
-// LoadRequest is what the backend is asked to load for a configuration.
+// LoadRequest returns the backend's load request for a configuration.
 func LoadRequest(c *config.Config) backend.LoadRequest {
 	b := &c.Backend
 	return backend.LoadRequest{

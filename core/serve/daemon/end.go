@@ -7,14 +7,14 @@ import (
 	"edged/core/serve/pluginhost"
 )
 
-// overtime is what the end may take beyond node.shutdown_grace, whatever hangs: a plugin, a disk, a connection.
+// overtime is how long the end may take beyond node.shutdown_grace, even if a plugin, a disk or a connection hangs.
 const overtime = 4 * time.Second
 
-// lastLine is what is left for the log to say why. Who reads the log may be what hangs.
+// lastLine is the time in which the log may still say why. It is short because the reader of the log may be what hangs.
 const lastLine = 200 * time.Millisecond
 
-// limit ends the process when it has not ended by itself so long after ctx did. The journal holds what was accepted, so that the
-// next start goes on as after a crash. stop takes the limit away.
+// limit ends the process when it has not ended by itself so long after ctx did. The journal holds what was
+// accepted, so that the next start goes on as after a crash. stop takes the limit away.
 func (d *daemon) limit(ctx context.Context) (stop func()) {
 	done := make(chan struct{})
 	go func() {

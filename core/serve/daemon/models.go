@@ -98,7 +98,7 @@ func (d *daemon) wantedModels() (out []models.State) {
 	return out
 }
 
-// crowded is what pinned models keep out of memory; "": nothing.
+// crowded returns a sentence about the models for which pinned models leave no memory; "" if there are none.
 func (d *daemon) crowded() string {
 	var main models.State
 	var pinned []models.State
@@ -147,7 +147,7 @@ func (d *daemon) readModel(ctx context.Context, path string) (models.Facts, erro
 	return facts, nil
 }
 
-// Prospect is what a model would take of this machine, and give.
+// Prospect is the memory that a model would need on this machine, and the speed that it would reach.
 type Prospect struct {
 	Plan     backend.MemoryPlan // the least memory that it could be served in, beside what there is
 	Forecast backend.Forecast   // zero where the backend has none
@@ -251,7 +251,8 @@ func (d *daemon) loadMain(ctx context.Context) (release func(), err error) {
 // pair is the plugins of a model that is loaded or being loaded; nil: it is neither.
 func (d *daemon) pair(name string) *plugins { return d.pool.Pairs()[name] }
 
-// pairs are the plugins of all models that are loaded or being loaded: the default one's first, the others by their names.
+// pairs are the plugins of all models that are loaded or being loaded: the default one's first, the others by
+// their names.
 func (d *daemon) pairs() []*plugins {
 	all := d.pool.Pairs()
 	var out []*plugins

@@ -15,13 +15,14 @@ import (
 
 // Times of what systemd is told.
 const (
-	// patience is how long a stage of a load may show no progress: reading gigabytes of an SD card to hash them, or packing a
-	// model, says nothing in between.
+	// patience is how long a stage of a load may show no progress: reading gigabytes of an SD card to hash
+	// them, or packing a model, says nothing in between.
 	patience = 10 * time.Minute
-	// stuckAfter is how long requests may run in a loaded backend without any progress before the watchdog is no longer fed. The
-	// backend's own supervision acts much earlier: this is for the case that it is the daemon that is stuck.
+	// stuckAfter is how long requests may run in a loaded backend without any progress before the watchdog is
+	// no longer fed. The backend's own supervision acts much earlier: this is for the case that it is the
+	// daemon that is stuck.
 	stuckAfter = 3 * time.Minute
-	// closing is what a shutdown may take beyond node.shutdown_grace.
+	// closing is how long a shutdown may take beyond node.shutdown_grace.
 	closing = 15 * time.Second
 )
 
@@ -52,8 +53,8 @@ func (n *notifier) send(state string) {
 
 func (n *notifier) state(text string) { n.send("STATUS=" + text) }
 
-// loading passes the progress of a load on. Before READY it also asks for more time, so that TimeoutStartSec bounds a stage
-// without progress instead of the whole of a load.
+// loading passes the progress of a load on. Before READY it also asks for more time, so that TimeoutStartSec
+// bounds a stage without progress instead of the whole of a load.
 func (n *notifier) loading(p backend.LoadProgress) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -84,7 +85,7 @@ func (n *notifier) stopping(grace time.Duration) { n.send(sd.SdNotifyStopping + 
 
 func extend(d time.Duration) string { return fmt.Sprintf("\nEXTEND_TIMEOUT_USEC=%d", d.Microseconds()) }
 
-// pulse is what is looked at to see that the service works: any change of mark is progress.
+// pulse is a sample of the service's state for the watchdog: any change of mark is progress.
 type pulse struct {
 	mark  string
 	busy  bool          // something runs that has to make progress
@@ -123,8 +124,8 @@ func (n *notifier) watchdog(ctx context.Context, feel func(context.Context) puls
 	}
 }
 
-// pulse feels it: what the dispatcher has ended (where its lock is stuck, so is the watchdog), which lives the plugins are
-// in, how far a load is, and how many steps the backend has computed.
+// pulse feels it: what the dispatcher has ended (where its lock is stuck, so is the watchdog), which lives
+// the plugins are in, how far a load is, and how many steps the backend has computed.
 func (d *daemon) pulse(ctx context.Context) pulse {
 	w := d.work.Stats()
 	p := pulse{busy: w.Running > 0, bound: stuckAfter}

@@ -91,7 +91,7 @@ func (o offers) model(s models.State) (m httpdoor.Model, loaded bool) {
 	}, false
 }
 
-// shown is what the page shows: what is published on MQTT, at this moment.
+// shown returns the state for the page: what MQTT publishes, as of now.
 func (d *daemon) shown(ctx context.Context) any {
 	type adapter struct {
 		Name string `json:"name"`

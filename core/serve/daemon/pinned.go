@@ -21,7 +21,7 @@ import (
 // maxPinned bounds the file of a pinned prefix.
 const maxPinned = 1 << 20
 
-// Pinned is what a file of prefix_cache.pinned says.
+// Pinned is the content of one file of prefix_cache.pinned.
 type Pinned struct {
 	Path     string
 	Messages []json.RawMessage // of a conversation; nil: Text
@@ -67,8 +67,9 @@ func ReadPinned(path string) (Pinned, error) {
 	return p, nil
 }
 
-// begin is what all prompts have in common that begin with a pinned prefix: the ids of two that go on differently, as far as
-// they are equal. So no template needs to be understood, and no token that what follows would change is among them.
+// begin returns the ids that all prompts with a pinned prefix have in common: those of two that go on
+// differently, as far as they are equal. So no template needs to be understood, and no token that what
+// follows would change is among them.
 func (p *Pinned) begin(ctx context.Context, t tokenizerLife) ([]int32, error) {
 	var both [2][]int32
 	for i, more := range [2]string{"0", "x"} {
@@ -123,8 +124,8 @@ func (p *Pinned) encode(ctx context.Context, t tokenizerLife, more string) ([]in
 // pinAgain is how often the adapters of pinned prefixes are looked at: a new file means other pages.
 const pinAgain = 10 * time.Second
 
-// keepPinned has each life of the backend compute the pinned prefixes, after everything else that waits, until ctx ends.
-// What goes wrong with one of them is logged: it costs its requests time.
+// keepPinned has each life of the backend compute the pinned prefixes, after everything else that waits,
+// until ctx ends. What goes wrong with one of them is logged: it costs its requests time.
 func (p *plugins) keepPinned(ctx context.Context) {
 	var pinned []Pinned
 	for _, path := range p.d.c.PrefixCache.Pinned {

@@ -37,8 +37,9 @@ type plugins struct {
 	forecast  atomic.Int64 // of the memory plan, before the model is loaded; 0: none yet
 	tokenizer *pluginhost.Supervisor[tokenizerLife]
 	backend   *pluginhost.Supervisor[backendLife]
-	// before counts the lives of plugins in earlier loadings of the model. Who remembers a life by its number, as the adapters' catalogue
-	// and the dispatcher do, must not take one of this loading for one of those.
+	// before counts the lives of plugins in earlier loadings of the model. Who remembers a life by its
+	// number, as the adapters' catalogue and the dispatcher do, must not take one of this loading for one of
+	// those.
 	before uint64
 }
 
@@ -252,8 +253,8 @@ func probe(ctx context.Context, b backend.Backend, m *backend.ModelInfo, t token
 	return err
 }
 
-// request is what the backend is asked to load. A model that is not the default one has a cache of its own, since a store of prefixes
-// belongs to one process, and keeps no prefixes there.
+// request returns the backend's load request. A model that is not the default one has a cache of its own,
+// since a store of prefixes belongs to one process, and keeps no prefixes there.
 func (p *plugins) request(ctx context.Context) backend.LoadRequest {
 	req := servedRequest(p.d.c, p.cacheDir(ctx, cacheOf(p.d.c, p.name, p.main)))
 	req.Path = p.path

@@ -20,9 +20,9 @@ func LoadTokenizer(ctx context.Context, t tokenizer.Tokenizer, path string) (tok
 	return t.Load(ctx, path)
 }
 
-// LoadBackend makes a backend plugin ready for a model: it loads the weights and hands over the vocabulary of a tokenizer
-// that has the same model loaded. The vocabulary is fetched for each life of the backend instead of being kept: that of a
-// 152k-token model takes 10 MB here, and the whole daemon is to stay below 40.
+// LoadBackend makes a backend plugin ready for a model: it loads the weights and hands over the vocabulary of
+// a tokenizer that has the same model loaded. The vocabulary is fetched for each life of the backend instead
+// of being kept: that of a 152k-token model takes 10 MB here, and the whole daemon is to stay below 40.
 func LoadBackend(ctx context.Context, b backend.Backend, t tokenizer.Tokenizer, req backend.LoadRequest, progress func(backend.LoadProgress)) (backend.ModelInfo, error) {
 	path, err := filepath.Abs(req.Path)
 	if err != nil {
@@ -44,9 +44,9 @@ func LoadBackend(ctx context.Context, b backend.Backend, t tokenizer.Tokenizer, 
 	return info, b.SetVocabulary(ctx, vocab)
 }
 
-// maxSurplus is how many pieces of ordinary text may stand behind the last row of an embedding before the tokenizer is taken for
-// another model's. Trainers add a few tokens, mostly a <pad>, without making the embedding longer; such ids are never sampled, and a
-// prompt that holds one is refused by the backend.
+// maxSurplus is how many pieces of ordinary text may stand behind the last row of an embedding before the
+// tokenizer is taken for another model's. Trainers add a few tokens, mostly a <pad>, without making the
+// embedding longer; such ids are never sampled, and a prompt that holds one is refused by the backend.
 const maxSurplus = 64
 
 // surplus counts the pieces of ordinary text for which an embedding has no row.
@@ -60,7 +60,7 @@ func surplus(v backend.Vocabulary, rows int) int {
 	return n
 }
 
-// CacheDir is where derived files are kept outside `edged run`: a folder of the user's cache; "" where there is none.
+// CacheDir returns the folder for derived files outside `edged run`, in the user's cache; "" where there is none.
 func CacheDir() string {
 	dir, err := os.UserCacheDir()
 	if err != nil {

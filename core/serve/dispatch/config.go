@@ -7,7 +7,7 @@ import (
 	"edged/core/serve/inbox"
 )
 
-// Config is what a Dispatcher is built from.
+// Config configures a Dispatcher.
 type Config struct {
 	Models     Models // nil: one, whose plugins are the next two
 	Backends   Backends

@@ -10,8 +10,8 @@ import (
 	"edged/core/protocol"
 )
 
-// constraint is the text of the grammar that the options hold answers to, and the field that asks for it; "" where answers are free. The
-// text was not parsed: grammar.Parse tells whether it is one.
+// constraint is the text of the grammar that the options hold answers to, and the field that asks for it; ""
+// where answers are free. The text was not parsed: grammar.Parse tells whether it is one.
 func (o *Options) constraint() (text, field string, _ *Error) {
 	text, field = o.Grammar, "grammar"
 	if len(o.ResponseFormat) > 0 {
@@ -28,8 +28,8 @@ func (o *Options) constraint() (text, field string, _ *Error) {
 	return text, field, nil
 }
 
-// CheckConstraint returns an error for a response_format or a grammar that no request could be answered in. One that takes long to parse
-// counts as right here; requests with it may fail.
+// CheckConstraint returns an error for a response_format or a grammar that no request could be answered in.
+// One that takes long to parse counts as right here; requests with it may fail.
 func (o *Options) CheckConstraint(ctx context.Context) *Error {
 	text, field, err := o.constraint()
 	if err != nil || text == "" {
@@ -48,7 +48,7 @@ func constraintError(field string, err error) *Error {
 	return fail(CodeInvalidRequest, "%s: %v", field, err)
 }
 
-// toolChoice is what tool_choice says.
+// toolChoice is a parsed tool_choice.
 type toolChoice struct {
 	call bool   // the answer must be a call
 	name string // of this tool; "": of any
@@ -111,8 +111,9 @@ func (r *Request) offered() (json.RawMessage, *Error) {
 	return nil, fail(CodeInvalidRequest, "tool_choice: there is no tool %q", d.name)
 }
 
-// checkConstraint returns an error for a grammar, response_format or tool_choice that cannot be served. It runs where requests are admitted,
-// one after the other, so a grammar that takes long to parse is left to constrain.
+// checkConstraint returns an error for a grammar, response_format or tool_choice that cannot be served. It
+// runs where requests are admitted, one after the other, so a grammar that takes long to parse is left to
+// constrain.
 func (r *Request) checkConstraint(ctx context.Context) *Error {
 	if err := r.Options.CheckConstraint(ctx); err != nil {
 		return err
@@ -134,8 +135,9 @@ func (r *Request) checkConstraint(ctx context.Context) *Error {
 	return err
 }
 
-// constrain parses the grammar of a job's answers. One that takes long is parsed in one of a few places for that, without the job's place in
-// the scheduler, so that neither admission nor prompts nor other requests wait for it.
+// constrain parses the grammar of a job's answers. One that takes long is parsed in one of a few places for
+// that, without the job's place in the scheduler, so that neither admission nor prompts nor other requests
+// wait for it.
 func (d *Dispatcher) constrain(ctx context.Context, j *job) error {
 	if err := j.constrain(ctx, grammar.ParseQuick); !errors.Is(err, grammar.ErrEffort) {
 		return err
@@ -157,8 +159,8 @@ func (d *Dispatcher) constrain(ctx context.Context, j *job) error {
 	return err
 }
 
-// constrain sets j.grammar: what the request asks for, or the call that tool_choice demands, as the model's template has it in j.calls. The
-// error is grammar.ErrEffort where read gives up.
+// constrain sets j.grammar: what the request asks for, or the call that tool_choice demands, as the model's
+// template has it in j.calls. The error is grammar.ErrEffort where read gives up.
 func (j *job) constrain(ctx context.Context, read func(ctx context.Context, text string) (*grammar.Grammar, error)) error {
 	text, field, failed := j.req.Options.constraint()
 	if failed != nil {
@@ -176,8 +178,8 @@ func (j *job) constrain(ctx context.Context, read func(ctx context.Context, text
 			return fmt.Errorf("dispatch: %w: tool_choice: nobody knows how this model writes calls", protocol.ErrUnsupported)
 		}
 	case text == "":
-		// A call that the model begins by itself is constrained where it can be told by its beginning, and where the tools'
-		// schemas are served: they may describe what only the caller checks.
+		// A call that the model begins by itself is constrained where it can be told by its beginning, and
+		// where the tools' schemas are served: they may describe what only the caller checks.
 		j.grammar = grammar.ShownOnly(j.calls) // the marks of calls and thoughts are read in any case
 		if d.none || !grammar.IsAfter(j.calls) {
 			return nil
@@ -201,8 +203,8 @@ func (j *job) constrain(ctx context.Context, read func(ctx context.Context, text
 	return nil
 }
 
-// tooSlow is the error for a grammar that cannot be parsed with all the steps that are allowed; nil where it is that of calls which the model
-// may begin by itself: those are not constrained then.
+// tooSlow is the error for a grammar that cannot be parsed with all the steps that are allowed; nil where it
+// is that of calls which the model may begin by itself: those are not constrained then.
 func (j *job) tooSlow(err error) error {
 	text, field, failed := j.req.Options.constraint()
 	d, wrong := j.req.Options.toolChoice()

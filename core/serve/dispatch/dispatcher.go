@@ -16,16 +16,18 @@ import (
 // parsesAtOnce is how many slow grammars are parsed at once: as many as texts are encoded of one model.
 const parsesAtOnce = 2
 
-// maxEncodeTries is how many processes in a row may end before they have encoded a request's input. That takes milliseconds, so after so
-// many ends the request, or one beside it in the queue, is taken for their cause.
+// maxEncodeTries is how many processes in a row may end before they have encoded a request's input. That
+// takes milliseconds, so after so many ends the request, or one beside it in the queue, is taken for their
+// cause.
 const maxEncodeTries = 8
 
 // Dispatcher admits, queues and runs requests. Its methods may be called concurrently.
 //
-// Its decisions are made by two parts that have no lock and start no goroutine, so that they can be tested by themselves. admission knows
-// every accepted request and decides whether there is room for one more. A schedule.Scheduler for each model decides which of them runs
-// when, and what a death of the backend means for those that ran. The Dispatcher's lock covers both, and the Dispatcher carries out what
-// they decide: it journals, wakes goroutines, calls the plugins and sends events.
+// Its decisions are made by two parts that have no lock and start no goroutine, so that they can be tested by
+// themselves. admission knows every accepted request and decides whether there is room for one more. A
+// schedule.Scheduler for each model decides which of them runs when, and what a death of the backend means
+// for those that ran. The Dispatcher's lock covers both, and the Dispatcher carries out what they decide: it
+// journals, wakes goroutines, calls the plugins and sends events.
 type Dispatcher struct {
 	o       Config
 	limits  Limits
@@ -64,9 +66,9 @@ func New(o Config) *Dispatcher {
 	}
 }
 
-// Run serves until ctx ends, then refuses what comes, gives accepted requests Limits.Grace to end, and stops the rest:
-// a durable inbox keeps those for the next start, otherwise their last event is a shutting_down error. It returns when every
-// goroutine of the Dispatcher has ended; nil.
+// Run serves until ctx ends, then refuses what comes, gives accepted requests Limits.Grace to end, and stops
+// the rest: a durable inbox keeps those for the next start, otherwise their last event is a shutting_down
+// error. It returns when every goroutine of the Dispatcher has ended; nil.
 func (d *Dispatcher) Run(ctx context.Context) error {
 	d.mu.Lock()
 	d.open = true
@@ -151,8 +153,8 @@ func (d *Dispatcher) Replay(ctx context.Context, doors map[string]Sink) (unfinis
 	return unfinished, unpublished
 }
 
-// journalAttempt journals how often a job was begun and not finished. The first attempt is not written: that would cost every request a
-// write.
+// journalAttempt journals how often a job was begun and not finished. The first attempt is not written: that
+// would cost every request a write.
 func (d *Dispatcher) journalAttempt(ctx context.Context, j *job) {
 	if j.attempt == 1 {
 		return
@@ -162,10 +164,10 @@ func (d *Dispatcher) journalAttempt(ctx context.Context, j *job) {
 	}
 }
 
-// Submit admits a request or says why not, as an *Error. After nil the sink gets exactly one Last (later, for a durable
-// inbox, when the process ends first). A repeat of a running request joins it; a repeat of a finished one gets its stored
-// last event before Submit returns. The request runs on when ctx ends.
-// A fleeting request has no place in the journal: its ID must be new, and it ends with the process.
+// Submit admits a request or says why not, as an *Error. After nil the sink gets exactly one Last (later, for
+// a durable inbox, when the process ends first). A repeat of a running request joins it; a repeat of a
+// finished one gets its stored last event before Submit returns. The request runs on when ctx ends. A
+// fleeting request has no place in the journal: its ID must be new, and it ends with the process.
 func (d *Dispatcher) Submit(ctx context.Context, req *Request, sink Sink) error {
 	if err := req.check(ctx); err != nil {
 		return d.refuse(err)
@@ -290,8 +292,8 @@ func (d *Dispatcher) register(j *job) {
 	d.work.Add(1)
 }
 
-// resolveModel finds the model of a request that an earlier process accepted. A request that named none goes to today's default model where
-// the one of then is no longer there.
+// resolveModel finds the model of a request that an earlier process accepted. A request that named none goes
+// to today's default model where the one of then is no longer there.
 func (d *Dispatcher) resolveModel(rec *record) *Error {
 	model, _, err := d.o.Models.Resolve(rec.Model)
 	if err != nil && rec.Request.Model == "" {
@@ -304,8 +306,8 @@ func (d *Dispatcher) resolveModel(rec *record) *Error {
 	return nil
 }
 
-// record is what is journalled of a request: with its seed, its time, its model and its adapters fixed, another attempt is the same
-// request. The default adapter is one of the default model.
+// record returns the journal's record of a request: with its seed, its time, its model and its adapters
+// fixed, another attempt is the same request. The default adapter is one of the default model.
 func (d *Dispatcher) record(req *Request, model string, main bool) *record {
 	r := &record{Request: req, Model: model, Seed: rand.Uint64() >> 11, Now: time.Now(), Deadline: req.Deadline}
 	// 53 bits of seed: a client that reads JSON numbers as float64, as JavaScript does, can send it back.
@@ -374,7 +376,8 @@ func (d *Dispatcher) pin(j *job) *Error {
 	return nil
 }
 
-// abandon drops a job that was not admitted. Repeats of it that joined meanwhile get a last event, as they were promised.
+// abandon drops a job that was not admitted. Repeats of it that joined meanwhile get a last event, as they
+// were promised.
 func (d *Dispatcher) abandon(j *job, err *Error) {
 	j.release()
 	d.mu.Lock()
@@ -442,8 +445,8 @@ func (d *Dispatcher) requeue(j *job) {
 	d.enqueue(j)
 }
 
-// enter puts a job into a life of the backend, and reports whether that may still be there: one that nobody had seen die yet may have
-// been handed out.
+// enter puts a job into a life of the backend, and reports whether that may still be there: one that nobody
+// had seen die yet may have been handed out.
 func (d *Dispatcher) enter(j *job, life uint64) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -50,7 +50,7 @@ func (j *job) encodeTexts(ctx context.Context, life TokenizerLife) error {
 	return nil
 }
 
-// promptOf is what a model's files want before a text of a task; "" is the task that they take where none is named.
+// promptOf returns the prefix that a model's files prescribe for texts of a task; "" is their default task.
 func promptOf(info *tokenizer.Info, task string) (string, error) {
 	if task == "" {
 		return info.Prompt, nil
@@ -64,7 +64,8 @@ func promptOf(info *tokenizer.Info, task string) (string, error) {
 	return "", fail(CodePromptNotFound, "task: %.80q is none of this model's: %s", task, strings.Join(slices.Sorted(maps.Keys(info.Prompts)), ", "))
 }
 
-// shortened is the beginning of a vector, scaled to length 1: what models that were trained for it (Matryoshka) can be cut to.
+// shortened is the beginning of a vector, scaled to length 1: what models that were trained for it
+// (Matryoshka) can be cut to.
 func shortened(v []float32, n int) ([]float32, error) {
 	if n > len(v) {
 		return nil, fail(CodeInvalidRequest, "dimensions: %d is more than the %d of this model's vectors", n, len(v))

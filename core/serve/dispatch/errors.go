@@ -46,7 +46,8 @@ func asError(err error) *Error {
 	}
 }
 
-// withoutSentinel is the text of an error without that of the sentinel that it begins with, since the error's code says the same.
+// withoutSentinel is the text of an error without that of the sentinel that it begins with, since the error's
+// code says the same.
 func withoutSentinel(err, sentinel error) string {
 	text := strings.TrimPrefix(err.Error(), "dispatch: ")
 	if rest, ok := strings.CutPrefix(text, sentinel.Error()+": "); ok {
@@ -55,11 +56,11 @@ func withoutSentinel(err, sentinel error) string {
 	return err.Error()
 }
 
-// skew is how much earlier than the job's own clock a plugin's may say that the deadline is over: the call carries what is left
-// of it, and the plugin's timer may be the first to fire.
+// skew is how much earlier than the job's own clock a plugin's may say that the deadline is over: the call
+// carries what is left of it, and the plugin's timer may be the first to fire.
 const skew = time.Second
 
-// ended tells why a job's context ended; nil while it has not. err is what a call under it returned.
+// ended tells why a job's context ended; nil while it has not. err is the error of a call under it.
 func ended(ctx context.Context, err error) error {
 	if at, ok := ctx.Deadline(); ok && errors.Is(err, context.DeadlineExceeded) && time.Until(at) < skew {
 		<-ctx.Done()

@@ -85,7 +85,8 @@ func (d *Dispatcher) generate(ctx context.Context, j *job, life BackendLife, use
 	}
 }
 
-// sharer is whose share of the backend a request takes: its client's, and that of all together where it was asked plainly.
+// sharer is whose share of the backend a request takes: its client's, and that of all together where it was
+// asked plainly.
 func (j *job) sharer() string {
 	if j.req.Plain {
 		return "/ask"
@@ -93,7 +94,7 @@ func (j *job) sharer() string {
 	return j.req.Client
 }
 
-// stream is what has come of one attempt.
+// stream collects the answer of one attempt.
 type stream struct {
 	d       *Dispatcher
 	j       *job
@@ -313,9 +314,9 @@ func (d *Dispatcher) toolCalls(ctx context.Context, j *job, choices []backend.Ch
 	return calls, beside, nil
 }
 
-// pieces are the bytes of every token that the choices' log-probabilities name. They come out of the whole vocabulary: one
-// call, where a call for each token would be thousands, but one that holds up to 20 MB until it is done; so only as many
-// run at once as texts are encoded.
+// pieces are the bytes of every token that the choices' log-probabilities name. They come out of the whole
+// vocabulary: one call, where a call for each token would be thousands, but one that holds up to 20 MB until
+// it is done; so only as many run at once as texts are encoded.
 func (d *Dispatcher) pieces(ctx context.Context, j *job, choices []backend.Choice) (map[int32][]byte, error) {
 	if err := j.lane.encoding.Enter(ctx, j.key.Client); err != nil {
 		return nil, err

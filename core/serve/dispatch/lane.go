@@ -8,9 +8,9 @@ import (
 	"edged/core/serve/dispatch/schedule"
 )
 
-// lane is what a Dispatcher keeps for one model: which of its requests run when, whose texts its tokenizer reads, and which lives of its
-// plugins are known to be dead. A request that kills one model's backend is no suspect to another's. Its fields belong to Dispatcher.mu,
-// but for the turnstile.
+// lane is a Dispatcher's state for one model: which of its requests run when, whose texts its tokenizer
+// reads, and which lives of its plugins are known to be dead. A request that kills one model's backend is no
+// suspect to another's. Its fields belong to Dispatcher.mu, but for the turnstile.
 type lane struct {
 	scheduler     *schedule.Scheduler
 	encoding      *schedule.Turnstile // of those whose texts are encoded
@@ -45,7 +45,7 @@ func (d *Dispatcher) running() int {
 	return n
 }
 
-// Load is what there is to do for one model.
+// Load is the current work of one model.
 type Load struct {
 	Running  int
 	Encoding time.Duration // how long the oldest call of the tokenizer has been running; 0: none is
@@ -94,8 +94,8 @@ func (j *job) releaseModel() {
 	}
 }
 
-// turn waits until a job may run, with its model loaded and its input encoded. A job that has not begun makes room for another model where it
-// is asked to, and keeps its place in the queue of its own.
+// turn waits until a job may run, with its model loaded and its input encoded. A job that has not begun makes
+// room for another model where it is asked to, and keeps its place in the queue of its own.
 func (d *Dispatcher) turn(ctx context.Context, j *job) error {
 	for {
 		if j.lease == nil {

@@ -13,8 +13,8 @@ import (
 	"edged/core/serve/dispatch/thinking"
 )
 
-// Request is one admitted piece of work. A door fills it; dispatch never changes it after Submit. The journal keeps it under the
-// names of its tags: stored.go says what may be changed.
+// Request is one admitted piece of work. A door fills it; dispatch never changes it after Submit. The journal
+// keeps it under the names of its tags: stored.go says what may be changed.
 type Request struct {
 	Door     string          `json:"Door,omitempty"`     // "mqtt"; with Reply it says where events go, also after a restart
 	Reply    string          `json:"Reply,omitempty"`    // the door's own address of the answer (for MQTT: a topic)
@@ -49,7 +49,7 @@ type Request struct {
 	Priority int             `json:"Priority,omitempty"` // higher first, -10 to 10
 }
 
-// Kind is what a request asks for.
+// Kind is the kind of a request: a completion, an embedding and so on.
 type Kind uint8
 
 // The kinds.
@@ -110,7 +110,8 @@ const (
 	PolicyKeepSystem = "keep_system" // the oldest turns are left out, system messages and the last question stay
 )
 
-// Event is what a door publishes. Exactly one of Accepted, Loading, Prefill, Delta and Last is set.
+// Event is a step of a request's answer, which a door publishes. Exactly one of Accepted, Loading, Prefill,
+// Delta and Last is set.
 type Event struct {
 	Attempt  int // from 1
 	Seq      int // from 0 within the attempt
@@ -225,7 +226,7 @@ const (
 // Error makes *Error an error.
 func (e *Error) Error() string { return string(e.Code) + ": " + e.Message }
 
-// Submitter is what a door needs of the dispatcher; *Dispatcher is one.
+// Submitter is the part of the dispatcher that a door uses. *Dispatcher implements it.
 type Submitter interface {
 	// Submit admits a request, after which the sink gets exactly one last event, or returns an *Error. When it has returned nil,
 	// the request is journalled, unless it is fleeting.

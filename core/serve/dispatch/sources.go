@@ -23,7 +23,7 @@ type BackendLife struct {
 	Life    uint64 // counts starts, from 1
 }
 
-// Witness is what a Lease, a Backends or a Tokenizers may also be: it is told that the current life has done what it is for.
+// Witness is implemented by a Lease, Backends or Tokenizers that wants to hear that the current process has answered.
 type Witness interface {
 	BackendAnswered()
 	TokenizerAnswered()
@@ -44,11 +44,12 @@ type TokenizerLife struct {
 
 // Models resolves names of models, and loads them.
 type Models interface {
-	// Resolve returns the name that a model is served under; "" asks for the default one, and main says that it is that. The error is
-	// an *Error.
+	// Resolve returns the name that a model is served under; "" asks for the default one, and main says that
+	// it is that. The error is an *Error.
 	Resolve(name string) (served string, main bool, err error)
-	// Lease waits until the model of a resolved name is loaded, and keeps it so until the lease's Release. wait is called before the
-	// waiting, where it is not loaded yet. The error is the cause of ctx's end, or why the model cannot be loaded.
+	// Lease waits until the model of a resolved name is loaded, and keeps it so until the lease's Release.
+	// wait is called before the waiting, where it is not loaded yet. The error is the cause of ctx's end, or
+	// why the model cannot be loaded.
 	Lease(ctx context.Context, name string, place Place, wait func()) (Lease, error)
 }
 
@@ -63,8 +64,8 @@ type Place struct {
 type Lease interface {
 	Backends
 	Tokenizers
-	// Asked is closed when the model's memory is wanted for a request that goes first: one that has not begun releases its lease
-	// then, and waits for another.
+	// Asked is closed when the model's memory is wanted for a request that goes first: one that has not begun
+	// releases its lease then, and waits for another.
 	Asked() <-chan struct{}
 	// Begin says that a request begins, and reports whether it may.
 	Begin() bool
@@ -116,8 +117,8 @@ func (a alone) TokenizerAnswered() {
 
 // Adapters resolves adapter names.
 type Adapters interface {
-	// Pin returns the generation of a name that is served now on a model, or the one with that sha256, and keeps it until its
-	// Release. An error wraps protocol.ErrAdapterNotFound and lists the names there are.
+	// Pin returns the generation of a name that is served now on a model, or the one with that sha256, and
+	// keeps it until its Release. An error wraps protocol.ErrAdapterNotFound and lists the names there are.
 	Pin(model, name, sha256 string) (Adapter, error)
 }
 

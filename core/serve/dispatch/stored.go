@@ -13,18 +13,21 @@ import (
 	"edged/core/serve/inbox"
 )
 
-// What the journal keeps of a request outlives the build that wrote it. Each value is a line that names its format, and JSON:
+// What the journal keeps of a request outlives the build that wrote it. Each value is a line that names its
+// format, and JSON:
 //
 //	edged request 7\n{"Request":{"ID":"r1",…},"Seed":7,…}      record: what makes another attempt the same request
 //	edged note 7\n{"Attempt":2,"Prompt":[1,15,…]}              note: how far an attempt came
 //	edged answer 7\n{"Attempt":1,"Seq":3,"Last":{…}}           answer: the one last event
 //
-// A version is a closed set of names, which testdata/format-7.txt lists and a test compares. A build that keeps something more, or means
-// something else by a name, writes version 8 and goes on reading those before. Version 1 lacked what is told of thoughts, version 2 how much
-// may be thought, version 3 the kind of requests that ranks documents and what an embedding asks for beside its texts, version 4 names of
-// models, version 5 the languages of a translation, and version 6 the mark behind which an answer stands; they are the same else. A version
-// that is not known is refused by its name and left where it is, for the build that wrote it; so is a name that no version has. Builds
-// before this rule wrote the same JSON without the line: that is read as version 1 whose unknown names are passed over, as those builds did.
+// A version is a closed set of names, which testdata/format-7.txt lists and a test compares. A build that
+// keeps something more, or means something else by a name, writes version 8 and goes on reading those before.
+// Version 1 lacked what is told of thoughts, version 2 how much may be thought, version 3 the kind of
+// requests that ranks documents and what an embedding asks for beside its texts, version 4 names of models,
+// version 5 the languages of a translation, and version 6 the mark behind which an answer stands; they are
+// the same else. A version that is not known is refused by its name and left where it is, for the build that
+// wrote it; so is a name that no version has. Builds before this rule wrote the same JSON without the line:
+// that is read as version 1 whose unknown names are passed over, as those builds did.
 const (
 	formatRequest = "request"
 	formatNote    = "note"
@@ -82,7 +85,8 @@ type record struct {
 	model string // that answered; not journalled
 }
 
-// answered is the name of the model that answered: the one that it is asked for by, and its files' own where it has none. "": none has.
+// answered is the name of the model that answered: the one that it is asked for by, and its files' own where
+// it has none. "": none has.
 func (r *record) answered() string {
 	if r.model == "" || r.Model == "" {
 		return r.model
@@ -110,7 +114,7 @@ func decodeRecord(in inbox.Record) (*record, error) {
 	return r, nil
 }
 
-// note is what is journalled of an attempt.
+// note is the journal's record of an attempt.
 type note struct {
 	Attempt int     `json:"Attempt"`
 	Prompt  []int32 `json:"Prompt"`
@@ -126,8 +130,8 @@ func (n note) encode() []byte {
 	return data
 }
 
-// decodeNote reads a note; without one, or where it says nothing, the request was accepted as attempt 1 and never started. The error is
-// errFormat: what another build noted must not be counted as nothing.
+// decodeNote reads a note; without one, or where it says nothing, the request was accepted as attempt 1 and
+// never started. The error is errFormat: what another build noted must not be counted as nothing.
 func decodeNote(data []byte) (note, error) {
 	n := note{}
 	var err error
@@ -143,8 +147,8 @@ func decodeNote(data []byte) (note, error) {
 	return n, nil
 }
 
-// storedAnswer is a last event. The backend's own structs are no format: what the journal keeps of them is named here, and hides the
-// fields of Last that hold them.
+// storedAnswer is a last event. The backend's own structs are no format: what the journal keeps of them is
+// named here, and hides the fields of Last that hold them.
 type storedAnswer struct {
 	Attempt int         `json:"Attempt"`
 	Seq     int         `json:"Seq"`

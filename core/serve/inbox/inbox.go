@@ -33,7 +33,7 @@ type Record struct {
 	Data []byte   // all that is needed to run the request again
 }
 
-// Status is what a store knows of a key.
+// Status is the state of a key in a store.
 type Status uint8
 
 // The states of a key. Conflict is the answer to a lookup with another hash than the stored one.

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// entryOverhead is what an entry costs besides its bytes: the struct, its map slot and its list element.
+// entryOverhead is the memory of an entry besides its payload, in bytes: the struct, its map slot and its list element.
 const entryOverhead = 256
 
 // index is the part that every store keeps in memory: which keys there are and in which state. It locks nothing.
@@ -16,8 +16,9 @@ type index struct {
 	finished *list.List // of *entry, in order of their end
 	bytes    int64
 
-	// Of a store on a medium: finished requests whose last event the medium has not taken, and keys that were forgotten although
-	// the medium still says that they run. They are written with the next record that the medium takes.
+	// Of a store on a medium: finished requests whose last event the medium has not taken, and keys that were
+	// forgotten although the medium still says that they run. They are written with the next record that the
+	// medium takes.
 	owed   int
 	undone []Key
 }

@@ -1,5 +1,6 @@
-// Package languages makes of a text, and of the languages that it is to be translated from and to, what an encoder-decoder reads: each
-// family has its own way to be told. The way is found out by asking the tokenizer, which has a token for each language or has none.
+// Package languages makes of a text, and of the languages that it is to be translated from and to, what an
+// encoder-decoder reads: each family has its own way to be told. The way is found out by asking the
+// tokenizer, which has a token for each language or has none.
 //
 //	M2M-100, NLLB    [source] text [end]         the target's token is the first that the decoder gives
 //	mBART            text [end] [source]         the same
@@ -25,14 +26,15 @@ import (
 // MaxName bounds the name of a language, in bytes.
 const MaxName = 64
 
-// Input is what a model reads.
+// Input is the encoded text that a model reads.
 type Input struct {
 	IDs   []int32 // of the text, with what the model wants around it
 	First []int32 // what the decoder has to begin with; nil: nothing is said
 }
 
-// Encode makes the input for a text. source and target are languages by the codes of the model's tokenizer; "" is what its files say.
-// The error is protocol.ErrUnsupported for a model that is not told languages, and protocol.ErrInvalid for a language that it does not know.
+// Encode makes the input for a text. source and target are languages by the codes of the model's tokenizer;
+// "" is what its files say. The error is protocol.ErrUnsupported for a model that is not told languages, and
+// protocol.ErrInvalid for a language that it does not know.
 func Encode(ctx context.Context, tok tokenizer.Tokenizer, model *backend.ModelInfo, info *tokenizer.Info, text, source, target string) (Input, error) {
 	if model.Kind != "encoder-decoder" {
 		return Input{}, fmt.Errorf("%w: target_lang: the model is no encoder-decoder, to which languages are told: ask for the translation in words", protocol.ErrUnsupported)
@@ -124,8 +126,9 @@ func (a *asker) way(source, target string) (way, error) {
 	return byWords, nil
 }
 
-// language is the control token of a language that is one of its own: "de_DE", "deu_Latn", or "__de__" for "de". -1: there is none. A word of the
-// vocabulary is no language though it has the same letters: only control tokens are recognised in a text, or not.
+// language is the control token of a language that is one of its own: "de_DE", "deu_Latn", or "__de__" for
+// "de". -1: there is none. A word of the vocabulary is no language though it has the same letters: only
+// control tokens are recognised in a text, or not.
 func (a *asker) language(code string) (int32, error) {
 	for _, form := range []string{code, "__" + code + "__"} {
 		as, err := a.tok.Encode(a.ctx, []string{form}, tokenizer.Flags{ParseSpecial: true})
@@ -299,8 +302,8 @@ func unknown(source, target string, names []string) error {
 	return fmt.Errorf("%w: %s: %q is none of this model's languages: %s", protocol.ErrInvalid, field, code, strings.Join(names, ", "))
 }
 
-// codeOf is the language that a token stands for; "": none. Codes are de_DE and deu_Latn, where they are control tokens, and what
-// __de__, >>deu<< and <2de> have in them.
+// codeOf is the language that a token stands for; "": none. Codes are de_DE and deu_Latn, where they are
+// control tokens, and what __de__, >>deu<< and <2de> have in them.
 func codeOf(piece string, control bool) string {
 	piece = strings.TrimPrefix(piece, "▁")
 	for _, form := range [][2]string{{">>", "<<"}, {"<2", ">"}, {"__", "__"}} {

@@ -1,14 +1,15 @@
-// Package models is the catalogue of models: a folder into which files are dropped while the service runs, what their headers say, and
-// which of them are loaded.
+// Package models is the catalogue of models: a folder into which files are dropped while the service runs,
+// what their headers say, and which of them are loaded.
 //
-// The folder is the truth, and it is read again as a whole, as the adapters folder is. Models are not copied: they are as large as the
-// disk of a small board. A model whose files have changed, or are gone, is no longer given to new requests; who has it loaded keeps the
-// files that were mapped.
+// The folder is the truth, and it is read again as a whole, as the adapters folder is. Models are not copied:
+// they are as large as the disk of a small board. A model whose files have changed, or are gone, is no longer
+// given to new requests; who has it loaded keeps the files that were mapped.
 //
 //	Dir/NAME.gguf, Dir/NAME-00001-of-0000K.gguf or Dir/NAME/ ──settled, headers read──▶ available ◀──Pool──▶ loaded
 //
-// Two halves know nothing of each other but names: a Folder says which models there are and what each needs; a Pool says which are loaded,
-// within the memory that there is. Neither may know a protocol, or how a model is computed. Both may be used concurrently.
+// Two halves know nothing of each other but names: a Folder says which models there are and what each needs;
+// a Pool says which are loaded, within the memory that there is. Neither may know a protocol, or how a model
+// is computed. Both may be used concurrently.
 package models
 
 import (
@@ -39,7 +40,8 @@ const (
 // ErrNotFound means that no model of that name is available. Its sentence lists those that are.
 var ErrNotFound = errors.New("no such model")
 
-// ErrPassing means that a model cannot be read now, and perhaps later: it is still being copied, or the plugin that was asked has ended.
+// ErrPassing means that a model cannot be read now, and perhaps later: it is still being copied, or the
+// plugin that was asked has ended.
 var ErrPassing = errors.New("it may pass")
 
 // Passing marks an error as one that is ErrPassing, and leaves its text alone; nil stays.
@@ -55,7 +57,7 @@ type passingError struct{ error }
 func (e passingError) Unwrap() error      { return e.error }
 func (passingError) Is(target error) bool { return target == ErrPassing }
 
-// State is what is known of one model.
+// State describes one model.
 type State struct {
 	Name  string
 	Path  string // a GGUF file, the first part of one, or a folder
@@ -65,7 +67,7 @@ type State struct {
 	Facts
 }
 
-// Facts are what a model's headers say.
+// Facts are read from a model's headers.
 type Facts struct {
 	Kind       string // "decoder", "encoder", "encoder-decoder"
 	Family     string
@@ -78,21 +80,22 @@ type Facts struct {
 	Needs      int64 // bytes of memory, at least; 0: not known
 }
 
-// Options are what a Folder is built from.
+// Options configure a Folder.
 type Options struct {
 	Dir    string        // "": there is no folder
 	Fixed  []State       // models that are named by path: Name and Path. They come before those of the folder
 	Settle time.Duration // a drop, and a removal, counts when nothing changed for so long; 0: 1 s
 	Rescan time.Duration // the folder is read at least this often; 0: 30 s
-	// Read says what the headers of a model say; nil: Headers. Its error is why the model cannot be served; one that is ErrPassing
-	// counts when it has stayed for a while.
+	// Read says what the headers of a model say; nil: Headers. Its error is why the model cannot be served;
+	// one that is ErrPassing counts when it has stayed for a while.
 	Read   func(ctx context.Context, path string) (Facts, error)
 	Log    *slog.Logger
 	Notify func() // told, without a lock held, that a state changed; nil: nobody is
 }
 
-// patience is how many times Settle a model that is not whole may be quiet before it is rejected: a copy over a slow network stalls
-// for seconds, and a download for more. What no further bytes could mend is rejected at once.
+// patience is how many times Settle a model that is not whole may be quiet before it is rejected: a copy over
+// a slow network stalls for seconds, and a download for more. What no further bytes could mend is rejected at
+// once.
 const patience = 10
 
 // maxRefused bounds the entries that cannot be models and are told as rejected ones all the same.
@@ -167,8 +170,9 @@ func (f *Folder) Tell(name string, facts Facts) {
 	}
 }
 
-// Reject takes a model out of what requests may name, since the plugins could not load it whatever else is in memory. It counts for the
-// files of that version only, and until they change; models that are named by path stay, since the service is there for them.
+// Reject takes a model out of what requests may name, since the plugins could not load it whatever else is in
+// memory. It counts for the files of that version only, and until they change; models that are named by path
+// stay, since the service is there for them.
 func (f *Folder) Reject(name string, version int, why error) {
 	f.mu.Lock()
 	e := f.names[name]
@@ -185,7 +189,8 @@ func (f *Folder) Reject(name string, version int, why error) {
 	}
 }
 
-// Lookup returns a model that is available, and a number that is another one once its files were replaced. The error wraps ErrNotFound.
+// Lookup returns a model that is available, and a number that is another one once its files were replaced.
+// The error wraps ErrNotFound.
 func (f *Folder) Lookup(name string) (s State, version int, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -239,8 +244,8 @@ func (f *Folder) offer() string {
 	return "there are " + strings.Join(names, ", ")
 }
 
-// States returns what is known of every model: those that are named by path first, the others sorted, and then what of the folder
-// cannot be a model, as rejected ones.
+// States returns what is known of every model: those that are named by path first, the others sorted, and
+// then what of the folder cannot be a model, as rejected ones.
 func (f *Folder) States() []State {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -260,8 +265,8 @@ func (f *Folder) States() []State {
 	return append(out, f.refused...)
 }
 
-// refusals are the states of entries that cannot be models: each under its name as far as that is one, with a number behind it where
-// another has that. Those of another model's name are told as its note.
+// refusals are the states of entries that cannot be models: each under its name as far as that is one, with a
+// number behind it where another has that. Those of another model's name are told as its note.
 func refusals(dir string, strays []stray, taken map[string]bool) []State {
 	var out []State
 	given := map[string]bool{}
@@ -299,8 +304,8 @@ func Find(dir, name string) (string, error) {
 	return "", fmt.Errorf("%w: %q; %s holds %s", ErrNotFound, name, dir, strings.Join(names, ", "))
 }
 
-// Look lists the models of a folder by their names, sorted, and what of it cannot be one: by the entry of the folder, why. path is that of
-// the model which is named by its path, and whose name is its own; "": none is.
+// Look lists the models of a folder by their names, sorted, and what of it cannot be one: by the entry of the
+// folder, why. path is that of the model which is named by its path, and whose name is its own; "": none is.
 func Look(dir, path string) (names []string, refused map[string]string, err error) {
 	var fixed map[string]string
 	if path != "" {
@@ -334,7 +339,7 @@ func Name(path string) string {
 	return name
 }
 
-// sighting is what the folder holds for one name.
+// sighting describes the entry of the folder for one name, as a scan found it.
 type sighting struct {
 	name, file string
 }
@@ -344,9 +349,9 @@ type stray struct {
 	name, file, why string // name: that it would have; "": none
 }
 
-// look reads a folder: what may be a model, and what cannot be one. fixed are the paths of models that are named by path, by their names,
-// and known the files of those that were found before: both keep their names, and known ones their places where there are too many. Of two
-// that are new, a file goes before a folder.
+// look reads a folder: what may be a model, and what cannot be one. fixed are the paths of models that are
+// named by path, by their names, and known the files of those that were found before: both keep their names,
+// and known ones their places where there are too many. Of two that are new, a file goes before a folder.
 func look(dir string, fixed, known map[string]string) (found []sighting, strays []stray, err error) {
 	list, err := watch.List(dir)
 	if err != nil {
@@ -409,7 +414,7 @@ func same(a, b string) bool {
 	return errX == nil && errY == nil && os.SameFile(x, y)
 }
 
-// silent is what judge says of an entry that is no model and that nobody takes for one.
+// silent is the reason that judge gives for an entry that is obviously no model.
 const silent = "-"
 
 // judge tells the name of the model that an entry of a folder is, or why it is none.
@@ -435,8 +440,8 @@ func judge(dir, file string) (name, why string) {
 	return base, ""
 }
 
-// orphan says what a part of a split model lacks; silent where its first part is there, which counts, where a part before it tells the same,
-// or while the files may still be on their way.
+// orphan says what a part of a split model lacks; silent where its first part is there, which counts, where a
+// part before it tells the same, or while the files may still be on their way.
 func orphan(dir, prefix string, no, count int, info os.FileInfo) string {
 	for before := 1; before < no; before++ {
 		if _, err := os.Stat(filepath.Join(dir, gguf.PartName(prefix, before, count))); err == nil {

@@ -22,9 +22,10 @@ const (
 // ErrTooLarge means that a model cannot be loaded in the memory that there is for models, whatever else leaves it.
 var ErrTooLarge = errors.New("the model is too large for this node")
 
-// Pair is what a loaded model is to those who use it: the plugins that serve it.
+// Pair is a loaded model: the two plugins that serve it.
 type Pair interface {
-	// Run keeps them alive until ctx ends, and returns when no process is left; an error means that they cannot be started.
+	// Run keeps them alive until ctx ends, and returns when no process is left; an error means that they
+	// cannot be started.
 	Run(ctx context.Context) error
 	// Ready waits until the model is loaded. It returns Run's error where that comes first.
 	Ready(ctx context.Context) error
@@ -38,7 +39,8 @@ type Wanted struct {
 	Version int
 }
 
-// Rank orders those who wait: the higher priority first, raised by one for every Ageing of waiting; then the lower number.
+// Rank orders those who wait: the higher priority first, raised by one for every Ageing of waiting; then the
+// lower number.
 type Rank struct {
 	Priority int
 	Since    time.Time
@@ -53,31 +55,33 @@ func (r Rank) before(o Rank, now time.Time, ageing time.Duration) bool {
 	return r.Number < o.Number
 }
 
-// PoolOptions are what a Pool is built from.
+// PoolOptions configure a Pool.
 type PoolOptions[P Pair] struct {
 	// Budget is the memory for all models together, in bytes; 0: nobody knows.
 	Budget int64
-	// Several says that there are several models to serve: then one does not take more than half of Budget if it can do with less.
+	// Several says that there are several models to serve: then one does not take more than half of Budget if
+	// it can do with less.
 	Several func() bool
 	// Make makes the plugins of a model, which may plan with so many bytes; 0: as many as there are.
 	Make func(w Wanted, limit int64) P
 	// Pinned are names of models that are not unloaded to make room for another.
 	Pinned []string
-	// Keep are the models for which a pinned one leaves memory where it can do with less: the default one, and what else is pinned. nil:
-	// none.
+	// Keep are the models for which a pinned one leaves memory where it can do with less: the default one,
+	// and what else is pinned. nil: none.
 	Keep func() []State
-	// Ageing is what raises a waiting rank by one; 0: 10 s.
+	// Ageing is the waiting time that raises a rank by one; 0: 10 s.
 	Ageing time.Duration
-	// Stay is how long a model that is in use stays loaded before it makes room, at least; as long as its loading took, if that is
-	// longer. So no more than half of the time goes into loading. 0: 1 s.
+	// Stay is how long a model that is in use stays loaded before it makes room, at least; as long as its
+	// loading took, if that is longer. So no more than half of the time goes into loading. 0: 1 s.
 	Stay   time.Duration
 	Log    *slog.Logger
 	Notify func() // told, without a lock held, that a state changed; nil: nobody is
 }
 
-// Pool holds the models that are loaded. A model that somebody wants is loaded, one at a time, in the order of their ranks. Where there is
-// no room, the idle model that was used longest ago leaves; where none is idle, the one that was loaded longest ago takes no further
-// requests until those that it has are answered, and leaves then.
+// Pool holds the models that are loaded. A model that somebody wants is loaded, one at a time, in the order
+// of their ranks. Where there is no room, the idle model that was used longest ago leaves; where none is
+// idle, the one that was loaded longest ago takes no further requests until those that it has are answered,
+// and leaves then.
 type Pool[P Pair] struct {
 	o    PoolOptions[P]
 	log  *slog.Logger
@@ -134,11 +138,12 @@ type Lease[P Pair] struct {
 // Pair is the model's plugins.
 func (l *Lease[P]) Pair() P { return l.pair }
 
-// Asked is closed when the model's memory is wanted by somebody who goes first. Whoever has not begun should release the lease and ask
-// for another.
+// Asked is closed when the model's memory is wanted by somebody who goes first. Whoever has not begun should
+// release the lease and ask for another.
 func (l *Lease[P]) Asked() <-chan struct{} { return l.asked }
 
-// Begin says that the work begins for which the model must stay. It reports whether it may: not where the lease was asked back.
+// Begin says that the work begins for which the model must stay. It reports whether it may: not where the
+// lease was asked back.
 func (l *Lease[P]) Begin() bool {
 	l.p.mu.Lock()
 	defer l.p.mu.Unlock()
@@ -187,8 +192,9 @@ func (p *Pool[P]) stir() {
 	}
 }
 
-// Acquire waits until a model is loaded and keeps it so. wait is called once, before the waiting, where the model is not loaded; nil:
-// nobody is told. The error is the cause of ctx's end, or why the model cannot be loaded.
+// Acquire waits until a model is loaded and keeps it so. wait is called once, before the waiting, where the
+// model is not loaded; nil: nobody is told. The error is the cause of ctx's end, or why the model cannot be
+// loaded.
 func (p *Pool[P]) Acquire(ctx context.Context, w Wanted, rank Rank, wait func()) (*Lease[P], error) {
 	p.mu.Lock()
 	if p.ended {
@@ -251,7 +257,7 @@ func (q *waiter[P]) settle(l *Lease[P], err error) {
 	close(q.ready)
 }
 
-// Holding is what a Pool says of a model.
+// Holding is the state of a model in a Pool.
 type Holding struct {
 	State string // Available, Loading, Loaded, Unloading
 	Bytes int64  // set aside for it; while it is loaded and there is no budget, what is forecast
@@ -332,7 +338,7 @@ func (p *Pool[P]) Run(ctx context.Context) error {
 	return nil
 }
 
-// step is what Run does next. Of load and unload at most one is set.
+// step is Run's next action. Of load and unload at most one is set.
 type step[P Pair] struct {
 	load   *slot[P]
 	want   Wanted
@@ -393,7 +399,8 @@ func (p *Pool[P]) next(now time.Time) step[P] {
 	}
 }
 
-// admit lets in everybody whose model is loaded. One that was closed for somebody's sake still takes who goes before them. p.mu is held.
+// admit lets in everybody whose model is loaded. One that was closed for somebody's sake still takes who goes
+// before them. p.mu is held.
 func (p *Pool[P]) admit(now time.Time) {
 	p.waiting = slices.DeleteFunc(p.waiting, func(q *waiter[P]) bool {
 		s := p.slot(q.State.Name)
@@ -485,7 +492,8 @@ func (p *Pool[P]) room(s *slot[P], q *waiter[P], now time.Time) (step[P], error)
 	return step[P]{}, nil
 }
 
-// ask closes a model for the sake of a waiter: nobody new gets in, and those leave that have not begun and go after it. p.mu is held.
+// ask closes a model for the sake of a waiter: nobody new gets in, and those leave that have not begun and go
+// after it. p.mu is held.
 func (p *Pool[P]) ask(s *slot[P], q *waiter[P], now time.Time) {
 	s.closing, s.closedBy = true, q.rank
 	for l := range s.leases {

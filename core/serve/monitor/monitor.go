@@ -1,8 +1,9 @@
-// Package monitor is the optional HTTP listener on which a machine can be watched: /metrics for Prometheus, /healthz and
-// /readyz, and Go's profiles under /debug/pprof/ where they are asked for. docs/observability.md lists the metrics.
+// Package monitor is the optional HTTP listener on which a machine can be watched: /metrics for Prometheus,
+// /healthz and /readyz, and Go's profiles under /debug/pprof/ where they are asked for. docs/observability.md
+// lists the metrics.
 //
-// It must not know how figures come about: it asks for them at each scrape. It listens on loopback only, and everything may
-// be called concurrently.
+// It must not know how figures come about: it asks for them at each scrape. It listens on loopback only, and
+// everything may be called concurrently.
 package monitor
 
 import (
@@ -24,7 +25,7 @@ import (
 	"edged/core/serve/dispatch"
 )
 
-// Figures are what there is to know at one moment.
+// Figures is a snapshot of the node.
 type Figures struct {
 	Ready  bool   // the model answers and the broker is connected
 	Reason string // why it is not Ready
@@ -137,7 +138,7 @@ func (l *Listener) figures(ctx context.Context) Figures {
 func answer(w http.ResponseWriter, code int, text string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.WriteHeader(code)
-	_, _ = fmt.Fprintln(w, text) // who asked may have gone
+	_, _ = fmt.Fprintln(w, text) // the client may have gone
 }
 
 // local refuses what a browser was sent to by a page of somebody else: such a request names that page's host (DNS

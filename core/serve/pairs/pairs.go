@@ -1,5 +1,6 @@
-// Package pairs makes of a query and a document what a model reads that says how well they fit: a cross-encoder both texts with what
-// belongs between them, a decoder the question whether the one fits the other, in the form that Qwen3-Reranker was trained with.
+// Package pairs makes of a query and a document what a model reads that says how well they fit: a
+// cross-encoder both texts with what belongs between them, a decoder the question whether the one fits the
+// other, in the form that Qwen3-Reranker was trained with.
 //
 // It must not know where a request comes from, nor how ids are computed with. An Encoder may be used concurrently.
 package pairs
@@ -16,8 +17,8 @@ import (
 	"edged/core/protocol/tokenizer"
 )
 
-// Limit is how many tokens a text may have before it is cut: what the model's files say, or of an encoder without such files its
-// positions. 0: it is not cut.
+// Limit is how many tokens a text may have before it is cut: what the model's files say, or of an encoder
+// without such files its positions. 0: it is not cut.
 func Limit(model *backend.ModelInfo, text *tokenizer.Info) int {
 	most := text.MaxTokens
 	if model.Kind == "encoder" && (most == 0 || most > model.TrainContext) {
@@ -26,11 +27,11 @@ func Limit(model *backend.ModelInfo, text *tokenizer.Info) int {
 	return most
 }
 
-// Instruct is what a decoder is told where nothing else is said, as Qwen3-Reranker was trained.
+// Instruct is the default instruction for a decoder that ranks, as Qwen3-Reranker was trained.
 const Instruct = "Given a web search query, retrieve relevant passages that answer the query"
 
-// question is the form in which a decoder is asked. The tags in it are words to the model; the control tokens are the template's alone. Of the
-// line ends behind it Jinja drops one.
+// question is the form in which a decoder is asked. The tags in it are words to the model; the control tokens
+// are the template's alone. Of the line ends behind it Jinja drops one.
 const question = "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the Instruct provided. " +
 	"Note that the answer can only be \"yes\" or \"no\".<|im_end|>\n<|im_start|>user\n<Instruct>: {{ messages[0].content }}\n" +
 	"<Query>: {{ messages[1].content }}\n<Document>: {{ messages[2].content }}<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n\n"
@@ -62,8 +63,9 @@ func (e *Error) Unwrap() error { return e.Kind }
 
 func unsupported(why string) *Error { return &Error{"model", why, protocol.ErrUnsupported} }
 
-// New returns the Encoder for a model with its tokenizer. The error is an Error for a model that does not rank. Of a decoder that was not
-// trained to rank Encode says so: whoever has pairs of ids may rank by it all the same.
+// New returns the Encoder for a model with its tokenizer. The error is an Error for a model that does not
+// rank. Of a decoder that was not trained to rank Encode says so; pairs of ids can be ranked by it all the
+// same.
 func New(ctx context.Context, tok tokenizer.Tokenizer, model *backend.ModelInfo, text *tokenizer.Info) (*Encoder, error) {
 	e := &Encoder{tok: tok, limit: Limit(model, text)}
 	switch model.Kind {
@@ -102,9 +104,10 @@ func New(ctx context.Context, tok tokenizer.Tokenizer, model *backend.ModelInfo,
 	return e, nil
 }
 
-// trained reports whether a decoder's files say that it was trained to rank: by a head or by the tokens of its answers (GGUF files with
-// pooling_type 4, the LogitScore of sentence-transformers), by a chat template that asks the question, or, where they hold nothing but the
-// language model as those of the first Qwen3-Reranker, by its name.
+// trained reports whether a decoder's files say that it was trained to rank: by a head or by the tokens of
+// its answers (GGUF files with pooling_type 4, the LogitScore of sentence-transformers), by a chat template
+// that asks the question, or, where they hold nothing but the language model as those of the first
+// Qwen3-Reranker, by its name.
 func trained(model *backend.ModelInfo, text *tokenizer.Info) bool {
 	asks := strings.Contains(text.ChatTemplate, "<Query>") && strings.Contains(text.ChatTemplate, "<Document>")
 	return model.Does(backend.TaskRank) || asks || strings.Contains(strings.ToLower(model.Name), "rerank")
@@ -120,7 +123,8 @@ func (e *Encoder) Answers(req *backend.RankRequest) {
 // Typed reports whether tokens have types that the model may read.
 func (e *Encoder) Typed() bool { return e.pairs != nil }
 
-// Encode makes the request for a query and documents; trusted texts may hold control tokens. instruct is for a decoder; "": Instruct.
+// Encode makes the request for a query and documents; trusted texts may hold control tokens. instruct is for
+// a decoder; "": Instruct.
 func (e *Encoder) Encode(ctx context.Context, instruct, query string, documents []string, trusted bool) (backend.RankRequest, error) {
 	var req backend.RankRequest
 	if e.pairs != nil {

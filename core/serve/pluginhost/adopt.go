@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// family is what this process has started, so that it can tell what plugins have left to it.
+// family records the processes that this one has started, to tell them from orphans that plugins leave to it.
 type family struct {
 	mu      sync.RWMutex // read: while one of its own is being born; written: while strangers are looked for
 	adopts  bool
@@ -22,9 +22,9 @@ type family struct {
 
 var ours family //nolint:gochecknoglobals // a fact about the process: the kernel has one parent for all hosts in it
 
-// Adopt makes this process the parent of what its plugins leave behind: a process that left its plugin's group, and lost its parent, is
-// then killed when a plugin ends, and at KillAll. Only for a process that starts nothing but plugins, since whatever else it started
-// would be taken for a plugin's.
+// Adopt makes this process the parent of what its plugins leave behind: a process that left its plugin's
+// group, and lost its parent, is then killed when a plugin ends, and at KillAll. Only for a process that
+// starts nothing but plugins, since whatever else it started would be taken for a plugin's.
 //
 // Without it, and after a kill -9 of this process, such a process lives on; under systemd the unit's cgroup ends it.
 func Adopt() error {
@@ -37,8 +37,8 @@ func Adopt() error {
 	return nil
 }
 
-// KillAll kills every plugin of this process at once, and what they left behind. It waits for nothing but the kernel, a second at
-// most: it is for a process that ends because something in it does not.
+// KillAll kills every plugin of this process at once, and what they left behind. It waits for nothing but the
+// kernel, a second at most: it is for a process that ends because something in it does not.
 func KillAll() {
 	ours.members.Range(func(pid, _ any) bool {
 		if pid, ok := pid.(int); ok {
@@ -87,8 +87,8 @@ func (f *family) orphans() {
 	}
 }
 
-// living says that a stranger was left by a plugin that runs, and is that one's until it ends. One that hides where it comes from
-// is nobody's.
+// living says that a stranger was left by a plugin that runs, and is that one's until it ends. One that hides
+// where it comes from is nobody's.
 func (f *family) living(pid int) bool {
 	environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
 	if err != nil {

@@ -18,7 +18,7 @@ import (
 // ErrNotFound means that no plugin of that name is installed.
 var ErrNotFound = errors.New("plugin not found")
 
-// SystemDir is where packages install plugins.
+// SystemDir is the folder into which packages install plugins.
 const SystemDir = "/usr/lib/edged/plugins"
 
 // Auto is the backend name that stands for the best one for this machine.
@@ -43,8 +43,8 @@ func Dirs(dir string) []string {
 // fileName is the file name of a plugin: "backend-neon" for protocol.PluginBackend and "neon".
 func fileName(kind, name string) string { return kind + "-" + name }
 
-// Find returns the absolute path of the plugin file called name ("backend-generic") in Dirs(dir). Its error is ErrNotFound,
-// and says where it looked and which plugins are there.
+// Find returns the absolute path of the plugin file called name ("backend-generic") in Dirs(dir). Its error
+// is ErrNotFound, and says where it looked and which plugins are there.
 func Find(dir, name string) (string, error) {
 	if !validName(name) {
 		return "", fmt.Errorf("pluginhost: %w: %q is not a name of letters, digits, '.', '_' and '-', at most %d long", ErrNotFound, name, config.MaxName)
@@ -112,8 +112,8 @@ func executable(path string) error {
 // validName is the rule of all names, but for hidden files: a folder of plugins may hold some.
 func validName(name string) bool { return config.ValidName(name) && name[0] != '.' }
 
-// ResolveBackend turns backend.name into the name of a backend plugin: Auto and "" are "neon" on arm64 with Advanced SIMD,
-// "generic" elsewhere; any other name is itself.
+// ResolveBackend turns backend.name into the name of a backend plugin: Auto and "" are "neon" on arm64 with
+// Advanced SIMD, "generic" elsewhere; any other name is itself.
 func ResolveBackend(name string) string {
 	if name != Auto && name != "" {
 		return name

@@ -43,8 +43,8 @@ var (
 type Options struct {
 	// Kind is protocol.PluginBackend or protocol.PluginTokenizer. Required.
 	Kind string
-	// Name is the plugin's name without its kind: "generic", "neon", "bpe". For a backend, Auto and "" are the best one that
-	// is installed. Not used for finding the file where Path is set.
+	// Name is the plugin's name without its kind: "generic", "neon", "bpe". For a backend, Auto and "" are
+	// the best one that is installed. Not used for finding the file where Path is set.
 	Name string
 	// Path is the plugin's file; "": it is found by Kind and Name, see Find.
 	Path string
@@ -52,21 +52,21 @@ type Options struct {
 	Dir string
 	// Command is a prefix to which the path is appended, for example {"qemu-aarch64-static", "-cpu", "cortex-a72"}.
 	Command []string
-	// Env holds variables that are added to the daemon's own ("KEY=value"). The daemon's settings (EDGED_…) and what systemd
-	// gave it alone (sockets, credentials) are not passed on.
+	// Env holds variables that are added to the daemon's own ("KEY=value"). The daemon's settings (EDGED_…)
+	// and what systemd gave it alone (sockets, credentials) are not passed on.
 	Env []string
-	// RunDir is where the socket's folder is made, 0700; "": the system's folder for temporary files.
+	// RunDir is the folder in which the socket's folder is made, 0700; "": the system's folder for temporary files.
 	RunDir string
 	// Log takes the plugin's lines and the host's own. Required.
 	Log *slog.Logger
-	// StartTimeout bounds the time from start to handshake; 0: 30 s. An emulated plugin needs 0.4 s, one on a Pi Zero with a
-	// cold SD card several seconds.
+	// StartTimeout bounds the time from start to handshake; 0: 30 s. An emulated plugin needs 0.4 s, one on a
+	// Pi Zero with a cold SD card several seconds.
 	StartTimeout time.Duration
-	// StopTimeout is what Kill leaves for a graceful end; 0: 2 s.
+	// StopTimeout is the time that Kill leaves for a graceful end; 0: 2 s.
 	StopTimeout time.Duration
-	// Pins are the SHA-256 sums of plugins' files, hexadecimal, by file name ("backend-neon"). nil: any file is started; else
-	// only one that is in it, with that content. They protect against a replaced file, not against one who can replace it
-	// between the check and the start.
+	// Pins are the SHA-256 sums of plugins' files, hexadecimal, by file name ("backend-neon"). nil: any file
+	// is started; else only one that is in it, with that content. They protect against a replaced file, not
+	// against one who can replace it between the check and the start.
 	Pins map[string]string
 }
 
@@ -127,8 +127,8 @@ type Process struct {
 	once    sync.Once
 }
 
-// Start starts a plugin and returns when the handshake is made. ctx bounds the start only; the process lives until Kill,
-// until it ends by itself, or until this process ends, however it does.
+// Start starts a plugin and returns when the handshake is made. ctx bounds the start only; the process lives
+// until Kill, until it ends by itself, or until this process ends, however it does.
 //
 // Errors: ErrNotFound, ErrVersion, ErrChecksum, ctx's error, or a sentence with the plugin's last words.
 func Start(ctx context.Context, o Options) (*Process, error) {
@@ -218,8 +218,8 @@ func (p *Process) Tokenizer() tokenizer.Tokenizer { return p.tok }
 // Done is closed when the process has ended and its last lines are logged.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
-// Err says why the process ended: nil while it runs and after Kill, else protocol.ErrPluginDied with its exit status and
-// last words.
+// Err says why the process ended: nil while it runs and after Kill, else protocol.ErrPluginDied with its exit
+// status and last words.
 func (p *Process) Err() error {
 	select {
 	case <-p.done:
@@ -232,8 +232,8 @@ func (p *Process) Err() error {
 	return p.exit()
 }
 
-// Health asks the plugin whether it is alive, by the standard gRPC health service. protocol.ErrPluginDied where its process
-// ended; context.DeadlineExceeded where ctx ended before it answered.
+// Health asks the plugin whether it is alive, by the standard gRPC health service. protocol.ErrPluginDied
+// where its process ended; context.DeadlineExceeded where ctx ended before it answered.
 func (p *Process) Health(ctx context.Context) error {
 	answer, err := p.health.Check(ctx, &grpc_health_v1.HealthCheckRequest{Service: goplugin.GRPCServiceName}, grpc.WaitForReady(false))
 	if err != nil {
@@ -245,9 +245,9 @@ func (p *Process) Health(ctx context.Context) error {
 	return nil
 }
 
-// Kill ends the process and whatever it started in its process group: it asks, waits Options.StopTimeout, and kills. It
-// returns when the process is gone, and may be called more than once. A process that ended by itself needs it too: it frees
-// the connection.
+// Kill ends the process and whatever it started in its process group: it asks, waits Options.StopTimeout, and
+// kills. It returns when the process is gone, and may be called more than once. A process that ended by
+// itself needs it too: it frees the connection.
 func (p *Process) Kill() {
 	select {
 	case <-p.done: // it ended by itself, which Err keeps

@@ -23,16 +23,16 @@ const maxSocket = 107
 // emulator of user mode shows a process another start time of its own each time it looks.
 var ownDirs sync.Map //nolint:gochecknoglobals // a fact about the process: several hosts in it share one temporary folder
 
-// runtimeDir is the folder that systemd made for the service's run (RuntimeDirectory= of the unit); "": there is none. With
-// several in the variable the first is the service's own.
+// runtimeDir is the folder that systemd made for the service's run (RuntimeDirectory= of the unit); "": there
+// is none. With several in the variable the first is the service's own.
 func runtimeDir() string {
 	dir, _, _ := strings.Cut(os.Getenv("RUNTIME_DIRECTORY"), ":")
 	return dir
 }
 
-// socketDir makes a folder for one plugin's socket, readable by this user alone, in base, else in the unit's runtime folder,
-// which is in memory and so never full, else in the system's folder for temporary files. It removes those that killed
-// processes left there.
+// socketDir makes a folder for one plugin's socket, readable by this user alone, in base, else in the unit's
+// runtime folder, which is in memory and so never full, else in the system's folder for temporary files. It
+// removes those that killed processes left there.
 func socketDir(base string) (string, error) {
 	if base == "" {
 		base = runtimeDir()
@@ -57,8 +57,8 @@ func socketDir(base string) (string, error) {
 	return dir, nil
 }
 
-// owner names a process: its id and when it started, in clock ticks since the boot, since ids are given again. "": it is no
-// more, or there is no /proc.
+// owner names a process: its id and when it started, in clock ticks since the boot, since ids are given
+// again. "": it is no more, or there is no /proc.
 func owner(pid int) string {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -93,7 +93,7 @@ func sweep(base string) {
 		if _, own := ownDirs.Load(dir); own {
 			continue
 		}
-		if now := owner(pid); now == "" || made != id && made != now { // one that names an id alone belongs to whoever has it
+		if now := owner(pid); now == "" || made != id && made != now { // one that names an id alone belongs to the process that has it
 			_ = os.RemoveAll(dir)
 		}
 	}

@@ -104,8 +104,8 @@ func (r *process) prepare(ctx context.Context, env []string) error {
 	return nil
 }
 
-// hostEnv is what a plugin inherits: not the daemon's settings, which may hold secrets, nor what systemd gave to the daemon
-// alone.
+// hostEnv returns the environment that a plugin inherits: not the daemon's settings, which may hold secrets,
+// nor what systemd gave to the daemon alone.
 func hostEnv(environ []string) []string {
 	return slices.DeleteFunc(slices.Clone(environ), func(kv string) bool {
 		for _, prefix := range []string{"EDGED_", "PLUGIN_", "NOTIFY_SOCKET=", "WATCHDOG_", "LISTEN_", "CREDENTIALS_DIRECTORY="} {
@@ -174,8 +174,8 @@ func (r *process) live(started chan<- error) {
 	close(r.finished)
 }
 
-// wait waits for the process to end, kills what is left of its group while its id cannot have been given to another, and
-// reaps it.
+// wait waits for the process to end, kills what is left of its group while its id cannot have been given to
+// another, and reaps it.
 func (r *process) wait() error {
 	pid := r.cmd.Process.Pid
 	for {
@@ -285,8 +285,9 @@ func (r *process) abort() {
 	r.killGroup()
 }
 
-// killGroup kills the process group if it still runs. Its id is not free before wait has reaped the process, which comes
-// shortly before finished is closed; a group of that id that is not ours cannot appear in between unless all ids wrap.
+// killGroup kills the process group if it still runs. Its id is not free before wait has reaped the process,
+// which comes shortly before finished is closed; a group of that id that is not ours cannot appear in between
+// unless all ids wrap.
 func (r *process) killGroup() {
 	pid := int(r.started.Load())
 	if pid == 0 {
@@ -331,8 +332,8 @@ func (r *process) HostToPlugin(network, addr string) (string, string, error) {
 	return network, addr, nil
 }
 
-// stop asks the plugin to end, and kills its group when it takes longer than StopTimeout. go-plugin's own request to end
-// has no timeout, so the timer runs beside it.
+// stop asks the plugin to end, and kills its group when it takes longer than StopTimeout. go-plugin's own
+// request to end has no timeout, so the timer runs beside it.
 func (r *process) stop(client *goplugin.Client) {
 	timer := time.AfterFunc(r.o.StopTimeout, r.killGroup)
 	defer timer.Stop()
@@ -341,8 +342,8 @@ func (r *process) stop(client *goplugin.Client) {
 	<-r.finished
 }
 
-// abandon ends a process whose start did not work out. One that is about to end by itself may, so that its exit status is
-// its own.
+// abandon ends a process whose start did not work out. One that is about to end by itself may, so that its
+// exit status is its own.
 func (r *process) abandon(client *goplugin.Client) {
 	if r.pid() != 0 {
 		select {

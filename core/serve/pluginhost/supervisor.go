@@ -12,7 +12,7 @@ import (
 	"edged/core/protocol"
 )
 
-// Phase is what a supervised plugin is about.
+// Phase is the state of a supervised plugin.
 type Phase string
 
 // The phases.
@@ -34,33 +34,34 @@ type State struct {
 	Retry    time.Duration // Waiting: until the next start
 }
 
-// SupervisorOptions say how a plugin is kept alive. T is what a life is to those who use it, once it is ready.
+// SupervisorOptions say how a plugin is kept alive. T is the client of a running plugin that is ready.
 type SupervisorOptions[T any] struct {
 	// Process says what to start.
 	Process Options
 	// Name is the plugin's in errors: "tokenizer".
 	Name string
-	// Prepare makes a new process ready, for example loads the model, and says what it is then; its ctx ends when the process does.
-	// life is the number that Current gives with it, from 1 on.
+	// Prepare makes a new process ready, for example loads the model, and says what it is then; its ctx ends
+	// when the process does. life is the number that Current gives with it, from 1 on.
 	Prepare func(ctx context.Context, p *Process, life uint64) (T, error)
-	// Check is called after every health check of a ready plugin; its error ends the life, for example because the plugin makes
-	// no progress. It must end when ctx does. nil: health is all that is asked for.
+	// Check is called after every health check of a ready plugin; its error ends the life, for example
+	// because the plugin makes no progress. It must end when ctx does. nil: health is all that is asked for.
 	Check func(ctx context.Context, p *Process) error
 	// OnChange is told every change of State, from Run's goroutine; it must not block for long. nil: nobody is told.
 	OnChange func(State)
-	// Permanent says that an error will come again however often the plugin is started: Run then returns it. nil: none is. Once the
-	// plugin was ready it is not asked any more: a file may be back by the next try.
+	// Permanent says that an error will come again however often the plugin is started: Run then returns it.
+	// nil: none is. Once the plugin was ready it is not asked any more: a file may be back by the next try.
 	Permanent func(error) bool
-	// Degraded is how many lives in a row may fail before Current gives the reason instead of waiting for the next one; 0: however many.
+	// Degraded is how many lives in a row may fail before Current gives the reason instead of waiting for the
+	// next one; 0: however many.
 	Degraded int
-	// MinBackoff is the pause after a first failure, doubled with each further one up to MaxBackoff, each ±20 %; 0: 100 ms
-	// and 30 s. A life that was ready for StableAfter (0: 30 s), or of which Proven was said, makes the next failure a first
-	// one.
+	// MinBackoff is the pause after a first failure, doubled with each further one up to MaxBackoff, each ±20
+	// %; 0: 100 ms and 30 s. A life that was ready for StableAfter (0: 30 s), or of which Proven was said,
+	// makes the next failure a first one.
 	MinBackoff, MaxBackoff, StableAfter time.Duration
 	// HealthInterval is the time between two health checks; 0: 5 s; negative: none.
 	HealthInterval time.Duration
-	// HealthTimeout is how long the plugin may take to answer one before it is killed; 0: 15 s. The cores of a small board
-	// may all be computing, and a health answer has to wait its turn.
+	// HealthTimeout is how long the plugin may take to answer one before it is killed; 0: 15 s. The cores of
+	// a small board may all be computing, and a health answer has to wait its turn.
 	HealthTimeout time.Duration
 }
 
@@ -114,8 +115,8 @@ func Supervise[T any](o SupervisorOptions[T]) *Supervisor[T] {
 	}
 }
 
-// Run starts the plugin again and again until ctx ends, which is nil, or until an error is Permanent, which it returns. When
-// it returns no process is left.
+// Run starts the plugin again and again until ctx ends, which is nil, or until an error is Permanent, which
+// it returns. When it returns no process is left.
 func (s *Supervisor[T]) Run(ctx context.Context) error {
 	failures := 0
 	for lives := 1; ; lives++ {
@@ -290,7 +291,8 @@ func (s *Supervisor[T]) State() State {
 	return s.state
 }
 
-// Snapshot is the latest state, and what the latest Prepare made of its process: of the present life where the state is Ready.
+// Snapshot is the latest state, and what the latest Prepare made of its process: of the present life where
+// the state is Ready.
 func (s *Supervisor[T]) Snapshot() (State, T) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -310,9 +312,10 @@ var ErrDisowned = errors.New("it told a request that it is not available, and ha
 // disownedAfter is how long a plugin that is said to have died may take to end by itself, which tells more.
 const disownedAfter = time.Second
 
-// Current returns the present life and its number if that is above after, and waits for one that is starting. A life that after says
-// has died and that is still there is ended: nobody would ever ask it again. The errors are ctx's, that of a plugin whose supervision
-// has ended, and that of one that is Degraded; the last two wrap protocol.ErrPluginDied or why the last life ended.
+// Current returns the present life and its number if that is above after, and waits for one that is starting.
+// A life that after says has died and that is still there is ended: nobody would ever ask it again. The
+// errors are ctx's, that of a plugin whose supervision has ended, and that of one that is Degraded; the last
+// two wrap protocol.ErrPluginDied or why the last life ended.
 func (s *Supervisor[T]) Current(ctx context.Context, after uint64) (ready T, life uint64, err error) {
 	var none T
 	var disowned <-chan time.Time
@@ -367,8 +370,8 @@ func (s *Supervisor[T]) takeProven() bool {
 	return was
 }
 
-// Restart kills the present life for a reason that its State will show, for example that it makes no progress. Where there
-// is none, nothing happens.
+// Restart kills the present life for a reason that its State will show, for example that it makes no
+// progress. Where there is none, nothing happens.
 func (s *Supervisor[T]) Restart(reason error) {
 	select {
 	case s.restart <- reason:

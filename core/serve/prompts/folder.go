@@ -27,7 +27,7 @@ const Extension = ".toml"
 // maxPresets bounds a folder.
 const maxPresets = 1024
 
-// Options are what a Folder is built from.
+// Options configure a Folder.
 type Options struct {
 	Dir    string        // "": there are no presets, for ever
 	Rescan time.Duration // the folder is read at least this often; 0: 30 s
@@ -35,7 +35,7 @@ type Options struct {
 	Notify func() // told, without a lock held, that a state changed; nil: nobody is
 }
 
-// State is what is known of one name.
+// State describes one preset.
 type State struct {
 	Name   string
 	Preset *Preset // what is served; nil: nothing
@@ -145,8 +145,8 @@ func (f *Folder) scan(ctx context.Context) {
 	}
 }
 
-// Files are the paths of the presets of a folder, and the names of what else lies there and is passed over, both sorted. Hidden files
-// are in neither. A folder with too many presets is an error.
+// Files are the paths of the presets of a folder, and the names of what else lies there and is passed over,
+// both sorted. Hidden files are in neither. A folder with too many presets is an error.
 func Files(dir string) (files, over []string, err error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {

@@ -1,8 +1,9 @@
-// Package prompts is a folder of presets: prompts with a name, which requests ask for by it and whose variables they fill. A preset
-// is a TOML file; the folder is watched while the service runs.
+// Package prompts is a folder of presets: prompts with a name, which requests ask for by it and whose
+// variables they fill. A preset is a TOML file; the folder is watched while the service runs.
 //
-// A request takes what it needs of a preset when it is read: what is admitted and journalled is the filled request, so that a
-// file that changes meanwhile changes nothing of it. A broken file is told with its reason, and the earlier one stays.
+// A request takes what it needs of a preset when it is read: what is admitted and journalled is the filled
+// request, so that a file that changes meanwhile changes nothing of it. A broken file is told with its
+// reason, and the earlier one stays.
 //
 //	description = "Translates a text."            # for people
 //	variables = ["text", "language"]              # names that requests fill
@@ -51,7 +52,7 @@ const (
 	maxFilled    = 4 << 20 // bytes of the messages that it makes
 )
 
-// Variable is what a request fills.
+// Variable is a placeholder of a preset that a request fills.
 type Variable struct {
 	Name    string
 	Default *string // nil: it must be filled

@@ -16,7 +16,7 @@ type Piece[T any] struct {
 	Last  bool // ends its list
 }
 
-// overhead is what a piece costs on the wire besides its items, in bytes, generously.
+// overhead is a generous bound on the bytes of a piece on the wire besides its items.
 const overhead = 16
 
 // Split sends lists as batches of pieces, each batch about protocol.PartBytes when an item takes itemBytes on the wire.
@@ -53,7 +53,7 @@ func Split[T any](lists [][]T, itemBytes int, send func([]Piece[T]) error) error
 	return nil
 }
 
-// pieceBytes is what a piece costs in memory besides its items: a list's header and its share of a growing array.
+// pieceBytes is the memory of a piece besides its items, in bytes: a list's header and its share of a growing array.
 const pieceBytes = 48
 
 // Joiner puts lists together from pieces. The zero value is ready; it refuses what grows beyond protocol.MaxValue.

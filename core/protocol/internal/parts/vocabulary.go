@@ -7,14 +7,14 @@ import (
 	"edged/core/protocol/edgedpb"
 )
 
-// Bounds on a vocabulary: sixteen times the pieces of the largest that is published, and a piece that is longer than any
-// text of a part.
+// Bounds on a vocabulary: sixteen times the pieces of the largest that is published, and a piece that is
+// longer than any text of a part.
 const (
 	maxPieces = 1 << 22
 	maxPiece  = 1 << 20
 )
 
-// Vocabulary is what both contracts hand over; backend.Vocabulary without its package.
+// Vocabulary is the vocabulary that both contracts transfer: backend.Vocabulary without its package.
 type Vocabulary struct {
 	Pieces  [][]byte
 	Control []bool

@@ -5,9 +5,10 @@ import (
 	"time"
 )
 
-// queue orders the requests that wait. The highest priority goes first; among equals the client with the fewest running requests, then the
-// one that was served longest ago, then the oldest request. Waiting raises a priority by one level for every ageing step, so that nothing
-// waits for ever behind those who always ask with a higher one. It has no lock of its own.
+// queue orders the requests that wait. The highest priority goes first; among equals the client with the
+// fewest running requests, then the one that was served longest ago, then the oldest request. Waiting raises
+// a priority by one level for every ageing step, so that nothing waits for ever behind those who always ask
+// with a higher one. It has no lock of its own.
 //
 // Choosing one looks at all that wait: 64 by default, a microsecond, against a generation of seconds.
 type queue struct {
@@ -18,7 +19,7 @@ type queue struct {
 	plain  int // plain questions that run
 }
 
-// line is what one client waits for.
+// line is the queue of one client's requests.
 type line struct {
 	waiting []*Entry
 	running int    // places
@@ -58,8 +59,8 @@ func (q *queue) remove(e *Entry) {
 	}
 }
 
-// first is the request that is served next; its entry is nil where there is none. With suspects set only those are looked at, with
-// newcomers only those of clients that run nothing.
+// first is the request that is served next; its entry is nil where there is none. With suspects set only
+// those are looked at, with newcomers only those of clients that run nothing.
 func (q *queue) first(suspects, newcomers bool) candidate {
 	var best candidate
 	for _, l := range q.lines {
@@ -90,8 +91,8 @@ func (q *queue) grant(c candidate) *Entry {
 	return c.entry
 }
 
-// crowded reports whether a client has more than one place. All who ask without an envelope count as one client: their names are tags that
-// anybody may make up.
+// crowded reports whether a client has more than one place. All who ask without an envelope count as one
+// client: their names are tags that anybody may make up.
 func (q *queue) crowded() bool {
 	if q.plain > 1 {
 		return true
@@ -132,8 +133,8 @@ func (q *queue) done(e *Entry) {
 	q.drop(e.Client, l)
 }
 
-// drop forgets a line without work, so that clients that come and go leave nothing behind. Its place in the turn is lost
-// with it: a client without work waits for no turn.
+// drop forgets a line without work, so that clients that come and go leave nothing behind. Its place in the
+// turn is lost with it: a client without work waits for no turn.
 func (q *queue) drop(client string, l *line) {
 	if len(l.waiting) == 0 && l.running == 0 {
 		delete(q.lines, client)

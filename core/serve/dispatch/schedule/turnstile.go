@@ -6,8 +6,9 @@ import (
 	"sync"
 )
 
-// Turnstile bounds how much short work runs at once, and shares its places among clients: the client with the fewest places goes first, then
-// the one that came first, and the last free place is for a client that has none. So one client's slow prompts do not make another's wait.
+// Turnstile bounds how much short work runs at once, and shares its places among clients: the client with the
+// fewest places goes first, then the one that came first, and the last free place is for a client that has
+// none. So one client's slow prompts do not make another's wait.
 type Turnstile struct {
 	mu      sync.Mutex
 	free    int
@@ -26,7 +27,8 @@ func NewTurnstile(size int) *Turnstile {
 	return &Turnstile{free: size, size: size, held: map[string]int{}}
 }
 
-// Enter waits for a place, which Leave gives back. The error is the cause of ctx's end, and then there is no place to give back.
+// Enter waits for a place, which Leave gives back. The error is the cause of ctx's end, and then there is no
+// place to give back.
 func (s *Turnstile) Enter(ctx context.Context, client string) error {
 	t := &ticket{client, make(chan struct{})}
 	s.mu.Lock()
@@ -61,7 +63,7 @@ func (s *Turnstile) Leave(client string) {
 	s.admit()
 }
 
-// admit lets in whoever may. s.mu is held.
+// admit gives free places to waiting callers, in order of their rank. s.mu must be held.
 func (s *Turnstile) admit() {
 	for s.free > 0 && len(s.waiting) > 0 {
 		best := 0

@@ -21,8 +21,8 @@ type Marks struct {
 	Begin       string // what a prompt ends with, for the model to go on within a thought
 	Then        string // what stands between the closing mark and the answer
 	ThenCall    string // the same, where the answer may be a call
-	// Skip is what a prompt ends with for the model to answer without a thought or a call; "": there is no such text, and only forbidding
-	// the opening mark keeps the model from thinking.
+	// Skip is the text at the end of a prompt that makes the model answer without a thought or a call; "":
+	// there is no such text, and only forbidding the opening mark keeps the model from thinking.
 	Skip string
 }
 
@@ -61,13 +61,14 @@ func MarksOf(template string) *Marks {
 // moreChannel is the opening mark of gpt-oss, whose marks are built by themselves above.
 const moreChannel = "<|channel|>analysis<|message|>"
 
-// apriel are Apriel's marks. The opening one could stand in any answer, so it counts only at the end of a prompt, where the template wrote it.
+// apriel are Apriel's marks. The opening one could stand in any answer, so it counts only at the end of a
+// prompt, where the template wrote it.
 func apriel() [2]string { return [2]string{"Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]"} }
 
 // Variables are the names of the template variables that switch thinking on and off.
 func Variables() []string { return []string{"enable_thinking", "thinking"} }
 
-// Setting is what a request or the node's configuration asks for.
+// Setting is the thinking that a request or the node's configuration asks for.
 type Setting struct {
 	Mode   string // On, Off; "": as the template does it
 	Budget int    // tokens; 0: any number
@@ -75,8 +76,8 @@ type Setting struct {
 	Effort string // a level that templates know; "": theirs
 }
 
-// AddTo adds to a request's template variables those by which the template is told whether to think, and how much. Variables that the
-// request has already stay as they are.
+// AddTo adds to a request's template variables those by which the template is told whether to think, and how
+// much. Variables that the request has already stay as they are.
 func (w *Setting) AddTo(vars json.RawMessage, template string) json.RawMessage {
 	if w.Mode == "" {
 		return vars

@@ -2,7 +2,7 @@ package thinking
 
 import "strings"
 
-// thoughtMarks are what families write before and behind what they think.
+// thoughtMarks returns the opening and closing marks of thoughts of all families.
 func thoughtMarks() [][2]string {
 	return [][2]string{
 		{"<think>", "</think>"},
@@ -18,7 +18,7 @@ func thoughtMarks() [][2]string {
 	}
 }
 
-// answerMarks are what families write before what they say.
+// answerMarks returns the marks that families write before the answer.
 func answerMarks() []string {
 	return []string{
 		"<|start|>assistant<|channel|>final<|message|>", "<|channel|>final<|message|>", "<|open|>response<|sep|>",
@@ -27,7 +27,7 @@ func answerMarks() []string {
 	}
 }
 
-// moreThought is what gpt-oss writes before a further thought.
+// moreThought is the mark that gpt-oss writes before a further thought.
 const moreThought = "<|start|>assistant<|channel|>analysis<|message|>"
 
 // CloseMark is the closing mark of the thought within which a prompt ends; "" where it ends within none.
@@ -44,9 +44,9 @@ func CloseMark(prompt string) string {
 // Blanks is the white space that is dropped around a thought.
 const Blanks = " \t\r\n"
 
-// Splitter splits an answer into thought and text while it is generated, piece by piece. A thought is what stands first in an answer,
-// between the marks of any family, or from the beginning on where the prompt ended within a thought. Where the text is cut into pieces makes
-// no difference.
+// Splitter splits an answer into thought and text while it is generated, piece by piece. A thought is the
+// text at the beginning of an answer, between the marks of any family, or from the beginning on where the
+// prompt ended within a thought. Where the text is cut into pieces makes no difference.
 type Splitter struct {
 	state   thoughtState
 	end     string // of the thought
@@ -62,7 +62,7 @@ const (
 	says                           // the rest
 )
 
-// NewSplitter makes the Splitter of one answer. end is what CloseMark says of its prompt.
+// NewSplitter makes the Splitter of one answer. end is CloseMark's result for its prompt.
 func NewSplitter(end string) *Splitter {
 	t := &Splitter{end: end}
 	if end != "" {
@@ -74,8 +74,8 @@ func NewSplitter(end string) *Splitter {
 // Thinking reports whether what comes next is thought, as far as the text so far tells.
 func (t *Splitter) Thinking() bool { return t.state == thinks }
 
-// Write takes the next piece of the answer, and returns what of it and of earlier ones is now known to be thought or text. What may become
-// a mark, and blanks around a thought, are returned later or dropped.
+// Write takes the next piece of the answer, and returns what of it and of earlier ones is now known to be
+// thought or text. What may become a mark, and blanks around a thought, are returned later or dropped.
 func (t *Splitter) Write(text string) (thought, said string) {
 	t.pending += text
 	for {
@@ -132,7 +132,8 @@ func (t *Splitter) Write(text string) (thought, said string) {
 	}
 }
 
-// cutAnswerMark drops the mark that stands before the answer's text, and reports whether more of the text is needed to tell.
+// cutAnswerMark drops the mark that stands before the answer's text, and reports whether more of the text is
+// needed to tell.
 func (t *Splitter) cutAnswerMark(rest string) (waits bool) {
 	for _, m := range answerMarks() { // those that begin others come behind them
 		if after, ok := strings.CutPrefix(rest, m); ok && !waits {

@@ -7,9 +7,10 @@ import (
 	"strings"
 )
 
-// AsTexts returns the arguments of a call of the tool called name, with texts in place of those values that the tool's schema takes only as
-// texts and the model wrote as something else: families that write arguments between tags write the text "12" as 12. The result has no
-// blanks between its values. Arguments of a tool that is not in tools stay as they are.
+// AsTexts returns the arguments of a call of the tool called name, with texts in place of those values that
+// the tool's schema takes only as texts and the model wrote as something else: families that write arguments
+// between tags write the text "12" as 12. The result has no blanks between its values. Arguments of a tool
+// that is not in tools stay as they are.
 func AsTexts(tools json.RawMessage, name string, args json.RawMessage) json.RawMessage {
 	type function struct {
 		Name       string          `json:"name"`
@@ -61,7 +62,7 @@ func compact(args json.RawMessage) json.RawMessage {
 	return out.Bytes()
 }
 
-// schema is what a tool says of the kinds of its parameters.
+// schema holds the types of a tool's parameters.
 type schema struct {
 	Type        json.RawMessage    `json:"type"`
 	Enum        []json.RawMessage  `json:"enum"`
@@ -75,8 +76,8 @@ type schema struct {
 	Definitions map[string]*schema `json:"definitions"`
 }
 
-// UnmarshalJSON takes a schema that is true or false, or that has something else in the place of a keyword, as one that says
-// nothing.
+// UnmarshalJSON takes a schema that is true or false, or that has something else in the place of a keyword,
+// as one that says nothing.
 func (s *schema) UnmarshalJSON(raw []byte) error {
 	type plain schema
 	var p plain
@@ -161,8 +162,8 @@ func isKind(kind string, v json.RawMessage) bool {
 	return kind == "number" || kind == "integer" // 1.5 of an integer is the model's fault, and no text
 }
 
-// replaced is an object with other values; the keys keep their order. It is the same where nothing is replaced. by is given
-// each value, and also as it was written, with the blanks around it.
+// replaced is an object with other values; the keys keep their order. It is the same where nothing is
+// replaced. by is given each value, and also as it was written, with the blanks around it.
 func replaced(obj json.RawMessage, by func(key string, v, written json.RawMessage) json.RawMessage) json.RawMessage {
 	dec := json.NewDecoder(bytes.NewReader(obj))
 	if t, err := dec.Token(); err != nil || t != json.Delim('{') {

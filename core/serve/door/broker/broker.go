@@ -1,13 +1,15 @@
-// Package broker is the MQTT broker that edged brings along for a quick start and for a machine where everything is at home:
-// MQTT 3.1, 3.1.1 and 5, QoS 0 to 2, retained messages, wills, persistent and shared subscriptions.
+// Package broker is the MQTT broker that edged brings along for a quick start and for a machine where
+// everything is at home: MQTT 3.1, 3.1.1 and 5, QoS 0 to 2, retained messages, wills, persistent and shared
+// subscriptions.
 //
-// It is built so that no client can stop the others: nobody waits for another's connection, each client's and all clients' data have
-// a bound in bytes, and where a bound is reached, whoever holds most gives way. It keeps nothing on disk and must not know
-// edged's topics or messages: to it, edged is a client like any other. It listens on loopback unless it is given credentials.
-// All methods may be called concurrently.
+// It is built so that no client can stop the others: nobody waits for another's connection, each client's and
+// all clients' data have a bound in bytes, and where a bound is reached, the client that holds most gives
+// way. It keeps nothing on disk and must not know edged's topics or messages: to it, edged is a client like
+// any other. It listens on loopback unless it is given credentials. All methods may be called concurrently.
 //
-// One lock guards all sessions. Nothing that may wait happens under it, and what happens under it is bounded by the caps: a
-// connection has a goroutine that reads, a goroutine that writes with a deadline, and a queue between the broker and it.
+// One lock guards all sessions. Nothing that may wait happens under it, and what happens under it is bounded
+// by the caps: a connection has a goroutine that reads, a goroutine that writes with a deadline, and a queue
+// between the broker and it.
 package broker
 
 import (
@@ -155,9 +157,10 @@ func (b *Broker) MaxMemory() int { return b.o.MaxMemory + max(8<<20, 2*b.largest
 // drain bounds the wait of Close for acknowledgements, and then for what wills say.
 const drain = time.Second
 
-// Close waits a moment until those connected have acknowledged what was sent to them at QoS 1 (the node's own "offline" among
-// it), publishes the wills of all, tells them, and frees the port. A client that does not read does not keep it: it returns within
-// a few seconds whatever clients do, and when all its goroutines have ended. Call it once.
+// Close waits a moment until those connected have acknowledged what was sent to them at QoS 1 (the node's own
+// "offline" among it), publishes the wills of all, tells them, and frees the port. A client that does not
+// read does not keep it: it returns within a few seconds whatever clients do, and when all its goroutines
+// have ended. Call it once.
 func (b *Broker) Close() error {
 	b.mu.Lock()
 	b.closing = true

@@ -10,8 +10,9 @@ import (
 	"time"
 )
 
-// conn is one connection. Its reader runs in the listener's goroutine and its writer in one of its own; neither ever waits for another
-// connection's, and what the broker wants to say is queued, never written by whoever wants it.
+// conn is one connection. Its reader runs in the listener's goroutine and its writer in one of its own;
+// neither ever waits for another connection's, and what the broker wants to say is queued, never written by
+// the goroutine that sends it.
 type conn struct {
 	b       *Broker
 	net     net.Conn
@@ -171,8 +172,8 @@ func (c *conn) reads() error {
 	}
 }
 
-// packet reads a packet: its first byte, and the body. A large body's bytes are taken from the pool, and are the caller's to
-// give back.
+// packet reads a packet: its first byte, and the body. A large body's bytes are taken from the pool, and are
+// the caller's to give back.
 func (c *conn) packet(most int) (head byte, body []byte, err error) {
 	if head, err = c.in.ReadByte(); err != nil {
 		return 0, nil, err
@@ -309,8 +310,8 @@ func (c *conn) name() string {
 	return c.session.id
 }
 
-// next takes what is to be written next: acknowledgements, then what was sent before on an earlier connection, then messages as
-// far as the window goes.
+// next takes what is to be written next: acknowledgements, then what was sent before on an earlier
+// connection, then messages as far as the window goes.
 func (c *conn) next(batch []piece) (_ []piece, final bool) {
 	b := c.b
 	b.mu.Lock()

@@ -294,7 +294,7 @@ func decodeConnect(body []byte) (*connectPacket, error) {
 		return p, reasonMalformed
 	case name == "MQTT" && (version == 4 || version == 5), name == "MQIsdp" && version == 3:
 	case name == "MQTT" || name == "MQIsdp":
-		p.version = 4 // to be understood by whoever it is
+		p.version = 4 // so that any client understands the answer
 		return p, reasonVersion
 	default:
 		return p, reasonProtocol

@@ -78,12 +78,13 @@ func encodeFiltersAck(version, kind byte, id uint16, codes []byte) []byte {
 	return packet(kind, 0, body)
 }
 
-// encodeDisconnect is what MQTT 5 says before the broker closes a connection. 3.1.1 has no such packet.
+// encodeDisconnect encodes the DISCONNECT of MQTT 5, which the broker sends before it closes a connection.
+// 3.1.1 has no such packet.
 func encodeDisconnect(code reason) []byte {
 	return packet(kindDisconnect, 0, []byte{byte(code), 0})
 }
 
-// publishHead is a PUBLISH up to its payload. left is what is left of a message's life in seconds.
+// publishHead encodes a PUBLISH up to its payload. left is the remaining message expiry in seconds.
 func publishHead(version byte, d *delivery, left uint32) []byte {
 	m := d.m
 	var flags byte

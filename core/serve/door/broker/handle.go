@@ -19,7 +19,7 @@ func (b *Broker) connect(c *conn, body []byte) error {
 	switch {
 	case err != nil:
 	case b.own(p.id):
-		// Who takes the node's id would end it: a broker gives the session to whoever comes last.
+		// A client that takes the node's id would end the node: a broker gives the session to the newest connection.
 		if same(p.password, b.o.OwnSecret) == 0 {
 			err = reasonNotAuthorized
 		}
@@ -166,8 +166,8 @@ func (b *Broker) detach(c *conn, err error) {
 	b.away(s, s.willDelay == 0 || s.keeps == 0)
 }
 
-// away marks a session as not connected, and publishes its will: now, or when the client did not come back in time. Broker.mu is
-// held.
+// away marks a session as not connected, and publishes its will: now, or when the client did not come back in
+// time. Broker.mu is held.
 func (b *Broker) away(s *session, now bool) {
 	s.conn, s.left = nil, time.Now()
 	b.connected--

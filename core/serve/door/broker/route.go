@@ -16,7 +16,7 @@ type target struct {
 	identifiers []int
 }
 
-// routed is what became of a message: how many got it, and whether somebody who should have had no room.
+// routed is the outcome of a message: how many clients got it, and whether one that should have had no room.
 type routed struct {
 	got     int
 	full    bool
@@ -110,8 +110,8 @@ func (b *Broker) putShared(g *group, m *message) bool {
 	return false
 }
 
-// keep keeps a retained message, or with an empty one lets go of what there is. Where there is no room for it, it is not kept:
-// what was there before goes all the same, since it is no longer true.
+// keep keeps a retained message, or with an empty one lets go of what there is. Where there is no room for
+// it, it is not kept: what was there before goes all the same, since it is no longer true.
 func (b *Broker) keep(m *message) bool {
 	old := b.retained[m.topic]
 	if old != nil {
@@ -127,7 +127,7 @@ func (b *Broker) keep(m *message) bool {
 		return false
 	}
 	for len(b.retained) >= b.o.MaxRetained || b.kept+size > b.o.MaxMemory/2 {
-		// Who has most gives way to who has less.
+		// The client that has most gives way to one that has less.
 		var most string
 		var theirs share
 		for id, s := range b.owners {
@@ -174,8 +174,8 @@ func (b *Broker) unkeep(m *message) {
 	b.release(m)
 }
 
-// subscribe takes up one filter of a SUBSCRIBE. It returns its reason code of MQTT 5, and the subscription where what is
-// retained is to be sent.
+// subscribe takes up one filter of a SUBSCRIBE. It returns its reason code of MQTT 5, and the subscription
+// where what is retained is to be sent.
 func (b *Broker) subscribe(s *session, a asked, identifier int) (byte, *subscription) {
 	group, rest, ok := splitShare(a.filter)
 	levels := strings.Count(rest, "/") + 1

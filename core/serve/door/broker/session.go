@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// message is what a client published. It does not change once it is routed, and is shared by all who get it.
+// message is a message that a client published. It does not change once it is routed, and is shared by all who get it.
 type message struct {
 	topic   string
 	payload []byte
@@ -64,17 +64,17 @@ type subscription struct {
 	bytes      int
 }
 
-// share is what a client's retained messages take.
+// share is the number and size of a client's retained messages.
 type share struct{ n, bytes int }
 
-// line is what one publisher has waiting for one client, oldest first.
+// line is the queue of one publisher's messages for one client, oldest first.
 type line struct {
 	from  string
 	queue []*delivery
 	bytes int
 }
 
-// session is what the broker knows of a client, connected or away. Everything in it is guarded by Broker.mu.
+// session is the state of a client, connected or away. Everything in it is guarded by Broker.mu.
 type session struct {
 	id      string
 	version byte
@@ -118,9 +118,9 @@ func (b *Broker) release(m *message) {
 	}
 }
 
-// room makes room for need bytes that are for s (nil: for a session that is not there yet). Where the broker is full, who holds most
-// gives way, if it holds more than s would: a session that is away is forgotten, and one that is connected loses what
-// waits for it. Else there is no room.
+// room makes room for need bytes that are for s (nil: for a session that is not there yet). Where the broker
+// is full, who holds most gives way, if it holds more than s would: a session that is away is forgotten, and
+// one that is connected loses what waits for it. Else there is no room.
 func (b *Broker) room(need int, s *session) bool {
 	for b.held+need > b.o.MaxMemory {
 		mine := need
@@ -156,7 +156,8 @@ func (b *Broker) put(s *session, m *message, qos byte, retain bool, identifiers 
 	if s.gone || s.conn == nil && (qos == 0 || s.keeps == 0) {
 		return false
 	}
-	// A publisher may fill half of the room that others leave, so that one who floods a queue leaves room in it for all.
+	// A publisher may fill half of the room that others leave, so that one who floods a queue leaves room in
+	// it for all.
 	cost, mine, bytes := m.size()+deliveryOverhead, 0, 0
 	if l := s.lines[m.from]; l != nil {
 		mine, bytes = len(l.queue), l.bytes
@@ -202,7 +203,7 @@ func (s *session) push(d *delivery) {
 	s.waiting++
 }
 
-// next is what take takes; nil: nothing waits.
+// next returns the delivery that take would remove; nil: nothing waits.
 func (s *session) next() *delivery {
 	if len(s.turns) == 0 {
 		return nil
@@ -210,8 +211,9 @@ func (s *session) next() *delivery {
 	return s.turns[0].queue[0]
 }
 
-// take takes the oldest of the publisher whose turn it is. Publishers take turns, so that one who floods a client does not keep
-// another's message waiting behind all of its own; MQTT promises an order only for what one of them publishes.
+// take takes the oldest of the publisher whose turn it is. Publishers take turns, so that one who floods a
+// client does not keep another's message waiting behind all of its own; MQTT promises an order only for what
+// one of them publishes.
 func (s *session) take() *delivery {
 	l := s.turns[0]
 	s.turns = s.turns[1:]
@@ -239,7 +241,7 @@ func (b *Broker) empty(s *session) {
 	s.inflight, s.resent, s.flying = nil, 0, 0
 }
 
-// forget ends a session. A will that waits is published by the janitor, since whoever forgets may be in the middle of
+// forget ends a session. A will that waits is published by the janitor, since the caller may be in the middle of
 // routing.
 func (b *Broker) forget(s *session) {
 	if s.gone {

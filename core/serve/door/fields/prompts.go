@@ -12,7 +12,7 @@ type Prompts interface {
 	Fill(req *dispatch.Request, name string, vars []byte) *Error
 }
 
-// PromptAsk is what a request says of a prompt with a name.
+// PromptAsk is the part of a request about a named prompt.
 type PromptAsk struct {
 	Name string // "": none is named
 	Vars []byte // an object; nil: none

@@ -1,9 +1,9 @@
-// Package home writes what Home Assistant is told about a node over MQTT: one device with its entities, in the form of its
-// device discovery (version 2024.11 and later). The entities read the topics that the node has anyway (docs/mqtt.md), and
-// what a person may do with them publishes on its inputs.
+// Package home writes what Home Assistant is told about a node over MQTT: one device with its entities, in
+// the form of its device discovery (version 2024.11 and later). The entities read the topics that the node
+// has anyway (docs/mqtt.md), and what a person may do with them publishes on its inputs.
 //
-// It must not know a connection: the MQTT door publishes what is written here. Nothing here is long enough for a state to
-// pass the 255 characters that Home Assistant takes.
+// It must not know a connection: the MQTT door publishes what is written here. Nothing here is long enough
+// for a state to pass the 255 characters that Home Assistant takes.
 package home
 
 import (
@@ -15,13 +15,13 @@ import (
 // Tag is the TAG of the ask and answer topics that Home Assistant uses.
 const Tag = "homeassistant"
 
-// CancelAll is what the cancel button sends.
+// CancelAll is the payload of the cancel button.
 const CancelAll = "*"
 
-// NoAdapter is what the select of the default adapter calls the bare model. No adapter has a space in its name.
+// NoAdapter is the bare model's option in the select of the default adapter. No adapter has a space in its name.
 const NoAdapter = "no adapter"
 
-// Node is what a device is made of. Topics are whole.
+// Node describes the node for its device. Topics are whole.
 type Node struct {
 	ID      string // that no other node has
 	Name    string // that is shown
@@ -35,13 +35,13 @@ type Node struct {
 	NoStats bool // the stats topic is silent
 }
 
-// Topic is where the device with an ID is announced below a discovery prefix. Of what may stand in one, Home Assistant takes no dot, no
-// slash and no @ here.
+// Topic returns the topic that announces the device with an ID below a discovery prefix. Of what may stand in
+// one, Home Assistant takes no dot, no slash and no @ here.
 func Topic(prefix, id string) string {
 	return prefix + "/device/edged-" + strings.NewReplacer(".", "-", "/", "-", "@", "-").Replace(id) + "/config"
 }
 
-// Birth is where Home Assistant says that it has started.
+// Birth returns the topic on which Home Assistant says that it has started.
 func Birth(prefix string) string { return prefix + "/status" }
 
 // component is one entity.
@@ -147,7 +147,7 @@ func (n *Node) actions(add adder) {
 		// The state of an event is its time: its text is an attribute.
 		"value_template": "{{ {'event_type': 'error' if value.startswith('error: ') else 'answer', 'text': value} | tojson }}",
 	})
-	// Options are what a state may be: the default is always among them, also while its adapter is not served.
+	// Options are the states of a select: the default is always among them, also while its adapter is not served.
 	add("default_adapter", "select", "Default adapter", "mdi:puzzle-star", component{
 		"state_topic": n.Status, "value_template": "{{ value_json.default_adapter | default('" + NoAdapter + "') }}",
 		"command_topic": n.Default, "options": append([]string{NoAdapter}, n.Adapters...), "qos": 1,

@@ -99,7 +99,7 @@ func chatUsageOf(l *dispatch.Last) *usage {
 	return u
 }
 
-// thoughtOf is what a choice thought.
+// thoughtOf returns the thought of a choice.
 func thoughtOf(l *dispatch.Last, i int) string {
 	if i < len(l.Thoughts) {
 		return l.Thoughts[i]
@@ -205,9 +205,9 @@ func tokenText(piece []byte) string {
 	return string(text)
 }
 
-// chatStream writes chunks of a chat completion: a first one with the role, texts, each call in two pieces, the reason of
-// the end, usage where it was asked for, and the end mark. No field that identifies a call is there twice: clients that
-// join pieces would join it too.
+// chatStream writes chunks of a chat completion: a first one with the role, texts, each call in two pieces,
+// the reason of the end, usage where it was asked for, and the end mark. No field that identifies a call is
+// there twice: clients that join pieces would join it too.
 type chatStream struct{ a *asked }
 
 func (s *chatStream) chunk(o *out, choices ...chatChoice) {

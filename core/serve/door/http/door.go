@@ -1,9 +1,9 @@
 // Package http is edged's door to programs that talk to OpenAI's or Ollama's servers: it turns their HTTP requests into
 // requests for a dispatcher, and the dispatcher's events into answers and streams of the form that each asks for.
 //
-// It must not know how requests are queued or computed. What it cannot carry it refuses by the field's name; what clients
-// always send, and what says nothing about the answer, it takes (docs/http.md lists both). A request lives as long as its
-// connection: one whose client has gone is cancelled, and none is journalled.
+// It must not know how requests are queued or computed. What it cannot carry it refuses by the field's name;
+// what clients always send, and what says nothing about the answer, it takes (docs/http.md lists both). A
+// request lives as long as its connection: one whose client has gone is cancelled, and none is journalled.
 //
 // The methods of Door may be called concurrently.
 package http
@@ -30,10 +30,11 @@ const DoorName = "http"
 
 // Node tells what there is to talk to.
 type Node interface {
-	// Models lists what a request's model may name: the default first, then the adapters on it, then other models. None: the default
-	// was not loaded yet.
+	// Models lists what a request's model may name: the default first, then the adapters on it, then other
+	// models. None: the default was not loaded yet.
 	Models() []Model
-	// Why says why a model that Models does not list is not served, as a sentence's end; "": there is none of that name.
+	// Why says why a model that Models does not list is not served, as a sentence's end; "": there is none of
+	// that name.
 	Why(name string) string
 }
 
@@ -57,16 +58,17 @@ type Model struct {
 	Since      time.Time // served since then
 }
 
-// Options is what a Door is built from.
+// Options configures a Door.
 type Options struct {
 	Config     config.HTTP // section http; Listen is not empty
 	Name       string      // of the node
 	Version    string      // of edged
 	Dispatcher dispatch.Submitter
 	Node       Node
-	// State is what the page shows of the node, as a value that can be written as JSON; nil: there is no page.
+	// State returns the node's state for the page, as a value that can be written as JSON; nil: there is no page.
 	State func(ctx context.Context) any
-	// Prompts are what a request may name, and Shown what is told of them, as a value that can be written as JSON; nil: there are none.
+	// Prompts are the presets that a request may name. Shown returns their description, as a value that can
+	// be written as JSON; nil: there are none.
 	Prompts fields.Prompts
 	Shown   func() any
 	// Upload takes adapters; nil: none are taken.
@@ -112,8 +114,8 @@ func Listen(ctx context.Context, o Options) (*Door, error) {
 	d.ln = limit(ln, o.Config.MaxConnections)
 	d.server = &http.Server{
 		Handler: d, ReadHeaderTimeout: o.Config.ReadTimeout, IdleTimeout: o.Config.IdleTimeout,
-		// For what sets no time of its own, the page's files and the ends of streams: an answer may begin long after this has passed, and
-		// sets it anew for each of its writes.
+		// For what sets no time of its own, the page's files and the ends of streams: an answer may begin
+		// long after this has passed, and sets it anew for each of its writes.
 		WriteTimeout:   o.Config.WriteTimeout,
 		MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
 	}
@@ -137,7 +139,7 @@ func (d *Door) Run(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), farewell)
 		defer cancel()
 		if d.server.Shutdown(ctx) != nil {
-			_ = d.server.Close() // who has not read their answer by now will not
+			_ = d.server.Close() // clients that have not read their answer by now will not
 		}
 	})
 	err := d.server.Serve(d.ln)

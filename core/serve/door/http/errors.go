@@ -59,7 +59,7 @@ type errorBody struct {
 	Param   *string       `json:"param"`
 }
 
-// pluginParts are what the sentences of plugins begin with, which are no fields of a request.
+// pluginParts are words at the beginning of plugins' errors that name no field of a request.
 var pluginParts = []string{"backend", "bpe", "chat", "dispatch", "engine", "protocol", "tokenizer", "transformer", "weights"} //nolint:gochecknoglobals // a table
 
 // bodyOf is an error in a form, as a value that can be encoded.
@@ -68,7 +68,8 @@ func bodyOf(f form, status int, err *dispatch.Error) any {
 		return map[string]string{"error": err.Message}
 	}
 	b := errorBody{Message: err.Message, Type: typeOf(status), Code: err.Code}
-	// Refusals begin with the field that they are about, and those of a plugin with its name for the part of it that refuses.
+	// Refusals begin with the field that they are about, and those of a plugin with its name for the part of
+	// it that refuses.
 	if field, _, ok := strings.Cut(err.Message, ": "); ok && !slices.Contains(pluginParts, field) && (status == http.StatusBadRequest || err.Code == dispatch.CodePromptNotFound) && !strings.ContainsAny(field, " \"") {
 		b.Param = &field
 	}
@@ -144,7 +145,7 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	control := http.NewResponseController(w)
 	_ = control.SetWriteDeadline(time.Now().Add(answerTime)) // a connection that has none is a test's
 	w.WriteHeader(status)
-	_, _ = w.Write(data) // who asked may have gone
+	_, _ = w.Write(data) // the client may have gone
 	_ = control.Flush()
 }
 

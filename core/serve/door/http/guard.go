@@ -17,10 +17,10 @@ import (
 
 // admitted tells whether a request may be looked at, and refuses it otherwise. What is open needs no credential.
 //
-// A web page of somebody else reaches this door through a visitor's browser in two ways. With a name of its own that it
-// lets point here (DNS rebinding): then Host is that name, so names that are not this node's are refused; an address is
-// nobody's name. Or openly, across origins: a browser then says Origin, which must be this door. No answer ever carries an
-// Access-Control header, so that no page may read one.
+// A web page of somebody else reaches this door through a visitor's browser in two ways. With a name of its
+// own that it lets point here (DNS rebinding): then Host is that name, so names that are not this node's are
+// refused; an address is nobody's name. Or openly, across origins: a browser then says Origin, which must be
+// this door. No answer ever carries an Access-Control header, so that no page may read one.
 func (d *Door) admitted(w http.ResponseWriter, r *http.Request, f form, open bool) bool {
 	if !d.named(r.Host) {
 		refuse(w, f, http.StatusForbidden, &dispatch.Error{Code: codeForbidden, Message: "Host: name this node by its address, as localhost, by node.name, or by a name of http.hosts"})
@@ -155,7 +155,7 @@ func limit(ln net.Listener, most int) net.Listener {
 	return &limited{Listener: ln, slots: make(chan struct{}, most)}
 }
 
-// full is what a connection gets that there is no room for.
+// full returns the answer to a connection beyond the limit.
 func full() []byte {
 	const body = `{"error":{"message":"too many connections","type":"server_error","code":"queue_full","param":null}}`
 	return []byte("HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\nConnection: close\r\nContent-Length: " +

@@ -29,7 +29,7 @@ func (d *Door) root(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	_, _ = w.Write([]byte("edged is running\n")) // who asked may have gone
+	_, _ = w.Write([]byte("edged is running\n")) // the client may have gone
 }
 
 // pageFile answers with a file of the page. It holds nothing of the node, so that it needs no credential.
@@ -46,7 +46,7 @@ func (d *Door) pageFile(w http.ResponseWriter, r *http.Request) {
 	h.Set("Cache-Control", "no-cache") // a new version of edged has another page
 	h.Set("Content-Security-Policy", policy)
 	h.Set("Referrer-Policy", "no-referrer")
-	_, _ = w.Write(data) // who asked may have gone
+	_, _ = w.Write(data) // the client may have gone
 }
 
 // upload answers POST /edged/adapters/NAME: the files of an adapter as a form.

@@ -8,7 +8,7 @@ import (
 	"edged/core/serve/dispatch"
 )
 
-// route is what a path answers to.
+// route describes one path.
 type route struct {
 	form    form
 	methods []string

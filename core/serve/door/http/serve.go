@@ -10,7 +10,7 @@ import (
 	"edged/core/serve/door/stream"
 )
 
-// client is who a request is counted for: the address that it comes from.
+// client returns the name that a request is counted for: the address that it comes from.
 func client(r *http.Request) string {
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
@@ -19,8 +19,8 @@ func client(r *http.Request) string {
 	return "http:" + host
 }
 
-// submit gives a request to the dispatcher. What it returns must be called when nobody waits any more: it cancels a request
-// that has not ended.
+// submit gives a request to the dispatcher. What it returns must be called when nobody waits any more: it
+// cancels a request that has not ended.
 func (d *Door) submit(w http.ResponseWriter, r *http.Request, req *dispatch.Request) (s *stream.Sink, leave func(), err *dispatch.Error) {
 	req.Door, req.Fleeting = DoorName, true
 	req.Client, req.ID = client(r), newID("http-")
@@ -55,8 +55,8 @@ func (d *Door) wait(w http.ResponseWriter, r *http.Request, req *dispatch.Reques
 	}
 }
 
-// failure is the error of a last event. A cancel that did not come from here leaves half an answer, which nobody is to take
-// for a whole one.
+// failure is the error of a last event. A cancel that did not come from here leaves half an answer, which
+// nobody is to take for a whole one.
 func failure(l *dispatch.Last) *dispatch.Error {
 	switch {
 	case l.Error != nil:
@@ -86,8 +86,9 @@ const (
 	quiet = 10 * time.Second // without anything to say: then a sign of life
 )
 
-// stream runs a request and writes its answer as it comes. Until the backend has begun to read the prompt, an error is an
-// answer of its own with a status; from then on, and after a sign of life, it is part of the stream.
+// stream runs a request and writes its answer as it comes. Until the backend has begun to read the prompt, an
+// error is an answer of its own with a status; from then on, and after a sign of life, it is part of the
+// stream.
 func (d *Door) stream(w http.ResponseWriter, r *http.Request, f form, req *dispatch.Request, tools bool, sh shape) {
 	s, leave, err := d.submit(w, r, req)
 	if err != nil {
@@ -170,7 +171,7 @@ func (d *Door) stream(w http.ResponseWriter, r *http.Request, f form, req *dispa
 	}
 }
 
-// contentOf is what an answer says beside its calls.
+// contentOf returns the text of an answer beside its tool calls.
 func contentOf(l *dispatch.Last, i int) string {
 	if i < len(l.Beside) {
 		return l.Beside[i]

@@ -2,8 +2,8 @@
 // dispatcher and the dispatcher's events into messages, and keeps its connection to the broker through restarts of
 // either side.
 //
-// It must not know how requests are queued or computed. docs/mqtt.md describes the API for its users, docs/mqtt.schema.json
-// the payloads. The methods of Door may be called concurrently.
+// It must not know how requests are queued or computed. docs/mqtt.md describes the API for its users,
+// docs/mqtt.schema.json the payloads. The methods of Door may be called concurrently.
 package mqtt
 
 import (
@@ -23,17 +23,17 @@ import (
 // DoorName is the Door of the requests that come from here.
 const DoorName = "mqtt"
 
-// Publisher is what a dispatch.Submitter may also be: it wants to know which last events the broker has acknowledged.
+// Publisher is implemented by a dispatch.Submitter that wants to know which last events the broker has acknowledged.
 type Publisher interface {
 	Published(client, id string) error
 }
 
-// AllCanceller is what a dispatch.Submitter may also be: it can end every request of a client, or all that there are.
+// AllCanceller is implemented by a dispatch.Submitter that can cancel every request of a client, or all of them.
 type AllCanceller interface {
 	CancelAll(client string) int // "": of all clients
 }
 
-// Device is what is said about the node below a discovery prefix of Home Assistant.
+// Device is the announcement of the node below a discovery prefix of Home Assistant.
 type Device struct {
 	Topic   string
 	Payload []byte
@@ -43,7 +43,7 @@ type Device struct {
 	Choose func(name string)
 }
 
-// Options is what a Door is built from.
+// Options configures a Door.
 type Options struct {
 	Node       string      // config's node.name
 	Config     config.MQTT // section mqtt
@@ -137,8 +137,9 @@ func (d *Door) Ready() <-chan struct{} { return d.ready }
 // Online reports whether the node is connected and every subscription is acknowledged.
 func (d *Door) Online() bool { return d.online.Load() }
 
-// Leave has the node take no more of its group's requests, so that the others get all of them: for a node that is about to
-// stop. What it was dealt already it keeps. It does not wait. Without a group it does nothing.
+// Leave has the node take no more of its group's requests, so that the others get all of them: for a node
+// that is about to stop. What it was dealt already it keeps. It does not wait. Without a group it does
+// nothing.
 func (d *Door) Leave() { d.leave.Do(func() { close(d.leaving) }) }
 
 // maxPayload is the largest payload that is taken and sent.

@@ -20,8 +20,8 @@ const (
 	typeText = "text/plain; charset=utf-8"
 )
 
-// five takes what MQTT 5 tells beside a message into its request: where the answer is wanted, what it is to carry, and how long it is wanted
-// at all. Nothing of it becomes a part of the prompt.
+// five takes what MQTT 5 tells beside a message into its request: where the answer is wanted, what it is to
+// carry, and how long it is wanted at all. Nothing of it becomes a part of the prompt.
 func (t Topics) five(in input, req *dispatch.Request, p link.Properties, l limits) *problem {
 	why := ""
 	switch {
@@ -51,8 +51,9 @@ func (t Topics) five(in input, req *dispatch.Request, p link.Properties, l limit
 	return nil
 }
 
-// refusal is where the sender of a message that is not taken hears of it: on the response topic that it names, if it may, and with its
-// correlation data, by which it knows its request. otherwise is the address without these; "": none.
+// refusal returns the topic on which a message is refused: the response topic that it names, if that is
+// allowed, with its correlation data, by which it knows its request. otherwise is the address without these;
+// "": none.
 func (t Topics) refusal(in input, p link.Properties, allowed []string, otherwise string) string {
 	if len(p.Correlation) > maxCorrelation {
 		return otherwise
@@ -66,7 +67,8 @@ func (t Topics) refusal(in input, p link.Properties, allowed []string, otherwise
 	return address(otherwise, p.Correlation)
 }
 
-// ownResponse reports whether a topic is one of those on which the sender of a message is answered anyhow: nobody need allow it.
+// ownResponse reports whether a topic is one of those on which the sender of a message is answered anyhow:
+// nobody need allow it.
 func (t Topics) ownResponse(in input, topic string) bool {
 	if in.level == levelAsk {
 		return topic == t.groupAnswer(in.group, in.name)
@@ -75,8 +77,8 @@ func (t Topics) ownResponse(in input, topic string) bool {
 	return ok && config.ValidName(id)
 }
 
-// address joins a topic and the correlation data that goes with each event into a request's address, as the journal keeps it. No topic holds
-// the NUL between them.
+// address joins a topic and the correlation data that goes with each event into a request's address, as the
+// journal keeps it. No topic holds the NUL between them.
 func address(topic string, correlation []byte) string {
 	if len(correlation) == 0 {
 		return topic

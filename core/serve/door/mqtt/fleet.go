@@ -17,8 +17,8 @@ import (
 	"edged/core/serve/door/mqtt/link"
 )
 
-// fleet is the node's part in its group: it tells a group.Machine what happens, and does what that decides. The Machine's rules are in
-// package group, what they promise in docs/fleet.md.
+// fleet is the node's part in its group: it tells a group.Machine what happens, and does what that decides.
+// The Machine's rules are in package group, what they promise in docs/fleet.md.
 type fleet struct {
 	door  *Door
 	began time.Time
@@ -153,8 +153,8 @@ func (f *fleet) forget(k group.Key) {
 	delete(f.ends, k)
 }
 
-// number numbers an entry of the log, so that whoever the broker does not bring it to knows that it has missed one. false: there is no
-// connection, and the entry is dropped.
+// number gives an entry of the log its sequence number, by which a member notices entries that the broker
+// dropped. false: there is no connection, and the entry is dropped.
 func (f *fleet) number(e *group.Entry) bool {
 	line, online := f.door.out.line()
 	if !online {
@@ -185,7 +185,7 @@ func (f *fleet) send(topic string, e group.Entry) {
 // groupClient marks the clients of a group in the dispatcher: their ids are the group's and not the node's.
 const groupClient = "@"
 
-// client is what the dispatcher knows a client of the group as.
+// client returns the name under which the dispatcher knows a client of the group.
 func (f *fleet) client(name string) string { return groupClient + f.door.topics.Group + "/" + name }
 
 // groupKey is the name of a request in the group, where it is one of a group.
@@ -244,8 +244,8 @@ func expiry(p link.Properties) int64 {
 	return max(p.Expiry.Milliseconds(), 1)
 }
 
-// nameOf is the name of a message in the group: every node that hears it gives it the same one. Where it brings no id it is named by its
-// bytes, so that two that are the same at the same time are one.
+// nameOf is the name of a message in the group: every node that hears it gives it the same one. Where it
+// brings no id it is named by its bytes, so that two that are the same at the same time are one.
 func nameOf(in input, hash [32]byte, payload []byte, p link.Properties) (k group.Key, once bool) {
 	k.Client = validName(in.name)
 	if in.level != levelAsk && fields.Check(payload) == nil {
@@ -264,8 +264,8 @@ func drawn(hash [32]byte, p link.Properties) string {
 	return "req-" + hexed(h[:16])
 }
 
-// adaptersOf are the adapters that a request names, where they can be read. Those of a model that it names are known to the nodes that
-// serve it alone.
+// adaptersOf are the adapters that a request names, where they can be read. Those of a model that it names
+// are known to the nodes that serve it alone.
 func adaptersOf(payload []byte) []string {
 	var names []string
 	if fields.Check(payload) != nil {
@@ -354,7 +354,8 @@ func (f *fleet) admitted(k group.Key, m incoming, p *problem) {
 	})
 }
 
-// outcome is how the end of a request travels within the group: this as a line of JSON, and the payload that its client gets.
+// outcome is how the end of a request travels within the group: this as a line of JSON, and the payload that
+// its client gets.
 type outcome struct {
 	To    string `json:"to"` // an address, see address
 	Plain bool   `json:"plain,omitempty"`
@@ -458,7 +459,8 @@ func (f *fleet) turnAway(v group.TurnAway) {
 	f.door.refuse(e.Topic, props, p)
 }
 
-// ended tells the group of the last event of a request that this node ran. It is published when the group has it as the request's end.
+// ended tells the group of the last event of a request that this node ran. It is published when the group has
+// it as the request's end.
 func (f *fleet) ended(k group.Key, req *dispatch.Request, ev dispatch.Event) {
 	f.mu.Lock()
 	r, ok := f.runs[k]
@@ -492,11 +494,11 @@ func (f *fleet) attemptOf(k group.Key, own int) int {
 	return f.attempt(f.runs[k], own)
 }
 
-// entryBytes is what an entry needs beside the payload that it carries.
+// entryBytes bounds an entry without the payload that it carries.
 const entryBytes = 4 << 10
 
-// packBytes is how much of what it knows a node tells a newcomer in one message. Brokers keep some 1,000 messages for a client that is slow, and
-// often some 100 KB.
+// packBytes is how much of what it knows a node tells a newcomer in one message. Brokers keep some 1,000
+// messages for a client that is slow, and often some 100 KB.
 const packBytes = 32 << 10
 
 // most is the largest last event that fits into an entry.
@@ -600,7 +602,8 @@ func (f *fleet) speaks() bool {
 	return f.machine.Members()[0].Node == f.door.topics.Node
 }
 
-// clients are those whose requests this node runs, by the names that the dispatcher knows them by; name "" stands for all.
+// clients are those whose requests this node runs, by the names that the dispatcher knows them by; name ""
+// stands for all.
 func (f *fleet) clients(name string) []string {
 	if name != "" {
 		return []string{f.client(name)}
@@ -643,8 +646,8 @@ func (f *fleet) prove(ctx context.Context) bool {
 // maxLost is how many connections may end soon after the end of one request was sent.
 const maxLost = 3
 
-// lostUnder notes that a connection ended under an entry that tells the end of a request. One that ends connection after connection is
-// larger than the broker bears.
+// lostUnder notes that a connection ended under an entry that tells the end of a request. One that ends
+// connection after connection is larger than the broker bears.
 func (f *fleet) lostUnder(m *outgoing) {
 	f.mu.Lock()
 	f.ends[*m.ended]++

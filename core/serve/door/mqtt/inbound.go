@@ -27,7 +27,8 @@ type incoming struct {
 	ofGroup *group.Key // the request of the group that this node is to run; nil: it came to the node itself
 }
 
-// Bounds of what waits to be read. With QoS 1 a broker stops at its in-flight window (20 for mosquitto); QoS 0 has none.
+// Bounds of what waits to be read. With QoS 1 a broker stops at its in-flight window (20 for mosquitto); QoS
+// 0 has none.
 const (
 	maxIncoming = 1024
 	maxCancels  = 256
@@ -36,8 +37,9 @@ const (
 // inbound holds messages between the client library's reader, which must never wait, and the goroutines that take the
 // requests in, which wait for the journal.
 //
-// Clients take turns: reading a request may take a while, and one who sends many must not keep another's waiting behind them
-// all. What one client sent stays in its order. For the same reason one may fill half of the room that the others leave.
+// Clients take turns: reading a request may take a while, and one who sends many must not keep another's
+// waiting behind them all. What one client sent stays in its order. For the same reason one may fill half of
+// the room that the others leave.
 type inbound struct {
 	some    chan struct{} // there may be a message
 	cancels chan incoming
@@ -50,7 +52,7 @@ type inbound struct {
 	most   int
 }
 
-// line is what one client sent.
+// line is the queue of one client's messages.
 type line struct {
 	client   string
 	messages []incoming
@@ -114,7 +116,8 @@ func (q *inbound) next() (incoming, bool) {
 	return m, true
 }
 
-// sender is whose turn a message takes: its CLIENT's. Plain questions share one, since their tags are whatever somebody thinks up.
+// sender is whose turn a message takes: its CLIENT's. Plain questions share one, since their tags are
+// whatever somebody thinks up.
 func (in input) sender() string {
 	if in.level == levelAsk {
 		return ""
@@ -137,8 +140,8 @@ func (d *Door) receive(m *link.Received) {
 			return
 		}
 		if v := d.o.Device; v != nil && m.Topic == v.Birth {
-			// Its birth is retained where somebody set it so, and then comes at each of this node's connections too; the
-			// device does so as well.
+			// Its birth is retained where somebody set it so, and then comes at each of this node's
+			// connections too; the device does so as well.
 			if string(m.Payload) == online && !m.Retained {
 				d.retained.again(v.Topic)
 			}
@@ -185,8 +188,8 @@ func (d *Door) receive(m *link.Received) {
 	}
 }
 
-// retainedInput tells, once for each message, that a message which a broker had kept is not taken: who published it with the
-// retain flag before the node was there would wait for ever.
+// retainedInput tells, once for each message, that a message which a broker had kept is not taken: who
+// published it with the retain flag before the node was there would wait for ever.
 func (d *Door) retainedInput(in input, topic string, payload []byte, props link.Properties) {
 	if len(payload) == 0 || !d.seen.add(hashOf(topic, payload)) {
 		return
@@ -335,8 +338,8 @@ func (d *Door) cancel(m incoming) {
 	d.log.Debug("cancel", "request_id", id, "client", in.name, "known", known)
 }
 
-// admitCounted is admit, and refuses unread what has ended process after process: its broker would bring it for ever. What comes
-// with QoS 0 does not come again.
+// admitCounted is admit, and refuses unread what has ended process after process: its broker would bring it
+// for ever. What comes with QoS 0 does not come again.
 func (d *Door) admitCounted(ctx context.Context, m incoming) bool {
 	if d.o.Taking == nil || m.qos == 0 {
 		return d.admit(ctx, m)
@@ -425,8 +428,8 @@ func (d *Door) ask(in input, m incoming) (*dispatch.Request, *problem) {
 	case !utf8.Valid(m.payload):
 		return nil, &problem{err: invalid("the prompt is not UTF-8")}
 	}
-	// A TAG is a client: each gets a fair share of the node, as CLIENTs of requests do. What `echo` and editors put behind a text
-	// is no part of the question.
+	// A TAG is a client: each gets a fair share of the node, as CLIENTs of requests do. What `echo` and
+	// editors put behind a text is no part of the question.
 	prompt := strings.TrimSuffix(strings.TrimSuffix(string(m.payload), "\n"), "\r")
 	if prompt == "" {
 		return nil, &problem{err: invalid("the prompt is empty")}

@@ -9,7 +9,7 @@ import (
 	"edged/core/serve/door/mqtt/link"
 )
 
-// packetLimit is what was learned about a broker's limit: it closed connections over a packet of this size.
+// packetLimit is a broker's limit as observed: it closed connections over a packet of this size.
 type packetLimit struct {
 	size  int // of topic and payload
 	until time.Time
@@ -18,11 +18,12 @@ type packetLimit struct {
 // limitFor is how long it is believed: a broker may be given other settings.
 const limitFor = time.Hour
 
-// packetSize is what counts for a broker's limit, but for a few bytes.
+// packetSize returns the size that counts for a broker's limit, but for a few bytes.
 func (m *outgoing) packetSize() int { return len(m.topic) + len(m.payload) }
 
-// convict deals with messages under which the broker closes the connection: too large for it, or on a topic that its
-// access list closes connections over. An answer is replaced by an error once; after that, and anything else, is given up.
+// convict deals with messages under which the broker closes the connection: too large for it, or on a topic
+// that its access list closes connections over. An answer is replaced by an error once; after that, and
+// anything else, is given up.
 func (d *Door) convict(guilty []*outgoing) {
 	for _, m := range guilty {
 		if m.class == entry {
@@ -42,8 +43,9 @@ func (d *Door) convict(guilty []*outgoing) {
 	}
 }
 
-// notTaken deals with a message that the broker has refused by a reason code, or that is larger than it has said it takes. What
-// may pass is tried again; else it would be so each time, and an answer that is too large is replaced by an error, once.
+// notTaken deals with a message that the broker has refused by a reason code, or that is larger than it has
+// said it takes. What may pass is tried again; else it would be so each time, and an answer that is too large
+// is replaced by an error, once.
 func (d *Door) notTaken(m *outgoing, why error) {
 	var reason *link.ReasonError
 	if errors.As(why, &reason) && passes(reason.Code) && d.out.postpone(m) {
@@ -68,8 +70,8 @@ func (d *Door) notTaken(m *outgoing, why error) {
 	d.out.acknowledged(m)
 }
 
-// passes reports whether a broker may take later what it refuses with this reason code: for its queues are full, or for no reason that
-// it tells.
+// passes reports whether a broker may take later what it refuses with this reason code: for its queues are
+// full, or for no reason that it tells.
 func passes(code byte) bool {
 	return code == link.ReasonQuota || code == link.ReasonUnspecified || code == link.ReasonImplementation || code == link.ReasonPacketID
 }
@@ -83,7 +85,8 @@ func (d *Door) standIn(m *outgoing) []byte {
 	return encodeEvent(failed(*m.event, dispatch.CodeTooLarge, text), d.maxPayload())
 }
 
-// learn remembers the size of a refused answer when the error in its place has arrived: so it was the size and not the topic.
+// learn remembers the size of a refused answer when the error in its place has arrived: so it was the size
+// and not the topic.
 func (d *Door) learn(m *outgoing) {
 	if m.size == 0 {
 		return
@@ -96,8 +99,8 @@ func (d *Door) learn(m *outgoing) {
 		"bytes", m.size)
 }
 
-// spare replaces an answer that is as large as one that the broker has refused: finding that out again would cost every client of
-// the node a few reconnects.
+// spare replaces an answer that is as large as one that the broker has refused: finding that out again would
+// cost every client of the node a few reconnects.
 func (d *Door) spare(m *outgoing) {
 	r := d.learned.Load()
 	if r == nil || !m.last || m.replaced || m.packetSize() < r.size || !time.Now().Before(r.until) {

@@ -5,7 +5,7 @@ import (
 	"edged/core/serve/door/mqtt/payload"
 )
 
-// What the door publishes, under its own name: whoever gives it a state, or reads an answer, needs no other package.
+// The door's payloads under the door's name, so that callers that set a state or read an answer need no other package.
 
 //nolint:revive // package payload says what each is
 type (

@@ -42,8 +42,8 @@ type draft struct {
 	prompt  fields.PromptAsk
 }
 
-// parseRequest turns the payload of a request, an embed, a score or a rerank into a Request. Its problem names the field, and the
-// response topic if the id could be read.
+// parseRequest turns the payload of a request, an embed, a score or a rerank into a Request. Its problem
+// names the field, and the response topic if the id could be read.
 func (t Topics) parseRequest(in input, topic string, payload []byte, l limits) (*dispatch.Request, *problem) {
 	d := &draft{req: &dispatch.Request{Door: DoorName, Client: in.name, Kind: kindOfLevel(in.level)}, given: map[string]bool{}, drawn: l.drawn}
 	err := fields.Check(payload)
@@ -80,7 +80,7 @@ func (t Topics) parseRequest(in input, topic string, payload []byte, l limits) (
 	return d.req, nil
 }
 
-// hashOf is what makes a repeat a repeat: the same bytes on the same topic.
+// hashOf returns the hash by which a repeated request is recognised: that of its topic and bytes.
 func hashOf(topic string, payload []byte) [32]byte {
 	h := sha256.New()
 	h.Write(binary.BigEndian.AppendUint32(nil, uint32(len(topic)))) //nolint:gosec // a topic has at most 65535 bytes

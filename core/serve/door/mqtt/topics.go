@@ -31,7 +31,7 @@ const (
 	levelNode    = "node"
 )
 
-// groupLevels are what may be asked of a group.
+// groupLevels are the kinds of requests that a group takes.
 var groupLevels = []string{levelAsk, levelRequest, levelEmbed, levelScore, levelRerank} //nolint:gochecknoglobals // a table
 
 // defaultBase begins every topic where the configuration names no other base.
@@ -62,7 +62,8 @@ func (t Topics) Unique() string {
 	return t.Node + "@" + t.base()
 }
 
-// ClientID is the client id of the node. Another base is another client, since two nodes of the same name may differ by it.
+// ClientID is the client id of the node. Another base is another client, since two nodes of the same name may
+// differ by it.
 func (t Topics) ClientID() string { return "edged-" + t.Unique() }
 
 // Root is BASE/NODE, which every topic of the node begins with.
@@ -76,36 +77,36 @@ func (t Topics) root(group string) string {
 	return t.base() + "/" + t.Node
 }
 
-// Request is where a client publishes requests; client "" is the form without one.
+// Request returns the topic on which a client publishes requests; client "" is the form without one.
 func (t Topics) Request(client string) string {
 	return join(t.root(""), levelRequest, client)
 }
 
-// Cancel is where a client publishes the id of a request that it no longer wants.
+// Cancel returns the topic on which a client publishes the id of a request that it cancels.
 func (t Topics) Cancel(client string) string {
 	return join(t.root(""), levelCancel, client)
 }
 
-// Response is where the events of a request go.
+// Response returns the topic of the events of a request.
 func (t Topics) Response(client, id string) string { return t.response("", client, id) }
 
 func (t Topics) response(group, client, id string) string {
 	return join(join(t.root(group), levelResponse, client), id)
 }
 
-// Ask is where a client publishes a plain prompt; tag "" is the form without one.
+// Ask returns the topic on which a client publishes a plain prompt; tag "" is the form without one.
 func (t Topics) Ask(tag string) string { return join(t.root(""), levelAsk, tag) }
 
-// Default is where another default adapter is named, on nodes that Home Assistant is told of.
+// Default returns the topic that sets the default adapter, on nodes that are announced to Home Assistant.
 func (t Topics) Default() string { return join(t.root(""), "default_adapter") }
 
-// Answer is where the plain answers to asks go; tag "" is the form without one.
+// Answer returns the topic of the plain answers to asks; tag "" is the form without one.
 func (t Topics) Answer(tag string) string { return t.groupAnswer("", tag) }
 
 func (t Topics) groupAnswer(group, tag string) string { return join(t.root(group), levelAnswer, tag) }
 
-// Errors is where complaints go that have no response topic: about what a client published, or with client "" about what came
-// on a topic without one.
+// Errors returns the topic of complaints that have no response topic: about what a client published, or with
+// client "" about what came on a topic without one.
 func (t Topics) Errors(client string) string { return t.groupErrors("", client) }
 
 func (t Topics) groupErrors(group, client string) string {
@@ -124,18 +125,20 @@ func (t Topics) Adapter(name string) string { return join(t.root(""), levelAdapt
 // Model holds a Model; name "+" is the filter for all.
 func (t Topics) Model(name string) string { return join(t.root(""), levelModels, name) }
 
-// Members holds what a node of the group tells of itself, where Node is "@" and a group's name; node "+" is the filter for all.
+// Members holds what a node of the group tells of itself, where Node is "@" and a group's name; node "+" is
+// the filter for all.
 func (t Topics) Members(node string) string { return join(t.root(""), levelMembers, node) }
 
 // Stats carries Stats.
 func (t Topics) Stats() string { return join(t.root(""), levelStats) }
 
-// probe is below what a node publishes to see what the broker makes of it. who is one of the clients that do so at the same time.
+// probe is below what a node publishes to see what the broker makes of it. who is one of the clients that do
+// so at the same time.
 func (t Topics) probe(who, what string) string { return join(t.root(""), levelProbe, who, what) }
 
-// Filters are the subscriptions that a node needs, with their QoS, but for the one that it shares with its group. '#' takes a level's plain form too, and topics with
-// levels too many, so that these are told so. Cancels come at QoS 0: an in-flight window that is full of requests must
-// not hold them back.
+// Filters are the subscriptions that a node needs, with their QoS, but for the one that it shares with its
+// group. '#' takes a level's plain form too, and topics with levels too many, so that these are told so.
+// Cancels come at QoS 0: an in-flight window that is full of requests must not hold them back.
 func (t Topics) Filters() map[string]byte {
 	root := t.root("")
 	f := map[string]byte{
@@ -159,10 +162,10 @@ func (t Topics) Filters() map[string]byte {
 // rerank is the filter that access lists of edged 0.1 do not know.
 func (t Topics) rerank() string { return t.root("") + "/" + levelRerank + "/#" }
 
-// log is what the nodes at the desk of the group write and read in one order.
+// log returns the topic of the log, which the nodes at the desk of the group write and read in one order.
 func (t Topics) log() string { return join(t.root(t.Group), levelLog) }
 
-// inbox is what the nodes of the group send to one of them.
+// inbox returns the topic on which the nodes of the group write to one of them.
 func (t Topics) inbox(node string) string { return join(t.root(t.Group), levelNode, node) }
 
 // member holds, retained, what a node of the group tells of itself.
@@ -199,7 +202,8 @@ func (t Topics) sharedOnce(group string) []string {
 	return []string{"$share/edged-" + group + filter, "$share/" + group + filter}
 }
 
-// leave are the filters to unsubscribe from so that nothing of a group comes any more, but for the availability of nodes.
+// leave are the filters to unsubscribe from so that nothing of a group comes any more, but for the
+// availability of nodes.
 func (t Topics) leave(group string) []string {
 	g := Topics{Base: t.Base, Node: t.Node, Group: group}
 	out := g.sharedOnce(group)
@@ -210,16 +214,17 @@ func (t Topics) leave(group string) []string {
 	return append(out, root+"/"+levelCancel+"/#", root+"/"+levelMembers+"/+", root+"/"+levelNode+"/"+t.Node)
 }
 
-// input is what a topic that a client published on means.
+// input is a parsed topic that a client published on.
 type input struct {
 	level string // levelAsk, levelRequest, levelEmbed, levelScore, levelRerank or levelCancel
 	name  string // CLIENT, or TAG of an ask; "": none
 	group string // on the topics of this group; "": on the node's own
 }
 
-// parse reads the topic of an incoming message. The problem names what is wrong with it; ok is false for topics that
-// are no input of this node. The topics of every group are: what a broker delivers on those of another group than the node's
-// was dealt to it by a subscription of an earlier start, and nobody else gets it.
+// parse reads the topic of an incoming message. The problem names what is wrong with it; ok is false for
+// topics that are no input of this node. The topics of every group are: what a broker delivers on those of
+// another group than the node's was dealt to it by a subscription of an earlier start, and nobody else gets
+// it.
 func (t Topics) parse(topic string) (in input, problem string, ok bool) {
 	rest, ok := strings.CutPrefix(topic, t.root("")+"/")
 	if !ok {

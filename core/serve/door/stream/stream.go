@@ -1,7 +1,8 @@
-// Package stream keeps the events of one request for a door whose client waits on a connection: the text as it comes, once,
-// whatever attempts it took, and the last event.
+// Package stream keeps the events of one request for a door whose client waits on a connection: the text as
+// it comes, once, whatever attempts it took, and the last event.
 //
-// It must not know what a door makes of them. A Veil keeps the text of tool calls out of what a client sees of a stream.
+// It must not know what a door makes of them. A Veil keeps the text of tool calls out of what a client sees
+// of a stream.
 package stream
 
 import (
@@ -11,8 +12,8 @@ import (
 	"edged/core/serve/dispatch"
 )
 
-// Sink keeps the events of one request until its connection takes them. What waits is never more than the answer's text,
-// and nothing of it is dropped: unlike a broker's clients, who waits here has one try only.
+// Sink keeps the events of one request until its connection takes them. What waits is never more than the
+// answer's text, and nothing of it is dropped: unlike a broker's clients, who waits here has one try only.
 type Sink struct {
 	wake chan struct{} // holds a value when something has come
 
@@ -87,7 +88,7 @@ func (s *Sink) Event(_ *dispatch.Request, ev dispatch.Event) {
 // Wake holds a value when something has come since Take.
 func (s *Sink) Wake() <-chan struct{} { return s.wake }
 
-// News is what has come since it was asked for last.
+// News is the progress since the last call.
 type News struct {
 	Began    bool     // the backend has begun to read the prompt
 	Texts    []string // new, per choice

@@ -2,8 +2,8 @@ package stream
 
 import "strings"
 
-// Veil keeps the text of tool calls out of a stream: clients get calls as calls, and what a model wrote of them only when it
-// is known whether it was one. Where no tools are offered it lets everything pass.
+// Veil keeps the text of tool calls out of a stream: clients get calls as calls, and what a model wrote of
+// them only when it is known whether it was one. Where no tools are offered it lets everything pass.
 type Veil struct {
 	Tools bool            // are offered
 	shown strings.Builder // that passed
@@ -14,8 +14,9 @@ type Veil struct {
 
 // Pass takes a piece of text and returns what may be shown now. mark is what calls begin with where that is known.
 //
-// An answer that begins like a call without a mark is held as a whole, and so is one from where a mark stands. The end of
-// a text that may be the beginning of a mark waits for more, and so does white space, which calls may follow.
+// An answer that begins like a call without a mark is held as a whole, and so is one from where a mark
+// stands. The end of a text that may be the beginning of a mark waits for more, and so does white space,
+// which calls may follow.
 func (v *Veil) Pass(text, mark string) string {
 	if !v.Tools {
 		v.shown.WriteString(text)
@@ -50,7 +51,7 @@ func (v *Veil) Pass(text, mark string) string {
 	return show
 }
 
-// Rest is what is left to show when the whole text is known: all of it, or what stands beside its calls.
+// Rest returns the text that is left to show when the whole text is known: all of it, or what stands beside its calls.
 func (v *Veil) Rest(whole string) string {
 	rest, _ := strings.CutPrefix(whole, v.shown.String())
 	if len(rest) == len(whole) && v.shown.Len() > 0 {

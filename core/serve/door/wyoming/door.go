@@ -1,8 +1,9 @@
 // Package wyoming is edged's door to voice assistants that speak the Wyoming protocol, such as Home Assistant: a handle
 // service, which gets what a person said as text and answers with text, streamed.
 //
-// It must not know sound. The protocol has no credentials: beyond loopback only the addresses of wyoming.allow are served. A
-// request lives as long as its connection, and is not journalled. The methods of Door may be called concurrently.
+// It must not know sound. The protocol has no credentials: beyond loopback only the addresses of
+// wyoming.allow are served. A request lives as long as its connection, and is not journalled. The methods of
+// Door may be called concurrently.
 package wyoming
 
 import (
@@ -27,7 +28,7 @@ import (
 // DoorName is the Door of the requests that come from here.
 const DoorName = "wyoming"
 
-// Options is what a Door is built from.
+// Options configures a Door.
 type Options struct {
 	Config     config.Wyoming // section wyoming; Listen is not empty
 	Name       string         // of the node
@@ -143,7 +144,8 @@ func (d *Door) allowed(conn net.Conn) bool {
 	return false
 }
 
-// serve answers one connection. When closing ends, it ends after the question that is being answered; when ctx ends, at once.
+// serve answers one connection. When closing ends, it ends after the question that is being answered; when
+// ctx ends, at once.
 func (d *Door) serve(closing, ctx context.Context, conn net.Conn) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -220,7 +222,8 @@ func fail(conn net.Conn, err *dispatch.Error) error {
 	return send(conn, "error", map[string]string{"text": err.Message, "code": string(err.Code)})
 }
 
-// answer asks the model and sends its answer: as it comes, and then whole, since there are clients that wait for that alone.
+// answer asks the model and sends its answer: as it comes, and then whole, since there are clients that wait
+// for that alone.
 func (d *Door) answer(ctx context.Context, conn net.Conn, question string) error {
 	if question == "" {
 		return send(conn, "not-handled", map[string]string{"text": ""})

@@ -26,7 +26,7 @@ const (
 	maxPayload = 1 << 20
 )
 
-// protocolVersion is what this package was written against.
+// protocolVersion is the version of Wyoming that this package implements.
 const protocolVersion = "1.10.2"
 
 // event is one message.

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// Choice is what is fetched of a repository: one GGUF file, the parts of one, or a folder.
+// Choice is the part of a repository that is fetched: one GGUF file, the parts of one, or a folder.
 type Choice struct {
 	Name   string // of the model: the file's, or the repository's
 	Folder bool

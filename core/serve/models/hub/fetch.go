@@ -25,8 +25,9 @@ const (
 	maxSmall  = 64 << 20 // a file that is no weights
 )
 
-// Headers writes what can be known of a model without its weights into a folder: whole small files, and of files of weights their headers,
-// with a hole as long as the rest. It returns the model's path there. Files get their sizes and checksums where the list lacked them.
+// Headers writes what can be known of a model without its weights into a folder: whole small files, and of
+// files of weights their headers, with a hole as long as the rest. It returns the model's path there. Files
+// get their sizes and checksums where the list lacked them.
 func (c *Client) Headers(ctx context.Context, l Listing, choice *Choice, dir string) (string, error) {
 	for i := range choice.Files {
 		f := &choice.Files[i]
@@ -54,7 +55,7 @@ func (c *Client) Headers(ctx context.Context, l Listing, choice *Choice, dir str
 	return filepath.Join(dir, choice.Local(choice.Files[0])), nil
 }
 
-// Local is where a file of a model lies here, below the folder that it is fetched into or below its own.
+// Local returns the local path of a file of a model, relative to the folder that it is fetched into or to its own.
 func (c Choice) Local(f File) string {
 	switch {
 	case c.Folder:
@@ -207,8 +208,8 @@ func (r *remote) skip(ctx context.Context, kind uint32, n uint64, depth int) err
 	return err
 }
 
-// gguf walks over the header of a GGUF file (version 2 and 3), and fetches the few tensors that are settings in the form of tensors: they
-// are read with it.
+// gguf walks over the header of a GGUF file (version 2 and 3), and fetches the few tensors that are settings
+// in the form of tensors: they are read with it.
 func (r *remote) gguf(ctx context.Context, out io.WriterAt) error {
 	magic, err := r.take(ctx, 4)
 	if err != nil {
@@ -301,9 +302,10 @@ func (r *remote) gguf(ctx context.Context, out io.WriterAt) error {
 // errDamaged means that what came is not what the hub says.
 var errDamaged = errors.New("damaged")
 
-// Fetch fetches a model into a folder of models, whole or not at all: what was fetched lies in .pull-NAME there until everything is
-// complete and has its checksum, and is used again by another Fetch. got is told of each piece, also of those that were there; cache is
-// a folder as the hub's own client keeps one, from which files are taken that are there; "": none.
+// Fetch fetches a model into a folder of models, whole or not at all: what was fetched lies in .pull-NAME
+// there until everything is complete and has its checksum, and is used again by another Fetch. got is told of
+// each piece, also of those that were there; cache is a folder as the hub's own client keeps one, from which
+// files are taken that are there; "": none.
 func (c *Client) Fetch(ctx context.Context, l Listing, choice Choice, dir, cache string, got func(n int64)) error {
 	part := filepath.Join(dir, ".pull-"+choice.Name)
 	if err := os.MkdirAll(part, 0o755); err != nil { //nolint:gosec // the service, another user, reads what people fetch
@@ -348,8 +350,9 @@ func (c *Client) Fetch(ctx context.Context, l Listing, choice Choice, dir, cache
 	return errors.Join(syncDir(dir), os.Remove(lock.Name()))
 }
 
-// Room refuses what the disk of a folder of models has no room for, beside what an earlier Fetch has left there. Sizes that the hub has
-// not told yet count as nothing. The folder may be missing: then the nearest one above it counts.
+// Room refuses what the disk of a folder of models has no room for, beside what an earlier Fetch has left
+// there. Sizes that the hub has not told yet count as nothing. The folder may be missing: then the nearest
+// one above it counts.
 func Room(dir string, choice Choice) error {
 	part := filepath.Join(dir, ".pull-"+choice.Name)
 	need := int64(0)
@@ -377,7 +380,8 @@ func Room(dir string, choice Choice) error {
 	return nil
 }
 
-// unfinished is the name of a file until it is whole. Its sum is in it, so that another revision does not go on with this one's bytes.
+// unfinished is the name of a file until it is whole. Its sum is in it, so that another revision does not go
+// on with this one's bytes.
 func unfinished(c Choice, f File) string {
 	return c.Local(f) + "." + f.SHA256[:min(8, len(f.SHA256))] + ".part"
 }

@@ -8,8 +8,8 @@
 //	GET  the same, with Range                              206, or 200 where a server knows no ranges
 //	401, 403 with X-Error-Code: GatedRepo, RepoNotFound, RevisionNotFound, EntryNotFound; 429 with Retry-After
 //
-// It must not know what a model is made of: which files are wanted, and what their headers mean, its callers say. A Client may be used
-// concurrently.
+// It must not know what a model is made of: which files are wanted, and what their headers mean, its callers
+// say. A Client may be used concurrently.
 package hub
 
 import (
@@ -47,7 +47,7 @@ const (
 // ErrRefused means that the hub refuses what was asked for, and that asking again would not help.
 var ErrRefused = errors.New("the hub refuses")
 
-// Options are what a Client is built from.
+// Options configure a Client.
 type Options struct {
 	Endpoint string // "": Endpoint
 	Token    string // "": none
@@ -125,8 +125,8 @@ var (
 	revName  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$`)
 )
 
-// ParseRef reads owner/repo, owner/repo:TAG, owner/repo:FILE, owner/repo/FILE, each with @REVISION behind the repository, and addresses
-// of the hub's pages.
+// ParseRef reads owner/repo, owner/repo:TAG, owner/repo:FILE, owner/repo/FILE, each with @REVISION behind the
+// repository, and addresses of the hub's pages.
 func ParseRef(text string) (Ref, error) {
 	bad := fmt.Errorf("hub: %q names no model: write owner/repo, owner/repo:Q4_K_M or owner/repo/file.gguf", text)
 	rest := text

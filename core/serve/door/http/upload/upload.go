@@ -1,8 +1,9 @@
-// Package upload takes an adapter that a browser sends, as the files of a form, and puts it into the folder of adapters, where it is
-// judged like any other that is dropped there.
+// Package upload takes an adapter that a browser sends, as the files of a form, and puts it into the folder
+// of adapters, where it is judged like any other that is dropped there.
 //
-// Whoever may call it was let in already. It must not know what an adapter is for: it looks at names, sizes and what package adapters
-// says of the headers, and writes nothing that was not asked for. One upload runs at a time; a Receiver may be used concurrently.
+// The caller has authorised the client. The package must not know what an adapter is for: it looks at names,
+// sizes and what package adapters says of the headers, and writes nothing that was not asked for. One upload
+// runs at a time; a Receiver may be used concurrently.
 package upload
 
 import (
@@ -25,7 +26,7 @@ import (
 	"edged/core/serve/watch"
 )
 
-// Options are what a Receiver is built from.
+// Options configure a Receiver.
 type Options struct {
 	Dir   string        // the folder of adapters
 	Most  int64         // bytes of the files of one
@@ -42,14 +43,14 @@ type Receiver struct {
 // New returns a Receiver.
 func New(o Options) *Receiver { return &Receiver{o, make(chan struct{}, 1)} }
 
-// envelope is what a form may take beside its files' bytes.
+// envelope bounds the bytes of a form beside its files.
 const envelope = 64 << 10
 
 // folderFiles are the files of a PEFT folder that are served.
 var folderFiles = []string{"adapter_config.json", "adapter_model.safetensors"} //nolint:gochecknoglobals // a table
 
-// Receive takes the form of a request as the adapter of that name. It returns the bytes that were written, or a status and what to
-// say. Nothing has changed then.
+// Receive takes the form of a request as the adapter of that name. It returns the bytes that were written, or
+// a status and what to say. Nothing has changed then.
 func (r *Receiver) Receive(w http.ResponseWriter, req *http.Request, name string) (size int64, status int, failed *dispatch.Error) {
 	select {
 	case r.busy <- struct{}{}:

@@ -1,5 +1,5 @@
-// Package askclient is a client of edged's MQTT API, for `edged ask`, `edged chat` and tests: it publishes requests to a
-// node and follows their answers.
+// Package askclient is a client of edged's MQTT API, for `edged ask`, `edged chat` and tests: it publishes
+// requests to a node and follows their answers.
 //
 // It must not know the daemon's side. A Client's methods may be called concurrently; each request has an id of its own.
 package askclient
@@ -30,7 +30,8 @@ type Options struct {
 	Repeat   time.Duration // a request of a group is published again when nothing was heard of it for so long; 0: 5 s
 }
 
-// Request is what is asked. The zero value of every field but Messages and Prompt leaves the choice to the node.
+// Request is a prompt or a conversation to be answered. The zero value of every field but Messages and Prompt
+// leaves the choice to the node.
 type Request struct {
 	ID          string            `json:"id"` // "": a random one
 	Messages    []Message         `json:"messages,omitempty"`

@@ -10,7 +10,7 @@ import (
 	"edged/core/serve/door/mqtt/link"
 )
 
-// State is what a node has published about itself, as it was published.
+// State holds the retained messages of a node about itself, as they were published.
 type State struct {
 	Availability string                     `json:"availability"` // "online", "offline"
 	Status       json.RawMessage            `json:"status"`

@@ -24,14 +24,15 @@ const (
 	Pack   Type = "pack"   // to one that said hello: Body is some records, as pack writes them
 	End    Type = "end"    // that was all: Count records
 	Noted  Type = "noted"  // to a worker that does not sit at the desk: the end that it has told is decided
-	// Over is sent to a worker that is back: the request that it had has ended while it was away. With Worker, which has ended it, and Body,
-	// the outcome, it goes to one at the desk that has missed the end.
+	// Over is sent to a worker that is back: the request that it had has ended while it was away. With
+	// Worker, which has ended it, and Body, the outcome, it goes to one at the desk that has missed the end.
 	Over Type = "over"
-	// Ask is sent to one at the desk: From has heard nothing of the request for long. Over is the answer, where it has ended.
+	// Ask is sent to one at the desk: From has heard nothing of the request for long. Over is the answer,
+	// where it has ended.
 	Ask Type = "ask"
 )
 
-// Entry is what the nodes of a group tell each other. It is written as one line of JSON, and the body behind it as it is.
+// Entry is a message between the nodes of a group. It is written as one line of JSON, and the body behind it as it is.
 type Entry struct {
 	Type        Type     `json:"type"`
 	From        string   `json:"from"`
@@ -100,7 +101,8 @@ func (e *Entry) Encode() ([]byte, error) {
 // maxHead bounds the line of an entry.
 const maxHead = 16 << 10
 
-// DecodeEntry reads what Encode wrote. What another member may have written besides is an error; fields that are not known are passed over.
+// DecodeEntry reads what Encode wrote. What another member may have written besides is an error; fields that
+// are not known are passed over.
 func DecodeEntry(data []byte) (Entry, error) {
 	var e Entry
 	head, body, found := bytes.Cut(data, []byte("\n"))

@@ -1,12 +1,15 @@
-// Package group decides what a node of a group does: which of the nodes takes a request, what becomes of it when that one goes away, and
-// which answer is the request's one answer. docs/fleet.md states what it guarantees, docs/adr/0017-groups.md why it is so.
+// Package group decides what a node of a group does: which of the nodes takes a request, what becomes of it
+// when that one goes away, and which answer is the request's one answer. docs/fleet.md states what it
+// guarantees, docs/adr/0017-groups.md why it is so.
 //
-// The nodes keep a common log: one topic that every node at the desk is subscribed to, and that the broker puts into one order. A node
-// acts on what came back to it from there and never on what it has only written: so whoever has heard the same log knows the same, and the
-// first entry that ends a request is its end, whoever else has computed it too.
+// The nodes keep a common log: one topic that every node at the desk is subscribed to, and that the broker
+// puts into one order. A node acts on what came back to it from there and never on what it has only written:
+// nodes that heard the same log have the same state, and the first entry that ends a request is its end, even
+// if another node has computed it too.
 //
-// A Machine is a pure state machine: events and the time go in, decisions come out. It must not know MQTT, topics or payloads, starts no
-// goroutine, looks at no clock and locks nothing: whoever has it calls Step from one goroutine at a time.
+// A Machine is a pure state machine: events and the time go in, decisions come out. It must not know MQTT,
+// topics or payloads, starts no goroutine, looks at no clock and locks nothing: Step must be called from one
+// goroutine at a time.
 package group
 
 import (
@@ -17,7 +20,7 @@ import (
 // Key names a request within its group.
 type Key struct{ Client, ID string }
 
-// Request is what the members must know of a request, and the message itself, which they carry and do not read.
+// Request is a request as the members see it, with the client's message, which they carry and do not read.
 type Request struct {
 	Key
 
@@ -28,7 +31,7 @@ type Request struct {
 	Message  []byte
 }
 
-// Member is what a node tells of itself.
+// Member is a node's description of itself.
 type Member struct {
 	Node        string   `json:"node"`
 	State       string   `json:"state"`           // StateReady, StateWaiting or StateLeaving
@@ -69,7 +72,7 @@ const (
 	CodeUnavailable = "backend_unavailable"
 )
 
-// Config is what a Machine is built from. Zero durations and bounds are the defaults that are named.
+// Config configures a Machine. Zero durations and bounds stand for the defaults that are named.
 type Config struct {
 	Node        string
 	Incarnation string        // unique for each process
@@ -93,7 +96,8 @@ type (
 	Connected struct{}
 	// Lost says that the connection has ended.
 	Lost struct{}
-	// Listening says that requests and the log come from now on. Resumed: and so does what was published since the last connection ended.
+	// Listening says that requests and the log come from now on. Resumed: and so does what was published
+	// since the last connection ended.
 	Listening struct{ Resumed bool }
 	// Heard is a request that a client has published.
 	Heard struct{ Request Request }
@@ -102,12 +106,12 @@ type (
 		Entry  Entry
 		Direct bool
 	}
-	// Present is what a node tells of itself; nil: it has left.
+	// Present is a node's description of itself; nil: it has left.
 	Present struct {
 		Node   string
 		Member *Member
 	}
-	// Online is what the broker tells of a node.
+	// Online is the retained availability of a node.
 	Online struct {
 		Node   string
 		Online bool
@@ -122,7 +126,7 @@ type (
 		Key    Key
 		Term   int
 		Code   string
-		Reason []byte // why: Refuse brings it to whoever tells the client that nobody takes it
+		Reason []byte // why: Refuse passes it on, for the sentence that tells the client that no node takes the request
 	}
 	// Ended is the end of what this node ran, or of what it was running in an earlier life (term 0).
 	Ended struct {
@@ -189,8 +193,9 @@ type (
 		Request Request
 		Code    string
 	}
-	// Refuse has it end a request with an error of this code, for the reason that a node gave which has declined it; nil: none has. Ended
-	// follows: refused where Lost is empty, and else as the request's one end.
+	// Refuse has it end a request with an error of this code, for the reason that a node gave which has
+	// declined it; nil: none has. Ended follows: refused where Lost is empty, and else as the request's one
+	// end.
 	Refuse struct {
 		Request Request
 		Term    int
@@ -214,8 +219,8 @@ func (TurnAway) decision() {}
 func (Refuse) decision()   {}
 func (Clear) decision()    {}
 
-// score orders the nodes for a key, for each key in another way (rendezvous hashing): the load spreads, and a node that goes changes the
-// order of nobody else.
+// score orders the nodes for a key, for each key in another way (rendezvous hashing): the load spreads, and a
+// node that goes changes the order of nobody else.
 func score(node string, k Key) uint64 {
 	h := fnv.New64a()
 	for _, s := range []string{node, k.Client, k.ID} {

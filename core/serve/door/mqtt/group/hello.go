@@ -25,7 +25,7 @@ func (m *Machine) sayHello() {
 	m.write(Entry{Type: Hello, Nonce: m.hello.nonce})
 }
 
-// greet answers a node that has begun to listen: it is told what this one knows, which is what the log says up to here.
+// greet answers a node that has begun to listen with this node's state, which follows from the log up to here.
 func (m *Machine) greet(e *Entry) {
 	if e.From == m.c.Node {
 		if e.Incarnation == m.c.Incarnation && e.Nonce == m.hello.nonce {
@@ -71,7 +71,7 @@ func (m *Machine) greet(e *Entry) {
 	}})
 }
 
-// describe is what is known of a request, as an entry.
+// describe returns the state of a request as an entry.
 func (m *Machine) describe(r *record) *Entry {
 	t := &Entry{
 		Type: Record, From: m.c.Node, Incarnation: r.life, Client: r.Client, ID: r.ID, Hash: r.Hash, Term: r.term, Base: r.base,
@@ -91,7 +91,8 @@ func compareKeys(a, b Key) int {
 	return strings.Compare(a.ID, b.ID)
 }
 
-// record takes one piece of the answer to hello. What was heard since then is newer, but for the end of a request: the first one counts.
+// record takes one piece of the answer to hello. What was heard since then is newer, but for the end of a
+// request: the first one counts.
 func (m *Machine) record(e *Entry) {
 	if m.synced && !m.merging || !m.asked || e.Nonce != m.hello.nonce {
 		return
@@ -104,7 +105,7 @@ func (m *Machine) record(e *Entry) {
 	}
 	r := m.records[k]
 	if r != nil && r.base > e.Base && e.Term <= r.base {
-		return // asked anew since. A later term is of this request, though whoever tells it does not know the one before
+		return // asked anew since. A later term is of this request, though its sender does not know the one before
 	}
 	if r != nil && r.done && (r.refused || r.Once) && !e.Ended && e.Base >= r.term && e.Term > r.term {
 		m.forget(r) // it was asked anew while this node was away
@@ -131,7 +132,7 @@ func (m *Machine) record(e *Entry) {
 			m.do(Stop{k})
 		}
 		if r.done && !r.refused && e.Refused {
-			delete(m.hello.told, k) // who has refused it did not know
+			delete(m.hello.told, k) // the nodes that refused it did not know
 			return
 		}
 		if r.done {
@@ -237,8 +238,9 @@ func (m *Machine) decide() {
 	}
 }
 
-// remind tells the others of ends that they do not know: they were away when those came, or have begun anew since. Whether such an end counts
-// is decided once more, by the log: others may have come to another meanwhile.
+// remind tells the others of ends that they do not know: they were away when those came, or have begun anew
+// since. Whether such an end counts is decided once more, by the log: others may have come to another
+// meanwhile.
 func (m *Machine) remind() {
 	for _, r := range slices.Clone(m.ended) {
 		if m.records[r.Key] != r || !r.done || m.hello.told[r.Key] == toldEnded || r.refused || r.Once {
@@ -259,8 +261,8 @@ func (m *Machine) remind() {
 // maxTries is how often a node asks what was before while others are there who should know.
 const maxTries = 4
 
-// trySync asks once more where nobody has answered hello, and at last goes by what this node knows itself. One that has begun its life just
-// now knows nothing, and gives those time that may come back and do.
+// trySync asks once more where nobody has answered hello, and at last goes by what this node knows itself.
+// One that has begun its life just now knows nothing, and gives those time that may come back and do.
 func (m *Machine) trySync() {
 	if !m.hello.heard || m.now-m.hello.at < m.step() {
 		return

@@ -48,7 +48,7 @@ type Machine struct {
 
 const maxLater = 256
 
-// hello is where the question stands what was before.
+// hello is the progress of a node's question about the state before it began to listen.
 type hello struct {
 	nonce int
 	heard bool // it has come back
@@ -58,7 +58,7 @@ type hello struct {
 	got   map[string]int  // records of it, by the node that tells them: two may, where neither knows of the other
 }
 
-// telling is what an answer to hello said of a request.
+// telling is the state of a request in an answer to hello.
 type telling uint8
 
 const (
@@ -82,14 +82,14 @@ func (p *peer) live() bool { return p.present && p.online }
 // deals reports whether a node deals requests out.
 func (p *peer) deals() bool { return p.live() && p.Desk && p.State != StateLeaving }
 
-// record is what is known of one request.
+// record is the state of one request.
 type record struct {
 	Request
 
 	done     bool
 	refused  bool // of a done one
 	outcome  []byte
-	by       string // who has ended it
+	by       string // the node that ended it
 	at       time.Duration
 	base     int // terms up to this belong to an earlier request of the same id
 	term     int
@@ -146,9 +146,9 @@ func New(c Config) *Machine {
 	}
 }
 
-// The times within takeover. A step is more than a broker's round trip. From a death that the broker tells, the others wait patience
-// for a quick return; a claim that is not answered for as long counts as lost. Together with a step for each dealer that is gone
-// too they stay within takeover.
+// The times within takeover. A step is more than a broker's round trip. From a death that the broker tells,
+// the others wait patience for a quick return; a claim that is not answered for as long counts as lost.
+// Together with a step for each dealer that is gone too they stay within takeover.
 func (m *Machine) step() time.Duration     { return m.c.Takeover / 10 }
 func (m *Machine) patience() time.Duration { return m.c.Takeover / 4 }
 
@@ -170,8 +170,8 @@ func (m *Machine) Members() []Member {
 	return out
 }
 
-// Pending is how many ends of this node are not decided. While it and another node, which did not hear of each other before, tell each other
-// what they know, there may be one more.
+// Pending is how many ends of this node are not decided. While it and another node, which did not hear of
+// each other before, tell each other what they know, there may be one more.
 func (m *Machine) Pending() int {
 	n := len(m.finished)
 	if m.merging {
@@ -292,7 +292,8 @@ func (m *Machine) offer(o Member) {
 	}
 }
 
-// connect begins a connection. What others have told holds no longer until they tell it again: this node may have missed their end.
+// connect begins a connection. What others have told holds no longer until they tell it again: this node may
+// have missed their end.
 func (m *Machine) connect() {
 	m.connected, m.echoed, m.asked, m.standing, m.listening, m.synced = true, false, false, false, false, false
 	m.self.Connection++
@@ -307,7 +308,7 @@ func (m *Machine) connect() {
 	m.announce()
 }
 
-// maxPeers bounds the nodes that are remembered. Whoever may publish an availability can make names up.
+// maxPeers bounds the nodes that are remembered. A client that may publish an availability can make names up.
 const maxPeers = 4096
 
 func (m *Machine) peer(node string) *peer {
@@ -316,7 +317,8 @@ func (m *Machine) peer(node string) *peer {
 		return &peer{Member: Member{Node: node}}
 	}
 	if p == nil {
-		// That it is there is believed until the broker says otherwise: what it tells, and what is told of it, come in either order.
+		// That it is there is believed until the broker says otherwise: what it tells, and what is told of
+		// it, come in either order.
 		p = &peer{Member: Member{Node: node}, online: true}
 		m.peers[node] = p
 		at, _ := slices.BinarySearchFunc(m.list, node, func(p *peer, node string) int { return strings.Compare(p.Node, node) })
@@ -385,8 +387,9 @@ func (m *Machine) absent(p *peer) {
 	}
 }
 
-// inform tells a node that is back of the requests that it had and that have ended meanwhile, so that it does not compute them from its
-// journal. One that may be asked anew is left out: it could be the new one that is stopped.
+// inform tells a node that is back of the requests that it had and that have ended meanwhile, so that it does
+// not compute them from its journal. One that may be asked anew is left out: it could be the new one that is
+// stopped.
 func (m *Machine) inform(p *peer) {
 	for _, r := range m.ended {
 		if _, had := r.had[p.Node]; !had || m.records[r.Key] != r || r.by == p.Node || r.refused || r.Once || m.rank(r.Key) != 0 {
@@ -434,7 +437,7 @@ func (m *Machine) seat() {
 		return
 	}
 	if !m.standing {
-		// Who sits at the desk decides about what this node has ended, also about what it could not tell before.
+		// The nodes at the desk decide about what this node has ended, also about what it could not tell before.
 		m.standing = true
 		for _, r := range m.open {
 			m.forget(r)
@@ -443,8 +446,9 @@ func (m *Machine) seat() {
 	}
 }
 
-// restate tells the ends of this node that are not decided, as far as it knows. One that does not sit at the desk hears of it from those who
-// do, who may all have been away; one that does may have missed what it has written itself.
+// restate tells the ends of this node that are not decided, as far as it knows. One that does not sit at the
+// desk hears of it from those who do, who may all have been away; one that does may have missed what it has
+// written itself.
 func (m *Machine) restate() {
 	for _, k := range slices.SortedFunc(maps.Keys(m.finished), compareKeys) {
 		if m.standing || m.stated[k] {

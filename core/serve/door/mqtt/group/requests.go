@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// What becomes of a request: it is heard, claimed for a node, accepted or passed on, and ended by the first entry of the log that says so.
+// What becomes of a request: it is heard, claimed for a node, accepted or passed on, and ended by the first
+// entry of the log that says so.
 
 // rank is which of those who deal requests out comes before this node for a key: 0: none; -1: it deals none.
 func (m *Machine) rank(k Key) int {
@@ -145,7 +146,8 @@ func (m *Machine) told(e *Entry, direct bool) {
 	}
 }
 
-// accept notes that a node runs a request, also where it says so late and another was given it meanwhile: its client was told.
+// accept notes that a node runs a request, also where it says so late and another was given it meanwhile: its
+// client was told.
 func (m *Machine) accept(e *Entry) {
 	r := m.records[e.key()]
 	if r == nil || r.done || e.Term <= r.base {
@@ -269,7 +271,8 @@ func (m *Machine) settle(k Key) {
 	m.do(Settle{k})
 }
 
-// counts reports whether an entry may end a request: an ended one is not ended again, and an earlier one of the same id is another.
+// counts reports whether an entry may end a request: an ended one is not ended again, and an earlier one of
+// the same id is another.
 func (m *Machine) counts(r *record, e *Entry) bool {
 	return (!r.done || r.refused && !e.Refused) && (e.Term > r.base || r.base == 0)
 }
@@ -298,7 +301,8 @@ func (m *Machine) done(e *Entry) {
 		}
 		return
 	}
-	// What one node has accepted another cannot refuse: its client may have been told, and the first one may go on from its journal.
+	// What one node has accepted another cannot refuse: its client may have been told, and the first one may
+	// go on from its journal.
 	m.conclude(r, e.From, e.Refused && !r.hadBut(e.From), e.Body)
 	r.term = max(r.term, e.Term)
 	switch {
@@ -463,7 +467,7 @@ func (m *Machine) unheld(r *record) bool {
 
 // assign claims a request for the node that has the least to do of those that can serve it.
 func (m *Machine) assign(r *record) {
-	if r.Message == nil { // known by its claim alone: whoever has the message deals with it
+	if r.Message == nil { // known by its claim alone: a node that has the message deals with it
 		if m.now-r.need >= m.c.Takeover {
 			m.forget(r)
 		}
@@ -537,8 +541,9 @@ func (m *Machine) assign(r *record) {
 	m.do(refuse)
 }
 
-// awaits reports whether a request that no node takes now is left to one that had it: one that is away may come back soon, as after a
-// crash, and one that is back goes on from its journal, whatever it says of its room.
+// awaits reports whether a request that no node takes now is left to one that had it: one that is away may
+// come back soon, as after a crash, and one that is back goes on from its journal, whatever it says of its
+// room.
 func (m *Machine) awaits(r *record) bool {
 	if len(r.had) == 0 {
 		return false

@@ -20,19 +20,22 @@ const (
 	Version311  = "3.1.1" // MQTT 3.1.1
 )
 
-// Client is one connection to a broker, from CONNACK to its end, of either version of MQTT. Nothing outlives it: what was not
-// acknowledged on this connection counts as unacknowledged. Its methods may be called concurrently.
+// Client is one connection to a broker, from CONNACK to its end, of either version of MQTT. Nothing outlives
+// it: what was not acknowledged on this connection counts as unacknowledged. Its methods may be called
+// concurrently.
 type Client interface {
 	// Version is the protocol that is spoken: Version5 or Version311.
 	Version() string
-	// Terms are what the broker has said of itself.
+	// Terms returns the limits and abilities that the broker has announced.
 	Terms() Terms
-	// Subscribe asks for filters, each with its QoS, and waits for the answer. What the broker does not grant is a *RefusedError.
+	// Subscribe asks for filters, each with its QoS, and waits for the answer. What the broker does not grant
+	// is a *RefusedError.
 	Subscribe(ctx context.Context, filters map[string]byte) error
 	// Unsubscribe waits for the answer too. That a filter was not subscribed to is no error.
 	Unsubscribe(ctx context.Context, filters ...string) error
-	// Publish sends a message, after those of earlier calls by the same goroutine. With QoS 1 it waits until the broker bears one more
-	// unacknowledged message. The token is done when the broker has acknowledged it (QoS 1), or when it was written (QoS 0).
+	// Publish sends a message, after those of earlier calls by the same goroutine. With QoS 1 it waits until
+	// the broker bears one more unacknowledged message. The token is done when the broker has acknowledged it
+	// (QoS 1), or when it was written (QoS 0).
 	Publish(m Message) Token
 	// Close says farewell, where that is still possible, and ends the connection. It may be called more than once.
 	Close()
@@ -47,7 +50,7 @@ type Token interface {
 	Error() error
 }
 
-// Message is what is published.
+// Message is a message to be published.
 type Message struct {
 	Topic    string
 	Payload  []byte
@@ -78,16 +81,18 @@ type Received struct {
 	acks      *acks
 }
 
-// Ack tells the broker that it may forget the message. Acknowledgements go out in the order in which the messages came, which
-// MQTT demands: one that is given early waits for those before it. After the end of the connection nothing happens.
+// Ack tells the broker that it may forget the message. Acknowledgements go out in the order in which the
+// messages came, which MQTT demands: one that is given early waits for those before it. After the end of the
+// connection nothing happens.
 func (r *Received) Ack() {
 	if r.ack != nil {
 		r.acks.give(r.ack)
 	}
 }
 
-// AckNow is Ack out of turn, for a message that there is no room for: waiting for those before it, it would hold up the broker's whole
-// window, and the broker would drop what it has no room for either, without a word to anybody.
+// AckNow is Ack out of turn, for a message that there is no room for: waiting for those before it, it would
+// hold up the broker's whole window, and the broker would drop what it has no room for either, without a word
+// to anybody.
 func (r *Received) AckNow() {
 	if r.ack != nil {
 		r.acks.jump(r.ack)
@@ -104,7 +109,7 @@ type Terms struct {
 	NoShared       bool          // it knows no shared subscriptions
 }
 
-// Dialling is what one connection is for.
+// Dialling holds the options of one connection.
 type Dialling struct {
 	ID            string
 	Clean         bool          // neither take up a session nor leave one
@@ -139,7 +144,8 @@ func (e *RefusedError) List() string {
 	return strings.Join(parts, ", ")
 }
 
-// ReasonError is an answer of a broker that speaks MQTT 5: a reason code of 0x80 or above, and its sentence where it gave one.
+// ReasonError is an answer of a broker that speaks MQTT 5: a reason code of 0x80 or above, and its sentence
+// where it gave one.
 type ReasonError struct {
 	Packet string // "CONNACK", "PUBACK", "DISCONNECT"
 	Code   byte
@@ -209,8 +215,8 @@ type memory struct{ until atomic.Int64 } // in nanoseconds of Unix time
 
 // Dial connects, and returns when the broker has accepted. ctx governs that much alone. Errors are in plain words.
 //
-// With VersionAuto it tries MQTT 5, and 3.1.1 where the broker refuses that version, closes the connection over it, or says
-// nothing: brokers do each of the three.
+// With VersionAuto it tries MQTT 5, and 3.1.1 where the broker refuses that version, closes the connection
+// over it, or says nothing: brokers do each of the three.
 func (s Settings) Dial(ctx context.Context, d Dialling) (Client, error) {
 	if s.KeepAlive <= 0 {
 		s.KeepAlive = 30 * time.Second
@@ -256,13 +262,13 @@ func tryOld(err error) bool {
 		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || isTimeout(err) || errors.Is(err, context.DeadlineExceeded)
 }
 
-// connectError is what went wrong after the line stood.
+// connectError is a failure of the MQTT handshake, after the network connection was made.
 type connectError struct{ err error }
 
 func (e *connectError) Error() string { return e.err.Error() }
 func (e *connectError) Unwrap() error { return e.err }
 
-// acks sends acknowledgements in the order in which the messages came. Whoever adds one never waits for the line.
+// acks sends acknowledgements in the order in which the messages came. Adding one never waits for the network.
 type acks struct {
 	mu      sync.Mutex
 	order   []*pendingAck

@@ -68,7 +68,7 @@ func (c *client3) Version() string { return Version311 }
 // Terms: a broker that speaks 3.1.1 says nothing of itself, and keeps a session for as long as it likes.
 func (c *client3) Terms() Terms { return Terms{ReceiveMaximum: 1<<16 - 1, SessionExpiry: 1<<63 - 1} }
 
-// refusedCode is what a SUBACK holds for a filter that the broker does not grant (MQTT 3.1.1, section 3.9.3).
+// refusedCode is the return code of a SUBACK for a filter that the broker does not grant (MQTT 3.1.1, section 3.9.3).
 const refusedCode = 0x80
 
 func (c *client3) Subscribe(ctx context.Context, filters map[string]byte) error {

@@ -16,8 +16,8 @@ import (
 	"edged/core/config"
 )
 
-// receiveMaximum is how many unacknowledged messages this side bears: few enough that what is read ahead stays small, and more than
-// brokers send by themselves.
+// receiveMaximum is how many unacknowledged messages this side bears: few enough that what is read ahead
+// stays small, and more than brokers send by themselves.
 const receiveMaximum = 64
 
 // forever is the session expiry of a session without end.
@@ -178,7 +178,7 @@ func reasonText(p *paho.ConnackProperties) string {
 	return p.ReasonString
 }
 
-// disconnectError is what a broker says at the end.
+// disconnectError returns the error for a broker's DISCONNECT.
 func disconnectError(p *paho.Disconnect) error {
 	e := &ReasonError{Packet: "DISCONNECT", Code: p.ReasonCode}
 	if p.Properties != nil {
@@ -361,8 +361,8 @@ func (noAuth) Authenticate(*paho.Auth) *paho.Auth {
 }
 func (noAuth) Authenticated() {}
 
-// locked is a Conn as the library of MQTT 5 wants it: it writes a packet in parts, between Lock and Unlock. Small parts are put together:
-// each would be a segment of its own on the line.
+// locked is a Conn as the library of MQTT 5 wants it: it writes a packet in parts, between Lock and Unlock.
+// Small parts are put together: each would be a segment of its own on the line.
 type locked struct {
 	*Conn
 	parts []byte
@@ -374,8 +374,9 @@ const together = 4 << 10
 
 func (l *locked) Lock() { l.mu.Lock() }
 
-// Unlock writes what was gathered. Where that fails nobody hears of it but the goroutine that reads: it has a second to find out why the
-// broker closed the connection, a TLS alert for example, which closing this side would hide.
+// Unlock writes what was gathered. Where that fails nobody hears of it but the goroutine that reads: it has a
+// second to find out why the broker closed the connection, a TLS alert for example, which closing this side
+// would hide.
 func (l *locked) Unlock() {
 	if len(l.parts) > 0 && l.err == nil {
 		_, l.err = l.writeNow(l.parts)
@@ -407,8 +408,8 @@ func (l *locked) Write(p []byte) (int, error) {
 
 var _ net.Conn = (*locked)(nil)
 
-// pinger keeps an idle connection alive: Conn notices a broker that is silent, so nothing here waits for an answer, which would come late
-// while a large packet is read away.
+// pinger keeps an idle connection alive: Conn notices a broker that is silent, so nothing here waits for an
+// answer, which would come late while a large packet is read away.
 type pinger struct {
 	mu             sync.Mutex
 	sent, received time.Time

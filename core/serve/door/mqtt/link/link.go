@@ -71,10 +71,11 @@ const (
 	WriteTimeout = 15 * time.Second // of one packet
 )
 
-// options makes the options of the library of MQTT 3.1.1 for one connection under a client id. dialled, if not nil, is called with the connection before CONNECT is sent.
+// options makes the options of the library of MQTT 3.1.1 for one connection under a client id. dialled, if
+// not nil, is called with the connection before CONNECT is sent.
 //
 // The library's own reconnecting is off: on a reconnect it completes the tokens of what it had sent before as if they
-// had been acknowledged (seen with 1.5.1). Whoever needs a new connection makes a new client.
+// had been acknowledged (seen with 1.5.1). A new connection needs a new client.
 func (s Settings) options(ctx context.Context, id string, dialled func(*Conn)) (*paho.ClientOptions, error) {
 	u, err := url.Parse(s.URL)
 	if err != nil {
@@ -127,7 +128,8 @@ func (s Settings) readable() error {
 	return err
 }
 
-// open makes the line, with TLS where the URL wants it. Secrets and certificates are read anew, so that a renewed file needs no restart.
+// open makes the line, with TLS where the URL wants it. Secrets and certificates are read anew, so that a
+// renewed file needs no restart.
 func (s Settings) open(ctx context.Context, u *url.URL) (net.Conn, error) {
 	to := *u
 	to.Host = withPort(u)

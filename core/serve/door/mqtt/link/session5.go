@@ -14,9 +14,10 @@ import (
 // errEnded is the end of what waited for an answer when the connection ended.
 var errEnded = errors.New("the connection ended")
 
-// session5 is what the library keeps of an MQTT 5 session: packet ids that are in use, who waits for their answers, and how many messages
-// the broker bears unacknowledged. The library's own would send again on a later connection by itself, keep copies of what it sends, and
-// acknowledge what came as soon as it was handed over; this one lives as long as its connection, and acknowledges when it is told to.
+// session5 is the library's state of an MQTT 5 session: packet ids that are in use, the callers that wait for
+// their answers, and how many messages the broker bears unacknowledged. The library's own would send again on
+// a later connection by itself, keep copies of what it sends, and acknowledge what came as soon as it was
+// handed over; this one lives as long as its connection, and acknowledges when it is told to.
 type session5 struct {
 	mu      sync.Mutex
 	conn    io.Writer // nil: not connected
@@ -27,7 +28,7 @@ type session5 struct {
 	ended   chan struct{}
 }
 
-// waiter is who waits for an answer.
+// waiter is a caller that waits for an answer.
 type waiter struct {
 	kind  byte
 	reply chan<- packets.ControlPacket
@@ -60,7 +61,7 @@ func (s *session5) ConAckReceived(conn io.Writer, _ *packets.Connect, _ *packets
 	return nil
 }
 
-// ConnectionLost ends it: whoever waits hears so.
+// ConnectionLost ends the session and wakes every waiter with an error.
 func (s *session5) ConnectionLost(*packets.Disconnect) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -125,8 +126,8 @@ func (s *session5) AddToSession(ctx context.Context, packet pahosession.Packet, 
 // answers says which packet answers which.
 var answers = map[byte]byte{packets.SUBSCRIBE: packets.SUBACK, packets.UNSUBSCRIBE: packets.UNSUBACK, packets.PUBLISH: packets.PUBACK} //nolint:gochecknoglobals // a table
 
-// PacketReceived passes an answer to who waits for it, and a message on. An answer that nobody waits for is passed over. Messages of QoS 2
-// are not asked for: no subscription of this side grants them.
+// PacketReceived passes an answer to who waits for it, and a message on. An answer that nobody waits for is
+// passed over. Messages of QoS 2 are not asked for: no subscription of this side grants them.
 func (s *session5) PacketReceived(p *packets.ControlPacket, messages chan<- *packets.Publish) error {
 	if m, ok := p.Content.(*packets.Publish); ok {
 		messages <- m // is taken without delay: see Dialling.OnMessage

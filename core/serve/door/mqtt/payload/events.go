@@ -1,5 +1,6 @@
-// Package payload has the JSON forms of what a node publishes over MQTT: the events of requests, complaints, its state, and its figures.
-// docs/mqtt.schema.json describes them. They are part of the first version of the API: fields are added, never renamed.
+// Package payload has the JSON forms of what a node publishes over MQTT: the events of requests, complaints,
+// its state, and its figures. docs/mqtt.schema.json describes them. They are part of the first version of the
+// API: fields are added, never renamed.
 //
 // It must not know topics, nor how a message gets to its broker.
 package payload
@@ -31,7 +32,7 @@ type Event struct {
 	DoneOf   *Of    `json:"-"`                   // prefill: see encode
 
 	Delta string `json:"delta,omitempty"` // new text
-	// Reasoning is what a model thinks before it answers: new text of it, or in the last event all of it.
+	// Reasoning is the model's thought before its answer: new text of it, or in the last event all of it.
 	Reasoning string `json:"reasoning,omitempty"`
 	Index     *int   `json:"index,omitempty"` // of the choice, when there are several
 
@@ -43,7 +44,7 @@ type Event struct {
 // Of is progress: Done of Of tokens of the prompt.
 type Of struct{ Done, Of int }
 
-// Result is what an answer holds.
+// Result is the content of an answer.
 type Result struct {
 	Text       *string    `json:"text,omitempty"` // nil where nothing was generated (embed, score, rerank)
 	Finish     string     `json:"finish_reason,omitempty"`
@@ -164,7 +165,7 @@ type Error struct {
 	RetryMS int64         `json:"retry_after_ms,omitempty"` // queue_full: when to try again
 }
 
-// Complaint is what is published on ROOT/errors.
+// Complaint is a message on ROOT/errors.
 type Complaint struct {
 	Topic string          `json:"topic"`          // that the message came on
 	ID    string          `json:"id,omitempty"`   // where it could be read
@@ -172,8 +173,8 @@ type Complaint struct {
 	Error Error           `json:"error"`
 }
 
-// encode writes the event. Prefill progress counts tokens in "read": a number in "done" would be taken for the last event by whoever
-// asks `if (e.done)`.
+// encode writes the event. Prefill progress counts tokens in "read": a number in "done" would be taken for the last event by clients that
+// ask `if (e.done)`.
 func (e Event) encode() ([]byte, error) {
 	if e.DoneOf == nil {
 		type plain Event

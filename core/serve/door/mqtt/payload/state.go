@@ -1,6 +1,6 @@
 package payload
 
-// The structs of this file are what edged publishes about itself. Whoever publishes them fills in what applies.
+// The structs of this file are edged's messages about itself. Fields that do not apply stay empty.
 
 // States of a node.
 const (
@@ -116,7 +116,7 @@ const (
 	ModelRejected  = "rejected" // Error says why
 )
 
-// Model is the retained state of one model. Kind to NeedsBytes are what its files say.
+// Model is the retained state of one model. Kind to NeedsBytes come from its files.
 type Model struct {
 	State      string `json:"state"`
 	Default    bool   `json:"default,omitempty"` // of requests that name none

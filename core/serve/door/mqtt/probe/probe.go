@@ -1,5 +1,6 @@
-// Package probe tries what an MQTT broker does for a node: whether it grants the subscriptions, brings back what a group's node publishes
-// for itself, delivers large payloads, and keeps retained messages. Whoever checks a configuration hears of it before the node runs.
+// Package probe tries what an MQTT broker does for a node: whether it grants the subscriptions, brings back
+// what a group's node publishes for itself, delivers large payloads, and keeps retained messages. A check of
+// a configuration reports it before the node runs.
 //
 // It must not know what the topics mean. Nothing is left at the broker.
 package probe
@@ -40,7 +41,8 @@ type Options struct {
 	Refused func(err error) error
 }
 
-// Run tries it. The error says why the node would not come online; the shortcomings are what it would miss then.
+// Run tries it. The error says why the node would not come online; the shortcomings say what it would lack on
+// this broker.
 func Run(ctx context.Context, o Options) ([]Shortcoming, error) {
 	p, err := dial(ctx, o, o.ClientID)
 	if err != nil {
@@ -119,7 +121,8 @@ func (p *prober) wait(ctx context.Context, what string, f func(context.Context) 
 	return p.o.Settings.Explain(err)
 }
 
-// publish publishes, and waits for the acknowledgement. That the broker refuses a message is no error here: it does not come back then.
+// publish publishes, and waits for the acknowledgement. That the broker refuses a message is no error here:
+// it does not come back then.
 func (p *prober) publish(ctx context.Context, m link.Message) error {
 	err := p.wait(ctx, "publishing", func(ctx context.Context) error { return await(ctx, p.client.Publish(m)) })
 	var reason *link.ReasonError
@@ -188,7 +191,8 @@ const (
 // limit finds the largest payload that the broker takes and delivers, up to mqtt.max_payload.
 func (p *prober) limit(ctx context.Context) ([]Shortcoming, error) {
 	if strings.HasPrefix(p.o.Settings.URL, "ws") {
-		// mosquitto 2.0.11 stopped answering all over a payload of 1 MiB through TLS and a WebSocket: a check must not do that.
+		// mosquitto 2.0.11 stopped answering all over a payload of 1 MiB through TLS and a WebSocket: a check
+		// must not do that.
 		return nil, nil
 	}
 	most := p.o.MaxPayload
@@ -226,8 +230,8 @@ func (p *prober) limit(ctx context.Context) ([]Shortcoming, error) {
 	}}, nil
 }
 
-// pass reports whether a payload of a size comes back. It has a connection of its own, since brokers close it over a packet that is
-// too large for them; mosquitto acknowledges such a one and drops it.
+// pass reports whether a payload of a size comes back. It has a connection of its own, since brokers close it
+// over a packet that is too large for them; mosquitto acknowledges such a one and drops it.
 func (p *prober) pass(ctx context.Context, size int) (bool, error) {
 	own, err := dial(ctx, p.o, p.id+"-size")
 	if err != nil {
@@ -260,7 +264,7 @@ func (p *prober) pass(ctx context.Context, size int) (bool, error) {
 	}
 }
 
-// stored is what a broker does with a retained message.
+// stored is a broker's way with a retained message.
 type stored uint8
 
 const (
@@ -302,7 +306,8 @@ func (p *prober) retained(ctx context.Context) (stored, error) {
 	}
 }
 
-// retain tells what is wrong with the broker's retained messages. Where its access list keeps every probe back, limit has told so.
+// retain tells what is wrong with the broker's retained messages. Where its access list keeps every probe
+// back, limit has told so.
 func (p *prober) retain(ctx context.Context) ([]Shortcoming, error) {
 	how, err := p.retained(ctx)
 	if err != nil {

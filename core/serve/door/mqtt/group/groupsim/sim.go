@@ -1,8 +1,9 @@
-// Package groupsim runs the nodes of a group, a broker and clients in simulated time: one goroutine, one source of chance, no clock. Two
-// runs with the same settings are the same run.
+// Package groupsim runs the nodes of a group, a broker and clients in simulated time: one goroutine, one
+// source of chance, no clock. Two runs with the same settings are the same run.
 //
-// The broker is what MQTT promises of one: it puts what it gets into one order, delivers to each client in that order, publishes the will
-// of a client whose connection ends, and may forget everything when it is restarted.
+// The broker does what MQTT promises: it puts what it gets into one order, delivers to each client in that
+// order, publishes the will of a client whose connection ends, and may forget everything when it is
+// restarted.
 package groupsim
 
 import (
@@ -31,7 +32,7 @@ type Settings struct {
 	Window   time.Duration
 }
 
-// Counts is what happened.
+// Counts counts the events of a run.
 type Counts struct {
 	Requests   int // that clients have published, repeats included
 	Writes     int // entries of the log
@@ -372,7 +373,8 @@ func (x *Node) Kill() {
 	x.Cut()
 }
 
-// Stop ends a life as SIGTERM does: what runs may end for a while, and what has ended is decided, or is not within some seconds.
+// Stop ends a life as SIGTERM does: what runs may end for a while, and what has ended is decided, or is not
+// within some seconds.
 func (x *Node) Stop(grace time.Duration) {
 	if !x.Alive() {
 		return
@@ -433,8 +435,8 @@ func (n *Net) RestartBroker(away time.Duration) {
 // OnlyBy is how the text of a request begins that one node serves alone, whose name follows: the others decline it.
 const OnlyBy = "only by "
 
-// Ask publishes a request, and waits with it while there is no broker, or no node that listens or whose session keeps it: MQTT drops what
-// nobody is subscribed to.
+// Ask publishes a request, and waits with it while there is no broker, or no node that listens or whose
+// session keeps it: MQTT drops what nobody is subscribed to.
 func (n *Net) Ask(client, id, text string) {
 	heard := slices.ContainsFunc(n.nodes, func(x *Node) bool { return x.listens && (n.S.Sessions || x.alive && x.conn%2 == 1) })
 	if !n.up || !heard {
