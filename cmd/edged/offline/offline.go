@@ -1,6 +1,6 @@
 // Package offline has the commands that run a model in plugins of their own, without a service: answers, translations, tokens, scores,
-// vectors, and how fast it goes; quantize, which writes a model anew; and convert,
-// which writes an adapter anew.
+// vectors, and how fast it goes; imatrix, which measures what quantize weighs its errors by; quantize, which writes a model anew; and
+// convert, which writes an adapter anew.
 //
 // It must not connect to anything, nor know how a plugin computes.
 package offline
@@ -23,7 +23,7 @@ func Commands(shared *cli.App) []*cobra.Command {
 	a := &app{shared}
 	return []*cobra.Command{
 		a.generateCommand(), a.translateCommand(), a.tokenizeCommand(), a.detokenizeCommand(), a.renderCommand(), a.scoreCommand(),
-		a.embedCommand(), a.rerankCommand(), a.fillCommand(), a.benchCommand(), a.quantizeCommand(), a.convertCommand(),
+		a.embedCommand(), a.rerankCommand(), a.fillCommand(), a.benchCommand(), a.imatrixCommand(), a.quantizeCommand(), a.convertCommand(),
 	}
 }
 

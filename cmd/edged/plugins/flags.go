@@ -56,7 +56,7 @@ type ModelFlags struct {
 	Adapters  []string
 	Context   int
 	kv        string
-	precision string
+	Precision string
 	threads   int
 	head      string
 	quantize  string
@@ -72,7 +72,7 @@ func (m *ModelFlags) Register(c *cobra.Command) {
 	f.StringArrayVar(&m.Adapters, "adapter", nil, "LoRA adapter (PEFT folder or GGUF file), with =SCALE to weigh it; may be repeated")
 	f.IntVar(&m.Context, "context", 0, "positions per sequence (default: the model's own limit, at most 4096)")
 	f.StringVar(&m.kv, "kv", "", "format of the attention cache: f32, f16, q8_0 (default: f16, and f32 with --precision exact)")
-	f.StringVar(&m.precision, "precision", "fast", "arithmetic: fast (8-bit activations where that is quicker) or exact (float32 throughout)")
+	f.StringVar(&m.Precision, "precision", "fast", "arithmetic: fast (8-bit activations where that is quicker) or exact (float32 throughout)")
 	f.IntVar(&m.threads, "threads", 0, "threads of computation (default: tuned to this machine)")
 	f.StringVar(&m.head, "head", "as-is", "format of the output head: as-is, q8_0, q4_0")
 	f.StringVar(&m.quantize, "quantize", "", "requantise the layers: q8_0, q4_0 (default: as they are stored)")
@@ -100,7 +100,7 @@ func (m *ModelFlags) Check() error {
 		allowed     []string
 	}{
 		{"kv", m.kv, []string{"", "f32", "f16", "q8_0"}},
-		{"precision", m.precision, []string{"", "fast", "exact"}},
+		{"precision", m.Precision, []string{"", "fast", "exact"}},
 		{"head", m.head, []string{"", "as-is", "q8_0", "q4_0"}},
 		{"quantize", m.quantize, []string{"", "q8_0", "q4_0"}},
 	} {
@@ -108,7 +108,7 @@ func (m *ModelFlags) Check() error {
 			return err
 		}
 	}
-	if m.precision == "exact" && m.kv != "" && m.kv != "f32" {
+	if m.Precision == "exact" && m.kv != "" && m.kv != "f32" {
 		return cli.Usagef("--kv %s contradicts --precision exact, which keeps K and V in float32", m.kv)
 	}
 	return nil
@@ -117,7 +117,7 @@ func (m *ModelFlags) Check() error {
 // loadRequest is what the backend is asked to load; sequences run at once.
 func (m *ModelFlags) loadRequest(sequences int) backend.LoadRequest {
 	return backend.LoadRequest{
-		Path: m.Path, Context: m.Context, KVType: m.kv, Precision: backend.Precision(m.precision),
+		Path: m.Path, Context: m.Context, KVType: m.kv, Precision: backend.Precision(m.Precision),
 		ThreadsPrefill: m.threads, ThreadsDecode: m.threads, Head: m.head, Quantize: m.quantize,
 		CacheDir: daemon.CacheDir(), MaxSequences: sequences, IgnorePlan: m.force, DraftModel: m.draft,
 	}

@@ -153,6 +153,31 @@ func (f Forecast) Prompt(tokens int) time.Duration {
 	return time.Duration(float64(tokens) * float64(f.TokenProducts) / f.ProductsPerSecond * float64(time.Second))
 }
 
+// Observer is an optional ability: telling what the model's matrices are multiplied with, and the logits of every position. It
+// is for whoever makes smaller weights of the model; serving never asks for it.
+type Observer interface {
+	// Observe computes each list by itself, from an empty context. Where req wants logits, it calls row from one goroutine for
+	// each position from req.From on, list by list, in order; logits (VocabRows) are valid during the call only. It returns,
+	// where req wants them, the inputs of the matrices by name. A model that does not generate is protocol.ErrUnsupported, a
+	// list longer than the context protocol.ErrContextLength.
+	Observe(ctx context.Context, req ObserveRequest, row func(list, position int, logits []float32) error) ([]MatrixInputs, error)
+}
+
+// ObserveRequest says what to compute and what is wanted of it.
+type ObserveRequest struct {
+	Lists  [][]int32
+	Inputs bool // what the matrices are multiplied with
+	Logits bool
+	From   int // of each list: the first position whose logits are wanted
+}
+
+// MatrixInputs says what a matrix was multiplied with, or a stack of them, in all positions of all lists.
+type MatrixInputs struct {
+	Name    string    // GGUF name of the tensor
+	Squares []float32 // (matrices, columns): squares of the inputs, summed
+	Counts  []int64   // (matrices): inputs that each met
+}
+
 // Bencher is an optional ability: measuring the loaded model.
 type Bencher interface {
 	Bench(ctx context.Context, req BenchRequest, progress func(done, total int)) (BenchResult, error)

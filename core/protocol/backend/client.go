@@ -20,6 +20,7 @@ var (
 	_ TextEncoder = (*client)(nil)
 	_ Bencher     = (*client)(nil)
 	_ Forecaster  = (*client)(nil)
+	_ Observer    = (*client)(nil)
 	_ Ranker      = (*client)(nil)
 	_ Filler      = (*client)(nil)
 )

@@ -22,6 +22,7 @@ type Fake struct {
 	RankFunc          func(ctx context.Context, req RankRequest) ([]Rank, error)
 	FillFunc          func(ctx context.Context, req FillRequest) ([][][]Guess, error)
 	ForecastFunc      func(ctx context.Context, req LoadRequest) (Forecast, error)
+	ObserveFunc       func(ctx context.Context, req ObserveRequest, row func(list, position int, logits []float32) error) ([]MatrixInputs, error)
 	BenchFunc         func(ctx context.Context, req BenchRequest, progress func(done, total int)) (BenchResult, error)
 	StatsFunc         func(ctx context.Context) (Stats, error)
 }
@@ -30,6 +31,7 @@ var (
 	_ Backend    = (*Fake)(nil)
 	_ Embedder   = (*Fake)(nil)
 	_ Forecaster = (*Fake)(nil)
+	_ Observer   = (*Fake)(nil)
 	_ Bencher    = (*Fake)(nil)
 	_ Ranker     = (*Fake)(nil)
 	_ Filler     = (*Fake)(nil)
@@ -136,6 +138,17 @@ func (f *Fake) Forecast(ctx context.Context, req LoadRequest) (Forecast, error) 
 		return Forecast{}, unset("forecast")
 	}
 	return f.ForecastFunc(ctx, req)
+}
+
+// Observe calls ObserveFunc; row is never nil there.
+func (f *Fake) Observe(ctx context.Context, req ObserveRequest, row func(list, position int, logits []float32) error) ([]MatrixInputs, error) {
+	if f.ObserveFunc == nil {
+		return nil, unset("observe")
+	}
+	if row == nil {
+		row = func(int, int, []float32) error { return nil }
+	}
+	return f.ObserveFunc(ctx, req, row)
 }
 
 // Bench calls BenchFunc; progress is never nil there.

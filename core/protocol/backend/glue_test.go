@@ -346,6 +346,59 @@ func TestErrorsCross(t *testing.T) {
 	}
 }
 
+// TestObserved: rows of logits and values of matrices that are larger than a message come whole and in their places, and an
+// answer that lacks some, or has others, is an error.
+func TestObserved(t *testing.T) {
+	t.Parallel()
+	want := backend.ObserveRequest{Lists: [][]int32{{1, 2, 3}, {4}, {5, 6}}, Inputs: true, Logits: true, From: 1}
+	row := make([]float32, 1<<20+3)
+	for i := range row {
+		row[i] = float32(i)
+	}
+	matrices := []backend.MatrixInputs{
+		{Name: "blk.0.ffn_up_exps.weight", Squares: row[:2<<18], Counts: []int64{1 << 40, 0}}, {Name: "blk.0.attn_q.weight", Squares: row[:3], Counts: []int64{7}},
+	}
+	places := [][2]int{{0, 1}, {0, 2}, {2, 1}}
+	send := len(places)
+	b := dial(t, &backend.Fake{ObserveFunc: func(_ context.Context, req backend.ObserveRequest, emit func(list, position int, logits []float32) error) ([]backend.MatrixInputs, error) {
+		if d := cmp.Diff(want, req); d != "" {
+			t.Error(d)
+		}
+		for i := range send {
+			p := places[i%len(places)]
+			if err := emit(p[0], p[1], row); err != nil {
+				return nil, err
+			}
+		}
+		return matrices, nil
+	}})
+	for _, send = range []int{3, 2, 4} {
+		var got [][2]int
+		out, err := b.(backend.Observer).Observe(t.Context(), want, func(list, position int, logits []float32) error {
+			if !slices.Equal(logits, row) {
+				t.Error("another row")
+			}
+			got = append(got, [2]int{list, position})
+			return nil
+		})
+		if send != len(places) {
+			if err == nil {
+				t.Errorf("%d rows for %d positions are no error", send, len(places))
+			}
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(places, got); d != "" {
+			t.Error(d)
+		}
+		if d := cmp.Diff(matrices, out); d != "" {
+			t.Error("the matrices differ")
+		}
+	}
+}
+
 func TestOptionalAbilities(t *testing.T) {
 	t.Parallel()
 	// A backend that has only the ten methods: the embedded interface hides the fake's others.
@@ -355,6 +408,9 @@ func TestOptionalAbilities(t *testing.T) {
 	}
 	if _, err := b.(backend.Forecaster).Forecast(t.Context(), backend.LoadRequest{}); !errors.Is(err, protocol.ErrUnsupported) {
 		t.Errorf("forecast: %v", err)
+	}
+	if _, err := b.(backend.Observer).Observe(t.Context(), backend.ObserveRequest{}, nil); !errors.Is(err, protocol.ErrUnsupported) {
+		t.Errorf("observe: %v", err)
 	}
 	if _, err := b.(backend.Bencher).Bench(t.Context(), backend.BenchRequest{}, nil); !errors.Is(err, protocol.ErrUnsupported) {
 		t.Errorf("bench: %v", err)

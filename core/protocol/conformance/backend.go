@@ -57,6 +57,7 @@ func Backend(t *testing.T, b backend.Backend, o BackendOptions) {
 		{"cancel", s.cancel},
 		{"adapter", s.adapter},
 		{"embed", s.embed},
+		{"observe", s.observe},
 		{"stats", s.stats},
 	} {
 		if !t.Run(step.name, step.run) && step.name == "load" {
@@ -214,6 +215,48 @@ func (s *backendSuite) forecast(t *testing.T) {
 	}
 	_, err = b.Forecast(t.Context(), backend.LoadRequest{Path: "/nowhere/conformance.gguf"})
 	wants(t, "forecast", err, protocol.ErrModel)
+}
+
+// observe is optional: one that observes gives the logits of every position, from which Score's log-probabilities follow.
+func (s *backendSuite) observe(t *testing.T) {
+	b, ok := s.b.(backend.Observer)
+	if !ok {
+		t.Skip("this backend does not observe")
+	}
+	lists := [][]int32{s.o.Prompt}
+	next := 0
+	var got []float64
+	inputs, err := b.Observe(t.Context(), backend.ObserveRequest{Lists: lists, Inputs: true, Logits: true}, func(list, position int, logits []float32) error {
+		if list != 0 || position != next || len(logits) != s.info.VocabRows {
+			t.Errorf("list %d, position %d: %d logits; want position %d", list, position, len(logits), next)
+		}
+		if next++; next < len(s.o.Prompt) {
+			sum := 0.0
+			for _, x := range logits {
+				sum += math.Exp(float64(x))
+			}
+			got = append(got, float64(logits[s.o.Prompt[next]])-math.Log(sum))
+		}
+		return nil
+	})
+	if errors.Is(err, protocol.ErrUnsupported) {
+		t.Skip("this backend does not observe")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if next != len(s.o.Prompt) || len(inputs) == 0 {
+		t.Errorf("%d rows of %d, %d matrices", next, len(s.o.Prompt), len(inputs))
+	}
+	scores, err := s.b.Score(t.Context(), backend.ScoreRequest{Lists: lists})
+	if err != nil || len(scores) != 1 || len(scores[0].Logprobs) != len(got) {
+		t.Fatalf("score: %v, %v", scores, err)
+	}
+	for i, want := range scores[0].Logprobs {
+		if math.Abs(got[i]-float64(want)) > 1e-3 {
+			t.Errorf("position %d: the logits say %v, score says %v", i, got[i], want)
+		}
+	}
 }
 
 func (s *backendSuite) loadNothing(t *testing.T) {

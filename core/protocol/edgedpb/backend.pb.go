@@ -2490,6 +2490,196 @@ func (x *FloatList) GetLast() bool {
 	return false
 }
 
+// ObserveRequest is a part of the lists to compute.
+type ObserveRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Lists []*IdList              `protobuf:"bytes,1,rep,name=lists,proto3" json:"lists,omitempty"`
+	// First part: whether the inputs of the matrices are wanted.
+	Inputs bool `protobuf:"varint,2,opt,name=inputs,proto3" json:"inputs,omitempty"`
+	// First part: whether logits are wanted, and from which position of each list on.
+	Logits        bool  `protobuf:"varint,3,opt,name=logits,proto3" json:"logits,omitempty"`
+	LogitsFrom    int32 `protobuf:"varint,4,opt,name=logits_from,json=logitsFrom,proto3" json:"logits_from,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ObserveRequest) Reset() {
+	*x = ObserveRequest{}
+	mi := &file_edged_v1_backend_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ObserveRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ObserveRequest) ProtoMessage() {}
+
+func (x *ObserveRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_edged_v1_backend_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ObserveRequest.ProtoReflect.Descriptor instead.
+func (*ObserveRequest) Descriptor() ([]byte, []int) {
+	return file_edged_v1_backend_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *ObserveRequest) GetLists() []*IdList {
+	if x != nil {
+		return x.Lists
+	}
+	return nil
+}
+
+func (x *ObserveRequest) GetInputs() bool {
+	if x != nil {
+		return x.Inputs
+	}
+	return false
+}
+
+func (x *ObserveRequest) GetLogits() bool {
+	if x != nil {
+		return x.Logits
+	}
+	return false
+}
+
+func (x *ObserveRequest) GetLogitsFrom() int32 {
+	if x != nil {
+		return x.LogitsFrom
+	}
+	return 0
+}
+
+// ObservePart is a part of what was observed: first the rows of logits, list by list and in the order of their positions, then
+// the matrices by name.
+type ObservePart struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Pieces of rows of ModelInfo.vocab_rows values.
+	Logits        []*FloatList    `protobuf:"bytes,1,rep,name=logits,proto3" json:"logits,omitempty"`
+	Matrices      []*MatrixInputs `protobuf:"bytes,2,rep,name=matrices,proto3" json:"matrices,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ObservePart) Reset() {
+	*x = ObservePart{}
+	mi := &file_edged_v1_backend_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ObservePart) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ObservePart) ProtoMessage() {}
+
+func (x *ObservePart) ProtoReflect() protoreflect.Message {
+	mi := &file_edged_v1_backend_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ObservePart.ProtoReflect.Descriptor instead.
+func (*ObservePart) Descriptor() ([]byte, []int) {
+	return file_edged_v1_backend_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *ObservePart) GetLogits() []*FloatList {
+	if x != nil {
+		return x.Logits
+	}
+	return nil
+}
+
+func (x *ObservePart) GetMatrices() []*MatrixInputs {
+	if x != nil {
+		return x.Matrices
+	}
+	return nil
+}
+
+// MatrixInputs says what a matrix was multiplied with, or a stack of them: in all rows of all lists.
+type MatrixInputs struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// GGUF name, "blk.0.attn_q.weight". Matrices that are rows of one tensor have its name.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Squares of the inputs summed for each column, matrix after matrix of a stack. Pieces: those of one name follow each other.
+	Squares []float32 `protobuf:"fixed32,2,rep,packed,name=squares,proto3" json:"squares,omitempty"`
+	// Inputs that each matrix of the stack met. In the last piece.
+	Counts        []int64 `protobuf:"varint,3,rep,packed,name=counts,proto3" json:"counts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MatrixInputs) Reset() {
+	*x = MatrixInputs{}
+	mi := &file_edged_v1_backend_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MatrixInputs) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MatrixInputs) ProtoMessage() {}
+
+func (x *MatrixInputs) ProtoReflect() protoreflect.Message {
+	mi := &file_edged_v1_backend_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MatrixInputs.ProtoReflect.Descriptor instead.
+func (*MatrixInputs) Descriptor() ([]byte, []int) {
+	return file_edged_v1_backend_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *MatrixInputs) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *MatrixInputs) GetSquares() []float32 {
+	if x != nil {
+		return x.Squares
+	}
+	return nil
+}
+
+func (x *MatrixInputs) GetCounts() []int64 {
+	if x != nil {
+		return x.Counts
+	}
+	return nil
+}
+
 // EmbedRequest is a part of the lists to embed.
 type EmbedRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2507,7 +2697,7 @@ type EmbedRequest struct {
 
 func (x *EmbedRequest) Reset() {
 	*x = EmbedRequest{}
-	mi := &file_edged_v1_backend_proto_msgTypes[27]
+	mi := &file_edged_v1_backend_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2519,7 +2709,7 @@ func (x *EmbedRequest) String() string {
 func (*EmbedRequest) ProtoMessage() {}
 
 func (x *EmbedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_edged_v1_backend_proto_msgTypes[27]
+	mi := &file_edged_v1_backend_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2532,7 +2722,7 @@ func (x *EmbedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EmbedRequest.ProtoReflect.Descriptor instead.
 func (*EmbedRequest) Descriptor() ([]byte, []int) {
-	return file_edged_v1_backend_proto_rawDescGZIP(), []int{27}
+	return file_edged_v1_backend_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *EmbedRequest) GetLists() []*IdList {
@@ -2579,7 +2769,7 @@ type RankRequest struct {
 
 func (x *RankRequest) Reset() {
 	*x = RankRequest{}
-	mi := &file_edged_v1_backend_proto_msgTypes[28]
+	mi := &file_edged_v1_backend_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2591,7 +2781,7 @@ func (x *RankRequest) String() string {
 func (*RankRequest) ProtoMessage() {}
 
 func (x *RankRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_edged_v1_backend_proto_msgTypes[28]
+	mi := &file_edged_v1_backend_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2604,7 +2794,7 @@ func (x *RankRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RankRequest.ProtoReflect.Descriptor instead.
 func (*RankRequest) Descriptor() ([]byte, []int) {
-	return file_edged_v1_backend_proto_rawDescGZIP(), []int{28}
+	return file_edged_v1_backend_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *RankRequest) GetLists() []*IdList {
@@ -2651,7 +2841,7 @@ type FillRequest struct {
 
 func (x *FillRequest) Reset() {
 	*x = FillRequest{}
-	mi := &file_edged_v1_backend_proto_msgTypes[29]
+	mi := &file_edged_v1_backend_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2663,7 +2853,7 @@ func (x *FillRequest) String() string {
 func (*FillRequest) ProtoMessage() {}
 
 func (x *FillRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_edged_v1_backend_proto_msgTypes[29]
+	mi := &file_edged_v1_backend_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2676,7 +2866,7 @@ func (x *FillRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FillRequest.ProtoReflect.Descriptor instead.
 func (*FillRequest) Descriptor() ([]byte, []int) {
-	return file_edged_v1_backend_proto_rawDescGZIP(), []int{29}
+	return file_edged_v1_backend_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *FillRequest) GetLists() []*IdList {
@@ -2717,7 +2907,7 @@ type FillPart struct {
 
 func (x *FillPart) Reset() {
 	*x = FillPart{}
-	mi := &file_edged_v1_backend_proto_msgTypes[30]
+	mi := &file_edged_v1_backend_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2729,7 +2919,7 @@ func (x *FillPart) String() string {
 func (*FillPart) ProtoMessage() {}
 
 func (x *FillPart) ProtoReflect() protoreflect.Message {
-	mi := &file_edged_v1_backend_proto_msgTypes[30]
+	mi := &file_edged_v1_backend_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2742,7 +2932,7 @@ func (x *FillPart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FillPart.ProtoReflect.Descriptor instead.
 func (*FillPart) Descriptor() ([]byte, []int) {
-	return file_edged_v1_backend_proto_rawDescGZIP(), []int{30}
+	return file_edged_v1_backend_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *FillPart) GetMasks() []*Guesses {
@@ -2763,7 +2953,7 @@ type Guesses struct {
 
 func (x *Guesses) Reset() {
 	*x = Guesses{}
-	mi := &file_edged_v1_backend_proto_msgTypes[31]
+	mi := &file_edged_v1_backend_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2775,7 +2965,7 @@ func (x *Guesses) String() string {
 func (*Guesses) ProtoMessage() {}
 
 func (x *Guesses) ProtoReflect() protoreflect.Message {
-	mi := &file_edged_v1_backend_proto_msgTypes[31]
+	mi := &file_edged_v1_backend_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2788,7 +2978,7 @@ func (x *Guesses) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Guesses.ProtoReflect.Descriptor instead.
 func (*Guesses) Descriptor() ([]byte, []int) {
-	return file_edged_v1_backend_proto_rawDescGZIP(), []int{31}
+	return file_edged_v1_backend_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Guesses) GetIds() []int32 {
@@ -2822,7 +3012,7 @@ type ForecastResponse struct {
 
 func (x *ForecastResponse) Reset() {
 	*x = ForecastResponse{}
-	mi := &file_edged_v1_backend_proto_msgTypes[32]
+	mi := &file_edged_v1_backend_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2834,7 +3024,7 @@ func (x *ForecastResponse) String() string {
 func (*ForecastResponse) ProtoMessage() {}
 
 func (x *ForecastResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_edged_v1_backend_proto_msgTypes[32]
+	mi := &file_edged_v1_backend_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2847,7 +3037,7 @@ func (x *ForecastResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForecastResponse.ProtoReflect.Descriptor instead.
 func (*ForecastResponse) Descriptor() ([]byte, []int) {
-	return file_edged_v1_backend_proto_rawDescGZIP(), []int{32}
+	return file_edged_v1_backend_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ForecastResponse) GetTokenBytes() int64 {
@@ -2902,7 +3092,7 @@ type BenchRequest struct {
 
 func (x *BenchRequest) Reset() {
 	*x = BenchRequest{}
-	mi := &file_edged_v1_backend_proto_msgTypes[33]
+	mi := &file_edged_v1_backend_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2914,7 +3104,7 @@ func (x *BenchRequest) String() string {
 func (*BenchRequest) ProtoMessage() {}
 
 func (x *BenchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_edged_v1_backend_proto_msgTypes[33]
+	mi := &file_edged_v1_backend_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2927,7 +3117,7 @@ func (x *BenchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BenchRequest.ProtoReflect.Descriptor instead.
 func (*BenchRequest) Descriptor() ([]byte, []int) {
-	return file_edged_v1_backend_proto_rawDescGZIP(), []int{33}
+	return file_edged_v1_backend_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *BenchRequest) GetPromptTokens() int32 {
@@ -2993,7 +3183,7 @@ type BenchEvent struct {
 
 func (x *BenchEvent) Reset() {
 	*x = BenchEvent{}
-	mi := &file_edged_v1_backend_proto_msgTypes[34]
+	mi := &file_edged_v1_backend_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3005,7 +3195,7 @@ func (x *BenchEvent) String() string {
 func (*BenchEvent) ProtoMessage() {}
 
 func (x *BenchEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_edged_v1_backend_proto_msgTypes[34]
+	mi := &file_edged_v1_backend_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3018,7 +3208,7 @@ func (x *BenchEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BenchEvent.ProtoReflect.Descriptor instead.
 func (*BenchEvent) Descriptor() ([]byte, []int) {
-	return file_edged_v1_backend_proto_rawDescGZIP(), []int{34}
+	return file_edged_v1_backend_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *BenchEvent) GetEvent() isBenchEvent_Event {
@@ -3074,7 +3264,7 @@ type BenchProgress struct {
 
 func (x *BenchProgress) Reset() {
 	*x = BenchProgress{}
-	mi := &file_edged_v1_backend_proto_msgTypes[35]
+	mi := &file_edged_v1_backend_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3086,7 +3276,7 @@ func (x *BenchProgress) String() string {
 func (*BenchProgress) ProtoMessage() {}
 
 func (x *BenchProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_edged_v1_backend_proto_msgTypes[35]
+	mi := &file_edged_v1_backend_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3099,7 +3289,7 @@ func (x *BenchProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BenchProgress.ProtoReflect.Descriptor instead.
 func (*BenchProgress) Descriptor() ([]byte, []int) {
-	return file_edged_v1_backend_proto_rawDescGZIP(), []int{35}
+	return file_edged_v1_backend_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *BenchProgress) GetDone() int32 {
@@ -3145,7 +3335,7 @@ type BenchResult struct {
 
 func (x *BenchResult) Reset() {
 	*x = BenchResult{}
-	mi := &file_edged_v1_backend_proto_msgTypes[36]
+	mi := &file_edged_v1_backend_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3157,7 +3347,7 @@ func (x *BenchResult) String() string {
 func (*BenchResult) ProtoMessage() {}
 
 func (x *BenchResult) ProtoReflect() protoreflect.Message {
-	mi := &file_edged_v1_backend_proto_msgTypes[36]
+	mi := &file_edged_v1_backend_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3170,7 +3360,7 @@ func (x *BenchResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BenchResult.ProtoReflect.Descriptor instead.
 func (*BenchResult) Descriptor() ([]byte, []int) {
-	return file_edged_v1_backend_proto_rawDescGZIP(), []int{36}
+	return file_edged_v1_backend_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *BenchResult) GetPrefillTps() []float64 {
@@ -3266,7 +3456,7 @@ type StatsRequest struct {
 
 func (x *StatsRequest) Reset() {
 	*x = StatsRequest{}
-	mi := &file_edged_v1_backend_proto_msgTypes[37]
+	mi := &file_edged_v1_backend_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3278,7 +3468,7 @@ func (x *StatsRequest) String() string {
 func (*StatsRequest) ProtoMessage() {}
 
 func (x *StatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_edged_v1_backend_proto_msgTypes[37]
+	mi := &file_edged_v1_backend_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3291,7 +3481,7 @@ func (x *StatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsRequest.ProtoReflect.Descriptor instead.
 func (*StatsRequest) Descriptor() ([]byte, []int) {
-	return file_edged_v1_backend_proto_rawDescGZIP(), []int{37}
+	return file_edged_v1_backend_proto_rawDescGZIP(), []int{40}
 }
 
 // StatsResponse holds counters since the load.
@@ -3342,7 +3532,7 @@ type StatsResponse struct {
 
 func (x *StatsResponse) Reset() {
 	*x = StatsResponse{}
-	mi := &file_edged_v1_backend_proto_msgTypes[38]
+	mi := &file_edged_v1_backend_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3354,7 +3544,7 @@ func (x *StatsResponse) String() string {
 func (*StatsResponse) ProtoMessage() {}
 
 func (x *StatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_edged_v1_backend_proto_msgTypes[38]
+	mi := &file_edged_v1_backend_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3367,7 +3557,7 @@ func (x *StatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsResponse.ProtoReflect.Descriptor instead.
 func (*StatsResponse) Descriptor() ([]byte, []int) {
-	return file_edged_v1_backend_proto_rawDescGZIP(), []int{38}
+	return file_edged_v1_backend_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *StatsResponse) GetRunning() int64 {
@@ -3782,7 +3972,20 @@ const file_edged_v1_backend_proto_rawDesc = "" +
 	"\x05lists\x18\x01 \x03(\v2\x13.edged.v1.FloatListR\x05lists\"7\n" +
 	"\tFloatList\x12\x16\n" +
 	"\x06values\x18\x01 \x03(\x02R\x06values\x12\x12\n" +
-	"\x04last\x18\x02 \x01(\bR\x04last\"\xa9\x01\n" +
+	"\x04last\x18\x02 \x01(\bR\x04last\"\x89\x01\n" +
+	"\x0eObserveRequest\x12&\n" +
+	"\x05lists\x18\x01 \x03(\v2\x10.edged.v1.IdListR\x05lists\x12\x16\n" +
+	"\x06inputs\x18\x02 \x01(\bR\x06inputs\x12\x16\n" +
+	"\x06logits\x18\x03 \x01(\bR\x06logits\x12\x1f\n" +
+	"\vlogits_from\x18\x04 \x01(\x05R\n" +
+	"logitsFrom\"n\n" +
+	"\vObservePart\x12+\n" +
+	"\x06logits\x18\x01 \x03(\v2\x13.edged.v1.FloatListR\x06logits\x122\n" +
+	"\bmatrices\x18\x02 \x03(\v2\x16.edged.v1.MatrixInputsR\bmatrices\"T\n" +
+	"\fMatrixInputs\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\asquares\x18\x02 \x03(\x02R\asquares\x12\x16\n" +
+	"\x06counts\x18\x03 \x03(\x03R\x06counts\"\xa9\x01\n" +
 	"\fEmbedRequest\x12&\n" +
 	"\x05lists\x18\x01 \x03(\v2\x10.edged.v1.IdListR\x05lists\x12\x18\n" +
 	"\apooling\x18\x02 \x01(\tR\apooling\x12!\n" +
@@ -3878,7 +4081,7 @@ const file_edged_v1_backend_proto_rawDesc = "" +
 	"\x13prefix_pinned_pages\x187 \x01(\x03R\x11prefixPinnedPages\x12-\n" +
 	"\x12constrained_tokens\x18P \x01(\x04R\x11constrainedTokens\x12%\n" +
 	"\x0edecided_tokens\x18Q \x01(\x04R\rdecidedTokens\x12%\n" +
-	"\x0ethreads_decode\x18F \x01(\x05R\rthreadsDecode2\xee\x06\n" +
+	"\x0ethreads_decode\x18F \x01(\x05R\rthreadsDecode2\xae\a\n" +
 	"\aBackend\x12<\n" +
 	"\bDescribe\x12\x19.edged.v1.DescribeRequest\x1a\x15.edged.v1.Description\x123\n" +
 	"\x04Plan\x12\x15.edged.v1.LoadRequest\x1a\x14.edged.v1.MemoryPlan\x12=\n" +
@@ -3891,7 +4094,8 @@ const file_edged_v1_backend_proto_rawDesc = "" +
 	"\x05Score\x12\x16.edged.v1.ScoreRequest\x1a\x14.edged.v1.FloatsPart(\x010\x01\x129\n" +
 	"\x05Embed\x12\x16.edged.v1.EmbedRequest\x1a\x14.edged.v1.FloatsPart(\x010\x01\x127\n" +
 	"\x04Rank\x12\x15.edged.v1.RankRequest\x1a\x14.edged.v1.FloatsPart(\x010\x01\x125\n" +
-	"\x04Fill\x12\x15.edged.v1.FillRequest\x1a\x12.edged.v1.FillPart(\x010\x01\x127\n" +
+	"\x04Fill\x12\x15.edged.v1.FillRequest\x1a\x12.edged.v1.FillPart(\x010\x01\x12>\n" +
+	"\aObserve\x12\x18.edged.v1.ObserveRequest\x1a\x15.edged.v1.ObservePart(\x010\x01\x127\n" +
 	"\x05Bench\x12\x16.edged.v1.BenchRequest\x1a\x14.edged.v1.BenchEvent0\x01\x128\n" +
 	"\x05Stats\x12\x16.edged.v1.StatsRequest\x1a\x17.edged.v1.StatsResponseB%Z#edged/core/protocol/edgedpb;edgedpbb\x06proto3"
 
@@ -3907,7 +4111,7 @@ func file_edged_v1_backend_proto_rawDescGZIP() []byte {
 	return file_edged_v1_backend_proto_rawDescData
 }
 
-var file_edged_v1_backend_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
+var file_edged_v1_backend_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
 var file_edged_v1_backend_proto_goTypes = []any{
 	(*DescribeRequest)(nil),       // 0: edged.v1.DescribeRequest
 	(*Description)(nil),           // 1: edged.v1.Description
@@ -3936,27 +4140,30 @@ var file_edged_v1_backend_proto_goTypes = []any{
 	(*ScoreRequest)(nil),          // 24: edged.v1.ScoreRequest
 	(*FloatsPart)(nil),            // 25: edged.v1.FloatsPart
 	(*FloatList)(nil),             // 26: edged.v1.FloatList
-	(*EmbedRequest)(nil),          // 27: edged.v1.EmbedRequest
-	(*RankRequest)(nil),           // 28: edged.v1.RankRequest
-	(*FillRequest)(nil),           // 29: edged.v1.FillRequest
-	(*FillPart)(nil),              // 30: edged.v1.FillPart
-	(*Guesses)(nil),               // 31: edged.v1.Guesses
-	(*ForecastResponse)(nil),      // 32: edged.v1.ForecastResponse
-	(*BenchRequest)(nil),          // 33: edged.v1.BenchRequest
-	(*BenchEvent)(nil),            // 34: edged.v1.BenchEvent
-	(*BenchProgress)(nil),         // 35: edged.v1.BenchProgress
-	(*BenchResult)(nil),           // 36: edged.v1.BenchResult
-	(*StatsRequest)(nil),          // 37: edged.v1.StatsRequest
-	(*StatsResponse)(nil),         // 38: edged.v1.StatsResponse
-	nil,                           // 39: edged.v1.Sampling.LogitBiasEntry
-	(*IdList)(nil),                // 40: edged.v1.IdList
-	(*VocabularyPart)(nil),        // 41: edged.v1.VocabularyPart
+	(*ObserveRequest)(nil),        // 27: edged.v1.ObserveRequest
+	(*ObservePart)(nil),           // 28: edged.v1.ObservePart
+	(*MatrixInputs)(nil),          // 29: edged.v1.MatrixInputs
+	(*EmbedRequest)(nil),          // 30: edged.v1.EmbedRequest
+	(*RankRequest)(nil),           // 31: edged.v1.RankRequest
+	(*FillRequest)(nil),           // 32: edged.v1.FillRequest
+	(*FillPart)(nil),              // 33: edged.v1.FillPart
+	(*Guesses)(nil),               // 34: edged.v1.Guesses
+	(*ForecastResponse)(nil),      // 35: edged.v1.ForecastResponse
+	(*BenchRequest)(nil),          // 36: edged.v1.BenchRequest
+	(*BenchEvent)(nil),            // 37: edged.v1.BenchEvent
+	(*BenchProgress)(nil),         // 38: edged.v1.BenchProgress
+	(*BenchResult)(nil),           // 39: edged.v1.BenchResult
+	(*StatsRequest)(nil),          // 40: edged.v1.StatsRequest
+	(*StatsResponse)(nil),         // 41: edged.v1.StatsResponse
+	nil,                           // 42: edged.v1.Sampling.LogitBiasEntry
+	(*IdList)(nil),                // 43: edged.v1.IdList
+	(*VocabularyPart)(nil),        // 44: edged.v1.VocabularyPart
 }
 var file_edged_v1_backend_proto_depIdxs = []int32{
 	5,  // 0: edged.v1.LoadEvent.progress:type_name -> edged.v1.LoadProgress
 	6,  // 1: edged.v1.LoadEvent.info:type_name -> edged.v1.ModelInfo
 	3,  // 2: edged.v1.ModelInfo.plan:type_name -> edged.v1.MemoryPlan
-	39, // 3: edged.v1.Sampling.logit_bias:type_name -> edged.v1.Sampling.LogitBiasEntry
+	42, // 3: edged.v1.Sampling.logit_bias:type_name -> edged.v1.Sampling.LogitBiasEntry
 	12, // 4: edged.v1.GenerateRequest.adapters:type_name -> edged.v1.AdapterUse
 	13, // 5: edged.v1.GenerateRequest.sampling:type_name -> edged.v1.Sampling
 	15, // 6: edged.v1.GenerateRequest.thinking:type_name -> edged.v1.Thinking
@@ -3968,53 +4175,58 @@ var file_edged_v1_backend_proto_depIdxs = []int32{
 	19, // 12: edged.v1.ChoicePart.logprobs:type_name -> edged.v1.TokenLogprob
 	22, // 13: edged.v1.Done.usage:type_name -> edged.v1.Usage
 	23, // 14: edged.v1.Done.timings:type_name -> edged.v1.Timings
-	40, // 15: edged.v1.ScoreRequest.lists:type_name -> edged.v1.IdList
+	43, // 15: edged.v1.ScoreRequest.lists:type_name -> edged.v1.IdList
 	12, // 16: edged.v1.ScoreRequest.adapters:type_name -> edged.v1.AdapterUse
 	26, // 17: edged.v1.FloatsPart.lists:type_name -> edged.v1.FloatList
-	40, // 18: edged.v1.EmbedRequest.lists:type_name -> edged.v1.IdList
-	40, // 19: edged.v1.EmbedRequest.types:type_name -> edged.v1.IdList
-	40, // 20: edged.v1.RankRequest.lists:type_name -> edged.v1.IdList
-	40, // 21: edged.v1.RankRequest.types:type_name -> edged.v1.IdList
-	40, // 22: edged.v1.FillRequest.lists:type_name -> edged.v1.IdList
-	40, // 23: edged.v1.FillRequest.types:type_name -> edged.v1.IdList
-	40, // 24: edged.v1.FillRequest.positions:type_name -> edged.v1.IdList
-	31, // 25: edged.v1.FillPart.masks:type_name -> edged.v1.Guesses
-	12, // 26: edged.v1.BenchRequest.adapters:type_name -> edged.v1.AdapterUse
-	35, // 27: edged.v1.BenchEvent.progress:type_name -> edged.v1.BenchProgress
-	36, // 28: edged.v1.BenchEvent.result:type_name -> edged.v1.BenchResult
-	0,  // 29: edged.v1.Backend.Describe:input_type -> edged.v1.DescribeRequest
-	2,  // 30: edged.v1.Backend.Plan:input_type -> edged.v1.LoadRequest
-	2,  // 31: edged.v1.Backend.Forecast:input_type -> edged.v1.LoadRequest
-	2,  // 32: edged.v1.Backend.Load:input_type -> edged.v1.LoadRequest
-	41, // 33: edged.v1.Backend.SetVocabulary:input_type -> edged.v1.VocabularyPart
-	8,  // 34: edged.v1.Backend.LoadAdapter:input_type -> edged.v1.AdapterRequest
-	10, // 35: edged.v1.Backend.UnloadAdapter:input_type -> edged.v1.UnloadAdapterRequest
-	14, // 36: edged.v1.Backend.Generate:input_type -> edged.v1.GenerateRequest
-	24, // 37: edged.v1.Backend.Score:input_type -> edged.v1.ScoreRequest
-	27, // 38: edged.v1.Backend.Embed:input_type -> edged.v1.EmbedRequest
-	28, // 39: edged.v1.Backend.Rank:input_type -> edged.v1.RankRequest
-	29, // 40: edged.v1.Backend.Fill:input_type -> edged.v1.FillRequest
-	33, // 41: edged.v1.Backend.Bench:input_type -> edged.v1.BenchRequest
-	37, // 42: edged.v1.Backend.Stats:input_type -> edged.v1.StatsRequest
-	1,  // 43: edged.v1.Backend.Describe:output_type -> edged.v1.Description
-	3,  // 44: edged.v1.Backend.Plan:output_type -> edged.v1.MemoryPlan
-	32, // 45: edged.v1.Backend.Forecast:output_type -> edged.v1.ForecastResponse
-	4,  // 46: edged.v1.Backend.Load:output_type -> edged.v1.LoadEvent
-	7,  // 47: edged.v1.Backend.SetVocabulary:output_type -> edged.v1.SetVocabularyResponse
-	9,  // 48: edged.v1.Backend.LoadAdapter:output_type -> edged.v1.AdapterInfo
-	11, // 49: edged.v1.Backend.UnloadAdapter:output_type -> edged.v1.UnloadAdapterResponse
-	16, // 50: edged.v1.Backend.Generate:output_type -> edged.v1.GenerateEvent
-	25, // 51: edged.v1.Backend.Score:output_type -> edged.v1.FloatsPart
-	25, // 52: edged.v1.Backend.Embed:output_type -> edged.v1.FloatsPart
-	25, // 53: edged.v1.Backend.Rank:output_type -> edged.v1.FloatsPart
-	30, // 54: edged.v1.Backend.Fill:output_type -> edged.v1.FillPart
-	34, // 55: edged.v1.Backend.Bench:output_type -> edged.v1.BenchEvent
-	38, // 56: edged.v1.Backend.Stats:output_type -> edged.v1.StatsResponse
-	43, // [43:57] is the sub-list for method output_type
-	29, // [29:43] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	43, // 18: edged.v1.ObserveRequest.lists:type_name -> edged.v1.IdList
+	26, // 19: edged.v1.ObservePart.logits:type_name -> edged.v1.FloatList
+	29, // 20: edged.v1.ObservePart.matrices:type_name -> edged.v1.MatrixInputs
+	43, // 21: edged.v1.EmbedRequest.lists:type_name -> edged.v1.IdList
+	43, // 22: edged.v1.EmbedRequest.types:type_name -> edged.v1.IdList
+	43, // 23: edged.v1.RankRequest.lists:type_name -> edged.v1.IdList
+	43, // 24: edged.v1.RankRequest.types:type_name -> edged.v1.IdList
+	43, // 25: edged.v1.FillRequest.lists:type_name -> edged.v1.IdList
+	43, // 26: edged.v1.FillRequest.types:type_name -> edged.v1.IdList
+	43, // 27: edged.v1.FillRequest.positions:type_name -> edged.v1.IdList
+	34, // 28: edged.v1.FillPart.masks:type_name -> edged.v1.Guesses
+	12, // 29: edged.v1.BenchRequest.adapters:type_name -> edged.v1.AdapterUse
+	38, // 30: edged.v1.BenchEvent.progress:type_name -> edged.v1.BenchProgress
+	39, // 31: edged.v1.BenchEvent.result:type_name -> edged.v1.BenchResult
+	0,  // 32: edged.v1.Backend.Describe:input_type -> edged.v1.DescribeRequest
+	2,  // 33: edged.v1.Backend.Plan:input_type -> edged.v1.LoadRequest
+	2,  // 34: edged.v1.Backend.Forecast:input_type -> edged.v1.LoadRequest
+	2,  // 35: edged.v1.Backend.Load:input_type -> edged.v1.LoadRequest
+	44, // 36: edged.v1.Backend.SetVocabulary:input_type -> edged.v1.VocabularyPart
+	8,  // 37: edged.v1.Backend.LoadAdapter:input_type -> edged.v1.AdapterRequest
+	10, // 38: edged.v1.Backend.UnloadAdapter:input_type -> edged.v1.UnloadAdapterRequest
+	14, // 39: edged.v1.Backend.Generate:input_type -> edged.v1.GenerateRequest
+	24, // 40: edged.v1.Backend.Score:input_type -> edged.v1.ScoreRequest
+	30, // 41: edged.v1.Backend.Embed:input_type -> edged.v1.EmbedRequest
+	31, // 42: edged.v1.Backend.Rank:input_type -> edged.v1.RankRequest
+	32, // 43: edged.v1.Backend.Fill:input_type -> edged.v1.FillRequest
+	27, // 44: edged.v1.Backend.Observe:input_type -> edged.v1.ObserveRequest
+	36, // 45: edged.v1.Backend.Bench:input_type -> edged.v1.BenchRequest
+	40, // 46: edged.v1.Backend.Stats:input_type -> edged.v1.StatsRequest
+	1,  // 47: edged.v1.Backend.Describe:output_type -> edged.v1.Description
+	3,  // 48: edged.v1.Backend.Plan:output_type -> edged.v1.MemoryPlan
+	35, // 49: edged.v1.Backend.Forecast:output_type -> edged.v1.ForecastResponse
+	4,  // 50: edged.v1.Backend.Load:output_type -> edged.v1.LoadEvent
+	7,  // 51: edged.v1.Backend.SetVocabulary:output_type -> edged.v1.SetVocabularyResponse
+	9,  // 52: edged.v1.Backend.LoadAdapter:output_type -> edged.v1.AdapterInfo
+	11, // 53: edged.v1.Backend.UnloadAdapter:output_type -> edged.v1.UnloadAdapterResponse
+	16, // 54: edged.v1.Backend.Generate:output_type -> edged.v1.GenerateEvent
+	25, // 55: edged.v1.Backend.Score:output_type -> edged.v1.FloatsPart
+	25, // 56: edged.v1.Backend.Embed:output_type -> edged.v1.FloatsPart
+	25, // 57: edged.v1.Backend.Rank:output_type -> edged.v1.FloatsPart
+	33, // 58: edged.v1.Backend.Fill:output_type -> edged.v1.FillPart
+	28, // 59: edged.v1.Backend.Observe:output_type -> edged.v1.ObservePart
+	37, // 60: edged.v1.Backend.Bench:output_type -> edged.v1.BenchEvent
+	41, // 61: edged.v1.Backend.Stats:output_type -> edged.v1.StatsResponse
+	47, // [47:62] is the sub-list for method output_type
+	32, // [32:47] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_edged_v1_backend_proto_init() }
@@ -4035,8 +4247,8 @@ func file_edged_v1_backend_proto_init() {
 		(*GenerateEvent_Done)(nil),
 	}
 	file_edged_v1_backend_proto_msgTypes[20].OneofWrappers = []any{}
-	file_edged_v1_backend_proto_msgTypes[27].OneofWrappers = []any{}
-	file_edged_v1_backend_proto_msgTypes[34].OneofWrappers = []any{
+	file_edged_v1_backend_proto_msgTypes[30].OneofWrappers = []any{}
+	file_edged_v1_backend_proto_msgTypes[37].OneofWrappers = []any{
 		(*BenchEvent_Progress)(nil),
 		(*BenchEvent_Result)(nil),
 	}
@@ -4046,7 +4258,7 @@ func file_edged_v1_backend_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_edged_v1_backend_proto_rawDesc), len(file_edged_v1_backend_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   40,
+			NumMessages:   43,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

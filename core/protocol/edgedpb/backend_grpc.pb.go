@@ -34,6 +34,7 @@ const (
 	Backend_Embed_FullMethodName         = "/edged.v1.Backend/Embed"
 	Backend_Rank_FullMethodName          = "/edged.v1.Backend/Rank"
 	Backend_Fill_FullMethodName          = "/edged.v1.Backend/Fill"
+	Backend_Observe_FullMethodName       = "/edged.v1.Backend/Observe"
 	Backend_Bench_FullMethodName         = "/edged.v1.Backend/Bench"
 	Backend_Stats_FullMethodName         = "/edged.v1.Backend/Stats"
 )
@@ -72,6 +73,9 @@ type BackendClient interface {
 	Rank(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[RankRequest, FloatsPart], error)
 	// Fill guesses what stands at masked positions. UNIMPLEMENTED where ModelInfo.tasks does not name "fill".
 	Fill(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[FillRequest, FillPart], error)
+	// Observe computes lists and says what the model's matrices met and what it would have gone on with, for whoever makes smaller
+	// weights of it. The one method that hands out logits: it is called where a model is made, never where it is served. Optional.
+	Observe(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ObserveRequest, ObservePart], error)
 	// Bench measures the loaded model: progress events, then the result. UNIMPLEMENTED where Description.benches is false.
 	Bench(ctx context.Context, in *BenchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BenchEvent], error)
 	// Stats is a snapshot of counters since the load.
@@ -233,9 +237,22 @@ func (c *backendClient) Fill(ctx context.Context, opts ...grpc.CallOption) (grpc
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Backend_FillClient = grpc.BidiStreamingClient[FillRequest, FillPart]
 
+func (c *backendClient) Observe(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ObserveRequest, ObservePart], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Backend_ServiceDesc.Streams[7], Backend_Observe_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ObserveRequest, ObservePart]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Backend_ObserveClient = grpc.BidiStreamingClient[ObserveRequest, ObservePart]
+
 func (c *backendClient) Bench(ctx context.Context, in *BenchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BenchEvent], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Backend_ServiceDesc.Streams[7], Backend_Bench_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Backend_ServiceDesc.Streams[8], Backend_Bench_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -296,6 +313,9 @@ type BackendServer interface {
 	Rank(grpc.BidiStreamingServer[RankRequest, FloatsPart]) error
 	// Fill guesses what stands at masked positions. UNIMPLEMENTED where ModelInfo.tasks does not name "fill".
 	Fill(grpc.BidiStreamingServer[FillRequest, FillPart]) error
+	// Observe computes lists and says what the model's matrices met and what it would have gone on with, for whoever makes smaller
+	// weights of it. The one method that hands out logits: it is called where a model is made, never where it is served. Optional.
+	Observe(grpc.BidiStreamingServer[ObserveRequest, ObservePart]) error
 	// Bench measures the loaded model: progress events, then the result. UNIMPLEMENTED where Description.benches is false.
 	Bench(*BenchRequest, grpc.ServerStreamingServer[BenchEvent]) error
 	// Stats is a snapshot of counters since the load.
@@ -345,6 +365,9 @@ func (UnimplementedBackendServer) Rank(grpc.BidiStreamingServer[RankRequest, Flo
 }
 func (UnimplementedBackendServer) Fill(grpc.BidiStreamingServer[FillRequest, FillPart]) error {
 	return status.Error(codes.Unimplemented, "method Fill not implemented")
+}
+func (UnimplementedBackendServer) Observe(grpc.BidiStreamingServer[ObserveRequest, ObservePart]) error {
+	return status.Error(codes.Unimplemented, "method Observe not implemented")
 }
 func (UnimplementedBackendServer) Bench(*BenchRequest, grpc.ServerStreamingServer[BenchEvent]) error {
 	return status.Error(codes.Unimplemented, "method Bench not implemented")
@@ -516,6 +539,13 @@ func _Backend_Fill_Handler(srv interface{}, stream grpc.ServerStream) error {
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Backend_FillServer = grpc.BidiStreamingServer[FillRequest, FillPart]
 
+func _Backend_Observe_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(BackendServer).Observe(&grpc.GenericServerStream[ObserveRequest, ObservePart]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Backend_ObserveServer = grpc.BidiStreamingServer[ObserveRequest, ObservePart]
+
 func _Backend_Bench_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(BenchRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -615,6 +645,12 @@ var Backend_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Fill",
 			Handler:       _Backend_Fill_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+		{
+			StreamName:    "Observe",
+			Handler:       _Backend_Observe_Handler,
 			ServerStreams: true,
 			ClientStreams: true,
 		},

@@ -56,6 +56,11 @@ func (s *Batch) Queue(l *parts.Linear, y []float32, ld int) {
 func (s *Batch) Compute(p kernel.Precision, groups []Group, then Then) {
 	j := &s.mul
 	j.p, j.groups, j.then = p, groups, then
+	if s.Observe != nil {
+		for i := range j.n {
+			s.Observe(j.parts[i].l, s.act.X, s.act.Rows, s.act.Cols)
+		}
+	}
 	s.lowRank(j)
 	chunks := 0
 	if then.Gated {

@@ -75,6 +75,10 @@ type Batch struct {
 	mul     product
 	low     lowRank
 
+	// Observe is told of every product with a matrix what its input is: rows of cols values, before they are rounded to anything.
+	// It runs where Forward does; nil: nobody asks.
+	Observe func(l *parts.Linear, x []float32, rows, cols int)
+
 	Runs  []Run             // of the batch, where a state is passed on
 	Recur kernel.Recurrence // what passes it on
 }
