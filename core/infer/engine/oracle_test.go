@@ -18,15 +18,16 @@ import (
 
 	"edged/core/protocol"
 	"edged/core/protocol/backend"
+	"edged/plugins/backend-generic/x86"
 	"edged/quant/kernel"
 	"edged/test/oracle"
 	"edged/test/race"
 )
 
-// load serves a real model on the portable kernels. Its pieces are the ids in words, so that text is not what is tested.
+// load serves a real model on the processor's own kernels. Its pieces are the ids in words, so that text is not what is tested.
 func load(t *testing.T, req backend.LoadRequest) (*Engine, backend.ModelInfo) {
 	t.Helper()
-	e := New(Options{Name: "test", Version: "test", Kernels: kernel.Portable{}})
+	e := New(Options{Name: "test", Version: "test", Kernels: x86.Best()})
 	t.Cleanup(func() {
 		if err := e.Close(); err != nil {
 			t.Error(err)

@@ -9,6 +9,7 @@ import (
 	"edged/core/infer/transformer/transformertest"
 	"edged/core/model/arch"
 	"edged/core/model/weights"
+	"edged/plugins/backend-generic/x86"
 	"edged/quant/kernel"
 	"edged/test/oracle"
 )
@@ -45,7 +46,7 @@ func TestFamiliesAllocateNothing(t *testing.T) {
 
 func allocatesNothing(t *testing.T, w *weights.Model) {
 	t.Helper()
-	m, err := transformer.New(w, transformer.Options{Kernels: kernel.Portable{}, KV: kernel.KVF16, Context: 40, KVPages: 4, MaxRows: 24, ThreadsPrefill: 2})
+	m, err := transformer.New(w, transformer.Options{Kernels: x86.Best(), KV: kernel.KVF16, Context: 40, KVPages: 4, MaxRows: 24, ThreadsPrefill: 2})
 	if err != nil {
 		t.Fatal(err)
 	}

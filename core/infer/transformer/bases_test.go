@@ -8,6 +8,7 @@ import (
 
 	"edged/core/model/lora"
 	"edged/core/model/weights"
+	"edged/plugins/backend-generic/x86"
 	"edged/quant"
 	"edged/quant/kernel"
 	"edged/test/oracle"
@@ -58,7 +59,7 @@ func TestAdaptersOnEveryBase(t *testing.T) {
 		}
 		defer w.Close()
 		s := ofFile(t, w)
-		m, err := New(w, Options{Kernels: kernel.Portable{}, Precision: kernel.Exact, Context: 64, MaxRows: 32})
+		m, err := New(w, Options{Kernels: x86.Best(), Precision: kernel.Exact, ThreadsPrefill: 1, ThreadsDecode: 1, Context: 64, MaxRows: 32})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -10,6 +10,7 @@ import (
 	"edged/core/model/arch"
 	"edged/core/model/lora"
 	"edged/core/model/weights"
+	"edged/plugins/backend-generic/x86"
 	"edged/quant/kernel"
 	"edged/test/oracle"
 )
@@ -46,7 +47,7 @@ func TestRowBitsOfFamilies(t *testing.T) {
 			transformertest.RowBits(t, transformertest.Case{
 				Open: func(t *testing.T, o transformer.Options) *transformer.Model {
 					t.Helper()
-					o.Kernels, o.KV = kernel.Portable{}, kernel.KVF16
+					o.Kernels, o.KV = x86.Best(), kernel.KVF16
 					m, err := transformer.New(w, o)
 					if err != nil {
 						t.Fatal(err)

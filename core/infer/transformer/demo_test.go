@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"edged/core/model/weights"
+	"edged/plugins/backend-generic/x86"
 	"edged/quant/kernel"
 	"edged/test/oracle"
 )
@@ -34,7 +35,7 @@ func TestOracleDemo(t *testing.T) {
 			t.Fatalf("outputs of %q", kind)
 		}
 		t.Run(kind, func(t *testing.T) {
-			r, w := openRunner(t, filepath.Join(dir, folder), Options{Kernels: kernel.Portable{}, Precision: kernel.Exact, MaxRows: 128})
+			r, w := openRunner(t, filepath.Join(dir, folder), Options{Kernels: x86.Best(), Precision: kernel.Exact, ThreadsPrefill: 1, ThreadsDecode: 1, MaxRows: 128})
 			if adapter != "" {
 				r.use(w, filepath.Join(dir, "adapters", adapter), 1)
 			}

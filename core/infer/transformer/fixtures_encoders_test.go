@@ -75,6 +75,7 @@ func TestEncoderFixtures(t *testing.T) {
 				if precision == "fast" && (path != folder || want.Head == "s2s") {
 					continue // activations in 8 bits: TestEncoders and TestCrossed hold it with models of useful sizes
 				}
+				o.Kernels, o.ThreadsPrefill, o.ThreadsDecode = kernel.Portable{}, 2, 2
 				t.Run(e.Name()+"/"+filepath.Base(path)+"/"+precision, func(t *testing.T) {
 					sum := sha256.New()
 					for _, x := range checkGolden(t, path, want.Head, lists, o) {

@@ -5,10 +5,13 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"edged/quant/kernel"
 )
 
 // TestFixtures holds the committed tiny model of each family, which tools/oracle/families.py wrote, to what transformers computed
-// from it: a clone proves the forward pass without any other data. TestFamilies does the same with more and larger models.
+// from it: a clone proves the forward pass without any other data. TestFamilies does the same with more and larger models,
+// on the processor's kernels; here the portable ones serve each family.
 func TestFixtures(t *testing.T) {
 	const dir = "testdata/families"
 	entries, err := os.ReadDir(dir)
@@ -40,6 +43,7 @@ func TestFixtures(t *testing.T) {
 		}
 		for _, path := range paths {
 			for precision, o := range precisions() {
+				o.Kernels, o.ThreadsPrefill, o.ThreadsDecode = kernel.Portable{}, 2, 2
 				t.Run(e.Name()+"/"+filepath.Base(path)+"/"+precision, func(t *testing.T) {
 					r, _ := openRunner(t, path, o)
 					vocab := r.m.Info().VocabRows

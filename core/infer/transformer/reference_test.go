@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"edged/core/model/arch"
+	"edged/plugins/backend-generic/x86"
 	"edged/quant"
 	"edged/quant/kernel"
 )
@@ -41,7 +42,7 @@ func (s *memory) open(tb testing.TB, o Options) *Model {
 func (s *memory) openErr(tb testing.TB, o Options, want string) *Model {
 	tb.Helper()
 	if o.Kernels == nil {
-		o.Kernels = kernel.Portable{}
+		o.Kernels = x86.Best()
 	}
 	m, err := newModel(s, s.h.spec(s.arch), o)
 	if want != "" {

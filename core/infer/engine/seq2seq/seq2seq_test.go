@@ -13,6 +13,7 @@ import (
 	"edged/core/infer/transformer"
 	"edged/core/model/arch"
 	"edged/core/model/weights"
+	"edged/plugins/backend-generic/x86"
 	"edged/quant/kernel"
 	"edged/test/oracle"
 	"edged/test/race"
@@ -82,7 +83,7 @@ func TestGenerate(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer w.Close()
-			o := transformer.Options{Kernels: kernel.Portable{}, Precision: kernel.Exact, MaxRows: 64, Context: 128, KVPages: 64}
+			o := transformer.Options{Kernels: x86.Best(), Precision: kernel.Exact, MaxRows: 64, ThreadsPrefill: 1, ThreadsDecode: 1, Context: 128, KVPages: 64}
 			enc, dec, err := transformer.NewPair(w, o)
 			if err != nil {
 				t.Fatal(err)
