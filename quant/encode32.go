@@ -28,8 +28,8 @@ func encodeQ8_0(b []byte, x []float32) bool {
 	return putHalf(b, d)
 }
 
-// encodeSymmetric is what Q4_0 and Q5_0 share: d = m / -n for the value m of largest magnitude, so that m itself gets the code
-// 0, which reaches further than the last does; or the search.
+// encodeSymmetric computes scale and codes of a block of Q4_0 or Q5_0: d = m / -n for the value m of largest magnitude,
+// so that m itself gets the code 0, which reaches further than the last does; or the search.
 func encodeSymmetric(b []byte, q *[32]uint8, x, imp []float32, sigma2 float32, n int32) bool {
 	if imp != nil {
 		var w [32]float32
@@ -45,7 +45,8 @@ func encodeSymmetric(b []byte, q *[32]uint8, x, imp []float32, sigma2 float32, n
 	return putHalf(b, d)
 }
 
-// encodeAffine is what Q4_1 and Q5_1 share: w = d·q + m from the smallest and the largest value, or the search.
+// encodeAffine computes scale, minimum and codes of a block of Q4_1 or Q5_1: w = d·q + m from the smallest and the
+// largest value, or the search.
 func encodeAffine(b []byte, q *[32]uint8, x, imp []float32, sigma2 float32, n int32) bool {
 	if imp != nil {
 		var w [32]float32

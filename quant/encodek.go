@@ -146,7 +146,8 @@ func encodeQ3K(b []byte, x, imp []float32) bool {
 	return ok
 }
 
-// encodeOffsets is what Q4_K and Q5_K share: scales and minima of eight sub-blocks of 32 and their codes 0 … n.
+// encodeOffsets encodes the part that Q4_K and Q5_K have in common: scales and minima of eight sub-blocks of 32
+// and their codes 0 … n.
 func encodeOffsets(b []byte, q *[256]uint8, x, imp []float32, plain offsetSearch) bool {
 	var (
 		scales, mins [8]float32

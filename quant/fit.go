@@ -6,7 +6,7 @@ import "math"
 // rounded to float32 in the order in which an x86-64 build rounds them, so that the same weights give the same bytes here,
 // there and on every processor: a search that stops at another candidate after a last bit of difference gives other bytes.
 
-// tinyBlock is what the largest magnitude of a block must reach to be more than zeros (GROUP_MAX_EPS).
+// tinyBlock is a threshold (GROUP_MAX_EPS): a block whose largest magnitude is below it is encoded as zeros.
 const tinyBlock = 1e-15
 
 // nearest rounds to the nearest even integer; |x| is below 2²². (A float32 near 3·2²² has integers for its last places.)

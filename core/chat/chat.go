@@ -48,7 +48,7 @@ func (e *RaisedError) Error() string {
 	return "the model's chat template refuses this conversation: " + e.Message
 }
 
-// Input is what a template sees. JSON values keep the order of their keys, since templates print them.
+// Input holds the data that a template is rendered with. JSON values keep the order of their keys, since templates print them.
 //
 // As in transformers, tools and documents are always defined (None where there are none), keys of a message whose value
 // is null are not there, and reasoning that a message has as reasoning_content, thinking or reasoning is seen under the

@@ -47,7 +47,7 @@ var (
 	ErrStale = errors.New("not usable")
 )
 
-// reserve is what Build leaves free on the disk.
+// reserve is the space, in bytes, that Build leaves free on the disk.
 const reserve = 256 << 20
 
 // Part is a matrix and the rows in a group of its tiles.
@@ -56,7 +56,7 @@ type Part struct {
 	Rows   int
 }
 
-// Set is what a file holds. Model identifies the content of the matrices, for example by a sha256.
+// Set holds the contents of a file. Model identifies the content of the matrices, for example by a sha256.
 type Set struct {
 	Model string
 	Parts []Part

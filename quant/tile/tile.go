@@ -24,7 +24,7 @@ import (
 	"edged/quant/kernel"
 )
 
-// layout is what a format's tiles are like.
+// layout describes the tiles of a format.
 type layout struct {
 	cols  int // of a tile
 	bytes int // of a row in a tile

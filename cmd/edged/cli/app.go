@@ -1,5 +1,5 @@
-// Package cli is what the commands of edged share: where they read and write, how they end, the configuration that they name, and how
-// they put things for people.
+// Package cli holds the parts that all commands of edged share: input and output streams, exit codes, the choice of the
+// configuration file, and the formatting of messages for people.
 //
 // It must not know a command, nor what one does.
 package cli
@@ -28,7 +28,7 @@ const (
 // ErrReported is returned by a command that has already said what is wrong.
 var ErrReported = errors.New("reported")
 
-// Streams are where a command reads and writes: Out holds exactly what a program reads, Err everything for people.
+// Streams holds the input and output of a command. Out gets only output meant for programs, Err all messages for people.
 type Streams struct {
 	In  io.Reader
 	Out io.Writer

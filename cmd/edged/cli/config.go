@@ -10,7 +10,7 @@ import (
 	"edged/core/config"
 )
 
-// SystemConfig is where packages put the configuration.
+// SystemConfig is the path of the configuration file that packages install.
 const SystemConfig = "/etc/edged/config.toml"
 
 // ConfigFlags name a configuration and what overrides it.

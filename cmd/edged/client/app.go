@@ -9,7 +9,7 @@ import (
 	"edged/cmd/edged/cli"
 )
 
-// app is what the commands share.
+// app embeds the state that all commands share.
 type app struct{ *cli.App }
 
 // Commands are this package's. adapters are further ones below the command adapters.

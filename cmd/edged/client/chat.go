@@ -41,7 +41,7 @@ func (a *app) chatCommand() *cobra.Command {
 	return c
 }
 
-// asker is what a chat needs of askclient.Client.
+// asker is the part of askclient.Client that a chat uses.
 type asker interface {
 	Ask(ctx context.Context, r askclient.Request, f askclient.Follow) (askclient.Answer, error)
 }

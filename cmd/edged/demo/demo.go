@@ -49,7 +49,7 @@ type demoFlags struct {
 	set     []string
 }
 
-// app is what the command shares with others.
+// app embeds the state that all commands share.
 type app struct{ *cli.App }
 
 // Command is the demonstration.
@@ -178,7 +178,7 @@ func (a *app) demoAsk(ctx context.Context, f *demoFlags, s *service, prompt stri
 	return k.Err
 }
 
-// tryLine is what to type in a second terminal.
+// tryLine returns the message that tells which commands to type in a second terminal.
 func (s *service) tryLine() string {
 	const pub, sub = "mosquitto_pub", "mosquitto_sub"
 	host, port, _ := strings.Cut(s.broker, ":")

@@ -90,7 +90,7 @@ func fatal(ctx context.Context, err error) bool {
 	return ctx.Err() != nil || errors.Is(err, protocol.ErrPluginDied)
 }
 
-// outcomeOf is what becomes of one line.
+// outcomeOf answers one line and returns its result or its error as an outcome.
 func outcomeOf(ctx context.Context, line []byte, answer func(line []byte) (any, error)) outcome {
 	value, err := answer(line)
 	switch {

@@ -139,7 +139,7 @@ func apart(lists []typedIDs) (ids, types [][]int32) {
 	return ids, types
 }
 
-// prompt is what the model's files want before a text, by name or where none is named.
+// prompt returns the prefix that the model's files define for texts: the one called name, or the default for an empty name.
 func (s *session) prompt(name string) (string, error) {
 	if name == "" {
 		return s.Text.Prompt, nil

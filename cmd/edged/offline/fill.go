@@ -41,7 +41,7 @@ is 1 at the end.`,
 	return c
 }
 
-// filled is what a line gives.
+// filled is the JSON result of one line.
 type filled struct {
 	Masks []filledMask `json:"masks"`
 }
@@ -128,7 +128,7 @@ func masks(ids []int32, mask int32) []int32 {
 	return out
 }
 
-// word is what a token is written as; known ones are kept.
+// word returns the text of a token and caches it in known.
 func (s *session) word(ctx context.Context, known map[int32]string, id int32) (string, error) {
 	if w, ok := known[id]; ok {
 		return w, nil

@@ -289,7 +289,7 @@ func (s *settings) early() (string, error) {
 	return "", cli.Usagef(`early_stopping: %.40s is none of true, false and "never"`, s.EarlyStopping)
 }
 
-// request is what the backend is asked.
+// request builds the backend's request from the settings.
 func (s *settings) request(prompt []int32, adapters []backend.AdapterUse) backend.Request {
 	seed := rand.Uint64() >> 11 // 53 bits, so that JSON readers keep it
 	if s.Seed != nil {

@@ -114,7 +114,7 @@ func (m *ModelFlags) Check() error {
 	return nil
 }
 
-// loadRequest is what the backend is asked to load; sequences run at once.
+// loadRequest builds the backend's load request for sequences that run concurrently.
 func (m *ModelFlags) loadRequest(sequences int) backend.LoadRequest {
 	return backend.LoadRequest{
 		Path: m.Path, Context: m.Context, KVType: m.kv, Precision: backend.Precision(m.Precision),

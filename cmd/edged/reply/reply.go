@@ -83,7 +83,7 @@ func (k *Ink) write(text string) {
 	}
 }
 
-// Written is what is there of the answer.
+// Written returns the part of the answer that was written so far.
 func (k *Ink) Written() string { return k.written.String() }
 
 // End ends the answer and its line. err is what the request ended with: of one that failed, nothing is written that was held, and of one

@@ -22,7 +22,7 @@ const unitName = "edged.service"
 // insideVariable marks a check that runs as the service would: with its user and its unit's restrictions.
 const insideVariable = "EDGED_CHECK_INSIDE"
 
-// credentials is where the service sees the secrets of LoadCredential=.
+// credentials is the directory in which the service finds the secrets of LoadCredential=.
 const credentials = "/run/credentials/" + unitName + "/"
 
 // restrictions are the properties of the unit that decide what the service may read, write and use, and which settings it has from

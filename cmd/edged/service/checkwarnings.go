@@ -64,7 +64,7 @@ func (o *overheard) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-// findings are what was said so far, each once.
+// findings returns the findings collected so far, without duplicates.
 func (o *overheard) findings() []finding {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -214,7 +214,7 @@ func homeOfHub() string {
 	return filepath.Join(cache, "huggingface")
 }
 
-// cacheOfHub is where the hub's own client keeps files; "": nowhere.
+// cacheOfHub returns the cache directory of the hub's own client; "": there is none.
 func cacheOfHub() string {
 	if dir := os.Getenv("HF_HUB_CACHE"); dir != "" {
 		return dir

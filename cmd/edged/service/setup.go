@@ -409,7 +409,7 @@ func (c contextReader) Read(p []byte) (int, error) {
 	return c.r.Read(p)
 }
 
-// freeBytes is what a file system has left for people.
+// freeBytes returns the space, in bytes, that the file system of dir has left for unprivileged users.
 func freeBytes(dir string) (int64, error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {

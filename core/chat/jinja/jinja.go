@@ -39,7 +39,7 @@ func Compile(source string) (*Template, error) {
 	return &Template{t}, nil
 }
 
-// Input is what a rendering sees.
+// Input holds the variables, the clock and the limits of a rendering.
 type Input struct {
 	Variables *variables.Object
 	Now       func() time.Time // what strftime_now formats; nil: there is no such function

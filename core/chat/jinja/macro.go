@@ -135,7 +135,7 @@ func (m *macro) Repr(w *value.Writer) {
 	w.Add(">")
 }
 
-// Attr is what a template can ask a macro.
+// Attr returns the attribute name of a macro, and whether macros have it.
 func (m *macro) Attr(ev *value.Evaluation, name string) (value.Value, bool) {
 	switch name {
 	case "name":
@@ -226,7 +226,7 @@ func (l *loop) Call(ev *value.Evaluation, a *value.Args) value.Value {
 	return l.recurse(p[0], l.depth0+1)
 }
 
-// Attr is what a template can ask a loop.
+// Attr returns the attribute name of a loop, and whether loops have it.
 func (l *loop) Attr(_ *value.Evaluation, name string) (value.Value, bool) {
 	switch name {
 	case "index":

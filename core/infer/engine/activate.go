@@ -7,7 +7,7 @@ import (
 	"edged/core/model/lora"
 )
 
-// boundSpan is what the rows of a job carry from a position on.
+// boundSpan holds the bound adapters of a job's rows from a position on.
 type boundSpan struct {
 	from  int
 	bound any
@@ -42,7 +42,7 @@ func (l *loop) activate(j *job) {
 	}
 }
 
-// boundAt is what the row at a position carries.
+// boundAt returns the bound adapters of the row at a position.
 func (j *job) boundAt(pos int) any {
 	for _, span := range slices.Backward(j.spans) {
 		if span.from <= pos {

@@ -19,7 +19,7 @@ const (
 	benchGen        = 128
 	benchRepeats    = 5
 	maxBenchRepeats = 1000
-	// warmGen is what is decoded before the clock runs.
+	// warmGen is the number of tokens decoded before the clock runs.
 	warmGen = 8
 )
 

@@ -399,7 +399,7 @@ func (a *Adapter) add(l *rawDelta, m Base, name string, fromGGUF bool) error {
 	return nil
 }
 
-// biasOf is what an adapter adds to the products of the matrix name, of which bias holds what l.how says.
+// biasOf returns the bias that an adapter adds to the products of the matrix name, of which bias holds what l.how says.
 func (a *Adapter) biasOf(l *rawDelta, bias *rawTensor, m Base, name string) ([]float32, error) {
 	out := bias.column()
 	own, err := m.Vector(biasName(name))

@@ -23,7 +23,7 @@ const (
 	maxVirtual = 1 << 12
 )
 
-// Kind is what an adapter consists of.
+// Kind is the kind of an adapter, such as LoRA.
 type Kind string
 
 // The kinds. An adapter of which one module is DoRA is of that kind. Other kinds of PEFT have its peft_type in small letters:
@@ -34,7 +34,7 @@ const (
 	KindPrompt Kind = "soft_prompt"
 )
 
-// Header is what an adapter's files say without a model.
+// Header holds the properties of an adapter that its files tell without the model.
 type Header struct {
 	Path    string
 	Kind    Kind

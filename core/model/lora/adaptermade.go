@@ -130,7 +130,7 @@ func (a *Adapter) eachRow(m Base, name string, f func(row int, w []float32)) {
 	}
 }
 
-// madeBias is what the outputs of the matrix name get beside the change of l; nil: nothing.
+// madeBias returns the bias added to the outputs of the matrix name beside the change of l; nil: none.
 func (a *Adapter) madeBias(l *rawDelta, m Base, name string) ([]float32, error) {
 	w, heads := m.Matrix(name), 0
 	own, err := m.Vector(biasName(name))

@@ -2,7 +2,7 @@ package lora
 
 import "math"
 
-// Never is where an activated adapter begins in a text that does not call it.
+// Never is the start position of an activated adapter in a text that does not call it.
 const Never = math.MaxInt32
 
 // ActiveFrom is the position from which an adapter changes the rows of a text of n tokens: 0 for one that is always on, that of

@@ -111,7 +111,7 @@ func Overrides(list []string) (func(name string) quant.Format, error) {
 	}, nil
 }
 
-// kind is what a tensor is for.
+// kind is the role of a tensor in the model.
 type kind uint8
 
 const (
@@ -247,8 +247,8 @@ func newChooser(f *gguf.File, jobs []job, o *Options) *chooser {
 // moreBits picks an eighth at both ends of the layers and every third between.
 func moreBits(i, n int) bool { return i < n/8 || i >= 7*n/8 || (i-n/8)%3 == 2 }
 
-// layer is where a tensor of the feed-forward part stands among n: of mixtures of experts by the name, since their files do
-// not always come in order.
+// layer returns the layer of a tensor of the feed-forward part: of mixtures of experts by the name, since their files
+// do not always come in order.
 func (c *chooser) layer(seen int, name string) int {
 	if c.experts > 1 {
 		return layerOf(name)

@@ -20,7 +20,7 @@ import (
 // many bits. Where every scale is a float16, and groups are multiples of 32, the matrix is laid out as Q4_0, Q5_0 or Q8_0 blocks
 // instead, and MXFP4 as ggml's: the same values, in a form for which there are kernels of every kind.
 
-// A scheme is what config.json's quantization_config says.
+// A scheme holds the quantization_config of config.json.
 type scheme struct {
 	method string
 	raw    map[string]any
@@ -219,7 +219,7 @@ func scaleFormat(d safetensors.DType) quant.ScaleFormat {
 	}
 }
 
-// floatTypes are what scales may be.
+// floatTypes returns the types that scales may have.
 func floatTypes() []safetensors.DType {
 	return []safetensors.DType{safetensors.F16, safetensors.BF16, safetensors.F32}
 }

@@ -91,7 +91,7 @@ func (b *builder) groupIndex(p *packedModule, suffix string, size, count, cols i
 	return index, nil
 }
 
-// awqOrder is where in a word AWQ's gemm keeps output j of eight.
+// awqOrder returns the position within a word at which AWQ's gemm keeps output j of eight.
 func awqOrder(j int) int { return [...]int{0, 4, 1, 5, 2, 6, 3, 7}[j] }
 
 // awq reads qweight (in, out/8), qzeros (groups, out/8) and scales (groups, out). Source: AutoAWQ, utils/packing_utils.py.

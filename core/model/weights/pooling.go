@@ -12,7 +12,7 @@ import (
 	"edged/core/model/safetensors"
 )
 
-// stepConfig is what the configurations of sentence-transformers' steps say, all of them together.
+// stepConfig holds the settings of all kinds of sentence-transformers' steps.
 type stepConfig struct {
 	Mode   string `json:"pooling_mode"`
 	CLS    bool   `json:"pooling_mode_cls_token"`

@@ -9,7 +9,7 @@ import (
 	"edged/quant"
 )
 
-// populateStep is what is read between two calls of step: a quarter of a second from an SD card.
+// populateStep is the number of bytes read between two calls of step: a quarter of a second from an SD card.
 const populateStep = 16 << 20
 
 // Populate reads the model's files into memory and maps their pages, in the order in which they lie in the files, which is

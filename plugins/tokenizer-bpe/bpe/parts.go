@@ -11,7 +11,7 @@ import (
 	"edged/plugins/tokenizer-bpe/bpe/vocab"
 )
 
-// Parts are what a reader found in a model's files, for New. The zero value of each optional part is what most models want.
+// Parts holds what a reader found in a model's files, for New. The zero value of each optional part is what most models want.
 type Parts struct {
 	// Info has what the files say; Tokens, AddBOS, AddEOS, Pairs and Hash are New's to fill.
 	Info       Info

@@ -17,7 +17,7 @@ type property struct {
 	must   bool
 }
 
-// described is what is looked at of a schema.
+// described holds the keywords of a schema that are used here.
 type described struct {
 	Type       json.RawMessage   `json:"type"`
 	Enum       []json.RawMessage `json:"enum"`

@@ -44,7 +44,7 @@ var (
 	_ tokenizer.PairEncoder = (*Service)(nil)
 )
 
-// model is what Load read.
+// model holds the tokenizer and templates that Load read.
 type model struct {
 	tok      *bpe.Tokenizer
 	info     bpe.Info

@@ -140,7 +140,7 @@ func matMul(t *testing.T, impl kernel.Kernels, f quant.Format) {
 	}
 }
 
-// Tiler is what implementations may offer beside kernel.Kernels.
+// Tiler is an optional interface of implementations of kernel.Kernels.
 type Tiler interface {
 	TileRows(w *quant.Matrix) int
 }

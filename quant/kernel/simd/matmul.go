@@ -106,7 +106,7 @@ func (k *Kernels) tiled(w *quant.Matrix, lo int) bool {
 	return w.Tile.Rows == k.Lanes && lo%k.Lanes == 0 && k.Tile[w.Format] != nil
 }
 
-// tileGroup is what Lanes rows take.
+// tileGroup returns the number of bytes that Lanes rows of a tile take.
 func (k *Kernels) tileGroup(w *quant.Matrix) int { return len(w.Tile.Data) / (w.Rows / k.Lanes) }
 
 // vectorTiles multiplies tiles with one token; lo and hi are multiples of Lanes.
@@ -216,7 +216,8 @@ func (k *Kernels) turnTokens(s *scratch, a *kernel.Activations, t, b, n, nb int)
 	k.TurnTokens(ptr(s.code[:n*tw*32]), ptr(a.Q[(t*nb+b*tw)*32:(t*nb+(b+n)*tw)*32]), n, tw)
 }
 
-// nextPanel is what packGroup will read next in place of blocks [b, b+n) of the rows from r on; nil: nothing, or rows.
+// nextPanel returns the bytes that packGroup will read next in place of blocks [b, b+n) of the rows from r on;
+// nil: nothing, or rows.
 func (k *Kernels) nextPanel(w *quant.Matrix, r, b, n, hi int) []byte {
 	if !k.tiled(w, r) {
 		return nil

@@ -92,7 +92,7 @@ type packArgs struct {
 	buf    unsafe.Pointer
 }
 
-// scratch is what one call works in. The arguments of kernels stand here because they are called through variables, and
+// scratch holds the buffers of one call. The arguments of kernels stand here because they are called through variables, and
 // the compiler would move them to the heap.
 type scratch struct {
 	panel   [panelRows * panelCols * 2]byte
@@ -140,7 +140,7 @@ type scratchList struct {
 
 const scratchSlots = 64
 
-// home is where the search begins: goroutines differ by their stacks, which are at least 2 KB apart.
+// home returns the slot at which the search begins: goroutines differ by their stacks, which are at least 2 KB apart.
 func home() int {
 	var here byte
 	at := uintptr(unsafe.Pointer(&here)) >> 11

@@ -7,7 +7,7 @@ import (
 	"edged/quant/kernel"
 )
 
-// Variant is what a panel's blocks consist of.
+// Variant is the encoding of a panel's blocks.
 type Variant uint8
 
 // The variants: bytes v + Bias alone, with an offset for each row and block, or in two parts h + Bias and l + Bias with

@@ -1,4 +1,4 @@
-// Package operator is what Python's operators do with values: a + b, a % b, a.b, a[b] and a[b:c], as jinja2's immutable
+// Package operator implements Python's operators on values: a + b, a % b, a.b, a[b] and a[b:c], as jinja2's immutable
 // sandbox lets them through, and therefore the methods that a value has, above all those of str with its two languages
 // of formats.
 //

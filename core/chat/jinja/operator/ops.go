@@ -150,7 +150,7 @@ func Attr(ev *value.Evaluation, of value.Value, name string) value.Value {
 	return &value.Undefined{Name: name, Owner: of, HasOwner: true}
 }
 
-// Getattr is what Python's getattr finds, as the sandbox lets it through.
+// Getattr looks up an attribute as Python's getattr does, within the limits of the sandbox.
 func Getattr(ev *value.Evaluation, of value.Value, name string) (value.Value, bool) {
 	if strings.HasPrefix(name, "_") {
 		if _, isNS := of.(*value.Namespace); !isNS && IsDunder(name) {

@@ -112,7 +112,7 @@ type (
 	}
 )
 
-// Args is what stands in the brackets of a call.
+// Args holds the arguments of a call.
 type Args struct {
 	Pos            []Expr
 	Names          []string

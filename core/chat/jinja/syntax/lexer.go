@@ -10,7 +10,7 @@ import (
 	"edged/core/chat/jinja/value"
 )
 
-// kind is what a token is.
+// kind is the kind of a token.
 type kind uint8
 
 const (
@@ -413,7 +413,7 @@ func (l *lexer) number(rest string, t token) token {
 	return t
 }
 
-// floatEnd is where a number with a fraction or an exponent ends, or n where it has neither.
+// floatEnd returns the end of a number with a fraction or an exponent, or n if it has neither.
 func floatEnd(s string, n int) int {
 	end := n
 	if n < len(s) && s[n] == '.' {

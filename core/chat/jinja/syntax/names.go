@@ -32,7 +32,7 @@ type Load struct {
 	Name string    // resolve
 }
 
-// LoadKind is where the value of a variable is from.
+// LoadKind tells how the value of a variable is found.
 type LoadKind uint8
 
 // The kinds.
@@ -43,7 +43,7 @@ const (
 	LoadMissing                 // undefined
 )
 
-// Scope is what is done when it is entered and left.
+// Scope lists the slots that are filled when a scope is entered.
 type Scope struct {
 	Enter []Entry
 }

@@ -8,7 +8,7 @@ import (
 // ErrRunaway is wrapped by the error of a rendering that exceeded its limits.
 var ErrRunaway = errors.New("the template does not end within its bounds")
 
-// Error is what a template did wrong: the name of Python's exception, and its sentence.
+// Error is an error of a template: the name of Python's exception, and its message.
 type Error struct {
 	Kind    string // TypeError, UndefinedError, TemplateSyntaxError, …
 	Message string

@@ -6,7 +6,7 @@ import (
 	"unicode/utf8"
 )
 
-// Evaluation is what one rendering may still use, and where in the template it is. Everything that computes with values
+// Evaluation tracks the remaining budget of one rendering and its place in the template. Everything that computes with values
 // takes it first, and counts its work and its bytes before it does them. It belongs to one goroutine.
 type Evaluation struct {
 	ctx        context.Context //nolint:containedctx // lives for one rendering

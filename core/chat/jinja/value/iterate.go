@@ -192,7 +192,7 @@ func RuneLength(s string) int {
 	return n
 }
 
-// ByteIndex is where character i of a text of n characters begins.
+// ByteIndex returns the byte offset of character i in a text of n characters.
 func ByteIndex(s string, i, n int) int {
 	switch {
 	case n == len(s):

@@ -17,7 +17,7 @@ type Writer struct {
 // NewWriter begins a text.
 func (ev *Evaluation) NewWriter() *Writer { return &Writer{ev: ev} }
 
-// Evaluation is what the text is counted in.
+// Evaluation returns the evaluation that the written text is counted in.
 func (w *Writer) Evaluation() *Evaluation { return w.ev }
 
 // Len is how many bytes are written.

@@ -42,13 +42,13 @@ type (
 	// Range is a range: N numbers from Start on.
 	Range struct{ Start, Stop, Step, N int64 }
 
-	// View is what keys, values or items of a dict give.
+	// View is the result of a dict's keys, values or items.
 	View struct {
 		Dict *Dict
 		Part string // keys, values or items
 	}
 
-	// Namespace is what the function of that name gives: its attributes can be set.
+	// Namespace is the result of the function namespace: an object whose attributes can be set.
 	Namespace struct{ Dict *Dict }
 
 	// Undefined stands for what is not there. It prints as nothing; most other uses end the rendering.
@@ -216,7 +216,7 @@ func (ev *Evaluation) Put(d *Dict, key, val Value) {
 	d.set(key, ev.Hash(key), val)
 }
 
-// Hash is what a key is found by. Values that cannot be keys end the rendering.
+// Hash returns the comparable form of v under which dicts store it as a key. Values that cannot be keys end the rendering.
 func (ev *Evaluation) Hash(v Value) any {
 	h, ok := ev.HashOf(v)
 	if !ok {
@@ -385,7 +385,7 @@ func Text(v Value) (string, bool) {
 // NewUndefined makes an undefined value with a sentence of its own.
 func NewUndefined(message string) *Undefined { return &Undefined{Message: message} }
 
-// sentence is what is said when an undefined value is used.
+// sentence returns the error message for the use of an undefined value.
 func (ev *Evaluation) sentence(u *Undefined) string {
 	name, isText := Text(u.Name)
 	switch {
@@ -409,7 +409,7 @@ func objectName(v Value) string {
 	return TypeName(v) + " object"
 }
 
-// unordered is what comparing with a NaN gives: no order is true.
+// unordered is the result of a comparison with a NaN, for which no order holds.
 const unordered = 2
 
 // Keyword is a named argument.
@@ -418,7 +418,7 @@ type Keyword struct {
 	Value Value
 }
 
-// Args are what a call is given.
+// Args holds the positional and named arguments of a call.
 type Args struct {
 	Pos   []Value
 	Named []Keyword

@@ -21,7 +21,7 @@ type Value struct{ v value.Value }
 // Object is a dict with text keys, in the order in which they were set: the variables of a rendering, for one.
 type Object struct{ d value.Dict }
 
-// Dict is what a rendering reads. It is shared, so it must not be changed.
+// Dict returns the dict that a rendering reads. It is shared, so it must not be changed.
 func (o *Object) Dict() *value.Dict { return &o.d }
 
 // Set sets a key; one that is there keeps its place.
@@ -86,7 +86,7 @@ func (v Value) Object() (*Object, bool) {
 	return &Object{*d}, true
 }
 
-// Seen is what a template sees of it.
+// Seen returns the value as templates see it.
 func (v Value) Seen() value.Value { return v.v }
 
 // FromJSON reads one JSON value as Python's json.loads does: keys keep their order and the last of equal ones counts,

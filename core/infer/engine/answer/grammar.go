@@ -140,7 +140,7 @@ func (a *Answers) show(texts []string) {
 	}
 }
 
-// piece is what a token adds to the text.
+// piece returns the bytes that a token adds to the text.
 func (a *Answers) piece(id int32) []byte {
 	if a.shown[id] {
 		return a.Vocab.raw(id)
@@ -181,7 +181,8 @@ func (c *Choice) watchTrigger(id int32) {
 	}
 }
 
-// grammarMask is what the grammar allows at this step; only is the one token that it allows, -1: there are several.
+// grammarMask returns the tokens that the grammar allows at this step. only is the single allowed token, or -1 if there are
+// several.
 func (c *Choice) grammarMask() (allowed sample.Mask, only int32, err error) {
 	st, err := c.matcher.Next()
 	if err != nil {

@@ -213,8 +213,8 @@ func (c *Choice) followThought(id int32) error {
 	return nil
 }
 
-// thoughtMask is what may be drawn here; nil: everything. A thought that must not begin is kept from it where its mark would be
-// complete. Where an answer with a form is to follow, nothing but blanks comes with the mark that ends a thought.
+// thoughtMask returns the tokens that may be drawn here; nil: all. A thought that must not begin is kept from
+// it where its mark would be complete. Where an answer with a form is to follow, nothing but blanks comes with the mark that ends a thought.
 func (c *Choice) thoughtMask() sample.Mask {
 	h, v := c.thought, c.Of.Vocab
 	switch {
@@ -235,7 +235,7 @@ func (c *Choice) thoughtMask() sample.Mask {
 	return nil
 }
 
-// masks are what thoughtMask found out about a vocabulary, by what it looked for.
+// masks caches the masks that thoughtMask made for a vocabulary, by what it looked for.
 type masks struct {
 	mu   sync.Mutex
 	made map[string]sample.Mask

@@ -22,7 +22,7 @@ import (
 // MaxRank bounds the rank of an adapter: published ones go to 512.
 const MaxRank = 1 << 10
 
-// Options are what adapter_config.json says of the kinds, by their names there.
+// Options holds the settings of the kinds in adapter_config.json, by their names there.
 type Options struct {
 	InitRank     float64         `json:"init_r"`       // AdaLoRA
 	TopK         float64         `json:"topk"`         // VB-LoRA
@@ -53,7 +53,7 @@ type Options struct {
 	Tying         float64  `json:"weight_tying"`         // TinyLoRA
 }
 
-// Defaults are what PEFT takes where the configuration is silent.
+// Defaults returns PEFT's values for settings that the configuration omits.
 func Defaults() Options {
 	return Options{InitRank: 12, TopK: 2, Epsilon: 6e-5, RandAlpha: 640, Places: 777, Variant: "road_1", GroupSize: 64, Decomposition: "relu", Activation: "relu"}
 }

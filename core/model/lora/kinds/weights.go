@@ -395,7 +395,7 @@ func (r *Reader) frod(module string) (*Change, error) {
 	}, nil
 }
 
-// roleOf is what FRoD calls the modules that share a projection.
+// roleOf returns FRoD's name for the modules that share a projection.
 func roleOf(module string) string {
 	last, before := cutLast(module)
 	if before == "" || before != "" && digits(lastOf(before)) {

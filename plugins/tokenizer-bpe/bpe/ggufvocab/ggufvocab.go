@@ -15,7 +15,7 @@ import (
 	"edged/plugins/tokenizer-bpe/bpe/vocab"
 )
 
-// Metadata is what a GGUF file says; *gguf.File has these methods. Getters return an error that names the key.
+// Metadata gives access to the metadata of a GGUF file; *gguf.File has these methods. Getters return an error that names the key.
 type Metadata interface {
 	Has(key string) bool
 	String(key string) (string, error)

@@ -10,7 +10,7 @@ import (
 // noMerge is the rank of a pair that does not merge.
 const noMerge = ^uint32(0)
 
-// merge is what a pair of symbols becomes, and how early.
+// merge holds the token that a pair of symbols becomes, and the rank of the merge.
 type merge struct {
 	rank uint32
 	id   int32

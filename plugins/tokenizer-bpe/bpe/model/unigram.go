@@ -13,7 +13,7 @@ import (
 // MaxSearchedToken bounds a token that the search tries at every place of a text: published ones have at most 48 bytes.
 const MaxSearchedToken = 1024
 
-// UnknownPenalty is what an unknown character costs beyond the least likely token. Source: SentencePiece,
+// UnknownPenalty is the cost of an unknown character beyond that of the least likely token. Source: SentencePiece,
 // src/unigram_model.cc, kUnkPenalty.
 const UnknownPenalty = 10
 

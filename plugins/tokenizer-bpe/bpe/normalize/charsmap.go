@@ -137,7 +137,7 @@ func (m *Charsmap) byCluster(s string) string {
 	return b.String()
 }
 
-// clusterKind is what a character is for the bounds of clusters.
+// clusterKind classifies characters for finding the bounds of clusters.
 type clusterKind uint8
 
 const (

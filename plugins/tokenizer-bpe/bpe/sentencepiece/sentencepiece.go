@@ -12,7 +12,7 @@ import (
 	"edged/plugins/tokenizer-bpe/bpe/vocab"
 )
 
-// Model is what a SentencePiece model file says. Texts, Scores and Types have an entry for each piece.
+// Model holds the contents of a SentencePiece model file. Texts, Scores and Types have an entry for each piece.
 type Model struct {
 	Texts        []string
 	Scores       []float32

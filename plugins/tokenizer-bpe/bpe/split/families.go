@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// Family is what a GGUF file's tokenizer.ggml.pre stands for: the splitter, and what else llama.cpp derives from the name
-// (src/llama-vocab.cpp).
+// Family holds the meaning of a value of tokenizer.ggml.pre in GGUF files: the splitter, and what else llama.cpp
+// derives from the name (src/llama-vocab.cpp).
 type Family struct {
 	Splitter     Splitter
 	IgnoreMerges bool // a word that is a token as a whole is that token
@@ -194,7 +194,7 @@ func falcon(c *Classes) Splitter {
 	}
 }
 
-// fallback is what llama.cpp does for files without a pre-tokenizer's name.
+// fallback returns the splitter that llama.cpp uses for files that name no pre-tokenizer.
 func fallback(c *Classes) Splitter {
 	return Chain{
 		newRuns(c, kind{in: punct, ascii: "$+<=>^~|"}),

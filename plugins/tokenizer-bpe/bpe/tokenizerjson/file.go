@@ -29,7 +29,7 @@ type AddedToken struct {
 	Special    bool   `json:"special"`
 }
 
-// Model is what turns words into ids. Which fields count depends on the type.
+// Model describes the model that turns words into ids. Which fields count depends on the type.
 type Model struct {
 	Type         string   `json:"type"`
 	UnknownID    *int64   `json:"unk_id"` // Unigram

@@ -124,7 +124,7 @@ const (
 	PostIfPresent               // where the file has one; else nothing goes around a text
 )
 
-// ClassConfig is what a class goes by: the folder's configuration and parts of its tokenizer.json.
+// ClassConfig holds the settings that a class reads: the folder's configuration and parts of its tokenizer.json.
 type ClassConfig struct {
 	*Config
 	Class    *Class

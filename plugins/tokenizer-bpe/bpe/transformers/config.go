@@ -15,8 +15,9 @@ import (
 	"edged/plugins/tokenizer-bpe/bpe/tokenizerjson"
 )
 
-// Config is what the files beside a tokenizer say: tokenizer_config.json, special_tokens_map.json, generation_config.json, config.json and
-// the chat templates. A reader of a file that names its own special tokens may complete Tokens and Extra.
+// Config holds the settings of the files beside a tokenizer: tokenizer_config.json, special_tokens_map.json,
+// generation_config.json, config.json and the chat templates. A reader of a file that names its own special
+// tokens may complete Tokens and Extra.
 type Config struct {
 	BOSID              *int64                               // nil: not said
 	EOSIDs             []*int64                             // all that the files name, the first one first

@@ -10,7 +10,7 @@ type Trie struct {
 	root  [256]int32 // the node of each first byte; -1: none
 }
 
-// trieNode is what follows a byte.
+// trieNode is the node of a byte: its children and the value of the text that ends at it.
 type trieNode struct {
 	first int32  // its first child
 	value int32  // of the text that ends here; -1: none
