@@ -8,8 +8,8 @@ import (
 // Row decodes row row of m exactly into dst[:m.Cols]. The caller guarantees what weights proved at opening: the row is
 // inside the matrix and Data has the size that the format asks for.
 //
-// Every product is rounded to float32 before it is added to: the results are those of ggml and bitsandbytes, bit for bit
-// and on every architecture.
+// Every product is rounded to float32 before it is added to: the results are those of ggml and bitsandbytes,
+// bit for bit and on every architecture.
 func Row(dst []float32, m *Matrix, row int) {
 	dst = dst[:m.Cols]
 	if m.Format.IsBnB() {
@@ -24,8 +24,8 @@ func Row(dst []float32, m *Matrix, row int) {
 	Decode(m.Format, dst, m.Data[row*n:row*n+n])
 }
 
-// Decode decodes len(dst) weights of a block format (any but NF4, FP4 and those with a Group) from src. len(dst) is a multiple of the block
-// size and src holds as many blocks; Decode panics on a shorter one.
+// Decode decodes len(dst) weights of a block format (any but NF4, FP4 and those with a Group) from src.
+// len(dst) is a multiple of the block size and src holds as many blocks; Decode panics on a shorter one.
 func Decode(f Format, dst []float32, src []byte) {
 	switch f {
 	case F32:

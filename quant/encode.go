@@ -9,11 +9,13 @@ import (
 // Encode is EncodeRow without importance.
 func Encode(f Format, dst []byte, src []float32) error { return EncodeRow(f, dst, src, nil) }
 
-// EncodeRow writes src, a whole row or several where importance is nil, in format f to dst. len(src) is a multiple of the
-// block size and dst holds exactly as many blocks. The bytes are those that llama.cpp's quantiser writes on x86-64.
+// EncodeRow writes src, a whole row or several where importance is nil, in format f to dst. len(src) is a
+// multiple of the block size and dst holds exactly as many blocks. The bytes are those that llama.cpp's
+// quantiser writes on x86-64.
 //
-// importance, where it is not nil, has a number of at least 0 for each weight of the row: how much an error there matters
-// (the mean square of the activation that the weight meets). Q8_0, floats, MXFP4, NVFP4 and the ternary formats do not ask.
+// importance, where it is not nil, has a number of at least 0 for each weight of the row: how much an error
+// there matters (the mean square of the activation that the weight meets). Q8_0, floats, MXFP4, NVFP4 and the
+// ternary formats do not ask.
 //
 // A value that is not finite, or too large for f's scale, is an error that names its index; what dst then holds is
 // undefined.

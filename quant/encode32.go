@@ -5,12 +5,13 @@ import (
 	"math"
 )
 
-// Encoders of blocks of 32 … 256 weights without super-blocks, by llama.cpp's plain ways (quantize_row_*_ref) and, where an
-// importance is given, by its searches.
+// Encoders of blocks of 32 … 256 weights without super-blocks, by llama.cpp's plain ways (quantize_row_*_ref)
+// and, where an importance is given, by its searches.
 
 func abs(x float32) float32 { return math.Float32frombits(math.Float32bits(x) &^ (1 << 31)) }
 
-// encodeQ8_0: d = max|x| / 127, q = x / d rounded half away from zero, with the scale as it is before its rounding to float16.
+// encodeQ8_0: d = max|x| / 127, q = x / d rounded half away from zero, with the scale as it is before its
+// rounding to float16.
 func encodeQ8_0(b []byte, x []float32) bool {
 	_, top := largest(x)
 	d := top / 127
@@ -144,7 +145,8 @@ var iq4Below = func() (below [240]uint8) {
 	return below
 }()
 
-// fitIQ4 finds a scale for x ≈ scale·table[q]: sixteen scales about the one that puts the largest value at the table's end.
+// fitIQ4 finds a scale for x ≈ scale·table[q]: sixteen scales about the one that puts the largest value at
+// the table's end.
 func fitIQ4(x, w []float32) float32 {
 	top, magnitude := largest(x)
 	if magnitude < tinyBlock {
@@ -244,7 +246,8 @@ func e2m1Index(x, d float32) uint8 {
 	return uint8(best)
 }
 
-// encodeMXFP4 encodes a block of 32 with the power of two that brings the largest magnitude to 4 … 8: above 6 it is cut.
+// encodeMXFP4 encodes a block of 32 with the power of two that brings the largest magnitude to 4 … 8: above 6
+// it is cut.
 func encodeMXFP4(b []byte, x []float32) bool {
 	_, top := largest(x)
 	b[0] = 0

@@ -2,8 +2,9 @@ package quant
 
 import "encoding/binary"
 
-// The K-quants' encoders: scales of sub-blocks by the searches of fit.go, then the scales' own scale, then the codes anew
-// with the scales as they are stored. Without importance llama.cpp weighs by the weights' own size, and searches less.
+// The K-quants' encoders: scales of sub-blocks by the searches of fit.go, then the scales' own scale, then
+// the codes anew with the scales as they are stored. Without importance llama.cpp weighs by the weights' own
+// size, and searches less.
 
 // putHalf stores d and reports whether float16 can hold it.
 func putHalf(b []byte, d float32) bool {
@@ -54,7 +55,8 @@ func encodeQ2K(b []byte, x, imp []float32) bool {
 	return dOK && dminOK
 }
 
-// spreadScales gives the scales of sub-blocks (none is negative) the codes 0 … n of the largest, and returns what code 1 is.
+// spreadScales gives the scales of sub-blocks (none is negative) the codes 0 … n of the largest, and returns
+// what code 1 is.
 func spreadScales(q []uint8, scales []float32, n float32) float32 {
 	var top float32
 	for _, s := range scales {

@@ -2,14 +2,16 @@ package quant
 
 import "math"
 
-// The searches by which llama.cpp's quantiser finds scales. They are followed operation by operation, each product and sum
-// rounded to float32 in the order in which an x86-64 build rounds them, so that the same weights give the same bytes here,
-// there and on every processor: a search that stops at another candidate after a last bit of difference gives other bytes.
+// The searches by which llama.cpp's quantiser finds scales. They are followed operation by operation, each
+// product and sum rounded to float32 in the order in which an x86-64 build rounds them, so that the same
+// weights give the same bytes here, there and on every processor: a search that stops at another candidate
+// after a last bit of difference gives other bytes.
 
 // tinyBlock is a threshold (GROUP_MAX_EPS): a block whose largest magnitude is below it is encoded as zeros.
 const tinyBlock = 1e-15
 
-// nearest rounds to the nearest even integer; |x| is below 2²². (A float32 near 3·2²² has integers for its last places.)
+// nearest rounds to the nearest even integer; |x| is below 2²². (A float32 near 3·2²² has integers for its
+// last places.)
 func nearest(x float32) int32 {
 	// The conversion keeps arm64 from adding unrounded products.
 	return int32(math.Float32bits(float32(x)+roundMagic)&0x007fffff) - 0x00400000
@@ -17,8 +19,8 @@ func nearest(x float32) int32 {
 
 const roundMagic = 12582912
 
-// rounded is nearest within [low, high], as a float. (Branches that hardly ever go one way are cheaper here than min and max, which
-// must think of NaN, and there is no conversion from integers.)
+// rounded is nearest within [low, high], as a float. (Branches that hardly ever go one way are cheaper here
+// than min and max, which must think of NaN, and there is no conversion from integers.)
 func rounded(x, low, high float32) float32 {
 	l := float32(x) + roundMagic - roundMagic
 	if l < low {
@@ -40,9 +42,9 @@ func largest(x []float32) (value, magnitude float32) {
 	return value, magnitude
 }
 
-// fitSymmetric finds a scale for x[i] ≈ scale·(q[i]-n), q in [0, 2n), that makes the error weighted by w small (nil: by
-// x²): 19 scales about the one that puts the largest value at the end of the range, and for each the least-squares scale
-// of the codes that it gives.
+// fitSymmetric finds a scale for x[i] ≈ scale·(q[i]-n), q in [0, 2n), that makes the error weighted by w
+// small (nil: by x²): 19 scales about the one that puts the largest value at the end of the range, and for
+// each the least-squares scale of the codes that it gives.
 func fitSymmetric(q []uint8, x, w []float32, n int32) float32 {
 	top, magnitude := largest(x)
 	if magnitude < tinyBlock {
@@ -96,8 +98,8 @@ func fitSymmetric(q []uint8, x, w []float32, n int32) float32 {
 	return scale
 }
 
-// fitSymmetricStepwise is fitSymmetric with weights x², by another search: from the plain codes on, each code is moved to
-// where the others' least-squares scale would put it, five times over or until nothing moves.
+// fitSymmetricStepwise is fitSymmetric with weights x², by another search: from the plain codes on, each code
+// is moved to where the others' least-squares scale would put it, five times over or until nothing moves.
 func fitSymmetricStepwise(q []uint8, x []float32, n int32) float32 {
 	top, magnitude := largest(x)
 	if magnitude < tinyBlock {
@@ -146,7 +148,8 @@ func fitSymmetricStepwise(q []uint8, x []float32, n int32) float32 {
 	return 0
 }
 
-// An offsetSearch says which scales fitOffset tries: those that spread the range over n + from + k·step codes, k = 0 … steps.
+// An offsetSearch says which scales fitOffset tries: those that spread the range over n + from + k·step
+// codes, k = 0 … steps.
 type offsetSearch struct {
 	n          int32
 	from, step float32
@@ -154,8 +157,9 @@ type offsetSearch struct {
 	absolute   bool // the error is Σ w·|Δ|, not Σ w·Δ²
 }
 
-// fitOffset finds scale and minimum for x[i] ≈ scale·q[i] - minimum, q in [0, n], minimum ≥ 0, that make the error weighted
-// by w small: for each of the scales of s, the least-squares scale and offset of the codes that it gives.
+// fitOffset finds scale and minimum for x[i] ≈ scale·q[i] - minimum, q in [0, n], minimum ≥ 0, that make the
+// error weighted by w small: for each of the scales of s, the least-squares scale and offset of the codes
+// that it gives.
 func fitOffset(q []uint8, x, w []float32, s offsetSearch) (scale, minimum float32) {
 	low, high := x[0], x[0]
 	sumW := w[0]
@@ -233,8 +237,8 @@ func (s *offsetSearch) distance(d float32) float32 {
 	return float32(d * d)
 }
 
-// fitPositive finds a scale for x[i] ≈ scale·q[i], x ≥ 0, q in [0, n], that makes the squared error weighted by w small: nine
-// scales, and then the steps of fitSymmetricStepwise.
+// fitPositive finds a scale for x[i] ≈ scale·q[i], x ≥ 0, q in [0, n], that makes the squared error weighted
+// by w small: nine scales, and then the steps of fitSymmetricStepwise.
 func fitPositive(q []uint8, x, w []float32, n int32) float32 {
 	var top float32
 	for _, v := range x {

@@ -15,8 +15,9 @@ type layout struct {
 // superBlock is the number of weights in a K-quant or IQ4_XS block.
 const superBlock = 256
 
-// layouts follows ggml's block structures (ggml-common.h of llama.cpp) and bitsandbytes' packed nibbles. The byte
-// counts are written as the sum of a block's fields, in their order in memory; a test holds them to the published sizes.
+// layouts follows ggml's block structures (ggml-common.h of llama.cpp) and bitsandbytes' packed nibbles. The
+// byte counts are written as the sum of a block's fields, in their order in memory; a test holds them to the
+// published sizes.
 //
 //nolint:gochecknoglobals // a table
 var layouts = [...]layout{
@@ -101,8 +102,8 @@ func (f Format) BlockBytes() int { return layouts[f].bytes }
 // IsBnB reports whether matrices of f carry their scales in BnBScale.
 func (f Format) IsBnB() bool { return f == NF4 || f == FP4 }
 
-// RowBytes is the number of bytes of a row of cols weights. It is not defined for NF4 and FP4, whose rows need not start
-// at a byte, and where cols is no multiple of the block size: RowBytes then returns 0.
+// RowBytes is the number of bytes of a row of cols weights. It is not defined for NF4 and FP4, whose rows
+// need not start at a byte, and where cols is no multiple of the block size: RowBytes then returns 0.
 func (f Format) RowBytes(cols int) int {
 	l := layouts[f]
 	if f.IsBnB() || cols%l.size != 0 {

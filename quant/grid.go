@@ -15,8 +15,8 @@ type grids struct {
 
 //nolint:gochecknoglobals // tables, made once
 var gridTables = sync.OnceValue(func() *grids {
-	// The digits of IQ2 stand for 8, 25 and 43, those of IQ1 for -1, 0 and 1 (here times 8: a weight is 8·digit ± 1 of its
-	// eighth), of IQ3_XXS for 4 + 8·digit but the last, and of IQ3_S for odd numbers.
+	// The digits of IQ2 stand for 8, 25 and 43, those of IQ1 for -1, 0 and 1 (here times 8: a weight is
+	// 8·digit ± 1 of its eighth), of IQ3_XXS for 4 + 8·digit but the last, and of IQ3_S for odd numbers.
 	two := func(d uint16) int8 { return [...]int8{8, 25, 43, 0}[d] }
 	return &grids{
 		iq2xxs: spread8(gridIQ2XXS, two),
@@ -68,8 +68,8 @@ func spread4(text string, value func(digit uint16) int8) [][4]int8 {
 	return vectors
 }
 
-// evenSigns completes seven sign bits with the eighth that makes their number even: ggml chooses among such vectors only,
-// which saves a bit in eight.
+// evenSigns completes seven sign bits with the eighth that makes their number even: ggml chooses among such
+// vectors only, which saves a bit in eight.
 func evenSigns(seven uint32) byte {
 	b := byte(seven & 127)
 	p := b ^ b>>4

@@ -1,10 +1,10 @@
 package quant
 
-// The grids of the IQ formats are sets of vectors, found by ggml's authors by search and so to be had only as tables: the
-// published numbers (ggml-common.h), written here as the gaps between ascending codes. A code packs a vector's digits,
-// the first lowest, in 2 bits each (eight digits 0 … 2) or 3 bits each (four digits 0 … 7); a vector's index in the set is
-// its place in the order of codes. Each byte of the base64 text is added to the running code, 255 goes on with the next
-// byte, and after every code 1 is added.
+// The grids of the IQ formats are sets of vectors, found by ggml's authors by search and so to be had only as
+// tables: the published numbers (ggml-common.h), written here as the gaps between ascending codes. A code
+// packs a vector's digits, the first lowest, in 2 bits each (eight digits 0 … 2) or 3 bits each (four digits
+// 0 … 7); a vector's index in the set is its place in the order of codes. Each byte of the base64 text is
+// added to the running code, 255 goes on with the next byte, and after every code 1 is added.
 
 const gridIQ2XXS = "" +
 	"AAECAgEGAgsBBQEWAgsHCAIbAQcXXgILBCpDE2cBH1//fwILEAIbAQUXIAILE1sBBRclIhYQdwYvQx//XAQCCxMYAgsBNXs7wRH///////ECCxAeHyML" +

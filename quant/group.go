@@ -5,12 +5,13 @@ import (
 	"math"
 )
 
-// A Group describes a matrix of codes of 2, 4 or 8 bits (Group2, Group4, Group8), as GPTQ, AWQ, compressed-tensors, HQQ, FP8 and
-// bitsandbytes' int8 folders have them: w = (Values[code] - zero) · scale, where columns in groups share scale and zero. The codes
-// of a row stand one after the other, the first in the lowest bits of its byte.
+// A Group describes a matrix of codes of 2, 4 or 8 bits (Group2, Group4, Group8), as GPTQ, AWQ,
+// compressed-tensors, HQQ, FP8 and bitsandbytes' int8 folders have them: w = (Values[code] - zero) · scale,
+// where columns in groups share scale and zero. The codes of a row stand one after the other, the first in
+// the lowest bits of its byte.
 //
-// All operations are rounded to float32 by themselves, in this order; so the values are those that the libraries give when
-// they are asked for float32.
+// All operations are rounded to float32 by themselves, in this order; so the values are those that the
+// libraries give when they are asked for float32.
 type Group struct {
 	Values []float32 // of the 4, 16 or 256 codes
 	Size   int       // columns that share a scale, where Index is nil; the last group may be shorter
@@ -188,15 +189,15 @@ func GroupRow(dst []float32, m *Matrix, row, col int) {
 	}
 }
 
-// GroupInts is a Group's integer form, for products with 8-bit activations: w = s·Unit·(Ints[code] - zero/Unit), but for the
-// rounding of Narrow and Over.
+// GroupInts is a Group's integer form, for products with 8-bit activations: w = s·Unit·(Ints[code] -
+// zero/Unit), but for the rounding of Narrow and Over.
 type GroupInts struct {
 	Ints [256]int16
 	Unit float32
 }
 
-// Integers returns the integer form of a matrix's Group. ok is false where products need the decoded weights: codes that are
-// no integers (FP8), groups in no order or of another size than 16 or a multiple of 32.
+// Integers returns the integer form of a matrix's Group. ok is false where products need the decoded weights:
+// codes that are no integers (FP8), groups in no order or of another size than 16 or a multiple of 32.
 func (g *Group) Integers(cols int) (t GroupInts, ok bool) {
 	if g.Index != nil || cols%32 != 0 || g.Size != 16 && g.Size%32 != 0 && g.Size < cols {
 		return t, false
@@ -223,8 +224,8 @@ func (g *Group) Integers(cols int) (t GroupInts, ok bool) {
 	return t, false
 }
 
-// GroupBlock unpacks the 32 weights from column col of a row on: integers, and one scale, or two for halves where groups have
-// 16 columns; offset is what is to be added to each weight. t is what Integers gave.
+// GroupBlock unpacks the 32 weights from column col of a row on: integers, and one scale, or two for halves
+// where groups have 16 columns; offset is what is to be added to each weight. t is what Integers gave.
 func GroupBlock(v *[32]int16, m *Matrix, t *GroupInts, row, col int) (scales [2]float32, offset float32) {
 	g := m.Group
 	n := m.Format.RowBytes(m.Cols)

@@ -5,9 +5,9 @@ import (
 	"slices"
 )
 
-// BlocksOf returns the block format that holds a matrix with a Group value for value: Q4_0 for 4-bit integers about 8, Q5_0 for
-// those about other zeros, Q8_0 for 8-bit ones about the middle, each where every scale is a float16, and MXFP4. The codes are not
-// looked at.
+// BlocksOf returns the block format that holds a matrix with a Group value for value: Q4_0 for 4-bit integers
+// about 8, Q5_0 for those about other zeros, Q8_0 for 8-bit ones about the middle, each where every scale is
+// a float16, and MXFP4. The codes are not looked at.
 func BlocksOf(m *Matrix) (Format, bool) {
 	g := m.Group
 	if g.Index != nil || g.Span != 1 || g.Divide != 0 || g.Over != 0 || g.Narrow || g.ZerosF != nil || m.Cols%32 != 0 {

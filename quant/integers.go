@@ -27,8 +27,8 @@ func ScaleSpan(f Format) int {
 	return 32
 }
 
-// Integers unpacks one block b of a format that HasIntegers: v gets BlockSize integers of at most 15 bits, s a scale for
-// every ScaleSpan of them.
+// Integers unpacks one block b of a format that HasIntegers: v gets BlockSize integers of at most 15 bits, s
+// a scale for every ScaleSpan of them.
 func Integers(f Format, v []int16, s []float32, b []byte) {
 	switch f {
 	case IQ1_S:
@@ -109,8 +109,8 @@ func signed4(v []int16, lo, hi *[4]int8, signs byte) {
 	}
 }
 
-// integersIQ2XXS unpacks { d f16; 8 × { index [4]byte; scale and signs uint32 } }: a block of 32 has four vectors, their
-// 7-bit signs and, in the top four bits, the scale: w = d·(1 + 2·sc)/8 · ±grid.
+// integersIQ2XXS unpacks { d f16; 8 × { index [4]byte; scale and signs uint32 } }: a block of 32 has four
+// vectors, their 7-bit signs and, in the top four bits, the scale: w = d·(1 + 2·sc)/8 · ±grid.
 func integersIQ2XXS(v *[256]int16, s *[8]float32, b *[66]byte) {
 	grid := gridTables().iq2xxs
 	d := halfAt(b[:])
@@ -124,8 +124,8 @@ func integersIQ2XXS(v *[256]int16, s *[8]float32, b *[66]byte) {
 	}
 }
 
-// integersIQ2XS unpacks { d f16; qs [32]uint16; scales [8]byte }: nine bits choose a vector, seven its signs; a nibble is
-// the scale of 16 weights, which goes into the integers: w = d/8 · (1 + 2·sc)·±grid.
+// integersIQ2XS unpacks { d f16; qs [32]uint16; scales [8]byte }: nine bits choose a vector, seven its signs;
+// a nibble is the scale of 16 weights, which goes into the integers: w = d/8 · (1 + 2·sc)·±grid.
 func integersIQ2XS(v *[256]int16, s *[8]float32, b *[74]byte) {
 	grid := gridTables().iq2xs
 	fill(s[:], halfAt(b[:])*0.125)
@@ -136,8 +136,8 @@ func integersIQ2XS(v *[256]int16, s *[8]float32, b *[74]byte) {
 	}
 }
 
-// integersIQ2S unpacks { d f16; qs [32]byte; signs [32]byte; qh [8]byte; scales [8]byte }: as IQ2_XS, with ten bits for a
-// vector and all eight signs.
+// integersIQ2S unpacks { d f16; qs [32]byte; signs [32]byte; qh [8]byte; scales [8]byte }: as IQ2_XS, with
+// ten bits for a vector and all eight signs.
 func integersIQ2S(v *[256]int16, s *[8]float32, b *[82]byte) {
 	grid := gridTables().iq2s
 	fill(s[:], halfAt(b[:])*0.125)
@@ -163,8 +163,8 @@ func integersIQ3XXS(v *[256]int16, s *[8]float32, b *[98]byte) {
 	}
 }
 
-// integersIQ3S unpacks { d f16; qs [64]byte; qh [8]byte; signs [32]byte; scales [4]byte }: nine bits for a vector of four,
-// a nibble of scale for 32 weights: w = d·(1 + 2·sc) · ±grid.
+// integersIQ3S unpacks { d f16; qs [64]byte; qh [8]byte; signs [32]byte; scales [4]byte }: nine bits for a
+// vector of four, a nibble of scale for 32 weights: w = d·(1 + 2·sc) · ±grid.
 func integersIQ3S(v *[256]int16, s *[8]float32, b *[110]byte) {
 	grid := gridTables().iq3s
 	d := halfAt(b[:])
@@ -198,8 +198,9 @@ func integersIQ1S(v *[256]int16, s *[8]float32, b *[50]byte) {
 	}
 }
 
-// integersIQ1M unpacks { qs [32]byte; qh [16]byte; scales [4]uint16 }: as IQ1_S with three bits of scale for 16 weights,
-// which go into the integers, and the shift's sign for 8; the top nibbles of the scales make the float16 d.
+// integersIQ1M unpacks { qs [32]byte; qh [16]byte; scales [4]uint16 }: as IQ1_S with three bits of scale for
+// 16 weights, which go into the integers, and the shift's sign for 8; the top nibbles of the scales make the
+// float16 d.
 func integersIQ1M(v *[256]int16, s *[8]float32, b *[56]byte) {
 	grid := gridTables().iq1
 	var bits uint16
@@ -219,8 +220,8 @@ func integersIQ1M(v *[256]int16, s *[8]float32, b *[56]byte) {
 	}
 }
 
-// NVFP4Scale is half the value of an unsigned E4M3 number (bias 7), which goes with the doubled values of MXFP4Values. The
-// format's NaN counts as 0, as in ggml; bit 7 is ignored.
+// NVFP4Scale is half the value of an unsigned E4M3 number (bias 7), which goes with the doubled values of
+// MXFP4Values. The format's NaN counts as 0, as in ggml; bit 7 is ignored.
 func NVFP4Scale(e byte) float32 {
 	exp, frac := int(e>>3&15), float32(e&7)
 	switch {
@@ -245,8 +246,9 @@ func integersNVFP4(v *[64]int16, s *[4]float32, b *[36]byte) {
 	}
 }
 
-// integersTQ1 unpacks { qs [48]byte; qh [4]byte; d f16 }: five ternary digits a byte (four in qh), stored as the fraction
-// digits/3⁵ in units of 1/256, so that multiplying by three brings the next digit out on top: w = d·(digit - 1).
+// integersTQ1 unpacks { qs [48]byte; qh [4]byte; d f16 }: five ternary digits a byte (four in qh), stored as
+// the fraction digits/3⁵ in units of 1/256, so that multiplying by three brings the next digit out on top: w
+// = d·(digit - 1).
 func integersTQ1(v *[256]int16, s *[8]float32, b *[54]byte) {
 	fill(s[:], halfAt(b[52:]))
 	i := 0

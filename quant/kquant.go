@@ -49,8 +49,8 @@ func scaleMinK4(s []byte, j int) (sc, m byte) {
 	return s[j+4]&15 | s[j-4]>>6<<4, s[j+4]>>4 | s[j]>>6<<4
 }
 
-// decodeQ4K decodes { d, dmin f16; scales [12]byte; qs [128]byte }: sub-blocks of 32, w = d·sc·q - dmin·m. 32 bytes hold
-// one sub-block in their low and the next in their high nibbles.
+// decodeQ4K decodes { d, dmin f16; scales [12]byte; qs [128]byte }: sub-blocks of 32, w = d·sc·q - dmin·m. 32
+// bytes hold one sub-block in their low and the next in their high nibbles.
 func decodeQ4K(y []float32, b []byte) {
 	d, dmin := halfAt(b), halfAt(b[2:])
 	for g := range 8 {

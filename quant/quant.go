@@ -68,8 +68,9 @@ type Tile struct {
 	Data []byte
 }
 
-// BnBScale holds the block scales of a bitsandbytes matrix: blocks of BlockSize consecutive weights of the flattened
-// matrix. With nested (double) quantisation absmax[j] = NestedMap[AbsmaxQ[j]] × NestedAbsmax[j/NestedBlock] + NestedOffset.
+// BnBScale holds the block scales of a bitsandbytes matrix: blocks of BlockSize consecutive weights of the
+// flattened matrix. With nested (double) quantisation absmax[j] = NestedMap[AbsmaxQ[j]] ×
+// NestedAbsmax[j/NestedBlock] + NestedOffset.
 type BnBScale struct {
 	BlockSize    int         // usually 64
 	Code         [16]float32 // value of each nibble (quant_map)

@@ -27,8 +27,9 @@ func decodeIQ4NL(y []float32, b []byte) {
 	}
 }
 
-// MXFP4Scale is half the block scale 2^(e-127) of an MXFP4 block, which goes with the doubled values of MXFP4Values. The
-// two smallest are subnormal float32. e = 255 is NaN in the OCP format; ggml writes none and reads 2¹²⁷, as here.
+// MXFP4Scale is half the block scale 2^(e-127) of an MXFP4 block, which goes with the doubled values of
+// MXFP4Values. The two smallest are subnormal float32. e = 255 is NaN in the OCP format; ggml writes none and
+// reads 2¹²⁷, as here.
 func MXFP4Scale(e byte) float32 {
 	if e < 2 {
 		return math.Float32frombits(0x00200000 << e)

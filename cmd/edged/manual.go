@@ -16,7 +16,9 @@ var settingLine = regexp.MustCompile(`^#?([a-z][a-z0-9_]* = .*)$`)
 func manual(config string, day time.Time) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, ".TH EDGED.TOML 5 %q edged edged\n.SH NAME\nedged.toml \\- settings of edged\n", day.Format("Jan 2006"))
-	b.WriteString(".SH DESCRIPTION\n/etc/edged/config.toml holds what somebody has set; then the files of /etc/edged/config.d are read, in the order of their names. \\fBedged config\\fR shows what holds.\n.PP\n")
+	b.WriteString(
+		".SH DESCRIPTION\n/etc/edged/config.toml holds what somebody has set; then the files of /etc/edged/config.d are read, in the order of their names. \\fBedged config\\fR shows what holds.\n.PP\n",
+	)
 	var text, keys []string
 	flush := func() {
 		for i, k := range keys {

@@ -15,8 +15,8 @@ import (
 	"edged/cmd/edged/cli"
 )
 
-// buildCommands are those that only the build of the packages has, with the tag "pages", so that what is installed carries no
-// generator of man pages.
+// buildCommands are those that only the build of the packages has, with the tag "pages", so that what is
+// installed carries no generator of man pages.
 func buildCommands(a *cli.App) []*cobra.Command {
 	var date string
 	c := &cobra.Command{
@@ -37,7 +37,8 @@ func buildCommands(a *cli.App) []*cobra.Command {
 	return []*cobra.Command{c}
 }
 
-// writePages writes DIR/man/*.1, DIR/man/edged.toml.5, and the completions of bash, zsh and fish under the names that these look for.
+// writePages writes DIR/man/*.1, DIR/man/edged.toml.5, and the completions of bash, zsh and fish under the
+// names that these look for.
 func writePages(root *cobra.Command, dir string, date time.Time) error {
 	for _, d := range []string{"man", "bash", "zsh", "fish"} {
 		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil { //nolint:gosec // of a package
@@ -45,14 +46,22 @@ func writePages(root *cobra.Command, dir string, date time.Time) error {
 		}
 	}
 	root.DisableAutoGenTag = true
-	if err := doc.GenManTree(root, &doc.GenManHeader{Section: "1", Source: "edged", Manual: "edged", Date: &date}, filepath.Join(dir, "man")); err != nil {
+	if err := doc.GenManTree(
+		root,
+		&doc.GenManHeader{Section: "1", Source: "edged", Manual: "edged", Date: &date},
+		filepath.Join(dir, "man"),
+	); err != nil {
 		return fmt.Errorf("pages: %w", err)
 	}
 	settings, err := os.ReadFile("config.toml") // the build of the packages runs in the repository's root
 	if err != nil {
 		return fmt.Errorf("pages: %w", err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "man", "edged.toml.5"), []byte(manual(string(settings), date)), 0o644); err != nil { //nolint:gosec // of a package
+	if err := os.WriteFile(
+		filepath.Join(dir, "man", "edged.toml.5"),
+		[]byte(manual(string(settings), date)),
+		0o644,
+	); err != nil { //nolint:gosec // of a package
 		return fmt.Errorf("pages: %w", err)
 	}
 	for file, write := range map[string]func(string) error{

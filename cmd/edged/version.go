@@ -32,7 +32,15 @@ version are refused when they start.`,
 			if asJSON {
 				return json.NewEncoder(a.Out).Encode(v)
 			}
-			_, err := fmt.Fprintf(a.Out, "edged %s (plugin protocol %d, MQTT API %d, %s, %s)\n", v.Version, v.Protocol, v.API, v.Go, v.Platform)
+			_, err := fmt.Fprintf(
+				a.Out,
+				"edged %s (plugin protocol %d, MQTT API %d, %s, %s)\n",
+				v.Version,
+				v.Protocol,
+				v.API,
+				v.Go,
+				v.Platform,
+			)
 			return err
 		}),
 	}

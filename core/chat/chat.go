@@ -1,10 +1,10 @@
-// Package chat turns a conversation into the text that a model was trained to see, by the model's own Jinja template, as
-// Hugging Face's transformers 5.24 renders it: package jinja is the language, and this one shows the template what
-// transformers shows it (see Input).
+// Package chat turns a conversation into the text that a model was trained to see, by the model's own Jinja
+// template, as Hugging Face's transformers 5.24 renders it: package jinja is the language, and this one shows
+// the template what transformers shows it (see Input).
 //
-// A template comes with a model and is untrusted code: it reaches neither files nor network, and its steps, its depth,
-// its memory, its output and its time are bounded. The package knows no tokenizer: what of the text is a control token is
-// decided by its caller. A Template may render concurrently.
+// A template comes with a model and is untrusted code: it reaches neither files nor network, and its steps,
+// its depth, its memory, its output and its time are bounded. The package knows no tokenizer: what of the
+// text is a control token is decided by its caller. A Template may render concurrently.
 package chat
 
 import (
@@ -21,8 +21,9 @@ import (
 	"edged/core/chat/jinja/variables"
 )
 
-// Bounds of a template and of one rendering. The largest template among 94 public ones has 30 kB; rendering a conversation
-// of 200 messages (41 kB) by one of 78 takes 101,000 steps and 1 MB at most, and some look at every message for each.
+// Bounds of a template and of one rendering. The largest template among 94 public ones has 30 kB; rendering a
+// conversation of 200 messages (41 kB) by one of 78 takes 101,000 steps and 1 MB at most, and some look at
+// every message for each.
 const (
 	MaxSource = 512 << 10 // bytes of a template
 	MaxOutput = 16 << 20  // bytes of a rendered text
@@ -48,7 +49,8 @@ func (e *RaisedError) Error() string {
 	return "the model's chat template refuses this conversation: " + e.Message
 }
 
-// Input holds the data that a template is rendered with. JSON values keep the order of their keys, since templates print them.
+// Input holds the data that a template is rendered with. JSON values keep the order of their keys, since
+// templates print them.
 //
 // As in transformers, tools and documents are always defined (None where there are none), keys of a message whose value
 // is null are not there, and reasoning that a message has as reasoning_content, thinking or reasoning is seen under the
@@ -78,16 +80,17 @@ func Compile(source string) (*Template, error) {
 	return &Template{compiled: compiled}, nil
 }
 
-// Render writes the conversation as the model would see it. It returns a *RaisedError where the template refuses the
-// conversation, ErrRunaway (wrapped) where it exceeds its bounds, and ctx's error where that ended first. Nothing runs on
-// behind it.
+// Render writes the conversation as the model would see it. It returns a *RaisedError where the template
+// refuses the conversation, ErrRunaway (wrapped) where it exceeds its bounds, and ctx's error where that
+// ended first. Nothing runs on behind it.
 func (t *Template) Render(ctx context.Context, in Input) (string, error) {
 	text, _, err := t.RenderMarked(ctx, in)
 	return text, err
 }
 
-// RenderMarked is Render, and tells at which bytes of the text, ascending, another prompt that begins alike may go on otherwise: where the
-// template came to a next message, and before the time of day that it wrote. Where a template shows neither there are none.
+// RenderMarked is Render, and tells at which bytes of the text, ascending, another prompt that begins alike
+// may go on otherwise: where the template came to a next message, and before the time of day that it wrote.
+// Where a template shows neither there are none.
 func (t *Template) RenderMarked(ctx context.Context, in Input) (text string, borders []int, err error) {
 	text, borders, err = t.render(ctx, in, true)
 	if failed, ok := errors.AsType[*value.Error](err); ok && failed.Kind == "TypeError" && len(in.Tools) == 0 {

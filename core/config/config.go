@@ -318,8 +318,12 @@ func Default() *Config {
 		Inbox:       Inbox{Store: "disk", DedupeWindow: 10 * time.Minute},
 		Plugins:     Plugins{HealthTimeout: 15 * time.Second, StallTimeout: 5 * time.Minute},
 		HTTP: HTTP{
-			Page:    true,
-			MaxBody: 1 << 20, MaxConnections: 256, ReadTimeout: 20 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
+			Page:           true,
+			MaxBody:        1 << 20,
+			MaxConnections: 256,
+			ReadTimeout:    20 * time.Second,
+			WriteTimeout:   30 * time.Second,
+			IdleTimeout:    2 * time.Minute,
 		},
 		State: State{Dir: "/var/lib/edged"},
 		Wyoming: Wyoming{

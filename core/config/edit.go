@@ -5,11 +5,13 @@ import (
 	"strings"
 )
 
-// Set returns a configuration file's text with one key set to a value, written as config.toml writes it (`"tcp://host"`, `3`).
-// Everything else stays as it is, comments too: the key's own line is replaced; where the file has none, a line is put below
-// its default in a comment, else below its section's heading, else at the end under a new heading.
+// Set returns a configuration file's text with one key set to a value, written as config.toml writes it
+// (`"tcp://host"`, `3`). Everything else stays as it is, comments too: the key's own line is replaced; where
+// the file has none, a line is put below its default in a comment, else below its section's heading, else at
+// the end under a new heading.
 //
-// A value that goes over several lines is replaced as a whole. Keys of inline tables are not found; edged's files have none.
+// A value that goes over several lines is replaced as a whole. Keys of inline tables are not found; edged's
+// files have none.
 func Set(text, key, value string) (string, error) {
 	if newSettings(Default()).byKey[key] == nil {
 		return "", fmt.Errorf("config: unknown key %s", key)

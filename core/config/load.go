@@ -26,10 +26,11 @@ type source struct {
 	text []byte
 }
 
-// Load reads the file at path ("": none), then the files config.d/*.toml beside it in the order of their names, then the
-// EDGED_… variables of environ (in os.Environ's form), then overrides ("mqtt.broker=tcp://127.0.0.1:1883"), each over what
-// came before, and validates the result. Relative paths, also those of config.d and of overrides, become absolute by the
-// folder of the file at path, or by the working directory where there is no file.
+// Load reads the file at path ("": none), then the files config.d/*.toml beside it in the order of their
+// names, then the EDGED_… variables of environ (in os.Environ's form), then overrides
+// ("mqtt.broker=tcp://127.0.0.1:1883"), each over what came before, and validates the result. Relative paths,
+// also those of config.d and of overrides, become absolute by the folder of the file at path, or by the
+// working directory where there is no file.
 //
 // The error joins everything that was found, one sentence a line.
 func Load(path string, overrides, environ []string) (*Config, error) {
@@ -71,7 +72,8 @@ func load(path string, overrides, environ []string) (*settings, error) {
 	return parse(path, sources, overrides, environ)
 }
 
-// dropIns lists config.d/*.toml beside a configuration file, sorted by name. Names that begin with a dot are an editor's.
+// dropIns lists config.d/*.toml beside a configuration file, sorted by name. Names that begin with a dot are
+// an editor's.
 func dropIns(path string) ([]string, error) {
 	dir := filepath.Join(filepath.Dir(path), "config.d")
 	entries, err := os.ReadDir(dir)
@@ -257,8 +259,8 @@ func (s *settings) overrides(overrides []string) []error {
 	return errs
 }
 
-// BrokerURL writes a broker's URL with the schemes that edged uses: mqtt:// is tcp://, and mqtts:// and ssl:// are tls://, as other
-// programs name them.
+// BrokerURL writes a broker's URL with the schemes that edged uses: mqtt:// is tcp://, and mqtts:// and
+// ssl:// are tls://, as other programs name them.
 func BrokerURL(broker string) string {
 	for _, alias := range [][2]string{{"mqtt://", "tcp://"}, {"mqtts://", "tls://"}, {"ssl://", "tls://"}} {
 		if len(broker) > len(alias[0]) && strings.EqualFold(broker[:len(alias[0])], alias[0]) {

@@ -8,8 +8,8 @@ import (
 	"github.com/BurntSushi/toml"
 )
 
-// ExplainTOML says why a text is not TOML, of an error of the TOML library: the line, from 1, and a sentence that says what to do
-// about the usual slips. Other errors keep the library's words.
+// ExplainTOML says why a text is not TOML, of an error of the TOML library: the line, from 1, and a sentence
+// that says what to do about the usual slips. Other errors keep the library's words.
 func ExplainTOML(text string, err error) (line int, sentence string) {
 	at, ok := errors.AsType[toml.ParseError](err)
 	if !ok {

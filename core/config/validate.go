@@ -37,7 +37,10 @@ func (c *Config) Servable() error {
 		if where == "" {
 			where = "no configuration file"
 		}
-		return fmt.Errorf("config: %s: model.path: is not set: name a .gguf file or a Hugging Face folder, or set models.default to a model of models.dir", where)
+		return fmt.Errorf(
+			"config: %s: model.path: is not set: name a .gguf file or a Hugging Face folder, or set models.default to a model of models.dir",
+			where,
+		)
 	}
 	return nil
 }
@@ -67,7 +70,9 @@ func (c *Config) problems() []problem {
 		v.add("http.upload", "needs adapters.dir, the folder that adapters are put into")
 	}
 	v.wyoming(&c.Wyoming)
-	if p := c.Home.Prefix; p == "" || len(p) > 256 || strings.ContainsAny(p, "+#$") || strings.HasPrefix(p, "/") || strings.HasSuffix(p, "/") || strings.HasPrefix(p, "edged") {
+	if p := c.Home.Prefix; p == "" || len(p) > 256 || strings.ContainsAny(p, "+#$") || strings.HasPrefix(p, "/") ||
+		strings.HasSuffix(p, "/") ||
+		strings.HasPrefix(p, "edged") {
 		v.add("homeassistant.prefix", "%q is no beginning of a topic such as homeassistant", oneLine(p))
 	}
 	v.metrics(&c.Metrics)
@@ -177,7 +182,11 @@ func (v *validator) embedded(m *MQTT) {
 	case m.Username != "" && m.PasswordFile == "":
 		v.add("mqtt.username", "the embedded broker needs mqtt.password_file beside mqtt.username")
 	case !Loopback(m.Listen) && m.Username == "":
-		v.add("mqtt.listen", "%s can be reached from other machines: the embedded broker listens there only with mqtt.username and mqtt.password_file set", m.Listen)
+		v.add(
+			"mqtt.listen",
+			"%s can be reached from other machines: the embedded broker listens there only with mqtt.username and mqtt.password_file set",
+			m.Listen,
+		)
 	}
 }
 
@@ -255,7 +264,11 @@ func (v *validator) backend(b *Backend) {
 	v.oneOf("backend.precision", b.Precision, "fast", "exact")
 	v.oneOf("backend.tiles", b.Tiles, "auto", "off")
 	if b.Precision == "exact" && b.KV != "f32" {
-		v.add("backend.kv", "%q contradicts backend.precision = \"exact\", which keeps K and V in float32: leave backend.kv out or set it to \"f32\"", oneLine(b.KV))
+		v.add(
+			"backend.kv",
+			"%q contradicts backend.precision = \"exact\", which keeps K and V in float32: leave backend.kv out or set it to \"f32\"",
+			oneLine(b.KV),
+		)
 	}
 	v.integer("backend.threads_prefill", b.ThreadsPrefill, 0, 1024)
 	v.integer("backend.threads_decode", b.ThreadsDecode, 0, 1024)
@@ -274,14 +287,23 @@ func (v *validator) adapters(a *Adapters, s *State) {
 	v.duration("adapters.settle", a.Settle, 10*time.Millisecond, 10*time.Minute)
 	v.duration("adapters.rescan", a.Rescan, 100*time.Millisecond, 24*time.Hour)
 	if a.Dir != "" && s.Dir != "" && within(a.Dir, filepath.Join(s.Dir, "adapters")) {
-		v.add("adapters.dir", "%s lies where edged keeps its own copies: choose a folder outside %s", a.Dir, filepath.Join(s.Dir, "adapters"))
+		v.add(
+			"adapters.dir",
+			"%s lies where edged keeps its own copies: choose a folder outside %s",
+			a.Dir,
+			filepath.Join(s.Dir, "adapters"),
+		)
 	}
 	if len(a.PublicKeys) > 64 {
 		v.add("adapters.public_keys", "%d keys are more than 64", len(a.PublicKeys))
 	}
 	for _, k := range a.PublicKeys {
 		if raw, err := base64.StdEncoding.DecodeString(k); err != nil || len(raw) != 42 || string(raw[:2]) != "Ed" {
-			v.add("adapters.public_keys", "%q is no minisign public key: it is the second line of a .pub file, 56 characters that begin with RW", oneLine(k))
+			v.add(
+				"adapters.public_keys",
+				"%q is no minisign public key: it is the second line of a .pub file, 56 characters that begin with RW",
+				oneLine(k),
+			)
 		}
 	}
 	v.integer("adapters.max_count", a.MaxCount, 1, 1024)
@@ -386,7 +408,11 @@ func (v *validator) http(h *HTTP) {
 // wyoming checks the listener: the protocol has no credentials, so beyond loopback it serves named addresses only.
 func (v *validator) wyoming(w *Wyoming) {
 	if w.Listen != "" && v.listen("wyoming.listen", w.Listen) && !Loopback(w.Listen) && len(w.Allow) == 0 {
-		v.add("wyoming.listen", "%s can be reached from other machines, and the Wyoming protocol has no passwords: name in wyoming.allow who is served there", w.Listen)
+		v.add(
+			"wyoming.listen",
+			"%s can be reached from other machines, and the Wyoming protocol has no passwords: name in wyoming.allow who is served there",
+			w.Listen,
+		)
 	}
 	if len(w.Allow) > 64 {
 		v.add("wyoming.allow", "%d addresses are more than 64", len(w.Allow))
@@ -428,7 +454,11 @@ func (v *validator) metrics(m *Metrics) {
 		v.add("metrics.pprof", "profiles are served on metrics.listen, which is empty")
 	case m.Listen == "":
 	case v.listen("metrics.listen", m.Listen) && !Loopback(m.Listen):
-		v.add("metrics.listen", "%s can be reached from other machines: it must be an address of the loopback interface, such as 127.0.0.1:9109; let a proxy that asks for a password pass it on", m.Listen)
+		v.add(
+			"metrics.listen",
+			"%s can be reached from other machines: it must be an address of the loopback interface, such as 127.0.0.1:9109; let a proxy that asks for a password pass it on",
+			m.Listen,
+		)
 	}
 }
 

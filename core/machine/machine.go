@@ -1,8 +1,8 @@
 // Package machine reads figures of the machine and of processes from the kernel's files: memory, CPU temperature, and
 // whether heat or a weak power supply hold the clock down.
 //
-// It must not know what the figures are for. Every function may be called concurrently; a figure that a machine does not
-// have is absent, never an error.
+// It must not know what the figures are for. Every function may be called concurrently; a figure that a
+// machine does not have is absent, never an error.
 package machine
 
 import (

@@ -11,8 +11,8 @@ import (
 	"strings"
 )
 
-// EnvLevel is the variable that holds the least level of the lines that the daemon will keep: "debug", "info", "warn" or
-// "error". Without it: "info".
+// EnvLevel is the variable that holds the least level of the lines that the daemon will keep: "debug",
+// "info", "warn" or "error". Without it: "info".
 const EnvLevel = "EDGED_PLUGIN_LOG_LEVEL"
 
 // The keys of a line that are not attributes; the rest of the object is.
@@ -25,8 +25,8 @@ const (
 // TimeLayout is how time stamps are written, for package time.
 const TimeLayout = "2006-01-02T15:04:05.000000Z07:00"
 
-// New returns the logger of a plugin's main: JSON lines on standard error, from the level that the daemon asked for. Call
-// it before protocol.ServePlugin, which points os.Stderr elsewhere.
+// New returns the logger of a plugin's main: JSON lines on standard error, from the level that the daemon
+// asked for. Call it before protocol.ServePlugin, which points os.Stderr elsewhere.
 func New() *slog.Logger { return NewAt(os.Stderr, ParseLevel(os.Getenv(EnvLevel))) }
 
 // NewAt returns a logger that writes such lines to w from level on.
@@ -62,8 +62,8 @@ func LevelName(level slog.Level) string {
 	return "error"
 }
 
-// rename turns slog's own three attributes into go-plugin's. An attribute of the caller that bears one of their names has
-// another type of value or stands in a group, and stays.
+// rename turns slog's own three attributes into go-plugin's. An attribute of the caller that bears one of
+// their names has another type of value or stands in a group, and stays.
 func rename(groups []string, a slog.Attr) slog.Attr {
 	if len(groups) > 0 {
 		return a

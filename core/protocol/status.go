@@ -86,9 +86,9 @@ type remoteError struct {
 func (e *remoteError) Error() string { return e.sentence }
 func (e *remoteError) Unwrap() error { return e.kind }
 
-// FromStatus gives the error that a client method returns for err, which a gRPC call under ctx gave. It tells three things
-// apart: the caller cancelled (ctx's own error), the plugin died (ErrPluginDied), the call failed (the plugin's sentence,
-// with its sentinel inside). It returns nil for nil.
+// FromStatus gives the error that a client method returns for err, which a gRPC call under ctx gave. It tells
+// three things apart: the caller cancelled (ctx's own error), the plugin died (ErrPluginDied), the call
+// failed (the plugin's sentence, with its sentinel inside). It returns nil for nil.
 func FromStatus(ctx context.Context, err error) error {
 	if err == nil {
 		return nil

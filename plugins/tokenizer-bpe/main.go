@@ -1,5 +1,5 @@
-// Command tokenizer-bpe is the plugin that turns text into token ids: byte-level BPE, SentencePiece BPE and WordPiece. It
-// also renders chat templates, which are a model's code: here they can be killed.
+// Command tokenizer-bpe is the plugin that turns text into token ids: byte-level BPE, SentencePiece BPE and
+// WordPiece. It also renders chat templates, which are a model's code: here they can be killed.
 package main
 
 import (

@@ -7,8 +7,8 @@ import (
 	"edged/quant"
 )
 
-// RowBytes is the size of one position of a sub-block: headDim values of type t. Where 32 does not divide them, the last
-// block of KVQ8 is filled up with zeros.
+// RowBytes is the size of one position of a sub-block: headDim values of type t. Where 32 does not divide
+// them, the last block of KVQ8 is filled up with zeros.
 func (t KVType) RowBytes(headDim int) int {
 	switch t {
 	case KVF32:
@@ -20,7 +20,8 @@ func (t KVType) RowBytes(headDim int) int {
 	}
 }
 
-// PutKV rounds x to t. A q8_0 block is quantised as an activation block is, with its scale rounded to float16 afterwards.
+// PutKV rounds x to t. A q8_0 block is quantised as an activation block is, with its scale rounded to float16
+// afterwards.
 func (Portable) PutKV(block []byte, t KVType, slot int, x []float32) {
 	n := t.RowBytes(len(x))
 	dst := block[slot*n : slot*n+n]
@@ -127,8 +128,8 @@ func attendHeads(dst *Partial, a *AttendArgs, g0, g1 int) {
 	}
 }
 
-// adjust caps the scores p of head g at positions from pos on, then adds the slope, then the bias: SoftCap·Tanh(s/SoftCap),
-// fma(slope, p - Pos, s), s + bias.
+// adjust caps the scores p of head g at positions from pos on, then adds the slope, then the bias:
+// SoftCap·Tanh(s/SoftCap), fma(slope, p - Pos, s), s + bias.
 func (a *AttendArgs) adjust(p []float32, g, pos int) {
 	if a.SoftCap != 0 {
 		for i, s := range p {
@@ -223,8 +224,8 @@ func CombineHead(dst, src *Partial, g int) (x, y float32, both bool) {
 	return x, y, true
 }
 
-// FinishSinks is Finish with one more logit for each head, its sink, that takes weight and gives no value: with N the larger
-// of M and the sink, O · (Exp(M - N)/fma(L, Exp(M - N), Exp(sink - N))). No sinks: Finish.
+// FinishSinks is Finish with one more logit for each head, its sink, that takes weight and gives no value:
+// with N the larger of M and the sink, O · (Exp(M - N)/fma(L, Exp(M - N), Exp(sink - N))). No sinks: Finish.
 func FinishSinks(dst []float32, p *Partial, sinks []float32) {
 	dim := len(p.O) / max(len(p.M), 1)
 	for g, l := range p.L {

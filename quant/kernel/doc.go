@@ -1,8 +1,9 @@
 // Package kernel is the arithmetic of the forward pass: the Kernels interface over row ranges, and its portable
 // implementation, which specifies every result bit by bit.
 //
-// It must not know models, threads or caches. Calls allocate nothing and may run concurrently on disjoint outputs. A
-// row's result depends on that row's inputs only: never on how many rows, which range or which implementation computed it.
+// It must not know models, threads or caches. Calls allocate nothing and may run concurrently on disjoint
+// outputs. A row's result depends on that row's inputs only: never on how many rows, which range or which
+// implementation computed it.
 //
 // # The specified arithmetic
 //
@@ -10,18 +11,18 @@
 // All values are IEEE 754 binary32 in round-to-nearest-even with subnormals; fma(a, b, c) rounds once; every other
 // operation rounds by itself. Only the payload and sign of a NaN are left open.
 //
-// Sum16, the dot product of float32 vectors: 16 lanes start at +0; lane k mod 16 takes fma(w[k], x[k], lane) in order of
-// k; a last group of fewer than 16 is padded with zeros on both sides. The lanes are folded 16 → 8 → 4 → 2 → 1 by adding
-// lane i+n/2 to lane i.
+// Sum16, the dot product of float32 vectors: 16 lanes start at +0; lane k mod 16 takes fma(w[k], x[k], lane)
+// in order of k; a last group of fewer than 16 is padded with zeros on both sides. The lanes are folded 16 →
+// 8 → 4 → 2 → 1 by adding lane i+n/2 to lane i.
 //
-// MatMul, Exact, and Fast for weights that are floats, IQ1_S or IQ1_M (see Quantised): weights are decoded as package quant specifies and
-// Sum16 is taken over the whole row.
+// MatMul, Exact, and Fast for weights that are floats, IQ1_S or IQ1_M (see Quantised): weights are decoded as
+// package quant specifies and Sum16 is taken over the whole row.
 //
-// MatMul, Fast, for the others works in blocks of 32 columns. An activation block is quantised as follows: amax is the
-// largest |x|; where it is infinite or NaN, d = NaN and q = 0; where it is below 2⁻¹⁰⁰, d = 0 and q = 0; otherwise
-// d = amax/127, q = x·(127/amax) rounded to the nearest even integer. g = d·Σq.
-// A weight block is w[k] = s·v[k] + m with integers v, a float32 scale s, and, in the formats Q4_1, Q5_1, Q2_K, Q4_K and
-// Q5_K, an offset m:
+// MatMul, Fast, for the others works in blocks of 32 columns. An activation block is quantised as follows:
+// amax is the largest |x|; where it is infinite or NaN, d = NaN and q = 0; where it is below 2⁻¹⁰⁰, d = 0 and
+// q = 0; otherwise d = amax/127, q = x·(127/amax) rounded to the nearest even integer. g = d·Σq. A weight
+// block is w[k] = s·v[k] + m with integers v, a float32 scale s, and, in the formats Q4_1, Q5_1, Q2_K, Q4_K
+// and Q5_K, an offset m:
 //
 //	Q8_0 Q4_0 Q5_0 IQ4_NL MXFP4   s = d, v = the stored integer (table value), MXFP4's table doubled and s halved
 //	Q4_1 Q5_1                     s = d, m = the stored offset
@@ -33,10 +34,10 @@
 //	Group2 Group4 Group8          s and v of quant.GroupBlock, and an offset where zeros are no integers
 //	NF4 FP4                       c = max |code|; s = absmax·(c/16256), v = round(code·16256/c)
 //
-// All of these products but the last are exact. From acc = +0, blocks in order: acc = fma(Σ v·q, s·d, acc), where the
-// integer sum is exact and rounded once to float32; then acc = fma(m, g, acc) where there is an offset, in Q2_K once
-// for each half with that half's g. NVFP4 and groups of 16 have a scale for each half of a block: acc = fma(Σ v·q, s·d, acc) is done for
-// columns 0…15 and then for 16…31.
+// All of these products but the last are exact. From acc = +0, blocks in order: acc = fma(Σ v·q, s·d, acc),
+// where the integer sum is exact and rounded once to float32; then acc = fma(m, g, acc) where there is an
+// offset, in Q2_K once for each half with that half's g. NVFP4 and groups of 16 have a scale for each half of
+// a block: acc = fma(Σ v·q, s·d, acc) is done for columns 0…15 and then for 16…31.
 //
 // The 16256 = 127·128 of the bitsandbytes formats lets an implementation use two int8 tables, v = 128·h + l. One int8
 // table (v = round(127·code)) costs half of the multiplications, but moves the weights by 0.4 % RMS, 15 times what two

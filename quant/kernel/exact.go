@@ -41,8 +41,8 @@ func matMulExact(y []float32, ldy int, w *quant.Matrix, a *Activations, lo, hi i
 	}
 }
 
-// DecodeRow decodes row row of w to dst[:w.Cols], to the bits that quant.Row gives (but for the sign of zeros), and moves
-// nothing to the heap.
+// DecodeRow decodes row row of w to dst[:w.Cols], to the bits that quant.Row gives (but for the sign of
+// zeros), and moves nothing to the heap.
 func DecodeRow(dst []float32, w *quant.Matrix, row int) {
 	u := newUnpacker(w)
 	for c := 0; c < w.Cols; c += chunkCols {
@@ -50,8 +50,9 @@ func DecodeRow(dst []float32, w *quant.Matrix, row int) {
 	}
 }
 
-// floats decodes weights [col, col+len(dst)) of a row to the bits that quant.Row gives. len(dst) is at most chunkCols and
-// col a multiple of it. (quant.Decode picks its decoder at run time, which would move dst to the heap.)
+// floats decodes weights [col, col+len(dst)) of a row to the bits that quant.Row gives. len(dst) is at most
+// chunkCols and col a multiple of it. (quant.Decode picks its decoder at run time, which would move dst to
+// the heap.)
 func (u *unpacker) floats(dst []float32, row, col int) {
 	i := row*u.w.Cols + col
 	switch u.w.Format {

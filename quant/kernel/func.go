@@ -29,8 +29,8 @@ type Func struct {
 	A, B, C float32
 }
 
-// Constants of the functions. The polynomials of Tanh, Log1p and normalTail were fitted by the algorithm of Remez; their errors
-// are 4e-9, 5e-9 and 3e-8.
+// Constants of the functions. The polynomials of Tanh, Log1p and normalTail were fitted by the algorithm of
+// Remez; their errors are 4e-9, 5e-9 and 3e-8.
 const (
 	geluC0 = 1.5957691216057308 // 2·√(2/π)
 	geluC1 = 0.07135481627260025
@@ -105,8 +105,8 @@ func relu(x float32) float32 {
 	return x
 }
 
-// geluErf is fma(-a, Q, max(x, 0)) with a = |x| and Q, the normal distribution's tail beyond a, as Exp(-(a·a)/2)·(t·P(t)),
-// t = 1/fma(0.35, a, 1) and P of degree 8.
+// geluErf is fma(-a, Q, max(x, 0)) with a = |x| and Q, the normal distribution's tail beyond a, as
+// Exp(-(a·a)/2)·(t·P(t)), t = 1/fma(0.35, a, 1) and P of degree 8.
 func geluErf(x float32) float32 {
 	a := math.Float32frombits(math.Float32bits(x) &^ (1 << 31))
 	t := 1 / fma32(tailA, a, 1)
@@ -129,8 +129,9 @@ func geluTanh(x float32) float32 {
 	return x / (1 + Exp(-z))
 }
 
-// xielu is fma(A·x, x, C·x) where x > 0. Elsewhere it is fma(B, e + (m - x), C·x) with m = min(x, -1e-6), which is the reference's,
-// and e = eᵐ - 1 - m: P(m)·(m·m) with Exp's polynomial above -0.34375, (Exp(m) - 1) - m below.
+// xielu is fma(A·x, x, C·x) where x > 0. Elsewhere it is fma(B, e + (m - x), C·x) with m = min(x, -1e-6),
+// which is the reference's, and e = eᵐ - 1 - m: P(m)·(m·m) with Exp's polynomial above -0.34375, (Exp(m) - 1)
+// - m below.
 func (f *Func) xielu(x float32) float32 {
 	c := float32(f.C * x)
 	if x > 0 {

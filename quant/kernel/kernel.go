@@ -15,9 +15,9 @@ const (
 // Activations holds rows of float32 values prepared for MatMul: the input of one or more matrix products. It is scratch
 // that is allocated once (Grow) and reused.
 //
-// Q, D and S have one layout for all implementations, so that they can fall back on each other: rows go in tiles of
-// TokenTile; the last tile is as narrow as the rest, and a single row is thus contiguous. With nb = Cols/32 and a tile of
-// rows [t0, t0+w):
+// Q, D and S have one layout for all implementations, so that they can fall back on each other: rows go in
+// tiles of TokenTile; the last tile is as narrow as the rest, and a single row is thus contiguous. With nb =
+// Cols/32 and a tile of rows [t0, t0+w):
 //
 //	Q[t0·Cols:]              (nb, w, 32)   int8
 //	D[t0·nb:]                (nb, w)       d
@@ -41,15 +41,15 @@ type Kernels interface {
 	RowMultiple(w *quant.Matrix) int
 	// Grow makes a big enough for rows × cols; it is the only call that allocates.
 	Grow(a *Activations, rows, cols int)
-	// Prepare quantises rows [lo, hi) of a.X where p wants that. a.Rows, a.Cols and a.X are set, and a has been grown for
-	// at least that size; ranges may be prepared concurrently.
+	// Prepare quantises rows [lo, hi) of a.X where p wants that. a.Rows, a.Cols and a.X are set, and a has
+	// been grown for at least that size; ranges may be prepared concurrently.
 	Prepare(a *Activations, p Precision, lo, hi int)
 	// MatMul sets y[t*ldy+r] = Σ_k w[r,k]·a[t,k] for r in [lo, hi) and every row t of a.
 	MatMul(y []float32, ldy int, w *quant.Matrix, a *Activations, p Precision, lo, hi int)
 	// PutKV stores one key or value (HeadDim values) at slot [0, BlockPositions) of a sub-block, see AttendArgs.
 	PutKV(block []byte, t KVType, slot int, x []float32)
-	// Attend overwrites dst with one span of attention, see AttendArgs: the positions [Lo, Hi) are visited page by page in
-	// order. An empty span gives M = -Inf, L = 0, O = 0.
+	// Attend overwrites dst with one span of attention, see AttendArgs: the positions [Lo, Hi) are visited
+	// page by page in order. An empty span gives M = -Inf, L = 0, O = 0.
 	Attend(dst *Partial, args *AttendArgs)
 	// Combine merges the state of a later span into dst. They have the same shape.
 	Combine(dst, src *Partial)
@@ -73,10 +73,11 @@ type Kernels interface {
 // nothing of causality: the caller says which positions are visible. A window, an encoder that sees both ways and
 // attention over the keys of another text are ranges.
 //
-// The KV arena is divided into pages; a page holds BlockPositions positions of one sequence for all layers and KV heads, and
-// its parts lie PageBytes behind those of the page before it. The sub-block of one (layer, K or V, KV head) is
-// (BlockPositions, HeadDim or ValueDim), row-major by position, in Type: float32, float16, or q8_0 blocks of 32 values
-// (float16 scale, then 32 int8), the last of which may be filled up, see KVType.RowBytes.
+// The KV arena is divided into pages; a page holds BlockPositions positions of one sequence for all layers
+// and KV heads, and its parts lie PageBytes behind those of the page before it. The sub-block of one (layer,
+// K or V, KV head) is (BlockPositions, HeadDim or ValueDim), row-major by position, in Type: float32,
+// float16, or q8_0 blocks of 32 values (float16 scale, then 32 int8), the last of which may be filled up, see
+// KVType.RowBytes.
 //
 // The zero values of the fields after Hi mean plain attention.
 type AttendArgs struct {
@@ -93,16 +94,18 @@ type AttendArgs struct {
 
 	// ValueDim is the size of a value, at most MaxHeadDim; 0: HeadDim.
 	ValueDim int
-	// Latent: the value of a position is the first ValueDim numbers of its key (the compressed cache of MLA). VOff is not
-	// used.
+	// Latent: the value of a position is the first ValueDim numbers of its key (the compressed cache of MLA).
+	// VOff is not used.
 	Latent bool
 	// SoftCap replaces a score s by SoftCap·tanh(s/SoftCap), before anything is added to it; 0: none.
 	SoftCap float32
-	// Slopes are ALiBi's, one for each head of the group: slope·(p - Pos) is added to the score of position p. nil: none.
+	// Slopes are ALiBi's, one for each head of the group: slope·(p - Pos) is added to the score of position
+	// p. nil: none.
 	Slopes []float32
 	Pos    int // of the query row
-	// Bias is added to the scores: Bias[g·BiasStride + BiasAt + p] to that of head g and position p. nil: none. Where it
-	// depends on distance alone (T5), one table of 2n-1 distances a head serves all rows by BiasAt.
+	// Bias is added to the scores: Bias[g·BiasStride + BiasAt + p] to that of head g and position p. nil:
+	// none. Where it depends on distance alone (T5), one table of 2n-1 distances a head serves all rows by
+	// BiasAt.
 	Bias               []float32
 	BiasStride, BiasAt int
 }

@@ -10,14 +10,15 @@ import (
 // LowRank computes what a low-rank adapter adds to a product: y += scale·B·(A·x). It is an ability of its own beside
 // Kernels: Portable has it, and so does every implementation that embeds it.
 //
-// The specified arithmetic: an element of A·x is Sum16; the sum over ranks is fma(b[k], mid[k], acc) from +0 in order of
-// k, and y + scale·acc rounds the product and the sum.
+// The specified arithmetic: an element of A·x is Sum16; the sum over ranks is fma(b[k], mid[k], acc) from +0
+// in order of k, and y + scale·acc rounds the product and the sum.
 type LowRank interface {
-	// LoRADown sets mid[t·ld+j] = Σ_k a[j,k]·x[t,k] for the ranks j of groups [lo, hi) and each of tokens rows of x, which is
-	// (tokens, In). ld is at least four times the number of groups; ranks beyond Rank are set to 0.
+	// LoRADown sets mid[t·ld+j] = Σ_k a[j,k]·x[t,k] for the ranks j of groups [lo, hi) and each of tokens
+	// rows of x, which is (tokens, In). ld is at least four times the number of groups; ranks beyond Rank are
+	// set to 0.
 	LoRADown(mid []float32, ld int, f *Factors, x []float32, tokens, lo, hi int)
-	// LoRAUp adds scale·Σ_k b[i,k]·mid[k] to y[i-lo] for the outputs i in [lo, hi). lo is a multiple of LoRATile, and so is hi
-	// unless it is Out.
+	// LoRAUp adds scale·Σ_k b[i,k]·mid[k] to y[i-lo] for the outputs i in [lo, hi). lo is a multiple of
+	// LoRATile, and so is hi unless it is Out.
 	LoRAUp(y []float32, f *Factors, mid []float32, scale float32, lo, hi int)
 }
 
@@ -27,8 +28,9 @@ const (
 	LoRATile  = 64
 )
 
-// Factors are the two matrices of a low-rank change in float16, each as one stream in the order in which it is read: rows
-// of 4 KiB on pages of their own, of which four are read at once, were 1.5 times as slow to read as one after the other.
+// Factors are the two matrices of a low-rank change in float16, each as one stream in the order in which it
+// is read: rows of 4 KiB on pages of their own, of which four are read at once, were 1.5 times as slow to
+// read as one after the other.
 //
 //	A  (groups of LoRAGroup ranks, In/16, LoRAGroup, 16), ranks beyond Rank 0
 //	B  (tiles of LoRATile outputs, Rank, outputs of the tile)

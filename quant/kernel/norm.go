@@ -64,8 +64,8 @@ func (Portable) LayerNorm(y, x, w, b []float32, eps float32) {
 	}
 }
 
-// Rotate sets (a, b) to (fma(a, cos, -(b·sin)), fma(a, sin, b·cos)) for each pair: x[2i], x[2i+1] where interleaved, else
-// x[i], x[i+n] with n = len(cos). x[2n:] stays as it is.
+// Rotate sets (a, b) to (fma(a, cos, -(b·sin)), fma(a, sin, b·cos)) for each pair: x[2i], x[2i+1] where
+// interleaved, else x[i], x[i+n] with n = len(cos). x[2n:] stays as it is.
 func (Portable) Rotate(x, cos, sin []float32, interleaved bool) {
 	n := len(cos)
 	sin = sin[:n]
@@ -86,5 +86,6 @@ func (Portable) Rotate(x, cos, sin []float32, interleaved bool) {
 	}
 }
 
-// sqrt32 is the correctly rounded square root: the second rounding of a float64 root to float32 is known to be harmless.
+// sqrt32 is the correctly rounded square root: the second rounding of a float64 root to float32 is known to
+// be harmless.
 func sqrt32(x float32) float32 { return float32(math.Sqrt(float64(x))) }

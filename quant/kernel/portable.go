@@ -6,8 +6,8 @@ import (
 	"edged/quant"
 )
 
-// Portable computes in plain Go. It specifies the results of all implementations, and they embed it for what they do not
-// speed up. Its zero value is ready.
+// Portable computes in plain Go. It specifies the results of all implementations, and they embed it for what
+// they do not speed up. Its zero value is ready.
 type Portable struct{}
 
 var _ Kernels = Portable{}
@@ -18,12 +18,14 @@ func (Portable) Name() string { return "portable" }
 // RowMultiple is 1: any range will do.
 func (Portable) RowMultiple(*quant.Matrix) int { return 1 }
 
-// Quantised tells whether Fast multiplies w with activations of 8 bits. It does for all block formats but IQ1_S and IQ1_M,
-// for NF4 and FP4 unless their scales change within a block of 32 columns, and for groups whose codes are integers and whose
-// scales change at every 16th column or at multiples of 32 (see quant.Group.Integers).
+// Quantised tells whether Fast multiplies w with activations of 8 bits. It does for all block formats but
+// IQ1_S and IQ1_M, for NF4 and FP4 unless their scales change within a block of 32 columns, and for groups
+// whose codes are integers and whose scales change at every 16th column or at multiples of 32 (see
+// quant.Group.Integers).
 //
-// IQ1_S and IQ1_M keep activations in float32: a sum of ±1 with hardly any scale averages nothing out, and with 8 bits the
-// logits of the reference file fell to a cosine of 0.9945 at one position, where the other types stay above 0.998.
+// IQ1_S and IQ1_M keep activations in float32: a sum of ±1 with hardly any scale averages nothing out, and
+// with 8 bits the logits of the reference file fell to a cosine of 0.9945 at one position, where the other
+// types stay above 0.998.
 func Quantised(w *quant.Matrix) bool {
 	switch w.Format {
 	case quant.F32, quant.F16, quant.BF16, quant.IQ1_S, quant.IQ1_M:
@@ -52,8 +54,8 @@ func (Portable) Grow(a *Activations, rows, cols int) {
 	}
 }
 
-// Prepare quantises rows [lo, hi) for Fast. Nothing is done for Exact, or where Cols is no multiple of 32: such matrices
-// are not multiplied with 8-bit activations.
+// Prepare quantises rows [lo, hi) for Fast. Nothing is done for Exact, or where Cols is no multiple of 32:
+// such matrices are not multiplied with 8-bit activations.
 func (Portable) Prepare(a *Activations, p Precision, lo, hi int) {
 	if p != Fast || a.Cols%32 != 0 {
 		return

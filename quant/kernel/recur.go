@@ -3,9 +3,9 @@ package kernel
 // Recurrence computes what passes a fixed state from position to position. It is an ability of its own beside Kernels:
 // Portable has it, and so does every implementation that embeds it.
 //
-// All of them go through their rows one by one, in order, and leave the state of the last: a row's bits do not depend on how a
-// prompt was cut. Heads and channels do not see each other, so that ranges of them may be computed at once. Nothing may
-// overlap but where it is said.
+// All of them go through their rows one by one, in order, and leave the state of the last: a row's bits do
+// not depend on how a prompt was cut. Heads and channels do not see each other, so that ranges of them may be
+// computed at once. Nothing may overlap but where it is said.
 type Recurrence interface {
 	// Conv computes channels [lo, hi) of a causal convolution over each channel by itself.
 	Conv(a *ConvArgs, lo, hi int)
@@ -19,8 +19,8 @@ type Recurrence interface {
 
 // ConvArgs describes a causal depthwise convolution (Mamba's, the delta net's, LFM2's short one).
 //
-// From acc = B[c], +0 without, acc = fma(W[j,c], x, acc) for the inputs of the Width positions that end with the row, the oldest
-// first; those before the first row come from State.
+// From acc = B[c], +0 without, acc = fma(W[j,c], x, acc) for the inputs of the Width positions that end with
+// the row, the oldest first; those before the first row come from State.
 type ConvArgs struct {
 	Rows, Channels, Width int
 	Y, X                  []float32 // (Rows, LdY), (Rows, LdX); Y may be X
@@ -112,12 +112,12 @@ func (Portable) Scan(a *ScanArgs, lo, hi int) {
 	}
 }
 
-// DeltaArgs describes linear attention with a decay: the gated delta net (Yang et al. 2024), Kimi's with a decay for each key
-// channel, and without Beta plain decaying sums (lightning attention).
+// DeltaArgs describes linear attention with a decay: the gated delta net (Yang et al. 2024), Kimi's with a
+// decay for each key channel, and without Beta plain decaying sums (lightning attention).
 //
-// For value head h at a row, i over keys, j over values, e = Exp(Decay):
-// S[i,j] = S[i,j]·e, r[j] = fma(S[i,j], k[i], r[j]) from +0 in order of i; d[j] = Beta·(v[j] - r[j]), v[j] itself without Beta;
-// S[i,j] = fma(k[i], d[j], S[i,j]); y[j] = fma(S[i,j], q[i], y[j]) from +0 in order of i.
+// For value head h at a row, i over keys, j over values, e = Exp(Decay): S[i,j] = S[i,j]·e, r[j] =
+// fma(S[i,j], k[i], r[j]) from +0 in order of i; d[j] = Beta·(v[j] - r[j]), v[j] itself without Beta; S[i,j]
+// = fma(k[i], d[j], S[i,j]); y[j] = fma(S[i,j], q[i], y[j]) from +0 in order of i.
 type DeltaArgs struct {
 	Rows             int
 	KeyHeads, Heads  int // of keys and queries, of values; the first divides the second
@@ -193,7 +193,8 @@ func (Portable) Delta(a *DeltaArgs, lo, hi int) {
 // S[i,j] = fma(k[i], v[j], fma(b[i], r[j], S[i,j]·w[i])); y[j] = fma(S[i,j], q[i], y[j]) from +0 in order of i.
 type WKVArgs struct {
 	Rows, Heads, Dim int
-	// (Rows, Ld): (Heads, Dim). Q is the receptance, W the decay's factor, A and B what is taken away and where. Y may be V.
+	// (Rows, Ld): (Heads, Dim). Q is the receptance, W the decay's factor, A and B what is taken away and
+	// where. Y may be V.
 	Q, K, V, W, A, B, Y []float32
 	Ld                  int
 	State               []float32 // (Heads, Dim, Dim): keys, values
@@ -228,9 +229,10 @@ func (Portable) WKV(a *WKVArgs, lo, hi int) {
 	}
 }
 
-// RGLRU is one row of the real-gated linear recurrent unit (De et al. 2024): with l = c·σ(r), σ(r) = 1/(1 + Exp(-r)),
-// h = fma(Exp(l), h, m·(x·σ(g))), m = √(1 - Exp(l + l)), at the first position of a text 1. c is -8·soft-plus of the layer's
-// parameter, r and g are the gates before their sigmoids. y becomes h; it may be x.
+// RGLRU is one row of the real-gated linear recurrent unit (De et al. 2024): with l = c·σ(r), σ(r) = 1/(1 +
+// Exp(-r)), h = fma(Exp(l), h, m·(x·σ(g))), m = √(1 - Exp(l + l)), at the first position of a text 1. c is
+// -8·soft-plus of the layer's parameter, r and g are the gates before their sigmoids. y becomes h; it may be
+// x.
 func RGLRU(y, h, x, r, g, c []float32, first bool) {
 	y, x, r, g, c = y[:len(h)], x[:len(h)], r[:len(h)], g[:len(h)], c[:len(h)]
 	for i := range h {
@@ -244,8 +246,8 @@ func RGLRU(y, h, x, r, g, c []float32, first bool) {
 	}
 }
 
-// CutBelow sets x = max(x - cut, 0) with cut = fma(deviation, z, mean), both of x, by the lanes of LayerNorm: what is left of a row by
-// the Gaussian top-k of Gemma 3n.
+// CutBelow sets x = max(x - cut, 0) with cut = fma(deviation, z, mean), both of x, by the lanes of LayerNorm:
+// what is left of a row by the Gaussian top-k of Gemma 3n.
 func CutBelow(x []float32, z float32) {
 	var l [16]float32
 	for i, v := range x {

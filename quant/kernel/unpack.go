@@ -47,8 +47,8 @@ func newUnpacker(w *quant.Matrix) unpacker {
 	return u
 }
 
-// An Unpacker turns stored blocks of 32 weights into integers and scales, w = s·v, for kernels that want them in an order of
-// their own. It is for formats of Unpacks.
+// An Unpacker turns stored blocks of 32 weights into integers and scales, w = s·v, for kernels that want them
+// in an order of their own. It is for formats of Unpacks.
 type Unpacker struct{ u unpacker }
 
 // Unpacks tells whether w's blocks have one scale each and no offset, and within how much its integers stay.
@@ -82,8 +82,8 @@ func (u *Unpacker) Blocks(v *[256]int16, s *[8]float32, r, b0, n int) {
 	copy(s[:], c.s[:8])
 }
 
-// BnBTable returns the integers v of a bitsandbytes code, within ±16256, and the unit c/16256 that goes with them. A code
-// that is not finite gives NaN.
+// BnBTable returns the integers v of a bitsandbytes code, within ±16256, and the unit c/16256 that goes with
+// them. A code that is not finite gives NaN.
 func BnBTable(s *quant.BnBScale) (v [16]int16, unit float32) {
 	var top float64
 	for _, c := range s.Code {

@@ -29,8 +29,8 @@ import (
 //	16   header, JSON (see header): what the tiles were made of, where each matrix's stand, their CRC-32C
 //	…    tiles, each matrix's at a multiple of 4096
 //
-// All numbers are little-endian. The file is written under another name, synchronised and renamed: it is there as a whole
-// or not at all. Whoever maps it keeps it when it is deleted.
+// All numbers are little-endian. The file is written under another name, synchronised and renamed: it is
+// there as a whole or not at all. Whoever maps it keeps it when it is deleted.
 const (
 	magic       = "edgedtil"
 	fileVersion = 1
@@ -105,15 +105,24 @@ type entry struct {
 	Sum    string `json:"crc32c"`
 }
 
-// header describes the file of s; sums may be nil, while they are not known. The header's own length decides where the first
-// tiles begin, and is written in it: so its place is found by trying.
+// header describes the file of s; sums may be nil, while they are not known. The header's own length decides
+// where the first tiles begin, and is written in it: so its place is found by trying.
 func (s *Set) header(sums []uint32) (text []byte, h header, end int64) {
 	for first := int64(align); ; first += align {
 		h = header{Version: fileVersion, Model: s.Model}
 		end = first
 		for i, p := range s.Parts {
 			w := p.Matrix
-			e := entry{Name: w.Name, Format: w.Format.String(), Rows: w.Rows, Cols: w.Cols, Group: p.Rows, Offset: end, Bytes: int64(Bytes(w, p.Rows)), Sum: "00000000"}
+			e := entry{
+				Name:   w.Name,
+				Format: w.Format.String(),
+				Rows:   w.Rows,
+				Cols:   w.Cols,
+				Group:  p.Rows,
+				Offset: end,
+				Bytes:  int64(Bytes(w, p.Rows)),
+				Sum:    "00000000",
+			}
 			if sums != nil {
 				e.Sum = fmt.Sprintf("%08x", sums[i])
 			}
@@ -211,8 +220,9 @@ func (f *File) Close() error {
 	return f.mapping.Close()
 }
 
-// Build writes the file of s into dir, which it makes, and tells step how far it is; an error of step ends it. Where the disk
-// is too full, files of other sets go first, those that were not used for longest; ErrSpace if that is not enough.
+// Build writes the file of s into dir, which it makes, and tells step how far it is; an error of step ends
+// it. Where the disk is too full, files of other sets go first, those that were not used for longest;
+// ErrSpace if that is not enough.
 func Build(ctx context.Context, dir string, s *Set, step func(done, total int64) error) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("tile: %w", err)

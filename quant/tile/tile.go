@@ -1,13 +1,13 @@
-// Package tile lays weights out for matrix × vector kernels: the four-byte words of LANES rows beside each other, so that one
-// load fills a register with a word of each row and memory sees one stream. A row kernel has to transpose first, which costs
-// more than everything else that it does. A tile holds nearly the bytes of the rows, in another order; the results are the
-// same, bit for bit. The tiles of a model are kept in a mapped file that is made once (see Build) and may be deleted at
-// any time.
+// Package tile lays weights out for matrix × vector kernels: the four-byte words of LANES rows beside each
+// other, so that one load fills a register with a word of each row and memory sees one stream. A row kernel
+// has to transpose first, which costs more than everything else that it does. A tile holds nearly the bytes
+// of the rows, in another order; the results are the same, bit for bit. The tiles of a model are kept in a
+// mapped file that is made once (see Build) and may be deleted at any time.
 //
 // It must not know models, instruction sets or threads. Its functions may be called concurrently.
 //
-// A matrix is cut into groups of LANES rows, a group into tiles of some columns; rows that fill no group have no tile. With
-// L = LANES, "words" meaning the words of a piece of L rows in order, a word being L × 4 bytes:
+// A matrix is cut into groups of LANES rows, a group into tiles of some columns; rows that fill no group have
+// no tile. With L = LANES, "words" meaning the words of a piece of L rows in order, a word being L × 4 bytes:
 //
 //	Q4_0, IQ4_NL  64 columns   d of block 0 [L]f16; d of block 1 [L]f16; 4 words of nibbles of block 0, 4 of block 1
 //	Q8_0          64 columns   d of block 0 [L]f16; d of block 1 [L]f16; 8 words of block 0, 8 of block 1
@@ -46,8 +46,8 @@ func layoutOf(f quant.Format) layout {
 	}
 }
 
-// Bytes is the size of w's tiles with lanes rows in a group, 0 where w has none: another format, a width that is no multiple
-// of a tile's, fewer rows than a group has.
+// Bytes is the size of w's tiles with lanes rows in a group, 0 where w has none: another format, a width that
+// is no multiple of a tile's, fewer rows than a group has.
 func Bytes(w *quant.Matrix, lanes int) int {
 	l := layoutOf(w.Format)
 	if l.cols == 0 || w.Cols < 1 || w.Cols%l.cols != 0 || lanes < 1 || len(w.Data) == 0 {

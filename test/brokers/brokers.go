@@ -1,5 +1,5 @@
-// Package brokers runs real MQTT brokers for tests: mosquitto, RabbitMQ with its MQTT plugin, and nats-server, each from a
-// folder and on ports of its own, on loopback alone, until its test ends.
+// Package brokers runs real MQTT brokers for tests: mosquitto, RabbitMQ with its MQTT plugin, and
+// nats-server, each from a folder and on ports of its own, on loopback alone, until its test ends.
 //
 // It must not know what is tested with them.
 package brokers
@@ -48,7 +48,8 @@ type Broker struct {
 	other [3]int // ports beside MQTT's
 }
 
-// Start starts a broker that takes anybody, or skips the test where it is not installed; with CI=true mosquitto must be.
+// Start starts a broker that takes anybody, or skips the test where it is not installed; with CI=true
+// mosquitto must be.
 func Start(tb testing.TB, kind string) *Broker {
 	tb.Helper()
 	b := &Broker{Kind: kind, tb: tb, dir: tb.TempDir(), Port: FreePort(tb)}
@@ -58,13 +59,31 @@ func Start(tb testing.TB, kind string) *Broker {
 	}
 	switch kind {
 	case Mosquitto:
-		b.write("mosquitto.conf", fmt.Sprintf("listener %d 127.0.0.1\nallow_anonymous true\nmax_inflight_messages 20\nmax_queued_messages 10000\n", b.Port))
+		b.write(
+			"mosquitto.conf",
+			fmt.Sprintf("listener %d 127.0.0.1\nallow_anonymous true\nmax_inflight_messages 20\nmax_queued_messages 10000\n", b.Port),
+		)
 	case RabbitMQ:
 		b.write("enabled_plugins", "[rabbitmq_mqtt].\n")
-		b.write("rabbitmq.conf", fmt.Sprintf("listeners.tcp.1 = 127.0.0.1:%d\nmqtt.listeners.tcp.1 = 127.0.0.1:%d\nmqtt.allow_anonymous = true\nmqtt.default_user = guest\nmqtt.default_pass = guest\n", b.other[0], b.Port))
+		b.write(
+			"rabbitmq.conf",
+			fmt.Sprintf(
+				"listeners.tcp.1 = 127.0.0.1:%d\nmqtt.listeners.tcp.1 = 127.0.0.1:%d\nmqtt.allow_anonymous = true\nmqtt.default_user = guest\nmqtt.default_pass = guest\n",
+				b.other[0],
+				b.Port,
+			),
+		)
 		b.mapper()
 	case NATS:
-		b.write("nats.conf", fmt.Sprintf("listen: 127.0.0.1:%d\nserver_name: test\njetstream { store_dir: %q }\nmqtt { listen: \"127.0.0.1:%d\" }\n", b.other[0], filepath.Join(b.dir, "store"), b.Port))
+		b.write(
+			"nats.conf",
+			fmt.Sprintf(
+				"listen: 127.0.0.1:%d\nserver_name: test\njetstream { store_dir: %q }\nmqtt { listen: \"127.0.0.1:%d\" }\n",
+				b.other[0],
+				filepath.Join(b.dir, "store"),
+				b.Port,
+			),
+		)
 	default:
 		tb.Fatalf("brokers: %q is none of %s, %s, %s", kind, Mosquitto, RabbitMQ, NATS)
 	}

@@ -1,5 +1,6 @@
-// Package oracle finds the reference answers that tests compare with: models, token ids, logits and adapters computed by
-// independent implementations. They live beside the checkout and are not part of it, so tests skip without them.
+// Package oracle finds the reference answers that tests compare with: models, token ids, logits and adapters
+// computed by independent implementations. They live beside the checkout and are not part of it, so tests
+// skip without them.
 package oracle
 
 import (
@@ -30,8 +31,8 @@ func Cases(tb testing.TB) string {
 	return shared(tb, "cases")
 }
 
-// Vocabulary unpacks the vocabulary-only GGUF of a public tokenizer, qwen2 for instance, or skips the test. It is gone when
-// the test has ended.
+// Vocabulary unpacks the vocabulary-only GGUF of a public tokenizer, qwen2 for instance, or skips the test.
+// It is gone when the test has ended.
 func Vocabulary(tb testing.TB, name string) (path string) {
 	tb.Helper()
 	src, err := os.Open(filepath.Join(Dir(tb), "tokenizer", "vocab", "ggml-vocab-"+name+".gguf.gz"))
@@ -76,7 +77,8 @@ func Repo(tb testing.TB) string {
 	}
 }
 
-// Path is a file or folder below a folder of reference data. It skips the test, by the name of what is missing, where that is absent.
+// Path is a file or folder below a folder of reference data. It skips the test, by the name of what is
+// missing, where that is absent.
 func Path(tb testing.TB, dir string, parts ...string) string {
 	tb.Helper()
 	path := filepath.Join(append([]string{dir}, parts...)...)

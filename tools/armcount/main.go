@@ -2,9 +2,10 @@
 //
 //	go run ./tools/armcount -cpu cortex-a72 demo/gguf/hearth-4m-q4_0.gguf
 //
-// It builds itself for arm64 and decodes under qemu-aarch64-static, once 2 and once 4 tokens; half of the difference is one
-// step: one thread, f16 keys and values, no sampler. Debian's qemu-user has no plugins, so that qemu's log is counted
-// instead: every translated block once with its instructions (in_asm), and a line for each time that one runs (exec,nochain).
+// It builds itself for arm64 and decodes under qemu-aarch64-static, once 2 and once 4 tokens; half of the
+// difference is one step: one thread, f16 keys and values, no sampler. Debian's qemu-user has no plugins, so
+// that qemu's log is counted instead: every translated block once with its instructions (in_asm), and a line
+// for each time that one runs (exec,nochain).
 package main
 
 import (
@@ -49,7 +50,10 @@ func decode(path string, steps int) error {
 	if err != nil {
 		return err
 	}
-	m, err := transformer.New(w, transformer.Options{Kernels: neon.Best(), KV: kernel.KVF16, Context: 64, ThreadsPrefill: 1, ThreadsDecode: 1})
+	m, err := transformer.New(
+		w,
+		transformer.Options{Kernels: neon.Best(), KV: kernel.KVF16, Context: 64, ThreadsPrefill: 1, ThreadsDecode: 1},
+	)
 	if err != nil {
 		return err
 	}
@@ -95,7 +99,20 @@ func count(ctx context.Context, program, model, cpu string, steps int) (map[stri
 		return nil, err
 	}
 	defer r.Close()
-	cmd := exec.CommandContext(ctx, "qemu-aarch64-static", "-cpu", cpu, "-d", "in_asm,exec,nochain", "-D", "/proc/self/fd/3", program, "-steps", strconv.Itoa(steps), model) //nolint:gosec // the caller's own model
+	cmd := exec.CommandContext(
+		ctx,
+		"qemu-aarch64-static",
+		"-cpu",
+		cpu,
+		"-d",
+		"in_asm,exec,nochain",
+		"-D",
+		"/proc/self/fd/3",
+		program,
+		"-steps",
+		strconv.Itoa(steps),
+		model,
+	) //nolint:gosec // the caller's own model
 	cmd.Env = append(os.Environ(), "GOGC=off", "GODEBUG=asyncpreemptoff=1")
 	cmd.Stderr = os.Stderr
 	cmd.ExtraFiles = []*os.File{w}

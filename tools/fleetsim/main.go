@@ -1,5 +1,5 @@
-// Command fleetsim simulates groups of nodes in simulated time, prints what a request costs them as a table in Markdown, and draws how long
-// the work of dead nodes waited:
+// Command fleetsim simulates groups of nodes in simulated time, prints what a request costs them as a table
+// in Markdown, and draws how long the work of dead nodes waited:
 //
 //	go run ./tools/fleetsim -o docs/images/fleet.svg
 //
@@ -44,7 +44,8 @@ func main() {
 	}
 }
 
-// simulate runs a group whose nodes are busy for half of their time, while one after another dies and comes back after 20 s.
+// simulate runs a group whose nodes are busy for half of their time, while one after another dies and comes
+// back after 20 s.
 func simulate(nodes, requests, kills int) groupsim.Counts {
 	s := groupsim.Settings{
 		Nodes: nodes, Seed: 1, Takeover: 10 * time.Second, Desk: 5, Running: 2, Queue: 64, Compute: 4 * time.Second, Sessions: true,
@@ -98,7 +99,12 @@ func plot(times []time.Duration) string {
 	x := func(t float64) float64 { return left + min(t, most)/most*(width-left-20) }
 	y := func(share float64) float64 { return height - bottom - share*(height-bottom-20) }
 	var b strings.Builder
-	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="sans-serif" font-size="12">`+"\n", width, height)
+	fmt.Fprintf(
+		&b,
+		`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="sans-serif" font-size="12">`+"\n",
+		width,
+		height,
+	)
 	fmt.Fprintf(&b, `<rect width="%d" height="%d" fill="white"/>`+"\n", width, height)
 	for _, share := range []float64{0, 0.25, 0.5, 0.75, 1} {
 		fmt.Fprintf(&b, `<path d="M%d %.1fH%d" stroke="#ddd"/><text x="%d" y="%.1f" text-anchor="end">%.0f %%</text>`+"\n",
@@ -107,8 +113,12 @@ func plot(times []time.Duration) string {
 	for t := 0.0; t <= most; t += 2 {
 		fmt.Fprintf(&b, `<text x="%.1f" y="%d" text-anchor="middle">%.0f</text>`+"\n", x(t), height-bottom+18, t)
 	}
-	fmt.Fprintf(&b, `<text x="%d" y="%d" text-anchor="middle">seconds from the death of a node to the answer of what it had, computing included</text>`+"\n",
-		(left+width-20)/2, height-6)
+	fmt.Fprintf(
+		&b,
+		`<text x="%d" y="%d" text-anchor="middle">seconds from the death of a node to the answer of what it had, computing included</text>`+"\n",
+		(left+width-20)/2,
+		height-6,
+	)
 	fmt.Fprintf(&b, `<path fill="none" stroke="#06c" stroke-width="2" d="M%.1f %.1f`, x(0), y(0))
 	for i, t := range times {
 		fmt.Fprintf(&b, "H%.1fV%.1f", x(t.Seconds()), y(float64(i+1)/float64(len(times))))

@@ -1,5 +1,5 @@
-// Command jinjafuzz compares core/chat/jinja with what generate.py, beside it, has from Python's jinja2, and core/chat with
-// what templates.py has from transformers.
+// Command jinjafuzz compares core/chat/jinja with what generate.py, beside it, has from Python's jinja2, and
+// core/chat with what templates.py has from transformers.
 //
 //	go run ./tools/jinjafuzz cases.jsonl [most]
 package main

@@ -78,5 +78,14 @@ func (k kernel) row(l loop, cycles float64) string {
 	if k.bytes > 0 {
 		stream = fmt.Sprintf("%.1f | %.1f ", k.bytes/perBlock, k.bytes/perBlock*k.core.ghz)
 	}
-	return fmt.Sprintf("| %s | %s | %d | %.1f | %.2f | %s| %.1f |\n", k.name, k.core.name, len(l.insns), cycles, perBlock, stream, 32*k.tokens/perBlock)
+	return fmt.Sprintf(
+		"| %s | %s | %d | %.1f | %.2f | %s| %.1f |\n",
+		k.name,
+		k.core.name,
+		len(l.insns),
+		cycles,
+		perBlock,
+		stream,
+		32*k.tokens/perBlock,
+	)
 }

@@ -98,7 +98,8 @@ func innermost(insns []uint32) (loop, error) {
 	return best, nil
 }
 
-// around is the loop around the innermost one, with n times the inner one written out in it, less its jumps: a super-block.
+// around is the loop around the innermost one, with n times the inner one written out in it, less its jumps:
+// a super-block.
 func around(insns []uint32, n int) (loop, error) {
 	inner, err := innermost(insns)
 	if err != nil || n == 1 {
@@ -127,7 +128,13 @@ func (l loop) text(ctx context.Context, tool string) (string, error) {
 	for _, w := range l.insns {
 		fmt.Fprintf(&in, "0x%02x 0x%02x 0x%02x 0x%02x\n", w&255, w>>8&255, w>>16&255, w>>24)
 	}
-	cmd := exec.CommandContext(ctx, tool, "--disassemble", "--triple=aarch64", "--mattr=+all") //nolint:gosec // the tool is the user's choice
+	cmd := exec.CommandContext(
+		ctx,
+		tool,
+		"--disassemble",
+		"--triple=aarch64",
+		"--mattr=+all",
+	) //nolint:gosec // the tool is the user's choice
 	cmd.Stdin = strings.NewReader(in.String())
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
@@ -160,7 +167,14 @@ var totalCycles = regexp.MustCompile(`(?m)^Total Cycles:\s+(\d+)`)
 // cycles returns what one iteration takes in the steady state: the difference of a long and a short run.
 func (c core) cycles(ctx context.Context, tool, text string) (float64, error) {
 	total := func(iterations int) (float64, error) {
-		cmd := exec.CommandContext(ctx, tool, "-march=aarch64", "-mcpu="+c.cpu, "-mattr="+c.attrs, "-iterations="+strconv.Itoa(iterations)) //nolint:gosec // the tool is the user's choice
+		cmd := exec.CommandContext(
+			ctx,
+			tool,
+			"-march=aarch64",
+			"-mcpu="+c.cpu,
+			"-mattr="+c.attrs,
+			"-iterations="+strconv.Itoa(iterations),
+		) //nolint:gosec // the tool is the user's choice
 		cmd.Stdin = strings.NewReader(text)
 		cmd.Stderr = os.Stderr
 		out, err := cmd.Output()

@@ -1,5 +1,5 @@
-// Command kernelmca asks llvm-mca how many cycles the inner loops of the arm64 kernels take on the cores of the Raspberry
-// Pi, and prints a table for docs/benchmarks/arm.md:
+// Command kernelmca asks llvm-mca how many cycles the inner loops of the arm64 kernels take on the cores of
+// the Raspberry Pi, and prints a table for docs/benchmarks/arm.md:
 //
 //	go run ./tools/kernelmca            # from the repository's root: all kernels
 //	go run ./tools/kernelmca gemvQ4     # those whose name contains a word

@@ -1,6 +1,7 @@
-// Command modulepath moves the module of the repository in the current folder to another path: go.mod, every import, the
-// .proto files' go_package with the descriptors that hold it, and the settings that name packages. scripts/module-path
-// calls it; it changes files and leaves the rest (a look at the difference, a commit) to who called it.
+// Command modulepath moves the module of the repository in the current folder to another path: go.mod, every
+// import, the .proto files' go_package with the descriptors that hold it, and the settings that name
+// packages. scripts/module-path calls it; it changes files and leaves the rest (a look at the difference, a
+// commit) to who called it.
 package main
 
 import (

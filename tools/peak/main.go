@@ -2,8 +2,8 @@
 //
 //	peak MIB PROGRAM ARGUMENT…
 //
-// It is what scripts/fuzz asserts the peak memory of every fuzz target with. The figure is the kernel's (ru_maxrss), of the
-// largest single process.
+// It is what scripts/fuzz asserts the peak memory of every fuzz target with. The figure is the kernel's
+// (ru_maxrss), of the largest single process.
 package main
 
 import (

@@ -124,7 +124,8 @@ type build struct {
 	info    backend.ModelInfo
 }
 
-// load starts a backend and has it load a model: every other model with exact arithmetic, every third with 8-bit keys and values.
+// load starts a backend and has it load a model: every other model with exact arithmetic, every third with
+// 8-bit keys and values.
 func load(ctx context.Context, programs, path string, index int) (*build, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -172,9 +173,15 @@ func (b *build) facts() map[string]string {
 		i.Arch, i.Format, i.Layers, i.Width, i.VocabRows, i.Parameters, i.Hash)}
 }
 
-// ask runs n random requests on a model, four at once, and returns the answers by their names. Half of them use an adapter: of those
-// named, or where names is nil of all that load, whose names it returns.
-func ask(ctx context.Context, s settings, programs, path string, index, n int, names []string) (answers map[string]string, used []string, err error) {
+// ask runs n random requests on a model, four at once, and returns the answers by their names. Half of them
+// use an adapter: of those named, or where names is nil of all that load, whose names it returns.
+func ask(
+	ctx context.Context,
+	s settings,
+	programs, path string,
+	index, n int,
+	names []string,
+) (answers map[string]string, used []string, err error) {
 	b, err := load(ctx, programs, path, index)
 	if err != nil {
 		return nil, nil, err
@@ -328,7 +335,11 @@ func (b *build) request(rng *rand.Rand, room int) backend.Request {
 	}
 	if !chance(3) {
 		req.Sampling = backend.Sampling{
-			Temperature: 0.2 + rng.Float32(), TopK: rng.IntN(50), TopP: 0.5 + rng.Float32()/2, MinP: rng.Float32() / 10, Seed: rng.Uint64() >> 11,
+			Temperature: 0.2 + rng.Float32(),
+			TopK:        rng.IntN(50),
+			TopP:        0.5 + rng.Float32()/2,
+			MinP:        rng.Float32() / 10,
+			Seed:        rng.Uint64() >> 11,
 		}
 		if chance(3) {
 			req.Sampling.TypicalP = 0.5 + rng.Float32()/2

@@ -2,12 +2,13 @@
 //
 //	sameanswers [-requests N] [-journal N] [-seed N] [-models REGEXP] -shared DIR OLD NEW
 //
-// OLD and NEW are folders with the programs of a build: edged and plugins/. It asks the backends of both the same random requests on
-// every model below DIR that OLD serves, and the services of both the same questions over MQTT, each of them twice with a kill between,
-// so that the second answer is the one that the journal kept. What differs is printed by its name.
+// OLD and NEW are folders with the programs of a build: edged and plugins/. It asks the backends of both the
+// same random requests on every model below DIR that OLD serves, and the services of both the same questions
+// over MQTT, each of them twice with a kill between, so that the second answer is the one that the journal
+// kept. What differs is printed by its name.
 //
-// Exit codes: 0 both answer the same; 1 something differs; 2 it could not be compared. What OLD refused and NEW serves is no
-// difference. scripts/same-answers builds two commits and calls it.
+// Exit codes: 0 both answer the same; 1 something differs; 2 it could not be compared. What OLD refused and
+// NEW serves is no difference. scripts/same-answers builds two commits and calls it.
 package main
 
 import (

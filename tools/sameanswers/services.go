@@ -28,8 +28,9 @@ type question struct {
 // demoAdapters are those of the demo's folder.
 var demoAdapters = []string{"pirate", "deutsch", "json"}
 
-// compareServices asks both services the same questions. Each is killed when it has answered them and asked again: then the answers are
-// those that its journal kept. At last the new one takes over the old one's state folder, and is asked once more.
+// compareServices asks both services the same questions. Each is killed when it has answered them and asked
+// again: then the answers are those that its journal kept. At last the new one takes over the old one's state
+// folder, and is asked once more.
 func compareServices(ctx context.Context, s settings, old, fresh string, r *report) error {
 	questions, err := drawQuestions(s)
 	if err != nil {
@@ -97,7 +98,13 @@ func drawQuestions(s settings) ([]question, error) {
 	var out []question
 	for i := range s.journal {
 		l := lines[rng.IntN(len(lines))]
-		q := map[string]any{"id": fmt.Sprintf("q%d", i), "max_tokens": 1 + rng.IntN(40), "seed": rng.Uint64() >> 12, "logprobs": true, "top_logprobs": rng.IntN(4)}
+		q := map[string]any{
+			"id":           fmt.Sprintf("q%d", i),
+			"max_tokens":   1 + rng.IntN(40),
+			"seed":         rng.Uint64() >> 12,
+			"logprobs":     true,
+			"top_logprobs": rng.IntN(4),
+		}
 		if l.Messages != nil {
 			q["messages"] = l.Messages
 		} else {
@@ -127,8 +134,8 @@ func drawQuestions(s settings) ([]question, error) {
 	return out, nil
 }
 
-// answersOf runs a service over a state folder, asks it the questions, kills it as a power cut would, and returns its last events
-// without what no two runs share.
+// answersOf runs a service over a state folder, asks it the questions, kills it as a power cut would, and
+// returns its last events without what no two runs share.
 func answersOf(ctx context.Context, s settings, programs, state string, questions []question) (answers map[string]string, err error) {
 	port, err := freePort(ctx)
 	if err != nil {
@@ -143,7 +150,13 @@ func answersOf(ctx context.Context, s settings, programs, state string, question
 		return nil, err
 	}
 	var said bytes.Buffer
-	cmd := exec.CommandContext(ctx, filepath.Join(programs, "edged"), "run", "--config", config) //nolint:gosec // to run it is what it is for
+	cmd := exec.CommandContext(
+		ctx,
+		filepath.Join(programs, "edged"),
+		"run",
+		"--config",
+		config,
+	) //nolint:gosec // to run it is what it is for
 	cmd.Stdout, cmd.Stderr = &said, &said
 	if err := cmd.Start(); err != nil {
 		return nil, err
@@ -160,8 +173,10 @@ func answersOf(ctx context.Context, s settings, programs, state string, question
 
 	type message struct{ topic, payload string }
 	messages := make(chan message, 1024)
-	client := mqtt.NewClient(mqtt.NewClientOptions().AddBroker(fmt.Sprintf("tcp://127.0.0.1:%d", port)).SetClientID("same").SetOrderMatters(true).
-		SetConnectRetry(true).SetConnectRetryInterval(50 * time.Millisecond))
+	client := mqtt.NewClient(
+		mqtt.NewClientOptions().AddBroker(fmt.Sprintf("tcp://127.0.0.1:%d", port)).SetClientID("same").SetOrderMatters(true).
+			SetConnectRetry(true).SetConnectRetryInterval(50 * time.Millisecond),
+	)
 	if err := done(ctx, client.Connect()); err != nil {
 		return nil, err
 	}

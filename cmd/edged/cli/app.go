@@ -28,7 +28,8 @@ const (
 // ErrReported is returned by a command that has already said what is wrong.
 var ErrReported = errors.New("reported")
 
-// Streams holds the input and output of a command. Out gets only output meant for programs, Err all messages for people.
+// Streams holds the input and output of a command. Out gets only output meant for programs, Err all messages
+// for people.
 type Streams struct {
 	In  io.Reader
 	Out io.Writer

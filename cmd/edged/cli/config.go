@@ -22,7 +22,12 @@ type ConfigFlags struct {
 // Register adds the flags to a command.
 func (f *ConfigFlags) Register(c *cobra.Command) {
 	c.Flags().StringVarP(&f.Path, "config", "c", "", "configuration file (default: "+SystemConfig+" where it is there)")
-	c.Flags().StringArrayVar(&f.Set, "set", nil, "KEY=VALUE that overrides the file, for example mqtt.broker=tcp://127.0.0.1:1883; may be repeated")
+	c.Flags().StringArrayVar(
+		&f.Set,
+		"set",
+		nil,
+		"KEY=VALUE that overrides the file, for example mqtt.broker=tcp://127.0.0.1:1883; may be repeated",
+	)
 }
 
 // File is the configuration file: the one that was named, or the system's where it is there; "": none.

@@ -38,7 +38,16 @@ func (p *Progress) Show(done, total int) {
 		rest := time.Duration(float64(time.Since(p.began)) * float64(total-done) / float64(done))
 		left = ", " + rest.Round(time.Second).String() + " left"
 	}
-	_, _ = fmt.Fprintf(p.w, "\r%s [%s%s] %d/%d%s\x1b[K", p.label, strings.Repeat("#", cells), strings.Repeat(".", BarWidth-cells), done, total, left)
+	_, _ = fmt.Fprintf(
+		p.w,
+		"\r%s [%s%s] %d/%d%s\x1b[K",
+		p.label,
+		strings.Repeat("#", cells),
+		strings.Repeat(".", BarWidth-cells),
+		done,
+		total,
+		left,
+	)
 }
 
 // End removes the bar.

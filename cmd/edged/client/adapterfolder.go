@@ -78,7 +78,13 @@ func (a *app) listAdapters(ctx context.Context, f *clientFlags, asJSON bool) err
 func (a *app) printAdapter(n namedAdapter) error {
 	text := fmt.Sprintf("%-9s %s", n.State, n.Name)
 	if n.Generation > 0 {
-		text += fmt.Sprintf(": generation %d, %s, %s, sha256 %.12s", n.Generation, cli.MadeOf(n.Kind, n.Rank, n.Virtual, n.Targets), cli.BytesText(n.Bytes), n.SHA256)
+		text += fmt.Sprintf(
+			": generation %d, %s, %s, sha256 %.12s",
+			n.Generation,
+			cli.MadeOf(n.Kind, n.Rank, n.Virtual, n.Targets),
+			cli.BytesText(n.Bytes),
+			n.SHA256,
+		)
 	}
 	if n.Error != "" {
 		text += "\n          " + n.Error
@@ -142,7 +148,14 @@ func (f *folderFlags) folder() (*config.Config, error) {
 }
 
 // decision waits for what the service says of a name. nil: nobody waits, or nobody answers, which is noted.
-func (a *app) decision(ctx context.Context, c *config.Config, f *folderFlags, act func() error, decided func(mqtt.Adapter, bool) bool, name string) (*namedAdapter, error) {
+func (a *app) decision(
+	ctx context.Context,
+	c *config.Config,
+	f *folderFlags,
+	act func() error,
+	decided func(mqtt.Adapter, bool) bool,
+	name string,
+) (*namedAdapter, error) {
 	if f.wait <= 0 {
 		return nil, act()
 	}
@@ -217,7 +230,11 @@ func (a *app) addAdapter(ctx context.Context, c *config.Config, f *folderFlags, 
 	}
 	for _, other := range []string{name, name + ".gguf"} {
 		if _, err := os.Lstat(filepath.Join(c.Adapters.Dir, other)); err == nil && other != target {
-			return fmt.Errorf("%s is there already and has the same name: remove it first, with 'edged adapters remove %s'", filepath.Join(c.Adapters.Dir, other), name)
+			return fmt.Errorf(
+				"%s is there already and has the same name: remove it first, with 'edged adapters remove %s'",
+				filepath.Join(c.Adapters.Dir, other),
+				name,
+			)
 		}
 	}
 	before := ""
@@ -248,7 +265,10 @@ func mayNotWrite(dir string, err error) error {
 	if !errors.Is(err, fs.ErrPermission) {
 		return err
 	}
-	return fmt.Errorf("%s: you may not write there: members of its group may (sudo usermod -aG edged $USER, then log out and in again), or put sudo before the command", dir)
+	return fmt.Errorf(
+		"%s: you may not write there: members of its group may (sudo usermod -aG edged $USER, then log out and in again), or put sudo before the command",
+		dir,
+	)
 }
 
 // place copies an adapter's files, and their signatures, into the folder in one step.
@@ -322,7 +342,14 @@ func (a *app) removeAdapter(ctx context.Context, c *config.Config, f *folderFlag
 		}
 		return nil
 	}
-	done, err := a.decision(ctx, c, f, remove, func(s mqtt.Adapter, there bool) bool { return !there || s.State == mqtt.AdapterDraining }, name)
+	done, err := a.decision(
+		ctx,
+		c,
+		f,
+		remove,
+		func(s mqtt.Adapter, there bool) bool { return !there || s.State == mqtt.AdapterDraining },
+		name,
+	)
 	if err != nil || done == nil {
 		return err
 	}

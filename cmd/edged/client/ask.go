@@ -134,7 +134,8 @@ func (f *presetFlags) fill(r *askclient.Request) error {
 	return nil
 }
 
-// withoutLineEnd cuts the one line end that echo and editors put behind a text: it is no part of the question, as on the topic ask.
+// withoutLineEnd cuts the one line end that echo and editors put behind a text: it is no part of the
+// question, as on the topic ask.
 func withoutLineEnd(text string) string {
 	cut, ok := strings.CutSuffix(text, "\n")
 	if !ok {

@@ -34,7 +34,12 @@ func (f *clientFlags) register(c *cobra.Command) {
 	fl := c.Flags()
 	fl.StringVar(&f.broker, "broker", "", "URL of the broker, for example tcp://192.168.1.2:1883 (default: the configuration's)")
 	fl.StringVar(&f.node, "node", "", "name of the node that is asked, or @GROUP for a group of nodes (default: the configuration's node)")
-	fl.StringVar(&f.client, "client", "", "CLIENT in the request's topic, where the broker's access list wants a certain one (default: a random one)")
+	fl.StringVar(
+		&f.client,
+		"client",
+		"",
+		"CLIENT in the request's topic, where the broker's access list wants a certain one (default: a random one)",
+	)
 	fl.StringVar(&f.model, "model", "", "model to answer with, of those that 'edged models' lists (default: the node's)")
 	fl.StringVar(&f.adapter, "adapter", "", "adapter to answer with (default: the node's)")
 	fl.StringVar(&f.system, "system", "", "system message before the prompt")
@@ -69,12 +74,18 @@ func (f *clientFlags) dial(ctx context.Context) (*askclient.Client, error) {
 		c.Node.Name = f.node
 	}
 	if f.model != "" && !config.ValidName(f.model) {
-		return nil, cli.Usagef("--model %q must match "+config.NamePattern+": it is the name that 'edged models' lists, not a path", f.model)
+		return nil, cli.Usagef(
+			"--model %q must match "+config.NamePattern+": it is the name that 'edged models' lists, not a path",
+			f.model,
+		)
 	}
 	if f.client != "" && !config.ValidName(f.client) {
 		return nil, cli.Usagef("--client %q must match "+config.NamePattern, f.client)
 	}
-	return askclient.Dial(ctx, askclient.Options{Settings: link.From(&c.MQTT, c.MQTT.Listen), Base: c.MQTT.Base, Node: c.Node.Name, Client: f.client})
+	return askclient.Dial(
+		ctx,
+		askclient.Options{Settings: link.From(&c.MQTT, c.MQTT.Listen), Base: c.MQTT.Base, Node: c.Node.Name, Client: f.client},
+	)
 }
 
 // request is a request without its messages. changed tells which flags were given.

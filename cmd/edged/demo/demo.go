@@ -1,4 +1,5 @@
-// Package demo has the command that starts a broker and a service with the model of the demonstration, and asks it a question.
+// Package demo has the command that starts a broker and a service with the model of the demonstration, and
+// asks it a question.
 //
 // It must not be needed by anything else.
 package demo
@@ -27,8 +28,8 @@ import (
 	"edged/core/serve/door/mqtt/link"
 )
 
-// The demo's house: what the model is told before the question. The model is very small; it looks values up in a list of this
-// form and knows little else.
+// The demo's house: what the model is told before the question. The model is very small; it looks values up
+// in a list of this form and knows little else.
 const (
 	demoHouse    = "Kitchen: 21.5 °C, 45 %; bedroom: 18.2 °C, 52 %; bathroom: 23.4 °C, 61 %; hallway light on; kitchen window open; front door closed."
 	demoQuestion = "How warm is it in the kitchen?"
@@ -106,7 +107,12 @@ func (a *app) demo(ctx context.Context, f *demoFlags, prompt string) error {
 		listen = keptAddress(ctx, filepath.Join(dir, "config.toml"))
 	}
 	a.Notef("starting edged with %s …", filepath.Join(dir, "config.toml"))
-	s, err := a.startService(ctx, filepath.Join(dir, "config.toml"), append([]string{"mqtt.listen=" + listen, "state.dir=" + state}, f.set...), f.verbose)
+	s, err := a.startService(
+		ctx,
+		filepath.Join(dir, "config.toml"),
+		append([]string{"mqtt.listen=" + listen, "state.dir=" + state}, f.set...),
+		f.verbose,
+	)
 	if err != nil {
 		return err
 	}
@@ -157,7 +163,10 @@ func (a *app) demoAsk(ctx context.Context, f *demoFlags, s *service, prompt stri
 			return fmt.Errorf("the service ended: %w", err)
 		}
 	}
-	client, err := askclient.Dial(ctx, askclient.Options{Settings: link.From(&s.config.MQTT, s.broker), Base: s.config.MQTT.Base, Node: s.config.Node.Name})
+	client, err := askclient.Dial(
+		ctx,
+		askclient.Options{Settings: link.From(&s.config.MQTT, s.broker), Base: s.config.MQTT.Base, Node: s.config.Node.Name},
+	)
 	if err != nil {
 		return err
 	}

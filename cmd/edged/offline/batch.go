@@ -30,8 +30,8 @@ type outcome struct {
 	fatal  error // the plugin died: no further line can be answered
 }
 
-// generateBatch computes up to --parallel lines at once and writes the answers in the order of the lines. Rows of a batch
-// do not influence each other, so that the answers are those of one line after the other.
+// generateBatch computes up to --parallel lines at once and writes the answers in the order of the lines.
+// Rows of a batch do not influence each other, so that the answers are those of one line after the other.
 func (a *app) generateBatch(ctx context.Context, s *session, f *generateFlags) error {
 	return a.inOrder(ctx, s, f.batch, f.parallel, func(line []byte) (any, error) { return s.answerLine(ctx, f, line) })
 }

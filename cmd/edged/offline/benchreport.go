@@ -141,7 +141,14 @@ func (out *benchReport) picture() string {
 	}
 	fmt.Fprintf(&b, "  %-16s %8.0f ms\n", "first token", out.FirstToken)
 	if len(out.SingleTPS) > 0 {
-		fmt.Fprintf(&b, "  %-16s %8.2f × as fast; %d guessed, %d of them right\n", "with guesses", median(out.DecodeTPS)/median(out.SingleTPS), out.Drafted, out.Accepted)
+		fmt.Fprintf(
+			&b,
+			"  %-16s %8.2f × as fast; %d guessed, %d of them right\n",
+			"with guesses",
+			median(out.DecodeTPS)/median(out.SingleTPS),
+			out.Drafted,
+			out.Accepted,
+		)
 	}
 	if out.Streams > 0 {
 		fmt.Fprintf(&b, "  %-16s %8.2f × one stream; while a prompt is read, a token waits %.1f usual gaps at most\n", "streams",

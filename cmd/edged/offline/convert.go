@@ -55,7 +55,11 @@ func (a *app) convert(src, dst, model string, asJSON bool) (err error) {
 	case toGGUF && info.IsDir():
 		return cli.Usagef("%s is to be a GGUF file, so --model must be one, and %s is a folder", dst, model)
 	case !toGGUF && !info.IsDir():
-		return cli.Usagef("%s is to be a PEFT folder, so --model must be a folder, and %s is a file; for a GGUF file let the name end in .gguf", dst, model)
+		return cli.Usagef(
+			"%s is to be a PEFT folder, so --model must be a folder, and %s is a file; for a GGUF file let the name end in .gguf",
+			dst,
+			model,
+		)
 	}
 	if _, err := os.Lstat(dst); !errors.Is(err, fs.ErrNotExist) {
 		return errors.Join(err, fmt.Errorf("%s is there already: remove it first", dst))
@@ -98,7 +102,11 @@ func (a *app) convert(src, dst, model string, asJSON bool) (err error) {
 		return err
 	}
 	if asJSON {
-		return json.NewEncoder(a.Out).Encode(map[string]any{"file": dst, "rank": rank, "targets": targets, "bytes": bytes, "from": adapter.Kind})
+		return json.NewEncoder(
+			a.Out,
+		).Encode(
+			map[string]any{"file": dst, "rank": rank, "targets": targets, "bytes": bytes, "from": adapter.Kind},
+		)
 	}
 	_, err = fmt.Fprintf(a.Out, "%s: rank %d on %s, %.1f KiB\n", dst, rank, strings.Join(targets, ", "), float64(bytes)/1024)
 	return err

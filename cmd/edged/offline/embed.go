@@ -49,7 +49,12 @@ is cut, as sentence-transformers cuts it. A line that fails gives {"error":"…"
 	}
 	f.Register(c)
 	c.Flags().StringVar(&f.batch, "batch", "", "read texts from a JSON Lines file; - is standard input")
-	c.Flags().StringVar(&f.pooling, "pooling", "", "how an encoder's states become a vector: mean, cls, last, max, mean_sqrt_len, weightedmean or none (default: as the model's files say)")
+	c.Flags().StringVar(
+		&f.pooling,
+		"pooling",
+		"",
+		"how an encoder's states become a vector: mean, cls, last, max, mean_sqrt_len, weightedmean or none (default: as the model's files say)",
+	)
 	c.Flags().StringVar(&f.normalize, "normalize", "", "scale vectors to length 1: true or false (default: as the model's files say)")
 	c.Flags().StringVar(&f.prompt, "prompt-name", "", "put the prompt of this name before each text, of those that the model's files have")
 	c.Flags().Lookup("normalize").NoOptDefVal = "true"
@@ -139,7 +144,8 @@ func apart(lists []typedIDs) (ids, types [][]int32) {
 	return ids, types
 }
 
-// prompt returns the prefix that the model's files define for texts: the one called name, or the default for an empty name.
+// prompt returns the prefix that the model's files define for texts: the one called name, or the default for
+// an empty name.
 func (s *session) prompt(name string) (string, error) {
 	if name == "" {
 		return s.Text.Prompt, nil
@@ -167,7 +173,8 @@ func (f *embedFlags) shape(v []float32, width int) any {
 	return slices.Collect(slices.Chunk(numbers, max(width, 1)))
 }
 
-// textFlags are how a text is encoded that a model reads whole: as the reference library does it, special tokens recognised.
+// textFlags are how a text is encoded that a model reads whole: as the reference library does it, special
+// tokens recognised.
 func (s *session) textFlags() tokenizer.Flags {
 	return tokenizer.Flags{AddSpecial: true, ParseSpecial: true, MaxTokens: pairs.Limit(&s.Model, &s.Text)}
 }

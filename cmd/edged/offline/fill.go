@@ -76,7 +76,10 @@ func (a *app) fill(ctx context.Context, f *fillFlags) error {
 	case !ok:
 		return errors.New("this backend fills no masks")
 	case s.Model.Tasks != nil && !s.Model.Does(backend.TaskFill):
-		return fmt.Errorf("the model, of the kind %s, has no head that guesses masked words: name the folder of a class …ForMaskedLM", s.Model.Kind)
+		return fmt.Errorf(
+			"the model, of the kind %s, has no head that guesses masked words: name the folder of a class …ForMaskedLM",
+			s.Model.Kind,
+		)
 	case s.Text.Mask < 0:
 		return errors.New("the model's tokenizer names no mask token")
 	}

@@ -153,8 +153,18 @@ languages where the model's tokenizer knows them: see edged translate, the frien
 	fl.StringVar(&f.schema, "json-schema", "", "hold the answer to the JSON Schema in a file; - is standard input")
 	fl.StringVar(&f.regex, "regex", "", "hold the answer to a regular expression, which must match all of it")
 	fl.IntVar(&f.beams, "num-beams", 0, "beams of an encoder-decoder's search, 1 for none (default: as the model's files say)")
-	fl.Float64Var(&f.penalty, "length-penalty", 1, "exponent of the length by which a beam's score is divided (default: as the model's files say)")
-	fl.StringVar(&f.early, "early-stopping", "", "end a search once as many answers have ended as there are beams: true, false or never (default: as the model's files say)")
+	fl.Float64Var(
+		&f.penalty,
+		"length-penalty",
+		1,
+		"exponent of the length by which a beam's score is divided (default: as the model's files say)",
+	)
+	fl.StringVar(
+		&f.early,
+		"early-stopping",
+		"",
+		"end a search once as many answers have ended as there are beams: true, false or never (default: as the model's files say)",
+	)
 	fl.StringVar(&s.Source, "source-lang", "", "language of the prompt, for a model that translates")
 	fl.StringVar(&s.Target, "target-lang", "", "language of the answer, for a model that translates")
 	fl.IntVar(&logprobs, "logprobs", -1, "give log-probabilities with this many alternatives a step (0: of the chosen token only)")
@@ -183,7 +193,9 @@ func (s *settings) searches() bool {
 }
 
 // errSearch is what a decoder says to it.
-var errSearch = errors.New("num_beams, length_penalty and early_stopping: the model is no encoder-decoder, and its answers are drawn one token after the other")
+var errSearch = errors.New(
+	"num_beams, length_penalty and early_stopping: the model is no encoder-decoder, and its answers are drawn one token after the other",
+)
 
 // parse reads the flags that are more than one value.
 func (f *generateFlags) parse(logprobs int, seed, stopIDs string) error {

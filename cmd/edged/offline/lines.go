@@ -10,10 +10,18 @@ import (
 // lineGroup is the number of lines of --batch that are answered by one call: short texts share a batch of the backend.
 const lineGroup = 64
 
-// batchOf reads the lines of --batch and answers them in groups of what has come so far, so that a file is read in large groups and
-// a line that somebody types is answered at once. prepare reads a line; answer computes those of a group that could be read, and returns
-// a value or an error for each. Every line has an object in the output, in the order of the input.
-func batchOf[T any](ctx context.Context, a *app, s *session, path string, prepare func(line []byte) (T, error), answer func([]T) ([]any, error)) error {
+// batchOf reads the lines of --batch and answers them in groups of what has come so far, so that a file is
+// read in large groups and a line that somebody types is answered at once. prepare reads a line; answer
+// computes those of a group that could be read, and returns a value or an error for each. Every line has an
+// object in the output, in the order of the input.
+func batchOf[T any](
+	ctx context.Context,
+	a *app,
+	s *session,
+	path string,
+	prepare func(line []byte) (T, error),
+	answer func([]T) ([]any, error),
+) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	lines, read := make(chan []byte, lineGroup), make(chan error, 1)

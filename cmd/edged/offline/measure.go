@@ -19,7 +19,8 @@ import (
 	"edged/core/protocol/tokenizer"
 )
 
-// measureWindow is how many tokens of a text are computed by themselves, as llama.cpp's tools do where nothing else is said.
+// measureWindow is how many tokens of a text are computed by themselves, as llama.cpp's tools do where
+// nothing else is said.
 const measureWindow = 512
 
 type imatrixFlags struct {
@@ -145,7 +146,8 @@ func (a *app) activations(ctx context.Context, s *session, name, text string, n,
 			return nil, s.Dead(err)
 		}
 		for _, x := range all {
-			// llama-imatrix leaves out the output head, which is quantised well without, and so may what reads its files.
+			// llama-imatrix leaves out the output head, which is quantised well without, and so may what
+			// reads its files.
 			if !strings.HasPrefix(x.Name, "blk.") {
 				continue
 			}
@@ -179,7 +181,8 @@ func (a *app) calibrate(ctx context.Context, p *plugins.Flags, src, file string)
 	return m.Importance(file), nil
 }
 
-// measuring opens a model for measuring: exactly, so that the figures are those of the weights and not of the arithmetic.
+// measuring opens a model for measuring: exactly, so that the figures are those of the weights and not of the
+// arithmetic.
 func (a *app) measuring(ctx context.Context, p *plugins.Flags, path string) (*session, error) {
 	m := modelFlags{plugins.ModelFlags{Flags: *p, Path: path, Context: measureWindow, Precision: string(backend.Exact)}}
 	return m.open(ctx, p.Log(a.Err), 1)

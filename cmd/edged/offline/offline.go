@@ -1,6 +1,6 @@
-// Package offline has the commands that run a model in plugins of their own, without a service: answers, translations, tokens, scores,
-// vectors, and how fast it goes; imatrix, which measures what quantize weighs its errors by; quantize, which writes a model anew; and
-// convert, which writes an adapter anew.
+// Package offline has the commands that run a model in plugins of their own, without a service: answers,
+// translations, tokens, scores, vectors, and how fast it goes; imatrix, which measures what quantize weighs
+// its errors by; quantize, which writes a model anew; and convert, which writes an adapter anew.
 //
 // It must not connect to anything, nor know how a plugin computes.
 package offline

@@ -56,7 +56,12 @@ DST over a text and prints the perplexity of both and how far DST's probabilitie
 	fl.StringVar(&f.verify, "verify", "", "text over which source and result are compared")
 	fl.StringVar(&f.kind, "type", "", "the mixture, Q4_K_M for instance")
 	fl.StringVar(&f.importance, "imatrix", "", "importance matrix")
-	fl.StringArrayVar(&f.tensors, "tensor-type", nil, "PATTERN=TYPE: the type of tensors by name; as often as you like, the first that matches counts")
+	fl.StringArrayVar(
+		&f.tensors,
+		"tensor-type",
+		nil,
+		"PATTERN=TYPE: the type of tensors by name; as often as you like, the first that matches counts",
+	)
 	fl.IntVar(&f.threads, "threads", 0, "threads; 0: one for each core")
 	fl.BoolVar(&f.pure, "pure", false, "every matrix in the type itself, without the mixture's exceptions")
 	fl.BoolVar(&f.again, "requantize", false, "take weights of fewer than 8 bits as a source: the errors of both add up")
@@ -80,7 +85,10 @@ func (a *app) quantize(ctx context.Context, src, dst string, f *quantizeFlags) e
 		return cli.Usagef("--tensor-type %v", err)
 	}
 	if info, err := os.Stat(src); err == nil && info.IsDir() {
-		return fmt.Errorf("%s is a folder: make a GGUF file of 16 bits of it first (convert_hf_to_gguf.py of llama.cpp), and quantise that", src)
+		return fmt.Errorf(
+			"%s is a folder: make a GGUF file of 16 bits of it first (convert_hf_to_gguf.py of llama.cpp), and quantise that",
+			src,
+		)
 	}
 	if info, err := os.Stat(dst); err == nil && info.Mode().Type() != fs.FileMode(0) {
 		return fmt.Errorf("%s is there already and is no file", dst)
@@ -145,15 +153,32 @@ func (a *app) quantized(dst string, res *quantize.Result, f *quantizeFlags, took
 			delete(types, name)
 		}
 	}
-	_, err := fmt.Fprintf(a.Out, "%s: %s of weights from %s, %.2f bits a weight, in %s (%s)\n",
-		dst, mebibytes(res.Bytes), mebibytes(res.SourceBytes), res.BitsPerWeight(), took.Round(10*time.Millisecond), strings.Join(parts, ", "))
+	_, err := fmt.Fprintf(
+		a.Out,
+		"%s: %s of weights from %s, %.2f bits a weight, in %s (%s)\n",
+		dst,
+		mebibytes(res.Bytes),
+		mebibytes(res.SourceBytes),
+		res.BitsPerWeight(),
+		took.Round(10*time.Millisecond),
+		strings.Join(parts, ", "),
+	)
 	if err != nil || d == nil {
 		return err
 	}
 	first, second := d.Perplexities()
 	mean, deviation := d.KL()
-	_, err = fmt.Fprintf(a.Out, "perplexity %.4f from %.4f, KL divergence %.6f ± %.6f (at most %.4f), the same likeliest token in %.2f %% of %d\n",
-		second, first, mean, deviation, d.MaxKL, 100*d.Same(), d.Tokens)
+	_, err = fmt.Fprintf(
+		a.Out,
+		"perplexity %.4f from %.4f, KL divergence %.6f ± %.6f (at most %.4f), the same likeliest token in %.2f %% of %d\n",
+		second,
+		first,
+		mean,
+		deviation,
+		d.MaxKL,
+		100*d.Same(),
+		d.Tokens,
+	)
 	return err
 }
 

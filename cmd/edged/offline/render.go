@@ -167,8 +167,8 @@ func conversation(data []byte) (tokenizer.Chat, error) {
 	return c, nil
 }
 
-// zoned gives a time without a zone, which is what Python's isoformat writes, the zone that leaves it as it is. Anything else
-// is for the tokenizer to judge.
+// zoned gives a time without a zone, which is what Python's isoformat writes, the zone that leaves it as it
+// is. Anything else is for the tokenizer to judge.
 func zoned(now json.RawMessage) json.RawMessage {
 	var text string
 	if json.Unmarshal(now, &text) != nil {

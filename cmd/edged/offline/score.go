@@ -50,8 +50,8 @@ where the model has one, only their second halves scored, an incomplete last win
 	return c
 }
 
-// window is a part of a text: list is what the model reads, and the log-probabilities from first on are counted (the one
-// at index i is of list[i+1]).
+// window is a part of a text: list is what the model reads, and the log-probabilities from first on are
+// counted (the one at index i is of list[i+1]).
 type window struct {
 	list  []int32
 	first int
@@ -73,7 +73,8 @@ func windows(ids []int32, n int) []window {
 	return out
 }
 
-// llamaWindows cuts as llama.cpp's perplexity does: the first id of each window is replaced with BOS where the model adds one.
+// llamaWindows cuts as llama.cpp's perplexity does: the first id of each window is replaced with BOS where
+// the model adds one.
 func llamaWindows(ids []int32, n int, bos int32) []window {
 	var out []window
 	for start := 0; start+n <= len(ids); start += n {
@@ -122,7 +123,11 @@ func (a *app) score(ctx context.Context, f *scoreFlags) error {
 			bos = s.Text.BOS
 		}
 		if parts = llamaWindows(ids, n, bos); len(parts) == 0 {
-			return fmt.Errorf("--llama-windows: the text has %d tokens, fewer than one window of %d: choose a smaller --context", len(ids), n)
+			return fmt.Errorf(
+				"--llama-windows: the text has %d tokens, fewer than one window of %d: choose a smaller --context",
+				len(ids),
+				n,
+			)
 		}
 	}
 	sum, squares, terms, err := s.scoreWindows(ctx, parts, cli.NewProgress(a.Err, "scoring"), s.Adapters)
@@ -133,7 +138,12 @@ func (a *app) score(ctx context.Context, f *scoreFlags) error {
 }
 
 // scoreWindows sums the negative log-probabilities that count, and their squares.
-func (s *session) scoreWindows(ctx context.Context, parts []window, bar *cli.Progress, adapters []backend.AdapterUse) (sum, squares float64, terms int, err error) {
+func (s *session) scoreWindows(
+	ctx context.Context,
+	parts []window,
+	bar *cli.Progress,
+	adapters []backend.AdapterUse,
+) (sum, squares float64, terms int, err error) {
 	defer bar.End()
 	for i, w := range parts {
 		bar.Show(i, len(parts))
@@ -174,6 +184,15 @@ func (a *app) printScore(f *scoreFlags, s *session, tokens, parts int, sum, squa
 			Format     string  `json:"format"`
 		}{ppl, deviation, sum, terms, tokens, parts, s.Model.Context, s.Model.Name, s.Model.Format})
 	}
-	_, err := fmt.Fprintf(a.Out, "perplexity %.4f ± %.4f over %d of %d tokens, %d window(s) of %d\n", ppl, deviation, terms, tokens, parts, s.Model.Context)
+	_, err := fmt.Fprintf(
+		a.Out,
+		"perplexity %.4f ± %.4f over %d of %d tokens, %d window(s) of %d\n",
+		ppl,
+		deviation,
+		terms,
+		tokens,
+		parts,
+		s.Model.Context,
+	)
 	return err
 }

@@ -103,7 +103,10 @@ func (a *app) translate(ctx context.Context, f *translateFlags) error {
 	}
 	defer s.Close()
 	if !s.Crossed() {
-		return fmt.Errorf("the model is no encoder-decoder, as those are that translate: ask a %s for a translation in words, with edged generate", s.Model.Kind)
+		return fmt.Errorf(
+			"the model is no encoder-decoder, as those are that translate: ask a %s for a translation in words, with edged generate",
+			s.Model.Kind,
+		)
 	}
 	if f.batch != "" {
 		return a.inOrder(ctx, s, f.batch, f.parallel, func(line []byte) (any, error) { return s.translateLine(ctx, f, line) })

@@ -108,6 +108,14 @@ func (a *app) printVerdict(v verdict, asJSON bool) error {
 		_, err := fmt.Fprintf(a.Out, "%-8s %s: %s\n", "problem", v.Path, v.Error)
 		return err
 	}
-	_, err := fmt.Fprintf(a.Out, "%-8s %s: %s, %s, sha256 %s\n", "ok", v.Path, cli.MadeOf(v.Kind, v.Rank, v.Virtual, v.Targets), cli.BytesText(v.Bytes), v.SHA256)
+	_, err := fmt.Fprintf(
+		a.Out,
+		"%-8s %s: %s, %s, sha256 %s\n",
+		"ok",
+		v.Path,
+		cli.MadeOf(v.Kind, v.Rank, v.Virtual, v.Targets),
+		cli.BytesText(v.Bytes),
+		v.SHA256,
+	)
 	return err
 }

@@ -32,11 +32,26 @@ type Flags struct {
 // Register adds the flags to a command; backend: with those of the backend.
 func (p *Flags) Register(c *cobra.Command, backend bool) {
 	f := c.Flags()
-	f.StringVar(&p.Dir, "plugins-dir", os.Getenv("EDGED_PLUGINS_DIR"), "folder of the plugins (default: beside this program, then "+pluginhost.SystemDir+")")
+	f.StringVar(
+		&p.Dir,
+		"plugins-dir",
+		os.Getenv("EDGED_PLUGINS_DIR"),
+		"folder of the plugins (default: beside this program, then "+pluginhost.SystemDir+")",
+	)
 	f.BoolVarP(&p.verbose, "verbose", "v", false, "show what the plugins log")
 	if backend {
-		f.StringVar(&p.Backend, "backend", pluginhost.Auto, "compute backend: auto, generic, neon, another plugin's name, or the path of its file")
-		f.StringVar(&p.command, "backend-command", "", `words to put before the backend's path, for example "qemu-aarch64-static -cpu cortex-a72"`)
+		f.StringVar(
+			&p.Backend,
+			"backend",
+			pluginhost.Auto,
+			"compute backend: auto, generic, neon, another plugin's name, or the path of its file",
+		)
+		f.StringVar(
+			&p.command,
+			"backend-command",
+			"",
+			`words to put before the backend's path, for example "qemu-aarch64-static -cpu cortex-a72"`,
+		)
 	}
 }
 
@@ -72,7 +87,12 @@ func (m *ModelFlags) Register(c *cobra.Command) {
 	f.StringArrayVar(&m.Adapters, "adapter", nil, "LoRA adapter (PEFT folder or GGUF file), with =SCALE to weigh it; may be repeated")
 	f.IntVar(&m.Context, "context", 0, "positions per sequence (default: the model's own limit, at most 4096)")
 	f.StringVar(&m.kv, "kv", "", "format of the attention cache: f32, f16, q8_0 (default: f16, and f32 with --precision exact)")
-	f.StringVar(&m.Precision, "precision", "fast", "arithmetic: fast (8-bit activations where that is quicker) or exact (float32 throughout)")
+	f.StringVar(
+		&m.Precision,
+		"precision",
+		"fast",
+		"arithmetic: fast (8-bit activations where that is quicker) or exact (float32 throughout)",
+	)
 	f.IntVar(&m.threads, "threads", 0, "threads of computation (default: tuned to this machine)")
 	f.StringVar(&m.head, "head", "as-is", "format of the output head: as-is, q8_0, q4_0")
 	f.StringVar(&m.quantize, "quantize", "", "requantise the layers: q8_0, q4_0 (default: as they are stored)")

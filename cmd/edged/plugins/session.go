@@ -111,15 +111,23 @@ func (p *Flags) startBackend(ctx context.Context, log *slog.Logger) (*pluginhost
 }
 
 func (p *Flags) startBackendWith(ctx context.Context, log *slog.Logger, command []string) (*pluginhost.Process, error) {
-	o := pluginhost.Options{Kind: protocol.PluginBackend, Name: p.Backend, Dir: p.Dir, Pins: p.Pins, Command: command, Env: switches(), Log: log}
+	o := pluginhost.Options{
+		Kind:    protocol.PluginBackend,
+		Name:    p.Backend,
+		Dir:     p.Dir,
+		Pins:    p.Pins,
+		Command: command,
+		Env:     switches(),
+		Log:     log,
+	}
 	if strings.ContainsRune(p.Backend, filepath.Separator) {
 		o.Name, o.Path = "", p.Backend
 	}
 	return pluginhost.Start(ctx, o)
 }
 
-// switches are the variables that a plugin does not inherit but that are meant for it: slower kernels for a comparison, and
-// the file of a CPU profile.
+// switches are the variables that a plugin does not inherit but that are meant for it: slower kernels for a
+// comparison, and the file of a CPU profile.
 func switches() []string {
 	var out []string
 	for _, name := range []string{"EDGED_KERNELS", "EDGED_CPUPROFILE"} {
@@ -153,7 +161,8 @@ func (s *Session) Dead(err error) error {
 // TokenizerPath is the file of the tokenizer's plugin.
 func (s *Session) TokenizerPath() string { return s.tok.Path() }
 
-// StartBackend starts the backend of a session that has none yet, without a model, and returns the path of the plugin's file.
+// StartBackend starts the backend of a session that has none yet, without a model, and returns the path of
+// the plugin's file.
 func (s *Session) StartBackend(ctx context.Context, p *Flags, log *slog.Logger, command []string) (path string, err error) {
 	back, err := p.startBackendWith(ctx, log, command)
 	if err != nil {

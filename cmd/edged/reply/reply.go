@@ -1,4 +1,5 @@
-// Package reply shows on a terminal what a running service answers: the text as it comes, a refusal as a sentence, how fast it was.
+// Package reply shows on a terminal what a running service answers: the text as it comes, a refusal as a
+// sentence, how fast it was.
 //
 // It must not know how a service is asked; package askclient does.
 package reply
@@ -14,8 +15,9 @@ import (
 	"edged/core/serve/door/mqtt/askclient"
 )
 
-// Ink writes an answer as it comes. When a node begins an answer anew, which most often gives the same text, what is written already is
-// not written again; where it is another text, Note says so and the whole of it is written on lines of its own.
+// Ink writes an answer as it comes. When a node begins an answer anew, which most often gives the same text,
+// what is written already is not written again; where it is another text, Note says so and the whole of it is
+// written on lines of its own.
 //
 // With Hold nothing is written before End: a program that reads gets one text, and none that was withdrawn.
 type Ink struct {
@@ -86,8 +88,8 @@ func (k *Ink) write(text string) {
 // Written returns the part of the answer that was written so far.
 func (k *Ink) Written() string { return k.written.String() }
 
-// End ends the answer and its line. err is what the request ended with: of one that failed, nothing is written that was held, and of one
-// that somebody cancelled, what had come.
+// End ends the answer and its line. err is what the request ended with: of one that failed, nothing is
+// written that was held, and of one that somebody cancelled, what had come.
 func (k *Ink) End(err error) {
 	switch {
 	case k.Hold && err != nil && !errors.Is(err, context.Canceled):

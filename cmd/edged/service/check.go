@@ -227,8 +227,9 @@ func (k *checker) run(ctx context.Context, f *cli.ConfigFlags) {
 	k.model(ctx)
 }
 
-// state tries to write where edged writes. A folder that is missing is not made: whether it could be is tried in the nearest folder
-// above it that is there, so that a check leaves nothing behind, whatever it finds afterwards.
+// state tries to write where edged writes. A folder that is missing is not made: whether it could be is tried
+// in the nearest folder above it that is there, so that a check leaves nothing behind, whatever it finds
+// afterwards.
 func (k *checker) state() {
 	const fix = "make the folder, and let the service's user own it; or set state.dir"
 	dir, word := k.c.State.Dir, "can be written"
@@ -243,8 +244,8 @@ func (k *checker) state() {
 	k.ok("state", "%s %s", dir, word)
 }
 
-// tryWriting tells whether a folder can be written, or, where it is missing, whether it can be made, which it reports. Nothing is left
-// behind.
+// tryWriting tells whether a folder can be written, or, where it is missing, whether it can be made, which it
+// reports. Nothing is left behind.
 func tryWriting(dir string) (missing bool, err error) {
 	at, err := existing(dir)
 	if err != nil {
@@ -285,8 +286,11 @@ func (k *checker) broker(ctx context.Context) {
 	m := &k.c.MQTT
 	if m.Embedded() {
 		if err := cli.Free(ctx, m.Listen); err != nil {
-			k.problem("broker", fmt.Errorf("the embedded broker cannot listen on %s: %w", m.Listen, err),
-				"if another broker runs there, use it: mqtt.broker = \"tcp://"+m.Listen+"\"; else choose another mqtt.listen. A running edged holds the port too")
+			k.problem(
+				"broker",
+				fmt.Errorf("the embedded broker cannot listen on %s: %w", m.Listen, err),
+				"if another broker runs there, use it: mqtt.broker = \"tcp://"+m.Listen+"\"; else choose another mqtt.listen. A running edged holds the port too",
+			)
 			return
 		}
 		k.ok("broker", "embedded, %s is free", m.Listen)
@@ -330,7 +334,16 @@ func (k *checker) model(ctx context.Context) {
 		return
 	}
 	m := s.Model
-	k.ok("model", "%s: %s, %s, %d layers, %.1f M parameters, context %d", filepath.Base(c.Model.Path), m.Arch, m.Format, m.Layers, float64(m.Parameters)/1e6, m.Context)
+	k.ok(
+		"model",
+		"%s: %s, %s, %d layers, %.1f M parameters, context %d",
+		filepath.Base(c.Model.Path),
+		m.Arch,
+		m.Format,
+		m.Layers,
+		float64(m.Parameters)/1e6,
+		m.Context,
+	)
 	k.adapters(ctx, s)
 	began := time.Now()
 	last, err := s.Run(ctx, backend.Request{ID: "check", PromptIDs: []int32{max(s.Text.BOS, 0)}, MaxTokens: 1}, nil)
@@ -411,13 +424,28 @@ func (k *checker) memory(ctx context.Context, s *plugins.Session, req backend.Lo
 		return false
 	}
 	k.plan = &plan
-	detail := fmt.Sprintf("%s of %s: weights %s mapped, derived %s, attention cache %s, scratch %s, adapters %s, draft model %s",
-		cli.BytesText(plan.Total), cli.BytesText(plan.Available), cli.BytesText(plan.Weights), cli.BytesText(plan.Derived), cli.BytesText(plan.KV), cli.BytesText(plan.Scratch), cli.BytesText(plan.Adapters), cli.BytesText(plan.Draft))
+	detail := fmt.Sprintf(
+		"%s of %s: weights %s mapped, derived %s, attention cache %s, scratch %s, adapters %s, draft model %s",
+		cli.BytesText(
+			plan.Total,
+		),
+		cli.BytesText(plan.Available),
+		cli.BytesText(plan.Weights),
+		cli.BytesText(plan.Derived),
+		cli.BytesText(plan.KV),
+		cli.BytesText(plan.Scratch),
+		cli.BytesText(plan.Adapters),
+		cli.BytesText(plan.Draft),
+	)
 	if plan.OnDisk > 0 {
 		detail += fmt.Sprintf("; %s stay in the file, of which a token reads one row", cli.BytesText(plan.OnDisk))
 	}
 	if !plan.Fits {
-		k.problem("memory", errors.New(detail+": does not fit"), "lower backend.context or backend.max_sequences, set backend.kv = \"q8_0\", or choose a smaller model; backend.ignore_plan = true loads it regardless")
+		k.problem(
+			"memory",
+			errors.New(detail+": does not fit"),
+			"lower backend.context or backend.max_sequences, set backend.kv = \"q8_0\", or choose a smaller model; backend.ignore_plan = true loads it regardless",
+		)
 		return req.IgnorePlan
 	}
 	k.ok("memory", "%s", detail)
@@ -428,7 +456,13 @@ func (k *checker) memory(ctx context.Context, s *plugins.Session, req backend.Lo
 // head tells what the output head costs per token, and what model.head could save.
 func (k *checker) head(ctx context.Context, s *plugins.Session, req backend.LoadRequest, plan backend.MemoryPlan) {
 	if plan.HeadSaves > 0 {
-		k.ok("head", "model.head = %q reads %s a token, %s less than as it is stored", req.Head, cli.BytesText(plan.HeadBytes), cli.BytesText(plan.HeadSaves))
+		k.ok(
+			"head",
+			"model.head = %q reads %s a token, %s less than as it is stored",
+			req.Head,
+			cli.BytesText(plan.HeadBytes),
+			cli.BytesText(plan.HeadSaves),
+		)
 		return
 	}
 	var could []string
@@ -440,7 +474,12 @@ func (k *checker) head(ctx context.Context, s *plugins.Session, req backend.Load
 		}
 	}
 	if len(could) > 0 && plan.HeadBytes > 0 {
-		k.ok("head", "the output head reads %s a token as it is stored; model.head = %s", cli.BytesText(plan.HeadBytes), strings.Join(could, ", "))
+		k.ok(
+			"head",
+			"the output head reads %s a token as it is stored; model.head = %s",
+			cli.BytesText(plan.HeadBytes),
+			strings.Join(could, ", "),
+		)
 	}
 }
 

@@ -18,7 +18,8 @@ import (
 	"edged/core/serve/prompts"
 )
 
-// models looks at models.dir: whether it is there, what of it cannot be a model, and whether the models of models.pinned exist.
+// models looks at models.dir: whether it is there, what of it cannot be a model, and whether the models of
+// models.pinned exist.
 func (k *checker) models() {
 	dir := k.c.Models.Dir
 	var names []string
@@ -33,7 +34,11 @@ func (k *checker) models() {
 			// Nobody has asked for this folder.
 			k.note("models", "make the folder to serve more models than that of model.path", "models.dir = %s is not there", dir)
 		case errors.Is(err, fs.ErrNotExist):
-			k.problem("models", fmt.Errorf("models.dir = %s is not there", dir), "make the folder and let the service's user read it, or set models.dir to another")
+			k.problem(
+				"models",
+				fmt.Errorf("models.dir = %s is not there", dir),
+				"make the folder and let the service's user read it, or set models.dir to another",
+			)
 		case err != nil:
 			k.problem("models", fmt.Errorf("models.dir: %w", err), "let the service's user read the folder, or set models.dir to another")
 			whole = false
@@ -42,7 +47,13 @@ func (k *checker) models() {
 		}
 		names = append(names, found...)
 		for _, file := range slices.Sorted(maps.Keys(refused)) {
-			k.note("models", "rename it, or take it out of models.dir", "%s is not taken as a model: %s", filepath.Join(dir, file), refused[file])
+			k.note(
+				"models",
+				"rename it, or take it out of models.dir",
+				"%s is not taken as a model: %s",
+				filepath.Join(dir, file),
+				refused[file],
+			)
 		}
 	}
 	if !whole {
@@ -56,11 +67,16 @@ func (k *checker) models() {
 		if len(names) > 0 {
 			there = "there are " + strings.Join(names, ", ")
 		}
-		k.problem("models", fmt.Errorf("models.pinned: no model is called %q; %s", name, there), "put it into models.dir, or take the name out of models.pinned")
+		k.problem(
+			"models",
+			fmt.Errorf("models.pinned: no model is called %q; %s", name, there),
+			"put it into models.dir, or take the name out of models.pinned",
+		)
 	}
 }
 
-// readable reads the headers of the models of a folder, as the service does, tells which cannot be served, and counts the others.
+// readable reads the headers of the models of a folder, as the service does, tells which cannot be served,
+// and counts the others.
 func (k *checker) readable(dir string, names []string) int {
 	good := 0
 	for _, name := range names {
@@ -69,7 +85,13 @@ func (k *checker) readable(dir string, names []string) int {
 			_, err = models.Headers(path)
 		}
 		if err != nil {
-			k.note("models", "mend it, or take it out of models.dir: requests that name it are refused", "%s: %s", name, cli.OneSentence(err))
+			k.note(
+				"models",
+				"mend it, or take it out of models.dir: requests that name it are refused",
+				"%s: %s",
+				name,
+				cli.OneSentence(err),
+			)
 			continue
 		}
 		good++
@@ -107,7 +129,11 @@ func (k *checker) pinned(ctx context.Context, s *plugins.Session, req backend.Lo
 		}
 	}
 	if why := models.Crowded(k.plan.Available, main, pinned); why != "" {
-		k.problem("memory", errors.New(why), "pin the default model too and others less, choose smaller ones, or lower backend.context or backend.max_sequences")
+		k.problem(
+			"memory",
+			errors.New(why),
+			"pin the default model too and others less, choose smaller ones, or lower backend.context or backend.max_sequences",
+		)
 		return
 	}
 	if len(there) > 0 {
@@ -124,7 +150,11 @@ func (k *checker) prompts(ctx context.Context) {
 	files, over, err := prompts.Files(dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		k.problem("prompts", fmt.Errorf("prompts.dir = %s is not there", dir), "make the folder and let the service's user read it, or set prompts.dir to another")
+		k.problem(
+			"prompts",
+			fmt.Errorf("prompts.dir = %s is not there", dir),
+			"make the folder and let the service's user read it, or set prompts.dir to another",
+		)
 		return
 	case err != nil:
 		k.problem("prompts", fmt.Errorf("prompts.dir: %w", err), "let the service's user read the folder, or set prompts.dir to another")
@@ -133,14 +163,25 @@ func (k *checker) prompts(ctx context.Context) {
 	good := 0
 	for _, file := range files {
 		if _, _, err := prompts.Read(ctx, file); err != nil {
-			k.problem("prompt", fmt.Errorf("%s: %w", file, err), "mend the file: requests that name this prompt are refused; `edged prompts "+file+"` reads it again")
+			k.problem(
+				"prompt",
+				fmt.Errorf("%s: %w", file, err),
+				"mend the file: requests that name this prompt are refused; `edged prompts "+file+"` reads it again",
+			)
 			continue
 		}
 		good++
 	}
 	k.ok("prompts", "%s holds %s that can be used", dir, counted(good, "prompt"))
 	if len(over) > 0 {
-		k.note("prompts", "end the names of prompts in "+prompts.Extension+", and put other files elsewhere", "passed over in %s, since a prompt is a file NAME%s: %s", dir, prompts.Extension, prompts.Names(over))
+		k.note(
+			"prompts",
+			"end the names of prompts in "+prompts.Extension+", and put other files elsewhere",
+			"passed over in %s, since a prompt is a file NAME%s: %s",
+			dir,
+			prompts.Extension,
+			prompts.Names(over),
+		)
 	}
 }
 

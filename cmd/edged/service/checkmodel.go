@@ -38,7 +38,16 @@ func (k *checker) one(ctx context.Context, f *cli.ConfigFlags, name string) {
 		k.problem("model", err, "")
 		return
 	}
-	k.ok("model", "%s: %s, %s, %s parameters, %d positions; for: %s", filepath.Base(path), facts.Family, facts.Kind, countText(facts.Parameters), facts.Context, facts.Tasks)
+	k.ok(
+		"model",
+		"%s: %s, %s, %s parameters, %d positions; for: %s",
+		filepath.Base(path),
+		facts.Family,
+		facts.Kind,
+		countText(facts.Parameters),
+		facts.Context,
+		facts.Tasks,
+	)
 	shares, err := models.Formats(path)
 	if err != nil {
 		k.problem("formats", err, "")
@@ -111,7 +120,13 @@ func forecastText(kind string, f backend.Forecast, busy bool) string {
 	text := fmt.Sprintf("%v for 1,000 tokens of a prompt, attention aside (%.3g billion multiply-adds a second)",
 		f.Prompt(1000).Round(time.Millisecond), f.ProductsPerSecond/1e9)
 	if kind != "encoder" {
-		text = fmt.Sprintf("%.1f tokens/s (a token reads %s, memory gives %.1f GB/s), and %s", f.TokensPerSecond(), cli.BytesText(f.TokenBytes), f.BytesPerSecond/1e9, text)
+		text = fmt.Sprintf(
+			"%.1f tokens/s (a token reads %s, memory gives %.1f GB/s), and %s",
+			f.TokensPerSecond(),
+			cli.BytesText(f.TokenBytes),
+			f.BytesPerSecond/1e9,
+			text,
+		)
 	}
 	if text = "about " + text; busy {
 		text += "; other programs kept this machine busy meanwhile, without them it is faster"

@@ -25,12 +25,28 @@ const insideVariable = "EDGED_CHECK_INSIDE"
 // credentials is the directory in which the service finds the secrets of LoadCredential=.
 const credentials = "/run/credentials/" + unitName + "/"
 
-// restrictions are the properties of the unit that decide what the service may read, write and use, and which settings it has from
-// its environment. StateDirectoryMode must be among them: systemd sets a folder's mode at each start, and its default lets all read.
+// restrictions are the properties of the unit that decide what the service may read, write and use, and which
+// settings it has from its environment. StateDirectoryMode must be among them: systemd sets a folder's mode
+// at each start, and its default lets all read.
 func restrictions() []string {
 	return []string{
-		"User", "Group", "UMask", "NoNewPrivileges", "ProtectSystem", "ProtectHome", "PrivateTmp", "PrivateDevices", "PrivateUsers",
-		"ReadWritePaths", "ReadOnlyPaths", "InaccessiblePaths", "BindPaths", "BindReadOnlyPaths", "StateDirectory", "StateDirectoryMode", "MemoryMax",
+		"User",
+		"Group",
+		"UMask",
+		"NoNewPrivileges",
+		"ProtectSystem",
+		"ProtectHome",
+		"PrivateTmp",
+		"PrivateDevices",
+		"PrivateUsers",
+		"ReadWritePaths",
+		"ReadOnlyPaths",
+		"InaccessiblePaths",
+		"BindPaths",
+		"BindReadOnlyPaths",
+		"StateDirectory",
+		"StateDirectoryMode",
+		"MemoryMax",
 		"Environment",
 	}
 }
@@ -55,8 +71,9 @@ func readUnit(ctx context.Context) map[string]string {
 	return unit
 }
 
-// asService runs this check again as the service would run: with its user, its view of the files and its credentials. What a
-// person or root may do says nothing about that. It reports whether that was done, and how it ended.
+// asService runs this check again as the service would run: with its user, its view of the files and its
+// credentials. What a person or root may do says nothing about that. It reports whether that was done, and
+// how it ended.
 func (a *app) asService(ctx context.Context, unit map[string]string, args []string) (done bool, err error) {
 	if unit == nil || os.Geteuid() != 0 || os.Getenv(insideVariable) != "" {
 		return false, nil
@@ -79,8 +96,8 @@ func (a *app) asService(ctx context.Context, unit map[string]string, args []stri
 	return true, err
 }
 
-// readCredentials are the unit's credentials as arguments of systemd-run. They are read from its files: `systemctl show` has no form
-// for them, and says "[unprintable]".
+// readCredentials are the unit's credentials as arguments of systemd-run. They are read from its files:
+// `systemctl show` has no form for them, and says "[unprintable]".
 func readCredentials(ctx context.Context) []string {
 	var out bytes.Buffer
 	cmd := exec.CommandContext(ctx, "systemctl", "cat", unitName)
@@ -103,7 +120,8 @@ func readCredentials(ctx context.Context) []string {
 	return append(set["LoadCredential"], set["LoadCredentialEncrypted"]...)
 }
 
-// seeCredentials has files that are credentials of the service read where a check that runs as the service sees its own copies.
+// seeCredentials has files that are credentials of the service read where a check that runs as the service
+// sees its own copies.
 func seeCredentials(c *config.Config) {
 	dir := os.Getenv("CREDENTIALS_DIRECTORY")
 	if dir == "" || os.Getenv(insideVariable) == "" {
@@ -129,7 +147,8 @@ func runArguments(unit map[string]string) []string {
 	return args
 }
 
-// service looks at what the unit and the machine keep from the service, where the unit's settings are the ones that are checked.
+// service looks at what the unit and the machine keep from the service, where the unit's settings are the
+// ones that are checked.
 func (k *checker) service(unit map[string]string) {
 	if unit == nil || k.c.File != cli.SystemConfig {
 		return
@@ -138,17 +157,26 @@ func (k *checker) service(unit map[string]string) {
 	if home := unit["ProtectHome"]; home == "yes" || home == "tmpfs" {
 		for key, path := range map[string]string{"model.path": k.c.Model.Path, "draft.model": k.c.Draft.Model, "adapters.dir": k.c.Adapters.Dir} {
 			if hidden(path) {
-				k.problem("service", fmt.Errorf("%s = %s is below a home directory, which the service does not see", key, path),
-					"sudo edged setup --model "+path+" copies a model to /srv/edged/models; or run `sudo systemctl edit edged` and set ProtectHome=read-only below [Service]")
+				k.problem(
+					"service",
+					fmt.Errorf("%s = %s is below a home directory, which the service does not see", key, path),
+					"sudo edged setup --model "+path+" copies a model to /srv/edged/models; or run `sudo systemctl edit edged` and set ProtectHome=read-only below [Service]",
+				)
 			}
 		}
 	}
 	if limited := unit["MemoryMax"]; limited != "" && limited != "infinity" && !memoryController("/sys/fs/cgroup/cgroup.controllers") {
-		k.problem("service", errors.New("MemoryMax= of the unit does nothing: this kernel runs without the memory controller, as Raspberry Pi OS starts it"),
-			"append cgroup_enable=memory to the line in /boot/firmware/cmdline.txt and restart the machine; or remove the limit")
+		k.problem(
+			"service",
+			errors.New("MemoryMax= of the unit does nothing: this kernel runs without the memory controller, as Raspberry Pi OS starts it"),
+			"append cgroup_enable=memory to the line in /boot/firmware/cmdline.txt and restart the machine; or remove the limit",
+		)
 	}
 	if os.Geteuid() != 0 && os.Getenv(insideVariable) == "" {
-		k.unseen("service", "this check ran as you and not as the service: what the service may read and write is seen by `sudo edged check`")
+		k.unseen(
+			"service",
+			"this check ran as you and not as the service: what the service may read and write is seen by `sudo edged check`",
+		)
 	}
 }
 
@@ -173,5 +201,6 @@ func memoryController(path string) bool {
 
 // mayNotSee reports whether a problem is only that the person who checks may not look where the service may.
 func (k *checker) mayNotSee(err error) bool {
-	return k.c != nil && k.c.File == cli.SystemConfig && errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 && os.Getenv(insideVariable) == ""
+	return k.c != nil && k.c.File == cli.SystemConfig && errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 &&
+		os.Getenv(insideVariable) == ""
 }

@@ -8,8 +8,8 @@ import (
 	"sync"
 )
 
-// overheard is a handler that keeps what plugins warn of: what is odd about a model's or an adapter's files. It may be used
-// concurrently.
+// overheard is a handler that keeps what plugins warn of: what is odd about a model's or an adapter's files.
+// It may be used concurrently.
 type overheard struct {
 	mu   *sync.Mutex
 	said *[]finding

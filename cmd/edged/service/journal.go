@@ -11,8 +11,9 @@ import (
 	"syscall"
 )
 
-// journal is the slog.Handler of a service under systemd: journald takes the level of a line from a number in front of it
-// (sd-daemon(3)), so that `journalctl -p warning` and the colours work, and writes the time itself.
+// journal is the slog.Handler of a service under systemd: journald takes the level of a line from a number in
+// front of it (sd-daemon(3)), so that `journalctl -p warning` and the colours work, and writes the time
+// itself.
 type journal struct {
 	inner slog.Handler
 	out   *journalWriter
@@ -77,8 +78,8 @@ func priority(l slog.Level) int {
 	}
 }
 
-// toJournal reports whether w is the stream that systemd has connected to the journal: JOURNAL_STREAM names its device and
-// inode, since the variable is inherited by programs whose streams are not.
+// toJournal reports whether w is the stream that systemd has connected to the journal: JOURNAL_STREAM names
+// its device and inode, since the variable is inherited by programs whose streams are not.
 func toJournal(w io.Writer, stream string) bool {
 	f, ok := w.(*os.File)
 	if !ok || stream == "" {

@@ -121,7 +121,12 @@ func (a *app) pull(ctx context.Context, f *pullFlags, text string) error {
 		return err
 	}
 	if f.check {
-		_, err = fmt.Fprintf(a.Out, "nothing but headers was fetched, and they are not kept: without --check, edged pull %s puts the model into %s\n", text, f.dir)
+		_, err = fmt.Fprintf(
+			a.Out,
+			"nothing but headers was fetched, and they are not kept: without --check, edged pull %s puts the model into %s\n",
+			text,
+			f.dir,
+		)
 		return err
 	}
 	if err := os.MkdirAll(f.dir, 0o755); err != nil { //nolint:gosec // the service, another user, reads it
@@ -140,8 +145,8 @@ func (a *app) pull(ctx context.Context, f *pullFlags, text string) error {
 	return err
 }
 
-// local finds out, before the hub is asked, what would keep a model from being put into the folder. A folder that is missing is made
-// later; where nothing is fetched, nothing is tried.
+// local finds out, before the hub is asked, what would keep a model from being put into the folder. A folder
+// that is missing is made later; where nothing is fetched, nothing is tried.
 func (f *pullFlags) local() error {
 	if f.name != "" {
 		if err := validModel(f.name); err != nil {
@@ -159,7 +164,10 @@ func (f *pullFlags) local() error {
 		}
 	}
 	if _, err := tryWriting(f.dir); err != nil {
-		return fmt.Errorf("the models folder cannot be written: %w: name another with --dir, or run this as a user that may write there (sudo)", err)
+		return fmt.Errorf(
+			"the models folder cannot be written: %w: name another with --dir, or run this as a user that may write there (sudo)",
+			err,
+		)
 	}
 	return nil
 }
@@ -226,7 +234,14 @@ func cacheOfHub() string {
 }
 
 // foresee fetches the headers and says what they mean for this node. The error is why it cannot serve the model.
-func (a *app) foresee(ctx context.Context, c *config.Config, f *pullFlags, client *hub.Client, list hub.Listing, choice *hub.Choice) (err error) {
+func (a *app) foresee(
+	ctx context.Context,
+	c *config.Config,
+	f *pullFlags,
+	client *hub.Client,
+	list hub.Listing,
+	choice *hub.Choice,
+) (err error) {
 	tmp, err := os.MkdirTemp("", "edged-pull-")
 	if err != nil {
 		return err
@@ -237,7 +252,11 @@ func (a *app) foresee(ctx context.Context, c *config.Config, f *pullFlags, clien
 		return err
 	}
 	refused := func(err error) error {
-		return fmt.Errorf("%s cannot be served here, and nothing but its headers was fetched: %s", list.Repo, strings.ReplaceAll(cli.OneSentence(err), tmp+"/", ""))
+		return fmt.Errorf(
+			"%s cannot be served here, and nothing but its headers was fetched: %s",
+			list.Repo,
+			strings.ReplaceAll(cli.OneSentence(err), tmp+"/", ""),
+		)
 	}
 	facts, err := models.Headers(path)
 	if err != nil {
@@ -249,8 +268,18 @@ func (a *app) foresee(ctx context.Context, c *config.Config, f *pullFlags, clien
 		return refused(err)
 	}
 	plan := prospect.Plan
-	if _, err := fmt.Fprintf(a.Out, "%s: %s, %s, %s, %s parameters, %s to fetch; it needs %s of memory, and there are %s\n",
-		choice.Name, facts.Family, facts.Kind, facts.Format, countText(facts.Parameters), cli.BytesText(choice.Bytes()), cli.BytesText(plan.Total), room(plan)); err != nil {
+	if _, err := fmt.Fprintf(
+		a.Out,
+		"%s: %s, %s, %s, %s parameters, %s to fetch; it needs %s of memory, and there are %s\n",
+		choice.Name,
+		facts.Family,
+		facts.Kind,
+		facts.Format,
+		countText(facts.Parameters),
+		cli.BytesText(choice.Bytes()),
+		cli.BytesText(plan.Total),
+		room(plan),
+	); err != nil {
 		return err
 	}
 	if prospect.Forecast != (backend.Forecast{}) {
@@ -263,7 +292,14 @@ func (a *app) foresee(ctx context.Context, c *config.Config, f *pullFlags, clien
 		if f.check {
 			way = ""
 		}
-		return refused(fmt.Errorf("it needs %s of memory at least, and there are %s (what a running service holds is not among them%s)", cli.BytesText(plan.Total), cli.BytesText(plan.Available), way))
+		return refused(
+			fmt.Errorf(
+				"it needs %s of memory at least, and there are %s (what a running service holds is not among them%s)",
+				cli.BytesText(plan.Total),
+				cli.BytesText(plan.Available),
+				way,
+			),
+		)
 	}
 	return nil
 }

@@ -90,7 +90,8 @@ func (a *app) run(ctx context.Context, f *cli.ConfigFlags) error {
 		Config: c, Log: log, Level: level, Reload: reload, Load: f.Load, Version: version.Version,
 	})
 	if err != nil && toJournal(a.Err, os.Getenv("JOURNAL_STREAM")) {
-		// Under systemd the reason is a line of the journal like any other, at its level: `journalctl -p err` is where people look.
+		// Under systemd the reason is a line of the journal like any other, at its level: `journalctl -p err`
+		// is where people look.
 		log.ErrorContext(ctx, "the service cannot go on", "err", cli.OneSentence(err))
 		return cli.ErrReported
 	}

@@ -1,5 +1,5 @@
-// Package service has the commands for the machine that edged serves on: running the service, setting it up, checking it, showing its
-// settings and its prompts, and fetching models for it.
+// Package service has the commands for the machine that edged serves on: running the service, setting it up,
+// checking it, showing its settings and its prompts, and fetching models for it.
 //
 // It must not ask a running service for more than a first answer; package client has what does.
 package service

@@ -27,7 +27,8 @@ import (
 	"edged/core/serve/door/mqtt/link"
 )
 
-// setup is what `edged setup` is told, and where it works. The folders are fields, so that a test can bring its own root.
+// setup is what `edged setup` is told, and where it works. The folders are fields, so that a test can bring
+// its own root.
 type setup struct {
 	a *app
 
@@ -131,7 +132,14 @@ func (s *setup) run(ctx context.Context) error {
 			return err
 		}
 		if joined {
-			s.step("group", fmt.Sprintf("%s is in the group %s now, from the next login on: log out and in again before you drop adapters", s.person, s.group))
+			s.step(
+				"group",
+				fmt.Sprintf(
+					"%s is in the group %s now, from the next login on: log out and in again before you drop adapters",
+					s.person,
+					s.group,
+				),
+			)
 		}
 	}
 	if s.noStart {
@@ -243,7 +251,10 @@ func (s *setup) write() (*config.Config, error) {
 		return nil, err
 	}
 	if real.Model.Path != c.Model.Path || real.MQTT.Broker != c.MQTT.Broker {
-		return nil, fmt.Errorf("a file in %s sets model.path or mqtt.broker otherwise: `edged config` shows which", filepath.Join(filepath.Dir(s.configFile), "config.d"))
+		return nil, fmt.Errorf(
+			"a file in %s sets model.path or mqtt.broker otherwise: `edged config` shows which",
+			filepath.Join(filepath.Dir(s.configFile), "config.d"),
+		)
 	}
 	return real, nil
 }
@@ -307,7 +318,13 @@ func (s *setup) place(ctx context.Context, from string) (string, error) {
 		return to, nil
 	}
 	if free, err := freeBytes(s.modelsDir); err == nil && free < bytes+64<<20 {
-		return "", fmt.Errorf("model %s: %s has %s free, the copy needs %s: free some space, or serve it from where it is with --keep-model", from, s.modelsDir, cli.BytesText(free), cli.BytesText(bytes))
+		return "", fmt.Errorf(
+			"model %s: %s has %s free, the copy needs %s: free some space, or serve it from where it is with --keep-model",
+			from,
+			s.modelsDir,
+			cli.BytesText(free),
+			cli.BytesText(bytes),
+		)
 	}
 	s.step("model", fmt.Sprintf("copying %s to %s", cli.BytesText(bytes), s.modelsDir))
 	for _, p := range missing {

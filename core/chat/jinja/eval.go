@@ -42,7 +42,13 @@ func newEvaluator(ctx context.Context, in Input) *evaluator {
 	if bytes == 0 {
 		bytes = 24 << 20
 	}
-	ev := &evaluator{Evaluation: value.NewEvaluation(ctx, steps, bytes), now: in.Now, out: &buffer{}, vars: &value.Dict{}, maxOutput: in.Limits.Output}
+	ev := &evaluator{
+		Evaluation: value.NewEvaluation(ctx, steps, bytes),
+		now:        in.Now,
+		out:        &buffer{},
+		vars:       &value.Dict{},
+		maxOutput:  in.Limits.Output,
+	}
 	if in.Variables != nil {
 		ev.vars = in.Variables.Dict()
 	}

@@ -2,9 +2,10 @@
 // sets it up for chat templates: the immutable sandbox, trim_blocks and lstrip_blocks, loop controls, the tag
 // generation, a tojson that writes json.dumps(ensure_ascii=False), raise_exception and strftime_now.
 //
-// This package is the interpreter: it walks the tree that package syntax made of a template, keeps the variables and the
-// text, and calls macros. Values are Python's (package value), and so are their operators and methods (operator);
-// filters, tests and functions are those of builtin. Callers make their variables with package variables.
+// This package is the interpreter: it walks the tree that package syntax made of a template, keeps the
+// variables and the text, and calls macros. Values are Python's (package value), and so are their operators
+// and methods (operator); filters, tests and functions are those of builtin. Callers make their variables
+// with package variables.
 //
 // A template is untrusted. It reaches neither files nor network, and everything whose size it decides is counted before
 // it is made: steps, depth, bytes and output have limits, a context ends a rendering, and none of its work is left
@@ -47,8 +48,8 @@ type Input struct {
 	Marks     *Marks // filled in by Render; nil: nobody asks
 }
 
-// Render writes the template's text. Its error is a *value.RaisedError where the template refuses, a *value.Error where it
-// fails, and wraps value.ErrRunaway or is the context's where it was ended.
+// Render writes the template's text. Its error is a *value.RaisedError where the template refuses, a
+// *value.Error where it fails, and wraps value.ErrRunaway or is the context's where it was ended.
 func (t *Template) Render(ctx context.Context, in Input) (out string, err error) {
 	ev := newEvaluator(ctx, in)
 	defer func() {

@@ -129,7 +129,11 @@ func (ev *evaluator) assign(target syntax.Expr, v value.Value, f *frame) {
 
 func (ev *evaluator) setAttr(ns *value.Namespace, name string, v value.Value) {
 	if name != "" && name[0] == '_' {
-		ev.Fail("SecurityError", "Chat templates cannot store underscore-prefixed attributes on a namespace, but got %s. Please rename the attribute.", ev.Repr(name))
+		ev.Fail(
+			"SecurityError",
+			"Chat templates cannot store underscore-prefixed attributes on a namespace, but got %s. Please rename the attribute.",
+			ev.Repr(name),
+		)
 	}
 	ev.Put(ns.Dict, name, v)
 }
@@ -226,7 +230,18 @@ func (ev *evaluator) turns(s *syntax.For, f *frame, over value.Value, recurse fu
 	var lp *loop
 	if s.UsesLoop {
 		ev.Alloc(value.SizeIter)
-		lp = &loop{ev: &ev.Evaluation, next: next, n: -1, index0: -1, recurse: recurse, depth0: depth, before: value.Missing, current: value.Missing, after: value.Missing, changed: value.Missing}
+		lp = &loop{
+			ev:      &ev.Evaluation,
+			next:    next,
+			n:       -1,
+			index0:  -1,
+			recurse: recurse,
+			depth0:  depth,
+			before:  value.Missing,
+			current: value.Missing,
+			after:   value.Missing,
+			changed: value.Missing,
+		}
 		if sized != nil {
 			lp.n = ev.Length(over)
 		}

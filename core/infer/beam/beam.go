@@ -1,9 +1,9 @@
-// Package beam searches for the likeliest answers of an encoder-decoder with several of them at once, and bends logits by what a
-// model's generation_config.json asks for, exactly as transformers 5.24 does both (GenerationMixin._beam_search,
-// logits_process.py).
+// Package beam searches for the likeliest answers of an encoder-decoder with several of them at once, and
+// bends logits by what a model's generation_config.json asks for, exactly as transformers 5.24 does both
+// (GenerationMixin._beam_search, logits_process.py).
 //
-// It must not know models, batches or text: it is given logits and says which beams to go on with. Nothing here is for concurrent
-// use.
+// It must not know models, batches or text: it is given logits and says which beams to go on with. Nothing
+// here is for concurrent use.
 package beam
 
 import (
@@ -71,8 +71,8 @@ func (b *Search) Over() bool { return b.over }
 // Answers are the best, best first.
 func (b *Search) Answers() []Answer { return b.ended }
 
-// Step takes the logits of the running sequences, which it changes, and chooses the next. It returns for each of the new running
-// ones which of the old it continues. The error is sample.ErrLogits.
+// Step takes the logits of the running sequences, which it changes, and chooses the next. It returns for each
+// of the new running ones which of the old it continues. The error is sample.ErrLogits.
 func (b *Search) Step(logits [][]float32) ([]int, error) {
 	s, n := b.s, b.s.Beams
 	keep := max(2, 1+len(s.EOS)) * n

@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// Bend changes the logits (or log-probabilities) of the token behind ids, which are a sequence's without its start token, as the
-// settings ask, in transformers' order. The error is sample.ErrLogits: nothing is left.
+// Bend changes the logits (or log-probabilities) of the token behind ids, which are a sequence's without its
+// start token, as the settings ask, in transformers' order. The error is sample.ErrLogits: nothing is left.
 func (s *Settings) Bend(x []float32, ids []int32) error {
 	all := append([]int32{s.Start}, ids...)
 	penalize(x, s.Text, 1/s.EncoderRepetition)

@@ -13,8 +13,9 @@ type boundSpan struct {
 	bound any
 }
 
-// activate binds a job's adapters to its rows. One that a text calls (activated LoRA) is on from there; where it does not, never.
-// What an answer says calls nothing: a text is looked at once, as PEFT does, so that another attempt is the same request.
+// activate binds a job's adapters to its rows. One that a text calls (activated LoRA) is on from there; where
+// it does not, never. What an answer says calls nothing: a text is looked at once, as PEFT does, so that
+// another attempt is the same request.
 func (l *loop) activate(j *job) {
 	uses := make([]compute.Use, len(j.adapters))
 	starts := []int{0}

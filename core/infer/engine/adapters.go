@@ -90,9 +90,9 @@ func (m *loaded) loadAdapter(ctx context.Context, req backend.AdapterRequest, lo
 	return info, nil
 }
 
-// sameBase reports whether what an adapter was trained on may be the model by that name: the last part of one is in the
-// other, written without what is no letter or digit. Names are a hint (a folder, a hub's name, a quantised copy's name), so
-// another one is worth a warning; what cannot be served differs in shapes.
+// sameBase reports whether what an adapter was trained on may be the model by that name: the last part of one
+// is in the other, written without what is no letter or digit. Names are a hint (a folder, a hub's name, a
+// quantised copy's name), so another one is worth a warning; what cannot be served differs in shapes.
 func sameBase(base, model string) bool {
 	plain := func(s string) string {
 		s = strings.TrimRight(s, "/")
@@ -135,9 +135,10 @@ func (l *loop) acquire(j *job) error {
 	return nil
 }
 
-// prependVirtual puts the virtual tokens of a job's soft prompts before its prompt: the ids -1, -2, … of all of them in order, which
-// the model looks up in the job's adapters. From here on they are tokens of the prompt like others: they take positions and
-// pages, and the prefix cache finds them, by the content of the adapters.
+// prependVirtual puts the virtual tokens of a job's soft prompts before its prompt: the ids -1, -2, … of all
+// of them in order, which the model looks up in the job's adapters. From here on they are tokens of the
+// prompt like others: they take positions and pages, and the prefix cache finds them, by the content of the
+// adapters.
 func (l *loop) prependVirtual(j *job) error {
 	n := 0
 	for i, a := range j.adapters {

@@ -6,8 +6,9 @@ import (
 	"edged/core/infer/engine/compute"
 )
 
-// batch is the work of one turn: rows for the forward pass, first one for each sequence that decodes, each followed by its drafted
-// tokens, then chunks of prompts, then proofs of adapters; and the rows whose logits are wanted. All of it is scratch of the next turn.
+// batch is the work of one turn: rows for the forward pass, first one for each sequence that decodes, each
+// followed by its drafted tokens, then chunks of prompts, then proofs of adapters; and the rows whose logits
+// are wanted. All of it is scratch of the next turn.
 type batch struct {
 	rows     []compute.Row
 	wants    []want
@@ -17,7 +18,8 @@ type batch struct {
 	prompts  []unit // scratch
 }
 
-// want is a row whose logits are wanted: those after token pos of b's history, which is id unless that was a wrong guess.
+// want is a row whose logits are wanted: those after token pos of b's history, which is id unless that was a
+// wrong guess.
 type want struct {
 	b      *branch
 	pos    int
@@ -26,8 +28,8 @@ type want struct {
 	peaks  []float32 // of logits; nil: the model does not look for them
 }
 
-// unit is a sequence that has tokens to compute: that of a branch, or that of a job's prompt before its branches fork it (the root), whose
-// branch is nil.
+// unit is a sequence that has tokens to compute: that of a branch, or that of a job's prompt before its
+// branches fork it (the root), whose branch is nil.
 type unit struct {
 	job      *job
 	b        *branch
@@ -46,8 +48,9 @@ func (b *batch) jobs() []*job {
 	return out
 }
 
-// formBatch makes the next batch: every running branch contributes its next token, prompts share the rows that are left, clients in
-// turns (see byTurns), and lists that are scored come last. False: there is nothing to compute.
+// formBatch makes the next batch: every running branch contributes its next token, prompts share the rows
+// that are left, clients in turns (see byTurns), and lists that are scored come last. False: there is nothing
+// to compute.
 func (l *loop) formBatch() bool {
 	b := &l.batch
 	for _, u := range b.units {

@@ -32,8 +32,8 @@ type streamer interface{ Stream() int64 }
 // pass and sampler, and the durations are those that a request's last event tells. Greedy decoding, no stops. What else
 // runs meanwhile is measured with it. Only a transcript is guessed at: what a model says after noise repeats itself.
 //
-// Each repeat is a prefill, a decode and a plain read of the weights, in turns, so that a machine that slows down slows all
-// of them. Prompts differ from repeat to repeat, so that none is known already.
+// Each repeat is a prefill, a decode and a plain read of the weights, in turns, so that a machine that slows
+// down slows all of them. Prompts differ from repeat to repeat, so that none is known already.
 func (e *Engine) Bench(ctx context.Context, req backend.BenchRequest, progress func(done, total int)) (backend.BenchResult, error) {
 	var out backend.BenchResult
 	m, err := e.current()
@@ -175,8 +175,8 @@ func (b *bench) prefill(ctx context.Context, repeat int) (tps, first float64, er
 	return float64(b.req.PromptTokens) / seconds(t.Prefill), float64(t.FirstToken) / float64(time.Millisecond), err
 }
 
-// guesses reports whether next tokens are guessed: those of a transcript, unless that was switched off, and all where there is a
-// model for it.
+// guesses reports whether next tokens are guessed: those of a transcript, unless that was switched off, and
+// all where there is a model for it.
 func (b *bench) guesses() bool {
 	return len(b.req.Transcript) > 0 && b.m.size.lookup || b.m.draft != nil
 }
@@ -244,8 +244,8 @@ func (b *bench) job(ctx context.Context, r backend.Request) (*job, error) {
 	return j, err
 }
 
-// together decodes gen tokens of each of Streams answers at once, which have the adapters in turns. The rate is that of all of
-// them, from the last one's first token to the first one's last.
+// together decodes gen tokens of each of Streams answers at once, which have the adapters in turns. The rate
+// is that of all of them, from the last one's first token to the first one's last.
 func (b *bench) together(ctx context.Context, repeat, gen int, adapters []backend.AdapterUse) (float64, error) {
 	all, err := b.crowd(ctx, repeat, gen, 0, adapters)
 	if err != nil {
@@ -271,8 +271,8 @@ func (b *bench) together(ctx context.Context, repeat, gen int, adapters []backen
 	return float64(tokens) / seconds(to.Sub(from)), nil
 }
 
-// streams measures answers that are decoded at once, and has them wait for a prompt: the wait is the longest of any of them
-// while the prompt is read, in gaps of the time before.
+// streams measures answers that are decoded at once, and has them wait for a prompt: the wait is the longest
+// of any of them while the prompt is read, in gaps of the time before.
 func (b *bench) streams(ctx context.Context, repeat, gen int) (tps, wait float64, err error) {
 	if tps, err = b.together(ctx, repeat, gen, b.req.Adapters); err != nil {
 		return 0, 0, err
@@ -306,8 +306,9 @@ func (b *bench) streams(ctx context.Context, repeat, gen int) (tps, wait float64
 // usualGaps is how many tokens of each stream come before the prompt that they wait for.
 const usualGaps = 16
 
-// crowd runs Streams answers of gen tokens at once and, where reads is set, a prompt of so many tokens as soon as the first of
-// them has usualGaps. Of several adapters each answer has one, in turns. The jobs are returned when all have ended, that of the prompt last.
+// crowd runs Streams answers of gen tokens at once and, where reads is set, a prompt of so many tokens as
+// soon as the first of them has usualGaps. Of several adapters each answer has one, in turns. The jobs are
+// returned when all have ended, that of the prompt last.
 func (b *bench) crowd(ctx context.Context, repeat, gen, reads int, adapters []backend.AdapterUse) ([]*job, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

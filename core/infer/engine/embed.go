@@ -16,16 +16,16 @@ var (
 	_ backend.TextEncoder = (*Engine)(nil)
 )
 
-// Embed returns a vector of the model's width for each list: the mean of the hidden states behind the last norm over all
-// tokens of the list, scaled to length 1, so that the product of two vectors is the cosine of their angle. The mean, and not
-// the last token's state, since most models that are served were trained to go on with a text and not to end it with its
-// sense. Of those that were trained for embeddings the files say which state counts (pooling_type of a GGUF file, 1_Pooling of a
-// folder).
+// Embed returns a vector of the model's width for each list: the mean of the hidden states behind the last
+// norm over all tokens of the list, scaled to length 1, so that the product of two vectors is the cosine of
+// their angle. The mean, and not the last token's state, since most models that are served were trained to go
+// on with a text and not to end it with its sense. Of those that were trained for embeddings the files say
+// which state counts (pooling_type of a GGUF file, 1_Pooling of a folder).
 //
 // An encoder's vector is what its files say: see package encode.
 //
-// The lists' rows share batches with whatever else runs, list after list. Nothing of the prefix cache is used: it holds keys
-// and values, and every hidden state is wanted.
+// The lists' rows share batches with whatever else runs, list after list. Nothing of the prefix cache is
+// used: it holds keys and values, and every hidden state is wanted.
 func (e *Engine) Embed(ctx context.Context, lists [][]int32) ([][]float32, error) {
 	m, err := e.current()
 	if err != nil {

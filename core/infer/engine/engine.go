@@ -1,58 +1,65 @@
 // Package engine is the compute backend behind the plugin protocol: it holds sequences, forms batches, draws tokens and
 // makes text. It serves protocol/backend on top of core/infer/transformer; the kernels are given to it.
 //
-// One loop owns all mutable state. Requests, cancels and adapters reach it by channel and take effect between two turns. In
-// each turn it forms one batch: every running branch contributes its next token, prompts contribute chunks up to what fits
-// into a turn (continuous batching, chunked prefill). Since a row's bits depend on its own inputs only, and a step's random
-// number on (seed, choice, step) only, a request gives the same ids alone, in a batch, and after it was preempted.
+// One loop owns all mutable state. Requests, cancels and adapters reach it by channel and take effect between
+// two turns. In each turn it forms one batch: every running branch contributes its next token, prompts
+// contribute chunks up to what fits into a turn (continuous batching, chunked prefill). Since a row's bits
+// depend on its own inputs only, and a step's random number on (seed, choice, step) only, a request gives the
+// same ids alone, in a batch, and after it was preempted.
 //
 // It must not know MQTT, the daemon, chat templates or how a kernel works. An Engine may be used concurrently.
 //
 // # What a request means
 //
-// GeneratedIDs is what an earlier attempt gave out: penalties, limits, stop strings and the final text count them, steps
-// are numbered on behind them, and events carry only what is new, ids and text. They need one choice.
+// GeneratedIDs is what an earlier attempt gave out: penalties, limits, stop strings and the final text count
+// them, steps are numbered on behind them, and events carry only what is new, ids and text. They need one
+// choice.
 //
-// An id stands in an event together with its text, once no stop string can cut it away any more. An id whose text is cut
-// in part is part of the answer; one whose text is cut altogether is not. Control tokens have no text.
+// An id stands in an event together with its text, once no stop string can cut it away any more. An id whose
+// text is cut in part is part of the answer; one whose text is cut altogether is not. Control tokens have no
+// text.
 //
-// An end-of-generation token ends the answer and is in neither ids nor text, and so does a token of StopIDs; both count as
-// completion tokens. With IgnoreEOS end-of-generation tokens are ordinary ones: they may be drawn, stand among the ids and
-// end nothing. (llama.cpp's server forbids them instead, which changes what is drawn; an oracle that goes on past the end
-// could not be followed then. logit_bias -Inf forbids them where that is wanted.)
+// An end-of-generation token ends the answer and is in neither ids nor text, and so does a token of StopIDs;
+// both count as completion tokens. With IgnoreEOS end-of-generation tokens are ordinary ones: they may be
+// drawn, stand among the ids and end nothing. (llama.cpp's server forbids them instead, which changes what is
+// drawn; an oracle that goes on past the end could not be followed then. logit_bias -Inf forbids them where
+// that is wanted.)
 //
-// ForcedIDs[i] is taken at step i instead of a draw. All else is as if it had been drawn: stops, limits, log-probabilities.
+// ForcedIDs[i] is taken at step i instead of a draw. All else is as if it had been drawn: stops, limits,
+// log-probabilities.
 //
-// Several choices share the computed prompt. BestOf above N ranks by the mean log-probability of all drawn tokens, the one
-// that ended a choice included, under the unmodified logits; the N best are answered, best first, and no text is streamed,
-// since none is known to be an answer before the end.
+// Several choices share the computed prompt. BestOf above N ranks by the mean log-probability of all drawn
+// tokens, the one that ended a choice included, under the unmodified logits; the N best are answered, best
+// first, and no text is streamed, since none is known to be an answer before the end.
 //
 // Without MaxTokens a choice goes on until the context is full, which ends it as "length". A prompt that leaves no room
 // for one token is protocol.ErrContextLength.
 //
-// Log-probabilities are log-softmax of the unmodified logits over all rows of the head; alternatives are ids that have a
-// piece. GeneratedIDs get theirs as well: they are computed while the prompt is.
+// Log-probabilities are log-softmax of the unmodified logits over all rows of the head; alternatives are ids
+// that have a piece. GeneratedIDs get theirs as well: they are computed while the prompt is.
 //
 // # What is kept
 //
-// The KV pages of prompts and answers stay in a radix tree when their sequences are gone, and a request that begins with the
-// same tokens under the same adapters (by content, order and scale) takes them over instead of computing them;
-// Usage.CachedTokens says how many of its prompt. At least the last token of a prompt is computed, since its logits are
-// wanted, and with Logprobs every token whose logits tell one. Answers do not depend on it. Kept pages are the pool's: they
-// go, least recently used first, as soon as a batch needs them, before any request is preempted. Score and Bench neither
-// find nor leave anything. LoadRequest.NoPrefixCache switches it off.
+// The KV pages of prompts and answers stay in a radix tree when their sequences are gone, and a request that
+// begins with the same tokens under the same adapters (by content, order and scale) takes them over instead
+// of computing them; Usage.CachedTokens says how many of its prompt. At least the last token of a prompt is
+// computed, since its logits are wanted, and with Logprobs every token whose logits tell one. Answers do not
+// depend on it. Kept pages are the pool's: they go, least recently used first, as soon as a batch needs them,
+// before any request is preempted. Score and Bench neither find nor leave anything. LoadRequest.NoPrefixCache
+// switches it off.
 //
 // # Encoder-decoders
 //
-// PromptIDs are the encoder's text, and answers begin behind the decoder's start token. Without a temperature the model's
-// generation_config.json decides: how many beams search, and what bends the logits. See package seq2seq.
+// PromptIDs are the encoder's text, and answers begin behind the decoder's start token. Without a temperature
+// the model's generation_config.json decides: how many beams search, and what bends the logits. See package
+// seq2seq.
 //
 // # What is guessed
 //
-// Where the last tokens of a request stood in its prompt or answer before, what followed them is guessed to follow again, and
-// computed in the same turn, as far as that has paid lately: see package speculate. Answers do not depend on it.
-// LoadRequest.NoLookup switches it off. LoadRequest.DraftModel is a smaller model of the same vocabulary (proved from the files)
-// that is asked where nothing is repeated.
+// Where the last tokens of a request stood in its prompt or answer before, what followed them is guessed to
+// follow again, and computed in the same turn, as far as that has paid lately: see package speculate. Answers
+// do not depend on it. LoadRequest.NoLookup switches it off. LoadRequest.DraftModel is a smaller model of the
+// same vocabulary (proved from the files) that is asked where nothing is repeated.
 //
 // # Files
 //
@@ -68,9 +75,10 @@
 //	end, scheduler, request                a request's end, whose turn it is, a request with its branches
 //	mailbox, features, memory
 //
-// Packages below it: answer (what a request may be answered with, and its text so far), compute (the network as the engine sees
-// it), encode (whole texts, pooling and heads), loader (opening a model: its memory, tiles, threads), pace (how long turns take), prefix
-// (what earlier requests computed, in memory and on disk), seq2seq (encoder-decoders), and speculate (which guesses become rows).
+// Packages below it: answer (what a request may be answered with, and its text so far), compute (the network
+// as the engine sees it), encode (whole texts, pooling and heads), loader (opening a model: its memory,
+// tiles, threads), pace (how long turns take), prefix (what earlier requests computed, in memory and on
+// disk), seq2seq (encoder-decoders), and speculate (which guesses become rows).
 package engine
 
 import (
@@ -101,8 +109,8 @@ type Options struct {
 	Kernels    kernel.Kernels // what computes
 	Log        *slog.Logger   // nil: nothing is logged
 	MaxWaiting int            // requests that may wait for others to end; 0: 256
-	// Limited reports whether the processor's clock is held down, by heat or by its power supply: then fewer threads decode
-	// where that is faster, unless the load request names their number. nil: never.
+	// Limited reports whether the processor's clock is held down, by heat or by its power supply: then fewer
+	// threads decode where that is faster, unless the load request names their number. nil: never.
 	Limited func() bool
 }
 

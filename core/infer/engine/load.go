@@ -18,8 +18,8 @@ import (
 	"edged/core/protocol/backend"
 )
 
-// defaultDiskTokens is where a prompt is long enough to be worth a write that perhaps nobody reads: 8 pages, which a Pi 5
-// computes in several seconds for a 1B model and reads in a tenth of one.
+// defaultDiskTokens is where a prompt is long enough to be worth a write that perhaps nobody reads: 8 pages,
+// which a Pi 5 computes in several seconds for a 1B model and reads in a tenth of one.
 const defaultDiskTokens = 256
 
 // loader is what models are opened with.
@@ -117,7 +117,8 @@ func (e *Engine) load(ctx context.Context, req backend.LoadRequest, progress fun
 	return m, nil
 }
 
-// openDisk gives the loop its pages on disk. Where that fails, prefixes do not outlive the process, and nothing else changes.
+// openDisk gives the loop its pages on disk. Where that fails, prefixes do not outlive the process, and
+// nothing else changes.
 func (e *Engine) openDisk(m *loaded, req backend.LoadRequest, hash string) {
 	dir := filepath.Join(req.CacheDir, "prefixes")
 	s, err := pagestore.Open(pagestore.Options{Dir: dir, Format: prefix.Format, Bytes: req.PrefixDiskBytes, Daily: req.PrefixDiskDaily, Log: e.opt.Log})

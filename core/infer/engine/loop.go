@@ -28,11 +28,12 @@ type sizes struct {
 	lookup  bool // next tokens are guessed from what was said before
 }
 
-// loop is the one owner of sequences, batches, adapters and the sampler. Its goroutine repeats turns: it runs what was sent to it,
-// admits waiting jobs, forms a batch, has the model compute it and draws tokens from the logits. Everybody else sends it functions,
-// which run between two turns; counters are published for those who only read. Who runs is decided by the scheduler, which guesses
-// become rows by the speculator, what is found and kept of earlier requests by the cache, and how many rows of a prompt a turn takes by
-// pace: these know nothing of the loop.
+// loop is the one owner of sequences, batches, adapters and the sampler. Its goroutine repeats turns: it runs
+// what was sent to it, admits waiting jobs, forms a batch, has the model compute it and draws tokens from the
+// logits. Everybody else sends it functions, which run between two turns; counters are published for those
+// who only read. Who runs is decided by the scheduler, which guesses become rows by the speculator, what is
+// found and kept of earlier requests by the cache, and how many rows of a prompt a turn takes by pace: these
+// know nothing of the loop.
 type loop struct {
 	model    compute.Model
 	size     sizes
@@ -154,9 +155,10 @@ func (l *loop) run() {
 			l.stalled = l.cache.Reading()
 		}
 		l.publish()
-		// Those who carry the turn's events away come before the next turn. Its threads leave the scheduler no processor, and what
-		// is ready to run then waits until one of them has had its 10 ms, or until the turn is over. Once is not enough: gRPC's
-		// writer steps back itself, to see whether there is more to write.
+		// Those who carry the turn's events away come before the next turn. Its threads leave the scheduler
+		// no processor, and what is ready to run then waits until one of them has had its 10 ms, or until the
+		// turn is over. Once is not enough: gRPC's writer steps back itself, to see whether there is more to
+		// write.
 		for range 3 {
 			runtime.Gosched()
 		}

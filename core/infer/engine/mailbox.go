@@ -7,8 +7,9 @@ import (
 	"edged/core/protocol/backend"
 )
 
-// mailbox carries the events of one request from the loop to the goroutine that called Generate. The loop never waits: a
-// slow consumer finds what it missed joined to one event for each choice, so that the box holds no more than the answer.
+// mailbox carries the events of one request from the loop to the goroutine that called Generate. The loop
+// never waits: a slow consumer finds what it missed joined to one event for each choice, so that the box
+// holds no more than the answer.
 type mailbox struct {
 	wake chan struct{} // one token: something is there
 
@@ -20,7 +21,8 @@ type mailbox struct {
 
 func newMailbox() *mailbox { return &mailbox{wake: make(chan struct{}, 1)} }
 
-// put adds an event, whose slices become the box's. Prefill progress replaces older progress; new text joins the text of its choice.
+// put adds an event, whose slices become the box's. Prefill progress replaces older progress; new text joins
+// the text of its choice.
 func (m *mailbox) put(ev backend.Event) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -16,8 +16,8 @@ import (
 	"edged/core/protocol/backend"
 )
 
-// Bounds of what an observation computes between two turns: as many rows as products are fast with, and few enough for the
-// logits of a large vocabulary.
+// Bounds of what an observation computes between two turns: as many rows as products are fast with, and few
+// enough for the logits of a large vocabulary.
 const (
 	observeRows   = 128
 	observeLogits = 32 << 20 / 4

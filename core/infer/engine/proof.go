@@ -9,8 +9,9 @@ import (
 	"edged/core/protocol"
 )
 
-// proof is a token that a new adapter computes before any request may use it: tensors of which each holds finite numbers can still
-// multiply to what is none. Its rows are appended to the next batch, which costs running requests less than a forward pass of its own.
+// proof is a token that a new adapter computes before any request may use it: tensors of which each holds
+// finite numbers can still multiply to what is none. Its rows are appended to the next batch, which costs
+// running requests less than a forward pass of its own.
 type proof struct {
 	a      *adapter
 	tokens []int32
@@ -21,7 +22,8 @@ type proof struct {
 	done   chan error // takes one
 }
 
-// prover has adapters compute their proofs, and decides when these are part of a batch. What it accepts it hands to accept.
+// prover has adapters compute their proofs, and decides when these are part of a batch. What it accepts it
+// hands to accept.
 type prover struct {
 	proofs   []*proof // that are not computed yet
 	deferred bool     // they are kept out of the next batch, since pages were short
@@ -112,8 +114,8 @@ func (v *prover) rows() int {
 	return n
 }
 
-// putOff keeps proofs out of the next batch, since pages were short for this one; where they were alone in it, they fail. It reports
-// whether any were in it.
+// putOff keeps proofs out of the next batch, since pages were short for this one; where they were alone in
+// it, they fail. It reports whether any were in it.
 func (v *prover) putOff(alone bool) bool {
 	if v.rows() == 0 {
 		return false

@@ -18,8 +18,9 @@ var (
 	_ backend.Filler = (*Engine)(nil)
 )
 
-// Rank says how well the two texts of each list fit: of a cross-encoder by the head that its files hold, of a decoder that was trained
-// to rank by that of two answers, and of any decoder by the logits of two answers that the request names.
+// Rank says how well the two texts of each list fit: of a cross-encoder by the head that its files hold, of a
+// decoder that was trained to rank by that of two answers, and of any decoder by the logits of two answers
+// that the request names.
 func (e *Engine) Rank(ctx context.Context, req backend.RankRequest) ([]backend.Rank, error) {
 	m, err := e.current()
 	if err != nil {
@@ -88,8 +89,9 @@ func (m *loaded) lastScores(ctx context.Context, lists [][]int32) ([]float32, er
 	return m.network.Score(ctx, rows)
 }
 
-// answerScores are the differences of the logits for two answers behind each list. Each answer is forced and its log-probability taken, whose
-// difference is that of the logits; the second finds the list's pages in the prefix cache.
+// answerScores are the differences of the logits for two answers behind each list. Each answer is forced and
+// its log-probability taken, whose difference is that of the logits; the second finds the list's pages in the
+// prefix cache.
 func (m *loaded) answerScores(ctx context.Context, lists [][]int32, yes, no int32) ([]float32, error) {
 	v := m.vocab.Load()
 	if v == nil {

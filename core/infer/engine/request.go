@@ -17,10 +17,10 @@ import (
 	"edged/core/protocol/backend"
 )
 
-// job is one request: a generation with one or more branches, a list to be scored, or one whose hidden states are wanted. It waits in the
-// scheduler, runs, may be preempted and wait again, and ends with its last event or an error in its mailbox. Several branches share
-// the prompt: the root computes it without its last token, and they fork it. What stands above the line is fixed when it is made; the
-// loop owns the rest.
+// job is one request: a generation with one or more branches, a list to be scored, or one whose hidden states
+// are wanted. It waits in the scheduler, runs, may be preempted and wait again, and ends with its last event
+// or an error in its mailbox. Several branches share the prompt: the root computes it without its last token,
+// and they fork it. What stands above the line is fixed when it is made; the loop owns the rest.
 type job struct {
 	*answer.Answers
 	scoring bool
@@ -46,7 +46,8 @@ type job struct {
 	times       []time.Time // of its tokens, where they are watched
 }
 
-// branch is the computing side of one choice of a job: prompt and ids are its history, of which seq has computed the first Len tokens.
+// branch is the computing side of one choice of a job: prompt and ids are its history, of which seq has
+// computed the first Len tokens.
 type branch struct {
 	*answer.Choice
 	job    *job
@@ -73,7 +74,8 @@ func jobOf(a *answer.Answers) *job {
 	return j
 }
 
-// newScoring makes the job of one list: the first token is the prompt, the others are known already. nil: there is nothing to score.
+// newScoring makes the job of one list: the first token is the prompt, the others are known already. nil:
+// there is nothing to score.
 func newScoring(list []int32, adapters []backend.AdapterUse, s sizes) (*job, error) {
 	if err := answer.CheckIDs("list", list, s.Rows); err != nil {
 		return nil, err
@@ -119,8 +121,8 @@ func (b *branch) target() int {
 	return b.History()
 }
 
-// wanted reports whether the logits after token i are wanted: to draw the next one, or to look up the log-probability of
-// one that is known already.
+// wanted reports whether the logits after token i are wanted: to draw the next one, or to look up the
+// log-probability of one that is known already.
 func (b *branch) wanted(i int) bool {
 	next := i + 1 - len(b.job.Req.PromptIDs) // the index in ids of the token that follows
 	switch {

@@ -11,8 +11,8 @@ import (
 
 // What the loop does with the prefix cache, turn by turn.
 
-// reuse lets running jobs skip what is known already. It looks again in every turn of a prefill, since another request may
-// have computed the next page meanwhile.
+// reuse lets running jobs skip what is known already. It looks again in every turn of a prefill, since
+// another request may have computed the next page meanwhile.
 func (l *loop) reuse() {
 	for _, j := range l.running {
 		if j.prompt.Private {
@@ -30,7 +30,8 @@ func (l *loop) reuse() {
 	}
 }
 
-// cacheTurn takes what the batch's sequences have computed into the cache: states, full pages, and on disk what is worth it.
+// cacheTurn takes what the batch's sequences have computed into the cache: states, full pages, and on disk
+// what is worth it.
 func (l *loop) cacheTurn() {
 	for i := range l.batch.units {
 		u := &l.batch.units[i]
@@ -50,14 +51,15 @@ func (l *loop) cacheTurn() {
 	l.cache.Flush()
 }
 
-// retire drops what a branch has computed that has come to its end: n tokens, those that stop strings cut away included.
+// retire drops what a branch has computed that has come to its end: n tokens, those that stop strings cut
+// away included.
 func (l *loop) retire(b *branch, n int) {
 	l.cache.Retire(&b.job.prompt, b.seq, b, min(n, b.History()), b.draft.Taken > 0)
 	b.drop()
 }
 
-// reserve evicts what the batch needs beyond the free pages and states. Where states are still short, what runs gives up the checkpoints
-// that it would have left to others.
+// reserve evicts what the batch needs beyond the free pages and states. Where states are still short, what
+// runs gives up the checkpoints that it would have left to others.
 func (l *loop) reserve() {
 	if l.cache.Reserve(l.batch.rows) {
 		return
@@ -74,7 +76,8 @@ func (l *loop) reserve() {
 	}
 }
 
-// failBadLogits ends a job whose logits are no numbers. Should a cached page be the cause, later requests must not find it.
+// failBadLogits ends a job whose logits are no numbers. Should a cached page be the cause, later requests
+// must not find it.
 func (l *loop) failBadLogits(j *job, err error) {
 	l.fail(j, answer.BadLogits(err))
 	l.cache.Clear()
@@ -88,8 +91,9 @@ func (l *loop) shared(j *job, h kv.History, limit int) int {
 	return l.cache.Shared(&j.prompt, l.scaling(j, limit+1), h, limit)
 }
 
-// describe tells the cache what a job's pages depend on: the adapters, a line each in their order: content, the bits of the scale, and of
-// one that a text calls the position from which it is on. A job with an adapter of unknown content shares nothing.
+// describe tells the cache what a job's pages depend on: the adapters, a line each in their order: content,
+// the bits of the scale, and of one that a text calls the position from which it is on. A job with an adapter
+// of unknown content shares nothing.
 func (l *loop) describe(j *job) {
 	var set []byte
 	for i, a := range j.adapters {

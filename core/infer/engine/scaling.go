@@ -2,10 +2,11 @@ package engine
 
 import "edged/core/infer/engine/compute"
 
-// Some models scale RoPE for all positions of a sequence once it is longer than the context of their training (longrope, dynamic
-// scaling): keys that were computed before are of no use then. The rule is the same with the prefix cache and without: a prompt that is
-// longer than that border is scaled by its own length from the first position on, to the end of its answer; an answer that grows beyond
-// the border is computed anew once, scaled for the whole context. Pages of one scaling are never taken for those of another.
+// Some models scale RoPE for all positions of a sequence once it is longer than the context of their training
+// (longrope, dynamic scaling): keys that were computed before are of no use then. The rule is the same with
+// the prefix cache and without: a prompt that is longer than that border is scaled by its own length from the
+// first position on, to the end of its answer; an answer that grows beyond the border is computed anew once,
+// scaled for the whole context. Pages of one scaling are never taken for those of another.
 
 // scaling is that of RoPE for a sequence of n tokens of a job; 0: none.
 func (l *loop) scaling(j *job, n int) int {

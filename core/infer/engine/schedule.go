@@ -8,10 +8,10 @@ import (
 	"edged/core/protocol"
 )
 
-// Who runs. A job waits until its pages and its branches fit beside those that run; the next in the queue (see first) is never
-// overtaken by a smaller one behind it, so that none waits for ever. When pages run out all the same, because answers
-// grow, the youngest job is preempted: its pages are freed and it queues again, in its old place, with what it has
-// generated.
+// Who runs. A job waits until its pages and its branches fit beside those that run; the next in the queue
+// (see first) is never overtaken by a smaller one behind it, so that none waits for ever. When pages run out
+// all the same, because answers grow, the youngest job is preempted: its pages are freed and it queues again,
+// in its old place, with what it has generated.
 
 // admit starts waiting jobs as long as there is room, and branches that were preempted alone.
 func (l *loop) admit() {
@@ -32,9 +32,9 @@ func (l *loop) admit() {
 	}
 }
 
-// preemptFor makes room for a newcomer's pages, and reports whether there is room now: of the client that runs the most branches the
-// youngest job is preempted, or where it has one, the last branch of that. One that would be left with fewer than the newcomer keeps
-// what it has.
+// preemptFor makes room for a newcomer's pages, and reports whether there is room now: of the client that
+// runs the most branches the youngest job is preempted, or where it has one, the last branch of that. One
+// that would be left with fewer than the newcomer keeps what it has.
 func (l *loop) preemptFor(j *job) bool {
 	if !l.newcomer(j) {
 		return false
@@ -140,7 +140,8 @@ func (l *loop) fork(j *job) {
 	root.Free()
 }
 
-// preemptYoungest preempts the youngest job; where there is only one, its last branch; where that is the only one, it fails.
+// preemptYoungest preempts the youngest job; where there is only one, its last branch; where that is the only
+// one, it fails.
 func (l *loop) preemptYoungest() {
 	if n := len(l.running); n > 1 {
 		l.preempt(l.running[n-1])

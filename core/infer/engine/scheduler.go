@@ -6,11 +6,11 @@ import (
 	"time"
 )
 
-// scheduler knows who waits and who runs, and decides whose turn it is. It computes nothing and holds no memory of the model: what it
-// decides, the loop carries out.
+// scheduler knows who waits and who runs, and decides whose turn it is. It computes nothing and holds no
+// memory of the model: what it decides, the loop carries out.
 //
-// A client is what the daemon says it is (Request.Client); each has the same right to the turns, whatever number of requests
-// and choices it has: n choices count as n. Three things see to it:
+// A client is what the daemon says it is (Request.Client); each has the same right to the turns, whatever
+// number of requests and choices it has: n choices count as n. Three things see to it:
 //
 //   - the next to run is of the client that runs the fewest branches (first);
 //   - a client that runs nothing is let in although as many branches run as may (newcomer), and where pages are short for it, the client
@@ -43,9 +43,10 @@ func precedence(a, b *job) int {
 	return 0
 }
 
-// first is the index of the waiting job that runs next: of a client that runs nothing, else of the highest priority; of those, of the
-// client that runs the fewest branches; and of those the one that came first. Only a client that runs less overtakes, so that none waits
-// for ever, and a priority orders what others have waiting, but keeps nobody out.
+// first is the index of the waiting job that runs next: of a client that runs nothing, else of the highest
+// priority; of those, of the client that runs the fewest branches; and of those the one that came first. Only
+// a client that runs less overtakes, so that none waits for ever, and a priority orders what others have
+// waiting, but keeps nobody out.
 func (s *scheduler) first() int {
 	best, fewest := 0, s.runs(s.waiting[0].Req.Client)
 	for i, j := range s.waiting {
@@ -90,8 +91,8 @@ func (s *scheduler) newcomer(j *job) bool {
 	return clients < s.clients
 }
 
-// victim is the job to be preempted for a newcomer: the youngest of the client that runs the most branches, and how many these are;
-// nil: every client runs so few that it would be left with fewer than the newcomer.
+// victim is the job to be preempted for a newcomer: the youngest of the client that runs the most branches,
+// and how many these are; nil: every client runs so few that it would be left with fewer than the newcomer.
 func (s *scheduler) victim(newcomer *job) (most *job, runs int) {
 	for _, j := range s.running {
 		if n := s.runs(j.Req.Client); n >= runs && n > newcomer.alive() {
@@ -115,8 +116,9 @@ func (s *scheduler) start(j *job) {
 	s.running = slices.Insert(s.running, at, j)
 }
 
-// deal chooses n of the units that have their next token to compute: each client in turn gives the one that waited longest.
-// It keeps their order, and leaves those of clients in debt out as long as others have anything to compute.
+// deal chooses n of the units that have their next token to compute: each client in turn gives the one that
+// waited longest. It keeps their order, and leaves those of clients in debt out as long as others have
+// anything to compute.
 func (s *scheduler) deal(units []unit, n int) []unit {
 	if len(s.debts) > 0 {
 		least := s.leastDebt()
@@ -158,8 +160,8 @@ func severalClients(units []unit) bool {
 	return false
 }
 
-// charge notes the time that a client's grammar took outside of the model, between two turns: the loop does nothing for anybody else
-// meanwhile. Below freeSpend it is what drawing a token takes anyway.
+// charge notes the time that a client's grammar took outside of the model, between two turns: the loop does
+// nothing for anybody else meanwhile. Below freeSpend it is what drawing a token takes anyway.
 func (s *scheduler) charge(client string, took time.Duration) {
 	if took < freeSpend {
 		return
@@ -186,7 +188,8 @@ func (s *scheduler) repay(units []unit, took time.Duration) {
 	}
 }
 
-// leastDebt is that of the client which owes least, of those that have something to compute and do not wait for the disk.
+// leastDebt is that of the client which owes least, of those that have something to compute and do not wait
+// for the disk.
 func (s *scheduler) leastDebt() time.Duration {
 	least, some := time.Duration(0), false
 	s.pending(func(u unit) {
@@ -228,10 +231,10 @@ func (s *scheduler) alive() int {
 	return n
 }
 
-// byTurns puts prompts into the order in which they get rows: the client first whose prompts were read longest ago, of one client
-// the highest priority, then by precedence. So a long prompt of one client does not keep a short one of another waiting to its end,
-// and since a turn's rows go to one of them as far as it takes them, what prompts have in common is computed once: the next
-// client finds the pages of this turn.
+// byTurns puts prompts into the order in which they get rows: the client first whose prompts were read
+// longest ago, of one client the highest priority, then by precedence. So a long prompt of one client does
+// not keep a short one of another waiting to its end, and since a turn's rows go to one of them as far as it
+// takes them, what prompts have in common is computed once: the next client finds the pages of this turn.
 func (s *scheduler) byTurns(prompts []unit) {
 	if len(prompts) < 2 {
 		return

@@ -13,8 +13,8 @@ import (
 // Serve is the one call of a backend plugin's main: it serves an engine until the daemon says stop or is gone. It sets
 // Options.Log. The error is for the terminal.
 //
-// The collector needs no tuning: weights, keys and values, scratch and logits are off the Go heap, which holds requests,
-// the vocabulary and the sampler's scratch, a few megabytes that no model size changes.
+// The collector needs no tuning: weights, keys and values, scratch and logits are off the Go heap, which
+// holds requests, the vocabulary and the sampler's scratch, a few megabytes that no model size changes.
 func Serve(o Options) error {
 	o.Log = pluginlog.New()
 	stop, err := profile(os.Getenv(EnvProfile))
@@ -30,8 +30,8 @@ func Serve(o Options) error {
 	return e.Close()
 }
 
-// EnvProfile names a file that a CPU profile of the plugin's whole life is written to, for its developers. Plugins do not
-// inherit it from the daemon; the offline commands pass it on.
+// EnvProfile names a file that a CPU profile of the plugin's whole life is written to, for its developers.
+// Plugins do not inherit it from the daemon; the offline commands pass it on.
 const EnvProfile = "EDGED_CPUPROFILE"
 
 // profile starts a CPU profile where a path is given; stop ends it.

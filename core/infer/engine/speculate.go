@@ -2,8 +2,8 @@ package engine
 
 import "edged/core/infer/engine/speculate"
 
-// speculate gives the branches of a turn that decode their drafts; or none, where they may not. A sequence with a fixed state cannot be
-// cut: nothing is guessed for it.
+// speculate gives the branches of a turn that decode their drafts; or none, where they may not. A sequence
+// with a fixed state cannot be cut: nothing is guessed for it.
 func (l *loop) speculate(units []unit, may bool) {
 	l.drafting = l.drafting[:0]
 	for _, u := range units {

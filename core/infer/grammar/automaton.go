@@ -151,8 +151,8 @@ func (a *Automaton) step(s *state, b byte) *state {
 	return to
 }
 
-// close is the state of the places in todo and of all that is reached from them without a byte. It is dead where that is
-// more than a state may have.
+// close is the state of the places in todo and of all that is reached from them without a byte. It is dead
+// where that is more than a state may have.
 func (a *Automaton) close() *state {
 	clear(a.found)
 	s := &state{dist: network.Never}
@@ -255,9 +255,9 @@ func (a *Automaton) far(p place) int32 {
 // over says that a call has looked at more places than it may.
 func (a *Automaton) over() bool { return a.work > a.most || a.kept > 4*maxKept }
 
-// shortest is the shortest text that completes a state, the first in the order of bytes among them, and the states that
-// it passes, beginning with s. What is left of it after a piece is the shortest text of the state that the piece leads to.
-// nil: a bound was exceeded on the way.
+// shortest is the shortest text that completes a state, the first in the order of bytes among them, and the
+// states that it passes, beginning with s. What is left of it after a piece is the shortest text of the state
+// that the piece leads to. nil: a bound was exceeded on the way.
 func (a *Automaton) shortest(s *state) ([]byte, []*state) {
 	const known = 1 << 12 // of the text; longer ones are rare
 	out := make([]byte, 0, min(s.dist, known))

@@ -9,8 +9,8 @@ import (
 	"edged/core/infer/grammar/jsonvalue"
 )
 
-// Show puts the line before a grammar that makes control tokens a part of the answer's text. Without a grammar the answer
-// stays free. What is shown already stays so.
+// Show puts the line before a grammar that makes control tokens a part of the answer's text. Without a
+// grammar the answer stays free. What is shown already stays so.
 func Show(tokens []string, text string) string {
 	if len(tokens) == 0 {
 		return text

@@ -11,7 +11,8 @@ import (
 // maxChoices bounds a list of choices.
 const maxChoices = 1024
 
-// Format is the text of the grammar that a response format asks for, as OpenAI-style clients write it; "" for free text:
+// Format is the text of the grammar that a response format asks for, as OpenAI-style clients write it; "" for
+// free text:
 //
 //	{"type": "text"}
 //	{"type": "json_object"}

@@ -11,23 +11,26 @@
 //	%shown ["…", …]    control tokens that are a part of the answer's text, as those of %token are
 //	%after "…" name    the text is free; from each "…" in it on, it keeps to the rule of that name until that is complete
 //
-// All of it becomes one form: a network of rules over bytes, in which a rule may call rules. What the texts so far allow is
-// a state: a set of places in the network, each with the stack of calls that it returns to. States are made when they are
-// first reached and kept, with the set of tokens that may follow, so that most steps look both up.
+// All of it becomes one form: a network of rules over bytes, in which a rule may call rules. What the texts
+// so far allow is a state: a set of places in the network, each with the stack of calls that it returns to.
+// States are made when they are first reached and kept, with the set of tokens that may follow, so that most
+// steps look both up.
 //
 //	text ─Parse─▶ Grammar ─Bind(Vocabulary)─▶ Automaton ─Start(limit)─▶ Matcher: Next, Advance, Next, Advance, …
 //	      gbnf ─┬─▶ expression ─▶ network
 //	    schema ─┤
 //	     regex ─┘
 //
-// This package writes the texts of grammars and follows their networks with a vocabulary. Reading is done below it: gbnf
-// reads rules, schema and regex what stands in them; all of them make expressions, which package network compiles.
+// This package writes the texts of grammars and follows their networks with a vocabulary. Reading is done
+// below it: gbnf reads rules, schema and regex what stands in them; all of them make expressions, which
+// package network compiles.
 //
 // A state knows its distance to the nearest end, in bytes and in tokens. A token after which the answer could not be
 // completed within the limit is not allowed, so an answer that is cut off by its limit does not happen.
 //
-// Grammars come from strangers. Everything is bounded: the text, the network, the depth of calls, the places of a state,
-// the work for one set of tokens, and what is kept. A grammar beyond a bound is refused or fails its own request.
+// Grammars come from strangers. Everything is bounded: the text, the network, the depth of calls, the places
+// of a state, the work for one set of tokens, and what is kept. A grammar beyond a bound is refused or fails
+// its own request.
 //
 // It must not know requests, logits or models. A Grammar and a Vocabulary are immutable; an Automaton may be used
 // concurrently; a Matcher belongs to one goroutine.
@@ -69,7 +72,8 @@ var (
 // MaxText is how many bytes the text of a grammar may have.
 const MaxText = 1 << 20
 
-// Schema is the text of a grammar of one JSON value. The schema is one JSON value too, and nothing else: see json.Valid.
+// Schema is the text of a grammar of one JSON value. The schema is one JSON value too, and nothing else: see
+// json.Valid.
 func Schema(schema []byte) string { return "root ::= %json " + string(schema) + "\n" }
 
 // Regex is the text of a grammar of the texts that a regular expression matches as a whole.
@@ -147,8 +151,9 @@ type Grammar struct {
 	named []string // control tokens that %token names
 }
 
-// Parse reads a grammar and proves that it can be followed. The errors are ErrSyntax, ErrUnsupported, ErrTooLarge (with
-// ErrEffort where it is the work) and the context's. It takes 0.2 s at most on a desktop, and 64 MiB, whatever the text.
+// Parse reads a grammar and proves that it can be followed. The errors are ErrSyntax, ErrUnsupported,
+// ErrTooLarge (with ErrEffort where it is the work) and the context's. It takes 0.2 s at most on a desktop,
+// and 64 MiB, whatever the text.
 func Parse(ctx context.Context, text string) (*Grammar, error) {
 	return parse(ctx, text, expression.MaxEffort)
 }

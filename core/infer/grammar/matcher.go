@@ -10,9 +10,10 @@ import (
 
 // Matcher follows one text, token by token. It belongs to one goroutine.
 //
-// Where the grammar leaves one text, however it is cut into tokens, the cut is not left to chance: it is the one of
-// Vocabulary.split, and Next names its tokens one by one. The last token of such a run is drawn all the same, unless the
-// text ends there: it may reach into what follows. All of it depends on the tokens so far and nothing else.
+// Where the grammar leaves one text, however it is cut into tokens, the cut is not left to chance: it is the
+// one of Vocabulary.split, and Next names its tokens one by one. The last token of such a run is drawn all
+// the same, unless the text ends there: it may reach into what follows. All of it depends on the tokens so
+// far and nothing else.
 type Matcher struct {
 	a    *Automaton
 	at   *state
@@ -23,9 +24,9 @@ type Matcher struct {
 	credit int // places that may still be looked at
 }
 
-// A text is held to its share of the time of those that are written beside it: it begins with burst places that may be
-// looked at, and gets refill for each token that came. Schemas look at 170 a token on average, and at 35,000 at most (in
-// a state that is new, with Qwen 2's vocabulary); a place takes some 50 ns.
+// A text is held to its share of the time of those that are written beside it: it begins with burst places
+// that may be looked at, and gets refill for each token that came. Schemas look at 170 a token on average,
+// and at 35,000 at most (in a state that is new, with Qwen 2's vocabulary); a place takes some 50 ns.
 const (
 	burst  = 1 << 20
 	refill = 1 << 15
@@ -156,8 +157,8 @@ func (m *Matcher) Advance(id int32, piece []byte) error {
 	return nil
 }
 
-// Skip takes bytes that came with a token from before the text. The errors are ErrRefused and ErrTooShort, after which the
-// matcher is of no use.
+// Skip takes bytes that came with a token from before the text. The errors are ErrRefused and ErrTooShort,
+// after which the matcher is of no use.
 func (m *Matcher) Skip(text []byte) error {
 	a := m.begin()
 	defer m.settle()
@@ -177,8 +178,8 @@ func (m *Matcher) Skip(text []byte) error {
 	return nil
 }
 
-// Follow is how many of a row of tokens, from the first on, the text could go on with, as far as their bytes say: the limit
-// is not looked at.
+// Follow is how many of a row of tokens, from the first on, the text could go on with, as far as their bytes
+// say: the limit is not looked at.
 func (m *Matcher) Follow(ids []int32, piece func(id int32) []byte) int {
 	a := m.begin()
 	defer m.settle()

@@ -43,8 +43,8 @@ func (a *Automaton) tokens(s *state) (*set, error) {
 	return out, nil
 }
 
-// fill adds to mask the tokens after a state from which at most limit tokens complete the text. worst is an upper bound of
-// what those need that were added.
+// fill adds to mask the tokens after a state from which at most limit tokens complete the text. worst is an
+// upper bound of what those need that were added.
 func (a *Automaton) fill(s *state, mask []uint64, limit int32) (worst int32, err error) {
 	at, n, most := s, 0, len(a.v.runs)-1
 	for n < most {
@@ -83,8 +83,8 @@ func (a *Automaton) fill(s *state, mask []uint64, limit int32) (worst int32, err
 	return worst, nil
 }
 
-// within says whether at most limit tokens complete a state, and an upper bound of how many do. The distance in bytes is
-// one, since every byte of it has a piece; it is looked at first, because it is there already.
+// within says whether at most limit tokens complete a state, and an upper bound of how many do. The distance
+// in bytes is one, since every byte of it has a piece; it is looked at first, because it is there already.
 func (a *Automaton) within(s *state, limit int32) (bool, int32) {
 	if s.dist <= limit {
 		return true, s.dist

@@ -17,9 +17,9 @@ const maxRun = 64
 
 // Vocabulary is what grammars need to know of token pieces: two trees of their bytes. It is immutable.
 //
-// Most pieces are easy: whole characters that stand in a JSON string as they are. Where all of those lead to the same
-// state, as within a string, the sets that were made once for each number of characters stand for a walk over the tree of
-// easy pieces: of the 152k pieces of Qwen 2, 13k are left to be looked at.
+// Most pieces are easy: whole characters that stand in a JSON string as they are. Where all of those lead to
+// the same state, as within a string, the sets that were made once for each number of characters stand for a
+// walk over the tree of easy pieces: of the 152k pieces of Qwen 2, 13k are left to be looked at.
 type Vocabulary struct {
 	limit   int // ids from here on do not exist
 	easy    tree
@@ -40,8 +40,9 @@ type branch struct {
 	b     byte
 }
 
-// NewVocabulary makes the trees of n pieces. A piece that is nil or empty is never text and never allowed, nor is one with a
-// byte that is in no UTF-8, unless TokenPiece made it: that of a control token, which %token alone lets through.
+// NewVocabulary makes the trees of n pieces. A piece that is nil or empty is never text and never allowed,
+// nor is one with a byte that is in no UTF-8, unless TokenPiece made it: that of a control token, which
+// %token alone lets through.
 func NewVocabulary(n int, piece func(id int32) []byte) *Vocabulary {
 	v := &Vocabulary{limit: n, twin: make([]int32, n)}
 	var ids []int32

@@ -1,9 +1,10 @@
 package kv
 
-// What a prefix cache needs: full pages are named by their number and can be kept beyond the sequence that computed them.
-// A kept page has the cache as one more holder, which makes it read-only: a sequence that writes into it after a Truncate
-// gets its own copy. Which tokens and adapters a page stands for, only the cache knows; that a page computed by one
-// sequence holds the bits that another would compute is a forward pass's promise about rows.
+// What a prefix cache needs: full pages are named by their number and can be kept beyond the sequence that
+// computed them. A kept page has the cache as one more holder, which makes it read-only: a sequence that
+// writes into it after a Truncate gets its own copy. Which tokens and adapters a page stands for, only the
+// cache knows; that a page computed by one sequence holds the bits that another would compute is a forward
+// pass's promise about rows.
 
 // Keep makes the cache a holder of a page that a sequence holds. A page is kept at most once.
 func (p *Pool) Keep(page int32) {
@@ -53,7 +54,8 @@ func (p *Pool) ReadPage(page int32, dst []byte) {
 	p.each(page, func(part []byte) { dst = dst[copy(dst, part):] })
 }
 
-// WritePage makes a page of Take hold what ReadPage gave. It may run beside a forward pass, which touches no page of Take.
+// WritePage makes a page of Take hold what ReadPage gave. It may run beside a forward pass, which touches no
+// page of Take.
 func (p *Pool) WritePage(page int32, src []byte) {
 	p.each(page, func(part []byte) { src = src[copy(part, src):] })
 }

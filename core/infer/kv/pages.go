@@ -17,22 +17,23 @@ type Options struct {
 	States  int           // fixed states, see state.go; of a model without them it does not matter
 }
 
-// Pool holds the keys and values of all sequences, off the Go heap, in pages of BlockPositions positions. A page's parts of
-// the layers and heads do not lie together: each (layer, KV head) has the parts of all pages side by side.
+// Pool holds the keys and values of all sequences, off the Go heap, in pages of BlockPositions positions. A
+// page's parts of the layers and heads do not lie together: each (layer, KV head) has the parts of all pages
+// side by side.
 //
 //	pool      (layers, KVHeads, pages, 2 [K, V]) sub-blocks
 //	sub-block (BlockPositions, KeyDim or ValueDim), row-major by position
 //
 // Each layer has heads and sizes of its own.
 //
-// So what one head of a long sequence attends to is one stream, as far as its pages are neighbours, which they are until
-// sequences of different lengths have come and gone. Whole pages one after the other, 8 KiB of each head in 1 MiB of a 1B
-// model, were read at half the speed (Zen 4, 4096 positions: 20 ms against 10). Huge pages are not asked for: the first page
-// of the pool would take one for every head.
+// So what one head of a long sequence attends to is one stream, as far as its pages are neighbours, which
+// they are until sequences of different lengths have come and gone. Whole pages one after the other, 8 KiB of
+// each head in 1 MiB of a 1B model, were read at half the speed (Zen 4, 4096 positions: 20 ms against 10).
+// Huge pages are not asked for: the first page of the pool would take one for every head.
 //
-// Sub-blocks start at multiples of 64 bytes where their size is one, which holds for f16 from 1 value per head up, and
-// for all types from 32 values. A page belongs to every sequence that holds it; only an owner of a page that nobody else
-// holds writes to it.
+// Sub-blocks start at multiples of 64 bytes where their size is one, which holds for f16 from 1 value per
+// head up, and for all types from 32 values. A page belongs to every sequence that holds it; only an owner of
+// a page that nobody else holds writes to it.
 type Pool struct {
 	opt     Options
 	mem     []byte
@@ -114,7 +115,8 @@ func (p *Pool) Mem() []byte { return p.mem }
 // Layer is the geometry of one layer, in the order of arch.Memory.
 func (p *Pool) Layer(i int) *Layer { return &p.layers[i] }
 
-// Offsets are the places of the K and V sub-blocks of (layer, KV head) of page 0 in Mem; those of page i are i strides behind.
+// Offsets are the places of the K and V sub-blocks of (layer, KV head) of page 0 in Mem; those of page i are
+// i strides behind.
 func (p *Pool) Offsets(layer, head int) (k, v int) {
 	l := &p.layers[layer]
 	k = l.at + head*len(p.refs)*l.Stride

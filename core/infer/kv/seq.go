@@ -29,7 +29,8 @@ func (s *Seq) Of() *Pool { return s.p }
 // Len is the number of cached positions.
 func (s *Seq) Len() int { return s.n }
 
-// Stretch says how the positions of an empty sequence are going to be turned. Where it is not empty, it must be truncated first.
+// Stretch says how the positions of an empty sequence are going to be turned. Where it is not empty, it must
+// be truncated first.
 func (s *Seq) Stretch(how int) {
 	if s.n > 0 && how != s.stretch {
 		panic("kv: Stretch: the sequence has positions that were turned in another way")
@@ -49,8 +50,8 @@ func (s *Seq) Page(i int) int32 { return s.pages[i] }
 // Table lists the numbers of all pages. It is valid until s changes, and not to be written to.
 func (s *Seq) Table() []int32 { return s.pages }
 
-// Truncate forgets all positions from n on, and returns Len: of a sequence with a fixed state that is the position of its last
-// checkpoint at or before n, of others n. n above Len changes nothing.
+// Truncate forgets all positions from n on, and returns Len: of a sequence with a fixed state that is the
+// position of its last checkpoint at or before n, of others n. n above Len changes nothing.
 func (s *Seq) Truncate(n int) int {
 	if s.p == nil || n >= s.n {
 		return s.n
@@ -115,7 +116,8 @@ func (s *Seq) shared() bool {
 	return s.n%kernel.BlockPositions != 0 && s.p.refs[s.pages[len(s.pages)-1]] > 1
 }
 
-// Extend takes the pages for n more positions, Need(n) of which must be free, and a state of its own, see NeedState. Len grows when they are filled, by Advance.
+// Extend takes the pages for n more positions, Need(n) of which must be free, and a state of its own, see
+// NeedState. Len grows when they are filled, by Advance.
 func (s *Seq) Extend(n int) {
 	s.ownState()
 	if s.shared() {
@@ -144,8 +146,9 @@ func (s *Seq) Adopt(page int32) {
 	s.n += kernel.BlockPositions
 }
 
-// Copy appends the first n positions of a kept page to s, 0 < n < kernel.BlockPositions, whose length must be a multiple of
-// kernel.BlockPositions. It takes a free page, of which there must be one: what s would take for these positions anyway.
+// Copy appends the first n positions of a kept page to s, 0 < n < kernel.BlockPositions, whose length must be
+// a multiple of kernel.BlockPositions. It takes a free page, of which there must be one: what s would take
+// for these positions anyway.
 func (s *Seq) Copy(page int32, n int) {
 	if s.n%kernel.BlockPositions != 0 || !s.p.kept[page] || n < 1 || n >= kernel.BlockPositions || s.n+n > s.p.opt.Context {
 		panic("kv: Copy: the page is not kept, or the sequence has no place for that much of it")

@@ -8,13 +8,14 @@ import (
 	"edged/core/model/mmap"
 )
 
-// Fixed states. An operation such as a convolution or a scan keeps a few values of all positions together, which the next position
-// changes. So a sequence cannot go back: it has checkpoints, which are states that were kept on the way, and Truncate reaches the last one
-// at or before what it is asked for.
+// Fixed states. An operation such as a convolution or a scan keeps a few values of all positions together,
+// which the next position changes. So a sequence cannot go back: it has checkpoints, which are states that
+// were kept on the way, and Truncate reaches the last one at or before what it is asked for.
 //
-// The states of all operations of a sequence lie together in a slot, of which the pool has a fixed number. A slot has holders, as a
-// page has: the sequence, its forks, its checkpoints, and the nodes of a Tree. Only a sequence that holds one alone writes to it; one
-// that shares it takes a copy first. So a checkpoint costs nothing but the copy that the sequence takes when it goes on.
+// The states of all operations of a sequence lie together in a slot, of which the pool has a fixed number. A
+// slot has holders, as a page has: the sequence, its forks, its checkpoints, and the nodes of a Tree. Only a
+// sequence that holds one alone writes to it; one that shares it takes a copy first. So a checkpoint costs
+// nothing but the copy that the sequence takes when it goes on.
 
 // noState is no slot: the state of an empty sequence, all zero.
 const noState = -1
@@ -86,8 +87,9 @@ func (s *states) State(slot int32, i int) []float32 {
 // slot is all of it.
 func (s *states) slot(i int32) []float32 { return s.values[int(i)*s.each : int(i+1)*s.each] }
 
-// StateData is a slot as bytes, all of it, for a file: little endian on every machine that edged runs on. A slot with more than one
-// holder is not written to, so that it may be read beside a forward pass; one of TakeState is the caller's alone.
+// StateData is a slot as bytes, all of it, for a file: little endian on every machine that edged runs on. A
+// slot with more than one holder is not written to, so that it may be read beside a forward pass; one of
+// TakeState is the caller's alone.
 func (s *states) StateData(slot int32) []byte {
 	v := s.slot(slot)
 	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(v))), 4*len(v))
@@ -136,7 +138,8 @@ func (s *Seq) StateSlot() int32 { return s.state }
 // NeedState reports whether Extend takes a slot: the sequence has none, or shares the one it has.
 func (s *Seq) NeedState() bool { return s.NeedStateAfter(0) }
 
-// NeedStateAfter is NeedState once so many other holders of its slot have taken slots of their own: the last one keeps it.
+// NeedStateAfter is NeedState once so many other holders of its slot have taken slots of their own: the last
+// one keeps it.
 func (s *Seq) NeedStateAfter(others int) bool {
 	return s.p.Fixed() && (s.state == noState || int(s.p.holders[s.state])-others > 1)
 }

@@ -6,14 +6,15 @@ import (
 	"slices"
 )
 
-// Tree is the prefix cache: a radix tree over tokens whose nodes are full KV pages, and the last ones of what has ended, which
-// are leaves. A path from a root spells a prefix, page by page; each root is one set of adapters, by content. What else a page depends on (model, KV type, precision, RoPE
-// settings, layout of a page) is constant for a loaded model.
+// Tree is the prefix cache: a radix tree over tokens whose nodes are full KV pages, and the last ones of what
+// has ended, which are leaves. A path from a root spells a prefix, page by page; each root is one set of
+// adapters, by content. What else a page depends on (model, KV type, precision, RoPE settings, layout of a
+// page) is constant for a loaded model.
 //
-// Two rules keep the accounting simple. A sequence holds a node only together with all nodes above it, since it adopted
-// them or had its own pages of equal content exchanged for them; so below a node that nobody but the cache holds (an idle
-// one) all are idle, and every idle page can be given back. And a node is always used more recently than those below it,
-// so that one walk from the oldest finds leaves only.
+// Two rules keep the accounting simple. A sequence holds a node only together with all nodes above it, since
+// it adopted them or had its own pages of equal content exchanged for them; so below a node that nobody but
+// the cache holds (an idle one) all are idle, and every idle page can be given back. And a node is always
+// used more recently than those below it, so that one walk from the oldest finds leaves only.
 //
 // Nodes are numbered by their page. A tree is used by one goroutine at a time.
 type Tree struct {
@@ -67,7 +68,8 @@ type Pages interface {
 	Idle(page int32) bool
 	FreePages() int
 	TotalPages() int
-	// Fixed reports whether sequences have a fixed state, so that only those of their positions are found that have a checkpoint.
+	// Fixed reports whether sequences have a fixed state, so that only those of their positions are found
+	// that have a checkpoint.
 	Fixed() bool
 	ShareState(slot int32)
 	DropState(slot int32)
@@ -147,8 +149,8 @@ func (t *Tree) hash(from place, h History, i int) uint64 {
 	return maphash.Bytes(t.seed, b) & t.mask
 }
 
-// Adopt gives s, which has computed a part of h, the pages that follow in the tree, as far as they end at limit or before,
-// and a copy of the beginning of one more. It returns how many tokens s need not compute.
+// Adopt gives s, which has computed a part of h, the pages that follow in the tree, as far as they end at
+// limit or before, and a copy of the beginning of one more. It returns how many tokens s need not compute.
 func (t *Tree) Adopt(set string, s Holder, h History, limit int) int {
 	had := s.Len()
 	full := had / t.page
@@ -178,7 +180,8 @@ func (t *Tree) Adopt(set string, s Holder, h History, limit int) int {
 	return max(0, s.Len()-had)
 }
 
-// copy gives s the beginning of a page that goes on otherwise than h does, where that is more than s has computed of it.
+// copy gives s the beginning of a page that goes on otherwise than h does, where that is more than s has
+// computed of it.
 func (t *Tree) copy(at place, s Holder, h History, full, limit int) {
 	if at.root == nil {
 		return
@@ -230,9 +233,10 @@ func (t *Tree) Held(set string, h History, limit int) int {
 	return n
 }
 
-// Keep takes the full pages of s, which has computed the first n tokens of h, into the tree. Where the tree has a page
-// already, s gets that one for its own. False: another prefix has the hash of a page, by chance. Nothing may be kept of what
-// shares pages with s from then on: a fork of s would hold its later pages as nodes, and its own page above them.
+// Keep takes the full pages of s, which has computed the first n tokens of h, into the tree. Where the tree
+// has a page already, s gets that one for its own. False: another prefix has the hash of a page, by chance.
+// Nothing may be kept of what shares pages with s from then on: a fork of s would hold its later pages as
+// nodes, and its own page above them.
 func (t *Tree) Keep(set string, s Holder, h History, n int) bool {
 	sound := t.keep(set, s, h, n)
 	if sound && t.pages.Fixed() {
@@ -275,10 +279,10 @@ func (t *Tree) keep(set string, s Holder, h History, n int) bool {
 	return sound
 }
 
-// KeepRest takes the page of s that is not full into the tree, where s has computed the first n tokens of h and computes nothing
-// more. What begins the same copies it: of a long system prompt with short questions and answers that saves half a page of
-// tokens, a third to a half of what is left to compute. A prompt below a page is not worth one. It returns the node that begins with
-// these tokens, -1 where there is none.
+// KeepRest takes the page of s that is not full into the tree, where s has computed the first n tokens of h
+// and computes nothing more. What begins the same copies it: of a long system prompt with short questions and
+// answers that saves half a page of tokens, a third to a half of what is left to compute. A prompt below a
+// page is not worth one. It returns the node that begins with these tokens, -1 where there is none.
 func (t *Tree) KeepRest(set string, s Holder, h History, n int) int32 {
 	full, rest := n/t.page, n%t.page
 	if full == 0 || rest == 0 {
@@ -297,8 +301,8 @@ func (t *Tree) KeepRest(set string, s Holder, h History, n int) int32 {
 	return leaf
 }
 
-// leaf is the node behind a place that begins with rest tokens of page full of h: one that is there, or else own, which is added. none:
-// another prefix has its hash, by chance.
+// leaf is the node behind a place that begins with rest tokens of page full of h: one that is there, or else
+// own, which is added. none: another prefix has its hash, by chance.
 func (t *Tree) leaf(at place, h History, full, rest int, own int32) int32 {
 	tokens := t.tokens[:rest]
 	for i := range tokens {
@@ -321,8 +325,8 @@ func (t *Tree) leaf(at place, h History, full, rest int, own int32) int32 {
 	return own
 }
 
-// Insert takes pages of another origin, which hold the tokens of h from page from on, into the tree. Those whose beginning
-// is not there any more, or that are there already, are left to the caller alone.
+// Insert takes pages of another origin, which hold the tokens of h from page from on, into the tree. Those
+// whose beginning is not there any more, or that are there already, are left to the caller alone.
 func (t *Tree) Insert(set string, h History, from int, pages []int32) {
 	at := place{t.roots[set], none}
 	for i := range from {

@@ -1,8 +1,8 @@
 package kv
 
-// Checkpoints in the tree. Keys and values of a prefix are of use up to any position; of a sequence with a fixed state only up to those
-// whose state was kept. So each node carries the states that its sequences had on their way through its tokens, and what is adopted
-// ends at the last of them.
+// Checkpoints in the tree. Keys and values of a prefix are of use up to any position; of a sequence with a
+// fixed state only up to those whose state was kept. So each node carries the states that its sequences had
+// on their way through its tokens, and what is adopted ends at the last of them.
 
 // adoptState is Adopt for sequences with a fixed state; s holds the nodes up to at.
 func (t *Tree) adoptState(at place, s Holder, h History, limit int) int {
@@ -106,8 +106,8 @@ func (t *Tree) addState(page int32, c Checkpoint) {
 // States are those that a node carries, valid until the tree changes.
 func (t *Tree) States(page int32) []Checkpoint { return t.nodes[page].states }
 
-// Known is the number of full pages before limit that are nodes, whoever holds them. They are the last ones to be given back from now
-// on.
+// Known is the number of full pages before limit that are nodes, whoever holds them. They are the last ones
+// to be given back from now on.
 func (t *Tree) Known(set string, h History, limit int) int {
 	at, n := place{t.roots[set], none}, 0
 	for ; (n+1)*t.page <= limit; n++ {
@@ -121,7 +121,8 @@ func (t *Tree) Known(set string, h History, limit int) int {
 	return n
 }
 
-// Common is the number of tokens of h before limit that the tree has, in pages that are full or not, with a state behind them or not.
+// Common is the number of tokens of h before limit that the tree has, in pages that are full or not, with a
+// state behind them or not.
 func (t *Tree) Common(set string, h History, limit int) int {
 	at, full := place{t.roots[set], none}, 0
 	if at.root == nil {
@@ -148,8 +149,9 @@ func (t *Tree) Common(set string, h History, limit int) int {
 	return from + best
 }
 
-// InsertState takes the state of the first n tokens of h, of another origin, into the tree, where all full pages before it are nodes; of a
-// page that is not full, own holds what it has of these tokens. The tree shares slot and page with the caller.
+// InsertState takes the state of the first n tokens of h, of another origin, into the tree, where all full
+// pages before it are nodes; of a page that is not full, own holds what it has of these tokens. The tree
+// shares slot and page with the caller.
 func (t *Tree) InsertState(set string, h History, n int, slot, own int32) {
 	full, rest := n/t.page, n%t.page
 	at := place{t.roots[set], none}
@@ -181,8 +183,8 @@ func (t *Tree) dropStates(n *node) {
 	n.states = n.states[:0]
 }
 
-// EvictStates drops checkpoints, those of the nodes first that were not used for longest, until so many slots are free or none is
-// left. The pages stay.
+// EvictStates drops checkpoints, those of the nodes first that were not used for longest, until so many slots
+// are free or none is left. The pages stay.
 func (t *Tree) EvictStates(free int) {
 	for at := t.oldest; at != none && t.pages.FreeStates() < free; at = t.nodes[at].newer {
 		t.dropStates(&t.nodes[at])

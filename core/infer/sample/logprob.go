@@ -13,8 +13,8 @@ type Alternative struct {
 	Logprob float32
 }
 
-// LogNorm is ln Σ exp(logits), which turns a logit into a log-probability. It runs over all rows, surplus ones included:
-// a log-probability is that of the model, whatever is sampled from. The error is ErrLogits.
+// LogNorm is ln Σ exp(logits), which turns a logit into a log-probability. It runs over all rows, surplus
+// ones included: a log-probability is that of the model, whatever is sampled from. The error is ErrLogits.
 func LogNorm(logits []float32) (float64, error) {
 	top := math.Inf(-1)
 	for i, l := range logits {

@@ -9,9 +9,10 @@ const (
 	round = 3 << 51
 )
 
-// exp is e^x for x ≤ 0, with a relative error below 1e-15; 0 below -700, where results would be denormal. Table of 2^(i/64)
-// and a polynomial of degree 5 (P. T. P. Tang, Table-driven implementation of the exponential function, 1989). Every
-// product is rounded by a conversion: that keeps the compiler from fusing it with a sum.
+// exp is e^x for x ≤ 0, with a relative error below 1e-15; 0 below -700, where results would be denormal.
+// Table of 2^(i/64) and a polynomial of degree 5 (P. T. P. Tang, Table-driven implementation of the
+// exponential function, 1989). Every product is rounded by a conversion: that keeps the compiler from fusing
+// it with a sum.
 func exp(x float64) float64 {
 	if x < -700 {
 		return 0

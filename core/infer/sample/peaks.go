@@ -5,9 +5,9 @@ import "slices"
 // PeakLen is the number of logits that have one peak: as many as a word of a Mask has bits.
 const PeakLen = 64
 
-// Peaks finds the largest of every PeakLen logits, the last of which may be fewer: NaN where one of them is NaN. dst has a value
-// for each. Whoever makes logits can do it while they are in the cache, on as many threads as make them; the draw of a token
-// then looks at peaks, and at the few blocks that could matter.
+// Peaks finds the largest of every PeakLen logits, the last of which may be fewer: NaN where one of them is
+// NaN. dst has a value for each. Whoever makes logits can do it while they are in the cache, on as many
+// threads as make them; the draw of a token then looks at peaks, and at the few blocks that could matter.
 func Peaks(dst, logits []float32) {
 	for i := range dst {
 		b := block(logits, i)

@@ -2,10 +2,10 @@ package sample
 
 import "math/bits"
 
-// uniform is the random number of one step, in [0, 1) with 53 bits: a function of its arguments and nothing else, so that
-// a request gives the same answer alone, in a batch, after it was interrupted, and when several positions are verified at
-// once. It is Philox4x32-10 (Salmon, Moraes, Dror, Shaw: Parallel Random Numbers: As Easy as 1, 2, 3; SC 2011) with the
-// seed as key and (step, choice) as counter.
+// uniform is the random number of one step, in [0, 1) with 53 bits: a function of its arguments and nothing
+// else, so that a request gives the same answer alone, in a batch, after it was interrupted, and when several
+// positions are verified at once. It is Philox4x32-10 (Salmon, Moraes, Dror, Shaw: Parallel Random Numbers:
+// As Easy as 1, 2, 3; SC 2011) with the seed as key and (step, choice) as counter.
 func uniform(seed uint64, choice, step int) float64 {
 	s, c := uint64(step), uint64(choice)
 	r := philox([4]uint32{uint32(s), uint32(s >> 32), uint32(c), uint32(c >> 32)}, [2]uint32{uint32(seed), uint32(seed >> 32)})

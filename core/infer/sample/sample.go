@@ -1,8 +1,8 @@
 // Package sample turns a row of logits into a token: bias, penalties, masks, temperature, truncation, the draw, and the
 // log-probabilities that a client may ask for.
 //
-// It must not know models, text, grammars or requests: a grammar reaches it as a Mask. The functions are pure; a Sampler
-// holds scratch and belongs to one goroutine.
+// It must not know models, text, grammars or requests: a grammar reaches it as a Mask. The functions are
+// pure; a Sampler holds scratch and belongs to one goroutine.
 //
 // # Order of the steps
 //
@@ -14,14 +14,15 @@
 //  6. top-k, 7. top-p, 8. min-p, 9. typical-p, each on what the one before has left, renormalised;
 //  10. the draw: one uniform number walks the cumulative sum of what is left, in ascending order of id.
 //
-// Steps 4 to 9 stand in the order of Hugging Face transformers' logits warpers. llama.cpp applies temperature last: there
-// top_p 0.9 means the same set at every temperature, here it means 90 % of what is really drawn from.
+// Steps 4 to 9 stand in the order of Hugging Face transformers' logits warpers. llama.cpp applies temperature
+// last: there top_p 0.9 means the same set at every temperature, here it means 90 % of what is really drawn
+// from.
 //
 // # The penalties' window
 //
-// The window is the last PenaltyLastN tokens of the prompt followed by what was generated. The repetition penalty counts
-// both, as llama.cpp, transformers and vLLM do. The presence and frequency penalties count generated tokens only, as
-// their inventor OpenAI words it (tokens "in the text so far") and vLLM does it.
+// The window is the last PenaltyLastN tokens of the prompt followed by what was generated. The repetition
+// penalty counts both, as llama.cpp, transformers and vLLM do. The presence and frequency penalties count
+// generated tokens only, as their inventor OpenAI words it (tokens "in the text so far") and vLLM does it.
 //
 // # The same bits everywhere
 //
@@ -122,8 +123,8 @@ func (m Mask) Has(id int32) bool {
 	return w < len(m) && m[w]>>(uint(id)&63)&1 != 0
 }
 
-// run is the next run of allowed ids from an id on, lo to hi-1, below n; lo is n where there is none. A loop over runs and the
-// ids in them passes over what is forbidden 64 ids at a time.
+// run is the next run of allowed ids from an id on, lo to hi-1, below n; lo is n where there is none. A loop
+// over runs and the ids in them passes over what is forbidden 64 ids at a time.
 func (m Mask) run(from, n int) (lo, hi int) {
 	if m == nil {
 		return min(from, n), n
@@ -221,7 +222,8 @@ func (s *Sampler) Next(st *Step) (int32, error) {
 	return draw(c, uniform(p.Seed, st.Choice, st.Index)), nil
 }
 
-// scan returns the peaks of the logits below the limit: those that came with them, but for the last one where the limit cuts it.
+// scan returns the peaks of the logits below the limit: those that came with them, but for the last one where
+// the limit cuts it.
 func (s *Sampler) scan(st *Step) []float32 {
 	n := (st.Limit + PeakLen - 1) / PeakLen
 	s.peaks = slices.Grow(s.peaks[:0], n)[:n]
@@ -271,10 +273,10 @@ func addBias(logits []float32, bias []Bias) {
 	}
 }
 
-// penalise is step 2. A token of the window has its logit divided by the repetition penalty where it is positive, and
-// multiplied where it is not (Keskar et al., CTRL, 2019); then the frequency penalty is taken off once for every time it
-// was generated, and the presence penalty once if it was generated at all. count is scratch, (len(logits)), all zero
-// before and after.
+// penalise is step 2. A token of the window has its logit divided by the repetition penalty where it is
+// positive, and multiplied where it is not (Keskar et al., CTRL, 2019); then the frequency penalty is taken
+// off once for every time it was generated, and the presence penalty once if it was generated at all. count
+// is scratch, (len(logits)), all zero before and after.
 func penalise(logits []float32, prompt, generated []int32, p *Params, count []int32) {
 	n := p.PenaltyLastN
 	switch {
@@ -328,8 +330,8 @@ func clearCounts(count, ids []int32) {
 	}
 }
 
-// forbid is step 3: it takes what the mask does not allow out of the peaks. A block of theirs is a word of the mask, so that most
-// are left or dropped as a whole, and the logits stay as they are.
+// forbid is step 3: it takes what the mask does not allow out of the peaks. A block of theirs is a word of
+// the mask, so that most are left or dropped as a whole, and the logits stay as they are.
 func forbid(peaks, logits []float32, mask Mask) {
 	if mask == nil {
 		return
@@ -350,8 +352,8 @@ func forbid(peaks, logits []float32, mask Mask) {
 	}
 }
 
-// greedy is step 4: of the ids that the mask allows the one of the largest logit, the lowest id among equals; -1 where all are
-// -Inf.
+// greedy is step 4: of the ids that the mask allows the one of the largest logit, the lowest id among equals;
+// -1 where all are -Inf.
 func greedy(logits, peaks []float32, mask Mask) int32 {
 	best, top := -1, float32(math.Inf(-1))
 	for i, p := range peaks {
@@ -378,8 +380,8 @@ func temper(c []candidate, largest, temperature float32) {
 	}
 }
 
-// topK is step 6: of the ids that the mask allows the k largest logits, lower ids first among equals, appended to dst in
-// ascending order of id. Logits of -Inf are never among them. dst must be empty.
+// topK is step 6: of the ids that the mask allows the k largest logits, lower ids first among equals,
+// appended to dst in ascending order of id. Logits of -Inf are never among them. dst must be empty.
 func topK(dst []candidate, logits, peaks []float32, mask Mask, k int) []candidate {
 	never := float32(math.Inf(-1))
 	n := len(logits)
@@ -400,9 +402,9 @@ func topK(dst []candidate, logits, peaks []float32, mask Mask, k int) []candidat
 
 // largest appends the k largest logits that the mask allows to dst, in no particular order. dst must be empty.
 //
-// It keeps a heap of k. The k-th largest peak is a bound: so many logits are as large, so that no smaller one is wanted, and
-// blocks whose peak is smaller are passed over. For k = 40 of 152k logits a few thousand are looked at, which takes some 10 µs;
-// all of them took 0.3 ms, and to sort them 30 ms.
+// It keeps a heap of k. The k-th largest peak is a bound: so many logits are as large, so that no smaller one
+// is wanted, and blocks whose peak is smaller are passed over. For k = 40 of 152k logits a few thousand are
+// looked at, which takes some 10 µs; all of them took 0.3 ms, and to sort them 30 ms.
 func largest(dst []candidate, logits, peaks []float32, mask Mask, k int) []candidate {
 	if k == 0 {
 		return dst
@@ -427,8 +429,8 @@ func largest(dst []candidate, logits, peaks []float32, mask Mask, k int) []candi
 	return dst
 }
 
-// keepLargest goes on with a heap of the k largest logits, with those of a block that begins at id first; what is below least
-// is passed over, and -Inf.
+// keepLargest goes on with a heap of the k largest logits, with those of a block that begins at id first;
+// what is below least is passed over, and -Inf.
 func keepLargest(heap []candidate, logits []float32, first, k int, least float32) []candidate {
 	never := float32(math.Inf(-1))
 	for i, l := range logits {

@@ -1,8 +1,8 @@
-// Package speed measures the two things that bound a language model on a machine: how fast it reads memory, which bounds an answer, and
-// how fast it multiplies weights with many tokens at once, which bounds a prompt.
+// Package speed measures the two things that bound a language model on a machine: how fast it reads memory,
+// which bounds an answer, and how fast it multiplies weights with many tokens at once, which bounds a prompt.
 //
-// It must not know models: what a token costs stands in package weights. Its functions may be called concurrently, and then measure each
-// other's load as well.
+// It must not know models: what a token costs stands in package weights. Its functions may be called
+// concurrently, and then measure each other's load as well.
 package speed
 
 import (
@@ -22,9 +22,11 @@ type Machine struct {
 }
 
 const (
-	// Rows is the number of tokens that Measure multiplies with: as many of a prompt as the engine computes in one turn on a fast board.
+	// Rows is the number of tokens that Measure multiplies with: as many of a prompt as the engine computes
+	// in one turn on a fast board.
 	Rows = 64
-	// MostMemory is what Measure uses for a moment; a machine with less to spare is measured with less, and then partly in its caches.
+	// MostMemory is what Measure uses for a moment; a machine with less to spare is measured with less, and
+	// then partly in its caches.
 	MostMemory = 256 << 20
 	// leastMemory exceeds the last cache of every board that is served.
 	leastMemory = 16 << 20
@@ -32,13 +34,15 @@ const (
 	rounds = 5
 	// atLeast is how long a round takes: a short one is over before another core has come in.
 	atLeast = 100 * time.Millisecond
-	// The matrix that is multiplied: as wide as the models of a small board, and short enough to be a fraction of a second there.
+	// The matrix that is multiplied: as wide as the models of a small board, and short enough to be a
+	// fraction of a second there.
 	productRows, productCols = 512, 2048
 )
 
-// Measure measures with threads of the machine, 0 being all. free is how much memory may be used, in bytes; 0: as much as it likes.
-// format is that of the weights that are multiplied; formats whose blocks refer to tables of their own (GPTQ, bitsandbytes) are
-// measured by Q4_0, which computes the same products. It takes about a second.
+// Measure measures with threads of the machine, 0 being all. free is how much memory may be used, in bytes;
+// 0: as much as it likes. format is that of the weights that are multiplied; formats whose blocks refer to
+// tables of their own (GPTQ, bitsandbytes) are measured by Q4_0, which computes the same products. It takes
+// about a second.
 func Measure(k kernel.Kernels, format quant.Format, threads int, free int64) Machine {
 	p := pool.New(threads)
 	defer p.Close()
@@ -84,7 +88,13 @@ func newProduct(k kernel.Kernels, format quant.Format) *product {
 		format = quant.Q4_0
 	}
 	// The bytes of a block may all be zero in every format, and the time of a product does not depend on values.
-	w := &quant.Matrix{Name: "measured", Format: format, Rows: productRows, Cols: productCols, Data: make([]byte, format.Bytes(productRows, productCols))}
+	w := &quant.Matrix{
+		Name:   "measured",
+		Format: format,
+		Rows:   productRows,
+		Cols:   productCols,
+		Data:   make([]byte, format.Bytes(productRows, productCols)),
+	}
 	if t, ok := k.(tiler); ok && t.WantsTiles() {
 		if lanes := t.TileRows(w); lanes > 0 && tile.Bytes(w, lanes) > 0 {
 			w.Tile = quant.Tile{Rows: lanes, Data: make([]byte, tile.Bytes(w, lanes))}
@@ -139,8 +149,8 @@ const (
 	sumStride = 16
 )
 
-// Sum reads ranges of memory with some threads of a pool and only adds them up. It returns the number of bytes; the caller measures the
-// time. Kernels that have a faster sum are asked for theirs; k may be nil.
+// Sum reads ranges of memory with some threads of a pool and only adds them up. It returns the number of
+// bytes; the caller measures the time. Kernels that have a faster sum are asked for theirs; k may be nil.
 func Sum(p *pool.Pool, threads int, k any, ranges [][]byte) int64 {
 	j := &sumJob{sums: make([]int64, p.Threads()*sumStride)}
 	j.faster, _ = k.(summer)

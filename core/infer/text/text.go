@@ -1,11 +1,11 @@
-// Package text turns the bytes of generated tokens into a stream of text: whole UTF-8 sequences only, cut at stop strings,
-// and never a byte that might still turn out to be part of one.
+// Package text turns the bytes of generated tokens into a stream of text: whole UTF-8 sequences only, cut at
+// stop strings, and never a byte that might still turn out to be part of one.
 //
 // It must not know tokens, vocabularies or requests: it is given bytes. A Stream belongs to one goroutine.
 //
-// Bytes that are not UTF-8 become U+FFFD, one for each maximal subpart of an ill-formed sequence, as The Unicode Standard
-// (chapter 3, "U+FFFD Substitution of Maximal Subparts") recommends and as the WHATWG decoder does it; Go's own range
-// loop gives one for each byte.
+// Bytes that are not UTF-8 become U+FFFD, one for each maximal subpart of an ill-formed sequence, as The
+// Unicode Standard (chapter 3, "U+FFFD Substitution of Maximal Subparts") recommends and as the WHATWG
+// decoder does it; Go's own range loop gives one for each byte.
 package text
 
 import (
@@ -34,8 +34,8 @@ type Stream struct {
 	lo, hi byte // range of the next one
 }
 
-// New returns an empty stream that ends at any of the stop strings. They must be valid UTF-8 and not empty, otherwise the
-// error is ErrStop.
+// New returns an empty stream that ends at any of the stop strings. They must be valid UTF-8 and not empty,
+// otherwise the error is ErrStop.
 func New(stops []string) (*Stream, error) {
 	s := &Stream{}
 	for _, stop := range stops {
@@ -78,8 +78,8 @@ func (s *Stream) Close() {
 // Delta returns the text that became certain since the last call: whole UTF-8 sequences, no part of a stop string.
 func (s *Stream) Delta() string { return s.DeltaTo(s.Certain()) }
 
-// DeltaTo is Delta up to byte n of the text, an earlier value of Certain: for a caller that gives text out only together
-// with the tokens that it is from.
+// DeltaTo is Delta up to byte n of the text, an earlier value of Certain: for a caller that gives text out
+// only together with the tokens that it is from.
 func (s *Stream) DeltaTo(n int) string {
 	n = max(s.given, min(n, s.Certain()))
 	d := string(s.out[s.given:n])

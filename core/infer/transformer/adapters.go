@@ -15,16 +15,24 @@ type Adapter = adapter.Adapter
 // Use is an adapter of a row, with its scale.
 type Use = adapter.Use
 
-// LoadAdapter binds a to m. With kernel.Fast factors are held in float16, where the shape of a layer allows; all others are
-// read where they are until Close: the caller keeps a open until then. An adapter for a layer that m has not got is an error
-// that names it.
+// LoadAdapter binds a to m. With kernel.Fast factors are held in float16, where the shape of a layer allows;
+// all others are read where they are until Close: the caller keeps a open until then. An adapter for a layer
+// that m has not got is an error that names it.
 //
 // Unlike all else, it may run beside Forward: nothing of it touches the state of a batch.
 func (m *Model) LoadAdapter(a *lora.Adapter) (*Adapter, error) {
 	n := &m.net
 	b := &adapter.Base{
-		Owner: m, K: m.k, Precision: m.opt.Precision, Spec: m.spec, Embed: n.embed, Linears: n.linears, IDs: n.ids, Norms: n.norms, NormIDs: n.normIDs,
-		RowNorms: m.rowNorms,
+		Owner:     m,
+		K:         m.k,
+		Precision: m.opt.Precision,
+		Spec:      m.spec,
+		Embed:     n.embed,
+		Linears:   n.linears,
+		IDs:       n.ids,
+		Norms:     n.norms,
+		NormIDs:   n.normIDs,
+		RowNorms:  m.rowNorms,
 	}
 	for _, at := range n.attentions {
 		b.Attentions = append(b.Attentions, at.Seen())
@@ -47,8 +55,8 @@ func (m *Model) checkUses(uses []Use) error {
 	return nil
 }
 
-// rowNorms are ‖W‖² of the rows of linear layer id, computed by the first adapter that wants them and kept: they depend on
-// the weights alone.
+// rowNorms are ‖W‖² of the rows of linear layer id, computed by the first adapter that wants them and kept:
+// they depend on the weights alone.
 func (m *Model) rowNorms(id int) []float32 {
 	m.normMu.Lock()
 	defer m.normMu.Unlock()

@@ -51,8 +51,8 @@ type network struct {
 	info       Info
 }
 
-// compile binds the tensors of a Spec: one unit for each part of a layer, by the type of its operation. It never asks which
-// family a model is of: what differs is a field of the Spec.
+// compile binds the tensors of a Spec: one unit for each part of a layer, by the type of its operation. It
+// never asks which family a model is of: what differs is a field of the Spec.
 func compile(src bind.Source, spec *arch.Spec, k kernel.Kernels) (network, error) {
 	b := &bind.Builder{Src: src, Spec: spec, K: k, IDs: map[string]int{}, CacheOf: make([]int, len(spec.Layers))}
 	net := &network{}

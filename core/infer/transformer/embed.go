@@ -61,7 +61,8 @@ func (m *Model) embedding(w *batch.Worker, x []float32, token int32, uses []Use)
 	parts.Scale(x, m.net.scale)
 }
 
-// narrowJob reads the rows of an embedding that is narrower than the layers. What stands for a virtual token is as wide as they are.
+// narrowJob reads the rows of an embedding that is narrower than the layers. What stands for a virtual token
+// is as wide as they are.
 type narrowJob struct{ m *Model }
 
 func (j *narrowJob) Do(worker, chunk int) {

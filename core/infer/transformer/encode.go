@@ -16,9 +16,10 @@ type Text struct {
 	States []float32 // (len(IDs), Width), filled with the states of all tokens behind the last norm. Owned by the caller
 }
 
-// Encode computes the states of whole texts, as many of them in one batch as fit into it; every text must fit by itself into
-// Options.Context and Options.MaxRows. A text's states do not depend on the others, bit for bit. Nothing is kept between calls: keys
-// and values lie in pages of the model only while their batch is computed.
+// Encode computes the states of whole texts, as many of them in one batch as fit into it; every text must fit
+// by itself into Options.Context and Options.MaxRows. A text's states do not depend on the others, bit for
+// bit. Nothing is kept between calls: keys and values lie in pages of the model only while their batch is
+// computed.
 func (m *Model) Encode(texts []Text) error {
 	if m.closed {
 		return errors.New("transformer: the model is closed")
@@ -93,7 +94,8 @@ func (m *Model) encode(texts []Text) error {
 	return m.Forward(rows)
 }
 
-// Pooled makes one vector of the states of a text, see arch.Pool; normalising is the caller's. PoolNone has no single vector.
+// Pooled makes one vector of the states of a text, see arch.Pool; normalising is the caller's. PoolNone has
+// no single vector.
 func Pooled(kind arch.PoolKind, states []float32, width int) ([]float32, error) {
 	n := 0
 	if width > 0 {

@@ -17,10 +17,11 @@ type Row struct {
 	Type     int32     // of the token, where the model has token types: see arch.Embed
 	Adapters []Use     // applied in this order; the order is part of what makes two rows' bits equal
 	Logits   []float32 // (VocabRows), filled with the logits of the next token; nil: not wanted. Owned by the caller
-	// Sum (Width) is added the row's hidden state behind the last norm, in the order of the sequence's rows, so that its bits
-	// depend on the sequence only; nil: not wanted. Owned by the caller.
+	// Sum (Width) is added the row's hidden state behind the last norm, in the order of the sequence's rows,
+	// so that its bits depend on the sequence only; nil: not wanted. Owned by the caller.
 	Sum []float32
-	// Peaks (⌈VocabRows/sample.PeakLen⌉) is filled with those of Logits: see sample.Peaks; nil: not wanted. Owned by the caller.
+	// Peaks (⌈VocabRows/sample.PeakLen⌉) is filled with those of Logits: see sample.Peaks; nil: not wanted.
+	// Owned by the caller.
 	Peaks []float32
 }
 
@@ -58,7 +59,8 @@ func (m *Model) Forward(rows []Row) error {
 	return nil
 }
 
-// check refuses a batch that cannot be run. It counts the rows of each sequence, which is all that it writes: the next check counts anew.
+// check refuses a batch that cannot be run. It counts the rows of each sequence, which is all that it writes:
+// the next check counts anew.
 func (m *Model) check(rows []Row) error {
 	if m.closed {
 		return errors.New("transformer: the model is closed")
@@ -187,8 +189,8 @@ func (m *Model) begin(rows []Row) {
 	}
 }
 
-// checkStates refuses a batch whose sequences need more fixed states than are free, or whose rows would not be computed in their
-// order.
+// checkStates refuses a batch whose sequences need more fixed states than are free, or whose rows would not
+// be computed in their order.
 func (m *Model) checkStates(rows []Row) error {
 	need := 0
 	for i := 0; i < len(rows); {

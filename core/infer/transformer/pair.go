@@ -10,8 +10,8 @@ import (
 	"edged/core/model/weights"
 )
 
-// NewPair is New for an encoder-decoder: its two stacks, which compute in turns on the same threads. o is the decoder's; the
-// encoder reads texts of up to o.Context tokens. The encoder is closed first.
+// NewPair is New for an encoder-decoder: its two stacks, which compute in turns on the same threads. o is the
+// decoder's; the encoder reads texts of up to o.Context tokens. The encoder is closed first.
 func NewPair(m *weights.Model, o Options) (encoder, decoder *Model, err error) {
 	if m.Spec.Encoder == nil {
 		return nil, nil, fmt.Errorf("transformer: %s: %w: the model is a %s and has one stack", m.Path, arch.ErrUnsupported, m.Spec.Kind)
@@ -32,16 +32,17 @@ func encoderOptions(o Options) Options {
 	return o
 }
 
-// PlanEncoder is PlanMemory for the encoder that NewPair makes beside a decoder, of which o are the options with a Context: all its
-// bytes.
+// PlanEncoder is PlanMemory for the encoder that NewPair makes beside a decoder, of which o are the options
+// with a Context: all its bytes.
 func PlanEncoder(spec *arch.Spec, o Options) (int64, error) {
 	o = encoderOptions(o)
 	page, scratch, err := PlanMemory(spec.Encoder, o)
 	return scratch + page*int64(o.KVPages), err
 }
 
-// Listen computes what the decoder reads of a text, of which states (n, Width) are the encoder's, for sequences whose Text it becomes.
-// The caller frees it after them. The error is ErrNoPages, ErrContext or one that names what is wrong; nothing is held then.
+// Listen computes what the decoder reads of a text, of which states (n, Width) are the encoder's, for
+// sequences whose Text it becomes. The caller frees it after them. The error is ErrNoPages, ErrContext or one
+// that names what is wrong; nothing is held then.
 func (m *Model) Listen(states []float32, adapters []Use) (*Seq, error) {
 	w := m.spec.Width
 	n := len(states) / w
@@ -77,5 +78,6 @@ func (m *Model) Listen(states []float32, adapters []Use) (*Seq, error) {
 	return text, nil
 }
 
-// Answer says which text a sequence answers: one that Listen made, for as long as the sequence is used. Forks answer the same.
+// Answer says which text a sequence answers: one that Listen made, for as long as the sequence is used. Forks
+// answer the same.
 func (s *Seq) Answer(text *Seq) { s.text = text }

@@ -13,8 +13,9 @@ import (
 	"edged/quant/kernel"
 )
 
-// PlanMemory returns the bytes of one KV page and those of the scratch that New would reserve for a model of this Spec. The scratch is an
-// upper bound: what a batch never touches, the system never hands out. Only o's KV, Context, MaxRows and threads matter.
+// PlanMemory returns the bytes of one KV page and those of the scratch that New would reserve for a model of
+// this Spec. The scratch is an upper bound: what a batch never touches, the system never hands out. Only o's
+// KV, Context, MaxRows and threads matter.
 func PlanMemory(spec *arch.Spec, o Options) (kvBytesPerPage, scratch int64, err error) {
 	if err := spec.Check(); err != nil {
 		return 0, 0, fmt.Errorf("transformer: %w", err)

@@ -22,9 +22,10 @@ func (s *Seq) Fork() *Seq { return &Seq{Seq: s.Seq.Fork(), text: s.text} }
 // Cache is the memory of the model's sequences.
 func (m *Model) Cache() *kv.Pool { return m.kv }
 
-// Stretch is how a sequence of n positions is turned, which Seq.Stretch takes: 0 as long as its model's first way of turning
-// holds. Beyond a border that some models have, all positions of a sequence are turned in another way, so that what was computed
-// before is of no use: longrope has one other way, dynamic one for each length.
+// Stretch is how a sequence of n positions is turned, which Seq.Stretch takes: 0 as long as its model's first
+// way of turning holds. Beyond a border that some models have, all positions of a sequence are turned in
+// another way, so that what was computed before is of no use: longrope has one other way, dynamic one for
+// each length.
 func (m *Model) Stretch(n int) int {
 	most := 0
 	for i := range m.net.ropes {

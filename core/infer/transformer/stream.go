@@ -5,8 +5,9 @@ import (
 	"edged/core/infer/transformer/parts"
 )
 
-// Stream reads every byte of weights that a decoded token reads, with the threads of decoding, and only adds them up: what
-// is left of a token when computing costs nothing. It returns the number of bytes; the caller measures the time.
+// Stream reads every byte of weights that a decoded token reads, with the threads of decoding, and only adds
+// them up: what is left of a token when computing costs nothing. It returns the number of bytes; the caller
+// measures the time.
 //
 // Of a mixture of experts a token reads a part that its router chooses: the first bytes of the model stand for it.
 func (m *Model) Stream() int64 {

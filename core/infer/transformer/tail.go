@@ -16,7 +16,8 @@ import (
 // errNotFinite is what damaged weights make.
 var errNotFinite = errors.New("transformer: its hidden states are no numbers")
 
-// stage is an arch.Step with its weights. It always computes in float32: its whole error is in the result, and it is small.
+// stage is an arch.Step with its weights. It always computes in float32: its whole error is in the result,
+// and it is small.
 type stage struct {
 	l    parts.Linear
 	act  kernel.Func
@@ -91,8 +92,8 @@ func (m *Model) through(stages []stage, x []float32, n int) []float32 {
 	return x
 }
 
-// Dense sends pooled vectors (n, Width) through the dense layers behind the pooling: (n, Spec.VectorLen). Without such layers they are
-// returned as they are. The bits of a row depend on itself only.
+// Dense sends pooled vectors (n, Width) through the dense layers behind the pooling: (n, Spec.VectorLen).
+// Without such layers they are returned as they are. The bits of a row depend on itself only.
 func (m *Model) Dense(vectors []float32) ([]float32, error) {
 	n := len(vectors) / m.spec.Width
 	if err := m.checkVectors(vectors, n); err != nil || len(m.net.dense) == 0 {
@@ -101,7 +102,8 @@ func (m *Model) Dense(vectors []float32) ([]float32, error) {
 	return m.through(m.net.dense, vectors, n), nil
 }
 
-// Score makes logits of pooled vectors (n, Width): one of each, where the head has two the difference of for and against.
+// Score makes logits of pooled vectors (n, Width): one of each, where the head has two the difference of for
+// and against.
 func (m *Model) Score(vectors []float32) ([]float32, error) {
 	if len(m.net.score) == 0 {
 		return nil, fmt.Errorf("transformer: %w: the model has no head that makes a score", arch.ErrUnsupported)

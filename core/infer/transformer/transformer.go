@@ -1,13 +1,15 @@
-// Package transformer is the forward pass of language models, decoders, encoders and pairs of them: token ids in, logits out, over a
-// paged cache of keys and values and with LoRA adapters beside the unchanged weights.
+// Package transformer is the forward pass of language models, decoders, encoders and pairs of them: token ids
+// in, logits out, over a paged cache of keys and values and with LoRA adapters beside the unchanged weights.
 //
-// What a model computes is data, an arch.Spec: compile makes a batch.Unit of each part of a layer by the type of its operation. The
-// operations are in packages below this one, and a family that is made of known operations needs nothing here.
+// What a model computes is data, an arch.Spec: compile makes a batch.Unit of each part of a layer by the type
+// of its operation. The operations are in packages below this one, and a family that is made of known
+// operations needs nothing here.
 //
-// It must not know requests, sampling, text or files: weights come as a weights.Model, arithmetic as kernel.Kernels. A
-// Model and all that hangs on it (sequences, adapters) are used by one goroutine at a time, but for LoadAdapter; the worker
-// threads are inside. A row's logits depend on its own tokens, position and adapters only, bit for bit: not on the batch it is in,
-// how its prompt was cut into chunks, which pages it has or how many threads work.
+// It must not know requests, sampling, text or files: weights come as a weights.Model, arithmetic as
+// kernel.Kernels. A Model and all that hangs on it (sequences, adapters) are used by one goroutine at a time,
+// but for LoadAdapter; the worker threads are inside. A row's logits depend on its own tokens, position and
+// adapters only, bit for bit: not on the batch it is in, how its prompt was cut into chunks, which pages it
+// has or how many threads work.
 //
 // # Packages
 //
@@ -20,8 +22,8 @@
 //	parts, position                                linear layers and norms; rotations and distances
 //	exactmath, pool                                functions with the same bits everywhere; threads
 //
-// In this package calls run from transformer, pair, encode, tune, tail and stream over forward, embed and adapters to compile, plan
-// and seq.
+// In this package calls run from transformer, pair, encode, tune, tail and stream over forward, embed and
+// adapters to compile, plan and seq.
 package transformer
 
 import (
@@ -238,8 +240,16 @@ func newModel(src bind.Source, spec *arch.Spec, o Options) (*Model, error) {
 		m.pool = pool.New(max(o.ThreadsPrefill, o.ThreadsDecode))
 	}
 	m.step = batch.New(&batch.Setup{
-		K: m.k, P: o.Precision, Pool: m.pool, Cache: m.kv, Ropes: m.net.ropes, Vocab: spec.Vocab, HeadScale: m.net.headScale, HeadCap: m.net.headCap,
-		Streams: spec.Streams(), PerRow: len(spec.Layers) * spec.Embed.PerLayer.Width,
+		K:         m.k,
+		P:         o.Precision,
+		Pool:      m.pool,
+		Cache:     m.kv,
+		Ropes:     m.net.ropes,
+		Vocab:     spec.Vocab,
+		HeadScale: m.net.headScale,
+		HeadCap:   m.net.headCap,
+		Streams:   spec.Streams(),
+		PerRow:    len(spec.Layers) * spec.Embed.PerLayer.Width,
 	}, &sizes, mem)
 	m.embed.m, m.narrow.m = m, m
 	m.info = m.net.info

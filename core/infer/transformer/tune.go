@@ -5,21 +5,22 @@ import (
 	"time"
 )
 
-// Tuning bounds. A round runs every candidate once, so that a machine that is busy for a moment spoils a round and not a
-// candidate; of each the fastest round counts.
+// Tuning bounds. A round runs every candidate once, so that a machine that is busy for a moment spoils a
+// round and not a candidate; of each the fastest round counts.
 const (
 	tuneRounds    = 5
 	minTuneRounds = 2
 	tuneFor       = 2 * time.Second // a kind of work takes no longer, but for minTuneRounds
 	tuneRows      = 16              // of a piece of a prompt: half a second of a Pi 4 with a 1B model
-	// tuneSlack is what a smaller number of threads may be slower by and is still taken: where one or two cores keep the
-	// memory busy, the others are better left to the rest of the machine.
+	// tuneSlack is what a smaller number of threads may be slower by and is still taken: where one or two
+	// cores keep the memory busy, the others are better left to the rest of the machine.
 	tuneSlack = 1.03
 )
 
-// Tune finds by measurement how many threads are best for prompts and for decoding and computes with these from now on.
-// Where decode or prefill is false, that number stays as it is. It changes no bit of any result. No sequence may be part of
-// a batch meanwhile; the pool of pages must have room for one page more. ctx ends it between two steps.
+// Tune finds by measurement how many threads are best for prompts and for decoding and computes with these
+// from now on. Where decode or prefill is false, that number stays as it is. It changes no bit of any result.
+// No sequence may be part of a batch meanwhile; the pool of pages must have room for one page more. ctx ends
+// it between two steps.
 func (m *Model) Tune(ctx context.Context, prefill, decode bool) error {
 	most := m.pool.Threads()
 	if most < 2 {

@@ -8,8 +8,8 @@ import (
 	"strconv"
 )
 
-// Canonical is a Spec as text, the same for equal ones in every process and every build, and different for different ones. What is
-// kept on disk under a name that depends on the Spec derives the name from it:
+// Canonical is a Spec as text, the same for equal ones in every process and every build, and different for
+// different ones. What is kept on disk under a name that depends on the Spec derives the name from it:
 //
 //	struct   {Name=value Name=value}, by the names of the fields, without those that are zero
 //	Op, Position, Fix: the type's name, then the struct
@@ -18,9 +18,10 @@ import (
 //	number   decimal; a float is the shortest text that reads as the same bits
 //	pointer  what it points to
 //
-// A field or type that is added changes no text that does not use it. A field that is renamed, a constant that gets another number or
-// a field that gets another meaning changes names or, worse, does not: TestCanonical holds examples, and whoever has to change one
-// raises the version of every format that uses this text.
+// A field or type that is added changes no text that does not use it. A field that is renamed, a constant
+// that gets another number or a field that gets another meaning changes names or, worse, does not:
+// TestCanonical holds examples, and whoever has to change one raises the version of every format that uses
+// this text.
 func (s *Spec) Canonical() string {
 	return string(appendCanonical(nil, reflect.ValueOf(s).Elem()))
 }

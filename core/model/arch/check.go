@@ -22,15 +22,16 @@ const (
 	maxVocab  = 1 << 24
 	maxKernel = 1 << 6
 	maxStates = 1 << 10 // values of a row of a scan
-	// maxState is the most values that a sequence keeps of all positions together: a gigabyte, ten times that of any published model.
+	// maxState is the most values that a sequence keeps of all positions together: a gigabyte, ten times that
+	// of any published model.
 	maxState = 1 << 28
 	// maxStreams bounds the streams of a row; published models have four.
 	maxStreams = 8
 	maxDelta   = 512 // keys or values of a head of a delta net
 )
 
-// Check proves the numbers of a Spec by themselves, once for everything that derives from it; the shapes of tensors are proved
-// against Tensors.
+// Check proves the numbers of a Spec by themselves, once for everything that derives from it; the shapes of
+// tensors are proved against Tensors.
 func (s *Spec) Check() error {
 	c := checker{}
 	c.within("number of layers", len(s.Layers), 1, MaxLayers)
@@ -253,7 +254,8 @@ func (c *checker) altUp(s *Spec, a *AltUp) {
 	}
 }
 
-// shared proves that an attention without keys and values of its own reads those of one before it that has the same sizes.
+// shared proves that an attention without keys and values of its own reads those of one before it that has
+// the same sizes.
 func (c *checker) shared(s *Spec, layer int, a *Attention) {
 	if a.Owns() {
 		return

@@ -5,19 +5,19 @@ import (
 	"strconv"
 )
 
-// Fix is a repair of tensors whose bytes are not what their name promises: one of the structs of this file. They say what a
-// Hugging Face folder holds. llama.cpp's converter has made all of them but Splits, which it makes one group of
-// where they are not Stored. Patterns are
-// module names with N for the layer and E for the expert, without .weight and .bias ("blk.N.attn_qkv").
+// Fix is a repair of tensors whose bytes are not what their name promises: one of the structs of this file.
+// They say what a Hugging Face folder holds. llama.cpp's converter has made all of them but Splits, which it
+// makes one group of where they are not Stored. Patterns are module names with N for the layer and E for the
+// expert, without .weight and .bias ("blk.N.attn_qkv").
 type Fix interface{ fix() }
 
 // Transpose turns a matrix that is stored (inputs, outputs), as GPT-2's Conv1D does. bitsandbytes turns such a
 // matrix before it packs it, so that packed ones stay.
 type Transpose struct{ Of []string }
 
-// Split takes matrices apart whose rows (and the values of whose biases) are stored in one. It consists of Groups equal groups
-// (0: 1), and in each the parts follow one another, each with its share of its rows: one group is [q k v]; with a group for
-// each head it is [q k v] of one head after the other.
+// Split takes matrices apart whose rows (and the values of whose biases) are stored in one. It consists of
+// Groups equal groups (0: 1), and in each the parts follow one another, each with its share of its rows: one
+// group is [q k v]; with a group for each head it is [q k v] of one head after the other.
 type Split struct {
 	Of     string
 	Into   []string
@@ -31,9 +31,8 @@ type Join struct{ Of string }
 // AddOne adds 1 to a vector that is stored as w where 1 + w is meant.
 type AddOne struct{ Of []string }
 
-// Stack takes apart what holds the matrices of all experts in one tensor (Experts, rows, columns), and their biases in one
-// (Experts, rows).
-// Of several matrices in it the rows follow one another, or alternate.
+// Stack takes apart what holds the matrices of all experts in one tensor (Experts, rows, columns), and their
+// biases in one (Experts, rows). Of several matrices in it the rows follow one another, or alternate.
 type Stack struct {
 	Of          string
 	Into        []string // "blk.N.ffn_gate.E", …
@@ -41,8 +40,8 @@ type Stack struct {
 	Transposed  bool     // stored (Experts, columns, rows); biases are not
 }
 
-// Expand cuts up the matrix that turns a compressed row into the keys and values of all heads: for each head Keys rows and
-// then Values rows. Keys become NAME.HEAD (inputs by outputs, for queries), values NAME.HEAD.
+// Expand cuts up the matrix that turns a compressed row into the keys and values of all heads: for each head
+// Keys rows and then Values rows. Keys become NAME.HEAD (inputs by outputs, for queries), values NAME.HEAD.
 type Expand struct {
 	Of                   string
 	IntoKeys, IntoValues string // "blk.N.attn_k_b.E", "blk.N.attn_v_b.E"

@@ -1,7 +1,7 @@
 package arch
 
-// Generation is how an encoder-decoder's files want answers to be drawn: generation_config.json by transformers' names. Of a length
-// the decoder's start token counts as one.
+// Generation is how an encoder-decoder's files want answers to be drawn: generation_config.json by
+// transformers' names. Of a length the decoder's start token counts as one.
 type Generation struct {
 	Start int32   // the decoder's first token
 	EOS   []int32 // any of them ends an answer

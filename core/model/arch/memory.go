@@ -37,7 +37,8 @@ type State struct {
 	Values int // float32
 }
 
-// States lists the fixed states of a sequence, in the order of the operations. A state cannot be taken back to an earlier position.
+// States lists the fixed states of a sequence, in the order of the operations. A state cannot be taken back
+// to an earlier position.
 func States(s *Spec) []State {
 	var out []State
 	for n, layer := range s.Layers {

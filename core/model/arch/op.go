@@ -1,11 +1,11 @@
 package arch
 
-// Op is an operation of a layer: one of the structs of this file, which hold sizes and switches only. A field is added with the
-// reference results of a published model that needs it.
+// Op is an operation of a layer: one of the structs of this file, which hold sizes and switches only. A field
+// is added with the reference results of a published model that needs it.
 type Op interface{ op() }
 
-// Attention is soft-max attention over keys and values of the positions before (Vaswani et al. 2017; Ainslie et al. 2023 for
-// heads that share keys). Tensors: attn_q, attn_k, attn_v, attn_output.
+// Attention is soft-max attention over keys and values of the positions before (Vaswani et al. 2017; Ainslie
+// et al. 2023 for heads that share keys). Tensors: attn_q, attn_k, attn_v, attn_output.
 type Attention struct {
 	Heads, KVHeads   int
 	KeyDim, ValueDim int      // of a head
@@ -24,7 +24,8 @@ type Attention struct {
 	// HeadGated multiplies each head's result by σ of a logit that attn_gate (Heads, Width) makes of the row.
 	HeadGated bool
 
-	// From is 1 + the layer whose keys and values are read: then there is no attn_k, attn_v and attn_k_norm; 0: its own.
+	// From is 1 + the layer whose keys and values are read: then there is no attn_k, attn_v and attn_k_norm;
+	// 0: its own.
 	From     int
 	KeyValue bool    // values are what attn_k makes, before its norm and its rotation: there is no attn_v
 	ValueEps float32 // epsilon of an RMSNorm without weights over each head's values; 0: none
@@ -61,8 +62,9 @@ type Temper struct {
 	Original int
 }
 
-// Cross is soft-max attention of a decoder's rows over the states of the encoder, which see all of the text and know no distances
-// (Vaswani et al. 2017). Tensors: cross_attn_q, cross_attn_k, cross_attn_v, cross_attn_output.
+// Cross is soft-max attention of a decoder's rows over the states of the encoder, which see all of the text
+// and know no distances (Vaswani et al. 2017). Tensors: cross_attn_q, cross_attn_k, cross_attn_v,
+// cross_attn_output.
 type Cross struct {
 	Heads, HeadDim int
 	Scale          float32  // of the scores; 0: 1/√HeadDim
@@ -72,7 +74,8 @@ type Cross struct {
 // GLU is the gated feed-forward network down(act(gate(h)) · up(h)) (Shazeer 2020). Tensors: ffn_gate, ffn_up, ffn_down.
 type GLU struct {
 	Hidden int
-	// Sparse cuts the gate off before act: max(gate(h) − mean − Cut·deviation, 0), by the mean and the standard deviation of a row.
+	// Sparse cuts the gate off before act: max(gate(h) − mean − Cut·deviation, 0), by the mean and the
+	// standard deviation of a row.
 	Sparse bool
 	Cut    float32
 	Act    Act
@@ -125,8 +128,8 @@ type MoE struct {
 	Scaled        bool // each expert's weight is multiplied by its value of ffn_down_exps.scale
 }
 
-// Router says how the logits of ffn_gate_inp become experts and weights. The zero value is Mixtral's: the largest logits are
-// chosen, and the weights are the soft-max over the chosen.
+// Router says how the logits of ffn_gate_inp become experts and weights. The zero value is Mixtral's: the
+// largest logits are chosen, and the weights are the soft-max over the chosen.
 type Router struct {
 	Kind        RouterKind
 	Bias        Presence // of ffn_gate_inp: added to the logits
@@ -152,10 +155,11 @@ const (
 	SparseMixer                     // two experts by two soft-maxes cut at a threshold (PhiMoE; Liu et al. 2023)
 )
 
-// Latent is multi-head latent attention (DeepSeek-V2, 2024): of a position only a compressed row of KVRank values and one rotated key
-// of RopeDim values are cached; a head's keys and values are linear in the compressed row, so that its queries are turned into that
-// space instead (attn_k_b) and its result back (attn_v_b). Tensors: attn_q, or attn_q_a, attn_q_a_norm and attn_q_b;
-// attn_kv_a_mqa, attn_kv_a_norm, attn_k_b.HEAD, attn_v_b.HEAD, attn_output.
+// Latent is multi-head latent attention (DeepSeek-V2, 2024): of a position only a compressed row of KVRank
+// values and one rotated key of RopeDim values are cached; a head's keys and values are linear in the
+// compressed row, so that its queries are turned into that space instead (attn_k_b) and its result back
+// (attn_v_b). Tensors: attn_q, or attn_q_a, attn_q_a_norm and attn_q_b; attn_kv_a_mqa, attn_kv_a_norm,
+// attn_k_b.HEAD, attn_v_b.HEAD, attn_output.
 type Latent struct {
 	Heads    int
 	QRank    int // 0: queries are not compressed
@@ -168,18 +172,19 @@ type Latent struct {
 	Eps      float32 // of the norms of the compressed rows
 }
 
-// ShortConv is LFM2's mixer (Liquid AI 2025): with [B, C, x] = in(h), out(C · conv(B · x)) by a causal convolution over each channel
-// by itself. Its state is the last Kernel-1 inputs of the convolution. Tensors: shortconv.in_proj, shortconv.conv (Width, Kernel),
-// shortconv.out_proj.
+// ShortConv is LFM2's mixer (Liquid AI 2025): with [B, C, x] = in(h), out(C · conv(B · x)) by a causal
+// convolution over each channel by itself. Its state is the last Kernel-1 inputs of the convolution. Tensors:
+// shortconv.in_proj, shortconv.conv (Width, Kernel), shortconv.out_proj.
 type ShortConv struct {
 	Kernel int // positions that a row sees, itself included
 	Bias   Presence
 }
 
-// Mamba2 is the selective scan with one decay for each head (Dao and Gu 2024). With [z, x, B, C, dt] = in(h): a causal convolution over
-// each channel of x, B and C by itself and a SiLU; dt = softplus(dt + ssm_dt), limited; for each head the state S = exp(dt·A)·S + dt·x⊗B
-// and y = S·C + D·x; out of y, gated by SiLU(z) and normalised. Its state are the last Kernel-1 inputs of the convolution, and S.
-// Tensors: ssm_in, ssm_conv1d (channels, Kernel), ssm_dt.bias, ssm_a, ssm_d (Heads), ssm_out.
+// Mamba2 is the selective scan with one decay for each head (Dao and Gu 2024). With [z, x, B, C, dt] = in(h):
+// a causal convolution over each channel of x, B and C by itself and a SiLU; dt = softplus(dt + ssm_dt),
+// limited; for each head the state S = exp(dt·A)·S + dt·x⊗B and y = S·C + D·x; out of y, gated by SiLU(z) and
+// normalised. Its state are the last Kernel-1 inputs of the convolution, and S. Tensors: ssm_in, ssm_conv1d
+// (channels, Kernel), ssm_dt.bias, ssm_a, ssm_d (Heads), ssm_out.
 type Mamba2 struct {
 	Heads, HeadDim  int
 	States          int // N: values of a row of B and of C
@@ -203,10 +208,12 @@ func (m *Mamba2) Channels() int { return m.Inner() + 2*m.Groups*m.States }
 // ConvState is the part of the state that the convolution keeps, in whole cache lines.
 func (m *Mamba2) ConvState() int { return ((m.Kernel-1)*m.Channels() + 15) &^ 15 }
 
-// Mamba1 is the selective scan with a decay for each channel and state (Gu and Dao 2023). With [x, z] = in(h): x = SiLU(conv(x)) over each
-// channel by itself; [dt, B, C] = ssm_x(x), which may be normalised; dt = softplus(ssm_dt(dt)); for each channel S = exp(dt·A)·S + dt·x·B and
-// y = S·C + D·x; out of y·SiLU(z). Its state are the last Kernel-1 inputs of the convolution, and S. Tensors: ssm_in, ssm_conv1d (Inner,
-// Kernel), ssm_x, ssm_dt, ssm_a (Inner, States), ssm_d (Inner), ssm_out; of norms ssm_dt_norm, ssm_b_norm and ssm_c_norm.
+// Mamba1 is the selective scan with a decay for each channel and state (Gu and Dao 2023). With [x, z] =
+// in(h): x = SiLU(conv(x)) over each channel by itself; [dt, B, C] = ssm_x(x), which may be normalised; dt =
+// softplus(ssm_dt(dt)); for each channel S = exp(dt·A)·S + dt·x·B and y = S·C + D·x; out of y·SiLU(z). Its
+// state are the last Kernel-1 inputs of the convolution, and S. Tensors: ssm_in, ssm_conv1d (Inner, Kernel),
+// ssm_x, ssm_dt, ssm_a (Inner, States), ssm_d (Inner), ssm_out; of norms ssm_dt_norm, ssm_b_norm and
+// ssm_c_norm.
 type Mamba1 struct {
 	Inner, States, Rank int
 	Kernel              int
@@ -230,11 +237,13 @@ func (m *Mamba1) Norms() [3]Norm {
 func (Mamba1) op() {}
 func (Mamba2) op() {}
 
-// Delta is the gated delta net (Yang et al. 2024) of Qwen3-Next and Qwen3.5. Of a row h, [q k v] = SiLU(conv(W h)) by a causal
-// convolution over each channel, heads of q and k of length 1, q over √KeyDim. With the decay e = exp(ssm_a·softplus(ssm_alpha·h +
-// ssm_dt)) and b = σ(ssm_beta·h) the state of a value head, (KeyDim, ValueDim), becomes S = e·S + k ⊗ b·(v − (e·S)ᵀk), and the head's
-// result is norm(Sᵀq)·SiLU(attn_gate·h). Its state is the last Kernel−1 inputs of the convolution and S. Tensors: attn_q, attn_k,
-// attn_v, attn_gate, ssm_beta, ssm_alpha, ssm_conv1d (channels of q, k and v, Kernel), ssm_dt.bias, ssm_a, ssm_norm, ssm_out.
+// Delta is the gated delta net (Yang et al. 2024) of Qwen3-Next and Qwen3.5. Of a row h, [q k v] =
+// SiLU(conv(W h)) by a causal convolution over each channel, heads of q and k of length 1, q over √KeyDim.
+// With the decay e = exp(ssm_a·softplus(ssm_alpha·h + ssm_dt)) and b = σ(ssm_beta·h) the state of a value
+// head, (KeyDim, ValueDim), becomes S = e·S + k ⊗ b·(v − (e·S)ᵀk), and the head's result is
+// norm(Sᵀq)·SiLU(attn_gate·h). Its state is the last Kernel−1 inputs of the convolution and S. Tensors:
+// attn_q, attn_k, attn_v, attn_gate, ssm_beta, ssm_alpha, ssm_conv1d (channels of q, k and v, Kernel),
+// ssm_dt.bias, ssm_a, ssm_norm, ssm_out.
 type Delta struct {
 	KeyHeads, Heads  int // of queries and keys, of values
 	KeyDim, ValueDim int // of a head
@@ -242,13 +251,15 @@ type Delta struct {
 	Tiled            bool    // value head h reads key head h mod KeyHeads, else h/(Heads/KeyHeads)
 	Logs             bool    // ssm_a holds ln(-A), else A, the factor of the decay above
 	Eps              float32 // of ssm_norm
-	// Apart are the channels that stand in ssm_conv1d_q, ssm_conv1d_k and ssm_conv1d_v, one behind the other in the place of one ssm_conv1d:
-	// those of q, k and v, or thirds of all, as transformers 5.24 writes them. Zero: there is one.
+	// Apart are the channels that stand in ssm_conv1d_q, ssm_conv1d_k and ssm_conv1d_v, one behind the other
+	// in the place of one ssm_conv1d: those of q, k and v, or thirds of all, as transformers 5.24 writes
+	// them. Zero: there is one.
 	Apart   [3]int
 	Doubled bool // b is 2·σ(ssm_beta·h)
-	// Rank is of Kimi's form (Kimi Team 2025), whose states decay by key channel: e = exp(ssm_a·softplus(ssm_f_b·ssm_f_a·h + ssm_dt)), with
-	// ssm_dt (Heads, KeyDim) and an ssm_a for each head, and whose results are gated by σ(ssm_g_b·ssm_g_a·h); the inner size of both
-	// products. There is no ssm_alpha and no attn_gate, KeyHeads is Heads, and ssm_out is called attn_output. 0: none of that.
+	// Rank is of Kimi's form (Kimi Team 2025), whose states decay by key channel: e =
+	// exp(ssm_a·softplus(ssm_f_b·ssm_f_a·h + ssm_dt)), with ssm_dt (Heads, KeyDim) and an ssm_a for each
+	// head, and whose results are gated by σ(ssm_g_b·ssm_g_a·h); the inner size of both products. There is no
+	// ssm_alpha and no attn_gate, KeyHeads is Heads, and ssm_out is called attn_output. 0: none of that.
 	Rank int
 }
 
@@ -258,11 +269,12 @@ func (d *Delta) Channels() int { return 2*d.KeyHeads*d.KeyDim + d.Heads*d.ValueD
 // ConvState is the part of the state that the convolution keeps, in whole cache lines.
 func (d *Delta) ConvState() int { return ((d.Kernel-1)*d.Channels() + 15) &^ 15 }
 
-// RGLRU is Griffin's recurrent block (De et al. 2024): out(Act(lru_y·h) · s), s being the states of real-gated linear recurrent units,
-// one for each channel, over x = conv(lru_x·h) by a causal convolution over each channel by itself. With the gates r and g, σ of
-// block-diagonal products of x, a = exp(-8·softplus(lru_param)·r) and s = a·s + √(1 - a²)·x·g, without the root at position 0. Its state
-// are the last Kernel-1 inputs of the convolution, and s. Tensors: lru_x, lru_y, lru_conv (Width, Kernel), lru_rec.BLOCK and lru_in.BLOCK
-// (Width/Blocks both ways), lru_param, lru_out; all but lru_param with biases.
+// RGLRU is Griffin's recurrent block (De et al. 2024): out(Act(lru_y·h) · s), s being the states of
+// real-gated linear recurrent units, one for each channel, over x = conv(lru_x·h) by a causal convolution
+// over each channel by itself. With the gates r and g, σ of block-diagonal products of x, a =
+// exp(-8·softplus(lru_param)·r) and s = a·s + √(1 - a²)·x·g, without the root at position 0. Its state are
+// the last Kernel-1 inputs of the convolution, and s. Tensors: lru_x, lru_y, lru_conv (Width, Kernel),
+// lru_rec.BLOCK and lru_in.BLOCK (Width/Blocks both ways), lru_param, lru_out; all but lru_param with biases.
 type RGLRU struct {
 	Width, Blocks int
 	Kernel        int
@@ -272,9 +284,10 @@ type RGLRU struct {
 // ConvState is the part of the state that the convolution keeps, in whole cache lines.
 func (r *RGLRU) ConvState() int { return ((r.Kernel-1)*r.Width + 15) &^ 15 }
 
-// Lightning is linear attention whose heads forget at fixed rates (Qin et al. 2024): with q, k and v = SiLU(W·h), the state of head n,
-// counted from 1, is S = exp(-Slope·2^(-8n/Heads))·S + k⊗v, and the result σ(attn_gate·h) · norm(qᵀS), the norm being over all heads of a
-// row. Its state is S. Tensors: attn_q, attn_k, attn_v, attn_gate, attn_sub_norm (Heads·HeadDim), attn_output.
+// Lightning is linear attention whose heads forget at fixed rates (Qin et al. 2024): with q, k and v =
+// SiLU(W·h), the state of head n, counted from 1, is S = exp(-Slope·2^(-8n/Heads))·S + k⊗v, and the result
+// σ(attn_gate·h) · norm(qᵀS), the norm being over all heads of a row. Its state is S. Tensors: attn_q,
+// attn_k, attn_v, attn_gate, attn_sub_norm (Heads·HeadDim), attn_output.
 type Lightning struct {
 	Heads, HeadDim int
 	Slope          float32
@@ -284,26 +297,28 @@ type Lightning struct {
 func (RGLRU) op()     {}
 func (Lightning) op() {}
 
-// PerLayer adds to a row what its token has for the layer, see PerLayerRows: proj(act(inp_gate(h)) · row). Tensors: inp_gate, proj.
+// PerLayer adds to a row what its token has for the layer, see PerLayerRows: proj(act(inp_gate(h)) · row).
+// Tensors: inp_gate, proj.
 type PerLayer struct{ Act Act }
 
 func (Delta) op() {}
 
-// AltUp is alternating updates (Baykal et al. 2023): of several streams of a row a layer computes the first, which is x, and by it
-// changes the others. Its router reads norm(x)/Width, and tanh of what it gives, one value for each stream, makes coefficients.
-// Tensors: altup_router (Streams, Width), altup_router_norm.
+// AltUp is alternating updates (Baykal et al. 2023): of several streams of a row a layer computes the first,
+// which is x, and by it changes the others. Its router reads norm(x)/Width, and tanh of what it gives, one
+// value for each stream, makes coefficients. Tensors: altup_router (Streams, Width), altup_router_norm.
 type AltUp struct {
 	Streams int
 	Eps     float32
 }
 
-// AltUpPredict adds to every stream j the sum of c[j,i] times stream i, c being what altup_predict_coef (Streams², Streams) makes.
+// AltUpPredict adds to every stream j the sum of c[j,i] times stream i, c being what altup_predict_coef
+// (Streams², Streams) makes.
 type AltUpPredict AltUp
 
-// AltUpCorrect adds to what AltUpPredict of the same layer has made of every stream j (1 + c[j]) times the difference between x and
-// what it has made of the first, c being what altup_correct_coef (Streams, Streams) makes. Then it adds to all streams but the first
-// what the token has for the layer, see PerLayer, of x times altup_correct_scale (Width) where it is Scaled. Tensors beside: inp_gate,
-// proj, post_norm.
+// AltUpCorrect adds to what AltUpPredict of the same layer has made of every stream j (1 + c[j]) times the
+// difference between x and what it has made of the first, c being what altup_correct_coef (Streams, Streams)
+// makes. Then it adds to all streams but the first what the token has for the layer, see PerLayer, of x times
+// altup_correct_scale (Width) where it is Scaled. Tensors beside: inp_gate, proj, post_norm.
 type AltUpCorrect struct {
 	AltUp  AltUp
 	Act    Act
@@ -316,8 +331,8 @@ type AltUpSpread struct{ Streams int }
 // AltUpGather gives the sum of the streams but the first, each altup_unembd_proj.I · stream, as long as x.
 type AltUpGather struct{ Streams int }
 
-// Laurel is a low-rank branch beside attention (Menghani et al. 2024): h + norm(laurel_r · laurel_l · h), the norm being
-// laurel_post_norm.
+// Laurel is a low-rank branch beside attention (Menghani et al. 2024): h + norm(laurel_r · laurel_l · h), the
+// norm being laurel_post_norm.
 type Laurel struct {
 	Rank int
 	Eps  float32

@@ -3,8 +3,8 @@ package arch
 // Position is how attention knows distances: Rope, ALiBi or Distances.
 type Position interface{ position() }
 
-// Rope is the rotary position embedding (Su et al. 2021): pair i of the first Dim values of a head is turned by the angle
-// position·Base^(−2i/Dim).
+// Rope is the rotary position embedding (Su et al. 2021): pair i of the first Dim values of a head is turned
+// by the angle position·Base^(−2i/Dim).
 type Rope struct {
 	Dim      int // of a head, even; the values behind stay
 	Base     float64
@@ -21,7 +21,8 @@ type Scaling struct {
 
 	LowFreq, HighFreq float64 // Llama3
 
-	// YaRN. Amplitude multiplies sines and cosines; 0: what the factor and the two mscales say, see YaRN in package transformer.
+	// YaRN. Amplitude multiplies sines and cosines; 0: what the factor and the two mscales say, see YaRN in
+	// package transformer.
 	Amplitude          float64 // also of LongRope
 	LongAmplitude      float64 // LongRope, of the long factors; 0: Amplitude
 	BetaFast, BetaSlow float64
@@ -45,7 +46,8 @@ const (
 	LongRope  ScalingKind = "longrope" // a factor for each pair (Ding et al. 2024)
 )
 
-// Border is the number of positions beyond which a sequence is turned in another way, from its first position on; 0: none.
+// Border is the number of positions beyond which a sequence is turned in another way, from its first position
+// on; 0: none.
 func (s *Spec) Border() int {
 	border := 0
 	for _, layer := range s.Layers {
@@ -66,18 +68,19 @@ func (s *Spec) Border() int {
 	return border
 }
 
-// ALiBi subtracts slope·distance from the scores, each head with a slope of its own (Press et al. 2022): 2^(−Max·h/n) for
-// head h of n, where n is a power of two.
+// ALiBi subtracts slope·distance from the scores, each head with a slope of its own (Press et al. 2022):
+// 2^(−Max·h/n) for head h of n, where n is a power of two.
 type ALiBi struct {
 	Max float32 // 8 in all published models
-	// Rounded adds to the score of position p, wherever the query stands, slope·p over the root of the head's size, slope, p and their
-	// product each rounded to BF16 (Falcon).
+	// Rounded adds to the score of position p, wherever the query stands, slope·p over the root of the head's
+	// size, slope, p and their product each rounded to BF16 (Falcon).
 	Rounded bool
 }
 
-// Distances adds a learned value to the scores, chosen by head and bucket of the distance (Raffel et al. 2020): small distances
-// have a bucket each, larger ones share them by the logarithm, and from Far on there is one. Where attention is to both sides, half of
-// the buckets are for positions behind. Tensor: attn_rel_b (Buckets, Heads) of a layer that has its Own.
+// Distances adds a learned value to the scores, chosen by head and bucket of the distance (Raffel et al.
+// 2020): small distances have a bucket each, larger ones share them by the logarithm, and from Far on there
+// is one. Where attention is to both sides, half of the buckets are for positions behind. Tensor: attn_rel_b
+// (Buckets, Heads) of a layer that has its Own.
 type Distances struct {
 	Buckets int
 	Far     int

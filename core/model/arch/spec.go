@@ -2,8 +2,8 @@ package arch
 
 import "slices"
 
-// Spec is what a model computes: every layer with its geometry, the norms and scales between them, and how its tensors differ
-// from what their names promise. It is made by Read and then only read.
+// Spec is what a model computes: every layer with its geometry, the norms and scales between them, and how
+// its tensors differ from what their names promise. It is made by Read and then only read.
 type Spec struct {
 	Kind    Kind
 	Family  string // a name of the table: "llama", "gpt2", …
@@ -20,17 +20,21 @@ type Spec struct {
 	Score   *Score // of a reranker; nil: none
 	Mask    *Mask  // of an encoder that fills masks: Head is behind it; nil: none
 
-	// Encoder is an encoder-decoder's first stack, an encoder of the same width and vocabulary with the same embedding; nil: none.
+	// Encoder is an encoder-decoder's first stack, an encoder of the same width and vocabulary with the same
+	// embedding; nil: none.
 	Encoder *Spec
-	// Prefix is what the names of this stack's tensors begin with, but the embedding's and the head's: "enc.", "dec."; "": nothing.
+	// Prefix is what the names of this stack's tensors begin with, but the embedding's and the head's:
+	// "enc.", "dec."; "": nothing.
 	Prefix string
 
-	// TensorsOf are the numbers of layers in the names of their tensors, where several layers share theirs (ALBERT); nil: each has its own.
+	// TensorsOf are the numbers of layers in the names of their tensors, where several layers share theirs
+	// (ALBERT); nil: each has its own.
 	TensorsOf []int
 
 	Fixes []Fix // what the container's tensors need, see fix.go
-	// Permuted says that the rows of q and k stand in the order that llama.cpp's converter gives them (pair by pair), where the
-	// model's own order is one half after the other. An adapter from the other container is turned.
+	// Permuted says that the rows of q and k stand in the order that llama.cpp's converter gives them (pair
+	// by pair), where the model's own order is one half after the other. An adapter from the other container
+	// is turned.
 	Permuted bool
 	// Folded says that the matrices hold factors that a folder of the family has apart.
 	Folded bool
@@ -43,7 +47,8 @@ type Kind uint8
 const (
 	Decoder Kind = iota // goes on with a text
 	Encoder             // reads whole texts, every position seeing all others, and gives a vector of each or of the text
-	// EncoderDecoder answers a text with another: the Spec is the decoder's, whose Cross parts read what Spec.Encoder has made of the text.
+	// EncoderDecoder answers a text with another: the Spec is the decoder's, whose Cross parts read what
+	// Spec.Encoder has made of the text.
 	EncoderDecoder
 )
 
@@ -96,8 +101,8 @@ type Sub struct {
 	Scale float32 // of the part's result (Granite's residual multiplier)
 	Keep  float32 // of the residual stream
 	Wire  Wire
-	// Joint is of a part that runs Parallel: both results are added up, each behind its own Post, and the norm of the sum is what
-	// joins x (Gemma 4's experts beside a network); zero: each joins x by itself.
+	// Joint is of a part that runs Parallel: both results are added up, each behind its own Post, and the
+	// norm of the sum is what joins x (Gemma 4's experts beside a network); zero: each joins x by itself.
 	Joint Norm
 	// FromNorm takes the residual from the normalised input: x = Keep·h + …
 	FromNorm bool
@@ -115,11 +120,12 @@ const (
 
 // Embed is what happens before the first layer.
 type Embed struct {
-	// Width is the length of a token's row, of which token_embd_proj (Spec.Width, Width) makes what goes through the layers; before the
-	// head output_proj (Width, Spec.Width) makes such a row again. 0: rows are Spec.Width long, and there are no such matrices.
+	// Width is the length of a token's row, of which token_embd_proj (Spec.Width, Width) makes what goes
+	// through the layers; before the head output_proj (Width, Spec.Width) makes such a row again. 0: rows are
+	// Spec.Width long, and there are no such matrices.
 	Width int
-	// Inner says that positions, types and the norm are of that row, that token_embd_proj, which has a bias, reads their sum, and that
-	// there is no output_proj (ALBERT, ELECTRA).
+	// Inner says that positions, types and the norm are of that row, that token_embd_proj, which has a bias,
+	// reads their sum, and that there is no output_proj (ALBERT, ELECTRA).
 	Inner     bool
 	Scale     float32 // of the token's row; 0: 1
 	Norm      Norm    // over the sum; zero: none
@@ -135,16 +141,18 @@ type Embed struct {
 //
 //	(√Width·table[token] + norm(W·x/√Spec.Width)) / √2
 //
-// x being the embedded token. Of the table, which can be half of a model, a token reads one row. Tensors: per_layer_token_embd
-// (Rows, layers·Width), per_layer_model_proj (layers·Width, Spec.Width), per_layer_proj_norm (Width).
+// x being the embedded token. Of the table, which can be half of a model, a token reads one row. Tensors:
+// per_layer_token_embd (Rows, layers·Width), per_layer_model_proj (layers·Width, Spec.Width),
+// per_layer_proj_norm (Width).
 type PerLayerRows struct {
 	Width int // 0: none
 	Rows  int // of the table; tokens behind it read the first
 	Eps   float32
 }
 
-// Waves are sinusoidal positions (Vaswani et al. 2017), which no file needs to hold: of position p, sin(p·f) for each of the
-// Width/2 frequencies f, then the cosines. Frequency i of n is 10000^(−i/n), or with Last 10000^(−i/(n−1)).
+// Waves are sinusoidal positions (Vaswani et al. 2017), which no file needs to hold: of position p, sin(p·f)
+// for each of the Width/2 frequencies f, then the cosines. Frequency i of n is 10000^(−i/n), or with Last
+// 10000^(−i/(n−1)).
 type Waves struct {
 	Rows int  // positions, Offset included; 0: none
 	Last bool // the last frequency is 1/10000

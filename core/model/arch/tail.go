@@ -1,7 +1,8 @@
 package arch
 
-// Step is one layer over single vectors behind a network, y = norm(act(W·x + b)): of the heads that make a score or a guess of a
-// state, and of the dense layers of an embedder. Tensors: NAME.weight (Out, In), NAME.bias, and those of the norm.
+// Step is one layer over single vectors behind a network, y = norm(act(W·x + b)): of the heads that make a
+// score or a guess of a state, and of the dense layers of an embedder. Tensors: NAME.weight (Out, In),
+// NAME.bias, and those of the norm.
 type Step struct {
 	Name    string
 	In, Out int
@@ -16,14 +17,16 @@ type Score struct {
 	Steps []Step   // of which the last makes one logit, or two: for and against; none: of a decoder that is asked yes or no
 	Act   ScoreAct
 
-	// Yes and No are the tokens of a decoder's answers: the logit is the difference of theirs. Both 0: the one who asks says it.
+	// Yes and No are the tokens of a decoder's answers: the logit is the difference of theirs. Both 0: the
+	// one who asks says it.
 	Yes, No int32
 }
 
 // ScoreAct makes a score of a logit.
 type ScoreAct uint8
 
-// The activations of a score. Of two logits it is always the share of the first in their soft-max, the Logistic of the difference.
+// The activations of a score. Of two logits it is always the share of the first in their soft-max, the
+// Logistic of the difference.
 const (
 	Logistic ScoreAct = iota // 1/(1 + e⁻ˣ), which a cross-encoder means that does not say
 	AsLogit                  // the logit itself

@@ -55,16 +55,17 @@ type Tensor struct {
 	ByHead ByHead
 }
 
-// ByHead says that the rows of a tensor, or its columns, are those of a delta net's value heads, which stand in two orders: side by side
-// with those of the same key head, or tile by tile (one of each key head, then the next of each). The zero value is of no others.
+// ByHead says that the rows of a tensor, or its columns, are those of a delta net's value heads, which stand
+// in two orders: side by side with those of the same key head, or tile by tile (one of each key head, then
+// the next of each). The zero value is of no others.
 type ByHead struct {
 	KeyHeads, Heads int
 	Columns, Tiled  bool
 }
 
-// Tensors visits every tensor that a model may have, until visit returns an error: the only list of tensors there is. What is
-// not visited is refused, since a model with a tensor more computes something else. The list is not built: a hostile file may
-// claim a million experts.
+// Tensors visits every tensor that a model may have, until visit returns an error: the only list of tensors
+// there is. What is not visited is refused, since a model with a tensor more computes something else. The
+// list is not built: a hostile file may claim a million experts.
 func Tensors(s *Spec, visit func(Tensor) error) error {
 	l := newLister(s, visit)
 	l.add(Tensor{Name: EmbedName, Rows: s.Vocab, Cols: s.EmbedWidth(), Role: Embedding})
@@ -125,8 +126,8 @@ func (l *lister) embed(s *Spec) {
 	}
 }
 
-// Unread reports whether a container may hold a tensor, by its name here, that nothing reads: keys and values of a layer that reads
-// those of another, which some writers keep.
+// Unread reports whether a container may hold a tensor, by its name here, that nothing reads: keys and values
+// of a layer that reads those of another, which some writers keep.
 func (s *Spec) Unread(name string) bool {
 	pattern, numbers := SplitNumbers(strings.TrimPrefix(name, s.Prefix))
 	if len(numbers) != 1 {

@@ -1,5 +1,5 @@
-// Package digest names what files hold by one sha256: of a model, of an adapter. Sums are remembered by device, inode, size
-// and modification time.
+// Package digest names what files hold by one sha256: of a model, of an adapter. Sums are remembered by
+// device, inode, size and modification time.
 //
 // It must not know what the bytes mean. All functions may be called concurrently.
 package digest
@@ -29,8 +29,9 @@ type File struct {
 	Mapping *mmap.Mapping // hashed instead of Path where it is set: the path may name another file by now
 }
 
-// Files is the sha256, in hexadecimal, over the lines "NAME LENGTH SHA256" of the files sorted by name, each line with its
-// newline and each SHA256 in hexadecimal, and then the further lines. It reads all of the files: Cached remembers.
+// Files is the sha256, in hexadecimal, over the lines "NAME LENGTH SHA256" of the files sorted by name, each
+// line with its newline and each SHA256 in hexadecimal, and then the further lines. It reads all of the
+// files: Cached remembers.
 func Files(files []File, further ...string) (string, error) { return all(files, further, hashFile) }
 
 // Cached is Files with the sums of the files memoised in dir. A memo that cannot be read or written costs time only.

@@ -14,8 +14,9 @@
 // A string is its length (uint64) and its bytes. An array is its element type (uint32), its length (uint64) and its
 // elements. Source: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
 //
-// A large file may have been split: PREFIX-00001-of-00003.gguf and so on, each a file of its own with the pairs split.no,
-// split.count and split.tensors.count; the other pairs stand in the first. Opening any opens all of them as one.
+// A large file may have been split: PREFIX-00001-of-00003.gguf and so on, each a file of its own with the
+// pairs split.no, split.count and split.tensors.count; the other pairs stand in the first. Opening any opens
+// all of them as one.
 //
 // The package must not know what keys and tensors mean. Files are hostile: every count, length and offset is checked
 // before it is used, and opening allocates no more than in proportion to the file's header. A File may be read
@@ -36,8 +37,8 @@ var (
 	ErrMissing = errors.New("missing")
 	// ErrType means that a key's value has another type than was asked for.
 	ErrType = errors.New("wrong type")
-	// ErrFormat means that the file is no GGUF file, or a damaged one. An error that is io.ErrUnexpectedEOF too is of a file with
-	// less in it than its header says: one that is still being copied looks like that.
+	// ErrFormat means that the file is no GGUF file, or a damaged one. An error that is io.ErrUnexpectedEOF
+	// too is of a file with less in it than its header says: one that is still being copied looks like that.
 	ErrFormat = errors.New("invalid GGUF file")
 )
 
@@ -75,8 +76,8 @@ func (t *Tensor) Elements() int64 {
 	return n
 }
 
-// Open maps the file at path and reads its header. Where it is a part of a split file, all parts are opened, whichever path
-// names; those that cannot be found are named by an error that wraps fs.ErrNotExist.
+// Open maps the file at path and reads its header. Where it is a part of a split file, all parts are opened,
+// whichever path names; those that cannot be found are named by an error that wraps fs.ErrNotExist.
 func Open(path string) (*File, error) {
 	f, err := openOne(path)
 	if err != nil {
@@ -103,8 +104,8 @@ func openOne(path string) (*File, error) {
 	return f, nil
 }
 
-// Close unmaps the file or its parts; tensor data is gone then. Metadata that getters returned stays. A parsed File needs no
-// Close.
+// Close unmaps the file or its parts; tensor data is gone then. Metadata that getters returned stays. A
+// parsed File needs no Close.
 func (f *File) Close() error {
 	var errs []error
 	for _, p := range f.parts {

@@ -12,8 +12,8 @@ import (
 	"edged/core/model/mmap"
 )
 
-// Keys of a file that was split, as llama-gguf-split writes them: the number of parts and of a part (from 0) in each, and how
-// many tensors all have together.
+// Keys of a file that was split, as llama-gguf-split writes them: the number of parts and of a part (from 0)
+// in each, and how many tensors all have together.
 const (
 	splitCountKey   = "split.count"
 	splitNoKey      = "split.no"
@@ -35,8 +35,8 @@ type Part struct {
 // Parts lists the files that were opened, the first part first; none for a parsed File. The slice is the file's own.
 func (f *File) Parts() []Part { return f.parts }
 
-// SplitName takes the name of a part, PREFIX-00002-of-00005.gguf, apart: its prefix with the folder, its number from 1, and how
-// many there are. ok is false for any other name.
+// SplitName takes the name of a part, PREFIX-00002-of-00005.gguf, apart: its prefix with the folder, its
+// number from 1, and how many there are. ok is false for any other name.
 func SplitName(path string) (prefix string, no, count int, ok bool) {
 	const tail = "-00000-of-00000.gguf"
 	at := len(path) - len(tail)
@@ -126,7 +126,14 @@ func complete(path, prefix string, count int) error {
 	if n > namedParts {
 		names += fmt.Sprintf(" and %d more", n-namedParts)
 	}
-	return fmt.Errorf("gguf: %s: it is one of %d parts of a model, and %d of them cannot be found beside it: %s: %w", path, count, n, names, fs.ErrNotExist)
+	return fmt.Errorf(
+		"gguf: %s: it is one of %d parts of a model, and %d of them cannot be found beside it: %s: %w",
+		path,
+		count,
+		n,
+		names,
+		fs.ErrNotExist,
+	)
 }
 
 // openPart opens part i, counted from 0.
@@ -152,7 +159,13 @@ func merge(files []*File) (*File, error) {
 	for i, p := range files {
 		for _, t := range p.tensors {
 			if other, ok := whole.byName[t.Name]; ok {
-				return nil, fmt.Errorf("gguf: %s: %w: tensor %q stands in part %d, too", p.Path, ErrFormat, t.Name, whole.tensors[other].Part+1)
+				return nil, fmt.Errorf(
+					"gguf: %s: %w: tensor %q stands in part %d, too",
+					p.Path,
+					ErrFormat,
+					t.Name,
+					whole.tensors[other].Part+1,
+				)
 			}
 			if len(whole.tensors) == maxTensors {
 				return nil, fmt.Errorf("gguf: %s: %w: the parts have more than %d tensors together", p.Path, ErrFormat, maxTensors)

@@ -95,8 +95,8 @@ func (t Type) info() (i typeInfo, ok bool) {
 	}
 }
 
-// unknown says what a number without a type of ggml's means, as far as that is known: forks number their own types, some
-// over numbers that ggml has retired, and repacked files once had numbers of their own.
+// unknown says what a number without a type of ggml's means, as far as that is known: forks number their own
+// types, some over numbers that ggml has retired, and repacked files once had numbers of their own.
 func (t Type) unknown() string {
 	switch {
 	case t == 4 || t == 5:

@@ -1,7 +1,7 @@
 package gguf
 
-// Value reads a value of any type: int64, uint64, float64, bool, string, or a list of them. Of a list of more than limit
-// entries it is a description.
+// Value reads a value of any type: int64, uint64, float64, bool, string, or a list of them. Of a list of more
+// than limit entries it is a description.
 func (f *File) Value(key string, limit int) (any, bool) {
 	if n, ok := f.Len(key); ok {
 		if n > limit {

@@ -12,8 +12,9 @@ import (
 	"edged/quant"
 )
 
-// Writer builds a GGUF file (version 3). A small one is built in memory, with Add; of a large one Declare states the tensors,
-// Header gives what stands before their data, and the caller writes the data. The zero value is ready to use.
+// Writer builds a GGUF file (version 3). A small one is built in memory, with Add; of a large one Declare
+// states the tensors, Header gives what stands before their data, and the caller writes the data. The zero
+// value is ready to use.
 type Writer struct {
 	keys     int
 	meta     bytes.Buffer
@@ -24,8 +25,8 @@ type Writer struct {
 	err      error
 }
 
-// Put adds a metadata pair. v is a string, a bool, a number of fixed width, an int (written as int32), or a slice of one
-// of those; a [][]T nests. Errors are kept for WriteTo.
+// Put adds a metadata pair. v is a string, a bool, a number of fixed width, an int (written as int32), or a
+// slice of one of those; a [][]T nests. Errors are kept for WriteTo.
 func (w *Writer) Put(key string, v any) {
 	var b bytes.Buffer
 	putString(&b, key)
@@ -57,8 +58,8 @@ func (w *Writer) Copy(f *File, key string) {
 	w.keys++
 }
 
-// Declare adds a tensor whose data the caller writes behind Header: Padded(size) bytes, in the order of the calls. It returns
-// the size of the data.
+// Declare adds a tensor whose data the caller writes behind Header: Padded(size) bytes, in the order of the
+// calls. It returns the size of the data.
 func (w *Writer) Declare(name string, t Type, dims []int64) (size int64) {
 	info, ok := t.info()
 	elements := int64(1)

@@ -1,4 +1,5 @@
-// Package hfjson reads the small JSON files that stand beside the weights of a Hugging Face folder, as Python writes them.
+// Package hfjson reads the small JSON files that stand beside the weights of a Hugging Face folder, as Python
+// writes them.
 //
 // It must not know what they say. Read may be called concurrently.
 package hfjson
@@ -33,7 +34,11 @@ func Read(path string, v any) error {
 	}
 	for _, mark := range []string{"\xEF\xBB\xBF", "\xFF\xFE", "\xFE\xFF"} { // of UTF-8 and UTF-16: editors on Windows write them
 		if bytes.HasPrefix(data, []byte(mark)) {
-			return fmt.Errorf("%s: %w: it begins with a byte order mark, which JSON does not allow: save it as UTF-8 without one", path, arch.ErrInvalid)
+			return fmt.Errorf(
+				"%s: %w: it begins with a byte order mark, which JSON does not allow: save it as UTF-8 without one",
+				path,
+				arch.ErrInvalid,
+			)
 		}
 	}
 	dec := json.NewDecoder(bytes.NewReader(quoted(data)))

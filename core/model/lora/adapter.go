@@ -30,8 +30,8 @@ type Adapter struct {
 	Norms   map[string]*Norm   // by the norm's GGUF name: "blk.0.attn_norm"
 	Prefix  []Prefix           // by layer; nil: none
 	Prompts map[string]*Prompt // by the weight of the attention's output: "blk.0.attn_output.weight"
-	// Invocation switches the adapter on from the first token of the last place in a prompt where these ids stand (activated
-	// LoRA, Greenewald et al. 2025); nil: it is always on.
+	// Invocation switches the adapter on from the first token of the last place in a prompt where these ids
+	// stand (activated LoRA, Greenewald et al. 2025); nil: it is always on.
 	Invocation []int32
 	Prompt     *quant.Matrix // a soft prompt: (virtual tokens, width); nil: none
 	Notes      []string      // what is odd about its files and passed over
@@ -41,13 +41,15 @@ type Adapter struct {
 	dense int64 // bytes of changes of no low rank
 }
 
-// Delta is the low-rank change of one matrix W (out, in): y = W·x + Scale · s · B·(A·x), where s is the scale that a request
-// asks for. Rows of B are in the order of W's rows. Without A it is of no low rank: y = W·x + Scale · s · B·x.
+// Delta is the low-rank change of one matrix W (out, in): y = W·x + Scale · s · B·(A·x), where s is the scale
+// that a request asks for. Rows of B are in the order of W's rows. Without A it is of no low rank: y = W·x +
+// Scale · s · B·x.
 type Delta struct {
 	A     *quant.Matrix // (r, in); nil: B is the whole change
 	B     *quant.Matrix // (out, r), or (out, in)
 	Scale float32       // alpha / r, or alpha / √r with rank-stabilised LoRA
-	// Magnitude (out) makes it DoRA: y = Magnitude / ‖W + Scale·s·B·A‖ · (W·x + Scale · s · B·(A·x)), the norm of each row.
+	// Magnitude (out) makes it DoRA: y = Magnitude / ‖W + Scale·s·B·A‖ · (W·x + Scale · s · B·(A·x)), the
+	// norm of each row.
 	Magnitude []float32
 	// Of an embedding the norm is that of each column, over all tokens.
 	// Bias (out) is added times s, without Scale; nil: none.
@@ -83,8 +85,8 @@ func (a *Adapter) Close() error {
 	return errors.Join(append(errs, a.arena.Close())...)
 }
 
-// Relax tells the system that the files will not be read again soon, since what computes has laid them out anew. What is
-// read all the same comes back from the disk.
+// Relax tells the system that the files will not be read again soon, since what computes has laid them out
+// anew. What is read all the same comes back from the disk.
 func (a *Adapter) Relax() error {
 	var errs []error
 	for _, m := range a.maps {
@@ -187,8 +189,8 @@ func (a *Adapter) fill(f *adapterFile, m Base) error {
 	return a.addTokens(f, m)
 }
 
-// unchanged proves that a weight which is saved with an adapter is the model's own. Where the model's is quantised, it may be as
-// far from it as the quantisation is, no nearer can be told.
+// unchanged proves that a weight which is saved with an adapter is the model's own. Where the model's is
+// quantised, it may be as far from it as the quantisation is, no nearer can be told.
 func (a *Adapter) unchanged(f *adapterFile, c *baseCopy, m Base) error {
 	name, ok := m.Family().ToGGUF(c.module)
 	base := m.Matrix(name + ".weight")
@@ -438,7 +440,8 @@ func (a *Adapter) scaling(l *rawDelta) (float32, error) {
 	return scale, nil
 }
 
-// addEmbedding proves an adapter of the token embedding and adds it, A with a row for each token: that is what a token reads.
+// addEmbedding proves an adapter of the token embedding and adds it, A with a row for each token: that is
+// what a token reads.
 func (a *Adapter) addEmbedding(l *rawDelta, m Base, fromGGUF bool) error {
 	base := m.Matrix(arch.EmbedName)
 	tokens := l.a.cols

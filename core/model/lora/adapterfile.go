@@ -26,8 +26,8 @@ const (
 // Kind is the kind of an adapter, such as LoRA.
 type Kind string
 
-// The kinds. An adapter of which one module is DoRA is of that kind. Other kinds of PEFT have its peft_type in small letters:
-// "loha".
+// The kinds. An adapter of which one module is DoRA is of that kind. Other kinds of PEFT have its peft_type
+// in small letters: "loha".
 const (
 	KindLoRA   Kind = "lora"
 	KindDoRA   Kind = "dora"
@@ -204,8 +204,8 @@ func (t *rawTensor) column() []float32 {
 	return out
 }
 
-// readAdapter reads either container. m is the model that it is for, where one is open: what is refused is named beside the
-// model's own then. The caller closes it, or takes its maps over.
+// readAdapter reads either container. m is the model that it is for, where one is open: what is refused is
+// named beside the model's own then. The caller closes it, or takes its maps over.
 func readAdapter(path string, m Base) (*adapterFile, error) {
 	files, err := Files(path)
 	if err != nil {

@@ -11,8 +11,8 @@ import (
 // maxDense bounds the memory of an adapter's changes that have no low rank, which take four bytes for each weight.
 const maxDense = 2 << 30
 
-// sizeOf is the shape of the matrix name, which may be a fused one, and whether its parts are fused in groups; 0, 0 where the
-// model has none.
+// sizeOf is the shape of the matrix name, which may be a fused one, and whether its parts are fused in
+// groups; 0, 0 where the model has none.
 func sizeOf(m Base, name string) (out, in int, grouped bool) {
 	pattern, numbers := arch.SplitNumbers(strings.TrimSuffix(name, ".weight"))
 	split := m.Network().SplitOf(pattern)
@@ -40,7 +40,8 @@ func (f *adapterFile) measure(m Base) {
 	}
 }
 
-// make computes the factors of l, as far as they do not depend on the weights, for the matrix name, which may be a fused one.
+// make computes the factors of l, as far as they do not depend on the weights, for the matrix name, which may
+// be a fused one.
 func (a *Adapter) make(l *rawDelta, m Base, name string) error {
 	out, in, fused := sizeOf(m, name)
 	how := l.made
@@ -101,8 +102,8 @@ func (a *Adapter) make(l *rawDelta, m Base, name string) error {
 	return nil
 }
 
-// eachRow calls f with every row of the model's matrix name, which may be a fused one, and with the row's number in the module that it
-// was made of.
+// eachRow calls f with every row of the model's matrix name, which may be a fused one, and with the row's
+// number in the module that it was made of.
 func (a *Adapter) eachRow(m Base, name string, f func(row int, w []float32)) {
 	names := []string{name}
 	pattern, numbers := arch.SplitNumbers(strings.TrimSuffix(name, ".weight"))

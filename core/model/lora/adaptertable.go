@@ -5,8 +5,8 @@ import (
 	"edged/quant"
 )
 
-// addTable makes a trained embedding or output head, which modules_to_save keeps whole, a change of the base's: PEFT replaces
-// the one and leaves the other of a tied model as it is.
+// addTable makes a trained embedding or output head, which modules_to_save keeps whole, a change of the
+// base's: PEFT replaces the one and leaves the other of a tied model as it is.
 func (a *Adapter) addTable(f *adapterFile, c *baseCopy, m Base) error {
 	name, ok := m.Family().ToGGUF(c.module)
 	name += ".weight"

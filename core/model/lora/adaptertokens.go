@@ -11,8 +11,9 @@ import (
 	"edged/quant"
 )
 
-// trainedTokens are rows of an embedding or an output head that take the place of the base's: trainable_token_indices beside
-// LoRA, or the peft_type TRAINABLE_TOKENS (huggingface/peft, src/peft/tuners/trainable_tokens).
+// trainedTokens are rows of an embedding or an output head that take the place of the base's:
+// trainable_token_indices beside LoRA, or the peft_type TRAINABLE_TOKENS (huggingface/peft,
+// src/peft/tuners/trainable_tokens).
 type trainedTokens struct {
 	module string
 	ids    []int
@@ -65,8 +66,8 @@ func (f *adapterFile) addToken(dir string, c *peftConfig, module string, t *safe
 	return nil
 }
 
-// addTokens adds all trained rows as changes of low rank: one factor picks the token, the other has what is new less what the
-// base has. The head of a tied model is changed with its embedding.
+// addTokens adds all trained rows as changes of low rank: one factor picks the token, the other has what is
+// new less what the base has. The head of a tied model is changed with its embedding.
 func (a *Adapter) addTokens(f *adapterFile, m Base) error {
 	head := false
 	for i := range f.tokens {

@@ -1,11 +1,12 @@
-// Package lora reads adapters: PEFT folders and GGUF files of every kind that is served, proves them against the model that
-// they are for and brings them into the forms that a forward pass applies.
+// Package lora reads adapters: PEFT folders and GGUF files of every kind that is served, proves them against
+// the model that they are for and brings them into the forms that a forward pass applies.
 //
-// It must not know how a model computes, nor where its weights come from: those are behind Base. An Adapter is immutable after
-// Open and may be read concurrently. Its tensors are views of read-only mappings, or memory off the Go heap, until Close.
+// It must not know how a model computes, nor where its weights come from: those are behind Base. An Adapter
+// is immutable after Open and may be read concurrently. Its tensors are views of read-only mappings, or
+// memory off the Go heap, until Close.
 //
-// A PEFT folder holds adapter_config.json and adapter_model.safetensors (huggingface/peft, src/peft/utils/save_and_load.py); a
-// GGUF adapter is one file (llama.cpp, src/llama-adapter.cpp).
+// A PEFT folder holds adapter_config.json and adapter_model.safetensors (huggingface/peft,
+// src/peft/utils/save_and_load.py); a GGUF adapter is one file (llama.cpp, src/llama-adapter.cpp).
 package lora
 
 import (

@@ -9,20 +9,20 @@ import (
 	"edged/quant"
 )
 
-// A Norm is a norm's trained weight and bias, which take the place of the base's; nil: that one stays. A request's scale says
-// how much of the way it goes.
+// A Norm is a norm's trained weight and bias, which take the place of the base's; nil: that one stays. A
+// request's scale says how much of the way it goes.
 type Norm struct {
 	Weight, Bias []float32
 }
 
-// A Prefix is the keys, as they stand in the cache, and the values of virtual tokens in one layer: (virtual tokens, KV heads ·
-// head size) each (Li and Liang 2021).
+// A Prefix is the keys, as they stand in the cache, and the values of virtual tokens in one layer: (virtual
+// tokens, KV heads · head size) each (Li and Liang 2021).
 type Prefix struct {
 	K, V *quant.Matrix
 }
 
-// A Prompt is what a layer's queries attend to beside the text, by a soft-max of its own, times Gate (Zhang et al. 2023,
-// LLaMA-Adapter). Rows (tokens, width) are inputs of the layer's key and value projections.
+// A Prompt is what a layer's queries attend to beside the text, by a soft-max of its own, times Gate (Zhang
+// et al. 2023, LLaMA-Adapter). Rows (tokens, width) are inputs of the layer's key and value projections.
 type Prompt struct {
 	Gate float32
 	Rows *quant.Matrix
@@ -66,7 +66,8 @@ func (f *adapterFile) readLNTuning(dir string, c *peftConfig, file *safetensors.
 	return nil
 }
 
-// addSaved adds the tensors that take the place of the base's: of norms as they are, of linear layers as a dense change.
+// addSaved adds the tensors that take the place of the base's: of norms as they are, of linear layers as a
+// dense change.
 func (a *Adapter) addSaved(f *adapterFile, m Base) error {
 	for _, s := range f.saved {
 		name, ok := m.Family().ToGGUF(s.module)
@@ -179,8 +180,8 @@ func (a *Adapter) addWhole(s *savedTensor, m Base, name string) error {
 	return a.add(l, m, name+".weight", false)
 }
 
-// readPrefix reads an adapter of the kind PREFIX_TUNING: prompt_embeddings (virtual tokens, layers · 2 · heads · head size), in
-// each layer keys before values.
+// readPrefix reads an adapter of the kind PREFIX_TUNING: prompt_embeddings (virtual tokens, layers · 2 ·
+// heads · head size), in each layer keys before values.
 func (f *adapterFile) readPrefix(dir string, c *peftConfig, file *safetensors.File) error {
 	if err := f.readPrompt(dir, c, file); err != nil {
 		return err
@@ -249,8 +250,8 @@ func attentionOf(layer []arch.Sub) (arch.Attention, bool) {
 	return arch.Attention{}, false
 }
 
-// readAdaption reads an adapter of the kind ADAPTION_PROMPT: adaption_gate (1) and adaption_prompt (1, tokens, width) of the
-// attention of some layers.
+// readAdaption reads an adapter of the kind ADAPTION_PROMPT: adaption_gate (1) and adaption_prompt (1,
+// tokens, width) of the attention of some layers.
 func (f *adapterFile) readAdaption(dir string, c *peftConfig, file *safetensors.File) error {
 	r := kinds.NewParts(dir, "adaption_gate", "adaption_prompt")
 	f.other = "adaption_prompt"

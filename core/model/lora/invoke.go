@@ -5,9 +5,9 @@ import "math"
 // Never is the start position of an activated adapter in a text that does not call it.
 const Never = math.MaxInt32
 
-// ActiveFrom is the position from which an adapter changes the rows of a text of n tokens: 0 for one that is always on, that of
-// the last place of its Invocation, or Never. Source: huggingface/peft, src/peft/tuners/lora/variants.py
-// (calculate_alora_offsets).
+// ActiveFrom is the position from which an adapter changes the rows of a text of n tokens: 0 for one that is
+// always on, that of the last place of its Invocation, or Never. Source: huggingface/peft,
+// src/peft/tuners/lora/variants.py (calculate_alora_offsets).
 func ActiveFrom(invocation []int32, n int, token func(i int) int32) int {
 	if len(invocation) == 0 {
 		return 0

@@ -11,9 +11,9 @@ import (
 	"edged/core/model/gguf"
 )
 
-// readGGUF reads a GGUF adapter: general.type adapter, adapter.type lora, tensors NAME.lora_a (in, r) and NAME.lora_b
-// (r, out), innermost size first, where NAME is the base's tensor; token_embd.weight.lora_a is (r, tokens). Source: llama.cpp,
-// src/llama-adapter.cpp.
+// readGGUF reads a GGUF adapter: general.type adapter, adapter.type lora, tensors NAME.lora_a (in, r) and
+// NAME.lora_b (r, out), innermost size first, where NAME is the base's tensor; token_embd.weight.lora_a is
+// (r, tokens). Source: llama.cpp, src/llama-adapter.cpp.
 func (f *adapterFile) readGGUF(path string) error {
 	g, err := gguf.Open(path)
 	if err != nil {

@@ -6,9 +6,9 @@ import (
 	"edged/quant"
 )
 
-// olora makes factors of twice the rank of an adapter that was trained beside what OLoRA leaves of the base (Büyükakyüz 2024): PEFT
-// takes scale · Q·R off the weight when it loads one, with the first r columns of an orthogonal factorisation, which is
-// scale · Q·Qᵀ·W for an orthonormal base Q of the first r columns of W.
+// olora makes factors of twice the rank of an adapter that was trained beside what OLoRA leaves of the base
+// (Büyükakyüz 2024): PEFT takes scale · Q·R off the weight when it loads one, with the first r columns of an
+// orthogonal factorisation, which is scale · Q·Qᵀ·W for an orthonormal base Q of the first r columns of W.
 func (a *Adapter) olora(l *rawDelta, w *quant.Matrix) (down, up rawTensor, err error) {
 	if w.Format.BlockSize() != 1 || w.Group != nil {
 		return down, up, a.fail(ErrUnsupported, "module %s: init_lora_weights \"olora\" on a quantised base, of which PEFT quantises the rest anew: serve the base in 16 bits, or convert the adapter to a plain one when saving it", l.module)
@@ -61,8 +61,8 @@ func (a *Adapter) olora(l *rawDelta, w *quant.Matrix) (down, up rawTensor, err e
 	return rawTensor{l.a.name, quant.F32, 2 * r, w.Cols, dataA}, rawTensor{l.b.name, quant.F32, w.Rows, 2 * r, dataB}, nil
 }
 
-// orthonormal makes vectors orthonormal, each with those before it (Gram and Schmidt, twice: once loses half of the digits). It
-// reports whether none of them depends on the others.
+// orthonormal makes vectors orthonormal, each with those before it (Gram and Schmidt, twice: once loses half
+// of the digits). It reports whether none of them depends on the others.
 func orthonormal(q [][]float64) bool {
 	for k, v := range q {
 		before := math.Sqrt(dot(v, v))

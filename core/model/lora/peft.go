@@ -18,10 +18,11 @@ const (
 	adapterModelName  = "adapter_model.safetensors"
 )
 
-// readPEFT reads a PEFT folder: tensors base_model.model.MODULE.lora_A.weight (r, in) and .lora_B.weight (out, r), with DoRA
-// .lora_magnitude_vector (out), with biases .lora_B.bias (out) or .base_layer.bias (out); of an embedding .lora_embedding_A (r, tokens) and .lora_embedding_B (width, r); or the one
-// tensor prompt_embeddings (virtual tokens, width). Source: huggingface/peft, src/peft/tuners/{lora,prompt_tuning} and
-// src/peft/utils/save_and_load.py.
+// readPEFT reads a PEFT folder: tensors base_model.model.MODULE.lora_A.weight (r, in) and .lora_B.weight
+// (out, r), with DoRA .lora_magnitude_vector (out), with biases .lora_B.bias (out) or .base_layer.bias (out);
+// of an embedding .lora_embedding_A (r, tokens) and .lora_embedding_B (width, r); or the one tensor
+// prompt_embeddings (virtual tokens, width). Source: huggingface/peft, src/peft/tuners/{lora,prompt_tuning}
+// and src/peft/utils/save_and_load.py.
 func (f *adapterFile) readPEFT(dir string) error {
 	c, err := readPEFTConfig(filepath.Join(dir, adapterConfigName))
 	var refused *refusal
@@ -157,8 +158,8 @@ func (f *adapterFile) readPrompt(dir string, c *peftConfig, file *safetensors.Fi
 	return nil
 }
 
-// copyOf tells whether a tensor is an embedding's or an output head's own weight. PEFT saves it beside their LoRA, changed or
-// not, and puts it in the base's place when it loads the adapter.
+// copyOf tells whether a tensor is an embedding's or an output head's own weight. PEFT saves it beside their
+// LoRA, changed or not, and puts it in the base's place when it loads the adapter.
 func copyOf(name string) (module string, ok bool) {
 	module, ok = strings.CutPrefix(name, "base_model.model.")
 	if !ok {
@@ -281,8 +282,9 @@ func (f *adapterFile) beside(tensor string) string {
 	return ""
 }
 
-// applyConfig gives every module its scaling and holds the tensors against what the configuration claims. What PEFT does not
-// apply either is passed over with a note; a rank that the configuration does not give is refused, as there.
+// applyConfig gives every module its scaling and holds the tensors against what the configuration claims.
+// What PEFT does not apply either is passed over with a note; a rank that the configuration does not give is
+// refused, as there.
 func (f *adapterFile) applyConfig(dir string, c *peftConfig) error {
 	if err := f.checkTied(dir, c); err != nil {
 		return err

@@ -87,8 +87,8 @@ func readPEFTConfig(path string) (*peftConfig, error) {
 	return c, nil
 }
 
-// isPrompt tells whether the adapter is a soft prompt. What p-tuning trains in front of its embeddings is not saved: the two
-// kinds are the same to who serves them.
+// isPrompt tells whether the adapter is a soft prompt. What p-tuning trains in front of its embeddings is not
+// saved: the two kinds are the same to who serves them.
 func (c *peftConfig) isPrompt() bool {
 	return c.Type == "PROMPT_TUNING" || c.Type == "P_TUNING" || c.Type == "CPT"
 }

@@ -9,10 +9,11 @@ import (
 	"edged/core/model/arch"
 )
 
-// A target_parameters adapter changes tensors that are no linear layer's: the matrices of all experts, stored as one tensor, and
-// a router's. Of experts A is (experts · r, in), an expert's ranks after another's, and B (out, r · experts), a rank's experts
-// after another's; where two tensors of one module have adapters, that of the first one stands under base_layer. Source:
-// huggingface/peft, src/peft/tuners/lora/layer.py (ParamWrapper).
+// A target_parameters adapter changes tensors that are no linear layer's: the matrices of all experts, stored
+// as one tensor, and a router's. Of experts A is (experts · r, in), an expert's ranks after another's, and B
+// (out, r · experts), a rank's experts after another's; where two tensors of one module have adapters, that
+// of the first one stands under base_layer. Source: huggingface/peft, src/peft/tuners/lora/layer.py
+// (ParamWrapper).
 
 // expertParameters are the tensors of experts in the order in which transformers' modules register them.
 func expertParameters() []string { return []string{"gate_up_proj", "down_proj"} }
@@ -128,8 +129,8 @@ func (a *Adapter) addExperts(l *rawDelta, m Base) error {
 	return nil
 }
 
-// blockDiagonal is use_bdlora: factors of some modules are blocks on a diagonal, of which the file has the blocks one above the
-// other (huggingface/peft, BdLoraConfig).
+// blockDiagonal is use_bdlora: factors of some modules are blocks on a diagonal, of which the file has the
+// blocks one above the other (huggingface/peft, BdLoraConfig).
 type blockDiagonal struct {
 	Blocks int      `json:"nblocks"`
 	A      []string `json:"target_modules_bd_a"`

@@ -2,12 +2,12 @@ package lora
 
 import "edged/quant"
 
-// tiedHead is the output head that ensure_weight_tying gives the embedding's adapter. PEFT writes both into the file, and the names of
-// the embedding alone into the configuration.
+// tiedHead is the output head that ensure_weight_tying gives the embedding's adapter. PEFT writes both into
+// the file, and the names of the embedding alone into the configuration.
 const tiedHead = "lm_head"
 
-// checkTied proves that embedding and head, where ensure_weight_tying makes them one, are one in the file too: what is loaded is then
-// the same whichever of the two a loader takes.
+// checkTied proves that embedding and head, where ensure_weight_tying makes them one, are one in the file
+// too: what is loaded is then the same whichever of the two a loader takes.
 func (f *adapterFile) checkTied(dir string, c *peftConfig) error {
 	if !c.Tying {
 		return nil

@@ -9,8 +9,8 @@ import (
 	"edged/quant"
 )
 
-// reorder puts what an adapter has of a delta net's value heads into the order that the model's container has them in: the rows of B,
-// the magnitudes and biases, or the columns of A.
+// reorder puts what an adapter has of a delta net's value heads into the order that the model's container has
+// them in: the rows of B, the magnitudes and biases, or the columns of A.
 func (a *Adapter) reorder(l *rawDelta, h *arch.ByHead, factorA, b, size, bias *rawTensor) error {
 	if l.olora || l.made != nil && (l.made.Times != nil || l.made.Paired != nil || l.made.See != nil || l.made.Bias != nil) {
 		return a.fail(ErrUnsupported, "module %s: an adapter of this kind, whose changes follow from the weights, on value heads that the model's file has in another order; merge it into the model with PEFT", l.module)

@@ -7,8 +7,8 @@ import (
 	"os"
 )
 
-// A DanglingLinkError is the error for a link that leads to nothing, as a copy of a downloader's cache leaves them. It counts as
-// fs.ErrNotExist.
+// A DanglingLinkError is the error for a link that leads to nothing, as a copy of a downloader's cache leaves
+// them. It counts as fs.ErrNotExist.
 type DanglingLinkError struct{ Path, To string }
 
 func (l *DanglingLinkError) Error() string {
@@ -18,7 +18,8 @@ func (l *DanglingLinkError) Error() string {
 // Is makes it an fs.ErrNotExist.
 func (l *DanglingLinkError) Is(target error) bool { return target == fs.ErrNotExist }
 
-// Absent reports whether err says that an optional file is not there at all: a link that leads to nothing is a file that is lost.
+// Absent reports whether err says that an optional file is not there at all: a link that leads to nothing is
+// a file that is lost.
 func Absent(err error) bool {
 	_, lost := errors.AsType[*DanglingLinkError](err)
 	return errors.Is(err, fs.ErrNotExist) && !lost

@@ -128,11 +128,12 @@ const (
 	Sequential               // about to be read once from front to back
 	Random                   // no read-ahead
 	DontNeed                 // drop the pages: a file is read again on the next touch, anonymous memory is zero then
-	// HugePage backs the range by huge pages where the system can (Linux); elsewhere nothing. Of a file those pages are huge
-	// that are read after the advice and not before (ext4, XFS and others with large folios, Linux 6.x).
+	// HugePage backs the range by huge pages where the system can (Linux); elsewhere nothing. Of a file those
+	// pages are huge that are read after the advice and not before (ext4, XFS and others with large folios,
+	// Linux 6.x).
 	HugePage
-	// Populate reads the range and maps its pages before it returns (Linux 5.14); an older system is told WillNeed, and the
-	// other ones too.
+	// Populate reads the range and maps its pages before it returns (Linux 5.14); an older system is told
+	// WillNeed, and the other ones too.
 	Populate
 )
 

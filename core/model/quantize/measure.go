@@ -15,8 +15,8 @@ import (
 	"edged/quant"
 )
 
-// Activations gathers what a model's matrices are multiplied with, and makes an importance matrix of it. The zero value but for
-// Dataset and ChunkSize is ready.
+// Activations gathers what a model's matrices are multiplied with, and makes an importance matrix of it. The
+// zero value but for Dataset and ChunkSize is ready.
 type Activations struct {
 	Dataset   string // name of the text
 	ChunkSize int    // tokens of a piece of the text
@@ -30,8 +30,8 @@ type activations struct {
 	counts  []int64   // (matrices): inputs that each met
 }
 
-// Add adds squares (matrices, columns), summed over so many inputs of each matrix of the tensor name. A stack may grow, as not
-// every piece of text asks every expert.
+// Add adds squares (matrices, columns), summed over so many inputs of each matrix of the tensor name. A stack
+// may grow, as not every piece of text asks every expert.
 func (a *Activations) Add(name string, squares []float32, counts []int64) error {
 	if len(counts) == 0 || len(squares)%len(counts) != 0 {
 		return fmt.Errorf("quantize: %w: %s: %d values for %d matrices", ErrImportance, name, len(squares), len(counts))
@@ -67,9 +67,9 @@ func (a *Activations) Add(name string, squares []float32, counts []int64) error 
 	return nil
 }
 
-// Fit gives what was gathered the names and shapes of a file's tensors: a tensor of queries, keys and values in one has the
-// queries' input, and a stack whose last experts were never asked has all of them. What the file has no tensor for is dropped;
-// the number of tensors that are left comes back.
+// Fit gives what was gathered the names and shapes of a file's tensors: a tensor of queries, keys and values
+// in one has the queries' input, and a stack whose last experts were never asked has all of them. What the
+// file has no tensor for is dropped; the number of tensors that are left comes back.
 func (a *Activations) Fit(path string) (n int, err error) {
 	f, err := gguf.Open(path)
 	if err != nil {
@@ -118,8 +118,8 @@ func (a *Activations) Importance(path string) *Importance {
 	return m
 }
 
-// WriteFile writes the matrix as llama-imatrix does, in the older format where path ends in .dat and as GGUF otherwise. The
-// file appears whole or not at all.
+// WriteFile writes the matrix as llama-imatrix does, in the older format where path ends in .dat and as GGUF
+// otherwise. The file appears whole or not at all.
 func (a *Activations) WriteFile(path string) (err error) {
 	names := slices.Sorted(maps.Keys(a.byName))
 	if len(names) == 0 {
@@ -205,8 +205,8 @@ func (a *Activations) old(b *bytes.Buffer, names []string) {
 	b.WriteString(a.Dataset)
 }
 
-// Divergence compares what two models would go on with, position by position: the second's perplexity and its Kullback-Leibler
-// divergence from the first, over the same tokens.
+// Divergence compares what two models would go on with, position by position: the second's perplexity and its
+// Kullback-Leibler divergence from the first, over the same tokens.
 type Divergence struct {
 	Tokens int
 	first  float64 // sums of negative log-probabilities

@@ -9,8 +9,9 @@ import (
 	"edged/quant"
 )
 
-// A Mixture says which tensor gets which type. The names and rules are llama-quantize's (src/llama-quant.cpp of llama.cpp
-// 0.5.0-dev): what is cheap or sensitive gets more bits than the type that gives the mixture its name.
+// A Mixture says which tensor gets which type. The names and rules are llama-quantize's (src/llama-quant.cpp
+// of llama.cpp 0.5.0-dev): what is cheap or sensitive gets more bits than the type that gives the mixture its
+// name.
 type Mixture struct {
 	Name     string
 	FileType uint32 // llama.cpp's number, general.file_type
@@ -75,8 +76,8 @@ func MixtureNames() string {
 	return strings.Join(names, ", ")
 }
 
-// Overrides makes Options.Override of a list of PATTERN=TYPE: the first regular expression that a name matches counts. It is
-// nil for an empty list.
+// Overrides makes Options.Override of a list of PATTERN=TYPE: the first regular expression that a name
+// matches counts. It is nil for an empty list.
 func Overrides(list []string) (func(name string) quant.Format, error) {
 	type rule struct {
 		pattern *regexp.Regexp
@@ -278,7 +279,8 @@ func (c *chooser) choose(t *gguf.Tensor) (gguf.Type, error) {
 	return gguf.TypeOf(f)
 }
 
-// fitting returns f, or where a row does not divide into its blocks a type of blocks of 32 and about as many bits, or F16.
+// fitting returns f, or where a row does not divide into its blocks a type of blocks of 32 and about as many
+// bits, or F16.
 func fitting(f quant.Format, cols int64) quant.Format {
 	if cols%int64(f.BlockSize()) == 0 {
 		return f

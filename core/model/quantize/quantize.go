@@ -1,6 +1,7 @@
-// Package quantize writes models anew with smaller weights: a GGUF file of 16, 32 or 8 bits to any type that package quant
-// encodes, each tensor's type chosen by a mixture of llama.cpp's, weighted by an importance matrix where there is one. The
-// result is the file that llama-quantize writes from the same input, byte for byte.
+// Package quantize writes models anew with smaller weights: a GGUF file of 16, 32 or 8 bits to any type that
+// package quant encodes, each tensor's type chosen by a mixture of llama.cpp's, weighted by an importance
+// matrix where there is one. The result is the file that llama-quantize writes from the same input, byte for
+// byte.
 //
 // It must not know how a model computes. Memory is bounded by the rows in flight, not by the model; the result does not
 // depend on the number of threads, and appears under its name whole or not at all.
@@ -63,8 +64,8 @@ type TensorResult struct {
 	Dims     []int64
 }
 
-// File quantises the GGUF file src to dst. dst is replaced when all is written and synchronised; until then the work stands
-// in a file beside it, which is removed when ctx ends or something fails.
+// File quantises the GGUF file src to dst. dst is replaced when all is written and synchronised; until then
+// the work stands in a file beside it, which is removed when ctx ends or something fails.
 func File(ctx context.Context, dst, src string, o Options) (res *Result, err error) {
 	f, err := gguf.Open(src)
 	if err != nil {

@@ -32,8 +32,8 @@ type Folder struct {
 	byName map[string]*Tensor
 }
 
-// OpenFolder opens model.safetensors in dir, or else all shards that model.safetensors.index.json names. Each tensor must
-// be in exactly one file, in the one where the index says.
+// OpenFolder opens model.safetensors in dir, or else all shards that model.safetensors.index.json names. Each
+// tensor must be in exactly one file, in the one where the index says.
 func OpenFolder(dir string) (*Folder, error) {
 	f := &Folder{Path: dir, byName: map[string]*Tensor{}}
 	names := []string{SingleName}

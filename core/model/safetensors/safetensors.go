@@ -119,7 +119,8 @@ func OpenFile(path string) (*File, error) {
 	return f, nil
 }
 
-// Parse reads the header of a whole file in memory, which stays in use until the File is no longer. path is for messages.
+// Parse reads the header of a whole file in memory, which stays in use until the File is no longer. path is
+// for messages.
 func Parse(path string, data []byte) (*File, error) {
 	f := &File{Path: path, byName: map[string]int{}}
 	if err := f.parse(data); err != nil {

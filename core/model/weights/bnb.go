@@ -72,7 +72,8 @@ func stateOf(files *safetensors.Folder, name string) (kind string, state *safete
 	return "", nil
 }
 
-// shapeIn is the shape of a tensor, of a bitsandbytes weight that of the matrix: what is stored of it is a column of bytes.
+// shapeIn is the shape of a tensor, of a bitsandbytes weight that of the matrix: what is stored of it is a
+// column of bytes.
 func shapeIn(files *safetensors.Folder, name string) []int {
 	if _, state := stateOf(files, name); state != nil {
 		if s, err := parseQuantState(state.Data); err == nil { // else bnb says what is wrong
@@ -201,8 +202,8 @@ func (b *builder) hfBnB(m *quant.Matrix, name string) error {
 	return nil
 }
 
-// bnbGather puts the rows of each part together, with scales that are no longer nested, so that each part has its own. Where blocks
-// of scales do not end with rows it changes nothing.
+// bnbGather puts the rows of each part together, with scales that are no longer nested, so that each part has
+// its own. Where blocks of scales do not end with rows it changes nothing.
 func (b *builder) bnbGather(m *quant.Matrix, parts []arch.Piece, groups int) (*quant.Matrix, error) {
 	s := m.BnB
 	if m.Cols%s.BlockSize != 0 || m.Cols%2 != 0 {

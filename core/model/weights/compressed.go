@@ -9,8 +9,9 @@ import (
 	"edged/quant"
 )
 
-// compressed reads a weight of compressed-tensors: pack-quantized integers, mxfp4-pack-quantized, nvfp4-pack-quantized, or 8 bits
-// beside their scales. What it is follows from the tensors' types and shapes. Source: compressed-tensors, compressors/.
+// compressed reads a weight of compressed-tensors: pack-quantized integers, mxfp4-pack-quantized,
+// nvfp4-pack-quantized, or 8 bits beside their scales. What it is follows from the tensors' types and shapes.
+// Source: compressed-tensors, compressors/.
 func (b *builder) compressed(p *packedModule) (*quant.Matrix, error) {
 	q := p.parts[".weight_packed"]
 	switch {
@@ -42,8 +43,8 @@ func (b *builder) scalesOf(p *packedModule, rows, cols int, types ...safetensors
 	return s, cols / count, count, nil
 }
 
-// compressedInts reads weight_packed (out, in/per) of 32-bit words, per codes of 4 or 8 bits in each with half of their range
-// added; weight_zero_point (out/per, groups) packed alike along the rows, or none.
+// compressedInts reads weight_packed (out, in/per) of 32-bit words, per codes of 4 or 8 bits in each with
+// half of their range added; weight_zero_point (out/per, groups) packed alike along the rows, or none.
 func (b *builder) compressedInts(p *packedModule) (*quant.Matrix, error) {
 	q, err := b.part(p, ".weight_packed", 2, safetensors.I32)
 	if err != nil {
@@ -107,8 +108,8 @@ func (b *builder) compressedInts(p *packedModule) (*quant.Matrix, error) {
 	return m, b.asBlocks(m)
 }
 
-// compressedFP4 reads weight_packed (out, in/2), two E2M1 codes a byte, with scales of E8M0 for 32 columns (MXFP4), or of E4M3 for 16
-// that are divided by weight_global_scale (NVFP4).
+// compressedFP4 reads weight_packed (out, in/2), two E2M1 codes a byte, with scales of E8M0 for 32 columns
+// (MXFP4), or of E4M3 for 16 that are divided by weight_global_scale (NVFP4).
 func (b *builder) compressedFP4(p *packedModule) (*quant.Matrix, error) {
 	q, err := b.part(p, ".weight_packed", 2, safetensors.U8)
 	if err != nil {

@@ -13,8 +13,8 @@ import (
 	"edged/quant"
 )
 
-// place adds a tensor of the container under its canonical name, after what the Spec says its bytes need: a (rows, cols) matrix,
-// or with rows == 0 a vector of cols.
+// place adds a tensor of the container under its canonical name, after what the Spec says its bytes need: a
+// (rows, cols) matrix, or with rows == 0 a vector of cols.
 func (b *builder) place(name string, f quant.Format, rows, cols int, data []byte) error {
 	module, suffix := cutSuffix(name)
 	pattern, numbers := arch.SplitNumbers(module)
@@ -111,7 +111,8 @@ func cutSuffix(name string) (module, suffix string) {
 	return name, ""
 }
 
-// parts lists what the Spec asks of the tensors that a fused one of total rows holds, and proves that they take all of it.
+// parts lists what the Spec asks of the tensors that a fused one of total rows holds, and proves that they
+// take all of it.
 func (b *builder) parts(split *arch.Split, numbers []string, suffix string, total int) ([]arch.Piece, int, error) {
 	groups := 1
 	if b.folder || split.Stored {
@@ -169,7 +170,8 @@ func (b *builder) split(split *arch.Split, numbers []string, suffix string, f qu
 	return nil
 }
 
-// gather returns the bytes of each part, rowBytes to a row. Data is nil where only headers are wanted of what was laid out anew.
+// gather returns the bytes of each part, rowBytes to a row. Data is nil where only headers are wanted of what
+// was laid out anew.
 func (b *builder) gather(parts []arch.Piece, groups, rowBytes int, data []byte) ([][]byte, error) {
 	out := make([][]byte, len(parts))
 	at := 0

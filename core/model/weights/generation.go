@@ -10,8 +10,9 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// generation reads how answers are drawn: of a folder generation_config.json, or without one what config.json says, as transformers
-// takes it. k are the model's own keys, dir the folder; "": a GGUF file, which tells the start token only.
+// generation reads how answers are drawn: of a folder generation_config.json, or without one what config.json
+// says, as transformers takes it. k are the model's own keys, dir the folder; "": a GGUF file, which tells
+// the start token only.
 func (b *builder) generation(k *keys.Keys, config map[string]any, dir string) error {
 	if b.m.Spec.Kind != arch.EncoderDecoder {
 		return nil

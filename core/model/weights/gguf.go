@@ -109,7 +109,8 @@ func (b *builder) unsupportedArch(name string) error {
 	return b.fail(ErrUnsupported, "architecture %q; the supported ones are %s", name, families.Names())
 }
 
-// maxList bounds the lists that are read as hyper-parameters: one value for each layer, or one for each pair of a rotation.
+// maxList bounds the lists that are read as hyper-parameters: one value for each layer, or one for each pair
+// of a rotation.
 const maxList = 1 << 12
 
 // ggufShape is the shape of a tensor, rows first; nil where there is none.
@@ -222,8 +223,8 @@ func bareName(f *gguf.File, name string) string {
 	return name
 }
 
-// expertsOf says how llama.cpp's converter stacks the matrices of all experts: NAME_exps holds NAME of each, and ffn_gate_up_exps
-// the rows of both. nil: the tensor is no stack.
+// expertsOf says how llama.cpp's converter stacks the matrices of all experts: NAME_exps holds NAME of each,
+// and ffn_gate_up_exps the rows of both. nil: the tensor is no stack.
 func expertsOf(name string) (stack *arch.Stack, numbers []string, suffix string) {
 	module, suffix := cutSuffix(name)
 	pattern, numbers := arch.SplitNumbers(module)

@@ -2,8 +2,8 @@ package weights
 
 import "edged/core/model/digest"
 
-// Hash identifies what the model computes with: digest.Files over its configuration and weights, and what Requantize did. It
-// reads all of the files: HashCached remembers.
+// Hash identifies what the model computes with: digest.Files over its configuration and weights, and what
+// Requantize did. It reads all of the files: HashCached remembers.
 func (m *Model) Hash() (string, error) { return digest.Files(m.files, m.requantized()...) }
 
 // HashCached is Hash with the sums of the files memoised in dir.

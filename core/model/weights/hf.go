@@ -125,8 +125,8 @@ func (b *builder) openHF(dir string) error {
 	return nil
 }
 
-// noteHead notes that a head counts, as in transformers 5, although the configuration says that the embedding is the head, or that
-// there is none.
+// noteHead notes that a head counts, as in transformers 5, although the configuration says that the embedding
+// is the head, or that there is none.
 func (b *builder) noteHead(k *keys.Keys) {
 	head, embed := b.m.matrices[arch.HeadName], b.m.matrices[arch.EmbedName]
 	if b.m.Spec.Kind == arch.Decoder && k.Headless() && !k.Bool("|tie_word_embeddings", false) {
@@ -139,8 +139,8 @@ func (b *builder) noteHead(k *keys.Keys) {
 	b.m.notes = append(b.m.notes, fmt.Sprintf("config.json has tie_word_embeddings, but %s is there and is not the embedding: it is the head", b.say(arch.HeadName)))
 }
 
-// sameEnds compares the first and last rows of two matrices: one that was trained differs everywhere, and reading all of both takes
-// a board half a minute.
+// sameEnds compares the first and last rows of two matrices: one that was trained differs everywhere, and
+// reading all of both takes a board half a minute.
 func sameEnds(a, b *quant.Matrix) bool {
 	const most = 1 << 20 // bytes
 	if a.Format != b.Format || len(a.Data) != len(b.Data) {
@@ -221,8 +221,8 @@ func (b *builder) hfTensors(files *safetensors.Folder, consumed map[string]bool)
 	return nil
 }
 
-// unread reports whether a tensor belongs to a layer behind the network that no head of the model has: the pooler of BERT's pretraining,
-// beside which there is no classifier.
+// unread reports whether a tensor belongs to a layer behind the network that no head of the model has: the
+// pooler of BERT's pretraining, beside which there is no classifier.
 func (b *builder) unread(to string) bool {
 	module, _ := cutSuffix(to)
 	return module == arch.ScoreName && b.m.Spec.Score == nil && b.m.Spec.Kind == arch.Encoder &&

@@ -23,8 +23,8 @@ func readJSON(path string, v any) error {
 	return nil
 }
 
-// readConfig reads config.json of dir, and what it and generation_config.json say about the end of a text. Source of the
-// fields: transformers, models/*/configuration_*.py.
+// readConfig reads config.json of dir, and what it and generation_config.json say about the end of a text.
+// Source of the fields: transformers, models/*/configuration_*.py.
 func (b *builder) readConfig(dir string) (map[string]any, error) {
 	config := map[string]any{}
 	if err := readJSON(filepath.Join(dir, configName), &config); err != nil {

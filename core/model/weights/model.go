@@ -1,8 +1,8 @@
-// Package weights turns model files into one Model view: canonical tensor names and typed hyper-parameters, whatever the
-// container (GGUF, Hugging Face folder) and the format (GGUF block formats, bitsandbytes).
+// Package weights turns model files into one Model view: canonical tensor names and typed hyper-parameters,
+// whatever the container (GGUF, Hugging Face folder) and the format (GGUF block formats, bitsandbytes).
 //
-// It must not know how a model computes. A Model is immutable after Open and may be read concurrently. Tensors are views
-// of read-only mappings that live until Close.
+// It must not know how a model computes. A Model is immutable after Open and may be read concurrently.
+// Tensors are views of read-only mappings that live until Close.
 package weights
 
 import (
@@ -28,9 +28,10 @@ var (
 	ErrMismatch = errors.New("does not fit the model")
 )
 
-// Model is an open model. Tensor names are GGUF's: token_embd.weight, blk.N.attn_q.weight, blk.N.ffn_gate.weight,
-// output.weight… Experts stand one by one as blk.N.ffn_gate.E.weight, fused projections (attn_qkv) are split into attn_q, attn_k
-// and attn_v. Matrices are (outputs, inputs); the data of float formats is aligned to its element size.
+// Model is an open model. Tensor names are GGUF's: token_embd.weight, blk.N.attn_q.weight,
+// blk.N.ffn_gate.weight, output.weight… Experts stand one by one as blk.N.ffn_gate.E.weight, fused
+// projections (attn_qkv) are split into attn_q, attn_k and attn_v. Matrices are (outputs, inputs); the data
+// of float formats is aligned to its element size.
 type Model struct {
 	Path string
 	Name string
@@ -95,7 +96,8 @@ func (m *Model) Vector(name string) ([]float32, error) {
 // Towers are the parts of a folder's model that see or hear, of which nothing is loaded: "vision_tower".
 func (m *Model) Towers() []string { return m.towers }
 
-// Drafts reports whether the files hold layers that guess further tokens (multi-token prediction), of which nothing is loaded.
+// Drafts reports whether the files hold layers that guess further tokens (multi-token prediction), of which
+// nothing is loaded.
 func (m *Model) Drafts() bool { return m.drafts }
 
 // Notes says where the files contradict each other, and what counts.
@@ -108,8 +110,8 @@ func (m *Model) Names() []string {
 	return names
 }
 
-// Products lists the matrices that stand in matrix products, in order of their names: all but embeddings that are no output
-// head.
+// Products lists the matrices that stand in matrix products, in order of their names: all but embeddings that
+// are no output head.
 func (m *Model) Products() []*quant.Matrix {
 	var out []*quant.Matrix
 	for _, name := range m.matrixNames() {

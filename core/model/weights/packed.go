@@ -15,10 +15,11 @@ import (
 	"edged/quant"
 )
 
-// Quantised folders other than bitsandbytes' 4 bits: a module's weight is several tensors, by whose names it is known. Codes that
-// lie row by row are served where they lie; GPTQ, AWQ and HQQ have another order and are laid out anew, off the Go heap, with as
-// many bits. Where every scale is a float16, and groups are multiples of 32, the matrix is laid out as Q4_0, Q5_0 or Q8_0 blocks
-// instead, and MXFP4 as ggml's: the same values, in a form for which there are kernels of every kind.
+// Quantised folders other than bitsandbytes' 4 bits: a module's weight is several tensors, by whose names it
+// is known. Codes that lie row by row are served where they lie; GPTQ, AWQ and HQQ have another order and are
+// laid out anew, off the Go heap, with as many bits. Where every scale is a float16, and groups are multiples
+// of 32, the matrix is laid out as Q4_0, Q5_0 or Q8_0 blocks instead, and MXFP4 as ggml's: the same values,
+// in a form for which there are kernels of every kind.
 
 // A scheme holds the quantization_config of config.json.
 type scheme struct {
@@ -49,8 +50,8 @@ func (s *scheme) flag(name string) bool {
 	return v
 }
 
-// readScheme reads quantization_config (older compressed-tensors: compression_config); nil where there is none. What is known
-// not to be served is refused here, by a sentence that says what to do.
+// readScheme reads quantization_config (older compressed-tensors: compression_config); nil where there is
+// none. What is known not to be served is refused here, by a sentence that says what to do.
 func (b *builder) readScheme(config map[string]any) (*scheme, error) {
 	raw, ok := config["quantization_config"]
 	if !ok || raw == nil {
@@ -238,7 +239,8 @@ func (b *builder) make(n int, fill func(out []byte)) ([]byte, error) {
 	return out, nil
 }
 
-// grouping checks a group size against a matrix, and returns the number of groups in a row. -1, and 0, mean one for the row.
+// grouping checks a group size against a matrix, and returns the number of groups in a row. -1, and 0, mean
+// one for the row.
 func grouping(size, cols int) (group, count int) {
 	if size <= 0 || size > cols {
 		size = cols
@@ -260,8 +262,8 @@ func turn(dst, src []byte, rows, cols, size int) {
 	}
 }
 
-// lay makes the codes, scales and zeros of a matrix whose source has another order, in blocks of ggml's where that loses nothing.
-// codes fills rows of codes, scales fills (Rows, Count) of scales and of zeros.
+// lay makes the codes, scales and zeros of a matrix whose source has another order, in blocks of ggml's where
+// that loses nothing. codes fills rows of codes, scales fills (Rows, Count) of scales and of zeros.
 func (b *builder) lay(m *quant.Matrix, codes func(data []byte), scales func(scales, zeros []byte)) error {
 	g := m.Group
 	n := m.Rows * g.Count

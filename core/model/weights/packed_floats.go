@@ -52,9 +52,10 @@ func (b *builder) fp8(p *packedModule, suffix string) (*quant.Matrix, error) {
 	return &quant.Matrix{Format: quant.Group8, Rows: rows, Cols: cols, Data: q.Data, Group: g}, nil
 }
 
-// placeMXFP4 adds gpt-oss' experts: NAME_blocks (experts, rows, groups, 16), two E2M1 codes a byte, and NAME_scales (experts, rows,
-// groups) in E8M0. They are (outputs, inputs), where the same matrices in floats are stored (inputs, outputs). Each becomes a matrix
-// in ggml's MXFP4 blocks, which hold the same codes and scales in another order.
+// placeMXFP4 adds gpt-oss' experts: NAME_blocks (experts, rows, groups, 16), two E2M1 codes a byte, and
+// NAME_scales (experts, rows, groups) in E8M0. They are (outputs, inputs), where the same matrices in floats
+// are stored (inputs, outputs). Each becomes a matrix in ggml's MXFP4 blocks, which hold the same codes and
+// scales in another order.
 func (b *builder) placeMXFP4(p *packedModule) error {
 	q, err := b.part(p, "_blocks", 4, safetensors.U8)
 	if err != nil {

@@ -8,9 +8,9 @@ import (
 	"edged/quant"
 )
 
-// gptq reads qweight (in/per, out) of 32-bit words that hold the codes of per inputs, the first lowest; qzeros (groups, out/per);
-// scales (groups, out); g_idx (in). Source: GPTQModel, nn_modules/qlinear/torch.py. The older of two conventions stores zeros one
-// lower than they are.
+// gptq reads qweight (in/per, out) of 32-bit words that hold the codes of per inputs, the first lowest;
+// qzeros (groups, out/per); scales (groups, out); g_idx (in). Source: GPTQModel, nn_modules/qlinear/torch.py.
+// The older of two conventions stores zeros one lower than they are.
 func (b *builder) gptq(p *packedModule) (*quant.Matrix, error) {
 	bits := b.scheme.number("bits", 4)
 	per := 32 / bits
@@ -94,7 +94,8 @@ func (b *builder) groupIndex(p *packedModule, suffix string, size, count, cols i
 // awqOrder returns the position within a word at which AWQ's gemm keeps output j of eight.
 func awqOrder(j int) int { return [...]int{0, 4, 1, 5, 2, 6, 3, 7}[j] }
 
-// awq reads qweight (in, out/8), qzeros (groups, out/8) and scales (groups, out). Source: AutoAWQ, utils/packing_utils.py.
+// awq reads qweight (in, out/8), qzeros (groups, out/8) and scales (groups, out). Source: AutoAWQ,
+// utils/packing_utils.py.
 func (b *builder) awq(p *packedModule) (*quant.Matrix, error) {
 	q, err := b.part(p, ".qweight", 2, safetensors.I32)
 	if err != nil {
@@ -140,8 +141,8 @@ func (b *builder) awq(p *packedModule) (*quant.Matrix, error) {
 	})
 }
 
-// hqq reads W_q, where groups of codes stand as rows and the upper half of the rows in the high nibbles, with scale and zero
-// (groups, 1) in floats: w = (q - zero)·scale. Source: hqq, core/quantize.py.
+// hqq reads W_q, where groups of codes stand as rows and the upper half of the rows in the high nibbles, with
+// scale and zero (groups, 1) in floats: w = (q - zero)·scale. Source: hqq, core/quantize.py.
 func (b *builder) hqq(p *packedModule) (*quant.Matrix, error) {
 	q, err := b.part(p, ".W_q", 2, safetensors.U8)
 	if err != nil {

@@ -16,7 +16,8 @@ type Figures struct {
 	Head     int64 // the part of PerToken that is the output head
 	Products int64 // multiply-adds of one token of a prompt: all matrices that it is multiplied with but the head, experts as in PerToken
 
-	// Of an encoder-decoder PerToken is what the decoder reads, which writes, and Products what the encoder multiplies, which reads the prompt.
+	// Of an encoder-decoder PerToken is what the decoder reads, which writes, and Products what the encoder
+	// multiplies, which reads the prompt.
 
 	Format quant.Format // of most Products
 }
@@ -75,7 +76,8 @@ func (m *Model) Figures() Figures {
 	return f
 }
 
-// sides tells whether a tensor reads the prompt, and whether it writes the answer: of an encoder-decoder each does one of both.
+// sides tells whether a tensor reads the prompt, and whether it writes the answer: of an encoder-decoder each
+// does one of both.
 func (m *Model) sides(name string) (reads, writes bool) {
 	if m.Spec == nil || m.Spec.Encoder == nil || m.Spec.Encoder.Prefix == "" {
 		return true, true

@@ -34,9 +34,9 @@ type stepConfig struct {
 	No  *int32 `json:"false_token_id"`
 }
 
-// pooling reads what the files of sentence-transformers beside a model say about the vector or the score of a text: modules.json lists
-// the steps behind the network, each with a folder of its own. A folder without them means the mean of all tokens, as that library takes
-// it.
+// pooling reads what the files of sentence-transformers beside a model say about the vector or the score of a
+// text: modules.json lists the steps behind the network, each with a folder of its own. A folder without them
+// means the mean of all tokens, as that library takes it.
 func (b *builder) pooling(dir string) error {
 	s := b.m.Spec
 	s.Pool = arch.Pool{Kind: arch.PoolMean}
@@ -193,8 +193,8 @@ func (b *builder) logitScore(dir, sub string) error {
 	return nil
 }
 
-// scoreAct reads which function of a cross-encoder's logit is its score, in the places where sentence-transformers has kept it; a folder
-// that does not say means the logistic function.
+// scoreAct reads which function of a cross-encoder's logit is its score, in the places where
+// sentence-transformers has kept it; a folder that does not say means the logistic function.
 func (b *builder) scoreAct(dir string) error {
 	var beside struct {
 		Act string `json:"activation_fn"`

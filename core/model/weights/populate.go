@@ -12,10 +12,10 @@ import (
 // populateStep is the number of bytes read between two calls of step: a quarter of a second from an SD card.
 const populateStep = 16 << 20
 
-// Populate reads the model's files into memory and maps their pages, in the order in which they lie in the files, which is
-// faster than the first token's own order, and tells step how far it is. It is worth it where the files fit into memory. Tables of
-// which a token reads one row are left on disk. An error of step ends it; the system's own errors do not matter here: what was not
-// read now is read when it is used.
+// Populate reads the model's files into memory and maps their pages, in the order in which they lie in the
+// files, which is faster than the first token's own order, and tells step how far it is. It is worth it where
+// the files fit into memory. Tables of which a token reads one row are left on disk. An error of step ends
+// it; the system's own errors do not matter here: what was not read now is read when it is used.
 func (m *Model) Populate(step func(done, total int64) error) error {
 	var done, total int64
 	for i := range m.maps {
@@ -38,7 +38,8 @@ func (m *Model) Populate(step func(done, total int64) error) error {
 	return nil
 }
 
-// AdviseTables tells the system that of the tables of which a token reads one row nothing is worth reading ahead. It is a hint.
+// AdviseTables tells the system that of the tables of which a token reads one row nothing is worth reading
+// ahead. It is a hint.
 func (m *Model) AdviseTables() {
 	for i, f := range m.maps {
 		for _, r := range m.tables(i) {

@@ -11,20 +11,20 @@ import (
 	"edged/quant"
 )
 
-// LinearLayers selects what model.quantize is about: every matrix of the layers, but no embedding, no output head and no
-// router of experts, which is small and decides much.
+// LinearLayers selects what model.quantize is about: every matrix of the layers, but no embedding, no output
+// head and no router of experts, which is small and decides much.
 func LinearLayers(t arch.Tensor) bool { return t.Role == arch.Product || t.Role == arch.Expert }
 
 // OutputHead selects what model.head is about.
 func OutputHead(t arch.Tensor) bool { return t.Role == arch.HeadRole }
 
-// Requantize replaces the selected matrices (selected is asked for every matrix, and for output.weight also where the head
-// is the embedding) by copies in format f, off the Go heap. It is for the formats that quant.Encode
-// writes. A tied model's embedding stays as it is; only the head becomes another matrix. Matrices that are
-// in format f already stay.
+// Requantize replaces the selected matrices (selected is asked for every matrix, and for output.weight also
+// where the head is the embedding) by copies in format f, off the Go heap. It is for the formats that
+// quant.Encode writes. A tied model's embedding stays as it is; only the head becomes another matrix.
+// Matrices that are in format f already stay.
 //
-// It must come before the model is read concurrently, and changes Hash. An error names the tensor; the model then serves
-// what it served before, apart from matrices that were done already, and is best closed.
+// It must come before the model is read concurrently, and changes Hash. An error names the tensor; the model
+// then serves what it served before, apart from matrices that were done already, and is best closed.
 func Requantize(m *Model, selected func(t arch.Tensor) bool, f quant.Format) error {
 	if !quant.CanEncode(f) {
 		return fmt.Errorf("weights: %s: requantise: %w: weights are not written as %s, only as %s", m.Path, ErrUnsupported, f, quant.EncodeNames())

@@ -12,8 +12,8 @@ import (
 	"edged/quant"
 )
 
-// wantsVector reports whether the Spec has a vector of a layer under this name. What a layer asks for is listed once: a hostile file may
-// have a hundred thousand tensors of one row, and claim as many experts.
+// wantsVector reports whether the Spec has a vector of a layer under this name. What a layer asks for is
+// listed once: a hostile file may have a hundred thousand tensors of one row, and claim as many experts.
 func (b *builder) wantsVector(name string) bool {
 	pattern, numbers := arch.SplitNumbers(name)
 	if len(numbers) == 0 {
@@ -100,8 +100,8 @@ func (b *builder) stack(stack *arch.Stack, numbers []string, suffix string, f qu
 	return nil
 }
 
-// drafting reports whether a tensor belongs to the layers behind the last that guess further tokens: they change no answer, and
-// are passed over.
+// drafting reports whether a tensor belongs to the layers behind the last that guess further tokens: they
+// change no answer, and are passed over.
 func (b *builder) drafting(name string) bool {
 	if b.folder && b.m.family.Drafted != "" && strings.HasPrefix(strings.TrimPrefix(name, "model."), b.m.family.Drafted) {
 		b.m.drafts = true
@@ -120,8 +120,9 @@ func (b *builder) drafting(name string) bool {
 	return drafts
 }
 
-// expand cuts the matrix that makes keys and values of a compressed row, (heads·(keys+values), rank), into one of each for a head.
-// The keys' are turned; blocks that run along their rows cannot be, so that they become float32.
+// expand cuts the matrix that makes keys and values of a compressed row, (heads·(keys+values), rank), into
+// one of each for a head. The keys' are turned; blocks that run along their rows cannot be, so that they
+// become float32.
 func (b *builder) expand(x *arch.Expand, numbers []string, f quant.Format, rows, cols int, data []byte) error {
 	fail := func(err error) error {
 		return fmt.Errorf("weights: %s: tensor %s: %w", b.m.Path, b.say(arch.JoinNumbers(x.Of, numbers)+".weight"), err)
@@ -159,8 +160,8 @@ func (b *builder) expand(x *arch.Expand, numbers []string, f quant.Format, rows,
 	return nil
 }
 
-// expandPacked is expand of a matrix whose scales stand beside it: it becomes float32 first, since neither kind of scales can follow
-// its rows into matrices of single heads.
+// expandPacked is expand of a matrix whose scales stand beside it: it becomes float32 first, since neither
+// kind of scales can follow its rows into matrices of single heads.
 func (b *builder) expandPacked(x *arch.Expand, numbers []string, m *quant.Matrix) error {
 	floats, err := b.m.recode(m, quant.F32)
 	if err != nil {

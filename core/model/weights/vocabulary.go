@@ -9,9 +9,10 @@ import (
 	"edged/core/model/gguf"
 )
 
-// SameVocabulary proves that the tokens of two models mean the same: that the pieces which stand in their files are equal, id by
-// id, as far as both have some (models of one family pad their vocabularies to different lengths). The error is ErrMismatch and
-// names the first piece that differs, or says why there is nothing to compare.
+// SameVocabulary proves that the tokens of two models mean the same: that the pieces which stand in their
+// files are equal, id by id, as far as both have some (models of one family pad their vocabularies to
+// different lengths). The error is ErrMismatch and names the first piece that differs, or says why there is
+// nothing to compare.
 func SameVocabulary(a, b string) error {
 	mine, err := pieces(a)
 	if err != nil {
@@ -69,8 +70,8 @@ const maxTokenizer = 128 << 20
 // maxPieces bounds an id in it.
 const maxPieces = 1 << 22
 
-// tokenizerPieces reads the pieces of a tokenizer.json: its model's, a map or, where they have scores, a list of pairs, and
-// those that were added.
+// tokenizerPieces reads the pieces of a tokenizer.json: its model's, a map or, where they have scores, a list
+// of pairs, and those that were added.
 func tokenizerPieces(text []byte) ([]string, error) {
 	var file struct {
 		Added []struct {

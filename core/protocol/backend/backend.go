@@ -153,13 +153,14 @@ func (f Forecast) Prompt(tokens int) time.Duration {
 	return time.Duration(float64(tokens) * float64(f.TokenProducts) / f.ProductsPerSecond * float64(time.Second))
 }
 
-// Observer is an optional ability: telling what the model's matrices are multiplied with, and the logits of every position. It
-// is for whoever makes smaller weights of the model; serving never asks for it.
+// Observer is an optional ability: telling what the model's matrices are multiplied with, and the logits of
+// every position. It is for whoever makes smaller weights of the model; serving never asks for it.
 type Observer interface {
-	// Observe computes each list by itself, from an empty context. Where req wants logits, it calls row from one goroutine for
-	// each position from req.From on, list by list, in order; logits (VocabRows) are valid during the call only. It returns,
-	// where req wants them, the inputs of the matrices by name. A model that does not generate is protocol.ErrUnsupported, a
-	// list longer than the context protocol.ErrContextLength.
+	// Observe computes each list by itself, from an empty context. Where req wants logits, it calls row from
+	// one goroutine for each position from req.From on, list by list, in order; logits (VocabRows) are valid
+	// during the call only. It returns, where req wants them, the inputs of the matrices by name. A model
+	// that does not generate is protocol.ErrUnsupported, a list longer than the context
+	// protocol.ErrContextLength.
 	Observe(ctx context.Context, req ObserveRequest, row func(list, position int, logits []float32) error) ([]MatrixInputs, error)
 }
 

@@ -83,7 +83,16 @@ func (c *client) LoadAdapter(ctx context.Context, req AdapterRequest) (AdapterIn
 	if err != nil {
 		return AdapterInfo{}, protocol.FromStatus(ctx, err)
 	}
-	return AdapterInfo{ID: a.Id, SHA256: a.Sha256, Rank: int(a.Rank), Targets: a.Targets, Bytes: a.Bytes, Kind: a.Kind, Virtual: int(a.VirtualTokens), Base: a.Base}, nil
+	return AdapterInfo{
+		ID:      a.Id,
+		SHA256:  a.Sha256,
+		Rank:    int(a.Rank),
+		Targets: a.Targets,
+		Bytes:   a.Bytes,
+		Kind:    a.Kind,
+		Virtual: int(a.VirtualTokens),
+		Base:    a.Base,
+	}, nil
 }
 
 func (c *client) UnloadAdapter(ctx context.Context, id string) error {
@@ -198,7 +207,10 @@ func (c *client) Forecast(ctx context.Context, req LoadRequest) (Forecast, error
 		return Forecast{}, protocol.FromStatus(ctx, err)
 	}
 	return Forecast{
-		TokenBytes: f.GetTokenBytes(), TokenProducts: f.GetTokenProducts(), BytesPerSecond: f.GetBytesPerSecond(), ProductsPerSecond: f.GetProductsPerSecond(),
+		TokenBytes:        f.GetTokenBytes(),
+		TokenProducts:     f.GetTokenProducts(),
+		BytesPerSecond:    f.GetBytesPerSecond(),
+		ProductsPerSecond: f.GetProductsPerSecond(),
 	}, nil
 }
 

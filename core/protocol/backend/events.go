@@ -21,8 +21,17 @@ func sendRequest(r Request, send func(*edgedpb.GenerateRequest) error) error {
 	}
 	if t := r.Thinking; t != nil {
 		part.Thinking = &edgedpb.Thinking{
-			Open: []byte(t.Open), Close: []byte(t.Close), Again: []byte(t.Again), Begun: t.Begun, Never: t.Never, Must: t.Must, Budget: int64(t.Budget),
-			CloseIds: t.CloseIDs, ThenIds: t.ThenIDs,
+			Open: []byte(
+				t.Open,
+			),
+			Close:    []byte(t.Close),
+			Again:    []byte(t.Again),
+			Begun:    t.Begun,
+			Never:    t.Never,
+			Must:     t.Must,
+			Budget:   int64(t.Budget),
+			CloseIds: t.CloseIDs,
+			ThenIds:  t.ThenIDs,
 		}
 	}
 	for _, s := range r.Stop {
@@ -101,8 +110,17 @@ func receiveRequest(recv func() (*edgedpb.GenerateRequest, error)) (Request, err
 			}
 			if t := part.Thinking; t != nil {
 				r.Thinking = &Thinking{
-					Open: string(t.Open), Close: string(t.Close), Again: string(t.Again), Begun: t.Begun, Never: t.Never, Must: t.Must, Budget: wide(t.Budget),
-					CloseIDs: t.CloseIds, ThenIDs: t.ThenIds,
+					Open: string(
+						t.Open,
+					),
+					Close:    string(t.Close),
+					Again:    string(t.Again),
+					Begun:    t.Begun,
+					Never:    t.Never,
+					Must:     t.Must,
+					Budget:   wide(t.Budget),
+					CloseIDs: t.CloseIds,
+					ThenIDs:  t.ThenIds,
 				}
 			}
 			for _, s := range part.Stop {

@@ -7,8 +7,8 @@ import (
 	"edged/core/protocol"
 )
 
-// Fake is a Backend for tests, an Embedder, a Forecaster and a Bencher too: each method calls the field of its name, and without one
-// refuses with protocol.ErrUnsupported.
+// Fake is a Backend for tests, an Embedder, a Forecaster and a Bencher too: each method calls the field of
+// its name, and without one refuses with protocol.ErrUnsupported.
 type Fake struct {
 	DescribeFunc      func(ctx context.Context) (Description, error)
 	PlanFunc          func(ctx context.Context, req LoadRequest) (MemoryPlan, error)
@@ -141,7 +141,11 @@ func (f *Fake) Forecast(ctx context.Context, req LoadRequest) (Forecast, error) 
 }
 
 // Observe calls ObserveFunc; row is never nil there.
-func (f *Fake) Observe(ctx context.Context, req ObserveRequest, row func(list, position int, logits []float32) error) ([]MatrixInputs, error) {
+func (f *Fake) Observe(
+	ctx context.Context,
+	req ObserveRequest,
+	row func(list, position int, logits []float32) error,
+) ([]MatrixInputs, error) {
 	if f.ObserveFunc == nil {
 		return nil, unset("observe")
 	}

@@ -20,7 +20,11 @@ const observePiece = 1 << 18
 const maxMatrixValues = 1 << 26
 
 // Observe is Observer's, over the connection.
-func (c *client) Observe(ctx context.Context, req ObserveRequest, row func(list, position int, logits []float32) error) ([]MatrixInputs, error) {
+func (c *client) Observe(
+	ctx context.Context,
+	req ObserveRequest,
+	row func(list, position int, logits []float32) error,
+) ([]MatrixInputs, error) {
 	call, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stream, err := c.rpc.Observe(call)

@@ -70,7 +70,14 @@ func (s *server) LoadAdapter(ctx context.Context, req *edgedpb.AdapterRequest) (
 		return nil, protocol.ToStatus(err)
 	}
 	return &edgedpb.AdapterInfo{
-		Id: a.ID, Sha256: a.SHA256, Rank: narrow(a.Rank), Targets: a.Targets, Bytes: a.Bytes, Kind: a.Kind, VirtualTokens: narrow(a.Virtual), Base: a.Base,
+		Id:            a.ID,
+		Sha256:        a.SHA256,
+		Rank:          narrow(a.Rank),
+		Targets:       a.Targets,
+		Bytes:         a.Bytes,
+		Kind:          a.Kind,
+		VirtualTokens: narrow(a.Virtual),
+		Base:          a.Base,
 	}, nil
 }
 
@@ -200,7 +207,11 @@ func (s *server) Stats(ctx context.Context, _ *edgedpb.StatsRequest) (*edgedpb.S
 }
 
 // receiveLists reads all parts of a request; lists takes what it needs from each and gives the lists in it.
-func receiveLists[T any](recv func() (T, error), lists func(part T, first bool) []*edgedpb.IdList, also ...func(part T) error) ([][]int32, error) {
+func receiveLists[T any](
+	recv func() (T, error),
+	lists func(part T, first bool) []*edgedpb.IdList,
+	also ...func(part T) error,
+) ([][]int32, error) {
 	var j parts.Joiner[int32]
 	for first := true; ; first = false {
 		part, err := recv()

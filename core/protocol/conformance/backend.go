@@ -86,7 +86,8 @@ func (s *backendSuite) sampled(seed uint64) backend.Request {
 	return r
 }
 
-// answer runs a request and checks what holds for every one: the order of events, and that they say what the last one says.
+// answer runs a request and checks what holds for every one: the order of events, and that they say what the
+// last one says.
 func answer(ctx context.Context, t *testing.T, b backend.Backend, r backend.Request) (backend.Event, error) {
 	t.Helper()
 	var last backend.Event
@@ -217,7 +218,8 @@ func (s *backendSuite) forecast(t *testing.T) {
 	wants(t, "forecast", err, protocol.ErrModel)
 }
 
-// observe is optional: one that observes gives the logits of every position, from which Score's log-probabilities follow.
+// observe is optional: one that observes gives the logits of every position, from which Score's
+// log-probabilities follow.
 func (s *backendSuite) observe(t *testing.T) {
 	b, ok := s.b.(backend.Observer)
 	if !ok {
@@ -226,19 +228,23 @@ func (s *backendSuite) observe(t *testing.T) {
 	lists := [][]int32{s.o.Prompt}
 	next := 0
 	var got []float64
-	inputs, err := b.Observe(t.Context(), backend.ObserveRequest{Lists: lists, Inputs: true, Logits: true}, func(list, position int, logits []float32) error {
-		if list != 0 || position != next || len(logits) != s.info.VocabRows {
-			t.Errorf("list %d, position %d: %d logits; want position %d", list, position, len(logits), next)
-		}
-		if next++; next < len(s.o.Prompt) {
-			sum := 0.0
-			for _, x := range logits {
-				sum += math.Exp(float64(x))
+	inputs, err := b.Observe(
+		t.Context(),
+		backend.ObserveRequest{Lists: lists, Inputs: true, Logits: true},
+		func(list, position int, logits []float32) error {
+			if list != 0 || position != next || len(logits) != s.info.VocabRows {
+				t.Errorf("list %d, position %d: %d logits; want position %d", list, position, len(logits), next)
 			}
-			got = append(got, float64(logits[s.o.Prompt[next]])-math.Log(sum))
-		}
-		return nil
-	})
+			if next++; next < len(s.o.Prompt) {
+				sum := 0.0
+				for _, x := range logits {
+					sum += math.Exp(float64(x))
+				}
+				got = append(got, float64(logits[s.o.Prompt[next]])-math.Log(sum))
+			}
+			return nil
+		},
+	)
 	if errors.Is(err, protocol.ErrUnsupported) {
 		t.Skip("this backend does not observe")
 	}
@@ -373,7 +379,14 @@ func (s *backendSuite) resume(t *testing.T) {
 			t.Fatal(err)
 		}
 		if c := e.Choices[0]; !slices.Equal(c.IDs, whole.Choices[0].IDs) || c.Text != whole.Choices[0].Text {
-			t.Errorf("after %d tokens another attempt gave %v %q, undisturbed %v %q", n, c.IDs, c.Text, whole.Choices[0].IDs, whole.Choices[0].Text)
+			t.Errorf(
+				"after %d tokens another attempt gave %v %q, undisturbed %v %q",
+				n,
+				c.IDs,
+				c.Text,
+				whole.Choices[0].IDs,
+				whole.Choices[0].Text,
+			)
 		}
 	}
 }
@@ -448,7 +461,10 @@ func (s *backendSuite) logprobs(t *testing.T) {
 			t.Errorf("step %d, id %d: %+v", i, c.IDs[i], l)
 		}
 	}
-	scores, err := s.b.Score(t.Context(), backend.ScoreRequest{Lists: [][]int32{append(slices.Clone(s.o.Prompt), c.IDs...), s.o.Prompt[:1], {}}})
+	scores, err := s.b.Score(
+		t.Context(),
+		backend.ScoreRequest{Lists: [][]int32{append(slices.Clone(s.o.Prompt), c.IDs...), s.o.Prompt[:1], {}}},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}

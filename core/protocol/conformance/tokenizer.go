@@ -127,7 +127,8 @@ func (s *tokenizerSuite) vocabulary(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.vocab = v
-	if len(v.Pieces) != s.info.Tokens || len(v.Control) != len(v.Pieces) || v.Hash != s.info.Hash || v.BOS != s.info.BOS || !slices.Equal(v.EOG, s.info.EOG) {
+	if len(v.Pieces) != s.info.Tokens || len(v.Control) != len(v.Pieces) || v.Hash != s.info.Hash || v.BOS != s.info.BOS ||
+		!slices.Equal(v.EOG, s.info.EOG) {
 		t.Errorf("%d pieces, %d flags, hash %s, BOS %d, EOG %v; info %+v", len(v.Pieces), len(v.Control), v.Hash, v.BOS, v.EOG, s.info)
 	}
 }

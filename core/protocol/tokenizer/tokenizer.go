@@ -62,7 +62,8 @@ type Flags struct {
 
 // PairEncoder is an optional ability: two texts as a model wants them that compares texts.
 type PairEncoder interface {
-	// EncodePairs gives the ids of each pair, with what the model wants around and between its texts, and the types of the tokens.
+	// EncodePairs gives the ids of each pair, with what the model wants around and between its texts, and the
+	// types of the tokens.
 	EncodePairs(ctx context.Context, pairs [][2]string, flags Flags) ([]Pair, error)
 }
 
@@ -83,8 +84,8 @@ type Chat struct {
 type ChatIDs struct {
 	IDs  []int32
 	Text string // what the template wrote
-	// Numbers of IDs, ascending, behind which prompts that begin alike may go on otherwise: where a message ends, and before the time of
-	// day. nil: not told.
+	// Numbers of IDs, ascending, behind which prompts that begin alike may go on otherwise: where a message
+	// ends, and before the time of day. nil: not told.
 	Borders []int32
 	Grammar string // of an answer that is nothing but tool calls, as backend.Request has it, where tools are offered
 }

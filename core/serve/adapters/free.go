@@ -30,11 +30,11 @@ func (f *Folder) unload(ctx context.Context, c *content) error {
 	return err
 }
 
-// free takes contents that nobody refers to out of the backend and out of the store, whenever there may be some, until ctx
-// ends.
+// free takes contents that nobody refers to out of the backend and out of the store, whenever there may be
+// some, until ctx ends.
 //
-// After ctx's end nothing is removed any more: the dispatcher lets its requests go then, and those that stand in a durable
-// journal come back for their bytes in the next process.
+// After ctx's end nothing is removed any more: the dispatcher lets its requests go then, and those that stand
+// in a durable journal come back for their bytes in the next process.
 func (f *Folder) free(ctx context.Context) {
 	for {
 		f.freeOnce(ctx)
@@ -122,9 +122,9 @@ func (f *Folder) Sweep(ctx context.Context) {
 	}
 }
 
-// Prove loads what is served into a new life of the backend, so that the first request that names one does not wait for
-// it: the ones that were used last, as far as the limit goes. What the backend refuses is rejected and stops nothing; an
-// error is the backend's death, or ctx's end.
+// Prove loads what is served into a new life of the backend, so that the first request that names one does
+// not wait for it: the ones that were used last, as far as the limit goes. What the backend refuses is
+// rejected and stops nothing; an error is the backend's death, or ctx's end.
 func (f *Folder) Prove(ctx context.Context, l Loader, life uint64) error {
 	type served struct {
 		g    *Generation

@@ -72,7 +72,8 @@ func (f *Folder) pin(g *Generation) *Pin {
 // SHA256 is the hash of the pinned content.
 func (p *Pin) SHA256() string { return p.g.content.sha256 }
 
-// Use returns the content's id in a life of the backend, where it is loaded when it is not yet, and stays until Release.
+// Use returns the content's id in a life of the backend, where it is loaded when it is not yet, and stays
+// until Release.
 func (p *Pin) Use(ctx context.Context, l Loader, life uint64) (string, error) {
 	f, c := p.f, p.g.content
 	f.mu.Lock()

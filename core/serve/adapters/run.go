@@ -8,8 +8,8 @@ import (
 	"edged/core/serve/watch"
 )
 
-// throttle is the least time between two looks that hints ask for, relative to Settle: a program that writes in small steps
-// makes thousands of events.
+// throttle is the least time between two looks that hints ask for, relative to Settle: a program that writes
+// in small steps makes thousands of events.
 const throttle = 20
 
 // First decides about everything that the folder held when it was opened, so that a node that says it is online has its

@@ -46,7 +46,9 @@ func verify(keys []publicKey, originals, copies []digest.File) (signer string, e
 	for i, file := range originals {
 		text, err := readSignature(file.Path + SignatureSuffix)
 		if errors.Is(err, os.ErrNotExist) {
-			return "", unfinishedError{fmt.Errorf("%s is not signed: adapters.public_keys is set, and %s is missing", base(file), base(file)+SignatureSuffix)}
+			return "", unfinishedError{
+				fmt.Errorf("%s is not signed: adapters.public_keys is set, and %s is missing", base(file), base(file)+SignatureSuffix),
+			}
 		}
 		var signature minisign.Signature
 		if err == nil {
@@ -67,7 +69,11 @@ func verify(keys []publicKey, originals, copies []digest.File) (signer string, e
 		case err != nil:
 			return "", err
 		case !ok:
-			return "", fmt.Errorf("%s does not match its signature: it was changed after it was signed, or %s belongs to another file", base(file), base(file)+SignatureSuffix)
+			return "", fmt.Errorf(
+				"%s does not match its signature: it was changed after it was signed, or %s belongs to another file",
+				base(file),
+				base(file)+SignatureSuffix,
+			)
 		}
 	}
 	return signer, nil
@@ -104,7 +110,11 @@ func verifyFile(key minisign.PublicKey, path string, signature minisign.Signatur
 	defer file.Close() //nolint:errcheck // opened for reading: nothing to lose
 	if signature.Algorithm == minisign.EdDSA {
 		if size > maxUnhashed {
-			return false, fmt.Errorf("%s has a signature of the old kind, which is taken up to %d bytes: sign it with minisign -S -H", filepath.Base(path), maxUnhashed)
+			return false, fmt.Errorf(
+				"%s has a signature of the old kind, which is taken up to %d bytes: sign it with minisign -S -H",
+				filepath.Base(path),
+				maxUnhashed,
+			)
 		}
 		data, err := io.ReadAll(io.LimitReader(file, maxUnhashed))
 		return err == nil && minisign.Verify(key, data, text), err

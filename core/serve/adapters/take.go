@@ -23,7 +23,8 @@ var (
 	errDeadly = fmt.Errorf("the backend died %d times in a row while it loaded this adapter", deaths)
 )
 
-// take looks at a drop that has settled: it becomes the next generation of its name, or is refused. An error is ctx's end.
+// take looks at a drop that has settled: it becomes the next generation of its name, or is refused. An error
+// is ctx's end.
 func (f *Folder) take(ctx context.Context, e *entry) error {
 	f.mu.Lock()
 	print := e.print
@@ -177,8 +178,8 @@ func (f *Folder) copyIn(path string) (c *content, signer string, err error) {
 	return c, signer, nil
 }
 
-// sumOf hashes a drop where it lies, within the limits: a copy is only written of what is not in the store yet, since SD
-// cards wear out.
+// sumOf hashes a drop where it lies, within the limits: a copy is only written of what is not in the store
+// yet, since SD cards wear out.
 func (f *Folder) sumOf(files []digest.File) (string, error) {
 	total := int64(0)
 	for _, file := range files {

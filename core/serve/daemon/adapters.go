@@ -135,8 +135,8 @@ func (p Prover) Score(ctx context.Context, id string, samples []adapters.Sample)
 	return nats, tokens, nil
 }
 
-// encode returns the token lists of a sample, and the index in the first of them from which tokens count. A prompt is what
-// it is in a request: what a user says, where the model has a chat template.
+// encode returns the token lists of a sample, and the index in the first of them from which tokens count. A
+// prompt is what it is in a request: what a user says, where the model has a chat template.
 func (p Prover) encode(ctx context.Context, s adapters.Sample) (lists [][]int32, from int, err error) {
 	if s.Messages == nil && s.Prompt != "" && p.Text.ChatTemplate != "" {
 		said, err := json.Marshal([]map[string]string{{"role": "user", "content": s.Prompt}})
@@ -203,7 +203,13 @@ type shelf struct {
 
 func (s shelf) Pin(model, name, sha256 string) (dispatch.Adapter, error) {
 	if model != s.main {
-		return nil, fmt.Errorf("%w: %q: adapters are for the default model %s, and the request names %s", protocol.ErrAdapterNotFound, name, s.main, model)
+		return nil, fmt.Errorf(
+			"%w: %q: adapters are for the default model %s, and the request names %s",
+			protocol.ErrAdapterNotFound,
+			name,
+			s.main,
+			model,
+		)
 	}
 	p, err := s.f.Resolve(name, sha256)
 	if err != nil {

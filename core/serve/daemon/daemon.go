@@ -342,7 +342,12 @@ func (d *daemon) listen(ctx context.Context) (l listeners, err error) {
 	}
 	if d.c.Wyoming.Listen != "" {
 		door, err := wyoming.Listen(ctx, wyoming.Options{
-			Config: d.c.Wyoming, Name: d.c.Node.Name, Version: d.o.Version, Dispatcher: d.work, Model: func() string { return d.main }, Log: d.log,
+			Config:     d.c.Wyoming,
+			Name:       d.c.Node.Name,
+			Version:    d.o.Version,
+			Dispatcher: d.work,
+			Model:      func() string { return d.main },
+			Log:        d.log,
 		})
 		if err != nil {
 			return l, err
@@ -373,8 +378,18 @@ func (d *daemon) device() (*mqtt.Device, error) {
 func (d *daemon) announcement(adapters []string) ([]byte, error) {
 	t := mqtt.TopicsOf(d.c)
 	return home.Message(home.Node{
-		ID: t.Unique(), Name: d.c.Node.Name, Version: d.o.Version, NoStats: d.c.MQTT.StatsInterval == 0, Adapters: adapters,
-		Availability: t.Availability(), Status: t.Status(), Stats: t.Stats(), Ask: t.Ask(home.Tag), Answer: t.Answer(home.Tag), Cancel: t.Cancel(""), Default: t.Default(),
+		ID:           t.Unique(),
+		Name:         d.c.Node.Name,
+		Version:      d.o.Version,
+		NoStats:      d.c.MQTT.StatsInterval == 0,
+		Adapters:     adapters,
+		Availability: t.Availability(),
+		Status:       t.Status(),
+		Stats:        t.Stats(),
+		Ask:          t.Ask(home.Tag),
+		Answer:       t.Answer(home.Tag),
+		Cancel:       t.Cancel(""),
+		Default:      t.Default(),
 	})
 }
 

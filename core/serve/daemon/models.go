@@ -91,7 +91,10 @@ func (d *daemon) several() bool {
 // wantedModels are the default model and those that are pinned, as far as they are there.
 func (d *daemon) wantedModels() (out []models.State) {
 	for _, name := range append([]string{d.main}, d.c.Models.Pinned...) {
-		if s, _, err := d.catalogue.Lookup(name); err == nil && !slices.ContainsFunc(out, func(o models.State) bool { return o.Name == s.Name }) {
+		if s, _, err := d.catalogue.Lookup(
+			name,
+		); err == nil &&
+			!slices.ContainsFunc(out, func(o models.State) bool { return o.Name == s.Name }) {
 			out = append(out, s)
 		}
 	}
@@ -142,7 +145,12 @@ func (d *daemon) readModel(ctx context.Context, path string) (models.Facts, erro
 	}
 	facts.Needs = plan.Total
 	if d.budget > 0 && facts.Needs > d.budget {
-		return facts, fmt.Errorf("%w: it needs %d MiB of memory, and this node has %d MiB for models", models.ErrTooLarge, facts.Needs>>20, d.budget>>20)
+		return facts, fmt.Errorf(
+			"%w: it needs %d MiB of memory, and this node has %d MiB for models",
+			models.ErrTooLarge,
+			facts.Needs>>20,
+			d.budget>>20,
+		)
 	}
 	return facts, nil
 }

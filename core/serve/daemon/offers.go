@@ -70,8 +70,20 @@ func (o offers) model(s models.State) (m httpdoor.Model, loaded bool) {
 		if tok.tokenizer != nil && back.backend != nil {
 			i := back.info
 			m = httpdoor.Model{
-				ID: s.Name, Title: i.Name, Arch: i.Arch, Kind: i.Kind, Tasks: i.Tasks, Format: i.Format, Digest: i.Hash, Loaded: o.d.pool.Holding(s.Name).State == models.Loaded,
-				Context: i.Context, Trained: i.TrainContext, Parameters: i.Parameters, Bytes: i.Plan.Weights, Template: tok.info.ChatTemplate, Since: o.d.began,
+				ID:         s.Name,
+				Title:      i.Name,
+				Arch:       i.Arch,
+				Kind:       i.Kind,
+				Tasks:      i.Tasks,
+				Format:     i.Format,
+				Digest:     i.Hash,
+				Loaded:     o.d.pool.Holding(s.Name).State == models.Loaded,
+				Context:    i.Context,
+				Trained:    i.TrainContext,
+				Parameters: i.Parameters,
+				Bytes:      i.Plan.Weights,
+				Template:   tok.info.ChatTemplate,
+				Since:      o.d.began,
 			}
 			if p.main {
 				o.d.mainModel.Store(&m)
@@ -87,7 +99,18 @@ func (o offers) model(s models.State) (m httpdoor.Model, loaded bool) {
 		return m, true
 	}
 	return httpdoor.Model{
-		ID: s.Name, Model: s.Name, Title: s.Title, Arch: s.Family, Kind: s.Kind, Tasks: strings.Split(s.Tasks, ", "), Format: s.Format, Context: s.Context, Trained: s.Context, Parameters: s.Parameters, Bytes: s.Bytes, Since: o.d.began,
+		ID:         s.Name,
+		Model:      s.Name,
+		Title:      s.Title,
+		Arch:       s.Family,
+		Kind:       s.Kind,
+		Tasks:      strings.Split(s.Tasks, ", "),
+		Format:     s.Format,
+		Context:    s.Context,
+		Trained:    s.Context,
+		Parameters: s.Parameters,
+		Bytes:      s.Bytes,
+		Since:      o.d.began,
 	}, false
 }
 

@@ -190,7 +190,13 @@ func (p *plugins) pin(ctx context.Context, one *Pinned, back backendLife, number
 }
 
 // compute has the backend read a prefix and keep it.
-func (p *plugins) compute(ctx context.Context, one *Pinned, back backendLife, number uint64, adapter dispatch.Adapter) (tokens int, err error) {
+func (p *plugins) compute(
+	ctx context.Context,
+	one *Pinned,
+	back backendLife,
+	number uint64,
+	adapter dispatch.Adapter,
+) (tokens int, err error) {
 	t, _, err := p.tokenizer.Current(ctx, 0)
 	if err != nil {
 		return 0, err

@@ -56,7 +56,15 @@ type backendLife struct {
 
 // newPlugins makes the plugins of a model, which start with Run.
 func newPlugins(d *daemon, w models.Wanted, limit int64) *plugins {
-	p := &plugins{d: d, log: d.log, name: w.State.Name, path: w.State.Path, limit: limit, main: w.State.Name == d.main, before: d.lives.before(w.State.Name)}
+	p := &plugins{
+		d:      d,
+		log:    d.log,
+		name:   w.State.Name,
+		path:   w.State.Path,
+		limit:  limit,
+		main:   w.State.Name == d.main,
+		before: d.lives.before(w.State.Name),
+	}
 	if !p.main {
 		p.log = d.log.With("model", p.name)
 	}
@@ -72,7 +80,13 @@ func newPlugins(d *daemon, w models.Wanted, limit int64) *plugins {
 	return p
 }
 
-func supervise[T any](p *plugins, name string, o pluginhost.Options, prepare func(context.Context, *pluginhost.Process, uint64) (T, error), check func(context.Context, *pluginhost.Process) error) *pluginhost.Supervisor[T] {
+func supervise[T any](
+	p *plugins,
+	name string,
+	o pluginhost.Options,
+	prepare func(context.Context, *pluginhost.Process, uint64) (T, error),
+	check func(context.Context, *pluginhost.Process) error,
+) *pluginhost.Supervisor[T] {
 	return pluginhost.Supervise(pluginhost.SupervisorOptions[T]{
 		Process:        o,
 		Name:           name,
@@ -179,7 +193,18 @@ func (p *plugins) prepareTokenizer(ctx context.Context, proc *pluginhost.Process
 	if err != nil {
 		return tokenizerLife{}, err
 	}
-	p.log.InfoContext(ctx, "tokenizer ready", "kind", info.Kind, "pre", info.Pre, "tokens", info.Tokens, "chat_template", info.ChatTemplate != "")
+	p.log.InfoContext(
+		ctx,
+		"tokenizer ready",
+		"kind",
+		info.Kind,
+		"pre",
+		info.Pre,
+		"tokens",
+		info.Tokens,
+		"chat_template",
+		info.ChatTemplate != "",
+	)
 	return tokenizerLife{t, info}, nil
 }
 
@@ -220,8 +245,26 @@ func (p *plugins) prepareBackend(ctx context.Context, proc *pluginhost.Process, 
 		return backendLife{}, fmt.Errorf("the model does not answer: %w", err)
 	}
 	plan := info.Plan
-	p.log.InfoContext(ctx, "memory plan", "bytes", plan.Total, "available", plan.Available, "weights", plan.Weights, "derived", plan.Derived,
-		"kv", plan.KV, "scratch", plan.Scratch, "adapters", plan.Adapters, "fits", plan.Fits)
+	p.log.InfoContext(
+		ctx,
+		"memory plan",
+		"bytes",
+		plan.Total,
+		"available",
+		plan.Available,
+		"weights",
+		plan.Weights,
+		"derived",
+		plan.Derived,
+		"kv",
+		plan.KV,
+		"scratch",
+		plan.Scratch,
+		"adapters",
+		plan.Adapters,
+		"fits",
+		plan.Fits,
+	)
 	p.log.InfoContext(ctx, "model ready", "model", info.Name, "arch", info.Arch, "format", info.Format, "backend", about.Name,
 		"kernels", about.Kernels, "context", info.Context, "bytes", info.WeightBytes, "took", time.Since(began).Round(time.Millisecond))
 	return backendLife{b, info, about}, nil

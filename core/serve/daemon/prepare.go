@@ -23,7 +23,13 @@ func LoadTokenizer(ctx context.Context, t tokenizer.Tokenizer, path string) (tok
 // LoadBackend makes a backend plugin ready for a model: it loads the weights and hands over the vocabulary of
 // a tokenizer that has the same model loaded. The vocabulary is fetched for each life of the backend instead
 // of being kept: that of a 152k-token model takes 10 MB here, and the whole daemon is to stay below 40.
-func LoadBackend(ctx context.Context, b backend.Backend, t tokenizer.Tokenizer, req backend.LoadRequest, progress func(backend.LoadProgress)) (backend.ModelInfo, error) {
+func LoadBackend(
+	ctx context.Context,
+	b backend.Backend,
+	t tokenizer.Tokenizer,
+	req backend.LoadRequest,
+	progress func(backend.LoadProgress),
+) (backend.ModelInfo, error) {
 	path, err := filepath.Abs(req.Path)
 	if err != nil {
 		return backend.ModelInfo{}, fmt.Errorf("%s: %w", req.Path, err)

@@ -12,8 +12,8 @@ import (
 // errStalled means that a plugin has work and does not get on with it.
 var errStalled = errors.New("plugin makes no progress")
 
-// stall watches whether the backend computes while there is work. A forward pass is progress, so a long prompt is too: it is
-// computed in chunks. Its check is called by one goroutine.
+// stall watches whether the backend computes while there is work. A forward pass is progress, so a long
+// prompt is too: it is computed in chunks. Its check is called by one goroutine.
 type stall struct {
 	p    *plugins
 	most time.Duration

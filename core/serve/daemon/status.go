@@ -84,8 +84,8 @@ func (s *status) run(ctx context.Context) error {
 // powerEvery is how often it is looked whether the processor is held down.
 const powerEvery = 10 * time.Second
 
-// look publishes the state where what holds the processor down, or what the backend makes of it, has changed. Where nothing
-// does, that costs reading a few files.
+// look publishes the state where what holds the processor down, or what the backend makes of it, has changed.
+// Where nothing does, that costs reading a few files.
 func (s *status) look(ctx context.Context) {
 	var now *mqtt.StatusPower
 	if p, known := machine.CPUPower(); known && p.Any() {
@@ -194,7 +194,15 @@ func (s *status) announce(now mqtt.Status) {
 // adapterOf is the state of an adapter as it is published.
 func adapterOf(a adapters.State) mqtt.Adapter {
 	return mqtt.Adapter{
-		State: a.State, Generation: a.Generation, SHA256: a.SHA256, Kind: a.Kind, Rank: a.Rank, Virtual: a.Virtual, Targets: a.Targets, Bytes: a.Bytes, Error: a.Error,
+		State:      a.State,
+		Generation: a.Generation,
+		SHA256:     a.SHA256,
+		Kind:       a.Kind,
+		Rank:       a.Rank,
+		Virtual:    a.Virtual,
+		Targets:    a.Targets,
+		Bytes:      a.Bytes,
+		Error:      a.Error,
 	}
 }
 

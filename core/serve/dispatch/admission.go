@@ -10,9 +10,10 @@ import (
 // maxRemembered bounds the cancels that wait for their request: more than that is no client in a hurry.
 const maxRemembered = 1024
 
-// admission knows every request that was accepted and has not ended, and decides whether one more may be. It bounds what waits, what one
-// client has, and what plain questions have together, whose clients are made-up names; and it remembers cancels that came before their
-// request. It locks nothing, and takes the time from its caller.
+// admission knows every request that was accepted and has not ended, and decides whether one more may be. It
+// bounds what waits, what one client has, and what plain questions have together, whose clients are made-up
+// names; and it remembers cancels that came before their request. It locks nothing, and takes the time from
+// its caller.
 type admission struct {
 	limits  Limits
 	jobs    map[inbox.Key]*job
@@ -28,8 +29,9 @@ func newAdmission(l Limits) *admission {
 	return &admission{limits: l, jobs: map[inbox.Key]*job{}, clients: map[string]int{}, early: map[inbox.Key]time.Time{}}
 }
 
-// room tells whether one more request of a client may be accepted while so many run. A plain question's client is whatever its topic
-// ends in, so that somebody who makes one up for each would have the whole queue: all of them together have half of it.
+// room tells whether one more request of a client may be accepted while so many run. A plain question's
+// client is whatever its topic ends in, so that somebody who makes one up for each would have the whole
+// queue: all of them together have half of it.
 func (a *admission) room(client string, plain bool, running int) *Error {
 	if a.closed {
 		return fail(CodeShuttingDown, "this node is shutting down")

@@ -61,7 +61,12 @@ func promptOf(info *tokenizer.Info, task string) (string, error) {
 	if len(info.Prompts) == 0 {
 		return "", fail(CodeUnsupported, "task: the files of this model have no prompts, neither for %.80q nor for another task", task)
 	}
-	return "", fail(CodePromptNotFound, "task: %.80q is none of this model's: %s", task, strings.Join(slices.Sorted(maps.Keys(info.Prompts)), ", "))
+	return "", fail(
+		CodePromptNotFound,
+		"task: %.80q is none of this model's: %s",
+		task,
+		strings.Join(slices.Sorted(maps.Keys(info.Prompts)), ", "),
+	)
 }
 
 // shortened is the beginning of a vector, scaled to length 1: what models that were trained for it

@@ -68,7 +68,11 @@ func newJob(rec *record, sink Sink) *job {
 		cancel: func(error) {},
 		texts:  make([]strings.Builder, req.choices()),
 		entry: schedule.Entry{
-			Client: req.Client, Plain: req.Plain, Priority: req.Priority, Admitted: time.Now(), Choices: max(req.choices(), req.Options.BestOf),
+			Client:   req.Client,
+			Plain:    req.Plain,
+			Priority: req.Priority,
+			Admitted: time.Now(),
+			Choices:  max(req.choices(), req.Options.BestOf),
 		},
 	}
 }
@@ -94,7 +98,18 @@ func (j *job) release() {
 func (d *Dispatcher) serve(ctx context.Context, j *job, position int) {
 	defer j.release()
 	if d.o.Prompts {
-		d.log.DebugContext(ctx, "prompt", "request_id", j.key.ID, "client", j.key.Client, "prompt", j.req.Prompt, "messages", string(j.req.Chat))
+		d.log.DebugContext(
+			ctx,
+			"prompt",
+			"request_id",
+			j.key.ID,
+			"client",
+			j.key.Client,
+			"prompt",
+			j.req.Prompt,
+			"messages",
+			string(j.req.Chat),
+		)
 	}
 	d.emit(j, Event{Accepted: &Accepted{Position: position}})
 	last, err := d.run(ctx, j)
@@ -144,7 +159,12 @@ func (d *Dispatcher) run(ctx context.Context, j *job) (*Last, error) {
 			"attempt", j.attempt, "tokens", len(j.generated), "err", err)
 		switch {
 		case j.entry.DeathsAlone() >= d.limits.LoneCrashes:
-			return nil, fail(CodeQuarantined, "the backend died %d times while this request ran alone, which is not tried again: %v", j.entry.DeathsAlone(), err)
+			return nil, fail(
+				CodeQuarantined,
+				"the backend died %d times while this request ran alone, which is not tried again: %v",
+				j.entry.DeathsAlone(),
+				err,
+			)
 		case j.attempt >= d.limits.Attempts:
 			return nil, fail(CodeBackendUnavailable, "the backend died during each of %d attempts: %v", j.attempt, err)
 		}
@@ -252,8 +272,8 @@ func (j *job) fits(m backend.ModelInfo) error {
 	return nil
 }
 
-// lastWithoutAnswer is the last event of a job that err ended before its answer was complete; nil where a durable inbox has the request and
-// the next process continues it.
+// lastWithoutAnswer is the last event of a job that err ended before its answer was complete; nil where a
+// durable inbox has the request and the next process continues it.
 func (d *Dispatcher) lastWithoutAnswer(j *job, err error) *Last {
 	switch {
 	case errors.Is(err, errCancelled):
@@ -293,7 +313,8 @@ func (d *Dispatcher) last(j *job) *Last {
 	return l
 }
 
-// finish stores the last event, then sends it: a repeat that comes between the two joins, one that comes later finds it.
+// finish stores the last event, then sends it: a repeat that comes between the two joins, one that comes
+// later finds it.
 func (d *Dispatcher) finish(ctx context.Context, j *job, last *Last) {
 	ev := Event{Attempt: j.attempt, Seq: j.seq, Last: last}
 	if !j.req.Fleeting {
@@ -305,7 +326,18 @@ func (d *Dispatcher) finish(ctx context.Context, j *job, last *Last) {
 	d.count(j, last)
 	d.mu.Unlock()
 	if last.Error != nil {
-		d.log.InfoContext(ctx, "request failed", "request_id", j.key.ID, "client", j.key.Client, "code", string(last.Error.Code), "err", last.Error.Message)
+		d.log.InfoContext(
+			ctx,
+			"request failed",
+			"request_id",
+			j.key.ID,
+			"client",
+			j.key.Client,
+			"code",
+			string(last.Error.Code),
+			"err",
+			last.Error.Message,
+		)
 	} else {
 		d.log.InfoContext(ctx, "request answered", "request_id", j.key.ID, "client", j.key.Client, "finish", last.Finish,
 			"prompt_tokens", last.Usage.PromptTokens, "tokens", last.Usage.CompletionTokens,

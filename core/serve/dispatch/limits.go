@@ -2,8 +2,9 @@ package dispatch
 
 import "time"
 
-// What a request may ask for at most. This is the only place that says so: the doors refuse by these numbers while they read, so that
-// nothing is allocated for more, and Submit refuses by them whatever built the request. docs/mqtt.md lists them.
+// What a request may ask for at most. This is the only place that says so: the doors refuse by these numbers
+// while they read, so that nothing is allocated for more, and Submit refuses by them whatever built the
+// request. docs/mqtt.md lists them.
 const (
 	MaxMessages    = 1024 // of a conversation
 	MaxParts       = 256  // of a message's content

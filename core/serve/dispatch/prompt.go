@@ -23,7 +23,8 @@ func (d *Dispatcher) encode(ctx context.Context, j *job) error {
 		return d.constrain(ctx, j)
 	}
 	if j.req.Kind == Rank || j.req.Kind == Embed || j.req.translates() {
-		// How a text is read, and what is too long, depends on the model. Asked before the place at the tokenizer is taken: it may have to be loaded first.
+		// How a text is read, and what is too long, depends on the model. Asked before the place at the
+		// tokenizer is taken: it may have to be loaded first.
 		life, err := j.lease.Backend(ctx, d.deadBackend(j))
 		if why := ended(ctx, err); why != nil {
 			return why
@@ -110,7 +111,10 @@ func (j *job) encode(ctx context.Context, life TokenizerLife, defaults *Defaults
 		}
 		return j.think(ctx, life, w, out.Text)
 	case j.req.Kind == Generate && w.Asked:
-		return fail(CodeUnsupported, "thinking: a prompt that no chat template writes asks for no thoughts: send messages, to a model that has a template")
+		return fail(
+			CodeUnsupported,
+			"thinking: a prompt that no chat template writes asks for no thoughts: send messages, to a model that has a template",
+		)
 	default:
 		lists, err := life.Tokenizer.Encode(ctx, []string{j.req.Prompt}, tokenizer.Flags{AddSpecial: true})
 		if err != nil {
@@ -154,8 +158,8 @@ func (j *job) chat(info tokenizer.Info, w thinking.Setting) (tokenizer.Chat, err
 	return c, failed
 }
 
-// withNow adds the time of admission to the template's variables, so that a template that prints the date prints the same
-// at every attempt. The keys keep their order.
+// withNow adds the time of admission to the template's variables, so that a template that prints the date
+// prints the same at every attempt. The keys keep their order.
 func withNow(vars json.RawMessage, now time.Time) (json.RawMessage, error) {
 	var there map[string]json.RawMessage
 	if len(vars) > 0 {

@@ -9,12 +9,13 @@ import (
 	"edged/core/protocol/backend"
 )
 
-// shorten makes a conversation that is too long for the context fit, where its request asks for that; otherwise, and where
-// even the last question is too long, it returns why.
+// shorten makes a conversation that is too long for the context fit, where its request asks for that;
+// otherwise, and where even the last question is too long, it returns why.
 //
-// The rule: whole turns leave, oldest first, each from a user's message to the one before the next. System and developer
-// messages stay, wherever they stand, and so does the last user's message with all that follows it. As many leave as make
-// room for the answer: max_tokens, or a quarter of the context where that is less. The last event tells how many left.
+// The rule: whole turns leave, oldest first, each from a user's message to the one before the next. System
+// and developer messages stay, wherever they stand, and so does the last user's message with all that follows
+// it. As many leave as make room for the answer: max_tokens, or a quarter of the context where that is less.
+// The last event tells how many left.
 func (d *Dispatcher) shorten(ctx context.Context, j *job, m backend.ModelInfo, why error) error {
 	if j.req.Options.ContextPolicy != PolicyKeepSystem || j.req.Kind != Generate || len(j.req.Chat) == 0 || !isTooLong(why) {
 		return why

@@ -193,7 +193,11 @@ func encodeEvent(ev Event) ([]byte, error) {
 	last := &storedLast{Last: *ev.Last, Usage: storedUsage(ev.Last.Usage)}
 	last.Choices = convert(ev.Last.Choices, func(c backend.Choice) storedChoice {
 		return storedChoice{c.Index, c.IDs, c.Text, c.Finish, convert(c.Logprobs, func(l backend.TokenLogprob) storedLogprob {
-			return storedLogprob{l.ID, l.Logprob, convert(l.Top, func(a backend.Alternative) storedAlternative { return storedAlternative(a) })}
+			return storedLogprob{
+				l.ID,
+				l.Logprob,
+				convert(l.Top, func(a backend.Alternative) storedAlternative { return storedAlternative(a) }),
+			}
 		})}
 	})
 	return seal(formatAnswer, storedAnswer{ev.Attempt, ev.Seq, last})
@@ -210,11 +214,21 @@ func decodeEvent(data []byte) (Event, error) {
 	last := s.Last.Last
 	last.Usage = backend.Usage(s.Last.Usage)
 	last.Choices = convert(s.Last.Choices, func(c storedChoice) backend.Choice {
-		return backend.Choice{Index: c.Index, IDs: c.IDs, Text: c.Text, Finish: c.Finish, Logprobs: convert(c.Logprobs, func(l storedLogprob) backend.TokenLogprob {
-			return backend.TokenLogprob{ID: l.ID, Logprob: l.Logprob, Top: convert(l.Top, func(a storedAlternative) backend.Alternative {
-				return backend.Alternative(a)
-			})}
-		})}
+		return backend.Choice{
+			Index:  c.Index,
+			IDs:    c.IDs,
+			Text:   c.Text,
+			Finish: c.Finish,
+			Logprobs: convert(c.Logprobs, func(l storedLogprob) backend.TokenLogprob {
+				return backend.TokenLogprob{
+					ID:      l.ID,
+					Logprob: l.Logprob,
+					Top: convert(l.Top, func(a storedAlternative) backend.Alternative {
+						return backend.Alternative(a)
+					}),
+				}
+			}),
+		}
 	})
 	return Event{Attempt: s.Attempt, Seq: s.Seq, Last: &last}, nil
 }

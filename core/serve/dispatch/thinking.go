@@ -12,7 +12,8 @@ import (
 	"edged/core/serve/dispatch/thinking"
 )
 
-// thinkingSetting lays what the request says over the defaults. A switch among its template variables counts where it says nothing else.
+// thinkingSetting lays what the request says over the defaults. A switch among its template variables counts
+// where it says nothing else.
 func (r *Request) thinkingSetting(d *Defaults) thinking.Setting {
 	o := &r.Options
 	w := thinking.Setting{Mode: o.Thinking, Budget: o.ThinkingBudget, Effort: o.Effort}
@@ -44,8 +45,8 @@ func (r *Request) thinkingSetting(d *Defaults) thinking.Setting {
 	return w
 }
 
-// think plans what the model thinks before it answers, behind the prompt that its template made: the prompt is made to end
-// within a thought or behind one, and the backend is told how long it may be.
+// think plans what the model thinks before it answers, behind the prompt that its template made: the prompt
+// is made to end within a thought or behind one, and the backend is told how long it may be.
 func (j *job) think(ctx context.Context, life TokenizerLife, w thinking.Setting, prompt string) error {
 	template := life.Info.ChatTemplate
 	f := thinking.MarksOf(template)
@@ -55,11 +56,17 @@ func (j *job) think(ctx context.Context, life TokenizerLife, w thinking.Setting,
 	}
 	switch {
 	case w.Asked && !thinking.Supported(template):
-		return fail(CodeUnsupported, "thinking: this model does not think: its chat template has neither marks of thoughts nor a switch for them")
+		return fail(
+			CodeUnsupported,
+			"thinking: this model does not think: its chat template has neither marks of thoughts nor a switch for them",
+		)
 	case f == nil && w.Asked && j.req.Options.ThinkingBudget > 0:
 		return fail(CodeUnsupported, "thinking: nobody knows how this model ends a thought, which a budget needs: ask for \"on\"")
 	case f == nil && w.Asked && held:
-		return fail(CodeUnsupported, "thinking: nobody knows how this model ends a thought, behind which an answer with a form would begin: ask for \"off\"")
+		return fail(
+			CodeUnsupported,
+			"thinking: nobody knows how this model ends a thought, behind which an answer with a form would begin: ask for \"off\"",
+		)
 	case f == nil || w.Mode == "":
 		return nil
 	}
@@ -103,8 +110,8 @@ func (j *job) think(ctx context.Context, life TokenizerLife, w thinking.Setting,
 	return nil
 }
 
-// chain plans a chain of thought that a prompt asks for in its own words: all that comes before the mark is thought, on a model
-// of any family.
+// chain plans a chain of thought that a prompt asks for in its own words: all that comes before the mark is
+// thought, on a model of any family.
 func (j *job) chain(ctx context.Context, life TokenizerLife, w thinking.Setting, mark string) error {
 	if j.opened != "" { // the family's own thought
 		ids, err := marks(ctx, life, j.opened+"\n\n", true)

@@ -19,8 +19,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Sizes of the files. What lives is at most Limits.Bytes; the log is rewritten when it has grown to slack times that, so
-// that an SD card sees each byte less than twice.
+// Sizes of the files. What lives is at most Limits.Bytes; the log is rewritten when it has grown to slack
+// times that, so that an SD card sees each byte less than twice.
 const (
 	segmentBytes = 4 << 20 // a segment is ended when it has grown beyond this
 	slack        = 3       // times Limits.Bytes: the log's size at which it is compacted
@@ -28,9 +28,10 @@ const (
 
 // Disk is a Store that survives its process, and the power.
 //
-// It appends to segments, NUMBER-SALT.log in one folder, and never to one that it did not begin itself: a tail that was torn
-// by a power cut stays as it is until it is compacted away. Accept and Finish return after fsync; those that wait at the
-// same time share one. Attempt and Published are written at once and synced with what comes next: losing them costs a repeat.
+// It appends to segments, NUMBER-SALT.log in one folder, and never to one that it did not begin itself: a
+// tail that was torn by a power cut stays as it is until it is compacted away. Accept and Finish return after
+// fsync; those that wait at the same time share one. Attempt and Published are written at once and synced
+// with what comes next: losing them costs a repeat.
 type Disk struct {
 	dir  string
 	lock *os.File
@@ -64,8 +65,8 @@ type Report struct {
 	Damaged    []Damage
 }
 
-// OpenDisk opens the store in a folder, which it makes where it is missing. What cannot be read is reported and skipped;
-// only a folder that cannot be read or written, or that another process holds, is an error.
+// OpenDisk opens the store in a folder, which it makes where it is missing. What cannot be read is reported
+// and skipped; only a folder that cannot be read or written, or that another process holds, is an error.
 func OpenDisk(dir string, l Limits) (*Disk, Report, error) {
 	var r Report
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -238,8 +239,8 @@ func (s *segment) sync(size int64) error {
 // ErrGone means that the folder of a store on disk was removed or replaced under it.
 var ErrGone = errors.New("the folder was removed or replaced while it was in use")
 
-// there tells whether the present segment still stands where it was made: a folder that was removed takes writes, which nobody
-// will ever read.
+// there tells whether the present segment still stands where it was made: a folder that was removed takes
+// writes, which nobody will ever read.
 func (d *Disk) there(s *segment) bool {
 	mine, err := s.file.Stat()
 	if err != nil {
@@ -249,8 +250,9 @@ func (d *Disk) there(s *segment) bool {
 	return err == nil && os.SameFile(mine, found)
 }
 
-// regain goes on where the folder was removed or replaced and is there again: everything that lives is written anew, under a lock of its
-// own. It does not make the folder, which may be a mount that is missing. d.mu is held.
+// regain goes on where the folder was removed or replaced and is there again: everything that lives is
+// written anew, under a lock of its own. It does not make the folder, which may be a mount that is missing.
+// d.mu is held.
 func (d *Disk) regain(s *segment) error {
 	lock, err := os.OpenFile(filepath.Join(d.dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
@@ -336,9 +338,9 @@ func (d *Disk) logBytes() int64 {
 	return n
 }
 
-// compact writes everything that lives into one new segment, which goes on as the current one, and removes the others. A
-// crash at any moment leaves either the old segments, or the new one and perhaps some of the old, which say the same.
-// d.mu is held.
+// compact writes everything that lives into one new segment, which goes on as the current one, and removes
+// the others. A crash at any moment leaves either the old segments, or the new one and perhaps some of the
+// old, which say the same. d.mu is held.
 func (d *Disk) compact() error {
 	d.x.expire()
 	if err := writeFormat(d.dir); err != nil {
@@ -438,8 +440,8 @@ func (d *Disk) append(k kind, key Key, fields ...[]byte) (*segment, int64, error
 	return s, s.size.Load(), nil
 }
 
-// settle writes what the medium did not take earlier, so that a request that was answered while the disk was full does not run again
-// after a restart. d.mu is held.
+// settle writes what the medium did not take earlier, so that a request that was answered while the disk was
+// full does not run again after a restart. d.mu is held.
 func (d *Disk) settle(s *segment) error {
 	for len(d.x.undone) > 0 {
 		k := d.x.undone[0]
@@ -538,8 +540,8 @@ func (d *Disk) Attempt(k Key, note []byte) error {
 	return err
 }
 
-// Finish is Store's. Where the medium does not take it, the request is finished all the same, and its last event is written with
-// the next record that the medium takes.
+// Finish is Store's. Where the medium does not take it, the request is finished all the same, and its last
+// event is written with the next record that the medium takes.
 func (d *Disk) Finish(k Key, last []byte) error {
 	d.mu.Lock()
 	if err := d.x.finish(k, last, true); err != nil {

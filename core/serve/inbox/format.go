@@ -8,9 +8,9 @@ import (
 	"path/filepath"
 )
 
-// The file format in the folder of a store says how its segments are to be read. It is one line, and missing beside segments that were
-// written before it existed, which are of version 1. Another version's segments are neither read nor compacted: what this build does not
-// know would be lost with that.
+// The file format in the folder of a store says how its segments are to be read. It is one line, and missing
+// beside segments that were written before it existed, which are of version 1. Another version's segments are
+// neither read nor compacted: what this build does not know would be lost with that.
 const (
 	formatFile = "format"
 	formatLine = "edged inbox 1\n"

@@ -22,14 +22,15 @@ import (
 //	8       4     CRC-32C (Castagnoli) of: the file's salt, the record's offset in the file, n, the body
 //	12      n     body: kind (1 byte), then the fields of the kind, each with its length before it (uvarint)
 //
-// The salt is 16 hexadecimal digits of the file's name, drawn when the file is made, and the offset is part of the check: a
-// prompt may hold bytes that look like a record, and after a damaged one the reader looks for the next mark; without
-// knowing the salt, and for its own place, nobody can make one that is taken. After a flipped length the scan costs one CRC
-// for each mark that chance or malice put there, of at most maxBody bytes.
+// The salt is 16 hexadecimal digits of the file's name, drawn when the file is made, and the offset is part
+// of the check: a prompt may hold bytes that look like a record, and after a damaged one the reader looks for
+// the next mark; without knowing the salt, and for its own place, nobody can make one that is taken. After a
+// flipped length the scan costs one CRC for each mark that chance or malice put there, of at most maxBody
+// bytes.
 const (
 	headerSize = 12
-	// maxBody bounds a record: a request and an answer are bounded by mqtt.max_payload, 64 MiB at most, and what is stored
-	// of an answer says more than what is sent.
+	// maxBody bounds a record: a request and an answer are bounded by mqtt.max_payload, 64 MiB at most, and
+	// what is stored of an answer says more than what is sent.
 	maxBody = 320 << 20
 	// maxScan bounds the bytes of CRC work that looking for the next record may cost, in lengths of the file.
 	maxScan = 64
@@ -219,8 +220,8 @@ func (d Damage) String() string {
 	return fmt.Sprintf("%s: %d bytes at %d cannot be read: %s", d.File, d.Bytes, d.Offset, d.Why)
 }
 
-// scan calls use with every record of a segment that is whole, and returns what was not. After a damaged record it goes on
-// with the next one that is whole.
+// scan calls use with every record of a segment that is whole, and returns what was not. After a damaged
+// record it goes on with the next one that is whole.
 func (s source) scan(name string, use func(entryRecord)) []Damage {
 	var bad []Damage
 	budget := maxScan * min(s.size, 1<<30)

@@ -11,11 +11,13 @@ import (
 	"sync"
 )
 
-// Taking remembers, beyond the end of the process, which message was being read when it ended. Such a message stands in no
-// journal yet, so the broker or its sender brings it again; one that ends whoever reads it would come for ever.
+// Taking remembers, beyond the end of the process, which message was being read when it ended. Such a message
+// stands in no journal yet, so the broker or its sender brings it again; one that ends whoever reads it would
+// come for ever.
 //
-// It is a file of a fixed size that is written in place and never synced: a process's end leaves what it wrote, and one of
-// the power costs a count. Where the file takes no writes, nothing is counted. One message is read at a time.
+// It is a file of a fixed size that is written in place and never synced: a process's end leaves what it
+// wrote, and one of the power costs a count. Where the file takes no writes, nothing is counted. One message
+// is read at a time.
 type Taking struct {
 	most int
 
@@ -81,9 +83,9 @@ func (t *Taking) write(i int) {
 	_, _ = t.file.WriteAt(t.slots[i].encode(), int64(i)*slotBytes)
 }
 
-// Begin notes that a message is being read, and tells how many processes have ended over it, and whether it may be read:
-// one that most of them ended over may not, and gets a single further try when it comes once more. End must follow a true
-// when the message is accepted, or refused, or left to the next start.
+// Begin notes that a message is being read, and tells how many processes have ended over it, and whether it
+// may be read: one that most of them ended over may not, and gets a single further try when it comes once
+// more. End must follow a true when the message is accepted, or refused, or left to the next start.
 func (t *Taking) Begin(digest [32]byte) (ends int, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -35,9 +35,18 @@ type Input struct {
 // Encode makes the input for a text. source and target are languages by the codes of the model's tokenizer;
 // "" is what its files say. The error is protocol.ErrUnsupported for a model that is not told languages, and
 // protocol.ErrInvalid for a language that it does not know.
-func Encode(ctx context.Context, tok tokenizer.Tokenizer, model *backend.ModelInfo, info *tokenizer.Info, text, source, target string) (Input, error) {
+func Encode(
+	ctx context.Context,
+	tok tokenizer.Tokenizer,
+	model *backend.ModelInfo,
+	info *tokenizer.Info,
+	text, source, target string,
+) (Input, error) {
 	if model.Kind != "encoder-decoder" {
-		return Input{}, fmt.Errorf("%w: target_lang: the model is no encoder-decoder, to which languages are told: ask for the translation in words", protocol.ErrUnsupported)
+		return Input{}, fmt.Errorf(
+			"%w: target_lang: the model is no encoder-decoder, to which languages are told: ask for the translation in words",
+			protocol.ErrUnsupported,
+		)
 	}
 	for name, code := range map[string]string{"source_lang": source, "target_lang": target} {
 		if len(code) > MaxName || strings.ContainsFunc(code, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
@@ -200,7 +209,10 @@ func (a *asker) named(text, source, target string) (Input, error) {
 		}
 		break
 	}
-	return in, fmt.Errorf("%w: source_lang: the tokenizer's files do not say where the source language's token stands: leave it out", protocol.ErrUnsupported)
+	return in, fmt.Errorf(
+		"%w: source_lang: the tokenizer's files do not say where the source language's token stands: leave it out",
+		protocol.ErrUnsupported,
+	)
 }
 
 // marked puts a mark before the text. The mark is ours, and control tokens in the text are none.
@@ -231,7 +243,10 @@ func (a *asker) marked(text, mark string) (Input, error) {
 func (a *asker) asked(text, source, target string) (Input, error) {
 	from, to := word(source), word(target)
 	if from == "" || to == "" {
-		return Input{}, fmt.Errorf("%w: source_lang and target_lang: this model is told in words what to translate, and needs both: codes as en, or words as English", protocol.ErrInvalid)
+		return Input{}, fmt.Errorf(
+			"%w: source_lang and target_lang: this model is told in words what to translate, and needs both: codes as en, or words as English",
+			protocol.ErrInvalid,
+		)
 	}
 	lists, err := a.tok.Encode(a.ctx, []string{"translate " + from + " to " + to + ": " + text}, tokenizer.Flags{AddSpecial: true})
 	if err != nil {
@@ -254,9 +269,30 @@ func word(code string) string {
 // words are the languages that T5 and Flan-T5 were trained with in number, by their ISO 639-1 codes.
 func words() map[string]string {
 	return map[string]string{
-		"en": "English", "de": "German", "fr": "French", "ro": "Romanian", "es": "Spanish", "it": "Italian", "pt": "Portuguese", "nl": "Dutch",
-		"pl": "Polish", "cs": "Czech", "ru": "Russian", "tr": "Turkish", "ja": "Japanese", "zh": "Chinese", "ar": "Arabic", "hi": "Hindi",
-		"da": "Danish", "sv": "Swedish", "fi": "Finnish", "no": "Norwegian", "hu": "Hungarian", "el": "Greek", "bg": "Bulgarian", "vi": "Vietnamese",
+		"en": "English",
+		"de": "German",
+		"fr": "French",
+		"ro": "Romanian",
+		"es": "Spanish",
+		"it": "Italian",
+		"pt": "Portuguese",
+		"nl": "Dutch",
+		"pl": "Polish",
+		"cs": "Czech",
+		"ru": "Russian",
+		"tr": "Turkish",
+		"ja": "Japanese",
+		"zh": "Chinese",
+		"ar": "Arabic",
+		"hi": "Hindi",
+		"da": "Danish",
+		"sv": "Swedish",
+		"fi": "Finnish",
+		"no": "Norwegian",
+		"hu": "Hungarian",
+		"el": "Greek",
+		"bg": "Bulgarian",
+		"vi": "Vietnamese",
 	}
 }
 
@@ -294,7 +330,11 @@ func unknown(source, target string, names []string) error {
 		field, code = "source_lang", source
 	}
 	if len(names) == 0 {
-		return fmt.Errorf("%w: %s: the model's tokenizer knows no languages: leave source_lang and target_lang out", protocol.ErrUnsupported, field)
+		return fmt.Errorf(
+			"%w: %s: the model's tokenizer knows no languages: leave source_lang and target_lang out",
+			protocol.ErrUnsupported,
+			field,
+		)
 	}
 	if n := len(names); n > shownMost {
 		names = append(names[:shownMost:shownMost], fmt.Sprintf("… (%d)", n))

@@ -13,7 +13,8 @@ import (
 	"edged/quant"
 )
 
-// Headers reads what the headers of a model say. Weights are not touched. The error of a model that is not whole is ErrPassing.
+// Headers reads what the headers of a model say. Weights are not touched. The error of a model that is not
+// whole is ErrPassing.
 func Headers(path string) (Facts, error) {
 	m, err := weights.OpenHeaders(path)
 	switch {
@@ -23,7 +24,12 @@ func Headers(path string) (Facts, error) {
 		return Facts{}, err
 	}
 	facts := Facts{
-		Kind: m.Spec.Kind.String(), Family: m.Spec.Family, Tasks: strings.Join(m.Spec.Tasks(), ", "), Title: m.Name, Context: m.Spec.Context, Bytes: m.Figures().Total,
+		Kind:    m.Spec.Kind.String(),
+		Family:  m.Spec.Family,
+		Tasks:   strings.Join(m.Spec.Tasks(), ", "),
+		Title:   m.Name,
+		Context: m.Spec.Context,
+		Bytes:   m.Figures().Total,
 	}
 	sizes := map[quant.Format]int64{}
 	for _, x := range m.Products() {
@@ -46,8 +52,9 @@ func Headers(path string) (Facts, error) {
 	return facts, errors.Join(m.Close())
 }
 
-// mayCome tells whether bytes or files that are still to come could mend what is wrong with a model. Of a folder, whose files come one
-// after the other, only what its configuration says is known before the last one is there.
+// mayCome tells whether bytes or files that are still to come could mend what is wrong with a model. Of a
+// folder, whose files come one after the other, only what its configuration says is known before the last one
+// is there.
 func mayCome(path string, err error) bool {
 	if info, failed := os.Stat(path); failed == nil && info.IsDir() {
 		return !errors.Is(err, weights.ErrUnsupported)
@@ -62,7 +69,8 @@ type Share struct {
 	Bytes    int64
 }
 
-// Formats says what formats a model's matrices are stored in, the largest part first. Vectors, which are norms and biases, are not counted.
+// Formats says what formats a model's matrices are stored in, the largest part first. Vectors, which are
+// norms and biases, are not counted.
 func Formats(path string) ([]Share, error) {
 	m, err := weights.OpenHeaders(path)
 	if err != nil {

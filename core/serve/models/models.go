@@ -279,7 +279,10 @@ func refusals(dir string, strays []stray, taken map[string]bool) []State {
 		}
 		name := config.FreeName(Name(s.file), func(name string) bool { return taken[name] || given[name] })
 		given[name] = true
-		out = append(out, State{Name: name, Path: filepath.Join(dir, s.file), State: Rejected, Error: fmt.Sprintf("%.128q: %s", s.file, s.why)})
+		out = append(
+			out,
+			State{Name: name, Path: filepath.Join(dir, s.file), State: Rejected, Error: fmt.Sprintf("%.128q: %s", s.file, s.why)},
+		)
 	}
 	slices.SortFunc(out, func(a, b State) int { return strings.Compare(a.Name, b.Name) })
 	return out
@@ -451,7 +454,12 @@ func orphan(dir, prefix string, no, count int, info os.FileInfo) string {
 	if info == nil || time.Since(info.ModTime()) < orphanAfter {
 		return silent
 	}
-	return fmt.Sprintf("it is part %d of %d, and the first one, %s, is not there: put all parts into the folder", no, count, gguf.PartName(prefix, 1, count))
+	return fmt.Sprintf(
+		"it is part %d of %d, and the first one, %s, is not there: put all parts into the folder",
+		no,
+		count,
+		gguf.PartName(prefix, 1, count),
+	)
 }
 
 // orphanAfter is how long the first part of a split model may come later than another.

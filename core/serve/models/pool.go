@@ -455,9 +455,21 @@ func (p *Pool[P]) room(s *slot[P], q *waiter[P], now time.Time) (step[P], error)
 	}
 	switch {
 	case budget > 0 && need > budget:
-		return step[P]{}, fmt.Errorf("%w: %s needs %d MiB of memory, and there are %d MiB for models", ErrTooLarge, q.State.Name, need>>20, budget>>20)
+		return step[P]{}, fmt.Errorf(
+			"%w: %s needs %d MiB of memory, and there are %d MiB for models",
+			ErrTooLarge,
+			q.State.Name,
+			need>>20,
+			budget>>20,
+		)
 	case budget > 0 && need > could:
-		return step[P]{}, fmt.Errorf("%w: %s needs %d MiB of memory, and beside what is pinned there are %d MiB", ErrTooLarge, q.State.Name, need>>20, could>>20)
+		return step[P]{}, fmt.Errorf(
+			"%w: %s needs %d MiB of memory, and beside what is pinned there are %d MiB",
+			ErrTooLarge,
+			q.State.Name,
+			need>>20,
+			could>>20,
+		)
 	case budget <= 0 || need <= free:
 		limit := int64(0)
 		if budget > 0 {

@@ -10,7 +10,8 @@ import (
 	"edged/core/serve/watch"
 )
 
-// throttle is the least time between two looks that hints ask for, relative to Settle: a copy makes thousands of events.
+// throttle is the least time between two looks that hints ask for, relative to Settle: a copy makes thousands
+// of events.
 const throttle = 20
 
 // maxReason bounds the text of a reason: names of tensors come from the file, and may be long.
@@ -23,8 +24,8 @@ func (f *Folder) Open(ctx context.Context) {
 	}
 }
 
-// First decides about everything that the folder holds, so that a node that says it is online knows its models. It waits for what has
-// not settled yet, but not for what keeps changing. The error is ctx's end.
+// First decides about everything that the folder holds, so that a node that says it is online knows its
+// models. It waits for what has not settled yet, but not for what keeps changing. The error is ctx's end.
 func (f *Folder) First(ctx context.Context) error {
 	if f.o.Dir == "" {
 		return nil
@@ -93,8 +94,8 @@ func (f *Folder) entries() []string {
 	return out
 }
 
-// rescan reads the folder and takes in what changed. When it cannot be read, everything stays as it is. At the first look, what has lain
-// there unchanged is taken at once.
+// rescan reads the folder and takes in what changed. When it cannot be read, everything stays as it is. At
+// the first look, what has lain there unchanged is taken at once.
 func (f *Folder) rescan(ctx context.Context, first bool) {
 	now := time.Now()
 	f.mu.Lock()

@@ -50,7 +50,13 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		s.count("edged_plugin_starts_total", "Starts of a plugin.", uint64(max(f.Lives[p], 0)), "plugin", p) //nolint:gosec // not negative
 	}
 	for _, p := range sorted(f.Resident) {
-		s.gauge("edged_resident_memory_bytes", "Memory of a process that is in RAM, mapped weights included.", float64(f.Resident[p]), "process", p)
+		s.gauge(
+			"edged_resident_memory_bytes",
+			"Memory of a process that is in RAM, mapped weights included.",
+			float64(f.Resident[p]),
+			"process",
+			p,
+		)
 	}
 	s.gauge("edged_adapters", "Adapters that are served.", float64(f.Adapters))
 	c.backend(s, f)
@@ -65,7 +71,13 @@ func (c *collector) backend(s sink, f Figures) {
 	}
 	s.gauge("edged_backend_kv_pages", "Pages of the key/value pool by who holds them.", float64(b.KVPagesUsed), "state", "used")
 	s.gauge("edged_backend_kv_pages", "Pages of the key/value pool by who holds them.", float64(b.KVPagesCached), "state", "cached")
-	s.gauge("edged_backend_kv_pages", "Pages of the key/value pool by who holds them.", float64(b.KVPages-b.KVPagesUsed-b.KVPagesCached), "state", "free")
+	s.gauge(
+		"edged_backend_kv_pages",
+		"Pages of the key/value pool by who holds them.",
+		float64(b.KVPages-b.KVPagesUsed-b.KVPagesCached),
+		"state",
+		"free",
+	)
 	s.count("edged_backend_prefix_hits_total", "Requests whose beginning was computed already.", b.PrefixHits)
 	s.count("edged_backend_prefix_tokens_total", "Prompt tokens that were not computed again.", b.PrefixTokens)
 	s.count("edged_backend_prefix_disk_tokens_total", "Prompt tokens whose keys and values were read from disk.", b.PrefixDiskTokens)

@@ -47,7 +47,12 @@ func fileName(kind, name string) string { return kind + "-" + name }
 // is ErrNotFound, and says where it looked and which plugins are there.
 func Find(dir, name string) (string, error) {
 	if !validName(name) {
-		return "", fmt.Errorf("pluginhost: %w: %q is not a name of letters, digits, '.', '_' and '-', at most %d long", ErrNotFound, name, config.MaxName)
+		return "", fmt.Errorf(
+			"pluginhost: %w: %q is not a name of letters, digits, '.', '_' and '-', at most %d long",
+			ErrNotFound,
+			name,
+			config.MaxName,
+		)
 	}
 	dirs := Dirs(dir)
 	var why []string
@@ -62,7 +67,12 @@ func Find(dir, name string) (string, error) {
 		}
 		why = append(why, looked(d, err))
 	}
-	return "", fmt.Errorf("pluginhost: %w: %s: looked in %s; set plugins.dir to the folder that holds it", ErrNotFound, name, strings.Join(why, " and "))
+	return "", fmt.Errorf(
+		"pluginhost: %w: %s: looked in %s; set plugins.dir to the folder that holds it",
+		ErrNotFound,
+		name,
+		strings.Join(why, " and "),
+	)
 }
 
 // looked says what is in a folder that has not what was asked for.

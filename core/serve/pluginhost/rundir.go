@@ -52,7 +52,12 @@ func socketDir(base string) (string, error) {
 	ownDirs.Store(dir, nil)
 	if n := len(dir) + socketTail; n > maxSocket {
 		_ = os.Remove(dir)
-		return "", fmt.Errorf("pluginhost: socket folder: a socket in %s would have a path of %d bytes and Linux allows %d: use a shorter state.dir or TMPDIR", base, n, maxSocket)
+		return "", fmt.Errorf(
+			"pluginhost: socket folder: a socket in %s would have a path of %d bytes and Linux allows %d: use a shorter state.dir or TMPDIR",
+			base,
+			n,
+			maxSocket,
+		)
 	}
 	return dir, nil
 }

@@ -235,10 +235,21 @@ func parseHandshake(line string) (shake, bool) {
 func (s shake) check(o Options, dir string) error {
 	switch {
 	case s.core != goplugin.CoreProtocolVersion:
-		return fmt.Errorf("pluginhost: %s: %w: its go-plugin handshake is version %d, wanted is %d", o.Path, ErrVersion, s.core, goplugin.CoreProtocolVersion)
+		return fmt.Errorf(
+			"pluginhost: %s: %w: its go-plugin handshake is version %d, wanted is %d",
+			o.Path,
+			ErrVersion,
+			s.core,
+			goplugin.CoreProtocolVersion,
+		)
 	case s.version > protocol.Version:
-		return fmt.Errorf("pluginhost: %s: %w: it speaks version %d of the plugin protocol and this edged wants %d: update edged, or install the plugin that came with it",
-			o.Path, ErrVersion, s.version, protocol.Version)
+		return fmt.Errorf(
+			"pluginhost: %s: %w: it speaks version %d of the plugin protocol and this edged wants %d: update edged, or install the plugin that came with it",
+			o.Path,
+			ErrVersion,
+			s.version,
+			protocol.Version,
+		)
 	case s.version < protocol.Version:
 		return fmt.Errorf("pluginhost: %s: %w: it speaks version %d of the plugin protocol and this edged wants %d: update the plugin",
 			o.Path, ErrVersion, s.version, protocol.Version)
@@ -249,7 +260,12 @@ func (s shake) check(o Options, dir string) error {
 		return fmt.Errorf("pluginhost: %s: it listens on %q, wanted is a unix socket in %s", o.Path, s.network, goplugin.EnvUnixSocketDir)
 	case !within(dir, s.address):
 		// Another's socket would be talked to as if it were the plugin.
-		return fmt.Errorf("pluginhost: %s: it names the socket %q, wanted is one in the folder that %s names", o.Path, s.address, goplugin.EnvUnixSocketDir)
+		return fmt.Errorf(
+			"pluginhost: %s: it names the socket %q, wanted is one in the folder that %s names",
+			o.Path,
+			s.address,
+			goplugin.EnvUnixSocketDir,
+		)
 	}
 	return nil
 }
@@ -260,7 +276,10 @@ func within(dir, path string) bool {
 	if err != nil {
 		return false
 	}
-	if dir, err = filepath.EvalSymlinks(dir); err != nil || !filepath.IsLocal(strings.TrimPrefix(real, dir+"/")) || !strings.HasPrefix(real, dir+"/") {
+	if dir, err = filepath.EvalSymlinks(
+		dir,
+	); err != nil || !filepath.IsLocal(strings.TrimPrefix(real, dir+"/")) ||
+		!strings.HasPrefix(real, dir+"/") {
 		return false
 	}
 	st, err := os.Lstat(real)

@@ -58,21 +58,25 @@ func (p *Preset) names() string {
 	return strings.Join(names, ", ")
 }
 
-// Fill makes a request one that asks what the preset asks. vars is an object of its variables. What the request says itself wins:
-// its messages, or its prompt where no variable "input" takes that, stand in the place of the preset's question, and its options
-// and adapters in the place of the preset's.
+// Fill makes a request one that asks what the preset asks. vars is an object of its variables. What the
+// request says itself wins: its messages, or its prompt where no variable "input" takes that, stand in the
+// place of the preset's question, and its options and adapters in the place of the preset's.
 func (p *Preset) Fill(req *dispatch.Request, vars []byte) *fields.Error {
 	if req.Kind != dispatch.Generate || req.Raw || len(req.IDs) > 0 {
 		return fields.Bad("prompt_name", "is for conversations")
 	}
 	if req.Options.Source != "" || req.Options.Target != "" {
-		return fields.Bad("prompt_name", "makes a conversation, and only a plain prompt is translated: leave it out, or source_lang and target_lang")
+		return fields.Bad(
+			"prompt_name",
+			"makes a conversation, and only a plain prompt is translated: leave it out, or source_lang and target_lang",
+		)
 	}
 	values, err := p.values(vars)
 	if err != nil {
 		return err
 	}
-	if _, given := values[input]; !given && req.Prompt != "" && slices.ContainsFunc(p.Variables, func(v Variable) bool { return v.Name == input }) {
+	if _, given := values[input]; !given && req.Prompt != "" &&
+		slices.ContainsFunc(p.Variables, func(v Variable) bool { return v.Name == input }) {
 		values[input], req.Prompt = req.Prompt, ""
 	}
 	missing := func(name string) *fields.Error {
@@ -163,8 +167,8 @@ func requestMessages(req *dispatch.Request) (asked []json.RawMessage, system str
 	return asked, "", nil
 }
 
-// lay puts the preset's options where a request says nothing. What one of them says of the answer's form, of its thoughts or of
-// choices, it says whole.
+// lay puts the preset's options where a request says nothing. What one of them says of the answer's form, of
+// its thoughts or of choices, it says whole.
 func (p *Preset) lay(o *dispatch.Options) {
 	from := p.options
 	if len(o.ResponseFormat) > 0 || o.Grammar != "" {

@@ -1,5 +1,6 @@
-// Package watch looks at a folder into which people drop files while the service runs. File system events are hints and no more: who
-// gets one reads the folder again, and a ticker of theirs makes up for hints that are lost.
+// Package watch looks at a folder into which people drop files while the service runs. File system events are
+// hints and no more: who gets one reads the folder again, and a ticker of theirs makes up for hints that are
+// lost.
 //
 // It must not know what the files are. A Watcher belongs to one goroutine.
 package watch
@@ -20,8 +21,8 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// Watcher turns file system events into hints. Where a machine has no watches left it gives none, and the owner's ticker finds
-// everything, later.
+// Watcher turns file system events into hints. Where a machine has no watches left it gives none, and the
+// owner's ticker finds everything, later.
 type Watcher struct {
 	w       *fsnotify.Watcher // nil: none
 	log     *slog.Logger
@@ -68,8 +69,8 @@ func (w *Watcher) listen() {
 // Hints holds a value when something may have changed.
 func (w *Watcher) Hints() <-chan struct{} { return w.hint }
 
-// Follow says what to look at: the folder, and those of its entries that are folders themselves. A new watch is a hint: something may
-// have happened before it.
+// Follow says what to look at: the folder, and those of its entries that are folders themselves. A new watch
+// is a hint: something may have happened before it.
 func (w *Watcher) Follow(dir string, files []string) {
 	if w.w == nil {
 		return
@@ -162,15 +163,23 @@ func List(dir string) ([]string, error) {
 	return names, nil
 }
 
-// Print changes whenever a file may have: its kind, its place on the disk, its length and its times. newest is the latest of those
-// times. Only metadata is read: a network folder would pay for more every time.
+// Print changes whenever a file may have: its kind, its place on the disk, its length and its times. newest
+// is the latest of those times. Only metadata is read: a network folder would pay for more every time.
 func Print(path string) (print string, newest time.Time, err error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return "", time.Time{}, err
 	}
 	at := changeTime(info)
-	return fmt.Sprintf("%s %v %d %d %d %d", filepath.Base(path), info.Mode(), inode(info), info.Size(), info.ModTime().UnixNano(), at.UnixNano()), at, nil
+	return fmt.Sprintf(
+		"%s %v %d %d %d %d",
+		filepath.Base(path),
+		info.Mode(),
+		inode(info),
+		info.Size(),
+		info.ModTime().UnixNano(),
+		at.UnixNano(),
+	), at, nil
 }
 
 // Pause waits until a time, a hint or ctx's end, which is the error. hints may be nil.

@@ -1,5 +1,5 @@
-// Command plot draws peers.jsonl: for each file and each set of kernels, how many times llama.cpp's speed edged has, by the
-// latest line.
+// Command plot draws peers.jsonl: for each file and each set of kernels, how many times llama.cpp's speed
+// edged has, by the latest line.
 //
 //	go run . ../peers.jsonl ../peers.svg
 package main

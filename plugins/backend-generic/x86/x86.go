@@ -1,5 +1,5 @@
-// Package x86 chooses the kernels of an x86-64 processor: AVX-512 VNNI, AVX2 or portable Go. On other architectures, and
-// with the build tag purego, it is portable Go.
+// Package x86 chooses the kernels of an x86-64 processor: AVX-512 VNNI, AVX2 or portable Go. On other
+// architectures, and with the build tag purego, it is portable Go.
 //
 // It must not know models or threads. The kernels themselves are C in quant/kernel/csrc, compiled to the checked-in
 // assembly by tools/kernelgen.

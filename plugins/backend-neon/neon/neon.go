@@ -1,5 +1,6 @@
-// Package neon chooses the kernels of an arm64 processor: Advanced SIMD, with dot product and with
-// the multiplication of int8 matrices where it has them. On other architectures, and with the build tag purego, it is portable Go.
+// Package neon chooses the kernels of an arm64 processor: Advanced SIMD, with dot product and with the
+// multiplication of int8 matrices where it has them. On other architectures, and with the build tag purego,
+// it is portable Go.
 //
 // It must not know models or threads. The kernels themselves are C in quant/kernel/csrc, compiled to the checked-in
 // assembly by tools/kernelgen.

@@ -139,8 +139,8 @@ func (m *matcher) continues(at int32, counts func(t *AddedToken) bool) bool {
 	return false
 }
 
-// leftmost splits as Hugging Face's tokenizers do: the leftmost match, the longest of those that start there. What parse
-// rejects stays text as a whole.
+// leftmost splits as Hugging Face's tokenizers do: the leftmost match, the longest of those that start there.
+// What parse rejects stays text as a whole.
 func (m *matcher) leftmost(s string, parse func(t *AddedToken) bool) []fragment {
 	var out []fragment
 	done := 0 // up to here s is in out

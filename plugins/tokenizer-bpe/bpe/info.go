@@ -29,8 +29,8 @@ type Info struct {
 	Hash           string // sha256 over pieces, control flags, EOG and BOS
 	Mask           int32  // that stands for one to be guessed
 	Pairs          bool   // EncodePair knows how
-	// Of a folder with sentence-transformers' files: tokens that a text may have (0: not said), what stands before it by the name of
-	// a task, and which of them where none is named.
+	// Of a folder with sentence-transformers' files: tokens that a text may have (0: not said), what stands
+	// before it by the name of a task, and which of them where none is named.
 	MaxTokens int
 	Prompts   map[string]string
 	Prompt    string

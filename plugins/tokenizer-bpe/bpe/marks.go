@@ -12,8 +12,8 @@ type marks struct {
 	measured int   // places within texts that were looked at
 }
 
-// maxMeasured is how many places within texts are counted exactly, which takes encoding a part of the text again. Others count as the
-// beginning of the text between two control tokens that they are in.
+// maxMeasured is how many places within texts are counted exactly, which takes encoding a part of the text
+// again. Others count as the beginning of the text between two control tokens that they are in.
 const maxMeasured = 4
 
 // next is the first place that was not counted yet.
@@ -48,8 +48,8 @@ func (m *marks) within(end int) (int, bool) {
 	return at, ok && at < end
 }
 
-// unchangedIDs is how many of the ids that w got from began on the beginning of their text has too: s, as it was written. What is not found out
-// within the bounds of a text counts as none.
+// unchangedIDs is how many of the ids that w got from began on the beginning of their text has too: s, as it
+// was written. What is not found out within the bounds of a text counts as none.
 func (t *Tokenizer) unchangedIDs(w *model.Scratch, began int, s string, first, afterToken, parse, guarded bool) int {
 	end, budget := len(w.Out), w.Patterns
 	if guarded {

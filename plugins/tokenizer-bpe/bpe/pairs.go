@@ -16,8 +16,8 @@ type PairPart struct {
 // ErrPairs means that a tokenizer's files do not say how the model wants two texts.
 var ErrPairs = errors.New("the tokenizer's files do not say how the model wants two texts")
 
-// EncodePair gives the ids of two texts as the model wants them, and the types of the tokens. With most > 0 the pair is cut to so many
-// tokens, the longer text first, as the library tokenizers does it.
+// EncodePair gives the ids of two texts as the model wants them, and the types of the tokens. With most > 0
+// the pair is cut to so many tokens, the longer text first, as the library tokenizers does it.
 func (t *Tokenizer) EncodePair(a, b string, o Options, most int) (ids, types []int32, err error) {
 	if len(t.parts.Pair) == 0 {
 		return nil, nil, fmt.Errorf("bpe: %w: %w", ErrText, ErrPairs)
@@ -84,7 +84,8 @@ func (t *Tokenizer) EncodeCut(text string, o Options, most int) ([]int32, error)
 	return append(ids[:keep:keep], t.parts.Suffix[:min(len(t.parts.Suffix), most-keep)]...), nil
 }
 
-// pairsAsClasses is how the classes of transformers put two texts together that have a token on both sides of one, or behind it.
+// pairsAsClasses is how the classes of transformers put two texts together that have a token on both sides of
+// one, or behind it.
 func (p *Parts) pairsAsClasses() {
 	if p.Pair != nil || len(p.Suffix) == 0 || p.Info.Kind == KindBPE && len(p.Prefix) == 0 {
 		return
@@ -100,8 +101,8 @@ func (p *Parts) pairsAsClasses() {
 	p.JoinPair(between, second)
 }
 
-// JoinPair sets Pair to the two texts with Prefix before, Suffix behind and these tokens between them. second is the type of the second text's
-// tokens and of those behind it.
+// JoinPair sets Pair to the two texts with Prefix before, Suffix behind and these tokens between them. second
+// is the type of the second text's tokens and of those behind it.
 func (p *Parts) JoinPair(between []int32, second int32) {
 	p.Pair = nil
 	put := func(ids []int32, kind int32) {

@@ -11,19 +11,22 @@ import (
 	"edged/plugins/tokenizer-bpe/bpe/vocab"
 )
 
-// Parts holds what a reader found in a model's files, for New. The zero value of each optional part is what most models want.
+// Parts holds what a reader found in a model's files, for New. The zero value of each optional part is what
+// most models want.
 type Parts struct {
 	// Info has what the files say; Tokens, AddBOS, AddEOS, Pairs and Hash are New's to fill.
 	Info       Info
 	Vocabulary *vocab.Vocabulary
 	Pieces     [][]byte // by id: what each token decodes to alone
 	Model      model.Model
-	// Normalize changes a text before it is cut into words; nil: it stays as it is. The error is that of a pattern which took too long.
+	// Normalize changes a text before it is cut into words; nil: it stays as it is. The error is that of a
+	// pattern which took too long.
 	Normalize func(s string, patterns *split.Budget) (string, error)
 
-	// Added are the tokens that are found in a text as it is, AddedNormalized those that are found in what Normalize made of it, with
-	// their texts normalised too. AddedWritten takes the place of Added for texts that a template wrote, in which the control tokens of
-	// both lists are found; it counts only with AddedNormalized.
+	// Added are the tokens that are found in a text as it is, AddedNormalized those that are found in what
+	// Normalize made of it, with their texts normalised too. AddedWritten takes the place of Added for texts
+	// that a template wrote, in which the control tokens of both lists are found; it counts only with
+	// AddedNormalized.
 	Added, AddedNormalized, AddedWritten []AddedToken
 	// WordClasses say what a word is, for tokens that stand alone; nil where there are none.
 	WordClasses *split.Classes
@@ -41,8 +44,9 @@ type Parts struct {
 
 	// StripSpace: the space before a text is the tokenizer's own, and decoding takes it away.
 	StripSpace bool
-	// Decoder makes a text of the Texts of all ids together; nil: Decode joins the Pieces. With a Decoder, Skipped are the Texts of the
-	// tokens that Decode leaves out unless it is told to show them, and Grouped drops padding and tokens that repeat the one before.
+	// Decoder makes a text of the Texts of all ids together; nil: Decode joins the Pieces. With a Decoder,
+	// Skipped are the Texts of the tokens that Decode leaves out unless it is told to show them, and Grouped
+	// drops padding and tokens that repeat the one before.
 	Decoder Decoder
 	Texts   []string // by id
 	Skipped map[string]bool
@@ -57,7 +61,8 @@ type Decoder interface {
 	Text(tokens []string) (string, error)
 }
 
-// New makes a tokenizer of its parts, which it takes over. A token around a text that is -1 is left out, and a note says so.
+// New makes a tokenizer of its parts, which it takes over. A token around a text that is -1 is left out, and
+// a note says so.
 func New(p Parts) *Tokenizer {
 	missing := func(id int32) bool { return id < 0 }
 	if slices.ContainsFunc(p.Prefix, missing) {

@@ -30,8 +30,8 @@ type Options struct {
 	marks             *marks // places of the text that are counted; nil: none
 }
 
-// Tokenizer turns text into ids and back. It is what New makes of the parts that a reader found in a model's files, and is never changed
-// after that.
+// Tokenizer turns text into ids and back. It is what New makes of the parts that a reader found in a model's
+// files, and is never changed after that.
 type Tokenizer struct {
 	parts   Parts
 	added   *matcher // of parts.Added
@@ -41,8 +41,8 @@ type Tokenizer struct {
 	scratch sync.Pool // of *model.Scratch
 }
 
-// Class is the class of transformers that a folder's tokenizer follows, "" where it takes tokenizer.json as it is, and for
-// GGUF files.
+// Class is the class of transformers that a folder's tokenizer follows, "" where it takes tokenizer.json as
+// it is, and for GGUF files.
 func (t *Tokenizer) Class() string { return t.parts.Class }
 
 // Notes say in sentences where the files of a folder disagree, and which counts.
@@ -95,17 +95,17 @@ func (t *Tokenizer) Encode(dst []int32, text string, o Options) ([]int32, error)
 	return w.Out, nil
 }
 
-// EncodeRendered appends the ids of a text that a chat template wrote. With guarded set, typed text in it is guarded (see
-// Guard): control tokens are found as the template wrote them, and then the guard is taken out of the text between them.
-// A BOS that the model wants before every text is put before this one unless the template wrote it; an EOS after it makes
-// no sense and is left out.
+// EncodeRendered appends the ids of a text that a chat template wrote. With guarded set, typed text in it is
+// guarded (see Guard): control tokens are found as the template wrote them, and then the guard is taken out
+// of the text between them. A BOS that the model wants before every text is put before this one unless the
+// template wrote it; an EOS after it makes no sense and is left out.
 func (t *Tokenizer) EncodeRendered(dst []int32, text string, guarded bool) ([]int32, error) {
 	return t.encodeRendered(dst, text, guarded, nil)
 }
 
-// EncodeMarked is EncodeRendered, and counts for each of places, bytes of the text, ascending, how many of the first ids stay as they are
-// when the text goes on otherwise from there: at a control token with another one, else with other text. It may count fewer than there are,
-// where that would cost much to find out.
+// EncodeMarked is EncodeRendered, and counts for each of places, bytes of the text, ascending, how many of
+// the first ids stay as they are when the text goes on otherwise from there: at a control token with another
+// one, else with other text. It may count fewer than there are, where that would cost much to find out.
 func (t *Tokenizer) EncodeMarked(text string, guarded bool, places []int) (ids []int32, counts []int, err error) {
 	m := &marks{at: places}
 	ids, err = t.encodeRendered(nil, text, guarded, m)
@@ -237,8 +237,9 @@ func (t *Tokenizer) encodeText(w *model.Scratch, s string, first, afterToken, pa
 	return nil
 }
 
-// Decode returns the bytes of ids; they need not be whole characters. Control tokens are left out unless special is set.
-// For a folder they are the text that its decoder makes of all of them together, with U+FFFD for what is no character.
+// Decode returns the bytes of ids; they need not be whole characters. Control tokens are left out unless
+// special is set. For a folder they are the text that its decoder makes of all of them together, with U+FFFD
+// for what is no character.
 //
 // The space that a SentencePiece tokenizer puts before a text is taken away where the ids start with text; WordPiece's
 // likewise.

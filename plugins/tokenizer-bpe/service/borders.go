@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// Borders of a prompt: where others that begin alike may go on otherwise. What a backend keeps of a prompt can be of use only up to there
-// for a model whose state leads to no other place.
+// Borders of a prompt: where others that begin alike may go on otherwise. What a backend keeps of a prompt
+// can be of use only up to there for a model whose state leads to no other place.
 
 // clockTime finds a time of day, or a date with one, as people put it into a system message.
 var clockTime = regexp.MustCompile(`\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d)?|\b\d{1,2}:\d\d(?::\d\d)?\b`)
@@ -14,7 +14,8 @@ var clockTime = regexp.MustCompile(`\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d)?|\b\d{1,2}:
 // maxClock is how much of a text is searched for a time.
 const maxClock = 1 << 16
 
-// withClock adds to the borders of a rendered text where its first message has a time: the next prompt has another there.
+// withClock adds to the borders of a rendered text where its first message has a time: the next prompt has
+// another there.
 func withClock(text string, places []int) []int {
 	first := text[:min(len(text), maxClock)]
 	if len(places) > 0 {

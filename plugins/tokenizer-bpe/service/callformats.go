@@ -2,9 +2,9 @@ package service
 
 import "strings"
 
-// callFormat is how a family writes calls, as the templates write them into a history. In its texts §N is a name, §A the
-// arguments, §K and §V the key and the value of one argument, §I the number of the call from 0 on, §R nine letters or digits
-// of the model's own.
+// callFormat is how a family writes calls, as the templates write them into a history. In its texts §N is a
+// name, §A the arguments, §K and §V the key and the value of one argument, §I the number of the call from 0
+// on, §R nine letters or digits of the model's own.
 type callFormat struct {
 	shows []string // all of them stand in the templates of the family
 	lacks string   // and this does not
@@ -53,8 +53,15 @@ func callFormats() []callFormat {
 	}
 	laguna, ling, close := keyed, keyed, keyed
 	laguna.shows = []string{callStart, `</arg_key>\n<arg_value>`, `</tool_call>\n`}
-	ling.shows, ling.call, ling.text = []string{callStart, `'\n</tool_call>'`, "<arg_key>"}, "<tool_call>§N\n§A\n</tool_call>", "<arg_key>§K</arg_key>\n<arg_value>§V</arg_value>"
-	close.shows, close.call, close.text, close.join = []string{callStart, "<arg_key>"}, "<tool_call>§N§A</tool_call>", "<arg_key>§K</arg_key><arg_value>§V</arg_value>", ""
+	ling.shows, ling.call, ling.text = []string{
+		callStart,
+		`'\n</tool_call>'`,
+		"<arg_key>",
+	}, "<tool_call>§N\n§A\n</tool_call>", "<arg_key>§K</arg_key>\n<arg_value>§V</arg_value>"
+	close.shows, close.call, close.text, close.join = []string{
+		callStart,
+		"<arg_key>",
+	}, "<tool_call>§N§A</tool_call>", "<arg_key>§K</arg_key><arg_value>§V</arg_value>", ""
 	dsml := callFormat{ // DeepSeek V3.2
 		shows: []string{"｜DSML｜", "function_calls"}, begin: "<｜DSML｜function_calls>", open: "<｜DSML｜function_calls>\n",
 		call: "<｜DSML｜invoke name=\"§N\">\n§A</｜DSML｜invoke>\n", close: "</｜DSML｜function_calls>",
@@ -62,7 +69,9 @@ func callFormats() []callFormat {
 		other: "<｜DSML｜parameter name=\"§K\" string=\"false\">§V</｜DSML｜parameter>\n",
 	}
 	dsml4 := dsml
-	dsml4.shows, dsml4.begin, dsml4.open, dsml4.close = []string{"｜DSML｜"}, "<｜DSML｜tool_calls>", "<｜DSML｜tool_calls>\n", "</｜DSML｜tool_calls>"
+	dsml4.shows, dsml4.begin, dsml4.open, dsml4.close = []string{
+		"｜DSML｜",
+	}, "<｜DSML｜tool_calls>", "<｜DSML｜tool_calls>\n", "</｜DSML｜tool_calls>"
 	dsml4.call, dsml4.gap = "<｜DSML｜invoke name=\"§N\">\n§A\n</｜DSML｜invoke>\n", "\n"
 	dsml4.text, dsml4.other = strings.TrimSuffix(dsml.text, "\n"), strings.TrimSuffix(dsml.other, "\n")
 	const actions = `{"tool_call_id": "§I", "tool_name": §N, "parameters": §A}`

@@ -9,8 +9,8 @@ import (
 	"edged/core/protocol/tokenizer"
 )
 
-// callMarks are the texts between which a family's models write calls. body reads what stands between them; with whole set, tags in it must
-// be closed. Where end is "", a call goes on to the end of the text.
+// callMarks are the texts between which a family's models write calls. body reads what stands between them;
+// with whole set, tags in it must be closed. Where end is "", a call goes on to the end of the text.
 type callMarks struct {
 	begin, end string
 	body       bodyReader
@@ -21,11 +21,12 @@ type bodyReader func(body string, whole bool) ([]tokenizer.ToolCall, bool)
 // maxEnds is how many end marks are tried for one call: an argument may hold the text of one.
 const maxEnds = 8
 
-// maxTries is how many beginning marks may stand before what is no call, before the rest is text: each costs a look at the rest.
+// maxTries is how many beginning marks may stand before what is no call, before the rest is text: each costs
+// a look at the rest.
 const maxTries = 64
 
-// allCallMarks are tried in this order; the first that finds a call is taken. A control token among the marks is there only where
-// the text was decoded with its control tokens.
+// allCallMarks are tried in this order; the first that finds a call is taken. A control token among the marks
+// is there only where the text was decoded with its control tokens.
 func allCallMarks() []callMarks {
 	return []callMarks{
 		{"<tool_calls>", "</tool_calls>", callListOrTags}, // Apriel, MiniMax M1, Hunyuan, DeepSeek V4
@@ -150,8 +151,8 @@ func oneCall(body string, _ bool) ([]tokenizer.ToolCall, bool) {
 	return []tokenizer.ToolCall{call}, ok
 }
 
-// callList reads a list of calls in JSON, or several apart by line ends, commas or semicolons. Small models mix JSON with
-// Python's spelling of values, so what is no JSON is read as Python.
+// callList reads a list of calls in JSON, or several apart by line ends, commas or semicolons. Small models
+// mix JSON with Python's spelling of values, so what is no JSON is read as Python.
 func callList(body string, _ bool) ([]tokenizer.ToolCall, bool) {
 	p := &literal{s: strings.TrimSpace(body)}
 	var list []json.RawMessage
@@ -686,7 +687,8 @@ func elementCalls(body string, _ bool) ([]tokenizer.ToolCall, bool) {
 	}
 }
 
-// elements reads up to the end of an element: those inside it as an object, as a list where they are items, or its text.
+// elements reads up to the end of an element: those inside it as an object, as a list where they are items,
+// or its text.
 func elements(s, inside string, depth int) (v json.RawMessage, rest string, ok bool) {
 	if depth > maxLiteralDepth {
 		return nil, "", false

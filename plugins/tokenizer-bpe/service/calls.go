@@ -11,12 +11,12 @@ import (
 	"edged/core/infer/grammar"
 )
 
-// callGrammar is the grammar of an answer that is nothing but calls of the offered tools, in the format that the template's
-// family writes them and ParseTools reads: see callFormats.
+// callGrammar is the grammar of an answer that is nothing but calls of the offered tools, in the format that
+// the template's family writes them and ParseTools reads: see callFormats.
 //
-// Where calls begin with a mark of their own it is one that grammar.After made: what follows the mark in an answer that is
-// free otherwise is a call. grammar.Whole makes it one of calls only. Marks that are control tokens are named as such, and
-// are a part of the answer's text (grammar.Show), so that it can be read.
+// Where calls begin with a mark of their own it is one that grammar.After made: what follows the mark in an
+// answer that is free otherwise is a call. grammar.Whole makes it one of calls only. Marks that are control
+// tokens are named as such, and are a part of the answer's text (grammar.Show), so that it can be read.
 //
 // It is empty where no tools are offered, or the template does not show them. What a tool's schema says is for whoever
 // reads the grammar to refuse, where arguments are JSON; where they are tags, their types and choices are held and what
@@ -71,8 +71,8 @@ func (c controls) longest(text string) string {
 	return ""
 }
 
-// thoughts are the control tokens that stand around what a model thinks, where its template writes them: they are a part of
-// the text, so that it can be told apart.
+// thoughts are the control tokens that stand around what a model thinks, where its template writes them: they
+// are a part of the text, so that it can be told apart.
 func (c controls) thoughts(template string) []string {
 	marks := []string{
 		"<think>", "</think>", "[THINK]", "[/THINK]", "<|channel>", "<channel|>", "<|START_THINKING|>", "<|END_THINKING|>",

@@ -27,11 +27,11 @@ func tokenVariables() []string { return []string{"bos_token", "eos_token", "unk_
 
 // EncodeChat renders a conversation and encodes it.
 //
-// The text of every control token is broken in all that was typed (messages, tools and variables, keys included) before
-// the template sees it, and put together again after the control tokens of the rendered text were found: so they are
-// where the template wrote them and nowhere else. Templates that look for ordinary text, </think> for instance, find it.
-// A BOS that the model wants and the template did not write is put before; one that it wrote is not doubled. With
-// chat.Plain nothing is broken.
+// The text of every control token is broken in all that was typed (messages, tools and variables, keys
+// included) before the template sees it, and put together again after the control tokens of the rendered text
+// were found: so they are where the template wrote them and nowhere else. Templates that look for ordinary
+// text, </think> for instance, find it. A BOS that the model wants and the template did not write is put
+// before; one that it wrote is not doubled. With chat.Plain nothing is broken.
 //
 // ChatIDs.Grammar is that of an answer that is nothing but calls, where tools are offered: see callGrammar.
 func (s *Service) EncodeChat(ctx context.Context, c tokenizer.Chat) (tokenizer.ChatIDs, error) {
@@ -58,7 +58,12 @@ func (s *Service) EncodeChat(ctx context.Context, c tokenizer.Chat) (tokenizer.C
 		source = m.choose(c).source
 	}
 	calls, err := callGrammar(source, c.Tools, m.controls)
-	return tokenizer.ChatIDs{IDs: ids, Text: text, Borders: borders(counts, len(ids)), Grammar: grammar.Show(m.controls.thoughts(source), calls)}, err
+	return tokenizer.ChatIDs{
+		IDs:     ids,
+		Text:    text,
+		Borders: borders(counts, len(ids)),
+		Grammar: grammar.Show(m.controls.thoughts(source), calls),
+	}, err
 }
 
 // Render gives the text that EncodeChat encodes. Without a model it takes chat.Template, and then nothing is a control
@@ -75,8 +80,8 @@ func (s *Service) Render(ctx context.Context, c tokenizer.Chat) (string, error) 
 	return m.tok.Unguard(text), nil
 }
 
-// render returns the rendered text, in which typed text is guarded unless chat.Plain is set or m is nil, and its borders as
-// chat.Template.RenderMarked has them.
+// render returns the rendered text, in which typed text is guarded unless chat.Plain is set or m is nil, and
+// its borders as chat.Template.RenderMarked has them.
 func (s *Service) render(ctx context.Context, m *model, c tokenizer.Chat) (string, []int, error) {
 	if n := len(c.Messages) + len(c.Tools) + len(c.Variables); n > MaxText {
 		return "", nil, invalidf("tokenizer: the conversation has %d bytes: at most %d are taken", n, MaxText)
@@ -135,7 +140,10 @@ func (s *Service) template(m *model, c tokenizer.Chat) (*chat.Template, error) {
 	case own.why != nil:
 		return nil, &failure{fmt.Errorf("tokenizer: the model's chat template cannot be used: %w", own.why), protocol.ErrModel}
 	}
-	return nil, &failure{errors.New("tokenizer: this model has no chat template: send a plain prompt, or give a template"), protocol.ErrUnsupported}
+	return nil, &failure{
+		errors.New("tokenizer: this model has no chat template: send a plain prompt, or give a template"),
+		protocol.ErrUnsupported,
+	}
 }
 
 // messages checks the conversation's form and guards all of it but the roles.
@@ -160,7 +168,12 @@ func messages(raw json.RawMessage, guard func(string) string, anyRole bool) (jso
 				seen = true
 				var role string
 				if err := json.Unmarshal(f.value, &role); err != nil || !anyRole && !slices.Contains(roles(), role) {
-					return nil, invalidf("tokenizer: messages[%d].role is %s: it must be one of %s", i, f.value, strings.Join(roles(), ", "))
+					return nil, invalidf(
+						"tokenizer: messages[%d].role is %s: it must be one of %s",
+						i,
+						f.value,
+						strings.Join(roles(), ", "),
+					)
 				}
 			} else if f.key == "tool_calls" {
 				fields[j] = field{f.key, withObjects(f.value)}
@@ -180,9 +193,9 @@ func messages(raw json.RawMessage, guard func(string) string, anyRole bool) (jso
 	return out.Bytes(), nil
 }
 
-// withObjects puts objects in the place of arguments that are the text of one, as edged itself writes them in its answers:
-// templates print arguments as JSON, and would print such a text as a text. One with blanks in it was written by somebody
-// else, and is shown as transformers shows it.
+// withObjects puts objects in the place of arguments that are the text of one, as edged itself writes them in
+// its answers: templates print arguments as JSON, and would print such a text as a text. One with blanks in
+// it was written by somebody else, and is shown as transformers shows it.
 func withObjects(calls json.RawMessage) json.RawMessage {
 	var list []json.RawMessage
 	if json.Unmarshal(calls, &list) != nil || len(list) == 0 {
@@ -351,8 +364,8 @@ func writeObject(out *bytes.Buffer, fields []field) {
 	out.WriteByte('}')
 }
 
-// guardJSON guards every string of a JSON value, keys included, and leaves the rest as it is written: order, numbers and
-// spaces.
+// guardJSON guards every string of a JSON value, keys included, and leaves the rest as it is written: order,
+// numbers and spaces.
 func guardJSON(raw json.RawMessage, guard func(string) string) (json.RawMessage, error) {
 	if len(raw) == 0 {
 		return nil, nil

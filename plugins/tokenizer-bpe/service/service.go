@@ -1,8 +1,8 @@
-// Package service answers the tokenizer contract: it loads a model's tokenizer, encodes texts and conversations, renders
-// chat templates and finds tool calls in what a model wrote.
+// Package service answers the tokenizer contract: it loads a model's tokenizer, encodes texts and
+// conversations, renders chat templates and finds tool calls in what a model wrote.
 //
-// It is the border at which typed text is kept apart from control tokens (see Service.EncodeChat). It must not know gRPC,
-// and not how text is split (package bpe does). All methods may be called concurrently.
+// It is the border at which typed text is kept apart from control tokens (see Service.EncodeChat). It must
+// not know gRPC, and not how text is split (package bpe does). All methods may be called concurrently.
 package service
 
 import (
@@ -27,8 +27,8 @@ import (
 	"edged/plugins/tokenizer-bpe/bpe/huggingface"
 )
 
-// MaxText is how many bytes the texts of one call may have together, a conversation counting as one. A context of 128 000
-// tokens is half a megabyte of English.
+// MaxText is how many bytes the texts of one call may have together, a conversation counting as one. A
+// context of 128 000 tokens is half a megabyte of English.
 const MaxText = 16 << 20
 
 // Service implements tokenizer.Tokenizer. The zero value is ready to use once Log is set.
@@ -206,7 +206,12 @@ func (s *Service) EncodePairs(ctx context.Context, pairs [][2]string, flags toke
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		if out[i].IDs, out[i].Types, err = m.tok.EncodePair(p[0], p[1], bpe.Options{ParseSpecial: flags.ParseSpecial}, flags.MaxTokens); err != nil {
+		if out[i].IDs, out[i].Types, err = m.tok.EncodePair(
+			p[0],
+			p[1],
+			bpe.Options{ParseSpecial: flags.ParseSpecial},
+			flags.MaxTokens,
+		); err != nil {
 			return nil, invalid(err)
 		}
 	}

@@ -17,7 +17,8 @@ import (
 //	Llama 3        {"name": …, "parameters": {…}} as the whole text, several apart by ";" or a line end
 //	others         marks of their own around JSON, tags or Python's calls: see forms
 //
-// A marked call without arguments, or with null or an empty text for them, has none: {}. What cannot be read stays text. What a model thought, up to </think>, is never a call.
+// A marked call without arguments, or with null or an empty text for them, has none: {}. What cannot be read
+// stays text. What a model thought, up to </think>, is never a call.
 func (s *Service) ParseTools(_ context.Context, text string) (tokenizer.ToolText, error) {
 	if len(text) > MaxText {
 		return tokenizer.ToolText{}, invalidf("tokenizer: the text has %d bytes: at most %d are taken", len(text), MaxText)
@@ -105,8 +106,8 @@ func bare(text string) (string, []tokenizer.ToolCall) {
 	return "", calls
 }
 
-// readCall reads one call. Nothing but a name and arguments may be in it: other objects are answers. Where a mark says that
-// it is a call, the arguments may be missing.
+// readCall reads one call. Nothing but a name and arguments may be in it: other objects are answers. Where a
+// mark says that it is a call, the arguments may be missing.
 func readCall(raw []byte, marked bool) (tokenizer.ToolCall, bool) {
 	fields, err := object(bytes.TrimSpace(raw))
 	if err != nil {

@@ -8,8 +8,8 @@ import (
 	"edged/quant/kernel"
 )
 
-// attendOptions tests what attention may have beside queries, keys and values: caps, slopes, biases, values of another size,
-// values inside of keys.
+// attendOptions tests what attention may have beside queries, keys and values: caps, slopes, biases, values
+// of another size, values inside of keys.
 func attendOptions(t *testing.T, impl kernel.Kernels) {
 	r := rand.New(rand.NewPCG(3, 2))
 	for _, kv := range []kernel.KVType{kernel.KVF32, kernel.KVF16, kernel.KVQ8} {

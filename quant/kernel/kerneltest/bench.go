@@ -48,8 +48,8 @@ func Bench(b *testing.B, impl kernel.Kernels) {
 	}
 	if k, ok := impl.(kernel.Recurrence); ok {
 		for _, rows := range []int{1, 128} {
-			// One of the sixteen value heads and the 6144 channels of a layer of Qwen3.5 0.8B, and one of the heads of Granite 4-H. A state
-			// must not fade while it is measured.
+			// One of the sixteen value heads and the 6144 channels of a layer of Qwen3.5 0.8B, and one of the
+			// heads of Granite 4-H. A state must not fade while it is measured.
 			conv, delta, scan := Conv(r, rows, 6144, 4), Delta(r, rows, 1, 1, 128, 128, false), Scan(r, rows, 1, 64, 128, 1, false)
 			clear(delta.Decay)
 			clear(delta.Beta)

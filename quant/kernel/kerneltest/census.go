@@ -12,9 +12,9 @@ import (
 	"edged/quant/kernel/simd"
 )
 
-// Census runs what production runs, with a counter in place of every kernel of a set, and fails for those that nothing has
-// reached: they would be compiled, tested and shipped for nobody. Weights come in tiles only where the set wants them, which is where
-// a model's loader makes them.
+// Census runs what production runs, with a counter in place of every kernel of a set, and fails for those
+// that nothing has reached: they would be compiled, tested and shipped for nobody. Weights come in tiles only
+// where the set wants them, which is where a model's loader makes them.
 func Census(t *testing.T, set simd.Set) {
 	t.Helper()
 	reached := map[string]bool{}

@@ -8,8 +8,8 @@ import (
 	"edged/quant"
 )
 
-// Matrix makes a matrix of random blocks whose scales are of a trained model's size. With edge it mixes in what encoders
-// never write but files may hold: all-ones nibbles, zero, subnormal, negative and huge scales.
+// Matrix makes a matrix of random blocks whose scales are of a trained model's size. With edge it mixes in
+// what encoders never write but files may hold: all-ones nibbles, zero, subnormal, negative and huge scales.
 func Matrix(r *rand.Rand, f quant.Format, rows, cols int, edge bool) *quant.Matrix {
 	m := &quant.Matrix{Name: f.String(), Format: f, Rows: rows, Cols: cols}
 	if f.IsBnB() {
@@ -146,7 +146,13 @@ func group(r *rand.Rand, m *quant.Matrix, edge bool) *quant.Matrix {
 		m.Data[i] = byte(r.Uint32())
 	}
 	bits := map[quant.Format]int{quant.Group2: 2, quant.Group4: 4, quant.Group8: 8}[m.Format]
-	g := &quant.Group{Values: quant.IntegerValues(bits), Size: 32 << r.IntN(3), Span: 1, Zero: float32(int(1) << (bits - 1)), ScaleFormat: quant.ScaleFormat(r.IntN(3))}
+	g := &quant.Group{
+		Values:      quant.IntegerValues(bits),
+		Size:        32 << r.IntN(3),
+		Span:        1,
+		Zero:        float32(int(1) << (bits - 1)),
+		ScaleFormat: quant.ScaleFormat(r.IntN(3)),
+	}
 	kind := r.IntN(5)
 	switch {
 	case kind == 0 && bits == 4: // NVFP4

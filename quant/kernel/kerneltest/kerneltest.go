@@ -1,5 +1,6 @@
-// Package kerneltest holds every implementation of kernel.Kernels to the portable one, bit for bit: random, edge and
-// adversarial inputs, every format, odd row counts, tails, every batch size, guard values around outputs, no allocation.
+// Package kerneltest holds every implementation of kernel.Kernels to the portable one, bit for bit: random,
+// edge and adversarial inputs, every format, odd row counts, tails, every batch size, guard values around
+// outputs, no allocation.
 //
 // It must not know instruction sets: an implementation's test calls Run, its benchmark Bench.
 package kerneltest
@@ -222,7 +223,8 @@ func matMulCase(t *testing.T, impl kernel.Kernels, r *rand.Rand, w *quant.Matrix
 	}
 }
 
-// Arena makes a KV arena of random pages in scrambled order, filled through impl.PutKV, and the arguments to attend to it.
+// Arena makes a KV arena of random pages in scrambled order, filled through impl.PutKV, and the arguments to
+// attend to it.
 func Arena(r *rand.Rand, impl kernel.Kernels, kv kernel.KVType, group, dim, positions int, edge bool) *kernel.AttendArgs {
 	return arena(r, impl, kv, group, dim, dim, positions, edge)
 }

@@ -7,8 +7,8 @@ import (
 	"edged/quant/kernel"
 )
 
-// takesBnB tells whether the bitsandbytes kernels can read w: one scale for each 64 columns of a row, and a nested map that
-// a gather cannot leave.
+// takesBnB tells whether the bitsandbytes kernels can read w: one scale for each 64 columns of a row, and a
+// nested map that a gather cannot leave.
 func takesBnB(w *quant.Matrix) bool {
 	s := w.BnB
 	return s.BlockSize == 64 && w.Cols%64 == 0 && w.Cols <= maxBnBCols && (s.Absmax != nil || len(s.NestedMap) >= 256)

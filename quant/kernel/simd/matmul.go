@@ -12,8 +12,8 @@ import (
 	"edged/quant/kernel"
 )
 
-// MatMul runs rows in groups of Lanes. A last group that is not full begins earlier and computes some rows twice, to the same
-// bits; fewer rows in all are left to portable Go.
+// MatMul runs rows in groups of Lanes. A last group that is not full begins earlier and computes some rows
+// twice, to the same bits; fewer rows in all are left to portable Go.
 func (k *Kernels) MatMul(y []float32, ldy int, w *quant.Matrix, a *kernel.Activations, p kernel.Precision, lo, hi int) {
 	if p == kernel.Fast && hi-lo >= k.Lanes && k.takes(w) && (a.Rows >= leastUnpacked || k.Pack[w.Format] != nil) {
 		k.fast(y, ldy, w, a, lo, hi)
@@ -26,8 +26,8 @@ func (k *Kernels) MatMul(y []float32, ldy int, w *quant.Matrix, a *kernel.Activa
 	k.Portable.MatMul(y, ldy, w, a, p, lo, hi)
 }
 
-// leastUnpacked is how many tokens must share a panel that portable Go makes, of formats without a kernel that does: one token
-// alone is multiplied as fast by portable Go wholly.
+// leastUnpacked is how many tokens must share a panel that portable Go makes, of formats without a kernel
+// that does: one token alone is multiplied as fast by portable Go wholly.
 const leastUnpacked = 4
 
 // takes tells whether there is a kernel for w.
@@ -79,7 +79,8 @@ func (k *Kernels) rows(s *scratch, single bool, y []float32, ldy int, w *quant.M
 // kernelBytes bounds the weights of one kernel call: assembly cannot be preempted, and should return within some 50 µs.
 const kernelBytes = 512 << 10
 
-// maxVectorCols bounds a row for Gemv kernels, which may prepare the token in their buf: vectorFloats, and 4 for each block.
+// maxVectorCols bounds a row for Gemv kernels, which may prepare the token in their buf: vectorFloats, and 4
+// for each block.
 const (
 	vectorFloats  = 32 * maxLanes
 	maxVectorCols = (panelRows*panelCols/2 - vectorFloats) / 4 * 32
@@ -130,9 +131,20 @@ func (k *Kernels) vectorTiles(s *scratch, y []float32, w *quant.Matrix, a *kerne
 	}
 }
 
-// few multiplies rows or tiles, data with so many bytes a group of Lanes rows, with some tokens; lo and hi are multiples of Lanes
-// from each other, and in tiles from 0. What fits the second-level cache meets all tiles of tokens before the next rows.
-func (k *Kernels) few(s *scratch, y []float32, ldy int, data []byte, group int, few *[5]Args, w *quant.Matrix, a *kernel.Activations, lo, hi int) {
+// few multiplies rows or tiles, data with so many bytes a group of Lanes rows, with some tokens; lo and hi
+// are multiples of Lanes from each other, and in tiles from 0. What fits the second-level cache meets all
+// tiles of tokens before the next rows.
+func (k *Kernels) few(
+	s *scratch,
+	y []float32,
+	ldy int,
+	data []byte,
+	group int,
+	few *[5]Args,
+	w *quant.Matrix,
+	a *kernel.Activations,
+	lo, hi int,
+) {
 	nb := w.Cols / 32
 	step := max(fewBytes/group, 1) * k.Lanes
 	for r := lo; r < hi; r += step {
@@ -165,8 +177,9 @@ func (k *Kernels) fewTile(s *scratch, y []float32, ldy int, rows []byte, few *[5
 	}
 }
 
-// panels packs up to panelRows × panelCols weights at a time and multiplies them with all tokens; hi-lo is a multiple of
-// Lanes. y holds the running sums from one panel to the next. The tiles of the next panel are prefetched meanwhile.
+// panels packs up to panelRows × panelCols weights at a time and multiplies them with all tokens; hi-lo is a
+// multiple of Lanes. y holds the running sums from one panel to the next. The tiles of the next panel are
+// prefetched meanwhile.
 func (k *Kernels) panels(s *scratch, y []float32, ldy int, w *quant.Matrix, a *kernel.Activations, lo, hi int) {
 	v := k.variantOf(w.Format)
 	nb := w.Cols / 32
@@ -280,8 +293,8 @@ func (k *Kernels) packGroup(s *scratch, w *quant.Matrix, r, b, n, g int) []byte 
 	return panel
 }
 
-// unpackGroup is packGroup in portable Go, to panel and the scales from block at on: it costs some nanoseconds a weight, which all
-// tokens share.
+// unpackGroup is packGroup in portable Go, to panel and the scales from block at on: it costs some
+// nanoseconds a weight, which all tokens share.
 func (k *Kernels) unpackGroup(s *scratch, w *quant.Matrix, r, b, n, at int, panel []byte) {
 	var (
 		v      [256]int16
@@ -327,7 +340,8 @@ func (k *Kernels) tile(s *scratch, gemm *[4]Args, y []float32, ldy int, a *kerne
 	tw := min(kernel.TokenTile, a.Rows-t)
 	at := g * (panelCols / 32)
 	_ = y[(tw-1)*ldy+k.Lanes-1]
-	// One by one: a literal is made on the stack and copied, and the copy waits for its parts, 5 % of a prompt's time with short rows.
+	// One by one: a literal is made on the stack and copied, and the copy waits for its parts, 5 % of a
+	// prompt's time with short rows.
 	c := &s.gemm
 	c.ldy, c.tw, c.nb = ldy, tw, n
 	c.w, c.s, c.m = ptr(s.panels[g]), ptr(s.s[at*k.Lanes:(at+n)*k.Lanes]), ptr(s.m[at*k.Lanes:(at+n)*k.Lanes])

@@ -92,8 +92,8 @@ type packArgs struct {
 	buf    unsafe.Pointer
 }
 
-// scratch holds the buffers of one call. The arguments of kernels stand here because they are called through variables, and
-// the compiler would move them to the heap.
+// scratch holds the buffers of one call. The arguments of kernels stand here because they are called through
+// variables, and the compiler would move them to the heap.
 type scratch struct {
 	panel   [panelRows * panelCols * 2]byte
 	s       [panelRows * panelCols / 32]float32
@@ -126,11 +126,11 @@ type scratch struct {
 	home       int          // where get looked first
 }
 
-// scratchList holds idle scratch: as many as there ever were calls at once. (A sync.Pool would be emptied by the garbage
-// collector, and the next call would allocate.)
+// scratchList holds idle scratch: as many as there ever were calls at once. (A sync.Pool would be emptied by
+// the garbage collector, and the next call would allocate.)
 //
-// A goroutine looks first where it put its scratch back, so that two threads do not pass one and the same, and the line that
-// holds its address, to and fro: that cost a quarter of a microsecond a call.
+// A goroutine looks first where it put its scratch back, so that two threads do not pass one and the same,
+// and the line that holds its address, to and fro: that cost a quarter of a microsecond a call.
 type scratchList struct {
 	idle [scratchSlots]struct {
 		s atomic.Pointer[scratch]

@@ -50,8 +50,8 @@ type Set struct {
 	// Tail16 tells that Dot takes 16-bit weights whose number of columns is not a multiple of 16.
 	Tail16 bool
 
-	// TurnPanel brings the chunks of a panel, and TurnTokens the tokens, to the order that Gemm wants, two and two; Gemm for one
-	// token takes that as it was. May be nil.
+	// TurnPanel brings the chunks of a panel, and TurnTokens the tokens, to the order that Gemm wants, two
+	// and two; Gemm for one token takes that as it was. May be nil.
 	TurnPanel  func(w unsafe.Pointer, pairs int)
 	TurnTokens func(to, from unsafe.Pointer, nb, tw int)
 
@@ -73,8 +73,8 @@ type Set struct {
 	Scores      func(p, q, k unsafe.Pointer, dim, n int)
 	Mix         func(o, p, v unsafe.Pointer, dim, n, stride int)
 	Adjust      func(p unsafe.Pointer, softCap, slope, first int)
-	// Scores4, Weigh4 and Mix4 do four heads at once on keys and values as they are stored, by KV type; ahead is prefetched. May
-	// be nil.
+	// Scores4, Weigh4 and Mix4 do four heads at once on keys and values as they are stored, by KV type; ahead
+	// is prefetched. May be nil.
 	Scores4  [kernel.KVQ8 + 1]func(p, q, k unsafe.Pointer, dim, n, stride int, ahead unsafe.Pointer)
 	Weigh4   func(p, m, l, o unsafe.Pointer, dim, lo, hi int)
 	Mix4     [kernel.KVQ8 + 1]func(o, p, v unsafe.Pointer, dim, n, stride int, ahead unsafe.Pointer)
@@ -109,7 +109,8 @@ func (k *Kernels) RowMultiple(w *quant.Matrix) int { return min(k.Lanes, max(w.R
 // WantsTiles tells whether tiles are worth a second copy of the weights.
 func (k *Kernels) WantsTiles() bool { return k.Set.Tiles }
 
-// TileRows is the number of rows in a group of the tiles (package tile) of w that products take, 0 where there is no kernel.
+// TileRows is the number of rows in a group of the tiles (package tile) of w that products take, 0 where
+// there is no kernel.
 func (k *Kernels) TileRows(w *quant.Matrix) int {
 	if int(w.Format) >= len(k.Tile) || k.Tile[w.Format] == nil || !k.takes(w) {
 		return 0

@@ -222,8 +222,8 @@ func (k *Kernels) fourHeads(s *scratch, p *pageArgs, g, real int, q, m, l, o []f
 	k.Mix4[kind](ptr(o), ptr(w[0][p.lo:]), ptr(p.values), p.vd, p.n, p.vrow, ptr(p.nextValues))
 }
 
-// adjust caps the scores of head g and adds what is added to them. All 32 places are computed; those that are not visible get no
-// weight.
+// adjust caps the scores of head g and adds what is added to them. All 32 places are computed; those that are
+// not visible get no weight.
 func (k *Kernels) adjust(w *[kernel.BlockPositions]float32, p *pageArgs, g int) {
 	a, slope := p.a, float32(0)
 	if a.Slopes != nil {
@@ -249,7 +249,8 @@ func (k *Kernels) Combine(dst, src *kernel.Partial) {
 	}
 }
 
-// heads attends with up to maxGroup heads one by one, from head g of the group on, for which keys and values become float32 once.
+// heads attends with up to maxGroup heads one by one, from head g of the group on, for which keys and values
+// become float32 once.
 func (k *Kernels) heads(s *scratch, p *pageArgs, g int, q, m, l, o []float32) {
 	w, kind, vd := &s.weights, p.a.Type, p.vd
 	key := k.decode(s, kind, p.keys, p.n*p.dim)

@@ -22,7 +22,11 @@ func Global(name string, now func() time.Time) *value.Function {
 			d := dictOf(ev, "namespace", a)
 			for _, e := range d.Entries {
 				if k, ok := value.Text(e.Key); ok && strings.HasPrefix(k, "_") {
-					ev.Fail("SecurityError", "Chat templates cannot store underscore-prefixed attributes on a namespace, but got %s. Please rename the attribute.", ev.Repr(k))
+					ev.Fail(
+						"SecurityError",
+						"Chat templates cannot store underscore-prefixed attributes on a namespace, but got %s. Please rename the attribute.",
+						ev.Repr(k),
+					)
 				}
 			}
 			return &value.Namespace{Dict: d}

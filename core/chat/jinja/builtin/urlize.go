@@ -9,7 +9,9 @@ import (
 )
 
 var (
-	httpURL = regexp.MustCompile(`(?i)^((https?://|www\.)(([\w%-]+\.)+)?([a-z]{2,63}|xn--[\w%]{2,59})|([\w%-]{2,63}\.)+(com|net|int|edu|gov|org|info|mil)|(https?://)((([\d]{1,3})(\.[\d]{1,3}){3})|(\[([\da-f]{0,4}:){2}([\da-f]{0,4}:?){1,6}\])))(:[\d]{1,5})?([/?#]\S*)?$`)
+	httpURL = regexp.MustCompile(
+		`(?i)^((https?://|www\.)(([\w%-]+\.)+)?([a-z]{2,63}|xn--[\w%]{2,59})|([\w%-]{2,63}\.)+(com|net|int|edu|gov|org|info|mil)|(https?://)((([\d]{1,3})(\.[\d]{1,3}){3})|(\[([\da-f]{0,4}:){2}([\da-f]{0,4}:?){1,6}\])))(:[\d]{1,5})?([/?#]\S*)?$`,
+	)
 	mailURL = regexp.MustCompile(`^\S+@\w[\w.-]*\.\w+$`)
 	scheme  = regexp.MustCompile(`^([\w.+-]{2,}:(/){0,2})$`)
 	opening = regexp.MustCompile(`^([(<]|&lt;)+`)

@@ -246,7 +246,13 @@ func IsDunder(name string) bool {
 
 func unsafe(ev *value.Evaluation, of value.Value, name string) value.Value {
 	ev.Alloc(96)
-	return &value.Undefined{Message: "access to attribute '" + name + "' of '" + value.TypeName(of) + "' object is unsafe.", Name: name, Owner: of, HasOwner: true, Unsafe: true}
+	return &value.Undefined{
+		Message:  "access to attribute '" + name + "' of '" + value.TypeName(of) + "' object is unsafe.",
+		Name:     name,
+		Owner:    of,
+		HasOwner: true,
+		Unsafe:   true,
+	}
 }
 
 func method(ev *value.Evaluation, name string, call func(*value.Evaluation, *value.Args) value.Value) value.Value {

@@ -318,7 +318,8 @@ func bareFraction(s string) string {
 	return strings.TrimRight(strings.TrimRight(s, "0"), ".")
 }
 
-// number puts sign, prefix, groups and fill around digits. In % a precision is the least number of a whole number's digits.
+// number puts sign, prefix, groups and fill around digits. In % a precision is the least number of a whole
+// number's digits.
 func number(ev *value.Evaluation, digits, pre string, s *spec, least bool) string {
 	sign := ""
 	if strings.HasPrefix(digits, "-") {

@@ -100,7 +100,8 @@ func mark(ev *value.Evaluation, v value.Value) value.Value {
 
 type strMethod func(ev *value.Evaluation, s string, safe bool, name string, a *value.Args) value.Value
 
-// textMethodNamed finds a method of str, but format and format_map. It is a switch because tables cannot name what uses them.
+// textMethodNamed finds a method of str, but format and format_map. It is a switch because tables cannot name
+// what uses them.
 func textMethodNamed(name string) strMethod {
 	switch name {
 	case "upper":

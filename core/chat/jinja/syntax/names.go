@@ -6,9 +6,10 @@ import (
 	"edged/core/chat/jinja/builtin"
 )
 
-// Names are resolved when a template is compiled, by Jinja's own rules: a scope knows which names are written in it, and
-// what each of its variables holds when the scope is entered. That is what makes {% set %} inside a loop end with the
-// turn, and a name that is set in one branch of an if keep the value from outside in the other.
+// Names are resolved when a template is compiled, by Jinja's own rules: a scope knows which names are written
+// in it, and what each of its variables holds when the scope is entered. That is what makes {% set %} inside
+// a loop end with the turn, and a name that is set in one branch of an if keep the value from outside in the
+// other.
 
 // Function is a piece of a template with variables of its own: the template, a macro, a recursive loop, a block.
 type Function struct {

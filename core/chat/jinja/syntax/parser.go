@@ -7,7 +7,8 @@ import (
 	"edged/core/chat/jinja/value"
 )
 
-// Bounds of a template's form. Python stops at about a thousand frames of its own, so no template that works there is near.
+// Bounds of a template's form. Python stops at about a thousand frames of its own, so no template that works
+// there is near.
 const (
 	maxNesting = 400 // levels of the grammar inside each other: a hundred brackets
 	maxChain   = 500 // operators, attributes or filters one after the other

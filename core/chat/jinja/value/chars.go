@@ -20,7 +20,8 @@ func DigitValue(c byte) int {
 // WordLength is how many bytes of letters, digits and underscores s begins with.
 func WordLength(s string) int {
 	for i, r := range s {
-		if r != '_' && !unicode.IsLetter(r) && !unicode.IsDigit(r) && !unicode.Is(unicode.M, r) && !unicode.Is(unicode.Nl, r) && !unicode.Is(unicode.Pc, r) {
+		if r != '_' && !unicode.IsLetter(r) && !unicode.IsDigit(r) && !unicode.Is(unicode.M, r) && !unicode.Is(unicode.Nl, r) &&
+			!unicode.Is(unicode.Pc, r) {
 			return i
 		}
 	}

@@ -6,8 +6,9 @@ import (
 	"unicode/utf8"
 )
 
-// Evaluation tracks the remaining budget of one rendering and its place in the template. Everything that computes with values
-// takes it first, and counts its work and its bytes before it does them. It belongs to one goroutine.
+// Evaluation tracks the remaining budget of one rendering and its place in the template. Everything that
+// computes with values takes it first, and counts its work and its bytes before it does them. It belongs to
+// one goroutine.
 type Evaluation struct {
 	ctx        context.Context //nolint:containedctx // lives for one rendering
 	line       int
@@ -96,7 +97,8 @@ func (ev *Evaluation) Alloc(n int64) {
 	ev.bytes -= n
 }
 
-// Enter counts a level of depth and a step; Leave leaves it. What fails on the way ends the rendering, so nothing is undone.
+// Enter counts a level of depth and a step; Leave leaves it. What fails on the way ends the rendering, so
+// nothing is undone.
 func (ev *Evaluation) Enter() {
 	ev.fuel--
 	if ev.fuel <= 0 {

@@ -297,8 +297,8 @@ func (ev *Evaluation) FloatArithmetic(op string, x, y float64) Value {
 	return p
 }
 
-// power is x to y. Python's C library rounds once; Go's Pow is off by some of the last bits, so whole powers are computed
-// with more digits.
+// power is x to y. Python's C library rounds once; Go's Pow is off by some of the last bits, so whole powers
+// are computed with more digits.
 func power(x, y float64) float64 {
 	n := math.Abs(y)
 	if n != math.Trunc(n) || n > 1024 || n < 2 || math.IsNaN(x) || math.IsInf(x, 0) || x == 0 {
@@ -341,7 +341,8 @@ func floorMod(x, y float64) (q, r float64) {
 	return f, r
 }
 
-// FormatFloat is Python's repr of a float: the shortest digits that read back, with an exponent below 1e-4 and from 1e16.
+// FormatFloat is Python's repr of a float: the shortest digits that read back, with an exponent below 1e-4
+// and from 1e16.
 func FormatFloat(f float64) string {
 	switch {
 	case math.IsNaN(f):
@@ -441,7 +442,10 @@ func ParseFloat(s string) (float64, bool) {
 		return math.NaN(), true
 	}
 	if len(s) > 1<<16 || bare == "" || strings.ContainsAny(bare, "xpni") || strings.HasPrefix(bare, "_") || strings.HasSuffix(bare, "_") ||
-		strings.Contains(bare, "__") || strings.Contains(bare, "_.") || strings.Contains(bare, "._") || strings.Contains(bare, "_e") || strings.Contains(bare, "e_") {
+		strings.Contains(
+			bare,
+			"__",
+		) || strings.Contains(bare, "_.") || strings.Contains(bare, "._") || strings.Contains(bare, "_e") || strings.Contains(bare, "e_") {
 		return 0, false
 	}
 	f, err := strconv.ParseFloat(asciiDigits(strings.ReplaceAll(s, "_", "")), 64)

@@ -216,7 +216,8 @@ func (ev *Evaluation) Put(d *Dict, key, val Value) {
 	d.set(key, ev.Hash(key), val)
 }
 
-// Hash returns the comparable form of v under which dicts store it as a key. Values that cannot be keys end the rendering.
+// Hash returns the comparable form of v under which dicts store it as a key. Values that cannot be keys end
+// the rendering.
 func (ev *Evaluation) Hash(v Value) any {
 	h, ok := ev.HashOf(v)
 	if !ok {

@@ -23,8 +23,8 @@ const (
 	maxPin      = 256 // bytes of a name
 )
 
-// Answers are the choices of one request and the rules that all of them follow. Fields but Choices are fixed when it is made, and
-// what Prepend changes, before the first token is drawn.
+// Answers are the choices of one request and the rules that all of them follow. Fields but Choices are fixed
+// when it is made, and what Prepend changes, before the first token is drawn.
 type Answers struct {
 	Req     backend.Request // Sampling and text are taken from here
 	Params  sample.Params   // of Req.Sampling
@@ -49,9 +49,9 @@ type Times struct {
 	First            time.Time // when its first token was drawn
 }
 
-// New checks a request and makes its answers, with GeneratedIDs replayed and what the grammar decides taken. rows is the number of rows
-// of the model's embedding matrix, context that of the positions of a sequence. Errors wrap protocol.ErrInvalid,
-// protocol.ErrContextLength or protocol.ErrUnsupported.
+// New checks a request and makes its answers, with GeneratedIDs replayed and what the grammar decides taken.
+// rows is the number of rows of the model's embedding matrix, context that of the positions of a sequence.
+// Errors wrap protocol.ErrInvalid, protocol.ErrContextLength or protocol.ErrUnsupported.
 func New(ctx context.Context, req backend.Request, v *Vocabulary, rows, context int) (*Answers, error) {
 	refuse := func(format string, args ...any) (*Answers, error) {
 		return nil, fmt.Errorf("engine: %w: %s", protocol.ErrInvalid, fmt.Sprintf(format, args...))
@@ -140,8 +140,8 @@ func New(ctx context.Context, req backend.Request, v *Vocabulary, rows, context 
 	return a, nil
 }
 
-// NewKnown returns answers with one choice whose tokens are known already, so that nothing is drawn: a list that is scored, or,
-// without ids, a prompt whose hidden states are wanted.
+// NewKnown returns answers with one choice whose tokens are known already, so that nothing is drawn: a list
+// that is scored, or, without ids, a prompt whose hidden states are wanted.
 func NewKnown(req backend.Request, ids []int32) *Answers {
 	a := &Answers{Req: req, Times: Times{Arrived: time.Now()}}
 	c := &Choice{Of: a, IDs: ids}
@@ -152,8 +152,9 @@ func NewKnown(req backend.Request, ids []int32) *Answers {
 	return a
 }
 
-// Prepend puts n virtual tokens of soft prompts before the prompt: the ids -1, -2, …, which the model looks up in the adapters.
-// They take positions of the context, which has so many, and so shorten what may be answered.
+// Prepend puts n virtual tokens of soft prompts before the prompt: the ids -1, -2, …, which the model looks
+// up in the adapters. They take positions of the context, which has so many, and so shorten what may be
+// answered.
 func (a *Answers) Prepend(n, context int) error {
 	a.PrependIDs(n)
 	a.Limit = min(a.Limit, context-len(a.Req.PromptIDs))
@@ -182,7 +183,8 @@ func (a *Answers) PrependIDs(n int) {
 	a.Req.PromptIDs, a.Virtual = append(ids, a.Req.PromptIDs...), n
 }
 
-// Last makes the last event, the best choices first where they are ranked. What the caller knows of the prefix cache is missing.
+// Last makes the last event, the best choices first where they are ranked. What the caller knows of the
+// prefix cache is missing.
 func (a *Answers) Last() backend.Event {
 	ev := backend.Event{Done: true, Usage: backend.Usage{PromptTokens: len(a.Req.PromptIDs), VirtualTokens: a.Virtual}}
 	for _, c := range a.Choices {

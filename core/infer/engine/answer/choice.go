@@ -13,8 +13,8 @@ import (
 
 // Choice is one answer of a request: its tokens so far, their text, and what constrains the next one.
 //
-// An id is given out together with its text, once no stop string can cut that away any more; so a Choice knows of each id where its
-// text begins and how much text was certain behind it.
+// An id is given out together with its text, once no stop string can cut that away any more; so a Choice
+// knows of each id where its text begins and how much text was certain behind it.
 type Choice struct {
 	Index    int
 	IDs      []int32
@@ -51,8 +51,8 @@ func (c *Choice) replay(ids []int32) error {
 	return nil
 }
 
-// Accept appends a drawn token that is no end of generation, and finds out whether the answer ends with it. The error is
-// that of a token which the grammar does not allow.
+// Accept appends a drawn token that is no end of generation, and finds out whether the answer ends with it.
+// The error is that of a token which the grammar does not allow.
 func (c *Choice) Accept(id int32) error {
 	if c.matcher != nil {
 		if err := c.matcher.Advance(id, c.Of.Vocab.Written(id)); err != nil {
@@ -94,8 +94,8 @@ func (c *Choice) End(why backend.FinishReason) {
 	c.Finish = why
 }
 
-// certainAt is the text that was certain once n ids were written. It depends on these ids alone, so that another attempt
-// that starts from them knows what was given out.
+// certainAt is the text that was certain once n ids were written. It depends on these ids alone, so that
+// another attempt that starts from them knows what was given out.
 func (c *Choice) certainAt(n int) int {
 	if n == 0 {
 		return 0
@@ -161,8 +161,9 @@ type Drawer struct {
 	top     []sample.Alternative // scratch
 }
 
-// Draw chooses the token of step index from its logits: the forced one, where there is one, or by the request's settings. peaks are
-// those of the logits, see sample.Peaks; nil: not known. Errors are those of sample.Sampler.Next and of the grammar.
+// Draw chooses the token of step index from its logits: the forced one, where there is one, or by the
+// request's settings. peaks are those of the logits, see sample.Peaks; nil: not known. Errors are those of
+// sample.Sampler.Next and of the grammar.
 func (d *Drawer) Draw(c *Choice, logits, peaks []float32, index int) (int32, error) {
 	a := c.Of
 	if index < len(a.Req.ForcedIDs) {
@@ -185,7 +186,8 @@ func (d *Drawer) Draw(c *Choice, logits, peaks []float32, index int) (int32, err
 	return d.sampler.Next(&step)
 }
 
-// Norm is the logarithm of the sum of exponentials of logits where the request asks for log-probabilities or ranks by them, else 0.
+// Norm is the logarithm of the sum of exponentials of logits where the request asks for log-probabilities or
+// ranks by them, else 0.
 func (c *Choice) Norm(logits []float32) (float64, error) {
 	if !c.Of.Req.Logprobs && !c.Of.Best {
 		return 0, nil
@@ -193,8 +195,8 @@ func (c *Choice) Norm(logits []float32) (float64, error) {
 	return sample.LogNorm(logits)
 }
 
-// Take appends a token that was drawn from logits of that norm, or ends the answer with it, and takes what grammar and thought decide
-// behind it, of which it returns the number.
+// Take appends a token that was drawn from logits of that norm, or ends the answer with it, and takes what
+// grammar and thought decide behind it, of which it returns the number.
 func (d *Drawer) Take(c *Choice, id int32, logits []float32, norm float64) (decided int, err error) {
 	a := c.Of
 	if a.Times.First.IsZero() {
@@ -241,9 +243,9 @@ func (c *Choice) mean() float64 {
 	return c.total / float64(c.Steps)
 }
 
-// acceptDecided takes the tokens that the grammar, or a thought that must end, leaves no choice about, without logits, and ends the
-// answer where nothing can follow. Where their log-probabilities are wanted they are drawn, one by one: the ids are the same. It
-// returns how many it took.
+// acceptDecided takes the tokens that the grammar, or a thought that must end, leaves no choice about,
+// without logits, and ends the answer where nothing can follow. Where their log-probabilities are wanted they
+// are drawn, one by one: the ids are the same. It returns how many it took.
 func (c *Choice) acceptDecided() (int, error) {
 	n := 0
 	for c.Finish == "" {

@@ -29,8 +29,8 @@ type compiled struct {
 	auto *grammar.Automaton
 }
 
-// compile returns the automaton of a grammar's text, of the cache where it is there. Parsing runs without the lock, since a grammar
-// that is made to be slow may take 200 ms.
+// compile returns the automaton of a grammar's text, of the cache where it is there. Parsing runs without the
+// lock, since a grammar that is made to be slow may take 200 ms.
 func (v *Vocabulary) compile(ctx context.Context, text string) (*grammar.Automaton, error) {
 	if auto := v.grammars.find(text); auto != nil {
 		return auto, nil
@@ -148,9 +148,10 @@ func (a *Answers) piece(id int32) []byte {
 	return a.Vocab.piece(id)
 }
 
-// watchTrigger looks for the trigger of a lazy grammar in a text that is free so far, and starts the grammar behind it; when that is
-// complete, the text is free again. The trigger may end within a token: the rest of it is the beginning of the constrained text. A
-// grammar that this rest contradicts, or that does not fit into the tokens that are left, is not started.
+// watchTrigger looks for the trigger of a lazy grammar in a text that is free so far, and starts the grammar
+// behind it; when that is complete, the text is free again. The trigger may end within a token: the rest of
+// it is the beginning of the constrained text. A grammar that this rest contradicts, or that does not fit
+// into the tokens that are left, is not started.
 func (c *Choice) watchTrigger(id int32) {
 	v, mark := c.Of.Vocab, c.Of.lazy.After()
 	switch {
@@ -181,8 +182,8 @@ func (c *Choice) watchTrigger(id int32) {
 	}
 }
 
-// grammarMask returns the tokens that the grammar allows at this step. only is the single allowed token, or -1 if there are
-// several.
+// grammarMask returns the tokens that the grammar allows at this step. only is the single allowed token, or
+// -1 if there are several.
 func (c *Choice) grammarMask() (allowed sample.Mask, only int32, err error) {
 	st, err := c.matcher.Next()
 	if err != nil {

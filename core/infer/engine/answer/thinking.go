@@ -17,9 +17,10 @@ import (
 // maxMark bounds the marks of a thought, bytes.
 const maxMark = 256
 
-// thought follows a choice's reasoning, by the bytes of its tokens: it stands first in the text, between the marks of the request's
-// Thinking, or from the beginning on where the prompt ends within one. It counts the budget, and forces the closing mark where that
-// is spent. All is a function of the tokens so far, so that another attempt, a draft or a batch changes nothing.
+// thought follows a choice's reasoning, by the bytes of its tokens: it stands first in the text, between the
+// marks of the request's Thinking, or from the beginning on where the prompt ends within one. It counts the
+// budget, and forces the closing mark where that is spent. All is a function of the tokens so far, so that
+// another attempt, a draft or a batch changes nothing.
 type thought struct {
 	t      *backend.Thinking
 	state  thoughtState
@@ -80,8 +81,9 @@ func (a *Answers) think() error {
 	return a.fitThoughts()
 }
 
-// fitThoughts sets the budgets of thoughts. Where a grammar constrains the answer behind the thought, the shortest
-// text of it must find room: the thought is closed where just that and the closing mark, which may have begun in other tokens, fit.
+// fitThoughts sets the budgets of thoughts. Where a grammar constrains the answer behind the thought, the
+// shortest text of it must find room: the thought is closed where just that and the closing mark, which may
+// have begun in other tokens, fit.
 func (a *Answers) fitThoughts() error {
 	if a.Req.Thinking == nil {
 		return nil
@@ -121,10 +123,11 @@ func (h *thought) decided() (int32, bool) {
 	return h.due[0], true
 }
 
-// closes has the mark decoded where an answer would end within a thought that must have its end, and reports whether it does.
+// closes has the mark decoded where an answer would end within a thought that must have its end, and reports
+// whether it does.
 //
-// That the answer would have ended here is nothing that its ids tell. So they are given out all together: another attempt then has
-// none of them, and draws the end again, or all.
+// That the answer would have ended here is nothing that its ids tell. So they are given out all together:
+// another attempt then has none of them, and draws the end again, or all.
 func (c *Choice) closes() bool {
 	h := c.thought
 	if h == nil || h.state != thinks || !h.once && !h.t.Must {
@@ -200,7 +203,8 @@ func (h *thought) write(piece []byte) {
 	}
 }
 
-// followThought takes a token that was accepted, and starts the grammar of the answer where the last thought ended with it.
+// followThought takes a token that was accepted, and starts the grammar of the answer where the last thought
+// ended with it.
 func (c *Choice) followThought(id int32) error {
 	over := c.thought.follow(id, c.Of.Vocab.raw(id))
 	if !over || c.Of.afterThinking == nil || c.matcher != nil {
@@ -214,7 +218,8 @@ func (c *Choice) followThought(id int32) error {
 }
 
 // thoughtMask returns the tokens that may be drawn here; nil: all. A thought that must not begin is kept from
-// it where its mark would be complete. Where an answer with a form is to follow, nothing but blanks comes with the mark that ends a thought.
+// it where its mark would be complete. Where an answer with a form is to follow, nothing but blanks comes
+// with the mark that ends a thought.
 func (c *Choice) thoughtMask() sample.Mask {
 	h, v := c.thought, c.Of.Vocab
 	switch {
@@ -244,8 +249,9 @@ type masks struct {
 // maxMasks bounds them. A model has one or two.
 const maxMasks = 8
 
-// without is a mask of all tokens but those that forbidden names; it is given what each would make of the tail. Looking at a
-// whole vocabulary takes milliseconds, so the mask of no tail, which is that of almost every step, is kept under its key.
+// without is a mask of all tokens but those that forbidden names; it is given what each would make of the
+// tail. Looking at a whole vocabulary takes milliseconds, so the mask of no tail, which is that of almost
+// every step, is kept under its key.
 func (v *Vocabulary) without(what, key string, tail []byte, forbidden func(text []byte) bool) sample.Mask {
 	key = what + "\x00" + key
 	if len(tail) == 0 {

@@ -9,9 +9,9 @@ import (
 	"edged/core/protocol/backend"
 )
 
-// Vocabulary is how tokens are written, which of them are never text, and which end a generation. It is immutable, but for what was
-// found out for grammars and thoughts, which has locks of its own. Pieces stand in one string of bytes: 152k slices would cost 4 MB
-// of heap for 1 MB of text.
+// Vocabulary is how tokens are written, which of them are never text, and which end a generation. It is
+// immutable, but for what was found out for grammars and thoughts, which has locks of its own. Pieces stand
+// in one string of bytes: 152k slices would cost 4 MB of heap for 1 MB of text.
 type Vocabulary struct {
 	blob     []byte
 	ends     []uint32 // (pieces) end of each piece in blob
@@ -22,8 +22,9 @@ type Vocabulary struct {
 	masks    masks
 }
 
-// NewVocabulary packs v for a model with that many embedding rows; ids from the smaller of both numbers on are never drawn. extra are end-of-generation ids that the model's own
-// files name: some name <|eot_id|> in generation_config.json only.
+// NewVocabulary packs v for a model with that many embedding rows; ids from the smaller of both numbers on
+// are never drawn. extra are end-of-generation ids that the model's own files name: some name <|eot_id|> in
+// generation_config.json only.
 func NewVocabulary(v backend.Vocabulary, rows int, extra []int32) (*Vocabulary, error) {
 	if len(v.Pieces) == 0 {
 		return nil, fmt.Errorf("engine: vocabulary: %w: it holds no pieces", protocol.ErrInvalid)

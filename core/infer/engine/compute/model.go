@@ -1,9 +1,10 @@
-// Package compute is what the engine sees of a network: sequences, rows, adapters that are bound, and the memory of pages and
-// fixed states. Model is an interface so that scheduling, speculation and caching are tested with a deterministic double;
-// Transformer is the one that computes.
+// Package compute is what the engine sees of a network: sequences, rows, adapters that are bound, and the
+// memory of pages and fixed states. Model is an interface so that scheduling, speculation and caching are
+// tested with a deterministic double; Transformer is the one that computes.
 //
-// It decides nothing: which rows are computed, for whom and in which order is the engine's. A Model is used by one goroutine at a
-// time, but for what it says of pages and states that the disk's goroutines read and write.
+// It decides nothing: which rows are computed, for whom and in which order is the engine's. A Model is used
+// by one goroutine at a time, but for what it says of pages and states that the disk's goroutines read and
+// write.
 package compute
 
 import (
@@ -18,7 +19,8 @@ import (
 type Model interface {
 	// NewSeq returns an empty sequence, which holds no page yet.
 	NewSeq() Seq
-	// Stretch is the RoPE scaling that a sequence of n positions needs, see transformer.Model.Stretch; 0: that of short ones.
+	// Stretch is the RoPE scaling that a sequence of n positions needs, see transformer.Model.Stretch; 0:
+	// that of short ones.
 	Stretch(n int) int
 	// Forward computes rows; rows of one sequence are consecutive and append to it. transformer.ErrNoPages leaves every
 	// sequence unchanged.
@@ -30,7 +32,8 @@ type Model interface {
 	kv.Pages // those of the prefix cache
 	IdlePages() int
 	TotalStates() int
-	// States as bytes, see kv.Pool. What StateData gives may be read while Forward runs, and written to where nobody else has the slot.
+	// States as bytes, see kv.Pool. What StateData gives may be read while Forward runs, and written to where
+	// nobody else has the slot.
 	StateSize() int
 	TakeState() int32
 	StateData(slot int32) []byte

@@ -1,8 +1,8 @@
-// Package encode computes whole texts with an encoder, and what stands behind the hidden states of encoders and decoders: pooling, dense
-// layers, heads that score pairs of texts, and heads that guess masked tokens.
+// Package encode computes whole texts with an encoder, and what stands behind the hidden states of encoders
+// and decoders: pooling, dense layers, heads that score pairs of texts, and heads that guess masked tokens.
 //
-// It draws no token and keeps nothing of a text; a decoder's hidden states come from the engine's batches. What it computes, it computes
-// in the goroutine that owns the model, between two turns.
+// It draws no token and keeps nothing of a text; a decoder's hidden states come from the engine's batches.
+// What it computes, it computes in the goroutine that owns the model, between two turns.
 package encode
 
 import (
@@ -61,9 +61,16 @@ func (n *Network) poolOf(req *backend.EmbedRequest) (arch.Pool, error) {
 	kind, ok := poolKinds(pool.Kind)[req.Pooling]
 	switch {
 	case !ok:
-		return pool, fmt.Errorf("engine: embed: %w: pooling: %.40q: want mean, cls, last, max, mean_sqrt_len, weightedmean or none", protocol.ErrInvalid, req.Pooling)
+		return pool, fmt.Errorf(
+			"engine: embed: %w: pooling: %.40q: want mean, cls, last, max, mean_sqrt_len, weightedmean or none",
+			protocol.ErrInvalid,
+			req.Pooling,
+		)
 	case kind == arch.PoolNone && req.Pooling == "":
-		return pool, fmt.Errorf("engine: embed: %w: the model's files name no pooling: ask for mean, cls, last or none", protocol.ErrUnsupported)
+		return pool, fmt.Errorf(
+			"engine: embed: %w: the model's files name no pooling: ask for mean, cls, last or none",
+			protocol.ErrUnsupported,
+		)
 	}
 	pool.Kind = kind
 	if req.Normalize != nil {
@@ -135,8 +142,9 @@ func (n *Network) Vectors(ctx context.Context, req backend.EmbedRequest) ([][]fl
 	return out, nil
 }
 
-// texts computes the states of lists and hands them to take, in order, each (tokens, Width). Several lists share a batch, and the
-// loop's goroutine computes it between two turns, as it alone uses the model. What is the request's name in errors.
+// texts computes the states of lists and hands them to take, in order, each (tokens, Width). Several lists
+// share a batch, and the loop's goroutine computes it between two turns, as it alone uses the model. What is
+// the request's name in errors.
 func (n *Network) texts(ctx context.Context, what string, lists, types [][]int32, take func(i int, states []float32) error) error {
 	w := n.Width
 	for _, list := range lists {

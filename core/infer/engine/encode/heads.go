@@ -66,19 +66,33 @@ func (n *Network) Fill(ctx context.Context, req backend.FillRequest) ([][][]back
 		if n != nil {
 			kind = n.Spec.Kind
 		}
-		return nil, fmt.Errorf("engine: fill: %w: the model, of the kind %s, has no head that guesses masked tokens", protocol.ErrUnsupported, kind)
+		return nil, fmt.Errorf(
+			"engine: fill: %w: the model, of the kind %s, has no head that guesses masked tokens",
+			protocol.ErrUnsupported,
+			kind,
+		)
 	}
 	top := cmp.Or(req.Top, defaultGuesses)
 	switch {
 	case top < 0 || top > answer.MaxTop:
 		return nil, fmt.Errorf("engine: fill: %w: top: %d: want 1 to %d", protocol.ErrInvalid, req.Top, answer.MaxTop)
 	case len(req.Positions) != len(req.Lists):
-		return nil, fmt.Errorf("engine: fill: %w: positions: %d lists for %d texts", protocol.ErrInvalid, len(req.Positions), len(req.Lists))
+		return nil, fmt.Errorf(
+			"engine: fill: %w: positions: %d lists for %d texts",
+			protocol.ErrInvalid,
+			len(req.Positions),
+			len(req.Lists),
+		)
 	}
 	for i, at := range req.Positions {
 		for _, p := range at {
 			if p < 0 || int(p) >= len(req.Lists[i]) {
-				return nil, fmt.Errorf("engine: fill: %w: positions: %d is outside the text's %d tokens", protocol.ErrInvalid, p, len(req.Lists[i]))
+				return nil, fmt.Errorf(
+					"engine: fill: %w: positions: %d is outside the text's %d tokens",
+					protocol.ErrInvalid,
+					p,
+					len(req.Lists[i]),
+				)
 			}
 		}
 	}

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// availableBytes is the memory that can be had without swapping: MemAvailable, or less where a control group bounds this
-// process, as systemd's MemoryMax does. 0: not known.
+// availableBytes is the memory that can be had without swapping: MemAvailable, or less where a control group
+// bounds this process, as systemd's MemoryMax does. 0: not known.
 func availableBytes() int64 {
 	text, err := os.ReadFile("/proc/meminfo")
 	if err != nil {

@@ -9,8 +9,8 @@ import (
 	"edged/core/protocol/backend"
 )
 
-// Forecast says what a token of a model would cost, from its headers, and measures what this machine does, which takes about a second.
-// What else runs meanwhile makes the machine slower than it is.
+// Forecast says what a token of a model would cost, from its headers, and measures what this machine does,
+// which takes about a second. What else runs meanwhile makes the machine slower than it is.
 func (o Options) Forecast(req backend.LoadRequest) (backend.Forecast, error) {
 	l, err := resolve(req)
 	if err != nil {
@@ -26,5 +26,10 @@ func (o Options) Forecast(req backend.LoadRequest) (backend.Forecast, error) {
 	}
 	f := m.Figures()
 	machine := speed.Measure(o.Kernels, f.Format, max(req.ThreadsPrefill, req.ThreadsDecode), availableBytes())
-	return backend.Forecast{TokenBytes: f.PerToken, TokenProducts: f.Products, BytesPerSecond: machine.Bytes, ProductsPerSecond: machine.Products}, nil
+	return backend.Forecast{
+		TokenBytes:        f.PerToken,
+		TokenProducts:     f.Products,
+		BytesPerSecond:    machine.Bytes,
+		ProductsPerSecond: machine.Products,
+	}, nil
 }

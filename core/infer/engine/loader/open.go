@@ -1,8 +1,9 @@
-// Package loader opens models: it plans their memory from headers, maps and requantises weights, lays out tiles for the kernels,
-// measures how many threads compute fastest, and opens the model that drafts tokens beside them.
+// Package loader opens models: it plans their memory from headers, maps and requantises weights, lays out
+// tiles for the kernels, measures how many threads compute fastest, and opens the model that drafts tokens
+// beside them.
 //
-// What comes out is ready to compute and does not run: it knows no request and no batch. Nothing here may be called while the model it
-// opened computes, but for Plan.
+// What comes out is ready to compute and does not run: it knows no request and no batch. Nothing here may be
+// called while the model it opened computes, but for Plan.
 package loader
 
 import (
@@ -78,7 +79,8 @@ func (m *Model) Close() error {
 	return errors.Join(append(errs, m.File.Close())...)
 }
 
-// Open maps and prepares the model of a request, in stages that progress is told of; nil: nobody asks. Between them ctx is looked at.
+// Open maps and prepares the model of a request, in stages that progress is told of; nil: nobody asks.
+// Between them ctx is looked at.
 func (o Options) Open(ctx context.Context, req backend.LoadRequest, progress func(backend.LoadProgress)) (m *Model, err error) {
 	stage := func(name string, done, total int64) error {
 		if progress != nil {
@@ -104,8 +106,9 @@ func (o Options) Open(ctx context.Context, req backend.LoadRequest, progress fun
 		return nil, fmt.Errorf("engine: %w: %w", protocol.ErrModel, err)
 	}
 	m = &Model{File: file}
-	// Before anything else reads the file: huge pages of a file are those that are read after the advice. On a machine with
-	// two cores and AVX-512 the plain sum over a file that was cold reads 10 % faster with them.
+	// Before anything else reads the file: huge pages of a file are those that are read after the advice. On
+	// a machine with two cores and AVX-512 the plain sum over a file that was cold reads 10 % faster with
+	// them.
 	_ = file.Advise(mmap.HugePage)
 	file.AdviseTables()
 	defer func() {
@@ -160,7 +163,14 @@ func (o Options) Open(ctx context.Context, req backend.LoadRequest, progress fun
 		return m, fmt.Errorf("engine: %w: %w", protocol.ErrNoMemory, err)
 	}
 	if parts := file.Towers(); len(parts) > 0 {
-		o.Log.InfoContext(ctx, "the text part is served; the parts of the model that see or hear are passed over", "path", req.Path, "parts", parts)
+		o.Log.InfoContext(
+			ctx,
+			"the text part is served; the parts of the model that see or hear are passed over",
+			"path",
+			req.Path,
+			"parts",
+			parts,
+		)
 	}
 	if file.Drafts() {
 		o.Log.InfoContext(ctx, "the model's layers that guess further tokens (multi-token prediction) are passed over", "path", req.Path)
@@ -225,9 +235,18 @@ func hashOf(m *weights.Model, cacheDir string) (string, error) {
 // figures says what does not fit, and what can be done.
 func figures(p backend.MemoryPlan) string {
 	mb := func(n int64) int64 { return (n + 1<<20 - 1) >> 20 }
-	return fmt.Sprintf("the plan is %d MiB (weights %d, requantised %d, KV cache %d, scratch %d, adapters %d, draft model %d) and %d MiB are free: "+
-		"take a smaller model, a shorter context, fewer sequences or another KV type, or load it regardless",
-		mb(p.Total), mb(p.Weights), mb(p.Derived), mb(p.KV), mb(p.Scratch), mb(p.Adapters), mb(p.Draft), p.Available>>20)
+	return fmt.Sprintf(
+		"the plan is %d MiB (weights %d, requantised %d, KV cache %d, scratch %d, adapters %d, draft model %d) and %d MiB are free: "+
+			"take a smaller model, a shorter context, fewer sequences or another KV type, or load it regardless",
+		mb(p.Total),
+		mb(p.Weights),
+		mb(p.Derived),
+		mb(p.KV),
+		mb(p.Scratch),
+		mb(p.Adapters),
+		mb(p.Draft),
+		p.Available>>20,
+	)
 }
 
 func modelName(m *weights.Model) string {

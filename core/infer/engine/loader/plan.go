@@ -20,16 +20,16 @@ const (
 	defaultSequences = 8
 	maxSequences     = 256
 	defaultContext   = 4096
-	// batchRows is the number of rows of one turn. A Pi 4 computes 128 prompt rows of a 1B model in about four seconds, so
-	// there pace takes fewer; on a desktop more bring nothing.
+	// batchRows is the number of rows of one turn. A Pi 4 computes 128 prompt rows of a 1B model in about
+	// four seconds, so there pace takes fewer; on a desktop more bring nothing.
 	batchRows = 128
 	// logitBytes bounds the buffer of logits where it holds more than a row for each sequence: scoring a text wants the
 	// logits of every row.
 	logitBytes = 16 << 20
 	// kvShare is the part of the memory left after everything else that the KV pool takes unless told otherwise.
 	kvShare = 0.75
-	// Memory reserved for adapters: a sixteenth of the weights (a rank 32 adapter on all linear layers of a 1B model in 4
-	// bits is about that), within bounds.
+	// Memory reserved for adapters: a sixteenth of the weights (a rank 32 adapter on all linear layers of a
+	// 1B model in 4 bits is about that), within bounds.
 	minAdapterBytes = 1 << 20
 	maxAdapterBytes = 256 << 20
 )
@@ -235,8 +235,8 @@ func (l *layout) measure(f weights.Figures, spec *arch.Spec, req backend.LoadReq
 	return nil
 }
 
-// states is the number of fixed states of so many bytes: one for each sequence that runs and one that it goes on from, and for
-// checkpoints what fits into a quarter of the room, within bounds.
+// states is the number of fixed states of so many bytes: one for each sequence that runs and one that it goes
+// on from, and for checkpoints what fits into a quarter of the room, within bounds.
 func (l *layout) states(bytes int64) int {
 	n := 2*l.sequences + 2 + maxCheckpoints
 	if room := l.plan.Available - l.plan.Weights - l.plan.Derived - l.plan.Scratch - l.plan.Adapters; l.plan.Available > 0 {
@@ -247,7 +247,8 @@ func (l *layout) states(bytes int64) int {
 
 const maxCheckpoints = 32
 
-// draftRows is the number of rows of one turn of the draft model: what it reads of a prompt at a time is a wait for everybody.
+// draftRows is the number of rows of one turn of the draft model: what it reads of a prompt at a time is a
+// wait for everybody.
 const draftRows = 64
 
 // measureDraft proves that the draft model has the vocabulary of the model, which computes spec, and sizes it.
@@ -262,8 +263,11 @@ func (l *layout) measureDraft(spec *arch.Spec, req backend.LoadRequest) error {
 	defer m.Close() //nolint:errcheck // opened for reading: nothing to lose
 	for _, s := range []*arch.Spec{spec, m.Spec} {
 		if len(arch.States(s)) > 0 {
-			return fmt.Errorf("engine: draft model: %w: a %s model keeps a state that cannot be taken back behind a wrong guess; leave the draft model out",
-				protocol.ErrInvalid, s.Family)
+			return fmt.Errorf(
+				"engine: draft model: %w: a %s model keeps a state that cannot be taken back behind a wrong guess; leave the draft model out",
+				protocol.ErrInvalid,
+				s.Family,
+			)
 		}
 	}
 	if m.Spec.Kind != arch.Decoder {

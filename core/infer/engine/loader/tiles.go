@@ -19,10 +19,17 @@ type tiler interface {
 	TileRows(w *quant.Matrix) int
 }
 
-// tiles gives the matrices of a model their tiles, from the cache directory, where they are written at the first load. It
-// returns nil where there are none: the answers are the same without, and a full disk or a damaged file is no reason not to
-// serve. Only an error of stage is one.
-func (o Options) tiles(ctx context.Context, m *weights.Model, l *layout, req backend.LoadRequest, hash string, stage func(name string, done, total int64) error) (*tile.File, error) {
+// tiles gives the matrices of a model their tiles, from the cache directory, where they are written at the
+// first load. It returns nil where there are none: the answers are the same without, and a full disk or a
+// damaged file is no reason not to serve. Only an error of stage is one.
+func (o Options) tiles(
+	ctx context.Context,
+	m *weights.Model,
+	l *layout,
+	req backend.LoadRequest,
+	hash string,
+	stage func(name string, done, total int64) error,
+) (*tile.File, error) {
 	k, ok := o.Kernels.(tiler)
 	if !ok || !k.WantsTiles() || req.NoTiles || req.CacheDir == "" || l.options.Precision != kernel.Fast {
 		return nil, nil
@@ -35,7 +42,16 @@ func (o Options) tiles(ctx context.Context, m *weights.Model, l *layout, req bac
 		return nil, nil
 	}
 	if p := &l.plan; p.Available > 0 && p.Total+set.Bytes() > p.Available {
-		o.Log.InfoContext(ctx, "no room in memory for tiles beside the model", "tiles_bytes", set.Bytes(), "plan_bytes", p.Total, "available_bytes", p.Available)
+		o.Log.InfoContext(
+			ctx,
+			"no room in memory for tiles beside the model",
+			"tiles_bytes",
+			set.Bytes(),
+			"plan_bytes",
+			p.Total,
+			"available_bytes",
+			p.Available,
+		)
 		return nil, nil
 	}
 	dir := filepath.Join(req.CacheDir, "tiles")

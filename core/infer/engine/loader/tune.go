@@ -14,15 +14,15 @@ import (
 	"edged/core/protocol/backend"
 )
 
-// threads is what was measured once for a model on a board: a file of the cache directory, to be deleted where it is to be
-// measured again.
+// threads is what was measured once for a model on a board: a file of the cache directory, to be deleted
+// where it is to be measured again.
 type threads struct {
 	Prefill int `json:"threads_prefill"`
 	Decode  int `json:"threads_decode"`
 }
 
-// tune chooses the numbers of threads that the request leaves open: as they were measured before, or by measuring now. Without
-// a cache directory all cores are taken, since nobody would remember.
+// tune chooses the numbers of threads that the request leaves open: as they were measured before, or by
+// measuring now. Without a cache directory all cores are taken, since nobody would remember.
 func (o Options) tune(ctx context.Context, t *transformer.Model, req backend.LoadRequest, hash string) error {
 	prefill, decode := req.ThreadsPrefill == 0, req.ThreadsDecode == 0
 	if req.CacheDir == "" || !prefill && !decode || runtime.GOMAXPROCS(0) < 2 {
@@ -45,7 +45,18 @@ func (o Options) tune(ctx context.Context, t *transformer.Model, req backend.Loa
 	}
 	found := t.Info()
 	err := writeThreads(path, threads{found.ThreadsPrefill, found.ThreadsDecode})
-	o.Log.InfoContext(ctx, "threads tuned", "threads_prefill", found.ThreadsPrefill, "threads_decode", found.ThreadsDecode, "path", path, "err", err)
+	o.Log.InfoContext(
+		ctx,
+		"threads tuned",
+		"threads_prefill",
+		found.ThreadsPrefill,
+		"threads_decode",
+		found.ThreadsDecode,
+		"path",
+		path,
+		"err",
+		err,
+	)
 	return nil
 }
 

@@ -6,11 +6,11 @@ import (
 )
 
 const (
-	// lookEvery is how often it is looked whether the clock is held down: reading the files of /sys takes a Pi's firmware less
-	// than a millisecond.
+	// lookEvery is how often it is looked whether the clock is held down: reading the files of /sys takes a
+	// Pi's firmware less than a millisecond.
 	lookEvery = 5 * time.Second
-	// coolFor is how long the clock must have been free before all threads work again, so that a board on the verge of its limit
-	// does not go back and forth.
+	// coolFor is how long the clock must have been free before all threads work again, so that a board on the
+	// verge of its limit does not go back and forth.
 	coolFor = 30 * time.Second
 	// trialEvery is how long a number of threads is kept before its neighbours are tried again.
 	trialEvery = time.Minute
@@ -20,11 +20,12 @@ const (
 	trialGain = 1.03
 )
 
-// Governor chooses the threads of decoding while the processor's clock is held down, by heat or by a weak power supply: then
-// fewer threads may be faster, since they heat less, and the firmware holds the clock down less far. It measures what it
-// changes: the neighbours of the present number are tried in turns with it (A B B A, so that a conversation that grows counts
-// for neither), and kept where they are faster. While nothing holds the clock down it does nothing, and when it is free again
-// the tuned number is back. A number of threads changes no bit of an answer.
+// Governor chooses the threads of decoding while the processor's clock is held down, by heat or by a weak
+// power supply: then fewer threads may be faster, since they heat less, and the firmware holds the clock down
+// less far. It measures what it changes: the neighbours of the present number are tried in turns with it (A B
+// B A, so that a conversation that grows counts for neither), and kept where they are faster. While nothing
+// holds the clock down it does nothing, and when it is free again the tuned number is back. A number of
+// threads changes no bit of an answer.
 type Governor struct {
 	limited func() bool // the clock is held down
 	set     func(threads int)
@@ -49,8 +50,8 @@ type trial struct {
 	sums     [2]time.Duration
 }
 
-// NewGovernor returns a governor for a model that was tuned to so many threads. limited reports whether the clock is held down, set
-// changes the number of threads.
+// NewGovernor returns a governor for a model that was tuned to so many threads. limited reports whether the
+// clock is held down, set changes the number of threads.
 func NewGovernor(tuned int, limited func() bool, set func(int), log *slog.Logger) *Governor {
 	return &Governor{limited: limited, set: set, log: log, tuned: tuned, threads: tuned}
 }

@@ -1,8 +1,10 @@
-// Package pace follows how long turns of the engine take on this machine: how many rows of a prompt fit into a turn (Estimator), and
-// with how many threads next tokens are computed while the processor's clock is held down (Governor).
+// Package pace follows how long turns of the engine take on this machine: how many rows of a prompt fit into
+// a turn (Estimator), and with how many threads next tokens are computed while the processor's clock is held
+// down (Governor).
 //
-// It knows durations and numbers of rows, and neither requests nor the model: what it says changes when something is computed and
-// never a bit of what comes out. An Estimator and a Governor belong to one goroutine; they read no clock themselves.
+// It knows durations and numbers of rows, and neither requests nor the model: what it says changes when
+// something is computed and never a bit of what comes out. An Estimator and a Governor belong to one
+// goroutine; they read no clock themselves.
 package pace
 
 import "time"
@@ -16,26 +18,28 @@ const (
 	loneTurn = 500 * time.Millisecond
 	// mostAdded bounds what a chunk adds to a turn beside running streams, in usual gaps between two tokens.
 	mostAdded = 0.75
-	// longest is how long such a turn may become, in usual gaps, when it takes as much longer than expected as turns did lately.
-	// A token is not to wait longer than 3.
+	// longest is how long such a turn may become, in usual gaps, when it takes as much longer than expected
+	// as turns did lately. A token is not to wait longer than 3.
 	longest = 2.8
-	// lateDecay is how much of what turns lately took too long is remembered by the next one: half of it 230 turns later.
+	// lateDecay is how much of what turns lately took too long is remembered by the next one: half of it 230
+	// turns later.
 	lateDecay = 0.997
 	// chunkSizes is the number of sizes of chunks beside streams whose cost is remembered one by one.
 	chunkSizes = 65
 	// weight of a new measurement in Blend, as a shift: 1/4.
 	weight = 2
-	// outlier bounds a measurement against what was expected: a turn that lost its core for a while says nothing about rows.
+	// outlier bounds a measurement against what was expected: a turn that lost its core for a while says
+	// nothing about rows.
 	outlier = 1.5
 	// paceRows is the largest number of rows whose turns are remembered one by one.
 	paceRows = 64
-	// paceAge is the number of turns after which a measurement that was not renewed is forgotten, so that one bad moment does
-	// not decide for ever.
+	// paceAge is the number of turns after which a measurement that was not renewed is forgotten, so that one
+	// bad moment does not decide for ever.
 	paceAge = 512
 )
 
-// Estimator says how many rows fit into a turn, from how long turns took. Neither chunks nor drafts change a bit of any row,
-// so they may follow the machine.
+// Estimator says how many rows fit into a turn, from how long turns took. Neither chunks nor drafts change a
+// bit of any row, so they may follow the machine.
 type Estimator struct {
 	perRow time.Duration        // a row of a prompt with nothing beside it; 0: not known yet
 	beside [chunkSizes]measured // what a chunk of rowsOf(i) adds to a turn of running streams
@@ -44,7 +48,8 @@ type Estimator struct {
 	now    uint64  // turns so far
 }
 
-// rowsOf is the size of a chunk: half a tile, then whole ones. The rest of a tile costs as much as all of it, or nearly so.
+// rowsOf is the size of a chunk: half a tile, then whole ones. The rest of a tile costs as much as all of it,
+// or nearly so.
 func rowsOf(i int) int {
 	if i == 0 {
 		return MinChunk / 2

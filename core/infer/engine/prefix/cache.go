@@ -1,13 +1,14 @@
-// Package prefix is the prefix cache of the engine: prompts and answers that were computed are found by requests that begin alike, in
-// memory while they are not evicted, and on disk beyond the process. Checkpoints of fixed states are taken where such requests are
-// expected to go on.
+// Package prefix is the prefix cache of the engine: prompts and answers that were computed are found by
+// requests that begin alike, in memory while they are not evicted, and on disk beyond the process.
+// Checkpoints of fixed states are taken where such requests are expected to go on.
 //
-// Pages go into the tree as soon as they are full, those of answers too, so that a request finds what an earlier one is still
-// computing, a later turn of a conversation finds the answer before it, and a request that was preempted finds itself again. They
-// come back out of it when a batch needs more than are free: before anything that runs is preempted. Answers do not depend on it.
+// Pages go into the tree as soon as they are full, those of answers too, so that a request finds what an
+// earlier one is still computing, a later turn of a conversation finds the answer before it, and a request
+// that was preempted finds itself again. They come back out of it when a batch needs more than are free:
+// before anything that runs is preempted. Answers do not depend on it.
 //
-// The package knows prompts and sequences, and neither batches nor who runs. A Cache belongs to the goroutine that owns the model;
-// what reads and writes files has goroutines of its own and sends its results there.
+// The package knows prompts and sequences, and neither batches nor who runs. A Cache belongs to the goroutine
+// that owns the model; what reads and writes files has goroutines of its own and sends its results there.
 package prefix
 
 import (
@@ -29,8 +30,8 @@ type Prompt struct {
 	Set     string  // names the adapters by content
 	Scaling int     // of RoPE, see compute.Model.Stretch
 	Private bool    // it neither finds nor leaves anything
-	// Front is the sequence that computes the prompt at present; nil: none, or several. alone says whether what it finds is
-	// saved for all choices.
+	// Front is the sequence that computes the prompt at present; nil: none, or several. alone says whether
+	// what it finds is saved for all choices.
 	Front     func() (s compute.Seq, alone bool)
 	Preempted bool // it has been preempted: what it finds may be its own
 	// ----
@@ -74,8 +75,8 @@ type Cache struct {
 
 type counters struct{ tokens, hits, fromDisk uint64 }
 
-// New returns an empty cache over the pages and states of a model; where it is off, it finds nothing and keeps nothing. running is
-// the number of sequences that run at present, whose states the disk leaves alone.
+// New returns an empty cache over the pages and states of a model; where it is off, it finds nothing and
+// keeps nothing. running is the number of sequences that run at present, whose states the disk leaves alone.
 func New(m compute.Model, size compute.Sizes, off bool, running func() int, log *slog.Logger) *Cache {
 	c := &Cache{model: m, page: size.Page, context: size.Context, log: log, running: running, pins: map[string]compute.Seq{}}
 	if !off {
@@ -90,8 +91,9 @@ func (c *Cache) Tree() *kv.Tree { return c.tree }
 // Start begins a request: its checkpoints are laid down.
 func (c *Cache) Start(p *Prompt) { c.lay(p) }
 
-// Adopt lets a sequence of a request take over what is known of its tokens before limit. alone is as in Prompt.Front. Callers look
-// again in every turn of a prefill, since another request may have computed the next page meanwhile.
+// Adopt lets a sequence of a request take over what is known of its tokens before limit. alone is as in
+// Prompt.Front. Callers look again in every turn of a prefill, since another request may have computed the
+// next page meanwhile.
 func (c *Cache) Adopt(p *Prompt, s compute.Seq, h kv.History, limit int, alone bool) {
 	if c.tree == nil || p.Private {
 		return
@@ -122,9 +124,9 @@ func (c *Cache) Insert(p *Prompt, s compute.Seq, h kv.History, n int) {
 	}
 }
 
-// Retire takes in a sequence that has come to its end: n tokens, those that stop strings cut away included. guessed says that it ended
-// with a token that was guessed: its last pages are not in the cache yet then. The last one of all, which is not full, goes there in any
-// case.
+// Retire takes in a sequence that has come to its end: n tokens, those that stop strings cut away included.
+// guessed says that it ended with a token that was guessed: its last pages are not in the cache yet then. The
+// last one of all, which is not full, goes there in any case.
 func (c *Cache) Retire(p *Prompt, s compute.Seq, h kv.History, n int, guessed bool) {
 	if c.tree == nil || p.Private {
 		return
@@ -185,8 +187,9 @@ func (c *Cache) Close() {
 	}
 }
 
-// Pin keeps the full pages of a finished request's prompt from eviction where it asked for it: an empty sequence adopts them and
-// computes nothing, so that they are no more idle than those of a request that runs. newSeq makes that sequence.
+// Pin keeps the full pages of a finished request's prompt from eviction where it asked for it: an empty
+// sequence adopts them and computes nothing, so that they are no more idle than those of a request that runs.
+// newSeq makes that sequence.
 func (c *Cache) Pin(p *Prompt, id string, newSeq func() compute.Seq) {
 	if p.Pin == "" || p.Private || c.tree == nil {
 		return

@@ -6,10 +6,11 @@ import (
 	"edged/core/infer/engine/compute"
 )
 
-// Checkpoints of fixed states, see package kv: where a prompt ends, so that the same prompt, and one that goes on, find it; at the borders
-// that its template shows, where others that begin alike go on otherwise; where it parts from what is known already, since what came
-// twice comes again; at the last page end, where no border is near; and every checkpointPages pages. A turn's rows of a sequence end where
-// one is due, since the state of a position is there only until the next row. The end of an answer is one too (Retire).
+// Checkpoints of fixed states, see package kv: where a prompt ends, so that the same prompt, and one that
+// goes on, find it; at the borders that its template shows, where others that begin alike go on otherwise;
+// where it parts from what is known already, since what came twice comes again; at the last page end, where
+// no border is near; and every checkpointPages pages. A turn's rows of a sequence end where one is due, since
+// the state of a position is there only until the next row. The end of an answer is one too (Retire).
 
 // checkpointPages is the number of pages between checkpoints of a long text.
 const checkpointPages = 16
@@ -17,7 +18,8 @@ const checkpointPages = 16
 // lastPage is the last page end within a prompt before its last token.
 func (c *Cache) lastPage(p *Prompt) int { return (len(p.IDs) - 1) / c.page * c.page }
 
-// lay lays down where checkpoints of a prompt are due, and which of them are written to disk though nobody came back to them yet.
+// lay lays down where checkpoints of a prompt are due, and which of them are written to disk though nobody
+// came back to them yet.
 func (c *Cache) lay(p *Prompt) {
 	if !c.model.Fixed() || c.tree == nil || p.Private {
 		return
@@ -75,8 +77,9 @@ func (c *Cache) nextPoint(p *Prompt, n int) int {
 	return (n/grid + 1) * grid
 }
 
-// UntilCheckpoint is the number of rows of a sequence from one position to another, up to the next checkpoint: a turn's rows end where
-// one is due, since the state of a position is there only until the next row.
+// UntilCheckpoint is the number of rows of a sequence from one position to another, up to the next
+// checkpoint: a turn's rows end where one is due, since the state of a position is there only until the next
+// row.
 func (c *Cache) UntilCheckpoint(p *Prompt, from, to int) int {
 	if !c.model.Fixed() || c.tree == nil || p.Private {
 		return to - from
@@ -94,7 +97,8 @@ func (c *Cache) Checkpoint(p *Prompt, s compute.Seq) {
 	}
 }
 
-// reserveStates evicts the states that the rows' sequences need beyond the free ones, and reports whether these are enough now.
+// reserveStates evicts the states that the rows' sequences need beyond the free ones, and reports whether
+// these are enough now.
 func (c *Cache) reserveStates(rows []compute.Row) bool {
 	if !c.model.Fixed() {
 		return true

@@ -13,18 +13,20 @@ import (
 	"edged/core/protocol/backend"
 )
 
-// disk is the prefix cache's other half: pages of prompts that outlive the process. What it writes and reads goes through
-// goroutines of its own; the loop only copies a page to a buffer, and takes pages that were read into the tree.
+// disk is the prefix cache's other half: pages of prompts that outlive the process. What it writes and reads
+// goes through goroutines of its own; the loop only copies a page to a buffer, and takes pages that were read
+// into the tree.
 //
-// A page is worth a write when its request is pinned, when a request came back to it, or when its
-// prompt is long: from least tokens on. Pages that nobody came back to yet get half of the day's bytes at most, so that a
-// stream of new documents does not starve a system prompt that everybody uses. Answers are not written until they stand in
-// the prompt of the next turn.
+// A page is worth a write when its request is pinned, when a request came back to it, or when its prompt is
+// long: from least tokens on. Pages that nobody came back to yet get half of the day's bytes at most, so that
+// a stream of new documents does not starve a system prompt that everybody uses. Answers are not written
+// until they stand in the prompt of the next turn.
 //
 // Of a model with a fixed state pages are of use only up to a state, see diskstate.go.
 //
-// A request whose prompt goes on in files waits while they are read, since a page is read in a hundredth of the time that
-// computing it takes; it holds the pages that it reads into from the beginning, which are no more than it would take anyway.
+// A request whose prompt goes on in files waits while they are read, since a page is read in a hundredth of
+// the time that computing it takes; it holds the pages that it reads into from the beginning, which are no
+// more than it would take anyway.
 type disk struct {
 	store *pagestore.Store
 	model compute.Model
@@ -86,15 +88,16 @@ type fetch struct {
 // saveBuffers is how many pages wait in copies for the disk: one is written, the next one is copied.
 const saveBuffers = 2
 
-// BufferPages is how many pages a cache on disk holds in buffers beside the pool: those of the writer, and one of the reader.
+// BufferPages is how many pages a cache on disk holds in buffers beside the pool: those of the writer, and
+// one of the reader.
 const BufferPages = saveBuffers + 1
 
 // warnEvery is how often a disk that takes nothing is named in the log.
 const warnEvery = 10 * time.Minute
 
-// Attach gives the cache an open store, which is the cache's from then on where there is no error. key names all that the pages depend on,
-// see Key. Prompts of at least so many tokens are written though nobody came back to them. What is to run in the owner's goroutine, which
-// has not begun to compute, is sent to owner.
+// Attach gives the cache an open store, which is the cache's from then on where there is no error. key names
+// all that the pages depend on, see Key. Prompts of at least so many tokens are written though nobody came
+// back to them. What is to run in the owner's goroutine, which has not begun to compute, is sent to owner.
 func (c *Cache) Attach(s *pagestore.Store, key string, least int, owner chan<- func()) error {
 	size := c.model.PageBytes()
 	mem, err := mmap.Anonymous(max(1, BufferPages*size))
@@ -217,7 +220,8 @@ func (d *disk) name(p *Prompt) {
 	d.store.Touch(p.names, p.used)
 }
 
-// Recall begins to read what the disk has of a started request's prompt beyond what its sequence holds. Where it does, the request Waits.
+// Recall begins to read what the disk has of a started request's prompt beyond what its sequence holds. Where
+// it does, the request Waits.
 func (c *Cache) Recall(p *Prompt) {
 	d := c.disk
 	if d == nil || p.Private {
@@ -292,7 +296,8 @@ func (c *Cache) fetched(f *fetch) {
 	}
 }
 
-// Save queues the pages of a prompt that became full in a turn and are worth a write. Flush hands them out when all are queued.
+// Save queues the pages of a prompt that became full in a turn and are worth a write. Flush hands them out
+// when all are queued.
 func (c *Cache) Save(p *Prompt, s compute.Seq) {
 	if c.disk != nil {
 		c.enqueue(p, s)

@@ -7,13 +7,15 @@ import (
 	"edged/core/infer/kv/pagestore"
 )
 
-// States on disk. A model with a fixed state goes on behind a prefix only where it has the state, so a prefix on disk is its pages and a
-// state behind them. A state may be as large as the pages of 1,500 tokens, and SD cards wear: of a prompt that is worth its pages
-// those are written that Cache.lay calls lasting, one or two, and others only where they are no larger than the pages since the last one that was; and
-// each that a request came back to.
+// States on disk. A model with a fixed state goes on behind a prefix only where it has the state, so a prefix
+// on disk is its pages and a state behind them. A state may be as large as the pages of 1,500 tokens, and SD
+// cards wear: of a prompt that is worth its pages those are written that Cache.lay calls lasting, one or two,
+// and others only where they are no larger than the pages since the last one that was; and each that a
+// request came back to.
 //
-// Neither way copies a state: the writer reads the slot, which has one more holder meanwhile and so is not written to, and the
-// reader fills one that nobody else has. Both are taken from the slots that running sequences leave.
+// Neither way copies a state: the writer reads the slot, which has one more holder meanwhile and so is not
+// written to, and the reader fills one that nobody else has. Both are taken from the slots that running
+// sequences leave.
 
 // recall is a state that is read.
 type recall struct {
@@ -32,8 +34,8 @@ const noPage = -1
 // maxStates is how many states may wait to be written.
 const maxStates = 64
 
-// recallState begins to read the deepest state on disk that a prompt goes on from, with the pages before it that are not in
-// memory. s holds what memory has up to a state.
+// recallState begins to read the deepest state on disk that a prompt goes on from, with the pages before it
+// that are not in memory. s holds what memory has up to a state.
 func (c *Cache) recallState(p *Prompt, s compute.Seq, limit int) {
 	d := c.disk
 	known := -1

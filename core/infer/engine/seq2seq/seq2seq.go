@@ -1,8 +1,10 @@
-// Package seq2seq serves encoder-decoders: the encoder reads a request's text once, and sequences of the decoder answer it, greedily, by
-// sampling or by beam search, as the request or the model's generation_config.json asks.
+// Package seq2seq serves encoder-decoders: the encoder reads a request's text once, and sequences of the
+// decoder answer it, greedily, by sampling or by beam search, as the request or the model's
+// generation_config.json asks.
 //
-// Requests take turns, and each step of one is a function that runs in the goroutine which owns the models. The package schedules
-// nothing and knows no prefix cache, grammar or adapter: a request that asks for these is refused.
+// Requests take turns, and each step of one is a function that runs in the goroutine which owns the models.
+// The package schedules nothing and knows no prefix cache, grammar or adapter: a request that asks for these
+// is refused.
 package seq2seq
 
 import (
@@ -31,7 +33,8 @@ type Model struct {
 	sampler          sample.Sampler
 }
 
-// New serves a pair of models. from is what their files say about generation; do runs a function where both may compute, and waits for it.
+// New serves a pair of models. from is what their files say about generation; do runs a function where both
+// may compute, and waits for it.
 func New(encoder, decoder *transformer.Model, from arch.Generation, do func(ctx context.Context, f func()) error) *Model {
 	return &Model{encoder: encoder, decoder: decoder, from: from, do: do, turn: make(chan struct{}, 1)}
 }
@@ -123,7 +126,13 @@ func (c *Model) search(ctx context.Context, s *beam.Settings) ([]beam.Answer, er
 }
 
 // follow draws token after token of one answer: choose is given the bent logits, take says whether to go on.
-func (c *Model) follow(ctx context.Context, s *beam.Settings, text *transformer.Seq, choose func(logits []float32, ids []int32) (int32, error), take func(id int32) (bool, error)) error {
+func (c *Model) follow(
+	ctx context.Context,
+	s *beam.Settings,
+	text *transformer.Seq,
+	choose func(logits []float32, ids []int32) (int32, error),
+	take func(id int32) (bool, error),
+) error {
 	seq := c.decoder.NewSeq()
 	defer c.free(seq)
 	seq.Answer(text)
@@ -182,8 +191,15 @@ func (c *Model) settings(req *backend.Request) (*beam.Settings, error) {
 	}
 	pages := kv.PagesFor(len(req.PromptIDs)) + s.Beams*(kv.PagesFor(s.Max)+1)
 	if all := c.decoder.Cache().TotalPages(); pages > all {
-		return nil, fmt.Errorf("engine: %w: %d tokens answered in up to %d by %d beams take %d pages of keys and values, and there are %d: ask for fewer tokens or give the cache more memory",
-			protocol.ErrContextLength, len(req.PromptIDs), s.Max-1, s.Beams, pages, all)
+		return nil, fmt.Errorf(
+			"engine: %w: %d tokens answered in up to %d by %d beams take %d pages of keys and values, and there are %d: ask for fewer tokens or give the cache more memory",
+			protocol.ErrContextLength,
+			len(req.PromptIDs),
+			s.Max-1,
+			s.Beams,
+			pages,
+			all,
+		)
 	}
 	return s, nil
 }
@@ -212,15 +228,26 @@ func searched(s *beam.Settings, by *backend.Search) error {
 	return nil
 }
 
-// Generate runs one request and gives its events to emit. Beams are for requests without a temperature, and their answers are not streamed: which one wins is
-// known at the end.
-func (c *Model) Generate(ctx context.Context, req backend.Request, v *answer.Vocabulary, rows, context int, emit func(backend.Event) error) error {
+// Generate runs one request and gives its events to emit. Beams are for requests without a temperature, and
+// their answers are not streamed: which one wins is known at the end.
+func (c *Model) Generate(
+	ctx context.Context,
+	req backend.Request,
+	v *answer.Vocabulary,
+	rows, context int,
+	emit func(backend.Event) error,
+) error {
 	for _, no := range []struct {
 		name string
 		set  bool
 	}{{"grammar", req.Grammar != ""}, {"logprobs", req.Logprobs}, {"adapter", len(req.Adapters) > 0}, {"best_of", req.BestOf > max(req.N, 1)}} {
 		if no.set {
-			return fmt.Errorf("engine: %w: %s: the model is an %s, which is served without", protocol.ErrUnsupported, no.name, arch.EncoderDecoder)
+			return fmt.Errorf(
+				"engine: %w: %s: the model is an %s, which is served without",
+				protocol.ErrUnsupported,
+				no.name,
+				arch.EncoderDecoder,
+			)
 		}
 	}
 	a, err := answer.New(ctx, req, v, rows, context)
@@ -300,7 +327,13 @@ func (c *Model) each(ctx context.Context, a *answer.Answers, s *beam.Settings, e
 				return known[n], nil
 			}
 			return c.sampler.Next(&sample.Step{
-				Logits: logits, Limit: a.Vocab.Limit(), Params: &a.Params, Prompt: a.Req.PromptIDs, Generated: ids, Choice: b.Index, Index: len(ids),
+				Logits:    logits,
+				Limit:     a.Vocab.Limit(),
+				Params:    &a.Params,
+				Prompt:    a.Req.PromptIDs,
+				Generated: ids,
+				Choice:    b.Index,
+				Index:     len(ids),
 			})
 		}, func(id int32) (bool, error) {
 			if given > 0 {

@@ -12,15 +12,16 @@ const (
 	leastChance = 0.1
 	// margin is what a draft must promise to bring, as a part.
 	margin = 0.03
-	// A sequence's credit, in turns: what it may lose at first and by each token, and what it may save up. A text in which no
-	// draft ever came true would lose firstCredit turns and one in a hundred.
+	// A sequence's credit, in turns: what it may lose at first and by each token, and what it may save up. A
+	// text in which no draft ever came true would lose firstCredit turns and one in a hundred.
 	firstCredit = 1
 	tokenCredit = 0.01
 	maxCredit   = 4
 )
 
-// Draft is what a sequence is guessed to go on with, and what is remembered of its earlier drafts. The zero value is one of a sequence
-// that nothing was guessed for yet. It belongs to one Choice, whose tokens it is compared with.
+// Draft is what a sequence is guessed to go on with, and what is remembered of its earlier drafts. The zero
+// value is one of a sequence that nothing was guessed for yet. It belongs to one Choice, whose tokens it is
+// compared with.
 type Draft struct {
 	IDs   []int32 // up to maxDraft
 	At    int     // the history's length when it was made
@@ -103,8 +104,8 @@ func (g *Draft) Forget() {
 	}
 }
 
-// Accepted is how many of the ids that are rows of this turn stand in the choice's history by now: a grammar may have decided more
-// than was drawn, and otherwise than guessed.
+// Accepted is how many of the ids that are rows of this turn stand in the choice's history by now: a grammar
+// may have decided more than was drawn, and otherwise than guessed.
 func (g *Draft) Accepted(c *answer.Choice) int {
 	n := 0
 	for n < g.Taken && g.At+n < c.History() && c.Token(g.At+n) == g.IDs[:g.Taken][n] {
@@ -113,8 +114,9 @@ func (g *Draft) Accepted(c *answer.Choice) int {
 	return n
 }
 
-// Verify books what came of the draft when the turn's tokens are drawn, and cuts what was wrong off the draft model's sequence. drew is
-// false where nothing was drawn, since the request failed or only log-probabilities were wanted: then nothing is booked.
+// Verify books what came of the draft when the turn's tokens are drawn, and cuts what was wrong off the draft
+// model's sequence. drew is false where nothing was drawn, since the request failed or only log-probabilities
+// were wanted: then nothing is booked.
 func (g *Draft) Verify(c *answer.Choice) (accepted int, drew bool) {
 	if g.steps == c.Steps {
 		return 0, false

@@ -8,11 +8,12 @@ import (
 	"edged/core/infer/sample"
 )
 
-// drafter guesses next tokens with a smaller model of the same vocabulary: what that one would draw at the same step, with
-// the same settings and the same random number, so that two models that agree on probabilities agree on tokens.
+// drafter guesses next tokens with a smaller model of the same vocabulary: what that one would draw at the
+// same step, with the same settings and the same random number, so that two models that agree on
+// probabilities agree on tokens.
 //
-// It follows each branch with a sequence of its own, and reads what it lacks of the history in pieces. Adapters are unknown
-// to it: its guesses are only worse then. Without pages it guesses nothing.
+// It follows each branch with a sequence of its own, and reads what it lacks of the history in pieces.
+// Adapters are unknown to it: its guesses are only worse then. Without pages it guesses nothing.
 type drafter struct {
 	model   compute.Model
 	size    compute.Sizes
@@ -37,7 +38,8 @@ func (s *Speculator) DraftWith(m compute.Model, size compute.Sizes) {
 	s.drafter = &drafter{model: m, size: size, logits: make([]float32, size.Sequences*size.Rows)}
 }
 
-// worth is how many tokens the branches are to be given, so that the most come out for the time: rows are in the turn anyway.
+// worth is how many tokens the branches are to be given, so that the most come out for the time: rows are in
+// the turn anyway.
 func (d *drafter) worth(p *pace.Estimator, rows, branches int, usual time.Duration, chance float64) int {
 	if d.step == 0 {
 		return 1 // to be measured
@@ -97,8 +99,8 @@ func (d *drafter) guess(list []*Branch, n int) {
 	clear(d.next)
 }
 
-// read adds what the branch's sequence lacks of the history to the batch, as much as fits, and reports whether that is all of
-// it, so that the last row's logits tell the next token.
+// read adds what the branch's sequence lacks of the history to the batch, as much as fits, and reports
+// whether that is all of it, so that the last row's logits tell the next token.
 func (d *drafter) read(b *Branch) bool {
 	g := b.Draft
 	if g.seq == nil {

@@ -8,12 +8,13 @@ const (
 	maxMatch = 16
 )
 
-// lookup guesses what comes next in a history of two parts: what followed the last tokens when they stood there before,
-// longest match first, the latest of equals (prompt lookup; Saxena 2023, and LLMA of Yang et al. 2023). It appends up to n
-// ids to dst and returns the length of the match; 0: there is none.
+// lookup guesses what comes next in a history of two parts: what followed the last tokens when they stood
+// there before, longest match first, the latest of equals (prompt lookup; Saxena 2023, and LLMA of Yang et
+// al. 2023). It appends up to n ids to dst and returns the length of the match; 0: there is none.
 //
-// It looks at every token of the history, every time: 4,000 take 2 µs, a thousandth of what a token of a small model takes
-// to compute, and there is no index to keep for a branch that forks, is preempted or starts anew.
+// It looks at every token of the history, every time: 4,000 take 2 µs, a thousandth of what a token of a
+// small model takes to compute, and there is no index to keep for a branch that forks, is preempted or starts
+// anew.
 func lookup(dst, prompt, ids []int32, n int) ([]int32, int) {
 	total := len(prompt) + len(ids)
 	if total < minMatch+1 || n <= 0 {

@@ -1,17 +1,19 @@
-// Package speculate guesses the tokens that sequences go on with, so that one forward pass verifies several of them (speculative
-// decoding): from what followed the same tokens before (prompt lookup), or by a smaller model of the same vocabulary. It decides how
-// many guesses become rows of a turn, by what turns took lately and by how often guesses came true.
+// Package speculate guesses the tokens that sequences go on with, so that one forward pass verifies several
+// of them (speculative decoding): from what followed the same tokens before (prompt lookup), or by a smaller
+// model of the same vocabulary. It decides how many guesses become rows of a turn, by what turns took lately
+// and by how often guesses came true.
 //
-// Answers do not depend on it. The logits after a guess are used only if the guess is what was drawn; every token is
-// drawn by the one function that draws, from logits whose bits depend on the tokens before it only, with the random number
-// of its own step. What was guessed wrong is cut off the sequence.
+// Answers do not depend on it. The logits after a guess are used only if the guess is what was drawn; every
+// token is drawn by the one function that draws, from logits whose bits depend on the tokens before it only,
+// with the random number of its own step. What was guessed wrong is cut off the sequence.
 //
-// A row of a batch costs a part of what a turn costs, since the weights are read once; where guesses come true, a turn gives several
-// tokens. What a sequence's drafts have cost and brought is its credit, and one that loses stops: guesses are then only compared with
-// what is drawn, which costs nothing, until they would have come true often enough.
+// A row of a batch costs a part of what a turn costs, since the weights are read once; where guesses come
+// true, a turn gives several tokens. What a sequence's drafts have cost and brought is its credit, and one
+// that loses stops: guesses are then only compared with what is drawn, which costs nothing, until they would
+// have come true often enough.
 //
-// The package knows neither who runs nor what else is in a batch, and it computes nothing but the draft model. It belongs to the
-// goroutine that owns the batch.
+// The package knows neither who runs nor what else is in a batch, and it computes nothing but the draft
+// model. It belongs to the goroutine that owns the batch.
 package speculate
 
 import (

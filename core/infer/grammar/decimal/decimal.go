@@ -80,7 +80,13 @@ func positive(lo, hi Bound, whole bool) *expression.Expr {
 		out.Subs = append(out.Subs, e)
 	}
 	if from, to := new(big.Int).Add(a, one), new(big.Int).Sub(b, one); from.Cmp(to) <= 0 {
-		out.Subs = append(out.Subs, expression.Sequence(between(from.String(), to.String()), expression.Repeat(expression.Sequence(expression.Literal("."), places(1)), 0, 1)))
+		out.Subs = append(
+			out.Subs,
+			expression.Sequence(
+				between(from.String(), to.String()),
+				expression.Repeat(expression.Sequence(expression.Literal("."), places(1)), 0, 1),
+			),
+		)
 	}
 	e, ends = atMost(fb, hi.Open)
 	if e := fraction(b.String(), e, ends); e != nil {
@@ -89,7 +95,8 @@ func positive(lo, hi Bound, whole bool) *expression.Expr {
 	return out
 }
 
-// split is the whole part and the decimal places, without zeros at their end. False: there are more than numbers have here.
+// split is the whole part and the decimal places, without zeros at their end. False: there are more than
+// numbers have here.
 func split(r *big.Rat) (*big.Int, string, bool) {
 	n := new(big.Int).Quo(r.Num(), r.Denom())
 	text := r.FloatString(MaxFraction - 1)

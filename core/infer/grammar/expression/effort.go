@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// MaxEffort is how many steps reading one grammar may take. A step is what stands between two calls of spend: some tens of
-// nanoseconds and bytes, so that all of them are about 100 ms and 40 MB on a desktop.
+// MaxEffort is how many steps reading one grammar may take. A step is what stands between two calls of spend:
+// some tens of nanoseconds and bytes, so that all of them are about 100 ms and 40 MB on a desktop.
 const MaxEffort = 2 << 20
 
 // Effort is what reading a grammar may still cost. Whatever a stranger's byte decides the size of spends some of it.

@@ -16,8 +16,8 @@ const (
 	OpMachine               // a text that leads along Moves from state 0 to one of Ends
 )
 
-// Expr is an expression. Expressions may share parts. There may be a hundred thousand of them, so that what few have stands
-// apart.
+// Expr is an expression. Expressions may share parts. There may be a hundred thousand of them, so that what
+// few have stands apart.
 type Expr struct {
 	Op       Op
 	Rule     int32

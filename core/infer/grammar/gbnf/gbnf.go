@@ -16,9 +16,9 @@ import (
 //
 //	name ::= alternative | alternative …
 //
-// An alternative is a row of items: "text", [set], [^set], ., name, ( … ), %json, %regex; each may be followed by *, +, ?,
-// {n}, {n,} or {n,m}. A rule ends with its line, unless a parenthesis is open or the line ends with "::=" or "|"; # begins a
-// comment.
+// An alternative is a row of items: "text", [set], [^set], ., name, ( … ), %json, %regex; each may be
+// followed by *, +, ?, {n}, {n,} or {n,m}. A rule ends with its line, unless a parenthesis is open or the
+// line ends with "::=" or "|"; # begins a comment.
 func Read(s *expression.Source, text string) error {
 	if !utf8.ValidString(text) {
 		return expression.Syntaxf("it is not UTF-8")

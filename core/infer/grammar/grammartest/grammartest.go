@@ -1,5 +1,5 @@
-// Package grammartest makes random JSON schemas of the subset that core/infer/grammar serves, and validates texts against them
-// with an implementation that is not edged's.
+// Package grammartest makes random JSON schemas of the subset that core/infer/grammar serves, and validates
+// texts against them with an implementation that is not edged's.
 //
 // It must not know how grammars work. Its functions may be called concurrently.
 package grammartest
@@ -47,7 +47,8 @@ func Validate(schema string, text []byte) error {
 	return compiled.Validate(got)
 }
 
-// ecmaScript compiles the patterns of schemas as JavaScript reads them, which Go's own package does not know: look-ahead, \uHHHH.
+// ecmaScript compiles the patterns of schemas as JavaScript reads them, which Go's own package does not know:
+// look-ahead, \uHHHH.
 func ecmaScript(pattern string) (jsonschema.Regexp, error) {
 	re, err := regexp2.Compile(pattern, regexp2.ECMAScript|regexp2.Unicode)
 	if err != nil {
@@ -76,7 +77,11 @@ type schemaMaker struct {
 
 func (g *schemaMaker) root() string {
 	if g.rng.IntN(4) == 0 { // recursive
-		return fmt.Sprintf(`{"$ref": "#/$defs/a", "$defs": {"a": {"type": "object", "properties": {"v": %s, "next": {"anyOf": [{"$ref": "#/$defs/a"}, {"type": "null"}]}, "list": {"type": "array", "items": {"$ref": "#/$defs/b"}, "maxItems": 2}}, "required": ["v"]}, "b": {"anyOf": [%s, {"$ref": "#/$defs/a"}]}}}`, g.schema(), g.schema())
+		return fmt.Sprintf(
+			`{"$ref": "#/$defs/a", "$defs": {"a": {"type": "object", "properties": {"v": %s, "next": {"anyOf": [{"$ref": "#/$defs/a"}, {"type": "null"}]}, "list": {"type": "array", "items": {"$ref": "#/$defs/b"}, "maxItems": 2}}, "required": ["v"]}, "b": {"anyOf": [%s, {"$ref": "#/$defs/a"}]}}}`,
+			g.schema(),
+			g.schema(),
+		)
 	}
 	return g.schema()
 }
@@ -86,11 +91,32 @@ func (g *schemaMaker) pick(all ...func() string) string { return all[g.rng.IntN(
 func (g *schemaMaker) schema() string {
 	g.depth++
 	defer func() { g.depth-- }()
-	leaves := []func() string{g.text, g.text, g.integer, g.number, g.values, func() string { return `{"type": "boolean"}` }, func() string { return `{"type": ["null", "integer"]}` }}
+	leaves := []func() string{
+		g.text,
+		g.text,
+		g.integer,
+		g.number,
+		g.values,
+		func() string { return `{"type": "boolean"}` },
+		func() string { return `{"type": ["null", "integer"]}` },
+	}
 	if g.depth > 4 {
 		return g.pick(leaves...)
 	}
-	return g.pick(append(leaves, g.object, g.object, g.object, g.array, g.array, g.anyOf, g.allOf, g.oneOf, func() string { return "{}" }, func() string { return "true" })...)
+	return g.pick(
+		append(
+			leaves,
+			g.object,
+			g.object,
+			g.object,
+			g.array,
+			g.array,
+			g.anyOf,
+			g.allOf,
+			g.oneOf,
+			func() string { return "{}" },
+			func() string { return "true" },
+		)...)
 }
 
 func (g *schemaMaker) text() string {
@@ -158,7 +184,13 @@ func (g *schemaMaker) object() string {
 	case 1:
 		more = `, "additionalProperties": ` + g.schema()
 	}
-	return `{"type": "object", "properties": {` + strings.Join(props, ", ") + `}, "required": [` + strings.Join(required, ", ") + `]` + more + `}`
+	return `{"type": "object", "properties": {` + strings.Join(
+		props,
+		", ",
+	) + `}, "required": [` + strings.Join(
+		required,
+		", ",
+	) + `]` + more + `}`
 }
 
 func (g *schemaMaker) array() string {

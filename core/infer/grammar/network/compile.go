@@ -22,8 +22,8 @@ type compiler struct {
 // Never is the distance of what has no end.
 const Never = math.MaxInt32 / 4
 
-// Compile makes the network of a source, and proves that every rule can be followed to an end. The errors are ErrSyntax,
-// ErrTooLarge and those of spend.
+// Compile makes the network of a source, and proves that every rule can be followed to an end. The errors are
+// ErrSyntax, ErrTooLarge and those of spend.
 func Compile(src *expression.Source) (*Network, error) {
 	c := &compiler{src: src}
 	root, ok := c.src.Names[c.src.Root]
@@ -178,8 +178,8 @@ func (c *compiler) emitRepeat(e *expression.Expr, from int32) (int32, error) {
 	return to, nil
 }
 
-// emitMembers passes subs in their order, each of which may be left out unless it must be there, with a comma between two.
-// Two rows of places, before the first member and after one, keep that linear.
+// emitMembers passes subs in their order, each of which may be left out unless it must be there, with a comma
+// between two. Two rows of places, before the first member and after one, keep that linear.
 func (c *compiler) emitMembers(e *expression.Expr, from int32) (int32, error) {
 	none, some := from, int32(-1) // nothing is written yet; something is
 	for i, sub := range e.Subs {
@@ -218,8 +218,8 @@ func (c *compiler) emitMembers(e *expression.Expr, from int32) (int32, error) {
 	return to, nil
 }
 
-// emitCounted is emitMembers where the number of members has bounds: a row of places for each number of members that were
-// written. The subs are single places, such as calls.
+// emitCounted is emitMembers where the number of members has bounds: a row of places for each number of
+// members that were written. The subs are single places, such as calls.
 func (c *compiler) emitCounted(e *expression.Expr, from int32) (int32, error) {
 	last := e.Max // the greatest number that is told apart
 	if last < 0 {
@@ -400,8 +400,8 @@ func (c *compiler) sequence(seq []byteSpan, from int32, tails map[string]int32) 
 
 type byteSpan struct{ lo, hi byte }
 
-// sequences calls f for the byte sequences of code points lo to hi, none of which is ASCII: ranges of each byte, such that
-// every combination is one of them. Surrogates are left out: they have no UTF-8.
+// sequences calls f for the byte sequences of code points lo to hi, none of which is ASCII: ranges of each
+// byte, such that every combination is one of them. Surrogates are left out: they have no UTF-8.
 func sequences(lo, hi rune, f func([]byteSpan)) {
 	if lo <= 0xDFFF && hi >= 0xD800 {
 		if lo < 0xD800 {

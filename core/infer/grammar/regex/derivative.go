@@ -6,8 +6,8 @@ import (
 	"edged/core/infer/grammar/expression"
 )
 
-// looking turns a regular expression into a term from its end to its beginning: an expression stands for itself and what
-// follows it, since that is what it may look at.
+// looking turns a regular expression into a term from its end to its beginning: an expression stands for
+// itself and what follows it, since that is what it may look at.
 type looking struct {
 	*Language
 	text string

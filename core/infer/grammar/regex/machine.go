@@ -66,8 +66,8 @@ func (l *Language) Machine(root *Term) (*Machine, error) {
 	return m.Trim()
 }
 
-// Shortened is the machine of a term, as made in a new language. Where it takes too many states the longest texts are left out:
-// bounds on parts of a text multiply with those on the whole.
+// Shortened is the machine of a term, as made in a new language. Where it takes too many states the longest
+// texts are left out: bounds on parts of a text multiply with those on the whole.
 func Shortened(e *expression.Effort, make func(l *Language) (*Term, error), least int) (*Machine, error) {
 	for _, most := range []int{-1, 64, 24} {
 		l := NewLanguage(e)
@@ -208,8 +208,8 @@ func (m *Machine) lengths() (least, most int) {
 	return least, long[0]
 }
 
-// Counted is the machine of those texts that have least to most characters (most below 0: or more). Where that would take
-// too many states the longest texts are left out.
+// Counted is the machine of those texts that have least to most characters (most below 0: or more). Where
+// that would take too many states the longest texts are left out.
 func (m *Machine) Counted(e *expression.Effort, least, most int) (*Machine, error) {
 	low, high := m.lengths()
 	if low >= least && (most < 0 || high >= 0 && high <= most) {

@@ -10,9 +10,10 @@ import (
 	"edged/core/infer/grammar/expression"
 )
 
-// Pattern is a regular expression as it was read. The dialect is that of ECMA-262, which JSON Schema's patterns are written in, with
-// what RE2 has beyond it (\A, \z, \Q…\E, [:alpha:], (?i)). Where dialects differ about a set, a text that is written keeps to
-// all of them: \s is the blanks that every one knows, and \S none that any one does.
+// Pattern is a regular expression as it was read. The dialect is that of ECMA-262, which JSON Schema's
+// patterns are written in, with what RE2 has beyond it (\A, \z, \Q…\E, [:alpha:], (?i)). Where dialects
+// differ about a set, a text that is written keeps to all of them: \s is the blanks that every one knows, and
+// \S none that any one does.
 type Pattern struct {
 	op       rxOp
 	subs     []*Pattern
@@ -274,7 +275,10 @@ func (r *rxReader) atom() (*Pattern, error) {
 		if r.dotAll {
 			return &Pattern{op: rxSet, set: expression.AnyChar()}, nil
 		}
-		return &Pattern{op: rxSet, set: expression.Complement([]expression.Span{{Lo: '\n', Hi: '\n'}, {Lo: '\r', Hi: '\r'}, {Lo: 0x2028, Hi: 0x2029}})}, nil
+		return &Pattern{
+			op:  rxSet,
+			set: expression.Complement([]expression.Span{{Lo: '\n', Hi: '\n'}, {Lo: '\r', Hi: '\r'}, {Lo: 0x2028, Hi: 0x2029}}),
+		}, nil
 	case c == '^':
 		r.at++
 		return &Pattern{op: rxBegin}, nil
@@ -429,7 +433,21 @@ func blanks() []expression.Span {
 }
 
 func anyBlanks() []expression.Span {
-	return []expression.Span{{Lo: '\t', Hi: '\r'}, {Lo: 0x1C, Hi: 0x1F}, {Lo: ' ', Hi: ' '}, {Lo: 0x85, Hi: 0x85}, {Lo: 0xA0, Hi: 0xA0}, {Lo: 0x1680, Hi: 0x1680}, {Lo: 0x180E, Hi: 0x180E}, {Lo: 0x2000, Hi: 0x200A}, {Lo: 0x2028, Hi: 0x2029}, {Lo: 0x202F, Hi: 0x202F}, {Lo: 0x205F, Hi: 0x205F}, {Lo: 0x3000, Hi: 0x3000}, {Lo: 0xFEFF, Hi: 0xFEFF}}
+	return []expression.Span{
+		{Lo: '\t', Hi: '\r'},
+		{Lo: 0x1C, Hi: 0x1F},
+		{Lo: ' ', Hi: ' '},
+		{Lo: 0x85, Hi: 0x85},
+		{Lo: 0xA0, Hi: 0xA0},
+		{Lo: 0x1680, Hi: 0x1680},
+		{Lo: 0x180E, Hi: 0x180E},
+		{Lo: 0x2000, Hi: 0x200A},
+		{Lo: 0x2028, Hi: 0x2029},
+		{Lo: 0x202F, Hi: 0x202F},
+		{Lo: 0x205F, Hi: 0x205F},
+		{Lo: 0x3000, Hi: 0x3000},
+		{Lo: 0xFEFF, Hi: 0xFEFF},
+	}
 }
 
 func words() []expression.Span {
@@ -604,19 +622,54 @@ func appendRange(set []expression.Span, lo, hi, stride rune) []expression.Span {
 //
 //nolint:gochecknoglobals // a table
 var categories = map[string]string{
-	"Letter": "L", "Lowercase_Letter": "Ll", "Uppercase_Letter": "Lu", "Titlecase_Letter": "Lt", "Modifier_Letter": "Lm", "Other_Letter": "Lo",
-	"Mark": "M", "Number": "N", "Decimal_Number": "Nd", "Letter_Number": "Nl", "Other_Number": "No", "Punctuation": "P", "Symbol": "S",
-	"Math_Symbol": "Sm", "Currency_Symbol": "Sc", "Separator": "Z", "Space_Separator": "Zs", "Other": "C", "Control": "Cc",
-	"Alphabetic": "L", "Lowercase": "Ll", "Uppercase": "Lu",
+	"Letter":           "L",
+	"Lowercase_Letter": "Ll",
+	"Uppercase_Letter": "Lu",
+	"Titlecase_Letter": "Lt",
+	"Modifier_Letter":  "Lm",
+	"Other_Letter":     "Lo",
+	"Mark":             "M",
+	"Number":           "N",
+	"Decimal_Number":   "Nd",
+	"Letter_Number":    "Nl",
+	"Other_Number":     "No",
+	"Punctuation":      "P",
+	"Symbol":           "S",
+	"Math_Symbol":      "Sm",
+	"Currency_Symbol":  "Sc",
+	"Separator":        "Z",
+	"Space_Separator":  "Zs",
+	"Other":            "C",
+	"Control":          "Cc",
+	"Alphabetic":       "L",
+	"Lowercase":        "Ll",
+	"Uppercase":        "Lu",
 }
 
 // someOf are characters of the properties of emoji, which Go's tables do not have: those that surely are of them.
 func someOf(name string) ([]expression.Span, bool) {
 	switch name {
 	case "Emoji_Component":
-		return []expression.Span{{Lo: '#', Hi: '#'}, {Lo: '*', Hi: '*'}, {Lo: '0', Hi: '9'}, {Lo: 0x200D, Hi: 0x200D}, {Lo: 0x20E3, Hi: 0x20E3}, {Lo: 0xFE0F, Hi: 0xFE0F}, {Lo: 0x1F1E6, Hi: 0x1F1FF}, {Lo: 0x1F3FB, Hi: 0x1F3FF}}, true
+		return []expression.Span{
+			{Lo: '#', Hi: '#'},
+			{Lo: '*', Hi: '*'},
+			{Lo: '0', Hi: '9'},
+			{Lo: 0x200D, Hi: 0x200D},
+			{Lo: 0x20E3, Hi: 0x20E3},
+			{Lo: 0xFE0F, Hi: 0xFE0F},
+			{Lo: 0x1F1E6, Hi: 0x1F1FF},
+			{Lo: 0x1F3FB, Hi: 0x1F3FF},
+		}, true
 	case "Extended_Pictographic", "Emoji", "Emoji_Presentation", "RGI_Emoji", "Basic_Emoji":
-		return []expression.Span{{Lo: 0x1F300, Hi: 0x1F320}, {Lo: 0x1F32D, Hi: 0x1F335}, {Lo: 0x1F337, Hi: 0x1F37C}, {Lo: 0x1F380, Hi: 0x1F393}, {Lo: 0x1F400, Hi: 0x1F43E}, {Lo: 0x1F600, Hi: 0x1F64F}, {Lo: 0x1F680, Hi: 0x1F6C5}}, true
+		return []expression.Span{
+			{Lo: 0x1F300, Hi: 0x1F320},
+			{Lo: 0x1F32D, Hi: 0x1F335},
+			{Lo: 0x1F337, Hi: 0x1F37C},
+			{Lo: 0x1F380, Hi: 0x1F393},
+			{Lo: 0x1F400, Hi: 0x1F43E},
+			{Lo: 0x1F600, Hi: 0x1F64F},
+			{Lo: 0x1F680, Hi: 0x1F6C5},
+		}, true
 	}
 	return nil, false
 }
@@ -664,10 +717,37 @@ func (r *rxReader) class() ([]expression.Span, error) {
 //
 //nolint:gochecknoglobals // a table
 var posix = map[string][]expression.Span{
-	"alnum": {{Lo: '0', Hi: '9'}, {Lo: 'A', Hi: 'Z'}, {Lo: 'a', Hi: 'z'}}, "alpha": {{Lo: 'A', Hi: 'Z'}, {Lo: 'a', Hi: 'z'}}, "ascii": {{Lo: 0, Hi: 0x7F}}, "blank": {{Lo: '\t', Hi: '\t'}, {Lo: ' ', Hi: ' '}},
-	"cntrl": {{Lo: 0, Hi: 0x1F}, {Lo: 0x7F, Hi: 0x7F}}, "digit": {{Lo: '0', Hi: '9'}}, "graph": {{Lo: '!', Hi: '~'}}, "lower": {{Lo: 'a', Hi: 'z'}}, "print": {{Lo: ' ', Hi: '~'}},
-	"punct": {{Lo: '!', Hi: '/'}, {Lo: ':', Hi: '@'}, {Lo: '[', Hi: '`'}, {Lo: '{', Hi: '~'}}, "space": {{Lo: '\t', Hi: '\r'}, {Lo: ' ', Hi: ' '}}, "upper": {{Lo: 'A', Hi: 'Z'}},
-	"word": {{Lo: '0', Hi: '9'}, {Lo: 'A', Hi: 'Z'}, {Lo: '_', Hi: '_'}, {Lo: 'a', Hi: 'z'}}, "xdigit": {{Lo: '0', Hi: '9'}, {Lo: 'A', Hi: 'F'}, {Lo: 'a', Hi: 'f'}},
+	"alnum": {
+		{Lo: '0', Hi: '9'},
+		{Lo: 'A', Hi: 'Z'},
+		{Lo: 'a', Hi: 'z'},
+	},
+	"alpha": {{Lo: 'A', Hi: 'Z'}, {Lo: 'a', Hi: 'z'}},
+	"ascii": {{Lo: 0, Hi: 0x7F}},
+	"blank": {{Lo: '\t', Hi: '\t'}, {Lo: ' ', Hi: ' '}},
+	"cntrl": {
+		{Lo: 0, Hi: 0x1F},
+		{Lo: 0x7F, Hi: 0x7F},
+	},
+	"digit": {{Lo: '0', Hi: '9'}},
+	"graph": {{Lo: '!', Hi: '~'}},
+	"lower": {{Lo: 'a', Hi: 'z'}},
+	"print": {{Lo: ' ', Hi: '~'}},
+	"punct": {
+		{Lo: '!', Hi: '/'},
+		{Lo: ':', Hi: '@'},
+		{Lo: '[', Hi: '`'},
+		{Lo: '{', Hi: '~'},
+	},
+	"space": {{Lo: '\t', Hi: '\r'}, {Lo: ' ', Hi: ' '}},
+	"upper": {{Lo: 'A', Hi: 'Z'}},
+	"word": {
+		{Lo: '0', Hi: '9'},
+		{Lo: 'A', Hi: 'Z'},
+		{Lo: '_', Hi: '_'},
+		{Lo: 'a', Hi: 'z'},
+	},
+	"xdigit": {{Lo: '0', Hi: '9'}, {Lo: 'A', Hi: 'F'}, {Lo: 'a', Hi: 'f'}},
 }
 
 // member reads one part of a set in brackets.

@@ -19,8 +19,8 @@ type Chars func(spans []expression.Span) *expression.Expr
 // PlainChars are characters as they are.
 func PlainChars(spans []expression.Span) *expression.Expr { return expression.Class(spans...) }
 
-// Expression makes an expression of a regular one. Where that looks around itself it becomes a machine; otherwise the network
-// follows it part by part, which is smaller.
+// Expression makes an expression of a regular one. Where that looks around itself it becomes a machine;
+// otherwise the network follows it part by part, which is smaller.
 func Expression(e *expression.Effort, pattern string, a Anchoring, c Chars) (*expression.Expr, error) {
 	n, err := Parse(e, pattern)
 	if err != nil {

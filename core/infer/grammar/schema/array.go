@@ -80,8 +80,15 @@ func (r *schemaReader) array(f facts, path string) (*expression.Expr, error) {
 	return expression.Sequence(expression.Literal("["), rest, expression.Literal("]")), nil
 }
 
-// containing puts what contains demands at the beginning: of the lists that contain it, those are written that begin with it.
-func (r *schemaReader) containing(f facts, first []*jsonvalue.Value, items *jsonvalue.Value, least int, path string) ([]*jsonvalue.Value, int, error) {
+// containing puts what contains demands at the beginning: of the lists that contain it, those are written
+// that begin with it.
+func (r *schemaReader) containing(
+	f facts,
+	first []*jsonvalue.Value,
+	items *jsonvalue.Value,
+	least int,
+	path string,
+) ([]*jsonvalue.Value, int, error) {
 	want := f["contains"]
 	if want == nil {
 		return first, least, nil
@@ -110,8 +117,8 @@ func (r *schemaReader) containing(f facts, first []*jsonvalue.Value, items *json
 	return first, max(least, n), nil
 }
 
-// many is an expression least to most times (most below 0: or more). Large numbers are written as blocks of blocks, so that
-// the places are some of the root of their number.
+// many is an expression least to most times (most below 0: or more). Large numbers are written as blocks of
+// blocks, so that the places are some of the root of their number.
 func (r *schemaReader) many(e *expression.Expr, least, most int) (*expression.Expr, error) {
 	const plain = 300
 	if max(least, most) <= plain {
@@ -141,7 +148,10 @@ func (r *schemaReader) many(e *expression.Expr, least, most int) (*expression.Ex
 		return expression.Sequence(exactly(least), expression.Repeat(e, 0, most-least)), nil
 	}
 	n := most - least // whole blocks and less than one more, or all
-	upTo := expression.Alternative(expression.Sequence(expression.Repeat(block, 0, n/size-1), expression.Repeat(e, 0, size-1)), expression.Sequence(expression.Repeat(block, n/size, n/size), expression.Repeat(e, 0, n%size)))
+	upTo := expression.Alternative(
+		expression.Sequence(expression.Repeat(block, 0, n/size-1), expression.Repeat(e, 0, size-1)),
+		expression.Sequence(expression.Repeat(block, n/size, n/size), expression.Repeat(e, 0, n%size)),
+	)
 	return expression.Sequence(exactly(least), upTo), nil
 }
 
@@ -152,7 +162,10 @@ const maxUnique = 256
 // otherwise in the order of the schema.
 func (r *schemaReader) unique(first []*jsonvalue.Value, items *jsonvalue.Value, least, most int, path string) (*expression.Expr, error) {
 	refuse := func() error {
-		return expression.Unsupportedf("schema: %s of items that are not a short list of values: maxItems 1, or enum in the items, is served", nameOf(in(path, "uniqueItems")))
+		return expression.Unsupportedf(
+			"schema: %s of items that are not a short list of values: maxItems 1, or enum in the items, is served",
+			nameOf(in(path, "uniqueItems")),
+		)
 	}
 	if len(first) > 0 || items == nil || items.Kind == 't' {
 		return nil, refuse()

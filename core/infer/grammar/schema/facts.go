@@ -14,8 +14,8 @@ import (
 // "!enum" are values and "!pattern" patterns that are excluded, and several texts of pattern or format hold together.
 type facts map[string]*jsonvalue.Value
 
-// told demands the property that tells groups of objects apart: where it may be left out, a value without it could be of
-// two of them.
+// told demands the property that tells groups of objects apart: where it may be left out, a value without it
+// could be of two of them.
 func (r *schemaReader) told(groups [][]facts) ([][]facts, error) {
 	var keys []string
 	if len(groups[0]) > 0 {
@@ -82,7 +82,12 @@ func (r *schemaReader) excluding(groups [][]facts, v *jsonvalue.Value, path stri
 			}
 			not, err := r.negated(v.Items[j], path, depth)
 			if errors.Is(err, expression.ErrUnsupported) {
-				return nil, false, expression.Unsupportedf("schema: %s: a value could match both [%d] and [%d]; anyOf is served", nameOf(path), min(i, j), max(i, j))
+				return nil, false, expression.Unsupportedf(
+					"schema: %s: a value could match both [%d] and [%d]; anyOf is served",
+					nameOf(path),
+					min(i, j),
+					max(i, j),
+				)
 			}
 			if err != nil {
 				return nil, false, err
@@ -111,7 +116,12 @@ func (f facts) check(path string) error {
 			ok, want = v.Kind == 's', "text"
 		}
 		if !ok {
-			return expression.Syntaxf("schema: %s is not %s %s", nameOf(in(path, key)), map[string]string{"object": "an"}[want]+map[bool]string{true: "a"}[want != "object"], want)
+			return expression.Syntaxf(
+				"schema: %s is not %s %s",
+				nameOf(in(path, key)),
+				map[string]string{"object": "an"}[want]+map[bool]string{true: "a"}[want != "object"],
+				want,
+			)
 		}
 	}
 	for _, t := range texts(f["type"]) {
@@ -216,7 +226,13 @@ func (f facts) count(key, path string, missing int) (int, error) {
 	}
 	if !n.Num().IsInt64() || n.Num().Int64() > expression.MaxCount {
 		if strings.HasPrefix(key, "min") {
-			return 0, fmt.Errorf("%w: schema: %s is %s, and at most %d is served", expression.ErrTooLarge, nameOf(in(path, key)), expression.Excerpt(v.String()), expression.MaxCount)
+			return 0, fmt.Errorf(
+				"%w: schema: %s is %s, and at most %d is served",
+				expression.ErrTooLarge,
+				nameOf(in(path, key)),
+				expression.Excerpt(v.String()),
+				expression.MaxCount,
+			)
 		}
 		return expression.MaxCount, nil
 	}

@@ -160,8 +160,8 @@ func beyond(a, b facts) bool {
 	return false
 }
 
-// objectsApart proves it of objects: by a property that both need and that cannot be of both, or one that one side needs and
-// the other does not allow.
+// objectsApart proves it of objects: by a property that both need and that cannot be of both, or one that one
+// side needs and the other does not allow.
 func (r *schemaReader) objectsApart(a, b facts) (bool, error) {
 	for _, key := range texts(a["required"]) {
 		if err := r.src.Spend(8); err != nil {
@@ -257,8 +257,8 @@ func (r *schemaReader) equal(a, b *jsonvalue.Value) (bool, error) {
 	return x == y, err
 }
 
-// class is a number that equal values have in common and others have not. It is found once for each value, from those of
-// its parts, so that comparing large lists is not a matter of the square of their length.
+// class is a number that equal values have in common and others have not. It is found once for each value,
+// from those of its parts, so that comparing large lists is not a matter of the square of their length.
 func (r *schemaReader) class(v *jsonvalue.Value) (int, error) {
 	if v.Class > 0 {
 		return v.Class, nil
@@ -319,7 +319,8 @@ func (r *schemaReader) values(f facts) ([]*jsonvalue.Value, error) {
 	return out, nil
 }
 
-// types are those that a value may have: what type says; without it, those that other keywords speak of; without those, all.
+// types are those that a value may have: what type says; without it, those that other keywords speak of;
+// without those, all.
 func (r *schemaReader) types(f facts) ([]string, error) {
 	if v := f["type"]; v != nil {
 		return texts(v), nil
@@ -437,7 +438,9 @@ func (r *schemaReader) merge(a, b facts, path string) (facts, error) {
 // closeObject gives each side's additionalProperties its meaning: it is about what that side does not list.
 func (r *schemaReader) closeObject(a, b, out facts) error {
 	for _, side := range [2][2]facts{{a, b}, {b, a}} {
-		if more, theirs := side[0]["additionalProperties"], side[1]["patternProperties"]; more != nil && more.Kind != 't' && theirs != nil && theirs.Kind == 'o' {
+		if more, theirs := side[0]["additionalProperties"], side[1]["patternProperties"]; more != nil && more.Kind != 't' &&
+			theirs != nil &&
+			theirs.Kind == 'o' {
 			kept := jsonvalue.NewObject()
 			for _, k := range out["patternProperties"].Keys {
 				v := out["patternProperties"].Fields[k]
@@ -579,7 +582,16 @@ func (r *schemaReader) mergeKeyword(key string, x, y *jsonvalue.Value) (*jsonval
 		return y, nil
 	case "multipleOf":
 		return commonMultiple(x, y)
-	case "minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties", "maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties":
+	case "minimum",
+		"exclusiveMinimum",
+		"minLength",
+		"minItems",
+		"minProperties",
+		"maximum",
+		"exclusiveMaximum",
+		"maxLength",
+		"maxItems",
+		"maxProperties":
 		a, ok1 := number(x)
 		b, ok2 := number(y)
 		if !ok1 || !ok2 {

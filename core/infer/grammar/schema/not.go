@@ -75,7 +75,8 @@ func (r *schemaReader) breaking(key string, v *jsonvalue.Value, path string) ([]
 		there := texts(v)
 		var rest []string
 		for _, t := range allTypes {
-			if !slices.Contains(there, t) && (t != "integer" || !slices.Contains(there, "number")) && (t != "number" || !slices.Contains(there, "integer")) {
+			if !slices.Contains(there, t) && (t != "integer" || !slices.Contains(there, "number")) &&
+				(t != "number" || !slices.Contains(there, "integer")) {
 				rest = append(rest, t)
 			}
 		}

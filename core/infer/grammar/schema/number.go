@@ -126,7 +126,11 @@ func (r *schemaReader) number(f facts, path string, whole bool) (*expression.Exp
 	if m := f["multipleOf"]; m != nil {
 		step, ok := number(m)
 		if !ok || step.Sign() <= 0 {
-			return nil, expression.Syntaxf("schema: %s is %s: want a number above 0", nameOf(in(path, "multipleOf")), expression.Excerpt(m.String()))
+			return nil, expression.Syntaxf(
+				"schema: %s is %s: want a number above 0",
+				nameOf(in(path, "multipleOf")),
+				expression.Excerpt(m.String()),
+			)
 		}
 		if len(not) > 0 {
 			return nil, expression.Unsupportedf("schema: %s beside numbers that not excludes", nameOf(in(path, "multipleOf")))
@@ -137,14 +141,26 @@ func (r *schemaReader) number(f facts, path string, whole bool) (*expression.Exp
 	}
 	digit := expression.Class(expression.Span{Lo: '0', Hi: '9'})
 	minus := expression.Repeat(expression.Literal("-"), 0, 1)
-	body := expression.Alternative(expression.Literal("0"), expression.Sequence(expression.Class(expression.Span{Lo: '1', Hi: '9'}), expression.Repeat(digit, 0, decimal.MaxWhole-1)))
+	body := expression.Alternative(
+		expression.Literal("0"),
+		expression.Sequence(expression.Class(expression.Span{Lo: '1', Hi: '9'}), expression.Repeat(digit, 0, decimal.MaxWhole-1)),
+	)
 	switch {
 	case bounded || len(not) > 0:
 	case whole:
 		return expression.Sequence(minus, body), nil
 	default:
-		exponent := expression.Sequence(expression.Class(expression.Span{Lo: 'E', Hi: 'E'}, expression.Span{Lo: 'e', Hi: 'e'}), expression.Repeat(expression.Class(expression.Span{Lo: '+', Hi: '+'}, expression.Span{Lo: '-', Hi: '-'}), 0, 1), expression.Repeat(digit, 1, 2))
-		return expression.Sequence(minus, body, expression.Repeat(expression.Sequence(expression.Literal("."), expression.Repeat(digit, 1, decimal.MaxFraction)), 0, 1), expression.Repeat(exponent, 0, 1)), nil
+		exponent := expression.Sequence(
+			expression.Class(expression.Span{Lo: 'E', Hi: 'E'}, expression.Span{Lo: 'e', Hi: 'e'}),
+			expression.Repeat(expression.Class(expression.Span{Lo: '+', Hi: '+'}, expression.Span{Lo: '-', Hi: '-'}), 0, 1),
+			expression.Repeat(digit, 1, 2),
+		)
+		return expression.Sequence(
+			minus,
+			body,
+			expression.Repeat(expression.Sequence(expression.Literal("."), expression.Repeat(digit, 1, decimal.MaxFraction)), 0, 1),
+			expression.Repeat(exponent, 0, 1),
+		), nil
 	}
 	slices.SortFunc(not, func(a, b *big.Rat) int { return a.Cmp(b) })
 	out := expression.Alternative()
@@ -178,8 +194,9 @@ func (r *schemaReader) number(f facts, path string, whole bool) (*expression.Exp
 // maxMultiples bounds the multiples that are listed one by one.
 const maxMultiples = 1000
 
-// multiples are the numbers from lo to hi that are multiples of step: one by one where they are few, and otherwise by
-// what is left of their digits when they are divided. Of a step that leaves too much, those are written that are nearest to zero.
+// multiples are the numbers from lo to hi that are multiples of step: one by one where they are few, and
+// otherwise by what is left of their digits when they are divided. Of a step that leaves too much, those are
+// written that are nearest to zero.
 func (r *schemaReader) multiples(lo, hi decimal.Bound, step *big.Rat, whole bool, path string) (*expression.Expr, error) {
 	if whole && !step.IsInt() {
 		step = new(big.Rat).SetInt(step.Num())
@@ -198,7 +215,11 @@ func (r *schemaReader) multiples(lo, hi decimal.Bound, step *big.Rat, whole bool
 	places := 0
 	for scaled := new(big.Rat).Set(step); !scaled.IsInt(); places++ {
 		if places == decimal.MaxFraction {
-			return nil, expression.Unsupportedf("schema: %s with more than %d decimal places", nameOf(in(path, "multipleOf")), decimal.MaxFraction)
+			return nil, expression.Unsupportedf(
+				"schema: %s with more than %d decimal places",
+				nameOf(in(path, "multipleOf")),
+				decimal.MaxFraction,
+			)
 		}
 		scaled.Mul(scaled, new(big.Rat).SetInt64(10))
 	}
@@ -243,8 +264,8 @@ func quotient(a, b *big.Rat, up bool) *big.Int {
 	return n
 }
 
-// divisible are the numbers from lo to hi with at most so many decimal places whose digits, read as a whole number with all of
-// those places, are divisible by n.
+// divisible are the numbers from lo to hi with at most so many decimal places whose digits, read as a whole
+// number with all of those places, are divisible by n.
 func (r *schemaReader) divisible(lo, hi decimal.Bound, n, places int, path string) (*expression.Expr, error) {
 	e := decimal.Within(lo, hi, places == 0)
 	if e == nil {

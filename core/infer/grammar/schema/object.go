@@ -15,7 +15,14 @@ func (r *schemaReader) object(f facts, path string) (*expression.Expr, error) {
 	if err := r.noneOf(f, 'o', path); err != nil {
 		return nil, err
 	}
-	o := objectReader{schemaReader: r, f: f, path: path, must: setOf(texts(f["required"])), listed: map[string]bool{}, members: &expression.Expr{Op: expression.OpMembers, Parts: &expression.Parts{}}}
+	o := objectReader{
+		schemaReader: r,
+		f:            f,
+		path:         path,
+		must:         setOf(texts(f["required"])),
+		listed:       map[string]bool{},
+		members:      &expression.Expr{Op: expression.OpMembers, Parts: &expression.Parts{}},
+	}
 	if err := o.names(); err != nil {
 		return nil, err
 	}
@@ -155,7 +162,11 @@ func (o *objectReader) properties() error {
 			if !ok || v.Kind == 'f' {
 				o.listed[name] = true // it must not be there
 				if o.must[name] {
-					return expression.Syntaxf("schema: %s: %s is required and not allowed", nameOf(in(o.path, "required")), expression.Excerpt(name))
+					return expression.Syntaxf(
+						"schema: %s: %s is required and not allowed",
+						nameOf(in(o.path, "required")),
+						expression.Excerpt(name),
+					)
 				}
 				continue
 			}
@@ -180,7 +191,11 @@ func (o *objectReader) properties() error {
 			return err
 		}
 		if !ok || v == nil && !o.open && o.more != nil || v != nil && v.Kind == 'f' {
-			return expression.Syntaxf("schema: %s: %s is required and not allowed", nameOf(in(o.path, "required")), expression.Excerpt(name))
+			return expression.Syntaxf(
+				"schema: %s: %s is required and not allowed",
+				nameOf(in(o.path, "required")),
+				expression.Excerpt(name),
+			)
 		}
 		if v != nil {
 			e, err := o.shared(v, in(o.path, "patternProperties"))
@@ -333,7 +348,10 @@ func (o *objectReader) bounds() error {
 	}
 	if least <= needed && (most < 0 || most >= len(m.Subs) && m.Rest == nil) {
 		if m.Rest != nil {
-			m.Subs = append(m.Subs, expression.Sequence(m.Rest, expression.Repeat(expression.Sequence(expression.Literal(", "), m.Rest), 0, -1)))
+			m.Subs = append(
+				m.Subs,
+				expression.Sequence(m.Rest, expression.Repeat(expression.Sequence(expression.Literal(", "), m.Rest), 0, -1)),
+			)
 			m.Must = append(m.Must, false)
 			m.Rest = nil
 		}
@@ -358,13 +376,16 @@ func (o *objectReader) bounds() error {
 	return nil
 }
 
-// distinct adds n properties that must be there and are not listed. So that they differ, the name of each begins with letters
-// of another part of the alphabet.
+// distinct adds n properties that must be there and are not listed. So that they differ, the name of each
+// begins with letters of another part of the alphabet.
 func (o *objectReader) distinct(n int) error {
 	const letters = 'z' - 'a' + 1
 	if n > letters || o.f["patternProperties"] != nil {
-		return expression.Unsupportedf("schema: %s beyond the properties that are listed and %d, or beside patternProperties: others cannot be told to differ",
-			nameOf(in(o.path, "minProperties")), letters)
+		return expression.Unsupportedf(
+			"schema: %s beyond the properties that are listed and %d, or beside patternProperties: others cannot be told to differ",
+			nameOf(in(o.path, "minProperties")),
+			letters,
+		)
 	}
 	for i := range n {
 		first, last := 'a'+letters*i/n, 'a'+letters*(i+1)/n-1
@@ -375,7 +396,12 @@ func (o *objectReader) distinct(n int) error {
 			return err
 		}
 		if len(pair.Subs) == 0 {
-			return expression.Unsupportedf("schema: %s: no name of its others begins with %c to %c, by which they are told to differ", nameOf(in(o.path, "minProperties")), first, last)
+			return expression.Unsupportedf(
+				"schema: %s: no name of its others begins with %c to %c, by which they are told to differ",
+				nameOf(in(o.path, "minProperties")),
+				first,
+				last,
+			)
 		}
 		one, err := o.rule(in(o.path, "additionalProperties"), oneOf(pair.Subs))
 		if err != nil {

@@ -22,7 +22,14 @@ func Read(s *expression.Source, raw []byte) (*expression.Expr, error) {
 	if err != nil {
 		return nil, expression.Syntaxf("schema: it is not JSON: %v", err)
 	}
-	r := &schemaReader{src: s, root: root, refs: map[string]int{}, expanded: map[*jsonvalue.Value][]facts{}, classes: map[string]int{}, machines: map[string]*regex.Machine{}}
+	r := &schemaReader{
+		src:      s,
+		root:     root,
+		refs:     map[string]int{},
+		expanded: map[*jsonvalue.Value][]facts{},
+		classes:  map[string]int{},
+		machines: map[string]*regex.Machine{},
+	}
 	return r.read(root, "")
 }
 
@@ -46,13 +53,36 @@ var (
 	unevaluated = []string{"unevaluatedProperties", "unevaluatedItems"}
 	// keywords say of each keyword which type it speaks of; "": of all.
 	keywords = map[string]string{
-		"type": "", "enum": "", "const": "", "!enum": "",
-		"properties": "object", "required": "object", "additionalProperties": "object", "minProperties": "object", "maxProperties": "object",
-		"patternProperties": "object", "propertyNames": "object",
-		"items": "array", "prefixItems": "array", "additionalItems": "array", "minItems": "array", "maxItems": "array", "uniqueItems": "array",
-		"contains": "array", "minContains": "array", "maxContains": "array",
-		"minLength": "string", "maxLength": "string", "pattern": "string", "format": "string", "!pattern": "string",
-		"minimum": "number", "maximum": "number", "exclusiveMinimum": "number", "exclusiveMaximum": "number", "multipleOf": "number",
+		"type":                 "",
+		"enum":                 "",
+		"const":                "",
+		"!enum":                "",
+		"properties":           "object",
+		"required":             "object",
+		"additionalProperties": "object",
+		"minProperties":        "object",
+		"maxProperties":        "object",
+		"patternProperties":    "object",
+		"propertyNames":        "object",
+		"items":                "array",
+		"prefixItems":          "array",
+		"additionalItems":      "array",
+		"minItems":             "array",
+		"maxItems":             "array",
+		"uniqueItems":          "array",
+		"contains":             "array",
+		"minContains":          "array",
+		"maxContains":          "array",
+		"minLength":            "string",
+		"maxLength":            "string",
+		"pattern":              "string",
+		"format":               "string",
+		"!pattern":             "string",
+		"minimum":              "number",
+		"maximum":              "number",
+		"exclusiveMinimum":     "number",
+		"exclusiveMaximum":     "number",
+		"multipleOf":           "number",
 	}
 	// asserting are keywords of some draft that say what a value must be and are not served.
 	asserting = []string{"$dynamicRef", "$recursiveRef", "divisibleBy", "disallow", "extends"}
@@ -242,8 +272,8 @@ func (r *schemaReader) reference(ref *jsonvalue.Value, path string) (*expression
 	return expression.Call(number), nil
 }
 
-// expand turns a schema into alternatives without combinations at their top. Each schema is expanded once, however many lead to
-// it: a chain of pairs doubles with each link otherwise.
+// expand turns a schema into alternatives without combinations at their top. Each schema is expanded once,
+// however many lead to it: a chain of pairs doubles with each link otherwise.
 func (r *schemaReader) expand(v *jsonvalue.Value, path string, depth int) ([]facts, error) {
 	if known, ok := r.expanded[v]; ok {
 		return known, nil
@@ -440,7 +470,12 @@ func (r *schemaReader) combine(key string, v *jsonvalue.Value, path string, dept
 			continue
 		}
 		if out = append(out, g...); len(out) > maxAlternatives {
-			return nil, false, fmt.Errorf("%w: schema: %s has more than %d alternatives", expression.ErrTooLarge, nameOf(path), maxAlternatives)
+			return nil, false, fmt.Errorf(
+				"%w: schema: %s has more than %d alternatives",
+				expression.ErrTooLarge,
+				nameOf(path),
+				maxAlternatives,
+			)
 		}
 	}
 	return out, changed, nil

@@ -27,11 +27,33 @@ func (r *schemaReader) char() (*expression.Expr, error) {
 			simple = append(simple, expression.Literal(string(c)))
 		}
 		code := expression.Alternative(
-			expression.Sequence(expression.Class(expression.Span{Lo: '0', Hi: '9'}, expression.Span{Lo: 'A', Hi: 'C'}, expression.Span{Lo: 'E', Hi: 'F'}, expression.Span{Lo: 'a', Hi: 'c'}, expression.Span{Lo: 'e', Hi: 'f'}), hex, hex, hex),
-			expression.Sequence(expression.Class(expression.Span{Lo: 'D', Hi: 'D'}, expression.Span{Lo: 'd', Hi: 'd'}), expression.Class(expression.Span{Lo: '0', Hi: '7'}), hex, hex),
+			expression.Sequence(
+				expression.Class(
+					expression.Span{Lo: '0', Hi: '9'},
+					expression.Span{Lo: 'A', Hi: 'C'},
+					expression.Span{Lo: 'E', Hi: 'F'},
+					expression.Span{Lo: 'a', Hi: 'c'},
+					expression.Span{Lo: 'e', Hi: 'f'},
+				),
+				hex,
+				hex,
+				hex,
+			),
+			expression.Sequence(
+				expression.Class(expression.Span{Lo: 'D', Hi: 'D'}, expression.Span{Lo: 'd', Hi: 'd'}),
+				expression.Class(expression.Span{Lo: '0', Hi: '7'}),
+				hex,
+				hex,
+			),
 		)
 		var err error
-		number, err = r.src.Add(name, expression.Sequence(expression.Literal(`\`), expression.Alternative(append(simple, expression.Sequence(expression.Literal("u"), code))...)))
+		number, err = r.src.Add(
+			name,
+			expression.Sequence(
+				expression.Literal(`\`),
+				expression.Alternative(append(simple, expression.Sequence(expression.Literal("u"), code))...),
+			),
+		)
 		if err != nil {
 			return nil, err
 		}
@@ -68,8 +90,8 @@ func jsonChars(spans []expression.Span) *expression.Expr {
 // Formats are the values of format that are held, sorted.
 func Formats() []string { return slices.Sorted(maps.Keys(formats)) }
 
-// formats are the values of format that are held, each by a regular expression of some of the texts that it allows. Others
-// assert nothing.
+// formats are the values of format that are held, each by a regular expression of some of the texts that it
+// allows. Others assert nothing.
 //
 //nolint:gochecknoglobals // a table
 var formats = map[string]string{
@@ -98,8 +120,8 @@ var formats = map[string]string{
 	"byte":                  `([A-Za-z0-9+/]{4}){0,60}([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?`,
 }
 
-// besides are formats beside a pattern, where a text has at most 60 characters: bounds on its parts would multiply with those of
-// the pattern.
+// besides are formats beside a pattern, where a text has at most 60 characters: bounds on its parts would
+// multiply with those of the pattern.
 //
 //nolint:gochecknoglobals // a table
 var besides = map[string]string{
@@ -293,8 +315,8 @@ func (r *schemaReader) textTerm(l *regex.Language, f facts, path string) (t *reg
 	return l.And(all...), least, most, nil
 }
 
-// length is the least and the greatest number of characters of what a regular expression made, below 0: without bound. A
-// text in it is one character, or its escape, which counts as one.
+// length is the least and the greatest number of characters of what a regular expression made, below 0:
+// without bound. A text in it is one character, or its escape, which counts as one.
 func length(e *expression.Expr) (lo, hi int) {
 	switch e.Op {
 	case expression.OpClass:

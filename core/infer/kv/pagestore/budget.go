@@ -7,11 +7,12 @@ import (
 	"time"
 )
 
-// budget bounds the bytes that are written in any 24 hours. It counts them by the hour and remembers that across starts:
-// a process that dies every minute gets no new day each time. Bytes are written down before they are spent, some at once.
+// budget bounds the bytes that are written in any 24 hours. It counts them by the hour and remembers that
+// across starts: a process that dies every minute gets no new day each time. Bytes are written down before
+// they are spent, some at once.
 //
-// Hours are those of the running time, since a Pi's clock jumps when it learns the time: only what passed between two starts
-// is taken from the clock, and a clock that went back stands still.
+// Hours are those of the running time, since a Pi's clock jumps when it learns the time: only what passed
+// between two starts is taken from the clock, and a clock that went back stands still.
 type budget struct {
 	path    string
 	daily   int64
@@ -34,8 +35,8 @@ type spent struct {
 	Bytes []int64 `json:"bytes"` // by the hour, backwards
 }
 
-// openBudget reads the file at path. What cannot be read counts as a day that is spent to the half: to begin with a new one
-// would be no bound, and with none at all a lost file would cost a day.
+// openBudget reads the file at path. What cannot be read counts as a day that is spent to the half: to begin
+// with a new one would be no bound, and with none at all a lost file would cost a day.
 func openBudget(path string, daily int64, now time.Time) budget {
 	b := budget{path: path, daily: daily, opened: now, hour: now.Unix() / 3600}
 	old, there, ok := readSpent(path)

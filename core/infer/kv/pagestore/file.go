@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A file holds one page, or a state: its tokens are those of a page that is not full, and its data the state and what that page
-// holds. All numbers are little endian.
+// A file holds one page, or a state: its tokens are those of a page that is not full, and its data the state
+// and what that page holds. All numbers are little endian.
 //
 //	offset  size  content
 //	0       8     "edgedKV1": the version of this layout, not of what the page holds, which is in its name

@@ -1,15 +1,16 @@
-// Package pagestore keeps KV pages on disk under the names of the prefixes that they end: a folder of files, one page each,
-// bounded in size and in the bytes that are written within a day, since SD cards wear. Beside them it keeps states: what a model
-// with a fixed state has behind a prefix of any length, a file each, under the same bounds.
+// Package pagestore keeps KV pages on disk under the names of the prefixes that they end: a folder of files,
+// one page each, bounded in size and in the bytes that are written within a day, since SD cards wear. Beside
+// them it keeps states: what a model with a fixed state has behind a prefix of any length, a file each, under
+// the same bounds.
 //
-// A name is a hash over all that the bits of a page depend on: what the caller roots it in, and every token up to its end.
-// So a page is found without reading anything else, and one of another model, adapter or format is never found. Pages of
-// names that nobody asks for any more leave as the least recently used ones.
+// A name is a hash over all that the bits of a page depend on: what the caller roots it in, and every token
+// up to its end. So a page is found without reading anything else, and one of another model, adapter or
+// format is never found. Pages of names that nobody asks for any more leave as the least recently used ones.
 //
-// Whatever goes wrong costs time only. A file whose checksum, size or tokens are not right is removed and counts as missing;
-// a full disk, a spent budget and a missing folder are errors of Put, after which the caller computes as if there were no
-// store. A file is written under another name and renamed when it is complete and synced, so that a crash leaves no half of
-// one under its name.
+// Whatever goes wrong costs time only. A file whose checksum, size or tokens are not right is removed and
+// counts as missing; a full disk, a spent budget and a missing folder are errors of Put, after which the
+// caller computes as if there were no store. A file is written under another name and renamed when it is
+// complete and synced, so that a crash leaves no half of one under its name.
 //
 // It must not know what a page holds, what a model is or when a page is worth keeping. All methods may be called
 // concurrently; Has and Touch take no longer than a map lookup for each name.
@@ -78,8 +79,8 @@ type End struct{ Depth, Rest int }
 // Options are the bounds of a store.
 type Options struct {
 	Dir string // made where it is missing; of one process at a time
-	// Format says how names are made, in one line of text. A folder of another one, or of none, is emptied: nothing would ever
-	// ask for its pages.
+	// Format says how names are made, in one line of text. A folder of another one, or of none, is emptied:
+	// nothing would ever ask for its pages.
 	Format string
 	Bytes  int64 // that all files may have
 	Daily  int64 // bytes that may be written in any 24 hours; 0: none, what is there is still read
@@ -170,8 +171,8 @@ func Open(o Options) (*Store, error) {
 	return s, nil
 }
 
-// checkFormat removes the pages of another format and writes down the present one: afterwards, so that a crash on the way leaves it to
-// the next start.
+// checkFormat removes the pages of another format and writes down the present one: afterwards, so that a
+// crash on the way leaves it to the next start.
 func (s *Store) checkFormat() error {
 	path := filepath.Join(s.o.Dir, "format")
 	old, err := os.ReadFile(path)
@@ -182,8 +183,17 @@ func (s *Store) checkFormat() error {
 		return fmt.Errorf("pagestore: %w", err)
 	}
 	if len(s.pages) > 0 {
-		s.o.Log.Info("the prefix cache on disk was written in a format that this build does not read: its files are removed, and prompts computed again",
-			"path", s.o.Dir, "pages", len(s.pages), "format", strings.TrimSpace(string(old[:min(len(old), 60)])), "reads", s.o.Format)
+		s.o.Log.Info(
+			"the prefix cache on disk was written in a format that this build does not read: its files are removed, and prompts computed again",
+			"path",
+			s.o.Dir,
+			"pages",
+			len(s.pages),
+			"format",
+			strings.TrimSpace(string(old[:min(len(old), 60)])),
+			"reads",
+			s.o.Format,
+		)
 	}
 	for n, p := range s.pages {
 		if err := os.Remove(s.path(n, p)); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -291,11 +301,12 @@ func (s *Store) Touch(names []Name, at int64) {
 	}
 }
 
-// Get reads a page into data, whose length is the page's. The error is ErrMissing or ErrDamaged; such a file is removed.
+// Get reads a page into data, whose length is the page's. The error is ErrMissing or ErrDamaged; such a file
+// is removed.
 func (s *Store) Get(n Name, tokens []int32, data []byte) error { return s.get(n, tokens, data) }
 
-// GetState reads a state into parts, whose lengths are those that were written. rest are the tokens of its last page, where that is
-// not full. Errors are those of Get.
+// GetState reads a state into parts, whose lengths are those that were written. rest are the tokens of its
+// last page, where that is not full. Errors are those of Get.
 func (s *Store) GetState(n Name, rest []int32, parts ...[]byte) error {
 	return s.get(n, rest, parts...)
 }
@@ -336,7 +347,8 @@ func (s *Store) Put(n Name, depth int, at int64, tokens []int32, data []byte, ha
 	return s.put(n, &page{depth: depth, used: at}, tokens, half, data)
 }
 
-// PutState writes a state, depth full pages and the tokens of rest behind the beginning of its prefix, as Put writes a page.
+// PutState writes a state, depth full pages and the tokens of rest behind the beginning of its prefix, as Put
+// writes a page.
 func (s *Store) PutState(n Name, depth int, at int64, rest []int32, half bool, parts ...[]byte) error {
 	return s.put(n, &page{depth: depth, used: at, state: true, rest: len(rest)}, rest, half, parts...)
 }
@@ -410,8 +422,8 @@ func (p *page) worse(at int64, depth int) bool {
 	return cmp.Or(cmp.Compare(p.used, at), cmp.Compare(depth, p.depth)) < 0
 }
 
-// oldest is the page that leaves first: of those that were not used for longest the last one of its prefix, so that what
-// stays can be reached. nil: there is none. mu is held.
+// oldest is the page that leaves first: of those that were not used for longest the last one of its prefix,
+// so that what stays can be reached. nil: there is none. mu is held.
 func (s *Store) oldest() (Name, *page) {
 	var name Name
 	var last *page

@@ -12,9 +12,9 @@ import (
 	"edged/quant/kernel"
 )
 
-// Adapter is an adapter that is bound to a Model: y += scale·B(A x) beside each linear layer that it names (Hu et al. 2021),
-// rows of the embedding changed likewise, a soft prompt (Lester et al. 2021). The weights stay as they are, so that rows of
-// one batch can have different adapters.
+// Adapter is an adapter that is bound to a Model: y += scale·B(A x) beside each linear layer that it names
+// (Hu et al. 2021), rows of the embedding changed likewise, a soft prompt (Lester et al. 2021). The weights
+// stay as they are, so that rows of one batch can have different adapters.
 type Adapter struct {
 	owner     any // the model that it is bound to; nil: closed
 	mods      []*Delta
@@ -58,8 +58,9 @@ type Attention struct {
 	Bare             bool // without norms of its own, and with the usual scale
 }
 
-// Bind binds a to a model. With kernel.Fast factors are held in float16, where the shape of a layer allows; all others are read where
-// they are: the caller keeps a open until Close. Errors name the file and the layer. It may run beside Forward.
+// Bind binds a to a model. With kernel.Fast factors are held in float16, where the shape of a layer allows;
+// all others are read where they are: the caller keeps a open until Close. Errors name the file and the
+// layer. It may run beside Forward.
 func Bind(m *Base, a *lora.Adapter) (*Adapter, error) {
 	out := &Adapter{owner: m.Owner, mods: make([]*Delta, len(m.Linears))}
 	if err := out.proveInput(m, a); err != nil {
@@ -73,23 +74,66 @@ func Bind(m *Base, a *lora.Adapter) (*Adapter, error) {
 		mod := a.Mods[name]
 		id, ok := m.IDs[name]
 		if !ok {
-			return nil, fmt.Errorf("transformer: %s: %s: the model has no linear layer of this name that an adapter can change", a.Path, name)
+			return nil, fmt.Errorf(
+				"transformer: %s: %s: the model has no linear layer of this name that an adapter can change",
+				a.Path,
+				name,
+			)
 		}
 		w := m.Linears[id].W
 		switch {
 		case mod != nil && mod.Bias != nil && (len(mod.Bias) != w.Rows || mod.Magnitude != nil):
-			return nil, fmt.Errorf("transformer: %s: %s: a bias of %d values for the %d rows of (%d, %d), or one beside DoRA", a.Path, name, len(mod.Bias), w.Rows, w.Rows, w.Cols)
+			return nil, fmt.Errorf(
+				"transformer: %s: %s: a bias of %d values for the %d rows of (%d, %d), or one beside DoRA",
+				a.Path,
+				name,
+				len(mod.Bias),
+				w.Rows,
+				w.Rows,
+				w.Cols,
+			)
 		case mod == nil || mod.B == nil || mod.A == nil && mod.Magnitude != nil:
 			return nil, fmt.Errorf("transformer: %s: %s: a low-rank factor is missing", a.Path, name)
 		case mod.A == nil && (mod.B.Cols != w.Cols || mod.B.Rows != w.Rows):
-			return nil, fmt.Errorf("transformer: %s: %s: a change of (%d, %d): the model's is (%d, %d)", a.Path, name, mod.B.Rows, mod.B.Cols, w.Rows, w.Cols)
+			return nil, fmt.Errorf(
+				"transformer: %s: %s: a change of (%d, %d): the model's is (%d, %d)",
+				a.Path,
+				name,
+				mod.B.Rows,
+				mod.B.Cols,
+				w.Rows,
+				w.Cols,
+			)
 		case mod.A == nil:
 		case mod.A.Rows < 1 || mod.A.Rows > maxRank || mod.B.Cols != mod.A.Rows:
-			return nil, fmt.Errorf("transformer: %s: %s: ranks %d and %d of the factors: want equal ones from 1 to %d", a.Path, name, mod.A.Rows, mod.B.Cols, maxRank)
+			return nil, fmt.Errorf(
+				"transformer: %s: %s: ranks %d and %d of the factors: want equal ones from 1 to %d",
+				a.Path,
+				name,
+				mod.A.Rows,
+				mod.B.Cols,
+				maxRank,
+			)
 		case mod.A.Cols != w.Cols || mod.B.Rows != w.Rows:
-			return nil, fmt.Errorf("transformer: %s: %s: factors for a layer of (%d, %d): the model's is (%d, %d)", a.Path, name, mod.B.Rows, mod.A.Cols, w.Rows, w.Cols)
+			return nil, fmt.Errorf(
+				"transformer: %s: %s: factors for a layer of (%d, %d): the model's is (%d, %d)",
+				a.Path,
+				name,
+				mod.B.Rows,
+				mod.A.Cols,
+				w.Rows,
+				w.Cols,
+			)
 		case mod.Magnitude != nil && len(mod.Magnitude) != w.Rows:
-			return nil, fmt.Errorf("transformer: %s: %s: %d magnitudes for the %d rows of (%d, %d)", a.Path, name, len(mod.Magnitude), w.Rows, w.Rows, w.Cols)
+			return nil, fmt.Errorf(
+				"transformer: %s: %s: %d magnitudes for the %d rows of (%d, %d)",
+				a.Path,
+				name,
+				len(mod.Magnitude),
+				w.Rows,
+				w.Rows,
+				w.Cols,
+			)
 		}
 		if !Finite(mod.Scale) {
 			return nil, fmt.Errorf("transformer: %s: %s: scale %v is not a number", a.Path, name, mod.Scale)
@@ -132,15 +176,31 @@ func (a *Adapter) proveInput(m *Base, w *lora.Adapter) error {
 	if e := w.Embed; e != nil {
 		switch {
 		case e.A == nil || e.B == nil || e.A.Cols < 1 || e.A.Cols > maxRank || e.B.Cols != e.A.Cols:
-			return fmt.Errorf("transformer: %s: token_embd.weight: its low-rank factors are not two of one rank from 1 to %d", w.Path, maxRank)
+			return fmt.Errorf(
+				"transformer: %s: token_embd.weight: its low-rank factors are not two of one rank from 1 to %d",
+				w.Path,
+				maxRank,
+			)
 		case e.A.Rows != h.Vocab || e.B.Rows != h.Width:
-			return fmt.Errorf("transformer: %s: token_embd.weight: factors for an embedding of (%d, %d): the model's is (%d, %d)", w.Path, e.A.Rows, e.B.Rows, h.Vocab, h.Width)
+			return fmt.Errorf(
+				"transformer: %s: token_embd.weight: factors for an embedding of (%d, %d): the model's is (%d, %d)",
+				w.Path,
+				e.A.Rows,
+				e.B.Rows,
+				h.Vocab,
+				h.Width,
+			)
 		case !Finite(e.Scale):
 			return fmt.Errorf("transformer: %s: token_embd.weight: scale %v is not a number", w.Path, e.Scale)
 		}
 		if e.Magnitude != nil {
 			if len(e.Magnitude) != h.Width {
-				return fmt.Errorf("transformer: %s: token_embd.weight: %d magnitudes for the model's width of %d", w.Path, len(e.Magnitude), h.Width)
+				return fmt.Errorf(
+					"transformer: %s: token_embd.weight: %d magnitudes for the model's width of %d",
+					w.Path,
+					len(e.Magnitude),
+					h.Width,
+				)
 			}
 			a.embedDora = newEmbedDora(m.Embed, e)
 			a.bytes += 5 * 4 * int64(h.Width)
@@ -150,7 +210,10 @@ func (a *Adapter) proveInput(m *Base, w *lora.Adapter) error {
 	}
 	if p := w.Prompt; p != nil {
 		if h.Embed.PerLayer.Width > 0 {
-			return fmt.Errorf("transformer: %s: a soft prompt has no rows for each layer, which every token of the model has: train an adapter of another kind", w.Path)
+			return fmt.Errorf(
+				"transformer: %s: a soft prompt has no rows for each layer, which every token of the model has: train an adapter of another kind",
+				w.Path,
+			)
 		}
 		if p.Rows < 1 || p.Cols != h.Width {
 			return fmt.Errorf("transformer: %s: a soft prompt of (%d, %d): the model's width is %d", w.Path, p.Rows, p.Cols, h.Width)
@@ -170,8 +233,8 @@ func (a *Adapter) Closed() bool { return a.owner == nil }
 // BoundTo reports whether the adapter is bound to a model, which is the Owner of its Base.
 func (a *Adapter) BoundTo(model any) bool { return a.owner == model }
 
-// Embedding is what it adds to a token's row, scale·B·A[token] with A (VocabRows, rank) and B (Width, rank), and what changes the length of
-// the result's columns; nil: nothing.
+// Embedding is what it adds to a token's row, scale·B·A[token] with A (VocabRows, rank) and B (Width, rank),
+// and what changes the length of the result's columns; nil: nothing.
 func (a *Adapter) Embedding() (factors *lora.Delta, lengths *DoRA) { return a.embed, a.embedDora }
 
 // SoftPrompt are its virtual tokens (tokens, Width) that stand in the place of embedded ones; nil: it has none.
@@ -180,8 +243,8 @@ func (a *Adapter) SoftPrompt() *quant.Matrix { return a.prompt }
 // Bytes is the memory that it takes, that of the lora.Adapter included where it is read from there.
 func (a *Adapter) Bytes() int64 { return a.bytes }
 
-// Virtual is the number of virtual tokens of its soft prompt or prefix: a sequence with it begins with rows of the tokens -1, -2, …,
-// -Virtual.
+// Virtual is the number of virtual tokens of its soft prompt or prefix: a sequence with it begins with rows
+// of the tokens -1, -2, …, -Virtual.
 func (a *Adapter) Virtual() int {
 	if a.prompt == nil {
 		return a.prefixRows()

@@ -12,8 +12,8 @@ import (
 	"edged/quant/kernel"
 )
 
-// What adapters change beside linear layers: norms, keys and values before a text (prefix tuning), and prompts that a layer's
-// queries attend to beside it (adaption prompts).
+// What adapters change beside linear layers: norms, keys and values before a text (prefix tuning), and
+// prompts that a layer's queries attend to beside it (adaption prompts).
 
 // change is what an adapter has of these, nil where it has nothing.
 type change struct {
@@ -70,10 +70,19 @@ func (a *Adapter) bindChanges(m *Base, w *lora.Adapter) error {
 		for i, p := range w.Prefix {
 			at := &m.Attentions[i]
 			if !at.Owns || m.Spec.Embed.PerLayer.Width > 0 {
-				return fmt.Errorf("transformer: %s: a prefix is not served of models whose layers read keys and values of others or rows of their own for each token", w.Path)
+				return fmt.Errorf(
+					"transformer: %s: a prefix is not served of models whose layers read keys and values of others or rows of their own for each token",
+					w.Path,
+				)
 			}
-			if p.K == nil || p.V == nil || at.Latent || p.K.Rows != w.Prefix[0].K.Rows || p.V.Rows != p.K.Rows || p.K.Cols != at.KVHeads*at.KeyDim || p.V.Cols != at.KVHeads*at.ValueDim {
-				return fmt.Errorf("transformer: %s: a prefix whose keys and values do not have the shapes of the model's in layer %d", w.Path, i)
+			if p.K == nil || p.V == nil || at.Latent || p.K.Rows != w.Prefix[0].K.Rows || p.V.Rows != p.K.Rows ||
+				p.K.Cols != at.KVHeads*at.KeyDim ||
+				p.V.Cols != at.KVHeads*at.ValueDim {
+				return fmt.Errorf(
+					"transformer: %s: a prefix whose keys and values do not have the shapes of the model's in layer %d",
+					w.Path,
+					i,
+				)
 			}
 			a.bytes += parts.Bytes(p.K) + parts.Bytes(p.V)
 		}
@@ -86,7 +95,12 @@ func (a *Adapter) bindChanges(m *Base, w *lora.Adapter) error {
 		}
 		at := &m.Attentions[i]
 		if p.Rows.Cols != m.Spec.Width || p.Rows.Rows < 1 || !at.Owns || !at.Bare {
-			return fmt.Errorf("transformer: %s: %s: prompts beside a text are served of attention with inputs of %d values, without norms of its own and with the usual scale", w.Path, name, m.Spec.Width)
+			return fmt.Errorf(
+				"transformer: %s: %s: prompts beside a text are served of attention with inputs of %d values, without norms of its own and with the usual scale",
+				w.Path,
+				name,
+				m.Spec.Width,
+			)
 		}
 		if c.adaption == nil {
 			c.adaption = make([]*Prompt, len(m.Attentions))
@@ -130,8 +144,8 @@ func (a *Adapter) prefixRows() int {
 	return a.change.prefix[0].K.Rows
 }
 
-// Virtual finds the row of the soft prompts of uses that a negative token stands for: they follow one another in the order
-// of uses. The adapter is nil where there are not as many.
+// Virtual finds the row of the soft prompts of uses that a negative token stands for: they follow one another
+// in the order of uses. The adapter is nil where there are not as many.
 func Virtual(uses []Use, token int32) (*Adapter, int) {
 	i := int(-1 - int64(token))
 	for _, u := range uses {
@@ -144,8 +158,8 @@ func Virtual(uses []Use, token int32) (*Adapter, int) {
 	return nil, 0
 }
 
-// PrefixOf finds the keys and values of an attention, and the row of them, that a negative token of a row stands for; nil: it is a
-// soft prompt's.
+// PrefixOf finds the keys and values of an attention, and the row of them, that a negative token of a row
+// stands for; nil: it is a soft prompt's.
 func PrefixOf(uses []Use, token int32, attention int) (*lora.Prefix, int) {
 	if token >= 0 {
 		return nil, 0
@@ -156,7 +170,8 @@ func PrefixOf(uses []Use, token int32, attention int) (*lora.Prefix, int) {
 	return nil, 0
 }
 
-// newEmbedDora is DoRA of an embedding, whose columns get lengths of their own, over all tokens. It may run beside Forward.
+// newEmbedDora is DoRA of an embedding, whose columns get lengths of their own, over all tokens. It may run
+// beside Forward.
 func newEmbedDora(w *quant.Matrix, e *lora.Delta) *DoRA {
 	width, rank := w.Cols, e.A.Cols
 	d := &DoRA{

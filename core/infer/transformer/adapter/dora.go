@@ -7,11 +7,13 @@ import (
 	"edged/quant/kernel"
 )
 
-// DoRA is what weight-decomposed LoRA adds to one layer (Liu et al. 2024, DoRA, equation 5): the rows of the changed matrix
-// get lengths of their own, y = m / ‖W + s·B·A‖ · (W + s·B·A)·x, with the norm taken over the inputs of each output.
+// DoRA is what weight-decomposed LoRA adds to one layer (Liu et al. 2024, DoRA, equation 5): the rows of the
+// changed matrix get lengths of their own, y = m / ‖W + s·B·A‖ · (W + s·B·A)·x, with the norm taken over the
+// inputs of each output.
 //
-// The norm depends on s, which a request may scale: as in PEFT, the scale multiplies s, in the norm too, and m stays. So the
-// square of the norm is kept as a polynomial in s, each coefficient computed once from the weights as they are served.
+// The norm depends on s, which a request may scale: as in PEFT, the scale multiplies s, in the norm too, and
+// m stays. So the square of the norm is kept as a polynomial in s, each coefficient computed once from the
+// weights as they are served.
 type DoRA struct {
 	scale     float64   // s as it was trained
 	magnitude []float32 // (out) m

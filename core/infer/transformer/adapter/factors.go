@@ -11,11 +11,12 @@ import (
 	"edged/quant/kernel"
 )
 
-// Delta holds the factors of one linear layer, in one of two forms: as float16 in the order in which they are read, which is
-// what kernel.Fast takes wherever the shape allows; or as they are stored.
+// Delta holds the factors of one linear layer, in one of two forms: as float16 in the order in which they are
+// read, which is what kernel.Fast takes wherever the shape allows; or as they are stored.
 //
-// A token reads all factors of its adapter, each once: at rank 16 on all linear layers they are 5.9 % of the bytes of a 1B
-// model in 4 bits as float32, and 3 % as float16, whose rounding is far below that of the 8-bit activations beside it.
+// A token reads all factors of its adapter, each once: at rank 16 on all linear layers they are 5.9 % of the
+// bytes of a 1B model in 4 bits as float32, and 3 % as float16, whose rounding is far below that of the 8-bit
+// activations beside it.
 type Delta struct {
 	Rank     int
 	Scale    float32
@@ -45,8 +46,8 @@ func (l *Delta) bytes() int64 {
 	return n
 }
 
-// pack lays the factors out in float16. They are multiplied by powers of two that scale takes back, so that no value is lost
-// at either end of float16.
+// pack lays the factors out in float16. They are multiplied by powers of two that scale takes back, so that
+// no value is lost at either end of float16.
 func (l *Delta) pack(mem *store) {
 	na, nb, _ := kernel.LoRASizes(l.Rank, l.A.Cols, l.B.Rows)
 	l.F = kernel.Factors{Rank: l.Rank, In: l.A.Cols, Out: l.B.Rows, A: mem.alloc(na), B: mem.alloc(nb)}

@@ -14,12 +14,13 @@ import (
 	"edged/quant/kernel"
 )
 
-// Grouped is grouped-query attention (Ainslie et al. 2023) over the paged cache: out = Wo · softmax(scale·q Kᵀ) V, with what
-// arch.Attention says beside.
+// Grouped is grouped-query attention (Ainslie et al. 2023) over the paged cache: out = Wo · softmax(scale·q
+// Kᵀ) V, with what arch.Attention says beside.
 //
-// A pass makes queries, keys and values of all rows in one product, then row by row normalises and rotates them and puts keys and values
-// into the pages of the row's sequence. Then every pair of a row and a key head goes through the pages that the row sees, in spans of
-// kernel.SpanPositions that are combined in their order, so that a row's bits do not depend on how many threads share a long context.
+// A pass makes queries, keys and values of all rows in one product, then row by row normalises and rotates
+// them and puts keys and values into the pages of the row's sequence. Then every pair of a row and a key head
+// goes through the pages that the row sees, in spans of kernel.SpanPositions that are combined in their
+// order, so that a row's bits do not depend on how many threads share a long context.
 type Grouped struct {
 	arch.Attention
 	q, k, v, o   parts.Linear
@@ -314,8 +315,8 @@ func (j *putJob) row(worker, t int) {
 	}
 }
 
-// apart turns [query | gate] of each head of row t into all queries, which it returns, and then all gates. The row of results, which
-// attention is still to write, holds the gates meanwhile.
+// apart turns [query | gate] of each head of row t into all queries, which it returns, and then all gates.
+// The row of results, which attention is still to write, holds the gates meanwhile.
 func (j *putJob) apart(x []float32, t int) []float32 {
 	n, dim := len(x)/2, j.a.KeyDim
 	gates := j.s.O[t*n : (t+1)*n]
@@ -371,8 +372,8 @@ type attendJob struct {
 	spans int // places for partial results of each (row, KV head)
 }
 
-// visible is the range of positions that a row attends to: to both sides all of its sequence that stands in the batch, which of an
-// encoder is the whole text.
+// visible is the range of positions that a row attends to: to both sides all of its sequence that stands in
+// the batch, which of an encoder is the whole text.
 func (j *attendJob) visible(r *batch.Row) (lo, hi int) {
 	if j.a.text {
 		return 0, r.Text.Len()
@@ -494,8 +495,16 @@ func (j *attendJob) finish(item int, p *kernel.Partial) {
 // Seen is the attention as adapters see it.
 func (a *Grouped) Seen() adapter.Attention {
 	return adapter.Attention{
-		Output: a.o.Name, K: &a.k, V: &a.v, KVHeads: a.KVHeads, KeyDim: a.KeyDim, ValueDim: a.ValueDim, Owns: a.Owns(), Latent: a.latent,
-		Bare: !a.KeyValue && a.values.None() && a.QKNorm.Of == arch.NoQKNorm && a.Sub.Kind == arch.NoNorm && a.scale == float32(1/math.Sqrt(float64(a.KeyDim))),
+		Output:   a.o.Name,
+		K:        &a.k,
+		V:        &a.v,
+		KVHeads:  a.KVHeads,
+		KeyDim:   a.KeyDim,
+		ValueDim: a.ValueDim,
+		Owns:     a.Owns(),
+		Latent:   a.latent,
+		Bare: !a.KeyValue && a.values.None() && a.QKNorm.Of == arch.NoQKNorm && a.Sub.Kind == arch.NoNorm &&
+			a.scale == float32(1/math.Sqrt(float64(a.KeyDim))),
 	}
 }
 

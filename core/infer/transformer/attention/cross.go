@@ -11,9 +11,9 @@ import (
 	"edged/quant/kernel"
 )
 
-// Cross is attention of a decoder's rows over the encoder's states: their keys and values are computed once for a text
-// (Model.Listen) and lie in pages of the decoder's arena, where a text has the parts of cross attention and a sequence those of its
-// own positions.
+// Cross is attention of a decoder's rows over the encoder's states: their keys and values are computed once
+// for a text (Model.Listen) and lie in pages of the decoder's arena, where a text has the parts of cross
+// attention and a sequence those of its own positions.
 type Cross struct {
 	Grouped
 	put storeTextJob

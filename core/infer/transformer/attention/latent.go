@@ -11,8 +11,8 @@ import (
 	"edged/quant/kernel"
 )
 
-// Latent is multi-head latent attention (see arch.Latent): one key head of KVRank + RopeDim values is cached, whose first KVRank are the
-// value too, and every query head attends to it in that space.
+// Latent is multi-head latent attention (see arch.Latent): one key head of KVRank + RopeDim values is cached,
+// whose first KVRank are the value too, and every query head attends to it in that space.
 type Latent struct {
 	arch.Latent
 	Core         Grouped      // over the cached rows, with queries of their size
@@ -38,11 +38,27 @@ func NewLatent(b *bind.Builder, op *arch.Latent) *Latent {
 		rope = b.Rope(op.Position)
 	}
 	l := &Latent{
-		Latent: *op, scale: op.Scale, rope: rope,
-		kvA: b.Linear("attn_kv_a_mqa", row, w), kvNorm: parts.Norm{Kind: arch.RMSNorm, Eps: op.Eps, W: b.Required(b.Prefix+"attn_kv_a_norm.weight", op.KVRank)},
-		out: b.Linear("attn_output", w, op.Heads*op.ValueDim),
+		Latent: *op,
+		scale:  op.Scale,
+		rope:   rope,
+		kvA: b.Linear(
+			"attn_kv_a_mqa",
+			row,
+			w,
+		),
+		kvNorm: parts.Norm{Kind: arch.RMSNorm, Eps: op.Eps, W: b.Required(b.Prefix+"attn_kv_a_norm.weight", op.KVRank)},
+		out:    b.Linear("attn_output", w, op.Heads*op.ValueDim),
 		Core: Grouped{
-			Attention: arch.Attention{Heads: op.Heads, KVHeads: 1, KeyDim: row, ValueDim: op.KVRank}, index: b.Attn, cache: b.Caches, row: op.Heads * row, latent: true,
+			Attention: arch.Attention{
+				Heads:    op.Heads,
+				KVHeads:  1,
+				KeyDim:   row,
+				ValueDim: op.KVRank,
+			},
+			index:  b.Attn,
+			cache:  b.Caches,
+			row:    op.Heads * row,
+			latent: true,
 		},
 	}
 	if l.scale == 0 {
@@ -114,7 +130,8 @@ func (l *Latent) Forward(s *batch.Batch) {
 	s.Compute(s.P, s.Groups, batch.Nothing)
 }
 
-// latentJob puts the compressed rows into the cache and the turned part of the queries beside where the other part will stand.
+// latentJob puts the compressed rows into the cache and the turned part of the queries beside where the other
+// part will stand.
 type latentJob struct {
 	s   *batch.Batch
 	l   *Latent

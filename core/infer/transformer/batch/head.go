@@ -4,8 +4,8 @@ import (
 	"edged/core/infer/transformer/parts"
 )
 
-// Head computes the logits of the rows that want them by the norm end and the output head out, HeadRows rows at a time. Where the head
-// reads rows of another width, narrow makes them; else it is empty.
+// Head computes the logits of the rows that want them by the norm end and the output head out, HeadRows rows
+// at a time. Where the head reads rows of another width, narrow makes them; else it is empty.
 func (s *Batch) Head(end *Unit, narrow, out *parts.Linear) {
 	w, vocab := s.Width, s.vocab
 	s.normalize(end)
@@ -37,8 +37,9 @@ func (s *Batch) Head(end *Unit, narrow, out *parts.Linear) {
 	}
 }
 
-// together is the memory of the rows' logits where they lie one behind the other, so that a product can write them in place:
-// to copy those of eight rows of a large vocabulary took a fiftieth of a turn. Nil: they do not.
+// together is the memory of the rows' logits where they lie one behind the other, so that a product can write
+// them in place: to copy those of eight rows of a large vocabulary took a fiftieth of a turn. Nil: they do
+// not.
 func together(rows []Row, vocab int) []float32 {
 	first := rows[0].Logits
 	if cap(first) < len(rows)*vocab {

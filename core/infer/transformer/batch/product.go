@@ -82,8 +82,8 @@ const (
 	minChunkWork     = 1 << 15 // multiply-adds, some microseconds: a chunk costs a tenth of one to hand out
 )
 
-// ChunkRows is the number of outputs that one chunk of a product computes, a whole number of multiples: of a matrix with out outputs, each
-// of which takes work multiply-adds.
+// ChunkRows is the number of outputs that one chunk of a product computes, a whole number of multiples: of a
+// matrix with out outputs, each of which takes work multiply-adds.
 func ChunkRows(out, work, multiple int) int {
 	rows := max((out+chunksPerProduct-1)/chunksPerProduct, (minChunkWork+work-1)/max(work, 1))
 	return (rows + multiple - 1) / multiple * multiple

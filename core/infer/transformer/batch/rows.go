@@ -1,7 +1,7 @@
 package batch
 
-// KeepWanted moves the rows that want logits to the front, with the first q values of those of buf, ld values apart, and forgets the
-// others.
+// KeepWanted moves the rows that want logits to the front, with the first q values of those of buf, ld values
+// apart, and forgets the others.
 func (s *Batch) KeepWanted(buf []float32, q, ld int) {
 	w, n := s.Width, 0
 	s.Sub = s.Sub[:0]
@@ -30,8 +30,8 @@ func (s *Batch) KeepWanted(buf []float32, q, ld int) {
 	s.Groups, s.Sub = s.Sub, s.Groups
 }
 
-// moveRow puts what the layers behind the last that keeps anything still read of row t in the place of row n: angles, and what its
-// token has for every layer.
+// moveRow puts what the layers behind the last that keeps anything still read of row t in the place of row n:
+// angles, and what its token has for every layer.
 func (s *Batch) moveRow(n, t int) {
 	for i := range s.Ropes {
 		c, d := s.Angles(i, t)

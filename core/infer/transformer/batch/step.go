@@ -11,12 +11,13 @@ import (
 	"edged/quant/kernel"
 )
 
-// Batch is the state of one forward pass: the rows, the residual stream and the scratch of the operations. It is allocated once, for as
-// many rows as a batch may have, and filled anew for each pass; a pass allocates nothing. Every buffer is row-major with the rows of the
-// batch first, of which T are in use.
+// Batch is the state of one forward pass: the rows, the residual stream and the scratch of the operations. It
+// is allocated once, for as many rows as a batch may have, and filled anew for each pass; a pass allocates
+// nothing. Every buffer is row-major with the rows of the batch first, of which T are in use.
 //
-// An operation finds its input prepared (the last Prepare or Over) and in H, and writes what it adds to the residual stream to Out. QKV,
-// O, Gate, Up, Router, GX and GD are scratch that any operation may use as it likes between its beginning and its end.
+// An operation finds its input prepared (the last Prepare or Over) and in H, and writes what it adds to the
+// residual stream to Out. QKV, O, Gate, Up, Router, GX and GD are scratch that any operation may use as it
+// likes between its beginning and its end.
 type Batch struct {
 	K         kernel.Kernels
 	pool      *pool.Pool
@@ -75,8 +76,8 @@ type Batch struct {
 	mul     product
 	low     lowRank
 
-	// Observe is told of every product with a matrix what its input is: rows of cols values, before they are rounded to anything.
-	// It runs where Forward does; nil: nobody asks.
+	// Observe is told of every product with a matrix what its input is: rows of cols values, before they are
+	// rounded to anything. It runs where Forward does; nil: nobody asks.
 	Observe func(l *parts.Linear, x []float32, rows, cols int)
 
 	Runs  []Run             // of the batch, where a state is passed on

@@ -7,14 +7,15 @@ import (
 
 // Op is an operation of a layer with its weights.
 type Op interface {
-	// Forward reads the rows of the input that is prepared, which is that of s.H, and sets s.Out to what is to be added to the residual
-	// stream. It may leave fewer rows in the batch than there were (KeepWanted), or none.
+	// Forward reads the rows of the input that is prepared, which is that of s.H, and sets s.Out to what is
+	// to be added to the residual stream. It may leave fewer rows in the batch than there were (KeepWanted),
+	// or none.
 	Forward(s *Batch)
 }
 
-// Unit is one part of a layer, see arch.Sub: an operation with its norms and the way its result joins the residual stream. Units run in
-// order; what one adds to the residual stream stays pending until the next one normalises it, so that adding, normalising and quantising
-// are one pass over the rows.
+// Unit is one part of a layer, see arch.Sub: an operation with its norms and the way its result joins the
+// residual stream. Units run in order; what one adds to the residual stream stays pending until the next one
+// normalises it, so that adding, normalising and quantising are one pass over the rows.
 type Unit struct {
 	Pre, Post, After parts.Norm
 	Joint            parts.Norm // over its result and that of the part beside it
@@ -24,8 +25,9 @@ type Unit struct {
 	Keep, Scale      float32
 }
 
-// Forward runs the part. What it adds stays pending in Batch.D (and Batch.e, of a part that runs beside another), so that one pass
-// over the rows adds it, normalises the sum and quantises it for the next products.
+// Forward runs the part. What it adds stays pending in Batch.D (and Batch.e, of a part that runs beside
+// another), so that one pass over the rows adds it, normalises the sum and quantises it for the next
+// products.
 func (u *Unit) Forward(s *Batch) {
 	switch u.Wire {
 	case arch.Serial:
@@ -49,8 +51,8 @@ func (u *Unit) Forward(s *Batch) {
 	}
 }
 
-// normalize adds what the parts before left to the residual stream, where u does not run beside them, and makes the normalised
-// rows the input of the next products: x += d; h = norm(x).
+// normalize adds what the parts before left to the residual stream, where u does not run beside them, and
+// makes the normalised rows the input of the next products: x += d; h = norm(x).
 func (s *Batch) normalize(u *Unit) {
 	w := s.Width
 	s.act.Rows, s.act.Cols, s.act.X = s.T, w, s.H[:s.T*w]

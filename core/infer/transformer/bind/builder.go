@@ -11,11 +11,12 @@ import (
 	"edged/quant/kernel"
 )
 
-// Builder binds tensors by name and proves their shapes. The first thing that is wrong is kept in Err; what follows is bound to nothing and
-// never run.
+// Builder binds tensors by name and proves their shapes. The first thing that is wrong is kept in Err; what
+// follows is bound to nothing and never run.
 //
-// Whoever compiles a model sets Prefix and Layer before each layer and hands the Builder to the operations' constructors, which ask it for
-// tensors and take their numbers (Attn, Caches, States) from it. What it has gathered in the end, the model takes over.
+// Whoever compiles a model sets Prefix and Layer before each layer and hands the Builder to the operations'
+// constructors, which ask it for tensors and take their numbers (Attn, Caches, States) from it. What it has
+// gathered in the end, the model takes over.
 type Builder struct {
 	Src     Source
 	Spec    *arch.Spec

@@ -11,8 +11,8 @@ import (
 	"edged/quant/kernel"
 )
 
-// Experts is a mixture of gated experts: a row goes through those that its router chooses (see route.go), and out is the sum of
-// their results, weighted, on top of that of the shared expert where there is one.
+// Experts is a mixture of gated experts: a row goes through those that its router chooses (see route.go), and
+// out is the sum of their results, weighted, on top of that of the shared expert where there is one.
 type Experts struct {
 	router    parts.Linear
 	how       arch.Router
@@ -35,7 +35,14 @@ type expert struct {
 func NewExperts(b *bind.Builder, op *arch.MoE) *Experts {
 	w := b.Spec.Width
 	l := &Experts{
-		router: b.Linear("ffn_gate_inp", op.Experts, w), how: op.Router, used: op.Used, act: batch.Then{Gated: !op.Plain, Plain: op.Plain, F: parts.Function(op.Act)},
+		router: b.Linear(
+			"ffn_gate_inp",
+			op.Experts,
+			w,
+		),
+		how:  op.Router,
+		used: op.Used,
+		act:  batch.Then{Gated: !op.Plain, Plain: op.Plain, F: parts.Function(op.Act)},
 	}
 	b.Weigh(&l.router, 1, 1)
 	if op.Router.Corrected {
@@ -114,8 +121,8 @@ func (l *Experts) readBare(s *batch.Batch) {
 	s.Prepare(s.GX, s.T, w)
 }
 
-// together sets out to what every row gets beside its own experts: the shared expert's result, or nothing. It runs first, while
-// the normalised rows are still the input that is prepared.
+// together sets out to what every row gets beside its own experts: the shared expert's result, or nothing. It
+// runs first, while the normalised rows are still the input that is prepared.
 func (l *Experts) together(s *batch.Batch) {
 	w := s.Width
 	if l.shared == nil {

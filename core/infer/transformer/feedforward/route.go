@@ -9,11 +9,11 @@ import (
 	"edged/quant/kernel"
 )
 
-// choose fills picked with the experts of a row and their weights, from its router logits, which it overwrites. scratch has room
-// for as many values. Of equal scores the expert of the lower number counts.
+// choose fills picked with the experts of a row and their weights, from its router logits, which it
+// overwrites. scratch has room for as many values. Of equal scores the expert of the lower number counts.
 //
-// The order of steps is that of transformers' routers and llama.cpp's build_moe_ffn: scores from logits, the correction and the
-// groups for the choice only, weights from the uncorrected scores.
+// The order of steps is that of transformers' routers and llama.cpp's build_moe_ffn: scores from logits, the
+// correction and the groups for the choice only, weights from the uncorrected scores.
 func (l *Experts) choose(picked []batch.Pick, logits, scratch []float32) {
 	switch l.how.Kind {
 	case arch.SparseMixer:
@@ -114,8 +114,9 @@ func taken(picked []batch.Pick, e int) bool {
 	return false
 }
 
-// keepGroups takes all but the best groups out of the choice: a group is as good as the sum of its best scores. Theirs become -∞ and
-// not 0, as in DeepSeek-V2 alone, whose scores are never below: with a correction those of a kept group can be.
+// keepGroups takes all but the best groups out of the choice: a group is as good as the sum of its best
+// scores. Theirs become -∞ and not 0, as in DeepSeek-V2 alone, whose scores are never below: with a
+// correction those of a kept group can be.
 func keepGroups(scores []float32, groups, used, best int) {
 	size := len(scores) / groups
 	var keep, worth [arch.MaxGroups]float32
@@ -157,8 +158,8 @@ func bestSum(x []float32, n int) float32 {
 	return first + second
 }
 
-// sparseMixer picks two experts, each with its probability among those whose logit is near enough to its own (Liu et al. 2023,
-// as PhiMoE computes it): the second is looked for without the first.
+// sparseMixer picks two experts, each with its probability among those whose logit is near enough to its own
+// (Liu et al. 2023, as PhiMoE computes it): the second is looked for without the first.
 func sparseMixer(picked []batch.Pick, logits, scratch []float32, jitter float32) {
 	near := scratch[:len(logits)]
 	for i := range picked {
@@ -185,7 +186,8 @@ func sigmoid(x float32) float32 {
 	return f.Of(x)
 }
 
-// dot is the sum of products, in order; the conversions keep a compiler from fusing a product and a sum on some processors only.
+// dot is the sum of products, in order; the conversions keep a compiler from fusing a product and a sum on
+// some processors only.
 func dot(a, b []float32) float32 {
 	sum := float32(0)
 	for i := range a {

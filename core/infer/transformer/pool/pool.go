@@ -2,11 +2,11 @@
 // of a 16-layer model passes some eighty barriers, and waking a sleeping thread for each (15 to 150 µs) would leave
 // nothing of a second core.
 //
-// It must not know what a chunk computes. Workers take chunks from one atomic word; the barrier waits for chunks and
-// not for workers, so that a worker which the kernel has descheduled costs at most the chunk that it holds. Who has to
-// wait spins for a while and then sleeps. Nobody calls sched_yield: Linux 6.18 charges a time slice for each call, and a
-// thread that had yielded in a loop was seen to starve for six seconds, with a chunk in its hands, when another process
-// came to its core. A Pool is used by one goroutine at a time.
+// It must not know what a chunk computes. Workers take chunks from one atomic word; the barrier waits for
+// chunks and not for workers, so that a worker which the kernel has descheduled costs at most the chunk that
+// it holds. Who has to wait spins for a while and then sleeps. Nobody calls sched_yield: Linux 6.18 charges a
+// time slice for each call, and a thread that had yielded in a loop was seen to starve for six seconds, with
+// a chunk in its hands, when another process came to its core. A Pool is used by one goroutine at a time.
 package pool
 
 import (
@@ -25,12 +25,13 @@ type Job interface {
 }
 
 const (
-	// spinFor is how long a worker polls before it sleeps: longer than the serial pieces of a forward pass and than what
-	// usually lies between two decoded tokens, short enough for an idle service to cost nothing.
+	// spinFor is how long a worker polls before it sleeps: longer than the serial pieces of a forward pass
+	// and than what usually lies between two decoded tokens, short enough for an idle service to cost
+	// nothing.
 	spinFor = time.Millisecond
-	// waitFor is how long the caller of Run polls for the end of chunks that others compute. It is longer than a time slice
-	// of Linux (3 ms): who sleeps on a busy machine gives its core away for a slice, and comes back later than the thread
-	// it waited for. With 200 µs a prompt took an eighth longer there.
+	// waitFor is how long the caller of Run polls for the end of chunks that others compute. It is longer
+	// than a time slice of Linux (3 ms): who sleeps on a busy machine gives its core away for a slice, and
+	// comes back later than the thread it waited for. With 200 µs a prompt took an eighth longer there.
 	waitFor = 4 * time.Millisecond
 	// pollsPerClock is the number of polls between two looks at the clock.
 	pollsPerClock = 64
@@ -166,8 +167,8 @@ func (p *Pool) worker(id int) {
 	}
 }
 
-// park sleeps until there is work for thread id: for a worker a chunk or the end, for the caller of Run the last chunk's
-// end. Whoever provides it either sees the bit here or is seen by the look after it.
+// park sleeps until there is work for thread id: for a worker a chunk or the end, for the caller of Run the
+// last chunk's end. Whoever provides it either sees the bit here or is seen by the look after it.
 func (p *Pool) park(id int) {
 	bit := uint64(1) << id
 	p.parked.Or(bit)

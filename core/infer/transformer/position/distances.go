@@ -9,7 +9,8 @@ import (
 	"edged/quant"
 )
 
-// Table is what attention adds to its scores by distance, see arch.Distances, or by the key's position alone, see arch.ALiBi.Rounded.
+// Table is what attention adds to its scores by distance, see arch.Distances, or by the key's position alone,
+// see arch.ALiBi.Rounded.
 type Table struct {
 	of    arch.Distances
 	both  bool
@@ -23,7 +24,8 @@ type Table struct {
 	All    []float32 // (heads, stride)
 }
 
-// NewTable is the table of learned distances whose values, (Buckets, heads), are as a file has them. Attention is to both sides where both.
+// NewTable is the table of learned distances whose values, (Buckets, heads), are as a file has them.
+// Attention is to both sides where both.
 func NewTable(of arch.Distances, both bool, heads int, values []float32) *Table {
 	return &Table{of: of, both: both, heads: heads, table: values}
 }
@@ -76,8 +78,8 @@ func (d *Table) SameRounded(heads, size int) bool {
 	return d.heads == heads && d.root == float32(math.Sqrt(float64(size)))
 }
 
-// bucket is that of a distance, which is a key's position less a query's (transformers, T5Attention._relative_position_bucket, whose
-// float32 arithmetic decides where one bucket ends).
+// bucket is that of a distance, which is a key's position less a query's (transformers,
+// T5Attention._relative_position_bucket, whose float32 arithmetic decides where one bucket ends).
 func bucket(of *arch.Distances, both bool, distance int) int {
 	n, first := of.Buckets, 0
 	if both {
@@ -117,8 +119,8 @@ func Waves(of *arch.Waves, width int) *quant.Matrix {
 	return &quant.Matrix{Name: arch.PositionName, Format: quant.F32, Rows: of.Rows, Cols: width, Data: data}
 }
 
-// Slopes are ALiBi's of all heads: those of the largest power of two that is not above their number, then every second one of
-// twice that many (Press et al. 2022, and its authors' code for other numbers).
+// Slopes are ALiBi's of all heads: those of the largest power of two that is not above their number, then
+// every second one of twice that many (Press et al. 2022, and its authors' code for other numbers).
 func Slopes(p arch.Position, heads int) []float32 {
 	a, ok := p.(arch.ALiBi)
 	if !ok || a.Rounded {

@@ -135,7 +135,8 @@ func yarnScale(factor, mscale float64) float64 {
 	return float64(float64(0.1*mscale)*exactmath.Ln(factor)) + 1
 }
 
-// maxStretches bounds the ways of turning that are remembered; each is some values that are computed anew in microseconds.
+// maxStretches bounds the ways of turning that are remembered; each is some values that are computed anew in
+// microseconds.
 const maxStretches = 64
 
 // Prepare makes the frequencies of a sequence that is stretched.

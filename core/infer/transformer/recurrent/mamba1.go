@@ -10,7 +10,8 @@ import (
 	"edged/quant/kernel"
 )
 
-// Mamba1 is the selective scan with a decay for each channel and state, see arch.Mamba1. It goes token by token as mamba2 does.
+// Mamba1 is the selective scan with a decay for each channel and state, see arch.Mamba1. It goes token by
+// token as mamba2 does.
 type Mamba1 struct {
 	arch.Mamba1
 	in, x, step, out parts.Linear

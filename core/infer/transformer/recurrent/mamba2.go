@@ -11,8 +11,8 @@ import (
 
 // Mamba2 is the selective scan with one decay for each head, see arch.Mamba2.
 //
-// It goes token by token, in prompts too: the published form in chunks adds in another order, so that a row's bits would depend on
-// how its prompt was cut.
+// It goes token by token, in prompts too: the published form in chunks adds in another order, so that a row's
+// bits would depend on how its prompt was cut.
 type Mamba2 struct {
 	arch.Mamba2
 	in, out  parts.Linear

@@ -215,8 +215,8 @@ func length(x []float32, least float64) float32 {
 	return float32(math.Sqrt(max(sum/float64(len(x)), least)))
 }
 
-// predictRow makes the predictions of the n streams of a row: of x what it is changed by, and its sum as the first stream; of the others
-// the predictions themselves.
+// predictRow makes the predictions of the n streams of a row: of x what it is changed by, and its sum as the
+// first stream; of the others the predictions themselves.
 func predictRow(d, x, streams, coef []float32, n int) {
 	w := len(x)
 	var old [8]float32
@@ -238,7 +238,8 @@ func predictRow(d, x, streams, coef []float32, n int) {
 	}
 }
 
-// correctRow corrects the streams of a row by how far x is from its prediction: of x it gives what it is changed by, and in y the sum.
+// correctRow corrects the streams of a row by how far x is from its prediction: of x it gives what it is
+// changed by, and in y the sum.
 func correctRow(d, y, x, streams, coef []float32) {
 	w := len(x)
 	for k := range w {

@@ -11,8 +11,8 @@ import (
 	"edged/quant/kernel"
 )
 
-// Rows is what tokens have for every layer, see arch.PerLayerRows: one part is read from a table, the other computed of the
-// embedded token.
+// Rows is what tokens have for every layer, see arch.PerLayerRows: one part is read from a table, the other
+// computed of the embedded token.
 type Rows struct {
 	table *quant.Matrix // (Rows, all)
 	proj  parts.Linear  // (all, Width)

@@ -1,5 +1,5 @@
-// Package transformertest is the conformance suite of forward passes: whatever kernels compute them, a row's bits depend
-// on its own inputs only. Kernel packages and the engine run it too.
+// Package transformertest is the conformance suite of forward passes: whatever kernels compute them, a row's
+// bits depend on its own inputs only. Kernel packages and the engine run it too.
 //
 // It must not know how a forward pass is computed.
 package transformertest
@@ -187,8 +187,8 @@ func (b *bench) forward(rows []transformer.Row) {
 	}
 }
 
-// mixed runs all sequences together in random pieces, with random wishes for logits. Now and then a sequence is cut back
-// and goes on, or is replaced by a fork of itself whose original goes on elsewhere for a while.
+// mixed runs all sequences together in random pieces, with random wishes for logits. Now and then a sequence
+// is cut back and goes on, or is replaced by a fork of itself whose original goes on elsewhere for a while.
 func (b *bench) mixed(streams []*stream, seed uint64, threads int) {
 	b.t.Helper()
 	rng := rand.New(rand.NewPCG(seed, 99))

@@ -1,13 +1,13 @@
-// Package families is the table of the model families that are served. Each is a file in one of the packages below: decoders,
-// mixtures (experts in most layers), recurrent (a state of fixed size) and encoders (with the encoder-decoders). This is the only part of
-// the module that names families.
+// Package families is the table of the model families that are served. Each is a file in one of the packages
+// below: decoders, mixtures (experts in most layers), recurrent (a state of fixed size) and encoders (with
+// the encoder-decoders). This is the only part of the module that names families.
 //
 // The table does not change and may be read concurrently.
 //
 // # How to add a family
 //
-// One file, named after the family, with a function that returns a family.Family, and a line for it in the package's all.go. Look at the
-// model's code in transformers for what it computes, and write down only that:
+// One file, named after the family, with a function that returns a family.Family, and a line for it in the
+// package's all.go. Look at the model's code in transformers for what it computes, and write down only that:
 //
 //	// olmo2 is OLMo 2 (OLMo Team 2025): llama with the norms behind attention and network instead of before them, and an
 //	// RMSNorm over all queries and all keys of a row.
@@ -51,6 +51,6 @@
 //
 // A family that needs an operation that is not there yet: see package arch.
 //
-// The judge is the reference implementation: TestFamilies of package transformer holds every family against transformers' logits,
-// in both containers.
+// The judge is the reference implementation: TestFamilies of package transformer holds every family against
+// transformers' logits, in both containers.
 package families

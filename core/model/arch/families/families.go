@@ -60,8 +60,8 @@ func Names() string {
 	return strings.Join(names, ", ")
 }
 
-// Stored is the architecture under which llama.cpp's converter writes a family's models and adapters; a name that is not in
-// the table stands for itself.
+// Stored is the architecture under which llama.cpp's converter writes a family's models and adapters; a name
+// that is not in the table stands for itself.
 func Stored(name string) string {
 	if f := Find(name); f != nil && f.GGUF != "" {
 		return f.GGUF

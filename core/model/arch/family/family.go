@@ -1,8 +1,10 @@
-// Package family says what is to be known of a model family beyond the Spec of one model: the names by which containers call it, how its
-// modules are called in a Hugging Face folder and in a GGUF file, and what llama.cpp's converter does to its tensors. It also holds the
-// pieces that many families share, above all Llama, the network that most decoders vary.
+// Package family says what is to be known of a model family beyond the Spec of one model: the names by which
+// containers call it, how its modules are called in a Hugging Face folder and in a GGUF file, and what
+// llama.cpp's converter does to its tensors. It also holds the pieces that many families share, above all
+// Llama, the network that most decoders vary.
 //
-// It knows none of the families themselves: see package families. A Family does not change once it is made, and may be read concurrently.
+// It knows none of the families themselves: see package families. A Family does not change once it is made,
+// and may be read concurrently.
 package family
 
 import (
@@ -13,8 +15,9 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// Family is a kind of model, as a folder's model_type or a file's general.architecture names it. Its tensors have the names that GGUF
-// gives them, with the exceptions of Renamed; a folder's are translated by Modules. Read makes the Spec of one model of it.
+// Family is a kind of model, as a folder's model_type or a file's general.architecture names it. Its tensors
+// have the names that GGUF gives them, with the exceptions of Renamed; a folder's are translated by Modules.
+// Read makes the Spec of one model of it.
 type Family struct {
 	Names []string // model_type and general.architecture; the first is what it is called
 	// GGUF is the architecture under which llama.cpp's converter writes it; "": its first name.
@@ -23,7 +26,8 @@ type Family struct {
 	Base    string // what names of a model saved without its head lack; "": "model."
 	// Ignored are Hugging Face tensors that follow from the configuration, by the end of their name.
 	Ignored []string
-	// Drafted is what the names of tensors in a folder begin with that guess further tokens: they change no answer. "": none.
+	// Drafted is what the names of tensors in a folder begin with that guess further tokens: they change no
+	// answer. "": none.
 	Drafted string
 	// Settings are modules, by their names here, whose few values are read as hyper-parameters and not as tensors.
 	Settings []string
@@ -31,7 +35,8 @@ type Family struct {
 	Renamed map[string]string
 	// Permuted says that llama.cpp's converter puts the rows of q and k pair by pair.
 	Permuted bool
-	// Folded says that it multiplies factors of the configuration into matrices, so that what was trained on a folder fits no GGUF file.
+	// Folded says that it multiplies factors of the configuration into matrices, so that what was trained on
+	// a folder fits no GGUF file.
 	Folded bool
 	// Tiled says that it puts a delta net's value heads tile by tile, see ByHead.
 	Tiled bool
@@ -39,8 +44,8 @@ type Family struct {
 	Spec func(k *keys.Keys) arch.Spec
 }
 
-// Read makes the Spec of a model of this family and proves it. Errors wrap ErrInvalid or ErrUnsupported and name the file's own
-// key.
+// Read makes the Spec of a model of this family and proves it. Errors wrap ErrInvalid or ErrUnsupported and
+// name the file's own key.
 func (f *Family) Read(k *keys.Keys) (*arch.Spec, error) {
 	s := f.Spec(k)
 	if k.Err() != nil {

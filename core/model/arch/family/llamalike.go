@@ -18,8 +18,8 @@ type LlamaOptions struct {
 	Clip                      float32
 }
 
-// Llama reads a decoder of Llama's kind: in every layer attention and then a feed-forward network, each behind an RMSNorm and added to
-// its own input.
+// Llama reads a decoder of Llama's kind: in every layer attention and then a feed-forward network, each
+// behind an RMSNorm and added to its own input.
 func Llama(k *keys.Keys, o LlamaOptions) arch.Spec {
 	d := k.Decoder()
 	eps := k.RMSEps()
@@ -39,7 +39,12 @@ func Llama(k *keys.Keys, o LlamaOptions) arch.Spec {
 	if o.FFN == nil {
 		ffn = arch.GLU{Hidden: d.FFN, Act: k.ActOf("|hidden_act", arch.SiLU), Bias: o.MLPBias}
 	}
-	s := arch.Spec{Width: d.Width, Context: d.Context, Norm: arch.RMS("output_norm", eps), Head: arch.Head{Tied: k.Tied(false), Bias: arch.Absent}}
+	s := arch.Spec{
+		Width:   d.Width,
+		Context: d.Context,
+		Norm:    arch.RMS("output_norm", eps),
+		Head:    arch.Head{Tied: k.Tied(false), Bias: arch.Absent},
+	}
 	for i := range k.LayerCount(d.Layers) {
 		if o.Window != nil {
 			a.Window = o.Window[i]

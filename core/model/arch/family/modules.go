@@ -7,8 +7,9 @@ import (
 	"edged/core/model/arch"
 )
 
-// Module is a module's name in a Hugging Face folder and in GGUF, without .weight or .bias; N stands for the layer and E for
-// the expert. Sources: transformers' modeling files; llama.cpp's gguf-py/gguf/tensor_mapping.py for the correspondence.
+// Module is a module's name in a Hugging Face folder and in GGUF, without .weight or .bias; N stands for the
+// layer and E for the expert. Sources: transformers' modeling files; llama.cpp's
+// gguf-py/gguf/tensor_mapping.py for the correspondence.
 type Module struct{ HF, GGUF string }
 
 // Modules are those of a family. The first that fits counts.
@@ -23,8 +24,8 @@ func ModulesOf(pairs ...string) Modules {
 	return m
 }
 
-// With returns the modules with others put before them: pairs of a Hugging Face name and a GGUF name. Names that begin with a
-// dot are those of a layer.
+// With returns the modules with others put before them: pairs of a Hugging Face name and a GGUF name. Names
+// that begin with a dot are those of a layer.
 func (m Modules) With(pairs ...string) Modules {
 	own := make(Modules, 0, len(pairs)/2+len(m))
 	for i := 0; i+1 < len(pairs); i += 2 {
@@ -57,8 +58,9 @@ func DecoderModules() Modules {
 	}
 }
 
-// candidates are the names under which a module of this pattern may stand in Modules: a model that was saved without its head lacks the
-// first part of its names, and the text part of one that also sees or hears has a part more.
+// candidates are the names under which a module of this pattern may stand in Modules: a model that was saved
+// without its head lacks the first part of its names, and the text part of one that also sees or hears has a
+// part more.
 func (f *Family) candidates(pattern string) []string {
 	base := f.Base
 	if base == "" {
@@ -73,8 +75,8 @@ func (f *Family) candidates(pattern string) []string {
 	return out
 }
 
-// Tower is the part of a model that sees or hears which a Hugging Face tensor belongs to: "vision_tower"; "" for a tensor of the text
-// part. A folder that holds such parts has a text_config.
+// Tower is the part of a model that sees or hears which a Hugging Face tensor belongs to: "vision_tower"; ""
+// for a tensor of the text part. A folder that holds such parts has a text_config.
 func Tower(name string) string {
 	name = strings.TrimPrefix(name, "model.")
 	for _, t := range []string{
@@ -116,12 +118,13 @@ func fixesOf(s *arch.Spec) []arch.Fix {
 	return s.Fixes
 }
 
-// ToHF translates a GGUF module name back, for messages; parts of a fused matrix have its name, where s is not nil. An unknown
-// name stays as it is.
+// ToHF translates a GGUF module name back, for messages; parts of a fused matrix have its name, where s is
+// not nil. An unknown name stays as it is.
 func (f *Family) ToHF(s *arch.Spec, module string) string {
 	pattern, numbers := arch.SplitNumbers(module)
 	for _, x := range fixesOf(s) {
-		if x, ok := x.(arch.Split); ok && slices.Contains(x.Into, pattern) && !slices.ContainsFunc(f.Modules, func(m Module) bool { return m.GGUF == pattern }) {
+		if x, ok := x.(arch.Split); ok && slices.Contains(x.Into, pattern) &&
+			!slices.ContainsFunc(f.Modules, func(m Module) bool { return m.GGUF == pattern }) {
 			pattern = x.Of
 		}
 	}

@@ -4,8 +4,8 @@ import (
 	"edged/core/model/arch"
 )
 
-// RequiredIf is the Presence of biases that a switch of a folder announces: Required where it is true; else they are taken where they
-// are there.
+// RequiredIf is the Presence of biases that a switch of a folder announces: Required where it is true; else
+// they are taken where they are there.
 func (k *Keys) RequiredIf(names string) arch.Presence {
 	if k.Bool(names, false) {
 		return arch.Required
@@ -13,8 +13,8 @@ func (k *Keys) RequiredIf(names string) arch.Presence {
 	return arch.Optional
 }
 
-// LayerCount is n, the number of layers to describe, once it is proved: out of bounds it is an error, and 0 is returned, as after any
-// error before.
+// LayerCount is n, the number of layers to describe, once it is proved: out of bounds it is an error, and 0
+// is returned, as after any error before.
 func (k *Keys) LayerCount(n int) int {
 	if k.err != nil {
 		return 0
@@ -55,8 +55,8 @@ func (d *Dims) Attention(position arch.Position) arch.Attention {
 	return arch.Attention{Heads: d.Heads, KVHeads: d.KVHeads, KeyDim: d.HeadDim, ValueDim: d.HeadDim, Position: position}
 }
 
-// DecoderSpec is a Spec without layers yet: with the norm before the head, and the head tied to the embedding where the container
-// has none and a folder says so, or says nothing and tied is what its class means.
+// DecoderSpec is a Spec without layers yet: with the norm before the head, and the head tied to the embedding
+// where the container has none and a folder says so, or says nothing and tied is what its class means.
 func (k *Keys) DecoderSpec(d *Dims, norm arch.Norm, tied bool) arch.Spec {
 	return arch.Spec{Width: d.Width, Context: d.Context, Norm: norm, Head: arch.Head{Tied: k.Tied(tied), Bias: arch.Absent}}
 }
@@ -70,7 +70,13 @@ func (k *Keys) HeadDim(width, heads int) int {
 	case k.Has(names):
 		n = k.Int(names)
 	case heads < 1 || width%heads != 0:
-		k.Invalid("%s %d is no multiple of the %d attention heads, and %s is missing", k.Say("embedding_length|hidden_size"), width, heads, k.Say(names))
+		k.Invalid(
+			"%s %d is no multiple of the %d attention heads, and %s is missing",
+			k.Say("embedding_length|hidden_size"),
+			width,
+			heads,
+			k.Say(names),
+		)
 	default:
 		n = width / heads
 	}

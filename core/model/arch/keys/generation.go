@@ -6,8 +6,8 @@ import (
 	"edged/core/model/arch"
 )
 
-// ReadGeneration reads generation_config.json, and config.json for the start token where that has none. The zero Keys of a file that
-// is not there are allowed. Errors are those of Keys.
+// ReadGeneration reads generation_config.json, and config.json for the start token where that has none. The
+// zero Keys of a file that is not there are allowed. Errors are those of Keys.
 func ReadGeneration(generation, config *Keys) (arch.Generation, error) {
 	k := generation
 	g := arch.Generation{

@@ -6,8 +6,8 @@ import (
 	"edged/core/model/arch"
 )
 
-// ScoreOf reads the head of a cross-encoder from the tensors that are there: a layer with act, maybe with a norm, before the last one.
-// nil: there is none.
+// ScoreOf reads the head of a cross-encoder from the tensors that are there: a layer with act, maybe with a
+// norm, before the last one. nil: there is none.
 func (k *Keys) ScoreOf(width int, pool arch.PoolKind, act arch.Act, norm arch.Norm) *arch.Score {
 	out := k.Shape(arch.ScoreOut + ".weight")
 	if len(out) != 2 {
@@ -22,14 +22,19 @@ func (k *Keys) ScoreOf(width int, pool arch.PoolKind, act arch.Act, norm arch.No
 		return nil
 	}
 	if !k.HasTensor(arch.ScoreName + ".weight") {
-		k.Unsupported("the file has lost the layer between the first state and the classifier, without which its scores mean nothing: take the model's folder")
+		k.Unsupported(
+			"the file has lost the layer between the first state and the classifier, without which its scores mean nothing: take the model's folder",
+		)
 		return nil
 	}
 	first := arch.Step{Name: arch.ScoreName, In: width, Out: width, Act: act}
 	if k.HasTensor(arch.ScoreNorm + ".weight") {
 		first.Norm = norm
 	}
-	return &arch.Score{Pool: pool, Steps: []arch.Step{first, {Name: arch.ScoreOut, In: width, Out: labels, Act: arch.Act{Kind: arch.Identity}}}}
+	return &arch.Score{
+		Pool:  pool,
+		Steps: []arch.Step{first, {Name: arch.ScoreOut, In: width, Out: labels, Act: arch.Act{Kind: arch.Identity}}},
+	}
 }
 
 // MaskOf reads the head of a model that fills masks, whose layer has the given name; nil: there is none.
@@ -40,7 +45,8 @@ func (k *Keys) MaskOf(width int, name string, act arch.Act, norm arch.Norm) *arc
 	return &arch.Mask{Steps: []arch.Step{{Name: name, In: width, Out: width, Act: act, Norm: norm}}}
 }
 
-// Denses reads a file's dense layers behind the pooling, which llama.cpp numbers as modules.json does; a folder has a file for each.
+// Denses reads a file's dense layers behind the pooling, which llama.cpp numbers as modules.json does; a
+// folder has a file for each.
 func (k *Keys) Denses() []arch.Step {
 	if !k.IsGGUF() {
 		return nil
@@ -55,8 +61,8 @@ func (k *Keys) Denses() []arch.Step {
 	return out
 }
 
-// Answers reads the head of a file's decoder that was trained to rank: llama.cpp's converter keeps the rows of its head for the two
-// answers, that for first. nil: there is none.
+// Answers reads the head of a file's decoder that was trained to rank: llama.cpp's converter keeps the rows
+// of its head for the two answers, that for first. nil: there is none.
 func (k *Keys) Answers(width int) *arch.Score {
 	shape := k.Shape(arch.ScoreOut + ".weight")
 	if !k.IsGGUF() || shape == nil {
@@ -66,7 +72,10 @@ func (k *Keys) Answers(width int) *arch.Score {
 		k.Unsupported("a score head of shape %v: one for two answers is served", shape)
 		return nil
 	}
-	return &arch.Score{Pool: arch.PoolLast, Steps: []arch.Step{{Name: arch.ScoreOut, In: width, Out: 2, Act: arch.Act{Kind: arch.Identity}}}}
+	return &arch.Score{
+		Pool:  arch.PoolLast,
+		Steps: []arch.Step{{Name: arch.ScoreOut, In: width, Out: 2, Act: arch.Act{Kind: arch.Identity}}},
+	}
 }
 
 // EncoderSpec is the Spec of an encoder without layers yet.
@@ -81,8 +90,8 @@ func (k *Keys) EncoderSpec(d *Dims) arch.Spec {
 	return s
 }
 
-// Pool reads a file's pooling, of which a vector of length 1 is made, as llama.cpp's programs do. What a folder means stands beside
-// its config.json, where package weights reads it.
+// Pool reads a file's pooling, of which a vector of length 1 is made, as llama.cpp's programs do. What a
+// folder means stands beside its config.json, where package weights reads it.
 func (k *Keys) Pool() arch.Pool {
 	p := arch.Pool{Kind: arch.PoolMean, Normalize: k.IsGGUF()}
 	switch n := k.IntOr("pooling_type|", 1); n {
@@ -103,8 +112,8 @@ func (k *Keys) Pool() arch.Pool {
 	return p
 }
 
-// DecoderPool is how a decoder's states become a vector: the mean, unless the file of one that was trained for embeddings says
-// otherwise. A reranker's is for another purpose.
+// DecoderPool is how a decoder's states become a vector: the mean, unless the file of one that was trained
+// for embeddings says otherwise. A reranker's is for another purpose.
 func (k *Keys) DecoderPool() arch.PoolKind {
 	switch k.FloatOr("pooling_type|", 1) {
 	case 2:

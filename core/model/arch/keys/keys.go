@@ -1,8 +1,9 @@
-// Package keys reads hyper-parameters out of what a container says of a model: the metadata of a GGUF file, or config.json. Beside single
-// values it reads what many families have in common, as values of package arch: sizes (Dims), rotations, windows, routers of experts,
-// and the heads of encoders.
+// Package keys reads hyper-parameters out of what a container says of a model: the metadata of a GGUF file,
+// or config.json. Beside single values it reads what many families have in common, as values of package arch:
+// sizes (Dims), rotations, windows, routers of experts, and the heads of encoders.
 //
-// It opens no file, since what the container says is handed to it, and it knows no family. A Keys is used by one goroutine.
+// It opens no file, since what the container says is handed to it, and it knows no family. A Keys is used by
+// one goroutine.
 package keys
 
 import (
@@ -16,12 +17,12 @@ import (
 )
 
 // Keys reads the hyper-parameters of one model. A family names what it wants once for both containers:
-// "attention.head_count|num_attention_heads|n_head" is the GGUF key without its architecture, then the names in config.json, of which
-// the first that is there counts.
+// "attention.head_count|num_attention_heads|n_head" is the GGUF key without its architecture, then the names
+// in config.json, of which the first that is there counts.
 //
-// Errors stick: after the first one, which names the file's own key, all methods return zero values or defaults, so that a family asks
-// for everything it needs without looking, and Err is asked once at the end. The GGUF names of tensors that a family asks for (Shape,
-// HasTensor) are those of package arch.
+// Errors stick: after the first one, which names the file's own key, all methods return zero values or
+// defaults, so that a family asks for everything it needs without looking, and Err is asked once at the end.
+// The GGUF names of tensors that a family asks for (Shape, HasTensor) are those of package arch.
 type Keys struct {
 	gguf  func(key string) (any, bool) // nil: a folder
 	arch  string                       // prefix of GGUF keys
@@ -35,8 +36,8 @@ type Keys struct {
 	factors []float32
 }
 
-// GGUF makes the Keys of a file. lookup returns int64, uint64, float64, bool, string or a slice of one of them. shape is that of
-// a tensor by its name here, rows first, nil where the file has none.
+// GGUF makes the Keys of a file. lookup returns int64, uint64, float64, bool, string or a slice of one of
+// them. shape is that of a tensor by its name here, rows first, nil where the file has none.
 func GGUF(arch string, lookup func(key string) (any, bool), shape func(name string) []int) *Keys {
 	return &Keys{gguf: lookup, arch: arch, shape: shape}
 }
@@ -88,7 +89,8 @@ func (k *Keys) Shape(name string) []int { return k.shape(name) }
 // HasTensor reports whether the container holds a tensor of this GGUF name.
 func (k *Keys) HasTensor(name string) bool { return k.shape(name) != nil }
 
-// HasHead reports whether the container holds an output head, which counts whatever the configuration says about tied ones.
+// HasHead reports whether the container holds an output head, which counts whatever the configuration says
+// about tied ones.
 func (k *Keys) HasHead() bool { return k.HasTensor(arch.HeadName) }
 
 // Tied is whether the head is the embedding: where the file has none. def is what a folder means that does not say.
@@ -96,8 +98,8 @@ func (k *Keys) Tied(def bool) bool {
 	return !k.HasHead() && (k.IsGGUF() || k.Bool("|tie_word_embeddings", def) || k.Headless())
 }
 
-// Headless reports whether a folder holds a network without an output head, whose class is then called Qwen3Model and the like: an
-// embedder. The embedding stands in for its head.
+// Headless reports whether a folder holds a network without an output head, whose class is then called
+// Qwen3Model and the like: an embedder. The embedding stands in for its head.
 func (k *Keys) Headless() bool {
 	if k.IsGGUF() || k.HasHead() {
 		return false

@@ -4,8 +4,8 @@ import (
 	"edged/core/model/arch"
 )
 
-// Mixture reads what families with a mixture of experts have in common: sizes, and for files what llama.cpp's converter writes of
-// the router. HF spells a count or a width in many ways; the names here are all of them.
+// Mixture reads what families with a mixture of experts have in common: sizes, and for files what llama.cpp's
+// converter writes of the router. HF spells a count or a width in many ways; the names here are all of them.
 func (k *Keys) Mixture(d *Dims, how arch.Router) arch.MoE {
 	m := arch.MoE{
 		Experts: k.Int("expert_count|num_experts|num_local_experts|n_routed_experts|moe_num_experts"),
@@ -36,8 +36,8 @@ func (k *Keys) Mixture(d *Dims, how arch.Router) arch.MoE {
 	return m
 }
 
-// SharedHidden is the width of the experts that every row goes through: as the file's tensor has it, which no setting spells out for
-// every family. Where a setting promises them, they must be there.
+// SharedHidden is the width of the experts that every row goes through: as the file's tensor has it, which no
+// setting spells out for every family. Where a setting promises them, they must be there.
 func (k *Keys) SharedHidden(layer int) int {
 	const announced = "expert_shared_count|n_shared_experts|moe_num_shared_experts|shared_expert_intermediate_size"
 	name := arch.LayerName(layer, "ffn_gate_shexp.weight")

@@ -53,7 +53,8 @@ func (k *Keys) ropeGGUF(o RopeOf) arch.Rope {
 	s := &r.Scaling
 	s.Factors = k.factors
 	if s.Short, s.Long = k.Values("rope_factors_short.weight"), k.Values("rope_factors_long.weight"); s.Short != nil && s.Long != nil {
-		// llama.cpp takes the long set by the context that is configured; here as in a folder by the length of the sequence.
+		// llama.cpp takes the long set by the context that is configured; here as in a folder by the length
+		// of the sequence.
 		s.Kind, s.Factor = arch.LongRope, 1
 		s.Original = k.IntOr("rope.scaling.original_context_length|", k.IntOr("context_length|", 0))
 		s.Amplitude = k.FloatOr("rope.scaling.attn_factor|", 1)
@@ -81,7 +82,8 @@ func (k *Keys) ropeGGUF(o RopeOf) arch.Rope {
 		s.MScale = k.FloatOr("rope.scaling.yarn_log_multiplier|", 0)
 		s.MScaleAll = s.MScale // such files have an amplitude of 1
 		if k.Has("rope.scaling.attn_factor|") {
-			// llama.cpp multiplies this factor by the computed one; Amplitude is their product. It has no use for yarn_attn_factor.
+			// llama.cpp multiplies this factor by the computed one; Amplitude is their product. It has no use
+			// for yarn_attn_factor.
 			s.Amplitude = k.FloatOr("rope.scaling.attn_factor|", 1) * (1 + 0.1*math.Log(max(s.Factor, 1)))
 		}
 	default:
@@ -99,7 +101,8 @@ func (k *Keys) factorList(names string) []float32 {
 	return out
 }
 
-// ropeConfig reads rope_parameters (transformers 5), or rope_scaling with the keys beside it. Source: modeling_rope_utils.py.
+// ropeConfig reads rope_parameters (transformers 5), or rope_scaling with the keys beside it. Source:
+// modeling_rope_utils.py.
 func (k *Keys) ropeConfig(o RopeOf) arch.Rope {
 	at := "rope_scaling"
 	if k.Has("|rope_parameters") {

@@ -14,8 +14,8 @@ func (k *Keys) Kinds(layers int) []string {
 	return kinds
 }
 
-// Sliding reads which layers have a window: from a folder's layer_types or a file's sliding_window_pattern, else from def. A kind
-// that is neither is refused.
+// Sliding reads which layers have a window: from a folder's layer_types or a file's sliding_window_pattern,
+// else from def. A kind that is neither is refused.
 func (k *Keys) Sliding(layers int, def func(layer int) bool) []bool {
 	if k.err != nil || layers < 1 || layers > arch.MaxLayers {
 		return make([]bool, max(0, min(layers, arch.MaxLayers)))

@@ -49,14 +49,20 @@ func plain(a *lora.Adapter) error {
 		}
 	}
 	if what != "" {
-		return fail(a, lora.ErrUnsupported, "it has %s, which cannot be written as plain LoRA; merge it into the model with PEFT's merge_and_unload", what)
+		return fail(
+			a,
+			lora.ErrUnsupported,
+			"it has %s, which cannot be written as plain LoRA; merge it into the model with PEFT's merge_and_unload",
+			what,
+		)
 	}
 	return nil
 }
 
-// GGUF writes the adapter as llama.cpp reads it: factors in the type that they are stored in, of each matrix and stack of experts of
-// the GGUF model m, whose tensors stored names with their dimensions (nil: it has none). Every kind that is of low rank becomes LoRA.
-// llama.cpp knows one alpha for all modules; scales that differ, or that rank-stabilised LoRA has, are kept by multiplying B.
+// GGUF writes the adapter as llama.cpp reads it: factors in the type that they are stored in, of each matrix
+// and stack of experts of the GGUF model m, whose tensors stored names with their dimensions (nil: it has
+// none). Every kind that is of low rank becomes LoRA. llama.cpp knows one alpha for all modules; scales that
+// differ, or that rank-stabilised LoRA has, are kept by multiplying B.
 func GGUF(a *lora.Adapter, m lora.Base, stored func(name string) []int64) (*gguf.Writer, error) {
 	if err := plain(a); err != nil {
 		return nil, err
@@ -100,7 +106,12 @@ func GGUF(a *lora.Adapter, m lora.Base, stored func(name string) []int64) (*gguf
 		}
 		stack, expert, count := expertOf(name, stored)
 		if stack == "" {
-			return nil, fail(a, lora.ErrUnsupported, "it changes %s, which the model's file has not got by itself, but tied to another matrix or as a part of one: llama.cpp has no adapter of it", name)
+			return nil, fail(
+				a,
+				lora.ErrUnsupported,
+				"it changes %s, which the model's file has not got by itself, but tied to another matrix or as a part of one: llama.cpp has no adapter of it",
+				name,
+			)
 		}
 		if stacks[stack] == nil {
 			stacks[stack] = make([]*lora.Delta, count)
@@ -172,8 +183,9 @@ func (f float32s) matrix(like *quant.Matrix) *quant.Matrix {
 	return &quant.Matrix{Name: like.Name, Format: quant.F32, Rows: like.Rows, Cols: like.Cols, Data: data}
 }
 
-// fused is the change of the matrix of the model's file that name is a part of, put together of those of all its parts; nil where it is
-// none, or where they do not share their first factor, as those of one adapter of the whole do.
+// fused is the change of the matrix of the model's file that name is a part of, put together of those of all
+// its parts; nil where it is none, or where they do not share their first factor, as those of one adapter of
+// the whole do.
 func fused(a *lora.Adapter, m lora.Base, name string, stored func(name string) []int64) (string, *lora.Delta) {
 	pattern, numbers := arch.SplitNumbers(strings.TrimSuffix(name, ".weight"))
 	for _, x := range m.Network().Fixes {
@@ -264,7 +276,8 @@ func put(w *gguf.Writer, name string, d *lora.Delta, stack []*lora.Delta) {
 	}
 }
 
-// PEFT is the adapter as PEFT reads it, for the folder m: adapter_config.json, and the tensors of adapter_model.safetensors.
+// PEFT is the adapter as PEFT reads it, for the folder m: adapter_config.json, and the tensors of
+// adapter_model.safetensors.
 func PEFT(a *lora.Adapter, m lora.Base) (config []byte, tensors []safetensors.Tensor, err error) {
 	if err := plain(a); err != nil {
 		return nil, nil, err
@@ -286,7 +299,13 @@ func PEFT(a *lora.Adapter, m lora.Base) (config []byte, tensors []safetensors.Te
 		d := a.Mods[name]
 		module := m.Family().ToHF(m.Network(), strings.TrimSuffix(name, ".weight"))
 		if back, ok := m.Family().ToGGUF(module); !ok || back+".weight" != name {
-			return nil, nil, fail(a, lora.ErrUnsupported, "it changes %s, which is a part of the module %s: PEFT has no adapter of a part", name, module)
+			return nil, nil, fail(
+				a,
+				lora.ErrUnsupported,
+				"it changes %s, which is a part of the module %s: PEFT has no adapter of a part",
+				name,
+				module,
+			)
 		}
 		note(module, d, d.A.Rows)
 		add(module, ".lora_A.weight", d.A)

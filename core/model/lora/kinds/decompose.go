@@ -8,8 +8,9 @@ import (
 
 // Decompositions in float64, summed in one order on every machine, so that an adapter is the same change on each.
 
-// orthonormal is the first factor of a QR decomposition by Householder's reflections with the signs that LAPACK gives them: a column
-// is reflected onto the side that its first element is not on, and the last of a square matrix stays.
+// orthonormal is the first factor of a QR decomposition by Householder's reflections with the signs that
+// LAPACK gives them: a column is reflected onto the side that its first element is not on, and the last of a
+// square matrix stays.
 func (a dense) orthonormal() dense {
 	n, k := a.rows, a.cols
 	col := make([][]float64, k)
@@ -121,8 +122,8 @@ func solve(v dense, rows [][]float64) bool {
 	return true
 }
 
-// truncated is a matrix with its k largest singular values alone: its rows or columns, whichever are fewer, are taken to the space of the
-// eigenvectors of their products.
+// truncated is a matrix with its k largest singular values alone: its rows or columns, whichever are fewer,
+// are taken to the space of the eigenvectors of their products.
 func truncated(rows [][]float64, k int) [][]float64 {
 	if len(rows[0]) < len(rows) {
 		return transposed(truncated(transposed(rows), k))
@@ -166,8 +167,9 @@ func truncated(rows [][]float64, k int) [][]float64 {
 	return out
 }
 
-// eigen are the eigenvalues of a symmetric matrix, which it overwrites, and their vectors, one a row: reflected to three diagonals, which
-// are then turned away by QL steps with implicit shifts (Wilkinson and Reinsch 1971, II/2 and II/4).
+// eigen are the eigenvalues of a symmetric matrix, which it overwrites, and their vectors, one a row:
+// reflected to three diagonals, which are then turned away by QL steps with implicit shifts (Wilkinson and
+// Reinsch 1971, II/2 and II/4).
 func eigen(a [][]float64) (d []float64, vectors [][]float64) {
 	n := len(a)
 	d, e := make([]float64, n), make([]float64, n)

@@ -8,13 +8,14 @@ import (
 	"edged/core/model/lora/torchrand"
 )
 
-// What these kinds multiply, or where, is drawn by torch from a seed that the configuration keeps; torchrand draws the same.
+// What these kinds multiply, or where, is drawn by torch from a seed that the configuration keeps; torchrand
+// draws the same.
 
 // maxDrawn bounds the values that are drawn for one matrix, or for the projections that all share.
 const maxDrawn = 1 << 28
 
-// projections are the two matrices of VeRA and RandLoRA that all modules share: of the file, or drawn as large as the largest
-// module needs.
+// projections are the two matrices of VeRA and RandLoRA that all modules share: of the file, or drawn as
+// large as the largest module needs.
 type projections struct {
 	a, b       []float32
 	rank       int
@@ -57,19 +58,35 @@ func (r *Reader) projections(module, partA, partB string, rank, dims int, draw f
 func (r *Reader) fits(p *projections, module string, cols, rows, bases int) error {
 	if p.a == nil {
 		size := r.largest
-		if w, n := max(size.Out, size.In), min(size.Out, size.In); float64(p.rank)*float64(w) > maxDrawn || p.partA == "randlora_A" && float64(w)*float64(n) > maxDrawn {
+		if w, n := max(
+			size.Out,
+			size.In,
+		), min(
+			size.Out,
+			size.In,
+		); float64(p.rank)*float64(w) > maxDrawn ||
+			p.partA == "randlora_A" && float64(w)*float64(n) > maxDrawn {
 			return r.fail(arch.ErrUnsupported, "its projections take more than %d values; merge it into the model with PEFT", maxDrawn)
 		}
 		p.draw(p)
 	}
 	if cols > p.cols || rows > p.rows || bases > p.bases {
-		return r.fail(arch.ErrMismatch, "module %s: its projections are (%d, %d) and (%d, %d, %d), too small for the model's matrix: it was trained on another model",
-			module, p.rank, p.cols, p.rows, p.bases, p.rank)
+		return r.fail(
+			arch.ErrMismatch,
+			"module %s: its projections are (%d, %d) and (%d, %d, %d), too small for the model's matrix: it was trained on another model",
+			module,
+			p.rank,
+			p.cols,
+			p.rows,
+			p.bases,
+			p.rank,
+		)
 	}
 	return nil
 }
 
-// vera is Δ = (b ⊙ B)·(d ⊙ A), of which a module takes the first columns of A and the first rows of B (Kopiczko et al. 2024).
+// vera is Δ = (b ⊙ B)·(d ⊙ A), of which a module takes the first columns of A and the first rows of B
+// (Kopiczko et al. 2024).
 func (r *Reader) vera(module string) (*Change, error) {
 	bs, s, err := r.tensor(module, "vera_lambda_b", 1)
 	if err != nil {
@@ -110,8 +127,9 @@ func (r *Reader) vera(module string) (*Change, error) {
 	}, nil
 }
 
-// randlora is Δ = alpha/r · Σ over bases B·(λ ⊙ A ⊙ γ) (Albert et al. 2025), on whichever side is the shorter. PEFT puts the
-// products of A in the order (rank, base) and those of B in the order (base, rank), and so does this.
+// randlora is Δ = alpha/r · Σ over bases B·(λ ⊙ A ⊙ γ) (Albert et al. 2025), on whichever side is the
+// shorter. PEFT puts the products of A in the order (rank, base) and those of B in the order (base, rank),
+// and so does this.
 func (r *Reader) randlora(module string) (*Change, error) {
 	l, s, err := r.tensor(module, "randlora_lambda", 2)
 	if err != nil {
@@ -134,7 +152,14 @@ func (r *Reader) randlora(module string) (*Change, error) {
 		Dense: true,
 		Fits: func(out, in int) error {
 			if min(out, in) != short {
-				return r.fail(arch.ErrMismatch, "module %s: randlora_gamma is %v, but the model's matrix is (%d, %d): it was trained on another model", module, n, out, in)
+				return r.fail(
+					arch.ErrMismatch,
+					"module %s: randlora_gamma is %v, but the model's matrix is (%d, %d): it was trained on another model",
+					module,
+					n,
+					out,
+					in,
+				)
 			}
 			return r.fits(p, module, short, max(out, in), bases)
 		},
@@ -167,8 +192,8 @@ func (r *Reader) randlora(module string) (*Change, error) {
 	}, nil
 }
 
-// drawRandLoRA draws RandLoRA's projections: sparse ones of float32, dense ones of bfloat16, in which PEFT draws them wherever
-// the machine has it, whatever the base is in.
+// drawRandLoRA draws RandLoRA's projections: sparse ones of float32, dense ones of bfloat16, in which PEFT
+// draws them wherever the machine has it, whatever the base is in.
 func (r *Reader) drawRandLoRA(p *projections) {
 	long, short := max(r.largest.Out, r.largest.In), min(r.largest.Out, r.largest.In)
 	g := torchrand.New(uint64(r.o.Seed))
@@ -241,7 +266,11 @@ func (r *Reader) waveft(module string) (*Change, error) {
 	case family == "" || family == "db1":
 		return r.spread(module, "waveft_spectrum", 25, spectrum.Haar)
 	default:
-		return nil, r.fail(arch.ErrUnsupported, "wavelet_family %q of WaveFT; the served one is db1; merge it into the model with PEFT's merge_and_unload", family)
+		return nil, r.fail(
+			arch.ErrUnsupported,
+			"wavelet_family %q of WaveFT; the served one is db1; merge it into the model with PEFT's merge_and_unload",
+			family,
+		)
 	}
 }
 
@@ -253,7 +282,11 @@ func sparse(dst []float32, _, _ int, place []int, value []float32, scale float64
 }
 
 // spread reads values and makes a dense change of them, at places that torch.randperm draws for the matrix.
-func (r *Reader) spread(module, part string, scaling float64, fill func(dst []float32, rows, cols int, place []int, value []float32, scale float64)) (*Change, error) {
+func (r *Reader) spread(
+	module, part string,
+	scaling float64,
+	fill func(dst []float32, rows, cols int, place []int, value []float32, scale float64),
+) (*Change, error) {
 	value, s, err := r.tensor(module, part, 1)
 	if err != nil {
 		return nil, err
@@ -266,8 +299,16 @@ func (r *Reader) spread(module, part string, scaling float64, fill func(dst []fl
 		Dense: true,
 		Fits: func(out, in int) error {
 			if n := float64(out) * float64(in); n < float64(s[0]) || n > maxDrawn {
-				return r.fail(arch.ErrMismatch, "module %s: %s has %d values, and the model's matrix is (%d, %d); places are drawn in matrices of at most %d values",
-					module, part, s[0], out, in, maxDrawn)
+				return r.fail(
+					arch.ErrMismatch,
+					"module %s: %s has %d values, and the model's matrix is (%d, %d); places are drawn in matrices of at most %d values",
+					module,
+					part,
+					s[0],
+					out,
+					in,
+					maxDrawn,
+				)
 			}
 			return nil
 		},

@@ -11,7 +11,8 @@ import (
 	"edged/core/model/safetensors"
 )
 
-// adalora is Δ = alpha/(init_r + 1e-5) · B·(E ⊙ A) (Zhang et al. 2023); pruned ranks are not in the file, but the scaling stays.
+// adalora is Δ = alpha/(init_r + 1e-5) · B·(E ⊙ A) (Zhang et al. 2023); pruned ranks are not in the file, but
+// the scaling stays.
 func (r *Reader) adalora(module string) (*Change, error) {
 	a, err := r.matrix(module, "lora_A")
 	if err != nil {
@@ -45,8 +46,8 @@ func (r *Reader) adalora(module string) (*Change, error) {
 	}, nil
 }
 
-// loha is Δ = scale · (W1a·W1b) ⊙ (W2a·W2b) (Hyeon-Woo et al. 2022). The rows of products of factors are a factorisation of
-// rank r², which is used where it is smaller than Δ.
+// loha is Δ = scale · (W1a·W1b) ⊙ (W2a·W2b) (Hyeon-Woo et al. 2022). The rows of products of factors are a
+// factorisation of rank r², which is used where it is smaller than Δ.
 func (r *Reader) loha(module string) (*Change, error) {
 	var m [4]dense
 	for i, part := range r.kind.parts {
@@ -161,8 +162,9 @@ func (r *Reader) vblora(module string) (*Change, error) {
 	}, nil
 }
 
-// mixed returns what fills (n, m, vector) by the logits (n, m, bank), and their shape. It is called when the base has the
-// shape that comes of it: a few logits and one long vector would make a large matrix of a small file.
+// mixed returns what fills (n, m, vector) by the logits (n, m, bank), and their shape. It is called when the
+// base has the shape that comes of it: a few logits and one long vector would make a large matrix of a small
+// file.
 func (r *Reader) mixed(module, part string, bank dense) (func([]float32), []int, error) {
 	if r.t[part+"_topk_indices"] != nil {
 		return r.chosen(module, part, bank)
@@ -173,7 +175,15 @@ func (r *Reader) mixed(module, part string, bank dense) (func([]float32), []int,
 	}
 	top := int(r.o.TopK)
 	if s[2] != bank.rows || top < 1 || top > s[2] || float64(top) != r.o.TopK {
-		return nil, nil, r.fail(arch.ErrInvalid, "module %s: %s of shape %v: want logits of the %d vectors of the bank, of which topk %g count", module, part, s, bank.rows, r.o.TopK)
+		return nil, nil, r.fail(
+			arch.ErrInvalid,
+			"module %s: %s of shape %v: want logits of the %d vectors of the bank, of which topk %g count",
+			module,
+			part,
+			s,
+			bank.rows,
+			r.o.TopK,
+		)
 	}
 	return func(out []float32) {
 		order := make([]int, s[2])
@@ -195,8 +205,8 @@ func (r *Reader) mixed(module, part string, bank dense) (func([]float32), []int,
 	}, s, nil
 }
 
-// chosen reads what save_only_topk_weights keeps: the places of the largest logits, and their weights but the last, which
-// makes the sum 1.
+// chosen reads what save_only_topk_weights keeps: the places of the largest logits, and their weights but the
+// last, which makes the sum 1.
 func (r *Reader) chosen(module, part string, bank dense) (func([]float32), []int, error) {
 	file := r.t[part+"_topk_indices"]
 	w, s, err := r.tensor(module, part+"_topk_weights", 3)
@@ -205,7 +215,14 @@ func (r *Reader) chosen(module, part string, bank dense) (func([]float32), []int
 	}
 	size := map[safetensors.DType]int{safetensors.U8: 1, safetensors.I16: 2, safetensors.I32: 4, safetensors.I64: 8}[file.DType]
 	if size == 0 || len(file.Shape) != 3 || file.Shape[0] != int64(s[0]) || file.Shape[1] != int64(s[1]) || file.Shape[2] != int64(s[2])+1 {
-		return nil, nil, r.fail(arch.ErrInvalid, "tensor %s %v of type %v: want whole numbers, one more than the weights %v", file.Name, file.Shape, file.DType, s)
+		return nil, nil, r.fail(
+			arch.ErrInvalid,
+			"tensor %s %v of type %v: want whole numbers, one more than the weights %v",
+			file.Name,
+			file.Shape,
+			file.DType,
+			s,
+		)
 	}
 	top := s[2] + 1
 	places := make([]int, s[0]*s[1]*top)
@@ -234,8 +251,8 @@ func (r *Reader) chosen(module, part string, bank dense) (func([]float32), []int
 	}, s, nil
 }
 
-// miss is Δ·x = Bᵀ·(the sums of every r-th value of x) (Kang 2025); "mini" repeats B's columns, "bat" multiplies blocks of
-// the matrix itself: Δ = W·B + B for each block (r, r).
+// miss is Δ·x = Bᵀ·(the sums of every r-th value of x) (Kang 2025); "mini" repeats B's columns, "bat"
+// multiplies blocks of the matrix itself: Δ = W·B + B for each block (r, r).
 func (r *Reader) miss(module string) (*Change, error) {
 	mode := strings.Trim(string(r.o.InitWeights), `"`)
 	if mode == "bat" {

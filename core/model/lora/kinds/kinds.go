@@ -1,9 +1,10 @@
-// Package kinds makes changes of matrices of the tensors that PEFT saves of its kinds of adapters beside LoRA: one peft_type is one
-// entry of a table. A change of a matrix W (out, in) is W + Δ, with a Δ of low rank or, where it has none, a dense one, so that
-// everything after reading knows one kind of change. Source of the formulas: huggingface/peft 0.21, src/peft/tuners/KIND/layer.py.
+// Package kinds makes changes of matrices of the tensors that PEFT saves of its kinds of adapters beside
+// LoRA: one peft_type is one entry of a table. A change of a matrix W (out, in) is W + Δ, with a Δ of low
+// rank or, where it has none, a dense one, so that everything after reading knows one kind of change. Source
+// of the formulas: huggingface/peft 0.21, src/peft/tuners/KIND/layer.py.
 //
-// It must not know a model: what depends on the matrix that is changed waits in a Change until that is known. A Reader is used by one
-// goroutine.
+// It must not know a model: what depends on the matrix that is changed waits in a Change until that is known.
+// A Reader is used by one goroutine.
 package kinds
 
 import (
@@ -55,7 +56,17 @@ type Options struct {
 
 // Defaults returns PEFT's values for settings that the configuration omits.
 func Defaults() Options {
-	return Options{InitRank: 12, TopK: 2, Epsilon: 6e-5, RandAlpha: 640, Places: 777, Variant: "road_1", GroupSize: 64, Decomposition: "relu", Activation: "relu"}
+	return Options{
+		InitRank:      12,
+		TopK:          2,
+		Epsilon:       6e-5,
+		RandAlpha:     640,
+		Places:        777,
+		Variant:       "road_1",
+		GroupSize:     64,
+		Decomposition: "relu",
+		Activation:    "relu",
+	}
 }
 
 // A Module is one module of an adapter: its tensors by part, and what the configuration gives it.
@@ -75,8 +86,8 @@ type Size struct{ Out, In int }
 // Shape is that of a factor; 0: what the matrix has that is changed.
 type Shape struct{ Rows, Cols int }
 
-// A Change is what one module does to a matrix W (out, in), as far as it can be said without W: y = W·x + Scale·B·(A·x), with A (r, in)
-// and B (out, r), or of no low rank y = W·x + Scale·B·x, with B (out, in).
+// A Change is what one module does to a matrix W (out, in), as far as it can be said without W: y = W·x +
+// Scale·B·(A·x), with A (r, in) and B (out, r), or of no low rank y = W·x + Scale·B·x, with B (out, in).
 type Change struct {
 	A, B  Shape
 	Scale float64
@@ -94,15 +105,15 @@ type Change struct {
 	Partner func(row int) int
 	Paired  func(row int, w, other, dst []float32)
 
-	// See is given each row of W once, in any order, before Derive; Check may then refuse what Derive cannot make of them. With Minus
-	// B holds -W when Derive is called.
+	// See is given each row of W once, in any order, before Derive; Check may then refuse what Derive cannot
+	// make of them. With Minus B holds -W when Derive is called.
 	See   func(row int, w []float32)
 	Check func() error
 	Minus bool
 	Exact bool // of matrices that are not quantised alone: of others PEFT quantises anew what is left
 
-	// Bias is what is added to an output beside Δ, made of the row of W and of W's bias there, 0 where it has none. With BiasOfBias
-	// nothing is added where W has no bias.
+	// Bias is what is added to an output beside Δ, made of the row of W and of W's bias there, 0 where it has
+	// none. With BiasOfBias nothing is added where W has no bias.
 	Bias       func(row int, w []float32, own float32) float32
 	BiasOfBias bool
 }
@@ -168,7 +179,14 @@ func table() map[string]kind {
 			shared: []string{"vblora_vector_bank"}, build: (*Reader).vblora,
 		},
 		"RANDLORA": {
-			parts: []string{"randlora_lambda", "randlora_gamma", "randlora_A", "randlora_B"}, shared: []string{"randlora_A", "randlora_B"}, build: (*Reader).randlora,
+			parts: []string{
+				"randlora_lambda",
+				"randlora_gamma",
+				"randlora_A",
+				"randlora_B",
+			},
+			shared: []string{"randlora_A", "randlora_B"},
+			build:  (*Reader).randlora,
 		},
 		"ROAD":      {parts: []string{"road_theta", "road_alpha"}, build: (*Reader).road},
 		"FOURIERFT": {parts: []string{"fourierft_spectrum"}, build: (*Reader).fourierft},
@@ -195,7 +213,13 @@ func table() map[string]kind {
 			shared: []string{"frod_V.", "frod_s_indices.", "frod_s_size."}, build: (*Reader).frod,
 		},
 		"SUPERTUNING": {
-			parts: []string{"supertuning_values", "supertuning_indices", "supertuning_lora_A", "supertuning_lora_B"}, build: (*Reader).supertuning,
+			parts: []string{
+				"supertuning_values",
+				"supertuning_indices",
+				"supertuning_lora_A",
+				"supertuning_lora_B",
+			},
+			build: (*Reader).supertuning,
 		},
 		"TINYLORA": {parts: []string{"tinylora_A", "tinylora_B", "tinylora_P"}, shared: []string{"tinylora_v."}, build: (*Reader).tinylora},
 		"UNILORA": {
@@ -223,8 +247,8 @@ type Reader struct {
 	drawn *projections // nil: none wanted yet
 }
 
-// NewReader reads a peft_type. largest is to hold the largest sizes of the matrices that the adapter changes before a Change is asked
-// whether it fits one: projections that all share are drawn as large.
+// NewReader reads a peft_type. largest is to hold the largest sizes of the matrices that the adapter changes
+// before a Change is asked whether it fits one: projections that all share are drawn as large.
 func NewReader(path, peftType string, o Options, largest *Size) *Reader {
 	return &Reader{path: path, o: o, kind: table()[peftType], largest: largest, shared: map[string]*safetensors.Tensor{}}
 }
@@ -258,7 +282,13 @@ func (r *Reader) Build(m Module) (*Change, error) {
 		return nil, err
 	}
 	if !c.Dense && c.B.Cols > MaxRank {
-		return nil, r.fail(arch.ErrUnsupported, "module %s: as a change of low rank it has rank %d, more than the %d allowed", m.Name, c.B.Cols, MaxRank)
+		return nil, r.fail(
+			arch.ErrUnsupported,
+			"module %s: as a change of low rank it has rank %d, more than the %d allowed",
+			m.Name,
+			c.B.Cols,
+			MaxRank,
+		)
 	}
 	return c, nil
 }

@@ -6,8 +6,9 @@ import (
 	"edged/core/model/arch"
 )
 
-// road rotates and scales pairs of a layer's outputs (Azizi et al. 2024, RoAd): in each group of group_size outputs one of the
-// first half with one of the second. A row of the change is made of two rows of the matrix, and of its bias likewise.
+// road rotates and scales pairs of a layer's outputs (Azizi et al. 2024, RoAd): in each group of group_size
+// outputs one of the first half with one of the second. A row of the change is made of two rows of the
+// matrix, and of its bias likewise.
 func (r *Reader) road(module string) (*Change, error) {
 	theta, s, err := r.tensor(module, "road_theta", 1)
 	if err != nil {

@@ -27,7 +27,15 @@ func (r *Reader) shira(module string) (*Change, error) {
 		Fits: func(out, in int) error {
 			for i, row := range place[:s[0]] {
 				if col := place[s[0]+i]; row < 0 || row >= int64(out) || col < 0 || col >= int64(in) {
-					return r.fail(arch.ErrMismatch, "module %s: shira_indices names (%d, %d), and the model's matrix is (%d, %d): it was trained on another model", module, row, col, out, in)
+					return r.fail(
+						arch.ErrMismatch,
+						"module %s: shira_indices names (%d, %d), and the model's matrix is (%d, %d): it was trained on another model",
+						module,
+						row,
+						col,
+						out,
+						in,
+					)
 				}
 			}
 			return nil
@@ -47,14 +55,24 @@ func (r *Reader) supertuning(module string) (*Change, error) {
 		return nil, err
 	}
 	if r.t["supertuning_indices"] == nil {
-		return nil, r.fail(arch.ErrUnsupported, "module %s has no supertuning_indices, and which weights are the largest cannot be told where some are alike: save it with save_precomputed_indices=True", module)
+		return nil, r.fail(
+			arch.ErrUnsupported,
+			"module %s has no supertuning_indices, and which weights are the largest cannot be told where some are alike: save it with save_precomputed_indices=True",
+			module,
+		)
 	}
 	place, n, err := r.integers(module, "supertuning_indices")
 	if err != nil {
 		return nil, err
 	}
 	if len(n) != 1 || n[0] != s[0] {
-		return nil, r.fail(arch.ErrInvalid, "module %s: supertuning_values %v and supertuning_indices %v do not belong together", module, s, n)
+		return nil, r.fail(
+			arch.ErrInvalid,
+			"module %s: supertuning_values %v and supertuning_indices %v do not belong together",
+			module,
+			s,
+			n,
+		)
 	}
 	var a, b dense
 	if r.t["supertuning_lora_A"] != nil {
@@ -69,7 +87,14 @@ func (r *Reader) supertuning(module string) (*Change, error) {
 		Fits: func(out, in int) error {
 			for _, p := range place {
 				if p < 0 || p >= int64(out)*int64(in) {
-					return r.fail(arch.ErrMismatch, "module %s: supertuning_indices names value %d, and the model's matrix is (%d, %d): it was trained on another model", module, p, out, in)
+					return r.fail(
+						arch.ErrMismatch,
+						"module %s: supertuning_indices names value %d, and the model's matrix is (%d, %d): it was trained on another model",
+						module,
+						p,
+						out,
+						in,
+					)
 				}
 			}
 			return nil

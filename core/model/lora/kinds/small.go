@@ -9,8 +9,8 @@ import (
 	"edged/core/model/lora/torchrand"
 )
 
-// delora is Δ = B·diag(λ/r / (‖a‖·‖b‖))·A ⊙ w, with each row a of A and column b of B of length one and w the lengths of the columns of
-// the matrix as they were (Bini et al. 2025).
+// delora is Δ = B·diag(λ/r / (‖a‖·‖b‖))·A ⊙ w, with each row a of A and column b of B of length one and w the
+// lengths of the columns of the matrix as they were (Bini et al. 2025).
 func (r *Reader) delora(module string) (*Change, error) {
 	a, b, err := r.factors(module, "delora_A", "delora_B")
 	if err != nil {
@@ -25,7 +25,15 @@ func (r *Reader) delora(module string) (*Change, error) {
 		return nil, err
 	}
 	if n[0] != 1 || s[0] != a.cols {
-		return nil, r.fail(arch.ErrInvalid, "module %s: delora_lambda %v, delora_w_norm %v and delora_A (%d, %d) do not belong together", module, n, s, a.rows, a.cols)
+		return nil, r.fail(
+			arch.ErrInvalid,
+			"module %s: delora_lambda %v, delora_w_norm %v and delora_A (%d, %d) do not belong together",
+			module,
+			n,
+			s,
+			a.rows,
+			a.cols,
+		)
 	}
 	length := func(x []float32, step int) float64 {
 		sum := 0.0
@@ -48,8 +56,9 @@ func (r *Reader) delora(module string) (*Change, error) {
 	}, nil
 }
 
-// gralora cuts the matrix into k·k blocks with factors of their own (Jung et al. 2025): a block of inputs is taken to r values, of which
-// each block of outputs gets r/k from every block of inputs. All together they have the rank k·r; beside them may stand a plain LoRA.
+// gralora cuts the matrix into k·k blocks with factors of their own (Jung et al. 2025): a block of inputs is
+// taken to r values, of which each block of outputs gets r/k from every block of inputs. All together they
+// have the rank k·r; beside them may stand a plain LoRA.
 func (r *Reader) gralora(module string) (*Change, error) {
 	a, n, err := r.tensor(module, "gralora_A", 3)
 	if err != nil {
@@ -102,7 +111,10 @@ func (r *Reader) gralora(module string) (*Change, error) {
 // pvera is VeRA whose inner values are drawn while training; what is served is their mean, the first half of them.
 func (r *Reader) pvera(module string) (*Change, error) {
 	if r.o.Sample {
-		return nil, r.fail(arch.ErrUnsupported, "sample_at_inference of PVeRA draws each answer anew; set it to false, which takes the mean")
+		return nil, r.fail(
+			arch.ErrUnsupported,
+			"sample_at_inference of PVeRA draws each answer anew; set it to false, which takes the mean",
+		)
 	}
 	bs, s, err := r.tensor(module, "pvera_lambda_b", 1)
 	if err != nil {
@@ -139,7 +151,11 @@ func (r *Reader) pvera(module string) (*Change, error) {
 			if a == nil {
 				width, height = r.largest.In, r.largest.Out
 				if float64(both)*float64(max(width, height)) > maxDrawn {
-					return r.fail(arch.ErrUnsupported, "its projections take more than %d values; merge it into the model with PEFT", maxDrawn)
+					return r.fail(
+						arch.ErrUnsupported,
+						"its projections take more than %d values; merge it into the model with PEFT",
+						maxDrawn,
+					)
 				}
 				g := torchrand.New(uint64(r.o.Seed))
 				a, b = make([]float32, both*width), make([]float32, height*rank)
@@ -149,8 +165,15 @@ func (r *Reader) pvera(module string) (*Change, error) {
 				g.Uniform(b, -bound, bound)
 			}
 			if in > width || out > height {
-				return r.fail(arch.ErrMismatch, "module %s: its projections are (%d, %d) and (%d, %d), too small for the model's matrix: it was trained on another model",
-					module, both, width, height, rank)
+				return r.fail(
+					arch.ErrMismatch,
+					"module %s: its projections are (%d, %d) and (%d, %d), too small for the model's matrix: it was trained on another model",
+					module,
+					both,
+					width,
+					height,
+					rank,
+				)
 			}
 			return nil
 		},
@@ -169,14 +192,19 @@ func (r *Reader) pvera(module string) (*Change, error) {
 	}, nil
 }
 
-// tinylora is Δ = B·(Σ v·P)·A with few trained values v, which modules may share, and the rest in the file (Morris et al. 2026).
+// tinylora is Δ = B·(Σ v·P)·A with few trained values v, which modules may share, and the rest in the file
+// (Morris et al. 2026).
 func (r *Reader) tinylora(module string) (*Change, error) {
 	a, b, err := r.factors(module, "tinylora_A", "tinylora_B")
 	if err != nil {
 		return nil, err
 	}
 	if r.t["tinylora_P"] == nil {
-		return nil, r.fail(arch.ErrUnsupported, "module %s has no tinylora_P, and what torch draws in its place is not drawn here: save it with save_projection=True", module)
+		return nil, r.fail(
+			arch.ErrUnsupported,
+			"module %s has no tinylora_P, and what torch draws in its place is not drawn here: save it with save_projection=True",
+			module,
+		)
 	}
 	p, n, err := r.tensor(module, "tinylora_P", 3)
 	if err != nil {
@@ -218,8 +246,8 @@ func tinyOrder() []string {
 	}
 }
 
-// tinyGroup is the number of the trained vector of a module: PEFT counts modules as the model declares them, of which the file says
-// nothing, so that only those of a known order are served.
+// tinyGroup is the number of the trained vector of a module: PEFT counts modules as the model declares them,
+// of which the file says nothing, so that only those of a known order are served.
 func (r *Reader) tinyGroup(module string) (int, error) {
 	place := func(name string) (layer string, at int) {
 		rest, ok := strings.CutPrefix(name, "model.layers.")
@@ -232,7 +260,11 @@ func (r *Reader) tinyGroup(module string) (int, error) {
 	_, own := place(module)
 	for _, m := range r.Modules {
 		if _, at := place(m); own < 0 || at < 0 {
-			return 0, r.fail(arch.ErrUnsupported, "module %s: TinyLoRA numbers its vectors in the order of the model's modules, which is known for the attention and MLP of llama-like models alone; merge it into the model with PEFT's merge_and_unload", m)
+			return 0, r.fail(
+				arch.ErrUnsupported,
+				"module %s: TinyLoRA numbers its vectors in the order of the model's modules, which is known for the attention and MLP of llama-like models alone; merge it into the model with PEFT's merge_and_unload",
+				m,
+			)
 		}
 	}
 	order := slices.Clone(r.Modules)
@@ -252,7 +284,8 @@ func (r *Reader) tinyGroup(module string) (int, error) {
 	return min(slices.Index(order, module)/max(1, count/groups), groups-1), nil
 }
 
-// unilora takes each value of both factors from one short vector that all modules share, times a scale of its own (Li et al. 2025).
+// unilora takes each value of both factors from one short vector that all modules share, times a scale of its
+// own (Li et al. 2025).
 func (r *Reader) unilora(module string) (*Change, error) {
 	theta, _, err := r.tensor(module, "unilora_theta_d", 1)
 	if err != nil {
@@ -269,7 +302,15 @@ func (r *Reader) unilora(module string) (*Change, error) {
 			return nil, err
 		}
 		if len(n) != 2 || n[0] != scale.rows || n[1] != scale.cols {
-			return nil, r.fail(arch.ErrInvalid, "module %s: unilora_indices_%s %v and unilora_scales_%[2]s (%d, %d) do not belong together", module, half, n, scale.rows, scale.cols)
+			return nil, r.fail(
+				arch.ErrInvalid,
+				"module %s: unilora_indices_%s %v and unilora_scales_%[2]s (%d, %d) do not belong together",
+				module,
+				half,
+				n,
+				scale.rows,
+				scale.cols,
+			)
 		}
 		for j, p := range place {
 			if p < 0 || p >= int64(len(theta)) {
@@ -307,8 +348,8 @@ func (r *Reader) beft(module string) (*Change, error) {
 	}, nil
 }
 
-// kasa is LoRA with a trained diagonal between its factors, on a matrix that has lost as many of its smallest singular values as that has
-// ranks (Wang et al. 2024).
+// kasa is LoRA with a trained diagonal between its factors, on a matrix that has lost as many of its smallest
+// singular values as that has ranks (Wang et al. 2024).
 func (r *Reader) kasa(module string) (*Change, error) {
 	diag, n, err := r.tensor(module, "lora_diag", 1)
 	if err != nil {
@@ -350,7 +391,16 @@ func (r *Reader) beside(module string, diag []float32, left func(rows [][]float6
 	}
 	rank := a.rows
 	if r.of.Rank != float64(rank) || rank >= min(a.cols, b.rows) {
-		return nil, r.fail(arch.ErrInvalid, "module %s: lora_A (%d, %d) and lora_B (%d, %d) are not of rank %g, below the matrix's own", module, a.rows, a.cols, b.rows, b.cols, r.of.Rank)
+		return nil, r.fail(
+			arch.ErrInvalid,
+			"module %s: lora_A (%d, %d) and lora_B (%d, %d) are not of rank %g, below the matrix's own",
+			module,
+			a.rows,
+			a.cols,
+			b.rows,
+			b.cols,
+			r.of.Rank,
+		)
 	}
 	scale := r.of.Alpha / float64(rank)
 	if r.of.Stabilised {

@@ -6,7 +6,8 @@ import (
 	"edged/core/model/arch"
 )
 
-// hra multiplies W by reflections: W·Π(I - 2uuᵀ) (Yuan et al. 2024), which is W + (W·C)·Uᵀ with one column of C for each u.
+// hra multiplies W by reflections: W·Π(I - 2uuᵀ) (Yuan et al. 2024), which is W + (W·C)·Uᵀ with one column of
+// C for each u.
 func (r *Reader) hra(module string) (*Change, error) {
 	m, err := r.matrix(module, "hra_u")
 	if err != nil {
@@ -227,8 +228,9 @@ func (r *Reader) cayley(module string, q dense) (dense, error) {
 	return out, nil
 }
 
-// boft rotates blocks by Cayley's formula and gives each output a scale (Liu et al. 2024). Of several butterfly factors PEFT
-// applies but the first where its CUDA code is absent, which is how such files come to have one.
+// boft rotates blocks by Cayley's formula and gives each output a scale (Liu et al. 2024). Of several
+// butterfly factors PEFT applies but the first where its CUDA code is absent, which is how such files come to
+// have one.
 func (r *Reader) boft(module string) (*Change, error) {
 	x, s, err := r.tensor(module, "boft_R", 4)
 	if err != nil {

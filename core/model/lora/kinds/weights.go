@@ -37,8 +37,9 @@ func (r *Reader) factors(module, partA, partB string) (a, b dense, err error) {
 	return a, b, err
 }
 
-// glora is W' = W + W ⊙ A + B and, of a layer with a bias b, b' = b + b ⊙ D + E + W·C (Chavan et al. 2023). A, B and C are products
-// of two factors, vectors or numbers, D and E vectors or numbers, and what is absent is zero.
+// glora is W' = W + W ⊙ A + B and, of a layer with a bias b, b' = b + b ⊙ D + E + W·C (Chavan et al. 2023).
+// A, B and C are products of two factors, vectors or numbers, D and E vectors or numbers, and what is absent
+// is zero.
 func (r *Reader) glora(module string) (*Change, error) {
 	var p [5]*path
 	out, in := 0, 0
@@ -60,7 +61,13 @@ func (r *Reader) glora(module string) (*Change, error) {
 		Dense: true, ByRow: true,
 		Fits: func(out, in int) error {
 			if !a.fits(out, in) || !b.fits(out, in) || !c.fits(in, 1) || !d.fits(out, 1) || !e.fits(out, 1) {
-				return r.fail(arch.ErrMismatch, "module %s: the shapes of its glora tensors do not fit the model's matrix, which is (%d, %d): it was trained on another model", module, out, in)
+				return r.fail(
+					arch.ErrMismatch,
+					"module %s: the shapes of its glora tensors do not fit the model's matrix, which is (%d, %d): it was trained on another model",
+					module,
+					out,
+					in,
+				)
 			}
 			return nil
 		},
@@ -132,8 +139,9 @@ func (r *Reader) gloraPath(module, name string) (*path, error) {
 	return p, nil
 }
 
-// deft takes a subspace of the outputs off W and puts R in its place: Δ = Q·(s·R - Pᵀ·W), where Q and P are the trained matrix and its
-// positive part, or both its orthonormal factor; PaRa takes the subspace off and puts nothing there.
+// deft takes a subspace of the outputs off W and puts R in its place: Δ = Q·(s·R - Pᵀ·W), where Q and P are
+// the trained matrix and its positive part, or both its orthonormal factor; PaRa takes the subspace off and
+// puts nothing there.
 func (r *Reader) deft(module string) (*Change, error) {
 	q, err := r.matrix(module, "deft_P")
 	if err != nil {
@@ -198,8 +206,8 @@ func addTimes(dst []float64, w []float32, f float32) {
 	}
 }
 
-// peanut is a small network of the weights themselves (Zhong et al. 2025): Δ = scaling · B·f(W), where f takes each column of W through
-// A, encoders and decoders with residuals. It has the rank of A.
+// peanut is a small network of the weights themselves (Zhong et al. 2025): Δ = scaling · B·f(W), where f
+// takes each column of W through A, encoders and decoders with residuals. It has the rank of A.
 func (r *Reader) peanut(module string) (*Change, error) {
 	down, err := r.matrix(module, "peanut_A")
 	if err != nil {
@@ -215,7 +223,11 @@ func (r *Reader) peanut(module string) (*Change, error) {
 	}
 	f := activation(r.o.Activation)
 	if f == nil {
-		return nil, r.fail(arch.ErrUnsupported, "act_fn %q of PEANuT; the served ones are relu, silu, gelu, tanh, sigmoid and linear; merge it into the model with PEFT's merge_and_unload", r.o.Activation)
+		return nil, r.fail(
+			arch.ErrUnsupported,
+			"act_fn %q of PEANuT; the served ones are relu, silu, gelu, tanh, sigmoid and linear; merge it into the model with PEFT's merge_and_unload",
+			r.o.Activation,
+		)
 	}
 	var encoders, decoders []dense
 	for i := range r.o.Depth {
@@ -306,8 +318,8 @@ func activation(name string) func(float64) float64 {
 	}
 }
 
-// What decomposes the model's matrices when an adapter is opened takes the cube of a side: some seconds for a matrix that is solved for,
-// and for one whose singular values are computed, at these bounds.
+// What decomposes the model's matrices when an adapter is opened takes the cube of a side: some seconds for a
+// matrix that is solved for, and for one whose singular values are computed, at these bounds.
 const (
 	maxSolved   = 1 << 10
 	maxSingular = 1 << 9
@@ -315,12 +327,19 @@ const (
 
 func (r *Reader) decomposes(module string, n, most int) error {
 	if n > most {
-		return r.fail(arch.ErrUnsupported, "module %s: this kind decomposes the model's matrix when it is opened, which is done up to a side of %d, and this one has %d; merge it into the model with PEFT's merge_and_unload", module, most, n)
+		return r.fail(
+			arch.ErrUnsupported,
+			"module %s: this kind decomposes the model's matrix when it is opened, which is done up to a side of %d, and this one has %d; merge it into the model with PEFT's merge_and_unload",
+			module,
+			most,
+			n,
+		)
 	}
 	return nil
 }
 
-// frod is W' = U·(S + diag(l))·Vᵀ, where V is in the file, the columns of U are those of W·V⁻ᵀ, each of length one, and S is sparse.
+// frod is W' = U·(S + diag(l))·Vᵀ, where V is in the file, the columns of U are those of W·V⁻ᵀ, each of
+// length one, and S is sparse.
 func (r *Reader) frod(module string) (*Change, error) {
 	l, n, err := r.tensor(module, "frod_lambda_l", 1)
 	if err != nil {
@@ -341,7 +360,16 @@ func (r *Reader) frod(module string) (*Change, error) {
 	}
 	in := n[0]
 	if v.rows != in || v.cols != in || len(shape) != 2 || shape[0] != 2 || shape[1] != count[0] {
-		return nil, r.fail(arch.ErrInvalid, "module %s: frod_lambda_l %v, frod_lambda_s_values %v, frod_V (%d, %d) and frod_s_indices %v do not belong together", module, n, count, v.rows, v.cols, shape)
+		return nil, r.fail(
+			arch.ErrInvalid,
+			"module %s: frod_lambda_l %v, frod_lambda_s_values %v, frod_V (%d, %d) and frod_s_indices %v do not belong together",
+			module,
+			n,
+			count,
+			v.rows,
+			v.cols,
+			shape,
+		)
 	}
 	for _, p := range places {
 		if p < 0 || p >= int64(in) {
@@ -356,7 +384,11 @@ func (r *Reader) frod(module string) (*Change, error) {
 		See:   func(row int, w []float32) { rows = keep(rows, row, w) },
 		Check: func() error {
 			if !solve(v, rows) {
-				return r.fail(arch.ErrUnsupported, "module %s: frod_V has no inverse; merge it into the model with PEFT's merge_and_unload", module)
+				return r.fail(
+					arch.ErrUnsupported,
+					"module %s: frod_V has no inverse; merge it into the model with PEFT's merge_and_unload",
+					module,
+				)
 			}
 			return nil
 		},

@@ -8,8 +8,8 @@ import (
 	"math/cmplx"
 )
 
-// Fourier fills dst (rows, cols) with the real part of the inverse transform (of two dimensions, divided by rows·cols) of the
-// spectrum that is value[i] at place[i] = row·cols + column, and 0 elsewhere, times scale.
+// Fourier fills dst (rows, cols) with the real part of the inverse transform (of two dimensions, divided by
+// rows·cols) of the spectrum that is value[i] at place[i] = row·cols + column, and 0 elsewhere, times scale.
 func Fourier(dst []float32, rows, cols int, place []int, value []float32, scale float64) {
 	lines := map[int][]complex128{}
 	for i, p := range place {
@@ -37,8 +37,8 @@ func Fourier(dst []float32, rows, cols int, place []int, value []float32, scale 
 	}
 }
 
-// transform is the inverse discrete Fourier transform of one length, not divided by it, by decimation in time (Cooley and
-// Tukey 1965) for whatever factors the length has.
+// transform is the inverse discrete Fourier transform of one length, not divided by it, by decimation in time
+// (Cooley and Tukey 1965) for whatever factors the length has.
 type transform struct {
 	root  []complex128 // e^(2πik/n)
 	spare []complex128
@@ -84,9 +84,9 @@ func (t *transform) part(out, in []complex128, n, stride int, tmp []complex128) 
 	}
 }
 
-// Haar fills dst (rows, cols) with what the wavelet "db1" makes of the coefficients that are value[i] at place[i] =
-// row·cols + column and 0 elsewhere, times scale. The quarters of the coefficients are, as PEFT lays them, the sums, the
-// differences down, across, and both; an odd side counts as one longer.
+// Haar fills dst (rows, cols) with what the wavelet "db1" makes of the coefficients that are value[i] at
+// place[i] = row·cols + column and 0 elsewhere, times scale. The quarters of the coefficients are, as PEFT
+// lays them, the sums, the differences down, across, and both; an odd side counts as one longer.
 func Haar(dst []float32, rows, cols int, place []int, value []float32, scale float64) {
 	h, w := (rows+1)/2, (cols+1)/2
 	for i, p := range place {

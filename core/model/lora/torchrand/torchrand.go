@@ -1,9 +1,10 @@
-// Package torchrand draws what torch's generator on a CPU draws of a seed, bit for bit: adapters that keep only the seed of
-// their projections are served by it.
+// Package torchrand draws what torch's generator on a CPU draws of a seed, bit for bit: adapters that keep
+// only the seed of their projections are served by it.
 //
-// The generator is the Mersenne Twister (Matsumoto and Nishimura 1998, MT19937) seeded with the low 32 bits; what is made of its
-// numbers follows pytorch, aten/src/ATen/core/DistributionsHelper.h and TransformationHelper.h, and randperm of
-// aten/src/ATen/native/TensorFactories.cpp. Checked against torch 2.15.0. A Generator is for one goroutine.
+// The generator is the Mersenne Twister (Matsumoto and Nishimura 1998, MT19937) seeded with the low 32 bits;
+// what is made of its numbers follows pytorch, aten/src/ATen/core/DistributionsHelper.h and
+// TransformationHelper.h, and randperm of aten/src/ATen/native/TensorFactories.cpp. Checked against torch
+// 2.15.0. A Generator is for one goroutine.
 package torchrand
 
 import "math"

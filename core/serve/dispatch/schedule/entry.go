@@ -2,7 +2,8 @@ package schedule
 
 import "time"
 
-// Entry is one accepted request as a Scheduler sees it. Its exported fields are set before it is enqueued for the first time.
+// Entry is one accepted request as a Scheduler sees it. Its exported fields are set before it is enqueued for
+// the first time.
 type Entry struct {
 	Client   string
 	Plain    bool // asked without an envelope, so that the client's name is a tag that anybody may make up

@@ -2,14 +2,17 @@ package schedule
 
 import "time"
 
-// Scheduler decides which accepted request runs in the backend and when, and what a death of the backend means for those that ran. It has no
-// lock and no goroutine: Schedule returns the requests that its caller must start.
+// Scheduler decides which accepted request runs in the backend and when, and what a death of the backend
+// means for those that ran. It has no lock and no goroutine: Schedule returns the requests that its caller
+// must start.
 //
-// A request of n choices takes n places. Where all are taken, and some client has more than one, a client that has none gets one beyond
-// them: the backend gives each client its share of every turn, and an answer of sixteen choices may take minutes.
+// A request of n choices takes n places. Where all are taken, and some client has more than one, a client
+// that has none gets one beyond them: the backend gives each client its share of every turn, and an answer of
+// sixteen choices may take minutes.
 //
-// After a death of the backend everything that ran in it is a suspect. Suspects run one by one with nothing beside them, before all
-// others: so the request that kills the backend is found, and ends no others a second time.
+// After a death of the backend everything that ran in it is a suspect. Suspects run one by one with nothing
+// beside them, before all others: so the request that kills the backend is found, and ends no others a second
+// time.
 type Scheduler struct {
 	open   bool // requests may run
 	size   int  // places
@@ -26,8 +29,8 @@ type crash struct {
 	company int // requests that ran in that life
 }
 
-// New makes a scheduler of so many places, in which waiting raises a request's priority by one for every ageing; 0: never. Nothing runs
-// before Start.
+// New makes a scheduler of so many places, in which waiting raises a request's priority by one for every
+// ageing; 0: never. Nothing runs before Start.
 func New(size int, ageing time.Duration) *Scheduler {
 	return &Scheduler{size: size, queue: newQueue(ageing), inside: map[*Entry]struct{}{}}
 }
@@ -103,8 +106,9 @@ func (r *Scheduler) Enter(e *Entry, life uint64) bool {
 	return true
 }
 
-// Died says that the backend died while a request ran in it. The request becomes a suspect, and where it ran alone the death counts as its
-// own. It reports whether this is the first request from which the death is heard.
+// Died says that the backend died while a request ran in it. The request becomes a suspect, and where it ran
+// alone the death counts as its own. It reports whether this is the first request from which the death is
+// heard.
 func (r *Scheduler) Died(e *Entry) (first bool) {
 	if r.crash.life < e.life {
 		// All that ran in that life are still inside.

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// listener takes connections, and bounds them: where all places are taken, the oldest connection that has not said who it is
-// leaves, so that silent ones cannot keep others out.
+// listener takes connections, and bounds them: where all places are taken, the oldest connection that has not
+// said who it is leaves, so that silent ones cannot keep others out.
 type listener struct {
 	ln   net.Listener
 	most int

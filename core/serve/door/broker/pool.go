@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// pool bounds the bytes of large packets that are being read: a length is only a promise, and 136 connections that promise a
-// megabyte each are more than a board has.
+// pool bounds the bytes of large packets that are being read: a length is only a promise, and 136 connections
+// that promise a megabyte each are more than a board has.
 type pool struct {
 	mu    sync.Mutex
 	left  int

@@ -1,9 +1,10 @@
-// Package fields reads the JSON that every door takes: it proves that a payload is one bounded JSON value, walks over it, and
-// decodes fields one by one, so that a refusal names the field and says what it wants. The fields that say how an answer is
-// generated, messages, tools and adapters have the same form and the same bounds at every door, and stand here once.
+// Package fields reads the JSON that every door takes: it proves that a payload is one bounded JSON value,
+// walks over it, and decodes fields one by one, so that a refusal names the field and says what it wants. The
+// fields that say how an answer is generated, messages, tools and adapters have the same form and the same
+// bounds at every door, and stand here once.
 //
-// It must not know a protocol: what a door calls a field, and which ones it has, is the door's. Everything may be called
-// concurrently.
+// It must not know a protocol: what a door calls a field, and which ones it has, is the door's. Everything
+// may be called concurrently.
 package fields
 
 import (

@@ -32,16 +32,18 @@ const (
 	volatileSeparator = "\n\n" // between the volatile texts and the text of the last user message
 )
 
-// Messages reads the messages, applies the rule about volatile text, and returns the messages as the model's template
-// gets them: every content is one text, the arguments of a call are an object also where they came as its text, and every
-// other field is as it came and where it came. What an answer of other servers has and says nothing (null, an empty list
-// of calls or annotations, an empty refusal) is left out, so that it can be sent back as it came.
+// Messages reads the messages, applies the rule about volatile text, and returns the messages as the model's
+// template gets them: every content is one text, the arguments of a call are an object also where they came
+// as its text, and every other field is as it came and where it came. What an answer of other servers has and
+// says nothing (null, an empty list of calls or annotations, an empty refusal) is left out, so that it can be
+// sent back as it came.
 //
-// The rule: what is marked volatile (parts, or whole messages, of system and user messages) is taken out of its place,
-// joined in its order with line ends, and put, with an empty line after it, before the text of the last user message that
-// has any other text. A message that loses all its text is left out; no role changes. Where there is no such user
-// message, everything stays in its place. So the beginning of a conversation stays the same from one request to the
-// next, and what was computed for it can be used again, although clocks and sensors go on.
+// The rule: what is marked volatile (parts, or whole messages, of system and user messages) is taken out of
+// its place, joined in its order with line ends, and put, with an empty line after it, before the text of the
+// last user message that has any other text. A message that loses all its text is left out; no role changes.
+// Where there is no such user message, everything stays in its place. So the beginning of a conversation
+// stays the same from one request to the next, and what was computed for it can be used again, although
+// clocks and sensors go on.
 func Messages(raw []byte) ([]byte, *Error) {
 	var messages []message
 	err := Array(raw, func(i int, raw []byte) *Error {
@@ -142,9 +144,9 @@ func saysNothing(key string, raw []byte) bool {
 	return false
 }
 
-// callsField checks the tool calls of an assistant's message, which the model's template prints. Arguments that are the text of an
-// object become that object, and none at all an empty one; nulls leave, since templates test whether a field is there, and so does
-// the index that a stream counts calls by.
+// callsField checks the tool calls of an assistant's message, which the model's template prints. Arguments
+// that are the text of an object become that object, and none at all an empty one; nulls leave, since
+// templates test whether a field is there, and so does the index that a stream counts calls by.
 func callsField(raw []byte) ([]byte, *Error) {
 	var out bytes.Buffer
 	out.WriteByte('[')
@@ -199,8 +201,8 @@ func idText(raw []byte) []byte {
 	return raw
 }
 
-// Arguments are those of a call as templates want them: an object, also where it came as a text or not at all. A text that holds none
-// stays as it is.
+// Arguments are those of a call as templates want them: an object, also where it came as a text or not at
+// all. A text that holds none stays as it is.
 func Arguments(raw []byte) []byte {
 	if string(raw) == "null" {
 		return []byte("{}")

@@ -6,7 +6,8 @@ import (
 	"edged/core/serve/dispatch"
 )
 
-// Thinking reads whether, and how much, a model thinks before it answers: "on", "off" or {"budget": n}, of which 0 is "off".
+// Thinking reads whether, and how much, a model thinks before it answers: "on", "off" or {"budget": n}, of
+// which 0 is "off".
 func Thinking(o *dispatch.Options, raw []byte) *Error {
 	switch raw[0] {
 	case '"':

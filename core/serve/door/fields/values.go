@@ -127,7 +127,8 @@ func Texts(raw []byte, mostTexts, leastBytes, mostBytes int) ([]string, *Error) 
 	return texts, err
 }
 
-// EmbedOption reads what a request for embeddings has beside its texts, under the names that MQTT and OpenAI's form share.
+// EmbedOption reads what a request for embeddings has beside its texts, under the names that MQTT and
+// OpenAI's form share.
 func EmbedOption(req *dispatch.Request, key string, raw []byte) (known bool, err *Error) {
 	switch key {
 	case "task", "prompt_name":

@@ -50,7 +50,13 @@ type component map[string]any
 // Message is the device and its entities.
 func Message(n Node) ([]byte, error) {
 	device := map[string]any{
-		"identifiers": []string{"edged-" + n.ID}, "name": "edged " + n.Name, "manufacturer": "edged", "model": "language model node", "sw_version": n.Version,
+		"identifiers": []string{
+			"edged-" + n.ID,
+		},
+		"name":         "edged " + n.Name,
+		"manufacturer": "edged",
+		"model":        "language model node",
+		"sw_version":   n.Version,
 	}
 	if n.Page != "" {
 		device["configuration_url"] = n.Page
@@ -102,16 +108,27 @@ func (n *Node) status(add adder) {
 		return c
 	}
 	// The reason may be long: it is an attribute, which may be, and no state.
-	reason := component{"json_attributes_topic": n.Status, "json_attributes_template": "{{ {'reason': value_json.reason | default('')} | tojson }}"}
+	reason := component{
+		"json_attributes_topic":    n.Status,
+		"json_attributes_template": "{{ {'reason': value_json.reason | default('')} | tojson }}",
+	}
 	add("state", "sensor", "State", "mdi:chip", of("{{ value_json.state }}", merge(reason, component{
 		"device_class": "enum", "options": []string{"starting", "ready", "degraded", "stopping", "stopped"},
 	})))
 	add("problem", "binary_sensor", "Problem", "", of("{{ 'ON' if value_json.state == 'degraded' else 'OFF' }}", merge(reason, component{
 		"device_class": "problem", "entity_category": "diagnostic",
 	})))
-	add("model", "sensor", "Model", "mdi:brain", of("{{ (value_json.model | default({})).name | default('none') | truncate(255, true, '') }}", component{
-		"entity_category": "diagnostic", "json_attributes_topic": n.Status, "json_attributes_template": "{{ value_json.model | default({}) | tojson }}",
-	}))
+	add(
+		"model",
+		"sensor",
+		"Model",
+		"mdi:brain",
+		of("{{ (value_json.model | default({})).name | default('none') | truncate(255, true, '') }}", component{
+			"entity_category":          "diagnostic",
+			"json_attributes_topic":    n.Status,
+			"json_attributes_template": "{{ value_json.model | default({}) | tojson }}",
+		}),
+	)
 	add("adapters", "sensor", "Adapters", "mdi:puzzle", of("{{ value_json.adapters | count }}", component{
 		"entity_category": "diagnostic", "json_attributes_topic": n.Status,
 		"json_attributes_template": "{{ {'names': value_json.adapters | map(attribute='name') | list} | tojson }}",
@@ -121,10 +138,29 @@ func (n *Node) status(add adder) {
 // stats adds what the figures tell.
 func (n *Node) stats(add adder) {
 	of := func(field string, more component) component {
-		return merge(component{"state_topic": n.Stats, "value_template": "{{ value_json." + field + " | default(none) }}", "state_class": "measurement"}, more)
+		return merge(
+			component{
+				"state_topic":    n.Stats,
+				"value_template": "{{ value_json." + field + " | default(none) }}",
+				"state_class":    "measurement",
+			},
+			more,
+		)
 	}
-	add("tokens_per_s", "sensor", "Tokens per second", "mdi:speedometer", of("tokens_per_s", component{"unit_of_measurement": "tokens/s", "suggested_display_precision": 1}))
-	add("first_token", "sensor", "First token", "mdi:timer-outline", of("first_token_ms", component{"device_class": "duration", "unit_of_measurement": "ms", "suggested_display_precision": 0}))
+	add(
+		"tokens_per_s",
+		"sensor",
+		"Tokens per second",
+		"mdi:speedometer",
+		of("tokens_per_s", component{"unit_of_measurement": "tokens/s", "suggested_display_precision": 1}),
+	)
+	add(
+		"first_token",
+		"sensor",
+		"First token",
+		"mdi:timer-outline",
+		of("first_token_ms", component{"device_class": "duration", "unit_of_measurement": "ms", "suggested_display_precision": 0}),
+	)
 	add("waiting", "sensor", "Waiting requests", "mdi:tray-full", of("waiting", component{}))
 	add("running", "sensor", "Running requests", "mdi:run", of("running", component{}))
 	add("answers", "sensor", "Answers", "mdi:message-check-outline", of("finished", component{"state_class": "total_increasing"}))
@@ -135,7 +171,10 @@ func (n *Node) stats(add adder) {
 		"device_class": "data_size", "unit_of_measurement": "B", "entity_category": "diagnostic", "suggested_display_precision": 0,
 	}))
 	add("throttled", "binary_sensor", "Throttled", "", component{
-		"state_topic": n.Stats, "value_template": "{{ 'ON' if value_json.throttled | default(false) else 'OFF' }}", "device_class": "problem", "entity_category": "diagnostic",
+		"state_topic":     n.Stats,
+		"value_template":  "{{ 'ON' if value_json.throttled | default(false) else 'OFF' }}",
+		"device_class":    "problem",
+		"entity_category": "diagnostic",
 	})
 }
 

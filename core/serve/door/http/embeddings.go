@@ -9,8 +9,8 @@ import (
 	"edged/core/serve/door/fields"
 )
 
-// maxTexts bounds the texts of a request for embeddings. They are computed in several requests, one after the other, where
-// they are more than one request takes.
+// maxTexts bounds the texts of a request for embeddings. They are computed in several requests, one after the
+// other, where they are more than one request takes.
 const maxTexts = 4096
 
 // embedded asks for the vectors of texts. nil, nil: the client has gone.

@@ -7,9 +7,9 @@ import (
 	"edged/core/serve/door/fields"
 )
 
-// messages rewrites a conversation from the form that these clients send to the one that every door has, and refuses what they can send
-// and no other door's clients do. What it lets pass fields.Messages reads, which also leaves out what says nothing and makes objects of
-// the arguments of calls.
+// messages rewrites a conversation from the form that these clients send to the one that every door has, and
+// refuses what they can send and no other door's clients do. What it lets pass fields.Messages reads, which
+// also leaves out what says nothing and makes objects of the arguments of calls.
 func messages(raw []byte, ollama bool) ([]byte, *fields.Error) {
 	var out bytes.Buffer
 	out.WriteByte('[')

@@ -55,8 +55,8 @@ func clip(s string) string {
 	return s
 }
 
-// fits refuses at once what an encoder is not for, with the path that asks for what it is for. Its backend would refuse it too, after
-// the tokenizer has said that there is no chat template.
+// fits refuses at once what an encoder is not for, with the path that asks for what it is for. Its backend
+// would refuse it too, after the tokenizer has said that there is no chat template.
 func (m *Model) fits(kind dispatch.Kind) *dispatch.Error {
 	if m.Kind != "encoder" {
 		return nil

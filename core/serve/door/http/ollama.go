@@ -16,8 +16,9 @@ import (
 // apiVersion is the version of Ollama's API that is served. Clients compare it with the one that they need.
 const apiVersion = "0.12.0"
 
-// machineOptions say how a server is to compute and not what it is to answer: here the configuration says it. Clients set
-// them from their own settings (Home Assistant always sends num_ctx), so they are taken and mean nothing.
+// machineOptions say how a server is to compute and not what it is to answer: here the configuration says it.
+// Clients set them from their own settings (Home Assistant always sends num_ctx), so they are taken and mean
+// nothing.
 var machineOptions = []string{ //nolint:gochecknoglobals // a table
 	"num_ctx", "num_keep", "num_gpu", "main_gpu", "num_thread", "num_batch", "numa", "low_vram", "use_mmap", "use_mlock", "vocab_only", "f16_kv",
 }

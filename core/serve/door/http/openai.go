@@ -77,8 +77,8 @@ func (d *draft) resolve(door *Door) *dispatch.Error {
 	return m.fits(d.req.Kind)
 }
 
-// silent are fields that say nothing about the answer: who asks, how it is billed, and what is kept where nothing is kept.
-// Their values are not looked at.
+// silent are fields that say nothing about the answer: who asks, how it is billed, and what is kept where
+// nothing is kept. Their values are not looked at.
 var silent = []string{ //nolint:gochecknoglobals // a table
 	"user", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "metadata", "service_tier", "cache_prompt",
 }

@@ -63,8 +63,9 @@ func (d *Door) rerankBody(body []byte) (*toRank, *dispatch.Error) {
 	return want, nil
 }
 
-// ranked asks how well documents fit. They are ranked in several requests, one after the other, where they are more than one request
-// takes: a pair's logit does not depend on the others. nil, nil: the client has gone.
+// ranked asks how well documents fit. They are ranked in several requests, one after the other, where they
+// are more than one request takes: a pair's logit does not depend on the others. nil, nil: the client has
+// gone.
 func (d *Door) ranked(w http.ResponseWriter, r *http.Request, want *toRank) (ranks []dispatch.Ranked, tokens int, err *dispatch.Error) {
 	for at := 0; at < len(want.documents); at += dispatch.MaxTexts {
 		texts := want.documents[at:min(at+dispatch.MaxTexts, len(want.documents))]

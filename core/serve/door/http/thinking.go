@@ -5,8 +5,8 @@ import (
 	"edged/core/serve/door/fields"
 )
 
-// thinkingField reads whether, and how much, a model thinks, as other servers and their clients say it: enable_thinking,
-// thinking_budget, and thinking as a truth or as {"type": "enabled", "budget_tokens": n}.
+// thinkingField reads whether, and how much, a model thinks, as other servers and their clients say it:
+// enable_thinking, thinking_budget, and thinking as a truth or as {"type": "enabled", "budget_tokens": n}.
 func (d *draft) thinkingField(key string, raw []byte) (known bool, err *fields.Error) {
 	o := &d.req.Options
 	switch key {

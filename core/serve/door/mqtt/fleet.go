@@ -44,11 +44,21 @@ type run struct {
 
 func newFleet(d *Door) *fleet {
 	f := &fleet{
-		door: d, began: time.Now(), wake: make(chan struct{}, 1), seats: make(chan struct{}, 1), runs: map[group.Key]run{}, ends: map[group.Key]int{},
+		door:  d,
+		began: time.Now(),
+		wake:  make(chan struct{}, 1),
+		seats: make(chan struct{}, 1),
+		runs:  map[group.Key]run{},
+		ends:  map[group.Key]int{},
 	}
 	f.life = newID("")
 	f.machine = group.New(group.Config{
-		Node: d.topics.Node, Incarnation: f.life, Since: f.began.UnixMilli(), Takeover: d.o.Takeover, Window: d.o.Window, Pack: min(packBytes, f.most()),
+		Node:        d.topics.Node,
+		Incarnation: f.life,
+		Since:       f.began.UnixMilli(),
+		Takeover:    d.o.Takeover,
+		Window:      d.o.Window,
+		Pack:        min(packBytes, f.most()),
 	})
 	f.tick = time.AfterFunc(time.Hour, func() { f.step(group.Tick{}) })
 	f.tick.Stop()
@@ -227,7 +237,10 @@ func (f *fleet) hear(in input, m *link.Received) {
 	q := group.Request{
 		Hash: hashOf(m.Topic, m.Payload), Level: in.level,
 		Message: seal(envelope{
-			Topic: m.Topic, ResponseTopic: m.Properties.ResponseTopic, Correlation: m.Properties.Correlation, ExpiryMS: expiry(m.Properties),
+			Topic:         m.Topic,
+			ResponseTopic: m.Properties.ResponseTopic,
+			Correlation:   m.Properties.Correlation,
+			ExpiryMS:      expiry(m.Properties),
 		}, m.Payload),
 	}
 	q.Key, q.Once = nameOf(in, q.Hash, m.Payload, m.Properties)
@@ -409,8 +422,13 @@ func lostTaker(nodes []string, why *dispatch.Error) *dispatch.Error {
 	}
 	return &dispatch.Error{
 		Code: dispatch.CodeBackendUnavailable,
-		Message: fmt.Sprintf("%s, which could serve this request, %s gone before it was answered, and no other node of the group takes it: %s: %s",
-			who, have, why.Code, why.Message),
+		Message: fmt.Sprintf(
+			"%s, which could serve this request, %s gone before it was answered, and no other node of the group takes it: %s: %s",
+			who,
+			have,
+			why.Code,
+			why.Message,
+		),
 	}
 }
 

@@ -351,10 +351,23 @@ func (d *Door) admitCounted(ctx context.Context, m incoming) bool {
 		return d.admit(ctx, m)
 	}
 	err := &dispatch.Error{
-		Code:    dispatch.CodeQuarantined,
-		Message: fmt.Sprintf("this node ended %d times while it read this message of %d bytes, which is not read again", ends, len(m.payload)),
+		Code: dispatch.CodeQuarantined,
+		Message: fmt.Sprintf(
+			"this node ended %d times while it read this message of %d bytes, which is not read again",
+			ends,
+			len(m.payload),
+		),
 	}
-	d.log.ErrorContext(ctx, "a message is not taken: the service ended each time that it was read", "topic", m.topic, "bytes", len(m.payload), "ends", ends)
+	d.log.ErrorContext(
+		ctx,
+		"a message is not taken: the service ended each time that it was read",
+		"topic",
+		m.topic,
+		"bytes",
+		len(m.payload),
+		"ends",
+		ends,
+	)
 	d.refuse(m.topic, m.props, &problem{err: err})
 	return true
 }

@@ -146,16 +146,16 @@ func (o *outbox) acknowledged(m *outgoing) {
 	o.signal()
 }
 
-// How often a message is sent again after the broker has refused it for a reason that may pass, as a full queue: after 1 s, 2 s, and so on,
-// over two minutes in all.
+// How often a message is sent again after the broker has refused it for a reason that may pass, as a full
+// queue: after 1 s, 2 s, and so on, over two minutes in all.
 const (
 	maxRefusals  = 8
 	firstPause   = time.Second
 	longestPause = 30 * time.Second
 )
 
-// postpone takes a refused message out of flight and puts it back into the queue in a while; others go on. false: it was refused
-// too often, and is still in flight.
+// postpone takes a refused message out of flight and puts it back into the queue in a while; others go on.
+// false: it was refused too often, and is still in flight.
 func (o *outbox) postpone(m *outgoing) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()

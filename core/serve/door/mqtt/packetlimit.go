@@ -35,10 +35,25 @@ func (d *Door) convict(guilty []*outgoing) {
 				"topic", m.topic, "bytes", len(m.payload))
 			continue
 		}
-		d.log.Error("the broker closes the connection over an answer: it is larger than the broker takes, or its access list forbids the topic",
-			"topic", m.topic, "bytes", len(m.payload), "request_id", m.id)
+		d.log.Error(
+			"the broker closes the connection over an answer: it is larger than the broker takes, or its access list forbids the topic",
+			"topic",
+			m.topic,
+			"bytes",
+			len(m.payload),
+			"request_id",
+			m.id,
+		)
 		d.out.put(&outgoing{
-			topic: m.topic, class: kept, payload: d.standIn(m), props: m.props, client: m.client, id: m.id, last: m.last, replaced: true, size: m.packetSize(),
+			topic:    m.topic,
+			class:    kept,
+			payload:  d.standIn(m),
+			props:    m.props,
+			client:   m.client,
+			id:       m.id,
+			last:     m.last,
+			replaced: true,
+			size:     m.packetSize(),
 		})
 	}
 }
@@ -49,7 +64,17 @@ func (d *Door) convict(guilty []*outgoing) {
 func (d *Door) notTaken(m *outgoing, why error) {
 	var reason *link.ReasonError
 	if errors.As(why, &reason) && passes(reason.Code) && d.out.postpone(m) {
-		d.log.Warn("the broker does not take a message now, which is sent again in a while", "topic", m.topic, "bytes", len(m.payload), "request_id", m.id, "err", why)
+		d.log.Warn(
+			"the broker does not take a message now, which is sent again in a while",
+			"topic",
+			m.topic,
+			"bytes",
+			len(m.payload),
+			"request_id",
+			m.id,
+			"err",
+			why,
+		)
 		return
 	}
 	if m.class == entry {
@@ -57,7 +82,8 @@ func (d *Door) notTaken(m *outgoing, why error) {
 		d.out.acknowledged(m)
 		return
 	}
-	large := errors.Is(why, link.ErrTooLarge) || errors.As(why, &reason) && (reason.Code == link.ReasonPacketLarge || reason.Code == link.ReasonQuota)
+	large := errors.Is(why, link.ErrTooLarge) ||
+		errors.As(why, &reason) && (reason.Code == link.ReasonPacketLarge || reason.Code == link.ReasonQuota)
 	if large && m.last && !m.replaced {
 		d.log.Warn("the broker does not take an answer", "topic", m.topic, "bytes", len(m.payload), "request_id", m.id, "err", why)
 		d.out.put(&outgoing{
@@ -66,7 +92,17 @@ func (d *Door) notTaken(m *outgoing, why error) {
 		d.out.acknowledged(m)
 		return
 	}
-	d.log.Error("the broker does not take a message, which is given up", "topic", m.topic, "bytes", len(m.payload), "request_id", m.id, "err", why)
+	d.log.Error(
+		"the broker does not take a message, which is given up",
+		"topic",
+		m.topic,
+		"bytes",
+		len(m.payload),
+		"request_id",
+		m.id,
+		"err",
+		why,
+	)
 	d.out.acknowledged(m)
 }
 
@@ -95,8 +131,11 @@ func (d *Door) learn(m *outgoing) {
 		return
 	}
 	d.learned.Store(&packetLimit{size: m.size, until: time.Now().Add(limitFor)})
-	d.log.Warn("answers of this size and beyond are replaced by answer_too_large at once from now on, for an hour: raise the broker's packet limit, or lower mqtt.max_payload",
-		"bytes", m.size)
+	d.log.Warn(
+		"answers of this size and beyond are replaced by answer_too_large at once from now on, for an hour: raise the broker's packet limit, or lower mqtt.max_payload",
+		"bytes",
+		m.size,
+	)
 }
 
 // spare replaces an answer that is as large as one that the broker has refused: finding that out again would

@@ -87,8 +87,13 @@ func (r *reconnect) report(d *Door, s *session, err error, lived time.Duration) 
 		r.short = 0
 	}
 	if r.short == takeovers || r.short > 0 && r.short%20 == 0 {
-		d.log.Error("the broker closes each connection soon after it was made: probably another client uses the same client id, such as a second node of this name",
-			"client_id", d.topics.ClientID(), "times", r.short)
+		d.log.Error(
+			"the broker closes each connection soon after it was made: probably another client uses the same client id, such as a second node of this name",
+			"client_id",
+			d.topics.ClientID(),
+			"times",
+			r.short,
+		)
 	}
 	text := err.Error()
 	if text == r.said {
@@ -194,9 +199,13 @@ func (s *session) connect(ctx context.Context) error {
 func (s *session) terms(ctx context.Context) {
 	d, t := s.door, s.client.Terms()
 	if t.NoRetain {
-		d.log.WarnContext(ctx, "the broker keeps no retained messages: who comes later does not see the node's availability, status and adapters")
+		d.log.WarnContext(
+			ctx,
+			"the broker keeps no retained messages: who comes later does not see the node's availability, status and adapters",
+		)
 	}
-	if want := d.o.Config.SessionExpiry; s.client.Version() == link.Version5 && t.SessionExpiry < want || want == 0 && t.SessionExpiry < 1<<62 {
+	if want := d.o.Config.SessionExpiry; s.client.Version() == link.Version5 && t.SessionExpiry < want ||
+		want == 0 && t.SessionExpiry < 1<<62 {
 		d.log.WarnContext(ctx, "the broker keeps what waits for this node for less time than mqtt.session_expiry asks for",
 			"kept", t.SessionExpiry, "asked", want)
 	}
@@ -284,7 +293,8 @@ func (s *session) sit(ctx context.Context) error {
 	return nil
 }
 
-// filters are the subscriptions that the node needs, but for those at the desk of its group, and that to Home Assistant's birth where it is told of the node.
+// filters are the subscriptions that the node needs, but for those at the desk of its group, and that to Home
+// Assistant's birth where it is told of the node.
 func (d *Door) filters() map[string]byte {
 	f := d.topics.Filters()
 	if d.o.Device != nil {
@@ -323,8 +333,9 @@ func refused(settings link.Settings, err error) error {
 	return &explained{fmt.Sprintf("mqtt: broker %s: refuses, %s, the subscriptions to %s: %s", settings.URL, user, r.List(), hint), err}
 }
 
-// adopt clears away what an earlier life of this node left at the broker: retained topics of adapters and models that are there no
-// longer, and the shared subscriptions by which earlier versions were in a group. It is done once.
+// adopt clears away what an earlier life of this node left at the broker: retained topics of adapters and
+// models that are there no longer, and the shared subscriptions by which earlier versions were in a group. It
+// is done once.
 func (s *session) adopt(ctx context.Context) {
 	t := s.door.topics
 	s.sweep(ctx)
@@ -360,8 +371,8 @@ func (s *session) unsubscribe(ctx context.Context, most time.Duration, what stri
 	return s.wait(ctx, most, what, func(ctx context.Context) error { return s.client.Unsubscribe(ctx, filters...) })
 }
 
-// part sends what still waits, and leaves the node's group. The last one that is there keeps its subscriptions: what is asked of the
-// group waits for it. A connection that ends here ends anyhow.
+// part sends what still waits, and leaves the node's group. The last one that is there keeps its
+// subscriptions: what is asked of the group waits for it. A connection that ends here ends anyhow.
 func (s *session) part(ctx context.Context) {
 	d := s.door
 	if d.fleet == nil {
@@ -383,7 +394,12 @@ const maxForeign = 64
 
 // depart unsubscribes from a group that the session has from an earlier start under other settings.
 func (s *session) depart(ctx context.Context, left string) error {
-	s.door.log.InfoContext(ctx, "the broker still sends requests of a group to this node, which is in it no longer: its session leaves the group", "group", left)
+	s.door.log.InfoContext(
+		ctx,
+		"the broker still sends requests of a group to this node, which is in it no longer: its session leaves the group",
+		"group",
+		left,
+	)
 	return s.unsubscribe(ctx, ackTimeout, "leaving a group", s.door.topics.leave(left))
 }
 
@@ -506,7 +522,8 @@ func (s *session) sendOne(ctx context.Context, m *outgoing) {
 	})
 }
 
-// permanent reports whether a broker that speaks MQTT 5 would answer a message so each time: it is no fault of the connection.
+// permanent reports whether a broker that speaks MQTT 5 would answer a message so each time: it is no fault
+// of the connection.
 func (s *session) permanent(err error) bool {
 	var reason *link.ReasonError
 	return errors.Is(err, link.ErrTooLarge) || errors.As(err, &reason) && reason.Packet == "PUBACK"

@@ -109,7 +109,12 @@ func (d *Door) Run(ctx context.Context) error {
 			continue
 		}
 		if !d.allowed(conn) {
-			d.log.WarnContext(ctx, "the Wyoming door was asked by an address that wyoming.allow does not hold", "remote", conn.RemoteAddr().String())
+			d.log.WarnContext(
+				ctx,
+				"the Wyoming door was asked by an address that wyoming.allow does not hold",
+				"remote",
+				conn.RemoteAddr().String(),
+			)
 			_ = conn.Close()
 			continue
 		}
@@ -304,7 +309,14 @@ func (d *Door) info() any {
 		Streams     bool        `json:"supports_handled_streaming,omitempty"`
 	}
 	by := attribution{Name: "edged"}
-	model := artifact{Name: d.o.Model(), Attribution: by, Installed: true, Description: "the model of " + d.o.Name, Version: d.o.Version, Languages: d.o.Config.Languages}
+	model := artifact{
+		Name:        d.o.Model(),
+		Attribution: by,
+		Installed:   true,
+		Description: "the model of " + d.o.Name,
+		Version:     d.o.Version,
+		Languages:   d.o.Config.Languages,
+	}
 	return map[string]any{"handle": []artifact{{
 		Name: "edged " + d.o.Name, Attribution: by, Installed: true, Description: "a language model on " + d.o.Name, Version: d.o.Version,
 		Models: []artifact{model}, Streams: true,

@@ -452,7 +452,16 @@ func (c *Client) fill(ctx context.Context, l Listing, f File, out *os.File, sour
 			}
 			return c.fill(ctx, l, f, out, "", got)
 		}
-		return errors.Join(fmt.Errorf("hub: %s: %w: its sha256 is %s, and the hub says %s: what was fetched is thrown away", f.Name, errDamaged, sum, f.SHA256), out.Truncate(0))
+		return errors.Join(
+			fmt.Errorf(
+				"hub: %s: %w: its sha256 is %s, and the hub says %s: what was fetched is thrown away",
+				f.Name,
+				errDamaged,
+				sum,
+				f.SHA256,
+			),
+			out.Truncate(0),
+		)
 	}
 	return nil
 }

@@ -84,8 +84,13 @@ func New(o Options) (*Client, error) {
 	c := &Client{o: o, base: base}
 	c.http = &http.Client{
 		Transport: &http.Transport{
-			Proxy: http.ProxyFromEnvironment, DialContext: (&net.Dialer{Timeout: dialTimeout}).DialContext, ResponseHeaderTimeout: time.Minute, TLSHandshakeTimeout: 30 * time.Second,
-			DisableCompression: true, ForceAttemptHTTP2: true, IdleConnTimeout: time.Minute,
+			Proxy:                 http.ProxyFromEnvironment,
+			DialContext:           (&net.Dialer{Timeout: dialTimeout}).DialContext,
+			ResponseHeaderTimeout: time.Minute,
+			TLSHandshakeTimeout:   30 * time.Second,
+			DisableCompression:    true,
+			ForceAttemptHTTP2:     true,
+			IdleConnTimeout:       time.Minute,
 		},
 		CheckRedirect: func(req *http.Request, via []*http.Request) error {
 			if len(via) > maxRedirect {
@@ -161,7 +166,8 @@ func ParseRef(text string) (Ref, error) {
 			return Ref{}, bad
 		}
 	}
-	if !repoName.MatchString(r.Repo) || strings.Contains(r.Repo, "..") || r.Revision != "" && !revName.MatchString(r.Revision) || r.File != "" && !safe(r.File) {
+	if !repoName.MatchString(r.Repo) || strings.Contains(r.Repo, "..") || r.Revision != "" && !revName.MatchString(r.Revision) ||
+		r.File != "" && !safe(r.File) {
 		return Ref{}, bad
 	}
 	return r, nil
@@ -169,8 +175,10 @@ func ParseRef(text string) (Ref, error) {
 
 // safe tells whether the name of a file in a repository may become a path here.
 func safe(file string) bool {
-	return file != "" && len(file) <= 512 && !path.IsAbs(file) && path.Clean(file) == file && file != ".." && !strings.HasPrefix(file, "../") &&
-		!strings.ContainsAny(file, "\\\x00") && !strings.ContainsFunc(file, func(r rune) bool { return r < ' ' || r == 0x7f })
+	return file != "" && len(file) <= 512 && !path.IsAbs(file) && path.Clean(file) == file && file != ".." &&
+		!strings.HasPrefix(file, "../") &&
+		!strings.ContainsAny(file, "\\\x00") &&
+		!strings.ContainsFunc(file, func(r rune) bool { return r < ' ' || r == 0x7f })
 }
 
 // File is one file of a repository.
@@ -406,13 +414,19 @@ func (c *Client) judge(resp *http.Response, repo, rev, file string) error {
 	case code == "GatedRepo" && s == http.StatusUnauthorized:
 		return refuse("%s is gated: accept its terms on its page, and name a file with your token in --token-file, or set HF_TOKEN", repo)
 	case code == "GatedRepo":
-		return refuse("%s is gated, and the account of your token has not been let in: accept its terms on its page, or wait until its owners have agreed", repo)
+		return refuse(
+			"%s is gated, and the account of your token has not been let in: accept its terms on its page, or wait until its owners have agreed",
+			repo,
+		)
 	case code == "RevisionNotFound":
 		return refuse("%s has no revision %s", repo, rev)
 	case code == "EntryNotFound" || s == http.StatusNotFound && file != "":
 		return refuse("%s has no file %s", repo, file)
 	case s == http.StatusUnauthorized && c.o.Token == "":
-		return refuse("there is no public model %s: is the name right? A private one needs your token: name a file with it in --token-file, or set HF_TOKEN", repo)
+		return refuse(
+			"there is no public model %s: is the name right? A private one needs your token: name a file with it in --token-file, or set HF_TOKEN",
+			repo,
+		)
 	case s == http.StatusUnauthorized:
 		return refuse("it does not know the token, or there is no model %s that it may read", repo)
 	case s == http.StatusForbidden:
@@ -482,7 +496,11 @@ func (c *Client) again(ctx context.Context, what string, try func() (moved bool,
 		case untrusted(err):
 			return fmt.Errorf("hub: %s is not to be trusted: %w", c.base.Host, err)
 		case fresh && n >= maxDials:
-			return fmt.Errorf("hub: %s cannot be reached: %w: is this machine online, and is the address right (--endpoint, HF_ENDPOINT)?", c.base.Host, err)
+			return fmt.Errorf(
+				"hub: %s cannot be reached: %w: is this machine online, and is the address right (--endpoint, HF_ENDPOINT)?",
+				c.base.Host,
+				err,
+			)
 		case n >= maxTries:
 			return fmt.Errorf("hub: %s: %d tries in a row brought nothing: %w", what, n, err)
 		}

@@ -64,8 +64,9 @@ func (m Metadata) Without(key string) Metadata {
 	return c
 }
 
-// PairVocabulary is a byte-level vocabulary whose ids show where words end: its tokens are all bytes and all pairs of bytes, and two bytes
-// of one word merge, in the order of the merges of the file that llama.cpp's golden ids were made with. pre names the pre-tokenizer.
+// PairVocabulary is a byte-level vocabulary whose ids show where words end: its tokens are all bytes and all
+// pairs of bytes, and two bytes of one word merge, in the order of the merges of the file that llama.cpp's
+// golden ids were made with. pre names the pre-tokenizer.
 func PairVocabulary(pre string) Metadata {
 	chars := vocab.NewByteChars()
 	char := func(b int) string { return string(chars.Char[b]) }
@@ -89,13 +90,18 @@ func PairVocabulary(pre string) Metadata {
 	}
 	types[len(types)-1], types[len(types)-2] = int64(vocab.Control), int64(vocab.Control)
 	return Metadata{
-		"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": pre, "tokenizer.ggml.tokens": tokens, "tokenizer.ggml.token_type": types, "tokenizer.ggml.merges": merges,
-		"tokenizer.ggml.bos_token_id": uint64(256 + 65536), "tokenizer.ggml.eos_token_id": uint64(256 + 65536),
+		"tokenizer.ggml.model":        "gpt2",
+		"tokenizer.ggml.pre":          pre,
+		"tokenizer.ggml.tokens":       tokens,
+		"tokenizer.ggml.token_type":   types,
+		"tokenizer.ggml.merges":       merges,
+		"tokenizer.ggml.bos_token_id": uint64(256 + 65536),
+		"tokenizer.ggml.eos_token_id": uint64(256 + 65536),
 	}
 }
 
-// SmallVocabulary is a byte-level vocabulary: the bytes, then "ab" (256), "abc", the control tokens "<|im_end|>" and "<|user|>", and the
-// user-defined token "keep" (260).
+// SmallVocabulary is a byte-level vocabulary: the bytes, then "ab" (256), "abc", the control tokens
+// "<|im_end|>" and "<|user|>", and the user-defined token "keep" (260).
 func SmallVocabulary() Metadata {
 	chars := vocab.NewByteChars()
 	var tokens []string
@@ -108,7 +114,13 @@ func SmallVocabulary() Metadata {
 		types[i] = int64(vocab.Normal)
 	}
 	types[258], types[259], types[260] = int64(vocab.Control), int64(vocab.Control), int64(vocab.UserDefined)
-	return Metadata{"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "gpt-2", "tokenizer.ggml.tokens": tokens, "tokenizer.ggml.token_type": types, "tokenizer.ggml.merges": []string{"a b", "ab c"}}
+	return Metadata{
+		"tokenizer.ggml.model":      "gpt2",
+		"tokenizer.ggml.pre":        "gpt-2",
+		"tokenizer.ggml.tokens":     tokens,
+		"tokenizer.ggml.token_type": types,
+		"tokenizer.ggml.merges":     []string{"a b", "ab c"},
+	}
 }
 
 // GoldenLines reads a compressed file of JSON lines; the first says which tool made it.

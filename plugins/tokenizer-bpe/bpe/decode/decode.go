@@ -12,9 +12,10 @@ import (
 	"edged/plugins/tokenizer-bpe/bpe/vocab"
 )
 
-// Decoder is the decoder of a tokenizer.json. Text turns a list of tokens into a text exactly as the tokenizers library does. Pieces says
-// what each token is alone, for answers that are streamed token by token: what depends on a token's neighbours (a clean-up, the space that
-// is dropped at the start) is left out there.
+// Decoder is the decoder of a tokenizer.json. Text turns a list of tokens into a text exactly as the
+// tokenizers library does. Pieces says what each token is alone, for answers that are streamed token by
+// token: what depends on a token's neighbours (a clean-up, the space that is dropped at the start) is left
+// out there.
 type Decoder struct {
 	ByteFallback bool // tokens such as <0x0A> are bytes
 
@@ -209,7 +210,8 @@ func (d *Decoder) joinBytes(tokens []string, _ *split.Budget) ([]string, error) 
 	return []string{lossy(all)}, nil
 }
 
-// fallbackBytes joins runs of byte tokens where they are characters; the bytes of a run that is none become one U+FFFD each.
+// fallbackBytes joins runs of byte tokens where they are characters; the bytes of a run that is none become
+// one U+FFFD each.
 func fallbackBytes(tokens []string, _ *split.Budget) ([]string, error) {
 	var out []string
 	var run []byte
@@ -262,8 +264,8 @@ func ctc(s, pad, delimiter string, cleanup bool) string {
 	return s
 }
 
-// cleanPunctuation takes the space before English punctuation and contractions away. The decoders of tokenizer.json also
-// know "do not"; clean_up_tokenization_spaces of tokenizer_config.json does not.
+// cleanPunctuation takes the space before English punctuation and contractions away. The decoders of
+// tokenizer.json also know "do not"; clean_up_tokenization_spaces of tokenizer_config.json does not.
 func cleanPunctuation(s string, doNot bool) string {
 	if !strings.Contains(s, " ") {
 		return s
@@ -281,8 +283,8 @@ func cleanPunctuation(s string, doNot bool) string {
 	return s
 }
 
-// lossy reads bytes as UTF-8 as Rust's from_utf8_lossy does: each longest beginning of a character that is cut off is one
-// U+FFFD.
+// lossy reads bytes as UTF-8 as Rust's from_utf8_lossy does: each longest beginning of a character that is
+// cut off is one U+FFFD.
 func lossy(b []byte) string {
 	if utf8.Valid(b) {
 		return string(b)
@@ -301,7 +303,8 @@ func lossy(b []byte) string {
 	return out.String()
 }
 
-// brokenLength is how many bytes at the start of b are the beginning of a character and do not complete it; at least one.
+// brokenLength is how many bytes at the start of b are the beginning of a character and do not complete it;
+// at least one.
 func brokenLength(b []byte) int {
 	in := func(i int, lo, hi byte) bool { return i < len(b) && b[i] >= lo && b[i] <= hi }
 	lo, hi, more := byte(0x80), byte(0xBF), 0

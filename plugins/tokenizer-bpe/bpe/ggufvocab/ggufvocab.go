@@ -15,7 +15,8 @@ import (
 	"edged/plugins/tokenizer-bpe/bpe/vocab"
 )
 
-// Metadata gives access to the metadata of a GGUF file; *gguf.File has these methods. Getters return an error that names the key.
+// Metadata gives access to the metadata of a GGUF file; *gguf.File has these methods. Getters return an error
+// that names the key.
 type Metadata interface {
 	Has(key string) bool
 	String(key string) (string, error)
@@ -102,7 +103,11 @@ func (l *loader) load() (*bpe.Tokenizer, error) {
 	}
 	m, ok := models()[modelName]
 	if !ok {
-		return nil, fmt.Errorf("%s is %q: supported are gpt2 (byte-level BPE), llama and gemma4 (SentencePiece BPE), t5 (SentencePiece unigram), bert (WordPiece) and rwkv", keyModel, modelName)
+		return nil, fmt.Errorf(
+			"%s is %q: supported are gpt2 (byte-level BPE), llama and gemma4 (SentencePiece BPE), t5 (SentencePiece unigram), bert (WordPiece) and rwkv",
+			keyModel,
+			modelName,
+		)
 	}
 	if modelName == "gemma4" {
 		pre = "gemma4"
@@ -138,7 +143,13 @@ func (l *loader) load() (*bpe.Tokenizer, error) {
 	list := l.added(t)
 	for _, a := range list {
 		if len(a.Text) > vocab.MaxAddedLength {
-			return nil, fmt.Errorf("%s: token %d is to be found in any text and has %d bytes: at most %d are supported", keyTokens, a.ID, len(a.Text), vocab.MaxAddedLength)
+			return nil, fmt.Errorf(
+				"%s: token %d is to be found in any text and has %d bytes: at most %d are supported",
+				keyTokens,
+				a.ID,
+				len(a.Text),
+				vocab.MaxAddedLength,
+			)
 		}
 	}
 	t.Added = list
@@ -339,8 +350,8 @@ func (l *loader) pairs(t *bpe.Parts) {
 	t.JoinPair(between, second)
 }
 
-// added lists the tokens that are found in a text before it is cut into words, with the white space that some take along:
-// GGUF files do not say, llama.cpp goes by the model's name.
+// added lists the tokens that are found in a text before it is cut into words, with the white space that some
+// take along: GGUF files do not say, llama.cpp goes by the model's name.
 func (l *loader) added(t *bpe.Parts) []bpe.AddedToken {
 	name, pre, arch := strings.ToLower(l.string(keyName)), l.string(keyPre), l.string(keyArchitecture)
 	phi3 := strings.Contains(name, "phi-3") || strings.Contains(name, "phi3")

@@ -66,7 +66,10 @@ func (l *loader) unigram(t *bpe.Parts) error {
 		return err
 	}
 	u.UnknownScore = float64(float32(least) - model.UnknownPenalty)
-	m := &unigram{model: u, normalizer: normalize.SentencePiece{Charsmap: charmap, AddPrefix: prefix, Squeeze: squeeze, Escape: true, AlwaysPrefix: true}}
+	m := &unigram{
+		model:      u,
+		normalizer: normalize.SentencePiece{Charsmap: charmap, AddPrefix: prefix, Squeeze: squeeze, Escape: true, AlwaysPrefix: true},
+	}
 	if len(defined) > 0 {
 		m.normalizer.UserDefined = vocab.NewTrie(defined, definedIDs)
 	}

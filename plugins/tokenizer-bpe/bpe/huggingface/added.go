@@ -10,9 +10,10 @@ import (
 	"edged/plugins/tokenizer-bpe/bpe/vocab"
 )
 
-// addedTokens are the tokens that are found in a text before it is cut into words, with the rules of the tokenizers library: a token that is
-// added again with other flags has those from then on; a token can become special later and stays so; tokens that the model does not know
-// get ids in the order in which they are added.
+// addedTokens are the tokens that are found in a text before it is cut into words, with the rules of the
+// tokenizers library: a token that is added again with other flags has those from then on; a token can become
+// special later and stays so; tokens that the model does not know get ids in the order in which they are
+// added.
 type addedTokens struct {
 	model     *vocab.Index // ids of the model's tokens by text
 	size      int64        // of the model's vocabulary
@@ -23,7 +24,14 @@ type addedTokens struct {
 }
 
 func newAddedTokens(model *vocab.Index, size int) *addedTokens {
-	return &addedTokens{model: model, size: int64(size), isSpecial: map[string]bool{}, ids: map[string]int64{}, byID: map[int64]tokenizerjson.AddedToken{}, top: -1}
+	return &addedTokens{
+		model:     model,
+		size:      int64(size),
+		isSpecial: map[string]bool{},
+		ids:       map[string]int64{},
+		byID:      map[int64]tokenizerjson.AddedToken{},
+		top:       -1,
+	}
 }
 
 // id is the id of an added token or of one of the model's.
@@ -76,7 +84,12 @@ func (a *addedTokens) extend(text []string) ([]string, error) {
 	}
 	for content, id := range a.ids {
 		if len(content) > vocab.MaxAddedLength {
-			return nil, fmt.Errorf("the added token %.40q has %d bytes: at most %d are supported", content, len(content), vocab.MaxAddedLength)
+			return nil, fmt.Errorf(
+				"the added token %.40q has %d bytes: at most %d are supported",
+				content,
+				len(content),
+				vocab.MaxAddedLength,
+			)
 		}
 		if id >= vocab.MaxTokens {
 			return nil, fmt.Errorf("the added token %q has the id %d: at most %d are supported", content, id, vocab.MaxTokens-1)
@@ -110,8 +123,8 @@ func (a *addedTokens) lists(isControl func(id int64) bool) (raw, normalized []bp
 	return raw, normalized
 }
 
-// folderTokens puts together what tokenizer.json and the files beside it say of added tokens, as transformers 5.24 does. Where a class
-// builds its own tokenizer, the file's tokens are added in the order of their ids.
+// folderTokens puts together what tokenizer.json and the files beside it say of added tokens, as transformers
+// 5.24 does. Where a class builds its own tokenizer, the file's tokens are added in the order of their ids.
 func (b *builder) folderTokens(a *addedTokens) {
 	c, spec := b.config, b.class
 	if spec == nil || spec.FileAsIs {

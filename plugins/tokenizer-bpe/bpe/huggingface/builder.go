@@ -35,8 +35,9 @@ func fromJSON(data []byte, c *transformers.Config) (*bpe.Parts, error) {
 	return b.out, nil
 }
 
-// builder makes the parts of a tokenizer of a tokenizer.json, or of what another file was turned into, and of the folder's other files.
-// Where a class of transformers reads the folder, what that builds takes the place of the file's parts.
+// builder makes the parts of a tokenizer of a tokenizer.json, or of what another file was turned into, and of
+// the folder's other files. Where a class of transformers reads the folder, what that builds takes the place
+// of the file's parts.
 type builder struct {
 	file            *tokenizerjson.File
 	config          *transformers.Config
@@ -54,8 +55,8 @@ type builder struct {
 	patternBudget split.Budget
 }
 
-// chooseClass sets the class that builds the tokenizer. A class over a file of another sort of model cannot; then the file
-// is taken as it is.
+// chooseClass sets the class that builds the tokenizer. A class over a file of another sort of model cannot;
+// then the file is taken as it is.
 func (b *builder) chooseClass(name string) {
 	b.out.Class = name
 	if name == "" {
@@ -167,7 +168,11 @@ func (b *builder) rebuild() error {
 		*part.file = own
 	}
 	if len(changed) > 0 && !b.noTokenizerJSON {
-		b.note("%s builds its own %s, other than what tokenizer.json has: transformers goes by the class, and so do these ids", b.out.Class, strings.Join(changed, " and "))
+		b.note(
+			"%s builds its own %s, other than what tokenizer.json has: transformers goes by the class, and so do these ids",
+			b.out.Class,
+			strings.Join(changed, " and "),
+		)
 	}
 	m.Type = b.class.Model
 	m.Prefix, m.Suffix, m.Unknown, m.UnknownID, m.Dropout, m.MaxChars = nil, nil, nil, nil, nil, nil
@@ -514,7 +519,10 @@ func (b *builder) addedTokens() error {
 // tokensAround sets what AddSpecial puts around a text: what the class says, else what the file says. add_bos_token and
 // add_eos_token of tokenizer_config.json count for nothing beside a tokenizer.json.
 func (b *builder) tokensAround() error {
-	if absent := tokenizerjson.IsNull(b.file.PostProcessor); b.class == nil || b.class.Post == nil || b.class.PostIf == transformers.PostIfAbsent && !absent || b.class.PostIf == transformers.PostIfPresent && absent {
+	if absent := tokenizerjson.IsNull(
+		b.file.PostProcessor,
+	); b.class == nil || b.class.Post == nil || b.class.PostIf == transformers.PostIfAbsent && !absent ||
+		b.class.PostIf == transformers.PostIfPresent && absent {
 		if b.noTokenizerJSON {
 			return b.flags()
 		}

@@ -17,11 +17,11 @@ import (
 )
 
 // Read reads the tokenizer of a Hugging Face folder as transformers 5.24 does: tokenizer.json, and what
-// tokenizer_config.json, special_tokens_map.json, generation_config.json, config.json and chat_template.jinja add. The class
-// that these name may build parts of the tokenizer itself: see Class.
+// tokenizer_config.json, special_tokens_map.json, generation_config.json, config.json and chat_template.jinja
+// add. The class that these name may build parts of the tokenizer itself: see Class.
 //
-// Without a tokenizer.json it reads what there is: tekken.json (as mistral-common does), a SentencePiece model or a tiktoken
-// file, vocab.json with merges.txt, vocab.txt, or Marian's two SentencePiece models.
+// Without a tokenizer.json it reads what there is: tekken.json (as mistral-common does), a SentencePiece
+// model or a tiktoken file, vocab.json with merges.txt, vocab.txt, or Marian's two SentencePiece models.
 func Read(dir string) (*bpe.Tokenizer, error) {
 	c, err := transformers.ReadConfig(dir)
 	if err != nil {
@@ -62,7 +62,16 @@ func folderFormats() []folderFormat {
 		{[]string{"tekken.json"}, fromTekken},
 		{[]string{"source.spm"}, fromMarian},
 		{
-			[]string{"tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "sentencepiece.model", "spm.model", "tokenizer.model.v3", "tiktoken.model", "*.tiktoken"},
+			[]string{
+				"tokenizer.model",
+				"spiece.model",
+				"sentencepiece.bpe.model",
+				"sentencepiece.model",
+				"spm.model",
+				"tokenizer.model.v3",
+				"tiktoken.model",
+				"*.tiktoken",
+			},
 			fromModelFile,
 		},
 		{[]string{"merges.txt"}, fromMerges},
@@ -100,7 +109,8 @@ func fromTekken(_ string, data []byte, c *transformers.Config) (*bpe.Parts, erro
 		return nil, err
 	}
 	for name, text := range map[string]string{"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"} {
-		if _, given := c.Tokens[name]; !given && slices.ContainsFunc(f.Added, func(a tokenizerjson.AddedToken) bool { return a.Content == text }) {
+		if _, given := c.Tokens[name]; !given &&
+			slices.ContainsFunc(f.Added, func(a tokenizerjson.AddedToken) bool { return a.Content == text }) {
 			c.Tokens[name] = &tokenizerjson.AddedToken{Content: text, Special: true}
 		}
 	}

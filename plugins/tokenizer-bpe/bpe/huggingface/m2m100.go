@@ -34,8 +34,9 @@ func (m *remapped) Encode(w *model.Scratch, s string, _, _ bool) error {
 	return nil
 }
 
-// readM2M100 reads the tokenizer of M2M-100 folders: sentencepiece.bpe.model cuts a text into pieces, vocab.json has their ids, and behind
-// those stands a token for each language, of which the source's is put before a text.
+// readM2M100 reads the tokenizer of M2M-100 folders: sentencepiece.bpe.model cuts a text into pieces,
+// vocab.json has their ids, and behind those stands a token for each language, of which the source's is put
+// before a text.
 func readM2M100(dir string, spm *sentencepiece.Model, c *transformers.Config) (*bpe.Parts, error) {
 	list, err := readVocabJSON(filepath.Join(dir, "vocab.json"))
 	if err != nil {
@@ -61,7 +62,14 @@ func readM2M100(dir string, spm *sentencepiece.Model, c *transformers.Config) (*
 	for _, text := range list.Texts[size:] {
 		c.Extra = append(c.Extra, tokenizerjson.AddedToken{Content: text, Special: true})
 	}
-	b := &builder{file: &tokenizerjson.File{}, config: c, class: spec, out: &bpe.Parts{Class: "M2M100Tokenizer"}, classes: split.HuggingFaceClasses(), noTokenizerJSON: true}
+	b := &builder{
+		file:            &tokenizerjson.File{},
+		config:          c,
+		class:           spec,
+		out:             &bpe.Parts{Class: "M2M100Tokenizer"},
+		classes:         split.HuggingFaceClasses(),
+		noTokenizerJSON: true,
+	}
 	b.file.Model = tokenizerjson.Model{Type: "WordLevel", Vocab: *list}
 	unk := c.TokenText("unk_token", spec)
 	b.file.Model.Unknown = &unk
@@ -105,7 +113,9 @@ func m2mLanguages(which string) []string {
 	if which == "wmt21" {
 		return strings.Fields("en ha is ja cs ru zh de")
 	}
-	return strings.Fields(`af am ar ast az ba be bg bn br bs ca ceb cs cy da de el en es et fa ff fi fr fy ga gd gl gu ha he hi hr ht hu hy id ig ilo
+	return strings.Fields(
+		`af am ar ast az ba be bg bn br bs ca ceb cs cy da de el en es et fa ff fi fr fy ga gd gl gu ha he hi hr ht hu hy id ig ilo
 		is it ja jv ka kk km kn ko lb lg ln lo lt lv mg mk ml mn mr ms my ne nl no ns oc or pa pl ps pt ro ru sd si sk sl so sq sr ss su sv sw ta th tl
-		tn tr uk ur uz vi wo xh yi yo zh zu`)
+		tn tr uk ur uz vi wo xh yi yo zh zu`,
+	)
 }

@@ -18,9 +18,9 @@ import (
 	"edged/plugins/tokenizer-bpe/bpe/vocab"
 )
 
-// marian is the tokenizer of OPUS-MT folders: source.spm cuts a text into pieces, and vocab.json has their ids. A text that
-// starts with a language code, >>deu<<, has that as its first token. Answers are read with target_vocab.json where source
-// and target have separate vocabularies.
+// marian is the tokenizer of OPUS-MT folders: source.spm cuts a text into pieces, and vocab.json has their
+// ids. A text that starts with a language code, >>deu<<, has that as its first token. Answers are read with
+// target_vocab.json where source and target have separate vocabularies.
 type marian struct {
 	normalizer normalize.SentencePiece
 	pieces     *model.Unigram
@@ -71,7 +71,14 @@ func fromMarian(dir string, data []byte, c *transformers.Config) (*bpe.Parts, er
 	}
 	names := map[string]string{"unk_token": "<unk>", "eos_token": "</s>", "pad_token": "<pad>"}
 	spec := &transformers.Class{Tokens: names}
-	b := &builder{file: &tokenizerjson.File{}, config: c, class: spec, out: &bpe.Parts{Class: "MarianTokenizer"}, classes: split.HuggingFaceClasses(), noTokenizerJSON: true}
+	b := &builder{
+		file:            &tokenizerjson.File{},
+		config:          c,
+		class:           spec,
+		out:             &bpe.Parts{Class: "MarianTokenizer"},
+		classes:         split.HuggingFaceClasses(),
+		noTokenizerJSON: true,
+	}
 	b.file.Model = tokenizerjson.Model{Type: "WordLevel", Vocab: *source}
 	unk := c.TokenText("unk_token", spec)
 	b.file.Model.Unknown = &unk
@@ -111,8 +118,8 @@ func fromMarian(dir string, data []byte, c *transformers.Config) (*bpe.Parts, er
 	return t, nil
 }
 
-// spmDecoding sets how ids become a text: special tokens are their own text with after behind each, and SentencePiece decodes the pieces
-// between them.
+// spmDecoding sets how ids become a text: special tokens are their own text with after behind each, and
+// SentencePiece decodes the pieces between them.
 func (b *builder) spmDecoding(spm *sentencepiece.Model, after string) error {
 	if err := b.decoding(); err != nil {
 		return err

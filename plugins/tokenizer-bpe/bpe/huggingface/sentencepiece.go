@@ -28,8 +28,8 @@ func (m spmFolder) precompiledJSON() any {
 	return tokenizerjson.Object{"type": "Precompiled", "precompiled_charsmap": base64.StdEncoding.EncodeToString(m.Charsmap)}
 }
 
-// file puts the model into the form of a tokenizer.json, as transformers 5.24 does: for a class that builds its own parts
-// the vocabulary only, in that class's order; without a class all of it.
+// file puts the model into the form of a tokenizer.json, as transformers 5.24 does: for a class that builds
+// its own parts the vocabulary only, in that class's order; without a class all of it.
 func (m spmFolder) file(c *transformers.Config, spec *transformers.Class, class string) (*tokenizerjson.File, error) {
 	f := &tokenizerjson.File{}
 	if spec != nil && (spec.Model == "BPE") != m.IsBPE {
@@ -48,7 +48,10 @@ func (m spmFolder) file(c *transformers.Config, spec *transformers.Class, class 
 			return nil, err
 		}
 	}
-	f.Model = tokenizerjson.Model{Type: "Unigram", Vocab: tokenizerjson.Vocab{IsList: !m.IsBPE, Texts: text, Scores: score, Count: len(text)}}
+	f.Model = tokenizerjson.Model{
+		Type:  "Unigram",
+		Vocab: tokenizerjson.Vocab{IsList: !m.IsBPE, Texts: text, Scores: score, Count: len(text)},
+	}
 	if m.IsBPE {
 		if err := m.bpeFile(f, spec); err != nil {
 			return nil, err
@@ -101,7 +104,13 @@ func (m spmFolder) bpeFile(f *tokenizerjson.File, spec *transformers.Class) erro
 }
 
 // arranged puts the pieces in the order of a class's ids.
-func (m spmFolder) arranged(c *transformers.Config, spec *transformers.Class, class string, text []string, score []float64) ([]string, []float64, error) {
+func (m spmFolder) arranged(
+	c *transformers.Config,
+	spec *transformers.Class,
+	class string,
+	text []string,
+	score []float64,
+) ([]string, []float64, error) {
 	at := func(first []string, skip int, last ...string) ([]string, []float64, error) {
 		if len(text) < skip {
 			return nil, nil, fmt.Errorf("it has %d pieces, which is too few for %s", len(text), class)
@@ -133,7 +142,10 @@ func (m spmFolder) arranged(c *transformers.Config, spec *transformers.Class, cl
 		}
 		return t, make([]float64, len(t)), nil
 	case "MBartTokenizer", "MBart50Tokenizer", "PegasusTokenizer":
-		return nil, nil, fmt.Errorf("%s arranges its pieces anew: the folder needs a tokenizer.json, which transformers' save_pretrained writes", class)
+		return nil, nil, fmt.Errorf(
+			"%s arranges its pieces anew: the folder needs a tokenizer.json, which transformers' save_pretrained writes",
+			class,
+		)
 	}
 	return text, score, nil
 }
@@ -173,7 +185,15 @@ func (m spmFolder) plainParts(f *tokenizerjson.File, c *transformers.Config) err
 		for i, s := range defined {
 			defined[i] = regexp.QuoteMeta(s)
 		}
-		pres = append(pres, tokenizerjson.Object{"type": "Split", "pattern": tokenizerjson.Object{"Regex": strings.Join(defined, "|")}, "behavior": "Isolated", "invert": false})
+		pres = append(
+			pres,
+			tokenizerjson.Object{
+				"type":     "Split",
+				"pattern":  tokenizerjson.Object{"Regex": strings.Join(defined, "|")},
+				"behavior": "Isolated",
+				"invert":   false,
+			},
+		)
 	}
 	steps := []any{tokenizerjson.ReplaceText(vocab.Blank, " ")}
 	if m.ByteFallback {

@@ -22,7 +22,8 @@ const (
 // longTexts is what configurations say that mean no limit.
 const longTexts = 1 << 24
 
-// sentenceFiles reads what sentence-transformers' files beside a tokenizer say: how long a text may be, and what stands before it.
+// sentenceFiles reads what sentence-transformers' files beside a tokenizer say: how long a text may be, and
+// what stands before it.
 func sentenceFiles(p *bpe.Parts, dir string, c *transformers.Config) error {
 	read := func(name string, into any) error {
 		data, err := transformers.ReadFile(filepath.Join(dir, name), transformers.MaxConfigFile)

@@ -157,8 +157,26 @@ type tekkenJSON struct {
 // oldTekkenSpecials are the special tokens of files that do not list theirs. Source: mistral-common 1.13.
 func oldTekkenSpecials() []string {
 	return []string{
-		"<unk>", "<s>", "</s>", "[INST]", "[/INST]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]", "[TOOL_RESULTS]", "[/TOOL_RESULTS]", "[TOOL_CALLS]",
-		"[IMG]", "<pad>", "[IMG_BREAK]", "[IMG_END]", "[PREFIX]", "[MIDDLE]", "[SUFFIX]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[TOOL_CONTENT]",
+		"<unk>",
+		"<s>",
+		"</s>",
+		"[INST]",
+		"[/INST]",
+		"[AVAILABLE_TOOLS]",
+		"[/AVAILABLE_TOOLS]",
+		"[TOOL_RESULTS]",
+		"[/TOOL_RESULTS]",
+		"[TOOL_CALLS]",
+		"[IMG]",
+		"<pad>",
+		"[IMG_BREAK]",
+		"[IMG_END]",
+		"[PREFIX]",
+		"[MIDDLE]",
+		"[SUFFIX]",
+		"[SYSTEM_PROMPT]",
+		"[/SYSTEM_PROMPT]",
+		"[TOOL_CONTENT]",
 	}
 }
 

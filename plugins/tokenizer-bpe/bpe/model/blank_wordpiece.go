@@ -6,8 +6,8 @@ import (
 	"edged/plugins/tokenizer-bpe/bpe/vocab"
 )
 
-// BlankWordPiece is a GGUF's WordPiece: it covers each word with the longest tokens from its start on; a word that cannot be covered is one unknown
-// token.
+// BlankWordPiece is a GGUF's WordPiece: it covers each word with the longest tokens from its start on; a word
+// that cannot be covered is one unknown token.
 type BlankWordPiece struct {
 	Words   func(s string, word func(w string)) // the text's words, normalised
 	texts   *vocab.Index                        // tokens that start a word have blank before them

@@ -5,8 +5,9 @@ import (
 	"unicode/utf8"
 )
 
-// CharBPE is BPE over characters: a word starts as one symbol for each of its characters, and those that have none as the tokens of their
-// bytes or as the unknown token. It serves SentencePiece vocabularies in tokenizer.json, and Gemma 4 in GGUF files.
+// CharBPE is BPE over characters: a word starts as one symbol for each of its characters, and those that have
+// none as the tokens of their bytes or as the unknown token. It serves SentencePiece vocabularies in
+// tokenizer.json, and Gemma 4 in GGUF files.
 type CharBPE struct {
 	Merges         *Merges
 	Bytes          [256]int32 // the tokens of bytes, for characters that are no symbol; -1: none

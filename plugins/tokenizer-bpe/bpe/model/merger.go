@@ -2,14 +2,15 @@ package model
 
 import "slices"
 
-// smallWord is the number of symbols up to which merging scans all pairs for the best one: for the words of ordinary text
-// (4 to 10 bytes) that is three times as fast as a heap; at 64 they are even.
+// smallWord is the number of symbols up to which merging scans all pairs for the best one: for the words of
+// ordinary text (4 to 10 bytes) that is three times as fast as a heap; at 64 they are even.
 const smallWord = 48
 
 // merger is the scratch of merging the symbols of a word, for one goroutine.
 //
-// A word is a list of symbols. Of its pairs of neighbours the one with the least key merges first, the leftmost of equal ones, until none
-// merges. Long words (a megabyte of one letter is a word) are merged with a heap over a linked list, in O(n log n).
+// A word is a list of symbols. Of its pairs of neighbours the one with the least key merges first, the
+// leftmost of equal ones, until none merges. Long words (a megabyte of one letter is a word) are merged with
+// a heap over a linked list, in O(n log n).
 type merger struct {
 	id   []int32  // symbol; -1: merged into its left neighbour
 	key  []uint32 // of the pair that starts here; none: does not merge

@@ -16,8 +16,8 @@ type merge struct {
 	id   int32
 }
 
-// mergeTable maps pairs of symbols to merges: open addressing with 16 bytes a slot, read for every pair of neighbours of
-// every word.
+// mergeTable maps pairs of symbols to merges: open addressing with 16 bytes a slot, read for every pair of
+// neighbours of every word.
 type mergeTable struct {
 	slots []slot
 	shift uint
@@ -66,8 +66,8 @@ func (t *mergeTable) find(left, right int32) merge {
 	}
 }
 
-// Merges are the merges of a BPE model. They work on symbols, which are numbers: that of a token is its id, and a string that is no token
-// but a step on the way to one has a number above all ids.
+// Merges are the merges of a BPE model. They work on symbols, which are numbers: that of a token is its id,
+// and a string that is no token but a step on the way to one has a number above all ids.
 type Merges struct {
 	table *mergeTable
 	vocab *vocab.Vocabulary
@@ -75,8 +75,8 @@ type Merges struct {
 	byStr map[string]int32 // numbers of steps
 }
 
-// Symbol is the number of a string. One that is neither a token nor a step becomes a step, so it must not be called while the merges are
-// in use.
+// Symbol is the number of a string. One that is neither a token nor a step becomes a step, so it must not be
+// called while the merges are in use.
 func (s *Merges) Symbol(text string) int32 {
 	if id, ok := s.vocab.Lookup(text); ok {
 		return id
@@ -96,10 +96,18 @@ func (s *Merges) Symbol(text string) int32 {
 // isToken reports whether a symbol is a token rather than a step.
 func (s *Merges) isToken(id int32) bool { return int(id) < len(s.vocab.Text) }
 
-// NewMerges makes a table of n merges, of which at returns the i-th. Their ranks are their places in the list unless ranks has others.
-// prefix is cut off the right string when it joins the left one. A merge of or into a string that is no token is an error unless may is
-// true for it, as in Hugging Face's library; with may nil such merges count, as in llama.cpp.
-func NewMerges(v *vocab.Vocabulary, n int, at func(i int) (left, right string, ok bool), ranks []uint32, prefix string, may func(text string) bool) (*Merges, error) {
+// NewMerges makes a table of n merges, of which at returns the i-th. Their ranks are their places in the list
+// unless ranks has others. prefix is cut off the right string when it joins the left one. A merge of or into
+// a string that is no token is an error unless may is true for it, as in Hugging Face's library; with may nil
+// such merges count, as in llama.cpp.
+func NewMerges(
+	v *vocab.Vocabulary,
+	n int,
+	at func(i int) (left, right string, ok bool),
+	ranks []uint32,
+	prefix string,
+	may func(text string) bool,
+) (*Merges, error) {
 	if n > vocab.MaxMerges {
 		return nil, fmt.Errorf("there are %d merges: at most %d are supported", n, vocab.MaxMerges)
 	}

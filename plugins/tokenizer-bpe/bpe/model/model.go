@@ -4,13 +4,14 @@ import "edged/plugins/tokenizer-bpe/bpe/split"
 
 // Model turns text between added tokens, after normalisation, into ids.
 type Model interface {
-	// Encode appends the ids of s, which is not empty, to w.Out. first says that s is at the start of the whole text, afterToken that
-	// an added token or the start of the text stands before it. The error says what is wrong with s.
+	// Encode appends the ids of s, which is not empty, to w.Out. first says that s is at the start of the
+	// whole text, afterToken that an added token or the start of the text stands before it. The error says
+	// what is wrong with s.
 	Encode(w *Scratch, s string, first, afterToken bool) error
 }
 
-// Scratch is the memory that one call of a model works in, for reuse by the next call. The zero value is ready. A call sets Out, Patterns
-// and Strict, and calls Free when it has taken Out.
+// Scratch is the memory that one call of a model works in, for reuse by the next call. The zero value is
+// ready. A call sets Out, Patterns and Strict, and calls Free when it has taken Out.
 type Scratch struct {
 	// Out has the ids; models append to it.
 	Out []int32

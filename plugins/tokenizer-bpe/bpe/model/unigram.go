@@ -17,8 +17,9 @@ const MaxSearchedToken = 1024
 // src/unigram_model.cc, kUnkPenalty.
 const UnknownPenalty = 10
 
-// Unigram is SentencePiece's unigram model: it covers a text with the tokens whose scores have the greatest sum. The search is
-// Viterbi's over places of the text; of equal sums the one found first counts, as in the reference libraries.
+// Unigram is SentencePiece's unigram model: it covers a text with the tokens whose scores have the greatest
+// sum. The search is Viterbi's over places of the text; of equal sums the one found first counts, as in the
+// reference libraries.
 type Unigram struct {
 	trie            *vocab.Trie  // token ids by their texts
 	score           []float64    // by id
@@ -35,7 +36,12 @@ type Unigram struct {
 
 // NewUnigram builds the model of a list of tokens. Of equal texts the last is found, as in the reference library.
 func NewUnigram(text []string, score []float64, unknown int32, control []bool) (*Unigram, error) {
-	m := &Unigram{score: score, control: control, unknown: unknown, noUnk: errors.New("the model has no unknown token, and the text has a character that it does not know")}
+	m := &Unigram{
+		score:   score,
+		control: control,
+		unknown: unknown,
+		noUnk:   errors.New("the model has no unknown token, and the text has a character that it does not know"),
+	}
 	least := math.Inf(1)
 	values := make([]int32, len(text))
 	for id, s := range text {

@@ -14,7 +14,8 @@ type WordLevel struct {
 	control map[string]int32
 }
 
-// NewWordLevel makes the model of a vocabulary. own are the texts of the model's own tokens by id, "" for those that were added.
+// NewWordLevel makes the model of a vocabulary. own are the texts of the model's own tokens by id, "" for
+// those that were added.
 func NewWordLevel(v *vocab.Vocabulary, own []string, unknown int32) *WordLevel {
 	m := &WordLevel{vocab: v, unknown: unknown, control: map[string]int32{}}
 	for id, s := range own {

@@ -7,9 +7,9 @@ import (
 	"edged/plugins/tokenizer-bpe/bpe/vocab"
 )
 
-// WordPiece is WordPiece as tokenizer.json has it: each word is covered with the longest tokens from its start on, of which
-// all but the first are written with a prefix; a word that cannot be covered is one unknown token. (A GGUF's WordPiece marks
-// the first one instead: see BlankWordPiece.)
+// WordPiece is WordPiece as tokenizer.json has it: each word is covered with the longest tokens from its
+// start on, of which all but the first are written with a prefix; a word that cannot be covered is one
+// unknown token. (A GGUF's WordPiece marks the first one instead: see BlankWordPiece.)
 type WordPiece struct {
 	starts   *vocab.Trie // tokens that start a word
 	rest     *vocab.Trie // tokens that go on one, without the prefix

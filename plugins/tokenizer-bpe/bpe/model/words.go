@@ -7,15 +7,16 @@ import (
 	"edged/plugins/tokenizer-bpe/bpe/vocab"
 )
 
-// PerWord is a Model of a pre-tokenizer and a WordModel: it cuts a text into words and encodes each by itself. The ids of short words are
-// remembered in the Scratch, since ordinary text repeats its words.
+// PerWord is a Model of a pre-tokenizer and a WordModel: it cuts a text into words and encodes each by
+// itself. The ids of short words are remembered in the Scratch, since ordinary text repeats its words.
 type PerWord struct {
 	Model WordModel
 	Start split.Splitter // for the start of a text
 	Rest  split.Splitter // for what follows an added token
 	// Blanks writes spaces as blanks before the text is cut.
 	Blanks bool
-	// CutAtBlanks cuts words further at blanks, which is quicker and changes nothing where no merge crosses one: see split.Crosses.
+	// CutAtBlanks cuts words further at blanks, which is quicker and changes nothing where no merge crosses
+	// one: see split.Crosses.
 	CutAtBlanks bool
 }
 

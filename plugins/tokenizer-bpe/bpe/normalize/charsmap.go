@@ -21,7 +21,8 @@ type Charsmap struct {
 	texts string
 }
 
-// NewCharsmap reads a compiled map. One whose trie is longer than the map is an error; other damage makes texts stay as they are.
+// NewCharsmap reads a compiled map. One whose trie is longer than the map is an error; other damage makes
+// texts stay as they are.
 func NewCharsmap(data []byte) (*Charsmap, error) {
 	if len(data) < 4 {
 		return nil, errors.New("a character map is shorter than its header")
@@ -99,8 +100,9 @@ func (m *Charsmap) longest(s string) (length int, by string) {
 	return length, by
 }
 
-// byCluster normalises as Hugging Face's library does: a cluster of characters (a letter with its marks) of less than six
-// bytes is replaced as a whole by what its shortest beginning becomes; in any other each character by its own.
+// byCluster normalises as Hugging Face's library does: a cluster of characters (a letter with its marks) of
+// less than six bytes is replaced as a whole by what its shortest beginning becomes; in any other each
+// character by its own.
 func (m *Charsmap) byCluster(s string) string {
 	var b strings.Builder
 	b.Grow(len(s))
@@ -189,8 +191,55 @@ func clusterKindOf(r rune) clusterKind {
 //
 //nolint:gochecknoglobals // tables
 var (
-	prepended = []rune{0xD4E, 0x111C2, 0x111C3, 0x1193F, 0x11941, 0x11A3A, 0x11A84, 0x11A85, 0x11A86, 0x11A87, 0x11A88, 0x11A89, 0x11D46, 0x11F02}
-	noSpacing = []rune{0x102B, 0x102C, 0x1038, 0x1062, 0x1063, 0x1064, 0x1067, 0x1068, 0x1069, 0x106A, 0x106B, 0x106C, 0x106D, 0x1083, 0x1087, 0x1088, 0x1089, 0x108A, 0x108B, 0x108C, 0x108F, 0x109A, 0x109B, 0x109C, 0x1A61, 0x1A63, 0x1A64, 0xAA7B, 0xAA7D, 0x11720, 0x11721}
+	prepended = []rune{
+		0xD4E,
+		0x111C2,
+		0x111C3,
+		0x1193F,
+		0x11941,
+		0x11A3A,
+		0x11A84,
+		0x11A85,
+		0x11A86,
+		0x11A87,
+		0x11A88,
+		0x11A89,
+		0x11D46,
+		0x11F02,
+	}
+	noSpacing = []rune{
+		0x102B,
+		0x102C,
+		0x1038,
+		0x1062,
+		0x1063,
+		0x1064,
+		0x1067,
+		0x1068,
+		0x1069,
+		0x106A,
+		0x106B,
+		0x106C,
+		0x106D,
+		0x1083,
+		0x1087,
+		0x1088,
+		0x1089,
+		0x108A,
+		0x108B,
+		0x108C,
+		0x108F,
+		0x109A,
+		0x109B,
+		0x109C,
+		0x1A61,
+		0x1A63,
+		0x1A64,
+		0xAA7B,
+		0xAA7D,
+		0x11720,
+		0x11721,
+	}
 )
 
 func slicesHas(list []rune, r rune) bool {

@@ -16,8 +16,9 @@ import (
 	"edged/plugins/tokenizer-bpe/bpe/vocab"
 )
 
-// reader reads the normalizer of a tokenizer.json. The normal forms are those of golang.org/x/text (Unicode 15.0), which puts a joiner
-// (U+034F) after 30 combining marks in a row; those of the tokenizers library have the data of an older Unicode and no such bound.
+// reader reads the normalizer of a tokenizer.json. The normal forms are those of golang.org/x/text (Unicode
+// 15.0), which puts a joiner (U+034F) after 30 combining marks in a row; those of the tokenizers library have
+// the data of an older Unicode and no such bound.
 type reader struct{ classes *split.Classes }
 
 // part holds the fields of every type of normalizer.
@@ -42,8 +43,8 @@ func Infallible(f func(s string) string) Func {
 	return func(s string, _ *split.Budget) (string, error) { return f(s), nil }
 }
 
-// Read reads the normalizer of a tokenizer.json; nil where there is none. classes are those of split.HuggingFaceClasses. A type that is not
-// supported and a pattern that cannot be compiled are errors.
+// Read reads the normalizer of a tokenizer.json; nil where there is none. classes are those of
+// split.HuggingFaceClasses. A type that is not supported and a pattern that cannot be compiled are errors.
 func Read(raw json.RawMessage, classes *split.Classes) (Func, error) {
 	return reader{classes: classes}.read(raw, 0)
 }
@@ -264,15 +265,25 @@ func nmt(s string) string {
 		switch {
 		case r >= 1 && r <= 8, r == 0xB, r >= 0xE && r <= 0x1F, r == 0x7F, r == 0x8F, r == 0x9F:
 			return -1
-		case r == '\t', r == '\n', r == '\f', r == '\r', r == 0x1680, r >= 0x200B && r <= 0x200F, r == 0x2028, r == 0x2029, r == 0x2581, r == 0xFEFF, r == utf8.RuneError:
+		case r == '\t',
+			r == '\n',
+			r == '\f',
+			r == '\r',
+			r == 0x1680,
+			r >= 0x200B && r <= 0x200F,
+			r == 0x2028,
+			r == 0x2029,
+			r == 0x2581,
+			r == 0xFEFF,
+			r == utf8.RuneError:
 			return ' '
 		}
 		return r
 	}, s)
 }
 
-// normalForm is a normal form as the library has it: its data are those of an older Unicode, in which some characters do
-// not decompose yet. They start a new character each, so the text can be cut at them.
+// normalForm is a normal form as the library has it: its data are those of an older Unicode, in which some
+// characters do not decompose yet. They start a new character each, so the text can be cut at them.
 func normalForm(f norm.Form) func(s string) string {
 	return func(s string) string {
 		if f.IsNormalString(s) {

@@ -6,8 +6,8 @@ import (
 	"edged/plugins/tokenizer-bpe/bpe/vocab"
 )
 
-// SentencePiece normalises a text as SentencePiece does, and llama.cpp after it: the longest match of the character map at
-// each place, and spaces as blanks.
+// SentencePiece normalises a text as SentencePiece does, and llama.cpp after it: the longest match of the
+// character map at each place, and spaces as blanks.
 type SentencePiece struct {
 	Charsmap    *Charsmap   // nil: there is none
 	UserDefined *vocab.Trie // user-defined tokens, which stay as they are; nil: there are none

@@ -13,8 +13,8 @@ import (
 	"edged/plugins/tokenizer-bpe/bpe/vocab"
 )
 
-// Words is the pre-tokenizer of a tokenizer.json: one chain of splitters for the start of a text and one for what follows an added token,
-// which differ where a space is put before the first word only.
+// Words is the pre-tokenizer of a tokenizer.json: one chain of splitters for the start of a text and one for
+// what follows an added token, which differ where a space is put before the first word only.
 type Words struct {
 	Start split.Chain // for the start of a text
 	Rest  split.Chain // after an added token
@@ -49,8 +49,8 @@ type part struct {
 	Length      int                   `json:"length"`            // FixedLength
 }
 
-// Read reads the pre_tokenizer of a tokenizer.json; without one a text is one word. classes are those of split.HuggingFaceClasses. A type
-// that is not supported and a pattern that cannot be compiled are errors.
+// Read reads the pre_tokenizer of a tokenizer.json; without one a text is one word. classes are those of
+// split.HuggingFaceClasses. A type that is not supported and a pattern that cannot be compiled are errors.
 func Read(raw json.RawMessage, classes *split.Classes) (Words, error) {
 	var w Words
 	if tokenizerjson.IsNull(raw) {

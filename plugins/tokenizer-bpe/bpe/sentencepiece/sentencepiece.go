@@ -31,7 +31,8 @@ type Model struct {
 // MaxPiece bounds a piece, whose parts are all looked for when merges are made.
 const MaxPiece = 1024
 
-// Parse reads a model file. Pieces that are not valid UTF-8, have more than MaxPiece bytes or a score that is no number are errors.
+// Parse reads a model file. Pieces that are not valid UTF-8, have more than MaxPiece bytes or a score that is
+// no number are errors.
 func Parse(data []byte) (*Model, error) {
 	m := &Model{BOSID: 1, EOSID: 2, UnknownPiece: "<unk>", AddPrefix: true, Squeeze: true, Escape: true}
 	err := eachField(data, func(n protowire.Number, v uint64, b []byte) error {
@@ -159,8 +160,8 @@ func (m *Model) normalizer(n protowire.Number, v uint64, b []byte) error {
 	return nil
 }
 
-// Merges are the merges of a BPE model: each pair of pieces that joined are a piece, in the order of less. Only pieces for which may is
-// true take part.
+// Merges are the merges of a BPE model: each pair of pieces that joined are a piece, in the order of less.
+// Only pieces for which may is true take part.
 func (m *Model) Merges(may func(id int) bool, less func(a, b Merge) int) ([][2]string, error) {
 	ids := map[string]int{}
 	for id, s := range m.Texts {

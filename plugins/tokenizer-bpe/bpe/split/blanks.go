@@ -5,9 +5,10 @@ import "strings"
 // blank is how SentencePiece writes a space.
 const blank = "\u2581"
 
-// Blanks splits a SentencePiece text before each run of blanks (U+2581). No published pre-tokenizer does that; it is right
-// where no token of the vocabulary holds a blank after anything else (see Crosses): then no merge could cross the cut, and
-// short words merge much faster than a whole text (7 MB/s instead of 3, and 60 with a cache of words).
+// Blanks splits a SentencePiece text before each run of blanks (U+2581). No published pre-tokenizer does
+// that; it is right where no token of the vocabulary holds a blank after anything else (see Crosses): then no
+// merge could cross the cut, and short words merge much faster than a whole text (7 MB/s instead of 3, and 60
+// with a cache of words).
 type Blanks struct{}
 
 // Split implements Splitter.

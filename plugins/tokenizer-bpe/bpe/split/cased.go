@@ -14,8 +14,8 @@ const (
 		`|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+`
 )
 
-// Cased splits by PatternO200k and PatternTekken: a word is capitals and then small letters, each of which may be missing,
-// so that camelCase is two.
+// Cased splits by PatternO200k and PatternTekken: a word is capitals and then small letters, each of which
+// may be missing, so that camelCase is two.
 type Cased struct {
 	C            *Classes
 	MaxDigits    int
@@ -85,8 +85,8 @@ func (k Cased) next(s string) int {
 	return i
 }
 
-// withTail matches capitals* small+ at s[i] and returns its end, 0 for none. As many capitals as possible come first; where
-// no small letter follows them, the last of them that is small as well is the one.
+// withTail matches capitals* small+ at s[i] and returns its end, 0 for none. As many capitals as possible
+// come first; where no small letter follows them, the last of them that is small as well is the one.
 func (k Cased) withTail(s string, i int) int {
 	end := 0
 	for {

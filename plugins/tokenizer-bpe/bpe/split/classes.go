@@ -31,14 +31,16 @@ const (
 
 const pageBits = 7
 
-// Classes answers which categories a character belongs to: one lookup for ASCII, two for the rest. It holds about 60 kB.
+// Classes answers which categories a character belongs to: one lookup for ASCII, two for the rest. It holds
+// about 60 kB.
 type Classes struct {
 	ascii [utf8.RuneSelf]class
 	pages [(unicode.MaxRune + 1) >> pageBits]uint16 // index into blocks
 	block [][1 << pageBits]class
 }
 
-// NewClasses builds the table from package unicode (Unicode 15.0), brought to 15.1, which is what llama.cpp's table has.
+// NewClasses builds the table from package unicode (Unicode 15.0), brought to 15.1, which is what llama.cpp's
+// table has.
 func NewClasses() *Classes {
 	flat := goClasses()
 	// Unicode 15.1: CJK Extension I, and ideographic description characters.
@@ -228,8 +230,9 @@ func (t *Classes) IsBERTAccent(r rune) bool { return t.of(r)&bertAccent != 0 }
 // IsWord reports whether a character is \w of Rust's regular expressions.
 func (t *Classes) IsWord(r rune) bool { return t.of(r)&rustWord != 0 }
 
-// IsChinese reports whether BERT takes a character for Chinese, which makes it a word of its own. Source: BERT's tokenization.py; the block from U+2B920
-// is Hugging Face's and llama.cpp's (it should start at U+2B820).
+// IsChinese reports whether BERT takes a character for Chinese, which makes it a word of its own. Source:
+// BERT's tokenization.py; the block from U+2B920 is Hugging Face's and llama.cpp's (it should start at
+// U+2B820).
 func IsChinese(r rune) bool {
 	return r >= 0x4E00 && r <= 0x9FFF || r >= 0x3400 && r <= 0x4DBF || r >= 0x20000 && r <= 0x2A6DF || r >= 0x2A700 && r <= 0x2B73F ||
 		r >= 0x2B740 && r <= 0x2B81F || r >= 0x2B920 && r <= 0x2CEAF || r >= 0xF900 && r <= 0xFAFF || r >= 0x2F800 && r <= 0x2FA1F

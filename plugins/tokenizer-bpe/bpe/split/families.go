@@ -55,9 +55,27 @@ func families() []family {
 	qwen2 := plain(func(c *Classes) Splitter { return Modern{C: c, MaxDigits: 1} })
 	digits := plain(func(c *Classes) Splitter { return Chain{newRuns(c, kind{in: number, most: 1}), GPT2{C: c}} })
 	return []family{
-		{names: []string{"llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2", "jina-v5-nano"}, build: llama3, ignoreMerges: true, addBOS: true},
+		{
+			names: []string{
+				"llama-bpe",
+				"llama3",
+				"llama-v3",
+				"falcon3",
+				"falcon-h1",
+				"pixtral",
+				"midm-2.0",
+				"lfm2",
+				"jina-v5-nano",
+			},
+			build:        llama3,
+			ignoreMerges: true,
+			addBOS:       true,
+		},
 		{names: []string{"dbrx", "smaug-bpe", "chatglm-bpe", "glm4"}, build: llama3},
-		{names: []string{"qwen2", "deepseek-r1-qwen", "kormo", "f2llmv2", "megrez", "stablelm2", "hunyuan", "solar-open", "grok-2"}, build: qwen2},
+		{
+			names: []string{"qwen2", "deepseek-r1-qwen", "kormo", "f2llmv2", "megrez", "stablelm2", "hunyuan", "solar-open", "grok-2"},
+			build: qwen2,
+		},
 		{names: []string{"qwen35"}, build: plain(func(c *Classes) Splitter { return Modern{C: c, MaxDigits: 1, Marks: true} })},
 		{
 			names: []string{
@@ -72,20 +90,62 @@ func families() []family {
 		{names: []string{"deepseek-llm"}, build: plain(deepseekLLM)},
 		{names: []string{"deepseek-coder"}, build: plain(deepseekCoder)},
 		{names: []string{"deepseek-v3", "hunyuan-dense", "joyai-llm", "hy_v4"}, build: deepseek3},
-		{names: []string{"gpt-4o", "llama4", "kanana2", "minimax-m2", "talkie"}, build: plain(func(c *Classes) Splitter { return Cased{C: c, MaxDigits: 3, Contractions: true, Loose: true} })},
-		{names: []string{"minicpm5"}, build: plain(func(c *Classes) Splitter { return Chain{newRuns(c, kind{in: number, most: 3}), Modern{C: c}} }), ignoreMerges: true},
+		{
+			names: []string{"gpt-4o", "llama4", "kanana2", "minimax-m2", "talkie"},
+			build: plain(func(c *Classes) Splitter { return Cased{C: c, MaxDigits: 3, Contractions: true, Loose: true} }),
+		},
+		{
+			names:        []string{"minicpm5"},
+			build:        plain(func(c *Classes) Splitter { return Chain{newRuns(c, kind{in: number, most: 3}), Modern{C: c}} }),
+			ignoreMerges: true,
+		},
 		{names: []string{"laguna"}, build: plain(func(c *Classes) Splitter { return Chain{Lines{}, Modern{C: c, MaxDigits: 1}} })},
-		{names: []string{"seed-coder"}, build: byPattern(contractions + `[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1}| ?[^\s\p{L}\p{N}\r\n]+|\s*[\r\n]+|\s+(?!\S)|\s+`)},
-		{names: []string{"ufakzeka"}, build: byPattern(`[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`)},
-		{names: []string{"bailingmoe", "bailingmoe2", "llada-moe"}, build: byPattern(`'(?:[sSdDmMtT]|[lL][lL]|[vV][eE]|[rR][eE])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+`)},
-		{names: []string{"tekken"}, build: plain(func(c *Classes) Splitter { return Cased{C: c, MaxDigits: 1, Loose: true} }), ignoreMerges: true, addBOS: true},
-		{names: []string{"jais-2"}, build: byPattern(contractions + `[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+` + cascade)},
+		{
+			names: []string{"seed-coder"},
+			build: byPattern(contractions + `[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1}| ?[^\s\p{L}\p{N}\r\n]+|\s*[\r\n]+|\s+(?!\S)|\s+`),
+		},
+		{
+			names: []string{"ufakzeka"},
+			build: byPattern(`[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`),
+		},
+		{
+			names: []string{"bailingmoe", "bailingmoe2", "llada-moe"},
+			build: byPattern(
+				`'(?:[sSdDmMtT]|[lL][lL]|[vV][eE]|[rR][eE])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+`,
+			),
+		},
+		{
+			names:        []string{"tekken"},
+			build:        plain(func(c *Classes) Splitter { return Cased{C: c, MaxDigits: 1, Loose: true} }),
+			ignoreMerges: true,
+			addBOS:       true,
+		},
+		{
+			names: []string{"jais-2"},
+			build: byPattern(contractions + `[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+` + cascade),
+		},
 		{names: []string{"spark2_5"}, build: byPatterns(`\p{N}{1,3}`, "[一-龥\u3040-ゟ゠-ヿ]+", sparkWords, `\p{N}`)},
-		{names: []string{"youtu"}, build: byPatterns(youtuScripts, anyLetters+contracted+"|"+anyLetters+contracted+`|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+`), ignoreMerges: true},
-		{names: []string{"granite-embed-multi-97m"}, build: byPattern(markedWords + `|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+`), ignoreMerges: true},
+		{
+			names: []string{"youtu"},
+			build: byPatterns(
+				youtuScripts,
+				anyLetters+contracted+"|"+anyLetters+contracted+`|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+`,
+			),
+			ignoreMerges: true,
+		},
+		{
+			names:        []string{"granite-embed-multi-97m"},
+			build:        byPattern(markedWords + `|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+`),
+			ignoreMerges: true,
+		},
 		{names: []string{"poro-chat", "bloom", "gpt3-finnish"}, build: byPattern(bloomWords)},
 		{names: []string{"viking"}, build: byPatterns(bloomWords, `\p{N}`)},
-		{names: []string{"exaone-moe"}, build: byPattern(contractions + `[^\r\n\p{L}\p{N}]?(?:\p{L}\p{M}*(?: \p{L}\p{M}*)*)+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]?|\s*[\r\n]|\s+(?!\S)|\s+`)},
+		{
+			names: []string{"exaone-moe"},
+			build: byPattern(
+				contractions + `[^\r\n\p{L}\p{N}]?(?:\p{L}\p{M}*(?: \p{L}\p{M}*)*)+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]?|\s*[\r\n]|\s+(?!\S)|\s+`,
+			),
+		},
 		{names: []string{"chameleon"}, build: chameleon, addBOS: true},
 		{names: []string{"tiny_aya", "cohere2moe"}, build: byPatterns(
 			`[0-9]{1,3}(?=(?:[0-9]{3})*(?![0-9A-Za-z_]))`,
@@ -137,7 +197,15 @@ func byPatterns(patterns ...string) func(c *Classes) (Splitter, error) {
 }
 
 func chameleon(c *Classes) (Splitter, error) {
-	first, err := byPatterns(`<sentinel:[0-9]+>`, `(?:IMGIMG)(?:(?:A|B|C|D|E|F|G|H|I){1,4})Z`, `(?:[\t\n]|    |  )`, `\p{N}`, "[\\p{P}!-/:-@\\[-`{-~]")(c)
+	first, err := byPatterns(
+		`<sentinel:[0-9]+>`,
+		`(?:IMGIMG)(?:(?:A|B|C|D|E|F|G|H|I){1,4})Z`,
+		`(?:[\t\n]|    |  )`,
+		`\p{N}`,
+		"[\\p{P}!-/:-@\\[-`{-~]",
+	)(
+		c,
+	)
 	return Chain{first, GPT2{C: c}}, err
 }
 
@@ -146,8 +214,8 @@ func afmoe(c *Classes) (Splitter, error) {
 	return Chain{digitGroups{c}, rest}, err
 }
 
-// digitGroups cuts numbers into groups of three from their end. What stands before a number belongs to its first group, as
-// llama.cpp has it for AFMoE.
+// digitGroups cuts numbers into groups of three from their end. What stands before a number belongs to its
+// first group, as llama.cpp has it for AFMoE.
 type digitGroups struct{ c *Classes }
 
 // Split implements Splitter.

@@ -373,8 +373,8 @@ func (t *translator) escape() (bool, error) {
 	return true, nil
 }
 
-// item reads an escape that stands for characters: a set (with the text that says it in a class, where there is one), or
-// one character.
+// item reads an escape that stands for characters: a set (with the text that says it in a class, where there
+// is one), or one character.
 func (t *translator) item(inClass bool) (set runeSet, text string, r rune, err error) {
 	t.at++ // the backslash
 	r, n := utf8.DecodeRuneInString(t.in[t.at:])
@@ -717,8 +717,19 @@ func property(name string, changes map[string]change) (runeSet, string, error) {
 		return runeSet{{0, unicode.MaxRune}}, `\x00-` + string(unicode.MaxRune), nil
 	}
 	long := map[string]string{
-		"letter": "L", "uppercaseletter": "Lu", "lowercaseletter": "Ll", "titlecaseletter": "Lt", "modifierletter": "Lm", "otherletter": "Lo",
-		"number": "N", "decimalnumber": "Nd", "mark": "M", "punctuation": "P", "symbol": "S", "separator": "Z", "other": "C",
+		"letter":          "L",
+		"uppercaseletter": "Lu",
+		"lowercaseletter": "Ll",
+		"titlecaseletter": "Lt",
+		"modifierletter":  "Lm",
+		"otherletter":     "Lo",
+		"number":          "N",
+		"decimalnumber":   "Nd",
+		"mark":            "M",
+		"punctuation":     "P",
+		"symbol":          "S",
+		"separator":       "Z",
+		"other":           "C",
 	}
 	for general, table := range unicode.Categories {
 		if !strings.EqualFold(key, general) && long[key] != general {
@@ -812,10 +823,16 @@ func posix(name string, changes map[string]change) (runeSet, string, error) {
 
 // wordSet is \w.
 func wordSet(changes map[string]change) runeSet {
-	return append(ofTables(unicode.L, unicode.M, unicode.Nd, unicode.Nl, unicode.Pc, unicode.Other_Alphabetic), changes["word"].add...).sorted()
+	return append(
+		ofTables(unicode.L, unicode.M, unicode.Nd, unicode.Nl, unicode.Pc, unicode.Other_Alphabetic),
+		changes["word"].add...).sorted()
 }
 
 // wordText is \w in a class.
 func wordText(changes map[string]change) string {
-	return `\p{L}\p{M}\p{Nd}\p{Nl}\p{Pc}` + classText(ofTables(unicode.Other_Alphabetic).and(ofTables(unicode.M).complement())) + classText(changes["word"].add)
+	return `\p{L}\p{M}\p{Nd}\p{Nl}\p{Pc}` + classText(
+		ofTables(unicode.Other_Alphabetic).and(ofTables(unicode.M).complement()),
+	) + classText(
+		changes["word"].add,
+	)
 }

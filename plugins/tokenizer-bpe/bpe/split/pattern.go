@@ -35,19 +35,25 @@ func NewBudget(bytes int) Budget {
 	return Budget{left: patternTime + time.Duration(bytes)*patternTimePerByte}
 }
 
-// Pattern isolates the matches of a regular expression: the fallback for pre-tokenizers that have no splitter written by
-// hand, about twenty times slower.
+// Pattern isolates the matches of a regular expression: the fallback for pre-tokenizers that have no splitter
+// written by hand, about twenty times slower.
 type Pattern struct{ re *regexp2.Regexp }
 
-// Compile translates a pattern of Oniguruma's Ruby syntax, which Hugging Face's tokenizers use. What has no counterpart is
-// refused.
+// Compile translates a pattern of Oniguruma's Ruby syntax, which Hugging Face's tokenizers use. What has no
+// counterpart is refused.
 func Compile(pattern string) (*Pattern, error) { return compile(pattern, hfChanges()) }
 
 // compileLlama is Compile with the sets of characters that llama.cpp has: those of Unicode 15.1.
 func compileLlama(pattern string) (*Pattern, error) {
 	ideographs := []span{{0x2EBF0, 0x2EE5D}}
 	return compile(pattern, map[string]change{
-		"L": {add: ideographs}, "Lo": {add: ideographs}, "word": {add: ideographs}, "alpha": {add: ideographs}, "S": {add: []span{{0x2FFC, 0x2FFF}, {0x31EF, 0x31EF}}},
+		"L": {
+			add: ideographs,
+		},
+		"Lo":    {add: ideographs},
+		"word":  {add: ideographs},
+		"alpha": {add: ideographs},
+		"S":     {add: []span{{0x2FFC, 0x2FFF}, {0x31EF, 0x31EF}}},
 	})
 }
 

@@ -231,8 +231,8 @@ func BERT(c *Classes) Splitter {
 	return Chain{Spaces(c), &Delimited{finder: charFinder(func(r rune) bool { return IsPunctuation(c, r) }), behavior: Isolated}}
 }
 
-// IsPunctuation is BERT's idea of punctuation: category P of Unicode 8, and every ASCII character that is neither letter,
-// digit, space nor control.
+// IsPunctuation is BERT's idea of punctuation: category P of Unicode 8, and every ASCII character that is
+// neither letter, digit, space nor control.
 func IsPunctuation(c *Classes, r rune) bool { return c.of(r)&bertPunct != 0 }
 
 // Whitespace cuts words of word characters and runs of anything else but white space: the pattern \w+|[^\w\s]+ .

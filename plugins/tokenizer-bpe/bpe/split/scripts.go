@@ -5,9 +5,9 @@ import (
 	"unicode"
 )
 
-// Scripts cuts a text where the script changes: Hugging Face's UnicodeScripts. Kana count as Han, and characters without a
-// script (spaces, and what the library's table does not know) belong to what stands before them; those that start a text
-// are dropped, as the library does.
+// Scripts cuts a text where the script changes: Hugging Face's UnicodeScripts. Kana count as Han, and
+// characters without a script (spaces, and what the library's table does not know) belong to what stands
+// before them; those that start a text are dropped, as the library does.
 type Scripts struct {
 	lo, hi []rune // ranges, sorted
 	script []uint8

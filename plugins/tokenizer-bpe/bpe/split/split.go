@@ -5,7 +5,8 @@
 // compare the hand-written ones with. A model's pre-tokenizer is a chain: each stage cuts further what the stage before
 // left.
 //
-// The package must not know what a token is. Splitters are immutable and may be used concurrently; texts are valid UTF-8.
+// The package must not know what a token is. Splitters are immutable and may be used concurrently; texts are
+// valid UTF-8.
 package split
 
 // Sink takes the words of a text in order. They are slices of the text, never empty, and joined are the text.

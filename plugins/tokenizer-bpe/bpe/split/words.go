@@ -159,8 +159,8 @@ func contractionFold(s string, longS bool) int {
 	return 0
 }
 
-// spaces matches \s+(?!\S)|\s+ at the start of s, which starts with white space: a run before other text leaves its last
-// character to that text.
+// spaces matches \s+(?!\S)|\s+ at the start of s, which starts with white space: a run before other text
+// leaves its last character to that text.
 func (t *Classes) spaces(s string) int {
 	last, i := 0, 0
 	for {

@@ -1,5 +1,5 @@
-// Package tokenizerjson is the format of Hugging Face's tokenizer.json: its fields as Go values, and constructors of the parts that classes
-// of transformers and other files put in their place.
+// Package tokenizerjson is the format of Hugging Face's tokenizer.json: its fields as Go values, and
+// constructors of the parts that classes of transformers and other files put in their place.
 //
 //	{"added_tokens": […], "normalizer": {…}, "pre_tokenizer": {…}, "post_processor": {…}, "decoder": {…}, "model": {…}}
 //

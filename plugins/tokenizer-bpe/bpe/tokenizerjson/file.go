@@ -17,8 +17,9 @@ type File struct {
 	Model         Model           `json:"model"`
 }
 
-// AddedToken is a token that is found in a text before it is cut into words. LStrip and RStrip take the white space on that side along;
-// a SingleWord is found only where no word adjoins; Normalized ones are found in the normalised text.
+// AddedToken is a token that is found in a text before it is cut into words. LStrip and RStrip take the white
+// space on that side along; a SingleWord is found only where no word adjoins; Normalized ones are found in
+// the normalised text.
 type AddedToken struct {
 	ID         int64  `json:"id"`
 	Content    string `json:"content"`
@@ -45,7 +46,8 @@ type Model struct {
 	Merges       Merges   `json:"merges"`
 }
 
-// ModelType is the model's type, for files from before 2021, which do not name it, by what they have; "" where that does not tell.
+// ModelType is the model's type, for files from before 2021, which do not name it, by what they have; ""
+// where that does not tell.
 func (m *Model) ModelType() string {
 	switch {
 	case m.Type != "":
@@ -65,8 +67,8 @@ func IsNull(raw json.RawMessage) bool {
 // maxNesting bounds how deep sequences of sequences go.
 const maxNesting = 16
 
-// PartType reads the type of a part and, for a Sequence, the parts in its list of the name nested. depth is how many sequences the part
-// stands in: too many are an error.
+// PartType reads the type of a part and, for a Sequence, the parts in its list of the name nested. depth is
+// how many sequences the part stands in: too many are an error.
 func PartType(raw json.RawMessage, depth int, nested string) (string, []json.RawMessage, error) {
 	if depth > maxNesting {
 		return "", nil, fmt.Errorf("sequences are nested deeper than %d", maxNesting)

@@ -5,14 +5,14 @@ import "edged/plugins/tokenizer-bpe/bpe/vocab"
 // Object is a part of a tokenizer.json as JSON has it, for what builds one.
 type Object = map[string]any
 
-// Metaspace is a pre-tokenizer or decoder that writes spaces as blanks. scheme says when one is put before a text: "always", "first" or
-// "never"; cut whether the text is cut at blanks.
+// Metaspace is a pre-tokenizer or decoder that writes spaces as blanks. scheme says when one is put before a
+// text: "always", "first" or "never"; cut whether the text is cut at blanks.
 func Metaspace(scheme string, cut bool) Object {
 	return Object{"type": "Metaspace", "replacement": vocab.Blank, "prepend_scheme": scheme, "split": cut}
 }
 
-// ByteLevel is a pre-tokenizer or decoder that writes bytes as printable characters. prefix puts a space before a text, pattern cuts it
-// with GPT-2's.
+// ByteLevel is a pre-tokenizer or decoder that writes bytes as printable characters. prefix puts a space
+// before a text, pattern cuts it with GPT-2's.
 func ByteLevel(prefix, pattern bool) Object {
 	return Object{"type": "ByteLevel", "add_prefix_space": prefix, "trim_offsets": true, "use_regex": pattern}
 }

@@ -10,8 +10,8 @@ import (
 	"edged/plugins/tokenizer-bpe/bpe/vocab"
 )
 
-// PickClass is the name of the class that transformers 5.24 loads for a folder, "" where that takes tokenizer.json as it is. byteLevel says
-// that tokenizer.json mentions ByteLevel.
+// PickClass is the name of the class that transformers 5.24 loads for a folder, "" where that takes
+// tokenizer.json as it is. byteLevel says that tokenizer.json mentions ByteLevel.
 func (c *Config) PickClass(byteLevel bool) string {
 	declared := c.class
 	if declared == "" {
@@ -54,7 +54,8 @@ func isMistral(family string) bool {
 	return false
 }
 
-// familyClass is the class of a model family, and whether transformers knows one; "" for the class that takes the file as it is.
+// familyClass is the class of a model family, and whether transformers knows one; "" for the class that takes
+// the file as it is.
 func familyClass(family string) (class string, known bool) {
 	if family == "" {
 		return "", false
@@ -70,12 +71,19 @@ func familyClass(family string) (class string, known bool) {
 	return "", false
 }
 
-// knownClass is the name of the class that a name is an alias of; "" for names of the class that takes the file as it is.
+// knownClass is the name of the class that a name is an alias of; "" for names of the class that takes the
+// file as it is.
 func knownClass(name string) string {
 	switch name {
 	case "BartTokenizer", "LEDTokenizer", "MvpTokenizer":
 		return "RobertaTokenizer"
-	case "LxmertTokenizer", "MobileBertTokenizer", "SqueezeBertTokenizer", "DistilBertTokenizer", "DPRContextEncoderTokenizer", "DPRQuestionEncoderTokenizer", "DPRReaderTokenizer":
+	case "LxmertTokenizer",
+		"MobileBertTokenizer",
+		"SqueezeBertTokenizer",
+		"DistilBertTokenizer",
+		"DPRContextEncoderTokenizer",
+		"DPRQuestionEncoderTokenizer",
+		"DPRReaderTokenizer":
 		return "BertTokenizer"
 	}
 	if _, ok := classSpecs()[name]; ok {
@@ -90,17 +98,50 @@ func knownClass(name string) string {
 // pythonClasses do not read tokenizer.json at all. A folder that has one all the same is served by it, with a note.
 func pythonClasses() []string {
 	return []string{
-		"BartphoTokenizer", "BertGenerationTokenizer", "BertJapaneseTokenizer", "BertweetTokenizer", "BioGptTokenizer", "BlenderbotSmallTokenizer",
-		"ByT5Tokenizer", "CTRLTokenizer", "CanineTokenizer", "ClvpTokenizer", "CpmAntTokenizer", "CpmTokenizer", "DiaTokenizer", "EsmTokenizer",
-		"EsmcTokenizer", "FSMTTokenizer", "FlaubertTokenizer", "GPTNeoXJapaneseTokenizer", "GPTSw3Tokenizer", "M2M100Tokenizer", "MarianTokenizer",
-		"MgpstrTokenizer", "MyT5Tokenizer", "PLBartTokenizer", "PerceiverTokenizer", "PhobertTokenizer", "ProphetNetTokenizer", "RoCBertTokenizer",
-		"RoFormerTokenizer", "SeamlessM4TTokenizer", "SiglipTokenizer", "Speech2TextTokenizer", "SpeechT5Tokenizer", "TapasTokenizer", "VitsTokenizer",
-		"Wav2Vec2CTCTokenizer", "Wav2Vec2PhonemeCTCTokenizer", "XLMTokenizer",
+		"BartphoTokenizer",
+		"BertGenerationTokenizer",
+		"BertJapaneseTokenizer",
+		"BertweetTokenizer",
+		"BioGptTokenizer",
+		"BlenderbotSmallTokenizer",
+		"ByT5Tokenizer",
+		"CTRLTokenizer",
+		"CanineTokenizer",
+		"ClvpTokenizer",
+		"CpmAntTokenizer",
+		"CpmTokenizer",
+		"DiaTokenizer",
+		"EsmTokenizer",
+		"EsmcTokenizer",
+		"FSMTTokenizer",
+		"FlaubertTokenizer",
+		"GPTNeoXJapaneseTokenizer",
+		"GPTSw3Tokenizer",
+		"M2M100Tokenizer",
+		"MarianTokenizer",
+		"MgpstrTokenizer",
+		"MyT5Tokenizer",
+		"PLBartTokenizer",
+		"PerceiverTokenizer",
+		"PhobertTokenizer",
+		"ProphetNetTokenizer",
+		"RoCBertTokenizer",
+		"RoFormerTokenizer",
+		"SeamlessM4TTokenizer",
+		"SiglipTokenizer",
+		"Speech2TextTokenizer",
+		"SpeechT5Tokenizer",
+		"TapasTokenizer",
+		"VitsTokenizer",
+		"Wav2Vec2CTCTokenizer",
+		"Wav2Vec2PhonemeCTCTokenizer",
+		"XLMTokenizer",
 	}
 }
 
-// Class is a tokenizer class of transformers that builds parts of its own in place of those of tokenizer.json. The vocabulary, merges, added
-// tokens and character map are the file's, and with most classes the post-processor.
+// Class is a tokenizer class of transformers that builds parts of its own in place of those of
+// tokenizer.json. The vocabulary, merges, added tokens and character map are the file's, and with most
+// classes the post-processor.
 type Class struct {
 	Model       string                                        // BPE, Unigram or WordPiece
 	Tokens      map[string]string                             // texts of special tokens by their key, where the configuration names none
@@ -178,7 +219,12 @@ func qwenParts(pattern string) func(c *ClassConfig, p *ClassParts) {
 	return func(c *ClassConfig, p *ClassParts) {
 		p.Normalizer = tokenizerjson.OfType("NFC")
 		p.PreTokenizer = tokenizerjson.PreTokenizers(
-			tokenizerjson.Object{"type": "Split", "pattern": tokenizerjson.Object{"Regex": pattern}, "behavior": "Isolated", "invert": false},
+			tokenizerjson.Object{
+				"type":     "Split",
+				"pattern":  tokenizerjson.Object{"Regex": pattern},
+				"behavior": "Isolated",
+				"invert":   false,
+			},
 			tokenizerjson.ByteLevel(c.Bool("add_prefix_space", false), false),
 		)
 		p.Decoder = tokenizerjson.ByteLevel(true, true)
@@ -201,14 +247,24 @@ func gemmaParts(lower bool) func(c *ClassConfig, p *ClassParts) {
 		if lower {
 			p.Normalizer = tokenizerjson.Normalizers(tokenizerjson.OfType("Lowercase"), p.Normalizer)
 		}
-		p.PreTokenizer = tokenizerjson.Object{"type": "Split", "pattern": tokenizerjson.Object{"String": " "}, "behavior": "MergedWithPrevious", "invert": false}
+		p.PreTokenizer = tokenizerjson.Object{
+			"type":     "Split",
+			"pattern":  tokenizerjson.Object{"String": " "},
+			"behavior": "MergedWithPrevious",
+			"invert":   false,
+		}
 		p.Decoder = sentencePieceDecoder(false)
 		p.Unknown, p.FuseUnknown, p.ByteFallback = c.text("unk_token"), true, true
 	}
 }
 
 // unigramParts cuts at white space (where cut says so) and blanks. id finds the unknown token.
-func unigramParts(scheme func(c *ClassConfig) string, cut bool, normalizer func(c *ClassConfig) any, id func(c *ClassConfig) int64) func(c *ClassConfig, p *ClassParts) {
+func unigramParts(
+	scheme func(c *ClassConfig) string,
+	cut bool,
+	normalizer func(c *ClassConfig) any,
+	id func(c *ClassConfig) int64,
+) func(c *ClassConfig, p *ClassParts) {
 	return func(c *ClassConfig, p *ClassParts) {
 		p.Normalizer = normalizer(c)
 		s := scheme(c)

@@ -12,7 +12,8 @@ const (
 	nougatPattern = "[\\(\\)\\[\\]\\{\\}]|([!\\\"#\\$%\\&'\\*\\+,\\-\\./:;<=>\\?\\\\\\^_`\\|\\~])\\1*"
 )
 
-// ClassByName is the class of a name; nil for those that only take a tokenizer.json as it is, and for those that do not read it.
+// ClassByName is the class of a name; nil for those that only take a tokenizer.json as it is, and for those
+// that do not read it.
 func ClassByName(name string) *Class { return classSpecs()[name] }
 
 // classSpecs are the classes of transformers 5.24.0 that build a tokenizer of their own. Source: the constructors in
@@ -31,7 +32,11 @@ func classSpecs() map[string]*Class {
 	}
 	spaces := []any{tokenizerjson.ReplacePattern(` {2,}`, " ")}
 	cleaned := func(*ClassConfig) any {
-		return tokenizerjson.Normalizers(tokenizerjson.ReplacePattern(`\s{2,}|[\n\r\t]`, " "), tokenizerjson.OfType("NFC"), tokenizerjson.StripEnds(false, true))
+		return tokenizerjson.Normalizers(
+			tokenizerjson.ReplacePattern(`\s{2,}|[\n\r\t]`, " "),
+			tokenizerjson.OfType("NFC"),
+			tokenizerjson.StripEnds(false, true),
+		)
 	}
 	xlmRoberta := func(id func(c *ClassConfig) int64) func(c *ClassConfig, p *ClassParts) {
 		return unigramParts(byPrefix, true, onlyCharsmap, id)
@@ -55,8 +60,16 @@ func classSpecs() map[string]*Class {
 			},
 			Post: around([]string{"bos_token"}, nil),
 		},
-		"GemmaTokenizer":   {Model: "BPE", Tokens: named("unk", "<unk>", "bos", "<bos>", "eos", "<eos>", "pad", "<pad>", "mask", "<mask>"), Build: gemmaParts(false)},
-		"Siglip2Tokenizer": {Model: "BPE", Tokens: named("unk", "<unk>", "bos", "<bos>", "eos", "<eos>", "pad", "<pad>", "mask", "<mask>"), Build: gemmaParts(true)},
+		"GemmaTokenizer": {
+			Model:  "BPE",
+			Tokens: named("unk", "<unk>", "bos", "<bos>", "eos", "<eos>", "pad", "<pad>", "mask", "<mask>"),
+			Build:  gemmaParts(false),
+		},
+		"Siglip2Tokenizer": {
+			Model:  "BPE",
+			Tokens: named("unk", "<unk>", "bos", "<bos>", "eos", "<eos>", "pad", "<pad>", "mask", "<mask>"),
+			Build:  gemmaParts(true),
+		},
 		"Qwen2Tokenizer": {
 			Model: "BPE", Tokens: named("unk", "<|endoftext|>", "eos", "<|endoftext|>", "pad", "<|endoftext|>"),
 			Build: qwenParts(split.PatternQwen2), MarkSpecial: true,
@@ -73,11 +86,28 @@ func classSpecs() map[string]*Class {
 		},
 		"CohereTokenizer": {
 			Model: "BPE",
-			Tokens: named("unk", "<UNK>", "bos", "<BOS_TOKEN>", "eos", "<|END_OF_TURN_TOKEN|>", "pad", "<PAD>", "cls", "<CLS>", "sep", "<SEP>",
-				"mask", "<MASK_TOKEN>"),
+			Tokens: named(
+				"unk",
+				"<UNK>",
+				"bos",
+				"<BOS_TOKEN>",
+				"eos",
+				"<|END_OF_TURN_TOKEN|>",
+				"pad",
+				"<PAD>",
+				"cls",
+				"<CLS>",
+				"sep",
+				"<SEP>",
+				"mask",
+				"<MASK_TOKEN>",
+			),
 			Build: func(c *ClassConfig, p *ClassParts) {
 				gpt2Parts(false, tokenizerjson.OfType("NFC"))(c, p)
-				p.PreTokenizer = tokenizerjson.PreTokenizers(tokenizerjson.Object{"type": "Digits", "individual_digits": true}, p.PreTokenizer)
+				p.PreTokenizer = tokenizerjson.PreTokenizers(
+					tokenizerjson.Object{"type": "Digits", "individual_digits": true},
+					p.PreTokenizer,
+				)
 			},
 			MarkSpecial: true,
 		},
@@ -87,8 +117,26 @@ func classSpecs() map[string]*Class {
 		"BlenderbotTokenizer": {Model: "BPE", Tokens: robertaTokens(), maskLStrip: true, Build: gpt2Parts(true, nil)},
 		"MarkupLMTokenizer":   {Model: "BPE", Tokens: robertaTokens(), maskLStrip: true, Build: gpt2Parts(false, nil), Post: bertAround()},
 		"DebertaTokenizer": {
-			Model: "BPE", Tokens: named("bos", "[CLS]", "eos", "[SEP]", "sep", "[SEP]", "cls", "[CLS]", "unk", "[UNK]", "pad", "[PAD]", "mask", "[MASK]"),
-			maskLStrip: true, Build: gpt2Parts(false, nil), Post: bertAround(),
+			Model: "BPE",
+			Tokens: named(
+				"bos",
+				"[CLS]",
+				"eos",
+				"[SEP]",
+				"sep",
+				"[SEP]",
+				"cls",
+				"[CLS]",
+				"unk",
+				"[UNK]",
+				"pad",
+				"[PAD]",
+				"mask",
+				"[MASK]",
+			),
+			maskLStrip: true,
+			Build:      gpt2Parts(false, nil),
+			Post:       bertAround(),
 		},
 		"WhisperTokenizer": {
 			Model: "BPE", Tokens: endOfText(), Build: gpt2Parts(false, nil),
@@ -103,9 +151,18 @@ func classSpecs() map[string]*Class {
 		"CLIPTokenizer": {
 			Model: "BPE", Tokens: named("unk", "<|endoftext|>", "bos", "<|startoftext|>", "eos", "<|endoftext|>", "pad", "<|endoftext|>"),
 			Build: func(c *ClassConfig, p *ClassParts) {
-				p.Normalizer = tokenizerjson.Normalizers(tokenizerjson.OfType("NFC"), tokenizerjson.ReplacePattern(`\s+`, " "), tokenizerjson.OfType("Lowercase"))
+				p.Normalizer = tokenizerjson.Normalizers(
+					tokenizerjson.OfType("NFC"),
+					tokenizerjson.ReplacePattern(`\s+`, " "),
+					tokenizerjson.OfType("Lowercase"),
+				)
 				p.PreTokenizer = tokenizerjson.PreTokenizers(
-					tokenizerjson.Object{"type": "Split", "pattern": tokenizerjson.Object{"Regex": clipPattern}, "behavior": "Removed", "invert": true},
+					tokenizerjson.Object{
+						"type":     "Split",
+						"pattern":  tokenizerjson.Object{"Regex": clipPattern},
+						"behavior": "Removed",
+						"invert":   true,
+					},
 					tokenizerjson.ByteLevel(false, true),
 				)
 				p.Decoder = tokenizerjson.ByteLevel(true, true)
@@ -117,12 +174,28 @@ func classSpecs() map[string]*Class {
 			Model: "BPE", Tokens: named("unk", "<unk>", "bos", "<s>", "eos", "</s>", "pad", "<pad>"),
 			Build: func(c *ClassConfig, p *ClassParts) {
 				isolated := func(pattern string) tokenizerjson.Object {
-					return tokenizerjson.Object{"type": "Split", "pattern": tokenizerjson.Object{"String": pattern}, "behavior": "Isolated", "invert": false}
+					return tokenizerjson.Object{
+						"type":     "Split",
+						"pattern":  tokenizerjson.Object{"String": pattern},
+						"behavior": "Isolated",
+						"invert":   false,
+					}
 				}
 				p.Normalizer = tokenizerjson.OfType("NFKC")
 				p.PreTokenizer = tokenizerjson.PreTokenizers(
-					tokenizerjson.Object{"type": "Split", "pattern": tokenizerjson.Object{"String": "SPL1T-TH1S-Pl3A5E"}, "behavior": "Removed", "invert": false},
-					tokenizerjson.Object{"type": "Digits", "individual_digits": true}, isolated(nougatPattern), isolated("\n"), tokenizerjson.ByteLevel(false, true),
+					tokenizerjson.Object{
+						"type":     "Split",
+						"pattern":  tokenizerjson.Object{"String": "SPL1T-TH1S-Pl3A5E"},
+						"behavior": "Removed",
+						"invert":   false,
+					},
+					tokenizerjson.Object{
+						"type":              "Digits",
+						"individual_digits": true,
+					},
+					isolated(nougatPattern),
+					isolated("\n"),
+					tokenizerjson.ByteLevel(false, true),
 				)
 				p.Decoder = tokenizerjson.ByteLevel(true, true)
 			},
@@ -144,37 +217,84 @@ func classSpecs() map[string]*Class {
 		"OpenAIGPTTokenizer": {
 			Model: "BPE", Tokens: named("unk", "<unk>"),
 			Build: func(c *ClassConfig, p *ClassParts) {
-				p.Normalizer = tokenizerjson.Object{"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true, "strip_accents": nil, "lowercase": true}
-				p.PreTokenizer, p.Decoder = tokenizerjson.OfType("BertPreTokenizer"), tokenizerjson.Object{"type": "BPEDecoder", "suffix": "</w>"}
+				p.Normalizer = tokenizerjson.Object{
+					"type":                 "BertNormalizer",
+					"clean_text":           true,
+					"handle_chinese_chars": true,
+					"strip_accents":        nil,
+					"lowercase":            true,
+				}
+				p.PreTokenizer, p.Decoder = tokenizerjson.OfType(
+					"BertPreTokenizer",
+				), tokenizerjson.Object{
+					"type":   "BPEDecoder",
+					"suffix": "</w>",
+				}
 				p.Suffix, p.Unknown = "</w>", c.text("unk_token")
 			},
 		},
 		"HerbertTokenizer": {
 			Model: "BPE", Tokens: named("cls", "<s>", "unk", "<unk>", "pad", "<pad>", "mask", "<mask>", "sep", "</s>"),
 			Build: func(c *ClassConfig, p *ClassParts) {
-				p.Normalizer = tokenizerjson.Object{"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true, "strip_accents": false, "lowercase": false}
-				p.PreTokenizer, p.Decoder = tokenizerjson.OfType("BertPreTokenizer"), tokenizerjson.Object{"type": "BPEDecoder", "suffix": "</w>"}
+				p.Normalizer = tokenizerjson.Object{
+					"type":                 "BertNormalizer",
+					"clean_text":           true,
+					"handle_chinese_chars": true,
+					"strip_accents":        false,
+					"lowercase":            false,
+				}
+				p.PreTokenizer, p.Decoder = tokenizerjson.OfType(
+					"BertPreTokenizer",
+				), tokenizerjson.Object{
+					"type":   "BPEDecoder",
+					"suffix": "</w>",
+				}
 				p.Suffix, p.Unknown = "</w>", c.text("unk_token")
 			},
 			Post: bertAround(),
 		},
-		"T5Tokenizer":         {Model: "Unigram", Tokens: t5Tokens, Extra: Sentinels, Build: unigramParts(always, true, onlyCharsmap, fixed(2)), Post: eosAfter()},
-		"VideoPrismTokenizer": {Model: "Unigram", Tokens: t5Tokens, Extra: Sentinels, Build: unigramParts(always, true, onlyCharsmap, fixed(2))},
-		"LasrTokenizer":       {Model: "Unigram", Tokens: t5Tokens, Extra: Sentinels, Build: unigramParts(always, true, onlyCharsmap, fixed(3)), Post: eosAfter(), GroupTokens: true},
+		"T5Tokenizer": {
+			Model:  "Unigram",
+			Tokens: t5Tokens,
+			Extra:  Sentinels,
+			Build:  unigramParts(always, true, onlyCharsmap, fixed(2)),
+			Post:   eosAfter(),
+		},
+		"VideoPrismTokenizer": {
+			Model:  "Unigram",
+			Tokens: t5Tokens,
+			Extra:  Sentinels,
+			Build:  unigramParts(always, true, onlyCharsmap, fixed(2)),
+		},
+		"LasrTokenizer": {
+			Model:       "Unigram",
+			Tokens:      t5Tokens,
+			Extra:       Sentinels,
+			Build:       unigramParts(always, true, onlyCharsmap, fixed(3)),
+			Post:        eosAfter(),
+			GroupTokens: true,
+		},
 		"UdopTokenizer": {
 			Model: "Unigram", Tokens: named("eos", "</s>", "sep", "</s>", "unk", "<unk>", "pad", "<pad>"),
 			Build: unigramParts(always, true, func(*ClassConfig) any { return nil }, unknownByText(false, fixed(2))), Post: eosAfter(),
 		},
-		"XLMRobertaTokenizer": {Model: "Unigram", Tokens: robertaTokens(), Build: xlmRoberta(fixed(3)), Post: around([]string{"bos_token"}, []string{"eos_token"})},
+		"XLMRobertaTokenizer": {
+			Model:  "Unigram",
+			Tokens: robertaTokens(),
+			Build:  xlmRoberta(fixed(3)),
+			Post:   around([]string{"bos_token"}, []string{"eos_token"}),
+		},
 		"CamembertTokenizer": {
 			Model: "Unigram", Tokens: robertaTokens(), maskLStrip: true,
 			Extra: func(*Config) []string { return []string{"<s>NOTUSED", "</s>NOTUSED", "<unk>NOTUSED"} },
 			Build: xlmRoberta(unknownByText(false, fixed(0))), Post: around([]string{"bos_token"}, []string{"eos_token"}),
 		},
 		"AlbertTokenizer": {
-			Model: "Unigram", Tokens: named("bos", "[CLS]", "eos", "[SEP]", "unk", "<unk>", "sep", "[SEP]", "pad", "<pad>", "cls", "[CLS]", "mask", "[MASK]"),
-			Build: unigramParts(byPrefix, true, albertNormalizer(false, true), fixed(1)),
-			Post:  bertAround(), PostIf: PostIfAbsent,
+			Model:  "Unigram",
+			Tokens: named("bos", "[CLS]", "eos", "[SEP]", "unk", "<unk>", "sep", "[SEP]", "pad", "<pad>", "cls", "[CLS]", "mask", "[MASK]"),
+			Build:  unigramParts(byPrefix, true, albertNormalizer(false, true), fixed(1)),
+			Post:   bertAround(),
+			PostIf: PostIfAbsent,
 		},
 		"XLNetTokenizer": {
 			Model: "Unigram", maskLStrip: true,
@@ -185,8 +305,26 @@ func classSpecs() map[string]*Class {
 			Post: around(nil, []string{"sep_token", "cls_token"}),
 		},
 		"RemBertTokenizer": {
-			Model: "Unigram", Tokens: named("bos", "[CLS]", "eos", "[SEP]", "unk", "<unk>", "sep", "[SEP]", "pad", "<pad>", "cls", "[CLS]", "mask", "[MASK]"),
-			MarkSpecial: true, Post: bertAround(), PostIf: PostIfPresent,
+			Model: "Unigram",
+			Tokens: named(
+				"bos",
+				"[CLS]",
+				"eos",
+				"[SEP]",
+				"unk",
+				"<unk>",
+				"sep",
+				"[SEP]",
+				"pad",
+				"<pad>",
+				"cls",
+				"[CLS]",
+				"mask",
+				"[MASK]",
+			),
+			MarkSpecial: true,
+			Post:        bertAround(),
+			PostIf:      PostIfPresent,
 			Build: unigramParts(byPrefix, false, func(c *ClassConfig) any {
 				steps := append(quotes(), spaces...)
 				if !c.Bool("keep_accents", true) {
@@ -206,8 +344,10 @@ func classSpecs() map[string]*Class {
 			},
 		},
 		"MBart50Tokenizer": {
-			Model: "Unigram", Tokens: named("eos", "</s>", "sep", "</s>", "cls", "<s>", "unk", "<unk>", "pad", "<pad>", "mask", "<mask>"), maskLStrip: true,
-			Build: unigramParts(always, false, withCharsmap(nil, spaces), fixed(3)),
+			Model:      "Unigram",
+			Tokens:     named("eos", "</s>", "sep", "</s>", "cls", "<s>", "unk", "<unk>", "pad", "<pad>", "mask", "<mask>"),
+			maskLStrip: true,
+			Build:      unigramParts(always, false, withCharsmap(nil, spaces), fixed(3)),
 			Post: func(c *ClassConfig) ([]string, []string) {
 				return []string{c.String("src_lang", "en_XX")}, []string{c.text("eos_token")}
 			},
@@ -247,15 +387,24 @@ func classSpecs() map[string]*Class {
 					lower = append(lower, tokenizerjson.OfType("Lowercase"))
 				}
 				p.Normalizer = withCharsmap(lower, nil)(c)
-				p.PreTokenizer = tokenizerjson.PreTokenizers(tokenizerjson.OfType("WhitespaceSplit"), tokenizerjson.Metaspace("always", true))
-				p.Decoder = tokenizerjson.Decoders(tokenizerjson.Metaspace("always", true), tokenizerjson.OfType("ByteFallback"), tokenizerjson.OfType("Fuse"))
+				p.PreTokenizer = tokenizerjson.PreTokenizers(
+					tokenizerjson.OfType("WhitespaceSplit"),
+					tokenizerjson.Metaspace("always", true),
+				)
+				p.Decoder = tokenizerjson.Decoders(
+					tokenizerjson.Metaspace("always", true),
+					tokenizerjson.OfType("ByteFallback"),
+					tokenizerjson.OfType("Fuse"),
+				)
 				p.FuseUnknown, p.ByteFallback = true, true
 			},
 		},
 		"PegasusTokenizer": {
 			Model: "Unigram", Tokens: named("pad", "<pad>", "eos", "</s>", "unk", "<unk>", "mask", "<mask_2>"),
 			Extra: func(c *Config) []string {
-				return append([]string{c.String("mask_token_sent", "<mask_1>")}, numbered("<unk_%d>", 2, min(c.Int("offset", 103), 4096))...)
+				return append(
+					[]string{c.String("mask_token_sent", "<mask_1>")},
+					numbered("<unk_%d>", 2, min(c.Int("offset", 103), 4096))...)
 			},
 			Build: unigramParts(always, false, func(c *ClassConfig) any {
 				if c.Charsmap == nil {
@@ -265,7 +414,12 @@ func classSpecs() map[string]*Class {
 			}, unknownByText(true, fixed(-1))),
 			Post: eosAfter(),
 		},
-		"BarthezTokenizer": {Model: "Unigram", Tokens: robertaTokens(), maskLStrip: true, Build: unigramParts(byPrefix, false, cleaned, fixed(3))},
+		"BarthezTokenizer": {
+			Model:      "Unigram",
+			Tokens:     robertaTokens(),
+			maskLStrip: true,
+			Build:      unigramParts(byPrefix, false, cleaned, fixed(3)),
+		},
 		"BigBirdTokenizer": {
 			Model: "Unigram", maskLStrip: true, Post: bertAround(),
 			Tokens: named("unk", "<unk>", "bos", "<s>", "eos", "</s>", "pad", "<pad>", "sep", "[SEP]", "mask", "[MASK]", "cls", "[CLS]"),
@@ -290,7 +444,10 @@ func classSpecs() map[string]*Class {
 					return tokenizerjson.Normalizers(append(steps, cleaned(c))...)
 				}, unknownByText(true, func(c *ClassConfig) int64 { return c.Int("unk_id", 1) }))(c, p)
 				if c.Bool("split_by_punct", false) {
-					p.PreTokenizer = tokenizerjson.PreTokenizers(tokenizerjson.Object{"type": "Punctuation", "behavior": "Isolated"}, p.PreTokenizer)
+					p.PreTokenizer = tokenizerjson.PreTokenizers(
+						tokenizerjson.Object{"type": "Punctuation", "behavior": "Isolated"},
+						p.PreTokenizer,
+					)
 				}
 			},
 		},

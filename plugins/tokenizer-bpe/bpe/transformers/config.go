@@ -51,7 +51,8 @@ func (c *Config) FirstEOS() *int64 {
 	return c.EOSIDs[0]
 }
 
-// ReadConfig reads the files of a folder; all are optional. A file that is damaged, too big or a link to nowhere is an error that names it.
+// ReadConfig reads the files of a folder; all are optional. A file that is damaged, too big or a link to
+// nowhere is an error that names it.
 func ReadConfig(dir string) (*Config, error) {
 	c := &Config{Tokens: map[string]*tokenizerjson.AddedToken{}}
 	var config struct {
@@ -169,7 +170,8 @@ func (c *Config) readTemplates(dir string, lists ...templateText) error {
 	return nil
 }
 
-// FiniteJSON puts null for the bare Infinity and NaN that Python writes where JSON has no number, none of which is asked for here.
+// FiniteJSON puts null for the bare Infinity and NaN that Python writes where JSON has no number, none of
+// which is asked for here.
 func FiniteJSON(data []byte) []byte {
 	if !bytes.Contains(data, []byte("Infinity")) && !bytes.Contains(data, []byte("NaN")) {
 		return data
@@ -202,8 +204,8 @@ func FiniteJSON(data []byte) []byte {
 	return out
 }
 
-// readTokens reads the special tokens that keys like bos_token name. A token that was added keeps the flags it was added
-// with.
+// readTokens reads the special tokens that keys like bos_token name. A token that was added keeps the flags
+// it was added with.
 func (c *Config) readTokens(settings map[string]json.RawMessage, named map[string]tokenizerjson.AddedToken) error {
 	keys := make([]string, 0, len(settings))
 	for key := range settings {
@@ -291,7 +293,13 @@ func (t *configToken) UnmarshalJSON(data []byte) error {
 	if err := json.Unmarshal(data, &o); err != nil {
 		return errors.New("a special token is neither a text nor an object with a content")
 	}
-	t.AddedToken = tokenizerjson.AddedToken{Content: o.Content, SingleWord: o.SingleWord, LStrip: o.LStrip, RStrip: o.RStrip, Special: tokenizerjson.Or(o.Special, false)}
+	t.AddedToken = tokenizerjson.AddedToken{
+		Content:    o.Content,
+		SingleWord: o.SingleWord,
+		LStrip:     o.LStrip,
+		RStrip:     o.RStrip,
+		Special:    tokenizerjson.Or(o.Special, false),
+	}
 	t.Normalized = tokenizerjson.Or(o.Normalized, !t.Special)
 	return nil
 }

@@ -11,7 +11,8 @@ func tokenNames() []string {
 	return []string{"bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"}
 }
 
-// NamedTokens are the special tokens that the configuration names, and those of the class (nil: none) where it says nothing.
+// NamedTokens are the special tokens that the configuration names, and those of the class (nil: none) where
+// it says nothing.
 func (c *Config) NamedTokens(spec *Class) []tokenizerjson.AddedToken {
 	var out []tokenizerjson.AddedToken
 	add := func(t *tokenizerjson.AddedToken) {

@@ -38,8 +38,8 @@ func (b *ByteChars) Encode(dst []byte, s string) []byte {
 	return dst
 }
 
-// Decode appends the bytes that a token's characters stand for; ok is false when some stand for none, and then those are
-// appended as they are.
+// Decode appends the bytes that a token's characters stand for; ok is false when some stand for none, and
+// then those are appended as they are.
 func (b *ByteChars) Decode(dst []byte, s string) (_ []byte, ok bool) {
 	ok = true
 	for _, r := range s {

@@ -2,8 +2,8 @@ package vocab
 
 import "slices"
 
-// turnEnds are texts of tokens that end a turn, the likeliest first; the first that a vocabulary has is its EOT where the
-// file names none. Source: llama.cpp, src/llama-vocab.cpp.
+// turnEnds are texts of tokens that end a turn, the likeliest first; the first that a vocabulary has is its
+// EOT where the file names none. Source: llama.cpp, src/llama-vocab.cpp.
 func turnEnds() []string {
 	return []string{
 		"<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "<|end_of_text|>", "<EOT>", "_<EOT>", "[EOT]",
@@ -14,20 +14,70 @@ func turnEnds() []string {
 // generationEnds are texts of tokens after which nothing of an answer comes. The list's source is the same.
 func generationEnds() []string {
 	return []string{
-		"<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<|flush|>", "<|calls|>", "<end_of_turn>", "<|endoftext|>", "</s>",
-		"<|eom_id|>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]", "<|end_of_text|>", "<end_of_utterance>", "<eos>", "<turn|>", "<|tool_response>",
-		"<\uFF5Cend\u2581of\u2581sentence\uFF5C>", "[e~[",
+		"<|eot_id|>",
+		"<|im_end|>",
+		"<|end|>",
+		"<|return|>",
+		"<|call|>",
+		"<|flush|>",
+		"<|calls|>",
+		"<end_of_turn>",
+		"<|endoftext|>",
+		"</s>",
+		"<|eom_id|>",
+		"<EOT>",
+		"_<EOT>",
+		"[EOT]",
+		"[EOS]",
+		"<|end_of_text|>",
+		"<end_of_utterance>",
+		"<eos>",
+		"<turn|>",
+		"<|tool_response>",
+		"<\uFF5Cend\u2581of\u2581sentence\uFF5C>",
+		"[e~[",
 		// fill-in-the-middle: padding, next repository, next file
-		"<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]", "<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>", "<|file_sep|>",
+		"<|fim_pad|>",
+		"<fim-pad>",
+		"<fim_pad>",
+		"<PAD>",
+		"[PAD]",
+		"<|fim_repo|>",
+		"<|repo_name|>",
+		"<fim-repo>",
+		"<REPO>",
+		"<reponame>",
+		"<|file_sep|>",
 	}
 }
 
 // otherMarks are control tokens by their text that are no end.
 func otherMarks() []string {
 	return []string{
-		"<|fim_prefix|>", "<fim-prefix>", "<fim_prefix>", "<\uFF5Cfim\u2581begin\uFF5C>", "<PRE>", "\u2581<PRE>", "<|code_prefix|>", "<|prefix|>",
-		"<|fim_suffix|>", "<fim-suffix>", "<fim_suffix>", "<\uFF5Cfim\u2581hole\uFF5C>", "<SUF>", "\u2581<SUF>", "<|code_suffix|>", "<|suffix|>",
-		"<|fim_middle|>", "<fim-middle>", "<fim_middle>", "<\uFF5Cfim\u2581end\uFF5C>", "<MID>", "\u2581<MID>", "<|code_middle|>", "<|middle|>",
+		"<|fim_prefix|>",
+		"<fim-prefix>",
+		"<fim_prefix>",
+		"<\uFF5Cfim\u2581begin\uFF5C>",
+		"<PRE>",
+		"\u2581<PRE>",
+		"<|code_prefix|>",
+		"<|prefix|>",
+		"<|fim_suffix|>",
+		"<fim-suffix>",
+		"<fim_suffix>",
+		"<\uFF5Cfim\u2581hole\uFF5C>",
+		"<SUF>",
+		"\u2581<SUF>",
+		"<|code_suffix|>",
+		"<|suffix|>",
+		"<|fim_middle|>",
+		"<fim-middle>",
+		"<fim_middle>",
+		"<\uFF5Cfim\u2581end\uFF5C>",
+		"<MID>",
+		"\u2581<MID>",
+		"<|code_middle|>",
+		"<|middle|>",
 	}
 }
 
@@ -37,9 +87,10 @@ type Ends struct {
 	EOG []int32 // after these nothing of an answer comes
 }
 
-// FindEnds finds the tokens that end generation, by the ids that the file names (eos, eot, eom; -1 where it names none) and by the texts
-// that published models use. It changes types: a token with such a text becomes a control token, whatever the file calls it, since many
-// files call it text. In a WordPiece vocabulary [PAD] ends nothing.
+// FindEnds finds the tokens that end generation, by the ids that the file names (eos, eot, eom; -1 where it
+// names none) and by the texts that published models use. It changes types: a token with such a text becomes
+// a control token, whatever the file calls it, since many files call it text. In a WordPiece vocabulary [PAD]
+// ends nothing.
 func FindEnds(text []string, types []Type, eos, eot, eom int32, wordPiece bool) Ends {
 	e := Ends{EOT: eot}
 	ids := map[string]int32{}

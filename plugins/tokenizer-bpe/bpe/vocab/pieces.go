@@ -2,8 +2,8 @@ package vocab
 
 import "strings"
 
-// Pieces decodes every token: control and added tokens are their text, byte tokens their byte. decode appends. All pieces
-// share one array.
+// Pieces decodes every token: control and added tokens are their text, byte tokens their byte. decode
+// appends. All pieces share one array.
 func Pieces(v *Vocabulary, decode func(dst []byte, s string) []byte) [][]byte {
 	size := 0
 	for _, s := range v.Text {
@@ -39,8 +39,8 @@ func Pieces(v *Vocabulary, decode func(dst []byte, s string) []byte) [][]byte {
 // Unblank appends the text of a token with SentencePiece's blanks written as spaces.
 func Unblank(dst []byte, s string) []byte { return append(dst, strings.ReplaceAll(s, Blank, " ")...) }
 
-// DecodedTexts is an index over what the tokens of a byte-level vocabulary decode to, without control tokens and those that are not
-// written in chars.
+// DecodedTexts is an index over what the tokens of a byte-level vocabulary decode to, without control tokens
+// and those that are not written in chars.
 func DecodedTexts(v *Vocabulary, chars *ByteChars) *Index {
 	texts := make([]string, len(v.Text))
 	var buf []byte

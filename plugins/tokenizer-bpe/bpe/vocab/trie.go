@@ -2,9 +2,10 @@ package vocab
 
 import "slices"
 
-// Trie finds all texts of a list that a text starts with, byte by byte: Start, then Step for each following byte; Value says whether one
-// of the texts ends there. The children of a node lie side by side, sorted by their byte: a node takes 12 bytes, and building is one
-// pass over the sorted texts, whatever a file puts in them.
+// Trie finds all texts of a list that a text starts with, byte by byte: Start, then Step for each following
+// byte; Value says whether one of the texts ends there. The children of a node lie side by side, sorted by
+// their byte: a node takes 12 bytes, and building is one pass over the sorted texts, whatever a file puts in
+// them.
 type Trie struct {
 	nodes []trieNode
 	root  [256]int32 // the node of each first byte; -1: none

@@ -34,8 +34,9 @@ const (
 // IsSpecial reports whether tokens of the type must not come from typed text: control tokens and the unknown token.
 func (k Type) IsSpecial() bool { return k == Control || k == Unknown }
 
-// Vocabulary is the list of a model's tokens. A token's id is its place in the list. Tokens can be found by their text but for those
-// that are hidden: control tokens, and added tokens that the model itself does not know.
+// Vocabulary is the list of a model's tokens. A token's id is its place in the list. Tokens can be found by
+// their text but for those that are hidden: control tokens, and added tokens that the model itself does not
+// know.
 type Vocabulary struct {
 	Text   []string // by id
 	Types  []Type
@@ -45,8 +46,9 @@ type Vocabulary struct {
 	longest int
 }
 
-// New makes a vocabulary of the texts and types of all tokens, which it takes over. Tokens for which hide is true cannot be found by
-// their text. An empty list, one of more than MaxTokens tokens or one with a token of more than 64 KiB is an error.
+// New makes a vocabulary of the texts and types of all tokens, which it takes over. Tokens for which hide is
+// true cannot be found by their text. An empty list, one of more than MaxTokens tokens or one with a token of
+// more than 64 KiB is an error.
 func New(text []string, types []Type, hide func(id int) bool) (*Vocabulary, error) {
 	if len(text) == 0 {
 		return nil, errors.New("the vocabulary is empty")
@@ -76,7 +78,8 @@ func (v *Vocabulary) Lookup(s string) (int32, bool) {
 	return v.index.Find(s)
 }
 
-// ByteTokens returns the ids of the tokens of single bytes: <0x0A>, or else the byte as a text of its own; -1 where there is none.
+// ByteTokens returns the ids of the tokens of single bytes: <0x0A>, or else the byte as a text of its own; -1
+// where there is none.
 func ByteTokens(v *Vocabulary) (ids [256]int32) {
 	for b := range ids {
 		ids[b] = -1
@@ -100,8 +103,9 @@ func NamedBytes(v *Vocabulary) (ids [256]int32) {
 	return ids
 }
 
-// Index maps texts to their places in a list. It uses open addressing over 4-byte slots: a map of 260 000 strings takes six times the
-// memory. Its hash has a seed per process, so that no file can be made that collides.
+// Index maps texts to their places in a list. It uses open addressing over 4-byte slots: a map of 260 000
+// strings takes six times the memory. Its hash has a seed per process, so that no file can be made that
+// collides.
 type Index struct {
 	text  []string
 	slots []int32 // place + 1; 0: free
@@ -157,8 +161,8 @@ func (x *Index) Find(s string) (place int32, ok bool) {
 	}
 }
 
-// CharLength is how many bytes the UTF-8 character has that starts with b, as far as b alone tells; a byte within a character counts as
-// one. SentencePiece cuts texts so, also where they are not valid UTF-8.
+// CharLength is how many bytes the UTF-8 character has that starts with b, as far as b alone tells; a byte
+// within a character counts as one. SentencePiece cuts texts so, also where they are not valid UTF-8.
 func CharLength(b byte) int {
 	switch {
 	case b < 0xC0:

@@ -1,6 +1,6 @@
-// Package decoders holds the families of decoders whose layers are attention and one feed-forward network: one file for each, or for a
-// few that share one network. All lists them. Those that choose experts in most layers are in package mixtures, those that keep a
-// state of fixed size in package recurrent.
+// Package decoders holds the families of decoders whose layers are attention and one feed-forward network:
+// one file for each, or for a few that share one network. All lists them. Those that choose experts in most
+// layers are in package mixtures, those that keep a state of fixed size in package recurrent.
 package decoders
 
 import "edged/core/model/arch/family"

@@ -9,8 +9,9 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// apertus is Apertus (Swiss AI 2025): llama with an RMSNorm over each query and key head and a network of two matrices with xIELU
-// between them, whose two numbers each layer has learned: tensors of a folder, lists in a file.
+// apertus is Apertus (Swiss AI 2025): llama with an RMSNorm over each query and key head and a network of two
+// matrices with xIELU between them, whose two numbers each layer has learned: tensors of a folder, lists in a
+// file.
 func apertus() family.Family {
 	return family.Family{
 		Names: []string{"apertus"},

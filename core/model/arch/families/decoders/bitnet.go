@@ -6,8 +6,8 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// bitnet is BitNet b1.58 (Ma et al. 2025): llama with an RMSNorm more before the last matrix of each half. Its folders say ReLU²;
-// llama.cpp computes files with SiLU.
+// bitnet is BitNet b1.58 (Ma et al. 2025): llama with an RMSNorm more before the last matrix of each half.
+// Its folders say ReLU²; llama.cpp computes files with SiLU.
 func bitnet() family.Family {
 	return family.Family{
 		Names: []string{"bitnet"},
@@ -25,7 +25,10 @@ func bitnet() family.Family {
 				act = k.Act("|hidden_act", arch.ReLUSquared)
 			}
 			for range k.LayerCount(d.Layers) {
-				s.Add(arch.Sub{Pre: arch.RMS("attn_norm", eps), Op: a}, arch.Sub{Pre: arch.RMS("ffn_norm", eps), Op: arch.GLU{Hidden: d.FFN, Act: act, Sub: arch.RMS("ffn_sub_norm", eps)}})
+				s.Add(
+					arch.Sub{Pre: arch.RMS("attn_norm", eps), Op: a},
+					arch.Sub{Pre: arch.RMS("ffn_norm", eps), Op: arch.GLU{Hidden: d.FFN, Act: act, Sub: arch.RMS("ffn_sub_norm", eps)}},
+				)
 			}
 			return s
 		},

@@ -6,8 +6,9 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// bloom is BLOOM (Workshop, BigScience 2022): ALiBi, LayerNorm, also over the embedding, a GELU network and biases everywhere. A
-// folder holds q, k and v of one head after the other, and may take residuals from behind the norms; a file does not say that.
+// bloom is BLOOM (Workshop, BigScience 2022): ALiBi, LayerNorm, also over the embedding, a GELU network and
+// biases everywhere. A folder holds q, k and v of one head after the other, and may take residuals from
+// behind the norms; a file does not say that.
 func bloom() family.Family {
 	return family.Family{
 		Names: []string{"bloom"},
@@ -26,14 +27,24 @@ func bloom() family.Family {
 		),
 		Spec: func(k *keys.Keys) arch.Spec {
 			width := k.Int("embedding_length|hidden_size|n_embed")
-			k.Defaults(map[string]any{"intermediate_size": int64(4 * min(width, arch.MaxWidth)), "max_position_embeddings": int64(k.IntOr("|seq_length", 2048))})
+			k.Defaults(
+				map[string]any{
+					"intermediate_size":       int64(4 * min(width, arch.MaxWidth)),
+					"max_position_embeddings": int64(k.IntOr("|seq_length", 2048)),
+				},
+			)
 			d := keys.Dims{
-				Layers: k.Int("block_count|n_layer|num_hidden_layers"), Width: width, Heads: k.Int("attention.head_count|n_head|num_attention_heads"),
-				FFN: k.Int("feed_forward_length|intermediate_size"), Context: k.Int("context_length|max_position_embeddings"),
+				Layers: k.Int(
+					"block_count|n_layer|num_hidden_layers",
+				),
+				Width:   width,
+				Heads:   k.Int("attention.head_count|n_head|num_attention_heads"),
+				FFN:     k.Int("feed_forward_length|intermediate_size"),
+				Context: k.Int("context_length|max_position_embeddings"),
 			}
 			if k.IsGGUF() && d.Context == width {
-				// ALiBi has no limit. Of a folder that names none, which transformers 5 writes, llama.cpp's converter takes the
-				// width for it; every BLOOM was trained on 2,048 tokens.
+				// ALiBi has no limit. Of a folder that names none, which transformers 5 writes, llama.cpp's
+				// converter takes the width for it; every BLOOM was trained on 2,048 tokens.
 				d.Context = max(d.Context, 2048)
 			}
 			d.KVHeads, d.HeadDim = d.Heads, k.HeadDim(d.Width, d.Heads)
@@ -47,7 +58,11 @@ func bloom() family.Family {
 			for range k.LayerCount(d.Layers) {
 				s.Add(
 					arch.Sub{Pre: arch.LN("attn_norm", eps, arch.Required), Op: a, FromNorm: behind},
-					arch.Sub{Pre: arch.LN("ffn_norm", eps, arch.Required), Op: arch.MLP{Hidden: d.FFN, Act: arch.Act{Kind: arch.GELUTanh}, Bias: arch.Required}, FromNorm: behind},
+					arch.Sub{
+						Pre:      arch.LN("ffn_norm", eps, arch.Required),
+						Op:       arch.MLP{Hidden: d.FFN, Act: arch.Act{Kind: arch.GELUTanh}, Bias: arch.Required},
+						FromNorm: behind,
+					},
 				)
 			}
 			return s

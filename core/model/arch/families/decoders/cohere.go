@@ -6,9 +6,9 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// cohere is Command R (Cohere 2024): attention and SwiGLU beside each other, both reading one LayerNorm without bias; pairs turned
-// are adjacent in both containers; logits are multiplied by a factor. Command R+ has a LayerNorm over each query and key head, each
-// head with a weight of its own.
+// cohere is Command R (Cohere 2024): attention and SwiGLU beside each other, both reading one LayerNorm
+// without bias; pairs turned are adjacent in both containers; logits are multiplied by a factor. Command R+
+// has a LayerNorm over each query and key head, each head with a weight of its own.
 func cohere() family.Family {
 	return family.Family{
 		Names:   []string{"cohere", "command-r"},
@@ -24,7 +24,8 @@ func cohere() family.Family {
 	}
 }
 
-// cohere2 is Command R7B and Aya (Cohere 2024): cohere with a window in three layers of four, the only ones that turn anything.
+// cohere2 is Command R7B and Aya (Cohere 2024): cohere with a window in three layers of four, the only ones
+// that turn anything.
 func cohere2() family.Family {
 	return family.Family{
 		Names:   []string{"cohere2"},

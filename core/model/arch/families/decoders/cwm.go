@@ -12,7 +12,14 @@ func cwm() family.Family {
 		Names:   []string{"cwm"},
 		Modules: family.DecoderModules(),
 		Spec: func(k *keys.Keys) arch.Spec {
-			return family.Llama(k, family.LlamaOptions{MLPBias: k.RequiredIf("|mlp_bias"), Theta: 1e6, Window: k.AllWindows(func(layer int) bool { return layer%4 != 0 })})
+			return family.Llama(
+				k,
+				family.LlamaOptions{
+					MLPBias: k.RequiredIf("|mlp_bias"),
+					Theta:   1e6,
+					Window:  k.AllWindows(func(layer int) bool { return layer%4 != 0 }),
+				},
+			)
 		},
 	}
 }

@@ -6,8 +6,9 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// exaone4 is EXAONE 4 (LG AI Research 2025): norms behind both halves only, an RMSNorm over each query and key head; the 32B has
-// windows in three layers of four, and turns nothing in the fourth. Of files llama.cpp reads windows in those of 64 layers only.
+// exaone4 is EXAONE 4 (LG AI Research 2025): norms behind both halves only, an RMSNorm over each query and
+// key head; the 32B has windows in three layers of four, and turns nothing in the fourth. Of files llama.cpp
+// reads windows in those of 64 layers only.
 func exaone4() family.Family {
 	return family.Family{
 		Names: []string{"exaone4"},

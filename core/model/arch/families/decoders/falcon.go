@@ -6,9 +6,10 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// falcon is Falcon (Almazrouei et al. 2023): rotated heads, a GELU network beside the attention, LayerNorm. The 7B has one norm for
-// both and one key head, the 40B a norm for each and groups of key heads, [q k v] group by group in a folder; the oldest (RefinedWeb) run one
-// after the other, and know distances by ALiBi, in folders only.
+// falcon is Falcon (Almazrouei et al. 2023): rotated heads, a GELU network beside the attention, LayerNorm.
+// The 7B has one norm for both and one key head, the 40B a norm for each and groups of key heads, [q k v]
+// group by group in a folder; the oldest (RefinedWeb) run one after the other, and know distances by ALiBi,
+// in folders only.
 func falcon() family.Family {
 	return family.Family{
 		Names: []string{"falcon"},

@@ -20,13 +20,19 @@ func gemmaModules() family.Modules {
 // gemmaOnes are the norms that a Gemma folder stores as what is added to 1; a GGUF file holds the sums.
 func gemmaOnes() []arch.Fix {
 	return []arch.Fix{arch.AddOne{Of: []string{
-		"output_norm", "blk.N.attn_norm", "blk.N.post_attention_norm", "blk.N.ffn_norm", "blk.N.post_ffw_norm", "blk.N.attn_q_norm", "blk.N.attn_k_norm",
+		"output_norm",
+		"blk.N.attn_norm",
+		"blk.N.post_attention_norm",
+		"blk.N.ffn_norm",
+		"blk.N.post_ffw_norm",
+		"blk.N.attn_q_norm",
+		"blk.N.attn_k_norm",
 	}}}
 }
 
-// gemma is Gemma (Gemma Team 2024): llama with GeGLU, heads whose size is not width / heads, embeddings scaled by √width, a tied
-// head, and norms that folders store as what is added to 1. Folders of the first days name their activation "gelu" and mean its
-// tanh formula.
+// gemma is Gemma (Gemma Team 2024): llama with GeGLU, heads whose size is not width / heads, embeddings
+// scaled by √width, a tied head, and norms that folders store as what is added to 1. Folders of the first
+// days name their activation "gelu" and mean its tanh formula.
 func gemma() family.Family {
 	return family.Family{
 		Names:   []string{"gemma"},
@@ -37,7 +43,10 @@ func gemma() family.Family {
 			s.Embed.Scale, s.Fixes = float32(math.Sqrt(float64(d.Width))), gemmaOnes()
 			a := d.Attention(k.Rope(keys.RopeOf{HeadDim: d.HeadDim}))
 			for range k.LayerCount(d.Layers) {
-				s.Add(arch.Sub{Pre: arch.RMS("attn_norm", eps), Op: a}, arch.Sub{Pre: arch.RMS("ffn_norm", eps), Op: arch.GLU{Hidden: d.FFN, Act: arch.Act{Kind: arch.GELUTanh}}})
+				s.Add(
+					arch.Sub{Pre: arch.RMS("attn_norm", eps), Op: a},
+					arch.Sub{Pre: arch.RMS("ffn_norm", eps), Op: arch.GLU{Hidden: d.FFN, Act: arch.Act{Kind: arch.GELUTanh}}},
+				)
 			}
 			return s
 		},

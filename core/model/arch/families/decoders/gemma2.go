@@ -8,9 +8,9 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// gemma2 is Gemma 2 (Gemma Team 2024): gemma with a norm behind each half as well, a window in every second layer, and caps on
-// scores and logits. A GGUF file has no query_pre_attn_scalar: there the 27B (46 layers) scales by width / heads, every other size
-// by its head size, as llama.cpp does.
+// gemma2 is Gemma 2 (Gemma Team 2024): gemma with a norm behind each half as well, a window in every second
+// layer, and caps on scores and logits. A GGUF file has no query_pre_attn_scalar: there the 27B (46 layers)
+// scales by width / heads, every other size by its head size, as llama.cpp does.
 func gemma2() family.Family {
 	return family.Family{
 		Names:   []string{"gemma2"},
@@ -21,8 +21,8 @@ func gemma2() family.Family {
 	}
 }
 
-// gemma2Spec reads Gemma 2, which VaultGemma shares all of but the norms behind; large is the number of layers of the size whose
-// files scale by width / heads.
+// gemma2Spec reads Gemma 2, which VaultGemma shares all of but the norms behind; large is the number of
+// layers of the size whose files scale by width / heads.
 func gemma2Spec(k *keys.Keys, large int) arch.Spec {
 	d, eps := k.Decoder(), k.RMSEps()
 	s := k.DecoderSpec(&d, arch.RMS("output_norm", eps), true)

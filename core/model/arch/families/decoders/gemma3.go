@@ -9,10 +9,11 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// gemma3 is Gemma 3, its text part (Gemma Team 2025): gemma2 without caps, with an RMSNorm over each query and key head, and five
-// layers with a window to one without, each kind with a rotation of its own: scaling settings belong to the layers without. A GGUF
-// file has no query_pre_attn_scalar, see gemma2; there it is the 27B of 62 layers. EmbeddingGemma is an encoder with the same layers, which
-// see both ways, half of the window to each side, and dense layers behind the pooling.
+// gemma3 is Gemma 3, its text part (Gemma Team 2025): gemma2 without caps, with an RMSNorm over each query
+// and key head, and five layers with a window to one without, each kind with a rotation of its own: scaling
+// settings belong to the layers without. A GGUF file has no query_pre_attn_scalar, see gemma2; there it is
+// the 27B of 62 layers. EmbeddingGemma is an encoder with the same layers, which see both ways, half of the
+// window to each side, and dense layers behind the pooling.
 func gemma3() family.Family {
 	return family.Family{
 		Names:   []string{"gemma3", "gemma3_text", "gemma-embedding"},

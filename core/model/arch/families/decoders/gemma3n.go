@@ -9,10 +9,11 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// gemma3n is Gemma 3n, its text part (Google DeepMind 2025): gemma3 with four streams instead of one, of which each layer computes one
-// and corrects the others (AltUp), a low-rank branch beside attention (Laurel), networks of which the first cut most of their gate
-// off, rows of a table for every layer, and last layers that read the keys and values of the last layer before that is of their own
-// kind. Norms are stored as they are, with their 1.
+// gemma3n is Gemma 3n, its text part (Google DeepMind 2025): gemma3 with four streams instead of one, of
+// which each layer computes one and corrects the others (AltUp), a low-rank branch beside attention (Laurel),
+// networks of which the first cut most of their gate off, rows of a table for every layer, and last layers
+// that read the keys and values of the last layer before that is of their own kind. Norms are stored as they
+// are, with their 1.
 func gemma3n() family.Family {
 	return family.Family{
 		Names: []string{"gemma3n", "gemma3n_text"},
@@ -32,10 +33,18 @@ func gemma3n() family.Family {
 		)...),
 		Spec: func(k *keys.Keys) arch.Spec {
 			k.Defaults(map[string]any{
-				"num_attention_heads": json.Number("8"), "num_key_value_heads": json.Number("2"), "head_dim": json.Number("256"),
-				"max_position_embeddings": json.Number("32768"), "rms_norm_eps": json.Number("1e-6"), "sliding_window": json.Number("512"),
-				"hidden_size_per_layer_input": json.Number("256"), "num_kv_shared_layers": json.Number("15"), "laurel_rank": json.Number("64"),
-				"altup_num_inputs": json.Number("4"),
+				"num_attention_heads":     json.Number("8"),
+				"num_key_value_heads":     json.Number("2"),
+				"head_dim":                json.Number("256"),
+				"max_position_embeddings": json.Number("32768"),
+				"rms_norm_eps":            json.Number("1e-6"),
+				"sliding_window":          json.Number("512"),
+				"hidden_size_per_layer_input": json.Number(
+					"256",
+				),
+				"num_kv_shared_layers": json.Number("15"),
+				"laurel_rank":          json.Number("64"),
+				"altup_num_inputs":     json.Number("4"),
 			})
 			d := gemmaDims(k)
 			d.KVHeads, d.HeadDim = k.Int("attention.head_count_kv|num_key_value_heads"), k.HeadDim(d.Width, d.Heads)
@@ -60,7 +69,9 @@ func gemma3n() family.Family {
 			a.Scale, a.QKNorm, a.ValueEps = 1, arch.QKNorm{Of: arch.PerHead, Kind: arch.RMSNorm, Eps: d.Eps}, d.Eps
 			a.QKVBias, a.OutBias = k.RequiredIf("|attention_bias"), k.RequiredIf("|attention_bias")
 			full := k.Rope(keys.RopeOf{HeadDim: d.HeadDim, Kind: "full_attention", Theta: 1e6})
-			near := k.Rope(keys.RopeOf{HeadDim: d.HeadDim, Kind: "sliding_attention", Base: "rope.freq_base_swa|rope_local_base_freq", Plain: true})
+			near := k.Rope(
+				keys.RopeOf{HeadDim: d.HeadDim, Kind: "sliding_attention", Base: "rope.freq_base_swa|rope_local_base_freq", Plain: true},
+			)
 			windows := k.Windows(d.Layers, keys.EveryNth(5))
 			sliding := make([]bool, len(windows))
 			for i, w := range windows {
@@ -81,7 +92,11 @@ func gemma3n() family.Family {
 					{Op: arch.AltUpPredict(streams)},
 					{Pre: arch.RMS("attn_norm", d.Eps), Op: a, Post: arch.RMS("post_attention_norm", d.Eps), Keep: half, Scale: half},
 					{Op: laurel, Wire: arch.Shared, Scale: half},
-					{Pre: arch.RMS("ffn_norm", d.Eps), Op: arch.GLU{Hidden: hidden[i], Act: act, Sparse: sparse[i], Cut: cut[i]}, Post: arch.RMS("post_ffw_norm", d.Eps)},
+					{
+						Pre:  arch.RMS("ffn_norm", d.Eps),
+						Op:   arch.GLU{Hidden: hidden[i], Act: act, Sparse: sparse[i], Cut: cut[i]},
+						Post: arch.RMS("post_ffw_norm", d.Eps),
+					},
 					{Op: correct},
 				}
 				if i == 0 {
@@ -104,8 +119,8 @@ func gemma3n() family.Family {
 	}
 }
 
-// sharers3n are the layers whose keys and values others read. llama.cpp lets the first 20 layers of any file have their own, which a file
-// without the key means.
+// sharers3n are the layers whose keys and values others read. llama.cpp lets the first 20 layers of any file
+// have their own, which a file without the key means.
 func sharers3n(k *keys.Keys, sliding []bool) []int {
 	if !k.IsGGUF() || k.Has("attention.shared_kv_layers|") {
 		return sharers(k, sliding)
@@ -121,9 +136,9 @@ func laurelRank(k *keys.Keys) int {
 	return k.IntOr("|laurel_rank", 64)
 }
 
-// gateCuts says which layers cut their gate off, and by how many deviations above its mean. A folder says which share is cut, of values that
-// are distributed normally. Where a container does not say it is the first ten layers by 0.95, which a file means in any case as
-// llama.cpp reads it.
+// gateCuts says which layers cut their gate off, and by how many deviations above its mean. A folder says
+// which share is cut, of values that are distributed normally. Where a container does not say it is the first
+// ten layers by 0.95, which a file means in any case as llama.cpp reads it.
 func gateCuts(k *keys.Keys, layers int) (sparse []bool, cut []float32) {
 	sparse, cut = make([]bool, layers), make([]float32, layers)
 	shares, deviations := k.Floats("|activation_sparsity_pattern"), k.Floats("activation_sparsity_scale|")

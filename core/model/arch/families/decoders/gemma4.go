@@ -10,10 +10,11 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// gemma4 is Gemma 4, its text part (Gemma Team 2026): gemma3 with a second size of heads in the layers without a window, where only a
-// quarter of a head turns, scores that are not scaled and values that are normalised. The small ones (E2B, E4B) have a table of rows
-// for every layer, and their last layers read the keys and values of the last layer before that is of their own kind. The larger ones
-// can do without attn_v in the layers without a window, and one has experts beside the network of every layer. Norms are stored as
+// gemma4 is Gemma 4, its text part (Gemma Team 2026): gemma3 with a second size of heads in the layers
+// without a window, where only a quarter of a head turns, scores that are not scaled and values that are
+// normalised. The small ones (E2B, E4B) have a table of rows for every layer, and their last layers read the
+// keys and values of the last layer before that is of their own kind. The larger ones can do without attn_v
+// in the layers without a window, and one has experts beside the network of every layer. Norms are stored as
 // they are, with their 1.
 func gemma4() family.Family {
 	return family.Family{
@@ -42,13 +43,24 @@ func gemma4() family.Family {
 				if a.From = from[i]; a.From > 0 {
 					a.KeyValue, a.ValueEps = false, 0
 				}
-				ffn := arch.Sub{Pre: arch.RMS("ffn_norm", d.Eps), Op: arch.GLU{Hidden: hidden[i], Act: act}, Post: arch.RMS("post_ffw_norm", d.Eps)}
+				ffn := arch.Sub{
+					Pre:  arch.RMS("ffn_norm", d.Eps),
+					Op:   arch.GLU{Hidden: hidden[i], Act: act},
+					Post: arch.RMS("post_ffw_norm", d.Eps),
+				}
 				layer := arch.Layer{{Pre: arch.RMS("attn_norm", d.Eps), Op: a, Post: arch.RMS("post_attention_norm", d.Eps)}, ffn}
 				if experts.Experts > 0 {
 					experts.Router.Eps = d.Eps
 					layer[1].Post = arch.RMS("post_ffw_norm_1", d.Eps)
 					layer = append(layer, arch.Sub{
-						Pre: arch.RMS("pre_ffw_norm_2", d.Eps), Op: experts, Post: arch.RMS("post_ffw_norm_2", d.Eps), Wire: arch.Parallel, Joint: ffn.Post,
+						Pre: arch.RMS(
+							"pre_ffw_norm_2",
+							d.Eps,
+						),
+						Op:    experts,
+						Post:  arch.RMS("post_ffw_norm_2", d.Eps),
+						Wire:  arch.Parallel,
+						Joint: ffn.Post,
 					})
 				}
 				if s.Embed.PerLayer.Width > 0 {
@@ -98,7 +110,11 @@ func gemma4Defaults(k *keys.Keys) {
 	}
 	if !k.Has("|rope_parameters") {
 		defaults["rope_parameters"] = map[string]any{
-			"full_attention":    map[string]any{"rope_type": "proportional", "partial_rotary_factor": json.Number("0.25"), "rope_theta": json.Number("1e6")},
+			"full_attention": map[string]any{
+				"rope_type":             "proportional",
+				"partial_rotary_factor": json.Number("0.25"),
+				"rope_theta":            json.Number("1e6"),
+			},
 			"sliding_attention": map[string]any{"rope_type": "default", "rope_theta": json.Number("1e4")},
 		}
 	}
@@ -148,7 +164,11 @@ func gemma4Heads(k *keys.Keys, d *keys.Dims, sliding []bool) []arch.Attention {
 		a.ValueDim = a.KeyDim
 		if sliding[i] {
 			a.Position = k.Rope(keys.RopeOf{
-				HeadDim: a.KeyDim, Kind: "sliding_attention", Base: "rope.freq_base_swa|rope_local_base_freq", Count: "rope.dimension_count_swa|", Plain: true,
+				HeadDim: a.KeyDim,
+				Kind:    "sliding_attention",
+				Base:    "rope.freq_base_swa|rope_local_base_freq",
+				Count:   "rope.dimension_count_swa|",
+				Plain:   true,
 			})
 		} else {
 			a.Position = k.Rope(keys.RopeOf{HeadDim: a.KeyDim, Kind: "full_attention", Theta: 1e6})

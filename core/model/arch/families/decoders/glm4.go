@@ -6,8 +6,8 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// glm4 is GLM-4-0414 (Zhipu 2025): llama with norms behind both halves as well as before, adjacent pairs over half of each head,
-// biases on q, k and v, and gate and up in one matrix.
+// glm4 is GLM-4-0414 (Zhipu 2025): llama with norms behind both halves as well as before, adjacent pairs over
+// half of each head, biases on q, k and v, and gate and up in one matrix.
 func glm4() family.Family {
 	return family.Family{
 		Names: []string{"glm4"},

@@ -6,8 +6,8 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// gpt2 is GPT-2 (Radford et al. 2019): learned positions, LayerNorm, GELU, biases everywhere, a tied head. The folder stores
-// matrices (inputs, outputs); both containers fuse q, k and v.
+// gpt2 is GPT-2 (Radford et al. 2019): learned positions, LayerNorm, GELU, biases everywhere, a tied head.
+// The folder stores matrices (inputs, outputs); both containers fuse q, k and v.
 func gpt2() family.Family {
 	return family.Family{
 		Names: []string{"gpt2"},
@@ -35,13 +35,20 @@ func gpt2() family.Family {
 			hidden := k.IntOr("feed_forward_length|n_inner", 4*min(width, arch.MaxWidth))
 			eps := k.LNEps(1e-5)
 			act := k.ActOf("|activation_function", arch.GELUTanh)
-			if !k.Bool("|scale_attn_weights", true) || k.Bool("|scale_attn_by_inverse_layer_idx", false) || k.Bool("|add_cross_attention", false) {
+			if !k.Bool("|scale_attn_weights", true) || k.Bool("|scale_attn_by_inverse_layer_idx", false) ||
+				k.Bool("|add_cross_attention", false) {
 				k.Unsupported("scale_attn_weights false, scale_attn_by_inverse_layer_idx or add_cross_attention")
 			}
 			s := arch.Spec{
-				Width: width, Context: context, Embed: arch.Embed{Positions: context},
-				Norm: arch.LN("output_norm", eps, arch.Required), Head: arch.Head{Tied: k.Tied(true), Bias: arch.Absent},
-				Fixes: []arch.Fix{family.SplitQKV(1), arch.Transpose{Of: []string{"blk.N.attn_qkv", "blk.N.attn_output", "blk.N.ffn_up", "blk.N.ffn_down"}}},
+				Width:   width,
+				Context: context,
+				Embed:   arch.Embed{Positions: context},
+				Norm:    arch.LN("output_norm", eps, arch.Required),
+				Head:    arch.Head{Tied: k.Tied(true), Bias: arch.Absent},
+				Fixes: []arch.Fix{
+					family.SplitQKV(1),
+					arch.Transpose{Of: []string{"blk.N.attn_qkv", "blk.N.attn_output", "blk.N.ffn_up", "blk.N.ffn_down"}},
+				},
 			}
 			for range k.LayerCount(layers) {
 				s.Add(

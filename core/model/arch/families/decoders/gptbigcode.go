@@ -6,8 +6,8 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// gptbigcode is StarCoder 1 and SantaCoder (Li et al. 2023): gpt2 whose heads share one key and value, and whose matrices a folder
-// stores as other families do. A GGUF file of one is a starcoder.
+// gptbigcode is StarCoder 1 and SantaCoder (Li et al. 2023): gpt2 whose heads share one key and value, and
+// whose matrices a folder stores as other families do. A GGUF file of one is a starcoder.
 func gptbigcode() family.Family {
 	return family.Family{
 		Names: []string{"gpt_bigcode", "starcoder"},

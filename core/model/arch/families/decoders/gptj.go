@@ -6,8 +6,9 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// gptj is GPT-J (Wang and Komatsuzaki 2021): attention and a GELU network beside each other, both reading one LayerNorm; adjacent
-// pairs of the first rotary_dim values of a head are turned; no biases in the attention, one on the head. Folders only.
+// gptj is GPT-J (Wang and Komatsuzaki 2021): attention and a GELU network beside each other, both reading one
+// LayerNorm; adjacent pairs of the first rotary_dim values of a head are turned; no biases in the attention,
+// one on the head. Folders only.
 func gptj() family.Family {
 	return family.Family{
 		Names:   []string{"gptj"},

@@ -9,8 +9,9 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// gptneo is GPT-Neo (Black et al. 2021): gpt2 whose scores are not divided by anything, with a window in every second layer, no biases
-// on queries, keys and values, and matrices stored as other families do. Folders only.
+// gptneo is GPT-Neo (Black et al. 2021): gpt2 whose scores are not divided by anything, with a window in
+// every second layer, no biases on queries, keys and values, and matrices stored as other families do.
+// Folders only.
 func gptneo() family.Family {
 	return family.Family{
 		Names: []string{"gpt_neo"},
@@ -48,8 +49,9 @@ func gptneo() family.Family {
 	}
 }
 
-// neoWindows are the windows of GPT-Neo's layers: attention_layers names the kind of each; published folders of the first days have
-// only attention_types, pairs of kinds that follow one another and of how often they do.
+// neoWindows are the windows of GPT-Neo's layers: attention_layers names the kind of each; published folders
+// of the first days have only attention_types, pairs of kinds that follow one another and of how often they
+// do.
 func neoWindows(k *keys.Keys, layers int) []int {
 	kinds := k.Strings("|attention_layers")
 	if kinds == nil {

@@ -6,8 +6,9 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// gptneox is GPT-NeoX and Pythia (Black et al. 2022): attention and a GELU network beside each other, each behind a LayerNorm of
-// its own, or one after the other; a quarter of each head is turned. A folder holds q, k and v of one head after the other.
+// gptneox is GPT-NeoX and Pythia (Black et al. 2022): attention and a GELU network beside each other, each
+// behind a LayerNorm of its own, or one after the other; a quarter of each head is turned. A folder holds q,
+// k and v of one head after the other.
 func gptneox() family.Family {
 	return family.Family{
 		Names: []string{"gpt_neox", "gptneox"},

@@ -6,8 +6,9 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// granite is Granite 3 and 4 without state (IBM 2024): llama with four factors, of the embedding, of the scores in the place of
-// 1/√head, of what each half adds, and of the logits, which are divided by it. A file may say that it has no positions.
+// granite is Granite 3 and 4 without state (IBM 2024): llama with four factors, of the embedding, of the
+// scores in the place of 1/√head, of what each half adds, and of the logits, which are divided by it. A file
+// may say that it has no positions.
 func granite() family.Family {
 	return family.Family{
 		Names:    []string{"granite"},

@@ -6,8 +6,9 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// graniteswa is Granite 4.2 with windows (IBM 2026): granite with a window in some layers, a sink for each head, and in a folder a
-// base for each layer, where 0 turns nothing. A file says by layer whether anything is turned, with one base for all.
+// graniteswa is Granite 4.2 with windows (IBM 2026): granite with a window in some layers, a sink for each
+// head, and in a folder a base for each layer, where 0 turns nothing. A file says by layer whether anything
+// is turned, with one base for all.
 func graniteswa() family.Family {
 	return family.Family{
 		Names:    []string{"granite_swa"},
@@ -17,7 +18,11 @@ func graniteswa() family.Family {
 			k.Defaults(map[string]any{"tie_word_embeddings": true})
 			bias := k.RequiredIf("|attention_bias")
 			s := family.Llama(k, family.LlamaOptions{
-				QKVBias: bias, OutBias: bias, MLPBias: k.RequiredIf("|mlp_bias"), Adjacent: k.IsGGUF(), Window: k.AllWindows(func(layer int) bool { return layer%4 != 0 }),
+				QKVBias:  bias,
+				OutBias:  bias,
+				MLPBias:  k.RequiredIf("|mlp_bias"),
+				Adjacent: k.IsGGUF(),
+				Window:   k.AllWindows(func(layer int) bool { return layer%4 != 0 }),
 			})
 			GraniteFactors(k, &s)
 			bases, turned := k.Floats("|layer_rope_theta"), k.Pattern("attention.rope_pattern|", len(s.Layers))

@@ -6,8 +6,8 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// hunyuan is HunYuan's dense models (Tencent 2025): llama with an RMSNorm over each query and key head after it is turned. Its
-// "dynamic" scaling with alpha is a base of its own, which files hold already.
+// hunyuan is HunYuan's dense models (Tencent 2025): llama with an RMSNorm over each query and key head after
+// it is turned. Its "dynamic" scaling with alpha is a base of its own, which files hold already.
 func hunyuan() family.Family {
 	return family.Family{
 		Names: []string{"hunyuan_v1_dense", "hunyuan-dense"},

@@ -6,8 +6,8 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// hyperclovax is HyperCLOVA X SEED (NAVER 2025): granite whose logits are multiplied by their factor, with a norm behind each half as
-// well where the model says so. Folders only.
+// hyperclovax is HyperCLOVA X SEED (NAVER 2025): granite whose logits are multiplied by their factor, with a
+// norm behind each half as well where the model says so. Folders only.
 func hyperclovax() family.Family {
 	return family.Family{
 		Names: []string{"hyperclovax"},

@@ -6,8 +6,8 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// internlm2 is InternLM 2 (Cai et al. 2024): llama; a folder holds queries, keys and values in one matrix, for each key head its
-// queries, then the key, then the value.
+// internlm2 is InternLM 2 (Cai et al. 2024): llama; a folder holds queries, keys and values in one matrix,
+// for each key head its queries, then the key, then the value.
 func internlm2() family.Family {
 	return family.Family{
 		Names: []string{"internlm2"},

@@ -6,8 +6,8 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// jais2 is Jais 2 (Inception and MBZUAI 2025): llama with LayerNorm, biases everywhere, and a network of two matrices with ReLU²
-// between them.
+// jais2 is Jais 2 (Inception and MBZUAI 2025): llama with LayerNorm, biases everywhere, and a network of two
+// matrices with ReLU² between them.
 func jais2() family.Family {
 	return family.Family{
 		Names:   []string{"jais2"},

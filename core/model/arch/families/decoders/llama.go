@@ -6,9 +6,9 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// llama is Llama 1 to 3 and what is built like it (TinyLlama, SmolLM2, Yi; Touvron et al. 2023): RMSNorm before each half of a
-// layer, rotated positions, grouped-query attention, SwiGLU, no biases unless the file brings them. A GGUF file of this name
-// with experts is Mixtral.
+// llama is Llama 1 to 3 and what is built like it (TinyLlama, SmolLM2, Yi; Touvron et al. 2023): RMSNorm
+// before each half of a layer, rotated positions, grouped-query attention, SwiGLU, no biases unless the file
+// brings them. A GGUF file of this name with experts is Mixtral.
 func llama() family.Family {
 	return family.Family{
 		Names:    []string{"llama"},

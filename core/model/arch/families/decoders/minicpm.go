@@ -8,8 +8,8 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// minicpm is MiniCPM 1 and 2 (Hu et al. 2024): llama with three factors. Files of the first days do not hold them: they are those of
-// the published models.
+// minicpm is MiniCPM 1 and 2 (Hu et al. 2024): llama with three factors. Files of the first days do not hold
+// them: they are those of the published models.
 func minicpm() family.Family {
 	return family.Family{
 		Names:    []string{"minicpm"},

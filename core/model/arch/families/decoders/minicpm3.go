@@ -8,8 +8,8 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// minicpm3 is MiniCPM3 (OpenBMB 2024): latent attention as DeepSeek-V2 has it, before gated networks, and minicpm's three factors. A
-// file holds none of these: llama.cpp computes it with those of the published 4B.
+// minicpm3 is MiniCPM3 (OpenBMB 2024): latent attention as DeepSeek-V2 has it, before gated networks, and
+// minicpm's three factors. A file holds none of these: llama.cpp computes it with those of the published 4B.
 func minicpm3() family.Family {
 	return family.Family{
 		Names:   []string{"minicpm3"},

@@ -6,8 +6,8 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// mixtral is mistral with a mixture of experts in place of each SwiGLU network (Jiang et al. 2024): a row goes through the
-// experts with the largest router logits, weighted by the soft-max over the chosen.
+// mixtral is mistral with a mixture of experts in place of each SwiGLU network (Jiang et al. 2024): a row
+// goes through the experts with the largest router logits, weighted by the soft-max over the chosen.
 func mixtral() family.Family {
 	return family.Family{
 		Names:    []string{"mixtral"},

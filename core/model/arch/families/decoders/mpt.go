@@ -6,8 +6,8 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// mpt is MPT (MosaicML 2023): ALiBi whatever the folder's alibi says, LayerNorm without bias, a GELU network, no biases, and where a
-// model says so bounds on q, k and v. A file does not carry softmax_scale.
+// mpt is MPT (MosaicML 2023): ALiBi whatever the folder's alibi says, LayerNorm without bias, a GELU network,
+// no biases, and where a model says so bounds on q, k and v. A file does not carry softmax_scale.
 func mpt() family.Family {
 	return family.Family{
 		Names: []string{"mpt"},

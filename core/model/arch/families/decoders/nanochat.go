@@ -6,9 +6,9 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// nanochat is nanochat (Karpathy 2025): norms without weights, one of them over the embedding, rotations the other way round, an
-// RMSNorm over each query and key head after them, a network of two matrices with ReLU² between them, and a cap on the logits. Folders
-// only.
+// nanochat is nanochat (Karpathy 2025): norms without weights, one of them over the embedding, rotations the
+// other way round, an RMSNorm over each query and key head after them, a network of two matrices with ReLU²
+// between them, and a cap on the logits. Folders only.
 func nanochat() family.Family {
 	return family.Family{
 		Names: []string{"nanochat"},

@@ -6,8 +6,8 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// nemotron is Nemotron and Minitron (NVIDIA 2024): LayerNorm whose weights folders store as what is added to 1, a part of each head
-// turned, and a network of two matrices with ReLU² between them.
+// nemotron is Nemotron and Minitron (NVIDIA 2024): LayerNorm whose weights folders store as what is added to
+// 1, a part of each head turned, and a network of two matrices with ReLU² between them.
 func nemotron() family.Family {
 	return family.Family{
 		Names:   []string{"nemotron"},

@@ -6,7 +6,8 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// olmo is OLMo (Groeneveld et al. 2024): llama with LayerNorms that have no weights, and where a model says so bounds on q, k and v.
+// olmo is OLMo (Groeneveld et al. 2024): llama with LayerNorms that have no weights, and where a model says
+// so bounds on q, k and v.
 func olmo() family.Family {
 	return family.Family{
 		Names:    []string{"olmo"},

@@ -6,8 +6,8 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// openaigpt is GPT-1 (Radford et al. 2018): gpt2 with its norms behind the sums and none before the head. Its "gelu" is the tanh
-// formula. Folders only.
+// openaigpt is GPT-1 (Radford et al. 2018): gpt2 with its norms behind the sums and none before the head. Its
+// "gelu" is the tanh formula. Folders only.
 func openaigpt() family.Family {
 	return family.Family{
 		Names: []string{"openai-gpt"},
@@ -30,7 +30,10 @@ func openaigpt() family.Family {
 			d, eps := k.Decoder(), k.LNEps(1e-5)
 			s := k.DecoderSpec(&d, arch.Norm{}, true)
 			s.Embed.Positions = d.Context
-			s.Fixes = []arch.Fix{family.SplitQKV(1), arch.Transpose{Of: []string{"blk.N.attn_qkv", "blk.N.attn_output", "blk.N.ffn_up", "blk.N.ffn_down"}}}
+			s.Fixes = []arch.Fix{
+				family.SplitQKV(1),
+				arch.Transpose{Of: []string{"blk.N.attn_qkv", "blk.N.attn_output", "blk.N.ffn_up", "blk.N.ffn_down"}},
+			}
 			act := arch.Act{Kind: arch.GELUTanh}
 			if k.String("|afn") != "gelu" {
 				act = k.Act("|afn", arch.GELUTanh)

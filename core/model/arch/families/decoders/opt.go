@@ -6,8 +6,8 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// opt is OPT (Zhang et al. 2022): learned positions that begin at row 2, LayerNorm before each half (behind the sum in the 350M,
-// whose embedding is narrower than its layers), a ReLU network. Folders only.
+// opt is OPT (Zhang et al. 2022): learned positions that begin at row 2, LayerNorm before each half (behind
+// the sum in the 350M, whose embedding is narrower than its layers), a ReLU network. Folders only.
 func opt() family.Family {
 	return family.Family{
 		Names: []string{"opt"},

@@ -6,7 +6,8 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// What Gemma 3n and Gemma 4 have in common: rows for every layer, and last layers that read the keys and values of others.
+// What Gemma 3n and Gemma 4 have in common: rows for every layer, and last layers that read the keys and
+// values of others.
 
 // perLayerModules are Gemma's with the names of what reads the rows for every layer.
 func perLayerModules() family.Modules {
@@ -41,13 +42,20 @@ func perLayerRows(k *keys.Keys, layers int, eps float32) arch.PerLayerRows {
 	if shape := k.Shape(arch.PerLayerName); len(shape) == 2 && shape[1] == layers*p.Width {
 		p.Rows = shape[0]
 	} else if k.Err() == nil {
-		k.Invalid("the rows for each of %d layers have %d values, but tensor %s is missing or has shape %v", layers, p.Width, arch.PerLayerName, shape)
+		k.Invalid(
+			"the rows for each of %d layers have %d values, but tensor %s is missing or has shape %v",
+			layers,
+			p.Width,
+			arch.PerLayerName,
+			shape,
+		)
 	}
 	return p
 }
 
-// sharers says of which layer each of the last ones reads the keys and values: 1 + the last one of its own kind before them, 0 where a
-// layer has its own. llama.cpp counts back one layer or two instead, which are the same in every published model.
+// sharers says of which layer each of the last ones reads the keys and values: 1 + the last one of its own
+// kind before them, 0 where a layer has its own. llama.cpp counts back one layer or two instead, which are
+// the same in every published model.
 func sharers(k *keys.Keys, sliding []bool) []int {
 	n := k.IntOr("attention.shared_kv_layers|num_kv_shared_layers", 0)
 	if k.Err() == nil && (n < 0 || n >= len(sliding)) {

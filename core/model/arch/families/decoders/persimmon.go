@@ -6,8 +6,9 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// persimmon is Persimmon (Adept 2023): LayerNorm, biases everywhere, a LayerNorm over each query and key head, half of each head turned,
-// and a network of two matrices with ReLU² between them. A folder holds q, k and v of one head after the other. Folders only.
+// persimmon is Persimmon (Adept 2023): LayerNorm, biases everywhere, a LayerNorm over each query and key
+// head, half of each head turned, and a network of two matrices with ReLU² between them. A folder holds q, k
+// and v of one head after the other. Folders only.
 func persimmon() family.Family {
 	return family.Family{
 		Names: []string{"persimmon"},

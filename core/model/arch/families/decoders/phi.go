@@ -6,8 +6,8 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// phi is Phi-1.5 and Phi-2 (Microsoft 2023): attention and a GELU network beside each other, both reading one LayerNorm; a part of
-// each head is turned; biases everywhere, the head's included.
+// phi is Phi-1.5 and Phi-2 (Microsoft 2023): attention and a GELU network beside each other, both reading one
+// LayerNorm; a part of each head is turned; biases everywhere, the head's included.
 func phi() family.Family {
 	return family.Family{
 		Names: []string{"phi", "phi2"},

@@ -6,8 +6,8 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// qwen2 is llama with biases on the query, key and value projections (Yang et al. 2024). A folder may ask for a window in the
-// upper layers; a file cannot.
+// qwen2 is llama with biases on the query, key and value projections (Yang et al. 2024). A folder may ask for
+// a window in the upper layers; a file cannot.
 func qwen2() family.Family {
 	return family.Family{
 		Names:   []string{"qwen2"},

@@ -12,7 +12,14 @@ func seedoss() family.Family {
 		Names:   []string{"seed_oss"},
 		Modules: family.DecoderModules().With(".post_attention_layernorm", seedNorm),
 		Spec: func(k *keys.Keys) arch.Spec {
-			s := family.Llama(k, family.LlamaOptions{QKVBias: k.RequiredIf("|attention_bias"), OutBias: k.RequiredIf("|attention_out_bias"), MLPBias: k.RequiredIf("|mlp_bias")})
+			s := family.Llama(
+				k,
+				family.LlamaOptions{
+					QKVBias: k.RequiredIf("|attention_bias"),
+					OutBias: k.RequiredIf("|attention_out_bias"),
+					MLPBias: k.RequiredIf("|mlp_bias"),
+				},
+			)
 			for _, layer := range s.Layers {
 				layer[1].Pre.Name = seedNorm
 			}

@@ -8,8 +8,8 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// smollm3 is SmolLM3 (Hugging Face 2025): llama whose every fourth layer knows no positions; a folder may list others. A GGUF file
-// cannot.
+// smollm3 is SmolLM3 (Hugging Face 2025): llama whose every fourth layer knows no positions; a folder may
+// list others. A GGUF file cannot.
 func smollm3() family.Family {
 	return family.Family{
 		Names:    []string{"smollm3"},
@@ -22,7 +22,16 @@ func smollm3() family.Family {
 			if k.Bool("|use_sliding_window", false) {
 				windows = k.AllWindows(func(int) bool { return false })
 			}
-			s := family.Llama(k, family.LlamaOptions{QKVBias: bias, OutBias: bias, MLPBias: k.RequiredIf("|mlp_bias"), Adjacent: k.IsGGUF(), Window: windows})
+			s := family.Llama(
+				k,
+				family.LlamaOptions{
+					QKVBias:  bias,
+					OutBias:  bias,
+					MLPBias:  k.RequiredIf("|mlp_bias"),
+					Adjacent: k.IsGGUF(),
+					Window:   windows,
+				},
+			)
 			turned := k.Pattern("|no_rope_layer_interval", len(s.Layers))
 			if turned == nil {
 				turned = make([]bool, len(s.Layers))

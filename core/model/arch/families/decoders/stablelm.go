@@ -6,8 +6,9 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// stablelm is StableLM 2 and 3B (Stability AI 2023): llama with LayerNorm and a quarter of each head turned; in some sizes
-// attention and network beside each other, reading one norm. A file shows that by having no second norm.
+// stablelm is StableLM 2 and 3B (Stability AI 2023): llama with LayerNorm and a quarter of each head turned;
+// in some sizes attention and network beside each other, reading one norm. A file shows that by having no
+// second norm.
 func stablelm() family.Family {
 	return family.Family{
 		Names: []string{"stablelm"},

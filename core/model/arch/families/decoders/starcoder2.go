@@ -6,8 +6,8 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// starcoder2 is StarCoder 2 (Lozhkov et al. 2024): LayerNorm, a GELU network, biases everywhere, rotated heads. A folder may have a
-// window; a GGUF file does not carry it.
+// starcoder2 is StarCoder 2 (Lozhkov et al. 2024): LayerNorm, a GELU network, biases everywhere, rotated
+// heads. A folder may have a window; a GGUF file does not carry it.
 func starcoder2() family.Family {
 	return family.Family{
 		Names: []string{"starcoder2"},

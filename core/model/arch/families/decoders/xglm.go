@@ -8,8 +8,8 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// xglm is XGLM (Lin et al. 2021): sinusoidal positions that begin at row 2, embeddings scaled by √width, LayerNorm before each half, a
-// GELU network, biases everywhere. Folders only.
+// xglm is XGLM (Lin et al. 2021): sinusoidal positions that begin at row 2, embeddings scaled by √width,
+// LayerNorm before each half, a GELU network, biases everywhere. Folders only.
 func xglm() family.Family {
 	return family.Family{
 		Names: []string{"xglm"},
@@ -63,8 +63,8 @@ func biogpt() family.Family {
 	}
 }
 
-// scaledDecoder is what XGLM and BioGPT have in common; both name a scale of the embedding that is √width where they do not say, and
-// have norms of the library's usual epsilon whatever a folder says.
+// scaledDecoder is what XGLM and BioGPT have in common; both name a scale of the embedding that is √width
+// where they do not say, and have norms of the library's usual epsilon whatever a folder says.
 func scaledDecoder(k *keys.Keys, act string) arch.Spec {
 	d := k.Decoder()
 	const eps = 1e-5

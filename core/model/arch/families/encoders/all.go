@@ -1,5 +1,5 @@
-// Package encoders holds the families of encoders, and of encoder-decoders, whose first half is one: one file for each, or for a few that
-// share one network. All lists them.
+// Package encoders holds the families of encoders, and of encoder-decoders, whose first half is one: one file
+// for each, or for a few that share one network. All lists them.
 package encoders
 
 import "edged/core/model/arch/family"

@@ -8,8 +8,8 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// bart is BART (Lewis et al. 2020): learned positions that begin at row 2, a LayerNorm behind each part and one over the
-// embedding. Folders only, as all of this file.
+// bart is BART (Lewis et al. 2020): learned positions that begin at row 2, a LayerNorm behind each part and
+// one over the embedding. Folders only, as all of this file.
 func bart() family.Family {
 	return bartFamily("bart", bartKind{act: arch.GELUErf, context: 1024, offset: 2, embedNorm: true})
 }
@@ -19,8 +19,8 @@ func mbart() family.Family {
 	return bartFamily("mbart", bartKind{act: arch.GELUErf, context: 1024, offset: 2, embedNorm: true, pre: true})
 }
 
-// marian is Marian NMT's Transformer as OPUS-MT publishes it (Junczys-Dowmunt et al. 2018; Tiedemann and Thottingal 2020): BART's
-// layers on sinusoidal positions.
+// marian is Marian NMT's Transformer as OPUS-MT publishes it (Junczys-Dowmunt et al. 2018; Tiedemann and
+// Thottingal 2020): BART's layers on sinusoidal positions.
 func marian() family.Family {
 	return bartFamily("marian", bartKind{act: arch.GELUErf, context: 1024})
 }
@@ -30,8 +30,8 @@ func pegasus() family.Family {
 	return bartFamily("pegasus", bartKind{act: arch.GELUErf, context: 1024, pre: true})
 }
 
-// m2m100 is M2M-100 and NLLB-200 (Fan et al. 2021; NLLB Team 2022): mBART's layers on sinusoids of a slightly different length,
-// which begin behind the padding token's number.
+// m2m100 is M2M-100 and NLLB-200 (Fan et al. 2021; NLLB Team 2022): mBART's layers on sinusoids of a slightly
+// different length, which begin behind the padding token's number.
 func m2m100() family.Family {
 	return bartFamily("m2m_100", bartKind{act: arch.ReLU, context: 1024, pre: true, scaled: true, last: true})
 }
@@ -106,7 +106,13 @@ func bartStack(k *keys.Keys, s *arch.Spec, side string, kind *bartKind) {
 		QKVBias: arch.Required, OutBias: arch.Required,
 	}
 	for i := range s.Layers {
-		attn, cross, net := arch.Sub{Op: a}, arch.Sub{Op: arch.Cross{Heads: heads, HeadDim: a.KeyDim, Bias: arch.Required}}, arch.Sub{Op: arch.MLP{Hidden: hidden, Act: act, Bias: arch.Required}}
+		attn, cross, net := arch.Sub{
+			Op: a,
+		}, arch.Sub{
+			Op: arch.Cross{Heads: heads, HeadDim: a.KeyDim, Bias: arch.Required},
+		}, arch.Sub{
+			Op: arch.MLP{Hidden: hidden, Act: act, Bias: arch.Required},
+		}
 		attn.Pre, attn.After = norm("attn_norm")
 		cross.Pre, cross.After = norm("cross_attn_norm")
 		net.Pre, net.After = norm("ffn_norm")
@@ -165,8 +171,8 @@ func bartModules() family.Modules {
 	return m
 }
 
-// stacks begins the Spec of an encoder-decoder and that of its encoder, with room for their layers, which the two names of a folder
-// count; without the second both have as many.
+// stacks begins the Spec of an encoder-decoder and that of its encoder, with room for their layers, which the
+// two names of a folder count; without the second both have as many.
 func stacks(k *keys.Keys, layers, decoderLayers string) arch.Spec {
 	n := k.LayerCount(k.Int("block_count|" + layers))
 	m := k.LayerCount(k.IntOr("decoder_block_count|"+decoderLayers, n))

@@ -6,9 +6,9 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// bert is BERT (Devlin et al. 2019) and the embedders made of it (MiniLM, e5, bge, gte): learned positions and token types, a
-// LayerNorm over their sum and one behind each half of a layer. A GGUF file of this name may hold a RoBERTa, whose first two positions the
-// converter has left out.
+// bert is BERT (Devlin et al. 2019) and the embedders made of it (MiniLM, e5, bge, gte): learned positions
+// and token types, a LayerNorm over their sum and one behind each half of a layer. A GGUF file of this name
+// may hold a RoBERTa, whose first two positions the converter has left out.
 func bert() family.Family {
 	return family.Family{
 		Names:   []string{"bert"},
@@ -19,8 +19,8 @@ func bert() family.Family {
 	}
 }
 
-// roberta is RoBERTa, CamemBERT and XLM-RoBERTa (Liu et al. 2019; Martin et al. 2020; Conneau et al. 2020: multilingual-e5, bge-m3): BERT
-// whose positions begin behind the row of the padding token.
+// roberta is RoBERTa, CamemBERT and XLM-RoBERTa (Liu et al. 2019; Martin et al. 2020; Conneau et al. 2020:
+// multilingual-e5, bge-m3): BERT whose positions begin behind the row of the padding token.
 func roberta() family.Family {
 	return family.Family{
 		Names:   []string{"roberta", "xlm-roberta", "camembert"},
@@ -65,11 +65,15 @@ func bertModules(prefix string) family.Modules {
 	)
 }
 
-// bertIgnored are a buffer that older folders hold, the head of a pretraining task that nobody asks for, and the bias of the head that
-// guesses words, which older folders hold twice.
+// bertIgnored are a buffer that older folders hold, the head of a pretraining task that nobody asks for, and
+// the bias of the head that guesses words, which older folders hold twice.
 func bertIgnored() []string {
 	return []string{
-		"embeddings.position_ids", "cls.seq_relationship.weight", "cls.seq_relationship.bias", "predictions.decoder.bias", "lm_head.decoder.bias",
+		"embeddings.position_ids",
+		"cls.seq_relationship.weight",
+		"cls.seq_relationship.bias",
+		"predictions.decoder.bias",
+		"lm_head.decoder.bias",
 	}
 }
 
@@ -89,12 +93,17 @@ func bertSpec(k *keys.Keys, offset int) arch.Spec {
 	// A file does not name its activation; models of this family have the exact GELU.
 	act := k.Act("|hidden_act", arch.GELUErf)
 	s := bertStack(k, &d, offset, eps, act, nil)
-	setHeads(k, &s, k.ScoreOf(d.Width, arch.PoolCLS, arch.Act{Kind: arch.Tanh}, arch.Norm{}), k.MaskOf(d.Width, arch.MaskName, act, arch.LN(arch.MaskNorm, eps, arch.Required)))
+	setHeads(
+		k,
+		&s,
+		k.ScoreOf(d.Width, arch.PoolCLS, arch.Act{Kind: arch.Tanh}, arch.Norm{}),
+		k.MaskOf(d.Width, arch.MaskName, act, arch.LN(arch.MaskNorm, eps, arch.Required)),
+	)
 	return s
 }
 
-// bertStack is BERT's network: its learned positions begin at row offset, and distances are buckets that its scores know beside, by a
-// table that all layers share; nil: they do not.
+// bertStack is BERT's network: its learned positions begin at row offset, and distances are buckets that its
+// scores know beside, by a table that all layers share; nil: they do not.
 func bertStack(k *keys.Keys, d *keys.Dims, offset int, eps float32, act arch.Act, distances *arch.Distances) arch.Spec {
 	if d.Context <= offset {
 		k.Invalid("max_position_embeddings is %d, but positions begin at %d", d.Context, offset)
@@ -120,7 +129,8 @@ func bertStack(k *keys.Keys, d *keys.Dims, offset int, eps float32, act arch.Act
 	return s
 }
 
-// setHeads gives an encoder what its class has behind the network. One with a score has no vector that was trained for anything.
+// setHeads gives an encoder what its class has behind the network. One with a score has no vector that was
+// trained for anything.
 func setHeads(k *keys.Keys, s *arch.Spec, score *arch.Score, mask *arch.Mask) {
 	s.Score, s.Mask = score, mask
 	if score != nil {

@@ -6,7 +6,8 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// distilbert is DistilBERT (Sanh et al. 2019): BERT with half of its layers and without token types. A GGUF file of one is a bert.
+// distilbert is DistilBERT (Sanh et al. 2019): BERT with half of its layers and without token types. A GGUF
+// file of one is a bert.
 func distilbert() family.Family {
 	layer := "distilbert.transformer.layer.N."
 	return family.Family{
@@ -41,7 +42,12 @@ func distilbert() family.Family {
 			d.KVHeads, d.HeadDim = d.Heads, k.HeadDim(d.Width, d.Heads)
 			const eps = 1e-12 // which no file says
 			s := bertStack(k, &d, 0, eps, k.Act("|activation", arch.GELUErf), nil)
-			setHeads(k, &s, k.ScoreOf(d.Width, arch.PoolCLS, arch.Act{Kind: arch.ReLU}, arch.Norm{}), k.MaskOf(d.Width, arch.MaskName, k.Act("|activation", arch.GELUErf), arch.LN(arch.MaskNorm, eps, arch.Required)))
+			setHeads(
+				k,
+				&s,
+				k.ScoreOf(d.Width, arch.PoolCLS, arch.Act{Kind: arch.ReLU}, arch.Norm{}),
+				k.MaskOf(d.Width, arch.MaskName, k.Act("|activation", arch.GELUErf), arch.LN(arch.MaskNorm, eps, arch.Required)),
+			)
 			return s
 		},
 	}

@@ -6,8 +6,9 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// electra is ELECTRA (Clark et al. 2020): BERT whose embedding, positions and token types may be narrower than its layers, which read
-// their normalised sum through a matrix. What its discriminator says of tokens is passed over. Folders only.
+// electra is ELECTRA (Clark et al. 2020): BERT whose embedding, positions and token types may be narrower
+// than its layers, which read their normalised sum through a matrix. What its discriminator says of tokens is
+// passed over. Folders only.
 func electra() family.Family {
 	return family.Family{
 		Names: []string{"electra"},
@@ -25,7 +26,12 @@ func electra() family.Family {
 		Spec: func(k *keys.Keys) arch.Spec {
 			gelu := arch.Act{Kind: arch.GELUErf} // of both heads, whatever the layers have
 			s := narrowBert(k, k.Act("|hidden_act", arch.GELUErf))
-			setHeads(k, &s, k.ScoreOf(s.Width, arch.PoolCLS, gelu, arch.Norm{}), k.MaskOf(s.Width, arch.MaskName, gelu, arch.LN(arch.MaskNorm, k.LNEps(1e-12), arch.Required)))
+			setHeads(
+				k,
+				&s,
+				k.ScoreOf(s.Width, arch.PoolCLS, gelu, arch.Norm{}),
+				k.MaskOf(s.Width, arch.MaskName, gelu, arch.LN(arch.MaskNorm, k.LNEps(1e-12), arch.Required)),
+			)
 			if s.Mask != nil {
 				s.Mask.Steps[0].Out = s.EmbedWidth()
 			}
@@ -34,8 +40,8 @@ func electra() family.Family {
 	}
 }
 
-// albert is ALBERT (Lan et al. 2020): ELECTRA's narrow embedding, and layers that share one set of weights, or the layers of each group
-// one. Folders only.
+// albert is ALBERT (Lan et al. 2020): ELECTRA's narrow embedding, and layers that share one set of weights,
+// or the layers of each group one. Folders only.
 func albert() family.Family {
 	layer := "albert.encoder.albert_layer_groups.N.albert_layers.0."
 	return family.Family{
@@ -77,7 +83,12 @@ func albert() family.Family {
 			for i := range s.Layers {
 				s.TensorsOf = append(s.TensorsOf, i*groups/len(s.Layers))
 			}
-			setHeads(k, &s, k.ScoreOf(s.Width, arch.PoolCLS, arch.Act{Kind: arch.Tanh}, arch.Norm{}), k.MaskOf(s.Width, arch.MaskName, act, arch.LN(arch.MaskNorm, k.LNEps(1e-12), arch.Required)))
+			setHeads(
+				k,
+				&s,
+				k.ScoreOf(s.Width, arch.PoolCLS, arch.Act{Kind: arch.Tanh}, arch.Norm{}),
+				k.MaskOf(s.Width, arch.MaskName, act, arch.LN(arch.MaskNorm, k.LNEps(1e-12), arch.Required)),
+			)
 			if s.Mask != nil {
 				s.Mask.Steps[0].Out = s.EmbedWidth()
 			}

@@ -13,7 +13,15 @@ func eurobert() family.Family {
 		Modules: family.DecoderModules(),
 		Spec: func(k *keys.Keys) arch.Spec {
 			d := k.Decoder()
-			s := family.Llama(k, family.LlamaOptions{QKVBias: k.RequiredIf("|attention_bias"), OutBias: k.RequiredIf("|attention_bias"), MLPBias: k.RequiredIf("|mlp_bias"), Theta: 250000})
+			s := family.Llama(
+				k,
+				family.LlamaOptions{
+					QKVBias: k.RequiredIf("|attention_bias"),
+					OutBias: k.RequiredIf("|attention_bias"),
+					MLPBias: k.RequiredIf("|mlp_bias"),
+					Theta:   250000,
+				},
+			)
 			layers, norm := s.Layers, s.Norm
 			s = k.EncoderSpec(&d)
 			s.Layers, s.Norm = layers, norm

@@ -6,8 +6,8 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// gte is gte-multilingual and gte-v1.5 as transformers has them (Zhang et al. 2024): BERT with a rotation in place of learned positions, and
-// GeGLU. Folders only.
+// gte is gte-multilingual and gte-v1.5 as transformers has them (Zhang et al. 2024): BERT with a rotation in
+// place of learned positions, and GeGLU. Folders only.
 func gte() family.Family {
 	return family.Family{
 		Names:   []string{"gte"},
@@ -33,7 +33,12 @@ func gte() family.Family {
 				)
 			}
 			tanh, gelu := arch.Act{Kind: arch.Tanh}, arch.Act{Kind: arch.GELUErf}
-			setHeads(k, &s, k.ScoreOf(d.Width, arch.PoolCLS, tanh, arch.Norm{}), k.MaskOf(d.Width, arch.MaskName, gelu, arch.LN(arch.MaskNorm, eps, arch.Required)))
+			setHeads(
+				k,
+				&s,
+				k.ScoreOf(d.Width, arch.PoolCLS, tanh, arch.Norm{}),
+				k.MaskOf(d.Width, arch.MaskName, gelu, arch.LN(arch.MaskNorm, eps, arch.Required)),
+			)
 			return s
 		},
 	}
@@ -61,8 +66,8 @@ func gteModules(prefix string) family.Modules {
 	)
 }
 
-// jinav3 is jina-embeddings-v3 as transformers has it (Sturua et al. 2024): XLM-RoBERTa with a rotation in place of learned positions.
-// Its task adapters are adapters like others.
+// jinav3 is jina-embeddings-v3 as transformers has it (Sturua et al. 2024): XLM-RoBERTa with a rotation in
+// place of learned positions. Its task adapters are adapters like others.
 func jinav3() family.Family {
 	layer := "roberta.encoder.layers.N."
 	return family.Family{
@@ -103,7 +108,12 @@ func jinav3() family.Family {
 				)
 			}
 			tanh, gelu := arch.Act{Kind: arch.Tanh}, arch.Act{Kind: arch.GELUErf}
-			setHeads(k, &s, k.ScoreOf(d.Width, arch.PoolCLS, tanh, arch.Norm{}), k.MaskOf(d.Width, arch.MaskName, gelu, arch.LN(arch.MaskNorm, eps, arch.Required)))
+			setHeads(
+				k,
+				&s,
+				k.ScoreOf(d.Width, arch.PoolCLS, tanh, arch.Norm{}),
+				k.MaskOf(d.Width, arch.MaskName, gelu, arch.LN(arch.MaskNorm, eps, arch.Required)),
+			)
 			return s
 		},
 	}

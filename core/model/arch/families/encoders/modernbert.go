@@ -6,8 +6,9 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// modernbert is ModernBERT (Warner et al. 2024): a LayerNorm before each half but the first, GeGLU, and rotations in place of learned
-// positions: every third layer sees the whole text, the others a window to both sides, with a base of their own.
+// modernbert is ModernBERT (Warner et al. 2024): a LayerNorm before each half but the first, GeGLU, and
+// rotations in place of learned positions: every third layer sees the whole text, the others a window to both
+// sides, with a base of their own.
 func modernbert() family.Family {
 	return family.Family{
 		Names: []string{"modernbert", "modern-bert"},
@@ -33,7 +34,15 @@ func modernbert() family.Family {
 			s.Embed.Norm, s.Norm = arch.LN("token_embd_norm", eps, arch.Optional), arch.LN("output_norm", eps, arch.Optional)
 			s.Fixes = []arch.Fix{family.SplitQKV(1), family.SplitGateUp()}
 			full := k.Rope(keys.RopeOf{HeadDim: d.HeadDim, Kind: "full_attention", Base: "rope.freq_base|global_rope_theta", Theta: 160000})
-			near := k.Rope(keys.RopeOf{HeadDim: d.HeadDim, Kind: "sliding_attention", Base: "rope.freq_base_swa|local_rope_theta", Theta: 10000, Plain: true})
+			near := k.Rope(
+				keys.RopeOf{
+					HeadDim: d.HeadDim,
+					Kind:    "sliding_attention",
+					Base:    "rope.freq_base_swa|local_rope_theta",
+					Theta:   10000,
+					Plain:   true,
+				},
+			)
 			window := k.IntOr("attention.sliding_window|local_attention", 128)
 			a := d.Attention(full)
 			a.Both = true
@@ -76,7 +85,8 @@ func classifierPool(k *keys.Keys) arch.PoolKind {
 	}
 }
 
-// windowedLayers tells which layers have a window: a folder's layer_types say it, else all but every n-th, the first being one that has none.
+// windowedLayers tells which layers have a window: a folder's layer_types say it, else all but every n-th,
+// the first being one that has none.
 func windowedLayers(k *keys.Keys, layers int, names string, n int) []bool {
 	n = k.IntOr(names, n)
 	if n < 1 {

@@ -6,8 +6,8 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// mpnet is MPNet (Song et al. 2020; all-mpnet-base-v2): RoBERTa whose scores know distances by learned buckets too, with one table for all
-// layers, and without token types.
+// mpnet is MPNet (Song et al. 2020; all-mpnet-base-v2): RoBERTa whose scores know distances by learned
+// buckets too, with one table for all layers, and without token types.
 func mpnet() family.Family {
 	layer := "mpnet.encoder.layer.N."
 	return family.Family{
@@ -39,7 +39,12 @@ func mpnet() family.Family {
 			buckets := k.IntOr("|relative_attention_num_buckets", 32)
 			// Positions begin at row 2, whatever number the padding token has.
 			s := bertStack(k, &d, 2, eps, act, &arch.Distances{Buckets: buckets, Far: 128})
-			setHeads(k, &s, k.ScoreOf(d.Width, arch.PoolCLS, arch.Act{Kind: arch.Tanh}, arch.Norm{}), k.MaskOf(d.Width, arch.MaskName, arch.Act{Kind: arch.GELUErf}, arch.LN(arch.MaskNorm, eps, arch.Required)))
+			setHeads(
+				k,
+				&s,
+				k.ScoreOf(d.Width, arch.PoolCLS, arch.Act{Kind: arch.Tanh}, arch.Norm{}),
+				k.MaskOf(d.Width, arch.MaskName, arch.Act{Kind: arch.GELUErf}, arch.LN(arch.MaskNorm, eps, arch.Required)),
+			)
 			return s
 		},
 	}

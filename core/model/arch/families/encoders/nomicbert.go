@@ -6,8 +6,9 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// nomicbert is nomic-embed-text v1 and v1.5 (Nussbaum et al. 2024): BERT with a rotation in place of learned positions and a gated
-// network, without biases but those of norms. Published folders use GPT-2's names of settings.
+// nomicbert is nomic-embed-text v1 and v1.5 (Nussbaum et al. 2024): BERT with a rotation in place of learned
+// positions and a gated network, without biases but those of norms. Published folders use GPT-2's names of
+// settings.
 func nomicbert() family.Family {
 	return family.Family{
 		Names: []string{"nomic_bert", "nomic-bert"},
@@ -47,7 +48,16 @@ func nomicbert() family.Family {
 			s := k.EncoderSpec(&d)
 			s.Embed.Norm = arch.LN("token_embd_norm", eps, arch.Optional)
 			s.Fixes = []arch.Fix{family.SplitQKV(1)}
-			a := d.Attention(k.Rope(keys.RopeOf{HeadDim: d.HeadDim, Theta: 1000, Partial: k.FloatOr("|rotary_emb_fraction", 1), Base: "rope.freq_base|rotary_emb_base|rope_theta"}))
+			a := d.Attention(
+				k.Rope(
+					keys.RopeOf{
+						HeadDim: d.HeadDim,
+						Theta:   1000,
+						Partial: k.FloatOr("|rotary_emb_fraction", 1),
+						Base:    "rope.freq_base|rotary_emb_base|rope_theta",
+					},
+				),
+			)
 			a.Both = true
 			ffn := arch.GLU{Hidden: d.FFN}
 			for range k.LayerCount(d.Layers) {

@@ -9,9 +9,10 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// t5 is T5 (Raffel et al. 2020) and what is made of it (Flan-T5, MADLAD-400): an encoder and a decoder with an RMSNorm before each
-// part, scores that are not scaled and know distances by learned buckets, a plain ReLU network (1.0) or a gated one (1.1). A
-// GGUF file of this name may hold any of the three families here. The encoder alone (sentence-t5) is served for embeddings.
+// t5 is T5 (Raffel et al. 2020) and what is made of it (Flan-T5, MADLAD-400): an encoder and a decoder with
+// an RMSNorm before each part, scores that are not scaled and know distances by learned buckets, a plain ReLU
+// network (1.0) or a gated one (1.1). A GGUF file of this name may hold any of the three families here. The
+// encoder alone (sentence-t5) is served for embeddings.
 func t5() family.Family { return t5Family("relu", true, "t5", "t5encoder") }
 
 // mt5 is mT5 (Xue et al. 2021): gated networks, and logits that are never scaled.
@@ -149,7 +150,13 @@ func t5Stack(k *keys.Keys, s *arch.Spec, d t5Dims) {
 		}
 		l := arch.Layer{{Pre: arch.RMS("attn_norm", d.eps), Op: a}}
 		if s.Kind == arch.EncoderDecoder {
-			l = append(l, arch.Sub{Pre: arch.RMS("cross_attn_norm", d.eps), Op: arch.Cross{Heads: d.heads, HeadDim: d.headDim, Scale: 1, Bias: arch.Absent}})
+			l = append(
+				l,
+				arch.Sub{
+					Pre: arch.RMS("cross_attn_norm", d.eps),
+					Op:  arch.Cross{Heads: d.heads, HeadDim: d.headDim, Scale: 1, Bias: arch.Absent},
+				},
+			)
 		}
 		net := arch.Sub{Pre: arch.RMS("ffn_norm", d.eps), Op: arch.MLP{Hidden: d.hidden, Act: d.act, Bias: arch.Absent}}
 		if d.gated {

@@ -8,8 +8,9 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// deepseek2 is DeepSeek-V2, V3 and R1 and what is built like them (GLM-4.7-Flash): latent attention with a compressed cache, and from
-// the first dense layers on a mixture of experts beside shared ones (DeepSeek-AI 2024, 2025).
+// deepseek2 is DeepSeek-V2, V3 and R1 and what is built like them (GLM-4.7-Flash): latent attention with a
+// compressed cache, and from the first dense layers on a mixture of experts beside shared ones (DeepSeek-AI
+// 2024, 2025).
 func deepseek2() family.Family {
 	return family.Family{
 		Names:   []string{"deepseek2", "deepseek_v2", "deepseek_v3", "glm4_moe_lite"},
@@ -23,7 +24,13 @@ func deepseek2() family.Family {
 				Context: k.Int("context_length|max_position_embeddings"),
 			}
 			a := latentOp(k, &d, eps)
-			s := arch.Spec{Width: d.Width, Context: d.Context, Drafts: k.Drafts(), Norm: arch.RMS("output_norm", eps), Head: arch.Head{Tied: k.Tied(false), Bias: arch.Absent}}
+			s := arch.Spec{
+				Width:   d.Width,
+				Context: d.Context,
+				Drafts:  k.Drafts(),
+				Norm:    arch.RMS("output_norm", eps),
+				Head:    arch.Head{Tied: k.Tied(false), Bias: arch.Absent},
+			}
 			s.Fixes = []arch.Fix{arch.Expand{
 				Of: "blk.N.attn_kv_b", IntoKeys: "blk.N.attn_k_b.E", IntoValues: "blk.N.attn_v_b.E",
 				Heads: a.Heads, Keys: a.NopeDim, Values: a.ValueDim,
@@ -40,8 +47,9 @@ func deepseek2() family.Family {
 	}
 }
 
-// choosesBySoftmax tells V2 from V3. A folder's model_type says it, except that older ones of V2 carry V3's fields; a file is V3's where it
-// corrects its choice, also where it was converted from a folder that had lost scoring_func.
+// choosesBySoftmax tells V2 from V3. A folder's model_type says it, except that older ones of V2 carry V3's
+// fields; a file is V3's where it corrects its choice, also where it was converted from a folder that had
+// lost scoring_func.
 func choosesBySoftmax(k *keys.Keys) bool {
 	if k.IsGGUF() {
 		return !k.HasTensor(arch.LayerName(k.LeadingDense(), "exp_probs_b.bias"))
@@ -69,8 +77,9 @@ func deepseekV2Network(k *keys.Keys, d *keys.Dims, layer int) arch.Op {
 	return m
 }
 
-// latentOp reads the attention. A file made since llama.cpp computes it by the compressed cache gives the sizes of cached rows as key and
-// value length and those of heads under other names; an older one gives those of heads.
+// latentOp reads the attention. A file made since llama.cpp computes it by the compressed cache gives the
+// sizes of cached rows as key and value length and those of heads under other names; an older one gives those
+// of heads.
 func latentOp(k *keys.Keys, d *keys.Dims, eps float32) arch.Latent {
 	a := arch.Latent{
 		Heads: d.Heads, QRank: k.IntOr("attention.q_lora_rank|q_lora_rank", 0), KVRank: k.Int("attention.kv_lora_rank|kv_lora_rank"),

@@ -6,8 +6,8 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// glm4moe is GLM-4.5 to 4.7 (GLM-4.5 team 2025): half of each head turns, keys and queries may be normalised, and experts are chosen
-// as DeepSeek-V3 does.
+// glm4moe is GLM-4.5 to 4.7 (GLM-4.5 team 2025): half of each head turns, keys and queries may be normalised,
+// and experts are chosen as DeepSeek-V3 does.
 func glm4moe() family.Family {
 	return family.Family{
 		Names:   []string{"glm4_moe", "glm4moe"},
@@ -24,9 +24,18 @@ func glm4moe() family.Family {
 			if k.HasTensor("blk.0.attn_q_norm.weight") {
 				a.QKNorm = arch.QKNorm{Of: arch.PerHead, Kind: arch.RMSNorm, Eps: eps}
 			}
-			s := arch.Spec{Width: d.Width, Context: d.Context, Drafts: k.Drafts(), Norm: arch.RMS("output_norm", eps), Head: arch.Head{Tied: k.Tied(false), Bias: arch.Absent}}
+			s := arch.Spec{
+				Width:   d.Width,
+				Context: d.Context,
+				Drafts:  k.Drafts(),
+				Norm:    arch.RMS("output_norm", eps),
+				Head:    arch.Head{Tied: k.Tied(false), Bias: arch.Absent},
+			}
 			for i := range k.LayerCount(d.Layers) {
-				s.Add(arch.Sub{Pre: arch.RMS("attn_norm", eps), Op: a}, arch.Sub{Pre: arch.RMS("post_attention_norm", eps), Op: DeepseekNetwork(k, &d, i)})
+				s.Add(
+					arch.Sub{Pre: arch.RMS("attn_norm", eps), Op: a},
+					arch.Sub{Pre: arch.RMS("post_attention_norm", eps), Op: DeepseekNetwork(k, &d, i)},
+				)
 			}
 			return s
 		},

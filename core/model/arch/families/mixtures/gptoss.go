@@ -6,8 +6,8 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// gptoss is gpt-oss (OpenAI 2025): biases on every matrix, a learned sink in each head's soft-max, every second layer windowed, YaRN,
-// and experts with a clamped SwiGLU by a soft-max over the chosen.
+// gptoss is gpt-oss (OpenAI 2025): biases on every matrix, a learned sink in each head's soft-max, every
+// second layer windowed, YaRN, and experts with a clamped SwiGLU by a soft-max over the chosen.
 func gptoss() family.Family {
 	return family.Family{
 		Names: []string{"gpt_oss", "gpt-oss"},
@@ -33,11 +33,25 @@ func gptoss() family.Family {
 			}
 			m := k.Mixture(&d, arch.Router{Bias: arch.Required})
 			m.Bias = arch.Required
-			m.Act = arch.Act{Kind: arch.ClampedSiLU, A: float32(k.FloatOr("|swiglu_alpha", 1.702)), B: float32(k.FloatOr("|swiglu_limit", 7))}
-			s := arch.Spec{Width: d.Width, Context: d.Context, Norm: arch.RMS("output_norm", eps), Head: arch.Head{Tied: k.Tied(false), Bias: arch.Absent}}
+			m.Act = arch.Act{
+				Kind: arch.ClampedSiLU,
+				A:    float32(k.FloatOr("|swiglu_alpha", 1.702)),
+				B:    float32(k.FloatOr("|swiglu_limit", 7)),
+			}
+			s := arch.Spec{
+				Width:   d.Width,
+				Context: d.Context,
+				Norm:    arch.RMS("output_norm", eps),
+				Head:    arch.Head{Tied: k.Tied(false), Bias: arch.Absent},
+			}
 			if !k.IsGGUF() {
 				s.Fixes = []arch.Fix{
-					arch.Stack{Of: "blk.N.ffn_gate_up_exps", Into: []string{"blk.N.ffn_gate.E", "blk.N.ffn_up.E"}, Alternating: true, Transposed: true},
+					arch.Stack{
+						Of:          "blk.N.ffn_gate_up_exps",
+						Into:        []string{"blk.N.ffn_gate.E", "blk.N.ffn_up.E"},
+						Alternating: true,
+						Transposed:  true,
+					},
 					arch.Stack{Of: "blk.N.ffn_down_exps", Into: []string{"blk.N.ffn_down.E"}, Transposed: true},
 				}
 			}

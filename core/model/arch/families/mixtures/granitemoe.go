@@ -7,8 +7,8 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// granitemoe is granite with experts by a soft-max over the chosen, and in its shared form with a network that every row goes through
-// beside them (IBM 2024).
+// granitemoe is granite with experts by a soft-max over the chosen, and in its shared form with a network
+// that every row goes through beside them (IBM 2024).
 func granitemoe() family.Family {
 	return family.Family{
 		Names:    []string{"granitemoe", "granitemoeshared"},
@@ -33,8 +33,8 @@ func granitemoe() family.Family {
 	}
 }
 
-// GraniteExperts says how folders store Granite's networks: all experts in one, gate and input in one. Where there are no experts, what
-// stands beside them is the only network.
+// GraniteExperts says how folders store Granite's networks: all experts in one, gate and input in one. Where
+// there are no experts, what stands beside them is the only network.
 func GraniteExperts(experts bool) []arch.Fix {
 	if !experts {
 		return []arch.Fix{

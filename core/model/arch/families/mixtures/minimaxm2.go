@@ -7,8 +7,8 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// minimaxm2 is MiniMax-M2 (MiniMax 2025): llama with an RMSNorm over all queries and all keys of a row, a part of each head turned,
-// and experts by a sigmoid with a correction, renormalised.
+// minimaxm2 is MiniMax-M2 (MiniMax 2025): llama with an RMSNorm over all queries and all keys of a row, a
+// part of each head turned, and experts by a sigmoid with a correction, renormalised.
 func minimaxm2() family.Family {
 	return family.Family{
 		Names: []string{"minimax_m2", "minimax-m2"},

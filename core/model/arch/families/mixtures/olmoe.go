@@ -6,8 +6,8 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// olmoe is llama with an RMSNorm over all queries and all keys of a row, and experts by a soft-max over all, which is not
-// renormalised (Muennighoff et al. 2024).
+// olmoe is llama with an RMSNorm over all queries and all keys of a row, and experts by a soft-max over all,
+// which is not renormalised (Muennighoff et al. 2024).
 func olmoe() family.Family {
 	return family.Family{
 		Names:   []string{"olmoe"},

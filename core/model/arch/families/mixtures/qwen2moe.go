@@ -7,8 +7,8 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// qwen2moe is qwen2 with experts by a soft-max over all, which is not renormalised, and one that every row goes through, weighted
-// by a sigmoid (Qwen team 2024).
+// qwen2moe is qwen2 with experts by a soft-max over all, which is not renormalised, and one that every row
+// goes through, weighted by a sigmoid (Qwen team 2024).
 func qwen2moe() family.Family {
 	return family.Family{
 		Names: []string{"qwen2_moe", "qwen2moe"},

@@ -1,5 +1,6 @@
-// Package recurrent holds the families of decoders that keep a state of fixed size beside keys and values, or instead of them: scans,
-// delta nets and short convolutions, and the hybrids of these with attention. One file for each; All lists them.
+// Package recurrent holds the families of decoders that keep a state of fixed size beside keys and values, or
+// instead of them: scans, delta nets and short convolutions, and the hybrids of these with attention. One
+// file for each; All lists them.
 package recurrent
 
 import "edged/core/model/arch/family"

@@ -6,8 +6,9 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// bamba is Bamba (IBM, Princeton, CMU and UIUC 2024): Mamba-2's scan in most layers, attention in a few, which turns half of a head, and a
-// gated network behind each. llama.cpp's converter writes it as a Granite hybrid, whose rotation is another: a file is what it says.
+// bamba is Bamba (IBM, Princeton, CMU and UIUC 2024): Mamba-2's scan in most layers, attention in a few,
+// which turns half of a head, and a gated network behind each. llama.cpp's converter writes it as a Granite
+// hybrid, whose rotation is another: a file is what it says.
 func bamba() family.Family {
 	return family.Family{
 		Names: []string{"bamba"},

@@ -8,8 +8,9 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// falconh1 is Falcon-H1 (TII 2025): in every layer attention and Mamba-2's scan read the same normalised rows and are added up, before a
-// gated network. A folder has factors nearly everywhere, which llama.cpp's converter multiplies into the weights.
+// falconh1 is Falcon-H1 (TII 2025): in every layer attention and Mamba-2's scan read the same normalised rows
+// and are added up, before a gated network. A folder has factors nearly everywhere, which llama.cpp's
+// converter multiplies into the weights.
 func falconh1() family.Family {
 	return family.Family{
 		Names:   []string{"falcon_h1", "falcon-h1"},
@@ -18,7 +19,13 @@ func falconh1() family.Family {
 		Folded:  true,
 		Spec: func(k *keys.Keys) arch.Spec {
 			k.Defaults(map[string]any{
-				"mamba_d_ssm": int64(1024), "mamba_n_heads": int64(128), "mamba_d_state": int64(256), "num_key_value_heads": int64(8), "rms_norm_eps": 1e-5,
+				"mamba_d_ssm": int64(
+					1024,
+				),
+				"mamba_n_heads":       int64(128),
+				"mamba_d_state":       int64(256),
+				"num_key_value_heads": int64(8),
+				"rms_norm_eps":        1e-5,
 			})
 			d, eps := k.Decoder(), k.RMSEps()
 			attend, scan, ffn := falconParts(k, &d, eps)
@@ -32,8 +39,8 @@ func falconh1() family.Family {
 	}
 }
 
-// falconParts are a layer's three parts. Factors before a matrix become factors of what is linear in its result: the scores in those of
-// queries and keys, the whole result in that of values.
+// falconParts are a layer's three parts. Factors before a matrix become factors of what is linear in its
+// result: the scores in those of queries and keys, the whole result in that of values.
 func falconParts(k *keys.Keys, d *keys.Dims, eps float32) (attend, scan, ffn arch.Sub) {
 	bias, mlpBias := k.RequiredIf("|attention_bias"), k.RequiredIf("|mlp_bias")
 	in, out, key := multiplier(k, "|attention_in_multiplier"), multiplier(k, "|attention_out_multiplier"), multiplier(k, "|key_multiplier")
@@ -72,7 +79,8 @@ func falconParts(k *keys.Keys, d *keys.Dims, eps float32) (attend, scan, ffn arc
 		ffn.Scale = f[0] * f[1]
 	}
 	ffn.Op = glu
-	if bias == arch.Required && in != 1 || m.InBias == arch.Required && before != 1 || mlpBias == arch.Required && glu.Act.Kind == arch.QuickGELU && glu.Act.A != 1 {
+	if bias == arch.Required && in != 1 || m.InBias == arch.Required && before != 1 ||
+		mlpBias == arch.Required && glu.Act.Kind == arch.QuickGELU && glu.Act.A != 1 {
 		k.Unsupported("biases behind matrices whose inputs are multiplied")
 	}
 	return attend, scan, ffn

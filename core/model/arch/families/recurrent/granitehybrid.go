@@ -8,8 +8,9 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// granitehybrid is Granite 4-H (IBM 2025): granite with Mamba-2's scan instead of attention in most layers, mostly without positions; the
-// feed-forward part is one gated network, or experts beside one that every row goes through.
+// granitehybrid is Granite 4-H (IBM 2025): granite with Mamba-2's scan instead of attention in most layers,
+// mostly without positions; the feed-forward part is one gated network, or experts beside one that every row
+// goes through.
 func granitehybrid() family.Family {
 	return family.Family{
 		Names:    []string{"granitemoehybrid", "granitehybrid"},
@@ -17,7 +18,14 @@ func granitehybrid() family.Family {
 		Modules:  mixtures.GraniteModules().With(scanParts(".mamba")...),
 		Permuted: true,
 		Spec: func(k *keys.Keys) arch.Spec {
-			k.Defaults(map[string]any{"mamba_n_heads": int64(128), "mamba_d_state": int64(256), "num_local_experts": int64(8), "num_experts_per_tok": int64(2)})
+			k.Defaults(
+				map[string]any{
+					"mamba_n_heads":       int64(128),
+					"mamba_d_state":       int64(256),
+					"num_local_experts":   int64(8),
+					"num_experts_per_tok": int64(2),
+				},
+			)
 			d := keys.Dims{
 				Layers: k.Int("block_count|num_hidden_layers"), Width: k.Int("embedding_length|hidden_size"),
 				Heads: k.Int("attention.head_count|num_attention_heads"), FFN: k.Int("feed_forward_length|intermediate_size"),
@@ -26,7 +34,13 @@ func granitehybrid() family.Family {
 			d.HeadDim = k.HeadDim(d.Width, d.Heads)
 			layers := k.LayerCount(d.Layers)
 			heads := keyHeadsOf(k, layers, "|layer_types|layers_block_type", d.Heads)
-			a := arch.Attention{Heads: d.Heads, KeyDim: d.HeadDim, ValueDim: d.HeadDim, QKVBias: k.RequiredIf("|attention_bias"), OutBias: k.RequiredIf("|attention_bias")}
+			a := arch.Attention{
+				Heads:    d.Heads,
+				KeyDim:   d.HeadDim,
+				ValueDim: d.HeadDim,
+				QKVBias:  k.RequiredIf("|attention_bias"),
+				OutBias:  k.RequiredIf("|attention_bias"),
+			}
 			if k.IsGGUF() || k.String("|position_embedding_type") == "rope" {
 				a.Position = k.Rope(keys.RopeOf{HeadDim: d.HeadDim, Adjacent: k.IsGGUF()})
 			}
@@ -54,8 +68,8 @@ func granitehybrid() family.Family {
 	}
 }
 
-// onlyNetwork is the width of a layer's only network: a folder's is that of the network beside the experts, a file's as its tensor has it, since
-// converters have written either.
+// onlyNetwork is the width of a layer's only network: a folder's is that of the network beside the experts, a
+// file's as its tensor has it, since converters have written either.
 func onlyNetwork(k *keys.Keys, layer, ffn, beside int) int {
 	if !k.IsGGUF() {
 		return beside
@@ -66,8 +80,8 @@ func onlyNetwork(k *keys.Keys, layer, ffn, beside int) int {
 	return ffn
 }
 
-// keyHeadsOf is the number of key heads of each layer's attention, 0 for a layer that has a scan instead: a folder names the kinds of the
-// layers, in either of two spellings.
+// keyHeadsOf is the number of key heads of each layer's attention, 0 for a layer that has a scan instead: a
+// folder names the kinds of the layers, in either of two spellings.
 func keyHeadsOf(k *keys.Keys, layers int, kinds string, heads int) []int {
 	if k.IsGGUF() {
 		if heads := k.IntsOr("attention.head_count_kv|", layers); heads != nil {

@@ -6,8 +6,9 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// jamba is Jamba (AI21 Labs 2024): Mamba's mixer with norms of its own in most layers, attention without positions in every few, and behind
-// either a gated network or, in every few layers, experts by a soft-max over all.
+// jamba is Jamba (AI21 Labs 2024): Mamba's mixer with norms of its own in most layers, attention without
+// positions in every few, and behind either a gated network or, in every few layers, experts by a soft-max
+// over all.
 func jamba() family.Family {
 	return family.Family{
 		Names: []string{"jamba"},
@@ -48,8 +49,9 @@ func jamba() family.Family {
 	}
 }
 
-// jambaLayers is the number of key heads of each layer's attention, 0 for a scan, and which layers have experts: a file lists the first
-// and has a router for the second, a folder has a period and an offset for either.
+// jambaLayers is the number of key heads of each layer's attention, 0 for a scan, and which layers have
+// experts: a file lists the first and has a router for the second, a folder has a period and an offset for
+// either.
 func jambaLayers(k *keys.Keys, layers int) (heads []int, experts []bool) {
 	experts = make([]bool, layers)
 	if k.IsGGUF() {

@@ -7,8 +7,8 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// kimilinear is Kimi Linear (Kimi Team 2025): three layers of four are delta nets that decay by key channel, the fourth is latent
-// attention without positions, and experts are chosen as DeepSeek-V3 does. Folders only.
+// kimilinear is Kimi Linear (Kimi Team 2025): three layers of four are delta nets that decay by key channel,
+// the fourth is latent attention without positions, and experts are chosen as DeepSeek-V3 does. Folders only.
 func kimilinear() family.Family {
 	return family.Family{
 		Names: []string{"kimi_linear"},
@@ -38,12 +38,23 @@ func kimilinear() family.Family {
 		),
 		Spec: func(k *keys.Keys) arch.Spec {
 			k.Defaults(map[string]any{
-				"num_experts_per_tok": int64(k.IntOr("|num_experts_per_token", 8)), "n_shared_experts": int64(k.IntOr("|num_shared_experts", 1)),
-				"n_group": int64(k.IntOr("|num_expert_group", 1)), "norm_topk_prob": k.Bool("|moe_renormalize", true),
-				"max_position_embeddings": int64(k.IntOr("|model_max_length", 1<<20)), "routed_scaling_factor": 2.446,
+				"num_experts_per_tok": int64(
+					k.IntOr("|num_experts_per_token", 8),
+				),
+				"n_shared_experts":        int64(k.IntOr("|num_shared_experts", 1)),
+				"n_group":                 int64(k.IntOr("|num_expert_group", 1)),
+				"norm_topk_prob":          k.Bool("|moe_renormalize", true),
+				"max_position_embeddings": int64(k.IntOr("|model_max_length", 1<<20)),
+				"routed_scaling_factor":   2.446,
 			})
 			d, eps := k.Decoder(), k.RMSEps()
-			heads, dim := k.IntOr("|linear_num_heads|linear_attn_config.num_heads", 32), k.IntOr("|linear_head_dim|linear_attn_config.head_dim", 128)
+			heads, dim := k.IntOr(
+				"|linear_num_heads|linear_attn_config.num_heads",
+				32,
+			), k.IntOr(
+				"|linear_head_dim|linear_attn_config.head_dim",
+				128,
+			)
 			delta := arch.Delta{
 				KeyHeads: heads, Heads: heads, KeyDim: dim, ValueDim: dim, Rank: dim, Logs: true, Eps: eps,
 				Kernel: k.IntOr("|linear_conv_kernel_dim|linear_attn_config.short_conv_kernel_size", 4),
@@ -63,14 +74,18 @@ func kimilinear() family.Family {
 				if recurrent {
 					mixer = delta
 				}
-				s.Add(arch.Sub{Pre: arch.RMS("attn_norm", eps), Op: mixer}, arch.Sub{Pre: arch.RMS("ffn_norm", eps), Op: mixtures.DeepseekNetwork(k, &d, i)})
+				s.Add(
+					arch.Sub{Pre: arch.RMS("attn_norm", eps), Op: mixer},
+					arch.Sub{Pre: arch.RMS("ffn_norm", eps), Op: mixtures.DeepseekNetwork(k, &d, i)},
+				)
 			}
 			return s
 		},
 	}
 }
 
-// kimiLayers says which layers have a state: layer_types, or as published the layers that linear_attn_config lists, counted from 1.
+// kimiLayers says which layers have a state: layer_types, or as published the layers that linear_attn_config
+// lists, counted from 1.
 func kimiLayers(k *keys.Keys, layers int) []bool {
 	if k.Has("|layer_types") || !k.Has("|linear_attn_config.kda_layers") {
 		return recurrentLayers(k, layers)

@@ -6,8 +6,9 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// lfm2 is LFM2 and LFM2.5 (Liquid AI 2025): short convolutions instead of attention in most layers, an RMSNorm over each query and key
-// head in the others, SwiGLU. The norm before the head has the name of one behind the embedding.
+// lfm2 is LFM2 and LFM2.5 (Liquid AI 2025): short convolutions instead of attention in most layers, an
+// RMSNorm over each query and key head in the others, SwiGLU. The norm before the head has the name of one
+// behind the embedding.
 func lfm2() family.Family {
 	return family.Family{
 		Names:   []string{"lfm2"},

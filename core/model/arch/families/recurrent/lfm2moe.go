@@ -6,8 +6,8 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// lfm2moe is LFM2-8B-A1B and its kin (Liquid AI 2025): LFM2 whose layers behind the first ones choose experts by sigmoids, with a bias
-// for the choice only.
+// lfm2moe is LFM2-8B-A1B and its kin (Liquid AI 2025): LFM2 whose layers behind the first ones choose experts
+// by sigmoids, with a bias for the choice only.
 func lfm2moe() family.Family {
 	return family.Family{
 		Names: []string{"lfm2_moe", "lfm2moe"},
@@ -27,8 +27,11 @@ func lfm2moe() family.Family {
 					return arch.GLU{Hidden: d.FFN}
 				}
 				return k.Mixture(d, arch.Router{
-					Kind: arch.Sigmoid, Corrected: k.HasTensor(arch.LayerName(layer, "exp_probs_b.bias")), Normalise: k.Bool("|norm_topk_prob", true), Add: 1e-6,
-					Scale: float32(k.FloatOr("|routed_scaling_factor", 1)),
+					Kind:      arch.Sigmoid,
+					Corrected: k.HasTensor(arch.LayerName(layer, "exp_probs_b.bias")),
+					Normalise: k.Bool("|norm_topk_prob", true),
+					Add:       1e-6,
+					Scale:     float32(k.FloatOr("|routed_scaling_factor", 1)),
 				})
 			})
 		},

@@ -6,8 +6,8 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// lfm3 is LFM3 (Liquid AI 2026): LFM2 with a norm behind each half as well, a gate for each head of its attention, and a window in some of
-// those layers, each kind with a rotation of its own. Folders only.
+// lfm3 is LFM3 (Liquid AI 2026): LFM2 with a norm behind each half as well, a gate for each head of its
+// attention, and a window in some of those layers, each kind with a rotation of its own. Folders only.
 func lfm3() family.Family {
 	return family.Family{
 		Names: []string{"lfm3"},

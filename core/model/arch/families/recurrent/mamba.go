@@ -6,7 +6,8 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// mamba is Mamba (Gu and Dao 2023): selective scans with a decay for each channel and state, neither attention nor feed-forward networks.
+// mamba is Mamba (Gu and Dao 2023): selective scans with a decay for each channel and state, neither
+// attention nor feed-forward networks.
 func mamba() family.Family {
 	return family.Family{
 		Names:   []string{"mamba"},
@@ -16,8 +17,8 @@ func mamba() family.Family {
 	}
 }
 
-// falconmamba is Falcon-Mamba (TII 2024): mamba with the steps of time, B and C normalised without weights. Its files do not hold that
-// norm's epsilon: there it is that of the layers.
+// falconmamba is Falcon-Mamba (TII 2024): mamba with the steps of time, B and C normalised without weights.
+// Its files do not hold that norm's epsilon: there it is that of the layers.
 func falconmamba() family.Family {
 	return family.Family{
 		Names:   []string{"falcon_mamba"},

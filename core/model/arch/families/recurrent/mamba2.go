@@ -8,7 +8,8 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// mamba2 is Mamba-2 (Dao and Gu 2024): selective scans with one decay for each head, neither attention nor feed-forward networks.
+// mamba2 is Mamba-2 (Dao and Gu 2024): selective scans with one decay for each head, neither attention nor
+// feed-forward networks.
 func mamba2() family.Family {
 	return family.Family{
 		Names: []string{"mamba2"},
@@ -60,7 +61,8 @@ func scanParts(module string) []string {
 	return out
 }
 
-// mamba2Op reads a mixer with a gate before the norm of its result. headDim are the folder's names of the size of a head.
+// mamba2Op reads a mixer with a gate before the norm of its result. headDim are the folder's names of the
+// size of a head.
 func mamba2Op(k *keys.Keys, width int, headDim string, eps float32) arch.Mamba2 {
 	m := arch.Mamba2{
 		Heads:  k.Int("ssm.time_step_rank|mamba_n_heads|mamba_num_heads|num_heads"),

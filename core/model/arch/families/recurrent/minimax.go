@@ -7,8 +7,9 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// minimax is MiniMax-Text-01 and M1 (MiniMax 2025): Mixtral's network with linear attention whose heads forget at fixed rates in most
-// layers, and residuals from behind the norms, each kind of part with factors of its own. Folders only.
+// minimax is MiniMax-Text-01 and M1 (MiniMax 2025): Mixtral's network with linear attention whose heads
+// forget at fixed rates in most layers, and residuals from behind the norms, each kind of part with factors
+// of its own. Folders only.
 func minimax() family.Family {
 	return family.Family{
 		Names: []string{"minimax"},
@@ -38,7 +39,10 @@ func minimax() family.Family {
 				if linear {
 					mixer.Keep, mixer.Scale = factors(k, "linear_attn")
 					mixer.Op = arch.Lightning{
-						Heads: d.Heads, HeadDim: d.HeadDim, Slope: float32(1 - float64(i)/(float64(d.Layers-1)+1e-5) + 1e-5), Eps: 1e-6, // of the class
+						Heads:   d.Heads,
+						HeadDim: d.HeadDim,
+						Slope:   float32(1 - float64(i)/(float64(d.Layers-1)+1e-5) + 1e-5),
+						Eps:     1e-6, // of the class
 					}
 				}
 				s.Add(mixer, network)
@@ -50,7 +54,11 @@ func minimax() family.Family {
 
 // factors are what the residual and the result of a kind of part are multiplied by.
 func factors(k *keys.Keys, of string) (keep, scale float32) {
-	return float32(k.FloatOr("|"+of+"_alpha_factor|layernorm_"+of+"_alpha", 1)), float32(k.FloatOr("|"+of+"_beta_factor|layernorm_"+of+"_beta", 1))
+	return float32(
+			k.FloatOr("|"+of+"_alpha_factor|layernorm_"+of+"_alpha", 1),
+		), float32(
+			k.FloatOr("|"+of+"_beta_factor|layernorm_"+of+"_beta", 1),
+		)
 }
 
 // minimaxLayers says which layers have a state; every second one where the folder does not say it.

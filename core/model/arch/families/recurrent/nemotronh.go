@@ -6,8 +6,9 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// nemotronh is Nemotron-H and Nemotron 3 Nano (NVIDIA 2025): each layer is one thing, Mamba-2's scan, attention without positions, a plain
-// network with squared ReLU, or a mixture of such networks that chooses as DeepSeek-V3 does.
+// nemotronh is Nemotron-H and Nemotron 3 Nano (NVIDIA 2025): each layer is one thing, Mamba-2's scan,
+// attention without positions, a plain network with squared ReLU, or a mixture of such networks that chooses
+// as DeepSeek-V3 does.
 func nemotronh() family.Family {
 	return family.Family{
 		Names: []string{"nemotron_h", "nemotron_h_moe"},
@@ -29,14 +30,27 @@ func nemotronh() family.Family {
 		),
 		Spec: func(k *keys.Keys) arch.Spec {
 			k.Defaults(map[string]any{
-				"mamba_num_heads": int64(128), "mamba_head_dim": int64(64), "ssm_state_size": int64(128), "n_groups": int64(8), "head_dim": int64(128),
-				"num_attention_heads": int64(32), "num_key_value_heads": int64(8), "max_position_embeddings": int64(4096), "layer_norm_epsilon": 1e-5,
-				"time_step_min": 0.001,
+				"mamba_num_heads": int64(
+					128,
+				),
+				"mamba_head_dim": int64(64),
+				"ssm_state_size": int64(128),
+				"n_groups":       int64(8),
+				"head_dim":       int64(128),
+				"num_attention_heads": int64(
+					32,
+				),
+				"num_key_value_heads":     int64(8),
+				"max_position_embeddings": int64(4096),
+				"layer_norm_epsilon":      1e-5,
+				"time_step_min":           0.001,
 			})
 			if k.Has("|moe_latent_size") {
 				k.Unsupported("moe_latent_size: experts that work on a narrower row")
 			}
-			eps := float32(k.FloatOr("attention.layer_norm_rms_epsilon|", k.FloatOr("attention.layer_norm_epsilon|layer_norm_epsilon", 1e-5)))
+			eps := float32(
+				k.FloatOr("attention.layer_norm_rms_epsilon|", k.FloatOr("attention.layer_norm_epsilon|layer_norm_epsilon", 1e-5)),
+			)
 			d := keys.Dims{
 				Width: k.Int("embedding_length|hidden_size"), Heads: k.Int("attention.head_count|num_attention_heads"),
 				Context: k.Int("context_length|max_position_embeddings"), FFN: k.IntOr("|intermediate_size", 0),
@@ -56,7 +70,8 @@ func nemotronh() family.Family {
 	}
 }
 
-// nemotronLayer is what a layer of Nemotron-H is: M a scan, * attention, - a network, E a mixture, as its authors abbreviate them.
+// nemotronLayer is what a layer of Nemotron-H is: M a scan, * attention, - a network, E a mixture, as its
+// authors abbreviate them.
 type nemotronLayer struct {
 	kind byte
 	size int // key heads of attention, width of a network
@@ -68,7 +83,14 @@ func nemotronPart(k *keys.Keys, d *keys.Dims, scan arch.Mamba2, layer int, of ne
 	case 'M':
 		return scan
 	case '*':
-		return arch.Attention{Heads: d.Heads, KVHeads: of.size, KeyDim: d.HeadDim, ValueDim: d.HeadDim, QKVBias: arch.Absent, OutBias: arch.Absent}
+		return arch.Attention{
+			Heads:    d.Heads,
+			KVHeads:  of.size,
+			KeyDim:   d.HeadDim,
+			ValueDim: d.HeadDim,
+			QKVBias:  arch.Absent,
+			OutBias:  arch.Absent,
+		}
 	case '-':
 		return arch.MLP{Hidden: of.size, Act: k.ActOf("|mlp_hidden_act", arch.ReLUSquared), Bias: k.RequiredIf("|mlp_bias")}
 	}
@@ -85,8 +107,8 @@ func nemotronPart(k *keys.Keys, d *keys.Dims, scan arch.Mamba2, layer int, of ne
 	return m
 }
 
-// nemotronLayers lists the layers. A file says by its numbers of key heads and widths which kind they are, a folder by a list or, as it
-// was published first, by a text of one letter for each.
+// nemotronLayers lists the layers. A file says by its numbers of key heads and widths which kind they are, a
+// folder by a list or, as it was published first, by a text of one letter for each.
 func nemotronLayers(k *keys.Keys) []nemotronLayer {
 	if k.IsGGUF() {
 		n := k.LayerCount(k.Int("block_count|"))

@@ -6,13 +6,14 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// olmohybrid is OLMo Hybrid (OLMo Team 2026): three layers of four are gated delta nets whose corrections may be twice as large, behind
-// norms, and the fourth is OLMo 2's, with norms behind its halves, mostly without positions. Folders only.
+// olmohybrid is OLMo Hybrid (OLMo Team 2026): three layers of four are gated delta nets whose corrections may
+// be twice as large, behind norms, and the fourth is OLMo 2's, with norms behind its halves, mostly without
+// positions. Folders only.
 func olmohybrid() family.Family {
 	return family.Family{
 		Names: []string{"olmo_hybrid"},
-		// A norm stands before the network of a layer with a delta net, and behind the attention of the others; folders have both names for
-		// both: transformers 5.24 writes the second as the first.
+		// A norm stands before the network of a layer with a delta net, and behind the attention of the
+		// others; folders have both names for both: transformers 5.24 writes the second as the first.
 		Modules: family.DecoderModules().With(
 			".attention_layer_norm", "attn_norm",
 			".feedforward_layer_norm", "post_attention_norm",
@@ -37,8 +38,13 @@ func olmohybrid() family.Family {
 			d, eps := k.Decoder(), k.RMSEps()
 			keyHeads := k.IntOr("|linear_num_key_heads", d.Heads)
 			delta := arch.Delta{
-				KeyHeads: keyHeads, Heads: k.IntOr("|linear_num_value_heads", d.Heads), KeyDim: k.IntOr("|linear_key_head_dim", 3*d.Width/max(4*keyHeads, 1)),
-				Kernel: k.IntOr("|linear_conv_kernel_dim", 4), Logs: true, Eps: 1e-5, Doubled: k.Bool("|linear_allow_neg_eigval", true),
+				KeyHeads: keyHeads,
+				Heads:    k.IntOr("|linear_num_value_heads", d.Heads),
+				KeyDim:   k.IntOr("|linear_key_head_dim", 3*d.Width/max(4*keyHeads, 1)),
+				Kernel:   k.IntOr("|linear_conv_kernel_dim", 4),
+				Logs:     true,
+				Eps:      1e-5,
+				Doubled:  k.Bool("|linear_allow_neg_eigval", true),
 			}
 			delta.ValueDim = k.IntOr("|linear_value_head_dim", 2*delta.KeyDim)
 			delta.Apart = convolutions(k, &delta)
@@ -51,9 +57,15 @@ func olmohybrid() family.Family {
 			s := k.DecoderSpec(&d, arch.RMS("output_norm", eps), false)
 			for _, recurrent := range recurrentLayers(k, k.LayerCount(d.Layers)) {
 				if recurrent {
-					s.Add(arch.Sub{Pre: arch.RMS("attn_norm", eps), Op: delta}, arch.Sub{Pre: arch.RMS("post_attention_norm", eps), Op: ffn})
+					s.Add(
+						arch.Sub{Pre: arch.RMS("attn_norm", eps), Op: delta},
+						arch.Sub{Pre: arch.RMS("post_attention_norm", eps), Op: ffn},
+					)
 				} else {
-					s.Add(arch.Sub{Op: a, Post: arch.RMS("post_attention_norm", eps)}, arch.Sub{Op: ffn, Post: arch.RMS("post_ffw_norm", eps)})
+					s.Add(
+						arch.Sub{Op: a, Post: arch.RMS("post_attention_norm", eps)},
+						arch.Sub{Op: ffn, Post: arch.RMS("post_ffw_norm", eps)},
+					)
 				}
 			}
 			return s

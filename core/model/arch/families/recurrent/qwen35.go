@@ -6,10 +6,10 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// qwen35 is Qwen3.5 and its kin (Qwen team 2026): three layers of four are gated delta nets, the fourth is attention whose result is
-// gated and of whose heads a quarter turns. Rotations by several sections turn text, which has one position, like plain ones. Norms
-// but that of the delta net are stored without their 1. A file's value heads stand tile by tile, a folder's side by side with those of
-// the same key head.
+// qwen35 is Qwen3.5 and its kin (Qwen team 2026): three layers of four are gated delta nets, the fourth is
+// attention whose result is gated and of whose heads a quarter turns. Rotations by several sections turn
+// text, which has one position, like plain ones. Norms but that of the delta net are stored without their 1.
+// A file's value heads stand tile by tile, a folder's side by side with those of the same key head.
 func qwen35() family.Family {
 	return family.Family{
 		Names:   []string{"qwen3_5", "qwen3_5_text", "qwen35"},
@@ -19,7 +19,11 @@ func qwen35() family.Family {
 		Tiled:   true,
 		Spec: func(k *keys.Keys) arch.Spec {
 			ffn := k.Int("feed_forward_length|intermediate_size")
-			s := qwenDeltaSpec(k, k.IsGGUF(), func(*keys.Dims, int) arch.Op { return arch.GLU{Hidden: ffn, Act: k.ActOf("|hidden_act", arch.SiLU)} })
+			s := qwenDeltaSpec(
+				k,
+				k.IsGGUF(),
+				func(*keys.Dims, int) arch.Op { return arch.GLU{Hidden: ffn, Act: k.ActOf("|hidden_act", arch.SiLU)} },
+			)
 			s.Fixes = append(s.Fixes, arch.Split{Of: "blk.N.attn_qkv", Into: []string{"blk.N.attn_q", "blk.N.attn_k", "blk.N.attn_v"}})
 			return s
 		},
@@ -58,13 +62,30 @@ func qwenDeltaSpec(k *keys.Keys, tiled bool, ffn func(d *keys.Dims, layer int) a
 		k.Unsupported("attn_output_gate is false: attention without a gate")
 	}
 	a := arch.Attention{
-		Heads: d.Heads, KVHeads: d.KVHeads, KeyDim: d.HeadDim, ValueDim: d.HeadDim, QKVBias: bias, OutBias: bias, Gated: true,
-		QKNorm: arch.QKNorm{Of: arch.PerHead, Kind: arch.RMSNorm, Eps: eps}, Position: k.Rope(keys.RopeOf{HeadDim: d.HeadDim, Partial: 0.25}),
+		Heads:    d.Heads,
+		KVHeads:  d.KVHeads,
+		KeyDim:   d.HeadDim,
+		ValueDim: d.HeadDim,
+		QKVBias:  bias,
+		OutBias:  bias,
+		Gated:    true,
+		QKNorm: arch.QKNorm{
+			Of:   arch.PerHead,
+			Kind: arch.RMSNorm,
+			Eps:  eps,
+		},
+		Position: k.Rope(keys.RopeOf{HeadDim: d.HeadDim, Partial: 0.25}),
 	}
 	delta := arch.Delta{
-		KeyHeads: k.Int("ssm.group_count|linear_num_key_heads"), Heads: k.Int("ssm.time_step_rank|linear_num_value_heads"),
-		KeyDim: k.Int("ssm.state_size|linear_key_head_dim"), Kernel: k.IntOr("ssm.conv_kernel|linear_conv_kernel_dim", 4), Tiled: tiled, Eps: eps,
-		Logs: !k.IsGGUF(),
+		KeyHeads: k.Int("ssm.group_count|linear_num_key_heads"),
+		Heads:    k.Int("ssm.time_step_rank|linear_num_value_heads"),
+		KeyDim: k.Int(
+			"ssm.state_size|linear_key_head_dim",
+		),
+		Kernel: k.IntOr("ssm.conv_kernel|linear_conv_kernel_dim", 4),
+		Tiled:  tiled,
+		Eps:    eps,
+		Logs:   !k.IsGGUF(),
 	}
 	if k.IsGGUF() { // the size of all value heads together
 		inner := k.Int("ssm.inner_size|")
@@ -78,7 +99,9 @@ func qwenDeltaSpec(k *keys.Keys, tiled bool, ffn func(d *keys.Dims, layer int) a
 	}
 	s := k.DecoderSpec(&d, arch.RMS("output_norm", eps), false)
 	s.Drafts = k.Drafts()
-	s.Fixes = []arch.Fix{arch.AddOne{Of: []string{"output_norm", "blk.N.attn_norm", "blk.N.post_attention_norm", "blk.N.attn_q_norm", "blk.N.attn_k_norm"}}}
+	s.Fixes = []arch.Fix{
+		arch.AddOne{Of: []string{"output_norm", "blk.N.attn_norm", "blk.N.post_attention_norm", "blk.N.attn_q_norm", "blk.N.attn_k_norm"}},
+	}
 	for i, recurrent := range recurrentLayers(k, k.LayerCount(d.Layers)) {
 		var mixer arch.Op = a
 		if recurrent {
@@ -89,7 +112,8 @@ func qwenDeltaSpec(k *keys.Keys, tiled bool, ffn func(d *keys.Dims, layer int) a
 	return s
 }
 
-// recurrentLayers says which layers have a state and no attention: all but each fourth where the container does not tell.
+// recurrentLayers says which layers have a state and no attention: all but each fourth where the container
+// does not tell.
 func recurrentLayers(k *keys.Keys, layers int) []bool {
 	out := make([]bool, layers)
 	pattern, kinds := k.Pattern("attention.recurrent_layers|", layers), k.Kinds(layers)

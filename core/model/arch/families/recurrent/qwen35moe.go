@@ -6,7 +6,8 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// qwen35moe is qwen35 with experts by a soft-max over all, renormalised, and one that every row goes through, weighted by a sigmoid.
+// qwen35moe is qwen35 with experts by a soft-max over all, renormalised, and one that every row goes through,
+// weighted by a sigmoid.
 func qwen35moe() family.Family {
 	return family.Family{
 		Names:   []string{"qwen3_5_moe", "qwen3_5_moe_text", "qwen35moe"},

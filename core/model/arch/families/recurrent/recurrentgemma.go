@@ -8,9 +8,9 @@ import (
 	"edged/core/model/arch/keys"
 )
 
-// recurrentgemma is RecurrentGemma (Botev et al. 2024), Griffin's network: two layers of three have real-gated linear recurrent units, the
-// third attention with a window, half of whose heads turn; GeGLU, embeddings scaled by √width, norms stored as what is added to 1, a cap
-// on the logits. Folders only.
+// recurrentgemma is RecurrentGemma (Botev et al. 2024), Griffin's network: two layers of three have
+// real-gated linear recurrent units, the third attention with a window, half of whose heads turn; GeGLU,
+// embeddings scaled by √width, norms stored as what is added to 1, a cap on the logits. Folders only.
 func recurrentgemma() family.Family {
 	return family.Family{
 		Names: []string{"recurrent_gemma"},

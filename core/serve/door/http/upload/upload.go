@@ -56,7 +56,11 @@ func (r *Receiver) Receive(w http.ResponseWriter, req *http.Request, name string
 	case r.busy <- struct{}{}:
 		defer func() { <-r.busy }()
 	default:
-		return 0, http.StatusTooManyRequests, &dispatch.Error{Code: dispatch.CodeQueueFull, Message: "another adapter is being uploaded: send this one after it", Retry: 5 * time.Second}
+		return 0, http.StatusTooManyRequests, &dispatch.Error{
+			Code:    dispatch.CodeQueueFull,
+			Message: "another adapter is being uploaded: send this one after it",
+			Retry:   5 * time.Second,
+		}
 	}
 	if err := r.named(name); err != nil {
 		return 0, http.StatusBadRequest, err
@@ -81,8 +85,13 @@ func (r *Receiver) Receive(w http.ResponseWriter, req *http.Request, name string
 
 // named tells whether an adapter may have that name.
 func (r *Receiver) named(name string) *dispatch.Error {
-	if !config.ValidFileName(name) || watch.Passing(name) || strings.HasSuffix(name, ".gguf") || strings.HasSuffix(name, adapters.SignatureSuffix) {
-		return bad("%.80q cannot be the name of an adapter: it must match %s, and not begin with a dot or end like a file on its way", name, config.NamePattern)
+	if !config.ValidFileName(name) || watch.Passing(name) || strings.HasSuffix(name, ".gguf") ||
+		strings.HasSuffix(name, adapters.SignatureSuffix) {
+		return bad(
+			"%.80q cannot be the name of an adapter: it must match %s, and not begin with a dot or end like a file on its way",
+			name,
+			config.NamePattern,
+		)
 	}
 	list, _ := os.ReadDir(r.o.Dir) // where it cannot be read, to write there says what is wrong
 	others := 0
@@ -116,7 +125,12 @@ func (r *Receiver) fill(form *multipart.Reader, drop *adapters.Drop, name string
 		case strings.HasSuffix(bare, ".gguf"):
 			file = target + strings.TrimPrefix(file, bare)
 		default:
-			return 0, http.StatusBadRequest, bad("%.80q is no file of an adapter: send %s, or one .gguf file, each with its %s where it has one", file, strings.Join(folderFiles, " and "), adapters.SignatureSuffix)
+			return 0, http.StatusBadRequest, bad(
+				"%.80q is no file of an adapter: send %s, or one .gguf file, each with its %s where it has one",
+				file,
+				strings.Join(folderFiles, " and "),
+				adapters.SignatureSuffix,
+			)
 		}
 		n, err := drop.Write(file, part)
 		if size += n; size > r.o.Most {

@@ -12,9 +12,10 @@ import (
 	"edged/core/serve/door/mqtt/link"
 )
 
-// Watch follows the states of a node's adapters: those that the broker holds, and every change. all is called by one
-// goroutine at a time with every state that is known, first when all of those that the broker holds have come, then after
-// each change, until it returns true. The error is ctx's end, a lost connection, or a node that was never there.
+// Watch follows the states of a node's adapters: those that the broker holds, and every change. all is called
+// by one goroutine at a time with every state that is known, first when all of those that the broker holds
+// have come, then after each change, until it returns true. The error is ctx's end, a lost connection, or a
+// node that was never there.
 func (c *Client) Watch(ctx context.Context, all func(map[string]mqtt.Adapter) (done bool)) error {
 	return watch(ctx, c, c.topics.Adapter("+"), all)
 }

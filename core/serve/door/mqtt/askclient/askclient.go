@@ -286,9 +286,18 @@ func (c *Client) online(ctx context.Context) error {
 	case <-c.known:
 	case <-timeout.C:
 		if c.group() {
-			return fmt.Errorf("mqtt: broker %s: no node of the group %q is there: is edged running, is mqtt.share_group right, and may you read %s?", c.o.Settings.URL, c.o.Node[1:], c.topics.Members("+"))
+			return fmt.Errorf(
+				"mqtt: broker %s: no node of the group %q is there: is edged running, is mqtt.share_group right, and may you read %s?",
+				c.o.Settings.URL,
+				c.o.Node[1:],
+				c.topics.Members("+"),
+			)
 		}
-		return fmt.Errorf("mqtt: broker %s: no node named %q was ever there: is edged running, and is node.name right?", c.o.Settings.URL, c.o.Node)
+		return fmt.Errorf(
+			"mqtt: broker %s: no node named %q was ever there: is edged running, and is node.name right?",
+			c.o.Settings.URL,
+			c.o.Node,
+		)
 	case <-c.lost:
 		return c.lostError()
 	case <-ctx.Done():

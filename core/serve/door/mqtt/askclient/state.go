@@ -76,7 +76,11 @@ func (c *Client) State(ctx context.Context, stats bool) (State, error) {
 		case <-retained:
 			retained = nil
 			if out.Status == nil {
-				return out, fmt.Errorf("the broker %s knows nothing of a node %q: is the name right, and did it ever start?", c.o.Settings.URL, c.o.Node)
+				return out, fmt.Errorf(
+					"the broker %s knows nothing of a node %q: is the name right, and did it ever start?",
+					c.o.Settings.URL,
+					c.o.Node,
+				)
 			}
 		case <-c.lost:
 			return out, ErrLost

@@ -6,9 +6,10 @@ import (
 	"time"
 )
 
-// What a node does that has missed entries of the log. A broker drops, without a word, what a slow client has too much of: mosquitto from
-// 1,000 waiting messages on. So the entries that a node writes on one connection are numbered, and who hears a later one before an earlier
-// one asks the others what was before, as a newcomer does.
+// What a node does that has missed entries of the log. A broker drops, without a word, what a slow client has
+// too much of: mosquitto from 1,000 waiting messages on. So the entries that a node writes on one connection
+// are numbered, and who hears a later one before an earlier one asks the others what was before, as a
+// newcomer does.
 
 // mark is how far this node has heard another since its hello.
 type mark struct {
@@ -64,7 +65,8 @@ func (m *Machine) places() (out []Mark) {
 	return out
 }
 
-// compare looks whether this node has missed something between its hello, where another had heard these places, and what it heard first.
+// compare looks whether this node has missed something between its hello, where another had heard these
+// places, and what it heard first.
 func (m *Machine) compare(places []Mark) {
 	for _, p := range places {
 		switch k, known := m.marks[p.From]; {
@@ -76,7 +78,8 @@ func (m *Machine) compare(places []Mark) {
 	}
 }
 
-// helloAgain asks what was before once more where this node's own hello has not come back, or, at the desk, the answer to it.
+// helloAgain asks what was before once more where this node's own hello has not come back, or, at the desk,
+// the answer to it.
 func (m *Machine) helloAgain() {
 	if m.now-m.hello.at < m.patience() {
 		return
@@ -92,8 +95,8 @@ func (m *Machine) helloAgain() {
 	}
 }
 
-// again asks what was before where something was missed, not more often than once in a step: who is slow misses more. Until it is told
-// this node does not sit at the desk.
+// again asks what was before where something was missed, not more often than once in a step: who is slow
+// misses more. Until it is told this node does not sit at the desk.
 func (m *Machine) again() {
 	if !m.gapped || !m.listening || m.hello.tries > 0 && m.now-m.hello.at < m.step() {
 		return
@@ -113,8 +116,8 @@ func (m *Machine) again() {
 	m.sayHello()
 }
 
-// correct tells a node at the desk, which acts as if a request had not ended, that it has: what it has missed it may hear of late, or never
-// where nothing more is asked.
+// correct tells a node at the desk, which acts as if a request had not ended, that it has: what it has missed
+// it may hear of late, or never where nothing more is asked.
 func (m *Machine) correct(r *record, node string) {
 	p := m.peers[node]
 	if p == nil || !p.deals() || r.refused || r.Once || m.rank(r.Key) < 0 {
@@ -137,8 +140,8 @@ func (m *Machine) ending(r *record) Entry {
 	}
 }
 
-// inquire asks another of a request that a node runs and of which nothing was heard for long, less and less often: its end may have been
-// dropped, and with it all that would have shown the gap.
+// inquire asks another of a request that a node runs and of which nothing was heard for long, less and less
+// often: its end may have been dropped, and with it all that would have shown the gap.
 func (m *Machine) inquire(r *record) {
 	if r.worker == m.c.Node || m.now-max(r.claimed, r.asked) < m.c.Takeover<<min(r.asks, 10) {
 		return

@@ -80,8 +80,10 @@ func (s Settings) dial5(ctx context.Context, d Dialling) (Client, error) {
 		PingHandler: &pinger{},
 		AuthHandler: noAuth{},
 		// Waiting is bounded where it is done.
-		PacketTimeout:      time.Hour,
-		OnPublishReceived:  []func(paho.PublishReceived) (bool, error){func(p paho.PublishReceived) (bool, error) { c.receive(d, p.Packet); return true, nil }},
+		PacketTimeout: time.Hour,
+		OnPublishReceived: []func(paho.PublishReceived) (bool, error){
+			func(p paho.PublishReceived) (bool, error) { c.receive(d, p.Packet); return true, nil },
+		},
 		OnServerDisconnect: func(p *paho.Disconnect) { lost(disconnectError(p)) },
 		OnClientError:      lost,
 	})

@@ -36,10 +36,10 @@ type Oversize struct {
 
 // Conn is a connection to a broker that the client library reads from and writes to.
 //
-// The library allocates what a packet's header says, up to 256 MiB, before it reads the rest. Conn lets no PUBLISH beyond
-// the limit through: it is read away, acknowledged in the library's place (so that the broker does not send it for ever)
-// and reported. It puts a deadline on every write and on every silence, which the library has none for, and refuses
-// a SUBACK that would make the library index out of range.
+// The library allocates what a packet's header says, up to 256 MiB, before it reads the rest. Conn lets no
+// PUBLISH beyond the limit through: it is read away, acknowledged in the library's place (so that the broker
+// does not send it for ever) and reported. It puts a deadline on every write and on every silence, which the
+// library has none for, and refuses a SUBACK that would make the library index out of range.
 //
 // One goroutine reads; any number write.
 type Conn struct {
@@ -200,9 +200,9 @@ const (
 	typeAuth       = 15
 )
 
-// properties looks at where a packet of MQTT 5 tells the length of its properties. The library (v0.23.0) takes any, and where an int has
-// 32 bits one of five bytes is a negative length, over which it panics. A CONNACK without properties is none of MQTT 5: a broker of
-// MQTT 3.1.1 refuses the version so.
+// properties looks at where a packet of MQTT 5 tells the length of its properties. The library (v0.23.0)
+// takes any, and where an int has 32 bits one of five bytes is a negative length, over which it panics. A
+// CONNACK without properties is none of MQTT 5: a broker of MQTT 3.1.1 refuses the version so.
 func (c *Conn) properties(kind byte, size int) error {
 	var at int // of the length
 	switch kind {

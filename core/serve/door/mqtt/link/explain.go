@@ -28,10 +28,11 @@ func (s Settings) Explain(err error) error {
 	return fmt.Errorf("mqtt: broker %s: %w", where, err)
 }
 
-// ExplainEnd is Explain for a connection that was good and has ended: a broker that closes it then was stopped, restarted or
-// killed far more often than it wants another protocol.
+// ExplainEnd is Explain for a connection that was good and has ended: a broker that closes it then was
+// stopped, restarted or killed far more often than it wants another protocol.
 func (s Settings) ExplainEnd(err error) error {
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) ||
+		errors.Is(err, syscall.EPIPE) {
 		return &explained{fmt.Sprintf("mqtt: broker %s: it closed the connection: was it stopped or restarted?", s.where()), err}
 	}
 	return s.Explain(err)
@@ -92,8 +93,8 @@ func (s Settings) reason(err error) string {
 	return ""
 }
 
-// closed guesses why a broker closed the connection without a word. With TLS 1.3 its word about a client certificate may be
-// lost, since it closes while CONNECT is on its way.
+// closed guesses why a broker closed the connection without a word. With TLS 1.3 its word about a client
+// certificate may be lost, since it closes while CONNECT is on its way.
 func (s Settings) closed() string {
 	switch {
 	case !strings.HasPrefix(s.URL, "tls:") && !strings.HasPrefix(s.URL, "wss:"):

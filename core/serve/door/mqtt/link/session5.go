@@ -124,7 +124,11 @@ func (s *session5) AddToSession(ctx context.Context, packet pahosession.Packet, 
 }
 
 // answers says which packet answers which.
-var answers = map[byte]byte{packets.SUBSCRIBE: packets.SUBACK, packets.UNSUBSCRIBE: packets.UNSUBACK, packets.PUBLISH: packets.PUBACK} //nolint:gochecknoglobals // a table
+var answers = map[byte]byte{ //nolint:gochecknoglobals // a table
+	packets.SUBSCRIBE:   packets.SUBACK,
+	packets.UNSUBSCRIBE: packets.UNSUBACK,
+	packets.PUBLISH:     packets.PUBACK,
+}
 
 // PacketReceived passes an answer to who waits for it, and a message on. An answer that nobody waits for is
 // passed over. Messages of QoS 2 are not asked for: no subscription of this side grants them.

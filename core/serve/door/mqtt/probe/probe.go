@@ -154,8 +154,9 @@ func (e *refusedError) Unwrap() error { return errRefused }
 func (p *prober) group(ctx context.Context) ([]Shortcoming, error) {
 	nonce := "probe " + rand.Text()
 	lacks := Shortcoming{
-		Text: "what this node publishes on " + p.o.Log + " does not come back to it: it would take none of the requests of its group",
-		Fix:  "let the broker's access list have it read and write " + p.o.Group + "/#, or leave mqtt.share_group empty (docs/fleet.md)", Grave: true,
+		Text:  "what this node publishes on " + p.o.Log + " does not come back to it: it would take none of the requests of its group",
+		Fix:   "let the broker's access list have it read and write " + p.o.Group + "/#, or leave mqtt.share_group empty (docs/fleet.md)",
+		Grave: true,
 	}
 	switch err := p.subscribe(ctx, map[string]byte{p.o.Log: 1}); {
 	case errors.Is(err, errRefused):
@@ -223,11 +224,17 @@ func (p *prober) limit(ctx context.Context) ([]Shortcoming, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []Shortcoming{{
-		Text: fmt.Sprintf("the broker delivers payloads of %d bytes and none of %d, and mqtt.max_payload is %d: larger requests never reach this node, and larger answers become answer_too_large or are lost",
-			good, bad, most),
-		Fix: fmt.Sprintf("raise the broker's limit, or set mqtt.max_payload to %d", good),
-	}}, nil
+	return []Shortcoming{
+		{
+			Text: fmt.Sprintf(
+				"the broker delivers payloads of %d bytes and none of %d, and mqtt.max_payload is %d: larger requests never reach this node, and larger answers become answer_too_large or are lost",
+				good,
+				bad,
+				most,
+			),
+			Fix: fmt.Sprintf("raise the broker's limit, or set mqtt.max_payload to %d", good),
+		},
+	}, nil
 }
 
 // pass reports whether a payload of a size comes back. It has a connection of its own, since brokers close it
@@ -315,10 +322,12 @@ func (p *prober) retain(ctx context.Context) ([]Shortcoming, error) {
 	}
 	switch how {
 	case flagless:
-		return []Shortcoming{{
-			Text: "the broker delivers retained messages without the retain flag: a question or request that was published retained may be answered again at each start",
-			Fix:  "publish questions and requests without the retain flag, or use a broker that keeps it (docs/mqtt.md)",
-		}}, nil
+		return []Shortcoming{
+			{
+				Text: "the broker delivers retained messages without the retain flag: a question or request that was published retained may be answered again at each start",
+				Fix:  "publish questions and requests without the retain flag, or use a broker that keeps it (docs/mqtt.md)",
+			},
+		}, nil
 	case untold:
 		return []Shortcoming{{
 			Text: "whether the broker keeps retained messages could not be seen: none came back on " + p.o.Topic + "/retained",

@@ -128,9 +128,18 @@ func (q *events) Pop() any {
 // New returns a network whose broker runs and whose nodes do not.
 func New(s Settings) *Net {
 	n := &Net{
-		S: s, rng: rand.New(rand.NewPCG(s.Seed, 1)), up: true, kept: map[string]group.Member{}, online: map[string]bool{}, //nolint:gosec // to be repeatable
-		Answers: map[group.Key][]string{}, Accepted: map[group.Key]bool{}, Last: map[group.Key][]string{}, Refused: map[group.Key]int{},
-		first: map[group.Key]time.Duration{}, asked: map[group.Key]time.Duration{}, died: map[group.Key]time.Duration{},
+		S:        s,
+		rng:      rand.New(rand.NewPCG(s.Seed, 1)),
+		up:       true,
+		kept:     map[string]group.Member{},
+		online:   map[string]bool{}, //nolint:gosec // to be repeatable
+		Answers:  map[group.Key][]string{},
+		Accepted: map[group.Key]bool{},
+		Last:     map[group.Key][]string{},
+		Refused:  map[group.Key]int{},
+		first:    map[group.Key]time.Duration{},
+		asked:    map[group.Key]time.Duration{},
+		died:     map[group.Key]time.Duration{},
 	}
 	for i := range s.Nodes {
 		n.nodes = append(n.nodes, &Node{Name: fmt.Sprintf("n%d", i), net: n, journal: map[group.Key]group.Ended{}})
