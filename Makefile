@@ -75,7 +75,7 @@ test-brokers: go-version deps ## the end-to-end set against mosquitto, RabbitMQ 
 
 .PHONY: test-pi
 test-pi: go-version ## install, upgrade and purge the packages in roots of Debian (SUITES='bookworm trixie'); needs root
-	@command -v debootstrap lintian >/dev/null || scripts/test-deps debootstrap lintian
+	@scripts/test-deps $$(for t in debootstrap lintian; do command -v $$t >/dev/null || echo $$t; done)
 	@scripts/test-packages $(SUITES)
 
 .PHONY: test-page

@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// mostExposed is the figure of `systemd-analyze security` that the unit has to keep below.
-const mostExposed = 1.5
+// mostExposed is the figure of `systemd-analyze security` that the unit may reach.
+const mostExposed = 1.1
 
 // analyze finds systemd-analyze of a version that knows --offline (250).
 func analyze(t *testing.T) string {

@@ -147,7 +147,7 @@ var allowed = map[string][]string{
 	"cmd/edged/cli":                 {"core/config"},
 	"cmd/edged/plugins":             {"cmd/edged/cli", "core/model/mmap", "core/protocol", "core/protocol/*", "core/serve/daemon", "core/serve/pluginhost"},
 	"cmd/edged/reply":               {"core/serve/door/mqtt", "core/serve/door/mqtt/askclient"},
-	"cmd/edged/client":              {"cmd/edged/cli", "cmd/edged/reply", "core/config", "core/serve/adapters", "core/serve/door/mqtt", "core/serve/door/mqtt/*"},
+	"cmd/edged/client":              {"cmd/edged/cli", "cmd/edged/reply", "core/config", "core/serve/adapters", "core/serve/door/home", "core/serve/door/mqtt", "core/serve/door/mqtt/*"},
 	"cmd/edged/service":             {"cmd/edged/cli", "cmd/edged/plugins", "cmd/edged/reply", "core/config", "core/model/gguf", "core/protocol", "core/protocol/backend", "core/serve/*", "core/version"},
 	"cmd/edged/offline":             {"cmd/edged/cli", "cmd/edged/plugins", "core/infer/grammar", "core/model/gguf", "core/model/lora", "core/model/lora/convert", "core/model/quantize", "core/model/safetensors", "core/model/weights", "core/protocol", "core/protocol/*", "core/serve/daemon", "core/serve/languages", "core/serve/pairs", "core/version"},
 	"cmd/edged/demo":                {"cmd/edged/cli", "cmd/edged/reply", "core/config", "core/protocol/backend", "core/serve/*", "core/version"},

@@ -17,5 +17,5 @@ func Commands(shared *cli.App, adapters ...*cobra.Command) []*cobra.Command {
 	a := &app{shared}
 	list := a.adaptersCommand()
 	list.AddCommand(adapters...)
-	return []*cobra.Command{a.askCommand(), a.chatCommand(), a.statusCommand(), list, a.modelsCommand()}
+	return []*cobra.Command{a.askCommand(), a.chatCommand(), a.statusCommand(), a.forgetCommand(), list, a.modelsCommand()}
 }

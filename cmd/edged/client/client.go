@@ -51,6 +51,15 @@ func (f *clientFlags) register(c *cobra.Command) {
 
 // dial connects to the broker that the flags, or the configuration, name.
 func (f *clientFlags) dial(ctx context.Context) (*askclient.Client, error) {
+	c, err := f.settings()
+	if err != nil {
+		return nil, err
+	}
+	return f.connect(ctx, c)
+}
+
+// settings are the configuration's with what the flags change.
+func (f *clientFlags) settings() (*config.Config, error) {
 	c, err := f.Load()
 	if err != nil {
 		return nil, err
@@ -82,6 +91,11 @@ func (f *clientFlags) dial(ctx context.Context) (*askclient.Client, error) {
 	if f.client != "" && !config.ValidName(f.client) {
 		return nil, cli.Usagef("--client %q must match "+config.NamePattern, f.client)
 	}
+	return c, nil
+}
+
+// connect connects to the broker of these settings.
+func (f *clientFlags) connect(ctx context.Context, c *config.Config) (*askclient.Client, error) {
 	return askclient.Dial(
 		ctx,
 		askclient.Options{Settings: link.From(&c.MQTT, c.MQTT.Listen), Base: c.MQTT.Base, Node: c.Node.Name, Client: f.client},

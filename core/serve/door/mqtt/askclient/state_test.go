@@ -3,14 +3,19 @@ package askclient_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	paho "github.com/eclipse/paho.mqtt.golang"
+	"github.com/google/go-cmp/cmp"
 
+	"edged/core/config"
 	"edged/core/serve/door/mqtt"
+	"edged/core/serve/door/mqtt/askclient"
+	"edged/core/serve/door/mqtt/link"
 )
 
 func TestState(t *testing.T) {
@@ -119,5 +124,61 @@ func TestStateOfNobody(t *testing.T) {
 	_, err := start(t, nil).State(t.Context(), false)
 	if err == nil || !strings.Contains(err.Error(), `knows nothing of a node "pi"`) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestForget: a node that is gone is gone from the broker too, with its device in Home Assistant, and one that is
+// there is left alone.
+func TestForget(t *testing.T) {
+	const other = "edged/attic/status"
+	topics := []string{"edged/pi/adapters/pirate", "edged/pi/availability", "edged/pi/models/small", "edged/pi/status"}
+	n := &node{}
+	client := start(t, n)
+	published := watch(t, n.broker, append(topics, other)...)
+	n.door.SetStatus(mqtt.Status{State: mqtt.StateReady})
+	n.door.SetAdapter("pirate", &mqtt.Adapter{State: mqtt.AdapterActive, Generation: 1})
+	n.door.SetModel("small", &mqtt.Model{})
+	for _, topic := range topics {
+		published(topic, true)
+	}
+	if _, err := client.Forget(t.Context()); !errors.Is(err, askclient.ErrOnline) {
+		t.Fatalf("of a node that is online: %v", err)
+	}
+	published("edged/pi/status", true)
+
+	// Nothing speaks for a second node: what is retained for it is all that there is.
+	publisher := paho.NewClient(paho.NewClientOptions().AddBroker("tcp://" + n.broker).SetClientID("gone"))
+	if token := publisher.Connect(); !token.WaitTimeout(time.Minute) || token.Error() != nil {
+		t.Fatal(token.Error())
+	}
+	t.Cleanup(func() { publisher.Disconnect(50) })
+	left := []string{
+		"edged/gone/adapters/pirate", "edged/gone/availability", "edged/gone/models/small", "edged/gone/status",
+		"homeassistant/device/edged-gone/config",
+	}
+	for _, topic := range append(left, other) {
+		payload := "{}"
+		if topic == "edged/gone/availability" {
+			payload = "offline"
+		}
+		if token := publisher.Publish(topic, 1, true, payload); !token.WaitTimeout(time.Minute) || token.Error() != nil {
+			t.Fatal(token.Error())
+		}
+	}
+	settings := config.Default().MQTT
+	gone, err := askclient.Dial(t.Context(), askclient.Options{Settings: link.From(&settings, n.broker), Node: "gone"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(gone.Close)
+	held, err := gone.Forget(t.Context(), left[4])
+	if diff := cmp.Diff(left, held); err != nil || diff != "" {
+		t.Fatalf("removed (-want +got):\n%s%v", diff, err)
+	}
+	published("edged/pi/status", true)
+	published(other, true)
+	// The broker is asked anew, and has nothing.
+	if held, err := gone.Forget(t.Context(), left[4]); err != nil || len(held) != 0 {
+		t.Errorf("again: %v, %v", held, err)
 	}
 }
