@@ -50,7 +50,7 @@ const (
 )
 
 // Matrix is a weight matrix (Rows, Cols), row-major, in one format. Data is usually a read-only mapping and is owned by
-// whoever opened the model; a Matrix never outlives it.
+// the opener of the model; a Matrix never outlives it.
 type Matrix struct {
 	Name   string // for messages
 	Format Format

@@ -30,7 +30,7 @@ import (
 //	…    tiles, each matrix's at a multiple of 4096
 //
 // All numbers are little-endian. The file is written under another name, synchronised and renamed: it is
-// there as a whole or not at all. Whoever maps it keeps it when it is deleted.
+// there as a whole or not at all. A process that maps it keeps it when it is deleted.
 const (
 	magic       = "edgedtil"
 	fileVersion = 1
@@ -274,7 +274,7 @@ func syncDir(dir string) error {
 
 // write fills an empty file, the header last.
 func (s *Set) write(ctx context.Context, f *os.File, step func(done, total int64) error) error {
-	// Whoever sweeps sees that it is being written.
+	// A process that sweeps sees that it is being written.
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return err
 	}

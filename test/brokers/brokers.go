@@ -98,7 +98,7 @@ func Start(tb testing.TB, kind string) *Broker {
 	return b
 }
 
-// Address is where it listens for MQTT.
+// Address returns the address on which it listens for MQTT.
 func (b *Broker) Address() string { return fmt.Sprintf("127.0.0.1:%d", b.Port) }
 
 // URL is Address as a client wants it.

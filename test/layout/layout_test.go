@@ -14,8 +14,8 @@ import (
 	"edged/test/oracle"
 )
 
-// allowed says what of the module each package may import. A package that is not in it fails the test: whoever adds one
-// says here where it stands.
+// allowed says what of the module each package may import. A package that is not in it fails the test: the
+// author of one says here where it stands.
 var allowed = map[string][]string{
 	// Leaves, which any wing may read.
 	"core/chat":      {"core/chat/jinja", "core/chat/jinja/value", "core/chat/jinja/variables"},

@@ -192,7 +192,7 @@ func (s *settings) searches() bool {
 	return s.NumBeams != nil || s.LengthPenalty != nil || len(s.EarlyStopping) > 0
 }
 
-// errSearch is what a decoder says to it.
+// errSearch refuses the settings of beam search for a decoder.
 var errSearch = errors.New(
 	"num_beams, length_penalty and early_stopping: the model is no encoder-decoder, and its answers are drawn one token after the other",
 )
@@ -289,7 +289,8 @@ func (s *settings) check() error {
 	return err
 }
 
-// early is what a search does once as many answers have ended as it has beams; "": as the model's files say.
+// early returns the mode of early stopping: what a search does once as many answers have ended as it has
+// beams; "": as the model's files say.
 func (s *settings) early() (string, error) {
 	text := strings.Trim(string(s.EarlyStopping), `"`)
 	switch text {

@@ -53,7 +53,7 @@ func (k *checker) note(what, fix, format string, args ...any) {
 	k.add(finding{OK: true, Note: true, What: what, Detail: fmt.Sprintf(format, args...), Fix: fix})
 }
 
-// unseen tells of something that whoever checks may not look at.
+// unseen reports something that the user of check may not read.
 func (k *checker) unseen(what, format string, args ...any) {
 	k.add(finding{OK: true, Unseen: true, What: what, Detail: fmt.Sprintf(format, args...)})
 }

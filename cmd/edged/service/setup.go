@@ -27,8 +27,8 @@ import (
 	"edged/core/serve/door/mqtt/link"
 )
 
-// setup is what `edged setup` is told, and where it works. The folders are fields, so that a test can bring
-// its own root.
+// setup holds the answers given to `edged setup` and the folders that it works in. The folders are fields, so
+// that a test can bring its own root.
 type setup struct {
 	a *app
 

@@ -46,7 +46,7 @@ type Settings struct {
 	Max  int     // length of a sequence at which it ends, the start token included; above 1
 }
 
-// out is what the score of one that does not count is moved by.
+// out is added to the score of a beam that does not count.
 const out = float32(-1e9)
 
 // New begins a search with s.Beams beams, which stand at the start token.

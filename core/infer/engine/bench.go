@@ -25,7 +25,7 @@ const (
 
 var _ backend.Bencher = (*Engine)(nil)
 
-// streamer is what a model may add: reading all weights of a token and computing nothing.
+// streamer is implemented by models that can read all weights of a token without computing.
 type streamer interface{ Stream() int64 }
 
 // Bench measures the loaded model as requests use it: prompts and answers go through the same queue, batches, forward

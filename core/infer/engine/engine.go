@@ -11,9 +11,9 @@
 //
 // # What a request means
 //
-// GeneratedIDs is what an earlier attempt gave out: penalties, limits, stop strings and the final text count
-// them, steps are numbered on behind them, and events carry only what is new, ids and text. They need one
-// choice.
+// GeneratedIDs holds the tokens that an earlier attempt has delivered: penalties, limits, stop strings and
+// the final text count them, steps are numbered on behind them, and events carry only what is new, ids and
+// text. They need one choice.
 //
 // An id stands in an event together with its text, once no stop string can cut it away any more. An id whose
 // text is cut in part is part of the answer; one whose text is cut altogether is not. Control tokens have no
@@ -181,7 +181,7 @@ func (e *Engine) Close() error {
 		return nil
 	}
 	m.loop.stop()
-	e.adapterMu.Lock() // who binds an adapter reads the weights
+	e.adapterMu.Lock() // binding an adapter reads the weights
 	defer e.adapterMu.Unlock()
 	return m.close()
 }

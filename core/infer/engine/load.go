@@ -18,11 +18,11 @@ import (
 	"edged/core/protocol/backend"
 )
 
-// defaultDiskTokens is where a prompt is long enough to be worth a write that perhaps nobody reads: 8 pages,
+// defaultDiskTokens is the length from which a prompt is written to disk, though perhaps nobody reads it: 8 pages,
 // which a Pi 5 computes in several seconds for a 1B model and reads in a tenth of one.
 const defaultDiskTokens = 256
 
-// loader is what models are opened with.
+// loader returns the options with which models are opened.
 func (e *Engine) loader() loader.Options {
 	return loader.Options{Kernels: e.opt.Kernels, Log: e.opt.Log, BufferPages: prefix.BufferPages}
 }
@@ -135,7 +135,7 @@ func (e *Engine) openDisk(m *loaded, req backend.LoadRequest, hash string) {
 	e.opt.Log.Info("prefix cache on disk", "path", dir, "pages", st.Pages, "bytes", st.Bytes)
 }
 
-// pageKey is what the bits of the model's pages depend on.
+// pageKey returns a key of everything that the bits of the model's pages depend on.
 func (e *Engine) pageKey(m *loaded, hash string) string {
 	return prefix.Origin{
 		Build: e.opt.Version, Weights: hash, KVType: m.info.KVType, Precision: m.info.Precision, Page: m.size.Page, Spec: m.file.Spec,

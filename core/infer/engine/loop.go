@@ -237,7 +237,7 @@ func (l *loop) cancel(j *job, err error) {
 func (l *loop) complete(j *job) {
 	l.cache.Pin(&j.prompt, j.Req.ID, func() compute.Seq { return l.sequence(j, len(j.Req.PromptIDs)) })
 	l.remove(j)
-	l.publish() // who has the last event reads counters that know of it
+	l.publish() // before the last event: its receiver reads counters that include it
 	j.out.put(j.last())
 	j.out.close(nil)
 }

@@ -70,7 +70,7 @@ type observation struct {
 	stacks map[string]*stack
 }
 
-// stack is what the matrices of one tensor met, by their numbers.
+// stack sums the inputs of the matrices of one tensor, by their numbers.
 type stack struct {
 	cols   int
 	sums   [][]float64

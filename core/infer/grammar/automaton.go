@@ -51,7 +51,8 @@ type place struct {
 	stack *frame
 }
 
-// state is what a text allows. Its fields below the line are found when they are first asked for.
+// state is a set of places in the network: the state of the automaton behind a text. Its fields below the
+// line are found when they are first asked for.
 type state struct {
 	places []place // sorted
 	ends   bool    // the text is complete
@@ -82,7 +83,7 @@ const (
 	maxKept   = 8 << 20 // bytes of states and sets that are kept
 )
 
-// dead is where no text of the grammar leads.
+// dead is the state behind a text that the grammar does not allow.
 var dead = &state{dist: network.Never} //nolint:gochecknoglobals // a constant
 
 // Bind joins a grammar and a vocabulary. The error is ErrSyntax where the vocabulary cannot write any of its texts.

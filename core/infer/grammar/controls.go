@@ -29,7 +29,8 @@ func Show(tokens []string, text string) string {
 	return gbnf.ShownDirective + "[" + strings.Join(quoted, ", ") + "]\n" + text
 }
 
-// ShownOnly is what is left of a grammar where the answer is free: the line of Show, "" where there is none.
+// ShownOnly returns the part of a grammar that counts where the answer is free: the line of Show, "" where
+// there is none.
 func ShownOnly(text string) string {
 	line, _ := gbnf.CutShown(text)
 	return line

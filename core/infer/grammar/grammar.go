@@ -144,7 +144,7 @@ func Literal(text string) string {
 	return b.String()
 }
 
-// Grammar is what texts have to keep to.
+// Grammar is a compiled grammar: the set of texts that an answer may be.
 type Grammar struct {
 	net   *network.Network
 	after string   // the mark behind which a text begins; "": it is the whole answer

@@ -62,7 +62,7 @@ func (a *Automaton) Start(limit int) (*Matcher, error) {
 	return m, nil
 }
 
-// Step is what may come next.
+// Step holds the tokens that the grammar allows next.
 type Step struct {
 	Mask []uint64 // the allowed ids, 64 to a word; the matcher's own, true until the next call
 	Only int32    // the one token that may come; -1: there are several, or none
@@ -70,7 +70,8 @@ type Step struct {
 	None bool     // nothing can follow; Ends is set then
 }
 
-// Next is what may come next. The error is ErrTooLarge, with ErrEffort where the text has used up its share of work.
+// Next returns the tokens that may come next. The error is ErrTooLarge, with ErrEffort where the text has
+// used up its share of work.
 func (m *Matcher) Next() (Step, error) {
 	a := m.begin()
 	defer m.settle()

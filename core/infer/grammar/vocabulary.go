@@ -15,7 +15,7 @@ const maxPiece = 1024
 // maxRun is the most characters of an easy piece.
 const maxRun = 64
 
-// Vocabulary is what grammars need to know of token pieces: two trees of their bytes. It is immutable.
+// Vocabulary holds the token pieces for grammars, as two trees of their bytes. It is immutable.
 //
 // Most pieces are easy: whole characters that stand in a JSON string as they are. Where all of those lead to
 // the same state, as within a string, the sets that were made once for each number of characters stand for a

@@ -38,7 +38,7 @@ func (s *Seq) Stretch(how int) {
 	s.stretch = how
 }
 
-// Stretched is what Stretch was told; 0: nothing.
+// Stretched returns the value given to Stretch; 0: none.
 func (s *Seq) Stretched() int { return s.stretch }
 
 // Pages is the number of pages that s holds, shared ones included.

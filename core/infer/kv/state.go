@@ -78,7 +78,7 @@ func (s *states) FreeStates() int { return len(s.unused) }
 // TotalStates is the number of slots.
 func (s *states) TotalStates() int { return len(s.holders) }
 
-// State is what operation i, in the order of arch.States, has in a slot.
+// State returns the values of operation i, in the order of arch.States, in a slot.
 func (s *states) State(slot int32, i int) []float32 {
 	at := int(slot)*s.each + s.at[i]
 	return s.values[at : at+s.lens[i] : at+s.lens[i]]

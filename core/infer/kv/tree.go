@@ -61,7 +61,7 @@ const none = -1
 // History is a list of tokens that a sequence computes.
 type History interface{ Token(i int) int32 }
 
-// Pages are what a tree needs of a Pool.
+// Pages is the part of a Pool that a tree uses.
 type Pages interface {
 	Keep(page int32)
 	Forget(page int32)
@@ -76,7 +76,7 @@ type Pages interface {
 	FreeStates() int
 }
 
-// Holder is what a tree needs of a Seq.
+// Holder is the part of a Seq that a tree uses.
 type Holder interface {
 	Len() int
 	Page(i int) int32
@@ -420,7 +420,7 @@ func (t *Tree) remove(page int32) {
 	t.pages.Forget(page)
 }
 
-// first is where the list of children of a node, or of a root, begins.
+// first returns the head of the list of children of a node, or of a root.
 func (t *Tree) first(parent int32, r *root) *int32 {
 	if parent == none {
 		return &r.child

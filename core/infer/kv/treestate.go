@@ -106,8 +106,8 @@ func (t *Tree) addState(page int32, c Checkpoint) {
 // States are those that a node carries, valid until the tree changes.
 func (t *Tree) States(page int32) []Checkpoint { return t.nodes[page].states }
 
-// Known is the number of full pages before limit that are nodes, whoever holds them. They are the last ones
-// to be given back from now on.
+// Known returns the number of full pages before limit that are nodes, whether or not a sequence holds them.
+// They are the last ones to be given back from now on.
 func (t *Tree) Known(set string, h History, limit int) int {
 	at, n := place{t.roots[set], none}, 0
 	for ; (n+1)*t.page <= limit; n++ {

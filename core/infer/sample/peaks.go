@@ -6,7 +6,7 @@ import "slices"
 const PeakLen = 64
 
 // Peaks finds the largest of every PeakLen logits, the last of which may be fewer: NaN where one of them is
-// NaN. dst has a value for each. Whoever makes logits can do it while they are in the cache, on as many
+// NaN. dst has a value for each. The maker of logits can call it while they are in the cache, on as many
 // threads as make them; the draw of a token then looks at peaks, and at the few blocks that could matter.
 func Peaks(dst, logits []float32) {
 	for i := range dst {
@@ -24,7 +24,7 @@ func Peaks(dst, logits []float32) {
 	}
 }
 
-// block is what peak i is the largest of.
+// block returns the logits of which peak i is the largest.
 func block(logits []float32, i int) []float32 {
 	return logits[i*PeakLen : min(len(logits), (i+1)*PeakLen)]
 }

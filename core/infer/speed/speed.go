@@ -15,7 +15,7 @@ import (
 	"edged/quant/tile"
 )
 
-// Machine is what a machine does in a second.
+// Machine holds the measured rates of a machine, per second.
 type Machine struct {
 	Bytes    float64 // read from memory by a plain sum
 	Products float64 // multiply-adds of weights with Rows tokens
@@ -25,7 +25,7 @@ const (
 	// Rows is the number of tokens that Measure multiplies with: as many of a prompt as the engine computes
 	// in one turn on a fast board.
 	Rows = 64
-	// MostMemory is what Measure uses for a moment; a machine with less to spare is measured with less, and
+	// MostMemory is the memory that Measure uses for a moment; a machine with less to spare is measured with less, and
 	// then partly in its caches.
 	MostMemory = 256 << 20
 	// leastMemory exceeds the last cache of every board that is served.
@@ -112,7 +112,8 @@ func newProduct(k kernel.Kernels, format quant.Format) *product {
 	return j
 }
 
-// tiler is what kernels may have: whether tiles are worth their place, and the rows in a group of w's, 0 for none.
+// tiler is implemented by kernels that have tiles: whether they are worth their memory, and the rows in a
+// group of w's, 0 for none.
 type tiler interface {
 	WantsTiles() bool
 	TileRows(w *quant.Matrix) int
@@ -174,7 +175,7 @@ type sumJob struct {
 	sums   []int64 // (threads, sumStride), the first of each in use: what is not stored anywhere is not read
 }
 
-// summer is what kernels may do faster than sum.
+// summer is implemented by kernels that sum bytes faster than sum does.
 type summer interface{ Sum(p []byte) int64 }
 
 func (j *sumJob) Do(worker, chunk int) {

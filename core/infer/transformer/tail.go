@@ -13,7 +13,7 @@ import (
 	"edged/quant/kernel"
 )
 
-// errNotFinite is what damaged weights make.
+// errNotFinite is the error for hidden states that are infinite or NaN, as damaged weights make them.
 var errNotFinite = errors.New("transformer: its hidden states are no numbers")
 
 // stage is an arch.Step with its weights. It always computes in float32: its whole error is in the result,

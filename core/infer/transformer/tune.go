@@ -12,7 +12,7 @@ const (
 	minTuneRounds = 2
 	tuneFor       = 2 * time.Second // a kind of work takes no longer, but for minTuneRounds
 	tuneRows      = 16              // of a piece of a prompt: half a second of a Pi 4 with a 1B model
-	// tuneSlack is what a smaller number of threads may be slower by and is still taken: where one or two
+	// tuneSlack is the factor by which a smaller number of threads may be slower and is still taken: where one or two
 	// cores keep the memory busy, the others are better left to the rest of the machine.
 	tuneSlack = 1.03
 )

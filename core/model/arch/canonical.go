@@ -20,7 +20,7 @@ import (
 //
 // A field or type that is added changes no text that does not use it. A field that is renamed, a constant
 // that gets another number or a field that gets another meaning changes names or, worse, does not:
-// TestCanonical holds examples, and whoever has to change one raises the version of every format that uses
+// TestCanonical holds examples; a change that alters one must raise the version of every format that uses
 // this text.
 func (s *Spec) Canonical() string {
 	return string(appendCanonical(nil, reflect.ValueOf(s).Elem()))

@@ -1,6 +1,6 @@
 package arch
 
-// Cache is what one attention keeps of every position: for each of Heads a key and a value.
+// Cache is the geometry of one attention's cache: for every position, and each of Heads, a key and a value.
 type Cache struct {
 	Layer            int // that it is of
 	Heads            int
@@ -31,7 +31,7 @@ func Memory(s *Spec) []Cache {
 	return out
 }
 
-// State is what one operation keeps of all positions together, whatever their number.
+// State is the geometry of one operation's fixed state, whose size does not depend on the number of positions.
 type State struct {
 	Layer  int // that it is of
 	Values int // float32

@@ -45,7 +45,7 @@ type QKNorm struct {
 	Biased bool
 }
 
-// QKRange is what a QKNorm takes its mean over.
+// QKRange is the range over which a QKNorm takes its mean.
 type QKRange uint8
 
 // The ranges.

@@ -2,7 +2,7 @@ package arch
 
 import "slices"
 
-// Spec is what a model computes: every layer with its geometry, the norms and scales between them, and how
+// Spec describes what a model computes: every layer with its geometry, the norms and scales between them, and how
 // its tensors differ from what their names promise. It is made by Read and then only read.
 type Spec struct {
 	Kind    Kind
@@ -23,7 +23,7 @@ type Spec struct {
 	// Encoder is an encoder-decoder's first stack, an encoder of the same width and vocabulary with the same
 	// embedding; nil: none.
 	Encoder *Spec
-	// Prefix is what the names of this stack's tensors begin with, but the embedding's and the head's:
+	// Prefix begins the names of this stack's tensors, except the embedding's and the head's:
 	// "enc.", "dec."; "": nothing.
 	Prefix string
 
@@ -40,7 +40,7 @@ type Spec struct {
 	Folded bool
 }
 
-// Kind is what a model is for.
+// Kind is the purpose of a model.
 type Kind uint8
 
 // The kinds of models.
@@ -84,7 +84,7 @@ const (
 	PoolRise                 // the mean of all tokens, token i with weight i, counted from 1
 )
 
-// Layer is what one block of a model does, in order: most have two parts, attention and a feed-forward network.
+// Layer holds the parts of one block of a model, in order: most have two parts, attention and a feed-forward network.
 type Layer []Sub
 
 // Sub is one part of a layer, x being the residual stream:
@@ -118,7 +118,7 @@ const (
 	Shared               // the normalised input of the part before (GPT-J, Cohere; Falcon-H1's two mixers)
 )
 
-// Embed is what happens before the first layer.
+// Embed describes the computation before the first layer.
 type Embed struct {
 	// Width is the length of a token's row, of which token_embd_proj (Spec.Width, Width) makes what goes
 	// through the layers; before the head output_proj (Width, Spec.Width) makes such a row again. 0: rows are

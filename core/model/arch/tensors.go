@@ -25,7 +25,7 @@ const DistancesName = "attn_rel_b.weight"
 // DeltaConvs are the convolutions of a delta net that is Apart: of queries, keys and values.
 var DeltaConvs = [3]string{"ssm_conv1d_q", "ssm_conv1d_k", "ssm_conv1d_v"} //nolint:gochecknoglobals // names
 
-// Role is what a tensor is for.
+// Role is the purpose of a tensor.
 type Role uint8
 
 // The roles. Vectors (norms, biases, sinks) are small and always served as float32.

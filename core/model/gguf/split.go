@@ -20,7 +20,7 @@ const (
 	splitTensorsKey = "split.tensors.count"
 )
 
-// maxParts is what the five digits of a part's name, and the uint16 of its key, can count.
+// maxParts is the largest number of parts that the five digits of a part's name, and the uint16 of its key, can count.
 const maxParts = 1<<16 - 1
 
 // namedParts bounds how many missing files an error names.

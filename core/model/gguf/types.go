@@ -17,7 +17,7 @@ type typeInfo struct {
 }
 
 // info knows the types of ggml.h, also those that edged does not compute with (integers, F64): such a file opens, and
-// whoever wants the tensor can name what it is. ok is false for numbers that ggml never assigned or has removed.
+// a reader of the tensor can name what it is. ok is false for numbers that ggml never assigned or has removed.
 func (t Type) info() (i typeInfo, ok bool) {
 	switch t {
 	case 0:

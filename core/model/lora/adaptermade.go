@@ -174,7 +174,8 @@ func (a *Adapter) times(l *rawDelta, m Base, name string) ([]byte, error) {
 	return data, a.finite(&t)
 }
 
-// apart is where row r of a matrix, whose RoPE pairs are adjacent, was before; heads is 0 where nothing was moved.
+// apart returns the original row of row r of a matrix whose RoPE pairs were made adjacent; heads is 0 where
+// nothing was moved.
 func apart(r, rows, heads int) int {
 	if heads == 0 {
 		return r

@@ -38,7 +38,7 @@ func (a *Adapter) pairs(l *rawDelta, m Base, name string) (b []byte, bias []floa
 	return data, bias, a.finite(&t)
 }
 
-// adjacent is where a row is of which apart tells where it was.
+// adjacent returns the row to which a row was moved: the inverse of apart.
 func adjacent(row, rows, heads int) int {
 	if heads == 0 {
 		return row

@@ -18,9 +18,9 @@ import (
 // answer that is free otherwise is a call. grammar.Whole makes it one of calls only. Marks that are control
 // tokens are named as such, and are a part of the answer's text (grammar.Show), so that it can be read.
 //
-// It is empty where no tools are offered, or the template does not show them. What a tool's schema says is for whoever
-// reads the grammar to refuse, where arguments are JSON; where they are tags, their types and choices are held and what
-// texts look like is not.
+// It is empty where no tools are offered, or the template does not show them. What a tool's schema says is
+// for the code that reads the grammar to refuse, where arguments are JSON; where they are tags, their types
+// and choices are held and what texts look like is not.
 func callGrammar(template string, tools json.RawMessage, isControl controls) (string, error) {
 	if len(tools) == 0 || isNull(tools) || !showsTools.MatchString(template) {
 		return "", nil

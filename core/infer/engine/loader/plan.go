@@ -34,7 +34,7 @@ const (
 	maxAdapterBytes = 256 << 20
 )
 
-// layout is what a LoadRequest comes to for one model.
+// layout holds the sizes that follow from a LoadRequest for one model.
 type layout struct {
 	options   transformer.Options
 	head      quant.Format // FormatInvalid: as stored
@@ -47,7 +47,7 @@ type layout struct {
 	bufferPages int // see Options
 }
 
-// draftLayout is what the model that guesses comes to.
+// draftLayout holds the sizes of the draft model.
 type draftLayout struct {
 	options transformer.Options
 	rows    int // of its vocabulary

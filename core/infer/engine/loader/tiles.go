@@ -13,7 +13,8 @@ import (
 	"edged/quant/tile"
 )
 
-// tiler is what kernels may have: whether tiles are worth their place, and the rows in a group of w's, 0 for none.
+// tiler is implemented by kernels that have tiles: whether they are worth their memory, and the rows in a
+// group of w's, 0 for none.
 type tiler interface {
 	WantsTiles() bool
 	TileRows(w *quant.Matrix) int

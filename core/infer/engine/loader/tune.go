@@ -14,8 +14,8 @@ import (
 	"edged/core/protocol/backend"
 )
 
-// threads is what was measured once for a model on a board: a file of the cache directory, to be deleted
-// where it is to be measured again.
+// threads holds the best numbers of threads, measured once for a model on a board: a file of the cache
+// directory, to be deleted where it is to be measured again.
 type threads struct {
 	Prefill int `json:"threads_prefill"`
 	Decode  int `json:"threads_decode"`

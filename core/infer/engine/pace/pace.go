@@ -12,7 +12,7 @@ import "time"
 const (
 	// MinChunk is a tile of the kernels, in rows: fewer rows of a prompt cost as much.
 	MinChunk = 8
-	// firstChunk is what is tried where nothing was measured yet.
+	// firstChunk is the chunk that is tried before anything was measured.
 	firstChunk = 32
 	// loneTurn bounds a turn while nobody but prefills is there: a cancel waits no longer.
 	loneTurn = 500 * time.Millisecond

@@ -85,7 +85,7 @@ func New(m compute.Model, size compute.Sizes, off bool, running func() int, log 
 	return c
 }
 
-// Tree is what the cache holds in memory, to be looked at by checks of its soundness; nil: the cache is off.
+// Tree returns the prefix tree, for consistency checks; nil: the cache is off.
 func (c *Cache) Tree() *kv.Tree { return c.tree }
 
 // Start begins a request: its checkpoints are laid down.

@@ -68,7 +68,7 @@ func (c *Cache) lay(p *Prompt) {
 	p.points = slices.Compact(append(p.points, end))
 }
 
-// nextPoint is where the next checkpoint of a request's tokens is due behind the first n.
+// nextPoint returns the position of the next checkpoint of a request's tokens beyond the first n.
 func (c *Cache) nextPoint(p *Prompt, n int) int {
 	if i, _ := slices.BinarySearch(p.points, n+1); i < len(p.points) {
 		return p.points[i]

@@ -70,7 +70,7 @@ func (c *Cache) recallState(p *Prompt, s compute.Seq, limit int) {
 	}
 }
 
-// fetchingAny is what is reading one of these, if anything is.
+// fetchingAny returns a fetch that is reading one of these, or nil.
 func (d *disk) fetchingAny(state pagestore.Name, pages []pagestore.Name) *fetch {
 	if f := d.fetching[state]; f != nil {
 		return f

@@ -14,8 +14,8 @@ import (
 // had names made of a Go struct as Go prints it.
 const Format = "edged pages 2"
 
-// Origin is what the bits of a page depend on beside adapters and tokens. Kernels are not in it: all of them
-// give the same bits.
+// Origin holds everything that the bits of a page depend on beside adapters and tokens. Kernels are not in
+// it: all of them give the same bits.
 type Origin struct {
 	Build     string // version of the plugin
 	Weights   string // hash of the model with what was requantised

@@ -10,7 +10,7 @@ const (
 	maxDraft = 15
 	// leastChance ends a draft.
 	leastChance = 0.1
-	// margin is what a draft must promise to bring, as a part.
+	// margin is the gain that a draft must promise, as a fraction of a turn.
 	margin = 0.03
 	// A sequence's credit, in turns: what it may lose at first and by each token, and what it may save up. A
 	// text in which no draft ever came true would lose firstCredit turns and one in a hundred.
@@ -19,7 +19,7 @@ const (
 	maxCredit   = 4
 )
 
-// Draft is what a sequence is guessed to go on with, and what is remembered of its earlier drafts. The zero
+// Draft holds the guessed continuation of a sequence, and statistics of its earlier drafts. The zero
 // value is one of a sequence that nothing was guessed for yet. It belongs to one Choice, whose tokens it is
 // compared with.
 type Draft struct {

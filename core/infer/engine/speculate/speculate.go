@@ -50,7 +50,7 @@ type Speculator struct {
 	unguessed  []*Branch // that the draft model is asked about
 }
 
-// Turn is what a turn has room for beyond the next token of each branch.
+// Turn is the room of a turn beyond the next token of each branch.
 type Turn struct {
 	Pace  *pace.Estimator
 	Rows  int // of the batch, all of which want logits

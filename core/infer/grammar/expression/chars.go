@@ -37,7 +37,7 @@ func Complement(spans []Span) []Span {
 	return out
 }
 
-// Intersect is what two ordered lists of spans have in common.
+// Intersect returns the characters that are in both of two ordered lists of spans.
 func Intersect(a, b []Span) []Span {
 	var out []Span
 	for i, j := 0, 0; i < len(a) && j < len(b); {

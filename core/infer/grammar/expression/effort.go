@@ -9,7 +9,7 @@ import (
 // some tens of nanoseconds and bytes, so that all of them are about 100 ms and 40 MB on a desktop.
 const MaxEffort = 2 << 20
 
-// Effort is what reading a grammar may still cost. Whatever a stranger's byte decides the size of spends some of it.
+// Effort is the remaining budget for reading a grammar. Work whose size an untrusted byte decides is charged to it.
 type Effort struct {
 	left int
 	most int

@@ -28,7 +28,7 @@ type Expr struct {
 	*Parts   // of OpMembers and OpMachine
 }
 
-// Parts are what only the two largest expressions have.
+// Parts holds the fields that only the two largest kinds of expression have.
 type Parts struct {
 	Must    []bool
 	Rest    *Expr    // of OpMembers: one more member, repeated; nil: there are no others

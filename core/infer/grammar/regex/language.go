@@ -39,7 +39,7 @@ type Term struct {
 	empty    bool // it has the empty text
 }
 
-// Language is what several demands on one text have in common: patterns that look around themselves, a
+// Language is the intersection of several demands on one text: patterns that look around themselves, a
 // format, lengths, values that are excluded. Each is a term; a term's derivative by a character is what may
 // follow that character (J. A. Brzozowski, Derivatives of regular expressions, 1964), and the derivatives of
 // one are the states of a machine. Terms that are the same are one, so that the machine is found to close.

@@ -10,7 +10,7 @@ import (
 	"edged/core/infer/grammar/jsonvalue"
 )
 
-// facts are what one alternative of a schema says: keywords and their values, merged. Some are this package's own:
+// facts holds one alternative of a schema: keywords and their values, merged. Some are this package's own:
 // "!enum" are values and "!pattern" patterns that are excluded, and several texts of pattern or format hold together.
 type facts map[string]*jsonvalue.Value
 

@@ -404,7 +404,7 @@ func listOf(all []string) *jsonvalue.Value {
 	return v
 }
 
-// merge is what both say.
+// merge returns the facts that hold where both a and b do.
 func (r *schemaReader) merge(a, b facts, path string) (facts, error) {
 	switch {
 	case len(a) == 0:

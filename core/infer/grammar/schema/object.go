@@ -119,7 +119,7 @@ func (o *objectReader) add(name string, e *expression.Expr) {
 	o.members.Must = append(o.members.Must, o.must[name])
 }
 
-// schemaOf is what a property must be, patterns that its name matches included.
+// schemaOf returns the schema of a property, with those of the patterns that its name matches.
 func (o *objectReader) schemaOf(name string, own *jsonvalue.Value) (*jsonvalue.Value, error) {
 	matched, err := o.matching(o.f, name)
 	if err != nil {

@@ -189,7 +189,7 @@ func alone(v *jsonvalue.Value) string {
 	return found
 }
 
-// target is what a $ref points to.
+// target returns the schema that a $ref points to.
 func (r *schemaReader) target(ref *jsonvalue.Value, path string) (*jsonvalue.Value, error) {
 	if ref.Kind != 's' {
 		return nil, expression.Syntaxf("schema: %s is not a text", nameOf(path))
@@ -413,7 +413,7 @@ func without(key string) facts {
 
 func needs(keys ...string) facts { return facts{"required": listOf(keys)} }
 
-// dependent is what the presence of one property demands.
+// dependent returns the demands that the presence of one property makes.
 func (r *schemaReader) dependent(key string, v *jsonvalue.Value, path string, depth int) ([][]facts, error) {
 	if v.Kind != 'o' {
 		return nil, expression.Syntaxf("schema: %s is not an object", nameOf(path))

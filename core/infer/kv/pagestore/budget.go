@@ -26,7 +26,7 @@ type budget struct {
 // slots are the hours that count: 24 and the one that has begun.
 const slots = 25
 
-// advanceBytes is what is written down at once, so that not every page writes two files.
+// advanceBytes is the amount that is written down ahead, so that not every page writes two files.
 const advanceBytes = 16 << 20
 
 // spent is a budget's file.
@@ -85,7 +85,7 @@ func (b *budget) turn(now time.Time) {
 	}
 }
 
-// sum is what the last 24 hours have cost.
+// sum returns the bytes of the last 24 hours.
 func (b *budget) sum() int64 {
 	var n int64
 	for _, s := range b.slots {

@@ -73,7 +73,7 @@ func (n Name) State(rest []int32) Name {
 // stateVersion begins what the names of states are made of; no page's name begins so, whose text has another length.
 const stateVersion = "edged state 1 "
 
-// End is where a state stands: behind so many full pages, and so many tokens of the next one.
+// End is the position of a state: behind so many full pages, and so many tokens of the next one.
 type End struct{ Depth, Rest int }
 
 // Options are the bounds of a store.
@@ -125,7 +125,7 @@ type page struct {
 	told  int64 // used as the file's time tells
 }
 
-// Stats is what is there, and what was done since Open.
+// Stats counts what is stored, and the operations since Open.
 type Stats struct {
 	Pages   int
 	States  int
@@ -215,7 +215,7 @@ func (p *page) fileName(n Name) string {
 	return fmt.Sprintf("%x-%d.page", n, p.depth)
 }
 
-// path is where the file of a name lies.
+// path returns the path of the file that stores a name.
 func (s *Store) path(n Name, p *page) string { return filepath.Join(s.o.Dir, p.fileName(n)) }
 
 // parseName reads what fileName wrote.

@@ -32,7 +32,7 @@ type Use struct {
 	Scale   float32
 }
 
-// Base is what an adapter is bound to: a model, as far as adapters change it.
+// Base is the part of a model that adapters are bound to and change.
 type Base struct {
 	Owner      any // the model
 	K          kernel.Kernels
@@ -233,8 +233,8 @@ func (a *Adapter) Closed() bool { return a.owner == nil }
 // BoundTo reports whether the adapter is bound to a model, which is the Owner of its Base.
 func (a *Adapter) BoundTo(model any) bool { return a.owner == model }
 
-// Embedding is what it adds to a token's row, scale·B·A[token] with A (VocabRows, rank) and B (Width, rank),
-// and what changes the length of the result's columns; nil: nothing.
+// Embedding returns what the adapter adds to a token's row, scale·B·A[token] with A (VocabRows, rank) and B
+// (Width, rank), and what changes the length of the result's columns; nil: nothing.
 func (a *Adapter) Embedding() (factors *lora.Delta, lengths *DoRA) { return a.embed, a.embedDora }
 
 // SoftPrompt are its virtual tokens (tokens, Width) that stand in the place of embedded ones; nil: it has none.
@@ -261,7 +261,7 @@ func (a *Adapter) Close() {
 // Finite reports whether f is a number.
 func Finite(f float32) bool { return f-f == 0 }
 
-// Delta is what it adds to a linear layer; nil: nothing.
+// Delta returns the adapter's change of a linear layer; nil: none.
 func (a *Adapter) Delta(id int) *Delta { return a.mods[id] }
 
 // Norm is the norm of an id as it has it; nil: that one stays.

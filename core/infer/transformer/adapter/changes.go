@@ -15,7 +15,7 @@ import (
 // What adapters change beside linear layers: norms, keys and values before a text (prefix tuning), and
 // prompts that a layer's queries attend to beside it (adaption prompts).
 
-// change is what an adapter has of these, nil where it has nothing.
+// change holds an adapter's values for these, nil where it has none.
 type change struct {
 	norms    []*parts.Norm // by norm.id - 1; nil: that one stays
 	prefix   []lora.Prefix // by attention.index

@@ -106,7 +106,7 @@ func (s *store) close() error {
 	return s.mem.Close()
 }
 
-// doraBytes is what newDora takes of a store.
+// doraBytes returns the bytes that newDora takes from a store.
 func doraBytes(out int) int64 { return 4 * storeAlign(4*int64(out)) }
 
 // Ld is the number of values that a row of A x takes.

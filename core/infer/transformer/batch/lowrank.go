@@ -27,13 +27,14 @@ type term struct {
 	mid    kernel.Activations // (hi-lo, ld) A x, of which rank columns count
 }
 
-// piece is what one chunk computes: groups [lo, hi) of ranks of a packed term, or all of one that is not.
+// piece is the work of one chunk: groups [lo, hi) of ranks of a packed term, or all of one that is not.
 type piece struct{ term, lo, hi int }
 
 const (
 	// termRows is the number of rows of one term: a prompt's rows are cut so that threads can share them.
 	termRows = 32
-	// pieceBytes is what a piece reads: some microseconds, so that two threads share the factors of one decoded row.
+	// pieceBytes is the number of bytes that a piece reads: some microseconds, so that two threads share the
+	// factors of one decoded row.
 	pieceBytes = 32 << 10
 )
 

@@ -6,7 +6,7 @@ import (
 	"edged/quant/kernel"
 )
 
-// Then is what is computed on a product's result while it is in the cache.
+// Then is the epilogue of a product, computed on its result while it is in the cache.
 type Then struct {
 	Gated bool // of two products: first = f(first) · second
 	Plain bool // of each: f
@@ -96,7 +96,8 @@ func (s *Batch) cut(p *part, multiple int) {
 	p.chunks = (out + p.rows - 1) / p.rows
 }
 
-// multiple is where ranges over the rows of part i may start: its weights' and its adapters' kernels decide.
+// multiple returns the number whose multiples a range over the rows of part i may start at: its weights' and
+// its adapters' kernels decide.
 func (s *Batch) multiple(i int) int {
 	n := s.mul.parts[i].l.Multiple
 	for k := range s.low.terms {

@@ -128,7 +128,7 @@ type Worker struct {
 	mixW, mixB []float32
 }
 
-// Setup is what a Batch is made for.
+// Setup holds the sizes and kernels that a Batch is made for.
 type Setup struct {
 	K         kernel.Kernels
 	P         kernel.Precision

@@ -14,7 +14,7 @@ import (
 // Builder binds tensors by name and proves their shapes. The first thing that is wrong is kept in Err; what
 // follows is bound to nothing and never run.
 //
-// Whoever compiles a model sets Prefix and Layer before each layer and hands the Builder to the operations'
+// The compiler of a model sets Prefix and Layer before each layer and hands the Builder to the operations'
 // constructors, which ask it for tensors and take their numbers (Attn, Caches, States) from it. What it has
 // gathered in the end, the model takes over.
 type Builder struct {
@@ -176,7 +176,7 @@ func (b *Builder) Rope(p arch.Position) int {
 	return len(b.Ropes) - 1
 }
 
-// Source is what a forward pass needs of weights.Model.
+// Source is the part of weights.Model that a forward pass uses.
 type Source interface {
 	Matrix(name string) *quant.Matrix
 	Vector(name string) ([]float32, error)

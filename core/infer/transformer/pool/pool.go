@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-// Job is what Run divides. It is an interface and not a function, so that a preallocated struct can be handed over
-// without a closure being allocated.
+// Job is the work that Run divides. It is an interface and not a function, so that a preallocated struct can
+// be handed over without a closure being allocated.
 type Job interface {
 	// Do computes one chunk on thread worker (0: the caller of Run). Different chunks run concurrently and touch
 	// disjoint outputs; those of one worker run one after another, so that scratch can be kept per worker.
@@ -35,7 +35,7 @@ const (
 	waitFor = 4 * time.Millisecond
 	// pollsPerClock is the number of polls between two looks at the clock.
 	pollsPerClock = 64
-	// maxChunks is what fits the half word that counts chunks; Run cuts longer jobs.
+	// maxChunks is the largest value of the half word that counts chunks; Run cuts longer jobs.
 	maxChunks = 1<<16 - 1
 	// maxThreads is the number of bits in the mask of sleepers.
 	maxThreads = 64
@@ -168,7 +168,7 @@ func (p *Pool) worker(id int) {
 }
 
 // park sleeps until there is work for thread id: for a worker a chunk or the end, for the caller of Run the
-// last chunk's end. Whoever provides it either sees the bit here or is seen by the look after it.
+// last chunk's end. A thread that provides work either sees the bit here, or is seen by the look after it.
 func (p *Pool) park(id int) {
 	bit := uint64(1) << id
 	p.parked.Or(bit)
@@ -185,8 +185,8 @@ func (p *Pool) park(id int) {
 	<-p.wake[id] // also where somebody was faster to clear the bit: a token is on its way
 }
 
-// wakeUp sends a token to thread id if it sleeps. Whoever clears the bit sends exactly one, so that the channel's one
-// place is free.
+// wakeUp sends a token to thread id if it sleeps. The thread that clears the bit sends exactly one, so that
+// the channel's one place is free.
 func (p *Pool) wakeUp(id int) {
 	bit := uint64(1) << id
 	if p.parked.Load()&bit != 0 && p.parked.And(^bit)&bit != 0 {

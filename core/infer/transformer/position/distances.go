@@ -9,8 +9,8 @@ import (
 	"edged/quant"
 )
 
-// Table is what attention adds to its scores by distance, see arch.Distances, or by the key's position alone,
-// see arch.ALiBi.Rounded.
+// Table holds the values that attention adds to its scores by distance, see arch.Distances, or by the key's
+// position alone, see arch.ALiBi.Rounded.
 type Table struct {
 	of    arch.Distances
 	both  bool
@@ -54,7 +54,7 @@ func (d *Table) Spread(context int) {
 	}
 }
 
-// At is where a head's values for a row begin: that of position p stands p behind.
+// At returns the index of a head's values for a row: that of position p stands p behind.
 func (d *Table) At(pos int) int {
 	if d.slopes != nil {
 		return 0

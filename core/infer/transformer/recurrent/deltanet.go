@@ -32,7 +32,7 @@ type Delta struct {
 	heads deltaJob
 }
 
-// lengthEps is what the square of a key's or query's length is raised by, in all published models.
+// lengthEps is added to the square of a key's or query's length, in all published models.
 const lengthEps = 1e-6
 
 // NewDelta binds a gated delta net of the layer.

@@ -65,7 +65,7 @@ type oneJobs struct {
 	gate  oneGateJob
 }
 
-// oneRuns is what the jobs have in common that compute some channels of one sequence.
+// oneRuns is the common part of the jobs that compute some channels of one sequence.
 type oneRuns struct {
 	s      *batch.Batch
 	m      *Mamba1

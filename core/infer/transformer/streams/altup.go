@@ -11,7 +11,7 @@ import (
 	"edged/quant/kernel"
 )
 
-// altUp is what the two halves of alternating updates have in common, see arch.AltUp.
+// altUp is the common part of the two halves of alternating updates, see arch.AltUp.
 type altUp struct {
 	n      int // streams
 	norm   parts.Norm

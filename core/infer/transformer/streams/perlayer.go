@@ -11,7 +11,7 @@ import (
 	"edged/quant/kernel"
 )
 
-// Rows is what tokens have for every layer, see arch.PerLayerRows: one part is read from a table, the other
+// Rows holds the tokens' rows for every layer, see arch.PerLayerRows: one part is read from a table, the other
 // computed of the embedded token.
 type Rows struct {
 	table *quant.Matrix // (Rows, all)

@@ -26,7 +26,7 @@ type Family struct {
 	Base    string // what names of a model saved without its head lack; "": "model."
 	// Ignored are Hugging Face tensors that follow from the configuration, by the end of their name.
 	Ignored []string
-	// Drafted is what the names of tensors in a folder begin with that guess further tokens: they change no
+	// Drafted is the prefix of the names of a folder's tensors that guess further tokens: they change no
 	// answer. "": none.
 	Drafted string
 	// Settings are modules, by their names here, whose few values are read as hyper-parameters and not as tensors.

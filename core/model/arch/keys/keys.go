@@ -481,7 +481,7 @@ func (k *Keys) IDs(names string) []int32 {
 	return out
 }
 
-// Defaults are what a class of transformers takes for keys that config.json has not got.
+// Defaults sets the values that a class of transformers takes for keys that config.json lacks.
 func (k *Keys) Defaults(values map[string]any) {
 	if !k.IsGGUF() {
 		k.trees = append(k.trees, values)

@@ -204,7 +204,7 @@ func (k *Keys) ropeConfig(o RopeOf) arch.Rope {
 		k.reach = int(math.Min(arch.MaxContext, original*math.Max(s.Factor, 1)))
 	}
 	if s.Kind == arch.YaRN && k.Has(name("original_max_position_embeddings")) {
-		// Models that leave the extension to whoever wants it (Qwen2.5) still declare their original length.
+		// Models that leave the extension to their users (Qwen2.5) still declare their original length.
 		k.reach = int(math.Min(arch.MaxContext, math.Max(float64(context), original*s.Factor)))
 	}
 	return r

@@ -112,7 +112,7 @@ type Change struct {
 	Minus bool
 	Exact bool // of matrices that are not quantised alone: of others PEFT quantises anew what is left
 
-	// Bias is what is added to an output beside Δ, made of the row of W and of W's bias there, 0 where it has
+	// Bias is added to an output beside Δ, made of the row of W and of W's bias there, 0 where it has
 	// none. With BiasOfBias nothing is added where W has no bias.
 	Bias       func(row int, w []float32, own float32) float32
 	BiasOfBias bool

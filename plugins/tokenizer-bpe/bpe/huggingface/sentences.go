@@ -19,7 +19,7 @@ const (
 	maxPrompt  = 4 << 10
 )
 
-// longTexts is what configurations say that mean no limit.
+// longTexts is the length from which a configuration means no limit.
 const longTexts = 1 << 24
 
 // sentenceFiles reads what sentence-transformers' files beside a tokenizer say: how long a text may be, and

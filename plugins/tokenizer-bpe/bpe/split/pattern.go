@@ -13,7 +13,7 @@ import (
 const (
 	// patternTime bounds one search: a tokenizer.json is not trusted, and its pattern may backtrack for ever.
 	patternTime = 2 * time.Second
-	// patternTimePerByte is what a text's budget has for each of its bytes beside patternTime: a hundred times what
+	// patternTimePerByte is added to a text's budget for each of its bytes beside patternTime: a hundred times what
 	// published patterns need (11 MB/s were measured), since a small board under load is slow.
 	patternTimePerByte = 10 * time.Microsecond
 	// patternLength bounds a pattern; the longest published one has about 800 bytes.

@@ -63,7 +63,7 @@ func biogpt() family.Family {
 	}
 }
 
-// scaledDecoder is what XGLM and BioGPT have in common; both name a scale of the embedding that is √width
+// scaledDecoder returns the common part of XGLM and BioGPT; both name a scale of the embedding that is √width
 // where they do not say, and have norms of the library's usual epsilon whatever a folder says.
 func scaledDecoder(k *keys.Keys, act string) arch.Spec {
 	d := k.Decoder()

@@ -52,7 +52,7 @@ func minimax() family.Family {
 	}
 }
 
-// factors are what the residual and the result of a kind of part are multiplied by.
+// factors returns the factors of the residual and of the result of a kind of part.
 func factors(k *keys.Keys, of string) (keep, scale float32) {
 	return float32(
 			k.FloatOr("|"+of+"_alpha_factor|layernorm_"+of+"_alpha", 1),

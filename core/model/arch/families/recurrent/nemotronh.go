@@ -70,7 +70,7 @@ func nemotronh() family.Family {
 	}
 }
 
-// nemotronLayer is what a layer of Nemotron-H is: M a scan, * attention, - a network, E a mixture, as its
+// nemotronLayer is the kind of a layer of Nemotron-H: M a scan, * attention, - a network, E a mixture, as its
 // authors abbreviate them.
 type nemotronLayer struct {
 	kind byte
