@@ -182,7 +182,7 @@ func (o *outbox) postpone(m *outgoing) bool {
 // undisturbed round trip.
 const (
 	suspectAfter = 2
-	guiltyAfter  = 3
+	refusedAfter = 3
 )
 
 // connected begins a connection.
@@ -204,9 +204,9 @@ func (o *outbox) line() (number int, online bool) {
 // soon is how quickly a broker closes a connection over a message that it does not bear.
 const soon = 5 * time.Second
 
-// disconnected ends it: what was in flight goes back to the front of the queue, passing messages are dropped. guilty
+// disconnected ends it: what was in flight goes back to the front of the queue, passing messages are dropped. refused
 // are the messages under which connections ended too often: they are in the queue no longer.
-func (o *outbox) disconnected() (guilty []*outgoing) {
+func (o *outbox) disconnected() (refused []*outgoing) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.online = false
@@ -226,10 +226,10 @@ func (o *outbox) disconnected() (guilty []*outgoing) {
 			o.dropped++
 		case m.class == entry:
 			if m.ended != nil && m.losses > 0 {
-				guilty = append(guilty, m)
+				refused = append(refused, m)
 			}
-		case m.alone >= guiltyAfter:
-			guilty = append(guilty, m)
+		case m.alone >= refusedAfter:
+			refused = append(refused, m)
 			if m.class == complaint {
 				o.complaint--
 			}
@@ -237,7 +237,7 @@ func (o *outbox) disconnected() (guilty []*outgoing) {
 			o.queue = append(o.queue, m)
 		}
 	}
-	return guilty
+	return refused
 }
 
 // empty reports whether nothing waits or flies.

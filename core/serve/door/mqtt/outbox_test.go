@@ -81,8 +81,8 @@ func TestOutboxConvicts(t *testing.T) {
 		o.put(&outgoing{class: kept, topic: topic})
 	}
 	good, connections := 0, 0
-	var guilty []*outgoing
-	for len(guilty) == 0 && connections < 50 {
+	var refused []*outgoing
+	for len(refused) == 0 && connections < 50 {
 		connections++
 		o.connected()
 		var flight []*outgoing
@@ -94,10 +94,10 @@ func TestOutboxConvicts(t *testing.T) {
 				good++
 			}
 		}
-		guilty = o.disconnected()
+		refused = o.disconnected()
 	}
-	if len(guilty) != 1 || guilty[0].topic != "bad" || connections > 10 {
-		t.Fatalf("guilty %v after %d connections", guilty, connections)
+	if len(refused) != 1 || refused[0].topic != "bad" || connections > 10 {
+		t.Fatalf("refused %v after %d connections", refused, connections)
 	}
 	o.connected()
 	for m := o.next(); m != nil; m = o.next() {

@@ -21,11 +21,11 @@ const limitFor = time.Hour
 // packetSize returns the size that counts for a broker's limit, but for a few bytes.
 func (m *outgoing) packetSize() int { return len(m.topic) + len(m.payload) }
 
-// convict deals with messages under which the broker closes the connection: too large for it, or on a topic
+// dropRefused deals with messages under which the broker closes the connection: too large for it, or on a topic
 // that its access list closes connections over. An answer is replaced by an error once; after that, and
 // anything else, is given up.
-func (d *Door) convict(guilty []*outgoing) {
-	for _, m := range guilty {
+func (d *Door) dropRefused(refused []*outgoing) {
+	for _, m := range refused {
 		if m.class == entry {
 			d.fleet.lostUnder(m)
 			continue

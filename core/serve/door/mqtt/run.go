@@ -173,7 +173,7 @@ func (s *session) run(ctx context.Context) error {
 		return err
 	}
 	s.busy = d.out.busy()
-	d.convict(d.out.disconnected())
+	d.dropRefused(d.out.disconnected())
 	return err
 }
 
